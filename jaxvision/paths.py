@@ -1,0 +1,71 @@
+"""Paths of the leaves of a tree, `encoder/block_00/mlp/dense_0/kernel`, and rules over them.
+
+Rules are tuples `((pattern, value), ...)`. The first pattern found in a path (`re.search`: anywhere
+in it, so anchor with `^` and `$` where that matters) gives the path its value. Rules must cover
+every path, so that a new parameter is never treated in a way that nobody chose; a last rule
+`(".*", value)` covers the rest. Weight decay, learning rates, freezing and sharding all use them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxvision.errors import UserError
+
+PyTree = Any
+Rules = Sequence[tuple[str, Any]]
+
+
+def names(tree: PyTree) -> list[str]:
+    """The path of every leaf, in the order of `jax.tree.leaves`.
+
+    >>> names({"head": {"bias": 0, "kernel": 1}, "layers": [2]})
+    ['head/bias', 'head/kernel', 'layers/0']
+    """
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def match(rules: Rules, tree: PyTree, kind: str, check_unused: bool = True) -> PyTree:
+    """Replaces every leaf of `tree` by the value of the first rule whose pattern is found in its path.
+
+    Args:
+      rules: pairs (regular expression, value).
+      tree: any tree; only its paths are read.
+      kind: what the rules are, for messages: "decay_rules".
+      check_unused: whether a rule that decides no leaf is an error, as it is likely misspelt or
+        hidden by the rules before it. A rule that fits every path may always stand last. Turn it
+        off for rules that the user did not write.
+
+    Raises:
+      UserError: leaves that no rule covers, a rule that decides nothing, or a malformed rule.
+
+    >>> match((("bias$", 0.0), (".*", 1.0)), {"head": {"bias": 3, "kernel": 4}}, "decay_rules")
+    {'head': {'bias': 0.0, 'kernel': 1.0}}
+    """
+    patterns = [_compile(rule, kind) for rule in rules]
+    paths = names(tree)
+    chosen = [next((i for i, p in enumerate(patterns) if p.search(path)), None) for path in paths]
+    uncovered = [path for path, i in zip(paths, chosen) if i is None]
+    if uncovered:
+        more = f" and {len(uncovered) - 5} more" if len(uncovered) > 5 else ""
+        raise UserError(
+            f"{kind} must cover everything; no rule matches {', '.join(uncovered[:5])}{more}. "
+            "A last rule ('.*', value) covers the rest"
+        )
+    for i, pattern in enumerate(patterns if check_unused else []):
+        if i not in chosen and not all(pattern.search(path) for path in paths):
+            raise UserError(
+                f"{kind}: the rule {pattern.pattern!r} decides nothing: no path matches it, or earlier rules take "
+                f"those that do. Paths look like {', '.join(paths[:5])}"
+            )
+    return jax.tree.unflatten(jax.tree.structure(tree), [rules[i][1] for i in chosen])
+
+
+def _compile(rule: Any, kind: str) -> re.Pattern:
+    try:
+        pattern, _ = rule
+        return re.compile(pattern)
+    except (TypeError, ValueError, re.error) as error:
+        raise UserError(f"{kind}: {rule!r} is not a pair (regular expression, value): {error}") from None

@@ -1,0 +1,125 @@
+"""Operations written as one string: `"random_crop(32, 4)|flip_lr|mixup(0.2)"`.
+
+A spec is a chain of names or calls joined by `|`. It is read as a Python expression tree of which
+only names, calls and literals are accepted, so a spec from a config file or from the command line
+cannot run code. A `Registry` holds the operations that a spec may name.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxvision.errors import UserError, unknown
+
+
+class Call(NamedTuple):
+    """One operation of a spec: `name(*args, **kwargs)`."""
+
+    name: str
+    args: tuple = ()
+    kwargs: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        words = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        return f"{self.name}({', '.join(words)})" if words else self.name
+
+
+def parse(spec: str) -> list[Call]:
+    """Reads a spec into its calls. An empty spec is an empty list.
+
+    Raises:
+      UserError: the text is not a chain of names and calls with literal arguments.
+
+    >>> parse("flip_lr|resize(32, method='area')")
+    [Call(name='flip_lr', args=(), kwargs={}), Call(name='resize', args=(32,), kwargs={'method': 'area'})]
+    """
+    if not isinstance(spec, str):
+        raise UserError(f"a spec is a string like 'op(1)|op(2)', not {spec!r}")
+    if not spec.strip():
+        return []
+    try:
+        tree = ast.parse(spec.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise UserError(f"cannot read the spec {spec!r}: {error.msg} at column {error.offset}") from None
+    links = []
+    while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
+        links.append(tree.right)
+        tree = tree.left
+    return [_call(node, spec) for node in [tree, *reversed(links)]]
+
+
+def _call(node: ast.expr, spec: str) -> Call:
+    if isinstance(node, ast.Name):
+        return Call(node.id, (), {})
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        raise UserError(f"cannot read {ast.unparse(node)!r} in the spec {spec!r}: want a name or a call, like 'resize(32)'")
+    try:
+        args = tuple(ast.literal_eval(a) for a in node.args)
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
+    except ValueError:
+        args = kwargs = None
+    if kwargs is None or len(kwargs) < len(node.keywords):
+        raise UserError(f"the arguments of {ast.unparse(node)!r} in the spec {spec!r} must be literals: numbers, strings, tuples")
+    return Call(node.func.id, args, kwargs)
+
+
+class Registry:
+    """The operations that one kind of spec may name.
+
+    An operation is a factory: called with the arguments written in the spec, it returns the
+    function that does the work. An operation that draws random numbers says what stands in its
+    place when a model is evaluated: `evaluation=""` for nothing, or a function of the same
+    arguments that returns another spec.
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.factories: dict[str, Callable] = {}
+        self._evaluation: dict[str, str | Callable[..., str]] = {}
+
+    def register(self, evaluation: str | Callable[..., str] | None = None) -> Callable:
+        """Decorates a factory; its function name is its name in specs."""
+
+        def decorate(factory: Callable) -> Callable:
+            self.factories[factory.__name__] = factory
+            if evaluation is not None:
+                self._evaluation[factory.__name__] = evaluation
+            return factory
+
+        return decorate
+
+    def build(self, spec: str) -> list[Callable]:
+        """Builds every operation of `spec`, in order.
+
+        Raises:
+          UserError: an unknown name, or arguments that do not fit the operation's signature.
+        """
+        return [self._build(call) for call in parse(spec)]
+
+    def _build(self, call: Call) -> Callable:
+        factory = self._find(call)
+        try:
+            inspect.signature(factory).bind(*call.args, **call.kwargs)
+        except TypeError as error:
+            usage = f"{call.name}{inspect.signature(factory)}"
+            raise UserError(f"{self.kind} {str(call)!r}: {error}. Usage: {usage}") from None
+        return factory(*call.args, **call.kwargs)
+
+    def _find(self, call: Call) -> Callable:
+        if call.name not in self.factories:
+            raise unknown(self.kind, call.name, self.factories)
+        return self.factories[call.name]
+
+    def is_random(self, spec: str) -> bool:
+        """True if any operation of `spec` draws random numbers."""
+        return any(self._find(call) and call.name in self._evaluation for call in parse(spec))
+
+    def evaluation(self, spec: str) -> str:
+        """The spec that an evaluation uses by default: `spec` with its random operations replaced."""
+        parts = []
+        for call in parse(spec):
+            self._build(call)  # arguments are checked even where the operation is dropped
+            instead = self._evaluation.get(call.name, str(call))
+            parts.append(instead(*call.args, **call.kwargs) if callable(instead) else instead)
+        return "|".join(p for p in parts if p)
