@@ -1,0 +1,84 @@
+"""Writes CIFAR-10 (Krizhevsky 2009) as a tree of PNG files, for `data.name="folder"`.
+
+Run:  python experiments/data_scaling/make_cifar10_folder.py SOURCE_DIR OUT_DIR
+
+SOURCE_DIR holds the five training batches, either as the official binary version
+(`data_batch_1.bin` to `data_batch_5.bin`, from cifar-10-binary.tar.gz) or as zip files
+(`data_batch_1.zip` ...) of lossless image strips, 32 pixels wide, with `labels.npy`.
+
+OUT_DIR gets `train/CLASS/NNNNN.png`, 45,000 images, and `validation/CLASS/NNNNN.png`, the last 5,000 of
+batch 5. NNNNN is the image's place in the five batches. The tree is written beside OUT_DIR and renamed
+when it is whole. The official test set is not touched.
+"""
+
+import argparse
+import io
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN = 45_000
+
+
+def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 32, 32, 3] and labels uint8 [N] of an official binary batch."""
+    records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+
+
+def read_strips(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 32, 32, 3] and labels uint8 [N] of a zip of strips."""
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(n for n in archive.namelist() if n.startswith("strip"))
+        strips = [np.asarray(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names]
+        labels = np.load(io.BytesIO(archive.read("labels.npy")))
+    return np.concatenate(strips).reshape(-1, 32, 32, 3), labels
+
+
+def read_batch(source: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
+    binary, strips = source / f"data_batch_{number}.bin", source / f"data_batch_{number}.zip"
+    if binary.exists():
+        return read_binary(binary)
+    if strips.exists():
+        return read_strips(strips)
+    sys.exit(f"neither {binary} nor {strips} exists")
+
+
+def write_tree(source: Path, out: Path) -> None:
+    index = 0
+    for number in range(1, 6):
+        images, labels = read_batch(source, number)
+        for image, label in zip(images, labels):
+            folder = out / ("train" if index < TRAIN else "validation") / CLASSES[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{index:05d}.png", compress_level=1)
+            index += 1
+        print(f"batch {number}: {len(images)} images")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="SOURCE_DIR")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    args = parser.parse_args()
+    if args.out.exists():
+        sys.exit(f"{args.out} exists already")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{args.out.name}-", dir=args.out.parent))
+    try:
+        write_tree(args.source, unfinished)
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        unfinished.rename(args.out)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+
+
+if __name__ == "__main__":
+    main()

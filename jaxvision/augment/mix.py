@@ -1,0 +1,130 @@
+"""Replacing part of an image: mixup and cutmix by another image of the batch, cutout by nothing.
+
+Each image is mixed with the one before it in the batch. Batches come shuffled, so this is as random
+as a permutation drawn anew, an image never meets itself (in a batch of two or more), and on several
+devices only one image crosses from a device to the next (tests/augment/test_augment_sharded.py).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment.registry import number, on_each_image, ops
+
+# Operations that mix labels as well: `augment.make` gives them labels as float32 [B, K].
+MIXING = frozenset({"mixup", "cutmix", "mixup_or_cutmix"})
+
+
+@ops.register(evaluation="")
+def mixup(alpha: float, per_example: bool = False):
+    """Blends pairs of images and of labels: `lam * x_i + (1 - lam) * x_j` with lam ~ Beta(alpha, alpha).
+
+    Zhang et al. 2018, eq. 1. `alpha=0` mixes nothing.
+
+    Args:
+      alpha: at least 0.
+      per_example: draw `lam` for every image; the default, once for the batch, is the paper's code.
+    """
+    number("mixup", "alpha", alpha)
+
+    def op(rng, batch):
+        lam = _beta(rng, alpha, len(batch["image"]) if per_example else 1)
+        return _mix(batch, lam[:, None, None, None], lam)
+
+    return op
+
+
+@ops.register(evaluation="")
+def cutmix(alpha: float, per_example: bool = False):
+    """Pastes a box of one image into another and mixes labels by the share of pixels (Yun et al. 2019, alg. 1).
+
+    With lam ~ Beta(alpha, alpha) the box has the image's shape and 1 - lam of its area; its centre is
+    uniform over the image and what lies outside is cut off. `alpha=0` mixes nothing.
+
+    Args:
+      alpha: at least 0.
+      per_example: draw a box for every image; the default, once for the batch, is the paper's code.
+    """
+    number("cutmix", "alpha", alpha)
+
+    def op(rng, batch):
+        lam_key, box_key = jax.random.split(rng)
+        lam = _beta(lam_key, alpha, len(batch["image"]) if per_example else 1)
+        return _mix(batch, *_cutmix_weights(box_key, lam, batch["image"].shape[1:3]))
+
+    return op
+
+
+@ops.register(evaluation="")
+def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch: float = 0.5):
+    """Takes cutmix with probability `switch` and mixup otherwise, once for the whole batch.
+
+    The recipe of DeiT (Touvron et al. 2021, table 9) and of timm's `Mixup(mode="batch")`, whose
+    defaults these are; timm pairs images with the reversed batch instead of the image before.
+    """
+    number("mixup_or_cutmix", "mixup_alpha", mixup_alpha)
+    number("mixup_or_cutmix", "cutmix_alpha", cutmix_alpha)
+    number("mixup_or_cutmix", "switch", switch, high=1)
+    blend, paste = mixup(mixup_alpha), cutmix(cutmix_alpha)
+
+    def op(rng, batch):
+        switch_key, op_key = jax.random.split(rng)
+        return jax.lax.cond(jax.random.bernoulli(switch_key, switch), paste, blend, op_key, batch)
+
+    return op
+
+
+@ops.register(evaluation="")
+def cutout(size: int):
+    """Zeroes one square of `size` pixels a side in each image (DeVries and Taylor 2017, sec. 3.2).
+
+    The centre is uniform over the image and what lies outside is cut off. Put it after `normalize`,
+    where zero is the mean colour, as in the paper.
+    """
+    number("cutout", "size", size, low=1, kind=int)
+
+    def cut(rng, image):
+        return jnp.where(box_mask(rng, image.shape[:2], size, size)[..., None], 0, image)
+
+    return on_each_image(cut)
+
+
+def box_mask(rng, sides: tuple[int, int], height, width):
+    """Draws a box whose centre is uniform over the pixels of an image, clipped at its border.
+
+    Args:
+      rng: key.
+      sides: (H, W) of the image.
+      height, width: of the box, whole numbers of pixels; may be traced.
+
+    Returns:
+      bool [H, W], True inside the box.
+    """
+    centre = jax.random.randint(rng, (2,), 0, jnp.array(sides))
+
+    def inside(axis, length):
+        distance = jnp.arange(sides[axis]) - (centre[axis] - length // 2)
+        return (distance >= 0) & (distance < length)
+
+    return inside(0, height)[:, None] & inside(1, width)[None, :]
+
+
+def _beta(rng, alpha: float, n: int):
+    """Draws n values of Beta(alpha, alpha), ones where alpha is 0."""
+    return jax.random.beta(rng, alpha, alpha, (n,)) if alpha else jnp.ones(n)
+
+
+def _cutmix_weights(rng, lam, sides: tuple[int, int]):
+    cut = jnp.sqrt(1 - lam)
+    height, width = (cut * sides[0]).astype(int), (cut * sides[1]).astype(int)
+    keys = jax.random.split(rng, len(lam))
+    keep = ~jax.vmap(box_mask, in_axes=(0, None, 0, 0))(keys, sides, height, width)  # n h w
+    return keep[..., None], keep.mean(axis=(1, 2))
+
+
+def _mix(batch, weight, share):
+    """Mixes images by `weight` [B or 1, H or 1, W or 1, 1] and labels by `share` [B or 1], the part of the first."""
+
+    def mix(first, weight):
+        return weight * first + (1 - weight) * jnp.roll(first, 1, axis=0)
+
+    return {**batch, "image": mix(batch["image"], weight), "label": mix(batch["label"], share[:, None])}

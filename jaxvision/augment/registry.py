@@ -1,0 +1,67 @@
+"""What every augmentation is built from: the registry, the checks of arguments, and per-example application."""
+
+import math
+from collections.abc import Callable
+
+import jax
+
+from jaxvision.errors import UserError
+from jaxvision.specs import Registry
+
+ops = Registry("augmentation")
+
+
+def number(op: str, name: str, value, low: float = 0, high: float = math.inf, kind: type = float):
+    """Returns `value` if it is a number in [low, high], and a whole one where `kind` is int.
+
+    >>> number("flip_lr", "p", 0.5, high=1)
+    0.5
+    >>> number("flip_lr", "p", 1.5, high=1)
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: augmentation flip_lr: p must be a number in [0, 1], not 1.5
+    """
+    allowed = int if kind is int else (int, float)
+    if isinstance(value, allowed) and math.isfinite(value) and low <= value <= high:
+        return value
+    noun = "a whole number" if kind is int else "a number"
+    limits = f"of at least {low}" if high == math.inf else f"in [{low}, {high}]"
+    raise UserError(f"augmentation {op}: {name} must be {noun} {limits}, not {value!r}")
+
+
+def interval(op: str, name: str, value, low: float, high: float) -> tuple[float, float]:
+    """Returns `value` if it is a pair (a, b) of numbers with low < a <= b <= high."""
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+    if is_pair and low < value[0] <= value[1] <= high:
+        return tuple(value)
+    limits = f"{low} < a <= b" + ("" if high == math.inf else f" <= {high}")
+    raise UserError(f"augmentation {op}: {name} must be a pair (a, b) of numbers with {limits}, not {value!r}")
+
+
+def image_size(op: str, value) -> tuple[int, int]:
+    """Returns `value`, a side or a pair (height, width), as a pair.
+
+    >>> image_size("resize", 224)
+    (224, 224)
+    """
+    sides = (value, value) if isinstance(value, int) else value
+    if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides):
+        return tuple(sides)
+    raise UserError(f"augmentation {op}: size must be a positive whole number or a pair (height, width), not {value!r}")
+
+
+def on_each_image(transform: Callable) -> Callable:
+    """Makes an augmentation of `transform(rng, image)`, each image of the batch with its own key.
+
+    Args:
+      transform: takes a key and one image, float32 [H, W, C], and returns an image, float32 [H', W', C].
+
+    Returns:
+      `op(rng, batch) -> batch`, which changes `batch["image"]` only.
+    """
+
+    def op(rng, batch):
+        images = batch["image"]
+        return {**batch, "image": jax.vmap(transform)(jax.random.split(rng, len(images)), images)}
+
+    return op

@@ -1,0 +1,67 @@
+"""Small sets, read into memory once: training then only indexes arrays, on the device if the caller puts them there."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxvision.data.host_ops import host_ops
+from jaxvision.data.loader import eval_batches
+from jaxvision.data.reader import Reader
+from jaxvision.data.sources import Source
+
+_BATCH = 1024
+_SECONDS_BETWEEN_MESSAGES = 5
+
+
+def fits(source: Source, host: str, limit_bytes: int) -> bool:
+    """Whether the images of `source`, after the host spec, can stay in `limit_bytes` of memory.
+
+    A host spec with a random operation gives other images in every epoch, so its set never fits. The size of
+    the first image stands for all.
+    """
+    if host_ops.is_random(host):
+        return False
+    first, _ = Reader(source, host, ["image"]).read(0, 0, 0)
+    return len(source) * first["image"].nbytes <= limit_bytes
+
+
+def load(
+    source: Source,
+    host: str,
+    *,
+    fields: Sequence[str] = ("image", "label"),
+    threads: int = 16,
+    max_bad_fraction: float = 0.001,
+) -> dict[str, np.ndarray]:
+    """Reads all of `source` through its host operations; says on stderr how far it is where that takes a while.
+
+    Returns:
+      arrays [n, ...] in the order of indices: `image` uint8 [n, H, W, 3], `label` int32 [n], other fields as
+      stored, and `mask` bool [n], False where an image cannot be decoded and another example stands in.
+
+    Raises:
+      UserError: as `loader.eval_batches`.
+    """
+    n = len(source)
+    arrays: dict[str, np.ndarray] = {}
+    batches = eval_batches(
+        source, host, batch_size=_BATCH, fields=fields, threads=threads, max_bad_fraction=max_bad_fraction
+    )
+    begun = said = time.monotonic()
+    for batch, start in zip(batches, range(0, n, _BATCH)):
+        for field, values in batch.items():
+            if start == 0:
+                arrays[field] = np.empty((n, *values.shape[1:]), values.dtype)
+            arrays[field][start : start + _BATCH] = values[: n - start]
+        if time.monotonic() - said > _SECONDS_BETWEEN_MESSAGES:
+            said = time.monotonic()
+            _say(f"reading {source.info.name} {source.info.split} into memory: {start + _BATCH:,} of {n:,}")
+    if said > begun:
+        _say(f"read {n:,} examples in {time.monotonic() - begun:.0f} s")
+    return arrays
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

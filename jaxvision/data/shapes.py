@@ -1,0 +1,197 @@
+"""`shapes`, the embedded data set: rendered scenes of simple objects, prepared on first use as a TFDS data set.
+
+The label is the kind of the main object, the largest of the scene: one of ten outlines in varied
+size, colour, texture, position, tilt and light, in front of a textured background and among up to
+three smaller objects, which may hide a part of it. Every example also has a caption, and a box, a
+kind, a colour and a texture for each object, and a mask that tells the objects apart. Captions
+speak of left and right: do not flip images that are trained with them.
+
+Example `i` of a split is a function of the split and `i` alone, so the first examples of a larger
+data set are those of a smaller one.
+"""
+
+import dataclasses
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxvision.data import shapes_render, shapes_scene
+from jaxvision.errors import UserError, unknown
+
+CLASSES: tuple[str, ...] = tuple(shapes_render.OUTLINES)
+COLOURS: tuple[str, ...] = tuple(shapes_scene.COLOURS)
+TEXTURES: tuple[str, ...] = tuple(shapes_render.TEXTURES)
+SPLITS = shapes_scene.SPLITS
+MIN_SIZE = shapes_scene.MIN_SIZE
+
+
+def render(split: str, index: int, image_size: int = 32) -> dict:
+    """Renders one example; the same on any machine, in any process and for any size of the data set.
+
+    Args:
+      split: "train", "validation" or "test".
+      index: position in the split, from 0.
+      image_size: pixels a side, at least 32. The scene does not depend on it.
+
+    Returns:
+      "image": uint8 [S, S, 3]; "label": int, position in `CLASSES`; "caption": str;
+      "instance_mask": uint8 [S, S, 1], 0 for background and i + 1 where object i shows;
+      "objects": a list, the main object first, of dicts with "label", "colour" and "texture" (str)
+      and "bbox", the smallest box around the pixels of the mask that show the object:
+      (ymin, xmin, ymax, xmax) as fractions of the image, as in TFDS.
+
+    Raises:
+      UserError: an unknown split, a negative index or an image smaller than 32 pixels.
+
+    >>> example = render("train", 0)
+    >>> example["image"].shape, example["instance_mask"].shape, CLASSES[example["label"]]
+    ((32, 32, 3), (32, 32, 1), 'cross')
+    """
+    if split not in SPLITS:
+        raise unknown("split of shapes", split, SPLITS)
+    if index < 0:
+        raise UserError(f"the index of an example of shapes starts at 0, got {index}")
+    _check_size(image_size)
+    scene = shapes_scene.sample(split, index)
+    image, mask = shapes_render.draw(scene, image_size)
+    objects = [
+        {"label": o.kind, "colour": o.colour, "texture": o.texture, "bbox": _box(mask[:, :, 0] == i + 1)}
+        for i, o in enumerate(scene.objects)
+    ]
+    label = CLASSES.index(scene.objects[0].kind)
+    caption = shapes_scene.caption(scene)
+    return {"image": image, "label": label, "caption": caption, "instance_mask": mask, "objects": objects}
+
+
+def _check_size(image_size: int) -> None:
+    if image_size < MIN_SIZE:
+        raise UserError(f"shapes renders images of at least {MIN_SIZE} pixels, got image_size={image_size}")
+
+
+def _box(shown: np.ndarray) -> tuple[float, float, float, float]:
+    rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    edges = (rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
+    return tuple(float(edge) / len(shown) for edge in edges)
+
+
+@dataclasses.dataclass
+class Config(tfds.core.BuilderConfig):
+    """What distinguishes one prepared `shapes` from another; its name is the folder's."""
+
+    name: str = ""
+    image_size: int = 32
+    train: int = 60_000
+    validation: int = 5_000
+    test: int = 5_000
+
+    def __post_init__(self):
+        self.name = f"{self.image_size}px-{self.train}-{self.validation}-{self.test}"
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """The `shapes` data set as a TFDS builder; `prepare` is the usual way to get one."""
+
+    VERSION = tfds.core.Version("1.0.0")  # raise it with any change to a pixel or a caption
+    BUILDER_CONFIGS = [Config()]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        size = self.builder_config.image_size
+        names = tfds.features.ClassLabel
+        each = {
+            "label": names(names=CLASSES),
+            "colour": names(names=COLOURS),
+            "texture": names(names=TEXTURES),
+            "bbox": tfds.features.BBoxFeature(),
+        }
+        features = {
+            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+            "label": names(names=CLASSES),
+            "caption": tfds.features.Text(),
+            # Not an Image: TFDS would decode a second PNG for every example that is read.
+            "instance_mask": tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8, encoding="zlib"),
+            "objects": tfds.features.Sequence(each),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=__doc__,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            disable_shuffling=True,  # record i is example i
+        )
+
+    def _split_generators(self, dl_manager) -> dict:
+        return {split: self._generate_examples(split) for split in SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+        def example(index: int) -> dict:
+            result = render(split, index, self.builder_config.image_size)
+            result["image"] = _png(result["image"])
+            result["objects"] = [o | {"bbox": tfds.features.BBox(*o["bbox"])} for o in result["objects"]]
+            return result
+
+        yield from enumerate(_ordered_map(example, range(getattr(self.builder_config, split))))
+
+
+def _png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def _ordered_map(function, items: Iterable) -> Iterator:
+    """Maps with threads, in order, without running far ahead of the reader."""
+    items = iter(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while block := list(itertools.islice(items, 256)):
+            yield from pool.map(function, block)
+
+
+def prepare(
+    data_dir: str | Path,
+    *,
+    image_size: int = 32,
+    train: int = 60_000,
+    validation: int = 5_000,
+    test: int = 5_000,
+) -> Shapes:
+    """Returns the builder of a `shapes` data set that is rendered and on disk, rendering it on first use.
+
+    Files appear under `data_dir/shapes/` only when they are complete, so an interrupted call leaves
+    nothing that could be taken for a data set. Two processes may prepare the same one: both render,
+    and the first to finish supplies the files. The network is not used.
+
+    Args:
+      data_dir: root of prepared data sets; each choice of the arguments below has its own folder in it.
+      image_size: pixels a side, at least 32.
+      train, validation, test: examples in each split, at least 1.
+
+    Raises:
+      UserError: an image size or a number of examples out of range, or a folder that cannot be written.
+    """
+    _check_size(image_size)
+    for split, count in zip(SPLITS, (train, validation, test)):
+        if count < 1:
+            raise UserError(f"shapes needs at least one example in every split, got {split}={count}")
+    config = Config(image_size=image_size, train=train, validation=validation, test=test)
+    if config == Shapes.BUILDER_CONFIGS[0]:
+        config = Shapes.BUILDER_CONFIGS[0]  # TFDS wants the very object where it knows the name
+    data_dir = Path(data_dir).expanduser()
+    builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
+    if builder.is_prepared():
+        return builder
+    print(f"rendering {train + validation + test:,} images of {image_size} pixels into {builder.data_dir}", flush=True)
+    tfds.disable_progress_bar()  # two for each split would bury that line
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except OSError as error:
+        builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
+        if not builder.is_prepared():  # unless another process was first
+            raise UserError(f"cannot prepare shapes in {data_dir}: {error}") from error
+    return builder

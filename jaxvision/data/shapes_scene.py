@@ -1,0 +1,162 @@
+"""What a `shapes` scene shows: its objects, background and light, drawn from the example's index, and its caption."""
+
+import numpy as np
+
+from jaxvision.data.shapes_render import OUTLINES, TEXTURES, Background, Colour, Light, Object, Point, Scene, footprint
+
+SPLITS = ("train", "validation", "test")
+MIN_SIZE = 32  # pixels; what shows of each object is judged at this size
+MAX_OBJECTS = 4
+
+COLOURS: dict[str, Colour] = {
+    "red": (0.85, 0.13, 0.13),
+    "orange": (0.95, 0.52, 0.08),
+    "yellow": (0.95, 0.88, 0.18),
+    "green": (0.18, 0.62, 0.22),
+    "cyan": (0.25, 0.80, 0.85),
+    "blue": (0.18, 0.28, 0.85),
+    "purple": (0.52, 0.20, 0.72),
+    "pink": (0.95, 0.55, 0.75),
+    "white": (0.95, 0.95, 0.95),
+    "black": (0.08, 0.08, 0.08),
+}
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    # Only `Generator.random` is used: its stream is the one least likely to change between NumPy versions.
+    return low + (high - low) * rng.random()
+
+
+def _choice(rng: np.random.Generator, items):
+    items = tuple(items)
+    return items[int(rng.random() * len(items))]
+
+
+def _tilted(rng: np.random.Generator, most: float) -> Point:
+    """A unit vector within `2 * atan(most)` of the x axis; no sines, which need not round alike on every machine."""
+    t = _uniform(rng, -most, most)
+    return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+
+
+def _mix(a: Colour, b: Colour, share: float) -> Colour:
+    return tuple(x + (y - x) * share for x, y in zip(a, b))
+
+
+def _distance(a: Colour, b: Colour) -> float:
+    return sum((x - y) ** 2 for x, y in zip(a, b)) ** 0.5
+
+
+def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> Object:
+    colour = _choice(rng, COLOURS)
+    first = tuple(c + _uniform(rng, -0.06, 0.06) for c in COLOURS[colour])
+    other = (0.0, 0.0, 0.0) if sum(first) > 1.5 else (1.0, 1.0, 1.0)
+    return Object(
+        kind=_choice(rng, OUTLINES),
+        colour=colour,
+        texture=_choice(rng, TEXTURES),
+        centre=centre,
+        radius=radius,
+        aspect=_uniform(rng, 0.85, 1.18),
+        axis=_tilted(rng, 0.36),
+        frequency=_uniform(rng, 4, 7),
+        paint=(first, _mix(first, other, _uniform(rng, 0.2, 0.45))),
+        **rest,
+    )
+
+
+def _background(rng: np.random.Generator, avoid: Colour) -> Background:
+    """A muted ground, so that the main object, whose colour is `avoid`, stands out."""
+    while True:
+        grey = _uniform(rng, 0.2, 0.8)
+        first = tuple(grey + _uniform(rng, -0.15, 0.15) for _ in range(3))
+        second = tuple(c + _uniform(rng, -0.15, 0.15) for c in first)
+        if min(_distance(first, avoid), _distance(second, avoid)) > 0.4:
+            return Background(_choice(rng, TEXTURES), _tilted(rng, 1), _uniform(rng, 2, 6), (first, second))
+
+
+def _light(rng: np.random.Generator) -> Light:
+    exposure = _uniform(rng, 0.7, 1.15)
+    up, across = _tilted(rng, 1)
+    return Light(
+        direction=(across, -up),
+        colour=tuple(exposure * _uniform(rng, 0.92, 1.08) for _ in range(3)),
+        falloff=_uniform(rng, 0, 0.5),
+        relief=_uniform(rng, 0, 0.3),
+        shadow=_choice(rng, (0.0, 1.0)) * _uniform(rng, 0.2, 0.6),
+        reach=_uniform(rng, 0.03, 0.08),
+    )
+
+
+def _outline(obj: Object) -> np.ndarray:
+    seen = footprint(obj, MIN_SIZE)
+    canvas = np.zeros((MIN_SIZE, MIN_SIZE), bool)
+    canvas[seen.rows, seen.cols] = seen.inside
+    return canvas
+
+
+def _add(objects: list[Object], outlines: list[np.ndarray], extra: Object) -> None:
+    """Adds a smaller object where the main one stays mostly visible, and every smaller one too."""
+    new = _outline(extra)
+    size = new.sum()
+    overlap = new & outlines[0]
+    if any((new & other).any() for other in outlines[1:]):
+        return
+    shown = size - (overlap.sum() if extra.behind else 0)
+    hides = 0 if extra.behind else overlap.sum()
+    whole = outlines[0].sum()
+    if shown < max(12, size / 2) or hides > 0.2 * whole or 2 * shown > whole:
+        return
+    objects.append(extra._replace(overlaps=bool(overlap.any())))
+    outlines.append(new)
+
+
+def sample(split: str, index: int) -> Scene:
+    """The scene of example `index` of `split`: a function of these two alone.
+
+    The main object comes first: its radius is 0.26 to 0.42 of the frame, so that it shows at least
+    twice as much as any other, and others hide at most a fifth of it. Kind, colour and texture are
+    independent and uniform, for the main object too.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[SPLITS.index(split), index]))
+    radius = _uniform(rng, 0.26, 0.42)
+    margin = 0.85 * radius
+    main = _object(rng, (_uniform(rng, margin, 1 - margin), _uniform(rng, margin, 1 - margin)), radius)
+    objects, outlines = [main], [_outline(main)]
+    for _ in range(int(rng.random() * MAX_OBJECTS)):
+        centre = (_uniform(rng, 0.08, 0.92), _uniform(rng, 0.08, 0.92))
+        extra = _object(rng, centre, _uniform(rng, 0.1, 0.17), behind=rng.random() < 0.5)
+        _add(objects, outlines, extra)
+    return Scene(tuple(objects), _background(rng, main.paint[0]), _light(rng))
+
+
+def caption(scene: Scene) -> str:
+    """One English sentence: the main object, where it is, the background, and the other objects relative to it."""
+    main, *others = scene.objects
+    size = "big" if main.radius > 0.34 else "medium-sized"
+    text = f"a {size} {_name(main)} {_place(main)} of a {scene.background.texture} background"
+    parts = [f"a small {_name(other)} {_relation(other, main)}" for other in others]
+    if parts:
+        text += ", with " + " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+    return text
+
+
+def _name(obj: Object) -> str:
+    words = [obj.colour, obj.kind]
+    return " ".join(words if obj.texture == "plain" else [obj.texture, *words])
+
+
+def _place(obj: Object) -> str:
+    x, y = obj.centre
+    row = "top" if y < 0.42 else "bottom" if y > 0.58 else ""
+    col = "left" if x < 0.42 else "right" if x > 0.58 else ""
+    return "in the middle" if not row + col else f"at the {row} {col}".replace("  ", " ").strip()
+
+
+def _relation(obj: Object, main: Object) -> str:
+    dx, dy = obj.centre[0] - main.centre[0], obj.centre[1] - main.centre[1]
+    if abs(dx) > abs(dy):
+        side = "to its left" if dx < 0 else "to its right"
+    else:
+        side = "above it" if dy < 0 else "below it"
+    depth = "" if not obj.overlaps else " and partly behind it" if obj.behind else " and in front of it"
+    return side + depth

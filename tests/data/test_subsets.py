@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from jaxvision.data import subsets
+from jaxvision.errors import UserError
+
+LABELS = np.random.default_rng(0).choice(5, 400, p=[0.4, 0.3, 0.2, 0.08, 0.02])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_subsets_of_one_seed_are_nested(seed):
+    smaller = set()
+    for examples in [1, 2, 7, 40, 41, 200, 399, 400]:
+        chosen = subsets.subset(LABELS, examples, seed)
+        assert len(set(chosen)) == examples
+        assert smaller <= set(chosen)
+        smaller = set(chosen)
+
+
+@pytest.mark.parametrize("examples", [1, 4, 5, 12, 100, 250, 399])
+def test_classes_are_as_balanced_as_their_sizes_allow(examples):
+    available = np.bincount(LABELS, minlength=5)
+    taken = np.bincount(LABELS[subsets.subset(LABELS, examples, 0)], minlength=5)
+    not_exhausted = taken[taken < available]
+    assert taken.max() - not_exhausted.min(initial=taken.max()) <= 1
+
+
+def test_seeds_choose_different_examples():
+    assert set(subsets.subset(LABELS, 50, 0)) != set(subsets.subset(LABELS, 50, 1))
+
+
+@pytest.mark.parametrize("examples", [0, -1, 401, 2.5, None])
+def test_impossible_sizes_are_refused(examples):
+    with pytest.raises(UserError, match="400"):
+        subsets.subset(LABELS, examples, 0)
+
+
+def test_take_gives_a_source(pictures):
+    part = subsets.take(pictures, 6, seed=0)
+    assert len(part) == part.info.num_examples == 6
+    assert sorted(part.labels) == [0, 0, 1, 1, 2, 2]
+    assert [part[i]["label"] for i in range(6)] == part.labels.tolist()
+    assert part.describe(0) == pictures.describe(int(part[0]["weight"] * 2))
+
+
+def test_take_from_a_set_without_classes(pictures):
+    pictures.info = pictures.info._replace(num_classes=None)
+    assert len(subsets.take(pictures, 5, seed=0)) == 5
