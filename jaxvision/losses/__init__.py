@@ -1,0 +1,4 @@
+"""Pure functions from arrays to losses.
+
+classification.py   softmax and sigmoid cross entropy with soft or smoothed labels
+"""

@@ -1,0 +1,44 @@
+"""What stands between an encoder and its user: the linear classifier and attention pooling."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.models.transformer import Attention, Mlp
+
+HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0.01)}
+
+
+def linear_head(num_classes: int, init: str) -> nn.Dense:
+    """The classifier `head`: features [..., D] -> float32 logits [..., K], computed in float32.
+
+    Call it inside a module's compact method.
+
+    Args:
+      num_classes: K.
+      init: the kernel's initialiser. "zeros" starts at the uniform prediction (Dosovitskiy et al.
+        2021; Kolesnikov et al. 2020), "normal" has a deviation of 0.01 (Goyal et al. 2017, sec. 5.1).
+    """
+    return nn.Dense(num_classes, kernel_init=HEAD_INITS[init], dtype=jnp.float32, name="head")
+
+
+class AttentionPool(nn.Module):
+    """Multi-head attention pooling (MAP): a learned query over tokens [B, N, D], then an MLP -> [B, D].
+
+    Source: Zhai et al. 2022, sec. 3.3; the MLP and its residual as in their code, big_vision.
+    """
+
+    num_heads: int
+    mlp_dim: int
+    gelu: str = "tanh"
+    attention: str = "xla"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
+        b, _, d = tokens.shape
+        probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, d))
+        probe = jnp.broadcast_to(probe, (b, 1, d)).astype(self.dtype)
+        x = Attention(self.num_heads, self.attention, dtype=self.dtype, name="attention")(probe, tokens)
+        y = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        return (x + Mlp(self.mlp_dim, gelu=self.gelu, dtype=self.dtype, name="mlp")(y, train))[:, 0]

@@ -1,0 +1,265 @@
+"""Optimizers as optax chains, all with one layout:
+
+clip the gradient -> the optimizer's own rule, with weight decay -> multipliers -> learning rate -> freezing
+
+What differs between optimizers is the middle: one small function each, below.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision import paths
+from jaxvision.errors import UserError, unknown
+from jaxvision.optim import rules, schedules
+
+PyTree = Any
+Transform = optax.GradientTransformation
+
+
+class Optimizer(NamedTuple):
+    """An optimizer.
+
+    Attributes:
+      tx: the optax transformation; its updates are added to the parameters.
+      learning_rate: `step -> rate`, before the multipliers of single parameters.
+    """
+
+    tx: Transform
+    learning_rate: schedules.Schedule
+
+
+class Parts(NamedTuple):
+    """What every optimizer puts somewhere in its chain.
+
+    Attributes:
+      decay: adds `weight_decay * multiplier * parameter` to the update.
+      rate: multiplies by minus the learning rate and the multipliers.
+      decayed: a tree of bools, True where the decay rules decay.
+    """
+
+    decay: Transform
+    rate: Transform
+    decayed: PyTree
+
+
+def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, decay: str = "coupled") -> list[Transform]:
+    """Stochastic gradient descent: v = momentum * v + g; w -= rate * v (Sutskever et al. 2013, sec. 2).
+
+    `decay="coupled"`, L2 regularisation, adds the decay to the gradient before the momentum, as in
+    He et al. 2016 and torch; `"decoupled"` adds it to the update (Loshchilov & Hutter 2019, alg. 1).
+    Without momentum the two are equal.
+    """
+    trace = _trace(momentum, nesterov)
+    orders = {"coupled": [parts.decay, *trace, parts.rate], "decoupled": [*trace, parts.decay, parts.rate]}
+    if decay not in orders:
+        raise unknown("decay of sgd", decay, orders)
+    return orders[decay]
+
+
+def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-7) -> list[Transform]:
+    """Divides by the root of the sum of all squared gradients (Duchi et al. 2011). Coupled decay."""
+    return [parts.decay, optax.scale_by_rss(initial_accumulator, eps), parts.rate]
+
+
+def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float = 0.0) -> list[Transform]:
+    """Divides by the root of a moving average of squared gradients (Tieleman & Hinton 2012). Coupled decay.
+
+    `eps` is added outside the root, as in torch.
+    """
+    scale = optax.scale_by_rms(b2, eps, eps_in_sqrt=False)
+    return [parts.decay, scale, *_trace(momentum, nesterov=False), parts.rate]
+
+
+def adam(
+    parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None
+) -> list[Transform]:
+    """Adam (Kingma & Ba 2015, alg. 1), with L2 regularisation: the decay is added to the gradient.
+
+    `mu_dtype="bfloat16"` halves the memory of the first moment.
+    """
+    return [parts.decay, optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype), parts.rate]
+
+
+def adamw(
+    parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None
+) -> list[Transform]:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, alg. 2).
+
+    As in torch, the decay is multiplied by the learning rate: w -= rate * (update + weight_decay * w).
+    """
+    return [optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype), parts.decay, parts.rate]
+
+
+def lion(parts: Parts, *, b1: float = 0.9, b2: float = 0.99, mu_dtype: str | None = None) -> list[Transform]:
+    """The sign of a momentum (Chen et al. 2023, alg. 2), with decoupled weight decay."""
+    return [optax.scale_by_lion(b1, b2, mu_dtype), parts.decay, parts.rate]
+
+
+def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> list[Transform]:
+    """Adam with decay, rescaled in every layer to the norm of its weights (You et al. 2020, alg. 2).
+
+    As in the authors' code, parameters without weight decay are not rescaled.
+    """
+    trust_ratio = optax.masked(optax.scale_by_trust_ratio(), parts.decayed)
+    return [optax.scale_by_adam(b1, b2, eps), parts.decay, trust_ratio, parts.rate]
+
+
+def lars(
+    parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, trust_coefficient: float = 0.001
+) -> list[Transform]:
+    """Gradient with decay, rescaled in every layer to the norm of its weights, then momentum (You et al. 2017, alg. 1).
+
+    As there and in SimCLR's code, the learning rate enters before the momentum, and parameters without
+    weight decay (biases, norms) are neither decayed nor rescaled.
+    """
+    scale = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
+    return [parts.decay, optax.masked(scale, parts.decayed), parts.rate, *_trace(momentum, nesterov)]
+
+
+def adafactor(
+    parts: Parts,
+    *,
+    momentum: float = 0.9,
+    momentum_dtype: str = "bfloat16",
+    decay_exponent: float = 0.8,
+    b2_cap: float = 0.999,
+    clip_threshold: float = 1.0,
+    min_dim_size_to_factor: int = 32,
+) -> list[Transform]:
+    """Adafactor (Shazeer & Stern 2018) as Zhai et al. 2022, sec. 3.4 use it for large ViTs.
+
+    Momentum kept in bfloat16, the decay of the second moment `1 - t ** -decay_exponent` capped at
+    `b2_cap`, updates not multiplied by the scale of the parameter. Decoupled weight decay, times the
+    learning rate.
+    """
+
+    def b2(step: jax.Array, exponent: float) -> jax.Array:
+        return jnp.minimum(1.0 - (step + 1.0) ** -exponent, b2_cap)
+
+    scale = optax.scale_by_factored_rms(
+        decay_rate=decay_exponent, min_dim_size_to_factor=min_dim_size_to_factor, decay_rate_fn=b2
+    )
+    average = optax.ema(momentum, debias=False, accumulator_dtype=momentum_dtype)
+    return [scale, optax.clip_by_block_rms(clip_threshold), average, parts.decay, parts.rate]
+
+
+OPTIMIZERS: dict[str, Callable[..., list[Transform]]] = {
+    f.__name__: f for f in (sgd, adagrad, rmsprop, adam, adamw, lion, lamb, lars, adafactor)
+}
+
+
+def make(
+    *,
+    name: str,
+    learning_rate: float,
+    params: PyTree,
+    total: int,
+    steps: Callable[[schedules.Duration], int],
+    schedule: str = "constant",
+    warmup: schedules.Duration = 0,
+    cooldown: schedules.Duration = 0,
+    clip_norm: float | None = None,
+    weight_decay: float = 0.0,
+    decay_rules: paths.Rules = rules.DECAY_RULES,
+    lr_rules: paths.Rules = (),
+    layer_decay: float | None = None,
+    freeze: paths.Rules = (),
+    **own: Any,
+) -> Optimizer:
+    """Builds an optimizer.
+
+    All rules are pairs (regular expression, value) over parameter paths, first match wins, and must
+    cover every parameter (see `jaxvision.paths`). Under a scanned model a layer's weights are one
+    array with those of all layers, and so is their norm in lamb and lars.
+
+    Args:
+      name: a key of `OPTIMIZERS`.
+      learning_rate: the peak of the schedule.
+      params: the parameters; only paths are read, so `ShapeDtypeStruct`s will do.
+      total: steps of the run.
+      steps: turns a duration into steps.
+      schedule, warmup, cooldown: see `schedules.make`.
+      clip_norm: limit of the global norm of the gradient of all trained parameters.
+      weight_decay: strength; where it enters is said at each optimizer. It is always multiplied by the
+        learning rate and its multipliers.
+      decay_rules: multipliers of the strength; by default kernels are decayed and nothing else.
+      lr_rules: multipliers of the learning rate; none by default.
+      layer_decay: further multipliers, falling from the head to the input; see `rules.layer_decay`.
+      freeze: True for parameters that are never changed. They have no moments and do not count in the
+        norm of the gradient.
+      **own: the optimizer's own arguments; see its function.
+
+    Raises:
+      UserError: an unknown optimizer, an argument it does not take, a value out of range, or wrong rules.
+
+    >>> import numpy as np
+    >>> weights = {"bias": np.ones(1), "kernel": np.ones(1)}
+    >>> tx, _ = make(name="sgd", learning_rate=0.5, weight_decay=0.5, params=weights, total=10, steps=int)
+    >>> updates, _ = tx.update({"bias": np.zeros(1), "kernel": np.zeros(1)}, tx.init(weights), weights)
+    >>> updates["bias"].tolist(), updates["kernel"].tolist()
+    ([-0.0], [-0.25])
+    """
+    _check_arguments(name, own)
+    if weight_decay < 0 or learning_rate < 0:
+        raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
+    if clip_norm is not None and clip_norm <= 0:
+        raise UserError(f"clip_norm must be above 0, not {clip_norm}; None turns clipping off")
+    frozen = paths.match(freeze or ((".*", False),), params, "freeze")
+    if all(jax.tree.leaves(frozen)):
+        raise UserError("freeze: every parameter is frozen, nothing is left to train")
+
+    # Inside selective_transform frozen leaves are MaskedNode, so they must be in the trees of values too.
+    def of_trained(values: PyTree) -> PyTree:
+        return jax.tree.map(lambda value, f: optax.MaskedNode() if f else value, values, frozen)
+
+    decays = of_trained(paths.match(decay_rules, params, "decay_rules", check_unused=decay_rules != rules.DECAY_RULES))
+    multipliers = paths.match(lr_rules or ((".*", 1.0),), params, "lr_rules")
+    if layer_decay is not None:
+        multipliers = jax.tree.map(lambda a, b: a * b, multipliers, rules.layer_decay(params, layer_decay))
+
+    rate = schedules.make(
+        schedule, learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown
+    )
+    parts = Parts(
+        decay=_add_decay(jax.tree.map(lambda d: weight_decay * d, decays)),
+        rate=optax.chain(_multiply(of_trained(multipliers)), optax.scale_by_learning_rate(rate)),
+        decayed=jax.tree.map(bool, decays),
+    )
+    clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    tx = optax.chain(*clip, *OPTIMIZERS[name](parts, **own))
+    if freeze:
+        tx = optax.selective_transform(tx, freeze_mask=frozen)
+    return Optimizer(tx, rate)
+
+
+def _check_arguments(name: str, own: dict[str, Any]) -> None:
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer", name, OPTIMIZERS)
+    taken = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    for key in own:
+        if key not in taken:
+            raise unknown(f"argument of optimizer {name!r}", key, taken + common)
+
+
+def _trace(momentum: float, nesterov: bool) -> list[Transform]:
+    if not 0 <= momentum < 1:
+        raise UserError(f"momentum must be at least 0 and below 1, not {momentum!r}")
+    if nesterov and not momentum:
+        raise UserError("nesterov needs a momentum above 0")
+    return [optax.trace(momentum, nesterov)] if momentum else []
+
+
+def _add_decay(strengths: PyTree) -> Transform:
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(lambda u, p, s: u + s * p if s else u, updates, params, strengths)
+    )
+
+
+def _multiply(multipliers: PyTree) -> Transform:
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda u, m: u * m, updates, multipliers))

@@ -1,0 +1,96 @@
+"""The processes of a job: joining them, and checking that they agree."""
+
+import hashlib
+import os
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxvision.errors import UserError
+
+# Long enough for a pause of the host, short enough that the others do not wait minutes for a dead process.
+HEARTBEAT_SECONDS = 30
+
+
+def initialize(
+    coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes of a job; returns at once where the job is a single process.
+
+    What is not given comes from JAX_COORDINATOR_ADDRESS ("host:port" of process 0), JAX_NUM_PROCESSES
+    and JAX_PROCESS_ID, then from the cluster if JAX knows it: SLURM, Open MPI, Cloud TPU, Kubernetes.
+    Under SLURM and Open MPI a process on GPUs gets the one GPU of its local rank, so start one task
+    for each, or name others in JAX_LOCAL_DEVICE_IDS. Must come before anything that touches a device.
+
+    Raises:
+      UserError: the given values are incomplete or wrong.
+      RuntimeError: several processes are meant, but JAX is in use already.
+    """
+    if jax.distributed.is_initialized():
+        return
+    coordinator_address = coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    num_processes = _from_environment("JAX_NUM_PROCESSES") if num_processes is None else num_processes
+    process_id = _from_environment("JAX_PROCESS_ID") if process_id is None else process_id
+    given = (coordinator_address, num_processes, process_id) != (None, None, None)
+    try:
+        jax.distributed.initialize(
+            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
+    except ValueError as error:
+        if given:
+            raise UserError(
+                f"cannot join the job: {error} Given: coordinator_address={coordinator_address!r}, "
+                f"num_processes={num_processes}, process_id={process_id}"
+            ) from None
+        if "coordinator_address" not in str(error):
+            raise
+        # No address given and no cluster found: one process.
+    except RuntimeError:
+        # JAX is in use already, as in a notebook: fine for one process, wrong for several.
+        tasks = max(_from_environment(name) or 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+        if given or tasks > 1:
+            raise
+
+
+def _from_environment(name: str) -> int | None:
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"the environment variable {name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def is_main() -> bool:
+    """True in the process that writes logs and records."""
+    return jax.process_index() == 0
+
+
+def assert_equal_across_processes(value: object, name: str) -> None:
+    """Checks that every process holds the same value; every process must call it.
+
+    JAX accepts values that differ under a replicated sharding without a word, and the copies of the
+    model then drift apart.
+
+    Args:
+      value: something that its `repr` identifies, such as a step or the text of a config.
+      name: what it is, for the message.
+
+    Raises:
+      UserError: in every process, naming the processes that differ from process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
+    digests = multihost_utils.process_allgather(digest)  # processes 32
+    different = [p for p in range(jax.process_count()) if not np.array_equal(digests[p], digests[0])]
+    if different:
+        raise UserError(f"{name} differs between processes: {different} against process 0. Here it is {value!r}")
+
+
+def any_process(flag: bool) -> bool:
+    """True in every process if the flag is set in any; every process must call it."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())

@@ -1,0 +1,108 @@
+"""Which parts of a train state are split over which mesh axes, by rules over their paths.
+
+Optimizer moments and averages carry the path of their parameter as a suffix
+(`opt_state/0/mu/encoder/block_00/mlp/dense_0/kernel`), so one rule places a parameter and all that
+belongs to it.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxvision import paths
+from jaxvision.errors import UserError, unknown
+
+PyTree = Any
+
+# A preset's name, or pairs (regular expression, placement). A placement is "replicated", "fsdp", or one
+# entry per dimension: a mesh axis, a tuple of axes, or None.
+Rules = str | paths.Rules
+
+# Below this many elements a split saves less memory than its collectives cost time.
+MIN_FSDP_SIZE = 2**14
+
+PRESETS: dict[str, paths.Rules] = {
+    "replicated": ((".*", "replicated"),),
+    # Rajbhandari et al. 2020 (ZeRO stage 3), arXiv 1910.02054: XLA gathers a layer's parameters where it is used.
+    "fsdp": ((".*", "fsdp"),),
+    # Shoeybi et al. 2019 (Megatron-LM), arXiv 1909.08053, sec. 3: attention is split by heads, the MLP by its
+    # hidden units, so each of the two needs one all-reduce; over the fsdp axis the other dimension is split.
+    "tensor": (
+        (r"(^|/)v_(row|col)/", "fsdp"),  # Adafactor's factored moments lack a dimension of their parameter
+        (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # D heads head_dim
+        (r"attention/(query|key|value)/bias$", ("tensor", None)),  # heads head_dim
+        (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads head_dim D
+        (r"mlp/dense_0/kernel$", ("fsdp", "tensor")),  # D M
+        (r"mlp/dense_0/bias$", ("tensor",)),  # M
+        (r"mlp/dense_1/kernel$", ("tensor", "fsdp")),  # M D
+        (r".*", "fsdp"),
+    ),
+}
+
+
+def shardings(tree: PyTree, mesh: Mesh, rules: Rules, min_fsdp_size: int = MIN_FSDP_SIZE) -> PyTree:
+    """The sharding of every leaf of a train state.
+
+    Args:
+      tree: arrays or `ShapeDtypeStruct`s; only paths and shapes are read.
+      mesh: from `make_mesh`.
+      rules: "replicated", "fsdp", "tensor", or pairs (regular expression, placement); the first
+        pattern found in a leaf's path decides, and every leaf must be covered. Placements:
+        - "replicated": a copy on every device.
+        - "fsdp": the largest dimension that the fsdp axis divides is split over it; replicated where
+          there is none, or the leaf has fewer than `min_fsdp_size` elements.
+        - a tuple such as `(None, "tensor")`: one entry for each of the last dimensions; dimensions
+          before them (the layers of a scanned stack) are whole. Leaves of lower rank, such as
+          Adafactor's factored moments, are replicated.
+      min_fsdp_size: see above.
+
+    Returns:
+      The same tree with a `NamedSharding` at every leaf.
+
+    Raises:
+      UserError: an unknown preset, placement or axis, a leaf that no rule covers, a rule that
+        decides nothing, or a dimension that its axes do not divide.
+    """
+    if isinstance(rules, str) and rules not in PRESETS:
+        raise unknown("sharding rules", rules, PRESETS)
+    is_preset = isinstance(rules, str)
+    chosen = paths.match(PRESETS[rules] if is_preset else rules, tree, "sharding rules", check_unused=not is_preset)
+    leaves, structure = jax.tree.flatten(tree)
+    placements = structure.flatten_up_to(chosen)
+    specs = [
+        _spec(path, np.shape(leaf), placement, mesh, min_fsdp_size)
+        for path, leaf, placement in zip(paths.names(tree), leaves, placements)
+    ]
+    return structure.unflatten([NamedSharding(mesh, spec) for spec in specs])
+
+
+def _spec(path: str, shape: tuple[int, ...], placement: Any, mesh: Mesh, min_fsdp_size: int) -> PartitionSpec:
+    if placement == "replicated":
+        return PartitionSpec()
+    if placement == "fsdp":
+        return _fsdp(shape, mesh.shape["fsdp"], min_fsdp_size)
+    if isinstance(placement, str):
+        raise unknown(f"placement for {path}", placement, ["replicated", "fsdp", "a tuple of mesh axes"])
+    if len(shape) < len(placement):
+        return PartitionSpec()
+    entries = [None] * (len(shape) - len(placement)) + list(placement)
+    for size, entry in zip(shape, entries):
+        axes = (entry,) if isinstance(entry, str) else entry or ()
+        for axis in axes:
+            if axis not in mesh.shape:
+                raise unknown("mesh axis", axis, mesh.shape)
+        parts = math.prod(mesh.shape[axis] for axis in axes)
+        if size % parts:
+            raise UserError(f"{path} {shape}: {size} does not divide over {entry!r}, which has {parts} parts")
+    return PartitionSpec(*[tuple(entry) if isinstance(entry, list) else entry for entry in entries])
+
+
+def _fsdp(shape: tuple[int, ...], parts: int, min_size: int) -> PartitionSpec:
+    dims = [d for d, size in enumerate(shape) if size % parts == 0]
+    if parts == 1 or not dims or math.prod(shape) < min_size:
+        return PartitionSpec()
+    largest = max(dims, key=lambda d: shape[d])
+    return PartitionSpec(*["fsdp" if d == largest else None for d in range(largest + 1)])

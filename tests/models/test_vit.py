@@ -1,0 +1,196 @@
+"""Vision Transformer: its parts against plainer equivalents, its options against each other."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import models
+from jaxvision.errors import UserError
+from jaxvision.models.transformer import Attention
+from jaxvision.models.vit import PatchEmbedding, sincos2d
+
+
+def build(**options):
+    return models.build("vit", options.pop("num_classes", 5), **{"variant": "mu/4", "depth": 3, **options})
+
+
+def init(model, images):
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    return jax.tree.map(lambda x: x + 0.02, variables)  # no zero hides a path
+
+
+def stack(params):
+    """Unrolled parameters to scanned ones."""
+    encoder = dict(params["encoder"])
+    blocks = [encoder.pop(name) for name in sorted(encoder) if name.startswith("block_")]
+    encoder["blocks"] = jax.tree.map(lambda *x: jnp.stack(x), *blocks)
+    return {**params, "encoder": encoder}
+
+
+def test_parameter_paths(images):
+    model = build(depth=1, pool="token", posemb="learned")
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    flat = {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in jax.tree.leaves_with_path(params)}
+    block = "encoder/block_00"
+    assert flat == {
+        "cls": (1, 1, 32),
+        "embedding/bias": (32,),
+        "embedding/kernel": (4, 4, 3, 32),
+        f"{block}/attention/key/bias": (2, 16),
+        f"{block}/attention/key/kernel": (32, 2, 16),
+        f"{block}/attention/out/bias": (32,),
+        f"{block}/attention/out/kernel": (2, 16, 32),
+        f"{block}/attention/query/bias": (2, 16),
+        f"{block}/attention/query/kernel": (32, 2, 16),
+        f"{block}/attention/value/bias": (2, 16),
+        f"{block}/attention/value/kernel": (32, 2, 16),
+        f"{block}/attention_norm/bias": (32,),
+        f"{block}/attention_norm/scale": (32,),
+        f"{block}/mlp/dense_0/bias": (128,),
+        f"{block}/mlp/dense_0/kernel": (32, 128),
+        f"{block}/mlp/dense_1/bias": (32,),
+        f"{block}/mlp/dense_1/kernel": (128, 32),
+        f"{block}/mlp_norm/bias": (32,),
+        f"{block}/mlp_norm/scale": (32,),
+        "encoder/norm/bias": (32,),
+        "encoder/norm/scale": (32,),
+        "head/bias": (5,),
+        "head/kernel": (32, 5),
+        "pos_embedding": (1, 17, 32),
+    }
+
+
+def test_patch_embedding_is_a_strided_convolution(images):
+    embed = PatchEmbedding(width=6, patch=4, dtype=jnp.float32)
+    variables = embed.init(jax.random.key(0), images)
+    conv = nn.Conv(6, (4, 4), (4, 4), padding="VALID")
+    np.testing.assert_allclose(embed.apply(variables, images), conv.apply(variables, images), rtol=1e-5, atol=1e-5)
+
+
+def test_an_image_that_is_no_whole_number_of_patches(images):
+    with pytest.raises(UserError, match=re.escape("16x16 pixels cannot be cut into patches of 5x5")):
+        jax.eval_shape(build(variant="mu/5").init, jax.random.key(0), images)
+
+
+def test_attention_equals_a_loop_over_heads():
+    x = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 8)))
+    attention = Attention(num_heads=2)
+    variables = attention.init(jax.random.key(1), x, x)
+    p = jax.tree.map(np.asarray, variables["params"])
+    want = np.zeros_like(x) + p["out"]["bias"]
+    for head in range(2):
+        q, k, v = (x @ p[n]["kernel"][:, head] + p[n]["bias"][head] for n in ("query", "key", "value"))
+        weights = np.exp(q @ k.swapaxes(1, 2) / 2)  # sqrt(d / heads) = 2
+        want += weights / weights.sum(-1, keepdims=True) @ v @ p["out"]["kernel"][head]
+    np.testing.assert_allclose(attention.apply(variables, x, x), want, rtol=1e-4, atol=1e-5)
+
+
+def test_sincos2d_values():
+    """Position (y, x) = (1, 2) of a 2 x 3 grid, width 8: frequencies 1 and 1e-4."""
+    want = [*np.sin([2, 2e-4]), *np.cos([2, 2e-4]), *np.sin([1, 1e-4]), *np.cos([1, 1e-4])]
+    np.testing.assert_allclose(sincos2d(2, 3, 8)[5], want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["token", "gap", "map", "none"])
+@pytest.mark.parametrize("posemb", ["learned", "sincos2d"])
+def test_pools(images, pool, posemb):
+    model = build(pool=pool, posemb=posemb, depth=1)
+    features, out = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], images)
+    batch = (2, 16) if pool == "none" else (2,)
+    assert features.shape == (*batch, 32)
+    assert out["logits"].shape == (*batch, 5)
+    assert out["tokens"].shape == (2, 16, 32)
+
+
+def test_gap_is_the_mean_of_the_tokens(images):
+    model = build()
+    features, out = model.apply(init(model, images), images)
+    np.testing.assert_allclose(features, out["tokens"].mean(1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("posemb", ["none", "sincos2d"])
+def test_only_positions_tell_the_order_of_patches(images, posemb):
+    model = build(posemb=posemb)
+    variables = init(model, images)
+    shuffled = images.reshape(2, 4, 4, 16, 3)[:, ::-1].reshape(2, 16, 16, 3)  # rows of patches in reverse
+    a, b = (model.apply(variables, x)[0] for x in (images, shuffled))
+    assert np.allclose(a, b, atol=1e-5) == (posemb == "none")
+
+
+@pytest.mark.parametrize("option", ["dropout", "drop_path"])
+def test_dropping_happens_in_training_only(images, option):
+    model, plain = build(**{option: 0.5}), build()
+    variables = init(model, images)
+    want, _ = plain.apply(variables, images)
+    np.testing.assert_array_equal(model.apply(variables, images)[0], want)
+    draws = [model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)})[0] for i in (0, 0, 1)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.allclose(draws[0], draws[2])
+    assert not np.allclose(draws[0], want)
+
+
+def test_drop_path_spares_the_first_block(images):
+    model = build(drop_path=0.9, depth=2)
+    variables = init(model, images)
+    want = model.apply(variables, images)[1]["stages"]
+    got = model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(0)})[1]["stages"]
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
+    assert not np.allclose(got[1], want[1])
+
+
+def loss_and_gradients(model):
+    def loss(params, images):
+        features, out = model.apply({"params": params}, images, train=True)
+        return (features**2).mean() + (out["logits"] ** 2).mean() + (out["stages"][0] ** 2).mean()
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_scanned_equals_unrolled(images, remat):
+    plain, scanned = build(), build(scan=True, remat=remat)
+    params = init(plain, images)["params"]
+    assert jax.tree.map(jnp.shape, init(scanned, images)["params"]) == jax.tree.map(jnp.shape, stack(params))
+    loss, gradients = loss_and_gradients(plain)(params, images)
+    scanned_loss, scanned_gradients = loss_and_gradients(scanned)(stack(params), images)
+    np.testing.assert_allclose(loss, scanned_loss, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), stack(gradients), scanned_gradients
+    )
+
+
+def test_scanned_blocks_start_different_and_drop_different_paths(images):
+    model = build(scan=True, drop_path=0.5, dropout=0.5)
+    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    kernel = params["encoder"]["blocks"]["mlp"]["dense_0"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1])
+    features, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(0)})
+    assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_no_gradient(images, remat):
+    plain = build(depth=2, dropout=0.0)
+    params = init(plain, images)["params"]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        loss_and_gradients(plain)(params, images),
+        loss_and_gradients(build(depth=2, remat=remat))(params, images),
+    )
+
+
+def test_gelu_choices_differ_a_little(images):
+    tanh, exact = build(gelu="tanh"), build(gelu="exact")
+    variables = init(tanh, images)
+    gap = np.abs(tanh.apply(variables, images)[0] - exact.apply(variables, images)[0]).max()
+    assert 0 < gap < 1e-2
+
+
+def test_a_new_model_predicts_uniformly(images):
+    model = build()
+    (_, out), _ = model.init_with_output(jax.random.key(0), images)
+    assert not out["logits"].any()

@@ -1,0 +1,269 @@
+"""Optimizers against the numbers of textbooks and against NumPy transcriptions of the papers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvision import optim
+from jaxvision.errors import UserError
+from jaxvision.optim.optimizers import OPTIMIZERS
+
+PARAMS = {
+    "embedding": {"kernel": jnp.full((4, 3), 0.5), "bias": jnp.zeros(3)},
+    "block_00": {"kernel": jnp.arange(9.0).reshape(3, 3) / 10, "bias": jnp.ones(3)},
+    "block_01": {"kernel": jnp.eye(3), "bias": jnp.ones(3)},
+    "head": {"kernel": jnp.full((3, 2), -1.0), "bias": jnp.zeros(2)},
+}
+GRADS = jax.tree.map(lambda p: jnp.linspace(-1, 2, p.size).reshape(p.shape), PARAMS)
+
+
+def make(name, params, learning_rate=0.1, **kwargs):
+    return optim.make(name=name, learning_rate=learning_rate, params=params, total=100, steps=int, **kwargs)
+
+
+def run(name, grad, start, steps, **kwargs):
+    """Descends from the scalar `start`, named "kernel" so that it decays."""
+    params = {"kernel": jnp.asarray(start, jnp.float32)}
+    tx = make(name, params, **kwargs).tx
+    state = tx.init(params)
+    for _ in range(steps):
+        updates, state = tx.update(jax.tree.map(grad, params), state, params)
+        params = optax.apply_updates(params, updates)
+    return float(params["kernel"])
+
+
+def one_update(params=PARAMS, grads=GRADS, name="sgd", **kwargs):
+    tx = make(name, params, **kwargs).tx
+    return tx.update(grads, tx.init(params), params)[0]
+
+
+def test_gradient_descent_on_a_parabola():
+    """f = x**2 from 10 with rate 0.2: 10 * 0.6 ** 10."""
+    assert run("sgd", lambda x: 2 * x, 10.0, 10, learning_rate=0.2, momentum=0.0) == pytest.approx(0.060466, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "step"),
+    [
+        ("sgd", {}, 2.0),
+        ("sgd", {"nesterov": True}, 3.8),  # 0.1 * (g + 0.9 g), g = 20
+        ("adagrad", {}, 0.1),
+        ("rmsprop", {"b2": 0.9}, 0.316228),
+        ("rmsprop", {"b2": 0.99}, 1.0),
+        ("adam", {}, 0.1),
+        ("adamw", {}, 0.1),
+        ("lion", {}, 0.1),
+        ("adafactor", {"momentum": 0.0}, 0.1),
+        ("lamb", {}, 1.0),  # the norm of the weight, 10, times the rate
+        ("lars", {}, 0.001),
+    ],
+)
+def test_first_step_on_a_parabola(name, kwargs, step):
+    """f = x**2 at x = 10, so g = 20, with rate 0.1."""
+    assert 10.0 - run(name, lambda x: 2 * x, 10.0, 1, **kwargs) == pytest.approx(step, rel=1e-4, abs=2e-6)
+
+
+def test_constant_gradient():
+    def grad(x):
+        return jnp.ones_like(x)
+
+    assert -run("adagrad", grad, 0.0, 4) == pytest.approx(0.1 * sum(k**-0.5 for k in (1, 2, 3, 4)), rel=1e-5)
+    assert run("sgd", grad, 0.0, 99) - run("sgd", grad, 0.0, 100) == pytest.approx(1.0, rel=1e-3)  # v = g / (1 - 0.9)
+
+
+def test_coupled_and_decoupled_decay_differ_only_with_momentum():
+    """(w - 0.3)**2 from 1 with rate 0.05, L2 gradient 0.1 w."""
+
+    def descend(steps, **kwargs):
+        return run("sgd", lambda w: 2 * (w - 0.3), 1.0, steps, learning_rate=0.05, weight_decay=0.1, **kwargs)
+
+    assert descend(50, momentum=0.0) == pytest.approx(0.288501, abs=1e-6)
+    assert descend(50, momentum=0.0, decay="decoupled") == pytest.approx(0.288501, abs=1e-6)
+    assert descend(50) == pytest.approx(0.249961, abs=1e-5)
+    assert descend(50, decay="decoupled") == pytest.approx(0.258222, abs=1e-5)
+    assert descend(300) == pytest.approx(0.285714, abs=1e-5)
+    assert descend(300, decay="decoupled") == pytest.approx(0.298507, abs=1e-5)
+
+
+def test_adam_decays_through_the_gradient_and_adamw_beside_it():
+    def flat(x):
+        return jnp.zeros_like(x)
+
+    assert run("adam", flat, 2.0, 1, weight_decay=0.5) == pytest.approx(2.0 - 0.1, rel=1e-5)
+    assert run("adamw", flat, 2.0, 1, weight_decay=0.5) == pytest.approx(2.0 * (1 - 0.1 * 0.5), rel=1e-6)
+    assert run("lion", flat, 2.0, 1, weight_decay=0.5) == pytest.approx(2.0 * (1 - 0.1 * 0.5), rel=1e-6)
+    assert run("adafactor", flat, 2.0, 1, weight_decay=0.5) == pytest.approx(2.0 * (1 - 0.1 * 0.5), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("sgd", optax.sgd(0.1, 0.9)),
+        ("adam", optax.adam(0.1)),
+        ("adamw", optax.adamw(0.1, weight_decay=0.3, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))),
+        ("lion", optax.lion(0.1, weight_decay=0.3, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))),
+    ],
+)
+def test_three_steps_equal_optax(name, reference):
+    tx = make(name, PARAMS, weight_decay=0.3 if name in ("adamw", "lion") else 0.0).tx
+    ours, theirs = (tx, tx.init(PARAMS), PARAMS), (reference, reference.init(PARAMS), PARAMS)
+    for i in range(3):
+        grads = jax.tree.map(lambda g: g * (i + 1), GRADS)  # noqa: B023
+        ours, theirs = (_step(*run, grads) for run in (ours, theirs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), ours[2], theirs[2])
+
+
+def _step(tx, state, params, grads):
+    updates, state = tx.update(grads, state, params)
+    return tx, state, optax.apply_updates(params, updates)
+
+
+@pytest.mark.parametrize("name", ["lamb", "lars"])
+def test_layerwise_optimizers_against_numpy(name):
+    """Three steps at rates 0.1, 0.05 and 0.025; kernels adapt and decay, biases do not."""
+    tx = make(name, PARAMS, weight_decay=0.01, schedule="step(1, 2, factor=0.5)").tx
+    state = (tx, tx.init(PARAMS), PARAMS)
+    for i in range(3):
+        state = _step(*state, jax.tree.map(lambda g: g * (i + 1), GRADS))  # noqa: B023
+    transcription = {"lamb": _lamb, "lars": _lars}[name]
+    for layer, leaves in PARAMS.items():
+        for leaf, start in leaves.items():
+            grads = [np.asarray(GRADS[layer][leaf], np.float64) * (i + 1) for i in range(3)]
+            expected = transcription(np.asarray(start, np.float64), grads, adapted=leaf == "kernel")
+            np.testing.assert_allclose(state[2][layer][leaf], expected, rtol=2e-5, atol=1e-6, err_msg=f"{layer}/{leaf}")
+
+
+def _lamb(w, grads, adapted):
+    """You et al. 2020, alg. 2, phi the identity."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, (rate, g) in enumerate(zip([0.1, 0.05, 0.025], grads), start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        u = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6)
+        if adapted:
+            u = u + 0.01 * w
+            u = u * np.linalg.norm(w) / np.linalg.norm(u)
+        w = w - rate * u
+    return w
+
+
+def _lars(w, grads, adapted):
+    """You et al. 2017, alg. 1, the norm of gradient and decay together as in SimCLR's code."""
+    v = np.zeros_like(w)
+    for rate, g in zip([0.1, 0.05, 0.025], grads):
+        if adapted:
+            g = g + 0.01 * w
+            g = g * 0.001 * np.linalg.norm(w) / np.linalg.norm(g)
+        v = 0.9 * v + rate * g
+        w = w - v
+    return w
+
+
+def test_adafactor_factors_and_caps():
+    params = {"kernel": jnp.ones((64, 32)), "bias": jnp.ones(32)}
+    tx = make("adafactor", params).tx
+    state = tx.init(params)
+    factored, _, average = state[0], state[1], state[2]
+    assert factored.v_row["kernel"].size + factored.v_col["kernel"].size == 64 + 32
+    assert factored.v["bias"].shape == (32,)
+    assert average.ema["kernel"].dtype == jnp.bfloat16
+
+    # A rank-1 gradient is factored without loss: the update is its sign, times 1 - momentum.
+    grads = {"kernel": jnp.outer(jnp.arange(1.0, 65), jnp.arange(1.0, 33)), "bias": -jnp.ones(32)}
+    updates, _ = tx.update(grads, state, params)
+    np.testing.assert_allclose(updates["kernel"], -0.01, rtol=1e-4)
+    np.testing.assert_allclose(updates["bias"], 0.01, rtol=1e-4)
+
+    # After gradients 1 and 0 the second moment is the decay of step 2.
+    def second_moment(b2_cap):
+        tx = make("adafactor", params, b2_cap=b2_cap).tx
+        _, after = tx.update(grads, tx.init(params), params)
+        _, after = tx.update(jax.tree.map(jnp.zeros_like, grads), after, params)
+        return float(after[0].v["bias"][0])
+
+    assert second_moment(0.999) == pytest.approx(1 - 2**-0.8, rel=1e-5)
+    assert second_moment(0.25) == pytest.approx(0.25, rel=1e-5)
+
+
+def test_clipping_uses_the_global_norm():
+    norm = float(optax.tree.norm(GRADS))
+    updates = one_update(momentum=0.0, learning_rate=1.0, clip_norm=0.5)
+    jax.tree.map(lambda u, g: np.testing.assert_allclose(u, -g * 0.5 / norm, rtol=1e-5), updates, GRADS)
+    untouched = one_update(momentum=0.0, learning_rate=1.0, clip_norm=100.0)
+    jax.tree.map(lambda u, g: np.testing.assert_array_equal(u, -g), untouched, GRADS)
+
+
+def test_decay_rules():
+    zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+    common = {"grads": zeros, "momentum": 0.0, "learning_rate": 1.0, "weight_decay": 0.1}
+    default = one_update(**common)
+    np.testing.assert_allclose(default["head"]["kernel"], 0.1)
+    np.testing.assert_array_equal(default["block_00"]["bias"], 0)
+    own = one_update(**common, decay_rules=(("head/kernel", 2.0), ("bias", 1.0), (".*", 0.0)))
+    np.testing.assert_allclose(own["head"]["kernel"], 0.2)
+    np.testing.assert_allclose(own["block_00"]["bias"], -0.1)
+    np.testing.assert_array_equal(own["block_00"]["kernel"], 0)
+
+
+def test_learning_rate_rules_and_layer_decay_multiply():
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    updates = one_update(
+        grads=ones, momentum=0.0, learning_rate=1.0, layer_decay=0.5, lr_rules=(("head", 10.0), (".*", 1.0))
+    )
+    scales = {layer: -float(leaves["bias"][0]) for layer, leaves in updates.items()}
+    assert scales == {"embedding": 0.125, "block_00": 0.25, "block_01": 0.5, "head": 10.0}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_frozen_parameters_stay_and_have_no_moments(name):
+    freeze = (("^head/", False), (".*", True))
+    tx = make(name, PARAMS, weight_decay=0.1, clip_norm=1.0, layer_decay=0.9, freeze=freeze).tx
+    state, params = tx.init(PARAMS), PARAMS
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(state)]
+    assert not [path for path in paths if "block_0" in path or "embedding" in path]
+    for _ in range(2):
+        updates, state = jax.jit(tx.update)(GRADS, state, params)
+        params = optax.apply_updates(params, updates)
+    for layer in ("embedding", "block_00", "block_01"):
+        jax.tree.map(np.testing.assert_array_equal, params[layer], PARAMS[layer])
+    assert not np.array_equal(params["head"]["kernel"], PARAMS["head"]["kernel"])
+
+    alone = make(name, {"head": PARAMS["head"]}, weight_decay=0.1, clip_norm=1.0).tx
+    expected, _ = alone.update({"head": GRADS["head"]}, alone.init({"head": PARAMS["head"]}), {"head": PARAMS["head"]})
+    first, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), first["head"], expected["head"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_abstract_parameters_and_jit(name):
+    shapes = jax.eval_shape(lambda: PARAMS)
+    tx, learning_rate = make(name, shapes, weight_decay=0.1, warmup=2)
+    state = jax.eval_shape(tx.init, shapes)
+    assert jax.tree.structure(state) == jax.tree.structure(tx.init(PARAMS))
+    updates, _ = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
+    jax.tree.map(lambda u: np.testing.assert_array_equal(u, 0), updates)  # rate 0 at the first step of a warm-up
+    assert float(learning_rate(1)) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"name": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam'"),
+        ({"name": "adamw", "nesterov": True}, r"unknown argument of optimizer 'adamw' 'nesterov'.*Choices: b1, b2,"),
+        ({"name": "sgd", "weight_dacay": 0.1}, "did you mean 'weight_decay'"),
+        ({"name": "sgd", "momentum": 1.0}, "momentum must be"),
+        ({"name": "sgd", "momentum": 0.0, "nesterov": True}, "nesterov needs a momentum"),
+        ({"name": "sgd", "decay": "l2"}, "unknown decay of sgd 'l2'. Choices: coupled, decoupled"),
+        ({"name": "sgd", "weight_decay": -0.1}, "must not be negative"),
+        ({"name": "sgd", "clip_norm": 0.0}, "clip_norm must be above 0"),
+        ({"name": "sgd", "layer_decay": 1.5}, "layer_decay must lie in"),
+        ({"name": "sgd", "freeze": ((".*", True),)}, "nothing is left to train"),
+        ({"name": "sgd", "freeze": (("head", True),)}, "freeze must cover everything"),
+        ({"name": "sgd", "lr_rules": (("haed", 0.1), (".*", 1.0))}, "lr_rules: the rule 'haed' decides nothing"),
+        ({"name": "sgd", "decay_rules": (("kernels", 1.0), (".*", 0.0))}, "decay_rules: the rule 'kernels' decides"),
+    ],
+)
+def test_errors(kwargs, message):
+    with pytest.raises(UserError, match=message):
+        make(params=PARAMS, **kwargs)

@@ -1,0 +1,51 @@
+import re
+
+import jax
+import pytest
+
+from jaxvision import paths
+from jaxvision.errors import UserError
+from jaxvision.optim.rules import DECAY_RULES, layer_decay
+
+
+def tree(*names):
+    root = {}
+    for name in names:
+        *folders, leaf = name.split("/")
+        node = root
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = 0
+    return root
+
+
+def by_name(values):
+    return dict(zip(paths.names(values), jax.tree.leaves(values)))
+
+
+def test_kernels_decay_and_nothing_else():
+    params = tree("pos_embedding", "cls", "embedding/kernel", "embedding/bias", "encoder/norm/scale", "pool/probe")
+    values = by_name(paths.match(DECAY_RULES, params, "decay_rules", check_unused=False))
+    assert [name for name, value in values.items() if value] == ["embedding/kernel"]
+
+
+def test_layer_decay_of_a_vit():
+    """Twelve blocks at 0.75, BEiT's fine-tuning of ViT-B: 0.75 ** 13 at the input, 1 at the head."""
+    blocks = [f"encoder/block_{i:02}/mlp/dense_0/kernel" for i in range(12)]
+    others = ["embedding/kernel", "pos_embedding", "cls", "encoder/norm/scale", "pool/probe", "head/bias"]
+    values = by_name(layer_decay(tree(*blocks, *others), 0.75))
+    assert [values[name] for name in blocks] == [0.75 ** (12 - i) for i in range(12)]
+    assert [values[name] for name in others] == [0.75**13] * 3 + [1.0] * 3
+
+
+def test_layer_decay_of_a_resnet():
+    names = ["stem_conv/kernel", "stage1/block1/conv1/kernel", "stage3/block2/norm1/scale", "norm/scale", "head/kernel"]
+    values = by_name(layer_decay(tree(*names, "stage2/block1/conv1/kernel"), 0.5))
+    assert [values[name] for name in names] == [0.5**4, 0.5**3, 0.5, 1.0, 1.0]
+
+
+def test_layer_decay_refuses_what_it_cannot_place():
+    with pytest.raises(UserError, match=re.escape("cannot place the parameter 'encoder/blocks/mlp/dense_0/kernel'")):
+        layer_decay(tree("embedding/kernel", "encoder/blocks/mlp/dense_0/kernel", "head/kernel"), 0.5)
+    with pytest.raises(UserError, match="must lie in"):
+        layer_decay(tree("head/kernel"), 0.0)

@@ -1,0 +1,60 @@
+import pytest
+
+from jaxvision.durations import steps
+from jaxvision.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"),
+    [
+        (7, 7),
+        ("7", 7),
+        ("10_000 steps", 10_000),
+        ("1 step", 1),
+        ("1 epoch", 500),
+        ("90 epochs", 45_000),
+        ("0.5 epochs", 250),
+        ("1e6 examples", 10_000),
+        ("1 example", 1),  # above zero is at least one step
+        ("149 examples", 1),
+        ("151 examples", 2),
+        ("5 percent", 50),
+        (" 12.5  percent ", 125),
+        ("0 epochs", 0),
+        (0, 0),
+    ],
+)
+def test_steps(duration, expected):
+    assert steps(duration, batch_size=100, examples=50_000, total=1_000) == expected
+
+
+def test_imagenet_90_epochs():
+    assert steps("90 epochs", batch_size=1024, examples=1_281_167) == round(90 * 1_281_167 / 1024) == 112_603
+
+
+@pytest.mark.parametrize(
+    ("duration", "message"),
+    [
+        ("3 epoks", "unknown unit of duration 'epoks'; did you mean 'epochs'? Choices: epochs, examples"),
+        ("-1 epochs", "not negative"),
+        (-1, "not negative"),
+        ("nan steps", "finite"),
+        ("inf steps", "finite"),
+        ("epochs", "cannot read"),
+        ("", "cannot read"),
+        (2.5, "cannot read"),
+        (None, "cannot read"),
+    ],
+)
+def test_unreadable_durations(duration, message):
+    with pytest.raises(UserError) as error:
+        steps(duration, batch_size=100, examples=1000, total=10)
+    assert message in str(error.value)
+
+
+def test_units_that_need_more():
+    assert steps("10 steps", batch_size=1) == 10
+    with pytest.raises(UserError, match="size of an epoch is not known"):
+        steps("1 epoch", batch_size=100, total=10)
+    with pytest.raises(UserError, match="percent of what"):
+        steps("5 percent", batch_size=100, examples=1000)

@@ -1,0 +1,80 @@
+import pytest
+
+from jaxvision.errors import UserError
+from jaxvision.specs import Call, Registry, parse
+
+
+@pytest.fixture
+def ops():
+    registry = Registry("op")
+
+    @registry.register()
+    def add(n, times=1):
+        return lambda x: x + n * times
+
+    @registry.register(evaluation="")
+    def noise(scale=1.0):
+        return lambda x: x
+
+    @registry.register(evaluation=lambda size, jitter=0: f"add({size})")
+    def jittered(size, jitter=0):
+        return lambda x: x + size
+
+    return registry
+
+
+def test_parse():
+    assert parse("flip|crop(32, padding=4)|mix(0.2, names=('a', 'b'))") == [
+        Call("flip"),
+        Call("crop", (32,), {"padding": 4}),
+        Call("mix", (0.2,), {"names": ("a", "b")}),
+    ]
+    assert parse("") == parse("  ") == []
+    assert parse("shift(-1)") == [Call("shift", (-1,))]
+
+
+@pytest.mark.parametrize("spec", ["flip", "crop(32, padding=4)", "mix(0.2, names=('a', 'b'))"])
+def test_a_call_prints_as_it_is_written(spec):
+    assert str(parse(spec)[0]) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("flip|", "cannot read the spec"),
+        ("flip crop", "cannot read the spec"),
+        ("a.b(1)", "want a name or a call"),
+        ("3", "want a name or a call"),
+        ("flip + crop", "want a name or a call"),
+        ("crop(size)", "must be literals"),
+        ("crop(__import__('os'))", "must be literals"),
+        ("crop(**{'size': 3})", "must be literals"),
+        (3, "a spec is a string"),
+    ],
+)
+def test_unreadable_specs(spec, message):
+    with pytest.raises(UserError, match=message):
+        parse(spec)
+
+
+def test_build_keeps_the_order(ops):
+    first, second = ops.build("add(2)|add(3, times=2)")
+    assert (first(0), second(0)) == (2, 6)
+
+
+def test_unknown_names_and_arguments(ops):
+    with pytest.raises(UserError, match=r"unknown op 'ad'; did you mean 'add'\? Choices: add, jittered, noise"):
+        ops.build("ad(2)")
+    with pytest.raises(UserError, match=r"op 'add\(1, time=2\)': .*'time'.*Usage: add\(n, times=1\)"):
+        ops.build("add(1, time=2)")
+    with pytest.raises(UserError, match="missing a required argument: 'n'"):
+        ops.build("add")
+
+
+def test_evaluation_replaces_random_operations(ops):
+    assert ops.evaluation("jittered(4, jitter=2)|noise|add(1, times=3)") == "add(4)|add(1, times=3)"
+    assert ops.evaluation("noise") == ""
+    assert ops.is_random("add(1)|noise")
+    assert not ops.is_random("add(1)")
+    with pytest.raises(UserError, match="Usage: noise"):
+        ops.evaluation("noise(1, 2)")
