@@ -1,0 +1,240 @@
+"""The command line, `jaxvision COMMAND --flags`. The only file with flags.
+
+Nothing heavy is imported before the flags are parsed, so that `--help` answers at once.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxvision.errors import UserError, unknown
+from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
+
+
+class Command(NamedTuple):
+    """One command: a line of help, an example, its flags, and what it does with them."""
+
+    summary: str
+    example: str
+    define: Callable[[flags.FlagValues, list[str]], None]
+    run: Callable[[flags.FlagValues, list[str]], None]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the console script; exits with 0, 1, 2 (the user can mend it) or 85 (preempted)."""
+    argv = list(sys.argv if argv is None else argv)
+    name = argv[1] if len(argv) > 1 else "--help"
+    if name in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    try:
+        if name not in COMMANDS:
+            raise unknown("command", name, COMMANDS)
+        _run(name, argv[2:])
+    except UserError as error:
+        print(f"jaxvision: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _run(name: str, words: list[str]) -> None:
+    command = COMMANDS[name]
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
+    if {"--help", "-h", "--helpfull"} & set(words):
+        command.define(values, [])
+        print(_help(name, command, values))
+        return
+    command.define(values, words)
+    _check_config(words)
+    try:
+        rest = values([name, *words])[1:]
+    except flags.Error as error:
+        raise UserError(f"{str(error).strip()} (see 'jaxvision {name} --help')") from None
+    try:
+        command.run(values, rest)
+    except Exception as error:
+        from jaxvision.train.watch import Preempted
+
+        if not isinstance(error, Preempted):
+            raise
+        print(f"jaxvision: {error}; the same command goes on", file=sys.stderr)
+        sys.exit(EXIT_PREEMPTED)
+
+
+def _check_config(words: list[str]) -> None:
+    """Raises UserError for a config file that cannot be loaded, or an override of a key that it does not have.
+
+    config_flags says neither in one line. Values may stand as --key=value or --key value.
+    """
+    given = {}
+    for word, following in zip(words, [*words[1:], ""]):
+        key, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        if word.startswith("-") and key.partition(".")[0] == "config":
+            given[key] = value if equals else following
+    path = given.pop("config", None)
+    if path:
+        from jaxvision import config
+
+        config.override(config.load(path), {key.removeprefix("config."): value for key, value in given.items()})
+
+
+def _overview() -> str:
+    lines = ["jaxvision COMMAND --flags (each has --help)", ""]
+    lines += [f"  {name:10s} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "First run:", f"  {COMMANDS['train'].example}"])
+
+
+def _help(name: str, command: Command, values: flags.FlagValues) -> str:
+    lines = [f"jaxvision {name}: {command.summary}", "", "Example:", f"  {command.example}", "", "Flags:"]
+    for flag in sorted({values[f].name for f in values}):
+        default = values[flag].default
+        lines.append(f"  --{flag}: {values[flag].help}" + (f" (default: {default})" if default not in (None, False) else ""))
+    return "\n".join(lines)
+
+
+def _config_flag(values: flags.FlagValues, words: list[str]) -> None:
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "config file, FILE.py or FILE.py:ARG; --config.SECTION.KEY=VALUE changes a value",
+        flag_values=values,
+        sys_argv=["jaxvision", *words],
+    )
+
+
+def _workdir_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+
+
+def _step_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("step", None, "step of the checkpoint (the latest if not given)", flag_values=values)
+
+
+def _need(values: flags.FlagValues, *names: str) -> None:
+    for name in names:
+        if values[name].value is None:
+            raise UserError(f"--{name} is needed")
+
+
+def _start(rest: list[str]) -> None:
+    """What every command does once its flags are known: no stray words, logging, the processes of the job."""
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    from jaxvision.parallel import distributed
+
+    distributed.initialize()
+
+
+def _define_train(values: flags.FlagValues, words: list[str]) -> None:
+    _config_flag(values, words)
+    _workdir_flag(values)
+    flags.DEFINE_bool("fresh", False, "move a run that lies in the workdir aside and start anew", flag_values=values)
+    flags.DEFINE_bool("resume", False, "go on with a run even if its config differs", flag_values=values)
+    flags.DEFINE_integer("stop_after", None, "stop after this step, as if told to by a signal", flag_values=values)
+
+
+def _train(values: flags.FlagValues, rest: list[str]) -> None:
+    _need(values, "config", "workdir")
+    _start(rest)
+    from jaxvision.commands import train
+
+    train.run(
+        values.config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after
+    )
+
+
+def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
+    _workdir_flag(values)
+    _step_flag(values)
+
+
+def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
+    _need(values, "workdir")
+    _start(rest)
+    from jaxvision.commands import evaluate
+
+    evaluate.run(values.workdir, values.step)
+
+
+def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
+    _config_flag(values, words)
+    flags.DEFINE_string("batch_image", None, "PNG file for one augmented batch with its labels", flag_values=values)
+    flags.DEFINE_bool("compile", True, "compile the step to tell its memory", flag_values=values)
+
+
+def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
+    _need(values, "config")
+    _start(rest)
+    from jaxvision.commands import inspect
+
+    inspect.run(values.config, batch_image=values.batch_image, compile_step=values.compile)
+
+
+def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
+    _workdir_flag(values)
+    _step_flag(values)
+    flags.DEFINE_string("images", None, "glob of image files, in quotes", flag_values=values)
+
+
+def _predict(values: flags.FlagValues, rest: list[str]) -> None:
+    _need(values, "workdir", "images")
+    _start(rest)
+    from jaxvision.commands import predict
+
+    predict.run(values.workdir, values.images, values.step)
+
+
+def _define_study(values: flags.FlagValues, words: list[str]) -> None:
+    flags.DEFINE_string("preset", None, "size of the study (its first preset if not given)", flag_values=values)
+    flags.DEFINE_string("out", None, "folder of the study: runs, tables, figures", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "where the data set lies, for presets that need one", flag_values=values)
+
+
+def _study(values: flags.FlagValues, rest: list[str]) -> None:
+    _need(values, "out")
+    if not rest:
+        raise UserError("which study? jaxvision study NAME --out=DIR")
+    _start(rest[1:])
+    from jaxvision.commands import study
+
+    study.run(rest[0], values.out, preset=values.preset, data_dir=values.data_dir)
+
+
+COMMANDS = {
+    "train": Command(
+        "train a config in a workdir, or go on with it",
+        "jaxvision train --config=configs/quickstart.py --workdir=runs/quickstart",
+        _define_train,
+        _train,
+    ),
+    "evaluate": Command(
+        "run the evaluations of a workdir again, from its saved config",
+        "jaxvision evaluate --workdir=runs/quickstart",
+        _define_evaluate,
+        _evaluate,
+    ),
+    "inspect": Command(
+        "show parameters, cost, memory, lengths and shardings of a config without training",
+        "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py",
+        _define_inspect,
+        _inspect,
+    ),
+    "predict": Command(
+        "print the five most probable classes of image files",
+        "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg'",
+        _define_predict,
+        _predict,
+    ),
+    "study": Command(
+        "run a study of experiments/: all its runs, then its tables and figures",
+        "jaxvision study data_scaling --preset=laptop --out=runs/data_scaling",
+        _define_study,
+        _study,
+    ),
+}

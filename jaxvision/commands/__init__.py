@@ -1,0 +1,8 @@
+"""What each command of the command line does, callable from Python too.
+
+train.py      train a config in a workdir
+evaluate.py   evaluate a checkpoint again
+inspect.py    build everything and show it, without training
+predict.py    classify image files
+study.py      run the study of an experiment
+"""

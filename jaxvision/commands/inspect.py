@@ -1,0 +1,155 @@
+"""`jaxvision inspect`: build everything that a config names and show it, without training."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from jaxvision import experiment as experiments
+from jaxvision import paths
+from jaxvision.data import loader
+from jaxvision.errors import UserError
+from jaxvision.experiment import Experiment
+from jaxvision.parallel.mesh import batch_sharding
+from jaxvision.train.progress import console
+from jaxvision.train.step import step_keys
+from jaxvision.train.throughput import step_flops
+
+
+def run(config: ConfigDict, *, batch_image: str | None = None, compile_step: bool = True) -> None:
+    """Prints parameters by module, cost and memory of the step, lengths, mesh and shardings.
+
+    Works where the data set is absent, if the config says `data.classes` and `data.examples`.
+
+    Args:
+      config: as `get_config` returns it.
+      batch_image: a PNG file for one augmented batch with its labels; needs the data set.
+      compile_step: whether to compile the step, which tells its memory and takes a while for large models.
+    """
+    experiment = experiments.build(config, training_data="optional")
+    out = console()
+    state = experiment.abstract_state()
+    _print_parameters(experiment, state.params)
+    _print_data(experiment)
+    _print_sharding(experiment, state)
+    flops = step_flops(experiment.step(), state, experiment.batch)
+    if flops:
+        per_example = flops / experiment.data.batch_size
+        out.print(f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} an example (XLA's count; a multiply-add is two)")
+    if batch_image:
+        _draw_batch(experiment, Path(batch_image))
+        out.print(f"augmented batch: {batch_image}")
+    if compile_step:
+        _print_memory(experiment, state)
+
+
+def parameter_counts(params, depth: int = 2) -> dict[str, int]:
+    """Parameters of each module, by the first `depth` parts of the paths.
+
+    >>> parameter_counts({"head": {"kernel": np.zeros((3, 2)), "bias": np.zeros(2)}}, depth=1)
+    {'head': 8}
+    """
+    counts: dict[str, int] = defaultdict(int)
+    for path, leaf in zip(paths.names(params), jax.tree.leaves(params)):
+        counts["/".join(path.split("/")[:-1][:depth]) or path] += int(np.prod(leaf.shape))
+    return dict(counts)
+
+
+def _print_parameters(experiment: Experiment, params) -> None:
+    table = Table("module", "parameters")
+    for module, count in parameter_counts(params).items():
+        table.add_row(module, f"{count:,}")
+    total = sum(x.size for x in jax.tree.leaves(params))
+    out = console()
+    out.print(table)
+    out.print(f"parameters: {total:,}")
+    frozen = paths.match(experiment.config.optimizer.get("freeze") or ((".*", False),), params, "freeze")
+    free = sum(x.size for x, f in zip(jax.tree.leaves(params), jax.tree.leaves(frozen)) if not f)
+    out.print(f"trainable: {free:,}")
+
+
+def _print_data(experiment: Experiment) -> None:
+    info, size, total = experiment.info, experiment.data.batch_size, experiment.total
+    absent = "" if experiment.source else "; the set is not here: sizes are the config's"
+    out = console()
+    out.print(f"data: {info.name} {info.split}, {info.num_examples:,} examples, {info.num_classes} classes{absent}")
+    epochs = total * size / info.num_examples
+    out.print(f"length: {total:,} steps of {size:,} = {epochs:,.2f} epochs = {total * size:,} examples")
+    host, augment = experiment.deployment()
+    out.print(f"batch: {_shapes(experiment.batch)}")
+    out.print(f"evaluation sees: host {host!r}, augment {augment!r}")
+
+
+def _shapes(tree) -> str:
+    return ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in zip(paths.names(tree), jax.tree.leaves(tree)))
+
+
+def _print_sharding(experiment: Experiment, state) -> None:
+    out = console()
+    axes = " x ".join(f"{name}={size}" for name, size in experiment.mesh.shape.items())
+    out.print(f"mesh: {axes}; a batch is laid out as {batch_sharding(experiment.mesh).spec}")
+    groups: dict[str, list[int]] = defaultdict(list)
+    for leaf in jax.tree.leaves(state.params):
+        groups[str(leaf.sharding.spec)].append(leaf.size)
+    for spec, sizes in groups.items():
+        out.print(f"  {spec}: {len(sizes)} arrays, {sum(sizes):,} parameters")
+
+
+def _print_memory(experiment: Experiment, state) -> None:
+    shape = lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype, sharding=batch_sharding(experiment.mesh, leading=1))
+    items = jax.tree.map(shape, experiment.batch)
+    memory = experiment.runner(lambda _, item: item).lower(state, {}, items).compile().memory_analysis()
+    if memory is None:
+        console().print("memory: this backend gives no analysis")
+        return
+    parts = {"state and batch": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes}
+    text = ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items())
+    console().print(f"memory of the compiled step, each device: {text}")
+
+
+def _draw_batch(experiment: Experiment, path: Path, most: int = 64) -> None:
+    """Writes the batch of the first step, augmented as in training, as a grid of images with their labels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    if experiment.source is None:
+        raise UserError(f"--batch_image needs the data set {experiment.data.name!r}, which is not here")
+    data = experiment.data
+    raw = next(
+        loader.train_batches(
+            experiment.source, data.host, batch_size=data.batch_size, seed=experiment.seed, start=0, stop=1
+        )
+    )
+    batch = jax.device_get(jax.jit(experiment.augment)(step_keys(experiment.seed, 0)[0], raw))
+    images = np.asarray(batch["image"], np.float32)[:most]
+    low, high = images.min(), images.max()
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.9 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, label in zip(axes.flat, images, batch["label"]):
+        axis.imshow((image - low) / max(high - low, 1e-6))
+        axis.set_title(label_text(label, experiment.info.classes), fontsize=7)
+    figure.suptitle(f"{experiment.info.name}: {data.host} then {experiment.config.get('augment', '')}", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def label_text(label: np.ndarray, classes: tuple[str, ...]) -> str:
+    """A label in words: one class, or the shares of a mixed one.
+
+    >>> label_text(np.array([0.6, 0.4]), ("cat", "dog"))
+    'cat 0.60 + dog 0.40'
+    """
+    name = lambda k: classes[k] if classes else str(k)
+    if np.ndim(label) == 0:
+        return name(int(label))
+    best = [k for k in np.argsort(-label)[:2] if label[k] > 0.005]
+    return " + ".join(f"{name(k)} {label[k]:.2f}" if len(best) > 1 else name(k) for k in best)

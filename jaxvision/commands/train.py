@@ -1,0 +1,138 @@
+"""`jaxvision train`: train a config in a workdir."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from jaxvision import config as configs
+from jaxvision import experiment as experiments
+from jaxvision import workdir as workdirs
+from jaxvision.errors import UserError
+from jaxvision.parallel.distributed import assert_equal_across_processes, is_main
+from jaxvision.train import loop, state
+from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.metrics import NoRecords, Records
+from jaxvision.train.progress import Reporter, console, duration
+from jaxvision.train.throughput import Throughput, step_flops
+
+
+def run(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    fresh: bool = False,
+    resume: bool = False,
+    stop_after: int | None = None,
+    quiet: bool = False,
+) -> dict[str, float]:
+    """Trains `config` in `workdir`, from its latest checkpoint if there is one.
+
+    Args:
+      config: as `get_config` returns it.
+      workdir: folder of the run; see `workdir.claim` for `fresh` and `resume`.
+      stop_after: leave after this step, as if told to stop.
+      quiet: print nothing.
+
+    Returns:
+      The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
+
+    Raises:
+      UserError: something the user can mend.
+      Preempted: told to stop; the state is saved and the same call goes on.
+    """
+    workdir = Path(workdir)
+    quiet = quiet or not is_main()
+    experiment = experiments.build(config)
+    if is_main():
+        workdirs.claim(workdir, config, fresh=fresh, resume=resume)
+    assert_equal_across_processes(configs.fingerprint(config), "the config")
+    finished = workdirs.results(workdir)
+    if finished:
+        if not quiet:
+            console().print(f"{workdir} is finished ({finished['steps']} steps).")
+            _print_results(finished["results"], workdir)
+        return finished["results"]
+
+    evaluations = experiment.evaluations()
+    feed = experiment.feed()
+    throughput = Throughput(experiment.data.batch_size, step_flops(experiment.step(), experiment.abstract_state(), experiment.batch))
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
+        if checkpoints.steps():
+            start = checkpoints.restore(experiment.abstract_state())
+        else:
+            start = state.create(experiment.init, experiment.mesh, experiment.rules)
+        first = int(start.step)
+        assert_equal_across_processes(first, "the step to go on from")
+        if first > experiment.total:
+            raise UserError(f"{workdir} holds step {first}, beyond train.total ({experiment.total} steps)")
+        if is_main():
+            workdirs.record_launch(workdir, config, first)
+        records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
+        if not quiet:
+            _print_header(experiment, workdir, first)
+        began = time.perf_counter()
+        _, results = loop.train(
+            start,
+            experiment.runner(feed.fetch),
+            feed,
+            experiment.schedule,
+            evaluations=evaluations,
+            checkpoints=checkpoints,
+            meta=_meta(experiment),
+            records=records,
+            reporter=Reporter(first, experiment.total, quiet),
+            throughput=throughput,
+            extra=lambda step: {"learning_rate": float(experiment.optimizer.learning_rate(step - 1))},
+            stop_after=stop_after,
+        )
+    seconds = time.perf_counter() - began
+    if is_main():
+        workdirs.write_json(
+            workdir / "results.json", {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
+        )
+    if not quiet:
+        _print_results(results, workdir, seconds)
+    return results
+
+
+def _meta(experiment: experiments.Experiment) -> dict:
+    host, augment = experiment.deployment()
+    return {
+        "config": experiment.config.to_dict(),
+        "preprocessing": {"host": host, "augment": augment},
+        "data": {
+            "classes": experiment.info.num_classes,
+            "examples": experiment.info.num_examples,
+            "image_size": list(experiment.image_size),
+        },
+        "classes": list(experiment.info.classes),
+        "versions": workdirs.versions(),
+    }
+
+
+def _print_header(experiment: experiments.Experiment, workdir: Path, first: int) -> None:
+    count = sum(x.size for x in jax.tree.leaves(experiment.abstract_state().params))
+    out = console()
+    out.print(
+        f"{experiment.config.model.name}: {count:,} parameters; {experiment.info.name} {experiment.info.split}: "
+        f"{experiment.info.num_examples:,} examples; {experiment.total:,} steps of {experiment.data.batch_size} on "
+        f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+    )
+    if first:
+        out.print(f"going on from step {first} of {workdir}")
+
+
+def _print_results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> None:
+    table = Table("result", "value")
+    for name, value in results.items():
+        table.add_row(name, f"{value:.2%}" if "/top" in name else f"{value:,.4g}" if value % 1 else f"{value:,.0f}")
+    out = console()
+    if results:
+        out.print(table)
+    took = f" in {duration(seconds)}" if seconds is not None else ""
+    out.print(f"finished{took}: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)")

@@ -1,0 +1,209 @@
+"""Experiment configs: load, override, check, shrink, compare, save.
+
+A config is a `ConfigDict` made by `get_config(arg)` of a file in configs/. Each of its sections is
+the keyword arguments of one function, so `call` can name a misspelt key before anything runs.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxvision import specs
+from jaxvision.errors import UserError, nearest
+
+SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "evals", "mesh")
+
+
+def load(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Runs `get_config` of a config file, given as `FILE.py` or `FILE.py:ARG`.
+
+    Args:
+      path: the file, with an optional argument after a colon.
+      overrides: new values by dotted key, e.g. `{"optimizer.learning_rate": 3e-4}`.
+
+    Raises:
+      UserError: no such file, no `get_config` in it, or an override of a key that is not there.
+    """
+    file, _, arg = str(path).partition(":")
+    if not Path(file).is_file():
+        raise UserError(f"no config file {file!r} (looked in {Path.cwd()})")
+    spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{file} defines no get_config(arg)")
+    config = module.get_config(arg) if arg else module.get_config()
+    return override(config, overrides or {})
+
+
+def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """A copy of `config` with the values at the dotted keys replaced.
+
+    >>> override(ConfigDict(dict(a=dict(b=1))), {"a.b": 2}).a.b
+    2
+    """
+    config = ConfigDict(config.to_dict())
+    for key, value in values.items():
+        *parents, leaf = key.split(".")
+        section = config
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, ConfigDict) else None
+        if not isinstance(section, ConfigDict) or leaf not in section:
+            keys = flatten(config)
+            raise UserError(f"the config has no key {key!r}{nearest(key, keys)}")
+        with section.ignore_type():
+            section[leaf] = value
+    return config
+
+
+def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
+    """The leaves of a nested config by dotted key.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict) and len(value):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def check_keys(section: Mapping, where: str, keys: Iterable[str]) -> None:
+    """Raises UserError where `section` has a key that is none of `keys`.
+
+    >>> check_keys({"learning_rat": 1}, "optimizer", ["name", "learning_rate"])
+    Traceback (most recent call last):
+    jaxvision.errors.UserError: unknown config key 'optimizer.learning_rat'; did you mean 'learning_rate'? Keys of optimizer: name, learning_rate
+    """
+    keys = list(keys)
+    for key in section:
+        if key not in keys:
+            raise UserError(f"unknown config key '{where}.{key}'{nearest(key, keys) or '.'} Keys of {where}: {', '.join(keys)}")
+
+
+def parameters(function: Callable) -> list[str]:
+    """The names of a function's parameters.
+
+    >>> parameters(lambda a, *, b=1: None)
+    ['a', 'b']
+    """
+    return list(inspect.signature(function).parameters)
+
+
+def call(function: Callable, section: Mapping, where: str, **given: Any) -> Any:
+    """Calls `function(**given, **section)` after checking the section's keys against its signature.
+
+    Args:
+      function: takes the section as keyword arguments.
+      section: one section of a config.
+      where: the section's name, for messages.
+      given: arguments that the program adds; the section may not set them.
+
+    Raises:
+      UserError: a key that is no parameter of `function`, or a required one that is missing.
+    """
+    signature = inspect.signature(function).parameters
+    own = [name for name, p in signature.items() if name not in given and p.kind is not p.VAR_KEYWORD]
+    if all(p.kind is not p.VAR_KEYWORD for p in signature.values()):  # else the function checks them itself
+        check_keys(section, where, own)
+    for name in own:
+        if signature[name].default is inspect.Parameter.empty and name not in section:
+            raise UserError(f"the config misses '{where}.{name}'. Keys of {where}: {', '.join(own)}")
+    return function(**given, **section)
+
+
+def check_sections(config: ConfigDict) -> None:
+    """Raises UserError where a top-level key is none of `SECTIONS` or a required section is missing."""
+    check_keys(config, "config", SECTIONS)
+    for key in ("data", "model", "task", "optimizer", "train"):
+        if key not in config:
+            raise UserError(f"the config misses the section {key!r}. Sections: {', '.join(SECTIONS)}")
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as JSON text, keys in their order. Tuples become lists."""
+    return json.dumps(json.loads(config.to_json_best_effort()), indent=2)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The inverse of `to_json`; lists become tuples, as configs write them."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: tuples(v) for k, v in value.items()}
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(json.loads(text)))
+
+
+def fingerprint(config: ConfigDict) -> str:
+    """Twelve hex digits that are equal exactly where the resolved configs are."""
+    canonical = json.dumps(json.loads(to_json(config)), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """One line for each key whose value differs: `optimizer.learning_rate: 0.1 -> 0.3`."""
+    missing = object()
+    a, b = (flatten(from_json(to_json(c))) for c in (old, new))
+    word = lambda value: "(absent)" if value is missing else repr(value)
+    return [
+        f"{key}: {word(a.get(key, missing))} -> {word(b.get(key, missing))}"
+        for key in dict.fromkeys([*a, *b])
+        if a.get(key, missing) != b.get(key, missing)
+    ]
+
+
+def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: int = 32) -> ConfigDict:
+    """A copy that takes `steps` steps in seconds: `shapes` as data, small images, the given model sizes.
+
+    Everything else (augmentation, task, optimizer, schedule, evaluators) stays, so that a smoke
+    test runs what the config says.
+
+    Args:
+      model: keyword arguments that make the config's model small.
+      steps: length of the run.
+      size: side of the images; arguments of specs larger than this are cut down to it.
+    """
+    config = ConfigDict(config.to_dict())
+    data = dict(name="shapes", options=dict(image_size=size, train=64, validation=24, test=8))
+
+    def smaller(spec: str) -> str:
+        calls = specs.parse(spec)
+        return "|".join(
+            str(c._replace(args=tuple(size if isinstance(a, int) and a > size else a for a in c.args))) for c in calls
+        )
+
+    def use_shapes(section: ConfigDict, split: str) -> None:
+        with section.ignore_type():
+            section.update(dict(split=split, batch_size=16))
+            for key in ("data_dir", "classes", "examples", "subset", "threads"):
+                section.pop(key, None)
+            for key in ("host", "augment"):
+                if section.get(key):
+                    section[key] = smaller(section[key])
+
+    with config.unlocked():
+        use_shapes(config.data, "train")
+        config.data.update(data)
+        for section in config.get("evals", {}).values():
+            use_shapes(section, "validation")
+            section.pop("name_of_data", None)
+        config.augment = smaller(config.get("augment", ""))
+        with config.model.ignore_type():
+            config.model.update(model)
+        config.train.total = steps
+        for key in ("warmup", "cooldown"):
+            if key in config.optimizer:
+                with config.optimizer.ignore_type():
+                    config.optimizer[key] = 1 if config.optimizer[key] else 0
+    return config

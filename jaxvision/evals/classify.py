@@ -1,0 +1,69 @@
+"""Accuracy and loss of a classifier over a whole split."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError
+from jaxvision.evals.dataset import EvalSet
+from jaxvision.losses.classification import softmax_cross_entropy
+
+
+def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callable[[Any], dict[str, float]]:
+    """Judges `logits` against `label`.
+
+    Args:
+      task: its `outputs` must have "logits" [B, K].
+      data: the split.
+      topk: each k gives `topK`, the share of examples whose label is among the k largest logits.
+        Those above the number of classes are left out.
+
+    Returns:
+      `run(variables) -> {"top1": ..., "top5": ..., "loss": ..., "examples": n}`; shares in [0, 1], the
+      loss is the mean cross entropy in nats. The mean is over exactly the examples of the split.
+    """
+    if not data.info.num_classes:
+        raise UserError(f"the evaluator 'classify' needs labels; {data.info.name!r} names no classes")
+    ks = [k for k in topk if k <= data.info.num_classes]
+
+    @jax.jit
+    def sums(variables, batch):
+        batch = data.preprocess(batch)
+        logits = task.outputs(variables, batch)["logits"].astype(jnp.float32)
+        mask, ranks = batch["mask"], rank(logits, batch["label"])
+        loss = softmax_cross_entropy(logits, batch["label"])
+        counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}
+        return counts | {"loss": jnp.sum(jnp.where(mask, loss, 0.0)), "examples": jnp.sum(mask)}
+
+    def run(variables: Any) -> dict[str, float]:
+        parts = jax.device_get([sums(variables, batch) for batch in data.batches()])
+        totals = {name: math.fsum(float(part[name]) for part in parts) for name in parts[0]}
+        examples = totals.pop("examples")
+        return {name: total / examples for name, total in totals.items()} | {"examples": examples}
+
+    return run
+
+
+def rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many classes come before the label when sorted by falling logit; equal logits by class number.
+
+    A constant output is thus not right on every example, and logits that are not numbers never are.
+
+    Args:
+      logits: float [B, K].
+      labels: int [B].
+
+    Returns:
+      int32 [B] in [0, K]; 0 where the label is the arg max.
+
+    >>> rank(jnp.array([[0.1, 0.7, 0.2], [0.5, 0.5, 0.5]]), jnp.array([2, 2])).tolist()
+    [1, 2]
+    """
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)  # b 1
+    earlier = jnp.arange(logits.shape[1]) < labels[:, None]  # b k
+    before = (logits > own) | ((logits == own) & earlier)
+    broken = jnp.isnan(logits).any(axis=1)
+    return jnp.where(broken, logits.shape[1], before.sum(axis=1)).astype(jnp.int32)

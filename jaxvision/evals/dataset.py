@@ -1,0 +1,74 @@
+"""The split that an evaluator reads: every example exactly once, on any number of devices."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from jaxvision import augment as augmentation
+from jaxvision.data import loader, resident
+from jaxvision.data.sources import Info, Source
+from jaxvision.parallel.mesh import check_batch, shard_batch
+
+Batch = dict
+RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
+
+
+class EvalSet(NamedTuple):
+    """One split, ready to be read.
+
+    Attributes:
+      info: name, size and classes.
+      batches: `() -> iterator` of global batches on the devices; the last is filled up, with `mask` False.
+      preprocess: `batch -> batch` with float images, inside jit; draws nothing.
+      host, augment: the specs that were used, to be stored with the results.
+    """
+
+    info: Info
+    batches: Callable[[], Iterator[Batch]]
+    preprocess: Callable[[Batch], Batch]
+    host: str
+    augment: str
+
+
+def make(source: Source, *, host: str, augment: str, batch_size: int, mesh: Mesh, threads: int = 16) -> EvalSet:
+    """Prepares a split for evaluation.
+
+    Args:
+      source: the split.
+      host, augment: deterministic specs (see `data.evaluation_host` and `augment.evaluation`).
+      batch_size: global; must divide over the mesh.
+      mesh: where the batches are laid out.
+      threads: that read and decode.
+
+    A set that fits in memory stays on the devices between evaluations.
+    """
+    check_batch(batch_size, mesh)
+    transform = augmentation.make(augment)
+    keep = resident.fits(source, host, RESIDENT_BYTES)
+    kept: list[Batch] = []
+
+    def batches() -> Iterator[Batch]:
+        if kept:
+            yield from kept
+            return
+        read = []
+        for batch in loader.eval_batches(
+            source,
+            host,
+            batch_size=batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=threads,
+        ):
+            batch = shard_batch(batch, mesh)
+            if keep:
+                read.append(batch)
+            yield batch
+        kept[:] = read
+
+    def preprocess(batch: Batch) -> Batch:
+        return transform(jax.random.key(0), batch)
+
+    return EvalSet(source.info, batches, preprocess, host, augment)

@@ -1,0 +1,4 @@
+"""Exit statuses of the command line, for scripts and launchers."""
+
+EXIT_USER_ERROR = 2  # something the user can mend; the message says what
+EXIT_PREEMPTED = 85  # the state is saved and the same command goes on; submit it again

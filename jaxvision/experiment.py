@@ -1,0 +1,362 @@
+"""From a config to the pure functions and the data that it names. Every command starts here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxvision import augment, durations, evals, models, tasks
+from jaxvision import config as configs
+from jaxvision.data import host_ops, loader, resident, sources, subsets
+from jaxvision.errors import UserError, unknown
+from jaxvision.evals import dataset
+from jaxvision.optim import optimizers
+from jaxvision.parallel.mesh import check_batch, make_mesh
+from jaxvision.parallel.rules import Rules, shardings
+from jaxvision.tasks.task import Batch, Task
+from jaxvision.train import feed as feeds
+from jaxvision.train import state as states
+from jaxvision.train import step as steps
+from jaxvision.train.loop import Evaluation, Schedule
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+STEPS_PER_DISPATCH = 32  # of a set that lies on an accelerator
+RESIDENT_BYTES = 2**31  # a set up to this size is held in memory
+
+
+class DataSection(NamedTuple):
+    """`config.data`: the training set.
+
+    Attributes:
+      name: a TFDS name, `folder`, or `shapes`.
+      split: with TFDS slicing, `train[:90%]`.
+      batch_size: examples a step, over all devices and processes.
+      host: spec of host operations.
+      data_dir: where the set lies; the default is that of its kind.
+      options: further options of the source, such as `dict(image_size=64)` of `shapes`.
+      subset: `dict(examples=5000, seed=0)`, a nested class-balanced subset.
+      classes, examples: what the set is known to hold; checked against it, and used by `inspect`
+        where the set is not there.
+      image_size: side or (height, width) of the stored images, where the host operations do not set it.
+      resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
+      threads: that read and decode a stream.
+    """
+
+    name: str
+    split: str
+    batch_size: int
+    host: str = "decode"
+    data_dir: str | None = None
+    options: Mapping | None = None
+    subset: Mapping | None = None
+    classes: int | None = None
+    examples: int | None = None
+    image_size: int | tuple[int, int] | None = None
+    resident: str = "auto"
+    threads: int = 16
+
+
+class TrainSection(NamedTuple):
+    """`config.train`.
+
+    Attributes:
+      total: length of the run; durations are '90 epochs', '10_000 steps', '1e6 examples', '5 percent'.
+      precision: of the computation, `float32` or `bfloat16`; parameters and losses are float32.
+      ema: decay of the average of the variables, or None.
+      accumulate: parts of a batch whose gradients are averaged.
+      log_every, checkpoint_every: durations; 0 means at the end only.
+      keep: how many of the latest checkpoints stay.
+      steps_per_dispatch: of a set in memory; 0 lets the program choose.
+    """
+
+    total: str | int
+    precision: str = "float32"
+    ema: float | None = None
+    accumulate: int = 1
+    log_every: str | int = "1 percent"
+    checkpoint_every: str | int = "10 percent"
+    keep: int = 1
+    steps_per_dispatch: int = 0
+
+
+class EvalSection(NamedTuple):
+    """What each entry of `config.evals` may hold beside the options of its evaluator.
+
+    Attributes:
+      name: the evaluator.
+      split: what it reads.
+      every: a duration; 0 means at the end only.
+      weights: `averaged` (where `train.ema` keeps an average, else the trained ones) or `trained`.
+      data: another data set than the training set, with its `data_dir`, `options` and `subset`.
+      host, augment: specs; by default those of training without their random operations.
+      batch_size: by default that of training.
+    """
+
+    name: str
+    split: str
+    every: str | int = 0
+    weights: str = "averaged"
+    data: str | None = None
+    data_dir: str | None = None
+    options: Mapping | None = None
+    subset: Mapping | None = None
+    host: str | None = None
+    augment: str | None = None
+    batch_size: int | None = None
+
+
+class Experiment(NamedTuple):
+    """Everything that a config names, built and checked, with nothing allocated yet.
+
+    Attributes:
+      config: the config itself.
+      data, train: its sections, with defaults filled in.
+      source: the training set, or None where it is absent and that was allowed.
+      info: name, size and classes of the training set.
+      image_size: (height, width) of its images as they are stored.
+      batch: `ShapeDtypeStruct`s of a raw batch.
+      mesh, rules: of the devices.
+      task, augment, optimizer: the pure functions.
+      durations: `duration -> steps`.
+      total: steps of the run.
+      init: makes the initial state; see `state.initializer`.
+    """
+
+    config: ConfigDict
+    data: DataSection
+    train: TrainSection
+    source: sources.Source | None
+    info: sources.Info
+    image_size: tuple[int, int]
+    batch: Batch
+    mesh: Mesh
+    rules: Rules | str
+    task: Task
+    augment: Callable
+    optimizer: optimizers.Optimizer
+    durations: Callable[[str | int], int]
+    total: int
+    init: Callable[[], states.TrainState]
+
+    @property
+    def seed(self) -> int:
+        return self.config.get("seed", 0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Total, log and checkpoint intervals in steps."""
+        return Schedule(self.total, self.durations(self.train.log_every), self.durations(self.train.checkpoint_every))
+
+    def abstract_state(self) -> states.TrainState:
+        """Shapes, dtypes and shardings of the state."""
+        return states.abstract(self.init, self.mesh, self.rules)
+
+    def step(self) -> steps.Step:
+        """One update as a pure function."""
+        return steps.make_train_step(
+            self.task,
+            self.augment,
+            self.optimizer.tx,
+            seed=self.seed,
+            accumulate=self.train.accumulate,
+            ema=self.train.ema,
+        )
+
+    def runner(self, fetch: Callable) -> Callable:
+        """The jitted, sharded steps; see `step.make_runner`."""
+        return steps.make_runner(
+            self.step(), fetch, shardings(jax.eval_shape(self.init), self.mesh, self.rules)
+        )
+
+    def feed(self) -> feeds.Feed:
+        """Opens the training data: held in memory where it fits, else streamed."""
+        data = self.data
+        fits = {"auto": lambda: resident.fits(self.source, data.host, RESIDENT_BYTES), "always": lambda: True, "never": lambda: False}
+        if data.resident not in fits:
+            raise unknown("value of data.resident", data.resident, fits)
+        if fits[data.resident]():
+            on_cpu = jax.default_backend() == "cpu"
+            return feeds.from_arrays(
+                resident.load(self.source, data.host),
+                self.mesh,
+                batch_size=data.batch_size,
+                seed=self.seed,
+                max_steps=self.train.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH),
+            )
+
+        def batches(start: int, stop: int) -> Iterator[Batch]:
+            return loader.train_batches(
+                self.source,
+                data.host,
+                batch_size=data.batch_size,
+                seed=self.seed,
+                start=start,
+                stop=stop,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+                threads=data.threads,
+            )
+
+        return feeds.from_stream(batches, self.mesh)
+
+    def evaluations(self) -> list[Evaluation]:
+        """The evaluators of the config, with their data opened."""
+        return [self._evaluation(name, section) for name, section in self.config.get("evals", {}).items()]
+
+    def _evaluation(self, name: str, section: Mapping) -> Evaluation:
+        where, (common, factory, own) = f"evals.{name}", _eval_section(name, section)
+        host, transform = self.preprocessing(common)
+        source = _open(
+            name=common.data or self.data.name,
+            split=common.split,
+            data_dir=common.data_dir if common.data else common.data_dir or self.data.data_dir,
+            options=common.options if common.data else common.options or self.data.options,
+            subset=common.subset,
+        )
+        if source.info.num_classes != self.info.num_classes:
+            raise UserError(
+                f"{where}: {source.info.name!r} has {source.info.num_classes} classes, the training set "
+                f"{self.info.name!r} has {self.info.num_classes}"
+            )
+        size = common.batch_size or self.data.batch_size
+        data = dataset.make(
+            source, host=host, augment=transform, batch_size=size, mesh=self.mesh, threads=self.data.threads
+        )
+        judge = configs.call(factory, own, where, task=self.task, data=data)
+        pick = {"averaged": lambda s: s.best_variables, "trained": lambda s: s.variables}
+        if common.weights not in pick:
+            raise unknown(f"value of {where}.weights", common.weights, pick)
+        return Evaluation(name, self.durations(common.every), lambda state: judge(pick[common.weights](state)))
+
+    def preprocessing(self, section: EvalSection | None = None) -> tuple[str, str]:
+        """The (host, augment) specs of an evaluation: its own, or those of training made deterministic."""
+        host = section.host if section and section.host is not None else host_ops.host_ops.evaluation(self.data.host)
+        own = section.augment if section and section.augment is not None else None
+        return host, augment.evaluation(self.config.get("augment", "")) if own is None else own
+
+    def deployment(self) -> tuple[str, str]:
+        """The (host, augment) specs with which to look at new images: those of the first evaluation."""
+        for name, section in self.config.get("evals", {}).items():
+            return self.preprocessing(_eval_section(name, section)[0])
+        return self.preprocessing()
+
+
+def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
+    """Builds and checks everything that `config` names.
+
+    Args:
+      config: as `get_config` returns it.
+      training_data: `required`; `optional`: where the set is absent, the config's `data.classes`,
+        `data.examples` and `data.image_size` stand for it; `ignored`: they do in any case.
+
+    Raises:
+      UserError: anything in the config that does not fit, named with its key.
+    """
+    configs.check_sections(config)
+    data = configs.call(DataSection, config.data, "data")
+    train = configs.call(TrainSection, config.train, "train")
+    for name, section in config.get("evals", {}).items():
+        _eval_section(name, section)
+    mesh, rules = configs.call(_mesh, config.get("mesh", {}), "mesh")
+    check_batch(data.batch_size, mesh)
+    if train.accumulate < 1 or data.batch_size % train.accumulate:
+        raise UserError(f"train.accumulate={train.accumulate} does not divide data.batch_size={data.batch_size}")
+    check_batch(data.batch_size // train.accumulate, mesh)
+    if train.precision not in PRECISIONS:
+        raise unknown("precision", train.precision, PRECISIONS)
+    if train.ema is not None and not 0 < train.ema < 1:
+        raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
+
+    source, info = _open_or_describe(data, training_data)
+    to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
+    total = to_steps(train.total)
+    to_steps = partial(to_steps, total=total)
+
+    options = {k: v for k, v in config.model.items() if k != "name"}
+    model = partial(
+        models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **options
+    )
+    task_options = {k: v for k, v in config.task.items() if k != "name"}
+    task = configs.call(
+        tasks.get(config.task.get("name")), task_options, "task", model=model, num_classes=info.num_classes
+    )
+    transform = augment.make(config.get("augment", ""), num_classes=info.num_classes)
+    image_size = _image_size(source, data)
+    batch = _raw_batch(image_size, data)
+    seen = jax.eval_shape(transform, jax.random.key(0), batch)
+    variables = jax.eval_shape(task.init, jax.random.key(0), seen)
+    optimizer = configs.call(
+        optimizers.make, config.optimizer, "optimizer", steps=to_steps, total=total, params=variables["params"]
+    )
+    init = states.initializer(task, optimizer.tx, seen, config.get("seed", 0), train.ema is not None)
+    return Experiment(
+        config, data, train, source, info, image_size, batch, mesh, rules, task, transform, optimizer, to_steps, total, init
+    )
+
+
+def _mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated") -> tuple[Mesh, Rules | str]:
+    return make_mesh(data, fsdp, tensor), rules
+
+
+def _eval_section(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, Any]]:
+    """Splits an entry of `config.evals` into the common part, the evaluator and the evaluator's options."""
+    where = f"evals.{name}"
+    common = {k: v for k, v in section.items() if k in EvalSection._fields}
+    own = {k: v for k, v in section.items() if k not in common}
+    if "name" not in common:
+        raise UserError(f"the config misses '{where}.name'. Evaluators: {', '.join(evals.EVALUATORS)}")
+    factory = evals.get(common["name"])
+    extra = [k for k in configs.parameters(factory) if k not in ("task", "data")]
+    configs.check_keys(section, where, [*EvalSection._fields, *extra])
+    return configs.call(EvalSection, common, where), factory, own
+
+
+def _open(
+    *, name: str, split: str, data_dir: str | None, options: Mapping | None, subset: Mapping | None
+) -> sources.Source:
+    source = sources.open_source(name, split, data_dir=data_dir, options=options, fields=("image", "label"))
+    return configs.call(subsets.take, subset, "subset", source=source) if subset else source
+
+
+def _open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info]:
+    known = data.classes and data.examples
+    examples = data.subset["examples"] if data.subset else data.examples
+    described = sources.Info(data.name, data.split, examples, (), data.classes)
+    if training_data == "ignored" and known:
+        return None, described
+    try:
+        source = _open(
+            name=data.name, split=data.split, data_dir=data.data_dir, options=data.options, subset=data.subset
+        )
+    except UserError:
+        if training_data == "required" or not known:
+            raise
+        return None, described
+    if data.classes:
+        sources.check_classes(source.info, data.classes)
+    return source, source.info
+
+
+def _image_size(source: sources.Source | None, data: DataSection) -> tuple[int, int]:
+    """(height, width) of a stored image: of the first one, or as the config says."""
+    if source:
+        return host_ops.make("decode")(source[0], np.random.default_rng(0))["image"].shape[:2]
+    side = data.image_size or 256
+    return (side, side) if isinstance(side, int) else tuple(side)
+
+
+def _raw_batch(image_size: tuple[int, int], data: DataSection) -> Batch:
+    """Shapes and dtypes of a batch as it comes from the host."""
+    example = {"image": np.zeros((*image_size, 3), np.uint8)}
+    image = host_ops.make(data.host)(example, np.random.default_rng(0))["image"]
+    size = data.batch_size
+    return {
+        "image": jax.ShapeDtypeStruct((size, *image.shape), image.dtype),
+        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((size,), jnp.bool_),
+    }

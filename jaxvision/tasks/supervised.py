@@ -1,0 +1,55 @@
+"""Supervised classification: the label of an image."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError
+from jaxvision.losses import classification
+from jaxvision.tasks.task import Task
+
+
+def make(
+    *,
+    model: Callable[[int | None], Any],
+    num_classes: int | None,
+    loss: str = "softmax_cross_entropy",
+    label_smoothing: float = 0.0,
+) -> Task:
+    """A task that fits the `label` of each image.
+
+    Args:
+      model: `model(num_classes)` builds the module; its `logits` are trained.
+      num_classes: classes of the data set.
+      loss: name of a loss in losses/classification.py.
+      label_smoothing: share of each label spread over all classes, in [0, 1).
+
+    Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K].
+    Metrics: `top1`, the share of examples whose largest logit is at their largest label.
+    """
+    if not num_classes:
+        raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
+    module = model(num_classes)
+    loss_fn = classification.get(loss)
+
+    def init(rng, batch):
+        return module.init(rng, batch["image"], train=False)
+
+    def loss_of(variables, batch, rng):
+        collections = [name for name in variables if name != "params"]
+        (_, out), updates = module.apply(
+            variables, batch["image"], train=True, rngs={"dropout": rng}, mutable=collections
+        )
+        logits, labels = out["logits"], batch["label"]
+        value = loss_fn(logits, labels, label_smoothing).mean()
+        classes = labels if labels.ndim == 1 else labels.argmax(-1)
+        return value, ({"top1": jnp.mean(logits.argmax(-1) == classes)}, updates)
+
+    def outputs(variables, batch):
+        features, out = module.apply(variables, batch["image"], train=False)
+        return {"features": features, **out}
+
+    return Task(init, loss_of, outputs)

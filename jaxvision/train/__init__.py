@@ -1,0 +1,12 @@
+"""One training loop for every task.
+
+state.py        what a run carries from step to step, and how it is born sharded
+step.py         one update as a pure function; many of them in one dispatch
+feed.py         what the steps are fed: batches from a stream, or a set held in memory
+loop.py         steps, logs, evaluations, checkpoints, in that order
+checkpoint.py   the only file that knows Orbax
+metrics.py      where numbers go: metrics.jsonl and TensorBoard
+progress.py     what a person sees while it runs
+throughput.py   examples per second, share of waiting for data, model FLOPs utilisation
+watch.py        a signal to stop becomes a checkpoint
+"""

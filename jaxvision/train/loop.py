@@ -1,0 +1,165 @@
+"""The loop: steps, logs, evaluations, checkpoints. It knows neither data sets, nor models, nor labels."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxvision.errors import UserError
+from jaxvision.parallel.distributed import any_process
+from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.feed import Feed
+from jaxvision.train.metrics import Records
+from jaxvision.train.progress import Reporter, words
+from jaxvision.train.state import TrainState
+from jaxvision.train.throughput import Throughput
+from jaxvision.train.watch import Preempted, StopSignal
+
+
+class Evaluation(NamedTuple):
+    """An evaluator, its name in the config, and how often it runs (0: at the end only)."""
+
+    name: str
+    every: int
+    run: Callable[[TrainState], dict[str, float]]
+
+
+class Schedule(NamedTuple):
+    """Lengths in steps; an interval of 0 means at the end only."""
+
+    total: int
+    log_every: int
+    checkpoint_every: int
+
+
+def train(
+    state: TrainState,
+    run: Callable,
+    feed: Feed,
+    schedule: Schedule,
+    *,
+    evaluations: list[Evaluation],
+    checkpoints: Checkpoints,
+    meta: dict[str, Any],
+    records: Records,
+    reporter: Reporter,
+    throughput: Throughput,
+    extra: Callable[[int], dict[str, float]],
+    stop_after: int | None = None,
+) -> tuple[TrainState, dict[str, float]]:
+    """Trains from `state.step` to the end, and logs, evaluates and saves there too.
+
+    Args:
+      state: to go on from; donated.
+      run: from `step.make_runner`.
+      feed: gives the items that `run` takes.
+      schedule: total steps, and the intervals of logs and checkpoints.
+      evaluations: run at their intervals.
+      checkpoints, meta: where the state is saved, and the JSON saved with it.
+      records: where numbers are written.
+      reporter: what a person sees.
+      throughput: measures speed.
+      extra: `step -> numbers` to write with each log, such as the learning rate.
+      stop_after: leave after this step, as if told to stop.
+
+    Returns:
+      The final state and the results of the last evaluations, `{"NAME/metric": value}`.
+
+    Raises:
+      UserError: a loss that is not finite; the step is named. Checkpoints hold only states before it.
+      Preempted: SIGTERM or SIGINT came; the state is saved.
+    """
+    total = schedule.total
+    step = int(state.step)
+    stops = _stops(step, total, [schedule.log_every, schedule.checkpoint_every, *(e.every for e in evaluations)])
+    if stop_after is not None:
+        stops = sorted({s for s in stops if s < stop_after} | {stop_after})
+    lengths = list(_lengths(step, stops, feed.max_steps))
+    boundaries = set(stops)
+    items = feed.items(step, lengths)
+    pending: list[dict[str, jax.Array]] = []
+    results: dict[str, float] = {}
+
+    def due(every: int) -> bool:
+        return step == total or (every > 0 and step % every == 0)
+
+    def log() -> None:
+        values = _means(pending, step) | throughput.read() | extra(step)
+        pending.clear()
+        records.write(step, values)
+        reporter.step(step, values)
+
+    def evaluate(evaluation: Evaluation) -> None:
+        found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
+        results.update(found)
+        records.write(step, found)
+        reporter.note(f"step {step}/{total}  {words(found)}")
+
+    throughput.reset()
+    try:
+        with StopSignal() as signal:
+            for length in lengths:
+                began = time.perf_counter()
+                item = next(items)
+                throughput.waited(time.perf_counter() - began)
+                state, metrics = run(state, feed.constants, item)
+                step += length
+                pending.append(metrics)
+                throughput.stepped(length)
+                at_boundary = step in boundaries
+                # Several processes must leave after the same step, so they agree at boundaries only.
+                told = signal.received is not None
+                leaving = any_process(told) if at_boundary else (told and jax.process_count() == 1)
+                leaving = (leaving or step == stop_after) and step < total
+                if not (at_boundary or leaving):
+                    continue
+                save = due(schedule.checkpoint_every) or leaving
+                if due(schedule.log_every) or save:
+                    log()  # which also refuses to save a state whose loss was not finite
+                began = time.perf_counter()
+                for evaluation in evaluations:
+                    if due(evaluation.every) and not leaving:
+                        evaluate(evaluation)
+                if save:
+                    checkpoints.save(state, meta)
+                throughput.paused(time.perf_counter() - began)
+                if leaving:
+                    raise Preempted(f"stopped by {signal.received or 'request'} after step {step} of {total}")
+    finally:
+        items.close()
+        reporter.close()
+    return state, results
+
+
+def _stops(start: int, total: int, intervals: Iterable[int]) -> list[int]:
+    """The steps after `start` at which something other than training happens, ascending."""
+    stops = {total} if total > start else set()
+    for every in intervals:
+        if every > 0:
+            stops.update(range(start - start % every + every, total, every))
+    return sorted(stops)
+
+
+def _lengths(start: int, stops: list[int], most: int) -> Iterable[int]:
+    """Splits the way to each stop into dispatches of `most` steps or one: two programs to compile."""
+    for stop in stops:
+        whole, rest = divmod(stop - start, most)
+        yield from [most] * whole + [1] * rest
+        start = stop
+
+
+def _means(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
+    """Mean of each metric over the steps since the last log; UserError if a loss among them is not finite."""
+    fetched = jax.device_get(pending)
+    values = {name: np.concatenate([metrics[name] for metrics in fetched]) for name in fetched[0]}
+    bad = np.flatnonzero(~np.isfinite(values["loss"]))
+    if len(bad):
+        at = step - len(values["loss"]) + 1 + int(bad[0])
+        raise UserError(
+            f"the loss of step {at} is {values['loss'][bad[0]]}. A lower optimizer.learning_rate, a longer warmup or a "
+            "clip_norm may help; the latest checkpoint holds a state from before"
+        )
+    return {name: math.fsum(v) / len(v) for name, v in values.items()}

@@ -1,0 +1,82 @@
+"""What a person sees while it runs: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SHOWN = ("loss", "top1", "examples_per_second")  # in the line of the bar; metrics.jsonl has them all
+
+
+def console() -> Console:
+    """Standard output; lines are not wrapped where it is no terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes, seconds without leading zeros.
+
+    >>> duration(5), duration(65), duration(3665)
+    ('5s', '1m05s', '1h01m')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def words(values: Mapping[str, float]) -> str:
+    """Numbers as a person reads them.
+
+    >>> words({"loss": 2.30258, "val/top1": 0.5, "examples_per_second": 1234.5})
+    'loss 2.303  val/top1 50.00%  examples/s 1,234'
+    """
+    parts = []
+    for name, value in values.items():
+        leaf = name.rsplit("/", 1)[-1]
+        if leaf.startswith("top"):
+            parts.append(f"{name} {value:.2%}")
+        elif leaf == "examples_per_second":
+            parts.append(f"examples/s {value:,.0f}")
+        else:
+            parts.append(f"{name} {value:.4g}")
+    return "  ".join(parts)
+
+
+class Reporter:
+    """Shows the progress of a run from `start` to `total` steps. Silent where `quiet`."""
+
+    def __init__(self, start: int, total: int, quiet: bool = False):
+        self.console = console()
+        self._start, self._total, self._quiet = start, total, quiet
+        self._began = time.perf_counter()
+        self._bar: Progress | None = None
+        if self.console.is_terminal and not quiet:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
+            self._task = self._bar.add_task("starting", total=total, completed=start)
+            self._bar.start()
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports the numbers of a logging step."""
+        shown = words({name: values[name] for name in SHOWN if name in values})
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=shown)
+        elif not self._quiet:
+            elapsed = time.perf_counter() - self._began
+            left = elapsed / max(step - self._start, 1) * (self._total - step)
+            self.console.print(f"step {step}/{self._total}  {shown}  left {duration(left)}")
+
+    def note(self, text: str) -> None:
+        """Prints a line of its own."""
+        if not self._quiet:
+            self.console.print(text)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar:
+            self._bar.stop()

@@ -1,0 +1,34 @@
+"""A signal to stop becomes a checkpoint."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+
+class Preempted(Exception):
+    """The run was told to stop, saved its state and can be resumed."""
+
+
+class StopSignal:
+    """While entered, SIGINT and SIGTERM set `received`; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._handle)
+            except ValueError:  # not in the main thread: signals stay as they are
+                pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
