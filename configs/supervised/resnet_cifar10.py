@@ -45,7 +45,7 @@ def get_config(arg="20"):
         momentum=0.9,
         weight_decay=1e-4,
         schedule="step('32_000 steps', '48_000 steps')",
-        warmup="400 steps" if layers == "110" else 0,  # the paper: 0.01 for about 400 steps
+        warmup="400 steps" if layers == "110" else "0 steps",  # the paper: 0.01 for about 400 steps
     )
     c.train = dict(total="64_000 steps", precision="float32")
     c.evals = dict(val=dict(name="classify", split="validation" if folder else "train[45000:]", every="5 epochs"))

@@ -10,11 +10,12 @@ Example `i` of a split is a function of the split and `i` alone, so the first ex
 data set are those of a smaller one.
 """
 
+import contextlib
 import dataclasses
+import functools
 import io
-import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,8 @@ COLOURS: tuple[str, ...] = tuple(shapes_scene.COLOURS)
 TEXTURES: tuple[str, ...] = tuple(shapes_render.TEXTURES)
 SPLITS = shapes_scene.SPLITS
 MIN_SIZE = shapes_scene.MIN_SIZE
+SHARD = 5_000  # examples a file
+AHEAD = 256  # examples rendered at once: enough to keep the threads busy
 
 
 def render(split: str, index: int, image_size: int = 32) -> dict:
@@ -95,8 +98,11 @@ class Config(tfds.core.BuilderConfig):
         self.name = f"{self.image_size}px-{self.train}-{self.validation}-{self.test}"
 
 
-class Shapes(tfds.core.GeneratorBasedBuilder):
-    """The `shapes` data set as a TFDS builder; `prepare` is the usual way to get one."""
+class Shapes(tfds.core.ShardBasedBuilder):
+    """The `shapes` data set as a TFDS builder; `prepare` is the usual way to get one.
+
+    A `GeneratorBasedBuilder` would hold a whole split in memory, and beyond 1 GB want TensorFlow.
+    """
 
     VERSION = tfds.core.Version("1.0.0")  # raise it with any change to a pixel or a caption
     BUILDER_CONFIGS = [Config()]
@@ -126,31 +132,29 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,  # record i is example i
         )
 
-    def _split_generators(self, dl_manager) -> dict:
-        return {split: self._generate_examples(split) for split in SPLITS}
+    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable]]:
+        counts = {split: getattr(self.builder_config, split) for split in SPLITS}
+        return {
+            split: [functools.partial(self._examples, split, i, min(i + SHARD, n)) for i in range(0, n, SHARD)]
+            for split, n in counts.items()
+        }
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
-        def example(index: int) -> dict:
-            result = render(split, index, self.builder_config.image_size)
-            result["image"] = _png(result["image"])
-            result["objects"] = [o | {"bbox": tfds.features.BBox(*o["bbox"])} for o in result["objects"]]
-            return result
-
-        yield from enumerate(_ordered_map(example, range(getattr(self.builder_config, split))))
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "png", compress_level=1)
-    return buffer.getvalue()
+    def _examples(self, split: str, start: int, stop: int) -> Iterator[tuple[int, dict]]:
+        """Yields `(index, example)` in order, rendered by threads."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            render_one = functools.partial(_encoded, split, image_size=self.builder_config.image_size)
+            for first in range(start, stop, AHEAD):
+                indices = range(first, min(first + AHEAD, stop))
+                yield from zip(indices, pool.map(render_one, indices))
 
 
-def _ordered_map(function, items: Iterable) -> Iterator:
-    """Maps with threads, in order, without running far ahead of the reader."""
-    items = iter(items)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while block := list(itertools.islice(items, 256)):
-            yield from pool.map(function, block)
+def _encoded(split: str, index: int, image_size: int) -> dict:
+    """An example as TFDS writes it without TensorFlow: the image as PNG."""
+    example = render(split, index, image_size)
+    png = io.BytesIO()
+    Image.fromarray(example["image"]).save(png, "png", compress_level=1)
+    objects = [o | {"bbox": tfds.features.BBox(*o["bbox"])} for o in example["objects"]]
+    return example | {"image": png.getvalue(), "objects": objects}
 
 
 def prepare(
@@ -182,16 +186,25 @@ def prepare(
     config = Config(image_size=image_size, train=train, validation=validation, test=test)
     if config == Shapes.BUILDER_CONFIGS[0]:
         config = Shapes.BUILDER_CONFIGS[0]  # TFDS wants the very object where it knows the name
-    data_dir = Path(data_dir).expanduser()
-    builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
-    if builder.is_prepared():
+    builder = _builder(data_dir, config)
+    if _is_prepared(builder):
         return builder
-    print(f"rendering {train + validation + test:,} images of {image_size} pixels into {builder.data_dir}", flush=True)
-    tfds.disable_progress_bar()  # two for each split would bury that line
+    total = train + validation + test
+    print(f"rendering {total:,} images of {image_size} pixels into {builder.data_dir} (once)", flush=True)
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        with contextlib.redirect_stdout(None):  # TFDS talks of downloads
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except OSError as error:
-        builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
-        if not builder.is_prepared():  # unless another process was first
+        builder = _builder(data_dir, config)
+        if not _is_prepared(builder):  # else another process was first
             raise UserError(f"cannot prepare shapes in {data_dir}: {error}") from error
     return builder
+
+
+def _builder(data_dir: str | Path, config: Config) -> Shapes:
+    return Shapes(data_dir=Path(data_dir).expanduser(), config=config, file_format="array_record")
+
+
+def _is_prepared(builder: Shapes) -> bool:
+    # builder.is_prepared() says the same, with a warning where there is nothing yet.
+    return (Path(builder.data_dir) / "dataset_info.json").exists()

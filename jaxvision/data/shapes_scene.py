@@ -57,7 +57,7 @@ def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> O
         centre=centre,
         radius=radius,
         aspect=_uniform(rng, 0.85, 1.18),
-        axis=_tilted(rng, 0.36),
+        axis=_tilted(rng, 0.3),
         frequency=_uniform(rng, 4, 7),
         paint=(first, _mix(first, other, _uniform(rng, 0.2, 0.45))),
         **rest,
@@ -104,7 +104,7 @@ def _add(objects: list[Object], outlines: list[np.ndarray], extra: Object) -> No
     shown = size - (overlap.sum() if extra.behind else 0)
     hides = 0 if extra.behind else overlap.sum()
     whole = outlines[0].sum()
-    if shown < max(12, size / 2) or hides > 0.2 * whole or 2 * shown > whole:
+    if shown < max(12, size / 2) or hides > 0.25 * whole or 2 * shown > whole:
         return
     objects.append(extra._replace(overlaps=bool(overlap.any())))
     outlines.append(new)
@@ -118,9 +118,8 @@ def sample(split: str, index: int) -> Scene:
     independent and uniform, for the main object too.
     """
     rng = np.random.Generator(np.random.Philox(key=[SPLITS.index(split), index]))
-    radius = _uniform(rng, 0.26, 0.42)
-    margin = 0.85 * radius
-    main = _object(rng, (_uniform(rng, margin, 1 - margin), _uniform(rng, margin, 1 - margin)), radius)
+    centre = (_uniform(rng, 0.38, 0.62), _uniform(rng, 0.38, 0.62))
+    main = _object(rng, centre, _uniform(rng, 0.26, 0.42))
     objects, outlines = [main], [_outline(main)]
     for _ in range(int(rng.random() * MAX_OBJECTS)):
         centre = (_uniform(rng, 0.08, 0.92), _uniform(rng, 0.08, 0.92))
@@ -147,8 +146,8 @@ def _name(obj: Object) -> str:
 
 def _place(obj: Object) -> str:
     x, y = obj.centre
-    row = "top" if y < 0.42 else "bottom" if y > 0.58 else ""
-    col = "left" if x < 0.42 else "right" if x > 0.58 else ""
+    row = "top" if y < 0.45 else "bottom" if y > 0.55 else ""
+    col = "left" if x < 0.45 else "right" if x > 0.55 else ""
     return "in the middle" if not row + col else f"at the {row} {col}".replace("  ", " ").strip()
 
 

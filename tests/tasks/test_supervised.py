@@ -1,0 +1,73 @@
+"""The supervised task against its definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import models
+from jaxvision.errors import UserError
+from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.tasks import get, supervised
+
+
+def _model(num_classes):
+    return models.build("resnet", num_classes, variant="8", width=0.25)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    image = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
+    return {"image": image, "label": jnp.array([0, 1, 2, 1]), "mask": jnp.ones(4, bool)}
+
+
+def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
+    task = supervised.make(model=_model, num_classes=3, label_smoothing=0.1)
+    variables = task.init(jax.random.key(0), batch)
+    variables["params"]["head"]["kernel"] = jax.random.normal(
+        jax.random.key(5), variables["params"]["head"]["kernel"].shape
+    )
+    loss, (metrics, updates) = task.loss(variables, batch, jax.random.key(2))
+    (_, out), stats = _model(3).apply(variables, batch["image"], train=True, mutable=["batch_stats"])
+    want = softmax_cross_entropy(out["logits"], batch["label"], 0.1).mean()
+    np.testing.assert_allclose(loss, want, rtol=1e-6)
+    np.testing.assert_allclose(metrics["top1"], np.mean(out["logits"].argmax(-1) == batch["label"]))
+    jax.tree.map(np.testing.assert_array_equal, updates, stats)
+
+
+def test_soft_labels_count_their_largest_class(batch):
+    task = supervised.make(model=_model, num_classes=3)
+    variables = task.init(jax.random.key(0), batch)
+    hard = task.loss(variables, batch, jax.random.key(2))
+    soft = task.loss(variables, {**batch, "label": jax.nn.one_hot(batch["label"], 3)}, jax.random.key(2))
+    np.testing.assert_allclose(hard[0], soft[0], rtol=1e-6)
+    assert hard[1][0]["top1"] == soft[1][0]["top1"]
+
+
+def test_outputs_leave_the_statistics_alone(batch):
+    task = supervised.make(model=_model, num_classes=3)
+    variables = task.init(jax.random.key(0), batch)
+    out = task.outputs(variables, batch)
+    assert out["logits"].shape == (4, 3)
+    assert out["features"].ndim == 2
+    # With running statistics an example does not depend on the others of its batch.
+    alone = task.outputs(variables, {"image": batch["image"][:1]})
+    np.testing.assert_allclose(out["features"][:1], alone["features"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_classes=None), "names no classes"),
+        (dict(num_classes=3, label_smoothing=1.0), "label_smoothing must be in"),
+        (dict(num_classes=3, loss="hinge"), "unknown loss 'hinge'"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(UserError, match=message):
+        supervised.make(model=_model, **options)
+
+
+def test_unknown_task():
+    with pytest.raises(UserError, match="did you mean 'supervised'"):
+        get("supervized")

@@ -1,0 +1,99 @@
+"""Imports run one way; Linen stays in models/, mesh axes in parallel/, flags in cli.py, Orbax in train/checkpoint.py."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import jaxvision
+
+ROOT = Path(jaxvision.__file__).parent
+BASE = {"errors", "exits", "specs", "durations", "paths"}
+# What each part may import of the others, beside itself.
+MAY_IMPORT = {
+    **{name: {"errors"} for name in BASE},
+    "parallel": BASE,
+    "losses": BASE,
+    "models": BASE,
+    "data": BASE,
+    "augment": BASE,
+    "optim": BASE,
+    "analysis": BASE,
+    "tasks": BASE | {"models", "losses"},
+    "train": BASE | {"parallel", "tasks", "data"},
+    "evals": BASE | {"parallel", "losses", "data", "augment"},
+    "config": BASE,
+    "workdir": BASE | {"config"},
+    "experiment": BASE
+    | {"config", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
+    "commands": None,  # anything but the command line
+    "cli": None,
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part(file: Path) -> str:
+    relative = file.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported(file: Path) -> list[str]:
+    """Modules that a file imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_run_one_way(file):
+    mine = part(file)
+    if mine == "__init__":
+        return
+    assert mine in MAY_IMPORT, f"{mine} has no place in the order of the parts: give it one in this test"
+    allowed = MAY_IMPORT[mine]
+    for name in imported(file):
+        if name.startswith("jaxvision."):
+            other = name.split(".")[1]
+            if allowed is None:
+                assert other != "cli" or mine == "cli", f"{file} imports {name}"
+            else:
+                assert other in allowed | {mine}, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("module", "home"),
+    [
+        ("flax.linen", "models"),
+        ("orbax", "train/checkpoint.py"),
+        ("absl", "cli.py"),
+        ("tensorflow_datasets", "data"),
+        ("grain", "data"),
+    ],
+)
+def test_a_library_has_one_home(module, home):
+    strays = [
+        str(file.relative_to(ROOT))
+        for file in FILES
+        if any((name + ".").startswith(module + ".") for name in imported(file))
+        and not file.relative_to(ROOT).as_posix().startswith(home)
+    ]
+    assert not strays
+
+
+@pytest.mark.parametrize("banned", ["tensorflow", "clu", "pickle", "torch"])
+def test_never_imported(banned):
+    assert not [f for f in FILES if any((name + ".").startswith(banned + ".") for name in imported(f))]
+
+
+def test_only_parallel_names_mesh_axes():
+    axes = {"fsdp", "tensor"}  # "data" is also a section of every config
+    allowed = {"parallel", "experiment"}  # experiment hands the mesh section on, by keyword
+    for file in FILES:
+        if part(file) in allowed:
+            continue
+        strings = {n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant)}
+        assert not axes & {s for s in strings if isinstance(s, str)}, file
