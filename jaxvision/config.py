@@ -115,6 +115,9 @@ def call(function: Callable, section: Mapping, where: str, **given: Any) -> Any:
     own = [name for name, p in signature.items() if name not in given and p.kind is not p.VAR_KEYWORD]
     if all(p.kind is not p.VAR_KEYWORD for p in signature.values()):  # else the function checks them itself
         check_keys(section, where, own)
+    for name in given:
+        if name in section:
+            raise UserError(f"'{where}.{name}' is set by the program and cannot stand in the config")
     for name in own:
         if signature[name].default is inspect.Parameter.empty and name not in section:
             raise UserError(f"the config misses '{where}.{name}'. Keys of {where}: {', '.join(own)}")

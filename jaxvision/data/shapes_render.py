@@ -5,6 +5,7 @@ scene gives the same bytes on every machine. Coordinates are fractions of the fr
 and y downwards, so the same scene can be drawn at any size.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,6 +35,8 @@ class Object(NamedTuple):
 
 
 class Background(NamedTuple):
+    """The ground behind the objects: two colours in a texture, as for an object."""
+
     texture: str
     axis: Point
     frequency: float
@@ -41,6 +44,8 @@ class Background(NamedTuple):
 
 
 class Light(NamedTuple):
+    """The light of a scene, from one side."""
+
     direction: Point  # unit vector towards the light
     colour: Colour  # multiplies every pixel
     falloff: float  # relative change of brightness over the frame
@@ -50,6 +55,8 @@ class Light(NamedTuple):
 
 
 class Scene(NamedTuple):
+    """All that a picture shows."""
+
     objects: tuple[Object, ...]  # the main object is the first
     background: Background
     light: Light
@@ -62,16 +69,8 @@ def _sides(count: int) -> list[Point]:
 
 
 def _polygon(count: int) -> Callable:
-    inradius = math.cos(math.pi / count)
-
-    def inside(u, v):
-        distance = None
-        for nx, ny in _sides(count):
-            side = u * nx + v * ny
-            distance = side if distance is None else np.maximum(distance, side)
-        return distance <= inradius
-
-    return inside
+    inradius, sides = math.cos(math.pi / count), _sides(count)
+    return lambda u, v: functools.reduce(np.maximum, (u * x + v * y for x, y in sides)) <= inradius
 
 
 def _star(u, v):
@@ -96,7 +95,8 @@ def _cross(u, v):
 
 
 def _heart(u, v):
-    u2, y = 1.5 * u * u, -1.22 * v + 0.12
+    # The curve (x^2 + y^2 - 1)^3 = x^2 y^3, shrunk and moved into the disc.
+    u2, y = 1.8 * u * u, 0.13 - 1.34 * v
     body = u2 + y * y - 1
     return body * body * body <= u2 * y * y * y
 
@@ -116,7 +116,7 @@ OUTLINES: dict[str, Callable] = {
 }
 
 
-def _fraction(p):
+def _fraction(p: np.ndarray) -> np.ndarray:
     return p - np.floor(p)
 
 
@@ -129,7 +129,8 @@ TEXTURES: dict[str, Callable] = {
 }
 
 
-def _rotate(x, y, axis: Point):
+def _rotate(x: np.ndarray, y: np.ndarray, axis: Point) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along `axis` and across it."""
     return x * axis[0] + y * axis[1], y * axis[0] - x * axis[1]
 
 
@@ -146,17 +147,23 @@ class Footprint(NamedTuple):
 def footprint(obj: Object, size: int, samples: int = 1) -> Footprint:
     """Where an object lies in a frame of `size` pixels, sampled `samples` x `samples` times a pixel."""
     extent = obj.radius * max(obj.aspect, 1 / obj.aspect)
-    spans = [slice(max(0, math.floor((c - extent) * size)), max(0, math.ceil((c + extent) * size))) for c in obj.centre]
-    cols, rows = (slice(s.start, min(size, s.stop)) for s in spans)
-    x = (_centres(size * samples)[cols.start * samples : cols.stop * samples] - obj.centre[0])[None, :]
-    y = (_centres(size * samples)[rows.start * samples : rows.stop * samples] - obj.centre[1])[:, None]
+    cols, rows = (_span(c - extent, c + extent, size) for c in obj.centre)
+    x = _centres(size, samples, cols)[None, :] - obj.centre[0]
+    y = _centres(size, samples, rows)[:, None] - obj.centre[1]
     along, across = _rotate(x, y, obj.axis)
     inside = OUTLINES[obj.kind](along * (1 / (obj.radius * obj.aspect)), across * (obj.aspect / obj.radius))
     return Footprint(rows, cols, along, across, inside)
 
 
-def _centres(count: int) -> np.ndarray:
-    return (np.arange(count, dtype=np.float32) + 0.5) / count
+def _span(low: float, high: float, size: int) -> slice:
+    """The pixels that meet the interval from `low` to `high`."""
+    return slice(min(size, max(0, math.floor(low * size))), min(size, max(0, math.ceil(high * size))))
+
+
+def _centres(size: int, samples: int = 1, pixels: slice = slice(None)) -> np.ndarray:
+    """Coordinates of the samples in `pixels`, float32."""
+    start, stop, _ = pixels.indices(size)
+    return (np.arange(start * samples, stop * samples, dtype=np.float32) + 0.5) / (size * samples)
 
 
 def _coverage(samples: np.ndarray) -> np.ndarray:
@@ -181,15 +188,15 @@ def draw(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
       i + 1 is `scene.objects[i]` where its pixel's centre shows it.
     """
     ground, light = scene.background, scene.light
-    fine = _centres(size * SAMPLES)
+    fine = _centres(size, SAMPLES)
     along, across = _rotate(fine[None, :] * ground.frequency, fine[:, None] * ground.frequency, ground.axis)
     second = _coverage(TEXTURES[ground.texture](along, across))
     image = _blend(ground.paint, 1 - second, second)
     mask = np.zeros((size, size, 1), np.uint8)
 
-    order = sorted(range(len(scene.objects)), key=lambda i: (not scene.objects[i].behind, i))
-    for i in order:
-        _paint(image, mask, scene.objects[i], i + 1, light)
+    numbered = list(enumerate(scene.objects, 1))
+    for number, obj in sorted(numbered, key=lambda item: not item[1].behind):
+        _paint(image, mask, obj, number, light)
 
     x, y = _centres(size)[None, :, None] - 0.5, _centres(size)[:, None, None] - 0.5
     lit = 1 + light.falloff * (x * light.direction[0] + y * light.direction[1])
@@ -198,6 +205,7 @@ def draw(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _paint(image: np.ndarray, mask: np.ndarray, obj: Object, number: int, light: Light) -> None:
+    """Paints an object and its shadow over `image` and `mask`, in place."""
     size = len(image)
     toward = light.direction
     if light.shadow:
@@ -209,8 +217,8 @@ def _paint(image: np.ndarray, mask: np.ndarray, obj: Object, number: int, light:
     pattern = TEXTURES[obj.texture](seen.along * obj.frequency, seen.across * obj.frequency)
     covered, second = _coverage(seen.inside), _coverage(seen.inside & pattern)
     middle = slice(SAMPLES // 2, None, SAMPLES)
-    x = (_centres(size)[seen.cols] - obj.centre[0])[None, :, None]
-    y = (_centres(size)[seen.rows] - obj.centre[1])[:, None, None]
+    x = _centres(size, 1, seen.cols)[None, :, None] - obj.centre[0]
+    y = _centres(size, 1, seen.rows)[:, None, None] - obj.centre[1]
     lit = 1 + light.relief / obj.radius * (x * toward[0] + y * toward[1])
     window = image[seen.rows, seen.cols]
     window *= 1 - covered

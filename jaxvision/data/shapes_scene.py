@@ -1,5 +1,7 @@
 """What a `shapes` scene shows: its objects, background and light, drawn from the example's index, and its caption."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from jaxvision.data.shapes_render import OUTLINES, TEXTURES, Background, Colour, Light, Object, Point, Scene, footprint
@@ -56,7 +58,7 @@ def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> O
         texture=_choice(rng, TEXTURES),
         centre=centre,
         radius=radius,
-        aspect=_uniform(rng, 0.85, 1.18),
+        aspect=_uniform(rng, 0.8, 1.25),
         axis=_tilted(rng, 0.3),
         frequency=_uniform(rng, 4, 7),
         paint=(first, _mix(first, other, _uniform(rng, 0.2, 0.45))),
@@ -88,50 +90,47 @@ def _light(rng: np.random.Generator) -> Light:
 
 
 def _outline(obj: Object) -> np.ndarray:
+    """The pixels whose centre the object covers, bool [MIN_SIZE, MIN_SIZE]."""
     seen = footprint(obj, MIN_SIZE)
     canvas = np.zeros((MIN_SIZE, MIN_SIZE), bool)
     canvas[seen.rows, seen.cols] = seen.inside
     return canvas
 
 
-def _add(objects: list[Object], outlines: list[np.ndarray], extra: Object) -> None:
-    """Adds a smaller object where the main one stays mostly visible, and every smaller one too."""
-    new = _outline(extra)
-    size = new.sum()
-    overlap = new & outlines[0]
-    if any((new & other).any() for other in outlines[1:]):
-        return
-    shown = size - (overlap.sum() if extra.behind else 0)
-    hides = 0 if extra.behind else overlap.sum()
-    whole = outlines[0].sum()
-    if shown < max(12, size / 2) or hides > 0.25 * whole or 2 * shown > whole:
-        return
-    objects.append(extra._replace(overlaps=bool(overlap.any())))
-    outlines.append(new)
+def _others(rng: np.random.Generator, main: Object) -> Iterator[Object]:
+    """Up to three smaller objects; a draw that would hide too much, or be hidden too much, is left out."""
+    whole = _outline(main)
+    taken = hidden = np.zeros_like(whole)
+    for _ in range(int(rng.random() * MAX_OBJECTS)):
+        centre = (_uniform(rng, 0.08, 0.92), _uniform(rng, 0.08, 0.92))
+        extra = _object(rng, centre, _uniform(rng, 0.09, 0.15), behind=rng.random() < 0.5)
+        outline = _outline(extra)
+        overlap = outline & whole
+        shown = (outline & ~whole if extra.behind else outline).sum()
+        hides = hidden if extra.behind else hidden | overlap
+        visible = max(12, outline.sum() / 2) <= shown <= 0.35 * whole.sum()
+        if visible and hides.sum() <= 0.3 * whole.sum() and not (outline & taken).any():
+            taken, hidden = taken | outline, hides
+            yield extra._replace(overlaps=bool(overlap.any()))
 
 
 def sample(split: str, index: int) -> Scene:
     """The scene of example `index` of `split`: a function of these two alone.
 
-    The main object comes first: its radius is 0.26 to 0.42 of the frame, so that it shows at least
-    twice as much as any other, and others hide at most a fifth of it. Kind, colour and texture are
-    independent and uniform, for the main object too.
+    The main object comes first. Its radius is 0.22 to 0.40 of the frame, and its kind, colour and
+    texture are uniform and independent. At most 30 % of it is hidden, so that it shows at least
+    twice as much as any other object; of those at least half is visible, and no two overlap.
     """
     rng = np.random.Generator(np.random.Philox(key=[SPLITS.index(split), index]))
     centre = (_uniform(rng, 0.38, 0.62), _uniform(rng, 0.38, 0.62))
-    main = _object(rng, centre, _uniform(rng, 0.26, 0.42))
-    objects, outlines = [main], [_outline(main)]
-    for _ in range(int(rng.random() * MAX_OBJECTS)):
-        centre = (_uniform(rng, 0.08, 0.92), _uniform(rng, 0.08, 0.92))
-        extra = _object(rng, centre, _uniform(rng, 0.1, 0.17), behind=rng.random() < 0.5)
-        _add(objects, outlines, extra)
-    return Scene(tuple(objects), _background(rng, main.paint[0]), _light(rng))
+    main = _object(rng, centre, _uniform(rng, 0.22, 0.4))
+    return Scene((main, *_others(rng, main)), _background(rng, main.paint[0]), _light(rng))
 
 
 def caption(scene: Scene) -> str:
     """One English sentence: the main object, where it is, the background, and the other objects relative to it."""
     main, *others = scene.objects
-    size = "big" if main.radius > 0.34 else "medium-sized"
+    size = "big" if main.radius > 0.31 else "medium-sized"
     text = f"a {size} {_name(main)} {_place(main)} of a {scene.background.texture} background"
     parts = [f"a small {_name(other)} {_relation(other, main)}" for other in others]
     if parts:

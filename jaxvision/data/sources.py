@@ -90,19 +90,21 @@ def open_source(
         Nothing is ever downloaded.
     """
     options = dict(options or {})
-    for key in options:
-        if name != "shapes":
-            raise UserError(f"the data set {name!r} takes no options (only 'shapes' does): {options}")
-        if key not in _SHAPES_OPTIONS:
-            raise unknown("option of the data set 'shapes'", key, _SHAPES_OPTIONS)
     if name == "shapes":
+        for key in options:
+            if key not in _SHAPES_OPTIONS:
+                raise unknown("option of the data set 'shapes'", key, _SHAPES_OPTIONS)
         cache = data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")
         return TfdsSource(shapes.prepare(Path(cache).expanduser(), **options), name, split, fields)
     if name == "folder":
         if data_dir is None:
             raise UserError("the data set 'folder' needs data_dir, the directory that holds split/class/*.jpg")
-        return FolderSource(Path(data_dir).expanduser(), split)
-    return TfdsSource(_prepared_builder(name, data_dir), name, split, fields)
+        source = FolderSource(Path(data_dir).expanduser(), split)
+    else:
+        source = TfdsSource(_prepared_builder(name, data_dir), name, split, fields)
+    if options:
+        raise UserError(f"the data set {name!r} takes no options (only 'shapes' does): {options}")
+    return source
 
 
 def check_classes(info: Info, num_classes: int) -> None:

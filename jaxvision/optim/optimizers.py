@@ -242,9 +242,11 @@ def _check_arguments(name: str, own: dict[str, Any]) -> None:
         raise unknown("optimizer", name, OPTIMIZERS)
     taken = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind == p.KEYWORD_ONLY]
     common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    from_program = ("params", "total", "steps")  # not the user's to choose
     for key in own:
         if key not in taken:
-            raise unknown(f"argument of optimizer {name!r}", key, taken + common)
+            choices = [choice for choice in taken + common if choice not in from_program]
+            raise unknown(f"argument of optimizer {name!r}", key, choices)
 
 
 def _trace(momentum: float, nesterov: bool) -> list[Transform]:

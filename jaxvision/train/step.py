@@ -85,7 +85,7 @@ def make_train_step(
         if ema is not None:
             decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
             average = optax.incremental_update({"params": params, **model_state}, state.ema, 1.0 - decay)
-        metrics |= {"grad_norm": optax.global_norm(grads), "param_norm": optax.global_norm(params)}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
         return TrainState(state.step + 1, params, model_state, opt_state, average), metrics
 
     return step

@@ -135,11 +135,11 @@ def test_magnitude_varies_by_std():
     batch = {"image": jnp.asarray(IMAGE)[None].repeat(200, 0)}
 
     def different(std):
-        out = augment.make(f"randaugment(1, 5, std={std})")(jax.random.key(0), batch)["image"]
+        out = jax.jit(augment.make(f"randaugment(1, 5, std={std})"))(jax.random.key(0), batch)["image"]
         return len({image.tobytes() for image in np.asarray(out)})
 
-    # 14 operations, nine of them with a sign: without deviation no more than 22 different images.
-    assert different(0.0) <= 22 < different(2.0)
+    # 14 operations, nine of them with a sign: without deviation no more than 23 different images.
+    assert different(0.0) <= 23 < different(2.0)
 
 
 def test_reference_magnitudes_go_to_thirty():

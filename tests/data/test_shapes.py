@@ -57,8 +57,8 @@ def test_examples_and_splits_differ(examples):
 
 
 def test_a_scene_is_the_same_at_another_size(examples):
-    for small in examples[:10]:
-        large = shapes.render("train", examples.index(small), 96)
+    for i, small in enumerate(examples[:10]):
+        large = shapes.render("train", i, 96)
         assert (large["label"], large["caption"]) == (small["label"], small["caption"])
         means = large["image"].reshape(32, 3, 32, 3, 3).mean((1, 3))
         assert np.abs(means - small["image"]).mean() < 8
@@ -69,14 +69,18 @@ def test_a_scene_is_the_same_at_another_size(examples):
 @pytest.mark.parametrize(
     ("field", "choices"), [("kind", shapes.CLASSES), ("colour", shapes.COLOURS), ("texture", shapes.TEXTURES)]
 )
-def test_kinds_colours_and_textures_are_uniform(scenes, field, choices):
-    for objects in ([s.objects[0] for s in scenes], [o for s in scenes for o in s.objects]):
-        counts = Counter(getattr(o, field) for o in objects)
-        expected = len(objects) / len(choices)
-        # Small kinds such as the star are left out less often than large ones, so only main objects are uniform.
-        slack = 1 if objects[0] is scenes[0].objects[0] and len(objects) == len(scenes) else 6
-        chi2 = sum((counts[c] - expected) ** 2 / expected for c in choices)
-        assert chi2 < slack * 27.9, counts  # the 99.9 % point at 9 degrees of freedom
+def test_kinds_colours_and_textures_of_main_objects_are_uniform(scenes, field, choices):
+    counts = Counter(getattr(s.objects[0], field) for s in scenes)
+    expected = len(scenes) / len(choices)
+    chi2 = sum((counts[c] - expected) ** 2 / expected for c in choices)
+    assert chi2 < 27.9, counts  # the 99.9 % point at 9 degrees of freedom
+
+
+def test_smaller_objects_are_of_every_kind_and_number(scenes):
+    counts = Counter(o.kind for s in scenes for o in s.objects[1:])
+    assert min(counts[c] for c in shapes.CLASSES) > 0.05 * counts.total()
+    numbers = Counter(len(s.objects) for s in scenes)
+    assert min(numbers[n] for n in (1, 2, 3, 4)) > 0.02 * len(scenes)
 
 
 def test_kind_and_colour_of_the_main_object_are_independent(scenes):

@@ -1,5 +1,7 @@
 """Shared layers against their plainer equivalents."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,10 +71,11 @@ def test_drop_path_that_drops_nothing_needs_no_key(rate, train):
     np.testing.assert_array_equal(DropPath(rate).apply({}, x, 1.0, train), x)
 
 
-def test_attention_pool_ignores_the_order_of_tokens():
+def test_attention_pool_ignores_the_order_of_tokens(random_variables):
     tokens = jax.random.normal(jax.random.key(0), (2, 6, 8))
     pool = AttentionPool(num_heads=2, mlp_dim=16)
-    variables = pool.init(jax.random.key(1), tokens, False)
-    pooled = pool.apply(variables, tokens, False)
+    apply = jax.jit(functools.partial(pool.apply, train=False))
+    variables = random_variables(functools.partial(pool.init, train=False), tokens)
+    pooled = apply(variables, tokens)
     assert pooled.shape == (2, 8)
-    np.testing.assert_allclose(pooled, pool.apply(variables, tokens[:, ::-1], False), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pooled, apply(variables, tokens[:, ::-1]), rtol=1e-5, atol=1e-5)

@@ -80,12 +80,9 @@ def test_every_model_is_tested_here():
 
 
 @pytest.fixture(scope="module", params=list(SMALL))
-def small(request, images):
+def small(request, images, random_variables):
     model = models.build(request.param, 5, **SMALL[request.param])
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    # The last scales and the head start at 0, which would hide most of the model.
-    params = jax.tree.map(lambda x: x + 0.02, variables["params"])
-    return request.param, model, {**variables, "params": params}
+    return request.param, model, random_variables(model.init, images)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

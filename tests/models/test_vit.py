@@ -1,5 +1,6 @@
 """Vision Transformer: its parts against plainer equivalents, its options against each other."""
 
+import functools
 import re
 
 import flax.linen as nn
@@ -15,12 +16,7 @@ from jaxvision.models.vit import PatchEmbedding, sincos2d
 
 
 def build(**options):
-    return models.build("vit", options.pop("num_classes", 5), **{"variant": "mu/4", "depth": 3, **options})
-
-
-def init(model, images):
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    return jax.tree.map(lambda x: x + 0.02, variables)  # no zero hides a path
+    return models.build("vit", 5, **{"variant": "mu/4", "depth": 2, **options})
 
 
 def stack(params):
@@ -106,38 +102,41 @@ def test_pools(images, pool, posemb):
     assert out["tokens"].shape == (2, 16, 32)
 
 
-def test_gap_is_the_mean_of_the_tokens(images):
+def test_gap_is_the_mean_of_the_tokens(images, random_variables):
     model = build()
-    features, out = model.apply(init(model, images), images)
+    features, out = jax.jit(model.apply)(random_variables(model.init, images), images)
     np.testing.assert_allclose(features, out["tokens"].mean(1), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("posemb", ["none", "sincos2d"])
-def test_only_positions_tell_the_order_of_patches(images, posemb):
+def test_only_positions_tell_the_order_of_patches(images, random_variables, posemb):
     model = build(posemb=posemb)
-    variables = init(model, images)
+    variables = random_variables(model.init, images)
     shuffled = images.reshape(2, 4, 4, 16, 3)[:, ::-1].reshape(2, 16, 16, 3)  # rows of patches in reverse
-    a, b = (model.apply(variables, x)[0] for x in (images, shuffled))
+    apply = jax.jit(model.apply)
+    a, b = (apply(variables, x)[0] for x in (images, shuffled))
     assert np.allclose(a, b, atol=1e-5) == (posemb == "none")
 
 
 @pytest.mark.parametrize("option", ["dropout", "drop_path"])
-def test_dropping_happens_in_training_only(images, option):
+def test_dropping_happens_in_training_only(images, random_variables, option):
     model, plain = build(**{option: 0.5}), build()
-    variables = init(model, images)
-    want, _ = plain.apply(variables, images)
-    np.testing.assert_array_equal(model.apply(variables, images)[0], want)
-    draws = [model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)})[0] for i in (0, 0, 1)]
+    variables = random_variables(model.init, images)
+    want, _ = jax.jit(plain.apply)(variables, images)
+    np.testing.assert_array_equal(jax.jit(model.apply)(variables, images)[0], want)
+    train = jax.jit(lambda key: model.apply(variables, images, train=True, rngs={"dropout": key})[0])
+    draws = [train(jax.random.key(i)) for i in (0, 0, 1)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.allclose(draws[0], draws[2])
     assert not np.allclose(draws[0], want)
 
 
-def test_drop_path_spares_the_first_block(images):
-    model = build(drop_path=0.9, depth=2)
-    variables = init(model, images)
-    want = model.apply(variables, images)[1]["stages"]
-    got = model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(0)})[1]["stages"]
+def test_drop_path_spares_the_first_block(images, random_variables):
+    model = build(drop_path=0.9)
+    variables = random_variables(model.init, images)
+    want = jax.jit(model.apply)(variables, images)[1]["stages"]
+    train = jax.jit(functools.partial(model.apply, train=True))
+    got = train(variables, images, rngs={"dropout": jax.random.key(0)})[1]["stages"]
     np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
     assert not np.allclose(got[1], want[1])
 
@@ -151,10 +150,11 @@ def loss_and_gradients(model):
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])
-def test_scanned_equals_unrolled(images, remat):
+def test_scanned_equals_unrolled(images, random_variables, remat):
     plain, scanned = build(), build(scan=True, remat=remat)
-    params = init(plain, images)["params"]
-    assert jax.tree.map(jnp.shape, init(scanned, images)["params"]) == jax.tree.map(jnp.shape, stack(params))
+    params = random_variables(plain.init, images)["params"]
+    shapes = jax.tree.map(jnp.shape, random_variables(scanned.init, images)["params"])
+    assert shapes == jax.tree.map(jnp.shape, stack(params))
     loss, gradients = loss_and_gradients(plain)(params, images)
     scanned_loss, scanned_gradients = loss_and_gradients(scanned)(stack(params), images)
     np.testing.assert_allclose(loss, scanned_loss, rtol=1e-5)
@@ -168,29 +168,30 @@ def test_scanned_blocks_start_different_and_drop_different_paths(images):
     params = jax.jit(model.init)(jax.random.key(0), images)["params"]
     kernel = params["encoder"]["blocks"]["mlp"]["dense_0"]["kernel"]
     assert not np.allclose(kernel[0], kernel[1])
-    features, _ = model.apply({"params": params}, images, train=True, rngs={"dropout": jax.random.key(0)})
+    train = jax.jit(functools.partial(model.apply, train=True))
+    features, _ = train({"params": params}, images, rngs={"dropout": jax.random.key(0)})
     assert np.isfinite(features).all()
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
-def test_remat_changes_no_gradient(images, remat):
-    plain = build(depth=2, dropout=0.0)
-    params = init(plain, images)["params"]
+def test_remat_changes_no_gradient(images, random_variables, remat):
+    plain = build()
+    params = random_variables(plain.init, images)["params"]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         loss_and_gradients(plain)(params, images),
-        loss_and_gradients(build(depth=2, remat=remat))(params, images),
+        loss_and_gradients(build(remat=remat))(params, images),
     )
 
 
-def test_gelu_choices_differ_a_little(images):
+def test_gelu_choices_differ_a_little(images, random_variables):
     tanh, exact = build(gelu="tanh"), build(gelu="exact")
-    variables = init(tanh, images)
-    gap = np.abs(tanh.apply(variables, images)[0] - exact.apply(variables, images)[0]).max()
+    variables = random_variables(tanh.init, images)
+    gap = np.abs(jax.jit(tanh.apply)(variables, images)[0] - jax.jit(exact.apply)(variables, images)[0]).max()
     assert 0 < gap < 1e-2
 
 
 def test_a_new_model_predicts_uniformly(images):
-    model = build()
-    (_, out), _ = model.init_with_output(jax.random.key(0), images)
+    model = build(depth=1)
+    (_, out), _ = jax.jit(model.init_with_output)(jax.random.key(0), images)
     assert not out["logits"].any()

@@ -31,6 +31,8 @@ def test_one_process_needs_nothing(environment):
     distributed.initialize()
     assert distributed.is_main()
     distributed.assert_equal_across_processes("a config", "the config")
+    assert distributed.any_process(True)
+    assert not distributed.any_process(False)
 
 
 def test_several_processes_after_a_device_query_are_an_error(environment):
@@ -64,6 +66,8 @@ assert batch["x"].shape == (8,)
 weights = replicate({"w": np.arange(8.0)}, mesh)["w"]
 assert float(jax.jit(lambda x, w: x @ w)(batch["x"], weights)) == 140.0  # rows lie in the order of processes
 
+assert distributed.any_process(me == 1)
+assert not distributed.any_process(False)
 distributed.assert_equal_across_processes({"seed": 0}, "the config")
 for wrong in (
     lambda: distributed.assert_equal_across_processes({"seed": me}, "the config"),

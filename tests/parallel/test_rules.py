@@ -84,7 +84,7 @@ def test_factored_moments_are_replicated(mesh):
     params = {"block_00": block()}
     state = optax.scale_by_factored_rms(min_dim_size_to_factor=32).init(params)
     found = specs(state, mesh(fsdp=2, tensor=2), "tensor")
-    assert state.v_row["block_00"]["mlp"]["dense_0"]["kernel"].shape == (128,)
+    assert state.v_row["block_00"]["mlp"]["dense_0"]["kernel"].ndim == 1
     assert {found[f"{v}/block_00/mlp/dense_0/kernel"] for v in ("v_row", "v_col", "v")} == {P()}
     assert found["v/block_00/mlp/dense_0/bias"] == P("tensor")  # not factored
 

@@ -1,0 +1,50 @@
+"""`jaxvision inspect` shows what would run."""
+
+import matplotlib.image
+import pytest
+
+from jaxvision.commands import inspect
+from jaxvision.config import override
+from jaxvision.errors import UserError
+
+
+def test_everything_is_shown(config, tmp_path, capsys):
+    inspect.run(config, batch_image=str(tmp_path / "batch.png"))
+    out = capsys.readouterr().out
+    for text in (
+        "parameters: 5,006",
+        "trainable: 5,006",
+        "shapes train, 80 examples, 10 classes",
+        "6 steps of 16 = 1.20 epochs = 96 examples",
+        "evaluation sees: host 'decode', augment 'normalize(0.5, 0.5)'",
+        "mesh: data=8 x fsdp=1 x tensor=1",
+        "GFLOPs",
+        "memory of the compiled step",
+    ):
+        assert text in out, f"{text!r} is not in\n{out}"
+    image = matplotlib.image.imread(tmp_path / "batch.png")
+    assert image[..., :3].std() > 0.1
+
+
+def test_an_absent_data_set(config, tmp_path, capsys):
+    absent = override(config, {"data.name": "imagenet2012"})
+    with absent.unlocked():
+        absent.data.update(classes=1000, examples=1_281_167, image_size=32, host="decode|random_resized_crop(24)")
+        del absent.data.options
+    inspect.run(absent, compile_step=False)
+    out = capsys.readouterr().out
+    assert "1,281,167 examples, 1000 classes; the set is not here" in out
+    assert "uint8[16, 24, 24, 3]" in out
+    with pytest.raises(UserError, match="--batch_image needs the data set"):
+        inspect.run(absent, batch_image=str(tmp_path / "x.png"))
+    del absent.data.classes
+    with pytest.raises(UserError, match="imagenet2012"):
+        inspect.run(absent)
+
+
+def test_frozen_parameters_are_not_trainable(config, capsys):
+    config.optimizer.freeze = (("^stem", True), (".*", False))
+    inspect.run(config, compile_step=False)
+    out = capsys.readouterr().out
+    assert "parameters: 5,006" in out
+    assert "trainable: 4,890" in out

@@ -1,0 +1,96 @@
+"""Every config of configs/, with every argument it lists in `ARGS`: header, build, and two steps of a small copy."""
+
+import math
+import runpy
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxvision import config as configs
+from jaxvision import experiment as experiments
+from jaxvision.commands import train
+from jaxvision.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+FILES = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "configs").rglob("*.py"))}
+ARGS = {name: runpy.run_path(str(path)).get("ARGS", ()) for name, path in FILES.items()}
+CONFIGS = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name] or ("",)]
+
+SMALL = {
+    "vit": {"variant": "S/16", "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 2},
+    "resnet": {"variant": "8", "width": 0.5},
+    "bit": {"variant": "R50x1", "blocks": (1, 1), "width": 0.5},
+}
+PARAMETERS = [
+    ("supervised/resnet50_imagenet2012.py", {}, 25_557_032),
+    ("supervised/vit_b16_imagenet2012.py", {"model.pool": "token", "model.posemb": "learned"}, 86_567_656),
+    ("supervised/resnet_cifar10.py:20", {}, 269_722),
+    ("supervised/resnet_cifar10.py:56", {}, 853_018),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_cache(tmp_path_factory):
+    """The small copies of all configs read one rendered set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("shapes")))
+        yield
+
+
+def load(name, overrides=None):
+    return configs.load(str(ROOT / name), overrides)
+
+
+def small_configs():
+    """(name, small copy): configs that differ in nothing but their size, or where the data lies, appear once."""
+    unique = {}
+    for name in CONFIGS:
+        config = load(name)
+        small = configs.shrink(config, SMALL[config.model.name])
+        unique.setdefault(configs.fingerprint(small), (name, small))
+    return unique.values()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_header_says_what_a_reader_needs(name):
+    header = FILES[name].read_text().split('"""')[1]
+    lines = [line.split()[0] for line in header.splitlines() if line.strip()]
+    assert [word for word in lines if word in ("Run:", "Source:", "Expected:", "Cost:")] == [
+        "Run:",
+        "Source:",
+        "Expected:",
+        "Cost:",
+    ]
+    assert name in header  # the command is this file's
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if ARGS[name]])
+def test_unknown_argument_names_the_choices(name):
+    with pytest.raises(UserError, match=ARGS[name][0]):
+        load(f"{name}:nonsense")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_builds_without_its_data(name):
+    config = load(name)
+    experiment = experiments.build(config, training_data="ignored")
+    batch = experiment.batch["image"]
+    assert batch.shape[0] == config.data.batch_size
+    assert experiment.total > experiment.durations(config.optimizer.get("warmup", 0))
+    augmented = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
+    assert augmented["image"].shape == batch.shape
+
+
+@pytest.mark.parametrize(("name", "overrides", "count"), PARAMETERS)
+def test_parameter_count(name, overrides, count):
+    experiment = experiments.build(load(f"configs/{name}", overrides), training_data="ignored")
+    params = jax.eval_shape(experiment.init).params
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+@pytest.mark.parametrize(("name", "config"), small_configs())
+def test_two_steps(name, config, tmp_path):
+    results = train.run(config, tmp_path, quiet=True)
+    assert set(results) >= {f"{evaluation}/top1" for evaluation in config.evals}
+    assert all(math.isfinite(value) for value in results.values())

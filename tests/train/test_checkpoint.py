@@ -1,0 +1,61 @@
+"""Checkpoints: what is saved comes back, bit for bit, into any sharding; what does not fit is named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.errors import UserError
+from jaxvision.train import state as states
+from jaxvision.train.checkpoint import Checkpoints
+
+
+@pytest.fixture
+def init(regression, adam):
+    batch = {"image": jax.ShapeDtypeStruct((2, 80, 80, 3), jnp.float32)}
+    return states.initializer(regression, adam, batch, seed=0, ema=True)
+
+
+def at(state, step):
+    return state._replace(step=jnp.int32(step))
+
+
+def test_comes_back_into_another_sharding(tmp_path, init, mesh):
+    state = states.create(init, mesh(1), "replicated")
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (3, 4, 5):
+            checkpoints.save(at(state, step), {"note": step})
+    target = states.abstract(init, mesh(8, data=1, fsdp=8), "fsdp")
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.steps() == [4, 5]
+        assert checkpoints.meta() == {"note": 5}
+        assert checkpoints.meta(4) == {"note": 4}
+        found = checkpoints.restore(target)
+    assert found.step == 5
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    jax.tree.map(lambda x, t: np.testing.assert_equal(x.sharding == t.sharding, True), found, target)
+    jax.tree.map(np.testing.assert_array_equal, found, at(state, 5))
+    assert not found.params["w"].sharding.is_fully_replicated
+
+
+def test_what_does_not_fit_is_named(tmp_path, init, mesh):
+    state = states.create(init, mesh(1), "replicated")
+    target = states.abstract(init, mesh(1), "replicated")
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, {})
+    leaf = target.params["b"]
+    wrong = {"new": leaf, "w": jax.ShapeDtypeStruct((5,), jnp.float32, sharding=leaf.sharding)}
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError) as error:
+        checkpoints.restore(target._replace(params=wrong))
+    for part in ("missing params/new ()", "surplus params/b ()", "params/w is (19200,), the config's is (5,)"):
+        assert part in str(error.value)
+
+
+def test_steps_that_are_not_there(tmp_path, init, mesh):
+    target = states.abstract(init, mesh(1), "replicated")
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="no checkpoint in"):
+        checkpoints.restore(target)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(states.create(init, mesh(1), "replicated"), {})
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=r"no checkpoint of step 7 .* Steps: 0"):
+        checkpoints.restore(target, 7)

@@ -1,0 +1,68 @@
+"""Feeds: the batch of a step is the same however it comes."""
+
+import numpy as np
+import pytest
+
+from jaxvision.data import loader, order
+from jaxvision.train import feed as feeds
+
+
+def batches(feed, start, lengths):
+    """The batches that the steps would see."""
+    found = []
+    for item, length in zip(feed.items(start, lengths), lengths):
+        for i in range(length):
+            one = {k: v[i] for k, v in item.items()} if isinstance(item, dict) else item[i]
+            found.append({k: np.asarray(v) for k, v in feed.fetch(feed.constants, one).items()})
+    return found
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_memory_feed_follows_the_order(images, mesh, devices, chunk):
+    arrays = {**images, "label": np.arange(37, dtype=np.int32)}
+    feed = feeds.from_arrays(arrays, mesh(devices), batch_size=16, seed=3, max_steps=chunk)
+    found = batches(feed, 2, [chunk] * (8 // chunk))
+    want = order.indices(3, 37, 2 * 16, 10 * 16).reshape(8, 16)
+    np.testing.assert_array_equal([b["label"] for b in found], want)
+    np.testing.assert_array_equal([b["image"] for b in found], images["image"][want])
+    assert all(b["mask"].all() for b in found)
+
+
+def test_stream_equals_memory(images, mesh):
+    from jaxvision.data.sources import Info, Source
+
+    class Numbered(Source):
+        info = Info("numbered", "train", 37, (), 37)
+
+        def __len__(self):
+            return 37
+
+        def __getitem__(self, i):
+            return {"image": images["image"][i], "label": i}
+
+    def stream(start, stop):
+        return loader.train_batches(Numbered(), "decode", batch_size=16, seed=3, start=start, stop=stop)
+
+    arrays = {**images, "label": np.arange(37, dtype=np.int32)}
+    memory = feeds.from_arrays(arrays, mesh(8), batch_size=16, seed=3, max_steps=1)
+    for a, b in zip(batches(feeds.from_stream(stream, mesh(8)), 1, [1] * 5), batches(memory, 1, [1] * 5), strict=True):
+        assert a.keys() == b.keys()
+        for field in a:
+            np.testing.assert_array_equal(a[field], b[field])
+
+
+def test_a_stream_that_is_left_is_closed(mesh):
+    closed = []
+
+    def stream(start, stop):
+        try:
+            for step in range(start, stop):
+                yield {"x": np.full(8, step)}
+        finally:
+            closed.append(True)
+
+    items = feeds.from_stream(stream, mesh(1)).items(0, [1] * 10)
+    assert next(items)["x"][0, 0] == 0
+    items.close()
+    assert closed == [True]

@@ -1,0 +1,113 @@
+"""The loop with a task that has no labels: boundaries, resuming, signals, losses that are not finite."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.data.order import indices
+from jaxvision.errors import UserError
+from jaxvision.parallel.rules import shardings
+from jaxvision.train import feed as feeds
+from jaxvision.train import loop
+from jaxvision.train import state as states
+from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.metrics import Records, read
+from jaxvision.train.progress import Reporter
+from jaxvision.train.step import make_runner, make_train_step
+from jaxvision.train.throughput import Throughput
+from jaxvision.train.watch import Preempted
+
+
+@pytest.fixture
+def train(regression, images, adam, mesh, tmp_path):
+    """`train(name, **options)`: a run of 12 steps in a folder of that name, from its latest checkpoint."""
+
+    def go(name, *, chunk=1, on_step=lambda step: None, arrays=images, evaluate=None, schedule=(12, 4, 6), **options):
+        one = mesh(1)
+        feed = feeds.from_arrays(arrays, one, batch_size=8, seed=0, max_steps=chunk)
+        scale = lambda rng, batch: {**batch, "image": batch["image"] / 255.0}
+        raw = {"image": jax.ShapeDtypeStruct((8, *arrays["image"].shape[1:]), np.float32)}
+        init = states.initializer(regression, adam, raw, 0, False)
+        runner = make_runner(
+            make_train_step(regression, scale, adam, seed=0), feed.fetch, shardings(jax.eval_shape(init), one, "replicated")
+        )
+
+        def run(state, constants, item):
+            on_step(int(state.step))
+            return runner(state, constants, item)
+
+        folder = tmp_path / name
+        with Checkpoints(folder) as checkpoints:
+            target = states.abstract(init, one, "replicated")
+            state = checkpoints.restore(target) if checkpoints.steps() else states.create(init, one, "replicated")
+            records = Records(folder, int(state.step))
+            state, results = loop.train(
+                state,
+                run,
+                feed,
+                loop.Schedule(*schedule),
+                evaluations=[loop.Evaluation("val", 5, evaluate or (lambda s: {"step": float(s.step)}))],
+                checkpoints=checkpoints,
+                meta={},
+                records=records,
+                reporter=Reporter(0, 12, quiet=True),
+                throughput=Throughput(8, None),
+                extra=lambda step: {"step_squared": float(step**2)},
+                **options,
+            )
+            records.close()
+            return jax.device_get(state), results, read(folder / "metrics.jsonl"), checkpoints.steps()
+
+    return go
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_everything_happens_at_its_step(train, chunk):
+    state, results, lines, saved = train("a", chunk=chunk)
+    assert state.step == 12
+    assert results == {"val/step": 12.0}
+    assert saved == [12]
+    assert [line["step"] for line in lines if "loss" in line] == [4, 6, 8, 12]  # a checkpoint logs first
+    assert [line["step"] for line in lines if "val/step" in line] == [5, 10, 12]
+    assert all(line["step_squared"] == line["step"] ** 2 for line in lines if "loss" in line)
+
+
+def test_resumed_equals_unbroken(train):
+    whole, *_ = train("whole")
+    with pytest.raises(Preempted, match="after step 7 of 12"):
+        train("broken", stop_after=7)
+    broken, _, lines, _ = train("broken")
+    jax.tree.map(np.testing.assert_array_equal, whole, broken)
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == [4, 6, 7, 8, 12]
+
+
+def test_a_signal_saves_and_leaves(train):
+    def kill(step):
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="SIGTERM after step 9"):
+        train("killed", on_step=kill)
+    assert train("killed")[0].step == 12
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_is_not_saved(train, images, tmp_path):
+    bad = int(indices(0, 37, 0, 32)[8 * 3])  # of the first epoch, in the batch of step 4
+    pixels = images["image"].astype(np.float32)
+    pixels[bad] = np.inf
+    with pytest.raises(UserError, match="the loss of step 4 is (inf|nan)"):
+        train("nan", arrays={"image": pixels}, schedule=(12, 6, 3))
+    with Checkpoints(tmp_path / "nan") as checkpoints:
+        assert checkpoints.steps() == [3]
+
+
+def test_results_of_a_run_without_intervals(train):
+    _, results, lines, saved = train("ends", schedule=(3, 0, 0))
+    assert saved == [3]
+    assert [line["step"] for line in lines] == [3, 3]
+    assert results == {"val/step": 3.0}
