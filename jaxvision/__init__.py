@@ -1,0 +1,22 @@
+"""jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
+
+cli.py          the command line: train, evaluate, inspect, predict, study
+commands/       what each command does
+config.py       load, override, check, shrink, compare and save configs
+experiment.py   from a config to the functions and the data that it names
+workdir.py      the folder of a run
+durations.py    '90 epochs', '5 percent' -> steps
+specs.py        'flip_lr|mixup(0.2)' -> operations
+paths.py        rules over parameter paths
+errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
+data/           sources, subsets, host operations, loader
+augment/        augmentation on the device
+models/         ViT, ResNet, BiT
+losses/         pure functions on arrays
+tasks/          what is learned: init, loss, outputs
+optim/          schedules and optimizer chains
+parallel/       mesh, sharding rules, processes
+train/          state, step, loop, checkpoints, records
+evals/          protocols that judge a model
+analysis/       statistics and figures of studies
+"""

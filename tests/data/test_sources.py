@@ -85,11 +85,11 @@ def test_shapes(tmp_path, monkeypatch):
     assert any(tmp_path.iterdir())
 
 
-def test_shapes_options():
+def test_shapes_options(folder):
     with pytest.raises(UserError, match="did you mean 'image_size'"):
         sources.open_source("shapes", "train", options={"imagesize": 16})
     with pytest.raises(UserError, match="takes no options"):
-        sources.open_source("cifar10", "train", options={"image_size": 16})
+        sources.open_source("folder", "train", data_dir=str(folder), options={"image_size": 16})
 
 
 class TinyPhotos(tfds.core.GeneratorBasedBuilder):

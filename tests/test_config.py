@@ -1,0 +1,76 @@
+"""Configs: loading, overriding, comparing, saving."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "c.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg='a'):\n"
+        "    return ConfigDict(dict(seed=0, model=dict(name=arg), optimizer=dict(rate=0.1, rules=(('x', 1.0),))))\n"
+    )
+    return path
+
+
+def test_load_with_argument_and_overrides(file):
+    assert configs.load(str(file)).model.name == "a"
+    config = configs.load(f"{file}:b", {"optimizer.rate": 1, "seed": 3})
+    assert (config.model.name, config.optimizer.rate, config.seed) == ("b", 1, 3)
+
+
+def test_errors_of_loading(file, tmp_path):
+    with pytest.raises(UserError, match="no config file"):
+        configs.load(str(tmp_path / "absent.py"))
+    (tmp_path / "empty.py").write_text("x = 1")
+    with pytest.raises(UserError, match="defines no get_config"):
+        configs.load(str(tmp_path / "empty.py"))
+    with pytest.raises(UserError, match="no key 'optimizer.rat'; did you mean 'optimizer.rate'"):
+        configs.load(str(file), {"optimizer.rat": 1})
+
+
+def test_json_round_trip_keeps_tuples_and_fingerprint(file):
+    config = configs.load(str(file))
+    again = configs.from_json(configs.to_json(config))
+    assert again.optimizer.rules == (("x", 1.0),)
+    assert configs.fingerprint(again) == configs.fingerprint(config)
+    assert configs.differences(config, again) == []
+    assert configs.fingerprint(configs.override(config, {"seed": 1})) != configs.fingerprint(config)
+
+
+def test_differences_name_keys_on_both_sides(file):
+    old, new = configs.load(str(file)), configs.load(str(file), {"optimizer.rate": 0.2})
+    with new.unlocked():
+        new.optimizer.momentum = 0.9
+        del new.seed
+    assert sorted(configs.differences(old, new)) == [
+        "optimizer.momentum: (absent) -> 0.9",
+        "optimizer.rate: 0.1 -> 0.2",
+        "seed: 0 -> (absent)",
+    ]
+
+
+def test_call_checks_keys_before_it_calls():
+    def function(*, given, needed, other=1):
+        return given, needed, other
+
+    section = ConfigDict(dict(needed=2))
+    assert configs.call(function, section, "part", given=0) == (0, 2, 1)
+    with pytest.raises(UserError, match="misses 'part.needed'"):
+        configs.call(function, {}, "part", given=0)
+    with pytest.raises(UserError, match="unknown config key 'part.othr'; did you mean 'other'"):
+        configs.call(function, {"needed": 1, "othr": 2}, "part", given=0)
+    with pytest.raises(UserError, match="'part.given' is set by the program"):
+        configs.call(lambda given, **rest: None, {"given": 1}, "part", given=0)
+
+
+def test_sections():
+    with pytest.raises(UserError, match="unknown config key 'config.optimiser'; did you mean 'optimizer'"):
+        configs.check_sections(ConfigDict(dict(optimiser={})))
+    with pytest.raises(UserError, match="misses the section 'data'"):
+        configs.check_sections(ConfigDict(dict(seed=0)))
