@@ -200,7 +200,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
         config.data.update(data)
         for section in config.get("evals", {}).values():
             use_shapes(section, "validation")
-            section.pop("name_of_data", None)
+            section.pop("data", None)
         config.augment = smaller(config.get("augment", ""))
         with config.model.ignore_type():
             config.model.update(model)

@@ -216,7 +216,7 @@ def vit(
       head_init: "zeros" or "normal".
       scan: loop over blocks with stacked parameters: compile time no longer grows with depth.
       remat: what the backward pass recomputes in a block to save memory: "none", "dots" (all but the
-        outputs of its linear layers) or "full".
+        outputs of its linear layers) or "full". On a CPU it has an effect together with `scan` alone.
 
     Raises:
       UserError: an unknown variant or option value, or sizes that do not fit together.

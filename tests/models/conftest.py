@@ -11,7 +11,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def random_variables():
-    """`random_variables(init, *inputs)`: variables in general position, of the shapes that `init(key, *inputs)` returns.
+    """`random_variables(init, *inputs)`: variables in general position, shaped as `init(key, *inputs)` has them.
 
     Where a model starts at zero or one (its head, last scales, biases), much of it has no effect on
     the result. They are drawn without running the model's initialisers, whose compilation is slow.
