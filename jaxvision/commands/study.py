@@ -25,6 +25,7 @@ from jaxvision.commands import train
 from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
 from jaxvision.train.progress import console, duration, words
+from jaxvision.train.watch import Preempted, StopSignal
 
 
 class Run(NamedTuple):
@@ -46,6 +47,9 @@ def run(name: str, out: str | Path, *, preset: str | None = None, data_dir: str 
 
     Returns:
       The analysis in words, which is also printed.
+
+    Raises:
+      Preempted: told to stop; the same call goes on.
     """
     study, out = load(name), Path(out)
     preset = preset or study.PRESETS[0]
@@ -56,14 +60,17 @@ def run(name: str, out: str | Path, *, preset: str | None = None, data_dir: str 
     say = console().print if is_main() else lambda *_: None
     say(f"study {name}, preset {preset}: {len(planned)} runs in {out}/")
     began, rows, ran = time.perf_counter(), [], 0
-    for i, one in enumerate(planned):
-        done = workdirs.results(out / "runs" / one.name)
-        results = train.run(one.config, out / "runs" / one.name, quiet=True)
-        rows.append({**one.tags, **results})
-        ran += not done
-        left = (time.perf_counter() - began) / max(ran, 1) * (len(planned) - i - 1)
-        state = "was done" if done else f"left {duration(left)}"
-        say(f"[{i + 1}/{len(planned)}] {one.name}  {words(results)}  {state}")
+    with StopSignal() as stop:
+        for i, one in enumerate(planned):
+            done = workdirs.results(out / "runs" / one.name)
+            results = train.run(one.config, out / "runs" / one.name, quiet=True)
+            rows.append({**one.tags, **results})
+            ran += not done
+            left = (time.perf_counter() - began) / max(ran, 1) * (len(planned) - i - 1)
+            state = "was done" if done else f"left {duration(left)}"
+            say(f"[{i + 1}/{len(planned)}] {one.name}  {words(results)}  {state}")
+            if stop.received:
+                raise Preempted(f"stopped by {stop.received} after run {i + 1} of {len(planned)}")
     if is_main():
         _write_csv(out / "results.csv", rows)
         report = study.analyse(rows, out, preset)

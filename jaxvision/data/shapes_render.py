@@ -54,12 +54,20 @@ class Light(NamedTuple):
     reach: float  # how far a shadow falls from its object
 
 
+class Grain(NamedTuple):
+    """Noise of the camera, uniform in +-amplitude, independent for each pixel and channel."""
+
+    amplitude: float
+    key: int
+
+
 class Scene(NamedTuple):
     """All that a picture shows."""
 
     objects: tuple[Object, ...]  # the main object is the first
     background: Background
     light: Light
+    grain: Grain
 
 
 def _sides(count: int) -> list[Point]:
@@ -201,6 +209,8 @@ def draw(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     x, y = _centres(size)[None, :, None] - 0.5, _centres(size)[:, None, None] - 0.5
     lit = 1 + light.falloff * (x * light.direction[0] + y * light.direction[1])
     image = image * lit * np.asarray(light.colour, np.float32)
+    noise = np.random.Generator(np.random.Philox(key=scene.grain.key)).random(image.shape, np.float32)
+    image += scene.grain.amplitude * (2 * noise - 1)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), mask
 
 

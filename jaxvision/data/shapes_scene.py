@@ -4,7 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxvision.data.shapes_render import OUTLINES, TEXTURES, Background, Colour, Light, Object, Point, Scene, footprint
+from jaxvision.data.shapes_render import (
+    OUTLINES,
+    TEXTURES,
+    Background,
+    Colour,
+    Grain,
+    Light,
+    Object,
+    Point,
+    Scene,
+    footprint,
+)
 
 SPLITS = ("train", "validation", "test")
 MIN_SIZE = 32  # pixels; what shows of each object is judged at this size
@@ -61,18 +72,18 @@ def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> O
         aspect=_uniform(rng, 0.8, 1.25),
         axis=_tilted(rng, 0.3),
         frequency=_uniform(rng, 4, 7),
-        paint=(first, _mix(first, other, _uniform(rng, 0.2, 0.45))),
+        paint=(first, _mix(first, other, _uniform(rng, 0.25, 0.6))),
         **rest,
     )
 
 
 def _background(rng: np.random.Generator, avoid: Colour) -> Background:
-    """A muted ground, so that the main object, whose colour is `avoid`, stands out."""
+    """A muted and mostly dark ground, so that the main object, whose colour is `avoid`, stands out."""
     while True:
-        grey = _uniform(rng, 0.2, 0.8)
+        grey = _uniform(rng, 0.1, 0.5)
         first = tuple(grey + _uniform(rng, -0.15, 0.15) for _ in range(3))
         second = tuple(c + _uniform(rng, -0.15, 0.15) for c in first)
-        if min(_distance(first, avoid), _distance(second, avoid)) > 0.4:
+        if min(_distance(first, avoid), _distance(second, avoid)) > 0.35:
             return Background(_choice(rng, TEXTURES), _tilted(rng, 1), _uniform(rng, 2, 6), (first, second))
 
 
@@ -89,6 +100,10 @@ def _light(rng: np.random.Generator) -> Light:
     )
 
 
+def _grain(rng: np.random.Generator) -> Grain:
+    return Grain(amplitude=_uniform(rng, 0, 0.25), key=int(rng.random() * 2**53))
+
+
 def _outline(obj: Object) -> np.ndarray:
     """The pixels whose centre the object covers, bool [MIN_SIZE, MIN_SIZE]."""
     seen = footprint(obj, MIN_SIZE)
@@ -103,13 +118,13 @@ def _others(rng: np.random.Generator, main: Object) -> Iterator[Object]:
     taken = hidden = np.zeros_like(whole)
     for _ in range(int(rng.random() * MAX_OBJECTS)):
         centre = (_uniform(rng, 0.08, 0.92), _uniform(rng, 0.08, 0.92))
-        extra = _object(rng, centre, _uniform(rng, 0.09, 0.15), behind=rng.random() < 0.5)
+        extra = _object(rng, centre, _uniform(rng, 0.1, 0.17), behind=rng.random() < 0.4)
         outline = _outline(extra)
         overlap = outline & whole
         shown = (outline & ~whole if extra.behind else outline).sum()
         hides = hidden if extra.behind else hidden | overlap
-        visible = max(12, outline.sum() / 2) <= shown <= 0.35 * whole.sum()
-        if visible and hides.sum() <= 0.3 * whole.sum() and not (outline & taken).any():
+        visible = max(12, outline.sum() / 2) <= shown <= 0.32 * whole.sum()
+        if visible and hides.sum() <= 0.35 * whole.sum() and not (outline & taken).any():
             taken, hidden = taken | outline, hides
             yield extra._replace(overlaps=bool(overlap.any()))
 
@@ -118,13 +133,14 @@ def sample(split: str, index: int) -> Scene:
     """The scene of example `index` of `split`: a function of these two alone.
 
     The main object comes first. Its radius is 0.22 to 0.40 of the frame, and its kind, colour and
-    texture are uniform and independent. At most 30 % of it is hidden, so that it shows at least
+    texture are uniform and independent. At most 35 % of it is hidden, so that it shows at least
     twice as much as any other object; of those at least half is visible, and no two overlap.
     """
     rng = np.random.Generator(np.random.Philox(key=[SPLITS.index(split), index]))
     centre = (_uniform(rng, 0.38, 0.62), _uniform(rng, 0.38, 0.62))
     main = _object(rng, centre, _uniform(rng, 0.22, 0.4))
-    return Scene((main, *_others(rng, main)), _background(rng, main.paint[0]), _light(rng))
+    objects = (main, *_others(rng, main))
+    return Scene(objects, _background(rng, main.paint[0]), _light(rng), _grain(rng))
 
 
 def caption(scene: Scene) -> str:

@@ -101,6 +101,9 @@ def train(
     throughput.reset()
     try:
         with StopSignal() as signal:
+            if step == total:  # it was stopped between its last checkpoint and its end
+                for evaluation in evaluations:
+                    evaluate(evaluation)
             for length in lengths:
                 began = time.perf_counter()
                 item = next(items)

@@ -10,7 +10,10 @@ class Preempted(Exception):
 
 
 class StopSignal:
-    """While entered, SIGINT and SIGTERM set `received`; a second SIGINT interrupts at once."""
+    """While entered, SIGINT and SIGTERM set `received`; a second SIGINT interrupts at once.
+
+    A signal that came too late to stop what was entered is handed on to a `StopSignal` around it.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
@@ -24,9 +27,12 @@ class StopSignal:
                 pass
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        outer = self._previous.get(signal.SIGTERM)
+        if self.received and error is None and callable(outer):
+            outer(signal.Signals[self.received], None)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:

@@ -60,8 +60,9 @@ def test_a_scene_is_the_same_at_another_size(examples):
     for i, small in enumerate(examples[:10]):
         large = shapes.render("train", i, 96)
         assert (large["label"], large["caption"]) == (small["label"], small["caption"])
-        means = large["image"].reshape(32, 3, 32, 3, 3).mean((1, 3))
-        assert np.abs(means - small["image"]).mean() < 8
+        # Means over blocks, since the noise differs.
+        a, b = (e["image"].reshape(8, len(e["image"]) // 8, 8, -1, 3).mean((1, 3)) for e in (small, large))
+        assert np.abs(a - b).mean() < 8
         for a, b in zip(large["objects"], small["objects"]):
             np.testing.assert_allclose(a["bbox"], b["bbox"], atol=1.5 / 32)
 

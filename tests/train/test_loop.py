@@ -18,7 +18,7 @@ from jaxvision.train.metrics import Records, read
 from jaxvision.train.progress import Reporter
 from jaxvision.train.step import make_runner, make_train_step
 from jaxvision.train.throughput import Throughput
-from jaxvision.train.watch import Preempted
+from jaxvision.train.watch import Preempted, StopSignal
 
 
 @pytest.fixture
@@ -111,3 +111,21 @@ def test_results_of_a_run_without_intervals(train):
     assert saved == [3]
     assert [line["step"] for line in lines] == [3, 3]
     assert results == {"val/step": 3.0}
+
+
+def test_a_run_that_died_after_its_last_checkpoint_is_evaluated(train):
+    _, results, *_ = train("whole")
+    _, again, lines, _ = train("whole")
+    assert again == results
+    assert [line["step"] for line in lines].count(12) == 3  # the loss once, the evaluation twice
+
+
+def test_a_late_signal_reaches_what_is_around(train):
+    def kill(state):
+        if state.step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"step": float(state.step)}
+
+    with StopSignal() as outer:
+        assert train("late", evaluate=kill)[0].step == 12
+    assert outer.received == "SIGTERM"
