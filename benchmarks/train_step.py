@@ -216,6 +216,7 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu" if args.device == "cpu" else "cuda"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the device is shared, and its memory is counted
 
+    sys.stdout.reconfigure(line_buffering=True)  # a table appears when it is ready, in a file too
     packages = [p for p in ("jax", "flax", "optax", "torch", "timm") if importlib.util.find_spec(p)]
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print("versions: " + ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages))

@@ -92,7 +92,9 @@ def _help(name: str, command: Command, values: flags.FlagValues) -> str:
     lines = [f"jaxvision {name}: {command.summary}", "", "Example:", f"  {command.example}", "", "Flags:"]
     for flag in sorted({values[f].name for f in values}):
         default = values[flag].default
-        lines.append(f"  --{flag}: {values[flag].help}" + (f" (default: {default})" if default not in (None, False) else ""))
+        lines.append(
+            f"  --{flag}: {values[flag].help}" + (f" (default: {default})" if default not in (None, False) else "")
+        )
     return "\n".join(lines)
 
 
@@ -144,9 +146,7 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
     _start(rest)
     from jaxvision.commands import train
 
-    train.run(
-        values.config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after
-    )
+    train.run(values.config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after)
 
 
 def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:

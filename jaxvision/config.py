@@ -38,6 +38,8 @@ def load(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise UserError(f"{file} defines no get_config(arg)")
+    if arg and not inspect.signature(module.get_config).parameters:
+        raise UserError(f"{file} takes no argument, so not {arg!r}")
     config = module.get_config(arg) if arg else module.get_config()
     return override(config, overrides or {})
 
@@ -82,12 +84,15 @@ def check_keys(section: Mapping, where: str, keys: Iterable[str]) -> None:
 
     >>> check_keys({"learning_rat": 1}, "optimizer", ["name", "learning_rate"])
     Traceback (most recent call last):
-    jaxvision.errors.UserError: unknown config key 'optimizer.learning_rat'; did you mean 'learning_rate'? Keys of optimizer: name, learning_rate
+    ...
+    jaxvision.errors.UserError: unknown config key 'optimizer.learning_rat'; did you mean 'learning_rate'? ...
     """
     keys = list(keys)
     for key in section:
         if key not in keys:
-            raise UserError(f"unknown config key '{where}.{key}'{nearest(key, keys) or '.'} Keys of {where}: {', '.join(keys)}")
+            raise UserError(
+                f"unknown config key '{where}.{key}'{nearest(key, keys) or '.'} Keys of {where}: {', '.join(keys)}"
+            )
 
 
 def parameters(function: Callable) -> list[str]:
@@ -177,36 +182,25 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
       steps: length of the run.
       size: side of the images; arguments of specs larger than this are cut down to it.
     """
-    config = ConfigDict(config.to_dict())
-    data = dict(name="shapes", options=dict(image_size=size, train=64, validation=24, test=8))
+    small = config.to_dict()
+    shapes = dict(name="shapes", options=dict(image_size=size, train=64, validation=24, test=8))
 
     def smaller(spec: str) -> str:
-        calls = specs.parse(spec)
-        return "|".join(
-            str(c._replace(args=tuple(size if isinstance(a, int) and a > size else a for a in c.args))) for c in calls
-        )
+        cut = lambda argument: size if isinstance(argument, int) and argument > size else argument
+        return "|".join(str(c._replace(args=tuple(map(cut, c.args)))) for c in specs.parse(spec))
 
-    def use_shapes(section: ConfigDict, split: str) -> None:
-        with section.ignore_type():
-            section.update(dict(split=split, batch_size=16))
-            for key in ("data_dir", "classes", "examples", "subset", "threads"):
-                section.pop(key, None)
-            for key in ("host", "augment"):
-                if section.get(key):
-                    section[key] = smaller(section[key])
+    def on_shapes(section: dict[str, Any], split: str) -> dict[str, Any]:
+        drop = ("data", "data_dir", "options", "classes", "examples", "subset")
+        kept = {key: value for key, value in section.items() if key not in drop}
+        kept |= {key: smaller(kept[key]) for key in ("host", "augment") if kept.get(key)}
+        return kept | dict(split=split, batch_size=16)
 
-    with config.unlocked():
-        use_shapes(config.data, "train")
-        config.data.update(data)
-        for section in config.get("evals", {}).values():
-            use_shapes(section, "validation")
-            section.pop("data", None)
-        config.augment = smaller(config.get("augment", ""))
-        with config.model.ignore_type():
-            config.model.update(model)
-        config.train.total = steps
-        for key in ("warmup", "cooldown"):
-            if key in config.optimizer:
-                with config.optimizer.ignore_type():
-                    config.optimizer[key] = 1 if config.optimizer[key] else 0
-    return config
+    small["data"] = on_shapes(small["data"], "train") | shapes
+    small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
+    small["augment"] = smaller(small.get("augment", ""))
+    small["model"] |= model
+    small["train"]["total"] = f"{steps} steps"
+    for key in ("warmup", "cooldown"):
+        if key in small["optimizer"]:
+            small["optimizer"][key] = "1 step"
+    return ConfigDict(small)

@@ -169,14 +169,16 @@ class Experiment(NamedTuple):
 
     def runner(self, fetch: Callable) -> Callable:
         """The jitted, sharded steps; see `step.make_runner`."""
-        return steps.make_runner(
-            self.step(), fetch, shardings(jax.eval_shape(self.init), self.mesh, self.rules)
-        )
+        return steps.make_runner(self.step(), fetch, shardings(jax.eval_shape(self.init), self.mesh, self.rules))
 
     def feed(self) -> feeds.Feed:
         """Opens the training data: held in memory where it fits, else streamed."""
         data = self.data
-        fits = {"auto": lambda: resident.fits(self.source, data.host, RESIDENT_BYTES), "always": lambda: True, "never": lambda: False}
+        fits = {
+            "auto": lambda: resident.fits(self.source, data.host, RESIDENT_BYTES),
+            "always": lambda: True,
+            "never": lambda: False,
+        }
         if data.resident not in fits:
             raise unknown("value of data.resident", data.resident, fits)
         if fits[data.resident]():
@@ -278,9 +280,7 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     to_steps = partial(to_steps, total=total)
 
     options = {k: v for k, v in config.model.items() if k != "name"}
-    model = partial(
-        models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **options
-    )
+    model = partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **options)
     task_options = {k: v for k, v in config.task.items() if k != "name"}
     task = configs.call(
         tasks.get(config.task.get("name")), task_options, "task", model=model, num_classes=info.num_classes
@@ -295,11 +295,27 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     )
     init = states.initializer(task, optimizer.tx, seen, config.get("seed", 0), train.ema is not None)
     return Experiment(
-        config, data, train, source, info, image_size, batch, mesh, rules, task, transform, optimizer, to_steps, total, init
+        config,
+        data,
+        train,
+        source,
+        info,
+        image_size,
+        batch,
+        mesh,
+        rules,
+        task,
+        transform,
+        optimizer,
+        to_steps,
+        total,
+        init,
     )
 
 
-def _mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated") -> tuple[Mesh, Rules | str]:
+def _mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated"
+) -> tuple[Mesh, Rules | str]:
     return make_mesh(data, fsdp, tensor), rules
 
 

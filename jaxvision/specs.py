@@ -53,14 +53,18 @@ def _call(node: ast.expr, spec: str) -> Call:
     if isinstance(node, ast.Name):
         return Call(node.id, (), {})
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        raise UserError(f"cannot read {ast.unparse(node)!r} in the spec {spec!r}: want a name or a call, like 'resize(32)'")
+        raise UserError(
+            f"cannot read {ast.unparse(node)!r} in the spec {spec!r}: want a name or a call, like 'resize(32)'"
+        )
     try:
         args = tuple(ast.literal_eval(a) for a in node.args)
         kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
     except ValueError:
         args = kwargs = None
     if kwargs is None or len(kwargs) < len(node.keywords):
-        raise UserError(f"the arguments of {ast.unparse(node)!r} in the spec {spec!r} must be literals: numbers, strings, tuples")
+        raise UserError(
+            f"the arguments of {ast.unparse(node)!r} in the spec {spec!r} must be literals: numbers, strings, tuples"
+        )
     return Call(node.func.id, args, kwargs)
 
 

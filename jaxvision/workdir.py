@@ -1,10 +1,10 @@
 """The folder of a run: what lies in it, and whether a command may write there.
 
-    config.json          the resolved config
-    run.json             versions, devices, git commit and command of every launch
-    metrics.jsonl        every number, a line a step; tensorboard/ holds the same
-    checkpoints/STEP     state and metadata
-    results.json         written at the end: the last evaluation of each evaluator
+config.json          the resolved config
+run.json             versions, devices, git commit and command of every launch
+metrics.jsonl        every number, a line a step; tensorboard/ holds the same
+checkpoints/STEP     state and metadata
+results.json         written at the end: the last evaluation of each evaluator
 """
 
 import importlib.metadata

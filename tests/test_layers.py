@@ -1,4 +1,4 @@
-"""Imports run one way; Linen stays in models/, mesh axes in parallel/, flags in cli.py, Orbax in train/checkpoint.py."""
+"""Imports run one way, and some libraries have one home."""
 
 import ast
 from pathlib import Path
@@ -24,8 +24,7 @@ MAY_IMPORT = {
     "evals": BASE | {"parallel", "losses", "data", "augment"},
     "config": BASE,
     "workdir": BASE | {"config"},
-    "experiment": BASE
-    | {"config", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
+    "experiment": BASE | {"config", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
     "commands": None,  # anything but the command line
     "cli": None,
 }

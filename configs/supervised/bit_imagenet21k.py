@@ -31,7 +31,7 @@ def get_config(arg="R50x1"):
         examples=14_145_922,
     )
     c.augment = "flip_lr|normalize(0.5, 0.5)"
-    c.model = dict(name="bit", variant=arg)
+    c.model = dict(name="bit", variant=arg, head_bias=-10.0)
     c.task = dict(name="supervised", loss="sigmoid_cross_entropy")
     c.optimizer = dict(
         name="sgd",
@@ -43,6 +43,7 @@ def get_config(arg="R50x1"):
         warmup="5000 steps",
     )
     c.train = dict(total="90 epochs", precision="bfloat16")
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(
         val=dict(name="classify", split="full[25600:51200]", every="5 epochs"),
         test=dict(name="classify", split="full[:25600]"),

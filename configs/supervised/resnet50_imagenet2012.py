@@ -46,6 +46,7 @@ def get_config(arg="classic"):
         schedule="step('30 epochs', '60 epochs', '80 epochs')",
     )
     c.train = dict(total="90 epochs", precision="bfloat16")
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(val=dict(name="classify", split="validation", every="10 epochs"))
 
     if arg == "modern":

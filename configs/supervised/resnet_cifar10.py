@@ -3,7 +3,7 @@
 Run:       jaxvision train --config=configs/supervised/resnet_cifar10.py:20 --workdir=...
            From a folder tree train/CLASS/*.png, validation/CLASS/*.png (see
            experiments/data_scaling/make_cifar10_folder.py), without TFDS:
-           jaxvision train --config=configs/supervised/resnet_cifar10.py:20,folder --config.data.data_dir=DIR --workdir=...
+           --config=configs/supervised/resnet_cifar10.py:20,folder --config.data.data_dir=DIR
 Source:    He et al. 2016, arXiv 1512.03385, sec. 4.2, table 6
 Expected:  test error 8.75 % (20 layers), 7.51 % (32), 7.17 % (44), 6.97 % (56), 6.43 % (110; mean of five
            6.61 %). The paper chose its schedule on this split of 45,000 and 5,000 images and does not say
@@ -48,6 +48,7 @@ def get_config(arg="20"):
         warmup="400 steps" if layers == "110" else "0 steps",  # the paper: 0.01 for about 400 steps
     )
     c.train = dict(total="64_000 steps", precision="float32")
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(val=dict(name="classify", split="validation" if folder else "train[45000:]", every="5 epochs"))
     if not folder:
         c.evals.test = dict(name="classify", split="test")

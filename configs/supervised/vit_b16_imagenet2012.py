@@ -44,6 +44,7 @@ def get_config(arg="90"):
         warmup="10_000 steps",
     )
     c.train = dict(total=f"{arg} epochs", precision="bfloat16", ema=placeholder(float))
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(val=dict(name="classify", split="validation", every="10 epochs"))
 
     if arg == "300":

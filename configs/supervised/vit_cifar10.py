@@ -2,7 +2,7 @@
 
 Run:       jaxvision train --config=configs/supervised/vit_cifar10.py:tiny --workdir=...
            From a folder tree (see experiments/data_scaling/make_cifar10_folder.py), without TFDS:
-           jaxvision train --config=configs/supervised/vit_cifar10.py:small,folder --config.data.data_dir=DIR --workdir=...
+           --config=configs/supervised/vit_cifar10.py:small,folder --config.data.data_dir=DIR
 Source:    :tiny takes DeiT's recipe (Touvron et al. 2021, arXiv 2012.12877, table 9), without erasing and
            repeated augmentation; :small is a plain recipe for a short run on a CPU
 Expected:  see docs/reproducing.md; nothing is published for these recipes
@@ -45,6 +45,7 @@ def get_config(arg="tiny"):
         warmup="10 epochs",
     )
     c.train = dict(total="300 epochs", precision="float32")
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(val=dict(name="classify", split="validation" if folder else "train[45000:]", every="5 percent"))
     if not folder:
         c.evals.test = dict(name="classify", split="test")

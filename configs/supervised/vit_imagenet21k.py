@@ -35,7 +35,7 @@ def get_config(arg="B/16"):
         examples=14_145_922,
     )
     c.augment = f"flip_lr{AUGMENT[arg]}|normalize(0.5, 0.5)"
-    c.model = dict(name="vit", variant=arg, pool="gap", posemb="learned")
+    c.model = dict(name="vit", variant=arg, pool="gap", posemb="learned", head_bias=-10.0)
     c.task = dict(name="supervised", loss="sigmoid_cross_entropy")
     c.optimizer = dict(
         name="adamw",
@@ -47,6 +47,7 @@ def get_config(arg="B/16"):
         warmup="10_000 steps",
     )
     c.train = dict(total="300 epochs", precision="bfloat16")
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(
         val=dict(name="classify", split="full[25600:51200]", every="5 epochs"),
         test=dict(name="classify", split="full[:25600]"),

@@ -36,6 +36,7 @@ def get_config():
         warmup="10_000 steps",
     )
     c.train = dict(total="90 epochs", precision="bfloat16")
+    c.mesh = dict(data=-1, fsdp=1, tensor=1, rules="replicated")
     c.evals = dict(
         minival=dict(name="classify", split="train[99%:]", every="5 epochs"),
         val=dict(name="classify", split="validation"),

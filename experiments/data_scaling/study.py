@@ -131,11 +131,15 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     """Writes curve.png, curve.svg, report.md and summary.json; returns the report."""
     p = _PRESETS[preset]
     top1 = {
-        arm: {n: [r["val/top1"] for s in p.seeds for r in rows if (r["arm"], r["examples"], r["seed"]) == (arm, n, s)]
-              for n in p.sizes}
+        arm: {
+            n: [r["val/top1"] for s in p.seeds for r in rows if (r["arm"], r["examples"], r["seed"]) == (arm, n, s)]
+            for n in p.sizes
+        }
         for arm in _MODELS
     }
-    title = f"{p.data['name'] if preset == 'laptop' else preset}, {p.steps:,} steps of {p.batch_size}, {len(p.seeds)} seeds"
+    title = (
+        f"{p.data['name'] if preset == 'laptop' else preset}, {p.steps:,} steps of {p.batch_size}, {len(p.seeds)} seeds"
+    )
     for suffix in ("png", "svg"):
         plots.data_curves(top1, out / f"curve.{suffix}", ylabel="validation top-1 (%)", title=title, chance=0.1)
     costs = {arm: _cost(config(arm, p.sizes[0], 0, preset)) for arm in _MODELS}
@@ -145,8 +149,15 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     rises = {arm: _rises(top1[arm], p.sizes) for arm in _MODELS}
     workdirs.write_json(
         out / "summary.json",
-        {"preset": preset, "top1": top1, "costs": costs, "rises": {arm: ok for arm, (ok, _) in rises.items()},
-         "gap": {n: g.each for n, g in gaps.items()}, "versions": workdirs.versions(), "git": workdirs.git_commit()},
+        {
+            "preset": preset,
+            "top1": top1,
+            "costs": costs,
+            "rises": {arm: ok for arm, (ok, _) in rises.items()},
+            "gap": {n: g.each for n, g in gaps.items()},
+            "versions": workdirs.versions(),
+            "git": workdirs.git_commit(),
+        },
     )
     lines = [
         f"Validation top-1 in %, mean over seeds {', '.join(map(str, p.seeds))} with its 95 % t-interval; {title}.",
@@ -155,7 +166,8 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
         "|---|---:|---:|" + "---:|" * len(p.sizes),
         *(
             f"| {arm} | {costs[arm]['parameters']:,} | {costs[arm]['mflops']:.1f} | "
-            + " | ".join(_percent(t_interval(top1[arm][n])) for n in p.sizes) + " |"
+            + " | ".join(_percent(t_interval(top1[arm][n])) for n in p.sizes)
+            + " |"
             for arm in _MODELS
         ),
         "| ResNet-8 minus ViT, paired | | | " + " | ".join(_percent(gaps[n].interval) for n in p.sizes) + " |",
@@ -173,7 +185,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
 def _rises(sizes: dict[int, list[float]], order: tuple[int, ...]) -> tuple[bool, str]:
     gain = paired_difference(sizes[order[-1]], sizes[order[0]])
     means = [t_interval(sizes[n]).mean for n in order]
-    ok = gain.interval.low > 0 and all(a <= b for a, b in zip(means, means[1:]))
+    ok = gain.interval.low > 0 and means == sorted(means)
     return ok, f"{order[0]:,} to {order[-1]:,} examples: {_percent(gain.interval)} points (by seed {_each(gain.each)})"
 
 

@@ -15,7 +15,12 @@ MARKERS = ("o", "s", "^", "D", "v")
 
 
 def data_curves(
-    arms: Mapping[str, Mapping[int, list[float]]], path: Path, *, ylabel: str, title: str = "", chance: float | None = None
+    arms: Mapping[str, Mapping[int, list[float]]],
+    path: Path,
+    *,
+    ylabel: str,
+    title: str = "",
+    chance: float | None = None,
 ) -> None:
     """Draws one curve an arm over the number of training examples, on a logarithmic axis.
 
@@ -32,7 +37,9 @@ def data_curves(
         xs = sorted(sizes)
         intervals = [t_interval(sizes[x]) for x in xs]
         axis.plot(xs, [100 * i.mean for i in intervals], marker=marker, color=colour, label=arm)
-        axis.fill_between(xs, [100 * i.low for i in intervals], [100 * i.high for i in intervals], color=colour, alpha=0.18, lw=0)
+        axis.fill_between(
+            xs, [100 * i.low for i in intervals], [100 * i.high for i in intervals], color=colour, alpha=0.18, lw=0
+        )
         for x in xs:
             axis.plot([x] * len(sizes[x]), [100 * v for v in sizes[x]], ".", color=colour, alpha=0.5, ms=4)
     if chance is not None:

@@ -69,9 +69,7 @@ HIGHEST_MAGNITUDE = {"increasing": 10, "reference": 30}
 
 
 @ops.register(evaluation="")
-def randaugment(
-    num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"
-):
+def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"):
     """Applies `num_ops` operations, drawn for every image with replacement, one after the other.
 
     Two published sets of operations and ranges go by this name:

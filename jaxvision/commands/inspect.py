@@ -38,7 +38,9 @@ def run(config: ConfigDict, *, batch_image: str | None = None, compile_step: boo
     flops = step_flops(experiment.step(), state, experiment.batch)
     if flops:
         per_example = flops / experiment.data.batch_size
-        out.print(f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} an example (XLA's count; a multiply-add is two)")
+        out.print(
+            f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} an example (XLA's count; a multiply-add is two)"
+        )
     if batch_image:
         _draw_batch(experiment, Path(batch_image))
         out.print(f"augmented batch: {batch_image}")
@@ -84,7 +86,9 @@ def _print_data(experiment: Experiment) -> None:
 
 
 def _shapes(tree) -> str:
-    return ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in zip(paths.names(tree), jax.tree.leaves(tree)))
+    return ", ".join(
+        f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in zip(paths.names(tree), jax.tree.leaves(tree))
+    )
 
 
 def _print_sharding(experiment: Experiment, state) -> None:

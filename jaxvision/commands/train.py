@@ -59,7 +59,9 @@ def run(
 
     evaluations = experiment.evaluations()
     feed = experiment.feed()
-    throughput = Throughput(experiment.data.batch_size, step_flops(experiment.step(), experiment.abstract_state(), experiment.batch))
+    throughput = Throughput(
+        experiment.data.batch_size, step_flops(experiment.step(), experiment.abstract_state(), experiment.batch)
+    )
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
         if checkpoints.steps():

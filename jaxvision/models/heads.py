@@ -9,7 +9,7 @@ from jaxvision.models.transformer import Attention, Mlp
 HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0.01)}
 
 
-def linear_head(num_classes: int, init: str) -> nn.Dense:
+def linear_head(num_classes: int, init: str, bias: float = 0.0) -> nn.Dense:
     """The classifier `head`: features [..., D] -> float32 logits [..., K], computed in float32.
 
     Call it inside a module's compact method.
@@ -18,8 +18,11 @@ def linear_head(num_classes: int, init: str) -> nn.Dense:
       num_classes: K.
       init: the kernel's initialiser. "zeros" starts at the uniform prediction (Dosovitskiy et al.
         2021; Kolesnikov et al. 2020), "normal" has a deviation of 0.01 (Goyal et al. 2017, sec. 5.1).
+      bias: its initial value. With a sigmoid loss over thousands of classes, -10 starts near the loss of
+        predicting none, instead of ln 2 for each class (big_vision's configs for ImageNet-21k).
     """
-    return nn.Dense(num_classes, kernel_init=HEAD_INITS[init], dtype=jnp.float32, name="head")
+    bias_init = nn.initializers.constant(bias)
+    return nn.Dense(num_classes, kernel_init=HEAD_INITS[init], bias_init=bias_init, dtype=jnp.float32, name="head")
 
 
 class AttentionPool(nn.Module):

@@ -100,6 +100,7 @@ class ResNet(nn.Module):
     stride_in: str = "3x3"
     zero_init_residual: bool = True
     head_init: str = "normal"
+    head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -128,7 +129,7 @@ class ResNet(nn.Module):
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
         features = x.mean(axis=(1, 2), dtype=jnp.float32)
         if self.num_classes:
-            out["logits"] = linear_head(self.num_classes, self.head_init)(features)
+            out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out
 
 
@@ -143,6 +144,7 @@ def resnet(
     stride_in: str = "3x3",
     zero_init_residual: bool = True,
     head_init: str = "normal",
+    head_bias: float = 0.0,
 ) -> ResNet:
     """ResNet with BatchNorm, after the first paper (the activation comes after the sum).
 
@@ -162,6 +164,7 @@ def resnet(
         "1x1" as in the paper, which is some 0.5 % less accurate on ImageNet.
       zero_init_residual: start with the last scale of each branch at 0 (Goyal et al. 2017, sec. 5.1).
       head_init: "normal" or "zeros".
+      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
       UserError: an unknown variant or option value.
@@ -178,5 +181,6 @@ def resnet(
         stride_in=one_of("stride_in", stride_in, STRIDES_IN),
         zero_init_residual=zero_init_residual,
         head_init=one_of("head_init", head_init, HEAD_INITS),
+        head_bias=head_bias,
         dtype=dtype,
     )

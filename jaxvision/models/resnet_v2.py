@@ -70,6 +70,7 @@ class ResNetV2(nn.Module):
     blocks: tuple[int, ...]
     channels: int
     head_init: str = "zeros"
+    head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -89,7 +90,7 @@ class ResNetV2(nn.Module):
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
         features = x.mean(axis=(1, 2), dtype=jnp.float32)
         if self.num_classes:
-            out["logits"] = linear_head(self.num_classes, self.head_init)(features)
+            out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out
 
 
@@ -101,6 +102,7 @@ def bit(
     blocks: tuple[int, ...] | None = None,
     width: float | None = None,
     head_init: str = "zeros",
+    head_bias: float = 0.0,
 ) -> ResNetV2:
     """Big Transfer's ResNet v2. It has no BatchNorm, so nothing in it depends on the batch.
 
@@ -115,6 +117,7 @@ def bit(
       blocks: of each stage, in place of the variant's.
       width: multiplies the 64 channels of the first layer, and all others, in place of the variant's factor.
       head_init: "zeros" or "normal".
+      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
       UserError: an unknown variant or option value, or a width that GroupNorm cannot divide.
@@ -128,5 +131,6 @@ def bit(
         blocks=tuple(blocks or variant_blocks),
         channels=int(channels),
         head_init=one_of("head_init", head_init, HEAD_INITS),
+        head_bias=head_bias,
         dtype=dtype,
     )

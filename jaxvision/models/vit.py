@@ -39,7 +39,6 @@ POOLS = ("token", "gap", "map", "none")
 POSEMBS = ("learned", "sincos2d", "none")
 
 
-
 def parse_variant(variant: str) -> tuple[Size, int]:
     """Reads a variant, "SIZE/PATCH", into its size and the side of its patches in pixels.
 
@@ -127,6 +126,7 @@ class ViT(nn.Module):
     gelu: str = "tanh"
     attention: str = "xla"
     head_init: str = "zeros"
+    head_bias: float = 0.0
     scan: bool = False
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
@@ -163,7 +163,7 @@ class ViT(nn.Module):
             features = tokens
         features = features.astype(jnp.float32)
         if self.num_classes:
-            out["logits"] = linear_head(self.num_classes, self.head_init)(features)
+            out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out
 
     def _positions(self, h: int, w: int, extra: int) -> jax.Array:
@@ -191,6 +191,7 @@ def vit(
     gelu: str = "tanh",
     attention: str = "xla",
     head_init: str = "zeros",
+    head_bias: float = 0.0,
     scan: bool = False,
     remat: str = "none",
 ) -> ViT:
@@ -214,6 +215,7 @@ def vit(
       gelu: "tanh" is the approximation of the original JAX code, "exact" (erf) that of timm and torch.
       attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16 only).
       head_init: "zeros" or "normal".
+      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
       scan: loop over blocks with stacked parameters: compile time no longer grows with depth.
       remat: what the backward pass recomputes in a block to save memory: "none", "dots" (all but the
         outputs of its linear layers) or "full". On a CPU it has an effect together with `scan` alone.
@@ -243,6 +245,7 @@ def vit(
         gelu=one_of("gelu", gelu, GELUS),
         attention=one_of("attention", attention, ATTENTIONS),
         head_init=one_of("head_init", head_init, HEAD_INITS),
+        head_bias=head_bias,
         scan=scan,
         remat=one_of("remat", remat, REMATS),
         dtype=dtype,

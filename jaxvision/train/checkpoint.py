@@ -1,7 +1,7 @@
 """Checkpoints: the whole state of a run and what a reader needs later. The only file that knows Orbax.
 
-    WORKDIR/checkpoints/STEP/state   every leaf of the TrainState, by path
-    WORKDIR/checkpoints/STEP/meta    JSON: config, preprocessing, class names, library versions
+WORKDIR/checkpoints/STEP/state   every leaf of the TrainState, by path
+WORKDIR/checkpoints/STEP/meta    JSON: config, preprocessing, class names, library versions
 """
 
 from pathlib import Path
@@ -26,9 +26,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int = 1):
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=LatestN(keep), cleanup_tmp_directories=True
-        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
         handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
@@ -119,7 +117,9 @@ def _check_leaves(wanted: dict, saved: dict, where: str) -> None:
     problems = [f"missing {name} {want[name]}" for name in want if name not in have]
     problems += [f"surplus {name} {have[name]}" for name in have if name not in want]
     problems += [
-        f"{name} is {have[name]}, the config's is {want[name]}" for name in want if name in have and have[name] != want[name]
+        f"{name} is {have[name]}, the config's is {want[name]}"
+        for name in want
+        if name in have and have[name] != want[name]
     ]
     if problems:
         raise UserError(f"the checkpoint {where} does not fit the config:\n  " + "\n  ".join(problems))

@@ -111,4 +111,6 @@ def make_runner(step: Step, fetch: Callable[[Any, Any], Batch], state_shardings:
         state, metrics = body(state, jax.tree.map(lambda x: x[0], items))
         return state, jax.tree.map(lambda x: x[None], metrics)
 
-    return jax.jit(run, donate_argnums=0, in_shardings=(state_shardings, None, None), out_shardings=(state_shardings, None))
+    return jax.jit(
+        run, donate_argnums=0, in_shardings=(state_shardings, None, None), out_shardings=(state_shardings, None)
+    )

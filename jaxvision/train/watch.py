@@ -1,5 +1,6 @@
 """A signal to stop becomes a checkpoint."""
 
+import contextlib
 import signal
 from types import FrameType
 from typing import Any
@@ -21,10 +22,8 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT, signal.SIGTERM):
-            try:
+            with contextlib.suppress(ValueError):  # not in the main thread: signals stay as they are
                 self._previous[number] = signal.signal(number, self._handle)
-            except ValueError:  # not in the main thread: signals stay as they are
-                pass
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:

@@ -5,13 +5,14 @@ from ml_collections import ConfigDict
 
 from jaxvision.commands import train
 
-CONFIG = '''
+CONFIG = """
 from ml_collections import ConfigDict
 
 def get_config(variant="8"):
     c = ConfigDict()
     c.seed = 0
-    c.data = dict(name="shapes", options=dict(image_size=32, train=80, validation=24, test=8), split="train", batch_size=16)
+    sizes = dict(image_size=32, train=80, validation=24, test=8)
+    c.data = dict(name="shapes", options=sizes, split="train", batch_size=16)
     c.augment = "flip_lr|normalize(0.5, 0.5)"
     c.model = dict(name="resnet", variant=variant, width=0.25)
     c.task = dict(name="supervised")
@@ -19,7 +20,7 @@ def get_config(variant="8"):
     c.train = dict(total="6 steps", log_every="2 steps", checkpoint_every="3 steps", keep=2)
     c.evals = dict(val=dict(name="classify", split="validation", every="4 steps"))
     return c
-'''
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)

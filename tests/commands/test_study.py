@@ -20,12 +20,13 @@ def tiny_study(tmp_path, monkeypatch, config_file):
         from jaxvision.commands.study import Run
         from jaxvision.config import load
 
+        FILE = {str(config_file)!r}
         PRESETS = ("one", "two")
 
         def runs(preset, data_dir):
             rates = (0.1,) if preset == "one" else (0.1, 0.2)
             return [
-                Run(f"rate{{r}}", load({str(config_file)!r}, {{"optimizer.learning_rate": r, "train.total": "2 steps"}}), dict(rate=r))
+                Run(f"rate{{r}}", load(FILE, {{"optimizer.learning_rate": r, "train.total": "2 steps"}}), dict(rate=r))
                 for r in rates
             ]
 

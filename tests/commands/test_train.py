@@ -69,7 +69,9 @@ def test_streamed_and_chunked_equal_the_run_in_memory(trained, config, tmp_path)
             config[section][key] = next(iter(change.values()))
         train.run(config, tmp_path / name, quiet=True)
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), states(workdir), states(tmp_path / name)
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+            states(workdir),
+            states(tmp_path / name),
         )
         del config[section][key]
 

@@ -122,9 +122,7 @@ def test_bit_has_no_state(images):
 @pytest.mark.parametrize("variant", ["R50x1", "R101x3"])
 def test_bit_variants(variant):
     model = models.build("bit", 10, variant=variant)
-    out, variables = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x), jnp.zeros((1, 224, 224, 3))
-    )
+    out, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), jnp.zeros((1, 224, 224, 3)))
     depth, factor = {"R50x1": (16, 1), "R101x3": (33, 3)}[variant]
     assert sum(len(v) for k, v in variables["params"].items() if k.startswith("stage")) == depth
     assert out[0].shape == (1, 2048 * factor)

@@ -15,7 +15,10 @@ def regression():
 
     def init(rng, batch):
         size = batch["image"][0].size
-        return {"params": {"w": 0.01 * jax.random.normal(rng, (size,)), "b": jnp.zeros(())}, "counter": {"n": jnp.zeros(())}}
+        return {
+            "params": {"w": 0.01 * jax.random.normal(rng, (size,)), "b": jnp.zeros(())},
+            "counter": {"n": jnp.zeros(())},
+        }
 
     def predict(variables, batch):
         flat = batch["image"].reshape(len(batch["image"]), -1)
@@ -24,7 +27,10 @@ def regression():
     def loss(variables, batch, rng):
         noise = 0.01 * jax.random.normal(rng, (len(batch["image"]),))
         error = predict(variables, batch) + noise - batch["image"].mean((1, 2, 3))
-        return jnp.mean(error**2), ({"bias": variables["params"]["b"]}, {"counter": {"n": variables["counter"]["n"] + 1}})
+        return jnp.mean(error**2), (
+            {"bias": variables["params"]["b"]},
+            {"counter": {"n": variables["counter"]["n"] + 1}},
+        )
 
     return Task(init, loss, lambda variables, batch: {"prediction": predict(variables, batch)})
 

@@ -32,7 +32,9 @@ def train(regression, images, adam, mesh, tmp_path):
         raw = {"image": jax.ShapeDtypeStruct((8, *arrays["image"].shape[1:]), np.float32)}
         init = states.initializer(regression, adam, raw, 0, False)
         runner = make_runner(
-            make_train_step(regression, scale, adam, seed=0), feed.fetch, shardings(jax.eval_shape(init), one, "replicated")
+            make_train_step(regression, scale, adam, seed=0),
+            feed.fetch,
+            shardings(jax.eval_shape(init), one, "replicated"),
         )
 
         def run(state, constants, item):

@@ -82,7 +82,10 @@ def test_eight_devices_equal_one(regression, images, adam, mesh, rules, axes):
 def test_a_real_model_on_eight_devices_equals_one(mesh, name, options):
     """With augmentation, dropout and BatchNorm: all of them see the global batch, so the split does not matter."""
     rng = np.random.default_rng(1)
-    arrays = {"image": rng.integers(0, 256, (32, 16, 16, 3), np.uint8), "label": rng.integers(0, 3, 32).astype(np.int32)}
+    arrays = {
+        "image": rng.integers(0, 256, (32, 16, 16, 3), np.uint8),
+        "label": rng.integers(0, 3, 32).astype(np.int32),
+    }
     task = supervised.make(model=lambda k: models.build(name, k, **options), num_classes=3)
     transform = augment.make("random_crop(16, 2)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)", num_classes=3)
     tx = optax.sgd(0.05, momentum=0.9)
