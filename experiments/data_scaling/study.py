@@ -40,20 +40,17 @@ class Preset(NamedTuple):
     seeds: tuple[int, ...]
     steps: int
     batch_size: int
-    augment: str
 
 
-_SMALL = "random_crop(16, 2)|flip_lr|normalize(0.5, 0.5)"
 _PRESETS = {
     "laptop": Preset(
         data=dict(name="shapes", options=dict(image_size=32, train=16_000, validation=2_000, test=100)),
         validation="validation",
         examples=16_000,
-        sizes=(250, 1_000, 4_000, 16_000),
+        sizes=(250, 2_000, 16_000),
         seeds=(0, 1, 2),
-        steps=300,
-        batch_size=64,
-        augment=_SMALL,
+        steps=1_200,
+        batch_size=32,
     ),
     "cifar10": Preset(
         data=dict(name="folder"),
@@ -61,9 +58,8 @@ _PRESETS = {
         examples=45_000,
         sizes=(400, 2_000, 10_000, 45_000),
         seeds=(0, 1, 2),
-        steps=1_000,
-        batch_size=128,
-        augment=_SMALL,
+        steps=1_500,
+        batch_size=64,
     ),
 }
 PRESETS = tuple(_PRESETS)
@@ -78,7 +74,7 @@ _MODELS = {
         model=dict(
             name="vit", variant="Ti/4", width=56, depth=4, mlp_dim=224, num_heads=4, pool="gap", posemb="sincos2d"
         ),
-        optimizer=dict(name="adamw", learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0),
+        optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.05, clip_norm=1.0),
     ),
 }
 
@@ -99,7 +95,7 @@ def config(arm: str, examples: int, seed: int, preset: str, data_dir: str | None
     )
     if data_dir:
         c.data.data_dir = data_dir
-    c.augment = p.augment
+    c.augment = "flip_lr|normalize(0.5, 0.5)"
     c.task = dict(name="supervised")
     c.optimizer.update(schedule="cosine", warmup="5 percent")
     c.train = dict(total=f"{p.steps} steps", log_every="10 percent", checkpoint_every="0 steps")
