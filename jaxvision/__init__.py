@@ -4,6 +4,7 @@ cli.py          the command line: train, evaluate, inspect, predict, study
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 experiment.py   from a config to the functions and the data that it names
+sections.py     the keys of the sections data, train and evals
 workdir.py      the folder of a run
 durations.py    '90 epochs', '5 percent' -> steps
 specs.py        'flip_lr|mixup(0.2)' -> operations

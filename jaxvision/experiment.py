@@ -18,6 +18,7 @@ from jaxvision.evals import dataset
 from jaxvision.optim import optimizers
 from jaxvision.parallel.mesh import check_batch, make_mesh
 from jaxvision.parallel.rules import Rules, shardings
+from jaxvision.sections import DataSection, EvalSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
 from jaxvision.train import state as states
@@ -27,87 +28,6 @@ from jaxvision.train.loop import Evaluation, Schedule
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 STEPS_PER_DISPATCH = 32  # of a set that lies on an accelerator
 RESIDENT_BYTES = 2**31  # a set up to this size is held in memory
-
-
-class DataSection(NamedTuple):
-    """`config.data`: the training set.
-
-    Attributes:
-      name: a TFDS name, `folder`, or `shapes`.
-      split: with TFDS slicing, `train[:90%]`.
-      batch_size: examples a step, over all devices and processes.
-      host: spec of host operations.
-      data_dir: where the set lies; the default is that of its kind.
-      options: further options of the source, such as `dict(image_size=64)` of `shapes`.
-      subset: `dict(examples=5000, seed=0)`, a nested class-balanced subset.
-      classes, examples: what the set is known to hold; checked against it, and used by `inspect`
-        where the set is not there.
-      image_size: side or (height, width) of the stored images, where the host operations do not set it.
-      resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
-      threads: that read and decode a stream.
-    """
-
-    name: str
-    split: str
-    batch_size: int
-    host: str = "decode"
-    data_dir: str | None = None
-    options: Mapping | None = None
-    subset: Mapping | None = None
-    classes: int | None = None
-    examples: int | None = None
-    image_size: int | tuple[int, int] | None = None
-    resident: str = "auto"
-    threads: int = 16
-
-
-class TrainSection(NamedTuple):
-    """`config.train`.
-
-    Attributes:
-      total: length of the run; durations are '90 epochs', '10_000 steps', '1e6 examples', '5 percent'.
-      precision: of the computation, `float32` or `bfloat16`; parameters and losses are float32.
-      ema: decay of the average of the variables, or None.
-      accumulate: parts of a batch whose gradients are averaged.
-      log_every, checkpoint_every: durations; 0 means at the end only.
-      keep: how many of the latest checkpoints stay.
-      steps_per_dispatch: of a set in memory; 0 lets the program choose.
-    """
-
-    total: str | int
-    precision: str = "float32"
-    ema: float | None = None
-    accumulate: int = 1
-    log_every: str | int = "1 percent"
-    checkpoint_every: str | int = "10 percent"
-    keep: int = 1
-    steps_per_dispatch: int = 0
-
-
-class EvalSection(NamedTuple):
-    """What each entry of `config.evals` may hold beside the options of its evaluator.
-
-    Attributes:
-      name: the evaluator.
-      split: what it reads.
-      every: a duration; 0 means at the end only.
-      weights: `averaged` (where `train.ema` keeps an average, else the trained ones) or `trained`.
-      data: another data set than the training set, with its `data_dir`, `options` and `subset`.
-      host, augment: specs; by default those of training without their random operations.
-      batch_size: by default that of training.
-    """
-
-    name: str
-    split: str
-    every: str | int = 0
-    weights: str = "averaged"
-    data: str | None = None
-    data_dir: str | None = None
-    options: Mapping | None = None
-    subset: Mapping | None = None
-    host: str | None = None
-    augment: str | None = None
-    batch_size: int | None = None
 
 
 class Experiment(NamedTuple):
@@ -145,6 +65,7 @@ class Experiment(NamedTuple):
 
     @property
     def seed(self) -> int:
+        """Of parameters, order and every draw."""
         return self.config.get("seed", 0)
 
     @property
@@ -264,6 +185,9 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     train = configs.call(TrainSection, config.train, "train")
     for name, section in config.get("evals", {}).items():
         _eval_section(name, section)
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed must be a whole number of at least 0, not {seed!r}")
     mesh, rules = configs.call(_mesh, config.get("mesh", {}), "mesh")
     check_batch(data.batch_size, mesh)
     if train.accumulate < 1 or data.batch_size % train.accumulate:
@@ -293,7 +217,7 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     optimizer = configs.call(
         optimizers.make, config.optimizer, "optimizer", steps=to_steps, total=total, params=variables["params"]
     )
-    init = states.initializer(task, optimizer.tx, seen, config.get("seed", 0), train.ema is not None)
+    init = states.initializer(task, optimizer.tx, seen, seed, train.ema is not None)
     return Experiment(
         config,
         data,

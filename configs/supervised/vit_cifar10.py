@@ -53,7 +53,7 @@ def get_config(arg="tiny"):
     if size == "small":
         c.data.batch_size = 128
         c.augment = f"random_crop(32, 4)|flip_lr|{NORMALIZE}"
-        c.model.update(width=96, depth=4, num_heads=3, drop_path=0.0)
+        c.model.update(variant="Ti/8", width=64, depth=4, num_heads=4, drop_path=0.0)
         c.task.label_smoothing = 0.0
         c.optimizer.update(warmup="1 epoch")
         c.train.total = "10 epochs"

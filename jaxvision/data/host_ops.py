@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
@@ -235,6 +235,8 @@ def _decode(data: bytes) -> np.ndarray:
             return _upright(pixels, Image.open(io.BytesIO(data)).getexif()) if exif else pixels
         with Image.open(io.BytesIO(data)) as image:
             return _upright(_pillow_pixels(image), image.getexif())
+    except UnidentifiedImageError:
+        raise BadImage("not an image of a known format") from None
     except Exception as error:  # decoders raise anything on broken bytes: OSError, SyntaxError, struct.error, ...
         raise BadImage(str(error) or type(error).__name__) from error
 
