@@ -1,8 +1,8 @@
-"""A quarter-width ResNet-18 on the embedded data set `shapes`: a first run that needs no download.
+"""ResNet-8 on the embedded data set `shapes`, at 16 pixels: a first run that needs no download.
 
 Run:       jaxvision train --config=configs/quickstart.py --workdir=runs/quickstart
-Source:    He et al. 2016, arXiv 1512.03385; width, schedule and set are chosen for a short run on a CPU
-Expected:  see docs/reproducing.md
+Source:    He et al. 2016, arXiv 1512.03385, sec. 4.2, with one block a stage; sized for a short run on a CPU
+Expected:  75 % top-1 on validation, measured here (docs/reproducing.md)
 Cost:      about a minute on two CPU cores, the rendering of the set included
 """
 
@@ -16,13 +16,14 @@ def get_config():
         name="shapes",
         options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),
         split="train",
-        batch_size=128,
+        host="decode|resize(16)",  # keeps the run within a minute
+        batch_size=32,
         classes=10,
         examples=12_000,
         image_size=32,
     )
-    c.augment = "random_crop(32, 4)|flip_lr|normalize(0.5, 0.5)"
-    c.model = dict(name="resnet", variant="8", width=1.0, zero_init_residual=False)
+    c.augment = "flip_lr|normalize(0.5, 0.5)"
+    c.model = dict(name="resnet", variant="8", zero_init_residual=False)
     c.task = dict(name="supervised")
     c.optimizer = dict(
         name="sgd",
@@ -30,8 +31,8 @@ def get_config():
         momentum=0.9,
         weight_decay=5e-4,
         schedule="cosine",
-        warmup="1 epoch",
+        warmup="5 percent",
     )
-    c.train = dict(total="10 epochs")
-    c.evals = dict(val=dict(name="classify", split="validation", every="2 epochs"))
+    c.train = dict(total="5 epochs")
+    c.evals = dict(val=dict(name="classify", split="validation", every="1 epoch"))
     return c
