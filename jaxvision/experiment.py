@@ -37,6 +37,7 @@ class Experiment(NamedTuple):
       config: the config itself.
       data, train: its sections, with defaults filled in.
       source: the training set, or None where it is absent and that was allowed.
+      absent: why the set is absent, in words; empty where it is there.
       info: name, size and classes of the training set.
       image_size: (height, width) of its images as they are stored.
       batch: `ShapeDtypeStruct`s of a raw batch.
@@ -51,6 +52,7 @@ class Experiment(NamedTuple):
     data: DataSection
     train: TrainSection
     source: sources.Source | None
+    absent: str
     info: sources.Info
     image_size: tuple[int, int]
     batch: Batch
@@ -198,7 +200,7 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     if train.ema is not None and not 0 < train.ema < 1:
         raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
 
-    source, info = _open_or_describe(data, training_data)
+    source, info, absent = _open_or_describe(data, training_data)
     to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
     total = to_steps(train.total)
     to_steps = partial(to_steps, total=total)
@@ -223,6 +225,7 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
         data,
         train,
         source,
+        absent,
         info,
         image_size,
         batch,
@@ -263,23 +266,24 @@ def _open(
     return configs.call(subsets.take, subset, "subset", source=source) if subset else source
 
 
-def _open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info]:
+def _open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info, str]:
+    """The source, what is known of it, and why it is absent if it is."""
     known = data.classes and data.examples
     examples = data.subset["examples"] if data.subset else data.examples
     described = sources.Info(data.name, data.split, examples, (), data.classes)
     if training_data == "ignored" and known:
-        return None, described
+        return None, described, "not asked for"
     try:
         source = _open(
             name=data.name, split=data.split, data_dir=data.data_dir, options=data.options, subset=data.subset
         )
-    except UserError:
+    except UserError as error:
         if training_data == "required" or not known:
             raise
-        return None, described
+        return None, described, str(error).splitlines()[0]
     if data.classes:
         sources.check_classes(source.info, data.classes)
-    return source, source.info
+    return source, source.info, ""
 
 
 def _image_size(source: sources.Source | None, data: DataSection) -> tuple[int, int]:

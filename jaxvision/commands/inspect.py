@@ -75,7 +75,7 @@ def _print_parameters(experiment: Experiment, params) -> None:
 
 def _print_data(experiment: Experiment) -> None:
     info, size, total = experiment.info, experiment.data.batch_size, experiment.total
-    absent = "" if experiment.source else "; the set is not here: sizes are the config's"
+    absent = f"; the set is not here, sizes are the config's ({experiment.absent})" if experiment.absent else ""
     out = console()
     out.print(f"data: {info.name} {info.split}, {info.num_examples:,} examples, {info.num_classes} classes{absent}")
     epochs = total * size / info.num_examples

@@ -34,6 +34,7 @@ def test_an_absent_data_set(config, tmp_path, capsys):
     inspect.run(absent, compile_step=False)
     out = capsys.readouterr().out
     assert "1,281,167 examples, 1000 classes; the set is not here" in out
+    assert "the data set 'imagenet2012' is not prepared" in out  # so a misspelt name is seen, too
     assert "uint8[16, 24, 24, 3]" in out
     with pytest.raises(UserError, match="--batch_image needs the data set"):
         inspect.run(absent, batch_image=str(tmp_path / "x.png"))
