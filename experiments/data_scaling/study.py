@@ -2,7 +2,9 @@
 
 After Dosovitskiy et al. 2021, arXiv 2010.11929, sec. 4.3 and fig. 3 and 4: both are trained on nested,
 class-balanced subsets with the same hyperparameters and the same number of steps for every size, and
-judged once, at the last step, on a validation split that no choice was made on.
+judged once, at the last step, on the validation split. The hyperparameters came from a pilot of a few
+single runs of seed 0 on the validation split of `shapes`, so its absolute numbers are not those of a
+held-out test.
 
     arms     a CIFAR ResNet with BatchNorm, and a ViT whose training step costs about as many FLOPs
     sizes    training examples, each subset inside the next
