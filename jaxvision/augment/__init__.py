@@ -7,6 +7,7 @@ A chain is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0.2)|normalize(
   pixels.py     the colour functions of Pillow, on one float image
   color.py      normalize, normalize_imagenet, color_jitter
   mix.py        mixup, cutmix, mixup_or_cutmix, cutout
+  affine.py     affine maps of one image
   policy.py     randaugment
 
 Operations change `image`, the mixing ones also `label`, and pass every other field through: masks

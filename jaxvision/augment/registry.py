@@ -57,11 +57,14 @@ def on_each_image(transform: Callable) -> Callable:
       transform: takes a key and one image, float32 [H, W, C], and returns an image, float32 [H', W', C].
 
     Returns:
-      `op(rng, batch) -> batch`, which changes `batch["image"]` only.
+      `op(rng, batch) -> batch`, which changes `batch["image"]` only. Several views of an example, float32
+      [B, V, H, W, C], are so many images, each with its own key.
     """
 
     def op(rng, batch):
-        images = batch["image"]
-        return {**batch, "image": jax.vmap(transform)(jax.random.split(rng, len(images)), images)}
+        leading = batch["image"].shape[:-3]
+        images = batch["image"].reshape(-1, *batch["image"].shape[-3:])
+        images = jax.vmap(transform)(jax.random.split(rng, len(images)), images)
+        return {**batch, "image": images.reshape(*leading, *images.shape[1:])}
 
     return op
