@@ -3,6 +3,7 @@
 cli.py          the command line: train, evaluate, inspect, predict, study
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
+inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
 sections.py     the keys of the sections data, train and evals
 workdir.py      the folder of a run

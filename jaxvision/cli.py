@@ -126,11 +126,15 @@ def _start(rest: list[str]) -> None:
     """What every command does once its flags are known: no stray words, logging, the processes of the job."""
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    _log_warnings()
     from jaxvision.parallel import distributed
 
     distributed.initialize()
+
+
+def _log_warnings() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _define_train(values: flags.FlagValues, words: list[str]) -> None:
@@ -164,7 +168,7 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
 
 def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
     _config_flag(values, words)
-    flags.DEFINE_string("batch_image", None, "PNG file for one augmented batch with its labels", flag_values=values)
+    flags.DEFINE_string("pages", None, "folder for pictures of classes, examples, augmentations", flag_values=values)
     flags.DEFINE_bool("compile", True, "compile the step to tell its memory", flag_values=values)
 
 
@@ -173,7 +177,7 @@ def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
     _start(rest)
     from jaxvision.commands import inspect
 
-    inspect.run(values.config, batch_image=values.batch_image, compile_step=values.compile)
+    inspect.run(values.config, pages=values.pages, compile_step=values.compile)
 
 
 def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
@@ -206,6 +210,28 @@ def _study(values: flags.FlagValues, rest: list[str]) -> None:
     study.run(rest[0], values.out, preset=values.preset, data_dir=values.data_dir)
 
 
+def _define_data(values: flags.FlagValues, words: list[str]) -> None:
+    flags.DEFINE_string("data_dir", None, "where the set lies, or is prepared", flag_values=values)
+    flags.DEFINE_string("name", None, "cache: the set, as in a config", flag_values=values)
+    flags.DEFINE_string("split", None, "cache: whole splits, as in train,validation", flag_values=values)
+    flags.DEFINE_string("options", None, "cache: options of the set, as in {'image_size': 64}", flag_values=values)
+    flags.DEFINE_string("host", None, "cache: host spec, as in decode|resize_short(256)", flag_values=values)
+    flags.DEFINE_string("out", None, "cache: data_dir of the copy", flag_values=values)
+    flags.DEFINE_string("format", None, "cache: jpeg, or png to lose nothing (default: jpeg)", flag_values=values)
+    flags.DEFINE_integer("quality", None, "cache: of jpeg, 1 to 100 (default: 95)", flag_values=values)
+    flags.DEFINE_float(
+        "max_bad_fraction", None, "cache: unreadable images that are tolerated (default: 0.001)", flag_values=values
+    )
+
+
+def _data(values: flags.FlagValues, rest: list[str]) -> None:
+    _log_warnings()
+    from jaxvision.commands import data
+
+    given = {name: values[name].value for name in values if values[name].present}
+    data.run(rest, given)
+
+
 COMMANDS = {
     "train": Command(
         "train a config in a workdir, or go on with it",
@@ -236,5 +262,11 @@ COMMANDS = {
         "jaxvision study data_scaling --preset=laptop --out=runs/data_scaling",
         _define_study,
         _study,
+    ),
+    "data": Command(
+        "prepare a data set, convert it from TFRecord, or cache it resized: data prepare | convert | cache",
+        "jaxvision data convert ~/tensorflow_datasets/imagenet2012/5.1.0 /data/array_record",
+        _define_data,
+        _data,
     ),
 }

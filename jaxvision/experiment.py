@@ -10,9 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, durations, evals, models, tasks
+from jaxvision import augment, durations, evals, inputs, models, tasks
 from jaxvision import config as configs
-from jaxvision.data import host_ops, loader, resident, sources, subsets
+from jaxvision.data import host_ops, loader, resident, sources
+from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import dataset
 from jaxvision.optim import optimizers
@@ -38,6 +39,7 @@ class Experiment(NamedTuple):
       data, train: its sections, with defaults filled in.
       source: the training set, or None where it is absent and that was allowed.
       absent: why the set is absent, in words; empty where it is there.
+      statistics: of the training set, name -> array, as far as the augmentation needs them.
       info: name, size and classes of the training set.
       image_size: (height, width) of its images as they are stored.
       batch: `ShapeDtypeStruct`s of a raw batch.
@@ -53,6 +55,7 @@ class Experiment(NamedTuple):
     train: TrainSection
     source: sources.Source | None
     absent: str
+    statistics: dict[str, np.ndarray]
     info: sources.Info
     image_size: tuple[int, int]
     batch: Batch
@@ -104,13 +107,14 @@ class Experiment(NamedTuple):
         }
         if data.resident not in fits:
             raise unknown("value of data.resident", data.resident, fits)
+        reading = inputs.reading_options(data)
         if fits[data.resident]():
             on_cpu = jax.default_backend() == "cpu"
             return feeds.from_arrays(
-                resident.load(self.source, data.host),
+                resident.load(self.source, data.host, fields=data.fields, **reading),
+                partial(self.source.order, self.seed),
                 self.mesh,
                 batch_size=data.batch_size,
-                seed=self.seed,
                 max_steps=self.train.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH),
             )
 
@@ -124,7 +128,8 @@ class Experiment(NamedTuple):
                 stop=stop,
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
-                threads=data.threads,
+                fields=data.fields,
+                **reading,
             )
 
         return feeds.from_stream(batches, self.mesh)
@@ -136,12 +141,14 @@ class Experiment(NamedTuple):
     def _evaluation(self, name: str, section: Mapping) -> Evaluation:
         where, (common, factory, own) = f"evals.{name}", _eval_section(name, section)
         host, transform = self.preprocessing(common)
-        source = _open(
+        source = inputs.open_set(
             name=common.data or self.data.name,
             split=common.split,
             data_dir=common.data_dir if common.data else common.data_dir or self.data.data_dir,
             options=common.options if common.data else common.options or self.data.options,
             subset=common.subset,
+            host=host,
+            fields=self.data.fields,
         )
         if source.info.num_classes != self.info.num_classes:
             raise UserError(
@@ -150,7 +157,14 @@ class Experiment(NamedTuple):
             )
         size = common.batch_size or self.data.batch_size
         data = dataset.make(
-            source, host=host, augment=transform, batch_size=size, mesh=self.mesh, threads=self.data.threads
+            source,
+            host=host,
+            augment=transform,
+            statistics=self.statistics,
+            fields=self.data.fields,
+            batch_size=size,
+            mesh=self.mesh,
+            **inputs.reading_options(self.data),
         )
         judge = configs.call(factory, own, where, task=self.task, data=data)
         pick = {"averaged": lambda s: s.best_variables, "trained": lambda s: s.variables}
@@ -171,13 +185,20 @@ class Experiment(NamedTuple):
         return self.preprocessing()
 
 
-def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
+def build(
+    config: ConfigDict,
+    *,
+    training_data: str = "required",
+    statistics: Mapping[str, np.ndarray] | None = None,
+) -> Experiment:
     """Builds and checks everything that `config` names.
 
     Args:
       config: as `get_config` returns it.
       training_data: `required`; `optional`: where the set is absent, the config's `data.classes`,
         `data.examples` and `data.image_size` stand for it; `ignored`: they do in any case.
+      statistics: of the training set, where they are known. Else those that the augmentation needs are computed,
+        which reads the whole set; where it is absent, zeros stand for them.
 
     Raises:
       UserError: anything in the config that does not fit, named with its key.
@@ -200,7 +221,7 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     if train.ema is not None and not 0 < train.ema < 1:
         raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
 
-    source, info, absent = _open_or_describe(data, training_data)
+    source, info, absent = inputs.open_or_describe(data, training_data)
     to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
     total = to_steps(train.total)
     to_steps = partial(to_steps, total=total)
@@ -209,11 +230,21 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
     model = partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **options)
     task_options = {k: v for k, v in config.task.items() if k != "name"}
     task = configs.call(
-        tasks.get(config.task.get("name")), task_options, "task", model=model, num_classes=info.num_classes
+        tasks.get(config.task.get("name")),
+        task_options,
+        "task",
+        model=model,
+        num_classes=info.num_classes,
+        multi_label=info.multi_label,
     )
-    transform = augment.make(config.get("augment", ""), num_classes=info.num_classes)
-    image_size = _image_size(source, data)
-    batch = _raw_batch(image_size, data)
+    stand_in = source or inputs.Blank(info, data.image_size)
+    stored, _ = Reader(stand_in, "decode", ["image"], data.max_bad_fraction).read(0, 0, 0)
+    batch = inputs.raw_batch(stand_in, data)
+    specs = [config.get("augment", ""), *(s.get("augment") or "" for s in config.get("evals", {}).values())]
+    needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
+    if statistics is None:
+        statistics = inputs.statistics(source, data, needed, batch["image"].shape[1:])
+    transform = augment.make(config.get("augment", ""), num_classes=info.num_classes, statistics=statistics)
     seen = jax.eval_shape(transform, jax.random.key(0), batch)
     variables = jax.eval_shape(task.init, jax.random.key(0), seen)
     optimizer = configs.call(
@@ -226,8 +257,9 @@ def build(config: ConfigDict, *, training_data: str = "required") -> Experiment:
         train,
         source,
         absent,
+        statistics,
         info,
-        image_size,
+        stored["image"].shape[:2],
         batch,
         mesh,
         rules,
@@ -257,50 +289,3 @@ def _eval_section(name: str, section: Mapping) -> tuple[EvalSection, Callable, d
     extra = [k for k in configs.parameters(factory) if k not in ("task", "data")]
     configs.check_keys(section, where, [*EvalSection._fields, *extra])
     return configs.call(EvalSection, common, where), factory, own
-
-
-def _open(
-    *, name: str, split: str, data_dir: str | None, options: Mapping | None, subset: Mapping | None
-) -> sources.Source:
-    source = sources.open_source(name, split, data_dir=data_dir, options=options, fields=("image", "label"))
-    return configs.call(subsets.take, subset, "subset", source=source) if subset else source
-
-
-def _open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info, str]:
-    """The source, what is known of it, and why it is absent if it is."""
-    known = data.classes and data.examples
-    examples = data.subset["examples"] if data.subset else data.examples
-    described = sources.Info(data.name, data.split, examples, (), data.classes)
-    if training_data == "ignored" and known:
-        return None, described, "not asked for"
-    try:
-        source = _open(
-            name=data.name, split=data.split, data_dir=data.data_dir, options=data.options, subset=data.subset
-        )
-    except UserError as error:
-        if training_data == "required" or not known:
-            raise
-        return None, described, str(error).splitlines()[0]
-    if data.classes:
-        sources.check_classes(source.info, data.classes)
-    return source, source.info, ""
-
-
-def _image_size(source: sources.Source | None, data: DataSection) -> tuple[int, int]:
-    """(height, width) of a stored image: of the first one, or as the config says."""
-    if source:
-        return host_ops.make("decode")(source[0], np.random.default_rng(0))["image"].shape[:2]
-    side = data.image_size or 256
-    return (side, side) if isinstance(side, int) else tuple(side)
-
-
-def _raw_batch(image_size: tuple[int, int], data: DataSection) -> Batch:
-    """Shapes and dtypes of a batch as it comes from the host."""
-    example = {"image": np.zeros((*image_size, 3), np.uint8)}
-    image = host_ops.make(data.host)(example, np.random.default_rng(0))["image"]
-    size = data.batch_size
-    return {
-        "image": jax.ShapeDtypeStruct((size, *image.shape), image.dtype),
-        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((size,), jnp.bool_),
-    }

@@ -12,32 +12,39 @@ class DataSection(NamedTuple):
     """`config.data`: the training set.
 
     Attributes:
-      name: a TFDS name, `folder`, or `shapes`.
+      name: a TFDS name, or one of the other sources of docs/data.md: `folder`, `webdataset`, `shapes`, ...
       split: with TFDS slicing, `train[:90%]`.
       batch_size: examples a step, over all devices and processes.
       host: spec of host operations.
+      fields: of the examples, what goes into the batch.
       data_dir: where the set lies; the default is that of its kind.
-      options: further options of the source, such as `dict(image_size=64)` of `shapes`.
+      options: further arguments of the source, such as `dict(image_size=64)` of `shapes`.
       subset: `dict(examples=5000, seed=0)`, a nested class-balanced subset.
-      classes, examples: what the set is known to hold; checked against it, and used by `inspect`
-        where the set is not there.
+      classes, examples, multi_label: what the set is known to hold; classes are checked against it, and all
+        stand for it where it is not there, as for `inspect`.
       image_size: side or (height, width) of the stored images, where the host operations do not set it.
       resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
-      threads: that read and decode a stream.
+      threads: that read and decode a stream; 0 does it in the main thread.
+      processes: that read and decode a stream instead, each with so many threads; 0 for none.
+      max_bad_fraction: share of the set that may be unreadable; see `data.reader.Reader`.
     """
 
     name: str
     split: str
     batch_size: int
     host: str = "decode"
+    fields: tuple[str, ...] = ("image", "label")
     data_dir: str | None = None
     options: Mapping | None = None
     subset: Mapping | None = None
     classes: int | None = None
     examples: int | None = None
+    multi_label: bool = False
     image_size: int | tuple[int, int] | None = None
     resident: str = "auto"
     threads: int = 16
+    processes: int = 0
+    max_bad_fraction: float = 0.001
 
 
 class TrainSection(NamedTuple):

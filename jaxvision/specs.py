@@ -116,14 +116,15 @@ class Registry:
         return self.factories[call.name]
 
     def is_random(self, spec: str) -> bool:
-        """True if any operation of `spec` draws random numbers."""
-        return any(self._find(call) and call.name in self._evaluation for call in parse(spec))
+        """True if any operation of `spec` draws random numbers: one that evaluation would drop or replace."""
+        return any(self._in_evaluation(call) != str(call) for call in parse(spec))
 
     def evaluation(self, spec: str) -> str:
         """The spec that an evaluation uses by default: `spec` with its random operations replaced."""
-        parts = []
-        for call in parse(spec):
-            self._build(call)  # arguments are checked even where the operation is dropped
-            instead = self._evaluation.get(call.name, str(call))
-            parts.append(instead(*call.args, **call.kwargs) if callable(instead) else instead)
+        parts = [self._in_evaluation(call) for call in parse(spec)]
         return "|".join(p for p in parts if p)
+
+    def _in_evaluation(self, call: Call) -> str:
+        self._build(call)  # arguments are checked even where the operation is dropped
+        instead = self._evaluation.get(call.name, str(call))
+        return instead(*call.args, **call.kwargs) if callable(instead) else instead

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from jaxvision import config as configs
 from jaxvision.errors import UserError
 
-LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "evals": BASE | {"parallel", "losses", "data", "augment"},
     "config": BASE,
     "workdir": BASE | {"config"},
-    "experiment": BASE | {"config", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
+    "inputs": BASE | {"config", "data", "tasks"},
+    "experiment": BASE | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
     "commands": None,  # anything but the command line
     "cli": None,
 }
@@ -70,7 +71,6 @@ def test_imports_run_one_way(file):
         ("orbax", "train/checkpoint.py"),
         ("absl", "cli.py"),
         ("tensorflow_datasets", "data"),
-        ("grain", "data"),
     ],
 )
 def test_a_library_has_one_home(module, home):

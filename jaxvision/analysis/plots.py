@@ -1,4 +1,4 @@
-"""Figures of studies."""
+"""Figures: curves of studies, histograms of data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,4 +52,28 @@ def data_curves(
     axis.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def histogram(counts: Mapping[str, float], path: Path, *, xlabel: str, title: str = "", named: int = 60) -> None:
+    """Draws one bar a name; names are left out where there are more than `named`, and bars are then sorted.
+
+    Args:
+      counts: name -> value, drawn from top to bottom.
+      path: the picture's file; its suffix is the format.
+      xlabel: what the values are.
+      title: over the figure.
+    """
+    many = len(counts) > named
+    values = sorted(counts.values(), reverse=True) if many else list(counts.values())
+    figure, axis = plt.subplots(figsize=(6.4, 6.4 if many else 1.2 + 0.22 * len(values)))
+    axis.barh(range(len(values)), values, height=1.0 if many else 0.8, color=COLOURS[0])
+    axis.set(xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
+    if many:
+        axis.set_ylabel(f"{len(values):,} classes, by falling count")
+    else:
+        axis.set_yticks(range(len(values)), list(counts))
+    axis.grid(alpha=0.3, axis="x")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Affine maps of one image: their matrices, and resampling by them."""
+"""Resampling one image: affine maps, their matrices, and values between pixels."""
 
 import jax.numpy as jnp
 
@@ -21,23 +21,60 @@ def affine_matrices(strength, h: int, w: int) -> dict[str, tuple]:
     }
 
 
-def warp(image, matrix, fill):
-    """Resamples one image by an affine map, nearest neighbour.
+def warp(image, matrix, fill, method: str = "nearest"):
+    """Resamples one image by an affine map.
 
     Args:
       image: float32 [H, W, C].
       matrix: six numbers, see `affine_matrices`.
-      fill: value where the map leaves the image.
+      fill: value, or one for each channel, where the map leaves the image.
+      method: see `sample`.
 
     Returns:
       float32 [H, W, C].
     """
-    h, w, c = image.shape
+    h, w, _ = image.shape
     a, b, tx, d, e, ty = matrix
+    x, y = centred_grid(h, w)
+    return sample(image, d * x + e * y + ty + h / 2, a * x + b * y + tx + w / 2, fill, method)
+
+
+def centred_grid(h: int, w: int):
+    """x and y of every pixel's middle, in pixels from the image's centre: two arrays [H, W]."""
     y, x = jnp.mgrid[:h, :w]
-    x, y = x - (w - 1) / 2, y - (h - 1) / 2
-    column = jnp.floor(a * x + b * y + tx + w / 2).astype(int)  # + (w - 1) / 2 back to indices, + 1 / 2 to round
-    row = jnp.floor(d * x + e * y + ty + h / 2).astype(int)
-    inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
-    source = jnp.clip(row, 0, h - 1) * w + jnp.clip(column, 0, w - 1)
-    return jnp.where(inside[..., None], image.reshape(h * w, c)[source], fill)
+    return x - (w - 1) / 2, y - (h - 1) / 2
+
+
+def sample(image, row, column, fill, method: str = "nearest"):
+    """The image's values at points between pixels.
+
+    Args:
+      image: float32 [H, W, C].
+      row, column: float32 [h, w], in pixels from the image's top left corner: the middle of the first pixel is 0.5.
+      fill: value, or one for each channel, of the pixels outside the image.
+      method: "nearest", or "linear" between the four nearest, as SciPy's `map_coordinates` of order 1 in mode
+        "grid-constant".
+
+    Returns:
+      float32 [h, w, C].
+
+    >>> sample(jnp.array([[[0.0], [1.0]]]), jnp.array([[0.5]]), jnp.array([[0.75]]), 0.0, "linear").item()
+    0.25
+    """
+    h, w, c = image.shape
+    if method == "linear":
+        row, column = row - 0.5, column - 0.5
+    top, left = jnp.floor(row).astype(int), jnp.floor(column).astype(int)
+    if method == "linear":
+        rows, columns = jnp.stack([top, top, top + 1, top + 1]), jnp.stack([left, left + 1, left, left + 1])  # 4 h w
+    else:
+        rows, columns = top, left
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    source = jnp.clip(rows, 0, h - 1) * w + jnp.clip(columns, 0, w - 1)
+    values = jnp.where(inside[..., None], image.reshape(h * w, c)[source], jnp.asarray(fill))  # one gather for all four
+    if method == "nearest":
+        return values
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    upper = values[0] + right * (values[1] - values[0])
+    lower = values[2] + right * (values[3] - values[2])
+    return upper + down * (lower - upper)

@@ -1,13 +1,13 @@
-"""Where pixels go: flips, crops and resizing."""
+"""Where pixels go, in whole images and boxes: flips, right angles, padding, resizing and crops."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment.registry import image_size, interval, number, on_each_image, ops
+from jaxvision.augment.registry import image_size, interval, number, on_each_image, ops, per_channel
 from jaxvision.errors import UserError, unknown
 
 FILTERS = ("linear", "cubic", "lanczos3", "lanczos5")
-PADDING_MODES = {"zero": "constant", "reflect": "reflect"}
+PADDING_MODES = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 
 
 @ops.register(evaluation="")
@@ -19,6 +19,67 @@ def flip_lr(p: float = 0.5):
         return jnp.where(jax.random.bernoulli(rng, p), image[:, ::-1], image)
 
     return on_each_image(flip)
+
+
+@ops.register(evaluation="")
+def flip_ud(p: float = 0.5):
+    """Mirrors each image top to bottom with probability `p`."""
+    number("flip_ud", "p", p, high=1)
+
+    def flip(rng, image):
+        return jnp.where(jax.random.bernoulli(rng, p), image[::-1], image)
+
+    return on_each_image(flip)
+
+
+@ops.register(evaluation="")
+def rotate90(turns=(0, 1, 2, 3)):
+    """Turns each image counter-clockwise by a number of right angles, each of `turns` equally likely.
+
+    Args:
+      turns: whole numbers from 0 to 3. Images that are not square take 0 and 2 only.
+    """
+    if not isinstance(turns, (tuple, list)) or not turns or any(turn not in range(4) for turn in turns):
+        raise UserError(f"augmentation rotate90: turns must be a tuple of whole numbers from 0 to 3, not {turns!r}")
+    quarters = any(turn % 2 for turn in turns)
+
+    def turn(rng, image):
+        h, w, _ = image.shape
+        if quarters and h != w:
+            raise UserError(f"augmentation rotate90: images of {h}x{w} pixels are not square, so use rotate90((0, 2))")
+        n = jax.random.choice(rng, jnp.array(turns))
+        image = jnp.where(n % 2 == 1, jnp.rot90(image), image) if quarters else image
+        return jnp.where(n >= 2, image[::-1, ::-1], image)
+
+    return on_each_image(turn)
+
+
+@ops.register()
+def pad(padding, fill=0.0):
+    """Adds pixels on all sides: images become [B, H + 2 vertical, W + 2 horizontal, 3].
+
+    Args:
+      padding: pixels added to each side, or (vertical, horizontal).
+      fill: what is added: a number or three numbers in the range of the images (before `normalize` 0
+        is black), "reflect" (the image mirrored about its outermost pixels) or "edge" (these repeated).
+    """
+    sides = (padding, padding) if isinstance(padding, int) else padding
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2:
+        raise UserError(f"augmentation pad: padding must be a whole number or (vertical, horizontal), not {padding!r}")
+    vertical, horizontal = (number("pad", "padding", side, kind=int) for side in sides)
+    if isinstance(fill, str) and fill not in ("reflect", "edge"):
+        raise unknown("fill of pad", fill, ("reflect", "edge"))
+    value = None if isinstance(fill, str) else per_channel("pad", "fill", fill)
+
+    def op(rng, batch):
+        images = batch["image"]
+        around = [(0, 0)] * (images.ndim - 3) + [(vertical, vertical), (horizontal, horizontal), (0, 0)]
+        if value is None:
+            return {**batch, "image": jnp.pad(images, around, fill)}
+        inner = jnp.pad(jnp.ones(images.shape[-3:-1], bool), around[-3:-1])[..., None]
+        return {**batch, "image": jnp.where(inner, jnp.pad(images, around), jnp.array(value))}
+
+    return op
 
 
 @ops.register()
@@ -34,9 +95,26 @@ def resize(size, method: str = "linear"):
     _check_method("resize", method, ("nearest", *FILTERS))
 
     def op(rng, batch):
-        images = batch["image"]
-        b, _, _, c = images.shape
-        return {**batch, "image": _in_range(jax.image.resize(images, (b, *size, c), method), method)}
+        return {**batch, "image": _resized(batch["image"], size, method)}
+
+    return op
+
+
+@ops.register()
+def resize_short(size: int, method: str = "linear"):
+    """Resizes the shorter side to `size` pixels and keeps the aspect ratio; the longer side is rounded down.
+
+    Args:
+      size: pixels, at least 1.
+      method: see `resize`.
+    """
+    number("resize_short", "size", size, low=1, kind=int)
+    _check_method("resize_short", method, ("nearest", *FILTERS))
+
+    def op(rng, batch):
+        h, w = batch["image"].shape[-3:-1]
+        sides = (size * h // min(h, w), size * w // min(h, w))
+        return {**batch, "image": _resized(batch["image"], sides, method)}
 
     return op
 
@@ -48,9 +126,10 @@ def central_crop(size):
 
     def op(rng, batch):
         images = batch["image"]
-        _check_fits("central_crop", (height, width), images.shape[1:3])
-        top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
-        return {**batch, "image": images[:, top : top + height, left : left + width]}
+        h, w = images.shape[-3:-1]
+        check_fits("central_crop", (height, width), (h, w))
+        top, left = (h - height) // 2, (w - width) // 2
+        return {**batch, "image": images[..., top : top + height, left : left + width, :]}
 
     return op
 
@@ -65,7 +144,7 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
     Args:
       size: side, or (height, width).
       padding: pixels added to each of the four sides.
-      mode: what is added: "zero" (black before `normalize`, the mean after it) or "reflect".
+      mode: what is added: "zero" (black before `normalize`, the mean after it), "reflect" or "edge", see `pad`.
     """
     height, width = image_size("random_crop", size)
     number("random_crop", "padding", padding, kind=int)
@@ -74,7 +153,7 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
 
     def crop(rng, image):
         image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), PADDING_MODES[mode])
-        _check_fits("random_crop", (height, width), image.shape[:2])
+        check_fits("random_crop", (height, width), image.shape[:2])
         highest = jnp.array([image.shape[0] - height, image.shape[1] - width])
         top, left = jax.random.randint(rng, (2,), 0, highest + 1)
         return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, image.shape[2]))
@@ -117,10 +196,65 @@ def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: st
         box = jnp.minimum(boxes[first], sides)
         corner = jax.random.uniform(place_key, (2,)) * (sides - box)
         scale = jnp.array(size) / box
-        out = jax.image.scale_and_translate(image, (*size, image.shape[2]), (0, 1), scale, -corner * scale, method)
-        return _in_range(out, method)
+        return window(image, sides * scale, corner * scale, size, method)
 
     return on_each_image(crop)
+
+
+def _central_window(size, short=(256, 480), method="linear"):
+    side = max(image_size("random_short_side_crop", size))
+    return f"resize_short({side * 8 // 7}, {method!r})|central_crop({size!r})"
+
+
+@ops.register(evaluation=_central_window)
+def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
+    """Resizes the shorter side to a random length, aspect ratio kept, and cuts out a random window of `size`.
+
+    The scale augmentation of ResNet (Simonyan and Zisserman 2015, sec. 3.1; He et al. 2016, sec. 3.4):
+    `random_short_side_crop(224)`. The length is uniform over the whole numbers in `short`, then every
+    window equally likely. Evaluation resizes the shorter side to 8 / 7 of `size`, 256 for 224, and
+    takes the central window, the usual single-crop test.
+
+    Args:
+      size: side of the result, or (height, width).
+      short: smallest and largest length of the shorter side in pixels, at least `size`.
+      method: one of FILTERS, see `resize`.
+    """
+    size = image_size("random_short_side_crop", size)
+    low, high = interval("random_short_side_crop", "short", short, 0, float("inf"))
+    number("random_short_side_crop", "short", low, low=max(size), kind=int)
+    number("random_short_side_crop", "short", high, low=max(size), kind=int)
+    _check_method("random_short_side_crop", method, FILTERS)
+
+    def crop(rng, image):
+        side_key, place_key = jax.random.split(rng)
+        h, w, _ = image.shape
+        side = jax.random.randint(side_key, (), low, high + 1)
+        sides = side * jnp.array([h, w]) // min(h, w)
+        corner = jax.random.randint(place_key, (2,), 0, sides - jnp.array(size) + 1)
+        return window(image, sides, corner, size, method)
+
+    return on_each_image(crop)
+
+
+def window(image, sides, corner, size: tuple[int, int], method: str):
+    """The window of `size` at `corner` of the image resized to `sides`; only this window is computed.
+
+    Args:
+      image: float32 [H, W, C].
+      sides, corner: (height, width) and (top, left) in pixels of the resized image, numbers or traced.
+      size: (height, width) of the result.
+      method: one of FILTERS.
+    """
+    scale = jnp.asarray(sides, jnp.float32) / jnp.array(image.shape[:2])
+    shape = (*size, image.shape[2])
+    out = jax.image.scale_and_translate(image, shape, (0, 1), scale, -jnp.asarray(corner, jnp.float32), method)
+    return _in_range(out, method)
+
+
+def _resized(images, sides: tuple[int, int], method: str):
+    shape = (*images.shape[:-3], *sides, images.shape[-1])
+    return _in_range(jax.image.resize(images, shape, method), method)
 
 
 def _check_method(op: str, method: str, choices: tuple[str, ...]) -> None:
@@ -133,7 +267,7 @@ def _in_range(images, method: str):
     return jnp.clip(images, 0, 1) if method not in ("nearest", "linear") else images
 
 
-def _check_fits(op: str, size: tuple[int, int], image: tuple[int, int]) -> None:
+def check_fits(op: str, size: tuple[int, int], image: tuple[int, int]) -> None:
     if size[0] > image[0] or size[1] > image[1]:
         raise UserError(
             f"augmentation {op}: cannot cut {size[0]}x{size[1]} out of {image[0]}x{image[1]} pixels (height x width)"

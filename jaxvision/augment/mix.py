@@ -1,14 +1,16 @@
-"""Replacing part of an image: mixup and cutmix by another image of the batch, cutout by nothing.
+"""Mixing pairs of images and their labels: mixup and cutmix.
 
 Each image is mixed with the one before it in the batch. Batches come shuffled, so this is as random
 as a permutation drawn anew, an image never meets itself (in a batch of two or more), and on several
 devices only one image crosses from a device to the next (tests/augment/test_augment_sharded.py).
+Several views of an example are mixed with the same views of the example before, all by the same weights.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.augment.erase import box_mask
+from jaxvision.augment.registry import number, ops
 
 # Operations that mix labels as well: `augment.make` gives them labels as float32 [B, K].
 MIXING = frozenset({"mixup", "cutmix", "mixup_or_cutmix"})
@@ -49,7 +51,7 @@ def cutmix(alpha: float, per_example: bool = False):
     def op(rng, batch):
         lam_key, box_key = jax.random.split(rng)
         lam = _beta(lam_key, alpha, len(batch["image"]) if per_example else 1)
-        return _mix(batch, *_cutmix_weights(box_key, lam, batch["image"].shape[1:3]))
+        return _mix(batch, *_cutmix_weights(box_key, lam, batch["image"].shape[-3:-1]))
 
     return op
 
@@ -73,41 +75,6 @@ def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch:
     return op
 
 
-@ops.register(evaluation="")
-def cutout(size: int):
-    """Zeroes one square of `size` pixels a side in each image (DeVries and Taylor 2017, sec. 3.2).
-
-    The centre is uniform over the image and what lies outside is cut off. Put it after `normalize`,
-    where zero is the mean colour, as in the paper.
-    """
-    number("cutout", "size", size, low=1, kind=int)
-
-    def cut(rng, image):
-        return jnp.where(box_mask(rng, image.shape[:2], size, size)[..., None], 0, image)
-
-    return on_each_image(cut)
-
-
-def box_mask(rng, sides: tuple[int, int], height, width):
-    """Draws a box whose centre is uniform over the pixels of an image, clipped at its border.
-
-    Args:
-      rng: key.
-      sides: (H, W) of the image.
-      height, width: of the box, whole numbers of pixels; may be traced.
-
-    Returns:
-      bool [H, W], True inside the box.
-    """
-    centre = jax.random.randint(rng, (2,), 0, jnp.array(sides))
-
-    def inside(axis, length):
-        distance = jnp.arange(sides[axis]) - (centre[axis] - length // 2)
-        return (distance >= 0) & (distance < length)
-
-    return inside(0, height)[:, None] & inside(1, width)[None, :]
-
-
 def _beta(rng, alpha: float, n: int):
     """Draws n values of Beta(alpha, alpha), ones where alpha is 0."""
     return jax.random.beta(rng, alpha, alpha, (n,)) if alpha else jnp.ones(n)
@@ -127,4 +94,6 @@ def _mix(batch, weight, share):
     def mix(first, weight):
         return weight * first + (1 - weight) * jnp.roll(first, 1, axis=0)
 
+    views = (1,) * (batch["image"].ndim - weight.ndim)
+    weight = weight.reshape(len(weight), *views, *weight.shape[1:])
     return {**batch, "image": mix(batch["image"], weight), "label": mix(batch["label"], share[:, None])}

@@ -35,6 +35,11 @@ def brightness(image, factor):
     return blend(0.0, image, factor)
 
 
+def shift(image, amount):
+    """Adds `amount` to every value, clipped to [0, 1]: the additive convention of brightness."""
+    return jnp.clip(image + amount, 0, 1)
+
+
 def contrast(image, factor):
     """Factor 0 is a plane of the image's mean luma, 1 the image."""
     return blend(gray(image.mean(axis=(0, 1), keepdims=True)), image, factor)

@@ -1,149 +1,72 @@
-"""RandAugment: random operations of one common magnitude (Cubuk et al. 2020, arXiv 1909.13719)."""
+"""The operations that automatic policies choose from, and their application to one image.
+
+RandAugment, TrivialAugment, AutoAugment and AugMix draw operations of these names at random. Each has a table of
+its own, name -> strength(m, sign): the strength of an operation at magnitude m and a random sign.
+"""
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import pixels
 from jaxvision.augment.affine import affine_matrices, warp
-from jaxvision.augment.mix import box_mask
-from jaxvision.augment.registry import number, on_each_image, ops
-from jaxvision.errors import unknown
+from jaxvision.augment.erase import box_mask
 
-FILL = 128 / 255  # what moves into view, and cutout's colour
+GREY = 128 / 255
+
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+
+Strengths = Mapping[str, Callable]
 
 
-def _signed(extreme):
+def none(m, sign):
+    """For an operation without strength."""
+    return jnp.zeros(())
+
+
+def signed(extreme: float) -> Callable:
+    """A strength from 0 to `extreme`, in either direction."""
     return lambda m, sign: extreme * m * sign
 
 
-def _constant(m, sign):
-    return jnp.zeros(())  # the operation has no strength
+def strength_of(strengths: Strengths, index, m, sign):
+    """The strength of the `index`th operation of a table at magnitude `m`; all but the table may be traced."""
+    return jnp.stack([jnp.asarray(strength(m, sign), jnp.float32) for strength in strengths.values()])[index]
 
 
-def _factor(m, sign):
-    return 1 + 0.9 * m * sign
-
-
-def _reference_factor(m, sign):
-    return 0.1 + 1.8 * m
-
-
-_GEOMETRIC = {
-    "rotate": _signed(30.0),  # degrees
-    "shear_x": _signed(0.3),
-    "shear_y": _signed(0.3),
-    "translate_x": _signed(0.45),  # of the image's width
-    "translate_y": _signed(0.45),  # of its height
-}
-
-# For each variant its operations, and the strength of each at m = magnitude / 10 and a random sign.
-VARIANTS = {
-    "increasing": {
-        "identity": _constant,
-        "autocontrast": _constant,
-        "equalize": _constant,
-        "solarize": lambda m, sign: 256 * (1 - m),
-        "posterize": lambda m, sign: 8 - jnp.round(4 * m),
-        "color": _factor,
-        "contrast": _factor,
-        "brightness": _factor,
-        "sharpness": _factor,
-        **_GEOMETRIC,
-    },
-    "reference": {
-        "autocontrast": _constant,
-        "equalize": _constant,
-        "invert": _constant,
-        "solarize": lambda m, sign: jnp.floor(256 * m),
-        "solarize_add": lambda m, sign: jnp.floor(110 * m),
-        "posterize": lambda m, sign: jnp.minimum(jnp.floor(4 * m), 8),
-        "color": _reference_factor,
-        "contrast": _reference_factor,
-        "brightness": _reference_factor,
-        "sharpness": _reference_factor,
-        "cutout": lambda m, sign: 80 / 224 * m,  # of the image's sides
-        **_GEOMETRIC,
-    },
-}
-
-HIGHEST_MAGNITUDE = {"increasing": 10, "reference": 30}
-
-
-@ops.register(evaluation="")
-def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"):
-    """Applies `num_ops` operations, drawn for every image with replacement, one after the other.
-
-    Two published sets of operations and ranges go by this name:
-
-    - "increasing": the paper's 14 operations. Magnitude 0 changes nothing (but autocontrast and
-      equalize have no magnitude), 10 is the end of AutoAugment's ranges: 30 degrees, shear 0.3,
-      0.45 of the side, factors 1 +- 0.9, 4 bits, threshold 0. torchvision's magnitude M (of 30) is
-      M / 3 here; timm's `rand-m9-mstd0.5-inc1` is `randaugment(2, 9, std=0.5, p=0.5)`, up to its
-      invert and solarize_add and its own rounding of bits.
-    - "reference": the 16 operations and ranges of the paper's code, which big_vision's ViT recipes
-      share. Not every operation grows with the magnitude there: at 10 factors are 1.9 and solarize
-      does nothing, at 5 factors are 1. Translation and cutout, there in pixels of 224, are shares
-      of the side here, and contrast turns about the true mean luma, which that code miscounts.
-
-    Pixels that move into view are grey (128), sampling is nearest-neighbour, and shears hold the top
-    left corner, as in that code. Under jit every operation is computed for every image, and one kept.
-
-    Args:
-      num_ops: at least 0; N in the paper.
-      magnitude: in [0, 10] or, for "reference", [0, 30]; M in the paper.
-      std: deviation of the magnitude, drawn anew for each operation and clipped to its limits.
-      p: probability that a drawn operation is applied.
-      variant: "increasing" or "reference".
-    """
-    if variant not in VARIANTS:
-        raise unknown("variant of randaugment", variant, VARIANTS)
-    highest = HIGHEST_MAGNITUDE[variant]
-    number("randaugment", "num_ops", num_ops, kind=int)
-    number("randaugment", "magnitude", magnitude, high=highest)
-    number("randaugment", "std", std)
-    number("randaugment", "p", p, high=1)
-    strengths = VARIANTS[variant]
-
-    def distort(rng, image):
-        for key in jax.random.split(rng, num_ops):
-            op_key, sign_key, magnitude_key, p_key, place_key = jax.random.split(key, 5)
-            index = jax.random.randint(op_key, (), 0, len(strengths))
-            sign = jax.random.rademacher(sign_key, (), jnp.float32)
-            m = jnp.clip(magnitude + std * jax.random.normal(magnitude_key), 0, highest) / 10
-            strength = jnp.stack([f(m, sign) for f in strengths.values()])[index]
-            changed = apply(tuple(strengths), index, strength, place_key, image)
-            image = jnp.where(jax.random.bernoulli(p_key, p), changed, image)
-        return image
-
-    return on_each_image(distort)
-
-
-def apply(names: tuple[str, ...], index, strength, rng, image):
+def apply(names: tuple[str, ...], index, strength, rng, image, fill: float = GREY, method: str = "nearest"):
     """Applies operation `names[index]` to one image.
 
-    Geometric operations differ in six numbers only, so they share one gather.
+    Geometric operations differ in six numbers only, so they share one gather. Under vmap every other one of `names`
+    is computed for every image and one kept, so name no more than are needed.
 
     Args:
       names: operations to choose from.
       index: int32 scalar, may be traced.
-      strength: float32 scalar, in the units of VARIANTS.
+      strength: float32 scalar. Degrees counter-clockwise (rotate), pixels a pixel (shear_x, shear_y), a share of the
+        side (translate_x, translate_y: positive to the left and up; cutout), a factor (color, contrast, brightness,
+        sharpness), bits (posterize), grey levels (solarize, solarize_add).
       rng: key, for the place of cutout.
       image: float32 [H, W, 3] in [0, 1].
+      fill: what moves into view, and cutout's colour, in [0, 1].
+      method: how geometric operations sample, "nearest" or "linear".
 
     Returns:
-      float32 [H, W, 3] in [0, 1].
+      float32 [H, W, 3] in [0, 1]. Shears hold the top left corner, as in Pillow.
     """
     h, w, _ = image.shape
-    matrices = affine_matrices(strength, h, w)
-    matrix = jnp.stack([jnp.stack(matrices.get(name, matrices["identity"])) for name in names])[index]
-    image = warp(image, matrix, FILL)
+    if any(name in GEOMETRIC for name in names):
+        matrices = affine_matrices(strength, h, w)
+        matrix = jnp.stack([jnp.stack(matrices.get(name, matrices["identity"])) for name in names])[index]
+        image = warp(image, matrix, fill, method)
 
     def unchanged(image, strength):
         return image
 
     def cutout(image, strength):
         side = jnp.floor(strength * jnp.array([h, w])).astype(int)
-        return jnp.where(box_mask(rng, (h, w), side[0], side[1])[..., None], FILL, image)
+        return jnp.where(box_mask(rng, (h, w), side[0], side[1])[..., None], fill, image)
 
     functions = {
         "autocontrast": lambda image, _: pixels.autocontrast(image),
@@ -158,4 +81,8 @@ def apply(names: tuple[str, ...], index, strength, rng, image):
         "sharpness": pixels.sharpness,
         "cutout": cutout,
     }
-    return jax.lax.switch(index, [functions.get(name, unchanged) for name in names], image, strength)
+    # One branch for all that `warp` has dealt with.
+    branches = [unchanged, *(functions[name] for name in names if name in functions)]
+    position = {name: i for i, name in enumerate(filter(functions.__contains__, names), start=1)}
+    branch = jnp.array([position.get(name, 0) for name in names])[index]
+    return jax.lax.switch(branch, branches, image, strength)

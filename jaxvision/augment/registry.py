@@ -1,14 +1,46 @@
 """What every augmentation is built from: the registry, the checks of arguments, and per-example application."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 
+from jaxvision import specs
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
 
 ops = Registry("augmentation")
+
+_statistics: dict[str, tuple[str, ...]] = {}  # what an operation reads from batch["statistics"]
+
+
+def uses_statistics(*names: str) -> Callable:
+    """Decorates a factory whose operation reads these arrays from `batch["statistics"]` (see `augment.make`)."""
+
+    def decorate(factory: Callable) -> Callable:
+        _statistics[factory.__name__] = names
+        return factory
+
+    return decorate
+
+
+def needs_statistics(spec: str) -> frozenset[str]:
+    """The statistics of the training split that a spec, or a spec among its arguments, reads.
+
+    >>> sorted(needs_statistics("flip_lr|standardize"))
+    ['mean', 'std']
+    """
+    return frozenset(name for call in _calls(spec) for name in _statistics.get(call.name, ()))
+
+
+def _calls(spec: str) -> Iterator[specs.Call]:
+    """The operations of a spec and of the specs among its arguments, as in `views(2, "flip_lr|standardize")`."""
+    for call in specs.parse(spec):
+        yield call
+        for value in (*call.args, *call.kwargs.values()):
+            for text in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(text, str):  # a method's name reads as a spec too, of an operation that uses nothing
+                    yield from _calls(text)
 
 
 def number(op: str, name: str, value, low: float = 0, high: float = math.inf, kind: type = float):
@@ -29,12 +61,12 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
     raise UserError(f"augmentation {op}: {name} must be {noun} {limits}, not {value!r}")
 
 
-def interval(op: str, name: str, value, low: float, high: float) -> tuple[float, float]:
-    """Returns `value` if it is a pair (a, b) of numbers with low < a <= b <= high."""
+def interval(op: str, name: str, value, low: float, high: float, closed: bool = False) -> tuple[float, float]:
+    """Returns `value` if it is a pair (a, b) of numbers with low < a <= b <= high; `closed` allows a = low."""
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
-    if is_pair and low < value[0] <= value[1] <= high:
+    if is_pair and (low < value[0] or (closed and low == value[0])) and value[0] <= value[1] <= high:
         return tuple(value)
-    limits = f"{low} < a <= b" + ("" if high == math.inf else f" <= {high}")
+    limits = f"{low} {'<=' if closed else '<'} a <= b" + ("" if high == math.inf else f" <= {high}")
     raise UserError(f"augmentation {op}: {name} must be a pair (a, b) of numbers with {limits}, not {value!r}")
 
 
@@ -48,6 +80,30 @@ def image_size(op: str, value) -> tuple[int, int]:
     if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides):
         return tuple(sides)
     raise UserError(f"augmentation {op}: size must be a positive whole number or a pair (height, width), not {value!r}")
+
+
+def per_channel(op: str, name: str, value) -> tuple:
+    """Returns `value`, a number or three (red, green, blue), as a tuple.
+
+    >>> per_channel("pad", "fill", 0.5)
+    (0.5,)
+    """
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if len(values) in (1, 3) and all(isinstance(v, (int, float)) for v in values):
+        return tuple(values)
+    raise UserError(f"augmentation {op}: {name} must be a number or three numbers, not {value!r}")
+
+
+def chain(spec: str) -> Callable:
+    """Builds the operations of a spec as one, `op(rng, batch) -> batch`; position i draws from `fold_in(rng, i)`."""
+    parts = ops.build(spec)
+
+    def op(rng, batch):
+        for position, part in enumerate(parts):
+            batch = part(jax.random.fold_in(rng, position), batch)
+        return batch
+
+    return op
 
 
 def on_each_image(transform: Callable) -> Callable:

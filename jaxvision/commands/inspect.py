@@ -10,23 +10,20 @@ from rich.table import Table
 
 from jaxvision import experiment as experiments
 from jaxvision import paths
-from jaxvision.data import loader
-from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
-from jaxvision.train.step import step_keys
 from jaxvision.train.throughput import step_flops
 
 
-def run(config: ConfigDict, *, batch_image: str | None = None, compile_step: bool = True) -> None:
+def run(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
     """Prints parameters by module, cost and memory of the step, lengths, mesh and shardings.
 
     Works where the data set is absent, if the config says `data.classes` and `data.examples`.
 
     Args:
       config: as `get_config` returns it.
-      batch_image: a PNG file for one augmented batch with its labels; needs the data set.
+      pages: a folder for pictures of the data (see `pages.write`); needs the data set.
       compile_step: whether to compile the step, which tells its memory and takes a while for large models.
     """
     experiment = experiments.build(config, training_data="optional")
@@ -41,9 +38,10 @@ def run(config: ConfigDict, *, batch_image: str | None = None, compile_step: boo
         out.print(
             f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} an example (XLA's count; a multiply-add is two)"
         )
-    if batch_image:
-        _draw_batch(experiment, Path(batch_image))
-        out.print(f"augmented batch: {batch_image}")
+    if pages:
+        from jaxvision.commands.pages import write  # it loads matplotlib
+
+        out.print(f"pages: {', '.join(map(str, write(experiment, Path(pages))))}")
     if compile_step:
         _print_memory(experiment, state)
 
@@ -112,48 +110,3 @@ def _print_memory(experiment: Experiment, state) -> None:
     parts = {"state and batch": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes}
     text = ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items())
     console().print(f"memory of the compiled step, each device: {text}")
-
-
-def _draw_batch(experiment: Experiment, path: Path, most: int = 64) -> None:
-    """Writes the batch of the first step, augmented as in training, as a grid of images with their labels."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    if experiment.source is None:
-        raise UserError(f"--batch_image needs the data set {experiment.data.name!r}, which is not here")
-    data = experiment.data
-    raw = next(
-        loader.train_batches(
-            experiment.source, data.host, batch_size=data.batch_size, seed=experiment.seed, start=0, stop=1
-        )
-    )
-    batch = jax.device_get(jax.jit(experiment.augment)(step_keys(experiment.seed, 0)[0], raw))
-    images = np.asarray(batch["image"], np.float32)[:most]
-    low, high = images.min(), images.max()
-    columns = min(8, len(images))
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.9 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, image, label in zip(axes.flat, images, batch["label"]):
-        axis.imshow((image - low) / max(high - low, 1e-6))
-        axis.set_title(label_text(label, experiment.info.classes), fontsize=7)
-    figure.suptitle(f"{experiment.info.name}: {data.host} then {experiment.config.get('augment', '')}", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def label_text(label: np.ndarray, classes: tuple[str, ...]) -> str:
-    """A label in words: one class, or the shares of a mixed one.
-
-    >>> label_text(np.array([0.6, 0.4]), ("cat", "dog"))
-    'cat 0.60 + dog 0.40'
-    """
-    name = lambda k: classes[k] if classes else str(k)
-    if np.ndim(label) == 0:
-        return name(int(label))
-    best = [k for k in np.argsort(-label)[:2] if label[k] > 0.005]
-    return " + ".join(f"{name(k)} {label[k]:.2f}" if len(best) > 1 else name(k) for k in best)

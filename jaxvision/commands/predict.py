@@ -11,6 +11,7 @@ from jaxvision import augment
 from jaxvision.commands.restore import restore
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
+from jaxvision.evals import views
 from jaxvision.train.progress import console
 
 BATCH = 64
@@ -38,13 +39,13 @@ def run(workdir: str | Path, images: str, step: int | None = None, top: int = 5)
         raise UserError(f"no file matches {images!r}")
     experiment, state, meta = restore(workdir, step)
     shape = experiment.batch["image"].shape[1:3]
-    transform = augment.make(meta["preprocessing"]["augment"])
+    transform = augment.make(meta["preprocessing"]["augment"], statistics=experiment.statistics)
     classes = meta["classes"] or [str(k) for k in range(experiment.info.num_classes)]
 
     @jax.jit
     def probabilities(variables, pixels):
         batch = transform(jax.random.key(0), {"image": pixels})
-        return jax.nn.softmax(experiment.task.outputs(variables, batch)["logits"])
+        return jax.nn.softmax(views.outputs(experiment.task, variables, batch)["logits"])
 
     predictions: dict[str, list[tuple[str, float]]] = {}
     size = min(BATCH, len(files))

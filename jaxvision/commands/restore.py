@@ -26,5 +26,13 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
         meta = checkpoints.meta(step)
         with config.unlocked(), config.data.ignore_type():
             config.data.update(meta["data"])
-        experiment = experiments.build(config, training_data="ignored")
+        experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
         return experiment, checkpoints.restore(experiment.abstract_state(), step), meta
+
+
+def saved_statistics(workdir: Path) -> dict[str, Any] | None:
+    """The statistics of the training set that the latest checkpoint carries; None where there is no checkpoint."""
+    if not (workdir / "checkpoints").is_dir():
+        return None
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.meta().get("statistics", {}) if checkpoints.steps() else None

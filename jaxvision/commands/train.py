@@ -11,6 +11,7 @@ from rich.table import Table
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
+from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import assert_equal_across_processes, is_main
 from jaxvision.train import loop, state
@@ -46,7 +47,7 @@ def run(
     """
     workdir = Path(workdir)
     quiet = quiet or not is_main()
-    experiment = experiments.build(config)
+    experiment = experiments.build(config, statistics=None if fresh else saved_statistics(workdir))
     if is_main():
         workdirs.claim(workdir, config, fresh=fresh, resume=resume)
     assert_equal_across_processes(configs.fingerprint(config), "the config")
@@ -107,10 +108,12 @@ def _meta(experiment: experiments.Experiment) -> dict:
     return {
         "config": experiment.config.to_dict(),
         "preprocessing": {"host": host, "augment": augment},
+        "statistics": experiment.statistics,
         "data": {
             "classes": experiment.info.num_classes,
             "examples": experiment.info.num_examples,
             "image_size": list(experiment.image_size),
+            "multi_label": experiment.info.multi_label,
         },
         "classes": list(experiment.info.classes),
         "versions": workdirs.versions(),

@@ -1,13 +1,13 @@
-"""Batches from a source, the same for any number of threads and processes."""
+"""Batches from a source, the same for any number of threads, worker processes and hosts."""
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import grain
 import numpy as np
 
-from jaxvision.data import order
+from jaxvision.data import workers
 from jaxvision.data.reader import Reader, stack
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
@@ -27,6 +27,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 16,
+    processes: int = 0,
     max_bad_fraction: float = 0.001,
 ) -> Iterator[Batch]:
     """The training batches of steps `start` to `stop`.
@@ -36,34 +37,30 @@ def train_batches(
     the other, are the batch of a single process.
 
     Args:
-      source: where examples come from. Its epochs are shuffled and run into each other (see `order.indices`).
+      source: where examples come from, in the order of `source.order`. It must pickle if there are worker processes.
       host: a host spec, such as "decode|random_resized_crop(224)".
       batch_size: the global batch size, over all processes.
       seed: a non-negative int.
       start, stop: steps; a resumed run starts at its step.
       fields: what of an example goes into the batch.
       process_index, process_count: which block of rows is wanted.
-      threads: how many read and process examples at the same time.
+      threads: how many read and process examples at the same time; 0 does it in the calling thread, when a batch
+        is asked for. Decoding and resizing release Python's lock, so threads use all cores.
+      processes: how many worker processes do it instead of the threads: for sources or tokenizers that hold the lock.
       max_bad_fraction: how many undecodable images are tolerated (see `reader.Reader`).
 
     Returns:
       an iterator of dicts of arrays with `batch_size / process_count` rows: `image` uint8 [b, H, W, 3],
-      `label` int32 [b], other fields as stored, and `mask` bool [b], all True. Its `close()` stops the threads.
+      `label` int32 [b], other fields as stored, and `mask` bool [b], all True. Its `close()` stops the workers.
 
     Raises:
       UserError: the batch does not divide among the processes; later, from the iterator, what `Reader.read` and
         `stack` raise.
     """
     rows = _rows_per_process(batch_size, process_count)
-    reader = Reader(source, host, fields, max_bad_fraction)
-
-    def example(local: int) -> Batch:
-        position = (start + local // rows) * batch_size + process_index * rows + local % rows
-        (index,) = order.indices(seed, len(source), position, position + 1)
-        fields, _ = reader.read(int(index), seed, position)
-        return {**fields, "mask": np.True_}
-
-    return _batches(example, (stop - start) * rows, rows, threads)
+    first = start * batch_size + process_index * rows
+    task = functools.partial(_train_rows, Reader(source, host, fields, max_bad_fraction), source, seed)
+    return _batches(task, _spans(first, stop - start, rows, batch_size), rows, threads, processes)
 
 
 def eval_batches(
@@ -75,6 +72,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 16,
+    processes: int = 0,
     max_bad_fraction: float = 0.001,
 ) -> Iterator[Batch]:
     """Every example of `source` exactly once, in the order of indices.
@@ -85,18 +83,25 @@ def eval_batches(
     """
     rows = _rows_per_process(batch_size, process_count)
     reader = Reader(source, host, fields, max_bad_fraction)
-    n = len(source)
     first, _ = reader.read(0, 0, 0)
     filling = {field: np.zeros_like(value) for field, value in first.items()} | {"mask": np.False_}
+    task = functools.partial(_eval_rows, reader, len(source), filling)
+    spans = _spans(process_index * rows, -(-len(source) // batch_size), rows, batch_size)
+    return _batches(task, spans, rows, threads, processes)
 
-    def example(local: int) -> Batch:
-        index = local // rows * batch_size + process_index * rows + local % rows
-        if index >= n:
-            return filling
-        fields, readable = reader.read(index, 0, index)
-        return {**fields, "mask": np.bool_(readable)}
 
-    return _batches(example, -(-n // batch_size) * rows, rows, threads)
+def _train_rows(reader: Reader, source: Source, seed: int, span: range) -> list[Batch]:
+    """The examples at the positions of `span` in the training stream."""
+    indices = source.order(seed, span.start, span.stop)
+    examples = (reader.read(int(index), seed, position)[0] for index, position in zip(indices, span))
+    return [{**example, "mask": np.True_} for example in examples]
+
+
+def _eval_rows(reader: Reader, n: int, filling: Batch, span: range) -> list[Batch]:
+    """The examples at the indices of `span`, and `filling` from `n` on."""
+    examples = (reader.read(index, 0, index) for index in range(span.start, min(span.stop, n)))
+    rows = [{**example, "mask": np.bool_(readable)} for example, readable in examples]
+    return rows + [filling] * (len(span) - len(rows))
 
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:
@@ -105,15 +110,25 @@ def _rows_per_process(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _batches(example: Callable[[int], Batch], count: int, rows: int, threads: int) -> Iterator[Batch]:
-    """Runs `example(0..count)` in threads, two batches ahead, and stacks every `rows` of them."""
-    # A task of a thread is a chunk of a batch. Whole batches would make the first one slow to come and would need
-    # a batch in memory for every thread; single examples cost more in hand-over than a small image does in decoding.
-    chunk = math.gcd(rows, 16)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * rows // chunk, threads))
-    chunks = grain.MapDataset.range(count).map(example).batch(chunk, batch_fn=list).to_iter_dataset(options)
-    batches = iter(chunks.batch(rows // chunk, batch_fn=lambda parts: stack(list(itertools.chain(*parts)))))
+def _chunk(rows: int) -> int:
+    # A task of a worker is a chunk of a batch. Whole batches would make the first one slow to come and would need
+    # a batch in memory for every worker; single examples cost more in hand-over than a small image does in decoding.
+    return math.gcd(rows, 16)
+
+
+def _spans(first: int, batches: int, rows: int, batch_size: int) -> Iterator[range]:
+    """What one host reads, a chunk at a time: `rows` positions from `first`, from `first + batch_size`, and so on."""
+    for start in range(first, first + batches * batch_size, batch_size):
+        for position in range(start, start + rows, _chunk(rows)):
+            yield range(position, position + _chunk(rows))
+
+
+def _batches(task: workers.Task, spans: Iterator[range], rows: int, threads: int, processes: int) -> Iterator[Batch]:
+    """Runs `task` on the spans, two batches ahead, and stacks every `rows` examples."""
+    per_batch = rows // _chunk(rows)
+    chunks = workers.ordered(task, spans, threads=threads, processes=processes, ahead=2 * per_batch)
     try:
-        yield from batches
+        while parts := list(itertools.islice(chunks, per_batch)):
+            yield stack(list(itertools.chain(*parts)))
     finally:
-        batches.close()
+        chunks.close()

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,10 +36,16 @@ def indices(seed: int, n: int, start: int, stop: int) -> np.ndarray:
 
 def _permutation(seed: int, n: int, epoch: int) -> np.ndarray:
     with _lock:  # else every thread of a loader would shuffle the new epoch for itself
-        return _cached_permutation(seed, n, epoch)
+        return _epochs(seed, n)(epoch)
 
 
-@functools.lru_cache(maxsize=4)
-def _cached_permutation(seed: int, n: int, epoch: int) -> np.ndarray:
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=_STREAM))
-    return rng.permutation(n)
+@functools.lru_cache(maxsize=64)  # a mixture reads as many streams at once as it has parts
+def _epochs(seed: int, n: int) -> Callable[[int], np.ndarray]:
+    """The permutations of one stream, of which the last two are kept."""
+
+    @functools.lru_cache(maxsize=2)
+    def permutation(epoch: int) -> np.ndarray:
+        rng = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=_STREAM))
+        return rng.permutation(n)
+
+    return permutation

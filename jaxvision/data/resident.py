@@ -33,6 +33,7 @@ def load(
     *,
     fields: Sequence[str] = ("image", "label"),
     threads: int = 16,
+    processes: int = 0,
     max_bad_fraction: float = 0.001,
 ) -> dict[str, np.ndarray]:
     """Reads all of `source` through its host operations; says on stderr how far it is where that takes a while.
@@ -47,7 +48,13 @@ def load(
     n = len(source)
     arrays: dict[str, np.ndarray] = {}
     batches = eval_batches(
-        source, host, batch_size=_BATCH, fields=fields, threads=threads, max_bad_fraction=max_bad_fraction
+        source,
+        host,
+        batch_size=_BATCH,
+        fields=fields,
+        threads=threads,
+        processes=processes,
+        max_bad_fraction=max_bad_fraction,
     )
     begun = said = time.monotonic()
     for batch, start in zip(batches, range(0, n, _BATCH)):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxvision.data.sources import Source
+from jaxvision.data.sources.base import Source
 from jaxvision.errors import UserError
 
 
@@ -64,7 +64,13 @@ class Subset(Source):
 
 
 def take(source: Source, examples: int, seed: int) -> Subset:
-    """The nested subset of `source` with so many `examples`, balanced where the set has classes (see `subset`)."""
-    classes = source.info.num_classes is not None
-    labels = source.labels if classes else np.zeros(len(source), np.int32)
+    """The nested subset of `source` with so many `examples`, balanced where each is of one class (see `subset`).
+
+    Raises:
+      UserError: there are not so many, or `source` is a mixture, whose weights a subset would lose.
+    """
+    if type(source).order is not Source.order:
+        raise UserError(f"no subset can be taken of the mixture {source.info.name}: take subsets of its parts")
+    balanced = source.info.num_classes is not None and not source.info.multi_label
+    labels = source.labels if balanced else np.zeros(len(source), np.int32)
     return Subset(source, subset(labels, examples, seed))

@@ -1,7 +1,9 @@
 """How a model is judged: one file a protocol.
 
 dataset.py    the split that an evaluator reads: every example once, on any number of devices
+views.py      several views of an image, averaged (test-time augmentation)
 classify.py   accuracy and loss of the logits
+multilabel.py mean average precision where images have several labels
 
 An evaluator is made by `make(*, task, data, **options)` and called with variables:
 `run(variables) -> {metric: float}`.
@@ -10,9 +12,9 @@ An evaluator is made by `make(*, task, data, **options)` and called with variabl
 from collections.abc import Callable
 
 from jaxvision.errors import unknown
-from jaxvision.evals import classify
+from jaxvision.evals import classify, multilabel
 
-EVALUATORS: dict[str, Callable[..., Callable]] = {"classify": classify.make}
+EVALUATORS: dict[str, Callable[..., Callable]] = {"classify": classify.make, "multilabel": multilabel.make}
 
 
 def get(name: str) -> Callable[..., Callable]:

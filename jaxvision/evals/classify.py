@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.losses.classification import softmax_cross_entropy
 
@@ -27,12 +28,14 @@ def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callabl
     """
     if not data.info.num_classes:
         raise UserError(f"the evaluator 'classify' needs labels; {data.info.name!r} names no classes")
+    if data.info.multi_label:
+        raise UserError(f"{data.info.name!r} has several labels an image: use the evaluator 'multilabel'")
     ks = [k for k in topk if k <= data.info.num_classes]
 
     @jax.jit
     def sums(variables, batch):
         batch = data.preprocess(batch)
-        logits = task.outputs(variables, batch)["logits"].astype(jnp.float32)
+        logits = views.outputs(task, variables, batch)["logits"].astype(jnp.float32)
         mask, ranks = batch["mask"], rank(logits, batch["label"])
         loss = softmax_cross_entropy(logits, batch["label"])
         counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}

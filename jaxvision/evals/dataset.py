@@ -1,7 +1,7 @@
 """The split that an evaluator reads: every example exactly once, on any number of devices."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -32,20 +32,32 @@ class EvalSet(NamedTuple):
     augment: str
 
 
-def make(source: Source, *, host: str, augment: str, batch_size: int, mesh: Mesh, threads: int = 16) -> EvalSet:
+def make(
+    source: Source,
+    *,
+    host: str,
+    augment: str,
+    batch_size: int,
+    mesh: Mesh,
+    fields: Sequence[str] = ("image", "label"),
+    statistics: Mapping[str, Any] | None = None,
+    **reading: Any,
+) -> EvalSet:
     """Prepares a split for evaluation.
 
     Args:
       source: the split.
-      host, augment: deterministic specs (see `data.evaluation_host` and `augment.evaluation`).
+      host, augment: deterministic specs (see `Registry.evaluation`).
       batch_size: global; must divide over the mesh.
       mesh: where the batches are laid out.
-      threads: that read and decode.
+      fields: of the examples, what the batches hold.
+      statistics: of the training set, which `augment` may need; see `augment.make`.
+      reading: threads, processes and max_bad_fraction of `loader.eval_batches`.
 
     A set that fits in memory stays on the devices between evaluations.
     """
     check_batch(batch_size, mesh)
-    transform = augmentation.make(augment)
+    transform = augmentation.make(augment, statistics=statistics)
     keep = resident.fits(source, host, RESIDENT_BYTES)
     kept: list[Batch] = []
 
@@ -60,7 +72,8 @@ def make(source: Source, *, host: str, augment: str, batch_size: int, mesh: Mesh
             batch_size=batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            threads=threads,
+            fields=fields,
+            **reading,
         ):
             batch = shard_batch(batch, mesh)
             if keep:

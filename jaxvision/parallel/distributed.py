@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -94,3 +95,8 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def gather(tree: Any) -> Any:
+    """Global arrays, whole on every process, as NumPy arrays."""
+    return multihost_utils.process_allgather(tree, tiled=True)

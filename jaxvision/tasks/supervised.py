@@ -14,6 +14,7 @@ def make(
     *,
     model: Callable[[int | None], Any],
     num_classes: int | None,
+    multi_label: bool = False,
     loss: str = "softmax_cross_entropy",
     label_smoothing: float = 0.0,
 ) -> Task:
@@ -22,14 +23,17 @@ def make(
     Args:
       model: `model(num_classes)` builds the module; its `logits` are trained.
       num_classes: classes of the data set.
+      multi_label: an image of it has any number of them, which only `sigmoid_cross_entropy` fits.
       loss: name of a loss in losses/classification.py.
       label_smoothing: share of each label spread over all classes, in [0, 1).
 
     Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K].
-    Metrics: `top1`, the share of examples whose largest logit is at their largest label.
+    Metrics: `top1`, the share of examples whose largest logit is at their largest label, or at one of them.
     """
     if not num_classes:
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
+    if multi_label and loss != "sigmoid_cross_entropy":
+        raise UserError(f"images of this set have many labels: set task.loss to 'sigmoid_cross_entropy', not {loss!r}")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
     module = model(num_classes)
@@ -45,11 +49,16 @@ def make(
         )
         logits, labels = out["logits"], batch["label"]
         value = loss_fn(logits, labels, label_smoothing).mean()
-        classes = labels if labels.ndim == 1 else labels.argmax(-1)
-        return value, ({"top1": jnp.mean(logits.argmax(-1) == classes)}, updates)
+        best = logits.argmax(-1)
+        right = best == labels if labels.ndim == 1 else _at(labels, best) == labels.max(-1)
+        return value, ({"top1": jnp.mean(right)}, updates)
 
     def outputs(variables, batch):
         features, out = module.apply(variables, batch["image"], train=False)
         return {"features": features, **out}
 
     return Task(init, loss_of, outputs)
+
+
+def _at(labels, classes):
+    return jnp.take_along_axis(labels, classes[:, None], axis=1)[:, 0]

@@ -1,7 +1,8 @@
 """Checkpoints: the whole state of a run and what a reader needs later. The only file that knows Orbax.
 
-WORKDIR/checkpoints/STEP/state   every leaf of the TrainState, by path
-WORKDIR/checkpoints/STEP/meta    JSON: config, preprocessing, class names, library versions
+WORKDIR/checkpoints/STEP/state        every leaf of the TrainState, by path
+WORKDIR/checkpoints/STEP/meta         JSON: config, preprocessing, class names, library versions
+WORKDIR/checkpoints/STEP/statistics   arrays that the preprocessing needs, where it does
 """
 
 from pathlib import Path
@@ -27,7 +28,11 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int = 1):
         options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
-        handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+            "statistics": ocp.StandardCheckpointHandler(),
+        }
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
@@ -47,17 +52,28 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
-        """Starts saving; the state may be donated to the next step as soon as this returns."""
+        """Starts saving; the state may be donated to the next step as soon as this returns.
+
+        Args:
+          state: of the run.
+          meta: JSON, but for NumPy arrays by name under "statistics".
+        """
         step = int(state.step)
         if step in self.steps():
             return
-        args = ocp.args.Composite(state=ocp.args.StandardSave(_by_name(state)), meta=ocp.args.JsonSave(meta))
-        self._manager.save(step, args=args, force=True)
+        words = {key: value for key, value in meta.items() if key != "statistics"}
+        items = {"state": ocp.args.StandardSave(_by_name(state)), "meta": ocp.args.JsonSave(words)}
+        if meta.get("statistics"):
+            items["statistics"] = ocp.args.StandardSave(meta["statistics"])
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def meta(self, step: int | None = None) -> dict[str, Any]:
-        """The JSON saved beside the state."""
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self._manager.restore(self._choose(step), args=args)["meta"]
+        """What was saved beside the state: `meta` of `save`."""
+        step, items = self._choose(step), {"meta": ocp.args.JsonRestore()}
+        if (self.folder / str(step) / "statistics").is_dir():
+            items["statistics"] = ocp.args.StandardRestore()
+        found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        return found["meta"] | ({"statistics": found["statistics"]} if "statistics" in items else {})
 
     def restore(self, target: TrainState, step: int | None = None) -> TrainState:
         """The state saved at `step` (default: the latest), laid out as `target` says.

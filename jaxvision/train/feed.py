@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision.data import order
 from jaxvision.parallel.mesh import chunk_sharding, replicate, shard_batch
 from jaxvision.tasks.task import Batch
 
@@ -64,7 +63,14 @@ def from_stream(batches: Callable[[int, int], Iterator[Batch]], mesh: Mesh, ahea
     return Feed({}, _as_is, items, max_steps=1)
 
 
-def from_arrays(arrays: dict[str, np.ndarray], mesh: Mesh, *, batch_size: int, seed: int, max_steps: int) -> Feed:
+def from_arrays(
+    arrays: dict[str, np.ndarray],
+    order: Callable[[int, int], np.ndarray],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    max_steps: int,
+) -> Feed:
     """Feeds a whole set held in memory.
 
     With `max_steps` > 1 the set lies on the devices and a dispatch holds that many steps, each of
@@ -73,15 +79,15 @@ def from_arrays(arrays: dict[str, np.ndarray], mesh: Mesh, *, batch_size: int, s
 
     Args:
       arrays: field -> [N, ...] array, equal in every process.
+      order: `(start, stop) -> int [stop - start]`, the rows at those positions of the stream; see `Source.order`.
       batch_size: global.
-      seed: of the order.
     """
     size = len(next(iter(arrays.values())))
     arrays = {**arrays, "mask": np.ones(size, bool)}
 
     def indices(start: int, lengths: list[int]) -> Iterator[np.ndarray]:
         for length in lengths:
-            rows = order.indices(seed, size, start * batch_size, (start + length) * batch_size)
+            rows = order(start * batch_size, (start + length) * batch_size)
             yield rows.reshape(length, batch_size).astype(np.int32)
             start += length
 

@@ -17,3 +17,16 @@ def test_curves_reach_the_picture(tmp_path):
     assert count(one) == 0
     assert count(two) > 50
     assert "<svg" in (tmp_path / "curve.svg").read_text()
+
+
+def test_histogram_bars_are_as_long_as_their_counts(tmp_path):
+    plots.histogram({"cat": 10, "dog": 5, "owl": 0}, tmp_path / "classes.png", xlabel="examples")
+    image = matplotlib.image.imread(tmp_path / "classes.png")[..., :3]
+    blue = np.abs(image - np.array([0x00, 0x72, 0xB2]) / 255).max(-1) < 0.05
+    lengths = sorted({int(n) for n in blue.sum(axis=1)} - {0})
+    assert 1.9 < lengths[-1] / lengths[0] < 2.1
+
+
+def test_a_histogram_of_many_classes_is_sorted_and_unnamed(tmp_path):
+    plots.histogram({str(k): k % 7 + 1 for k in range(200)}, tmp_path / "many.svg", xlabel="examples")
+    assert "200 classes, by falling count" in (tmp_path / "many.svg").read_text()

@@ -15,6 +15,8 @@ ALONE = [
     "random_resized_crop(12)|cutout(4)",
     "color_jitter(0.4, 0.4, 0.4, 0.1)",
     "randaugment(2, 9)",
+    "rotate(20)|grayscale(0.2)|random_erasing",
+    "views(2, 'random_resized_crop(12)|flip_lr')|gaussian_blur(p=0.5)|normalize",
 ]
 MIXING = ["mixup(0.2)", "cutmix(1.0)", "mixup_or_cutmix"]
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from jaxvision import augment
 from jaxvision.augment import pixels
@@ -63,3 +64,38 @@ def test_order_is_drawn_for_the_batch_or_for_each_image(per_example, monkeypatch
     orders = [set(np.unique(fn(jax.random.key(seed), batch)["image"])) for seed in range(12)]
     assert set.union(*orders) == {3, 4}
     assert all(len(order) == (2 if per_example else 1) for order in orders)
+
+
+def test_brightness_scales_or_shifts():
+    images = np.repeat(np.array([[[[0.4]], [[0.6]]]], np.float32), 3, -1).repeat(500, 0)
+    shifted = run("color_jitter(0.3, additive_brightness=True)", images)
+    np.testing.assert_allclose(shifted[:, 1] - shifted[:, 0], 0.2, atol=1e-6)
+    shift = shifted[:, 0, 0, 0] - 0.4
+    assert (abs(np.histogram(shift, bins=4, range=(-0.3, 0.3))[0] - 125) < 4 * np.sqrt(500 * 3 / 16)).all()
+    scaled = run("color_jitter(0.3)", images)
+    np.testing.assert_allclose(scaled[:, 1] / scaled[:, 0], 1.5, atol=1e-5)
+
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)  # enough pixels for equalize to act
+
+
+@pytest.mark.parametrize(
+    ("spec", "pillow"),
+    [
+        ("grayscale", lambda image: image.convert("L").convert("RGB")),
+        ("solarize(100)", lambda image: ImageOps.solarize(image, 100)),
+        ("posterize(3)", lambda image: ImageOps.posterize(image, 3)),
+        ("equalize", ImageOps.equalize),
+        ("autocontrast", ImageOps.autocontrast),
+        ("invert", ImageOps.invert),
+    ],
+)
+def test_functions_equal_pillow_and_are_applied_with_probability(spec, pillow):
+    image = PHOTO // 2 + 30
+    expected = np.asarray(pillow(Image.fromarray(image))) / 255
+    np.testing.assert_allclose(run(spec, image[None])[0], expected, atol=1.01 / 255)
+    name, _, arguments = spec.partition("(")
+    rare = f"{name}({arguments.removesuffix(')') + ', ' if arguments else ''}p=0.3)"
+    out = run(rare, np.tile(image, (200, 1, 1, 1)))
+    changed = abs(out - image / 255).max((1, 2, 3)) > 1e-3
+    assert abs(changed.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 200)

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxvision import augment
+from jaxvision.augment import geometry
+from jaxvision.errors import UserError
 
 
 def run(spec, images, seed=0):
@@ -114,3 +116,94 @@ def test_random_resized_crop_clips_a_box_that_never_fits():
     out = run("random_resized_crop(8, area=(1.0, 1.0), ratio=(1.0, 1.0))", images)  # a 16x16 square in 8 rows
     assert np.isfinite(out).all()
     assert 0 <= out.min() <= out.max() <= 1
+
+
+def test_flip_ud_is_a_mirror():
+    images = noise(4, 6, 5, 3)
+    np.testing.assert_array_equal(run("flip_ud(1.0)", images), images[:, ::-1])
+    np.testing.assert_array_equal(run("flip_ud(0.0)", images), images)
+
+
+def test_flip_ud_share():
+    images = np.tile(np.array([0.0, 1.0], np.float32)[None, :, None, None], (2000, 1, 1, 3))
+    assert abs(run("flip_ud(0.3)", images)[:, 0, 0, 0].mean() - 0.3) < 0.041
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_rotate90_equals_numpy(n):
+    images = noise(2, 5, 5, 3)
+    np.testing.assert_array_equal(run(f"rotate90(({n},))", images), np.rot90(images, n, axes=(1, 2)))
+
+
+@pytest.mark.parametrize("turns", [(0, 1, 2, 3), (1, 2)])
+def test_right_angles_are_equally_likely(turns):
+    image = noise(3, 3, 3)
+    counts = {np.rot90(image, n).tobytes(): 0 for n in turns}
+    for turned in run(f"rotate90({turns})", np.tile(image, (1200, 1, 1, 1))):
+        counts[turned.tobytes()] += 1
+    share = 1 / len(turns)
+    assert all(abs(n / 1200 - share) < 4 * np.sqrt(share * (1 - share) / 1200) for n in counts.values())
+
+
+def test_rotate90_of_oblong_images_takes_half_turns_only():
+    images = noise(2, 4, 6, 3)
+    np.testing.assert_array_equal(run("rotate90((2,))", images), images[:, ::-1, ::-1])
+    with pytest.raises(UserError, match=r"images of 4x6 pixels are not square, so use rotate90\(\(0, 2\)\)"):
+        run("rotate90", images)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+def test_pad_equals_numpy(mode):
+    images = noise(2, 5, 6, 3)
+    expected = np.pad(images, ((0, 0), (2, 2), (3, 3), (0, 0)), mode)
+    np.testing.assert_array_equal(run(f"pad((2, 3), '{mode}')", images), expected)
+
+
+def test_pad_fills_with_a_colour():
+    images, fill = noise(2, 5, 6, 3), np.array([0.1, 0.2, 0.3], np.float32)
+    expected = np.broadcast_to(fill, (2, 7, 8, 3)).copy()
+    expected[:, 1:-1, 1:-1] = images
+    np.testing.assert_array_equal(run("pad(1, (0.1, 0.2, 0.3))", images), expected)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((20, 31), (8, 12)), ((31, 20), (12, 8)), ((9, 9), (8, 8))])
+def test_resize_short_keeps_the_aspect_ratio(shape, expected):
+    images = noise(1, *shape, 3)
+    np.testing.assert_allclose(run("resize_short(8)", images), run(f"resize({expected})", images), atol=1e-6)
+
+
+def test_a_window_of_a_resized_image_equals_pillow():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for sides, corner in [((26, 39), (3, 11)), ((13, 19), (0, 5)), ((40, 60), (25, 40))]:
+        resized = np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
+        expected = resized[corner[0] : corner[0] + 10, corner[1] : corner[1] + 12] / 255
+        got = geometry.window(jnp.asarray(image) / 255, sides, corner, (10, 12), "linear")
+        np.testing.assert_allclose(got, expected, atol=1.5 / 255)
+
+
+def test_random_short_side_crop_draws_sides_and_places_uniformly(monkeypatch):
+    def record(image, sides, corner, size, method):
+        return jnp.concatenate([sides, corner]).reshape(2, 2, 1)
+
+    monkeypatch.setattr(geometry, "window", record)
+    h, w, top, left = run("random_short_side_crop(8, (8, 12))", np.zeros((2000, 10, 15, 1))).reshape(2000, 4).T
+    assert (w == h * 15 // 10).all()
+    counts = np.bincount(h, minlength=13)[8:]
+    assert (abs(counts - 400) < 4 * np.sqrt(2000 * 0.2 * 0.8)).all()
+    for place, side in ((top, h), (left, w)):
+        assert (place >= 0).all()
+        assert (place <= side - 8).all()
+        at_12 = np.bincount(place[h == 12])
+        assert (abs(at_12 - at_12.mean()) < 4 * np.sqrt(at_12.mean())).all()
+
+
+def test_random_short_side_crop_evaluates_to_the_central_crop_of_256_for_224():
+    expected = "resize_short(256, 'linear')|central_crop(224)"
+    assert augment.evaluation("random_short_side_crop(224)") == expected
+
+
+def test_geometry_of_views_is_that_of_each_image():
+    images = noise(2, 3, 12, 10, 3)
+    for spec in ("resize((7, 8))", "resize_short(6)", "central_crop(8)", "pad(1, 0.5)", "flip_ud(1.0)"):
+        flat = run(spec, images.reshape(6, 12, 10, 3))
+        np.testing.assert_allclose(run(spec, images), flat.reshape(2, 3, *flat.shape[1:]), atol=1e-6)

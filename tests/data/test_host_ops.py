@@ -1,10 +1,12 @@
 import io
+import sys
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from jaxvision.data import host_ops
+from jaxvision.data import decoding, host_ops, resizing
 from jaxvision.errors import UserError
 
 
@@ -79,6 +81,79 @@ def test_decode_leaves_arrays_but_gives_them_three_channels(shape):
     np.testing.assert_array_equal(run("decode", image), np.broadcast_to(image.reshape(5, 7, -1), (5, 7, 3)))
 
 
+def test_a_damaged_cmyk_jpeg_is_refused(photo):
+    file = io.BytesIO()
+    Image.fromarray(photo(0, 300, 400)).convert("CMYK").save(file, "JPEG")
+    data = file.getvalue()
+    with pytest.raises(host_ops.BadImage):
+        decode(data[:4000] + bytes(300) + data[4300:])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_images_of_too_many_pixels_are_refused_by_their_header(kind, encode, photo, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # Pillow's own limit, which warns, plays no part
+    data = encode(photo(0), kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run("decode(max_pixels=4800)", data).shape == (60, 80, 3)
+    with pytest.raises(host_ops.BadImage, match=r"80x60 pixels, and decode\(max_pixels=4799\)"):
+        run("decode(max_pixels=4799)", data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_fast_decoding_is_close_to_the_same_crop_of_the_whole(orientation, encode, photo):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(photo(1, 301, 403), "JPEG", quality=95, exif=exif)
+    for op in ["resize((20, 30))", "resize_short(40)", "random_resized_crop(24)", "random_resize_short(20, 60)"]:
+        for seed in range(4):
+            whole, fast = run(f"decode|{op}", data, seed), run(f"decode(fast=True)|{op}", data, seed)
+            assert whole.shape == fast.shape
+            assert 0 < np.abs(whole.astype(int) - fast).mean() < 5
+
+
+def test_fast_decoding_draws_and_cuts_the_same_where_nothing_is_reduced(encode, photo):
+    jpeg, png = encode(photo(0), "JPEG", quality=95), encode(photo(0))
+    for op in ["random_resized_crop(60)", "random_crop(9)", "pad(1)", ""]:
+        whole, fast = (run("|".join(filter(None, [spec, op])), jpeg) for spec in ["decode", "decode(fast=True)"])
+        np.testing.assert_allclose(fast.astype(int), whole, atol=40)
+        assert np.abs(fast.astype(int) - whole).mean() < 4
+    np.testing.assert_array_equal(run("decode(fast=True)|resize(9)", png), run("decode|resize(9)", png))
+
+
+def test_fast_decoding_reads_no_more_than_it_needs(encode, photo):
+    image = decoding.read(encode(photo(0, 301, 403), "JPEG"), 10**6)
+    assert image.shape == (301, 403, 3)
+    assert image.cut((0, 0, 301, 403), (75, 90)).shape == (150, 202, 3)
+    assert image.cut((0, 0, 301, 403), (18, 18)).shape == (38, 50, 3)
+    assert image.cut((297, 399, 4, 4), (1, 1)).shape == (2, 2, 3)
+    assert image.cut((3, 5, 200, 100), (60, 20)).shape == (200, 100, 3)
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.98])
+def test_fast_decoding_refuses_truncated_files(cut, encode, photo):
+    data = encode(photo(0, 301, 403), "JPEG")
+    with pytest.raises(host_ops.BadImage):
+        run("decode(fast=True)|resize(20)", data[: int(cut * len(data))])
+
+
+@pytest.mark.parametrize("method", resizing.METHODS)
+def test_methods_of_resizing(method, photo):
+    image = photo(0)
+    ramp = np.broadcast_to(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], (60, 80, 3))
+    shrunk = run(f"resize((15, 20), method={method!r})", ramp)
+    np.testing.assert_allclose(shrunk[2:-2, :, 0], (6 + 16 * np.arange(2, 13))[:, None].repeat(20, 1), atol=1)
+    np.testing.assert_array_equal(run(f"resize((60, 80), method={method!r})", image), image)
+    stripes = np.tile(np.array([0, 0, 0, 200], np.uint8)[None, :, None], (64, 16, 3))
+    mean = run(f"resize(16, method={method!r})", stripes)[4:-4, 4:-4].mean()
+    assert abs(mean - 50) < 2 if method != "opencv_linear" else mean < 1  # it looks at the middle two of four
+
+
+def test_random_resize_short_draws_every_length(photo):
+    shapes = {run("random_resize_short(6, 9)", photo(0, 60, 90), seed).shape[:2] for seed in range(60)}
+    assert shapes == {(6, 9), (7, 10), (8, 12), (9, 13)}
+
+
 def test_resizes(photo):
     assert run("resize(10)", photo(0)).shape == (10, 10, 3)
     assert run("resize((10, 20))", photo(0)).shape == (10, 20, 3)
@@ -133,6 +208,8 @@ def test_evaluation_specs(photo):
     assert evaluation("decode|random_resized_crop(224)") == "decode|resize_short(256)|central_crop(224)"
     assert evaluation("random_resized_crop((20, 28))") == "resize_short(32)|central_crop((20, 28))"
     assert evaluation("decode|random_crop(32, padding=4)") == "decode|central_crop(32)"
+    assert evaluation("random_resize_short(256, 480)|random_crop(224)") == "resize_short(256)|central_crop(224)"
+    assert evaluation("random_resized_crop(7, method='bicubic')") == "resize_short(8, method='bicubic')|central_crop(7)"
     assert not host_ops.host_ops.is_random("decode|resize(32)|central_crop(3)|pad(1)|resize_short(3)")
     for spec in ["random_resized_crop(224)", "random_resized_crop((20, 28))", "random_crop(32, 4)"]:
         assert run(evaluation(spec), photo(0)).shape == run(spec, photo(0)).shape
@@ -146,6 +223,9 @@ def test_evaluation_specs(photo):
         ("resize('3')", "number of pixels"),
         ("resize((3, 4, 5))", "number of pixels"),
         ("resize_short((3, 4))", "number of pixels"),
+        ("random_resize_short(9, 8)", "low is at most high"),
+        ("resize(3, method='bilinaer')", "did you mean 'bilinear'"),
+        ("decode(max_pixels=0)", "max_pixels"),
         ("random_resized_crop(3, area=(0, 1))", "area"),
         ("random_resized_crop(3, ratio=(2, 1))", "ratio"),
         ("random_crop(3, -1)", "padding"),
@@ -155,6 +235,12 @@ def test_evaluation_specs(photo):
 def test_wrong_specs(spec, message):
     with pytest.raises(UserError, match=message):
         host_ops.make(spec)
+
+
+def test_opencv_is_asked_for_when_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match=r"pip install 'jaxvision\[opencv\]'"):
+        host_ops.make("resize(3, method='opencv_area')")
 
 
 def test_wrong_images(encode, photo):

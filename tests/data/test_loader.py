@@ -1,9 +1,14 @@
+import itertools
+import multiprocessing
 import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxvision.data import loader, order
+from jaxvision.data.sources import Info, Source, open_source
 from jaxvision.errors import UserError
 
 HOST = "decode|random_resized_crop(12)"
@@ -12,6 +17,10 @@ HOST = "decode|random_resized_crop(12)"
 def train(source, start=0, stop=6, **kwargs):
     kwargs = {"batch_size": 8, "seed": 1, "threads": 3, **kwargs}
     return list(loader.train_batches(source, HOST, start=start, stop=stop, **kwargs))
+
+
+def evaluate(source, **kwargs):
+    return list(loader.eval_batches(source, "decode|resize(4)", **{"batch_size": 8, "threads": 3, **kwargs}))
 
 
 def assert_equal(batches, others):
@@ -33,8 +42,89 @@ def test_train_batches_follow_the_order(pictures):
         assert batch["mask"].all()
 
 
-def test_threads_change_nothing(pictures):
-    assert_equal(train(pictures, threads=1), train(pictures, threads=16))
+@pytest.mark.parametrize("threads", [0, 1, 16])
+def test_threads_change_nothing(pictures, threads):
+    assert_equal(train(pictures, threads=threads), train(pictures))
+    assert_equal(evaluate(pictures, threads=threads), evaluate(pictures))
+
+
+@pytest.fixture
+def files(tmp_path, encode, photo):
+    """A source that pickles: a folder of 23 images, of which number 5 is broken."""
+    for i in range(23):
+        folder = tmp_path / "train" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i:02}.png").write_bytes(encode(photo(i)))
+    (tmp_path / "train" / "a" / "10.png").write_bytes(b"broken")
+    return open_source("folder", "train", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_worker_processes_change_nothing(files, processes):
+    assert_equal(train(files, processes=processes), train(files))
+    if processes == 2:
+        assert_equal(evaluate(files, processes=processes), evaluate(files))
+    assert not multiprocessing.active_children()
+
+
+def test_errors_of_worker_processes_keep_their_kind(files):
+    with pytest.raises(UserError, match="1 examples of .* more than the 0 that max_bad_fraction allows"):
+        train(files, stop=9, processes=1, max_bad_fraction=0)
+    assert not multiprocessing.active_children()
+
+
+class Numbers(Source):
+    """Tiny images that hold their index."""
+
+    def __init__(self, n):
+        self.info = Info("numbers", "train", n, (), None)
+
+    def __len__(self):
+        return self.info.num_examples
+
+    def __getitem__(self, index):
+        return {"image": np.full((2, 3, 3), index, np.uint8)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_run_may_stop_at_any_batch_and_go_on_elsewhere(data):
+    """... with another number of threads and hosts, wherever epochs begin."""
+    n, seed, hosts = (data.draw(st.integers(low, high)) for low, high in [(1, 40), (0, 2**32), (1, 4)])
+    batch_size = hosts * data.draw(st.integers(1, 20))
+    stop = data.draw(st.integers(1, 8))
+    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, stop), max_size=3))), stop]
+    host = "random_crop(2, padding=1)"
+    options = dict(batch_size=batch_size, seed=seed, fields=("image",))
+    whole = list(loader.train_batches(Numbers(n), host, start=0, stop=stop, threads=0, **options))
+    resumed = []
+    for start, end in itertools.pairwise(cuts):
+        threads, count = data.draw(st.sampled_from([0, 1, 3])), data.draw(st.sampled_from([1, hosts]))
+        parts = [
+            loader.train_batches(
+                Numbers(n),
+                host,
+                start=start,
+                stop=end,
+                threads=threads,
+                process_index=i,
+                process_count=count,
+                **options,
+            )
+            for i in range(count)
+        ]
+        resumed += [{f: np.concatenate([p[f] for p in step]) for f in step[0]} for step in zip(*parts)]
+    assert_equal(whole, resumed)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7])
+def test_every_epoch_holds_each_example_once(batch_size):
+    batches = loader.train_batches(
+        Numbers(14), "", batch_size=batch_size, seed=0, start=0, stop=28, fields=("image",), threads=2
+    )
+    seen = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
+    for epoch in seen[: len(seen) // 14 * 14].reshape(-1, 14):
+        assert sorted(epoch) == list(range(14))
 
 
 def test_a_resumed_run_continues_the_stream(pictures):
@@ -56,10 +146,6 @@ def test_blocks_of_all_processes_are_the_batch_of_one(pictures, count):
     parts = [train(pictures, process_index=i, process_count=count) for i in range(count)]
     joined = [{f: np.concatenate([p[f] for p in step]) for f in step[0]} for step in zip(*parts)]
     assert_equal(joined, train(pictures))
-
-
-def evaluate(source, **kwargs):
-    return list(loader.eval_batches(source, "decode|resize(4)", **{"batch_size": 8, "threads": 3, **kwargs}))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

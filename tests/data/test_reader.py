@@ -1,8 +1,14 @@
+import io
 import logging
+import struct
+import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from jaxvision.data import sources
+from jaxvision.data.loader import train_batches
 from jaxvision.data.reader import Reader, stack
 from jaxvision.errors import UserError
 
@@ -21,8 +27,8 @@ def test_a_bad_image_is_replaced_by_the_next_and_named_once(pictures, caplog):
         assert examples[i][0]["weight"] == 3.0
         np.testing.assert_array_equal(examples[i][0]["image"], examples[6][0]["image"])
     assert [r.message.split(" (")[0] for r in caplog.records] == [
-        "cannot decode example 4 of pictures train",
-        "cannot decode example 5 of pictures train",
+        "cannot read example 4 of pictures train",
+        "cannot read example 5 of pictures train",
     ]
 
 
@@ -36,13 +42,13 @@ def test_one_bad_image_is_always_allowed_unless_none_is(pictures):
 
 def test_too_many_bad_images_stop_with_their_names(pictures):
     pictures.images[1] = pictures.images[7] = b"broken"
-    with pytest.raises(UserError, match=r"2 images .* more than the 1 .*example 1 .*, example 7"):
+    with pytest.raises(UserError, match=r"2 examples .* more than the 1 .*example 1 .*, example 7"):
         read_all(Reader(pictures, "decode", ["image"]), pictures)
 
 
 def test_nothing_readable(pictures):
     pictures.images = [b"broken"]
-    with pytest.raises(UserError, match="none of the 1 images"):
+    with pytest.raises(UserError, match="none of the 1 examples"):
         Reader(pictures, "decode", ["image"]).read(0, 0, 0)
 
 
@@ -60,3 +66,104 @@ def test_sizes_that_differ():
     examples = [{"image": np.zeros((4, n, 3), np.uint8)} for n in (4, 5)]
     with pytest.raises(UserError, match="resize"):
         stack(examples)
+
+
+def png_of_400_megapixels():
+    """A valid header over hardly any data."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(20_000 * 3 + 1))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def saved(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+BAD = {"missing", "cut_jpeg", "cut_png", "no_image", "huge"}
+
+
+@pytest.fixture
+def odd_images(tmp_path, photo, encode):
+    """A manifest of five bad files and seven odd ones, with the pixels that the odd ones show."""
+    picture = Image.fromarray(photo(1))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # stored on its side: turn it by 90 degrees clockwise
+    shown = {
+        "plain": np.asarray(picture),
+        "grey": np.repeat(np.asarray(picture.convert("L"))[..., None], 3, axis=2),
+        "palette": np.asarray(picture.quantize(16).convert("RGB")),
+        "alpha": np.asarray(picture),
+        "cmyk": np.asarray(picture.convert("CMYK").convert("RGB")),
+        "exif": np.asarray(picture),
+        "pixel": np.full((1, 1, 3), (9, 8, 7), np.uint8),
+    }
+    alpha = Image.merge("RGBA", [*picture.split(), Image.fromarray(np.full((60, 80), 40, np.uint8))])
+    files = {
+        "plain": saved(picture),
+        "grey": saved(picture.convert("L")),
+        "cut_jpeg": encode(photo(2), "JPEG")[:-300],
+        "palette": saved(picture.quantize(16)),
+        "no_image": b"<html>404</html>",
+        "alpha": saved(alpha),
+        "cmyk": saved(picture.convert("CMYK"), "JPEG", quality=100, subsampling=0),
+        "huge": png_of_400_megapixels(),
+        "exif": saved(picture.rotate(90, expand=True), "PNG", exif=turned),
+        "pixel": saved(Image.fromarray(shown["pixel"])),
+        "cut_png": saved(picture)[:2000],
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    names = ["plain", "missing", *(n for n in files if n != "plain")]
+    (tmp_path / "train.csv").write_text("path,label\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
+    return sources.open_source("manifest", "train", data_dir=str(tmp_path)), names, shown
+
+
+def test_odd_images_are_shown_right_and_bad_ones_replaced(odd_images, caplog):
+    source, names, shown = odd_images
+    reader = Reader(source, "decode", ["image", "label"], max_bad_fraction=0.5)
+    examples = read_all(reader, source)
+    assert {name for name, (_, good) in zip(names, examples) if not good} == BAD
+    for i, (example, _) in enumerate(examples):
+        stand_in = next(j % len(names) for j in range(i, 2 * len(names)) if names[j % len(names)] not in BAD)
+        assert example["label"] == stand_in
+        tolerance = 3 if names[stand_in] == "cmyk" else 0  # a JPEG
+        np.testing.assert_allclose(example["image"].astype(int), shown[names[stand_in]].astype(int), atol=tolerance)
+    reasons = {record.args[0].rsplit("/", 1)[1]: str(record.args[1]) for record in caplog.records}
+    assert reasons.keys() == BAD
+    assert "pixels" in reasons["huge"], "refused for another reason than its size"
+
+
+def test_the_stream_with_bad_images_is_the_same_for_any_threads(odd_images):
+    source, _, _ = odd_images
+
+    def labels(threads):
+        options = dict(batch_size=4, seed=0, start=0, stop=9, threads=threads, max_bad_fraction=0.5)
+        return [batch["label"].tolist() for batch in train_batches(source, "decode|resize(8)", **options)]
+
+    assert labels(1) == labels(8)
+
+
+def test_warnings_and_names_are_bounded(pictures, caplog):
+    pictures.images = [b"broken"] * 300 + pictures.images[:1]
+    reader = Reader(pictures, "decode", ["label"], max_bad_fraction=1.0)
+    assert reader.read(0, 0, 0)[0]["label"] == 0
+    assert len(caplog.records) == 100
+    assert caplog.messages[-1].endswith("bad example 100; no more are named")
+
+
+def test_strings_do_not_go_into_a_batch(pictures):
+    class Captioned(type(pictures)):
+        def __getitem__(self, index):
+            return super().__getitem__(index) | {"text": ("one", "two")[: 1 + index] if index else "one"}
+
+    for index in (0, 1):
+        with pytest.raises(UserError, match="the field 'text' is a string: add tokenize to the host spec"):
+            Reader(Captioned(pictures.images), "decode", ["image", "text"]).read(index, 0, 0)
+    with pytest.raises(UserError, match="the field 'image' is still encoded: add decode"):
+        Reader(pictures, "", ["image"]).read(0, 0, 0)

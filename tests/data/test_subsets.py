@@ -46,3 +46,13 @@ def test_take_gives_a_source(pictures):
 def test_take_from_a_set_without_classes(pictures):
     pictures.info = pictures.info._replace(num_classes=None)
     assert len(subsets.take(pictures, 5, seed=0)) == 5
+
+
+def test_take_from_a_multi_label_set_is_uniformly_random(pictures):
+    pictures.info = pictures.info._replace(multi_label=True)
+    part = subsets.take(pictures, 6, seed=0)
+    assert len(part) == 6
+    assert part.info.multi_label
+    weights = [part[i]["weight"] for i in range(6)]
+    pictures.info = pictures.info._replace(multi_label=False, num_classes=None)
+    assert weights == [e["weight"] for e in map(subsets.take(pictures, 6, seed=0).__getitem__, range(6))]

@@ -61,11 +61,21 @@ def test_outputs_leave_the_statistics_alone(batch):
         (dict(num_classes=None), "names no classes"),
         (dict(num_classes=3, label_smoothing=1.0), "label_smoothing must be in"),
         (dict(num_classes=3, loss="hinge"), "unknown loss 'hinge'"),
+        (dict(num_classes=3, multi_label=True), "set task.loss to 'sigmoid_cross_entropy'"),
     ],
 )
 def test_errors(options, message):
     with pytest.raises(UserError, match=message):
         supervised.make(model=_model, **options)
+
+
+def test_several_labels_are_right_at_any_of_them(batch):
+    task = supervised.make(model=_model, num_classes=3, multi_label=True, loss="sigmoid_cross_entropy")
+    variables = task.init(jax.random.key(0), batch)
+    variables["params"]["head"]["bias"] = jnp.array([0.0, 100.0, 0.0])  # class 1 wins everywhere
+    labels = jnp.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [0, 1, 0]], jnp.float32)
+    _, (metrics, _) = task.loss(variables, {**batch, "label": labels}, jax.random.key(2))
+    assert metrics["top1"] == 0.75
 
 
 def test_unknown_task():

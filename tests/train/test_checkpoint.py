@@ -59,3 +59,13 @@ def test_steps_that_are_not_there(tmp_path, init, mesh):
         checkpoints.save(states.create(init, mesh(1), "replicated"), {})
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=r"no checkpoint of step 7 .* Steps: 0"):
         checkpoints.restore(target, 7)
+
+
+def test_statistics_come_back_as_they_were(tmp_path, init, mesh):
+    statistics = {"mean": np.array([0.1, 0.2, 0.3]), "mean_image": np.random.default_rng(0).random((4, 4, 3))}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(states.create(init, mesh(8), "replicated"), {"note": 1, "statistics": statistics})
+    with Checkpoints(tmp_path) as checkpoints:
+        meta = checkpoints.meta()
+    assert meta["note"] == 1
+    jax.tree.map(np.testing.assert_array_equal, meta["statistics"], statistics)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import jax
 import numpy as np
@@ -27,7 +28,8 @@ def train(regression, images, adam, mesh, tmp_path):
 
     def go(name, *, chunk=1, on_step=lambda step: None, arrays=images, evaluate=None, schedule=(12, 4, 6), **options):
         one = mesh(1)
-        feed = feeds.from_arrays(arrays, one, batch_size=8, seed=0, max_steps=chunk)
+        order = partial(indices, 0, len(arrays["image"]))
+        feed = feeds.from_arrays(arrays, order, one, batch_size=8, max_steps=chunk)
         scale = lambda rng, batch: {**batch, "image": batch["image"] / 255.0}
         raw = {"image": jax.ShapeDtypeStruct((8, *arrays["image"].shape[1:]), np.float32)}
         init = states.initializer(regression, adam, raw, 0, False)

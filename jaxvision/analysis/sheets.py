@@ -1,0 +1,65 @@
+"""Sheets of pictures with words under them, for looking at data."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_GAP = 6  # pixels between cells
+_LINE = 13  # pixels from one line of words to the next
+_CHARACTER = 5.6  # mean width in pixels
+
+
+class Cell(NamedTuple):
+    """A picture, uint8 or float [H, W, 3] or several in a row [V, H, W, 3], and the words under it."""
+
+    image: np.ndarray
+    words: str = ""
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: str = "", lines: int = 2) -> Image.Image:
+    """Lays rows of cells out on one page.
+
+    Args:
+      rows: each a name, written at the left, and its cells.
+      side: height of a picture in the page, in pixels; nearest-neighbour where that enlarges it.
+      title: over the page.
+      lines: how many lines of words are kept under a picture.
+
+    Float images that leave [0, 1], as normalised ones do, are stretched to it.
+    """
+    pictures = [[_picture(cell.image, side) for cell in cells] for _, cells in rows]
+    left = max((round(len(name) * _CHARACTER) + 2 * _GAP for name, _ in rows if name), default=_GAP)
+    width = left + max(sum(p.width + _GAP for p in row) for row in pictures)
+    height = side + lines * _LINE + _GAP
+    page = Image.new("RGB", (max(width, round(len(title) * _CHARACTER)), len(rows) * height + 2 * _LINE), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    draw.text((_GAP, 4), title, "black", font)
+    for (name, cells), row, y in zip(rows, pictures, range(2 * _LINE, page.height, height)):
+        draw.text((_GAP, y + side / 2 - 6), name, "black", font)
+        x = left
+        for cell, picture in zip(cells, row):
+            page.paste(picture, (x, y))
+            words = textwrap.wrap(cell.words, max(int(picture.width / _CHARACTER), 8))
+            draw.multiline_text((x, y + side + 1), "\n".join(words[:lines]), "black", font, spacing=2)
+            x += picture.width + _GAP
+    return page
+
+
+def grid(cells: Sequence[Cell], columns: int = 8, **options) -> Image.Image:
+    """Cells in rows of so many; `options` are those of `sheet`."""
+    return sheet([("", cells[i : i + columns]) for i in range(0, len(cells), columns)], **options)
+
+
+def _picture(image: np.ndarray, side: int) -> Image.Image:
+    image = np.asarray(image)
+    if image.ndim == 4:
+        image = np.concatenate(list(image), axis=1)  # h v*w 3
+    if image.dtype != np.uint8:
+        low, high = min(image.min(), 0), max(image.max(), 1)
+        image = np.round((image - low) / (high - low) * 255).astype(np.uint8)
+    height, width = image.shape[:2]
+    kind = Image.Resampling.NEAREST if height < side else Image.Resampling.LANCZOS
+    return Image.fromarray(image).resize((max(round(width * side / height), 1), side), kind)

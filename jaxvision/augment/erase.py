@@ -1,0 +1,104 @@
+"""Replacing a box of each image: cutout and random erasing."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment.registry import interval, number, on_each_image, ops, per_channel
+from jaxvision.errors import unknown
+
+ATTEMPTS = 32  # boxes drawn by random_erasing before it gives up
+FILLS = ("uniform", "normal", "mean")
+
+
+@ops.register(evaluation="")
+def cutout(size: int):
+    """Zeroes one square of `size` pixels a side in each image (DeVries and Taylor 2017, sec. 3.2).
+
+    The centre is uniform over the image and what lies outside is cut off. Put it after `normalize`,
+    where zero is the mean colour, as in the paper.
+    """
+    number("cutout", "size", size, low=1, kind=int)
+
+    def cut(rng, image):
+        return jnp.where(box_mask(rng, image.shape[:2], size, size)[..., None], 0, image)
+
+    return on_each_image(cut)
+
+
+@ops.register(evaluation="")
+def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill="uniform"):
+    """Fills one box of random area, shape and place in each image (Zhong et al. 2020, alg. 1).
+
+    The share of the area, height / width and the top left corner are uniform, and drawn anew until
+    the box lies in the image. The paper's code, torchvision and timm draw the corner from those that
+    fit, and the last two the logarithm of the ratio, so there large and long boxes are more frequent.
+    An image for which none of 32 boxes fits stays as it is: less than one in 10,000 by default.
+
+    Args:
+      p: probability that an image is changed at all.
+      area: smallest and largest share of the image's area, in (0, 1].
+      ratio: smallest and largest height / width of the box.
+      fill: "uniform", a random value in [0, 1] for each pixel and channel (RE-R, the paper's best);
+        "normal", noise of mean 0 and deviation 1, for use after `normalize` (timm's "pixel");
+        "mean", the image's own mean colour; or a number or three numbers, such as 0 (RE-0).
+    """
+    number("random_erasing", "p", p, high=1)
+    area = interval("random_erasing", "area", area, 0, 1)
+    ratio = interval("random_erasing", "ratio", ratio, 0, float("inf"))
+    if isinstance(fill, str):
+        if fill not in FILLS:
+            raise unknown("fill of random_erasing", fill, FILLS)
+    else:
+        fill = per_channel("random_erasing", "fill", fill)
+
+    def erase(rng, image):
+        h, w, _ = image.shape
+        area_key, ratio_key, place_key, fill_key, p_key = jax.random.split(rng, 5)
+        pixels = h * w * jax.random.uniform(area_key, (ATTEMPTS,), minval=area[0], maxval=area[1])
+        shape = jax.random.uniform(ratio_key, (ATTEMPTS,), minval=ratio[0], maxval=ratio[1])
+        boxes = jnp.stack([jnp.sqrt(pixels * shape), jnp.sqrt(pixels / shape)], 1)  # attempts 2
+        boxes = jnp.maximum(jnp.round(boxes).astype(int), 1)
+        corners = jax.random.randint(place_key, (ATTEMPTS, 2), 0, jnp.array([h, w]))
+        fits = jnp.all(corners + boxes <= jnp.array([h, w]), axis=1)
+        first = jnp.argmax(fits)
+        hole = rectangle((h, w), corners[first], boxes[first]) & fits[first] & jax.random.bernoulli(p_key, p)
+        return jnp.where(hole[..., None], _filling(fill, fill_key, image), image)
+
+    return on_each_image(erase)
+
+
+def _filling(fill, rng, image):
+    if fill == "uniform":
+        return jax.random.uniform(rng, image.shape)
+    if fill == "normal":
+        return jax.random.normal(rng, image.shape)
+    return image.mean(axis=(0, 1)) if fill == "mean" else jnp.array(fill)
+
+
+def box_mask(rng, sides: tuple[int, int], height, width):
+    """Draws a box whose centre is uniform over the pixels of an image, clipped at its border.
+
+    Args:
+      rng: key.
+      sides: (H, W) of the image.
+      height, width: of the box, whole numbers of pixels; may be traced.
+
+    Returns:
+      bool [H, W], True inside the box.
+    """
+    centre = jax.random.randint(rng, (2,), 0, jnp.array(sides))
+    return rectangle(sides, (centre[0] - height // 2, centre[1] - width // 2), (height, width))
+
+
+def rectangle(sides: tuple[int, int], corner, size):
+    """The pixels of a box in an image of `sides`: bool [H, W]. Corner (top, left) and size may be traced.
+
+    >>> rectangle((2, 3), (0, 1), (1, 5)).astype(int).tolist()
+    [[0, 1, 1], [0, 0, 0]]
+    """
+
+    def inside(axis):
+        distance = jnp.arange(sides[axis]) - corner[axis]
+        return (distance >= 0) & (distance < size[axis])
+
+    return inside(0)[:, None] & inside(1)[None, :]

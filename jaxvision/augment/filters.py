@@ -1,0 +1,82 @@
+"""What pixels look like beside their neighbours: blur and sharpness."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment import pixels
+from jaxvision.augment.registry import interval, number, on_each_image, ops
+from jaxvision.errors import UserError
+
+
+@ops.register(evaluation="")
+def gaussian_blur(sigma=(0.1, 2.0), kernel=0.1, p: float = 1.0):
+    """Blurs images by a Gaussian of random width (Chen et al. 2020, SimCLR, app. A, with p=0.5).
+
+    The deviation is uniform in `sigma`, drawn for every image. The kernel is cut off at a fixed size
+    and sums to one; beyond the border the image is mirrored about its outermost pixels, as in
+    torchvision, where SimCLR's code adds black, which darkens the border.
+
+    Args:
+      sigma: smallest and largest deviation in pixels, above 0.
+      kernel: size of the kernel, as a share of the shorter side, in (0, 1), of which SimCLR takes a tenth; or in
+        pixels, a whole number. It is made odd by rounding up, and is 3 at least.
+      p: probability that an image is changed.
+    """
+    sigma = interval("gaussian_blur", "sigma", sigma, 0, float("inf"))
+    number("gaussian_blur", "p", p, high=1)
+    if not ((isinstance(kernel, int) and kernel >= 1) or (isinstance(kernel, float) and 0 < kernel < 1)):
+        raise UserError(
+            "augmentation gaussian_blur: kernel must be a share of the side in (0, 1) or a whole number of pixels, "
+            f"not {kernel!r}"
+        )
+
+    def change(rng, image):
+        shorter = min(image.shape[:2])
+        radius = max(1, (kernel if isinstance(kernel, int) else int(kernel * shorter)) // 2)
+        if radius >= shorter:
+            raise UserError(f"augmentation gaussian_blur: kernel {kernel!r} is too wide for {shorter} pixels")
+        sigma_key, p_key = jax.random.split(rng)
+        deviation = jax.random.uniform(sigma_key, minval=sigma[0], maxval=sigma[1])
+        return jnp.where(jax.random.bernoulli(p_key, p), blur(image, deviation, radius), image)
+
+    return on_each_image(change)
+
+
+def blur(image, sigma, radius: int):
+    """Blurs one image by a Gaussian cut off `radius` pixels from its middle.
+
+    Args:
+      image: float32 [H, W, C], both sides longer than `radius`.
+      sigma: deviation in pixels, above 0, may be traced.
+      radius: pixels; the kernel has `2 radius + 1`.
+
+    Returns:
+      float32 [H, W, C].
+    """
+    weights = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    h, w, _ = image.shape
+    # Shifted sums, one axis at a time: XLA's CPU backend runs them several times faster than a grouped convolution.
+    image = jnp.pad(image, ((radius, radius), (0, 0), (0, 0)), "reflect")
+    image = sum(weight * image[i : i + h] for i, weight in enumerate(weights))
+    image = jnp.pad(image, ((0, 0), (radius, radius), (0, 0)), "reflect")
+    return sum(weight * image[:, i : i + w] for i, weight in enumerate(weights))
+
+
+@ops.register(evaluation="")
+def sharpness(factor=(0.1, 1.9), p: float = 1.0):
+    """Smooths or sharpens images by a factor uniform in the interval, as Pillow's `ImageEnhance.Sharpness`.
+
+    Args:
+      factor: smallest and largest: 0 is the image smoothed by a 3x3 filter, 1 the image, above it is sharper.
+      p: probability that an image is changed.
+    """
+    low, high = interval("sharpness", "factor", factor, 0, float("inf"), closed=True)
+    number("sharpness", "p", p, high=1)
+
+    def change(rng, image):
+        factor_key, p_key = jax.random.split(rng)
+        strength = jax.random.uniform(factor_key, minval=low, maxval=high)
+        return jnp.where(jax.random.bernoulli(p_key, p), pixels.sharpness(image, strength), image)
+
+    return on_each_image(change)

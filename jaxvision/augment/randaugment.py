@@ -1,0 +1,107 @@
+"""RandAugment: random operations of one common magnitude (Cubuk et al. 2020, arXiv 1909.13719)."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment import policy
+from jaxvision.augment.policy import none, signed
+from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.errors import unknown
+
+
+def _factor(m, sign):
+    return 1 + 0.9 * m * sign
+
+
+def _reference_factor(m, sign):
+    return 0.1 + 1.8 * m
+
+
+_GEOMETRIC = {
+    "rotate": signed(30.0),  # degrees
+    "shear_x": signed(0.3),
+    "shear_y": signed(0.3),
+    "translate_x": signed(0.45),  # of the image's width
+    "translate_y": signed(0.45),  # of its height
+}
+
+# For each variant its operations, and the strength of each at m = magnitude / 10 and a random sign.
+VARIANTS = {
+    "increasing": {
+        "identity": none,
+        "autocontrast": none,
+        "equalize": none,
+        "solarize": lambda m, sign: 256 * (1 - m),
+        "posterize": lambda m, sign: 8 - jnp.round(4 * m),
+        "color": _factor,
+        "contrast": _factor,
+        "brightness": _factor,
+        "sharpness": _factor,
+        **_GEOMETRIC,
+    },
+    "reference": {
+        "autocontrast": none,
+        "equalize": none,
+        "invert": none,
+        "solarize": lambda m, sign: jnp.floor(256 * m),
+        "solarize_add": lambda m, sign: jnp.floor(110 * m),
+        "posterize": lambda m, sign: jnp.minimum(jnp.floor(4 * m), 8),
+        "color": _reference_factor,
+        "contrast": _reference_factor,
+        "brightness": _reference_factor,
+        "sharpness": _reference_factor,
+        "cutout": lambda m, sign: 80 / 224 * m,  # of the image's sides
+        **_GEOMETRIC,
+    },
+}
+
+HIGHEST_MAGNITUDE = {"increasing": 10, "reference": 30}
+
+
+@ops.register(evaluation="")
+def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"):
+    """Applies `num_ops` operations, drawn for every image with replacement, one after the other.
+
+    Two published sets of operations and ranges go by this name:
+
+    - "increasing": the paper's 14 operations. Magnitude 0 changes nothing (but autocontrast and
+      equalize have no magnitude), 10 is the end of AutoAugment's ranges: 30 degrees, shear 0.3,
+      0.45 of the side, factors 1 +- 0.9, 4 bits, threshold 0. torchvision's magnitude M (of 30) is
+      M / 3 here; timm's `rand-m9-mstd0.5-inc1` is `randaugment(2, 9, std=0.5, p=0.5)`, up to its
+      invert and solarize_add and its own rounding of bits.
+    - "reference": the 16 operations and ranges of the paper's code, which big_vision's ViT recipes
+      share. Not every operation grows with the magnitude there: at 10 factors are 1.9 and solarize
+      does nothing, at 5 factors are 1. Translation and cutout, there in pixels of 224, are shares
+      of the side here, and contrast turns about the true mean luma, which that code miscounts.
+
+    Pixels that move into view are grey (128), sampling is nearest-neighbour, and shears hold the top
+    left corner, as in that code. Under jit every operation is computed for every image, and one kept.
+
+    Args:
+      num_ops: at least 0; N in the paper.
+      magnitude: in [0, 10] or, for "reference", [0, 30]; M in the paper.
+      std: deviation of the magnitude, drawn anew for each operation and clipped to its limits.
+      p: probability that a drawn operation is applied.
+      variant: "increasing" or "reference".
+    """
+    if variant not in VARIANTS:
+        raise unknown("variant of randaugment", variant, VARIANTS)
+    highest = HIGHEST_MAGNITUDE[variant]
+    number("randaugment", "num_ops", num_ops, kind=int)
+    number("randaugment", "magnitude", magnitude, high=highest)
+    number("randaugment", "std", std)
+    number("randaugment", "p", p, high=1)
+    strengths = VARIANTS[variant]
+
+    def distort(rng, image):
+        for key in jax.random.split(rng, num_ops):
+            op_key, sign_key, magnitude_key, p_key, place_key = jax.random.split(key, 5)
+            index = jax.random.randint(op_key, (), 0, len(strengths))
+            sign = jax.random.rademacher(sign_key, (), jnp.float32)
+            m = jnp.clip(magnitude + std * jax.random.normal(magnitude_key), 0, highest) / 10
+            strength = policy.strength_of(strengths, index, m, sign)
+            changed = policy.apply(tuple(strengths), index, strength, place_key, image)
+            image = jnp.where(jax.random.bernoulli(p_key, p), changed, image)
+        return image
+
+    return on_each_image(distort)

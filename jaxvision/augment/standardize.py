@@ -1,0 +1,122 @@
+"""Standardising images: by the statistics of the training split (see data/statistics.py), or by their own.
+
+All work on float32 [..., H, W, 3] in [0, 1], several views included.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment.registry import number, ops, uses_statistics
+from jaxvision.errors import UserError, unknown
+
+KINDS = ("zca", "pca")
+
+
+@ops.register()
+@uses_statistics("mean", "std")
+def standardize():
+    """`(image - mean) / std` with the mean and deviation of each channel over all pixels of the training split."""
+
+    def op(rng, batch):
+        mean, std = _read(batch, "mean"), _read(batch, "std")
+        return {**batch, "image": (batch["image"] - mean) / std}
+
+    return op
+
+
+@ops.register()
+def standardize_image():
+    """Gives each image mean 0 and deviation 1 over all its values, as `tf.image.per_image_standardization`.
+
+    The deviation is at least 1 / sqrt(H * W * 3), so that a uniform image becomes 0.
+    """
+
+    def op(rng, batch):
+        images = batch["image"]
+        axes = (-3, -2, -1)
+        least = 1 / math.sqrt(math.prod(images.shape[-3:]))
+        centred = images - images.mean(axes, keepdims=True)
+        return {**batch, "image": centred / jnp.maximum(centred.std(axes, keepdims=True), least)}
+
+    return op
+
+
+@ops.register()
+@uses_statistics("mean_image")
+def subtract_mean_image():
+    """Subtracts the mean of the training images, pixel by pixel (Krizhevsky et al. 2012, sec. 2)."""
+
+    def op(rng, batch):
+        return {**batch, "image": _centred("subtract_mean_image", batch)}
+
+    return op
+
+
+@ops.register(evaluation="")
+@uses_statistics("color_values", "color_vectors")
+def pca_lighting(std: float = 0.1):
+    """Shifts the colour of each image along the principal components of the training pixels.
+
+    Krizhevsky et al. 2012, sec. 4.1: every pixel gets sum_i a_i l_i p_i, with l and p the eigenvalues and
+    eigenvectors of the 3 x 3 covariance of RGB values and a_i ~ Normal(0, std), once for each image. The covariance
+    is that of values in [0, 1]; the result is clipped to [0, 1], which the paper does not say.
+
+    Args:
+      std: at least 0; 0.1 in the paper.
+    """
+    number("pca_lighting", "std", std)
+
+    def op(rng, batch):
+        images = batch["image"]
+        amounts = std * jax.random.normal(rng, (*images.shape[:-3], 3)) * _read(batch, "color_values")
+        shift = amounts @ _read(batch, "color_vectors").T
+        return {**batch, "image": jnp.clip(images + shift[..., None, None, :], 0, 1)}
+
+    return op
+
+
+@ops.register()
+@uses_statistics("mean_image", "pixel_values", "pixel_vectors")
+def whiten(kind: str = "zca", epsilon: float = 0.1):
+    """Decorrelates all values of an image and brings them to one variance, as fitted to the training images.
+
+    With x the flattened image, m the mean image, and l and V the eigenvalues and eigenvectors of the covariance of x,
+    "pca" is y = diag(1 / sqrt(l + epsilon)) V^T (x - m), and "zca", V y, of all whitenings the one that changes x
+    least, so that images still look like images (Krizhevsky 2009, app. B). For images of at most 48 x 48.
+
+    Args:
+      kind: "zca" or "pca"; the values of "pca" have no place in the image, and come by falling variance.
+      epsilon: added to the variances of values in [0, 1], above 0. Directions that vary less, mostly noise, are
+        amplified less.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of whiten", kind, KINDS)
+    number("whiten", "epsilon", epsilon, low=1e-12)
+
+    def op(rng, batch):
+        centred = _centred("whiten", batch)
+        vectors = _read(batch, "pixel_vectors")  # d d
+        flat = centred.reshape(*centred.shape[:-3], -1)
+        # The least directions are amplified hundreds of times: the half precision of TPUs and GPUs will not do.
+        white = jnp.matmul(flat, vectors, precision="highest") / jnp.sqrt(_read(batch, "pixel_values") + epsilon)
+        if kind == "zca":
+            white = jnp.matmul(white, vectors.T, precision="highest")
+        return {**batch, "image": white.reshape(centred.shape)}
+
+    return op
+
+
+def _read(batch, name: str):
+    return jnp.asarray(batch["statistics"][name], jnp.float32)
+
+
+def _centred(op: str, batch):
+    images, mean = batch["image"], _read(batch, "mean_image")
+    if images.shape[-3:] != mean.shape:
+        raise UserError(
+            f"augmentation {op}: the mean image is {mean.shape[0]}x{mean.shape[1]}, images here "
+            f"are {images.shape[-3]}x{images.shape[-2]}; the host spec must bring them to that size"
+        )
+    return images - mean

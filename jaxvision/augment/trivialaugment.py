@@ -1,0 +1,91 @@
+"""TrivialAugment: one operation of random strength (Müller and Hutter 2021, arXiv 2103.10158)."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment import policy
+from jaxvision.augment.policy import none
+from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.errors import unknown
+
+LEVELS = 31
+
+
+def _space(degrees: float, shear: float, pixels: float, factors: tuple[float, float], bits: int) -> policy.Strengths:
+    """The 14 operations, from their mildest to their strongest at m = 0 to 1; translations in pixels."""
+
+    def factor(m, sign):
+        return factors[0] + (factors[1] - factors[0]) * m
+
+    def shift(m, sign):
+        return jnp.floor(pixels * m) * sign
+
+    def sheared(m, sign):
+        return shear * m * sign
+
+    return {
+        "identity": none,
+        "autocontrast": none,
+        "equalize": none,
+        "rotate": lambda m, sign: jnp.floor(degrees * m) * sign,
+        "solarize": lambda m, sign: 256 - jnp.floor(256 * m),
+        "posterize": lambda m, sign: 8 - jnp.floor((8 - bits) * m),
+        "color": factor,
+        "contrast": factor,
+        "brightness": factor,
+        "sharpness": factor,
+        "shear_x": sheared,
+        "shear_y": sheared,
+        "translate_x": shift,
+        "translate_y": shift,
+    }
+
+
+SPACES = {
+    "ra": _space(degrees=30, shear=0.3, pixels=10, factors=(0.1, 1.9), bits=4),
+    "wide": _space(degrees=135, shear=0.99, pixels=32, factors=(0.01, 2.0), bits=2),
+}
+
+
+@ops.register(evaluation="")
+def trivialaugment(space: str = "wide", fill: int = 0):
+    """Applies one operation to every image, operation and strength drawn uniformly (alg. 1 and table 1 of the paper).
+
+    There is nothing to tune: the strength is one of 31 evenly spaced ones between the ends of the operation's range.
+
+    | operation | "ra" | "wide" |
+    |---|---|---|
+    | rotate | +-30 degrees | +-135 degrees |
+    | shear_x, shear_y | +-0.3 | +-0.99 |
+    | translate_x, translate_y | +-10 pixels | +-32 pixels |
+    | color, contrast, brightness, sharpness | factor 0.1 to 1.9 | 0.01 to 2 |
+    | posterize | 8 to 4 bits | 8 to 2 bits |
+    | solarize | threshold 256 to 0 | 256 to 0 |
+    | identity, autocontrast, equalize | | |
+
+    Ranges, whole degrees and whole pixels are those of the authors' code; translations are pixels whatever the size
+    of the image, as there and in torchvision (so "wide" may move a 32-pixel image out of view). torchvision's
+    `TrivialAugmentWide` has factors 1 +- 0.99 and rounds bits where this takes the floor. Sampling is
+    nearest-neighbour, shears hold the top left corner.
+
+    Args:
+      space: "wide" (TA (Wide), the paper's recommendation) or "ra" (TA (RA), RandAugment's ranges).
+      fill: grey level, 0 to 255, of what moves into view; the authors' is black.
+    """
+    if space not in SPACES:
+        raise unknown("space of trivialaugment", space, SPACES)
+    number("trivialaugment", "fill", fill, high=255)
+    strengths = SPACES[space]
+    names = tuple(strengths)
+
+    def distort(rng, image):
+        op_key, sign_key, level_key, place_key = jax.random.split(rng, 4)
+        index = jax.random.randint(op_key, (), 0, len(names))
+        sign = jax.random.rademacher(sign_key, (), jnp.float32)
+        level = jax.random.randint(level_key, (), 0, LEVELS)
+        strength = policy.strength_of(strengths, index, level / (LEVELS - 1), sign)
+        h, w, _ = image.shape
+        side = jnp.array([{"translate_x": w, "translate_y": h}.get(name, 1) for name in names])[index]
+        return policy.apply(names, index, strength / side, place_key, image, fill / 255)
+
+    return on_each_image(distort)

@@ -1,0 +1,97 @@
+"""`jaxvision data VERB`: get a data set into the form that training reads."""
+
+import ast
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxvision.errors import UserError, nearest
+
+
+def run(words: Sequence[str], flags: Mapping[str, Any]) -> None:
+    """Runs a verb with its words and the flags that were given.
+
+    Raises:
+      UserError: no such verb, or words and flags that it does not take.
+    """
+    verb = words[0] if words else None
+    if verb not in VERBS:
+        usages = "\n".join(f"  {_usage(name)}\n      {inspect.getdoc(VERBS[name])}" for name in VERBS)
+        asked = f"unknown verb {verb!r}{nearest(verb, VERBS) or '.'}" if words else "which verb?"
+        raise UserError(f"{asked} There are\n{usages}")
+    try:
+        inspect.signature(VERBS[verb]).bind(*words[1:], **flags)
+    except TypeError as error:
+        raise UserError(f"data {verb}: {error}. Usage: {_usage(verb)}") from None
+    VERBS[verb](*words[1:], **flags)
+
+
+def prepare(NAME: str, *, data_dir: str | None = None) -> None:
+    """Downloads a set of the TFDS catalog and writes it as ArrayRecord."""
+    from jaxvision.data.prepare import prepare
+
+    _tell(prepare(NAME, data_dir), NAME, data_dir)
+
+
+def convert(SRC: str, OUT: str) -> None:
+    """Rewrites a TFDS set that was prepared as TFRecord as ArrayRecord, without TensorFlow."""
+    from jaxvision.data.convert import convert
+
+    folder = convert(SRC, OUT)
+    _tell(folder, "/".join(folder.relative_to(Path(OUT).expanduser()).parts[:-1]), OUT)
+
+
+def cache(
+    *,
+    name: str,
+    split: str,
+    host: str,
+    out: str,
+    data_dir: str | None = None,
+    options: str = "{}",
+    format: str = "jpeg",
+    quality: int = 95,
+    max_bad_fraction: float = 0.001,
+) -> None:
+    """Writes a copy whose images are decoded, resized and encoded anew."""
+    from jaxvision.data.cache import cache
+
+    copy, folder = cache(
+        name,
+        split,
+        host,
+        out,
+        data_dir=data_dir,
+        options=_literal(options),
+        image_format=format,
+        quality=quality,
+        max_bad_fraction=max_bad_fraction,
+    )
+    _tell(folder, copy, out)
+
+
+VERBS = {"prepare": prepare, "convert": convert, "cache": cache}
+
+
+def _usage(verb: str) -> str:
+    words = ["jaxvision data", verb]
+    for parameter in inspect.signature(VERBS[verb]).parameters.values():
+        word = parameter.name if parameter.kind is not parameter.KEYWORD_ONLY else f"--{parameter.name}=..."
+        words.append(word if parameter.default is parameter.empty else f"[{word}]")
+    return " ".join(words)
+
+
+def _literal(text: str) -> dict[str, Any]:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"--options is a dict such as \"{{'image_size': 64}}\", not {text!r}")
+    return value
+
+
+def _tell(folder: Path, name: str, data_dir: str | None) -> None:
+    where = f", data_dir={str(data_dir)!r}" if data_dir else ""
+    print(f"{folder} is ready; in a config: data = dict(name={name!r}{where}, ...)")

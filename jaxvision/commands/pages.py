@@ -1,0 +1,131 @@
+"""Pictures of what a config trains on: classes, examples, every augmentation, the batch that the step sees."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxvision import augment
+from jaxvision.analysis import plots
+from jaxvision.analysis.sheets import Cell, grid, sheet
+from jaxvision.augment import gallery
+from jaxvision.data import host_ops, loader, statistics, subsets
+from jaxvision.errors import UserError
+from jaxvision.experiment import Experiment
+from jaxvision.train.step import step_keys
+
+EXAMPLES_SHOWN = 48
+GALLERY_SIDE = 96
+WHITENED_SIDE = 24  # whitening takes the eigenvectors of all pixels
+FITTED_TO = 1000  # examples
+
+
+def write(experiment: Experiment, folder: Path) -> list[Path]:
+    """Writes the pages as PNG and returns their paths.
+
+    classes.png      how many examples each class has
+    examples.png     examples as evaluation sees them, with labels and captions, evenly over the classes
+    operations.png   every augmentation of the library at several strengths, on an example
+    batch.png        the batch of the first step, augmented and mixed, with its labels
+
+    Raises:
+      UserError: the data set is absent.
+    """
+    if experiment.source is None:
+        raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+
+    def save(name: str, draw: Callable[[Path], None]) -> None:
+        written.append(folder / name)
+        draw(written[-1])
+
+    if experiment.info.num_classes is not None:
+        save("classes.png", lambda path: _classes(experiment, path))
+    save("examples.png", lambda path: _examples(experiment).save(path))
+    save("operations.png", lambda path: _operations(experiment).save(path))
+    save("batch.png", lambda path: _batch(experiment).save(path))
+    return written
+
+
+def _classes(experiment: Experiment, path: Path) -> None:
+    info, labels = experiment.info, experiment.source.labels
+    counts = labels.sum(axis=0) if info.multi_label else np.bincount(labels, minlength=info.num_classes)
+    names = info.classes or [str(k) for k in range(info.num_classes)]
+    plots.histogram(dict(zip(names, counts.tolist())), path, xlabel="examples", title=f"{info.name} {info.split}")
+
+
+def _examples(experiment: Experiment):
+    chosen = subsets.take(experiment.source, min(EXAMPLES_SHOWN, len(experiment.source)), experiment.seed)
+    host = host_ops.make(experiment.deployment()[0])
+    cells = []
+    for i in range(len(chosen)):
+        try:
+            raw = chosen[i]
+            image = host(raw, np.random.default_rng(0))["image"]
+        except (host_ops.BadImage, OSError) as error:
+            cells.append(Cell(np.zeros((8, 8, 3), np.uint8), f"cannot be read: {error}"))
+            continue
+        words = [label_text(raw["label"], experiment.info.classes)] if "label" in raw else []
+        texts = raw.get("text", ())
+        cells.append(Cell(image, "; ".join([*words, *([texts] if isinstance(texts, str) else texts)])))
+    title = f"{experiment.info.name} {experiment.info.split}: {experiment.deployment()[0]}"
+    return grid(cells, title=title, lines=4 if any(len(c.words) > 40 for c in cells) else 2)
+
+
+def _operations(experiment: Experiment):
+    large, small = (_fitted(experiment, side) for side in (GALLERY_SIDE, WHITENED_SIDE))
+    rows = []
+    for name, specs in gallery.examples(GALLERY_SIDE).items():
+        images, fitted = small if "pixel_values" in augment.needs_statistics(specs[0]) else large
+        batch = {"image": images, "label": np.arange(len(images)) % 2}
+        cells = [Cell(images[0], "original")]
+        for spec in specs:
+            op = jax.jit(augment.make(spec, num_classes=2, statistics=fitted))
+            cells.append(Cell(np.asarray(op(jax.random.key(experiment.seed), batch)["image"][0]), spec))
+        rows.append((name, cells))
+    return sheet(rows, side=GALLERY_SIDE, title="augmentation on the device, weak to strong", lines=3)
+
+
+def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A few images of `side` pixels, uint8, and the statistics of more of them."""
+    source = subsets.take(experiment.source, min(FITTED_TO, len(experiment.source)), experiment.seed)
+    batches = list(loader.eval_batches(source, f"decode|resize({side})", batch_size=100, fields=("image",)))
+    names = ("pixel_values",) if side == WHITENED_SIDE else ()
+    return batches[0]["image"][:4], statistics.compute(batches, names)._asdict()
+
+
+def _batch(experiment: Experiment, most: int = 64):
+    data = experiment.data
+    batches = loader.train_batches(
+        experiment.source,
+        data.host,
+        batch_size=data.batch_size,
+        seed=experiment.seed,
+        start=0,
+        stop=1,
+        fields=data.fields,
+    )
+    raw = next(batches)
+    out = jax.device_get(jax.jit(experiment.augment)(step_keys(experiment.seed, 0)[0], raw))
+    labels = out.get("label", [None] * data.batch_size)
+    images = np.asarray(out["image"], np.float32)[:most]
+    images = (images - images.min()) / max(images.max() - images.min(), 1e-6)  # one scale, so images compare
+    words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
+    title = f"step 0: {data.host} then {experiment.config.get('augment', '')}"
+    return grid([Cell(*pair) for pair in zip(images, words)], columns=8 if images.ndim == 4 else 3, title=title)
+
+
+def label_text(label: np.ndarray, classes: tuple[str, ...]) -> str:
+    """A label in words: one class, or the largest shares of a mixed one.
+
+    >>> label_text(np.array([0.6, 0.4]), ("cat", "dog"))
+    'cat 0.60 + dog 0.40'
+    """
+    name = lambda k: classes[k] if classes else str(k)
+    if np.ndim(label) == 0:
+        return name(int(label))
+    label = np.asarray(label)
+    best = [k for k in np.argsort(-label, kind="stable")[:3] if label[k] > 0.005]
+    return " + ".join(name(k) if label[k] == 1 else f"{name(k)} {label[k]:.2f}" for k in best)

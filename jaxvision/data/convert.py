@@ -1,0 +1,89 @@
+"""`jaxvision data convert`: a TFDS set that was prepared as TFRecord, rewritten as ArrayRecord without TensorFlow.
+
+The records are the same bytes in the same shards and the same order; only the files around them differ.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tensorflow_datasets.core import dataset_info, file_adapters, naming
+from tensorflow_datasets.core.proto import dataset_info_pb2
+
+from jaxvision.data import tfrecord
+from jaxvision.data.staging import Progress, set_folder, staged, write_shard
+from jaxvision.errors import UserError
+
+_TFRECORD, _ARRAY_RECORD = file_adapters.FileFormat.TFRECORD, file_adapters.FileFormat.ARRAY_RECORD
+
+
+def convert(source: str | Path, out: str | Path) -> Path:
+    """Converts all splits, shard by shard; an interrupted call goes on at the shard where it stopped.
+
+    Args:
+      source: the folder of a version of the set, which holds dataset_info.json, features.json and *.tfrecord-*.
+      out: the data_dir of the copy, which becomes `out/name[/config]/version`.
+
+    Returns:
+      the folder of the copy. `open_source(name, split, data_dir=out)` reads it.
+
+    Raises:
+      UserError: `source` is no such folder, a shard is missing, truncated, damaged or has another number of records
+        than dataset_info.json says, or the copy is there already.
+    """
+    source, out = Path(source).expanduser(), Path(out).expanduser()
+    info = _read_info(source)
+    target = set_folder(out, info.name, info.config_name, info.version)
+    shards = _shards(info, source, _TFRECORD)
+    missing = [path for path, _ in shards if not path.exists()]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(shards)} shards are missing: {', '.join(map(str, missing[:3]))}, ...")
+    for split in info.splits:
+        split.filepath_template = naming.DEFAULT_FILENAME_TEMPLATE
+    info.file_format = _ARRAY_RECORD.value
+    del info.alternative_file_formats[:]
+    progress = Progress(f"converting {info.name}", sum(count for _, count in shards))
+    with staged(target, {"made_by": "jaxvision data convert", "source": str(source.resolve())}) as folder:
+        for (old, count), (new, _) in zip(shards, _shards(info, folder, _ARRAY_RECORD), strict=True):
+            write_shard(new, _counted(old, count, progress))
+        for file in source.iterdir():
+            if file.is_file() and not file_adapters.is_example_file(file.name):
+                shutil.copyfile(file, folder / file.name)  # features.json, the names of classes, ...
+        dataset_info.write_dataset_info_proto(info, folder)
+    return target
+
+
+def _read_info(source: Path) -> dataset_info_pb2.DatasetInfo:
+    """What dataset_info.json says of a set that is prepared as TFRecord."""
+    if not (source / "dataset_info.json").exists():
+        files = [f for depth in ("*", "*/*", "*/*/*") for f in source.glob(f"{depth}/dataset_info.json")]
+        hint = f". Choices below it: {', '.join(sorted(str(f.parent) for f in files)[:5])}" if files else ""
+        raise UserError(f"no dataset_info.json in {source}; want the folder of one version of a TFDS set{hint}")
+    if not (source / "features.json").exists():
+        raise UserError(f"no features.json in {source}: it was prepared by a TFDS before 4.0; prepare it once more")
+    info = dataset_info.read_proto_from_builder_dir(source)
+    if info.file_format not in ("", _TFRECORD.value):
+        raise UserError(f"{source} is prepared as {info.file_format}; only tfrecord is converted")
+    return info
+
+
+def _shards(
+    info: dataset_info_pb2.DatasetInfo, folder: Path, file_format: file_adapters.FileFormat
+) -> list[tuple[Path, int]]:
+    """The files of all splits, and how many records each has."""
+    splits = dataset_info.get_split_dict_from_proto(info, folder, file_format)
+    return [
+        (Path(split.filename_template.sharded_filepath(shard_index=i, num_shards=split.num_shards)), count)
+        for split in splits.values()
+        for i, count in enumerate(split.shard_lengths)
+    ]
+
+
+def _counted(path: Path, count: int, progress: Progress) -> Iterator[bytes]:
+    records = 0
+    for record in tfrecord.read(path):
+        records += 1
+        progress.advance()
+        yield record
+    if records != count:
+        raise UserError(f"{path} has {records:,} records, but dataset_info.json says {count:,}")

@@ -1,0 +1,105 @@
+"""What a source is, and how the text of a split is read."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxvision.data import order
+from jaxvision.errors import UserError
+
+
+class BadExample(Exception):
+    """An example of a source lacks something. Like a picture that cannot be decoded, it is skipped and counted."""
+
+
+class Info(NamedTuple):
+    """What a source says about itself.
+
+    `classes` may be empty where there are no names; `num_classes` is None for a set without class labels.
+    `multi_label` is True where an example may be of several classes.
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    classes: tuple[str, ...]
+    num_classes: int | None
+    multi_label: bool = False
+
+
+class Source:
+    """A set of examples: subclasses give `info`, `__len__` and `__getitem__`, and are safe to read from threads.
+
+    An example is a dict with some of these fields: `image`, the bytes of a file or uint8 [H, W, 3] (or [H, W]);
+    `label`, an int, or float32 [K] of zeros and ones where `info.multi_label`; `text`, a str, or a tuple of several
+    that say the same. A TFDS set has the fields of its own as well. Reading an example raises OSError or
+    BadExample where it is not there.
+    """
+
+    info: Info
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def order(self, seed: int, start: int, stop: int) -> np.ndarray:
+        """The examples at positions `start` to `stop` of the endless training stream: int64 [stop - start]."""
+        return order.indices(seed, len(self), start, stop)
+
+    def describe(self, index: int) -> str:
+        """Names an example in messages: a file where there is one."""
+        return f"example {index} of {self.info.name} {self.info.split}"
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """The labels of all examples, read once and kept; no image is decoded.
+
+        Returns:
+          int32 [n], or float32 [n, K] of zeros and ones where `info.multi_label`.
+
+        Raises:
+          UserError: the examples have no class label.
+        """
+        if self.info.num_classes is None:
+            raise UserError(f"{self.info.name} has no class labels")
+        return self._read_labels()
+
+    def _read_labels(self) -> np.ndarray:
+        dtype = np.float32 if self.info.multi_label else np.int32
+        return np.array([self[i]["label"] for i in range(len(self))], dtype)
+
+
+def check_classes(info: Info, num_classes: int) -> None:
+    """Raises a UserError unless the labels of a set are those of a model with `num_classes` outputs."""
+    if info.num_classes is not None and info.num_classes != num_classes:
+        raise UserError(f"the config says {num_classes} classes, but {info.name} {info.split} has {info.num_classes}")
+
+
+def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, int, int]]:
+    """Reads a TFDS split text into (split name, start, stop), given the size of every split.
+
+    Raises:
+      UserError: the text cannot be read, names another split, or means no example; or a split is called `all`, which
+        stands for all of them. `where` is the set in the message.
+
+    >>> slices("train[:75%]+test", {"train": 10, "test": 5}, "the set")
+    [('train', 0, 8), ('test', 0, 5)]
+    """
+    if "all" in sizes:
+        raise UserError(f"{where} has a split that is called 'all', which means all splits: give it another name")
+    infos = {s: tfds.core.SplitInfo(name=s, shard_lengths=[n], num_bytes=0) for s, n in sizes.items()}
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+    except (ValueError, NotImplementedError) as error:
+        choices = ", ".join(sizes)
+        reason = str(error).splitlines()[-1]
+        raise UserError(f"cannot read the split {split!r} of {where}, which has {choices}: {reason}") from None
+    ranges = [(p.splitname, p.from_ or 0, sizes[p.splitname] if p.to is None else p.to) for p in parts]
+    if all(start >= stop for _, start, stop in ranges):
+        raise UserError(f"the split {split!r} of {where} is empty")
+    return ranges

@@ -1,0 +1,150 @@
+"""Which files make up which split, and reading pieces of them from many threads."""
+
+import bisect
+import functools
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jaxvision.errors import UserError
+
+Pattern = str | Mapping[str, str]
+
+
+def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
+    """The folder of the data set `name`, which holds `want` (in words).
+
+    Raises:
+      UserError: it is not given, or is no folder.
+    """
+    if data_dir is None:
+        raise UserError(f"the data set {name!r} needs data_dir, the directory that holds {want}")
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise UserError(f"no directory {root}; want one that holds {want}")
+    return root
+
+
+def expand(pattern: str) -> list[str]:
+    """Writes the braces of a pattern out, as a shell does; `{split}` stays.
+
+    >>> expand("{split}-{08..10}.tar")
+    ['{split}-08.tar', '{split}-09.tar', '{split}-10.tar']
+    >>> expand("{data/,}all.parquet")
+    ['data/all.parquet', 'all.parquet']
+    """
+    brace = re.search(r"\{(?!split\})([^{}]*)\}", pattern)
+    if not brace:
+        return [pattern]
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", brace[1])
+    if numbers:
+        first, last = numbers.groups()
+        words = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
+    else:
+        words = brace[1].split(",")
+    return [name for word in words for name in expand(pattern[: brace.start()] + word + pattern[brace.end() :])]
+
+
+def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
+    """The files of every split under `root`, sorted.
+
+    Args:
+      root: a folder.
+      pattern: one for all splits, in which `{split}` stands for the name of the split (letters, digits, `_`); or a
+        pattern for each split by its name. `*` and `?` are those of a shell, `{000..123}` counts, `{a,b}` lists.
+
+    Raises:
+      UserError: no file matches; a file that a split's own pattern names is missing.
+    """
+    if isinstance(pattern, str):
+        if "{split}" not in pattern:
+            raise UserError(
+                f"the pattern {pattern!r} says nothing of splits: write {{split}} in it, or give one for each split, "
+                f"like dict(train={pattern!r})"
+            )
+        found = _files_of_template(root, expand(pattern))
+    else:
+        found = {split: _files_of_split(root, own) for split, own in pattern.items()}
+    if not found:
+        raise UserError(f"no {pattern} in {root}")
+    return {split: sorted(files) for split, files in found.items()}
+
+
+def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:
+    found: dict[str, set[Path]] = {}
+    for pattern in patterns:
+        text = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+        text = text.replace(r"\{split\}", r"(?P<split>\w+?)", 1).replace(r"\{split\}", "(?P=split)")
+        for path in root.glob(pattern.replace("{split}", "*")):
+            if name := re.fullmatch(text, path.relative_to(root).as_posix()):
+                found.setdefault(name["split"], set()).add(path)
+    return dict(sorted(found.items()))
+
+
+def _files_of_split(root: Path, pattern: str) -> set[Path]:
+    files = set()
+    for name in expand(pattern):
+        matches = set(root.glob(name))
+        if not matches:
+            raise UserError(f"no {name} in {root}")
+        files |= matches
+    return files
+
+
+def named(split: str, splits: Iterable[str]) -> list[str]:
+    """The splits that the text of a split can mean; reading the others would be in vain."""
+    return [name for name in splits if name in split or split == "all"]
+
+
+class Rows:
+    """Where the examples of a split lie among pieces, such as shards or row groups.
+
+    Args:
+      parts: the (split name, start, stop) that `base.slices` gives.
+      pieces: for every split of `parts` its pieces, each with the number of its examples.
+
+    Attributes:
+      ranges: (piece, first row, end), in order.
+
+    >>> rows = Rows([("test", 0, 2), ("train", 2, 4)], {"train": [("a", 3), ("b", 2)], "test": [("c", 2)]})
+    >>> len(rows), rows[3], rows.ranges
+    (4, ('b', 0), [('c', 0, 2), ('a', 2, 3), ('b', 0, 1)])
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, int, int]], pieces: Mapping[str, Sequence[tuple[Any, int]]]):
+        self.ranges = []
+        for split, start, stop in parts:
+            for piece, count in pieces[split]:
+                if max(start, 0) < min(stop, count):
+                    self.ranges.append((piece, max(start, 0), min(stop, count)))
+                start, stop = start - count, stop - count
+        self._ends = list(itertools.accumulate(stop - start for _, start, stop in self.ranges))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """The piece of an example and its row there."""
+        piece, _, stop = self.ranges[i := bisect.bisect_right(self._ends, index)]
+        return piece, stop - self._ends[i] + int(index)
+
+
+def pread(path: str, offset: int, size: int) -> bytes:
+    """Reads `size` bytes at `offset`. Threads and forked processes may read one file at the same time.
+
+    Raises:
+      OSError: the file is missing, or shorter.
+    """
+    file = _opened(path)  # held until it is read: a file is closed with its last reference
+    data = os.pread(file.fileno(), size, offset)
+    if len(data) < size:
+        raise OSError(f"{path} ends before byte {offset + size}")
+    return data
+
+
+@functools.lru_cache(maxsize=256)
+def _opened(path: str) -> BinaryIO:
+    return open(path, "rb", buffering=0)

@@ -1,0 +1,112 @@
+"""IDX files: MNIST (LeCun, Cortes, Burges 1998), Fashion-MNIST, KMNIST, EMNIST."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvision.data.sources import files
+from jaxvision.data.sources.base import Source, slices
+from jaxvision.data.sources.labels import Labels, make_info, read_classes
+from jaxvision.errors import UserError
+
+_SPLITS = {"train": ("train",), "test": ("t10k", "test")}
+
+
+class IdxSource(Source):
+    """The splits `train` and `test`: `{"image": uint8 [H, W], "label": int}`, in the order of the files.
+
+    Args:
+      data_dir: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and the same with `t10k` or `test`, plain
+        (then it is not loaded into memory) or with .gz (then it is).
+      split: in the syntax of TFDS.
+      prefix: what stands before `train-images`, without the hyphen: `emnist-letters`.
+      classes: a file with one name a line, a tuple of names, or their number. By default one more than the largest
+        label of both splits.
+      transpose: swaps rows and columns, as EMNIST needs.
+
+    Raises:
+      UserError: a file is missing, truncated or no IDX file, or images and labels differ in number.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path | None,
+        split: str,
+        fields: Sequence[str] | None = None,
+        *,
+        prefix: str = "",
+        classes: str | Sequence[str] | int | None = None,
+        transpose: bool = False,
+    ):
+        root = files.directory("idx", data_dir, "train-images-idx3-ubyte")
+        start_of_name = f"{prefix}-" if prefix else ""
+        found = {s: _find(root, start_of_name, words) for s, words in _SPLITS.items()}
+        found = {s: pair for s, pair in found.items() if pair}
+        if not found:
+            raise UserError(f"no {start_of_name}train-images-idx3-ubyte or .gz of it in {root}")
+        stated = {s: read_idx(labels) for s, (_, labels) in found.items()}
+        parts = slices(split, {s: len(x) for s, x in stated.items()}, f"the IDX files in {root}")
+        images = {s: read_idx(found[s][0]) for s, _, _ in parts}
+        for s in images:
+            if len(images[s]) != len(stated[s]):
+                raise UserError(f"{found[s][0]} has {len(images[s])} images, but there are {len(stated[s])} labels")
+        self._rows = files.Rows(parts, {s: [(x, len(x))] for s, x in images.items()})
+        self._transpose = transpose
+        known = read_classes(classes, root) or 1 + max(int(x.max()) for x in stated.values())
+        chosen = np.concatenate([stated[s][start:stop] for s, start, stop in parts])
+        self._labels = Labels(chosen.tolist(), known, lambda i: f"example {i} of {root}")
+        self.info = make_info(root.resolve().name, split, len(chosen), self._labels)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        images, row = self._rows[index]
+        image = np.asarray(images[row])
+        return {"image": image.T if self._transpose else image, "label": self._labels[index]}
+
+    def _read_labels(self) -> np.ndarray:
+        return self._labels.array()
+
+
+def _find(root: Path, start: str, words: Sequence[str]) -> tuple[Path, Path] | None:
+    """The files of images and labels of a split. Some archives have a point in place of the second hyphen."""
+    for word in words:
+        pair = []
+        for kind in ("images-idx3", "labels-idx1"):
+            names = (f"{start}{word}-{k}-ubyte{z}" for k in (kind, kind.replace("-", ".")) for z in ("", ".gz"))
+            pair.append(next((root / name for name in names if (root / name).is_file()), None))
+        if all(pair):
+            return tuple(pair)
+    return None
+
+
+def read_idx(file: Path) -> np.ndarray:
+    """The uint8 array of an IDX file, its axes as stored; a memory map where the file is not compressed.
+
+    The header is two zero bytes, the type (8 for uint8), the number of axes, and each length as a big-endian uint32.
+
+    Raises:
+      UserError: no IDX file of bytes, or truncated.
+    """
+    if file.suffix == ".gz":
+        try:
+            with gzip.open(file) as stream:
+                data = np.frombuffer(stream.read(), np.uint8)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{file} is truncated or no gzip file: {error}") from None
+    else:
+        data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+    if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:
+        raise UserError(f"{file} is no IDX file of bytes")
+    axes = int(data[3])
+    shape = np.frombuffer(data[4 : 4 + 4 * axes], ">u4").tolist()
+    body = data[4 + 4 * axes :]
+    if len(body) != math.prod(shape):
+        raise UserError(f"{file} is truncated: {len(body)} bytes, but its header says {shape}")
+    return body.reshape(shape)

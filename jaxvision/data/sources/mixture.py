@@ -1,0 +1,121 @@
+"""Several sources in one stream, each with its share."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxvision.data.sources.base import Info, Source
+from jaxvision.data.sources.files import Rows
+from jaxvision.errors import UserError
+
+BLOCK = 1000  # positions of the stream in which every part has its exact share
+_STREAM = (0, 0, 0, 2)  # a Philox counter that neither `order` nor the draws of host operations reach
+
+
+class Mixture(Source):
+    """The examples of all parts, one part after the other; its training stream takes them by weight.
+
+    Positions `[k * BLOCK, (k + 1) * BLOCK)` of the stream hold `shares(weights)[i]` examples of part i, in an order
+    that is a function of (seed, k). Each part runs through its own stream, shuffled epochs for most, so that its
+    examples come equally often.
+
+    Args:
+      parts: sources by name.
+      split: the text of the split, for `info`.
+      weights: positive numbers by the same names; what counts is their ratio.
+
+    Raises:
+      UserError: fewer than one part, a weight so small that its share of a block is nothing, or classes that differ.
+    """
+
+    def __init__(self, parts: Mapping[str, Source], split: str, weights: Mapping[str, float]):
+        self._parts = tuple(parts.values())
+        self._shares = shares([weights[name] for name in parts])
+        for name, share in zip(parts, self._shares):
+            if share == 0:
+                raise UserError(f"the part {name!r} of the mixture has a weight of under 1/{BLOCK}: {weights[name]}")
+        pieces = [(source, len(source)) for source in self._parts]
+        self._rows = Rows([("", 0, sum(map(len, self._parts)))], {"": pieces})
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self.info = _info(parts, split)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        source, row = self._rows[index]
+        return source[row]
+
+    def describe(self, index: int) -> str:
+        source, row = self._rows[index]
+        return source.describe(row)
+
+    def order(self, seed: int, start: int, stop: int) -> np.ndarray:
+        chosen = np.empty(stop - start, np.int64)
+        for block in range(start // BLOCK, -(-stop // BLOCK)):
+            begin, end = max(start - block * BLOCK, 0), min(stop - block * BLOCK, BLOCK)
+            part, nth = (x[begin:end] for x in _block(seed, block, self._shares))
+            into = chosen[block * BLOCK + begin - start :][: end - begin]
+            for i in np.unique(part):
+                here = part == i
+                # Within a block the examples of a part stand in the order of its stream, so these follow each other.
+                first = block * self._shares[i] + nth[here][0]
+                own = self._parts[i].order(_part_seed(seed, int(i)), first, first + here.sum())
+                into[here] = own + self._starts[i]
+        return chosen
+
+    def _read_labels(self) -> np.ndarray:
+        return np.concatenate([source.labels for source in self._parts])
+
+
+def shares(weights: list[float]) -> tuple[int, ...]:
+    """Divides `BLOCK` in the ratio of the weights, by largest remainders.
+
+    >>> shares([2, 1])
+    (667, 333)
+    """
+    if not weights or min(weights) <= 0:
+        raise UserError(f"a mixture has one part or more, with weights above 0, not {weights}")
+    exact = BLOCK * np.asarray(weights, np.float64) / np.sum(weights)
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: BLOCK - counts.sum()]] += 1
+    return tuple(counts.tolist())
+
+
+@functools.lru_cache(maxsize=64)
+def _block(seed: int, block: int, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """For the positions of a block: the part, and how many of the same part come before in the block."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, block], counter=_STREAM))
+    part = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    nth = np.empty(BLOCK, np.int64)
+    nth[np.argsort(part, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
+    return part, nth
+
+
+@functools.lru_cache(maxsize=1024)
+def _part_seed(seed: int, part: int) -> int:
+    return int(np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)[0])
+
+
+def _info(parts: Mapping[str, Source], split: str) -> Info:
+    infos = {name: source.info for name, source in parts.items()}
+    name, examples = "+".join(parts), sum(info.num_examples for info in infos.values())
+    (first, reference), *others = infos.items()
+    if any(info.num_classes is None for info in infos.values()):
+        return Info(name, split, examples, (), None)
+    for other, info in others:
+        if (info.num_classes, info.multi_label) != (reference.num_classes, reference.multi_label):
+            raise UserError(
+                f"the parts {first!r} and {other!r} of the mixture differ in their classes: "
+                f"{reference.num_classes} and {info.num_classes}"
+            )
+        if info.classes and reference.classes and info.classes != reference.classes:
+            a, b = next((a, b) for a, b in zip(reference.classes, info.classes) if a != b)
+            raise UserError(
+                f"the parts {first!r} and {other!r} of the mixture differ in their classes: {a!r} and {b!r}. "
+                "Give both one list with the option classes"
+            )
+    names = next((info.classes for info in infos.values() if info.classes), ())
+    return reference._replace(name=name, split=split, num_examples=examples, classes=names)

@@ -1,0 +1,89 @@
+"""Writing a prepared set: it appears under its name when all of it is there, and what is begun can be gone on with."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from jaxvision.errors import UserError
+
+_SECONDS_BETWEEN_MESSAGES = 5
+
+
+def set_folder(data_dir: Path, name: str, config: str | None, version: str) -> Path:
+    """Where TFDS keeps a set: `data_dir/name[/config]/version`."""
+    return data_dir.joinpath(name, *([config] if config else []), version)
+
+
+@contextlib.contextmanager
+def staged(target: Path, recipe: Mapping[str, object]) -> Iterator[Path]:
+    """Gives a folder `TARGET.incomplete` that is renamed to `target` when the block ends without an error.
+
+    After an error or a kill it stays, and the next call goes on with it if its `recipe` is the same; else it is
+    emptied. The recipe, which says how the set was made, stays in it as recipe.json.
+
+    Raises:
+      UserError: `target` is there already, or cannot be written.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"{target} is there already and is not overwritten: remove it, or choose another folder")
+    folder, text = target.with_name(f"{target.name}.incomplete"), json.dumps(recipe, indent=2, default=str)
+    file = folder / "recipe.json"
+    try:
+        if folder.exists() and not (file.exists() and file.read_text() == text):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+    yield folder
+    os.rename(folder, target)
+
+
+def write_shard(path: Path, records: Iterable[bytes]) -> None:
+    """Writes an ArrayRecord file; one that is there is kept, and `records` is then not read.
+
+    The file has its name only when it is whole.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    writer = ArrayRecordWriter(str(partial), "group_size:1")  # one record a group, as TFDS: for random access
+    for record in records:
+        _write(writer.write, record)
+    _write(writer.close)
+    partial.rename(path)
+
+
+def _write(step: Callable[..., None], *arguments: bytes) -> None:
+    try:
+        step(*arguments)
+    except RuntimeError as error:  # a full disk, for one
+        raise UserError(f"cannot write an ArrayRecord file: {error}") from None
+
+
+class Progress:
+    """Says on stderr, every few seconds, how many examples are done."""
+
+    def __init__(self, what: str, total: int):
+        self._what, self._total, self._done = what, total, 0
+        self._begun = self._said = time.monotonic()
+
+    def advance(self, examples: int = 1) -> None:
+        """Counts examples."""
+        self._done += examples
+        if time.monotonic() - self._said > _SECONDS_BETWEEN_MESSAGES:
+            self._said = time.monotonic()
+            rate = self._done / (self._said - self._begun)
+            left = (self._total - self._done) / rate / 60
+            message = f"{self._what}: {self._done:,} of {self._total:,} examples, {rate:,.0f} a second"
+            print(f"{message}, {left:.0f} min left", file=sys.stderr, flush=True)

@@ -1,0 +1,100 @@
+"""The byte-pair tokenizer of CLIP, equal in its ids to the original.
+
+Source: openai/CLIP, clip/simple_tokenizer.py and clip.tokenize (Radford et al. 2021, arXiv 2103.00020, sec. 2.4).
+The merging is written out here because the fast implementations split text by other Unicode tables: the
+zero-width spaces of captions from the web then give other ids.
+"""
+
+import gzip
+import html
+import itertools
+from pathlib import Path
+
+from jaxvision.data.text.tokenizer import Tokenizer, existing, library
+from jaxvision.errors import UserError
+
+MERGES = 49_152 - 256 - 2  # of the file's 262,144 lines, those that CLIP uses
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+KEPT = 2**17  # words whose ids are remembered
+
+Merge = tuple[str, str]
+
+
+class Clip(Tokenizer):
+    """CLIP's tokens: 49,408 ids, start 49406, end 49407, padding 0 (also the id of a "!" before other signs).
+
+    Text is mended by ftfy, HTML entities are read, runs of spaces become one, and capitals become small, always.
+
+    Args:
+      path: `bpe_simple_vocab_16e6.txt.gz` of openai/CLIP, or the same unpacked.
+      length: tokens a text; CLIP's is 77.
+      lower: of no effect.
+    """
+
+    def __init__(self, path: str | Path, length: int = 77, *, lower: bool = False):
+        super().__init__(length)
+        self._fix_text = library("ftfy").fix_text
+        regex = library("regex")
+        self._spaces = regex.compile(r"\s+")
+        self._split = regex.compile(WORDS, regex.IGNORECASE)
+        merges = _read_merges(existing(path))
+        units = sorted(_BYTES.values())
+        tokens = [*units, *(unit + "</w>" for unit in units), *map("".join, merges), START, END]
+        self._ids = {token: i for i, token in enumerate(tokens)}
+        self._ranks = {merge: i for i, merge in enumerate(merges)}
+        self.vocabulary, self.start, self.end = len(tokens), self._ids[START], self._ids[END]
+        self._words = {START: [self.start], END: [self.end]}
+
+    def pieces(self, text: str) -> list[int]:
+        text = html.unescape(html.unescape(self._fix_text(text)))
+        words = self._split.findall(self._spaces.sub(" ", text).strip().lower())
+        return list(itertools.chain.from_iterable(map(self._word, words)))
+
+    def _word(self, word: str) -> list[int]:
+        ids = self._words.get(word)
+        if ids is None:
+            units = [_BYTES[byte] for byte in word.encode()]
+            ids = [self._ids[token] for token in _merge([*units[:-1], units[-1] + "</w>"], self._ranks)]
+            if len(self._words) < KEPT:
+                self._words[word] = ids
+        return ids
+
+
+def _byte_characters() -> dict[int, str]:
+    """A visible character for every byte, as in GPT-2: itself where it is one, else one from U+0100 on."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()
+
+
+def _read_merges(path: str) -> list[Merge]:
+    opened = gzip.open if path.endswith(".gz") else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            lines = list(itertools.islice(file, 1, 1 + MERGES))  # the first line is a version
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the vocabulary {path}: {error}") from None
+    merges = [tuple(line.split()) for line in lines]
+    if len(merges) < MERGES or any(len(merge) != 2 for merge in merges):
+        raise UserError(f"{path} is not CLIP's vocabulary: want bpe_simple_vocab_16e6.txt.gz of openai/CLIP")
+    return merges
+
+
+def _merge(tokens: list[str], ranks: dict[Merge, int]) -> list[str]:
+    """Joins neighbours, the earliest merge first, wherever it occurs, until none is left."""
+    while len(tokens) > 1:
+        best = min(itertools.pairwise(tokens), key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        joined: list[str] = []
+        i = 0
+        while i < len(tokens):
+            step = 2 if tuple(tokens[i : i + 2]) == best else 1
+            joined.append("".join(tokens[i : i + step]))
+            i += step
+        tokens = joined
+    return tokens

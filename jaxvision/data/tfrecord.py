@@ -1,0 +1,51 @@
+"""The records of a TFRecord file, without TensorFlow."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+
+from jaxvision.errors import UserError
+
+_HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
+
+
+def read(path: str | Path) -> Iterator[bytes]:
+    """Yields the records of a file, checked by their checksums.
+
+    Format: TensorFlow, core/lib/io/record_writer.h. A record is its length (uint64), a masked CRC-32C of the
+    length, the data, and a masked CRC-32C of the data; all little-endian.
+
+    Raises:
+      UserError: the file is truncated or damaged; names the file and the byte where the record starts.
+    """
+    with open(path, "rb") as file:
+        while header := file.read(_HEADER.size):
+            start = file.tell() - len(header)
+            if len(header) < _HEADER.size:
+                raise _truncated(path, start, file)
+            length, check = _HEADER.unpack(header)
+            if check != masked_crc(header[:8]):
+                raise UserError(f"{path}: at byte {start} there is no record, or a damaged one (the length is wrong)")
+            data, footer = file.read(length), file.read(_FOOTER.size)
+            if len(data) + len(footer) < length + _FOOTER.size:
+                raise _truncated(path, start, file)
+            if _FOOTER.unpack(footer)[0] != masked_crc(data):
+                raise UserError(f"{path}: the record at byte {start} is damaged (its checksum is wrong)")
+            yield data
+
+
+def masked_crc(data: bytes) -> int:
+    """The CRC-32C of `data`, turned by 15 bits and shifted, so that checksums of checksums stay useful.
+
+    >>> hex(masked_crc(b"123456789"))  # the CRC-32C is 0xe3069283
+    '0xc78ab0e5'
+    """
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _truncated(path: str | Path, start: int, file: BinaryIO) -> UserError:
+    return UserError(f"{path} is truncated: the record at byte {start} goes on after the end at byte {file.tell()}")

@@ -1,0 +1,112 @@
+"""What the section `data` of a config opens: the set, or what stands for it where it is absent."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision import config as configs
+from jaxvision.data import host_ops, loader, sources, subsets, text
+from jaxvision.data import statistics as statistics_of
+from jaxvision.data.reader import Reader
+from jaxvision.errors import UserError
+from jaxvision.sections import DataSection
+from jaxvision.tasks.task import Batch
+
+_STATISTICS_BATCH = 256
+
+
+def open_set(
+    *,
+    name: str,
+    split: str,
+    data_dir: str | None,
+    options: Mapping | None,
+    subset: Mapping | None,
+    host: str,
+    fields: Sequence[str],
+) -> sources.Source:
+    """Opens a set for batches of `fields`, some of which the host spec may make."""
+    stored = text.sources_of(fields, host)
+    source = sources.open_source(name, split, data_dir=data_dir, options=options, fields=stored)
+    return configs.call(subsets.take, subset, "subset", source=source) if subset else source
+
+
+def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info, str]:
+    """The source, what is known of it, and why it is absent if it is."""
+    known = data.examples and (data.classes or "label" not in data.fields)
+    examples = data.subset["examples"] if data.subset else data.examples
+    described = sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label)
+    if training_data == "ignored" and known:
+        return None, described, "not asked for"
+    try:
+        source = open_set(
+            name=data.name,
+            split=data.split,
+            data_dir=data.data_dir,
+            options=data.options,
+            subset=data.subset,
+            host=data.host,
+            fields=data.fields,
+        )
+    except UserError as error:
+        if training_data == "required" or not known:
+            raise
+        return None, described, str(error).splitlines()[0]
+    if data.classes:
+        sources.check_classes(source.info, data.classes)
+    return source, source.info, ""
+
+
+class Blank(sources.Source):
+    """Stands for a set that is absent: one black image, without a label and without words."""
+
+    def __init__(self, info: sources.Info, side: int | tuple[int, int] | None):
+        self.info = info
+        self._size = (side, side) if isinstance(side, int) else tuple(side or (256, 256))
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        label = np.zeros(self.info.num_classes, np.float32) if self.info.multi_label else 0
+        return {"image": np.zeros((*self._size, 3), np.uint8), "label": label, "text": ""}
+
+
+def raw_batch(source: sources.Source, data: DataSection) -> Batch:
+    """Shapes and dtypes of a batch as it comes from the host."""
+    example, _ = Reader(source, data.host, data.fields, data.max_bad_fraction).read(0, 0, 0)
+    shapes = {field: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype) for field, x in example.items()}
+    return shapes | {"mask": jax.ShapeDtypeStruct((data.batch_size,), jnp.bool_)}
+
+
+def statistics(
+    source: sources.Source | None, data: DataSection, names: Collection[str], shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """The statistics of the training set that `names` asks for, at the evaluation form of `data.host`.
+
+    Where the set is absent, zeros of the right shapes stand for them; `shape` is (H, W, 3), of its images.
+    """
+    if not names:
+        return {}
+    if source is None:
+        pixels = int(np.prod(shape))
+        d = pixels if pixels <= statistics_of.MAX_WHITENED else 0
+        shapes = statistics_of.Statistics((3,), (3,), (3,), (3, 3), shape, (d,), (d, d))
+        return {name: np.zeros(getattr(shapes, name)) for name in names}
+    batches = loader.eval_batches(
+        source,
+        host_ops.host_ops.evaluation(data.host),
+        batch_size=_STATISTICS_BATCH,
+        fields=("image",),
+        **reading_options(data),
+    )
+    found = statistics_of.compute(batches, names)._asdict()
+    return {name: found[name] for name in names}
+
+
+def reading_options(data: DataSection) -> dict[str, Any]:
+    """How a stream is read, whatever is read: keyword arguments of the loader."""
+    return dict(threads=data.threads, processes=data.processes, max_bad_fraction=data.max_bad_fraction)

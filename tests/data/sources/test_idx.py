@@ -1,0 +1,93 @@
+import gzip
+import hashlib
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from jaxvision.data import sources
+from jaxvision.data.reader import Reader
+from jaxvision.data.sources.idx import read_idx
+from jaxvision.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def open_idx(root, split="train", **options):
+    return sources.open_source("idx", split, data_dir=str(root), options=options)
+
+
+def encoded(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(root, prefix="", suffix="", test="t10k"):
+    """Seven training and three test images of 5 rows and 4 columns."""
+    images, labels = RNG.integers(0, 256, (10, 5, 4), np.uint8), np.arange(10, dtype=np.uint8) % 4
+    for name, part in {"train": slice(0, 7), test: slice(7, 10)}.items():
+        for kind, array in {"images-idx3": images[part], "labels-idx1": labels[part]}.items():
+            data = encoded(array)
+            (root / f"{prefix}{name}-{kind}-ubyte{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    return images, labels
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(("prefix", "test"), [("", "t10k"), ("emnist-letters", "test")])
+def test_idx(tmp_path, prefix, suffix, test):
+    images, labels = write_idx(tmp_path, prefix and f"{prefix}-", suffix, test)
+    options = dict(prefix=prefix) if prefix else {}
+    train, rest = open_idx(tmp_path, **options), open_idx(tmp_path, "test", **options)
+    assert train.info == sources.Info(tmp_path.name, "train", 7, (), 4)
+    for source, first in ((train, 0), (rest, 7)):
+        for i in range(len(source)):
+            np.testing.assert_array_equal(source[i]["image"], images[first + i])
+            assert source[i]["label"] == source.labels[i] == labels[first + i]
+    assert open_idx(tmp_path, "test[1:]+train[:2]", **options).labels.tolist() == labels[[8, 9, 0, 1]].tolist()
+
+
+def test_decode_makes_three_channels(tmp_path):
+    images, _ = write_idx(tmp_path)
+    example, _ = Reader(open_idx(tmp_path), "decode|resize(5)", ["image", "label"]).read(2, 0, 0)
+    assert example["image"].shape == (5, 5, 3)
+    example, _ = Reader(open_idx(tmp_path), "decode", ["image", "label"]).read(2, 0, 0)
+    np.testing.assert_array_equal(example["image"], np.repeat(images[2][..., None], 3, axis=2))
+
+
+def test_transpose_and_classes(tmp_path):
+    images, _ = write_idx(tmp_path)
+    source = open_idx(tmp_path, transpose=True, classes=("a", "b", "c", "d"))
+    np.testing.assert_array_equal(source[3]["image"], images[3].T)
+    assert source.info.classes == ("a", "b", "c", "d")
+    with pytest.raises(UserError, match="the label 2 is none of the 2 classes"):
+        open_idx(tmp_path, classes=2)
+
+
+def test_damaged_files(tmp_path):
+    write_idx(tmp_path, suffix=".gz")
+    images, labels = (tmp_path / f"train-{k}-ubyte.gz" for k in ("images-idx3", "labels-idx1"))
+    whole = images.read_bytes()
+    os.truncate(images, len(whole) // 2)
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz is truncated"):
+        open_idx(tmp_path)
+    images.write_bytes(gzip.compress(gzip.decompress(whole)[:-1]))
+    with pytest.raises(UserError, match=r"is truncated: 139 bytes, but its header says \[7, 5, 4\]"):
+        open_idx(tmp_path)
+    images.write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(UserError, match="is no IDX file"):
+        open_idx(tmp_path)
+    images.write_bytes(whole)
+    labels.write_bytes(gzip.compress(encoded(np.zeros(6, np.uint8))))
+    with pytest.raises(UserError, match="7 images, but there are 6 labels"):
+        open_idx(tmp_path)
+    with pytest.raises(UserError, match="no kmnist-train-images-idx3-ubyte"):
+        open_idx(tmp_path, prefix="kmnist")
+
+
+def test_mnist(shared, tmp_path):
+    # The checksum is that of the official file, unpacked.
+    images = read_idx(shared("mnist/t10k-images-idx3-ubyte.gz"))
+    assert hashlib.md5(encoded(images)).hexdigest() == "2646ac647ad5339dbf082846283269ea"
+    source = open_idx(shared("mnist/t10k-images-idx3-ubyte.gz").parent, "test")
+    assert (len(source), source.info.num_classes, source.labels[:5].tolist()) == (10_000, 10, [7, 2, 1, 0, 4])
+    np.testing.assert_array_equal(source[4]["image"], images[4])

@@ -1,0 +1,146 @@
+import json
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from jaxvision.data import sources
+from jaxvision.data.reader import Reader
+from jaxvision.data.sources.row_groups import RowGroups
+from jaxvision.errors import UserError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def open_parquet(root, split="train", fields=None, **options):
+    return sources.open_source("parquet", split, data_dir=str(root), options=options, fields=fields)
+
+
+def write(file, columns, names=None, rows_in_group=3):
+    """Writes a file as the library `datasets` does: class names lie in the metadata of the schema."""
+    table = pa.table(columns)
+    if names:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    file.parent.mkdir(exist_ok=True)
+    pq.write_table(table, file, row_group_size=rows_in_group)
+
+
+def images(pictures):
+    return [{"bytes": picture, "path": None} for picture in pictures]
+
+
+@pytest.fixture
+def hub(tmp_path, encode, photo):
+    """Ten training examples in two files and three for testing, laid out as on the Hugging Face Hub."""
+    pictures = [encode(photo(i, 20, 30), "JPEG") for i in range(13)]
+    files = {
+        "train-00000-of-00002": range(7),
+        "train-00001-of-00002": range(7, 10),
+        "test-00000-of-00001": range(10, 13),
+    }
+    for name, numbers in files.items():
+        columns = {
+            "image": images(pictures[i] for i in numbers),
+            "label": [i % 3 for i in numbers],
+            "caption": [f"caption {i}" for i in numbers],
+            "unused": ["x" * 1000 for _ in numbers],
+        }
+        write(tmp_path / "data" / f"{name}.parquet", columns, ["cat", "dog", "owl"])
+    return tmp_path, pictures
+
+
+def test_layout_of_the_hub(hub):
+    root, pictures = hub
+    source = open_parquet(root)
+    assert source.info == sources.Info(root.name, "train", 10, ("cat", "dog", "owl"), 3)
+    for i in (9, 0, 5, 3, 8, 1):
+        assert source[i] == {"image": pictures[i], "label": i % 3, "text": f"caption {i}"}
+    assert source.labels.tolist() == [i % 3 for i in range(10)]
+    assert source.describe(8) == f"row 1 of row group 0 of {root / 'data' / 'train-00001-of-00002.parquet'}"
+    part = open_parquet(root, "train[5:8]+test[-1:]")
+    assert [part[i]["text"] for i in range(4)] == [f"caption {i}" for i in (5, 6, 7, 12)]
+    assert part.labels.tolist() == [2, 0, 1, 0]
+
+
+def test_only_wanted_columns(hub, monkeypatch):
+    root, _ = hub
+    read = []
+    read_row_group = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda f, i, columns: read.append(columns) or read_row_group(f, i, columns)
+    )
+    assert open_parquet(root, fields=["image", "label"])[4].keys() == {"image", "label"}
+    assert open_parquet(root, fields=["text"])[4] == {"text": "caption 4"}
+    assert {c for columns in read for c in columns} == {"image.bytes", "label", "caption"}
+
+
+def test_other_columns(tmp_path):
+    columns = {
+        "jpg": [b"0", b"1", b"2"],
+        "kind": ["owl", "cat", "owl"],
+        "texts": [["a", "b"], ["c"], ["d"]],
+        "tags": [[0, 2], [], [1]],
+    }
+    write(tmp_path / "train.parquet", columns)
+    write(tmp_path / "test.parquet", columns | {"kind": ["cat", "eel", "cat"]})
+    source = open_parquet(tmp_path, image="jpg", label="kind", text="texts")
+    assert source.info.classes == ("cat", "eel", "owl")  # of all splits
+    assert source[0] == {"image": b"0", "label": 2, "text": ("a", "b")}
+    several = open_parquet(tmp_path, image="jpg", label="tags")
+    assert (several.info.num_classes, several.info.multi_label) == (3, True)
+    assert several.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    with pytest.raises(UserError, match="unknown column .* 'image'"):
+        open_parquet(tmp_path)
+    with pytest.raises(UserError, match="did you mean 'texts'"):
+        open_parquet(tmp_path, image="jpg", text="text_")
+    with pytest.raises(UserError, match="the label 'owl' is none of the 2 classes"):
+        open_parquet(tmp_path, image="jpg", label="kind", classes=("cat", "eel"))
+
+
+def test_rows_without_an_image_are_bad(tmp_path, encode, photo, caplog):
+    picture = encode(photo(0))
+    write(tmp_path / "train.parquet", {"image": images([picture, None, picture]), "label": [0, 1, 2]})
+    reader = Reader(open_parquet(tmp_path), "decode", ["image", "label"])
+    assert reader.read(1, 0, 1)[0]["label"] == 2
+    assert "cannot read row 1 of row group 0" in caplog.text
+
+
+def test_a_truncated_file_is_named(hub):
+    root, _ = hub
+    os.truncate(root / "data" / "train-00001-of-00002.parquet", 2000)
+    with pytest.raises(UserError, match=r"train-00001-of-00002\.parquet is truncated"):
+        open_parquet(root)
+
+
+def test_read_by_many_threads_and_by_a_copy(hub):
+    root, pictures = hub
+    source = open_parquet(root, cache_bytes=1)  # so that groups are thrown away all the time
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda i: source[i * 7 % 10]["image"], range(200))
+        assert all(image == pictures[i * 7 % 10] for i, image in enumerate(found))
+    assert pickle.loads(pickle.dumps(source))[6] == source[6]
+
+
+def test_groups_are_kept_up_to_a_limit(hub, monkeypatch):
+    root, _ = hub
+    file = str(root / "data" / "train-00000-of-00002.parquet")
+    read = []
+    read_row_group = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda f, i, columns: read.append(i) or read_row_group(f, i, columns)
+    )
+    size = read_row_group(pq.ParquetFile(file), 0, ["image.bytes"]).nbytes
+    groups = RowGroups(["image.bytes"], int(1.5 * size))  # one group of three rows and one of a single row
+    for group in (0, 0, 2, 0, 1, 1, 0):
+        groups.cell(file, group, 0, "image")
+    assert read == [0, 2, 1, 0]
+
+
+def test_needs_pyarrow(hub, monkeypatch):
+    root, _ = hub
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install pyarrow"):
+        open_parquet(root)
