@@ -116,10 +116,11 @@ def our_device(images: np.ndarray, spec: str) -> peers.Run:
 
 
 def crop_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build]:
-    host = "decode|random_resized_crop(224{})"
     return {
-        "jaxvision": functools.partial(our_loader, folder, host.format(""), cores),
-        "jaxvision opencv": functools.partial(our_loader, folder, host.format(", method='opencv_linear'"), cores),
+        "jaxvision": functools.partial(our_loader, folder, "decode|random_resized_crop(224)", cores),
+        "jaxvision fast, opencv": functools.partial(
+            our_loader, folder, "decode(fast=True)|random_resized_crop(224, method='opencv_linear')", cores
+        ),
         "tf.data uint8": functools.partial(peers.tf_crop, paths, cores, "uint8"),
         "tf.data float32": functools.partial(peers.tf_crop, paths, cores, "float32"),
         "torch Pillow": functools.partial(peers.torch_crop, paths, cores),
@@ -127,11 +128,12 @@ def crop_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build]:
 
 
 def simclr_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build]:
-    host = "decode|resize_short(256{0})|random_crop(256)"
     stored = np.random.default_rng(0).integers(0, 256, (2 * peers.BATCH, 256, 256, 3), np.uint8)
     return {
-        "jaxvision host": functools.partial(our_loader, folder, host.format(""), cores),
-        "jaxvision host opencv": functools.partial(our_loader, folder, host.format(", method='opencv_linear'"), cores),
+        "jaxvision host": functools.partial(our_loader, folder, "decode|resize_short(256)|random_crop(256)", cores),
+        "jaxvision fast, opencv": functools.partial(
+            our_loader, folder, "decode(fast=True)|resize_short(256, method='opencv_linear')|random_crop(256)", cores
+        ),
         "jaxvision device": functools.partial(our_device, stored, SIMCLR),
         "tf.data": functools.partial(peers.tf_simclr, paths, cores),
         "torch Pillow": functools.partial(peers.torch_simclr, paths, cores),

@@ -25,7 +25,7 @@ class DataSection(NamedTuple):
       image_size: side or (height, width) of the stored images, where the host operations do not set it.
       resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
       threads: that read and decode a stream; 0 does it in the main thread.
-      processes: that read and decode a stream instead, each with so many threads; 0 for none.
+      processes: that read and decode a stream in place of the threads; 0 for none.
       max_bad_fraction: share of the set that may be unreadable; see `data.reader.Reader`.
     """
 

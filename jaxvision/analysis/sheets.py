@@ -48,6 +48,14 @@ def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: st
     return page
 
 
+def beside(pages: Sequence[Image.Image]) -> Image.Image:
+    """Puts pages side by side."""
+    whole = Image.new("RGB", (sum(p.width for p in pages), max(p.height for p in pages)), "white")
+    for i, page in enumerate(pages):
+        whole.paste(page, (sum(p.width for p in pages[:i]), 0))
+    return whole
+
+
 def grid(cells: Sequence[Cell], columns: int = 8, **options) -> Image.Image:
     """Cells in rows of so many; `options` are those of `sheet`."""
     return sheet([("", cells[i : i + columns]) for i in range(0, len(cells), columns)], **options)

@@ -1,22 +1,24 @@
 """Pictures of what a config trains on: classes, examples, every augmentation, the batch that the step sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxvision import augment
 from jaxvision.analysis import plots
-from jaxvision.analysis.sheets import Cell, grid, sheet
+from jaxvision.analysis.sheets import Cell, beside, grid, sheet
 from jaxvision.augment import gallery
-from jaxvision.data import host_ops, loader, statistics, subsets
+from jaxvision.data import Source, Subset, host_ops, loader, open_source, statistics
+from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.train.step import step_keys
 
 EXAMPLES_SHOWN = 48
-GALLERY_SIDE = 96
+GALLERY_SIDE = 80
 WHITENED_SIDE = 24  # whitening takes the eigenvectors of all pixels
 FITTED_TO = 1000  # examples
 
@@ -25,7 +27,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     """Writes the pages as PNG and returns their paths.
 
     classes.png      how many examples each class has
-    examples.png     examples as evaluation sees them, with labels and captions, evenly over the classes
+    examples.png     the first examples of training as evaluation sees them, with labels and captions
     operations.png   every augmentation of the library at several strengths, on an example
     batch.png        the batch of the first step, augmented and mixed, with its labels
 
@@ -43,9 +45,8 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
 
     if experiment.info.num_classes is not None:
         save("classes.png", lambda path: _classes(experiment, path))
-    save("examples.png", lambda path: _examples(experiment).save(path))
-    save("operations.png", lambda path: _operations(experiment).save(path))
-    save("batch.png", lambda path: _batch(experiment).save(path))
+    for name, draw in {"examples.png": _examples, "operations.png": _operations, "batch.png": _batch}.items():
+        save(name, lambda path, draw=draw: draw(experiment).save(path, optimize=True))
     return written
 
 
@@ -57,21 +58,33 @@ def _classes(experiment: Experiment, path: Path) -> None:
 
 
 def _examples(experiment: Experiment):
-    chosen = subsets.take(experiment.source, min(EXAMPLES_SHOWN, len(experiment.source)), experiment.seed)
+    data = experiment.data
+    source = open_source(data.name, data.split, data_dir=data.data_dir, options=data.options)  # with all its fields
+    chosen = _first(source, EXAMPLES_SHOWN, experiment.seed)
     host = host_ops.make(experiment.deployment()[0])
     cells = []
     for i in range(len(chosen)):
         try:
             raw = chosen[i]
             image = host(raw, np.random.default_rng(0))["image"]
-        except (host_ops.BadImage, OSError) as error:
+        except (host_ops.BadImage, BadExample, OSError) as error:
             cells.append(Cell(np.zeros((8, 8, 3), np.uint8), f"cannot be read: {error}"))
             continue
         words = [label_text(raw["label"], experiment.info.classes)] if "label" in raw else []
-        texts = raw.get("text", ())
-        cells.append(Cell(image, "; ".join([*words, *([texts] if isinstance(texts, str) else texts)])))
+        texts = [text for value in raw.values() for text in _texts(value)]
+        cells.append(Cell(image, "; ".join([*words, *texts])))
     title = f"{experiment.info.name} {experiment.info.split}: {experiment.deployment()[0]}"
     return grid(cells, title=title, lines=4 if any(len(c.words) > 40 for c in cells) else 2)
+
+
+def _first(source: Source, examples: int, seed: int) -> Subset:
+    """The examples that training meets first."""
+    return Subset(source, source.order(seed, 0, min(examples, len(source))))
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [v for v in values if isinstance(v, str)]
 
 
 def _operations(experiment: Experiment):
@@ -85,15 +98,19 @@ def _operations(experiment: Experiment):
             op = jax.jit(augment.make(spec, num_classes=2, statistics=fitted))
             cells.append(Cell(np.asarray(op(jax.random.key(experiment.seed), batch)["image"][0]), spec))
         rows.append((name, cells))
-    return sheet(rows, side=GALLERY_SIDE, title="augmentation on the device, weak to strong", lines=3)
+    half = -(-len(rows) // 2)
+    return beside([sheet(part, side=GALLERY_SIDE, lines=3) for part in (rows[:half], rows[half:])])
 
 
 def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A few images of `side` pixels, uint8, and the statistics of more of them."""
-    source = subsets.take(experiment.source, min(FITTED_TO, len(experiment.source)), experiment.seed)
-    batches = list(loader.eval_batches(source, f"decode|resize({side})", batch_size=100, fields=("image",)))
+    """Two images of `side` pixels, uint8, and the statistics of more of them."""
+
+    def read(examples: int) -> Iterator[dict[str, np.ndarray]]:
+        source = _first(experiment.source, examples, experiment.seed)
+        return loader.eval_batches(source, f"decode|resize({side})", batch_size=min(examples, 100), fields=("image",))
+
     names = ("pixel_values",) if side == WHITENED_SIDE else ()
-    return batches[0]["image"][:4], statistics.compute(batches, names)._asdict()
+    return next(read(2))["image"], statistics.compute(read(FITTED_TO), names)._asdict()
 
 
 def _batch(experiment: Experiment, most: int = 64):

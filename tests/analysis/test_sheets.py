@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxvision.analysis.sheets import Cell, grid, sheet
+from jaxvision.analysis.sheets import Cell, beside, grid, sheet
 
 RED = np.zeros((4, 6, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 
@@ -14,6 +14,13 @@ def count(page, colour):
 def test_every_picture_is_on_the_page_at_its_size():
     page = grid([Cell(RED)] * 5, columns=2, side=20)
     assert count(page, (255, 0, 0)) == 5 * 20 * 30
+
+
+def test_pages_lie_side_by_side():
+    page = grid([Cell(RED)], side=20)
+    both = beside([page, page])
+    assert both.size == (2 * page.width, page.height)
+    assert count(both, (255, 0, 0)) == 2 * 20 * 30
 
 
 def test_views_lie_side_by_side():

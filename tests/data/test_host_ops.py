@@ -117,7 +117,7 @@ def test_fast_decoding_draws_and_cuts_the_same_where_nothing_is_reduced(encode, 
     for op in ["random_resized_crop(60)", "random_crop(9)", "pad(1)", ""]:
         whole, fast = (run("|".join(filter(None, [spec, op])), jpeg) for spec in ["decode", "decode(fast=True)"])
         np.testing.assert_allclose(fast.astype(int), whole, atol=40)
-        assert np.abs(fast.astype(int) - whole).mean() < 4
+        assert np.abs(fast.astype(int) - whole).mean() < 6  # of a hundred between two pictures
     np.testing.assert_array_equal(run("decode(fast=True)|resize(9)", png), run("decode|resize(9)", png))
 
 

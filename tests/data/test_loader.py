@@ -1,5 +1,7 @@
 import itertools
 import multiprocessing
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -179,6 +181,11 @@ def test_errors_keep_their_kind(pictures, encode, photo):
     pictures.images[3] = encode(photo(3, 20, 20))
     with pytest.raises(UserError, match="resize"):
         list(loader.train_batches(pictures, "decode", batch_size=23, seed=0, start=0, stop=1))
+
+
+def test_worker_processes_have_no_need_of_jax():
+    code = "import sys, jaxvision.data.loader; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_close_ends_the_threads(pictures):

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 in their binary version (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class CifarSource(Source):
         root = files.directory("cifar", data_dir, "data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100)")
         if labels not in ("fine", "coarse"):
             raise unknown("kind of labels of cifar", labels, ("fine", "coarse"))
+        self._root, self._kind = root, labels
         ten = not (root / "train.bin").is_file()
         meta = "batches.meta.txt" if ten else f"{labels}_label_names.txt"
         self._label_byte = 0 if ten or labels == "coarse" else 1
@@ -47,6 +49,9 @@ class CifarSource(Source):
             raise UserError(f"no {meta} in {root}: it names the classes and comes with the data")
         classes = tuple((root / meta).read_text().split())
         self.info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
+
+    def __reduce__(self):  # a copy for another process maps the files anew
+        return functools.partial(CifarSource, labels=self._kind), (self._root, self.info.split)
 
     def __len__(self) -> int:
         return len(self._rows)

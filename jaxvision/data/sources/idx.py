@@ -1,5 +1,6 @@
 """IDX files: MNIST (LeCun, Cortes, Burges 1998), Fashion-MNIST, KMNIST, EMNIST."""
 
+import functools
 import gzip
 import math
 import zlib
@@ -44,6 +45,7 @@ class IdxSource(Source):
         transpose: bool = False,
     ):
         root = files.directory("idx", data_dir, "train-images-idx3-ubyte")
+        self._root, self._options = root, {"prefix": prefix, "classes": classes, "transpose": transpose}
         start_of_name = f"{prefix}-" if prefix else ""
         found = {s: _find(root, start_of_name, words) for s, words in _SPLITS.items()}
         found = {s: pair for s, pair in found.items() if pair}
@@ -61,6 +63,9 @@ class IdxSource(Source):
         chosen = np.concatenate([stated[s][start:stop] for s, start, stop in parts])
         self._labels = Labels(chosen.tolist(), known, lambda i: f"example {i} of {root}")
         self.info = make_info(root.resolve().name, split, len(chosen), self._labels)
+
+    def __reduce__(self):  # a copy for another process maps the files anew
+        return functools.partial(IdxSource, **self._options), (self._root, self.info.split)
 
     def __len__(self) -> int:
         return len(self._rows)

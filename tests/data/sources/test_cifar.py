@@ -1,4 +1,5 @@
 import io
+import pickle
 import zipfile
 
 import numpy as np
@@ -42,6 +43,15 @@ def test_cifar10(cifar10):
             assert source[i]["label"] == source.labels[i] == labels[first + i]
     part = open_cifar(root, "train[4:8]+test[:1]")
     np.testing.assert_array_equal(part.labels, labels[[4, 5, 6, 7, 15]])
+
+
+def test_a_copy_for_another_process_holds_no_pixels(cifar10):
+    source = open_cifar(cifar10[0], "train[4:8]")
+    data = pickle.dumps(source)
+    assert len(data) < 1000
+    copy = pickle.loads(data)
+    np.testing.assert_array_equal(copy[1]["image"], source[1]["image"])
+    assert copy.info == source.info
 
 
 def test_cifar100_has_two_kinds_of_labels(tmp_path):

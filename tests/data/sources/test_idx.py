@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import os
+import pickle
 import struct
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_transpose_and_classes(tmp_path):
     assert source.info.classes == ("a", "b", "c", "d")
     with pytest.raises(UserError, match="the label 2 is none of the 2 classes"):
         open_idx(tmp_path, classes=2)
+
+
+def test_a_copy_for_another_process_holds_no_pixels(tmp_path):
+    write_idx(tmp_path)
+    source = open_idx(tmp_path, "train[2:]", transpose=True)
+    data = pickle.dumps(source)
+    assert len(data) < 1000
+    copy = pickle.loads(data)
+    np.testing.assert_array_equal(copy[1]["image"], source[1]["image"])
+    assert copy.info == source.info
 
 
 def test_damaged_files(tmp_path):
