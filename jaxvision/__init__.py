@@ -1,6 +1,6 @@
 """jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
 
-cli.py          the command line: train, evaluate, inspect, predict, study
+cli.py          the command line: train, evaluate, inspect, predict, study, data
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 inputs.py       the data that a config names, or what stands for it
@@ -11,7 +11,7 @@ durations.py    '90 epochs', '5 percent' -> steps
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
-data/           sources, subsets, host operations, loader
+data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
 models/         ViT, ResNet, BiT
 losses/         pure functions on arrays
@@ -20,5 +20,5 @@ optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
 evals/          protocols that judge a model
-analysis/       statistics and figures of studies
+analysis/       statistics and figures of studies, pages of pictures
 """

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "config": BASE,
     "workdir": BASE | {"config"},
     "inputs": BASE | {"config", "data", "tasks"},
-    "experiment": BASE | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
+    "experiment": BASE
+    | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
     "commands": None,  # anything but the command line
     "cli": None,
 }

@@ -74,7 +74,7 @@ def _examples(experiment: Experiment):
         texts = [text for value in raw.values() for text in _texts(value)]
         cells.append(Cell(image, "; ".join([*words, *texts])))
     title = f"{experiment.info.name} {experiment.info.split}: {experiment.deployment()[0]}"
-    return grid(cells, title=title, lines=4 if any(len(c.words) > 40 for c in cells) else 2)
+    return grid(cells, title=title, lines=6 if any(len(c.words) > 40 for c in cells) else 2)
 
 
 def _first(source: Source, examples: int, seed: int) -> Subset:

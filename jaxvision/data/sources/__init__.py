@@ -63,8 +63,9 @@ def open_source(
     if name in KINDS:
         _check_options(f"the data set {name!r}", options, KINDS[name])
         return KINDS[name](data_dir, split, fields, **options)
+    builder = prepared_builder(name, data_dir, tuple(KINDS))  # first, for it tells a misspelt name
     _check_options(f"the data set {name!r}", options, TfdsSource)
-    return TfdsSource(prepared_builder(name, data_dir, tuple(KINDS)), name, split, fields, **options)
+    return TfdsSource(builder, name, split, fields, **options)
 
 
 def _check_options(where: str, options: Mapping[str, Any], kind: Callable) -> None:

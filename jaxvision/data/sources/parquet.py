@@ -1,6 +1,5 @@
 """Parquet files with encoded images, in the layout of the Hugging Face Hub."""
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ _TEXTS = ("text", "caption", "captions")
 
 
 class ParquetSource(Source):
-    """The rows of Parquet files: `{"image": bytes, "label": ..., "text": ...}`. Needs pyarrow.
+    """The rows of Parquet files: `{"image": bytes, "label": ..., "text": ...}`.
 
     Any row can be had, but only by reading its row group; see docs/data.md for what that costs.
 
@@ -36,7 +35,7 @@ class ParquetSource(Source):
       cache_bytes: memory for the row groups that were read last, for each process.
 
     Raises:
-      UserError: pyarrow is not installed; no such file or column; a file that is damaged; a label that is no class.
+      UserError: no such file or column; a file that is damaged; a label that is no class.
       BadExample (when read): a row without an image or a text.
     """
 
@@ -53,8 +52,6 @@ class ParquetSource(Source):
         classes: str | Sequence[str] | int | None = None,
         cache_bytes: int = 2**30,
     ):
-        if importlib.util.find_spec("pyarrow") is None:
-            raise UserError("the data set 'parquet' needs pyarrow: pip install pyarrow")
         folder = directory("parquet", data_dir, "SPLIT-*.parquet")
         found = split_files(folder, files)
         groups = {s: [g for file in found[s] for g in _row_groups(file)] for s in named(split, found)}

@@ -3,15 +3,14 @@ import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jaxvision.data import sources
 from jaxvision.data.reader import Reader
 from jaxvision.data.sources.row_groups import RowGroups
 from jaxvision.errors import UserError
-
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 def open_parquet(root, split="train", fields=None, **options):
@@ -137,10 +136,3 @@ def test_groups_are_kept_up_to_a_limit(hub, monkeypatch):
     for group in (0, 0, 2, 0, 1, 1, 0):
         groups.cell(file, group, 0, "image")
     assert read == [0, 2, 1, 0]
-
-
-def test_needs_pyarrow(hub, monkeypatch):
-    root, _ = hub
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install pyarrow"):
-        open_parquet(root)
