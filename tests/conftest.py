@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -21,3 +23,17 @@ def mesh():
         return make_mesh(devices=jax.devices()[:devices], **axes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """`shared("mnist/...")`: a file of real data that is not part of the project; the test is skipped without it."""
+    root = Path(os.environ.get("JAXVISION_SHARED", Path(__file__).parents[2] / "shared"))
+
+    def find(name: str) -> Path:
+        for path in (root / "data" / name, root / "reference" / name):
+            if path.exists():
+                return path
+        pytest.skip(f"{name} is not here: it lies in the folder JAXVISION_SHARED, or shared/ beside the repository")
+
+    return find

@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "evals": BASE | {"parallel", "losses", "data", "augment"},
     "config": BASE,
     "workdir": BASE | {"config"},
-    "experiment": BASE | {"config", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
+    "transfer": BASE | {"workdir", "models", "train"},
+    "experiment": BASE
+    | {"config", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"},
     "commands": None,  # anything but the command line
     "cli": None,
 }

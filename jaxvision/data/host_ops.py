@@ -4,8 +4,8 @@ A host spec is a chain such as `"decode|random_resized_crop(224)"`. Its operatio
 `example["image"]` and leave other fields as they are; everything that need not happen here (flips,
 colour, mixing, normalisation) runs on the device, in `augment/`.
 
-Every resize is Pillow's bilinear filter, whose support grows with the reduction (antialiased), the
-one of torchvision on Pillow images. OpenCV's and TensorFlow's defaults give other pixels.
+Every resize is Pillow's filter, bilinear unless told otherwise, whose support grows with the reduction
+(antialiased), the one of torchvision on Pillow images. OpenCV's and TensorFlow's defaults give other pixels.
 """
 
 import io
@@ -15,11 +15,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, unknown
 from jaxvision.specs import Registry
 
 HostOp = Callable[[dict, np.random.Generator | None], dict]  # None will do where no operation is random
 
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 host_ops = Registry("host operation")
 
 
@@ -80,15 +81,19 @@ def decode() -> HostOp:
 
 
 @host_ops.register()
-def resize(size: int | tuple[int, int]) -> HostOp:
-    """Resizes to `size` (a side, or height and width), whatever the aspect ratio."""
-    size = _pair(size)
-    return _on_image(lambda image, rng: _resize(image, size))
+def resize(size: int | tuple[int, int], method: str = "bilinear") -> HostOp:
+    """Resizes to `size` (a side, or height and width), whatever the aspect ratio. `method` may be "bicubic"."""
+    size, resample = _pair(size), _filter(method)
+    return _on_image(lambda image, rng: _resize(image, size, resample))
 
 
 @host_ops.register()
-def resize_short(size: int) -> HostOp:
-    """Resizes the shorter side to `size` and keeps the aspect ratio; the longer side is rounded down."""
+def resize_short(size: int, method: str = "bilinear") -> HostOp:
+    """Resizes the shorter side to `size` and keeps the aspect ratio; the longer side is rounded down.
+
+    `method` may be "bicubic", which most transformers were trained and judged with.
+    """
+    resample = _filter(method)
     if not isinstance(size, int):
         raise UserError(f"resize_short: size is a number of pixels, not {size!r}")
     _pair(size)
@@ -96,7 +101,7 @@ def resize_short(size: int) -> HostOp:
     def apply(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = image.shape[:2]
         short = min(height, width)
-        return _resize(image, (size * height // short, size * width // short))
+        return _resize(image, (size * height // short, size * width // short), resample)
 
     return _on_image(apply)
 
@@ -214,10 +219,16 @@ def _cut(image: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.nd
     return image[top : top + size[0], left : left + size[1]]
 
 
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _filter(method: str) -> Image.Resampling:
+    if method not in FILTERS:
+        raise unknown("method of a resize", method, FILTERS)
+    return FILTERS[method]
+
+
+def _resize(image: np.ndarray, size: tuple[int, int], resample=Image.Resampling.BILINEAR) -> np.ndarray:
     if image.shape[:2] == size:
         return image
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize(size[::-1], resample))
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
