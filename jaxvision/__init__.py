@@ -1,11 +1,12 @@
 """jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
 
-cli.py          the command line: train, evaluate, inspect, predict, study, data
+cli.py          the command line: train, evaluate, inspect, predict, convert, study, data
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
-sections.py     the keys of the sections data, train and evals
+sections.py     the keys of the sections data, train, init and evals
+transfer.py     a run that starts from weights
 workdir.py      the folder of a run
 durations.py    '90 epochs', '5 percent' -> steps
 specs.py        'flip_lr|mixup(0.2)' -> operations
@@ -13,7 +14,7 @@ paths.py        rules over parameter paths
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
-models/         ViT, ResNet, BiT
+models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, the towers of CLIP
 losses/         pure functions on arrays
 tasks/          what is learned: init, loss, outputs
 optim/          schedules and optimizer chains

@@ -122,6 +122,13 @@ def _need(values: flags.FlagValues, *names: str) -> None:
             raise UserError(f"--{name} is needed")
 
 
+def _numbers(values: flags.FlagValues, name: str) -> tuple[float, ...] | None:
+    try:
+        return None if values[name].value is None else tuple(map(float, values[name].value))
+    except ValueError:
+        raise UserError(f"--{name} wants numbers with commas between, not {values[name].value}") from None
+
+
 def _start(rest: list[str]) -> None:
     """What every command does once its flags are known: no stray words, logging, the processes of the job."""
     if rest:
@@ -200,6 +207,44 @@ def _define_study(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_string("data_dir", None, "where the data set lies, for presets that need one", flag_values=values)
 
 
+def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
+    text, pixels, ratio = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+    text("from", "jaxvision", "who wrote the weights: timm, torchvision, big_vision, bit, ...", flag_values=values)
+    text("to", "jaxvision", "whose names to write; other than ours, OUT is a safetensors file", flag_values=values)
+    text("model", None, "NAME:VARIANT of our model, as in vit:B/16", flag_values=values)
+    flags.DEFINE_multi_string("option", [], "option of the model, as in pool=token; repeatable", flag_values=values)
+    text("head", "keep", "keep, or drop the classifier", flag_values=values)
+    flags.DEFINE_multi_string("ignore", [], "regular expression of names not to use; repeatable", flag_values=values)
+    text("classes", None, "text file of class names, one a line", flag_values=values)
+    pixels("size", None, "side of the images; positions are resized to it", flag_values=values)
+    ratio("crop", None, "size divided by the shorter side before the central crop", flag_values=values)
+    text("interpolation", None, "bilinear or bicubic", flag_values=values)
+    text("normalize", None, "imagenet, inception, clip or bytes: mean and std", flag_values=values)
+    flags.DEFINE_list("mean", None, "of each channel, for images in [0, 1]", flag_values=values)
+    flags.DEFINE_list("std", None, "of each channel", flag_values=values)
+
+
+def _convert(values: flags.FlagValues, rest: list[str]) -> None:
+    if len(rest) < 2:
+        raise UserError("convert what, and where to? jaxvision convert --from=timm --model=vit:B/16 IN OUT")
+    _start(rest[2:])
+    from jaxvision.commands import convert
+
+    images = {name: values[name].value for name in ("size", "crop", "interpolation", "normalize")}
+    images |= {name: _numbers(values, name) for name in ("mean", "std")}
+    convert.run(
+        *rest[:2],
+        source=values["from"].value,
+        target=values.to,
+        model=values.model,
+        options=values.option,
+        head=values.head,
+        ignore=tuple(values.ignore),
+        classes=values.classes,
+        **{name: value for name, value in images.items() if value is not None},
+    )
+
+
 def _study(values: flags.FlagValues, rest: list[str]) -> None:
     _need(values, "out")
     if not rest:
@@ -256,6 +301,12 @@ COMMANDS = {
         "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg'",
         _define_predict,
         _predict,
+    ),
+    "convert": Command(
+        "convert weights of timm, torchvision, CLIP, big_vision, BiT, Keras to ours, or ours to theirs",
+        "jaxvision convert --from=timm --model=vit:B/16 model.safetensors weights/vit_b16",
+        _define_convert,
+        _convert,
     ),
     "study": Command(
         "run a study of experiments/: all its runs, then its tables and figures",

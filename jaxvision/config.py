@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from jaxvision import specs
 from jaxvision.errors import UserError, nearest
 
-SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "evals", "mesh")
+SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "init", "evals", "mesh")
 
 
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -199,6 +199,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
     small["augment"] = smaller(small.get("augment", ""))
     small["model"] |= model
+    small.pop("init", None)  # the weights of a large model do not fit
     small["train"]["total"] = f"{steps} steps"
     for key in ("warmup", "cooldown"):
         if key in small["optimizer"]:

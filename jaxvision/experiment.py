@@ -10,16 +10,18 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, durations, evals, inputs, models, tasks
+from jaxvision import augment, durations, evals, inputs, models, tasks, transfer
 from jaxvision import config as configs
 from jaxvision.data import host_ops, loader, resident, sources
 from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import dataset
+from jaxvision.models import weights
 from jaxvision.optim import optimizers
+from jaxvision.optim import rules as optimizer_rules
 from jaxvision.parallel.mesh import check_batch, make_mesh
 from jaxvision.parallel.rules import Rules, shardings
-from jaxvision.sections import DataSection, EvalSection, TrainSection
+from jaxvision.sections import DataSection, EvalSection, InitSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
 from jaxvision.train import state as states
@@ -48,6 +50,7 @@ class Experiment(NamedTuple):
       durations: `duration -> steps`.
       total: steps of the run.
       init: makes the initial state; see `state.initializer`.
+      pretrained: section `init` of the config, the weights to start from.
     """
 
     config: ConfigDict
@@ -67,6 +70,7 @@ class Experiment(NamedTuple):
     durations: Callable[[str | int], int]
     total: int
     init: Callable[[], states.TrainState]
+    pretrained: InitSection | None = None
 
     @property
     def seed(self) -> int:
@@ -81,6 +85,17 @@ class Experiment(NamedTuple):
     def abstract_state(self) -> states.TrainState:
         """Shapes, dtypes and shardings of the state."""
         return states.abstract(self.init, self.mesh, self.rules)
+
+    def load_pretrained(self) -> weights.Imported | None:
+        """Reads the weights that the run starts from, if the config names any; see `transfer.load`."""
+        if self.pretrained is None:
+            return None
+        return transfer.load(self.pretrained, self.config.model, jax.eval_shape(self.init).variables)
+
+    def initial_state(self, pretrained: weights.Imported | None = None) -> states.TrainState:
+        """The state at step 0 on the devices, with the variables that `load_pretrained` read."""
+        state = states.create(self.init, self.mesh, self.rules)
+        return state if pretrained is None else transfer.fill(state, pretrained.variables)
 
     def step(self) -> steps.Step:
         """One update as a pure function."""
@@ -229,6 +244,12 @@ def build(
     options = {k: v for k, v in config.model.items() if k != "name"}
     model = partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **options)
     task_options = {k: v for k, v in config.task.items() if k != "name"}
+    optimizer_options = config.optimizer
+    pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
+    if pretrained:
+        transfer.check(pretrained, config.model)
+    if pretrained and pretrained.freeze and "statistics" in configs.parameters(tasks.get(config.task.get("name"))):
+        task_options.setdefault("statistics", "running")
     task = configs.call(
         tasks.get(config.task.get("name")),
         task_options,
@@ -247,8 +268,13 @@ def build(
     transform = augment.make(config.get("augment", ""), num_classes=info.num_classes, statistics=statistics)
     seen = jax.eval_shape(transform, jax.random.key(0), batch)
     variables = jax.eval_shape(task.init, jax.random.key(0), seen)
+    if pretrained and pretrained.freeze:
+        if config.optimizer.get("freeze"):
+            raise UserError("init.freeze and optimizer.freeze exclude each other")
+        rules_of_freeze = optimizer_rules.freeze_rules(variables["params"], pretrained.freeze)
+        optimizer_options = {**config.optimizer, "freeze": rules_of_freeze}
     optimizer = configs.call(
-        optimizers.make, config.optimizer, "optimizer", steps=to_steps, total=total, params=variables["params"]
+        optimizers.make, optimizer_options, "optimizer", steps=to_steps, total=total, params=variables["params"]
     )
     init = states.initializer(task, optimizer.tx, seen, seed, train.ema is not None)
     return Experiment(
@@ -269,6 +295,7 @@ def build(
         to_steps,
         total,
         init,
+        pretrained,
     )
 
 

@@ -1,4 +1,4 @@
-"""The sections of a config that the engine itself reads: data, train, and the common part of evals.
+"""The sections of a config that the engine itself reads: data, train, init, and the common part of evals.
 
 The others are the keyword arguments of what they name: a model's builder, a task's factory, an
 optimizer (`optim.make`), an evaluator's factory.
@@ -68,6 +68,29 @@ class TrainSection(NamedTuple):
     checkpoint_every: str | int = "10 percent"
     keep: int = 1
     steps_per_dispatch: int = 0
+
+
+class InitSection(NamedTuple):
+    """`config.init`: the weights that a run starts from; a run that has a checkpoint goes on from that.
+
+    Attributes:
+      weights: a folder of `jaxvision convert`, the workdir of a run, or a file of another library.
+      source: that library, one of `models.weights.sources()`, where `weights` is such a file.
+      model: "NAME" or "NAME:VARIANT" that the weights are of, for a check against `config.model`.
+      head: "keep" the classifier of the weights, "new" for other classes, "drop" where the model has none.
+      freeze: what is not trained: "backbone" (all but the head), "all_but_last(2)" (all but head, final norm
+        and the last two blocks of a ViT or stages of a ResNet), or None.
+      ignore: regular expressions over names in the file that are deliberately not used.
+      positions: "bicubic" or "bilinear", how position embeddings are resized to another image size.
+    """
+
+    weights: str
+    source: str = "jaxvision"
+    model: str | None = None
+    head: str = "keep"
+    freeze: str | None = None
+    ignore: tuple[str, ...] = ()
+    positions: str = "bicubic"
 
 
 class EvalSection(NamedTuple):

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,15 @@ def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from None
 
 
-def record_launch(workdir: Path, config: ConfigDict, start: int) -> None:
-    """Adds this launch to run.json."""
+def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence[str] = ()) -> None:
+    """Adds this launch to run.json, with `notes` on the weights that it starts from."""
     path = workdir / "run.json"
     launches = json.loads(path.read_text())["launches"] if path.is_file() else []
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "start_step": start,
+        "init": list(notes),
         "config_fingerprint": configs.fingerprint(config),
         "versions": versions(),
         "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],

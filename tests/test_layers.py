@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "config": BASE,
     "workdir": BASE | {"config"},
     "inputs": BASE | {"config", "data", "tasks"},
+    "transfer": BASE | {"workdir", "models", "train"},
     "experiment": BASE
-    | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals"},
+    | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"},
     "commands": None,  # anything but the command line
     "cli": None,
 }

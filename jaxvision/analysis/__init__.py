@@ -2,4 +2,5 @@
 
 statistics.py   means over seeds with intervals, differences paired by seed
 plots.py        curves over the number of examples
+accounting.py   shapes, weights, multiply-adds and receptive fields of networks
 """

@@ -14,7 +14,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import assert_equal_across_processes, is_main
-from jaxvision.train import loop, state
+from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration
@@ -48,6 +48,8 @@ def run(
     workdir = Path(workdir)
     quiet = quiet or not is_main()
     experiment = experiments.build(config, statistics=None if fresh else saved_statistics(workdir))
+    resuming = not fresh and any((workdir / "checkpoints").glob("[0-9]*"))
+    pretrained = None if resuming or workdirs.results(workdir) else experiment.load_pretrained()
     if is_main():
         workdirs.claim(workdir, config, fresh=fresh, resume=resume)
     assert_equal_across_processes(configs.fingerprint(config), "the config")
@@ -68,16 +70,16 @@ def run(
         if checkpoints.steps():
             start = checkpoints.restore(experiment.abstract_state())
         else:
-            start = state.create(experiment.init, experiment.mesh, experiment.rules)
+            start = experiment.initial_state(pretrained)
         first = int(start.step)
         assert_equal_across_processes(first, "the step to go on from")
         if first > experiment.total:
             raise UserError(f"{workdir} holds step {first}, beyond train.total ({experiment.total} steps)")
         if is_main():
-            workdirs.record_launch(workdir, config, first)
+            workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
         records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
         if not quiet:
-            _print_header(experiment, workdir, first)
+            _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
         began = time.perf_counter()
         _, results = loop.train(
             start,
@@ -120,7 +122,7 @@ def _meta(experiment: experiments.Experiment) -> dict:
     }
 
 
-def _print_header(experiment: experiments.Experiment, workdir: Path, first: int) -> None:
+def _print_header(experiment: experiments.Experiment, workdir: Path, first: int, notes: tuple[str, ...]) -> None:
     count = sum(x.size for x in jax.tree.leaves(experiment.abstract_state().params))
     out = console()
     out.print(
@@ -130,6 +132,8 @@ def _print_header(experiment: experiments.Experiment, workdir: Path, first: int)
     )
     if first:
         out.print(f"going on from step {first} of {workdir}")
+    for note in notes:
+        out.print(note, markup=False)
 
 
 def _print_results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> None:

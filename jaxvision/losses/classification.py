@@ -41,6 +41,21 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets).sum(-1)
 
 
+def squared_error(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Half the squared distance between the outputs themselves and the label, summed over classes.
+
+    Classification as regression on one-hot labels (Hui & Belkin 2021, "Evaluation of neural architectures trained
+    with square loss vs cross-entropy", sec. 2, without their rescaling for many classes).
+
+    Args and returns: as `softmax_cross_entropy`; rows of float labels need not sum to 1.
+
+    >>> squared_error(jnp.array([[1.0, 2.0]]), jnp.array([0])).tolist()
+    [2.0]
+    """
+    targets = _distribution(logits, labels, smoothing)
+    return 0.5 * jnp.square(logits.astype(jnp.float32) - targets).sum(-1)
+
+
 def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
     num_classes = logits.shape[-1]
     if jnp.issubdtype(labels.dtype, jnp.integer):
@@ -48,7 +63,7 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     return optax.smooth_labels(labels, smoothing) if smoothing else labels
 
 
-LOSSES = {"softmax_cross_entropy": softmax_cross_entropy, "sigmoid_cross_entropy": sigmoid_cross_entropy}
+LOSSES = {f.__name__: f for f in (softmax_cross_entropy, sigmoid_cross_entropy, squared_error)}
 
 
 def get(name: str):

@@ -2,18 +2,44 @@
 
 `NAMES` maps a name to its builder, a plain function whose keyword arguments are the model's options.
 The builder checks every value, so a mistake in a config is found before anything is compiled.
+`TEXT_NAMES` are the same for text: `apply(variables, tokens, train)`, without a head, built by `build_text`.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
-from jaxvision.models import resnet, resnet_v2, vit
+from jaxvision.models import (
+    bit,
+    clip_resnet,
+    convnext,
+    lenet,
+    mixer,
+    mlperf_tiny,
+    resnet,
+    resnet_v2,
+    text,
+    vit,
+    wide_resnet,
+)
 
-NAMES = {"vit": vit.vit, "resnet": resnet.resnet, "bit": resnet_v2.bit}
+NAMES = {
+    "vit": vit.vit,
+    "mixer": mixer.mixer,
+    "convnext": convnext.convnext,
+    "clip_resnet": clip_resnet.clip_resnet,
+    "resnet": resnet.resnet,
+    "resnet_v2": resnet_v2.resnet_v2,
+    "wide_resnet": wide_resnet.wide_resnet,
+    "bit": bit.bit,
+    "lenet": lenet.lenet,
+    "mlperf_resnet8": mlperf_tiny.mlperf_resnet8,
+}
+TEXT_NAMES = {"text_transformer": text.text_transformer}
 
 
 def build(name: str, num_classes: int | None, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.Module:
@@ -33,16 +59,42 @@ def build(name: str, num_classes: int | None, dtype: jnp.dtype = jnp.float32, **
     Raises:
       UserError: unknown name, option or value; the message names the choices.
 
-    >>> build("vit", num_classes=10, variant="Ti/4").size.width
+    >>> build("vit", num_classes=10, variant="Ti/4").width
     192
     """
-    if name not in NAMES:
-        raise unknown("model", name, NAMES)
-    builder = NAMES[name]
-    options = [p for p in inspect.signature(builder).parameters if p not in ("num_classes", "dtype")]
-    for option in kwargs:
-        if option not in options:
-            raise unknown(f"option of model {name!r}", option, options)
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes is at least 1, or None for a model without a head, not {num_classes!r}")
+    builder = _builder("model", name, NAMES, kwargs)
     return builder(num_classes=num_classes, dtype=dtype, **kwargs)
+
+
+def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.Module:
+    """Builds a text model.
+
+    Args:
+      name: a key of `TEXT_NAMES`.
+      dtype: of the computation, float32 or bfloat16; parameters are float32.
+      **kwargs: the options of the builder, `TEXT_NAMES[name]`.
+
+    Returns:
+      A Linen module. `module.apply(variables, tokens, train, rngs={"dropout": key})` takes token ids,
+      int32 [B, L], and returns features [B, D] and a dict of every intermediate, as documented at the builder.
+
+    Raises:
+      UserError: unknown name, option or value; the message names the choices.
+
+    >>> build_text("text_transformer", variant="B").width
+    768
+    """
+    return _builder("text model", name, TEXT_NAMES, kwargs)(dtype=dtype, **kwargs)
+
+
+def _builder(kind: str, name: str, names: dict[str, Callable], kwargs: dict[str, Any]) -> Callable[..., nn.Module]:
+    """The builder of this name, once every key of `kwargs` is found to be an option of it."""
+    if name not in names:
+        raise unknown(kind, name, names)
+    options = [p for p in inspect.signature(names[name]).parameters if p not in ("num_classes", "dtype")]
+    for option in kwargs:
+        if option not in options:
+            raise unknown(f"option of {kind} {name!r}", option, options)
+    return names[name]

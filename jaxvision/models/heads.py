@@ -9,8 +9,8 @@ from jaxvision.models.transformer import Attention, Mlp
 HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0.01)}
 
 
-def linear_head(num_classes: int, init: str, bias: float = 0.0) -> nn.Dense:
-    """The classifier `head`: features [..., D] -> float32 logits [..., K], computed in float32.
+def linear_head(num_classes: int, init: str, bias: float = 0.0, name: str = "head") -> nn.Dense:
+    """The classifier: features [..., D] -> float32 logits [..., K], computed in float32.
 
     Call it inside a module's compact method.
 
@@ -20,9 +20,10 @@ def linear_head(num_classes: int, init: str, bias: float = 0.0) -> nn.Dense:
         2021; Kolesnikov et al. 2020), "normal" has a deviation of 0.01 (Goyal et al. 2017, sec. 5.1).
       bias: its initial value. With a sigmoid loss over thousands of classes, -10 starts near the loss of
         predicting none, instead of ln 2 for each class (big_vision's configs for ImageNet-21k).
+      name: of its parameters.
     """
     bias_init = nn.initializers.constant(bias)
-    return nn.Dense(num_classes, kernel_init=HEAD_INITS[init], bias_init=bias_init, dtype=jnp.float32, name="head")
+    return nn.Dense(num_classes, kernel_init=HEAD_INITS[init], bias_init=bias_init, dtype=jnp.float32, name=name)
 
 
 class AttentionPool(nn.Module):
@@ -35,6 +36,7 @@ class AttentionPool(nn.Module):
     mlp_dim: int
     gelu: str = "tanh"
     attention: str = "xla"
+    norm_epsilon: float = 1e-6
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -43,5 +45,5 @@ class AttentionPool(nn.Module):
         probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, d))
         probe = jnp.broadcast_to(probe, (b, 1, d)).astype(self.dtype)
         x = Attention(self.num_heads, self.attention, dtype=self.dtype, name="attention")(probe, tokens)
-        y = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        y = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(x)
         return (x + Mlp(self.mlp_dim, gelu=self.gelu, dtype=self.dtype, name="mlp")(y, train))[:, 0]

@@ -1,14 +1,21 @@
-"""ResNet with BatchNorm: He et al. 2016, "Deep residual learning for image recognition", arXiv 1512.03385."""
+"""ResNet with BatchNorm: He et al. 2016, "Deep residual learning for image recognition", arXiv 1512.03385.
+
+And what was made of it by options: wide bottlenecks (Zagoruyko and Komodakis 2016), ResNeXt (Xie et al. 2017),
+squeeze and excitation (Hu et al. 2018), ResNet-D (He et al. 2019) and stochastic depth (Huang et al. 2016).
+"""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, linear_head
-from jaxvision.models.layers import Conv, max_pool
-from jaxvision.models.options import one_of, positive
+from jaxvision.models.layers import Conv, batch_norm, linear_decay, max_pool
+from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.resnet_blocks import Block, Stage
 
 IMAGENET_BLOCKS = {  # He et al. 2016, table 1
     "18": (2, 2, 2, 2),
@@ -18,74 +25,23 @@ IMAGENET_BLOCKS = {  # He et al. 2016, table 1
     "152": (3, 8, 36, 3),
 }
 # He et al. 2016, sec. 4.2: 6n + 2 layers in three stages. "8" is not in the paper: the smallest one, for quick runs.
-CIFAR_BLOCKS = {str(6 * n + 2): (n, n, n) for n in (1, 3, 5, 7, 9, 18)}
+CIFAR_BLOCKS = {str(6 * n + 2): (n, n, n) for n in (1, 3, 5, 7, 9, 18, 200)}
 BOTTLENECK = ("50", "101", "152")
-STEMS = ("imagenet", "cifar")
-SHORTCUTS = ("A", "B")
+RESNET_D = {"stem": "deep", "shortcut": "D"}
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {  # variant: layers, and the options that it stands for
+    **{layers: (layers, {}) for layers in IMAGENET_BLOCKS},
+    **{layers: (layers, {"stem": "cifar", "shortcut": "A"}) for layers in CIFAR_BLOCKS},
+    **{f"{layers}d": (layers, RESNET_D) for layers in IMAGENET_BLOCKS},
+    **{f"se{layers}": (layers, {"squeeze_excite": 16}) for layers in IMAGENET_BLOCKS},
+    "wide50_2": ("50", {"width_per_group": 128}),
+    "wide101_2": ("101", {"width_per_group": 128}),
+    "resnext50_32x4d": ("50", {"groups": 32, "width_per_group": 4}),
+    "resnext101_32x8d": ("101", {"groups": 32, "width_per_group": 8}),
+    "resnext101_64x4d": ("101", {"groups": 64, "width_per_group": 4}),
+}
+STEMS = ("imagenet", "deep", "cifar")
+SHORTCUTS = ("A", "B", "C", "D", "none")
 STRIDES_IN = ("3x3", "1x1")
-
-
-class Block(nn.Module):
-    """Residual block with two 3x3 convolutions, or the bottleneck 1x1, 3x3, 1x1: [B, H, W, C] -> [B, h, w, D]."""
-
-    channels: int
-    stride: int
-    bottleneck: bool
-    shortcut: str
-    stride_in: str
-    zero_init_residual: bool
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(Conv, dtype=self.dtype)
-        norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
-        layers = self._layers()
-        y = x
-        for i, (features, size, stride) in enumerate(layers, 1):
-            last = i == len(layers)
-            y = conv(features, size, stride, name=f"conv{i}")(y)
-            y = norm(name=f"norm{i}", zero=last and self.zero_init_residual)(y)
-            y = y if last else nn.relu(y)
-        if x.shape != y.shape and self.shortcut == "A":
-            x = x[:, :: self.stride, :: self.stride]
-            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
-        elif x.shape != y.shape:
-            x = conv(y.shape[-1], 1, self.stride, name="shortcut_conv")(x)
-            x = norm(name="shortcut_norm")(x)
-        return nn.relu(x + y)
-
-    def _layers(self) -> list[tuple[int, int, int]]:
-        """(features, kernel size, stride) of each convolution."""
-        if not self.bottleneck:
-            return [(self.channels, 3, self.stride), (self.channels, 3, 1)]
-        first, second = (1, self.stride) if self.stride_in == "3x3" else (self.stride, 1)
-        return [(self.channels, 1, first), (self.channels, 3, second), (4 * self.channels, 1, 1)]
-
-
-def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False) -> nn.BatchNorm:
-    """BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon; its statistics are float32.
-
-    The running variance is the biased one, where torch keeps the unbiased one.
-    """
-    scale_init = nn.initializers.zeros if zero else nn.initializers.ones
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, scale_init=scale_init, name=name
-    )
-
-
-class Stage(nn.Module):
-    """Blocks of one resolution; the first one strides."""
-
-    num_blocks: int
-    stride: int
-    block: functools.partial
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        for i in range(self.num_blocks):
-            x = self.block(stride=self.stride if i == 0 else 1, name=f"block{i + 1}")(x, train)
-        return x
 
 
 class ResNet(nn.Module):
@@ -98,6 +54,10 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     shortcut: str = "B"
     stride_in: str = "3x3"
+    groups: int = 1
+    width_per_group: int = 64
+    squeeze_excite: int | None = None
+    drop_path: float = 0.0
     zero_init_residual: bool = True
     head_init: str = "normal"
     head_bias: float = 0.0
@@ -105,24 +65,24 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
-        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = Conv(self.channels, size, stride, dtype=self.dtype, name="stem_conv")(images)
-        x = nn.relu(batch_norm("stem_norm", train, self.dtype)(x))
-        if self.stem == "imagenet":
-            x = max_pool(x)
+        x = self._stem(images, train)
         out = {"stem": x}
         stages = []
-        for i, num_blocks in enumerate(self.blocks):
+        for i, strengths in enumerate(linear_decay(self.blocks)):
             block = functools.partial(
                 Block,
                 channels=self.channels * 2**i,
                 bottleneck=self.bottleneck,
                 shortcut=self.shortcut,
                 stride_in=self.stride_in,
+                groups=self.groups,
+                width_per_group=self.width_per_group,
+                squeeze_excite=self.squeeze_excite,
+                drop_path=self.drop_path,
                 zero_init_residual=self.zero_init_residual,
                 dtype=self.dtype,
             )
-            x = Stage(num_blocks, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
+            x = Stage(strengths, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
             stages.append(x)
         out["stages"] = tuple(stages)
         out["map"] = x
@@ -131,6 +91,18 @@ class ResNet(nn.Module):
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out
+
+    def _stem(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, 3] -> [B, H / 4, W / 4, channels], or without striding for CIFAR."""
+        layers = {  # suffix of the names, features, kernel size, stride
+            "imagenet": [("", self.channels, 7, 2)],
+            "deep": [("1", self.channels // 2, 3, 2), ("2", self.channels // 2, 3, 1), ("3", self.channels, 3, 1)],
+            "cifar": [("", self.channels, 3, 1)],
+        }[self.stem]
+        for suffix, features, size, stride in layers:
+            x = Conv(features, size, stride, dtype=self.dtype, name=f"stem_conv{suffix}")(x)
+            x = nn.relu(batch_norm(f"stem_norm{suffix}", train, self.dtype)(x))
+        return x if self.stem == "cifar" else max_pool(x)
 
 
 def resnet(
@@ -142,11 +114,15 @@ def resnet(
     stem: str | None = None,
     shortcut: str | None = None,
     stride_in: str = "3x3",
-    zero_init_residual: bool = True,
+    groups: int | None = None,
+    width_per_group: int | None = None,
+    squeeze_excite: int | None = None,
+    drop_path: float = 0.0,
+    zero_init_residual: bool | None = None,
     head_init: str = "normal",
     head_bias: float = 0.0,
 ) -> ResNet:
-    """ResNet with BatchNorm, after the first paper (the activation comes after the sum).
+    """ResNet with BatchNorm, after the first paper (the activation comes after the sum), and its descendants.
 
     Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "stem", "stages"
     (the map of each stage), "map" [B, h, w, D] (the last of them), "tokens" [B, h * w, D], and "logits"
@@ -156,31 +132,62 @@ def resnet(
     Args:
       num_classes: K, or None for no head.
       dtype: of the computation; parameters and statistics are float32.
-      variant: layers: 18, 34, 50, 101, 152 (ImageNet), or 8, 20, 32, 44, 56, 110 (CIFAR).
+      variant: layers: 18, 34, 50, 101, 152 (ImageNet), or 8, 20, 32, 44, 56, 110, 1202 (CIFAR). It also names a
+        combination of the options below: "50d" (ResNet-D, of all ImageNet depths), "se50" (SE-ResNet, likewise),
+        "wide50_2", "wide101_2", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d". An option given
+        beside it overrides it.
       width: multiplies the channels of every layer, 64 or (CIFAR) 16 in the first one.
-      stem: "imagenet" (7x7 of stride 2, max pooling) or "cifar" (3x3); default by variant.
-      shortcut: where the shape changes, "A" pads with zero channels, "B" projects; default B, A for CIFAR.
+      stem: "imagenet" (7x7 of stride 2, max pooling), "deep" (three 3x3 in place of the 7x7: He et al. 2019,
+        arXiv 1812.01187, fig. 2b) or "cifar" (3x3).
+      shortcut: where the shape changes, "A" subsamples and pads with zero channels, "B" projects, "D" averages
+        2x2 pixels and projects (He et al. 2019, fig. 2c); "C" projects everywhere; "none" is the plain
+        network, without shortcuts, of He et al. 2016, sec. 4.2. "A" is CIFAR's in the paper; the zero channels
+        come last, where some code puts half of them first, which is the same but for their order.
       stride_in: the convolution of a bottleneck that strides: "3x3" as in torchvision (ResNet v1.5), or
         "1x1" as in the paper, which is some 0.5 % less accurate on ImageNet.
-      zero_init_residual: start with the last scale of each branch at 0 (Goyal et al. 2017, sec. 5.1).
+      groups: of the bottleneck's 3x3 convolution, its cardinality (Xie et al. 2017, arXiv 1611.05431).
+      width_per_group: the bottleneck's inner channels in each group of the first stage, at `width` 1.
+      squeeze_excite: divides the channels inside squeeze and excitation (Hu et al. 2018, sec. 6.4: 16); None
+        leaves it out. timm keeps at least 8 channels there, so the first stage of its seresnet18 and seresnet34
+        differs; its legacy_seresnet50 strides like the paper's, `stride_in="1x1"`, and pads the stem's max
+        pooling at the far ends alone, which is not offered here.
+      drop_path: stochastic depth rate of the last block, growing linearly (Huang et al. 2016, arXiv 1603.09382).
+      zero_init_residual: start with the last scale of each branch at 0 (Goyal et al. 2017, sec. 5.1), so that
+        each block starts as its shortcut; the default, but for the plain network, where nothing would be left.
       head_init: "normal" or "zeros".
       head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown variant or option value.
+      UserError: an unknown variant or option value, or options that do not go together.
     """
-    variant = one_of("ResNet variant", str(variant), IMAGENET_BLOCKS | CIFAR_BLOCKS)
-    cifar = variant in CIFAR_BLOCKS
+    layers, preset = PRESETS[one_of("ResNet variant", str(variant), PRESETS)]
+    given = {
+        "stem": stem,
+        "shortcut": shortcut,
+        "groups": groups,
+        "width_per_group": width_per_group,
+        "squeeze_excite": squeeze_excite,
+    }
+    options = {"stem": "imagenet", "shortcut": "B", "groups": 1, "width_per_group": 64, "squeeze_excite": None}
+    options |= preset | {name: value for name, value in given.items() if value is not None}
+    for name in ("groups", "width_per_group", "squeeze_excite"):
+        positive(name, 1 if options[name] is None else options[name])
+    if layers not in BOTTLENECK and (options["groups"], options["width_per_group"]) != (1, 64):
+        raise UserError(f"groups and width_per_group shape a bottleneck, and ResNet-{layers} has none")
+    plain = one_of("shortcut", options["shortcut"], SHORTCUTS) == "none"
+    if plain and (zero_init_residual or drop_path):
+        raise UserError('shortcut "none" leaves nothing beside a branch: no zero_init_residual, no drop_path')
+    one_of("stem", options["stem"], STEMS)
     return ResNet(
         num_classes=num_classes,
-        blocks=(IMAGENET_BLOCKS | CIFAR_BLOCKS)[variant],
-        channels=round((16 if cifar else 64) * positive("width", width)),
-        bottleneck=variant in BOTTLENECK,
-        stem=one_of("stem", stem or ("cifar" if cifar else "imagenet"), STEMS),
-        shortcut=one_of("shortcut", shortcut or ("A" if cifar else "B"), SHORTCUTS),
+        blocks=(IMAGENET_BLOCKS | CIFAR_BLOCKS)[layers],
+        channels=round((16 if layers in CIFAR_BLOCKS else 64) * positive("width", width)),
+        bottleneck=layers in BOTTLENECK,
         stride_in=one_of("stride_in", stride_in, STRIDES_IN),
-        zero_init_residual=zero_init_residual,
+        drop_path=rate("drop_path", drop_path),
+        zero_init_residual=not plain if zero_init_residual is None else zero_init_residual,
         head_init=one_of("head_init", head_init, HEAD_INITS),
         head_bias=head_bias,
         dtype=dtype,
+        **options,
     )

@@ -1,8 +1,16 @@
-"""Vision Transformer: Dosovitskiy et al. 2021, arXiv 2010.11929, and its plainer form of Beyer, Zhai, Kolesnikov
-2022, arXiv 2205.01580 (mean pooling, fixed sin-cos positions)."""
+"""Vision Transformer: Dosovitskiy et al. 2021, arXiv 2010.11929, its plainer form of Beyer, Zhai, Kolesnikov 2022,
+arXiv 2205.01580 (mean pooling, fixed sin-cos positions), and what later papers changed, as options.
+
+Named models are these options of `vit`, whose defaults are the plainer form:
+
+    ViT      pool="token", posemb="learned"
+    DeiT     pool="token", posemb="learned", distilled=True, init="normal", gelu="exact"
+    DeiT III pool="token", posemb="learned", cls_position=False, layer_scale=1e-4, init="normal", gelu="exact"
+    CLIP     pool="token", posemb="learned", pre_norm=True, patch_bias=False, gelu="quick", norm_epsilon=1e-5
+    SigLIP   pool="map", posemb="learned"
+"""
 
 import functools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,168 +19,143 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, AttentionPool, linear_head
 from jaxvision.models.options import one_of, positive, rate
-from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, Block, Encoder
+from jaxvision.models.patches import PatchEmbedding
+from jaxvision.models.positions import rope2d, sincos2d
+from jaxvision.models.sizes import split_variant, transformer_size
+from jaxvision.models.transformer import (
+    ATTENTIONS,
+    GELUS,
+    PARALLELS,
+    REMATS,
+    Block,
+    BlockOptions,
+    Deviations,
+    Encoder,
+)
 
-
-class Size(NamedTuple):
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-
-
-# Dosovitskiy et al. 2021, table 1; Ti and S: Touvron et al. 2021, table 1; g and G: Zhai et al. 2022, table 2;
-# So400m: Alabdulmohsin et al. 2023; mu, for tests, and M: big_vision.
-SIZES = {
-    "mu": Size(32, 1, 128, 2),
-    "Ti": Size(192, 12, 768, 3),
-    "S": Size(384, 12, 1536, 6),
-    "M": Size(512, 12, 2048, 8),
-    "B": Size(768, 12, 3072, 12),
-    "L": Size(1024, 24, 4096, 16),
-    "So400m": Size(1152, 27, 4304, 16),
-    "H": Size(1280, 32, 5120, 16),
-    "g": Size(1408, 40, 6144, 16),
-    "G": Size(1664, 48, 8192, 16),
-}
 POOLS = ("token", "gap", "map", "none")
-POSEMBS = ("learned", "sincos2d", "none")
-
-
-def parse_variant(variant: str) -> tuple[Size, int]:
-    """Reads a variant, "SIZE/PATCH", into its size and the side of its patches in pixels.
-
-    Raises:
-      UserError: unknown size, or a patch that is not a positive integer.
-
-    >>> parse_variant("S/16")
-    (Size(width=384, depth=12, mlp_dim=1536, num_heads=6), 16)
-    """
-    size, _, patch = str(variant).partition("/")
-    one_of("ViT size", size, SIZES)
-    if not (patch.isdecimal() and int(patch) > 0):
-        raise UserError(f"a ViT variant is a size and a patch side in pixels, like 'S/16', not {variant!r}")
-    return SIZES[size], int(patch)
-
-
-def patchify(images: jax.Array, patch: int) -> jax.Array:
-    """Cuts images into a grid of patches.
-
-    Args:
-      images: [B, H, W, C], H and W multiples of `patch`.
-      patch: side of a patch in pixels.
-
-    Returns:
-      [B, H / patch, W / patch, patch * patch * C]; the pixels of a patch in row-major order, as in a
-      convolution kernel [patch, patch, C, D] reshaped to [patch * patch * C, D].
-
-    Raises:
-      UserError: the image is not a whole number of patches.
-
-    >>> patchify(jnp.arange(16).reshape(1, 4, 4, 1), 2)[0, 0].tolist()
-    [[0, 1, 4, 5], [2, 3, 6, 7]]
-    """
-    b, height, width, c = images.shape
-    if height % patch or width % patch:
-        raise UserError(f"images of {height}x{width} pixels cannot be cut into patches of {patch}x{patch}")
-    x = images.reshape(b, height // patch, patch, width // patch, patch, c)
-    return x.swapaxes(2, 3).reshape(b, height // patch, width // patch, patch * patch * c)
-
-
-def sincos2d(h: int, w: int, width: int, temperature: float = 10_000.0) -> jax.Array:
-    """Fixed position embedding of an h x w grid: float32 [h * w, width] in [-1, 1]; width a multiple of 4.
-
-    Source: Chen, Xie, He 2021 (MoCo v3), as used by Beyer et al. 2022, sec. 3.
-
-    >>> sincos2d(14, 14, 384).shape
-    (196, 384)
-    """
-    y, x = jnp.mgrid[:h, :w]
-    frequencies = temperature ** -jnp.linspace(0, 1, width // 4)
-    y, x = y.reshape(-1, 1) * frequencies, x.reshape(-1, 1) * frequencies  # n d/4
-    return jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=1)
-
-
-class PatchEmbedding(nn.Module):
-    """Linear embedding of patches: [B, H, W, C] -> [B, h, w, width].
-
-    It is a convolution whose stride is its size, with a kernel of that shape, written as a matrix
-    product: XLA's CPU backend cannot run a convolution's gradient fast inside a scan over steps.
-    """
-
-    width: int
-    patch: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        shape = (self.patch, self.patch, images.shape[-1], self.width)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        x = patchify(images.astype(self.dtype), self.patch)
-        return x @ kernel.reshape(-1, self.width).astype(self.dtype) + bias.astype(self.dtype)
+POSEMBS = ("learned", "sincos2d", "rope", "none")
+INITS = {"xavier": None, "normal": Deviations(0.02, 0.02, 0.02)}
 
 
 class ViT(nn.Module):
     """See `vit` for the options, which are checked there."""
 
     num_classes: int | None
-    size: Size
+    width: int
+    depth: int
+    block: BlockOptions
     patch: int
-    pool: str = "gap"
-    posemb: str = "sincos2d"
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    gelu: str = "tanh"
-    attention: str = "xla"
-    head_init: str = "zeros"
-    head_bias: float = 0.0
-    scan: bool = False
-    remat: str = "none"
-    dtype: jnp.dtype = jnp.float32
+    base_patch: int | None
+    patch_bias: bool
+    patch_dropout: float
+    pool: str
+    posemb: str
+    cls_position: bool
+    distilled: bool
+    registers: int
+    pre_norm: bool
+    rep_size: int | None
+    head_init: str
+    head_bias: float
+    scan: bool
+    remat: str
+    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
-        width, depth, mlp_dim, num_heads = self.size
-        x = PatchEmbedding(width, self.patch, self.dtype, name="embedding")(images)  # b h w d
+        embed = PatchEmbedding(self.width, self.patch, self.dtype, self.patch_bias, self.base_patch, name="embedding")
+        x = embed(images)  # b h w d
         out = {"embedding": x}
-        grid = x.shape[:3]
-        x = x.reshape(grid[0], -1, width)  # b n d
-        extra = int(self.pool == "token")
-        if extra:
-            cls = self.param("cls", nn.initializers.zeros, (1, 1, width)).astype(self.dtype)
-            x = jnp.concatenate([jnp.broadcast_to(cls, (grid[0], 1, width)), x], axis=1)  # b 1+n d
-        x = x + self._positions(*grid[1:], extra).astype(self.dtype)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        b, h, w, _ = x.shape
+        x, prefix = self._add_positions(x)  # b n d, 1 p d
+        angles = rope2d(h, w, self.width // self.block.num_heads) if self.posemb == "rope" else None
+        whole = not (train and self.patch_dropout)
+        if not whole:
+            out["kept"] = kept = keep_patches(self.make_rng("dropout"), b, h * w, self.patch_dropout)
+            x = jnp.take_along_axis(x, kept[..., None], axis=1)
+            angles = None if angles is None else angles[kept]
+        start = prefix.shape[1]
+        x = jnp.concatenate([jnp.broadcast_to(prefix, (b, start, self.width)), x], axis=1)
+        if angles is not None:
+            angles = jnp.pad(angles, [(0, 0)] * (angles.ndim - 2) + [(start, 0), (0, 0)])  # the prefix does not turn
+        x = nn.Dropout(self.block.dropout, deterministic=not train)(x)
+        if self.pre_norm:
+            x = nn.LayerNorm(self.block.norm_epsilon, dtype=self.dtype, name="pre_norm")(x)
 
-        shared = {"num_heads": num_heads, "mlp_dim": mlp_dim, "gelu": self.gelu, "attention": self.attention}
-        shared["dtype"] = self.dtype
-        block = functools.partial(Block, dropout=self.dropout, drop_path=self.drop_path, **shared)
-        x, outputs = Encoder(block, depth, self.scan, self.remat, self.dtype, name="encoder")(x, train)
-        out["stages"] = tuple(y[:, extra:].reshape(*grid, width) for y in outputs)
-        out["tokens"] = tokens = x[:, extra:]
-        out["map"] = tokens.reshape(*grid, width)
+        block = functools.partial(Block, self.block, self.dtype)
+        encoder = Encoder(block, self.depth, self.scan, self.remat, self.dtype, self.block.norm_epsilon, name="encoder")
+        x, outputs = encoder(x, train, angles)
+        out["tokens"] = tokens = x[:, start:]
+        shape = (b, h, w, self.width) if whole else tokens.shape
+        out["stages"] = tuple(y[:, start:].reshape(shape) for y in outputs)
+        if whole:
+            out["map"] = tokens.reshape(shape)
+        features = self._pool(x, tokens, train).astype(jnp.float32)
+        return features, out | self._heads(x, features, train)
 
-        if self.pool == "token":
-            features = x[:, 0]
-        elif self.pool == "gap":
-            features = tokens.mean(axis=1, dtype=jnp.float32)
-        elif self.pool == "map":
-            features = AttentionPool(**shared, name="pool")(tokens, train)
-        else:
-            features = tokens
-        features = features.astype(jnp.float32)
-        if self.num_classes:
-            out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
-        return features, out
-
-    def _positions(self, h: int, w: int, extra: int) -> jax.Array:
-        """[1 or 0 + h * w, width], or a zero; only a learned embedding gives the class token a position."""
+    def _add_positions(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, h, w, D] -> patches [B, h * w, D] with their positions, and the tokens before them [1, P, D]: class
+        token, distillation token, registers."""
+        b, h, w, d = x.shape
+        x = x.reshape(b, h * w, d)
+        normal = nn.initializers.normal(0.02)
+        token_init = nn.initializers.zeros if self.block.deviations is None else normal
+        names = ["cls"] * (self.pool == "token") + ["distillation_token"] * self.distilled
+        prefix = jnp.concatenate([jnp.zeros((1, 0, d)), *(self.param(n, token_init, (1, 1, d)) for n in names)], axis=1)
         if self.posemb == "learned":
-            return self.param("pos_embedding", nn.initializers.normal(0.02), (1, extra + h * w, self.size.width))
-        if self.posemb == "sincos2d":
-            return jnp.pad(sincos2d(h, w, self.size.width), ((extra, 0), (0, 0)))
-        return jnp.zeros(())
+            placed = len(names) if self.cls_position else 0
+            positions = self.param("pos_embedding", normal, (1, placed + h * w, d))
+            prefix = prefix.at[:, :placed].add(positions[:, :placed])
+            x = x + positions[:, placed:].astype(self.dtype)
+        elif self.posemb == "sincos2d":
+            x = x + sincos2d(h, w, d).astype(self.dtype)
+        if self.registers:
+            # Almost 0, as in DINOv2's code; exactly 0, all of them would get one gradient and stay equal.
+            registers = self.param("registers", nn.initializers.normal(1e-6), (1, self.registers, d))
+            prefix = jnp.concatenate([prefix, registers], axis=1)
+        return x, prefix.astype(self.dtype)
+
+    def _pool(self, x: jax.Array, tokens: jax.Array, train: bool) -> jax.Array:
+        """Features, float32, of all tokens and of those of the patches."""
+        if self.pool == "token":
+            return x[:, : 1 + self.distilled].mean(axis=1, dtype=jnp.float32)
+        if self.pool == "gap":
+            return tokens.mean(axis=1, dtype=jnp.float32)
+        if self.pool == "map":
+            block = self.block
+            pool = AttentionPool(
+                block.num_heads, block.mlp_dim, block.gelu, block.attention, block.norm_epsilon, self.dtype, name="pool"
+            )
+            tokens = pool(tokens, train)
+        return tokens.astype(jnp.float32)
+
+    def _heads(self, x: jax.Array, features: jax.Array, train: bool) -> dict[str, jax.Array]:
+        out = {}
+        if self.rep_size:
+            representation = nn.Dense(self.rep_size, dtype=jnp.float32, name="pre_logits")
+            out["pre_logits"] = features = nn.tanh(representation(features))
+        if not self.num_classes:
+            return out
+        head = functools.partial(linear_head, self.num_classes, self.head_init, self.head_bias)
+        if not self.distilled:
+            return out | {"logits": head()(features)}
+        logits = head()(x[:, 0].astype(jnp.float32))
+        distillation = head(name="distillation_head")(x[:, 1].astype(jnp.float32))
+        mean = (logits + distillation) / 2
+        return out | {"logits": logits if train else mean, "distillation_logits": distillation}
+
+
+def keep_patches(rng: jax.Array, b: int, n: int, rate: float) -> jax.Array:
+    """Draws the patches that patch dropout keeps: int32 [b, k] in [0, n), k = n * (1 - rate) rounded down, at least 1.
+
+    Source: Li et al. 2023 (FLIP), sec. 3; rounded as in timm's `PatchDropout`.
+
+    >>> keep_patches(jax.random.key(0), 2, 16, 0.75).shape
+    (2, 4)
+    """
+    kept = max(1, int(n * (1 - rate)))
+    return jnp.argsort(jax.random.uniform(rng, (b, n)))[:, :kept]
 
 
 def vit(
@@ -186,10 +169,23 @@ def vit(
     num_heads: int | None = None,
     pool: str = "gap",
     posemb: str = "sincos2d",
+    cls_position: bool = True,
+    distilled: bool = False,
+    registers: int = 0,
+    base_patch: int | None = None,
+    patch_bias: bool = True,
+    patch_dropout: float = 0.0,
+    pre_norm: bool = False,
+    norm_epsilon: float = 1e-6,
+    qk_norm: bool = False,
+    layer_scale: float | None = None,
+    parallel: str = "none",
     dropout: float = 0.0,
     drop_path: float = 0.0,
     gelu: str = "tanh",
     attention: str = "xla",
+    init: str = "xavier",
+    rep_size: int | None = None,
     head_init: str = "zeros",
     head_bias: float = 0.0,
     scan: bool = False,
@@ -199,7 +195,9 @@ def vit(
 
     Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "embedding"
     [B, h, w, D], "stages" (every block's output, [B, h, w, D]), "tokens" [B, h * w, D] and "map"
-    [B, h, w, D] (after the last norm, without the class token), and "logits" float32 [B, K].
+    [B, h, w, D] (after the last norm, of the patches alone), with `rep_size` "pre_logits" float32
+    [B, rep_size], and "logits" float32 [B, K]. Training with `patch_dropout` keeps k patches, "kept"
+    int32 [B, k] among the h * w: "stages" and "tokens" are [B, k, D], and there is no "map".
 
     Args:
       num_classes: K, or None for no head.
@@ -209,11 +207,34 @@ def vit(
       depth, mlp_dim, num_heads: in place of the variant's.
       pool: features are the class token ("token"), the mean over tokens ("gap"), attention pooling
         ("map"), or every token ("none": features [B, N, D] and logits [B, N, K]).
-      posemb: "learned" (Dosovitskiy et al. 2021; it fixes the image size), "sincos2d" or "none".
+      posemb: "learned" (Dosovitskiy et al. 2021; it fixes the image size), "sincos2d", "rope" (queries
+        and keys are turned by row and column, see `positions.rope2d`) or "none".
+      cls_position: whether "learned" has positions for class and distillation token, too.
+      distilled: a second token and a head that learns from a teacher, "distillation_logits" [B, K]
+        (Touvron et al. 2021, sec. 4). In training "logits" are the class token's; in evaluation they are
+        the mean of both heads, where the paper adds their softmax. Features are the mean of both tokens.
+      registers: tokens that the output leaves out, without position (Darcet et al. 2024).
+      base_patch: the side that the embedding's kernel is stored for, fitted to the variant's patch by
+        `patches.resize_patches`, so that one set of weights serves many (Beyer et al. 2023, FlexiViT). Learned
+        positions are resized apart, by `positions.resize_positions`.
+      patch_bias: of the patch embedding; CLIP has none.
+      patch_dropout: rate at which training leaves out patches, never the tokens before them (Li et al.
+        2023, FLIP).
+      pre_norm: a LayerNorm before the first block, as in CLIP.
+      norm_epsilon: of every LayerNorm; 1e-5 in CLIP and torch.
+      qk_norm: LayerNorm on the queries and keys of each head (Dehghani et al. 2023), with a bias as in timm.
+      layer_scale: initial factor of each residual branch; None for no such factors (Touvron et al. 2021b).
+      parallel: "mlp" beside the attention (Dehghani et al. 2023; biases stay, which they leave out of norms
+        and QKV), "pairs" of each (Touvron et al. 2022), or "none"; see `transformer.Block`.
       dropout: rate after the position embedding, after attention and in the MLP.
       drop_path: stochastic depth rate of the last block; it grows linearly from 0 in the first.
-      gelu: "tanh" is the approximation of the original JAX code, "exact" (erf) that of timm and torch.
+      gelu: "tanh" is the approximation of the original JAX code, "exact" (erf) that of timm and torch,
+        "quick" CLIP's.
       attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16 only).
+      init: of the blocks' kernels: "xavier" uniform as in the original code, where class tokens are 0, or
+        "normal" of deviation 0.02, class tokens too (DeiT, timm). Positions have 0.02 either way; in
+        CLIP's code they and the class token have D ** -0.5.
+      rep_size: units of a tanh layer before the head, for pre-training (Dosovitskiy et al. 2021, sec. 3.1).
       head_init: "zeros" or "normal".
       head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
       scan: loop over blocks with stacked parameters: compile time no longer grows with depth.
@@ -223,27 +244,50 @@ def vit(
     Raises:
       UserError: an unknown variant or option value, or sizes that do not fit together.
     """
-    size, patch = parse_variant(variant)
-    if width is not None:
-        size = size._replace(width=width, mlp_dim=4 * width)
-    overrides = {"depth": depth, "mlp_dim": mlp_dim, "num_heads": num_heads}
-    size = size._replace(**{name: value for name, value in overrides.items() if value is not None})
-    for name, value in size._asdict().items():
-        positive(name, value)
-    if size.width % size.num_heads:
-        raise UserError(f"a ViT's width must be a multiple of num_heads: {size.width} is none of {size.num_heads}")
+    name, patch = split_variant("ViT", variant)
+    size = transformer_size("ViT", name, width, depth, mlp_dim, num_heads)
     if one_of("posemb", posemb, POSEMBS) == "sincos2d" and size.width % 4:
         raise UserError(f"posemb 'sincos2d' needs a width that is a multiple of 4, not {size.width}")
-    return ViT(
-        num_classes=num_classes,
-        size=size,
-        patch=patch,
-        pool=one_of("pool", pool, POOLS),
-        posemb=posemb,
+    if posemb == "rope" and (size.width // size.num_heads) % 4:
+        raise UserError(f"posemb 'rope' needs heads of a multiple of 4 channels, not {size.width // size.num_heads}")
+    if distilled and pool != "token":
+        raise UserError(f"a distilled ViT has a class token beside its own: it needs pool 'token', not {pool!r}")
+    if distilled and rep_size is not None:
+        raise UserError("a distilled ViT has its two heads on its two tokens: it takes no rep_size")
+    if registers < 0:
+        raise UserError(f"registers must be at least 0, not {registers!r}")
+    for option, value in {"layer_scale": layer_scale, "rep_size": rep_size, "base_patch": base_patch}.items():
+        if value is not None:
+            positive(option, value)
+    block = BlockOptions(
+        num_heads=size.num_heads,
+        mlp_dim=size.mlp_dim,
         dropout=rate("dropout", dropout),
         drop_path=rate("drop_path", drop_path),
         gelu=one_of("gelu", gelu, GELUS),
         attention=one_of("attention", attention, ATTENTIONS),
+        qk_norm=qk_norm,
+        layer_scale=layer_scale,
+        parallel=one_of("parallel", parallel, PARALLELS),
+        norm_epsilon=positive("norm_epsilon", norm_epsilon),
+        deviations=INITS[one_of("init", init, INITS)],
+    )
+    return ViT(
+        num_classes=num_classes,
+        width=size.width,
+        depth=size.depth,
+        block=block,
+        patch=patch,
+        base_patch=base_patch,
+        patch_bias=patch_bias,
+        patch_dropout=rate("patch_dropout", patch_dropout),
+        pool=one_of("pool", pool, POOLS),
+        posemb=posemb,
+        cls_position=cls_position,
+        distilled=distilled,
+        registers=registers,
+        pre_norm=pre_norm,
+        rep_size=rep_size,
         head_init=one_of("head_init", head_init, HEAD_INITS),
         head_bias=head_bias,
         scan=scan,

@@ -76,13 +76,25 @@ def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float
 
 
 def adam(
-    parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None
+    parts: Parts,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    mu_dtype: str | None = None,
+    bias_correction: bool = True,
 ) -> list[Transform]:
     """Adam (Kingma & Ba 2015, alg. 1), with L2 regularisation: the decay is added to the gradient.
 
-    `mu_dtype="bfloat16"` halves the memory of the first moment.
+    `mu_dtype="bfloat16"` halves the memory of the first moment. Without `bias_correction` the first step is
+    (1 - b1) / sqrt(1 - b2) times the rate, 3.16 by default, where it is 1 with it; many courses begin with this form.
     """
-    return [parts.decay, optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype), parts.rate]
+    adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype)
+    if bias_correction:
+        return [parts.decay, adam, parts.rate]
+    # Sec. 2, after alg. 1: both corrections are one factor of the step, so taking it back leaves the plain averages.
+    uncorrected = optax.scale_by_schedule(lambda t: (1 - b1 ** (t + 1)) / jnp.sqrt(1 - b2 ** (t + 1)))
+    return [parts.decay, adam, uncorrected, parts.rate]
 
 
 def adamw(

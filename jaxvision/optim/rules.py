@@ -1,12 +1,14 @@
 """Which parameters are decayed by default, and layer-wise learning rates."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from jaxvision import paths
 from jaxvision.errors import UserError
+from jaxvision.specs import Registry
 
 PyTree = Any
 
@@ -19,8 +21,49 @@ DECAY_RULES: paths.Rules = (
 )
 
 NUMBERED = re.compile(r"(?:^|/)(?:block_|stage)(\d+)(?:/|$)")
-INPUT = re.compile(r"(?:^|/)(?:embedding|pos_embedding|cls|stem_conv|stem_norm)(?:/|$)")
-OUTPUT = re.compile(r"(?:^|/)(?:norm|pool|head)(?:/|$)")
+INPUT = re.compile(
+    r"(?:^|/)(?:embedding|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
+)
+HEAD = re.compile(r"(?:^|/)(?:distillation_)?head(?:/|$)")
+OUTPUT = re.compile(r"(?:^|/)(?:norm|pool|pre_logits|(?:distillation_)?head)(?:/|$)")
+
+freezings = Registry("value of init.freeze")
+
+
+@freezings.register()
+def backbone() -> Callable[[PyTree], list[str]]:
+    """Everything but the head is frozen: a linear classifier on fixed features."""
+    return lambda params: [name for name in paths.names(params) if not HEAD.search(name)]
+
+
+@freezings.register()
+def all_but_last(blocks: int) -> Callable[[PyTree], list[str]]:
+    """Final norm, pooling, head, and the last `blocks` blocks of a transformer or stages of a ResNet are trained."""
+    if not isinstance(blocks, int) or blocks < 0:
+        raise UserError(f"all_but_last(k) wants a number of blocks of at least 0, not {blocks!r}")
+    return lambda params: [name for name, from_top in _from_top(params).items() if from_top > blocks]
+
+
+def freeze_rules(params: PyTree, spec: str) -> paths.Rules:
+    """Rules for the `freeze` of an optimizer: which parameters are not trained.
+
+    Args:
+      params: any tree of parameters; only its paths are read.
+      spec: "backbone" or "all_but_last(k)".
+
+    Raises:
+      UserError: another spec, more blocks than there are, or a parameter without a place among the layers.
+
+    >>> freeze_rules({"head": 0, "stage1": 0, "stage2": 0, "stem_conv": 0}, "all_but_last(1)")
+    (('^stage1$', True), ('^stem_conv$', True), ('.*', False))
+    """
+    calls = freezings.build(spec)
+    if len(calls) != 1:
+        raise UserError(f"init.freeze {spec!r} must be one call. Choices: backbone, all_but_last(2)")
+    frozen = calls[0](params)
+    if not frozen:
+        raise UserError(f"init.freeze {spec!r} freezes nothing: the model has no more layers than that")
+    return (*((f"^{re.escape(name)}$", True) for name in frozen), (".*", False))
 
 
 def layer_decay(params: PyTree, decay: float) -> PyTree:
@@ -47,6 +90,12 @@ def layer_decay(params: PyTree, decay: float) -> PyTree:
     """
     if not 0 < decay <= 1:
         raise UserError(f"layer_decay must lie in (0, 1], not {decay!r}")
+    exponents = _from_top(params)
+    return jax.tree.unflatten(jax.tree.structure(params), [float(decay**exponent) for exponent in exponents.values()])
+
+
+def _from_top(params: PyTree) -> dict[str, int]:
+    """For the path of every parameter, how many layers its layer lies below the head (0: head, final norm, pooling)."""
     names = paths.names(params)
     numbered = {name: int(found[1]) for name in names if (found := NUMBERED.search(name))}
     blocks = sorted(set(numbered.values()))
@@ -55,13 +104,14 @@ def layer_decay(params: PyTree, decay: float) -> PyTree:
     def exponent(name: str) -> int:
         if name in numbered:
             return from_top[numbered[name]]
+        if OUTPUT.search(name):  # before the input: attention pooling may have positions of its own
+            return 0
         if INPUT.search(name):
             return len(blocks) + 1
-        if OUTPUT.search(name):
-            return 0
         raise UserError(
-            f"layer_decay cannot place the parameter {name!r}: it knows blocks (block_07, stage3), embeddings, stem, "
-            "final norm, pooling and head. Use lr_rules instead; a scanned model needs scan=False"
+            f"layer_decay and init.freeze cannot place the parameter {name!r}: they know blocks (block_07, stage3), "
+            "embeddings, stem, final norm, pooling and head. Use lr_rules or optimizer.freeze; a scanned model needs "
+            "scan=False"
         )
 
-    return jax.tree.unflatten(jax.tree.structure(params), [float(decay ** exponent(name)) for name in names])
+    return {name: exponent(name) for name in names}

@@ -32,12 +32,12 @@ PRESETS: dict[str, paths.Rules] = {
     # hidden units, so each of the two needs one all-reduce; over the fsdp axis the other dimension is split.
     "tensor": (
         (r"(^|/)v_(row|col)/", "fsdp"),  # Adafactor's factored moments lack a dimension of their parameter
-        (r"attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # D heads head_dim
-        (r"attention/(query|key|value)/bias$", ("tensor", None)),  # heads head_dim
-        (r"attention/out/kernel$", ("tensor", None, "fsdp")),  # heads head_dim D
-        (r"mlp/dense_0/kernel$", ("fsdp", "tensor")),  # D M
-        (r"mlp/dense_0/bias$", ("tensor",)),  # M
-        (r"mlp/dense_1/kernel$", ("tensor", "fsdp")),  # M D
+        (r"attention(_2)?/(query|key|value)/kernel$", ("fsdp", "tensor", None)),  # D heads head_dim
+        (r"attention(_2)?/(query|key|value)/bias$", ("tensor", None)),  # heads head_dim
+        (r"attention(_2)?/out/kernel$", ("tensor", None, "fsdp")),  # heads head_dim D
+        (r"mlp(_2)?/dense_0/kernel$", ("fsdp", "tensor")),  # D M
+        (r"mlp(_2)?/dense_0/bias$", ("tensor",)),  # M
+        (r"mlp(_2)?/dense_1/kernel$", ("tensor", "fsdp")),  # M D
         (r".*", "fsdp"),
     ),
 }

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, unknown
 from jaxvision.losses import classification
 from jaxvision.tasks.task import Task
+
+STATISTICS = ("batch", "running")
 
 
 def make(
@@ -17,6 +19,7 @@ def make(
     multi_label: bool = False,
     loss: str = "softmax_cross_entropy",
     label_smoothing: float = 0.0,
+    statistics: str = "batch",
 ) -> Task:
     """A task that fits the `label` of each image.
 
@@ -26,6 +29,9 @@ def make(
       multi_label: an image of it has any number of them, which only `sigmoid_cross_entropy` fits.
       loss: name of a loss in losses/classification.py.
       label_smoothing: share of each label spread over all classes, in [0, 1).
+      statistics: "batch": the model is applied as in training; "running": as in evaluation, with the
+        running statistics of its BatchNorm, which never change, and without dropout. So features of
+        frozen parameters are those that an evaluation sees; `init.freeze` makes it the default.
 
     Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K].
     Metrics: `top1`, the share of examples whose largest logit is at their largest label, or at one of them.
@@ -36,6 +42,8 @@ def make(
         raise UserError(f"images of this set have many labels: set task.loss to 'sigmoid_cross_entropy', not {loss!r}")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
+    if statistics not in STATISTICS:
+        raise unknown("value of task.statistics", statistics, STATISTICS)
     module = model(num_classes)
     loss_fn = classification.get(loss)
 
@@ -45,7 +53,7 @@ def make(
     def loss_of(variables, batch, rng):
         collections = [name for name in variables if name != "params"]
         (_, out), updates = module.apply(
-            variables, batch["image"], train=True, rngs={"dropout": rng}, mutable=collections
+            variables, batch["image"], train=statistics == "batch", rngs={"dropout": rng}, mutable=collections
         )
         logits, labels = out["logits"], batch["label"]
         value = loss_fn(logits, labels, label_smoothing).mean()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
@@ -16,6 +17,7 @@ from jaxvision.errors import UserError
 from jaxvision.train.state import TrainState
 
 PyTree = Any
+_VARIABLES = ("params", "model_state")
 
 
 class Checkpoints:
@@ -92,6 +94,24 @@ class Checkpoints:
         tree = self._manager.restore(step, args=args)["state"]
         leaves = [_get(tree, path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+    def variables(self, step: int | None = None) -> dict[str, np.ndarray]:
+        """The variables alone, by path (`params/head/kernel`), whole on every process.
+
+        The averaged ones where the run keeps an average. Nothing else is read, so the moments of the optimizer
+        cost nothing.
+        """
+        step = self._choose(step)
+        saved = self._manager.item_metadata(step)["state"].tree
+        wanted = {"ema": saved["ema"]} if "ema" in saved else {k: saved[k] for k in _VARIABLES if k in saved}
+        is_leaf = lambda x: hasattr(x, "shape")
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), wanted, is_leaf=is_leaf)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        args = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            tree = reader.restore(self.folder / str(step) / "state", args=args)
+        tree = tree["ema"] if "ema" in tree else {"params": tree["params"], **tree.get("model_state", {})}
+        return {"/".join(_names(path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
     def _choose(self, step: int | None) -> int:
         steps = self.steps()

@@ -256,3 +256,11 @@ def test_other_fields_pass(photo):
     assert out["label"] == 3
     assert out["text"] == "a cat"
     assert example["image"].shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize(("method", "resample"), [("bilinear", "BILINEAR"), ("bicubic", "BICUBIC")])
+def test_resize_filters_are_pillows(method, resample):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    want = np.asarray(Image.fromarray(image).resize((30, 20), Image.Resampling[resample]))
+    for spec in (f"resize((20, 30), method={method!r})", f"resize_short(20, method={method!r})"):
+        np.testing.assert_array_equal(run(spec, image), want)

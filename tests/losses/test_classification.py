@@ -21,13 +21,21 @@ def _naive_sigmoid(logits, targets):
     return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum(1)
 
 
+def _naive_squared(logits, targets):
+    return np.array([sum((z - t) ** 2 for z, t in zip(row, target)) / 2 for row, target in zip(logits, targets)])
+
+
 @pytest.mark.parametrize("name", sorted(classification.LOSSES))
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_naive_loop(name, smoothing):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(6, 5)), rng.integers(0, 5, 6)
     targets = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
-    naive = {"softmax_cross_entropy": _naive_softmax, "sigmoid_cross_entropy": _naive_sigmoid}[name]
+    naive = {
+        "softmax_cross_entropy": _naive_softmax,
+        "sigmoid_cross_entropy": _naive_sigmoid,
+        "squared_error": _naive_squared,
+    }[name]
     loss = classification.get(name)(jax.numpy.asarray(logits), jax.numpy.asarray(labels), smoothing)
     np.testing.assert_allclose(loss, naive(logits, targets), rtol=1e-5)
 

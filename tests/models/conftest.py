@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -29,3 +32,9 @@ def random_variables():
         return jax.tree.map_with_path(leaf, jax.eval_shape(init, jax.random.key(0), *inputs))
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Rows of tests/reference/param_counts.json."""
+    return json.loads((pathlib.Path(__file__).parents[1] / "reference" / "param_counts.json").read_text())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision.models.heads import AttentionPool
-from jaxvision.models.layers import Conv, DropPath, max_pool, standardize_weight
+from jaxvision.models.layers import Conv, DropPath, avg_pool, batch_norm, linear_decay, max_pool, standardize_weight
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
@@ -22,6 +22,28 @@ def test_conv_equals_flax(size, stride, height):
     variables = ours.init(jax.random.key(1), x)
     assert variables["params"]["kernel"].shape == (size, size, 5, 4)
     np.testing.assert_allclose(ours.apply(variables, x), flax.apply(variables, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_grouped_conv_equals_convolutions_of_the_groups_side_by_side(size):
+    """Krizhevsky et al. 2012: two halves that do not see each other. Xie et al. 2017, fig. 3c: any number of groups."""
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 6))
+    grouped, alone = Conv(4, size, 2, groups=2), Conv(2, size, 2)
+    kernel = jax.random.normal(jax.random.key(1), (size, size, 3, 4))
+    assert grouped.init(jax.random.key(1), x)["params"]["kernel"].shape == kernel.shape
+    halves = [
+        alone.apply({"params": {"kernel": kernel[..., 2 * i : 2 * i + 2]}}, x[..., 3 * i : 3 * i + 3]) for i in (0, 1)
+    ]
+    got = grouped.apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(got, jnp.concatenate(halves, axis=-1), rtol=1e-5, atol=1e-5)
+
+
+def test_conv_starts_with_kaimings_deviation():
+    x = jnp.zeros((1, 8, 8, 64))
+    for size, groups in ((3, 1), (1, 1), (3, 4)):
+        kernel = Conv(128, size, groups=groups).init(jax.random.key(0), x)["params"]["kernel"]
+        assert np.std(kernel) == pytest.approx((2 / (size * size * 128)) ** 0.5, rel=0.02)
+        assert abs(np.mean(kernel)) < 0.02 * np.std(kernel) * 5
 
 
 def test_standardized_conv_ignores_scale_and_offset_of_its_kernel():
@@ -54,6 +76,29 @@ def test_max_pool_equals_flax(shape):
 def test_max_pool_with_zero_padding():
     assert max_pool(-jnp.ones((1, 2, 2, 1)), padding_value=0.0).item() == 0
     assert max_pool(-jnp.ones((1, 2, 2, 1))).item() == -1
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (1, 1, 1, 1)])
+def test_avg_pool_equals_a_loop(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    rows, columns = (range(0, n, 2) for n in shape[1:3])
+    want = [[x[:, i : i + 2, j : j + 2].mean((1, 2)) for j in columns] for i in rows]
+    np.testing.assert_allclose(avg_pool(x), np.transpose(want, (2, 0, 1, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_gives_each_channel_mean_0_and_variance_1():
+    x = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 4, 5))
+    y, variables = batch_norm("norm", True, jnp.float32).init_with_output(jax.random.key(1), x)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((0, 1, 2)), 1, rtol=1e-4)
+    kept = batch_norm("norm", False, jnp.float32).apply(variables, x)
+    np.testing.assert_allclose(kept, x / np.sqrt(1 + 1e-5), rtol=1e-5)  # mean 0 and variance 1, as they start
+
+
+def test_stochastic_depth_keeps_the_blocks_that_its_paper_counts():
+    strengths = np.concatenate(linear_decay((18, 18, 18)))
+    np.testing.assert_allclose(strengths, np.arange(1, 55) / 54)
+    assert (1 - 0.5 * strengths).sum() == pytest.approx(40.25)
 
 
 def test_drop_path_drops_whole_examples_and_keeps_the_mean():

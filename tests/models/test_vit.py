@@ -1,18 +1,13 @@
 """Vision Transformer: its parts against plainer equivalents, its options against each other."""
 
 import functools
-import re
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxvision import models
-from jaxvision.errors import UserError
-from jaxvision.models.transformer import Attention
-from jaxvision.models.vit import PatchEmbedding, sincos2d
 
 
 def build(**options):
@@ -60,37 +55,6 @@ def test_parameter_paths(images):
     }
 
 
-def test_patch_embedding_is_a_strided_convolution(images):
-    embed = PatchEmbedding(width=6, patch=4, dtype=jnp.float32)
-    variables = embed.init(jax.random.key(0), images)
-    conv = nn.Conv(6, (4, 4), (4, 4), padding="VALID")
-    np.testing.assert_allclose(embed.apply(variables, images), conv.apply(variables, images), rtol=1e-5, atol=1e-5)
-
-
-def test_an_image_that_is_no_whole_number_of_patches(images):
-    with pytest.raises(UserError, match=re.escape("16x16 pixels cannot be cut into patches of 5x5")):
-        jax.eval_shape(build(variant="mu/5").init, jax.random.key(0), images)
-
-
-def test_attention_equals_a_loop_over_heads():
-    x = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 8)))
-    attention = Attention(num_heads=2)
-    variables = attention.init(jax.random.key(1), x, x)
-    p = jax.tree.map(np.asarray, variables["params"])
-    want = np.zeros_like(x) + p["out"]["bias"]
-    for head in range(2):
-        q, k, v = (x @ p[n]["kernel"][:, head] + p[n]["bias"][head] for n in ("query", "key", "value"))
-        weights = np.exp(q @ k.swapaxes(1, 2) / 2)  # sqrt(d / heads) = 2
-        want += weights / weights.sum(-1, keepdims=True) @ v @ p["out"]["kernel"][head]
-    np.testing.assert_allclose(attention.apply(variables, x, x), want, rtol=1e-4, atol=1e-5)
-
-
-def test_sincos2d_values():
-    """Position (y, x) = (1, 2) of a 2 x 3 grid, width 8: frequencies 1 and 1e-4."""
-    want = [*np.sin([2, 2e-4]), *np.cos([2, 2e-4]), *np.sin([1, 1e-4]), *np.cos([1, 1e-4])]
-    np.testing.assert_allclose(sincos2d(2, 3, 8)[5], want, rtol=1e-5)
-
-
 @pytest.mark.parametrize("pool", ["token", "gap", "map", "none"])
 @pytest.mark.parametrize("posemb", ["learned", "sincos2d"])
 def test_pools(images, pool, posemb):
@@ -108,7 +72,7 @@ def test_gap_is_the_mean_of_the_tokens(images, random_variables):
     np.testing.assert_allclose(features, out["tokens"].mean(1), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("posemb", ["none", "sincos2d"])
+@pytest.mark.parametrize("posemb", ["none", "sincos2d", "rope"])
 def test_only_positions_tell_the_order_of_patches(images, random_variables, posemb):
     model = build(posemb=posemb)
     variables = random_variables(model.init, images)
@@ -149,9 +113,16 @@ def loss_and_gradients(model):
     return jax.jit(jax.value_and_grad(loss))
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
-def test_scanned_equals_unrolled(images, random_variables, remat):
-    plain, scanned = build(), build(scan=True, remat=remat)
+@pytest.mark.parametrize(
+    ("remat", "options"),
+    [
+        ("none", {}),
+        ("full", {}),
+        ("full", {"posemb": "rope", "qk_norm": True, "layer_scale": 0.1, "parallel": "pairs"}),
+    ],
+)
+def test_scanned_equals_unrolled(images, random_variables, remat, options):
+    plain, scanned = build(**options), build(scan=True, remat=remat, **options)
     params = random_variables(plain.init, images)["params"]
     shapes = jax.tree.map(jnp.shape, random_variables(scanned.init, images)["params"])
     assert shapes == jax.tree.map(jnp.shape, stack(params))

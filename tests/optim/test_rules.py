@@ -5,7 +5,7 @@ import pytest
 
 from jaxvision import paths
 from jaxvision.errors import UserError
-from jaxvision.optim.rules import DECAY_RULES, layer_decay
+from jaxvision.optim.rules import DECAY_RULES, freeze_rules, layer_decay
 
 
 def tree(*names):
@@ -49,3 +49,40 @@ def test_layer_decay_refuses_what_it_cannot_place():
         layer_decay(tree("embedding/kernel", "encoder/blocks/mlp/dense_0/kernel", "head/kernel"), 0.5)
     with pytest.raises(UserError, match="must lie in"):
         layer_decay(tree("head/kernel"), 0.0)
+
+
+def trained(params, spec):
+    """The parameters that a spec of init.freeze leaves to be trained."""
+    frozen = paths.match(freeze_rules(params, spec), params, "freeze")
+    return [name for name, value in by_name(frozen).items() if not value]
+
+
+def test_freezing_all_but_the_last_blocks_of_a_vit():
+    blocks = [f"encoder/block_0{i}/mlp/dense_0/kernel" for i in range(3)]
+    ends = ["encoder/norm/scale", "head/kernel", "pool/pos_embedding"]
+    params = tree("embedding/kernel", "pos_embedding", "registers", *blocks, *ends)
+    assert trained(params, "all_but_last(2)") == sorted(blocks[1:] + ends)
+    assert trained(params, "all_but_last(0)") == sorted(ends)
+    assert trained(params, "backbone") == ["head/kernel"]
+
+
+def test_backbone_can_be_frozen_under_scan():
+    params = tree("encoder/blocks/kernel", "head/kernel", "distillation_head/bias")
+    assert trained(params, "backbone") == ["distillation_head/bias", "head/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("backbon", "unknown value of init.freeze 'backbon'; did you mean 'backbone'"),
+        ("all_but_last", "missing a required argument"),
+        ("all_but_last(-1)", "at least 0, not -1"),
+        ("all_but_last(5)", "freezes nothing"),
+        ("backbone|backbone", "must be one call"),
+    ],
+)
+def test_wrong_freeze(spec, message):
+    params = tree("stem_conv/kernel", "stage1/block1/conv1/kernel", "head/kernel")
+    with pytest.raises(UserError) as error:
+        freeze_rules(params, spec)
+    assert message in str(error.value)

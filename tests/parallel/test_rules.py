@@ -67,6 +67,14 @@ def test_tensor_rules_split_heads_and_hidden_units(mesh):
     assert found[f"{prefix}/mlp/dense_1/bias"] == P()
 
 
+def test_tensor_rules_split_the_second_of_a_pair_like_the_first(mesh):
+    pair = {f"{name}{suffix}": layer for name, layer in block().items() for suffix in ("", "_2")}
+    found = specs({"block_00": pair}, mesh(fsdp=2, tensor=2), "tensor")
+    assert P("fsdp", "tensor", None) in found.values()
+    for name, spec in found.items():
+        assert found[name.replace("_2/", "/")] == spec
+
+
 def test_scanned_stacks_keep_their_layer_axis_whole(mesh):
     found = specs({"blocks": block(layers=(12,))}, mesh(tensor=2), "tensor")
     assert found["blocks/attention/query/kernel"] == P(None, "fsdp", "tensor", None)

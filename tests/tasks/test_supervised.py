@@ -35,6 +35,15 @@ def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
     jax.tree.map(np.testing.assert_array_equal, updates, stats)
 
 
+def test_running_statistics_give_the_logits_of_an_evaluation_and_stay(batch):
+    task = supervised.make(model=_model, num_classes=3, statistics="running")
+    variables = task.init(jax.random.key(0), batch)
+    loss, (_, updates) = task.loss(variables, batch, jax.random.key(2))
+    want = softmax_cross_entropy(task.outputs(variables, batch)["logits"], batch["label"], 0.0).mean()
+    np.testing.assert_allclose(loss, want, rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"])
+
+
 def test_soft_labels_count_their_largest_class(batch):
     task = supervised.make(model=_model, num_classes=3)
     variables = task.init(jax.random.key(0), batch)
@@ -59,6 +68,7 @@ def test_outputs_leave_the_statistics_alone(batch):
     ("options", "message"),
     [
         (dict(num_classes=None), "names no classes"),
+        (dict(num_classes=3, statistics="runing"), "did you mean 'running'"),
         (dict(num_classes=3, label_smoothing=1.0), "label_smoothing must be in"),
         (dict(num_classes=3, loss="hinge"), "unknown loss 'hinge'"),
         (dict(num_classes=3, multi_label=True), "set task.loss to 'sigmoid_cross_entropy'"),

@@ -1,0 +1,124 @@
+"""What a network costs before it is trained: shapes, weights, multiply-adds, memory, receptive field.
+
+One multiply-add counts as one, and only convolutions and matrix products count, as in the tables of the papers
+(He et al. 2016, table 1); `train.throughput.step_flops` counts two, and element-wise work too.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+
+from jaxvision.errors import UserError
+
+
+class Conv(NamedTuple):
+    """A convolution of `size` x `size`, padded by `padding` on every side."""
+
+    features: int
+    size: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+class Pool(NamedTuple):
+    """Max or average pooling; the mean of the whole map is a pooling of the map's size."""
+
+    size: int
+    stride: int
+    padding: int = 0
+
+
+class Dense(NamedTuple):
+    """A matrix product with everything that comes in."""
+
+    features: int
+
+
+class Cost(NamedTuple):
+    """Of one layer: the shape (height, width, channels) that it returns, its weights without biases, its
+    multiply-adds for one image, and the bytes of its result in float32."""
+
+    shape: tuple[int, int, int]
+    weights: int
+    macs: int
+    memory: int
+
+
+def costs(layers: Sequence[Conv | Pool | Dense], shape: tuple[int, int, int]) -> list[Cost]:
+    """The cost of each layer of a chain that is applied to an image of this shape (height, width, channels).
+
+    The result of a convolution or a pooling has floor((n + 2 padding - size) / stride) + 1 pixels a side. Taps on
+    the padding count, as in the papers.
+
+    Raises:
+      UserError: a window larger than the padded map, or groups that do not divide the channels.
+
+    >>> costs([Conv(10, 5, padding=2), Dense(100)], (32, 32, 3))[0]
+    Cost(shape=(32, 32, 10), weights=750, macs=768000, memory=40960)
+    """
+    rows = []
+    for layer in layers:
+        channels, weights = shape[2], 0
+        if isinstance(layer, Dense):
+            weights, shape = prod(shape) * layer.features, (1, 1, layer.features)
+        else:
+            pixels = [(n + 2 * layer.padding - layer.size) // layer.stride + 1 for n in shape[:2]]
+            if min(pixels) < 1:
+                raise UserError(f"{layer} does not fit on a map of {shape[0]}x{shape[1]} pixels")
+            if isinstance(layer, Conv):
+                if channels % layer.groups or layer.features % layer.groups:
+                    raise UserError(f"{layer}: groups must divide its features and the {channels} channels it sees")
+                weights, channels = layer.size**2 * channels // layer.groups * layer.features, layer.features
+            shape = (*pixels, channels)
+        rows.append(Cost(shape, weights, weights * prod(shape[:2]), 4 * prod(shape)))
+    return rows
+
+
+def receptive_field(layers: Sequence[Conv | Pool]) -> int:
+    """Side, in pixels, of the square of the image that one output pixel sees: 1 + sum of (size - 1) * stride so far.
+
+    Source: Araujo et al. 2019, "Computing receptive fields of convolutional neural networks", eq. 2.
+
+    >>> [receptive_field([Conv(8, 3)] * n) for n in (1, 2, 3, 4)]
+    [3, 5, 7, 9]
+    """
+    field, jump = 1, 1
+    for layer in layers:
+        field, jump = field + (layer.size - 1) * jump, jump * layer.stride
+    return field
+
+
+def macs(function: Callable, *args: Any) -> int:
+    """Multiply-adds of all convolutions and matrix products of a traceable function; `ShapeDtypeStruct`s will do.
+
+    A scan counts as often as it runs, a branch as the dearest one, the body of a `while_loop` once.
+
+    >>> image, kernel = jax.ShapeDtypeStruct((2, 64), "float32"), jax.ShapeDtypeStruct((64, 10), "float32")
+    >>> macs(lambda x, w: jax.nn.softmax(x @ w), image, kernel)
+    1280
+    """
+    return _macs(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _macs(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        out = equation.outvars[0].aval
+        if name == "dot_general":
+            left = equation.invars[0].aval.shape
+            total += out.size * prod(left[axis] for axis in params["dimension_numbers"][0][0])
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval  # rhs_spec[0] is its axis of output channels
+            total += out.size * kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        elif name == "cond":
+            total += max(_macs(branch.jaxpr) for branch in params["branches"])
+        else:
+            bodies = [value for value in params.values() if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))]
+            times = params["length"] if name == "scan" else 1
+            total += times * sum(_macs(getattr(body, "jaxpr", body)) for body in bodies)
+    return total

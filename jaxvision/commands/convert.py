@@ -1,0 +1,150 @@
+"""`jaxvision convert`: weights of other libraries into a folder of ours, and ours into a file named as theirs."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision import models, transfer
+from jaxvision import workdir as workdirs
+from jaxvision.errors import UserError, unknown
+from jaxvision.models import weights
+from jaxvision.models.weights import folder, mapping, preprocessing
+from jaxvision.train.progress import console
+
+
+def run(
+    path: str | Path,
+    out: str | Path,
+    *,
+    source: str = "jaxvision",
+    model: str | None = None,
+    options: Sequence[str] = (),
+    head: str = "keep",
+    ignore: tuple[str, ...] = (),
+    classes: str | Path | None = None,
+    target: str = "jaxvision",
+    **images: Any,
+) -> dict[str, Any]:
+    """Converts weights.
+
+    Args:
+      path: a file of `source`, or, where that is "jaxvision", a converted folder or the workdir of a run.
+      out: a new folder, or, where `target` is another library, a new safetensors file.
+      source: who wrote the weights, of `weights.sources()`.
+      model: "NAME" or "NAME:VARIANT" of our model; our own weights know theirs.
+      options: further options of the model, "pool=token"; the others follow from the source and the file.
+      head: "keep" or "drop" the classifier.
+      ignore: regular expressions over names in the file that are not used.
+      classes: text file with the name of a class a line.
+      target: whose names to write.
+      **images: attributes of `Preprocessing` other than those of the source's preset, or of a timm
+        `config.json` that stands beside the file.
+
+    Returns:
+      What is in meta.json, which is also printed.
+
+    Raises:
+      UserError: anything that does not fit; nothing is written then.
+    """
+    if Path(out).exists():
+        raise UserError(f"{out} exists already")
+    if target not in weights.sources():
+        raise unknown("target of --to", target, weights.sources())
+    if source == "jaxvision":
+        if model or options or images or ignore or classes or head != "keep":
+            raise UserError("our own weights know their model and preprocessing: only --to is for them, or name --from")
+        arrays, meta = transfer.open_own(path)
+        variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
+    else:
+        if not model:
+            raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {', '.join(models.NAMES)}")
+        variables, meta = _import(Path(path), source, model, options, head, ignore, images)
+        meta["classes"] = _class_names(classes, meta["num_classes"])
+    name = meta["model"]["name"]
+    exported = weights.export_weights(variables, target, name)
+    if target == "jaxvision":
+        folder.save(out, exported, meta | {"versions": workdirs.versions()})
+    else:
+        weights.write(out, exported)
+    _report(out, exported, meta)
+    return meta
+
+
+def _import(
+    path: Path,
+    source: str,
+    model: str,
+    options: Sequence[str],
+    head: str,
+    ignore: tuple[str, ...],
+    images: Mapping[str, Any],
+) -> tuple[dict, dict[str, Any]]:
+    """The variables of our model from a file of another library, and what is known of them."""
+    if head not in ("keep", "drop"):
+        raise unknown("value of --head", head, ("keep", "drop"))
+    name, _, variant = model.partition(":")
+    if name not in models.NAMES:
+        raise unknown("model", name, models.NAMES)
+    arrays = weights.read(path)
+    built = mapping.options(arrays, source, name) | ({"variant": variant} if variant else {}) | _parse(options)
+    bias = mapping.find(arrays, source, name, "params/head/bias") if head == "keep" else None
+    num_classes = None if bias is None else bias.size
+    module = models.build(name, num_classes, **built)
+    beside = path.with_name("config.json")
+    stated = preprocessing.read_timm_config(beside) if source == "timm" and beside.is_file() else {}
+    positions = mapping.find(arrays, source, name, "params/pos_embedding")
+    if positions is not None and hasattr(module, "patch"):
+        stated["size"] = mapping.grid(positions.shape[-2])[1] * module.patch
+    pictures = preprocessing.make(source, name, stated | images)
+    shape = (1, pictures.size, pictures.size, len(pictures.mean))
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
+    imported = weights.import_weights(arrays, source, name, variables, head=head, ignore=ignore)
+    meta = {
+        "model": {"name": name, **built},
+        "num_classes": num_classes,
+        "preprocessing": {"host": pictures.host, "augment": pictures.augment, **pictures._asdict()},
+        "source": source,
+        "input": {"file": path.name, "sha256": folder.sha256(path)},
+        "notes": list(imported.notes),
+    }
+    return imported.variables, meta
+
+
+def _parse(options: Sequence[str]) -> dict[str, Any]:
+    """`["pool=token", "depth=2"]` as a dict; values are Python literals, else words."""
+    parsed = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise UserError(f"--option wants KEY=VALUE, not {option!r}")
+        try:
+            parsed[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[key] = value
+    return parsed
+
+
+def _class_names(path: str | Path | None, num_classes: int | None) -> list[str]:
+    if path is None:
+        return []
+    if not Path(path).is_file():
+        raise UserError(f"no file of class names {str(path)!r}")
+    names = Path(path).read_text().splitlines()
+    if len(names) != num_classes:
+        raise UserError(f"{path} names {len(names)} classes, the head has {num_classes}")
+    return names
+
+
+def _report(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    say = console().print
+    say(f"{out}: {len(arrays)} arrays, {sum(x.size for x in arrays.values()):,} numbers", markup=False)
+    say("model " + ", ".join(f"{key}={value}" for key, value in meta["model"].items()), markup=False)
+    say(f"images {meta['preprocessing']['host']} | {meta['preprocessing']['augment']}", markup=False)
+    for note in meta.get("notes", ()):
+        say(note, markup=False)

@@ -1,0 +1,154 @@
+"""ConvNeXt: Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545."""
+
+import functools
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.models.heads import HEAD_INITS, linear_head
+from jaxvision.models.layers import DropPath, LayerScale
+from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.patches import PatchEmbedding
+from jaxvision.models.transformer import GELUS, Deviations, Mlp
+
+VARIANTS = {  # blocks of each stage, channels of the first; Liu et al. 2022, sec. 3
+    "tiny": ((3, 3, 9, 3), 96),
+    "small": ((3, 3, 27, 3), 96),
+    "base": ((3, 3, 27, 3), 128),
+    "large": ((3, 3, 27, 3), 192),
+    "xlarge": ((3, 3, 27, 3), 256),
+}
+NORMAL = nn.initializers.normal(0.02)
+
+
+class Block(nn.Module):
+    """Depthwise 7x7 convolution, LayerNorm, inverted bottleneck: [B, H, W, C] -> the same. Liu et al. 2022, fig. 4."""
+
+    drop_path: float
+    layer_scale: float | None
+    gelu: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, strength: float, train: bool) -> jax.Array:
+        c = x.shape[-1]
+        conv = functools.partial(nn.Conv, feature_group_count=c, padding=3, kernel_init=NORMAL, dtype=self.dtype)
+        y = conv(c, (7, 7), name="depthwise")(x)
+        y = nn.LayerNorm(dtype=self.dtype, name="norm")(y)
+        deviations = Deviations(0.02, 0.02, 0.02)
+        y = Mlp(4 * c, gelu=self.gelu, deviations=deviations, dtype=self.dtype, name="mlp")(y, train)
+        if self.layer_scale is not None:
+            y = LayerScale(self.layer_scale, self.dtype, name="scale")(y)
+        return x + DropPath(self.drop_path)(y, strength, train)
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution; with `downsample`, after a LayerNorm and a 2x2 convolution of stride 2."""
+
+    channels: int
+    strengths: tuple[float, ...]
+    downsample: bool
+    block: functools.partial
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.downsample:
+            x = nn.LayerNorm(dtype=self.dtype, name="downsample_norm")(x)
+            x = PatchEmbedding(self.channels, 2, self.dtype, kernel_init=NORMAL, name="downsample")(x)
+        for i, strength in enumerate(self.strengths):
+            x = self.block(name=f"block{i + 1}")(x, strength, train)
+        return x
+
+
+class ConvNeXt(nn.Module):
+    """See `convnext` for the options, which are checked there."""
+
+    num_classes: int | None
+    blocks: tuple[int, ...]
+    channels: int
+    patch: int
+    drop_path: float
+    layer_scale: float | None
+    gelu: str
+    head_init: str
+    head_bias: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        x = PatchEmbedding(self.channels, self.patch, self.dtype, kernel_init=NORMAL, name="stem_conv")(images)
+        x = nn.LayerNorm(dtype=self.dtype, name="stem_norm")(x)
+        out = {"stem": x}
+        block = functools.partial(Block, self.drop_path, self.layer_scale, self.gelu, self.dtype)
+        stages = []
+        depth = sum(self.blocks)
+        strengths = (i / max(depth - 1, 1) for i in range(depth))  # from 0, as in the authors' code
+        for i, num_blocks in enumerate(self.blocks):
+            strengths_here = tuple(itertools.islice(strengths, num_blocks))
+            stage = Stage(self.channels * 2**i, strengths_here, i > 0, block, self.dtype, name=f"stage{i + 1}")
+            x = stage(x, train)
+            stages.append(x)
+        out["stages"] = tuple(stages)
+        out["map"] = x
+        out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
+        features = nn.LayerNorm(name="norm")(x.mean(axis=(1, 2), dtype=jnp.float32))
+        if self.num_classes:
+            out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
+        return features, out
+
+
+def convnext(
+    *,
+    num_classes: int | None,
+    dtype: jnp.dtype = jnp.float32,
+    variant: str = "tiny",
+    blocks: tuple[int, ...] | None = None,
+    channels: int | None = None,
+    patch: int = 4,
+    drop_path: float = 0.0,
+    layer_scale: float | None = 1e-6,
+    gelu: str = "exact",
+    head_init: str = "normal",
+    head_bias: float = 0.0,
+) -> ConvNeXt:
+    """ConvNeXt.
+
+    Applied to float images [B, H, W, 3], H and W multiples of `patch * 8` (four stages), it returns float32
+    features [B, D] (the mean over positions, then a LayerNorm) and `out`: "stem", "stages" (the map of each
+    stage), "map" [B, h, w, D] (the last of them), "tokens" [B, h * w, D], and "logits" float32 [B, K].
+
+    Args:
+      num_classes: K, or None for no head.
+      dtype: of the computation; parameters are float32.
+      variant: "tiny", "small", "base", "large" or "xlarge".
+      blocks: of each stage, in place of the variant's.
+      channels: of the first stage, in place of the variant's; each following stage has twice as many.
+      patch: side and stride of the stem's convolution; 4 in the paper, 1 or 2 suits small images.
+      drop_path: stochastic depth rate of the last block, growing linearly from 0 in the first; in the paper
+        0.1, 0.4, 0.5 and 0.5 from tiny to large.
+      layer_scale: initial factor of each residual branch; None for no such factors.
+      gelu: "exact" (erf) as in the authors' code and timm, "tanh" or "quick".
+      head_init: "normal" (of deviation 0.01; the authors' code has 0.02) or "zeros".
+      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+
+    Raises:
+      UserError: an unknown variant or option value.
+    """
+    variant_blocks, variant_channels = VARIANTS[one_of("ConvNeXt variant", variant, VARIANTS)]
+    if layer_scale is not None:
+        positive("layer_scale", layer_scale)
+    return ConvNeXt(
+        num_classes=num_classes,
+        blocks=tuple(blocks or variant_blocks),
+        channels=positive("channels", variant_channels if channels is None else channels),
+        patch=positive("patch", patch),
+        drop_path=rate("drop_path", drop_path),
+        layer_scale=layer_scale,
+        gelu=one_of("gelu", gelu, GELUS),
+        head_init=one_of("head_init", head_init, HEAD_INITS),
+        head_bias=head_bias,
+        dtype=dtype,
+    )

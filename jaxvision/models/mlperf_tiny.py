@@ -1,0 +1,91 @@
+"""The ResNet-8 of MLPerf Tiny: Banbury et al. 2021, arXiv 2106.07597, sec. 4.1; code in mlcommons/tiny."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.models.heads import HEAD_INITS, linear_head
+from jaxvision.models.options import one_of
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
+
+    channels: int
+    stride: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = nn.relu(norm("norm1", train, self.dtype)(conv("conv1", self.channels, 3, self.stride, self.dtype)(x)))
+        y = norm("norm2", train, self.dtype)(conv("conv2", self.channels, 3, 1, self.dtype)(y))
+        if self.stride > 1:
+            x = conv("shortcut_conv", self.channels, 1, self.stride, self.dtype)(x)
+        return nn.relu(x + y)
+
+
+def conv(name: str, channels: int, size: int, stride: int, dtype: jnp.dtype) -> nn.Conv:
+    """Keras's convolution: with a bias, "SAME" padding, and the initialiser "he_normal"."""
+    init = nn.initializers.he_normal()
+    return nn.Conv(channels, (size, size), (stride, stride), "SAME", kernel_init=init, dtype=dtype, name=name)
+
+
+def norm(name: str, train: bool, dtype: jnp.dtype) -> nn.BatchNorm:
+    """BatchNorm with Keras's momentum and epsilon."""
+    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=dtype, name=name)
+
+
+class MlperfResNet8(nn.Module):
+    """See `mlperf_resnet8` for the options, which are checked there."""
+
+    num_classes: int | None
+    head_init: str = "normal"
+    head_bias: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        x = conv("stem_conv", 16, 3, 1, self.dtype)(images)
+        x = nn.relu(norm("stem_norm", train, self.dtype)(x))
+        out = {"stem": x}
+        stages = []
+        for i, channels in enumerate((16, 32, 64)):
+            x = Block(channels, 1 if i == 0 else 2, self.dtype, name=f"stage{i + 1}")(x, train)
+            stages.append(x)
+        out["stages"] = tuple(stages)
+        out["map"] = x
+        out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
+        features = x.mean(axis=(1, 2), dtype=jnp.float32)
+        if self.num_classes:
+            out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
+        return features, out
+
+
+def mlperf_resnet8(
+    *,
+    num_classes: int | None,
+    dtype: jnp.dtype = jnp.float32,
+    head_init: str = "normal",
+    head_bias: float = 0.0,
+) -> MlperfResNet8:
+    """MLPerf Tiny's ResNet-8 for CIFAR-10, to load its published Keras weights. `resnet` 8 is the usual block.
+
+    Three blocks, one a stage, that differ from He et al. 2016's: convolutions have a bias, TensorFlow's "SAME"
+    padding (at the far ends alone where a 3x3 convolution strides), a projection without a norm, and BatchNorm an
+    epsilon of 1e-3 and a momentum of 0.99. The published weights want RGB in [0, 255], not normalised.
+
+    Applied to float images [B, H, W, 3] it returns float32 features [B, 64] and `out`: "stem", "stages"
+    (the map of each stage), "map" [B, h, w, 64] (the last of them), "tokens" [B, h * w, 64], and "logits"
+    float32 [B, K]. In training apply it with `mutable=["batch_stats"]`.
+
+    Args:
+      num_classes: K, or None for no head.
+      dtype: of the computation; parameters and statistics are float32.
+      head_init: "normal" or "zeros"; Keras's own is "he_normal".
+      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+
+    Raises:
+      UserError: an unknown option value.
+    """
+    one_of("head_init", head_init, HEAD_INITS)
+    return MlperfResNet8(num_classes=num_classes, head_init=head_init, head_bias=head_bias, dtype=dtype)

@@ -1,0 +1,87 @@
+"""From an image to a grid of patches, and from patches to tokens."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.errors import UserError
+from jaxvision.models.positions import linear_weights
+
+
+def patchify(images: jax.Array, patch: int) -> jax.Array:
+    """Cuts images into a grid of patches.
+
+    Args:
+      images: [B, H, W, C], H and W multiples of `patch`.
+      patch: side of a patch in pixels.
+
+    Returns:
+      [B, H / patch, W / patch, patch * patch * C]; the pixels of a patch in row-major order, as in a
+      convolution kernel [patch, patch, C, D] reshaped to [patch * patch * C, D].
+
+    Raises:
+      UserError: the image is not a whole number of patches.
+
+    >>> patchify(jnp.arange(16).reshape(1, 4, 4, 1), 2)[0, 0].tolist()
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    b, height, width, c = images.shape
+    if height % patch or width % patch:
+        raise UserError(f"images of {height}x{width} pixels cannot be cut into patches of {patch}x{patch}")
+    x = images.reshape(b, height // patch, patch, width // patch, patch, c)
+    return x.swapaxes(2, 3).reshape(b, height // patch, width // patch, patch * patch * c)
+
+
+def resize_patches(kernel: jax.Array, patch: int) -> jax.Array:
+    """Resizes the kernel of a patch embedding so that resized patches give the tokens they gave before (PI-resize).
+
+    With B the matrix of bilinear resizing (no antialiasing) from the old patch to the new one, the new kernel is
+    the pseudo-inverse of B^T times the old one. Enlarged, <B x, w'> = <x, w> for every patch x; made smaller,
+    it is the least-squares solution for white noise.
+
+    Args:
+      kernel: float [p, p, C, D].
+      patch: the new side of a patch in pixels.
+
+    Returns:
+      float [patch, patch, C, D].
+
+    Source: Beyer et al. 2023 (FlexiViT), sec. 3.4; antialiasing off as in its code, where timm's
+    `resample_patch_embed` resizes with an antialiased bicubic filter by default.
+
+    >>> resize_patches(jnp.ones((2, 2, 1, 1)), 4).sum().round(3).item()
+    4.0
+    """
+    old = kernel.shape[0]
+    if patch == old:
+        return kernel
+    resize = linear_weights((np.arange(patch) + 0.5) * old / patch - 0.5, old)  # patch old
+    inverse = jnp.asarray(np.linalg.pinv(resize.T), kernel.dtype)  # B is a Kronecker product, so its inverse is too
+    return jnp.einsum("ap,bq,pqcd->abcd", inverse, inverse, kernel, precision="highest")
+
+
+class PatchEmbedding(nn.Module):
+    """Linear embedding of patches: [B, H, W, C] -> [B, h, w, width].
+
+    It is a convolution whose stride is its size, with a kernel of that shape, written as a matrix
+    product: XLA's CPU backend cannot run a convolution's gradient fast inside a scan over steps.
+    With `base`, the parameter is the kernel for patches of that side, and `resize_patches` fits it.
+    """
+
+    width: int
+    patch: int
+    dtype: jnp.dtype
+    bias: bool = True
+    base: int | None = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        side = self.base or self.patch
+        kernel = self.param("kernel", self.kernel_init, (side, side, images.shape[-1], self.width))
+        kernel = resize_patches(kernel, self.patch)
+        x = patchify(images.astype(self.dtype), self.patch) @ kernel.reshape(-1, self.width).astype(self.dtype)
+        if self.bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        return x

@@ -1,0 +1,74 @@
+"""Sizes of transformers by name: Ti, S, B, ... mean the same for images and for text."""
+
+from typing import NamedTuple
+
+from jaxvision.errors import UserError
+from jaxvision.models.options import one_of, positive
+
+
+class Size(NamedTuple):
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+
+
+# Dosovitskiy et al. 2021, table 1; Ti and S: Touvron et al. 2021, table 1; g and G: Zhai et al. 2022, table 2;
+# So400m: Alabdulmohsin et al. 2023; mu, for tests, and M: big_vision.
+SIZES = {
+    "mu": Size(32, 1, 128, 2),
+    "Ti": Size(192, 12, 768, 3),
+    "S": Size(384, 12, 1536, 6),
+    "M": Size(512, 12, 2048, 8),
+    "B": Size(768, 12, 3072, 12),
+    "L": Size(1024, 24, 4096, 16),
+    "So400m": Size(1152, 27, 4304, 16),
+    "H": Size(1280, 32, 5120, 16),
+    "g": Size(1408, 40, 6144, 16),
+    "G": Size(1664, 48, 8192, 16),
+}
+
+
+def split_variant(kind: str, variant: str) -> tuple[str, int]:
+    """Splits a variant, "SIZE/PATCH", into the name of its size and the side of its patches in pixels.
+
+    Raises:
+      UserError: the patch is not a positive integer.
+
+    >>> split_variant("ViT", "S/16")
+    ('S', 16)
+    """
+    size, _, patch = str(variant).partition("/")
+    if not (patch.isdecimal() and int(patch) > 0):
+        raise UserError(f"a {kind} variant is a size and a patch side in pixels, like 'S/16', not {variant!r}")
+    return size, int(patch)
+
+
+def transformer_size(
+    kind: str,
+    name: str,
+    width: int | None = None,
+    depth: int | None = None,
+    mlp_dim: int | None = None,
+    num_heads: int | None = None,
+) -> Size:
+    """The size of this name, with what is given in place of its own numbers.
+
+    A given width brings an `mlp_dim` of four times as much, unless that is given too.
+
+    Raises:
+      UserError: unknown name, a number below 1, or heads that do not divide the width.
+
+    >>> transformer_size("ViT", "S", width=256, num_heads=4)
+    Size(width=256, depth=12, mlp_dim=1024, num_heads=4)
+    """
+    size = SIZES[one_of(f"{kind} size", name, SIZES)]
+    if width is not None:
+        size = size._replace(width=width, mlp_dim=4 * width)
+    overrides = {"depth": depth, "mlp_dim": mlp_dim, "num_heads": num_heads}
+    size = size._replace(**{option: value for option, value in overrides.items() if value is not None})
+    for option, value in size._asdict().items():
+        positive(option, value)
+    if size.width % size.num_heads:
+        raise UserError(f"a {kind}'s width must be a multiple of num_heads: {size.width} is none of {size.num_heads}")
+    return size

@@ -1,0 +1,90 @@
+"""Names of big_vision, AugReg, MLP-Mixer's and BiT's releases, and of Keras: layouts like ours, [in, out]."""
+
+from jaxvision.models.weights.table import COLLECTION, Rules, Table
+
+SAME: Rules = ((".", "same"),)
+PREFIXES = ("", "params/", "params/img/", "opt/target/")
+VIT_OPTIONS = (
+    (r".", {"posemb": "learned", "pool": "gap"}),
+    (r"(?:^|/)cls$", {"pool": "token"}),
+    (r"(?:^|/)MAPHead_0/", {"pool": "map"}),
+)
+
+
+def vit(attention: str, norm: str, mlp: str, positions: str) -> Table:
+    """big_vision and AugReg number the modules of a block differently."""
+    renames = (
+        COLLECTION,
+        (r"^pos_embedding$", positions),
+        (r"^encoder/norm/", "Transformer/encoder_norm/"),
+        (r"^encoder/block_0?(\d+)/", "Transformer/encoderblock_{1}/"),
+        (r"^pool/attention/", "MAPHead_0/MultiHeadDotProductAttention_0/"),
+        (r"^pool/norm/", "MAPHead_0/LayerNorm_0/"),
+        (r"^pool/mlp/dense_(\d)/", "MAPHead_0/MlpBlock_0/Dense_{1}/"),
+        (r"^pool/", "MAPHead_0/"),
+        (r"/attention_norm/", "/LayerNorm_0/"),
+        (r"/mlp_norm/", f"/{norm}/"),
+        (r"/attention/", f"/{attention}/"),
+        (r"/mlp/dense_(\d)/", f"/{mlp}/Dense_{{1}}/"),
+    )
+    scanned = (r"(?<=Transformer/)encoderblock/", "encoderblock_{}/")
+    return Table(renames, SAME, prefixes=PREFIXES, scanned=scanned, options=VIT_OPTIONS)
+
+
+MIXER: Rules = (
+    COLLECTION,
+    (r"^embedding/", "stem/"),
+    (r"^encoder/norm/", "pre_head_layer_norm/"),
+    (r"^encoder/block_0?(\d+)/", "MixerBlock_{1}/"),
+    (r"/token_norm/", "/LayerNorm_0/"),
+    (r"/channel_norm/", "/LayerNorm_1/"),
+    (r"/(token|channel)_mlp/dense_(\d)/", "/{1}_mixing/Dense_{2}/"),
+)
+BIT_RELEASE: Rules = (
+    COLLECTION,
+    (r"^stem_conv/", "root_block/standardized_conv2d/"),
+    (r"^stage(\d+)/block(\d+)/", "block{1}/unit{2:02}/"),
+    (r"/shortcut_conv/", "/a/proj/standardized_conv2d/"),
+    (r"/conv1/", "/a/standardized_conv2d/"),
+    (r"/conv2/", "/b/standardized_conv2d/"),
+    (r"/conv3/", "/c/standardized_conv2d/"),
+    (r"/norm1/", "/a/group_norm/"),
+    (r"/norm2/", "/b/group_norm/"),
+    (r"/norm3/", "/c/group_norm/"),
+    (r"^norm/", "group_norm/"),
+    (r"^head/", "head/conv2d/"),
+    (r"scale$", "gamma"),
+    (r"group_norm/bias$", "group_norm/beta"),
+)
+KERAS_RESNET8: Rules = (  # Keras numbers layers in the order in which they were made
+    COLLECTION,
+    (r"^stem_conv/", "conv2d/"),
+    (r"^stage1/conv(\d)/", "conv2d_{1}/"),
+    (r"^stage2/conv(\d)/", "conv2d_{1+2}/"),
+    (r"^stage2/shortcut_conv/", "conv2d_5/"),
+    (r"^stage3/conv(\d)/", "conv2d_{1+5}/"),
+    (r"^stage3/shortcut_conv/", "conv2d_8/"),
+    (r"^stem_norm/", "batch_normalization/"),
+    (r"^stage1/norm(\d)/", "batch_normalization_{1}/"),
+    (r"^stage2/norm(\d)/", "batch_normalization_{1+2}/"),
+    (r"^stage3/norm(\d)/", "batch_normalization_{1+4}/"),
+    (r"(normalization.*)/bias$", "{1}/beta"),
+    (r"scale$", "gamma"),
+    (r"mean$", "moving_mean"),
+    (r"var$", "moving_variance"),
+    (r"^head/", "dense/"),
+)
+BIG_VISION = {
+    "vit": (
+        vit("MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0", "pos_embedding"),
+        vit(  # AugReg and the first release
+            "MultiHeadDotProductAttention_1",
+            "LayerNorm_2",
+            "MlpBlock_3",
+            "Transformer/posembed_input/pos_embedding",
+        ),
+    ),
+    "mixer": (Table(MIXER, SAME, prefixes=PREFIXES),),
+}
+BIT = {"bit": (Table(BIT_RELEASE, ((r"^params/head/kernel$", "tf_1x1"), *SAME), prefixes=("resnet/", "")),)}
+KERAS = {"mlperf_resnet8": (Table(KERAS_RESNET8, SAME),)}

@@ -1,0 +1,67 @@
+"""A folder of converted weights: `weights.safetensors`, named by our paths, and `meta.json`, what a user must know."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvision.errors import UserError
+from jaxvision.models.weights import files
+
+WEIGHTS, META = "weights.safetensors", "meta.json"
+
+
+def save(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Writes a folder of weights, whole or not at all.
+
+    Args:
+      out: the folder; it must not exist.
+      arrays: by our paths, from `export_weights(variables, "jaxvision", name)`.
+      meta: anything that JSON can hold; `model` is the section of a config that builds the model.
+
+    Raises:
+      UserError: `out` exists, or cannot be written.
+    """
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out} exists already")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"cannot write to {out.parent}: {error.strerror}") from None
+    try:
+        files.write(unfinished / WEIGHTS, arrays)
+        (unfinished / META).write_text(json.dumps(meta, indent=2) + "\n")
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the meta data of a folder that `save` wrote.
+
+    Raises:
+      UserError: it is no such folder, or a file in it is damaged.
+    """
+    folder = Path(folder)
+    if not is_folder(folder):
+        raise UserError(f"{folder} is no folder of weights: it has no {WEIGHTS} and {META}")
+    return files.read(folder / WEIGHTS), json.loads((folder / META).read_text())
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether `path` is a folder of weights."""
+    return all((Path(path) / name).is_file() for name in (WEIGHTS, META))
+
+
+def sha256(path: str | Path) -> str:
+    """Of a file, in hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

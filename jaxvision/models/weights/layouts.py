@@ -1,0 +1,60 @@
+"""How an array of ours lies in memory elsewhere.
+
+Ours: convolutions [h, w, in, out]; linear layers [in, out]; attention's query, key and value
+[in, heads, d] with biases [heads, d], its output [heads, d, out].
+"""
+
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+HEADS_OUT = re.compile(r"(?:query|key|value)/(?:kernel|bias)$")
+
+
+class Layout(NamedTuple):
+    """Two inverse functions.
+
+    Attributes:
+      away: `(our array, our path) -> their array`.
+      home: `(their array, our path, our shape) -> our array`.
+    """
+
+    away: Callable[[np.ndarray, str], np.ndarray]
+    home: Callable[[np.ndarray, str, tuple[int, ...]], np.ndarray]
+
+
+def _matrix(x: np.ndarray, path: str) -> np.ndarray:
+    """A linear kernel as [in, out], heads merged; biases of heads as one axis."""
+    if not path.endswith("kernel"):
+        return x.reshape(-1) if HEADS_OUT.search(path) else x
+    inputs = x.shape[:1] if HEADS_OUT.search(path) else x.shape[:-1]
+    return x.reshape(math.prod(inputs), -1)
+
+
+def _torch_away(x: np.ndarray, path: str) -> np.ndarray:
+    if path.endswith("kernel") and x.ndim == 4:
+        return x.transpose(3, 2, 0, 1)  # HWIO to OIHW
+    return _matrix(x, path).T if path.endswith("kernel") else _matrix(x, path)
+
+
+def _torch_home(y: np.ndarray, path: str, shape: tuple[int, ...]) -> np.ndarray:
+    if path.endswith("kernel") and y.ndim == 4:
+        return y.transpose(2, 3, 1, 0)
+    return (y.T if path.endswith("kernel") else y).reshape(shape)
+
+
+LAYOUTS = {
+    "same": Layout(lambda x, path: x, lambda y, path, shape: y),
+    "torch": Layout(_torch_away, _torch_home),
+    # A linear layer stored as a 1x1 convolution, OIHW or HWIO.
+    "torch_1x1": Layout(lambda x, path: x.T[:, :, None, None], lambda y, path, shape: y[:, :, 0, 0].T),
+    "tf_1x1": Layout(lambda x, path: x[None, None], lambda y, path, shape: y[0, 0]),
+    # Without leading axes of length one: [1, N, D] as [N, D], [1, 1, D] as [D].
+    "bare": Layout(
+        lambda x, path: x.reshape(x.shape[-1:] if math.prod(x.shape[:-1]) == 1 else x.shape[-2:]),
+        lambda y, path, shape: y.reshape(shape),
+    ),
+}

@@ -1,0 +1,40 @@
+"""What a table says: how a library names and lays out the arrays of one of our models.
+
+Its renames are substitutions (regular expression, template) made one after the other in our path,
+`params/stage1/block2/conv1/kernel`; what they leave is the name in the file. In a template `{1}` is
+the first group of the pattern, `{1-1}` that number less one, and `{1:02}` the number with two digits.
+Where query, key and value get one name, the file holds them in this order in one array.
+"""
+
+from typing import Any, NamedTuple
+
+Rules = tuple[tuple[str, str], ...]
+COLLECTION = (r"^(?:params|batch_stats)/", "")
+
+
+class Table(NamedTuple):
+    """How one library writes one of our models.
+
+    Attributes:
+      renames: substitutions that turn our path into the name in the file.
+      layouts: pairs (pattern found in our path, key of `layouts.LAYOUTS`); the first match decides.
+      unused: patterns of names in the file that hold nothing of this model.
+      prefixes: what may stand before every name; arrays without it belong to other models of the file.
+      scanned: (pattern, template with the layer's number) for files that stack the layers of a scan.
+      options: pairs (pattern, options of our model that hold where a name in the file matches); later ones win.
+      when: a pattern found in our paths where the table is meant; None is any.
+      positions_of_grid: whether position embeddings are of a grid of patches, which can be resized.
+    """
+
+    renames: Rules
+    layouts: Rules = ((".", "torch"),)
+    unused: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ("",)
+    scanned: tuple[str, str] | None = None
+    options: tuple[tuple[str, dict[str, Any]], ...] = ()
+    when: str | None = None
+    positions_of_grid: bool = True
+
+
+SCANNED = (r"(?:(?<=/)|^)blocks/", "block_{:02}/")  # how our own models stack layers
+OURS = Table(renames=(), layouts=((".", "same"),), scanned=SCANNED)

@@ -1,0 +1,216 @@
+"""Names of timm, torchvision, OpenAI's CLIP and open_clip: tables for torch's layout."""
+
+from typing import Any
+
+from jaxvision.models.weights.table import COLLECTION, Rules, Table
+
+LAST = (
+    (r"(?:kernel|scale|embedding/embedding)$", "weight"),
+    (r"mean$", "running_mean"),
+    (r"var$", "running_var"),
+    (r"/", "."),
+)
+
+
+def torch(*rules: tuple[str, str], unused: tuple[str, ...] = (), **rest: Any) -> Table:
+    """A table whose rules leave `/` between parts and our names of leaves, which become torch's."""
+    return Table((COLLECTION, *rules, *LAST), unused=(r"num_batches_tracked$", *unused), **rest)
+
+
+MLP: Rules = ((r"/dense_0/", "/fc1/"), (r"/dense_1/", "/fc2/"))
+RESNET: Rules = (
+    (r"^stem_conv/", "conv1/"),
+    (r"^stem_norm/", "bn1/"),
+    (r"^stage(\d+)/block(\d+)/", "layer{1}/{2-1}/"),
+    (r"/norm(\d)/", "/bn{1}/"),
+    (r"/shortcut_conv/", "/downsample/0/"),
+    (r"/shortcut_norm/", "/downsample/1/"),
+    (r"^head/", "fc/"),
+)
+RESNET_D: Rules = (
+    (r"^stem_conv1/", "conv1/0/"),
+    (r"^stem_norm1/", "conv1/1/"),
+    (r"^stem_conv2/", "conv1/3/"),
+    (r"^stem_norm2/", "conv1/4/"),
+    (r"^stem_conv3/", "conv1/6/"),
+    (r"^stem_norm3/", "bn1/"),
+    (r"/shortcut_conv/", "/downsample/1/"),
+    (r"/shortcut_norm/", "/downsample/2/"),
+)
+SQUEEZE_EXCITE: Rules = ((r"/se/fc\d/kernel$", "torch_1x1"), (".", "torch"))
+RESNET_V2: Rules = (
+    (r"^stem_conv/", "stem/conv/"),
+    (r"^stage(\d+)/block(\d+)/", "stages/{1-1}/blocks/{2-1}/"),
+    (r"/shortcut_conv/", "/downsample/conv/"),
+    (r"^head/", "head/fc/"),
+)
+HEAD_1X1: Rules = ((r"^params/head/kernel$", "torch_1x1"), (".", "torch"))
+CONVNEXT: Rules = (
+    (r"^stem_conv/", "stem/0/"),
+    (r"^stem_norm/", "stem/1/"),
+    (r"^stage(\d+)/", "stages/{1-1}/"),
+    (r"/downsample_norm/", "/downsample/0/"),
+    (r"/downsample/(kernel|bias)$", "/downsample/1/{1}"),
+    (r"/block(\d+)/", "/blocks/{1-1}/"),
+    (r"/depthwise/", "/conv_dw/"),
+    (r"/scale/scale$", "/gamma"),
+    (r"^norm/", "head/norm/"),
+    (r"^head/(kernel|bias)$", "head/fc/{1}"),
+    *MLP,
+)
+VIT: Rules = (
+    (r"^pos_embedding$", "pos_embed"),
+    (r"^cls$", "cls_token"),
+    (r"^distillation_token$", "dist_token"),
+    (r"^distillation_head/", "head_dist/"),
+    (r"^registers$", "reg_token"),
+    (r"^embedding/", "patch_embed/proj/"),
+    (r"^pre_norm/", "norm_pre/"),
+    (r"^pool/probe$", "attn_pool/latent"),
+    (r"^pool/attention/(?:key|value)/", "attn_pool/kv/"),
+    (r"^pool/attention/query/", "attn_pool/q/"),
+    (r"^pool/attention/out/", "attn_pool/proj/"),
+    (r"^pool/", "attn_pool/"),
+    (r"^encoder/norm/", "norm/"),
+    (r"^encoder/block_0?(\d+)/", "blocks/{1}/"),
+)
+VIT_ATTENTION: Rules = (
+    (r"/attention/(?:query|key|value)/", "/attn/qkv/"),
+    (r"/attention/query_norm/", "/attn/q_norm/"),
+    (r"/attention/key_norm/", "/attn/k_norm/"),
+    (r"/attention/out/", "/attn/proj/"),
+    *MLP,
+)
+VIT_BLOCK: Rules = (
+    (r"/attention_norm/", "/norm1/"),
+    (r"/mlp_norm/", "/norm2/"),
+    (r"/attention_scale/scale$", "/ls1/gamma"),
+    (r"/mlp_scale/scale$", "/ls2/gamma"),
+    *VIT_ATTENTION,
+)
+VIT_PAIRS: Rules = (  # ParallelThingsBlock; the names of our second of each pair end in _2
+    (r"(blocks/\d+)/attention_norm/", "{1}/attns/0/norm/"),
+    (r"(blocks/\d+)/attention_scale/scale$", "{1}/attns/0/ls/gamma"),
+    (r"(blocks/\d+)/attention/", "{1}/attns/0/attention/"),
+    (r"(blocks/\d+)/mlp_norm/", "{1}/ffns/0/norm/"),
+    (r"(blocks/\d+)/mlp_scale/scale$", "{1}/ffns/0/ls/gamma"),
+    (r"(blocks/\d+)/mlp/", "{1}/ffns/0/mlp/"),
+    (r"/attention_norm_2/", "/attns/1/norm/"),
+    (r"/attention_scale_2/scale$", "/attns/1/ls/gamma"),
+    (r"/attention_2/", "/attns/1/attention/"),
+    (r"/mlp_norm_2/", "/ffns/1/norm/"),
+    (r"/mlp_scale_2/scale$", "/ffns/1/ls/gamma"),
+    (r"/mlp_2/", "/ffns/1/mlp/"),
+    *VIT_ATTENTION,
+)
+VIT_OPTIONS = (
+    (r".", {"posemb": "learned", "gelu": "exact", "pool": "gap"}),
+    (r"^cls_token$|^class_token$", {"pool": "token"}),
+    (r"^dist_token$", {"distilled": True}),
+    (r"^attn_pool\.", {"pool": "map"}),
+    (r"^norm_pre\.", {"pre_norm": True}),
+    (r"\.ls1\.gamma$", {"layer_scale": 1e-5}),
+    (r"\.q_norm\.", {"qk_norm": True}),
+)
+MIXER: Rules = (
+    (r"^embedding/", "stem/proj/"),
+    (r"^encoder/norm/", "norm/"),
+    (r"^encoder/block_0?(\d+)/", "blocks/{1}/"),
+    (r"/token_norm/", "/norm1/"),
+    (r"/channel_norm/", "/norm2/"),
+    (r"/token_mlp/", "/mlp_tokens/"),
+    (r"/channel_mlp/", "/mlp_channels/"),
+    *MLP,
+)
+TORCHVISION_VIT: Rules = (
+    (r"^pos_embedding$", "encoder/pos_embedding"),
+    (r"^cls$", "class_token"),
+    (r"^embedding/", "conv_proj/"),
+    (r"^encoder/norm/", "encoder/ln/"),
+    (r"^encoder/block_0?(\d+)/", "encoder/layers/encoder_layer_{1}/"),
+    (r"/attention_norm/", "/ln_1/"),
+    (r"/mlp_norm/", "/ln_2/"),
+    (r"/attention/(?:query|key|value)/kernel$", "/self_attention/in_proj_weight"),
+    (r"/attention/(?:query|key|value)/bias$", "/self_attention/in_proj_bias"),
+    (r"/attention/out/", "/self_attention/out_proj/"),
+    (r"/mlp/dense_0/", "/mlp/0/"),
+    (r"/mlp/dense_1/", "/mlp/3/"),
+    (r"^head/", "heads/head/"),
+)
+CLIP_BLOCKS: Rules = (
+    (r"^(?:encoder/)?block_0?(\d+)/", "transformer/resblocks/{1}/"),
+    (r"/attention_norm/", "/ln_1/"),
+    (r"/mlp_norm/", "/ln_2/"),
+    (r"/attention/(?:query|key|value)/kernel$", "/attn/in_proj_weight"),
+    (r"/attention/(?:query|key|value)/bias$", "/attn/in_proj_bias"),
+    (r"/attention/out/", "/attn/out_proj/"),
+    (r"/dense_0/", "/c_fc/"),
+    (r"/dense_1/", "/c_proj/"),
+)
+CLIP_VIT: Rules = (
+    (r"^pos_embedding$", "positional_embedding"),
+    (r"^cls$", "class_embedding"),
+    (r"^embedding/", "conv1/"),
+    (r"^pre_norm/", "ln_pre/"),
+    (r"^encoder/norm/", "ln_post/"),
+    *CLIP_BLOCKS,
+)
+CLIP_TEXT: Rules = (
+    (r"^pos_embedding$", "positional_embedding"),
+    (r"^embedding/embedding$", "token_embedding/weight"),
+    (r"^encoder/norm/", "ln_final/"),
+    *CLIP_BLOCKS,
+)
+CLIP_RESNET: Rules = (
+    (r"^stem_conv(\d)/", "conv{1}/"),
+    (r"^stem_norm(\d)/", "bn{1}/"),
+    (r"^pool/pos_embedding$", "attnpool/positional_embedding"),
+    (r"^pool/attention/(.)(?:uery|ey|alue)/", "attnpool/{1}_proj/"),
+    (r"^pool/attention/out/", "attnpool/c_proj/"),
+    *RESNET,
+)
+BARE: Rules = ((r"/(?:cls|pos_embedding)$", "bare"), (".", "torch"))
+CLIP_SCALARS = (r"^logit_(?:scale|bias)$", r"^(?:input_resolution|context_length|vocab_size)$")
+
+
+def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
+    """Tables of CLIP's towers. The projections behind them belong to the model of two towers."""
+    options = {"posemb": "learned", "pool": "token", "pre_norm": True, "patch_bias": False, "norm_epsilon": 1e-5}
+    vit_options = ((r".", options | {"gelu": gelu}),)
+    text_unused = (r"^visual\.", r"^text_projection$", r"attn_mask$", *CLIP_SCALARS)
+    return {
+        "vit": (torch(*CLIP_VIT, layouts=BARE, unused=(r"^proj$",), prefixes=("visual.", ""), options=vit_options),),
+        "clip_resnet": (torch(*CLIP_RESNET, layouts=BARE, prefixes=("visual.", "")),),
+        "text_transformer": (
+            torch(
+                *CLIP_TEXT,
+                layouts=BARE,
+                unused=text_unused,
+                prefixes=("", "text."),
+                options=((r".", {"gelu": gelu}),),
+                positions_of_grid=False,
+            ),
+        ),
+    }
+
+
+TIMM = {
+    "vit": (
+        torch(*VIT, *VIT_PAIRS, options=VIT_OPTIONS, when=r"/attention_2/"),
+        torch(*VIT, *VIT_BLOCK, options=VIT_OPTIONS),
+    ),
+    "mixer": (torch(*MIXER, options=((r".", {"gelu": "exact"}),)),),
+    "convnext": (torch(*CONVNEXT),),
+    "resnet": (
+        torch(*RESNET_D, *RESNET, layouts=SQUEEZE_EXCITE, when=r"stem_conv1"),
+        torch(*RESNET, layouts=SQUEEZE_EXCITE),
+    ),
+    "resnet_v2": (torch(*RESNET_V2, layouts=HEAD_1X1),),
+    "bit": (torch(*RESNET_V2, layouts=HEAD_1X1),),
+}
+TORCHVISION = {"vit": (torch(*TORCHVISION_VIT, options=VIT_OPTIONS),), "resnet": (torch(*RESNET),)}
+LENET5 = {
+    "lenet": (
+        torch((r"^(c\d)/", "convnet/{1}/"), (r"^f6/", "fc/f6/"), (r"^head/", "fc/f7/")),
+    ),
+}

@@ -1,0 +1,59 @@
+"""Wide ResNet: Zagoruyko and Komodakis 2016, arXiv 1605.07146. Its ImageNet variants are `resnet`'s "wide50_2"."""
+
+import re
+
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError
+from jaxvision.models.heads import HEAD_INITS
+from jaxvision.models.options import one_of, rate
+from jaxvision.models.resnet_v2 import ResNetV2
+
+
+def wide_resnet(
+    *,
+    num_classes: int | None,
+    dtype: jnp.dtype = jnp.float32,
+    variant: str = "28-10",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    head_init: str = "normal",
+    head_bias: float = 0.0,
+) -> ResNetV2:
+    """Wide ResNet for 32x32 images: pre-activation blocks of two 3x3 convolutions in three stages.
+
+    Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "stem", "stages"
+    (the map of each stage), "map" [B, h, w, D] (the last of them after the last norm), "tokens"
+    [B, h * w, D], and "logits" float32 [B, K]. In training apply it with `mutable=["batch_stats"]`.
+
+    Args:
+      num_classes: K, or None for no head.
+      dtype: of the computation; parameters and statistics are float32.
+      variant: "DEPTH-WIDTH": 6 n + 4 layers (10, 16, 22, 28, 34, 40, ...) with 16, 32 and 64 times WIDTH channels;
+        the stem keeps 16. The paper's are 40-4, 16-8 and 28-10. DEPTH counts the stages' projections and not the head.
+      dropout: rate between a block's convolutions (sec. 2.4); the paper has 0.3 for CIFAR, 0.4 for SVHN. Give
+        `apply` a "dropout" key. The authors' code drops as here, after the second norm and ReLU.
+      drop_path: stochastic depth rate of the last block, growing linearly (Huang et al. 2016, arXiv 1603.09382).
+      head_init: "normal" or "zeros".
+      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+
+    Raises:
+      UserError: a malformed variant or an unknown option value.
+    """
+    match = re.fullmatch(r"(\d+)-([1-9]\d*)", variant)
+    if not match or int(match[1]) < 10 or (int(match[1]) - 4) % 6:
+        raise UserError(f"a Wide ResNet variant is like '28-10', of 6 n + 4 layers, not {variant!r}")
+    depth, width = map(int, match.groups())
+    return ResNetV2(
+        num_classes=num_classes,
+        blocks=((depth - 4) // 6,) * 3,
+        channels=16 * width,
+        stem_channels=16,
+        stem="cifar",
+        bottleneck=False,
+        dropout=rate("dropout", dropout),
+        drop_path=rate("drop_path", drop_path),
+        head_init=one_of("head_init", head_init, HEAD_INITS),
+        head_bias=head_bias,
+        dtype=dtype,
+    )

@@ -1,0 +1,115 @@
+"""`jaxvision convert`: folders of weights from foreign files, and foreign files from our weights."""
+
+import hashlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import cli, models
+from jaxvision.commands import convert
+from jaxvision.errors import UserError
+from jaxvision.models import weights
+from jaxvision.models.weights import folder
+
+TOKEN = {"pool": "token", "posemb": "learned"}
+OPTIONS = ("depth=2", "width=16")
+
+
+@pytest.fixture(scope="module")
+def timm_file(tmp_path_factory):
+    """A ViT of two blocks for images of 16 pixels, named as in timm, with random weights."""
+    model = models.build("vit", 3, variant="mu/4", depth=2, width=16, **TOKEN)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+    path = tmp_path_factory.mktemp("timm") / "in.safetensors"
+    weights.write(path, weights.export_weights(variables, "timm", "vit"))
+    return path
+
+
+def test_a_timm_file_becomes_a_folder_and_goes_back(timm_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--from=timm", "--model=vit:mu/4", *(f"--option={o}" for o in OPTIONS), str(timm_file), str(out)]
+    cli.main(["jaxvision", "convert", *words])
+    assert "decode|resize_short(17, method='bicubic')|central_crop(16) | normalize(0.5, 0.5)" in capsys.readouterr().out
+    meta = json.loads((out / "meta.json").read_text())
+    gelu = {"gelu": "exact"}
+    assert meta["model"] == {"name": "vit", "variant": "mu/4", "depth": 2, "width": 16, **TOKEN, **gelu}
+    assert (meta["num_classes"], meta["source"]) == (3, "timm")
+    assert meta["preprocessing"]["size"] == 16  # from the number of positions
+    assert meta["input"] == {"file": "in.safetensors", "sha256": hashlib.sha256(timm_file.read_bytes()).hexdigest()}
+    cli.main(["jaxvision", "convert", "--to=timm", str(out), str(tmp_path / "back.safetensors")])
+    there, back = weights.read(timm_file), weights.read(tmp_path / "back.safetensors")
+    assert there.keys() == back.keys()
+    assert all(np.array_equal(there[name], back[name]) for name in there)
+
+
+def test_the_folder_is_enough_to_build_and_fill_the_model(timm_file, tmp_path):
+    convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)
+    arrays, meta = folder.load(tmp_path / "out")
+    model = models.build(num_classes=meta["num_classes"], **meta["model"])
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    filled = weights.import_weights(arrays, "jaxvision", "vit", shapes).variables
+    np.testing.assert_array_equal(filled["params"]["head"]["kernel"].T, weights.read(timm_file)["head.weight"])
+
+
+def test_flags_decide_over_presets(timm_file, tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog\nbird\n")
+    images = {"size": 24, "crop": 1.0, "interpolation": "bilinear", "normalize": "imagenet"}
+    names = tmp_path / "names.txt"
+    meta = convert.run(
+        timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS, classes=names, **images
+    )
+    assert meta["preprocessing"]["host"] == "decode|resize_short(24)|central_crop(24)"
+    assert meta["preprocessing"]["augment"] == "normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
+    assert meta["notes"] == ["positions: 4x4 resized to 6x6, bicubic"]
+    assert meta["classes"] == ["cat", "dog", "bird"]
+
+
+def test_a_head_can_be_dropped(timm_file, tmp_path):
+    meta = convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS, head="drop")
+    assert meta["num_classes"] is None
+    assert not [name for name in folder.load(tmp_path / "out")[0] if "head" in name]
+
+
+def test_a_run_becomes_a_folder_with_its_preprocessing(trained, tmp_path):
+    meta = convert.run(trained[0], tmp_path / "out")
+    arrays, saved = folder.load(tmp_path / "out")
+    assert saved["model"] == meta["model"] == {"name": "resnet", "variant": "8", "width": 0.25}
+    assert saved["preprocessing"] == {"host": "decode", "augment": "normalize(0.5, 0.5)"}
+    assert len(saved["classes"]) == saved["num_classes"]
+    assert "batch_stats/stem_norm/mean" in arrays
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["IN"], "convert what, and where to?"),
+        (["IN", "OUT", "MORE"], "unexpected argument 'MORE'"),
+        (["--from=timm", "IN", "OUT"], "--model=NAME:VARIANT is needed"),
+        (["--from=timm", "--model=vitt", "IN", "OUT"], "unknown model 'vitt'; did you mean 'vit'"),
+        (["--from=timm", "--model=vit:mu/4", "--option=depth", "IN", "OUT"], "--option wants KEY=VALUE, not 'depth'"),
+        (["--from=timm", "--model=vit:mu/4", "IN", "OUT"], "not fit the model 'vit': 0 missing"),
+        (["--from=timm", "--model=vit:mu/4", "--head=new", "IN", "OUT"], "unknown value of --head 'new'"),
+        (["--to=tim", "IN", "OUT"], "unknown target of --to 'tim'; did you mean 'timm'"),
+        (["--model=vit", "IN", "OUT"], "our own weights know their model"),
+        (["--from=timm", "--model=vit:mu/4", "--std=1,x,1", "IN", "OUT"], "--std wants numbers"),
+        (["--from=timm", "--model=vit:mu/4", "absent.npz", "OUT"], "no file of weights 'absent.npz'"),
+    ],
+)
+def test_wrong_words_are_one_line_and_nothing_is_written(words, message, timm_file, tmp_path, capsys):
+    places = {"IN": str(timm_file), "OUT": str(tmp_path / "out")}
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["jaxvision", "convert", *(places.get(word, word) for word in words)])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_left_alone(timm_file, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)

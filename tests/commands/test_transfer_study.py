@@ -1,0 +1,76 @@
+"""The study experiments/transfer: its preparation from small files, and its grid of runs."""
+
+import gzip
+import runpy
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import experiment as experiments
+from jaxvision import models
+from jaxvision.commands import study
+from jaxvision.errors import UserError
+from jaxvision.models import weights
+
+PREPARE = Path(__file__).parents[2] / "experiments" / "transfer" / "prepare.py"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """What prepare.py makes of 1,020 training and 10 test images and random weights."""
+    root = tmp_path_factory.mktemp("transfer")
+    for split, n in {"train": 1020, "t10k": 10}.items():
+        pixels = np.arange(n * 28 * 28).astype(np.uint8).tobytes()
+        labels = (np.arange(n) % 10).astype(np.uint8).tobytes()
+        size = n.to_bytes(4, "big")
+        side = (28).to_bytes(4, "big")
+        (root / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + size + 2 * side + pixels))
+        (root / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + size + labels))
+    model = models.build("mlperf_resnet8", 10)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    ones = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    np.savez(root / "w.npz", **weights.export_weights(ones, "keras", "mlperf_resnet8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["prepare.py", str(root), str(root / "w.npz"), str(root / "out")])
+        runpy.run_path(str(PREPARE), run_name="__main__")
+    return root / "out"
+
+
+def test_prepare_makes_three_splits_and_the_weights(prepared):
+    counts = {s: len(list((prepared / "fashion" / s).glob("*/*.png"))) for s in ("train", "validation", "test")}
+    assert counts == {"train": 20, "validation": 1000, "test": 10}
+    assert (prepared / "resnet8" / "weights.safetensors").is_file()
+
+
+def test_every_run_builds_and_those_of_the_test_split_name_it(prepared):
+    module = study.load("transfer")
+    runs = module.runs("fashion", str(prepared))
+    assert len({run.name for run in runs}) == len(runs) == 24
+    for run in runs[:4]:
+        experiment = experiments.build(run.config, training_data="ignored")
+        assert (experiment.pretrained is None) == (run.tags["regime"] == "scratch")
+        imported = experiment.load_pretrained()
+        assert imported is None or any("head: initialised anew" in note for note in imported.notes)
+    assert {run.config.evals.test.split for run in runs} == {"test"}
+    assert {run.config.evals.test.split for run in module.runs("pilot", str(prepared))} == {"validation"}
+    with pytest.raises(UserError, match=r"prepare.py"):
+        module.runs("fashion", None)
+
+
+def test_the_report_names_what_failed(tmp_path):
+    module = study.load("transfer")
+    top1 = {"head": (0.5, 0.6), "last": (0.7, 0.8), "all": (0.6, 0.9), "scratch": (0.4, 0.5)}
+    rows = [
+        {"regime": regime, "examples": n, "seed": seed, "test/top1": value + 0.01 * seed * (regime == "last")}
+        for regime, values in top1.items()
+        for n, value in zip((200, 5_000), values)
+        for seed in range(3)
+    ]
+    report = module.analyse(rows, tmp_path, "fashion")
+    assert "helps: met; last minus scratch at 200 examples 31.0" in report
+    assert "fades: FAILED" in report
+    assert (tmp_path / "report.md").read_text().strip() == report

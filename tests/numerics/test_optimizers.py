@@ -1,0 +1,134 @@
+"""Trajectories of optimizers on f = x^2 from 10 with rate 0.1, against their update rules written out in Python floats.
+
+First steps, momentum's limit, and where L2 regularisation and weight decay part are in tests/optim.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from jaxvision import optim
+
+RATE, STEPS = 0.1, 20
+
+
+def trajectory(name, *, weight_decay=0.0, start=10.0, slope=2.0, steps=STEPS, **kwargs):
+    params = {"kernel": jnp.float32(start)}
+    optimizer = optim.make(
+        name=name, learning_rate=RATE, params=params, total=100, steps=int, weight_decay=weight_decay, **kwargs
+    )
+    update, state, found = jax.jit(optimizer.tx.update), optimizer.tx.init(params), []
+    for _ in range(steps):
+        updates, state = update({"kernel": slope * params["kernel"]}, state, params)
+        params = optax.apply_updates(params, updates)
+        found.append(float(params["kernel"]))
+    return found
+
+
+def written_out(rule, start=10.0, slope=2.0, steps=STEPS):
+    """`rule` sees the number of the step, from 1, the point, its gradient and a dict to remember things in."""
+    x, memory, found = start, {"m": 0.0, "v": 0.0}, []
+    for t in range(1, steps + 1):
+        x -= RATE * rule(t, x, slope * x, memory)
+        found.append(x)
+    return found
+
+
+def gradient_descent(t, x, g, memory):
+    return g
+
+
+def momentum(t, x, g, memory):
+    memory["v"] = 0.9 * memory["v"] + g
+    return memory["v"]
+
+
+def nesterov(t, x, g, memory):
+    memory["v"] = 0.9 * memory["v"] + g
+    return g + 0.9 * memory["v"]
+
+
+def adagrad(t, x, g, memory):
+    memory["v"] += g * g
+    return g / (memory["v"] + 1e-7) ** 0.5
+
+
+def rmsprop(t, x, g, memory):
+    memory["v"] = 0.9 * memory["v"] + 0.1 * g * g
+    return g / (memory["v"] ** 0.5 + 1e-8)
+
+
+def averages(g, memory):
+    memory["m"] = 0.9 * memory["m"] + 0.1 * g
+    memory["v"] = 0.999 * memory["v"] + 0.001 * g * g
+    return memory["m"], memory["v"]
+
+
+def adam(t, x, g, memory):
+    m, v = averages(g, memory)
+    return m / (1 - 0.9**t) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)
+
+
+def uncorrected_adam(t, x, g, memory):
+    m, v = averages(g, memory)
+    return m / (v**0.5 + 1e-8)
+
+
+def l2_adam(t, x, g, memory):
+    return adam(t, x, g + 0.5 * x, memory)
+
+
+def adamw(t, x, g, memory):
+    return adam(t, x, g, memory) + 0.5 * x
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "kwargs"),
+    [
+        (gradient_descent, "sgd", {"momentum": 0.0}),
+        (momentum, "sgd", {}),
+        (nesterov, "sgd", {"nesterov": True}),
+        (adagrad, "adagrad", {}),
+        (rmsprop, "rmsprop", {}),
+        (adam, "adam", {}),
+        (uncorrected_adam, "adam", {"bias_correction": False}),
+        (l2_adam, "adam", {"weight_decay": 0.5}),
+        (adamw, "adamw", {"weight_decay": 0.5}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_trajectory(rule, name, kwargs):
+    assert trajectory(name, **kwargs) == pytest.approx(written_out(rule), rel=2e-4, abs=1e-4)
+
+
+def test_first_step_of_adam_without_bias_correction():
+    """0.1 / sqrt(0.001) times the rate, whatever the gradient is; with the correction, the rate itself."""
+    for slope in (2.0, 200.0):
+        assert 10 - trajectory("adam", bias_correction=False, slope=slope, steps=1)[0] == pytest.approx(
+            0.316228, rel=1e-4
+        )
+        assert 10 - trajectory("adam", slope=slope, steps=1)[0] == pytest.approx(0.1, rel=1e-4)
+
+
+def test_where_the_small_number_stands():
+    """Courses write both; here AdaGrad has sqrt(v + eps), RMSProp and Adam sqrt(v) + eps. With g = 20 and eps = 1:"""
+    first = {name: 10 - trajectory(name, eps=1.0, steps=1)[0] for name in ("adagrad", "rmsprop", "adam")}
+    assert first["adagrad"] == pytest.approx(RATE * 20 / (400 + 1) ** 0.5, rel=1e-5)
+    assert first["rmsprop"] == pytest.approx(RATE * 20 / ((0.1 * 400) ** 0.5 + 1), rel=1e-5)
+    assert first["adam"] == pytest.approx(RATE * 20 / (20 + 1), rel=1e-4)
+
+
+def test_weight_decay_prefers_spread_weights():
+    """[1, 0, 0, 0] and four quarters predict the same from ones, but their sums of squares are 1 and 0.25. The decay
+    of a weight w is strength * w, the gradient of strength / 2 times that sum."""
+    penalties = []
+    for weights in (jnp.array([1.0, 0, 0, 0]), jnp.full(4, 0.25)):
+        params = {"kernel": weights}
+        tx = optim.make(
+            name="sgd", learning_rate=1.0, params=params, total=1, steps=int, weight_decay=0.01, momentum=0.0
+        ).tx
+        updates, _ = tx.update({"kernel": jnp.zeros(4)}, tx.init(params), params)
+        penalties.append(float(-(updates["kernel"] @ weights) / 0.01))
+        assert float(weights @ jnp.ones(4)) == 1
+    assert penalties == pytest.approx([1, 0.25])

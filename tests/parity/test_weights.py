@@ -1,0 +1,140 @@
+"""The import of weights against torchvision and timm: their state dict, read from a file, gives their logits.
+
+Run with torch 2.13.0 for CPUs, torchvision and timm on the path. None of them is needed otherwise.
+"""
+
+import shlex
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import models
+from jaxvision.models import weights
+from jaxvision.models.weights import mapping
+
+pytestmark = pytest.mark.parity
+SMALL_VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2, "num_classes": 10, "img_size": 32, "patch_size": 8}
+VIT = {"variant": "mu/8", "width": 64, "depth": 3}
+CASES = {  # name in timm, its options, our model and options, side of the images
+    "vit": ("vit_tiny_patch16_224", SMALL_VIT, "vit", VIT, 32),
+    "vit_map": ("vit_base_patch16_siglip_224", SMALL_VIT | {"class_token": False}, "vit", VIT | {"gelu": "tanh"}, 32),
+    "vit_layer_scale_qk_norm": (
+        "vit_tiny_patch16_224",
+        SMALL_VIT | {"init_values": 0.1, "qk_norm": True, "pre_norm": True},
+        "vit",
+        VIT | {"patch_bias": False},
+        32,
+    ),
+    "vit_pairs": ("vit_small_patch16_36x1_224", SMALL_VIT, "vit", VIT, 32),
+    "deit": ("deit_tiny_distilled_patch16_224", SMALL_VIT, "vit", VIT, 32),
+    "resnet18": ("resnet18", {"num_classes": 10}, "resnet", {"variant": 18}, 64),
+    "resnext50_32x4d": ("resnext50_32x4d", {"num_classes": 10}, "resnet", {"variant": "resnext50_32x4d"}, 64),
+    "seresnet50": ("seresnet50", {"num_classes": 10}, "resnet", {"variant": "se50"}, 64),
+    "resnet50d": ("resnet50d", {"num_classes": 10}, "resnet", {"variant": "50d"}, 64),
+    "resnetv2_50": ("resnetv2_50", {"num_classes": 10}, "resnet_v2", {"variant": 50}, 64),
+    "bit": ("resnetv2_50x1_bit", {"num_classes": 10}, "bit", {"variant": "R50x1"}, 64),
+    "mixer": ("mixer_s32_224", {"num_classes": 10, "img_size": 64}, "mixer", {"variant": "S/32"}, 64),
+    "convnext": ("convnext_tiny", {"num_classes": 10}, "convnext", {"variant": "tiny"}, 64),
+}
+
+
+def in_general_position(torch, model):
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value += 0.1 * value.std().nan_to_num(1).clamp(0.1) * torch.rand_like(value)
+    return model.eval()
+
+
+def assert_same_logits(torch, reference, path, source, name, options, size):
+    """Our logits, with the weights in the file `path`, equal those of `reference` within 1e-4 of their scale."""
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        want = reference(images).numpy()
+    x = jnp.asarray(images.permute(0, 2, 3, 1).numpy())
+    arrays = weights.read(path)
+    model = models.build(name, want.shape[1], **mapping.options(arrays, source, name) | options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = weights.import_weights(arrays, source, name, shapes).variables
+    got = jax.jit(lambda v, x: model.apply(v, x)[1]["logits"])(variables, x)
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0)
+    return variables
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_timm_weights_give_timms_logits_and_go_back(torch, case, tmp_path):
+    import timm
+    from safetensors.torch import save_model
+
+    name_in_timm, their_options, name, options, size = CASES[case]
+    reference = in_general_position(torch, timm.create_model(name_in_timm, **their_options))
+    save_model(reference, str(tmp_path / "in.safetensors"))
+    variables = assert_same_logits(torch, reference, tmp_path / "in.safetensors", "timm", name, options, size)
+    weights.write(tmp_path / "out.safetensors", weights.export_weights(variables, "timm", name))
+    back = weights.read(tmp_path / "out.safetensors")
+    state = {k: v for k, v in reference.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert back.keys() == state.keys()
+    assert all(np.array_equal(back[key], value.numpy()) for key, value in state.items())
+
+
+@pytest.mark.parametrize("case", ["resnet18", "vit"])
+def test_torchvision_weights_give_torchvisions_logits(torch, case, tmp_path):
+    import torchvision
+    from safetensors.torch import save_model
+
+    if case == "vit":
+        vit = torchvision.models.VisionTransformer
+        reference = vit(32, 8, num_layers=3, num_heads=2, hidden_dim=64, mlp_dim=256, num_classes=10)
+        torch.nn.init.normal_(reference.heads.head.weight)
+        name, options = "vit", VIT
+    else:
+        reference, name, options = torchvision.models.resnet18(num_classes=10), "resnet", {"variant": 18}
+    save_model(in_general_position(torch, reference), str(tmp_path / "in.safetensors"))
+    assert_same_logits(torch, reference, tmp_path / "in.safetensors", "torchvision", name, options, 32)
+
+
+@pytest.mark.parametrize("release", ["augreg", "big_vision"])
+def test_timms_own_reader_of_flax_weights_gives_the_same_logits(torch, release, tmp_path):
+    import timm
+
+    options = VIT | {"pool": "token", "posemb": "learned"}
+    model = models.build("vit", 10, **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), shapes)
+    table = dict(zip(("big_vision", "augreg"), mapping.tables_of("big_vision", "vit")))[release]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapping, "tables_of", lambda *_: [table])
+        np.savez(tmp_path / "w.npz", **weights.export_weights(variables, "big_vision", "vit"))
+    reference = timm.create_model("vit_tiny_patch16_224", **SMALL_VIT)
+    reference.load_pretrained(str(tmp_path / "w.npz"))
+    for module in reference.modules():  # timm's are exact; those of the release are the approximation
+        if isinstance(module, torch.nn.GELU):
+            module.approximate = "tanh"
+    assert_same_logits(torch, reference.eval(), tmp_path / "w.npz", "big_vision", "vit", VIT, 32)
+
+
+def test_timms_own_reader_of_bit_weights_gives_the_same_logits(torch, tmp_path):
+    import timm
+
+    model = models.build("bit", 10, variant="R50x1")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), shapes)
+    np.savez(tmp_path / "w.npz", **weights.export_weights(variables, "bit", "bit"))
+    reference = timm.create_model("resnetv2_50x1_bit", num_classes=10)
+    reference.load_pretrained(str(tmp_path / "w.npz"))
+    assert_same_logits(torch, reference.eval(), tmp_path / "w.npz", "bit", "bit", {"variant": "R50x1"}, 64)
+
+
+def test_the_command_in_the_refusal_of_a_pickle_works(torch, tmp_path):
+    torch.save({"state_dict": {"weight": torch.arange(6.0).reshape(2, 3)}}, tmp_path / "model.pth")
+    with pytest.raises(Exception, match="is a pickle") as error:
+        weights.read(tmp_path / "model.pth")
+    command = shlex.split(str(error.value).splitlines()[1])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    np.testing.assert_array_equal(weights.read(tmp_path / "model.safetensors")["weight"], [[0, 1, 2], [3, 4, 5]])

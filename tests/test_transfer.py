@@ -1,0 +1,206 @@
+"""Runs that start from weights (`config.init`): what is loaded, replaced, resized, frozen; and what is refused."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxvision import experiment as experiments
+from jaxvision import transfer
+from jaxvision.commands import train
+from jaxvision.errors import UserError
+from jaxvision.models import weights
+from jaxvision.models.weights import folder
+from jaxvision.train.checkpoint import Checkpoints
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("shapes")))
+        yield
+
+
+RESNET = dict(name="resnet", variant="8", width=0.25)
+VIT = dict(name="vit", variant="mu/8", depth=2, width=16, pool="token", posemb="learned")
+
+
+def config(model=RESNET, size=32, steps=2, **sections):
+    c = ConfigDict()
+    c.seed = 0
+    options = dict(image_size=32, train=64, validation=16, test=8)
+    c.data = dict(name="shapes", options=options, split="train", batch_size=16, host=f"decode|resize({size})")
+    c.augment = "normalize(0.5, 0.5)"
+    c.model = dict(model)
+    c.task = dict(name="supervised")
+    c.optimizer = dict(name="sgd", learning_rate=0.1, momentum=0.9)
+    c.train = dict(total=f"{steps} steps", log_every="1 step", checkpoint_every="0 steps")
+    c.update(sections)
+    return c
+
+
+@pytest.fixture(scope="module")
+def donors(tmp_path_factory):
+    """Where weights lie and what they are, by path: a finished run of a ResNet, a converted folder of a ViT."""
+    root = tmp_path_factory.mktemp("donors")
+    train.run(config(RESNET, seed=7), root / "resnet", quiet=True)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(experiments.build(config(VIT)).init).variables
+    vit = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+    arrays = weights.export_weights(vit, "jaxvision", "vit")
+    folder.save(root / "vit", arrays, {"model": {"name": "vit"}})
+    return {"resnet": (root / "resnet", final(root / "resnet")), "vit": (root / "vit", arrays)}
+
+
+def loaded(c):
+    """The variables that a config starts from, by path, and the notes."""
+    imported = experiments.build(c).load_pretrained()
+    return weights.export_weights(imported.variables, "jaxvision", c.model.name), imported.notes
+
+
+def start(c):
+    """The state at step 0 of a config."""
+    experiment = experiments.build(c)
+    return experiment.initial_state(experiment.load_pretrained())
+
+
+def final(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.variables()
+
+
+def after_a_step(c):
+    """The variables after one update on noise, by path."""
+    experiment = experiments.build(c)
+    state = experiment.initial_state(experiment.load_pretrained())
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, experiment.batch["image"].shape, np.uint8)
+    batch = {"image": images, "label": np.arange(16, dtype=np.int32) % 10, "mask": np.ones(16, bool)}
+    state, _ = jax.jit(experiment.step())(jax.device_get(state), batch)
+    return weights.export_weights(state.variables, "jaxvision", c.model.name)
+
+
+def test_a_run_starts_from_the_weights_of_another(donors):
+    workdir, donated = donors["resnet"]
+    variables, notes = loaded(config(init=dict(weights=str(workdir))))
+    assert variables.keys() == donated.keys()
+    assert "batch_stats/stem_norm/mean" in variables
+    for name, array in donated.items():
+        np.testing.assert_array_equal(variables[name], array)
+    assert len(notes) == 1
+    count = len(donated)
+    assert re.fullmatch(rf"init: {count} of {count} arrays, [\d,]+ numbers, from .*resnet \(jaxvision\)", notes[0])
+
+
+def test_copied_layers_are_bit_equal_a_new_head_is_fresh_and_the_average_starts_there_too(donors):
+    workdir, donated = donors["resnet"]
+    c = config(init=dict(weights=str(workdir), head="new"))
+    c.train.ema = 0.9
+    state = start(c)
+    variables = weights.export_weights(state.variables, "jaxvision", "resnet")
+    fresh = experiments.build(config()).initial_state().params["head"]["kernel"]
+    np.testing.assert_array_equal(variables["params/head/kernel"], fresh)
+    assert not np.array_equal(fresh, donated["params/head/kernel"])
+    assert all(np.array_equal(variables[k], x) for k, x in donated.items() if "head" not in k)
+    jax.tree.map(np.testing.assert_array_equal, state.ema, state.variables)
+
+
+def test_another_image_size_resizes_the_positions_and_says_so(donors):
+    variables, notes = loaded(config(VIT, size=48, init=dict(weights=str(donors["vit"][0]), model="vit:mu/8")))
+    assert variables["params/pos_embedding"].shape == (1, 37, 16)
+    np.testing.assert_array_equal(variables["params/cls"], donors["vit"][1]["params/cls"])
+    assert "init: positions: 4x4 resized to 6x6, bicubic" in notes
+
+
+def test_a_foreign_file_needs_its_source(donors, tmp_path):
+    arrays = {"cls_token": donors["vit"][1]["params/cls"]}
+    weights.write(tmp_path / "vit.safetensors", arrays)
+    with pytest.raises(UserError, match=r"read as 'timm', .*\d+ missing, 0 misshapen, 0 surplus"):
+        loaded(config(VIT, init=dict(weights=str(tmp_path / "vit.safetensors"), source="timm")))
+    with pytest.raises(UserError, match=r"read as 'jaxvision', .*\d+ missing, 0 misshapen, 1 surplus"):
+        loaded(config(VIT, init=dict(weights=str(tmp_path / "vit.safetensors"))))
+
+
+def test_frozen_arrays_are_bit_equal_after_training_and_only_the_head_has_a_moment(donors):
+    workdir, donated = donors["resnet"]
+    c = config(init=dict(weights=str(workdir), head="new", freeze="backbone"))
+    trained = after_a_step(c)
+    frozen = [name for name in trained if "head" not in name]
+    assert any("batch_stats" in name for name in frozen)
+    assert all(np.array_equal(trained[name], donated[name]) for name in frozen)
+    assert not np.array_equal(trained["params/head/kernel"], donated["params/head/kernel"])
+    moments = sorted(x.shape for x in jax.tree.leaves(experiments.build(c).abstract_state().opt_state) if x.shape)
+    assert moments == sorted(trained[f"params/head/{leaf}"].shape for leaf in ("bias", "kernel"))
+
+
+def test_the_last_stage_is_trained_and_those_before_are_not(donors):
+    workdir, donated = donors["resnet"]
+    trained = after_a_step(config(init=dict(weights=str(workdir), freeze="all_but_last(1)")))
+    changed = {name for name, x in trained.items() if not np.array_equal(x, donated[name])}
+    assert all(re.match("params/(stage3|head)/", name) for name in changed)
+    assert {"params/stage3/block1/conv1/kernel", "params/head/bias"} <= changed
+
+
+def test_batch_statistics_can_be_asked_for_beside_frozen_layers(donors):
+    workdir, donated = donors["resnet"]
+    c = config(init=dict(weights=str(workdir), freeze="backbone"))
+    c.task.statistics = "batch"
+    mean = "batch_stats/stem_norm/mean"
+    assert not np.array_equal(after_a_step(c)[mean], donated[mean])
+
+
+def test_a_run_goes_on_from_its_own_checkpoint_not_from_the_weights(donors, tmp_path):
+    folder.save(tmp_path / "out", donors["resnet"][1], {"model": {"name": "resnet"}})
+    c = config(steps=3, init=dict(weights=str(tmp_path / "out")))
+    unbroken = train.run(c, tmp_path / "unbroken", quiet=True)
+    with pytest.raises(Exception, match="stopped by request"):
+        train.run(c, tmp_path / "run", stop_after=1, quiet=True)
+    (tmp_path / "out" / "weights.safetensors").unlink()
+    assert train.run(c, tmp_path / "run", quiet=True) == unbroken
+    a, b = final(tmp_path / "run"), final(tmp_path / "unbroken")
+    assert all(np.array_equal(a[name], b[name]) for name in b)
+    launches = json.loads((tmp_path / "run" / "run.json").read_text())["launches"]
+    assert [bool(launch["init"]) for launch in launches] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (dict(weights="nowhere"), "nowhere is neither a folder of converted weights nor the workdir of a run"),
+        (dict(weights="w.pth", source="timm"), "w.pth is a pickle"),
+        (dict(weights="w.safetensors", source="tim"), "unknown value of init.source 'tim'; did you mean 'timm'"),
+        (dict(weights="x", head="neww"), "unknown value of init.head 'neww'; did you mean 'new'"),
+        (dict(weights="x", model="vit:B/16"), "init.model is 'vit:B/16', but config.model is resnet:8"),
+        (dict(weights="x", haed="new"), "unknown config key 'init.haed'; did you mean 'head'"),
+        (dict(head="new"), "the config misses 'init.weights'"),
+        (dict(weights="x", freeze="backbon"), "unknown value of init.freeze 'backbon'; did you mean 'backbone'"),
+        (dict(weights="x", freeze="all_but_last(9)"), "freezes nothing"),
+    ],
+)
+def test_mistakes_are_named_before_the_workdir_is_made(init, message, tmp_path):
+    with pytest.raises(UserError) as error:
+        train.run(config(init=init), tmp_path / "run", quiet=True)
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_model_or_shape_are_refused(donors):
+    with pytest.raises(UserError, match="holds weights of the model 'vit', not 'resnet'"):
+        loaded(config(init=dict(weights=str(donors["vit"][0]))))
+    wider = RESNET | dict(width=0.5)
+    with pytest.raises(UserError, match=r"0 missing, \d+ misshapen, 0 surplus"):
+        loaded(config(wider, init=dict(weights=str(donors["resnet"][0]))))
+    frozen = config(init=dict(weights="x", freeze="backbone"))
+    frozen.optimizer.freeze = ((".*", False),)
+    with pytest.raises(UserError, match="init.freeze and optimizer.freeze exclude each other"):
+        experiments.build(frozen)
+
+
+def test_open_own_knows_model_and_preprocessing(donors):
+    arrays, meta = transfer.open_own(donors["resnet"][0])
+    assert arrays.keys() == donors["resnet"][1].keys()
+    assert meta["model"] == RESNET
+    assert meta["preprocessing"] == {"host": "decode|resize(32)", "augment": "normalize(0.5, 0.5)"}
