@@ -20,5 +20,5 @@ optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
 evals/          protocols that judge a model
-analysis/       statistics and figures of studies
+analysis/       statistics and figures of studies, costs of networks
 """
