@@ -21,5 +21,5 @@ optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
 evals/          protocols that judge a model
-analysis/       statistics and figures of studies, pages of pictures
+analysis/       statistics, figures, cost accounting, pages of pictures
 """

@@ -89,12 +89,12 @@ def adam(
     `mu_dtype="bfloat16"` halves the memory of the first moment. Without `bias_correction` the first step is
     (1 - b1) / sqrt(1 - b2) times the rate, 3.16 by default, where it is 1 with it; many courses begin with this form.
     """
-    adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype)
+    corrected = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype)
     if bias_correction:
-        return [parts.decay, adam, parts.rate]
-    # Sec. 2, after alg. 1: both corrections are one factor of the step, so taking it back leaves the plain averages.
-    uncorrected = optax.scale_by_schedule(lambda t: (1 - b1 ** (t + 1)) / jnp.sqrt(1 - b2 ** (t + 1)))
-    return [parts.decay, adam, uncorrected, parts.rate]
+        return [parts.decay, corrected, parts.rate]
+    # Sec. 2: both corrections together are one factor of the step, up to the size of eps. This takes it back.
+    undo = optax.scale_by_schedule(lambda t: (1 - b1 ** (t + 1)) / jnp.sqrt(1 - b2 ** (t + 1)))
+    return [parts.decay, corrected, undo, parts.rate]
 
 
 def adamw(
