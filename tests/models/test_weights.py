@@ -365,8 +365,8 @@ def test_lenet5(shared):
     model = models.build("lenet", 10)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
     variables = weights.import_weights(arrays, "lenet5", "lenet", shapes).variables
-    pixels = np.frombuffer(gzip.open(shared("mnist/t10k-images-idx3-ubyte.gz")).read(), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.open(shared("mnist/t10k-labels-idx1-ubyte.gz")).read(), np.uint8, offset=8)
+    pixels = np.frombuffer(gzip.decompress(shared("mnist/t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress(shared("mnist/t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
     bilinear = Image.Resampling.BILINEAR
     images = [np.asarray(Image.fromarray(x).resize((32, 32), bilinear)) for x in pixels.reshape(-1, 28, 28)]
     images = np.stack(images)[..., None].astype(np.float32) / 255
