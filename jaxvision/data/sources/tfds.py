@@ -150,11 +150,10 @@ def _not_prepared(name: str, where: dict[str, str], kinds: Sequence[str]) -> Use
             f"unknown data set {name!r}{nearest(base, [*kinds, *catalog]) or '.'} Choices: {', '.join(kinds)}, or a "
             "name of https://www.tensorflow.org/datasets/catalog that is prepared"
         )
-    arguments = "".join(f", {k}={v!r}" for k, v in {"file_format": "array_record", **where}.items())
+    there = f" --data_dir={where['data_dir']}" if where else ""
     return UserError(
         f"the data set {name!r} is not prepared in {where.get('data_dir', tfds.core.constants.DATA_DIR)}. "
-        f"Prepare it once, in Python:\n"
-        f"  import tensorflow_datasets as tfds\n"
-        f"  tfds.builder({name!r}{arguments}).download_and_prepare()\n"
-        f"This step downloads; for many sets it needs TensorFlow (pip install tensorflow), which training does not."
+        f"Prepare it once:\n"
+        f"  jaxvision data prepare {name}{there}\n"
+        f"which downloads it, or convert a copy in TFRecord: jaxvision data convert DIR OUT"
     )

@@ -124,7 +124,7 @@ def test_tfds_errors(prepared):
     assert "did you mean 'cifar100'" in message("cifar1000")
     assert "cannot read the data set name" in message("cifar 10/")
     for name in ("cifar10", "imagenet2012:5.1.0", "coco/2017", "tiny_photos:2.0.0"):
-        assert f"tfds.builder('{name}', file_format='array_record', data_dir='{prepared}')" in message(name)
+        assert f"jaxvision data prepare {name} --data_dir={prepared}" in message(name)
     assert "tensorflow_datasets. Prepare" in message("cifar10", data_dir=None)
     assert time.monotonic() - begun < 20, "the network was asked"
 
