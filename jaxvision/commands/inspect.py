@@ -66,8 +66,8 @@ def _print_parameters(experiment: Experiment, params) -> None:
     out = console()
     out.print(table)
     out.print(f"parameters: {total:,}")
-    frozen = paths.match(experiment.config.optimizer.get("freeze") or ((".*", False),), params, "freeze")
-    free = sum(x.size for x, f in zip(jax.tree.leaves(params), jax.tree.leaves(frozen)) if not f)
+    frozen = jax.tree.leaves(experiment.optimizer.frozen)
+    free = sum(x.size for x, f in zip(jax.tree.leaves(params), frozen) if not f)
     out.print(f"trainable: {free:,}")
 
 

@@ -27,10 +27,12 @@ class Optimizer(NamedTuple):
     Attributes:
       tx: the optax transformation; its updates are added to the parameters.
       learning_rate: `step -> rate`, before the multipliers of single parameters.
+      frozen: a tree like the parameters, True for those that are never changed.
     """
 
     tx: Transform
     learning_rate: schedules.Schedule
+    frozen: PyTree
 
 
 class Parts(NamedTuple):
@@ -246,7 +248,7 @@ def make(
     tx = optax.chain(*clip, *OPTIMIZERS[name](parts, **own))
     if freeze:
         tx = optax.selective_transform(tx, freeze_mask=frozen)
-    return Optimizer(tx, rate)
+    return Optimizer(tx, rate, frozen)
 
 
 def _check_arguments(name: str, own: dict[str, Any]) -> None:

@@ -47,3 +47,10 @@ def test_frozen_parameters_are_not_trainable(config, capsys):
     out = capsys.readouterr().out
     assert "parameters: 5,006" in out
     assert "trainable: 4,890" in out
+
+
+def test_what_init_freezes_is_not_trainable(config, capsys):
+    with config.unlocked():
+        config.init = dict(weights="not/read/here", head="new", freeze="backbone")
+    inspect.run(config, compile_step=False)
+    assert "trainable: 170" in capsys.readouterr().out  # 16 features to 10 classes

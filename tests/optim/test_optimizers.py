@@ -238,7 +238,7 @@ def test_frozen_parameters_stay_and_have_no_moments(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_abstract_parameters_and_jit(name):
     shapes = jax.eval_shape(lambda: PARAMS)
-    tx, learning_rate = make(name, shapes, weight_decay=0.1, warmup=2)
+    tx, learning_rate, _ = make(name, shapes, weight_decay=0.1, warmup=2)
     state = jax.eval_shape(tx.init, shapes)
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(PARAMS))
     updates, _ = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
