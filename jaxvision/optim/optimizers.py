@@ -213,7 +213,7 @@ def make(
 
     >>> import numpy as np
     >>> weights = {"bias": np.ones(1), "kernel": np.ones(1)}
-    >>> tx, _ = make(name="sgd", learning_rate=0.5, weight_decay=0.5, params=weights, total=10, steps=int)
+    >>> tx, *_ = make(name="sgd", learning_rate=0.5, weight_decay=0.5, params=weights, total=10, steps=int)
     >>> updates, _ = tx.update({"bias": np.zeros(1), "kernel": np.zeros(1)}, tx.init(weights), weights)
     >>> updates["bias"].tolist(), updates["kernel"].tolist()
     ([-0.0], [-0.25])
