@@ -226,57 +226,40 @@ def build(
     seed = config.get("seed", 0)
     if not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed must be a whole number of at least 0, not {seed!r}")
+    inputs.check(data)
     mesh, rules = configs.call(_mesh, config.get("mesh", {}), "mesh")
-    check_batch(data.batch_size, mesh)
-    if train.accumulate < 1 or data.batch_size % train.accumulate:
-        raise UserError(f"train.accumulate={train.accumulate} does not divide data.batch_size={data.batch_size}")
-    check_batch(data.batch_size // train.accumulate, mesh)
-    if train.precision not in PRECISIONS:
-        raise unknown("precision", train.precision, PRECISIONS)
-    if train.ema is not None and not 0 < train.ema < 1:
-        raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
+    _check_train(train, data.batch_size, mesh)
 
     source, info, absent = inputs.open_or_describe(data, training_data)
     to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
     total = to_steps(train.total)
     to_steps = partial(to_steps, total=total)
 
-    options = {k: v for k, v in config.model.items() if k != "name"}
-    model = partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **options)
-    task_options = {k: v for k, v in config.task.items() if k != "name"}
-    optimizer_options = config.optimizer
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
         transfer.check(pretrained, config.model)
-    if pretrained and pretrained.freeze and "statistics" in configs.parameters(tasks.get(config.task.get("name"))):
-        task_options.setdefault("statistics", "running")
-    task = configs.call(
-        tasks.get(config.task.get("name")),
-        task_options,
-        "task",
-        model=model,
-        num_classes=info.num_classes,
-        multi_label=info.multi_label,
-    )
+    task = _make_task(config, PRECISIONS[train.precision], info, pretrained)
     stand_in = source or inputs.Blank(info, data.image_size)
     stored, _ = Reader(stand_in, "decode", ["image"], data.max_bad_fraction).read(0, 0, 0)
     batch = inputs.raw_batch(stand_in, data)
     specs = [config.get("augment", ""), *(s.get("augment") or "" for s in config.get("evals", {}).values())]
     needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
-    if statistics is None:
-        statistics = inputs.statistics(source, data, needed, batch["image"].shape[1:])
-    transform = augment.make(config.get("augment", ""), num_classes=info.num_classes, statistics=statistics)
-    seen = jax.eval_shape(transform, jax.random.key(0), batch)
+    fitted = partial(inputs.statistics, data=data, names=needed, shape=batch["image"].shape[1:])
+    transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes)
+    blank = fitted(None) if statistics is None else statistics
+    seen = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
     variables = jax.eval_shape(task.init, jax.random.key(0), seen)
-    if pretrained and pretrained.freeze:
-        if config.optimizer.get("freeze"):
-            raise UserError("init.freeze and optimizer.freeze exclude each other")
-        rules_of_freeze = optimizer_rules.freeze_rules(variables["params"], pretrained.freeze)
-        optimizer_options = {**config.optimizer, "freeze": rules_of_freeze}
     optimizer = configs.call(
-        optimizers.make, optimizer_options, "optimizer", steps=to_steps, total=total, params=variables["params"]
+        optimizers.make,
+        _optimizer_section(config, pretrained, variables["params"]),
+        "optimizer",
+        steps=to_steps,
+        total=total,
+        params=variables["params"],
     )
     init = states.initializer(task, optimizer.tx, seen, seed, train.ema is not None)
+    if statistics is None:
+        statistics = fitted(source)  # last, for it reads the whole set
     return Experiment(
         config,
         data,
@@ -290,13 +273,50 @@ def build(
         mesh,
         rules,
         task,
-        transform,
+        transform(statistics=statistics),
         optimizer,
         to_steps,
         total,
         init,
         pretrained,
     )
+
+
+def _check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
+    check_batch(batch_size, mesh)
+    if train.accumulate < 1 or batch_size % train.accumulate:
+        raise UserError(f"train.accumulate={train.accumulate} does not divide data.batch_size={batch_size}")
+    check_batch(batch_size // train.accumulate, mesh)
+    if train.precision not in PRECISIONS:
+        raise unknown("precision", train.precision, PRECISIONS)
+    if train.ema is not None and not 0 < train.ema < 1:
+        raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
+
+
+def _make_task(config: ConfigDict, dtype: jnp.dtype, info: sources.Info, pretrained: InitSection | None) -> Task:
+    """The task of the config, which will build the model of the config."""
+    factory = tasks.get(config.task.get("name"))
+    model = {k: v for k, v in config.model.items() if k != "name"}
+    options = {k: v for k, v in config.task.items() if k != "name"}
+    if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
+        options.setdefault("statistics", "running")
+    return configs.call(
+        factory,
+        options,
+        "task",
+        model=partial(models.build, config.model.get("name"), dtype=dtype, **model),
+        num_classes=info.num_classes,
+        multi_label=info.multi_label,
+    )
+
+
+def _optimizer_section(config: ConfigDict, pretrained: InitSection | None, params: Any) -> Mapping[str, Any]:
+    """The section `optimizer`, with what `init.freeze` freezes."""
+    if not (pretrained and pretrained.freeze):
+        return config.optimizer
+    if config.optimizer.get("freeze"):
+        raise UserError("init.freeze and optimizer.freeze exclude each other")
+    return {**config.optimizer, "freeze": optimizer_rules.freeze_rules(params, pretrained.freeze)}
 
 
 def _mesh(

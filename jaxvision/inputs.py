@@ -18,6 +18,18 @@ from jaxvision.tasks.task import Batch
 _STATISTICS_BATCH = 256
 
 
+def check(data: DataSection) -> None:
+    """Raises UserError where a number of the section makes no sense, before anything is opened."""
+    for name in ("threads", "processes"):
+        value = getattr(data, name)
+        if not isinstance(value, int) or value < 0:
+            raise UserError(f"data.{name} must be a whole number of at least 0, not {value!r}")
+    if not 0 <= data.max_bad_fraction <= 1:
+        raise UserError(f"data.max_bad_fraction must be in [0, 1], not {data.max_bad_fraction!r}")
+    if "image" not in data.fields:
+        raise UserError(f"data.fields must hold 'image', not only {', '.join(data.fields)}")
+
+
 def open_set(
     *,
     name: str,

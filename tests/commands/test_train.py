@@ -119,6 +119,22 @@ def test_wrong_values_are_named_before_anything_is_written(config, tmp_path, key
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("threads", -1, "data.threads must be a whole number of at least 0, not -1"),
+        ("processes", 1.5, "data.processes must be a whole number"),
+        ("max_bad_fraction", 2.0, r"data.max_bad_fraction must be in \[0, 1\], not 2.0"),
+        ("fields", ("label",), "data.fields must hold 'image', not only label"),
+    ],
+)
+def test_wrong_ways_of_reading_are_named(config, tmp_path, key, value, message):
+    with config.unlocked():
+        config.data[key] = value
+    with pytest.raises(UserError, match=message):
+        train.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     ("section", "key", "message"),
     [
         ("data", "bach_size", "unknown config key 'data.bach_size'; did you mean 'batch_size'"),
