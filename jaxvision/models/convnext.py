@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models.heads import HEAD_INITS, linear_head
-from jaxvision.models.layers import DropPath, LayerScale
+from jaxvision.models.layers import DropPath, LayerScale, global_mean
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.transformer import GELUS, Deviations, Mlp
@@ -94,7 +94,7 @@ class ConvNeXt(nn.Module):
         out["stages"] = tuple(stages)
         out["map"] = x
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        features = nn.LayerNorm(name="norm")(x.mean(axis=(1, 2), dtype=jnp.float32))
+        features = nn.LayerNorm(name="norm")(global_mean(x))
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out

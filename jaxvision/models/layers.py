@@ -109,6 +109,17 @@ def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False) -> 
     )
 
 
+def global_mean(x: jax.Array) -> jax.Array:
+    """The mean over all places of a map [B, H, W, C], in float32: [B, C].
+
+    >>> global_mean(jnp.array([[[[1.0], [2.0]]]])).tolist()
+    [[1.5]]
+    """
+    # The barrier is for XLA's CPU backend of jaxlib 0.12.0: where it fuses the mean with a convolution in bfloat16, the
+    # result is made of memory that nobody has written.
+    return jax.lax.optimization_barrier(x).mean(axis=(1, 2), dtype=jnp.float32)
+
+
 class Conv(nn.Module):
     """Convolution without bias: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features].
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, linear_head
+from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
 
 MIN_SIZE = 32
@@ -34,7 +35,7 @@ class LeNet(nn.Module):
             stages.append(x)
         out = {"stem": stages[0], "stages": tuple(stages), "map": x}
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        x = x.mean(axis=(1, 2), dtype=jnp.float32)  # of one pixel where images have 32x32
+        x = global_mean(x)  # of one pixel where images have 32x32
         features = nn.relu(nn.Dense(84, name="f6")(x))
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models.heads import HEAD_INITS, linear_head
+from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
 
 
@@ -55,7 +56,7 @@ class MlperfResNet8(nn.Module):
         out["stages"] = tuple(stages)
         out["map"] = x
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        features = x.mean(axis=(1, 2), dtype=jnp.float32)
+        features = global_mean(x)
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out

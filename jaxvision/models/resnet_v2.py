@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models.heads import HEAD_INITS, linear_head
-from jaxvision.models.layers import Conv, DropPath, batch_norm, linear_decay, max_pool
+from jaxvision.models.layers import Conv, DropPath, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.resnet_blocks import Stage
 
@@ -121,7 +121,7 @@ class ResNetV2(nn.Module):
         x = norm_relu(x, "norm", self.norm, train, self.dtype)
         out["map"] = x
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        features = x.mean(axis=(1, 2), dtype=jnp.float32)
+        features = global_mean(x)
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out
