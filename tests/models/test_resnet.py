@@ -241,10 +241,11 @@ def test_a_dropped_block_is_its_shortcut():
     np.testing.assert_array_equal(y, x)
 
 
-def test_features_in_bfloat16_are_the_mean_of_the_map(images, random_variables):
-    model = models.build("resnet", 10, variant=8, dtype=jnp.bfloat16)
+def test_features_in_bfloat16_are_the_mean_of_the_map(random_variables):
+    model = models.build("resnet", 10, variant=8, width=0.5, dtype=jnp.bfloat16)
+    images = jax.random.normal(jax.random.key(0), (8, 32, 32, 3))
     variables = random_variables(model.init, images)
     features, out = model.apply(variables, images)
     alone = jax.jit(lambda v, x: model.apply(v, x)[0])(variables, images)  # the map is not asked for, so it is fused
     np.testing.assert_allclose(features, out["map"].astype(jnp.float32).mean(axis=(1, 2)), rtol=1e-2, atol=1e-3)
-    np.testing.assert_allclose(alone, features, rtol=5e-2, atol=2e-2)
+    np.testing.assert_allclose(alone, features, rtol=5e-2, atol=5e-2)
