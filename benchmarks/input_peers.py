@@ -108,14 +108,14 @@ def _tf_run(data, examples: int) -> int:
 
 
 def torch_crop(paths: list[str], cores: int) -> Run:
-    from torchvision import transforms as t
+    t = _transforms()
 
     crop = t.Compose([t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip(), t.PILToTensor()])
     return _torch_run(cores, len(paths), partial(_torch_file, paths, [crop]))
 
 
 def torch_simclr(paths: list[str], cores: int) -> Run:
-    from torchvision import transforms as t
+    t = _transforms()
 
     view = t.Compose(
         [
@@ -131,11 +131,20 @@ def torch_simclr(paths: list[str], cores: int) -> Run:
 
 
 def torch_small(images: np.ndarray, cores: int, policy: str) -> Run:
-    from torchvision import transforms as t
+    t = _transforms()
 
     change = {"color_jitter": lambda: t.ColorJitter(0.4, 0.4, 0.4), "randaugment": lambda: t.RandAugment(2, 10)}[policy]
     transform = t.Compose([t.RandomCrop(32, 4), t.RandomHorizontalFlip(), change(), t.ToTensor()])
     return _torch_run(cores, len(images), partial(_torch_array, images, transform))
+
+
+def _transforms():
+    from torchvision_shim import allow_torchvision
+
+    allow_torchvision()
+    from torchvision import transforms
+
+    return transforms
 
 
 def _torch_file(paths: list[str], transforms: list, index: int):

@@ -12,7 +12,7 @@ Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 METHODS = {
     "bilinear": "Pillow's, antialiased: what torchvision does to Pillow images",
     "bicubic": "Pillow's, antialiased: CLIP, most evaluations of vision transformers",
-    "opencv_linear": "not antialiased, as TensorFlow's and OpenCV's default: six times faster, aliased when it reduces",
+    "opencv_linear": "not antialiased, as TensorFlow's and OpenCV's default: much faster, aliased when it reduces",
     "opencv_area": "the mean of the pixels that fall into one: antialiased reductions; enlarges as opencv_linear",
 }
 

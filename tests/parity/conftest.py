@@ -12,19 +12,14 @@ import pytest
 def torch():
     """torch, ready for the import of torchvision and timm; skips the test where one of the three is missing."""
     torch = pytest.importorskip("torch", reason="parity tests need torch")
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    if not hasattr(torch.ops.torchvision, "nms"):
-        # torchvision on the package index has compiled operations for CUDA alone. Its models do not use them,
-        # but its import fails unless these are declared.
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("roi_align(Tensor x, Tensor rois, float scale, int h, int w, int ratio, bool aligned) -> Tensor")
+    from torchvision_shim import allow_torchvision  # of benchmarks/
+
+    allow_torchvision()
     pytest.importorskip("torchvision", reason="parity tests need torchvision", exc_type=Exception)
     pytest.importorskip("timm", reason="parity tests need timm", exc_type=Exception)
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    yield torch
-    library._destroy()
+    return torch
 
 
 @pytest.fixture(scope="session")
