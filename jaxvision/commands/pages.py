@@ -46,8 +46,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     if experiment.info.num_classes is not None:
         save("classes.png", lambda path: _classes(experiment, path))
     for name, draw in {"examples.png": _examples, "operations.png": _operations, "batch.png": _batch}.items():
-        # A palette takes a third of the bytes.
-        save(name, lambda path, draw=draw: draw(experiment).quantize(256).save(path, optimize=True))
+        save(name, lambda path, draw=draw: draw(experiment).save(path, optimize=True))
     return written
 
 
