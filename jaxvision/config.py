@@ -183,16 +183,20 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
       size: side of the images; arguments of specs larger than this are cut down to it.
     """
     small = config.to_dict()
-    shapes = dict(name="shapes", options=dict(image_size=size, train=64, validation=24, test=8))
+    shapes = dict(name="shapes", options=dict(image_size=size, train=96, validation=24, test=8))  # all classes occur
 
     def smaller(spec: str) -> str:
         cut = lambda argument: size if isinstance(argument, int) and argument > size else argument
         return "|".join(str(c._replace(args=tuple(map(cut, c.args)))) for c in specs.parse(spec))
 
     def on_shapes(section: dict[str, Any], split: str) -> dict[str, Any]:
-        drop = ("data", "data_dir", "options", "classes", "examples", "subset")
+        drop = ("data", "data_dir", "options", "classes", "examples", "subset", "train_subset")
         kept = {key: value for key, value in section.items() if key not in drop}
         kept |= {key: smaller(kept[key]) for key in ("host", "augment") if kept.get(key)}
+        if kept.get("train_split"):
+            kept["train_split"] = "train"
+        if kept.get("name") == "fewshot":
+            kept["shots"] = (1,)  # there are few images of each class
         return kept | dict(split=split, batch_size=16)
 
     small["data"] = on_shapes(small["data"], "train") | shapes

@@ -98,7 +98,9 @@ class EvalSection(NamedTuple):
 
     Attributes:
       name: the evaluator.
-      split: what it reads.
+      split: what it judges.
+      train_split: of the same set, what an evaluator learns from that fits a model of its own, such as `fewshot`.
+      train_subset: `dict(examples=5000, seed=0)`, a nested class-balanced subset of that.
       every: a duration; 0 means at the end only.
       weights: `averaged` (where `train.ema` keeps an average, else the trained ones) or `trained`.
       data: another data set than the training set, with its `data_dir`, `options` and `subset`.
@@ -108,6 +110,8 @@ class EvalSection(NamedTuple):
 
     name: str
     split: str
+    train_split: str | None = None
+    train_subset: Mapping | None = None
     every: str | int = 0
     weights: str = "averaged"
     data: str | None = None

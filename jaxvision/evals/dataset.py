@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import augment as augmentation
 from jaxvision.data import loader, resident
 from jaxvision.data.sources import Info, Source
+from jaxvision.data.subsets import Subset
 from jaxvision.parallel.mesh import check_batch, shard_batch
 
 Batch = dict
@@ -23,6 +25,8 @@ class EvalSet(NamedTuple):
       batches: `() -> iterator` of global batches on the devices; the last is filled up, with `mask` False.
       preprocess: `batch -> batch` with float images, inside jit; draws nothing.
       host, augment: the specs that were used, to be stored with the results.
+      source: the examples themselves, with their labels.
+      take: `indices -> EvalSet` of those examples of the split alone, read in the same way.
     """
 
     info: Info
@@ -30,6 +34,8 @@ class EvalSet(NamedTuple):
     preprocess: Callable[[Batch], Batch]
     host: str
     augment: str
+    source: Source
+    take: Callable[[np.ndarray], "EvalSet"]
 
 
 def make(
@@ -84,4 +90,16 @@ def make(
     def preprocess(batch: Batch) -> Batch:
         return transform(jax.random.key(0), batch)
 
-    return EvalSet(source.info, batches, preprocess, host, augment)
+    def take(indices: np.ndarray) -> EvalSet:
+        return make(
+            Subset(source, indices),
+            host=host,
+            augment=augment,
+            batch_size=batch_size,
+            mesh=mesh,
+            fields=fields,
+            statistics=statistics,
+            **reading,
+        )
+
+    return EvalSet(source.info, batches, preprocess, host, augment, source, take)

@@ -1,0 +1,267 @@
+"""The evaluator `fewshot` against naive regression, and the images that it draws."""
+
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import experiment as experiments
+from jaxvision.cli import main
+from jaxvision.commands import evaluate, train
+from jaxvision.commands.restore import restore
+from jaxvision.config import override, shrink
+from jaxvision.data.sources import Info, Source
+from jaxvision.errors import UserError
+from jaxvision.evals import dataset, fewshot
+
+K = 4
+
+
+class Colours(Source):
+    """Images of noise around the colour of their class."""
+
+    def __init__(self, n, seed, classes=K, names=()):
+        rng = np.random.default_rng(seed)
+        self.true = np.arange(n) % classes
+        centers = np.random.default_rng(0).integers(60, 190, (classes, 12))
+        noise = rng.normal(0, 40, (n, 12))
+        self.images = np.clip(centers[self.true] + noise, 0, 255).astype(np.uint8).reshape(n, 2, 2, 3)
+        self.info = Info("colours", "test" if seed else "train", n, names, classes)
+
+    def __len__(self):
+        return len(self.true)
+
+    def __getitem__(self, i):
+        return {"image": self.images[i], "label": int(self.true[i])}
+
+
+class Pixels(NamedTuple):
+    def outputs(self, variables, batch):
+        features = variables * batch["image"].reshape(len(batch["image"]), -1)
+        return {"features": features, "stages": (batch["image"],)}
+
+
+def open_set(source, mesh):
+    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh)
+
+
+def naive(x, y, x_test, y_test, l2):
+    """big_vision's fewshot_lsr, written out: standardise, a column of 100, targets of -1 and 1, eigenvectors."""
+    mean, std = x.mean(0), x.std(0) + 1e-5
+    widen = lambda a: np.hstack([(a - mean) / std, 100 * np.ones((len(a), 1))])
+    a, targets = widen(x), 2.0 * np.eye(K)[y] - 1.0
+    values, vectors = np.linalg.eigh(a.T @ a)
+    w = vectors @ np.diag(1 / (values + l2)) @ vectors.T @ a.T @ targets
+    scores = widen(x_test) @ w
+    return scores, np.mean(scores.argmax(1) == y_test)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_accuracy_of_every_draw_is_that_of_a_naive_regression(mesh, devices):
+    train_set, test_set = Colours(80, 0), Colours(61, 1)
+    run = fewshot.make(
+        task=Pixels(),
+        data=open_set(test_set, mesh(devices)),
+        train=open_set(train_set, mesh(devices)),
+        shots=(1, 2, 10),  # fewer examples than features, and more
+        draws=2,
+    )
+    found = run(jnp.float32(1.0))
+    x, x_test = (s.images.reshape(len(s), -1) / 255.0 for s in (train_set, test_set))
+    for shots in (1, 2, 10):
+        accuracies = []
+        for seed in range(2):
+            rng = np.random.default_rng(seed)
+            rows = np.concatenate([rng.permutation(np.where(train_set.true == k)[0])[:shots] for k in range(K)])
+            accuracies.append(naive(x[rows], train_set.true[rows], x_test, test_set.true, 1024.0)[1])
+        name = f"{shots}shot_ridge1024"
+        assert [found[f"{name}_draw0"], found[f"{name}_draw1"]] == pytest.approx(accuracies)
+        assert found[name] == pytest.approx(np.mean(accuracies))
+        assert found[f"{name}_sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert found["10shot_ridge1024"] > 0.5  # a quarter by chance
+    assert found["examples"] == 61
+
+
+@pytest.mark.parametrize("n", [8, 60])  # fewer examples than the 13 unknowns, and more
+@pytest.mark.parametrize("l2", [1e-3, 1024.0])
+def test_scores_are_those_of_the_normal_equations(n, l2):
+    rng = np.random.default_rng(n)
+    x, y, x_test = rng.normal(3, 2, (n, 12)).astype(np.float32), rng.integers(0, K, n), rng.normal(3, 2, (9, 12))
+    weights, bias = fewshot.fit(x, y, K, l2)
+    expected, _ = naive(x.astype(np.float64), y, x_test, 0, l2)
+    np.testing.assert_allclose(x_test @ weights + bias, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_feature_that_never_varies_changes_nothing():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), rng.integers(0, K, 20)
+    weights, bias = fewshot.fit(x, y, K, 10.0)
+    wider, same = fewshot.fit(np.hstack([x, np.full((20, 1), 7.0)]), y, K, 10.0)
+    np.testing.assert_allclose(wider[:3], weights, atol=1e-10)
+    np.testing.assert_allclose(same + 7.0 * wider[3], bias, atol=1e-10)
+
+
+def test_scores_that_are_no_numbers_are_not_right():
+    x, labels = np.full((6, 2), np.nan), np.zeros(6, int)
+    assert fewshot.accuracy(np.eye(2), np.zeros(2), x, labels) == 0.0
+    assert fewshot.accuracy(*fewshot.fit(x, labels, 2, 1.0), x, labels) == 0.0  # of a model that diverged
+
+
+def test_draws_are_balanced_nested_and_differ():
+    labels = np.random.default_rng(0).integers(0, K, 200)
+    by_class = [np.flatnonzero(labels == k) for k in range(K)]
+    five, ten = (fewshot.draw(by_class, shots, seed=3) for shots in (5, 10))
+    assert np.bincount(labels[five]).tolist() == [5] * K
+    assert len(np.unique(ten)) == 10 * K
+    assert set(five) < set(ten)
+    assert set(ten) != set(fewshot.draw(by_class, 10, seed=4))
+
+
+def test_only_drawn_images_are_read_for_the_regression(mesh):
+    source = Colours(400, 0)
+    source.labels = source.true.astype(np.int32)  # known without reading
+    read, original = [], Colours.__getitem__
+    source_reads = lambda self, i: read.append(int(i)) or original(self, i)
+    Reading = type("Reading", (Colours,), {"__getitem__": source_reads})
+    source.__class__ = Reading
+    run = fewshot.make(
+        task=Pixels(), data=open_set(Colours(8, 1), mesh(1)), train=open_set(source, mesh(1)), shots=(2,)
+    )
+    run(jnp.float32(1.0))
+    assert len(set(read)) <= 2 * K * 3 + 1  # and the first, for its shape
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(shots=(1, 30)), "30 shots: the class 'a' of colours train has 20 examples and 3 other classes"),
+        (dict(shots=()), "shots must be"),
+        (dict(shots=(0,)), "shots must be"),
+        (dict(draws=0), "draws must be"),
+        (dict(l2=0), "l2 must be positive"),
+    ],
+)
+def test_options_that_make_no_sense(mesh, options, message):
+    sets = [open_set(Colours(80, seed, names=tuple("abcd")), mesh(1)) for seed in (1, 0)]
+    with pytest.raises(UserError, match=message):
+        fewshot.make(task=Pixels(), data=sets[0], train=sets[1], **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(num_classes=None), "names no classes"),
+        (dict(multi_label=True), "needs one label"),
+        (dict(num_classes=5), "colours train has 5 classes, colours test has 4"),
+    ],
+)
+def test_sets_that_do_not_fit(mesh, change, message):
+    source = Colours(80, 0)
+    source.info = source.info._replace(**change)
+    with pytest.raises(UserError, match=message):
+        fewshot.make(task=Pixels(), data=open_set(Colours(80, 1), mesh(1)), train=open_set(source, mesh(1)))
+
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+    c = ConfigDict()
+    c.seed = 0
+    sizes = dict(image_size=32, train=128, validation=24, test=8)
+    c.data = dict(name="shapes", options=sizes, split="train", batch_size=16)
+    c.augment = "flip_lr|normalize(0.5, 0.5)"
+    c.model = dict(name="resnet", variant="8", width=0.25)
+    c.task = dict(name="supervised")
+    c.optimizer = dict(name="sgd", learning_rate=0.1)
+    c.train = dict(total="2 steps")
+    c.evals = dict(few=dict(name="fewshot", split="validation", train_split="train", shots=(1, 2), draws=2))
+    return c
+"""
+
+
+FEW = """
+from ml_collections import ConfigDict
+
+def get_config(shots="1"):
+    few = dict(name="fewshot", split="validation", train_split="train", shots=(int(shots),))
+    return ConfigDict(dict(evals=dict(some=few)))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: its config, its workdir, its results."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("data")))
+    scope: dict = {}
+    exec(CONFIG, scope)
+    config, workdir = scope["get_config"](), tmp_path_factory.mktemp("runs") / "run"
+    yield config, workdir, train.run(config, workdir, quiet=True)
+    patch.undo()
+
+
+def test_online_and_offline_are_the_same(run):
+    _, workdir, results = run
+    assert {"few/1shot_ridge1024", "few/2shot_ridge1024_sd", "few/2shot_ridge1024_draw1"} < set(results)
+    assert evaluate.run(workdir) == results
+
+
+def test_other_evaluations_of_a_finished_run(run):
+    config, workdir, results = run
+    other = dict(config.evals.few, layer="stages/1", shots=(2,), train_subset=dict(examples=50, seed=0))
+    found = evaluate.run(workdir, evals={"stage": other})
+    assert {"stage/2shot_ridge1024_stages.1", "stage/examples"} < set(found)
+    line = json.loads((workdir / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert line["evals"]["stage"]["layer"] == "stages/1"
+    assert line["stage/2shot_ridge1024_stages.1"] == found["stage/2shot_ridge1024_stages.1"]
+    assert evaluate.run(workdir) == results  # those of its own config are still there
+
+
+def test_other_evaluations_from_a_file(run, tmp_path, capsys):
+    _, workdir, results = run
+    (tmp_path / "few.py").write_text(FEW)
+    main(["jaxvision", "evaluate", f"--workdir={workdir}", f"--config={tmp_path / 'few.py'}:2"])
+    line = json.loads((workdir / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert line["some/2shot_ridge1024_draw0"] == results["few/2shot_ridge1024_draw0"]
+    (tmp_path / "none.py").write_text("from ml_collections import ConfigDict\n\nget_config = ConfigDict\n")
+    with pytest.raises(SystemExit):
+        main(["jaxvision", "evaluate", f"--workdir={workdir}", f"--config={tmp_path / 'none.py'}"])
+    assert "has no section 'evals'" in capsys.readouterr().err
+
+
+def test_probing_leaves_the_variables_as_they_are(run):
+    _, workdir, _ = run
+    experiment, state, _ = restore(workdir)
+    before = jax.device_get(state)
+    experiment.evaluations()[0].run(state)
+    assert "batch_stats" in state.variables
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(state))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(train_split=None), "set 'evals.few.train_split'"),
+        (dict(shots=(7,)), "7 shots: the class"),
+    ],
+)
+def test_errors_come_before_the_first_step(run, tmp_path, change, message):
+    config = override(run[0], {f"evals.few.{key}": value for key, value in change.items()})
+    with pytest.raises(UserError, match=message):
+        train.run(config, tmp_path / "run", quiet=True)
+
+
+def test_an_evaluator_that_learns_nothing_takes_no_training_split(run, tmp_path):
+    config = override(run[0], {"evals": dict(val=dict(name="classify", split="validation", train_split="train"))})
+    with pytest.raises(UserError, match="learns nothing"):
+        train.run(config, tmp_path / "run", quiet=True)
+
+
+def test_shrunk_configs_have_enough_images_of_each_class(run):
+    large = override(run[0], {"evals.few.shots": (1, 5, 10, 25), "evals.few.train_split": "train[:1%]"})
+    (evaluation,) = experiments.build(shrink(large, dict(width=0.25))).evaluations()
+    assert evaluation.name == "few"
