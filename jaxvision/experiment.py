@@ -44,7 +44,8 @@ class Experiment(NamedTuple):
       statistics: of the training set, name -> array, as far as the augmentation needs them.
       info: name, size and classes of the training set.
       image_size: (height, width) of its images as they are stored.
-      batch: `ShapeDtypeStruct`s of a raw batch.
+      batch, augmented: `ShapeDtypeStruct`s of a raw batch, and of what the augmentation makes of it.
+      params: `ShapeDtypeStruct`s of the parameters.
       mesh, rules: of the devices.
       task, augment, optimizer: the pure functions.
       durations: `duration -> steps`.
@@ -62,6 +63,8 @@ class Experiment(NamedTuple):
     info: sources.Info
     image_size: tuple[int, int]
     batch: Batch
+    augmented: Batch
+    params: Any
     mesh: Mesh
     rules: Rules | str
     task: Task
@@ -81,6 +84,44 @@ class Experiment(NamedTuple):
     def schedule(self) -> Schedule:
         """Total, log and checkpoint intervals in steps."""
         return Schedule(self.total, self.durations(self.train.log_every), self.durations(self.train.checkpoint_every))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What a reader of a checkpoint needs to know: JSON, but for the arrays under "statistics"."""
+        host, transform = self.deployment()
+        return {
+            "config": self.config.to_dict(),
+            "preprocessing": {"host": host, "augment": transform},
+            "statistics": self.statistics,
+            "data": {
+                "classes": self.info.num_classes,
+                "examples": self.info.num_examples,
+                "image_size": list(self.image_size),
+                "multi_label": self.info.multi_label,
+            },
+            "classes": list(self.info.classes),
+        }
+
+    def vary(self, values: Mapping[str, Any]) -> "Experiment":
+        """This experiment with other numbers in its config, over the same data and of the same shapes.
+
+        Args:
+          values: by dotted key of the sections `task`, `model` and `optimizer`, and of `seed`; `augment` may be a
+            list of `specs.Call`. Numbers may be traced: `jax.vmap` over them makes one program of several runs.
+
+        Raises:
+          UserError: a key that is not there, or a number out of range that is not traced.
+        """
+        config = configs.override(self.config, values)
+        task = _make_task(config, self.train, self.info, self.pretrained)
+        optimizer = _make_optimizer(config, self.pretrained, self.params, self.durations, self.total)
+        return self._replace(
+            config=config,
+            task=task,
+            augment=augment.make(config.get("augment", ""), self.info.num_classes, self.statistics),
+            optimizer=optimizer,
+            init=_initializer(config, self.train, task, optimizer, self.augmented),
+        )
 
     def abstract_state(self) -> states.TrainState:
         """Shapes, dtypes and shardings of the state."""
@@ -155,37 +196,45 @@ class Experiment(NamedTuple):
 
     def _evaluation(self, name: str, section: Mapping) -> Evaluation:
         where, (common, factory, own) = f"evals.{name}", _eval_section(name, section)
-        host, transform = self.preprocessing(common)
-        source = inputs.open_set(
-            name=common.data or self.data.name,
-            split=common.split,
-            data_dir=common.data_dir if common.data else common.data_dir or self.data.data_dir,
-            options=common.options if common.data else common.options or self.data.options,
-            subset=common.subset,
-            host=host,
-            fields=self.data.fields,
-        )
-        if source.info.num_classes != self.info.num_classes:
+        sets = {"data": self._eval_set(common, common.split, common.subset)}
+        if common.train_split is not None:
+            sets["train"] = self._eval_set(common, common.train_split, common.train_subset)
+        elif (info := sets["data"].info).num_classes != self.info.num_classes:
             raise UserError(
-                f"{where}: {source.info.name!r} has {source.info.num_classes} classes, the training set "
+                f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
                 f"{self.info.name!r} has {self.info.num_classes}"
             )
-        size = common.batch_size or self.data.batch_size
-        data = dataset.make(
-            source,
-            host=host,
-            augment=transform,
-            statistics=self.statistics,
-            fields=self.data.fields,
-            batch_size=size,
-            mesh=self.mesh,
-            **inputs.reading_options(self.data),
-        )
-        judge = configs.call(factory, own, where, task=self.task, data=data)
+        judge = configs.call(factory, own, where, task=self.task, **sets)
         pick = {"averaged": lambda s: s.best_variables, "trained": lambda s: s.variables}
         if common.weights not in pick:
             raise unknown(f"value of {where}.weights", common.weights, pick)
         return Evaluation(name, self.durations(common.every), lambda state: judge(pick[common.weights](state)))
+
+    def _eval_set(self, section: EvalSection, split: str, subset: Mapping | None) -> dataset.EvalSet:
+        """Opens a split of the set that an evaluation reads."""
+        host, transform = self.preprocessing(section)
+        # An evaluator that learns needs labels, of which the task may know nothing.
+        extra = () if section.train_split is None else ("label",)
+        fields = tuple(dict.fromkeys((*self.data.fields, *extra)))
+        source = inputs.open_set(
+            name=section.data or self.data.name,
+            split=split,
+            data_dir=section.data_dir if section.data else section.data_dir or self.data.data_dir,
+            options=section.options if section.data else section.options or self.data.options,
+            subset=subset,
+            host=host,
+            fields=fields,
+        )
+        return dataset.make(
+            source,
+            host=host,
+            augment=transform,
+            statistics=self.statistics,
+            fields=fields,
+            batch_size=section.batch_size or self.data.batch_size,
+            mesh=self.mesh,
+            **inputs.reading_options(self.data),
+        )
 
     def preprocessing(self, section: EvalSection | None = None) -> tuple[str, str]:
         """The (host, augment) specs of an evaluation: its own, or those of training made deterministic."""
@@ -238,7 +287,7 @@ def build(
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
         transfer.check(pretrained, config.model)
-    task = _make_task(config, PRECISIONS[train.precision], info, pretrained)
+    task = _make_task(config, train, info, pretrained)
     stand_in = source or inputs.Blank(info, data.image_size)
     stored, _ = Reader(stand_in, "decode", ["image"], data.max_bad_fraction).read(0, 0, 0)
     batch = inputs.raw_batch(stand_in, data)
@@ -247,17 +296,9 @@ def build(
     fitted = partial(inputs.statistics, data=data, names=needed, shape=batch["image"].shape[1:])
     transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes)
     blank = fitted(None) if statistics is None else statistics
-    seen = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
-    variables = jax.eval_shape(task.init, jax.random.key(0), seen)
-    optimizer = configs.call(
-        optimizers.make,
-        _optimizer_section(config, pretrained, variables["params"]),
-        "optimizer",
-        steps=to_steps,
-        total=total,
-        params=variables["params"],
-    )
-    init = states.initializer(task, optimizer.tx, seen, seed, train.ema is not None)
+    augmented = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
+    params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
+    optimizer = _make_optimizer(config, pretrained, params, to_steps, total)
     if statistics is None:
         statistics = fitted(source)  # last, for it reads the whole set
     return Experiment(
@@ -270,6 +311,8 @@ def build(
         info,
         stored["image"].shape[:2],
         batch,
+        augmented,
+        params,
         mesh,
         rules,
         task,
@@ -277,7 +320,7 @@ def build(
         optimizer,
         to_steps,
         total,
-        init,
+        _initializer(config, train, task, optimizer, augmented),
         pretrained,
     )
 
@@ -293,7 +336,7 @@ def _check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
         raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
 
 
-def _make_task(config: ConfigDict, dtype: jnp.dtype, info: sources.Info, pretrained: InitSection | None) -> Task:
+def _make_task(config: ConfigDict, train: TrainSection, info: sources.Info, pretrained: InitSection | None) -> Task:
     """The task of the config, which will build the model of the config."""
     factory = tasks.get(config.task.get("name"))
     model = {k: v for k, v in config.model.items() if k != "name"}
@@ -304,10 +347,23 @@ def _make_task(config: ConfigDict, dtype: jnp.dtype, info: sources.Info, pretrai
         factory,
         options,
         "task",
-        model=partial(models.build, config.model.get("name"), dtype=dtype, **model),
+        model=partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **model),
         num_classes=info.num_classes,
         multi_label=info.multi_label,
     )
+
+
+def _make_optimizer(
+    config: ConfigDict, pretrained: InitSection | None, params: Any, steps: Callable, total: int
+) -> optimizers.Optimizer:
+    section = _optimizer_section(config, pretrained, params)
+    return configs.call(optimizers.make, section, "optimizer", steps=steps, total=total, params=params)
+
+
+def _initializer(
+    config: ConfigDict, train: TrainSection, task: Task, optimizer: optimizers.Optimizer, augmented: Batch
+) -> Callable[[], states.TrainState]:
+    return states.initializer(task, optimizer.tx, augmented, config.get("seed", 0), train.ema is not None)
 
 
 def _optimizer_section(config: ConfigDict, pretrained: InitSection | None, params: Any) -> Mapping[str, Any]:
@@ -333,6 +389,12 @@ def _eval_section(name: str, section: Mapping) -> tuple[EvalSection, Callable, d
     if "name" not in common:
         raise UserError(f"the config misses '{where}.name'. Evaluators: {', '.join(evals.EVALUATORS)}")
     factory = evals.get(common["name"])
-    extra = [k for k in configs.parameters(factory) if k not in ("task", "data")]
+    arguments = configs.parameters(factory)
+    extra = [k for k in arguments if k not in ("task", "data", "train")]
     configs.check_keys(section, where, [*EvalSection._fields, *extra])
-    return configs.call(EvalSection, common, where), factory, own
+    filled = configs.call(EvalSection, common, where)
+    if "train" in arguments and filled.train_split is None:
+        raise UserError(f"{where}: the evaluator {filled.name!r} learns from images: set '{where}.train_split'")
+    if "train" not in arguments and filled.train_split is not None:
+        raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing, so it takes no train_split")
+    return filled, factory, own

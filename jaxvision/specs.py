@@ -25,8 +25,8 @@ class Call(NamedTuple):
         return f"{self.name}({', '.join(words)})" if words else self.name
 
 
-def parse(spec: str) -> list[Call]:
-    """Reads a spec into its calls. An empty spec is an empty list.
+def parse(spec: str | list[Call]) -> list[Call]:
+    """Reads a spec into its calls. An empty spec is an empty list; a list of calls is taken as it is.
 
     Raises:
       UserError: the text is not a chain of names and calls with literal arguments.
@@ -34,6 +34,8 @@ def parse(spec: str) -> list[Call]:
     >>> parse("flip_lr|resize(32, method='area')")
     [Call(name='flip_lr', args=(), kwargs={}), Call(name='resize', args=(32,), kwargs={'method': 'area'})]
     """
+    if isinstance(spec, list) and all(isinstance(call, Call) for call in spec):
+        return spec
     if not isinstance(spec, str):
         raise UserError(f"a spec is a string like 'op(1)|op(2)', not {spec!r}")
     if not spec.strip():
@@ -101,14 +103,26 @@ class Registry:
         """
         return [self._build(call) for call in parse(spec)]
 
+    def named(self, call: Call) -> Call:
+        """The call with every argument under its name, those left at their defaults too.
+
+        Raises:
+          UserError: as `build`.
+        """
+        bound = self._bind(call)
+        bound.apply_defaults()
+        return Call(call.name, (), dict(bound.arguments))
+
     def _build(self, call: Call) -> Callable:
-        factory = self._find(call)
+        self._bind(call)
+        return self._find(call)(*call.args, **call.kwargs)
+
+    def _bind(self, call: Call) -> inspect.BoundArguments:
+        signature = inspect.signature(self._find(call))
         try:
-            inspect.signature(factory).bind(*call.args, **call.kwargs)
+            return signature.bind(*call.args, **call.kwargs)
         except TypeError as error:
-            usage = f"{call.name}{inspect.signature(factory)}"
-            raise UserError(f"{self.kind} {str(call)!r}: {error}. Usage: {usage}") from None
-        return factory(*call.args, **call.kwargs)
+            raise UserError(f"{self.kind} {str(call)!r}: {error}. Usage: {call.name}{signature}") from None
 
     def _find(self, call: Call) -> Callable:
         if call.name not in self.factories:

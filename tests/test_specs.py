@@ -78,3 +78,15 @@ def test_evaluation_replaces_random_operations(ops):
     assert not ops.is_random("add(1)")
     with pytest.raises(UserError, match="Usage: noise"):
         ops.evaluation("noise(1, 2)")
+
+
+def test_calls_are_a_spec_too(ops):
+    calls = parse("add(2)|noise")
+    assert parse(calls) is calls
+    assert ops.build(calls)[0](1) == ops.build("add(2)|noise")[0](1) == 3
+
+
+def test_a_named_call_has_every_argument(ops):
+    assert ops.named(Call("add", (3,))) == Call("add", (), {"n": 3, "times": 1})
+    with pytest.raises(UserError, match="Usage: add"):
+        ops.named(Call("add"))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment.erase import box_mask
 from jaxvision.augment.registry import number, ops
+from jaxvision.traced import known
 
 # Operations that mix labels as well: `augment.make` gives them labels as float32 [B, K].
 MIXING = frozenset({"mixup", "cutmix", "mixup_or_cutmix"})
@@ -77,7 +78,10 @@ def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch:
 
 def _beta(rng, alpha: float, n: int):
     """Draws n values of Beta(alpha, alpha), ones where alpha is 0."""
-    return jax.random.beta(rng, alpha, alpha, (n,)) if alpha else jnp.ones(n)
+    if known(alpha):
+        return jax.random.beta(rng, alpha, alpha, (n,)) if alpha else jnp.ones(n)
+    positive = jnp.where(alpha > 0, alpha, 1.0)
+    return jnp.where(alpha > 0, jax.random.beta(rng, positive, positive, (n,)), 1.0)
 
 
 def _cutmix_weights(rng, lam, sides: tuple[int, int]):

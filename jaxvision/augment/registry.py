@@ -8,6 +8,7 @@ import jax
 from jaxvision import specs
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
+from jaxvision.traced import known
 
 ops = Registry("augmentation")
 
@@ -44,7 +45,7 @@ def _calls(spec: str) -> Iterator[specs.Call]:
 
 
 def number(op: str, name: str, value, low: float = 0, high: float = math.inf, kind: type = float):
-    """Returns `value` if it is a number in [low, high], and a whole one where `kind` is int.
+    """Returns `value` if it is a number in [low, high], and a whole one where `kind` is int; traced ones pass.
 
     >>> number("flip_lr", "p", 0.5, high=1)
     0.5
@@ -53,6 +54,8 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
     ...
     jaxvision.errors.UserError: augmentation flip_lr: p must be a number in [0, 1], not 1.5
     """
+    if not known(value):
+        return value
     allowed = int if kind is int else (int, float)
     if isinstance(value, allowed) and math.isfinite(value) and low <= value <= high:
         return value

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.errors import unknown
+from jaxvision.traced import known
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -60,7 +61,7 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     num_classes = logits.shape[-1]
     if jnp.issubdtype(labels.dtype, jnp.integer):
         labels = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    return optax.smooth_labels(labels, smoothing) if smoothing else labels
+    return labels if known(smoothing) and smoothing == 0 else optax.smooth_labels(labels, smoothing)
 
 
 LOSSES = {f.__name__: f for f in (softmax_cross_entropy, sigmoid_cross_entropy, squared_error)}

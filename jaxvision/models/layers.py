@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.traced import known
+
 
 def standardize_weight(kernel: jax.Array, epsilon: float = 1e-10) -> jax.Array:
     """Weight standardisation: each output channel's weights get mean 0 and variance 1.
@@ -157,6 +159,26 @@ class Conv(nn.Module):
         )
 
 
+class Dropout(nn.Module):
+    """Sets each number of x to 0 with probability `rate` and scales up what it keeps, in training: [...] -> [...].
+
+    The draws are those of Linen's module of this name, from the "dropout" key; unlike there the rate, in [0, 1),
+    may be a traced number.
+
+    Source: Srivastava et al. 2014, sec. 4; scaled in training rather than in evaluation.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train or (known(self.rate) and self.rate == 0):
+            return x
+        keep = 1 - self.rate
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+        return jnp.where(kept, x / jnp.asarray(keep, x.dtype), 0)
+
+
 class DropPath(nn.Module):
     """Stochastic depth: drops a residual branch, for each example by itself, and scales up what it keeps.
 
@@ -170,7 +192,7 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, strength: float | jax.Array, train: bool) -> jax.Array:
-        if self.rate == 0 or not train:
+        if not train or (known(self.rate) and self.rate == 0):
             return x
         keep = 1 - self.rate * strength
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0],) + (1,) * (x.ndim - 1))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.traced import known
 
 
 def one_of(kind: str, value: Any, choices: Iterable[Any]) -> Any:
@@ -29,7 +30,7 @@ def rate(name: str, value: float) -> float:
     >>> rate("dropout", 0.1)
     0.1
     """
-    if not 0 <= value < 1:
+    if known(value) and not 0 <= value < 1:
         raise UserError(f"{name} is a rate of at least 0 and below 1, not {value!r}")
     return value
 

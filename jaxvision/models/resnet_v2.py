@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models.heads import HEAD_INITS, linear_head
-from jaxvision.models.layers import Conv, DropPath, batch_norm, global_mean, linear_decay, max_pool
+from jaxvision.models.layers import Conv, Dropout, DropPath, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.resnet_blocks import Stage
 
@@ -60,7 +60,7 @@ class Block(nn.Module):
             if i > 1:
                 y = activate(y, f"norm{i}")
             if i == 2:
-                y = nn.Dropout(self.dropout, deterministic=not train)(y)
+                y = Dropout(self.dropout)(y, train)
             zero = {"kernel_init": nn.initializers.zeros} if self.zero_init_residual and i == len(layers) else {}
             y = conv(*layer, name=f"conv{i}", **zero)(y)
         return x + DropPath(self.drop_path)(y, strength, train)

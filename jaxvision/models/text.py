@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.heads import AttentionPool
+from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.sizes import Size, transformer_size
 from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, Block, BlockOptions, Deviations, Encoder
@@ -61,7 +62,7 @@ class TextTransformer(nn.Module):
         out = {"embedding": x}
         positions = self.param("pos_embedding", normal(0.01), (1, self.length, self.width))
         x = x + positions[:, :n].astype(self.dtype)
-        x = nn.Dropout(self.block.dropout, deterministic=not train)(x)
+        x = Dropout(self.block.dropout)(x, train)
         block = functools.partial(Block, self.block, self.dtype)
         encoder = Encoder(block, self.depth, self.scan, self.remat, self.dtype, self.block.norm_epsilon, name="encoder")
         x, out["stages"] = encoder(x, train)

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.models.layers import DropPath, LayerScale
+from jaxvision.models.layers import Dropout, DropPath, LayerScale
 from jaxvision.models.positions import rotate
 
 GELUS = {
@@ -123,7 +123,7 @@ class Mlp(nn.Module):
         dense = functools.partial(nn.Dense, bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
         y = dense(self.width, kernel_init=kernel_init(hidden), name="dense_0")(x)
         y = GELUS[self.gelu](y)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = Dropout(self.dropout)(y, train)
         return dense(x.shape[-1], kernel_init=kernel_init(residual), name="dense_1")(y)
 
 
@@ -145,7 +145,7 @@ class Block(nn.Module):
     ) -> jax.Array:
         o = self.options
         drop_path = DropPath(o.drop_path)
-        dropout = nn.Dropout(o.dropout, deterministic=not train)
+        dropout = Dropout(o.dropout)
 
         def norm(name: str) -> jax.Array:
             return nn.LayerNorm(o.norm_epsilon, dtype=self.dtype, name=name)(x)
@@ -161,10 +161,11 @@ class Block(nn.Module):
                 dtype=self.dtype,
                 name=f"attention{suffix}",
             )
-            return dropout(attention(y, y, angles))
+            return dropout(attention(y, y, angles), train)
 
         def mlp(y: jax.Array, suffix: str = "") -> jax.Array:
-            return dropout(Mlp(o.mlp_dim, o.dropout, o.gelu, o.deviations, self.dtype, name=f"mlp{suffix}")(y, train))
+            y = Mlp(o.mlp_dim, o.dropout, o.gelu, o.deviations, self.dtype, name=f"mlp{suffix}")(y, train)
+            return dropout(y, train)
 
         def branch(y: jax.Array, name: str) -> jax.Array:
             if o.layer_scale is not None:

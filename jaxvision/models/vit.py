@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, AttentionPool, linear_head
+from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.positions import rope2d, sincos2d
@@ -79,7 +80,7 @@ class ViT(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(prefix, (b, start, self.width)), x], axis=1)
         if angles is not None:
             angles = jnp.pad(angles, [(0, 0)] * (angles.ndim - 2) + [(start, 0), (0, 0)])  # the prefix does not turn
-        x = nn.Dropout(self.block.dropout, deterministic=not train)(x)
+        x = Dropout(self.block.dropout)(x, train)
         if self.pre_norm:
             x = nn.LayerNorm(self.block.norm_epsilon, dtype=self.dtype, name="pre_norm")(x)
 

@@ -16,6 +16,7 @@ import optax
 from jaxvision import paths
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
+from jaxvision.traced import known
 
 PyTree = Any
 Transform = optax.GradientTransformation
@@ -219,9 +220,9 @@ def make(
     ([-0.0], [-0.25])
     """
     _check_arguments(name, own)
-    if weight_decay < 0 or learning_rate < 0:
+    if known(weight_decay, learning_rate) and (weight_decay < 0 or learning_rate < 0):
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
-    if clip_norm is not None and clip_norm <= 0:
+    if clip_norm is not None and known(clip_norm) and clip_norm <= 0:
         raise UserError(f"clip_norm must be above 0, not {clip_norm}; None turns clipping off")
     frozen = paths.match(freeze or ((".*", False),), params, "freeze")
     if all(jax.tree.leaves(frozen)):
@@ -240,7 +241,7 @@ def make(
         schedule, learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown
     )
     parts = Parts(
-        decay=_add_decay(jax.tree.map(lambda d: weight_decay * d, decays)),
+        decay=_add_decay(weight_decay, decays),
         rate=optax.chain(_multiply(of_trained(multipliers)), optax.scale_by_learning_rate(rate)),
         decayed=jax.tree.map(bool, decays),
     )
@@ -271,10 +272,13 @@ def _trace(momentum: float, nesterov: bool) -> list[Transform]:
     return [optax.trace(momentum, nesterov)] if momentum else []
 
 
-def _add_decay(strengths: PyTree) -> Transform:
-    return optax.stateless(
-        lambda updates, params: jax.tree.map(lambda u, p, s: u + s * p if s else u, updates, params, strengths)
-    )
+def _add_decay(weight_decay: float, multipliers: PyTree) -> Transform:
+    def add(update: jax.Array, param: jax.Array, multiplier: float) -> jax.Array:
+        if multiplier == 0 or (known(weight_decay) and weight_decay == 0):
+            return update
+        return update + weight_decay * multiplier * param
+
+    return optax.stateless(lambda updates, params: jax.tree.map(add, updates, params, multipliers))
 
 
 def _multiply(multipliers: PyTree) -> Transform:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError, unknown
 from jaxvision.losses import classification
 from jaxvision.tasks.task import Task
+from jaxvision.traced import known
 
 STATISTICS = ("batch", "running")
 
@@ -40,7 +41,7 @@ def make(
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
     if multi_label and loss != "sigmoid_cross_entropy":
         raise UserError(f"images of this set have many labels: set task.loss to 'sigmoid_cross_entropy', not {loss!r}")
-    if not 0 <= label_smoothing < 1:
+    if known(label_smoothing) and not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
     if statistics not in STATISTICS:
         raise unknown("value of task.statistics", statistics, STATISTICS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision import augment
+from jaxvision.specs import Call
 
 K = 6
 
@@ -107,3 +108,15 @@ def test_views_of_an_example_are_mixed_alike(op):
     np.testing.assert_allclose(out["image"][:, 0], alone["image"], atol=1e-6)
     np.testing.assert_allclose(out["image"][:, 1], 1 - alone["image"], atol=1e-6)
     np.testing.assert_array_equal(out["label"], alone["label"])
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_alpha_may_be_traced(name):
+    """As for runs that are trained as one program: the draws are those of a plain number, and 0 mixes nothing."""
+    batch, alphas = make_batch(), [0.0, 0.2, 1.0]
+    traced = jax.vmap(lambda alpha: augment.make([Call(name, (alpha,))], K)(jax.random.key(3), batch))
+    out = jax.jit(traced)(jnp.array(alphas))
+    for i, alpha in enumerate(alphas):
+        alone = run(f"{name}({alpha})", batch, seed=3)
+        np.testing.assert_allclose(out["image"][i], alone["image"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(out["label"][i], alone["label"], rtol=1e-5, atol=1e-6)

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from jaxvision.models.heads import AttentionPool
-from jaxvision.models.layers import Conv, DropPath, avg_pool, batch_norm, linear_decay, max_pool, standardize_weight
+from jaxvision.models.layers import (
+    Conv,
+    Dropout,
+    DropPath,
+    avg_pool,
+    batch_norm,
+    linear_decay,
+    max_pool,
+    standardize_weight,
+)
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
@@ -124,3 +133,21 @@ def test_attention_pool_ignores_the_order_of_tokens(random_variables):
     pooled = apply(variables, tokens)
     assert pooled.shape == (2, 8)
     np.testing.assert_allclose(pooled, apply(variables, tokens[:, ::-1]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dropout_equals_flax_bit_for_bit(dtype):
+    x, rngs = jax.random.normal(jax.random.key(0), (4, 5), dtype), {"dropout": jax.random.key(1)}
+    for rate, train in [(0.0, True), (0.3, True), (0.3, False)]:
+        flax = nn.Dropout(rate, deterministic=not train).apply({}, x, rngs=rngs)
+        np.testing.assert_array_equal(Dropout(rate).apply({}, x, train, rngs=rngs), flax)
+
+
+@pytest.mark.parametrize("layer", [lambda rate, *args, **kw: Dropout(rate).apply({}, *args, **kw), None])
+def test_rates_may_be_traced(layer):
+    layer = layer or (lambda rate, x, train, **kw: DropPath(rate).apply({}, x, 1.0, train, **kw))
+    x, rngs = jax.random.normal(jax.random.key(0), (64, 5)), {"dropout": jax.random.key(1)}
+    rates = [0.0, 0.25, 0.5]
+    traced = jax.vmap(lambda rate: layer(rate, x, True, rngs=rngs))(jnp.array(rates))
+    for one, rate in zip(traced, rates, strict=True):
+        np.testing.assert_allclose(one, layer(rate, x, True, rngs=rngs), rtol=1e-6)

@@ -267,3 +267,15 @@ def test_abstract_parameters_and_jit(name):
 def test_errors(kwargs, message):
     with pytest.raises(UserError, match=message):
         make(params=PARAMS, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_numbers_may_be_traced(name):
+    """As for runs that are trained as one program: each update is that of plain numbers, 0 among them."""
+    options = {"learning_rate": [0.1, 0.0], "weight_decay": [0.0, 0.1], "clip_norm": [0.5, 2.0]}
+    traced = jax.jit(jax.vmap(lambda options: one_update(name=name, **options)))
+    updates = traced({key: jnp.array(values) for key, values in options.items()})
+    for i in range(2):
+        alone = jax.jit(lambda: one_update(name=name, **{key: values[i] for key, values in options.items()}))()  # noqa: B023
+        mine = jax.tree.map(lambda x: x[i], updates)  # noqa: B023
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), mine, alone)
