@@ -1,7 +1,10 @@
 """What results mean.
 
-statistics.py   means over seeds with intervals, differences paired by seed
-plots.py        curves over the number of examples, histograms
-sheets.py       pages of pictures
-accounting.py   shapes, weights, multiply-adds and receptive fields of networks
+statistics.py     means over seeds with intervals, differences paired by seed, the noise of few seeds
+scaling_laws.py   power laws of error over examples: fits, intervals, extrapolation, the choice of a form
+crossing.py       where two arms cross, or how their gap moves
+plots.py          the style of all figures; curves over the number of examples, histograms
+scaling_plots.py  the figures of a data-scaling study
+sheets.py         pages of pictures
+accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 """

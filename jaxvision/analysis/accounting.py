@@ -114,7 +114,8 @@ def _macs(jaxpr: core.Jaxpr) -> int:
             total += out.size * prod(left[axis] for axis in params["dimension_numbers"][0][0])
         elif name == "conv_general_dilated":
             kernel = equation.invars[1].aval  # rhs_spec[0] is its axis of output channels
-            total += out.size * kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+            taps = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+            total += out.size * taps // prod(params["lhs_dilation"])  # the gradient of a stride sees zeros in between
         elif name == "cond":
             total += max(_macs(branch.jaxpr) for branch in params["branches"])
         else:

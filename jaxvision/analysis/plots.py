@@ -1,22 +1,94 @@
-"""Figures: curves of studies, histograms of data."""
+"""Figures in one style: curves of studies, histograms of data.
 
-from collections.abc import Mapping
+Every figure is drawn on a `canvas`, which sets the style, and is written as SVG and as PNG of 200 dots per inch. Words
+become paths, so a figure looks the same without the font, and the same data give the same bytes.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from jaxvision.analysis.statistics import t_interval
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # Okabe and Ito 2008: told apart by all eyes
-MARKERS = ("o", "s", "^", "D", "v")
+COLOURS = (  # Okabe and Ito 2008: told apart by all eyes; yellow left out, black last
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#000000",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "jaxvision",
+}
+FORMATS = ("svg", "png", "pdf")
+
+
+@contextlib.contextmanager
+def canvas(
+    path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.2), **options
+) -> Iterator[Axes]:
+    """Axes in the house style; the figure is written when the block ends.
+
+    Args:
+      path: the picture's file; a suffix of FORMATS is the format, without one both .svg and .png are written.
+      rows, columns: of axes; more than one come as an array.
+      size: width and height in inches.
+      options: of `plt.subplots`.
+    """
+    path = Path(path)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+        try:
+            yield axes
+            named = path.suffix.removeprefix(".") in FORMATS
+            for file in [path] if named else [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]:
+                dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+                figure.savefig(file, metadata=dateless.get(file.suffix))
+        finally:
+            plt.close(figure)
+
+
+def count_axis(axis: Axes, examples: list[int], label: str = "training examples") -> None:
+    """Makes the x-axis logarithmic, with a tick for each of these numbers that has room."""
+    axis.set(xscale="log", xlabel=label)
+    span = max(examples) / min(examples)
+    shown = []
+    for n in sorted(examples):
+        if not shown or n / shown[-1] >= span**0.09:
+            shown.append(n)
+    axis.set_xticks(shown, [f"{n:,}" for n in shown])
+    axis.minorticks_off()
 
 
 def data_curves(
     arms: Mapping[str, Mapping[int, list[float]]],
-    path: Path,
+    path: str | Path,
     *,
     ylabel: str,
     title: str = "",
@@ -27,53 +99,43 @@ def data_curves(
     Args:
       arms: arm -> examples -> one value a seed, as shares in [0, 1]. Dots are single seeds, the band is the
         95 % t-interval of the mean.
-      path: the picture's file; its suffix is the format.
+      path: as for `canvas`.
       ylabel: what the values are.
       title: over the figure.
       chance: a dashed line at the share that guessing gets.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 4.2))
-    for (arm, sizes), colour, marker in zip(arms.items(), COLOURS, MARKERS):
-        xs = sorted(sizes)
-        intervals = [t_interval(sizes[x]) for x in xs]
-        axis.plot(xs, [100 * i.mean for i in intervals], marker=marker, color=colour, label=arm)
-        axis.fill_between(
-            xs, [100 * i.low for i in intervals], [100 * i.high for i in intervals], color=colour, alpha=0.18, lw=0
-        )
-        for x in xs:
-            axis.plot([x] * len(sizes[x]), [100 * v for v in sizes[x]], ".", color=colour, alpha=0.5, ms=4)
-    if chance is not None:
-        axis.axhline(100 * chance, ls="--", lw=1, color="0.5", label="chance")
-    axis.set(xscale="log", xlabel="training examples", ylabel=ylabel, title=title)
-    ticks = sorted({x for sizes in arms.values() for x in sizes})
-    axis.set_xticks(ticks, [f"{x:,}" for x in ticks])
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with canvas(path) as axis:
+        for (arm, sizes), colour, marker in zip(arms.items(), COLOURS, MARKERS):
+            xs = sorted(sizes)
+            intervals = [t_interval(sizes[x]) for x in xs]
+            axis.plot(xs, [100 * i.mean for i in intervals], marker=marker, color=colour, label=arm)
+            lows, highs = ([100 * end for end in ends] for ends in zip(*((i.low, i.high) for i in intervals)))
+            axis.fill_between(xs, lows, highs, color=colour, alpha=0.18, lw=0)
+            for x in xs:
+                axis.plot([x] * len(sizes[x]), [100 * v for v in sizes[x]], ".", color=colour, alpha=0.5, ms=4)
+        if chance is not None:
+            axis.axhline(100 * chance, ls="--", lw=1, color="0.5", label="chance")
+        count_axis(axis, sorted({x for sizes in arms.values() for x in sizes}))
+        axis.set(ylabel=ylabel, title=title)
+        axis.legend()
 
 
-def histogram(counts: Mapping[str, float], path: Path, *, xlabel: str, title: str = "", named: int = 60) -> None:
+def histogram(counts: Mapping[str, float], path: str | Path, *, xlabel: str, title: str = "", named: int = 60) -> None:
     """Draws one bar a name; names are left out where there are more than `named`, and bars are then sorted.
 
     Args:
       counts: name -> value, drawn from top to bottom.
-      path: the picture's file; its suffix is the format.
+      path: as for `canvas`.
       xlabel: what the values are.
       title: over the figure.
     """
     many = len(counts) > named
     values = sorted(counts.values(), reverse=True) if many else list(counts.values())
-    figure, axis = plt.subplots(figsize=(6.4, 6.4 if many else 1.2 + 0.22 * len(values)))
-    axis.barh(range(len(values)), values, height=1.0 if many else 0.8, color=COLOURS[0])
-    axis.set(xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
-    if many:
-        axis.set_ylabel(f"{len(values):,} classes, by falling count")
-    else:
-        axis.set_yticks(range(len(values)), list(counts))
-    axis.grid(alpha=0.3, axis="x")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with canvas(path, size=(6.4, 6.4 if many else 1.2 + 0.22 * len(values))) as axis:
+        axis.barh(range(len(values)), values, height=1.0 if many else 0.8, color=COLOURS[0])
+        axis.set(xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
+        if many:
+            axis.set_ylabel(f"{len(values):,} classes, by falling count")
+        else:
+            axis.set_yticks(range(len(values)), list(counts))
+        axis.grid(visible=False, axis="y")

@@ -1,15 +1,18 @@
-"""Means over seeds with intervals, and differences paired by seed."""
+"""Means over seeds with intervals, differences paired by seed, and the noise of few seeds."""
 
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its confidence interval; the ends are NaN for a single value."""
+    """A mean, or another estimate from n values, and the ends of its confidence interval.
+
+    The ends are NaN where there is nothing to judge the noise by, as for a single value.
+    """
 
     mean: float
     low: float
@@ -59,3 +62,80 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
     means = np.abs((signs * each).mean(axis=1))
     p = float(np.mean(means >= np.abs(each.mean()) - 1e-12))
     return Difference(t_interval(each, confidence), tuple(map(float, each)), p)
+
+
+def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The variance that groups share, around the mean of each, and its degrees of freedom, the sum of (n - 1).
+
+    NaN where no group has two values.
+
+    >>> pooled_variance([[1.0, 3.0], [10.0, 10.0]])
+    (1.0, 2)
+    """
+    squares = sum(float(np.sum((np.asarray(group, float) - np.mean(group)) ** 2)) for group in groups)
+    df = sum(len(group) - 1 for group in groups)
+    return (squares / df if df else float("nan")), df
+
+
+def moderated_variances(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variances of groups of few values, shrunk to a common one as far as they look alike.
+
+    The variance of three values is often wrong by a factor of two. So each is averaged with a common variance s0^2
+    that counts as d0 degrees of freedom, (d0 s0^2 + d s^2) / (d0 + d), where d0 comes from how much the variances
+    differ beyond their own scatter. Where they do not, d0 is infinite and all get the pooled variance.
+
+    Args:
+      variances: of each group, float [..., groups], none of them all 0; ignored for a group of one value.
+      df: degrees of freedom of each group, one less than its values, [groups], at least one of them above 0.
+
+    Returns:
+      Float [..., groups], and the degrees of freedom of each of them, float [...]: d0 + d, at most the sum of `df`.
+
+    Source: Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression in microarray
+    experiments", sec. 6.2 and appendix.
+
+    >>> moderated_variances(np.array([2.0, 2.5, 1.5]), np.array([2, 2, 2]))
+    (array([2., 2., 2.]), array(6.))
+    """
+    variances, df = np.asarray(variances, float), np.asarray(df, float)
+    some = df > 0
+    own, d, total = variances[..., some], df[some], df.sum()
+    pooled = (own * d).sum(-1, keepdims=True) / total
+    logs = np.log(np.maximum(own, 1e-5 * pooled)) - special.digamma(d / 2) + np.log(d / 2)
+    center, spread = logs.mean(-1, keepdims=True), np.zeros_like(pooled)
+    if len(d) > 1:
+        spread = logs.var(-1, ddof=1, keepdims=True) - special.polygamma(1, d / 2).mean()
+    differ = spread > 1e-3
+    half = _inverse_trigamma(np.where(differ, spread, 1.0))  # d0 / 2
+    common = np.exp(center + special.digamma(half) - np.log(half))
+    shrunk = (2 * half * common + np.where(some, df * variances, 0.0)) / (2 * half + df)
+    counted = np.where(differ, np.minimum(2 * half + d.mean(), total), total)[..., 0]
+    return np.where(differ, shrunk, pooled), counted
+
+
+def percentile_interval(estimate: float, draws: np.ndarray, n: int, confidence: float = 0.95) -> Interval:
+    """The middle share `confidence` of bootstrap draws of an estimate that comes from n values.
+
+    Args:
+      estimate: what is drawn again and again; may be infinite, as the draws may.
+      draws: float [..., resamples]; of several rows the widest ends are taken. A NaN makes both ends NaN.
+      n: kept in the result.
+
+    Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", sec. 13.3.
+
+    >>> percentile_interval(2.0, np.array([0.0, 1.0, 2.0, 3.0, np.inf]), n=5, confidence=0.5)
+    Interval(mean=2.0, low=1.0, high=3.0, n=5)
+    """
+    tail = (1 - confidence) / 2
+    low = np.quantile(draws, tail, axis=-1, method="lower").min()
+    high = np.quantile(draws, 1 - tail, axis=-1, method="higher").max()
+    return Interval(float(estimate), float(low), float(high), n)
+
+
+def _inverse_trigamma(y: np.ndarray) -> np.ndarray:
+    """x with trigamma(x) = y, by Newton's steps from below (Smyth 2004, appendix)."""
+    x = 0.5 + 1 / y
+    for _ in range(12):
+        value = special.polygamma(1, x)
+        x = x + value * (1 - value / y) / special.polygamma(2, x)
+    return x

@@ -1,11 +1,18 @@
-"""Intervals against the tables, and their coverage by simulation."""
+"""Intervals against the tables, their coverage by simulation, and the noise of few values."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy import optimize, special
 
-from jaxvision.analysis.statistics import paired_difference, t_interval
+from jaxvision.analysis.statistics import (
+    moderated_variances,
+    paired_difference,
+    percentile_interval,
+    pooled_variance,
+    t_interval,
+)
 
 
 def test_interval_of_three_and_of_one():
@@ -29,3 +36,56 @@ def test_pairing_removes_what_the_seeds_share():
     assert difference.interval.half < 0.2
     assert difference.p == pytest.approx(2 / 32)
     assert difference.each == pytest.approx((1.1, 0.9, 1.0, 1.05, 0.95))
+
+
+def test_pooled_variance_weighs_groups_by_their_degrees_of_freedom():
+    groups = [[1.0, 2.0, 4.0], [10.0, 13.0], [7.0]]
+    variance, df = pooled_variance(groups)
+    assert df == 3
+    assert variance == pytest.approx((2 * np.var(groups[0], ddof=1) + np.var(groups[1], ddof=1)) / 3)
+    assert math.isnan(pooled_variance([[1.0], [2.0]])[0])
+
+
+def test_variances_that_differ_by_chance_are_pooled_and_others_are_shrunk_half_way():
+    """The prior's degrees of freedom solve trigamma(d0 / 2) = var(log s^2) - trigamma(d / 2)."""
+    alike, df = moderated_variances(np.array([1.0, 1.5, 0.8]), np.array([10, 10, 10]))
+    assert alike == pytest.approx([1.1] * 3)
+    assert df == 30
+    own, d = np.array([1e-4, 1e-2, 1.0, 30.0]), np.full(4, 6)
+    shrunk, df = moderated_variances(own, d)
+    excess = np.var(np.log(own), ddof=1) - special.polygamma(1, 3)
+    prior = 2 * optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, 1e3)
+    common = np.exp(
+        np.log(own).mean() - special.digamma(3) + np.log(3) + special.digamma(prior / 2) - np.log(prior / 2)
+    )
+    assert shrunk == pytest.approx((prior * common + 6 * own) / (prior + 6))
+    assert df == pytest.approx(prior + 6)
+
+
+def test_moderated_variances_are_nearer_to_the_truth():
+    """Three values each of five groups whose variances fall by a factor of fourteen, 2,000 times."""
+    rng, truth = np.random.default_rng(0), np.array([2.25, 1.0, 0.49, 0.25, 0.16])
+    own = truth * rng.chisquare(2, (2_000, 5)) / 2
+    shrunk, df = moderated_variances(own, np.full(5, 2))
+    miss = lambda variances: np.sqrt(np.mean(np.log(variances / truth) ** 2))
+    assert miss(shrunk) < 0.8 * miss(own)
+    assert shrunk.shape == own.shape
+    assert df.shape == (2_000,)
+    assert np.all(df <= 10)
+    np.testing.assert_allclose(shrunk[7], moderated_variances(own[7], np.full(5, 2))[0])
+
+
+def test_a_group_of_one_gets_the_common_variance():
+    shrunk, _ = moderated_variances(np.array([np.nan, 1e-4, 1.0, 30.0]), np.array([0, 6, 6, 6]))
+    without, _ = moderated_variances(np.array([1e-4, 1.0, 30.0]), np.array([6, 6, 6]))
+    np.testing.assert_allclose(shrunk[1:], without)
+    assert 1e-4 < shrunk[0] < 30
+
+
+def test_percentile_intervals_take_the_widest_ends_and_infinity():
+    draws = np.stack([np.arange(1_001.0), np.arange(1_001.0) + 500])
+    assert percentile_interval(400, draws, 5)[:3] == (400, 25, 1475)
+    draws[1, -100:] = np.inf
+    assert percentile_interval(400, draws, 5).high == np.inf
+    draws[0, 3] = np.nan
+    assert math.isnan(percentile_interval(400, draws, 5).low)

@@ -1,0 +1,82 @@
+"""Pages are read back with the standard library's parser."""
+
+import base64
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jaxvision.analysis import documents
+from jaxvision.errors import UserError
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes, and the text of table cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.cells, self.words = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.cells and self.tags[-1][0] in ("td", "th"):
+            self.cells[-1] += data.strip()
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    return reader
+
+
+def test_pictures_are_inside_the_page(tmp_path):
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "my curve.png")
+    (tmp_path / "curve.svg").write_text("<svg/>")
+    text = documents.page("![a curve](<my curve.png>) and ![b](curve.svg)", tmp_path, "t")
+    first, second = (attrs for tag, attrs in read(text).tags if tag == "img")
+    kind, data = first["src"].split(",")
+    assert (kind, first["alt"]) == ("data:image/png;base64", "a curve")
+    assert base64.b64decode(data) == (tmp_path / "my curve.png").read_bytes()
+    assert second["src"].startswith("data:image/svg+xml;base64,")
+
+
+def test_tables_keep_their_cells():
+    markdown = "| arm | top-1 |\n|---|---:|\n| ViT | 24.5 ± 5.9 |\n"
+    reader = read(documents.page(markdown, Path(), "t"))
+    assert reader.cells == ["arm", "top-1", "ViT", "24.5 ± 5.9"]
+    assert {"style": "text-align:right"} in [attrs for tag, attrs in reader.tags if tag == "td"]
+
+
+def test_html_in_a_message_is_shown_and_not_obeyed():
+    reader = read(documents.page("<script>alert(1)</script>", Path(), "<b>"))
+    assert not {"script", "b"} & {tag for tag, _ in reader.tags}
+    assert "<script>alert(1)</script>" in "".join(reader.words)
+    assert "<b>" in reader.words
+
+
+def test_a_page_refers_to_no_other_file(tmp_path):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    text = documents.page("# Title\n\n![a](a.png)", tmp_path, "t")
+    sources = [attrs[key] for _, attrs in read(text).tags for key in ("src", "href") if key in attrs]
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+
+
+@pytest.mark.parametrize("source", ["missing.png", "https://example.org/a.png"])
+def test_a_picture_that_is_not_here_leaves_nothing_written(tmp_path, source):
+    with pytest.raises(UserError, match="no picture"):
+        documents.write(f"![a]({source})", tmp_path / "report.md", "t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_markdown_and_page_are_written_beside_each_other(tmp_path):
+    documents.write("# One ± two\n", tmp_path / "report.md", "t")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.md"]
+    assert (tmp_path / "report.md").read_text() == "# One ± two\n"
+    assert "<h1>One ± two</h1>" in (tmp_path / "report.html").read_text()
