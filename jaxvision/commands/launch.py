@@ -1,0 +1,98 @@
+"""`jaxvision launch`: one command line on all nodes of a cluster."""
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from jaxvision.errors import UserError, unknown
+from jaxvision.launch import jobset, slurm, tpu
+from jaxvision.specs import parse
+
+
+def run(words: Sequence[str], where: str, options: str, *, name: str | None = None, dry_run: bool = False) -> None:
+    """Submits `jaxvision WORDS` to a cluster, or prints what would be submitted.
+
+    Args:
+      words: the command line after "jaxvision".
+      where: "slurm", "jobset" (Kubernetes) or "tpu" (gcloud).
+      options: arguments of `slurm.script`, `jobset.manifest` or `tpu.commands` as text, such as "nodes=4, gpus=8".
+      name: of the job; the last part of the workdir unless given.
+      dry_run: print the script, manifest or command lines.
+
+    Raises:
+      UserError: an option that is unknown or missing, or the cluster refuses the job.
+    """
+    if not words:
+        raise UserError("launch what? Its words come after --: jaxvision launch --slurm='nodes=4' -- train ...")
+    name = name or _name(words)
+    LAUNCH[where](words, name, options, dry_run)
+
+
+def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+    # The Python of this environment, since nodes share its file system; they may not have it on their PATH.
+    command = [sys.executable, "-m", "jaxvision.cli", *words]
+    text = _call("slurm", options, slurm.script, command, name)
+    if dry_run:
+        print(text, end="")
+        return
+    print(f"job {slurm.submit(text)}: squeue shows it, scancel --signal=TERM has it save itself and queue again")
+
+
+def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+    text = jobset.to_yaml(_call("jobset", options, jobset.manifest, ["jaxvision", *words], name))
+    if dry_run:
+        print(text, end="")
+        return
+    try:
+        code = subprocess.run(["kubectl", "create", "-f", "-"], input=text, text=True).returncode
+    except FileNotFoundError:
+        raise UserError("kubectl is not installed; --dry_run prints the manifest") from None
+    if code:
+        sys.exit(code)
+
+
+def _tpu(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+    lines = _call("tpu", options, tpu.commands, ["jaxvision", *words], name)
+    if dry_run:
+        print(tpu.script(lines), end="")
+        return
+    code = tpu.run(lines)
+    if code:
+        sys.exit(code)
+
+
+LAUNCH = {"slurm": _slurm, "jobset": _jobset, "tpu": _tpu}
+
+
+def _call(where: str, options: str, function: Callable[..., Any], command: Sequence[str], name: str) -> Any:
+    """`function(command, name, **options)`, once the options fit its signature."""
+    calls = parse(f"{where}({options})")
+    if len(calls) != 1 or calls[0].args:
+        raise UserError(f"--{where} wants options like 'nodes=4, minutes=240', not {options!r}")
+    given = calls[0].kwargs
+    known = {key: p for key, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for key in given:
+        if key not in known:
+            raise unknown(f"option of --{where}", key, known)
+    missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in given]
+    if missing:
+        raise UserError(f"--{where} needs {', '.join(missing)}, as in --{where}=\"{missing[0]}='...'\"")
+    return function(command, name, **given)
+
+
+def _name(words: Sequence[str]) -> str:
+    """Name of a job from its command line.
+
+    >>> _name(["train", "--config=a.py", "--workdir=gs://runs/ViT_s16/"])
+    'vit-s16'
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        key, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and key in ("workdir", "out"):
+            last = PurePath(value if equals else following).name
+            return re.sub("[^a-z0-9]+", "-", last.lower()).strip("-") or words[0]
+    return words[0]

@@ -1,0 +1,141 @@
+"""Runs as processes of this machine, which go on when the controller ends.
+
+A job is a session of its own, so that Ctrl-C in the controller's terminal does not reach it. Its id says process,
+start and host: that names one process even after the process id was given out again, and a controller on another host
+does not take it for lost.
+"""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from jaxvision.errors import UserError
+from jaxvision.launch.base import JOB_FILE, Status, prepare, status
+from jaxvision.launch.job import process_start
+
+SLOT_FILE = "slot.json"  # which share of the machine a job has
+
+
+class LocalLauncher:
+    """Starts each job at once as a process; see `jaxvision.launch.base.Launcher`.
+
+    The machine is dealt out in slots, and a job gets the one with the fewest jobs. With GPUs a slot is `gpus` of them
+    (CUDA_VISIBLE_DEVICES). Without, it is an equal share of the CPUs where the system can bind processes to some
+    (Linux), so that runs beside one another do not each start a thread for every CPU; slots beyond the CPUs share one.
+
+    Args:
+      slots: jobs that are meant to run at once; None: as many as the GPUs give, or one with all CPUs.
+      gpus: of each job; None: one where the machine has any (CUDA_VISIBLE_DEVICES, else nvidia-smi), else none.
+
+    Raises:
+      UserError: no slots, or more GPUs than there are.
+    """
+
+    def __init__(self, slots: int | None = None, gpus: int | None = None):
+        devices = [] if gpus == 0 else visible_gpus()
+        gpus = min(1, len(devices)) if gpus is None else gpus
+        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        if gpus > len(devices):
+            raise UserError(f"local(gpus={gpus}): this machine shows {len(devices)} GPUs")
+        count = slots if slots is not None else len(devices) // gpus if gpus else 1
+        if count < 1 or (gpus and count * gpus > len(devices)):
+            raise UserError(f"local(slots={count}, gpus={gpus}): this machine shows {len(devices)} GPUs")
+        self._gpus = [devices[i * gpus : (i + 1) * gpus] for i in range(count)]
+        starts = [i * len(cpus) // count for i in range(count + 1)]
+        self._cpus = [cpus[i : max(j, i + 1)] for i, j in pairwise(starts)]
+        self._bind = bool(cpus) and not gpus and count > 1
+        self._slots: dict[str, int] = {}  # of the jobs that were alive when last seen
+
+    def submit(self, command: Sequence[str], folder: Path, name: str) -> str:
+        """Starts `command`; returns PROCESS-START@HOST."""
+        folder = Path(folder).absolute()
+        prepare(folder)
+        self._slots = {job: slot for job, slot in self._slots.items() if _alive(job)}
+        taken = list(self._slots.values())
+        slot = min(range(len(self._gpus)), key=taken.count)
+        (folder / SLOT_FILE).write_text(json.dumps({"slot": slot}) + "\n")
+        environment = {**os.environ}
+        if self._gpus[slot]:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus[slot])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jaxvision.launch.job", str(folder), "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
+            preexec_fn=functools.partial(os.sched_setaffinity, 0, self._cpus[slot]) if self._bind else None,
+        )
+        job = _id(process.pid, process_start(process.pid))
+        self._slots[job] = slot
+        return job
+
+    def find(self, folder: Path, name: str) -> str | None:
+        """The id that the job wrote into its folder, if it is alive; else that of a process which is about to."""
+        folder = Path(folder).absolute()
+        path = folder / JOB_FILE
+        if path.exists():
+            found = json.loads(path.read_text())
+            job = _id(found["pid"], found["start"], found["host"])
+            return job if found["host"] != socket.gethostname() or _alive(job) else None
+        lines = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True).stdout
+        for line in lines.splitlines():
+            pid, _, words = line.strip().partition(" ")
+            if f"-m jaxvision.launch.job {folder} -- " in words and (start := process_start(int(pid))):
+                return _id(int(pid), start)
+        return None
+
+    def poll(self, jobs: Mapping[str, Path]) -> dict[str, Status]:
+        """States of the jobs.
+
+        Raises:
+          UserError: a job runs on another host.
+        """
+        found = {}
+        for job, folder in jobs.items():
+            alive = _alive(job)
+            found[job] = status(Path(folder), alive)
+            if alive and job not in self._slots and (path := Path(folder) / SLOT_FILE).exists():
+                self._slots[job] = json.loads(path.read_text())["slot"]
+        return found
+
+    def cancel(self, job: str, folder: Path) -> None:
+        """Sends SIGTERM to the job, which hands it on to the command."""
+        if _alive(job):
+            os.kill(_parts(job)[0], signal.SIGTERM)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that a process may use, as CUDA_VISIBLE_DEVICES names them; found without JAX, which would take them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [gpu for gpu in named.split(",") if gpu and gpu != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    return asked.stdout.split() if asked.returncode == 0 else []
+
+
+def _id(pid: int, start: str | None, host: str | None = None) -> str:
+    return f"{pid}-{start}@{host or socket.gethostname()}"
+
+
+def _parts(job: str) -> tuple[int, str, str]:
+    process, _, host = job.rpartition("@")
+    pid, _, start = process.partition("-")
+    return int(pid), start, host
+
+
+def _alive(job: str) -> bool:
+    pid, start, host = _parts(job)
+    if host != socket.gethostname():
+        raise UserError(f"the job {job} runs on {host}, and this is {socket.gethostname()}: go on there")
+    return process_start(pid) == start

@@ -1,0 +1,118 @@
+"""Runs on the nodes of an existing Ray cluster, which share a file system with the controller.
+
+A job is a detached actor whose name is the job's id: Ray starts it where its CPUs and GPUs are free, even after the
+controller that asked for it has gone, and another controller finds it by that name. Ray restarts nothing (the
+controller counts attempts): a job whose node went away is lost.
+"""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxvision.errors import UserError
+from jaxvision.launch.base import JOB_FILE, Status, prepare, status
+from jaxvision.launch.job import dies_with_parent
+
+NAMESPACE = "jaxvision"
+CANCEL_SECONDS = 10  # for the node to hear of a cancellation
+
+
+class RayLauncher:
+    """Starts each job as an actor that takes `cpus` and `gpus` of one node; see `launch.base.Launcher`.
+
+    Ray sets CUDA_VISIBLE_DEVICES to the GPUs of a job. It counts CPUs, but does not hold a job to them.
+
+    Args:
+      address: of the cluster: "auto" for the one of this node or of RAY_ADDRESS, else "host:port".
+      cpus, gpus: of each job; fractions share one.
+      resources: custom resources of each job, such as `{"bigmem": 1}`.
+
+    Raises:
+      UserError: Ray is not installed, or no cluster is there.
+    """
+
+    def __init__(
+        self, address: str = "auto", cpus: float = 1, gpus: float = 0, resources: Mapping[str, float] | None = None
+    ):
+        try:
+            import ray
+        except ImportError:
+            raise UserError("the launcher ray needs Ray: pip install 'jaxvision[ray]'") from None
+        if not ray.is_initialized():
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"cannot join a Ray cluster at address={address!r}: {error}. `ray start --head` starts one"
+                ) from None
+        self._ray = ray
+        self._needs = dict(num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}))
+
+    def submit(self, command: Sequence[str], folder: Path, name: str) -> str:
+        """Asks for an actor that runs `command`; returns the actor's name."""
+        prepare(folder)
+        job = _prefix(folder, name) + uuid.uuid4().hex[:8]
+        # Everything is in the constructor's arguments, which Ray keeps: a call would be lost with this process.
+        self._ray.remote(Holder).options(
+            name=job, namespace=NAMESPACE, lifetime="detached", max_restarts=0, max_concurrency=2, **self._needs
+        ).remote(list(command), str(folder.absolute()), os.getcwd())
+        return job
+
+    def find(self, folder: Path, name: str) -> str | None:
+        """The name of the actor that waits or runs for this folder and name."""
+        prefix = _prefix(folder, name)
+        return next((job for job in self._alive() if job.startswith(prefix)), None)
+
+    def poll(self, jobs: Mapping[str, Path]) -> dict[str, Status]:
+        """States of the jobs, with one question to Ray."""
+        alive = self._alive()
+        return {job: status(folder, job in alive) for job, folder in jobs.items()}
+
+    def cancel(self, job: str, folder: Path) -> None:
+        """Sends SIGTERM to a job that runs; takes one that waits out of the queue."""
+        try:
+            holder = self._ray.get_actor(job, namespace=NAMESPACE)
+        except ValueError:
+            return  # it has ended
+        if (folder / JOB_FILE).exists():
+            self._ray.wait([holder.terminate.remote()], timeout=CANCEL_SECONDS)
+        else:
+            self._ray.kill(holder)
+
+    def _alive(self) -> set[str]:
+        actors = self._ray.util.list_named_actors(all_namespaces=True)
+        return {actor["name"] for actor in actors if actor["namespace"] == NAMESPACE}
+
+
+def _prefix(folder: Path, name: str) -> str:
+    return f"{name}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]}-"
+
+
+class Holder:
+    """The actor: holds the resources of a job, and the process that is the job."""
+
+    def __init__(self, command: list[str], folder: str, workdir: str):
+        import ray
+
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jaxvision.launch.job", folder, "--", *command],
+            cwd=workdir,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=dies_with_parent(),  # `ray stop --force` kills all of Ray at once, and nothing else
+        )
+        ray.get_runtime_context().current_actor.hold.remote()
+
+    def hold(self) -> None:
+        """Keeps the actor for as long as its process runs."""
+        import ray
+
+        self._process.wait()
+        ray.actor.exit_actor()
+
+    def terminate(self) -> None:
+        self._process.terminate()

@@ -1,0 +1,148 @@
+"""One run on a Cloud TPU: the gcloud command lines for all hosts of a slice.
+
+They ask for the machines through a queued resource, wait for it, copy this checkout to every host, install it, run the
+command on all hosts at once, and delete the machines. JAX finds the other hosts by itself. The hosts share no disk:
+the workdir must be a place that all of them reach, such as gs://BUCKET/NAME.
+"""
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxvision.errors import UserError, unknown
+
+# https://cloud.google.com/tpu/docs/runtimes, by the part of the accelerator's type before its size.
+RUNTIMES = {
+    "v2": "tpu-ubuntu2204-base",
+    "v3": "tpu-ubuntu2204-base",
+    "v4": "tpu-ubuntu2204-base",
+    "v5litepod": "v2-alpha-tpuv5-lite",
+    "v5p": "v2-alpha-tpuv5",
+    "v6e": "v2-alpha-tpuv6e",
+}
+# The images' own Python is older than jaxvision needs; uv brings one.
+SETUP = (
+    "curl -LsSf https://astral.sh/uv/install.sh | sh && "
+    "~/.local/bin/uv venv --clear --python 3.12 && ~/.local/bin/uv pip install -e '.[tpu]'"
+)
+
+
+class Commands(NamedTuple):
+    """Command lines in the order in which they are meant to run; each is a list of words."""
+
+    create: list[str]
+    wait: list[str]
+    pack: list[str]
+    copy: list[str]
+    install: list[str]
+    run: list[str]
+    delete: list[str]
+
+
+def commands(
+    command: Sequence[str],
+    name: str,
+    *,
+    accelerator: str,
+    zone: str,
+    project: str | None = None,
+    runtime: str | None = None,
+    slices: int = 1,
+    spot: bool = False,
+    service_account: str | None = None,
+    source: str = ".",
+    setup: str = SETUP,
+) -> Commands:
+    """The command lines that run `command` on every host of a TPU slice, or of several.
+
+    Args:
+      command: the words of the command line on each host, such as `["jaxvision", "train", ...]`.
+      name: of the queued resource and its nodes.
+      accelerator: Cloud TPU's type and size, such as "v6e-16".
+      zone, project: where; the project is gcloud's own unless given.
+      runtime: image of the hosts; by default the one for the accelerator.
+      slices: how many of them train together.
+      spot: cheaper, and may be taken away at any time.
+      service_account: whose rights the run has, for reading and writing buckets.
+      source: checkout to copy, without its .git and .venv.
+      setup: shell command that installs the copy, run in its folder.
+
+    Raises:
+      UserError: an accelerator of an unknown kind without `runtime`, or `slices` below 1.
+
+    >>> commands(["jaxvision", "train"], "vit", accelerator="v6e-16", zone="us-east5-a").delete[-4:]
+    ['vit', '--zone=us-east5-a', '--force', '--quiet']
+    """
+    if slices < 1:
+        raise UserError(f"slices={slices} must be at least 1")
+    family = accelerator.partition("-")[0]
+    if runtime is None and family not in RUNTIMES:
+        raise unknown("kind of TPU", family, RUNTIMES)
+    where = [f"--zone={zone}"] + ([f"--project={project}"] if project else [])
+    everywhere = ["--worker=all", "--node=all"]
+    archive = f"/tmp/jaxvision-{name}.tgz"
+
+    def queued(verb: str, *words: str) -> list[str]:
+        return ["gcloud", "compute", "tpus", "queued-resources", verb, *words]
+
+    def on_hosts(script: str) -> list[str]:
+        return queued("ssh", name, *where, *everywhere, f"--command={script}")
+
+    nodes = [f"--node-id={name}"] if slices == 1 else [f"--node-count={slices}", f"--node-prefix={name}"]
+    create = queued(
+        "create", name, *where, *nodes, f"--accelerator-type={accelerator}",
+        f"--runtime-version={runtime or RUNTIMES[family]}",
+    )  # fmt: skip
+    create += ["--spot"] if spot else []
+    create += [f"--service-account={service_account}"] if service_account else []
+    state = shlex.join(queued("describe", name, *where, "--format=value(state.state)"))
+    return Commands(
+        create=create,
+        wait=[
+            "bash",
+            "-c",
+            f'while state="$({state})"; do case "$state" in ACTIVE) exit 0;; FAILED|SUSPENDED) break;; esac; '
+            'sleep 20; done; echo "no machines: ${state:-unknown state}" >&2; exit 1',
+        ],
+        pack=["tar", "--exclude=.git", "--exclude=.venv", "-czf", archive, "-C", source, "."],
+        copy=queued("scp", archive, f"{name}:{archive}", *where, *everywhere),
+        install=on_hosts(f"mkdir -p ~/jaxvision && cd ~/jaxvision && tar -xzf {shlex.quote(archive)} && {setup}"),
+        run=on_hosts(f'cd ~/jaxvision && export PATH="$PWD/.venv/bin:$PATH" && {shlex.join(command)}'),
+        delete=queued("delete", name, *where, "--force", "--quiet"),
+    )
+
+
+def script(lines: Commands) -> str:
+    """The command lines as text to read, or to paste into a shell.
+
+    >>> print(script(Commands(*[["gcloud", "a b"]] * 7)).splitlines()[0])
+    gcloud 'a b'
+    """
+    return "\n".join(shlex.join(line) for line in lines) + "\n"
+
+
+def run(lines: Commands) -> int:
+    """Runs them up to the first that fails, deletes the machines whatever happened, and returns the exit status.
+
+    Where the machines could not be created nothing is deleted: the name may be that of others.
+
+    Raises:
+      UserError: gcloud is not installed.
+    """
+    if shutil.which("gcloud") is None:
+        raise UserError(
+            "gcloud is not installed: https://cloud.google.com/sdk/docs/install; or print the lines instead"
+        )
+    status = subprocess.run(lines.create).returncode
+    if status:
+        return status
+    try:
+        for line in lines[1:-1]:
+            status = subprocess.run(line).returncode
+            if status:
+                break
+    finally:
+        subprocess.run(lines.delete)
+    return status

@@ -1,0 +1,70 @@
+"""`jaxvision launch`: what it would submit, and what it refuses."""
+
+import pytest
+import yaml
+
+from jaxvision import cli
+
+TRAIN = ["train", "--config=configs/quickstart.py", "--workdir=runs/ViT_a"]
+
+
+def launch(*words, after=TRAIN):
+    cli.main(["jaxvision", "launch", *words, "--", *after])
+
+
+def refused(capsys, *words, after=TRAIN):
+    with pytest.raises(SystemExit) as left:
+        launch(*words, after=after)
+    assert left.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_the_sbatch_script_has_the_options_and_runs_the_command_on_all_nodes(capsys):
+    launch("--slurm=nodes=4, gpus=8, partition='a100', memory_gb=1.5, sbatch={'no_kill': True}", "--dry_run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    options = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")]
+    wanted = "job-name=vit-a nodes=4 ntasks-per-node=8 gpus-per-node=8 partition=a100 mem=1536M no-kill requeue"
+    assert {f"--{word}" for word in wanted.split()} <= set(options)
+    (run,) = [line for line in lines if line.startswith("srun")]
+    assert run.endswith("-m jaxvision.cli " + " ".join(TRAIN))
+
+
+def test_the_manifest_and_the_gcloud_lines_hold_the_command(capsys):
+    launch("--jobset=image='team/jaxvision', nodes=2", "--name=mine", "--dry_run")
+    tree = yaml.safe_load(capsys.readouterr().out)
+    pod = tree["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert tree["metadata"]["name"] == "mine"
+    assert pod["containers"][0]["command"] == ["jaxvision", *TRAIN]
+    launch("--tpu=accelerator='v6e-16', zone='us-east5-a'", "--dry_run")
+    assert "jaxvision " + " ".join(TRAIN) in capsys.readouterr().out
+
+
+def test_a_missing_tool_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "sbatch is not installed" in refused(capsys, "--slurm=nodes=2")
+    assert "kubectl is not installed" in refused(capsys, "--jobset=image='a'")
+    assert "gcloud is not installed" in refused(capsys, "--tpu=accelerator='v6e-16', zone='a'")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "One of --slurm, --jobset, --tpu"),
+        (["--slurm=", "--tpu="], "One of --slurm, --jobset, --tpu"),
+        (["--slurm=node=4"], "did you mean 'nodes'"),
+        (["--slurm=4"], "wants options like"),
+        (["--slurm=partition=gpu"], "must be literals"),
+        (["--slurm=nodes=0"], "nodes=0"),
+        (["--jobset=nodes=2"], "needs image"),
+        (["--tpu=accelerator='v6e-16'"], "needs zone"),
+    ],
+)
+def test_wrong_options_are_refused(capsys, words, message):
+    assert message in refused(capsys, *words, "--dry_run")
+
+
+def test_a_wrong_command_is_refused_before_it_is_queued(capsys):
+    assert "did you mean 'train'" in refused(capsys, "--slurm=", after=["trian"])
+    assert "no key 'trian.total'" in refused(capsys, "--slurm=", after=[*TRAIN, "--config.trian.total=1"])
+    assert "launch what?" in refused(capsys, "--slurm=", after=[])
