@@ -1,0 +1,107 @@
+"""`jaxvision sweep`: the trials of a sweep file, and then its report."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from rich.table import Table
+
+from jaxvision import estimate, launch
+from jaxvision.launch.local import visible_gpus
+from jaxvision.sweep import report, results, searches, spec
+from jaxvision.sweep import space as spaces
+from jaxvision.sweep.controller import Controller
+from jaxvision.sweep.spec import Sweep
+from jaxvision.sweep.together import Together
+from jaxvision.sweep.view import View
+from jaxvision.train.progress import console
+
+POPULATION = "population"  # the launcher that is none: all trials in this process
+LOCAL_SECONDS, CLUSTER_SECONDS = 1.0, 10.0  # between two looks at the runs
+SHOWN = 50  # runs that --dry_run lists
+
+
+def run(
+    path: str,
+    out: str | Path,
+    *,
+    launcher: str = "local",
+    parallel: int = 2,
+    size: int = 16,
+    dry_run: bool = False,
+) -> str:
+    """Does the trials of a sweep that are not yet done, and writes tables, figures and report.
+
+    Args:
+      path: of the sweep, "FILE.py" or "FILE.py:ARG".
+      out: folder of the sweep; the same call goes on with what lies there.
+      launcher: a spec of `jaxvision.launch`, or "population".
+      parallel: runs at once.
+      size: of a population: trials at once.
+      dry_run: only tells the runs and what they cost; writes nothing.
+
+    Returns:
+      The report in words, which is also printed.
+
+    Raises:
+      UserError: a mistake in the sweep, or another sweep in the folder.
+      Preempted: told to stop. Local runs were told to save; on a cluster they go on. The same call goes on.
+    """
+    sweep, out = spec.load(path), Path(out)
+    if launcher != POPULATION and not dry_run:
+        jax.config.update("jax_platforms", "cpu")  # of this process: the memory of accelerators is for the runs
+    steps = spec.check_experiments(sweep)
+    say = console().print
+    if dry_run:
+        _plan(sweep, say)
+        return ""
+    with View(table=launcher != POPULATION) as view:
+        common = dict(steps=steps, show=view, say=view.say)
+        if launcher == POPULATION:
+            controller = Together(sweep, out, size, **common)
+        else:
+            local = launcher.startswith("local")
+            controller = Controller(
+                sweep,
+                out,
+                launch.make(_with_slots(launcher, parallel)),
+                parallel=parallel,
+                leave=not local,
+                seconds=LOCAL_SECONDS if local else CLUSTER_SECONDS,
+                **common,
+            )
+        trials = controller.run()
+    table = results.collect(sweep, trials)
+    results.write(table, out)
+    words = report.write(sweep, table, out)
+    say(words, highlight=False, markup=False)
+    return words
+
+
+def _with_slots(launcher: str, parallel: int) -> str:
+    """Runs beside one another on CPUs get a share of them each; where there are GPUs, one each."""
+    slots = min(parallel, os.cpu_count())
+    return f"local(slots={slots})" if launcher == "local" and not visible_gpus() else launcher
+
+
+def _plan(sweep: Sweep, say: Callable) -> None:
+    """Lists the runs, where they are known before the first one has ended, and what all of them cost."""
+    point = searches.of(sweep.search).point
+    count = sweep.budget * len(sweep.seeds)
+    if point is None:
+        say(f"{sweep.budget} trials, which {sweep.search} chooses as it learns, of {len(sweep.seeds)} runs each")
+        costs = [estimate.estimate(sweep.base())] * count
+    else:
+        points = [point(sweep.space, number) for number in range(sweep.budget)]
+        keys = list(spaces.searched(sweep.space))
+        table = Table("trial", "seed", *keys)
+        rows = [(number, seed, params) for number, params in enumerate(points) for seed in sweep.seeds]
+        for number, seed, params in rows[:SHOWN]:
+            table.add_row(str(number), str(seed), *(str(params.get(key, "")) for key in keys))
+        say(table)
+        if count > SHOWN:
+            say(f"and {count - SHOWN} more")
+        costs = [estimate.estimate(sweep.config_of(params, seed)) for _, seed, params in rows]
+    saved = ", less what pruning saves" if sweep.pruning else ""
+    say(f"{estimate.words(costs)}, one after the other{saved}", highlight=False)

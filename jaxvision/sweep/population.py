@@ -1,0 +1,294 @@
+"""Many runs trained as one program, for models too small to fill a device.
+
+Members whose configs differ only in numbers that can be stacked (`sweep.stacking`) share a program: parameters,
+optimizer states and those numbers get an axis over the members. Other differences make further programs, one after the
+other.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxvision import config as configs
+from jaxvision import experiment as experiments
+from jaxvision import transfer
+from jaxvision import workdir as workdirs
+from jaxvision.data.host_ops import host_ops
+from jaxvision.data.sources import Source
+from jaxvision.errors import UserError
+from jaxvision.models import weights
+from jaxvision.parallel.mesh import make_mesh, replicate
+from jaxvision.sweep.stacking import Group, Member, groups, overrides
+from jaxvision.train import loop, population
+from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.metrics import Records
+from jaxvision.train.progress import Reporter, console
+from jaxvision.train.throughput import Throughput, step_flops
+
+__all__ = ["Member", "train"]
+
+
+class AllDiverged(Exception):
+    """No member is left to train."""
+
+
+def train(
+    members: Sequence[Member], out: str | Path, *, at_once: bool | None = None, quiet: bool = False
+) -> list[dict[str, float] | None]:
+    """Trains all members, those that can be stacked in one program.
+
+    A member's numbers are those of its own run up to the rounding of batched operations (tests/sweep/test_population.py
+    states the tolerances). Its workdir gets config.json, run.json, metrics.jsonl, results.json and a checkpoint of
+    the last step. The throughput in its logs is that of the whole program, its seconds are a share of the program's.
+    One that diverges gets failed.json, `{"error": ..., "step": ...}`, in place of results and checkpoint, and the
+    others go on.
+
+    The members are spread over the devices, whole on each: the section `mesh` of the configs plays no part.
+
+    Args:
+      members: no two with one workdir. Those of a program that has ended are left alone.
+      out: folder for the checkpoints of unfinished programs; the same call goes on from there.
+      at_once: see `train.population.make_runner`; by default True, but for the CPU.
+      quiet: print nothing.
+
+    Returns:
+      Of each member the results of its last evaluations, `{"NAME/metric": value}`, or None where it has diverged.
+
+    Raises:
+      UserError: a config with a mistake, a workdir with a run of another config, several processes, or
+        different seeds over a stream whose host operations draw random numbers.
+      Preempted: told to stop; the state is saved and the same call goes on.
+    """
+    if jax.process_count() > 1:
+        raise UserError(f"a population is trained by one process, not {jax.process_count()}")
+    at_once = jax.default_backend() != "cpu" if at_once is None else at_once
+    programs = groups(members)
+    for number, group in enumerate(programs, 1):
+        if all(_has_ended(member.workdir) for member in group.members):
+            for member in group.members:
+                workdirs.claim(member.workdir, member.config)  # refuses where it ended with another config
+            continue
+        if not quiet:
+            differ = f" that differ in {', '.join(group.values)}" if group.values else ""
+            console().print(f"program {number} of {len(programs)}: {len(group.members)} members{differ}", markup=False)
+        _train_group(group, Path(out), at_once, quiet)
+    return [(workdirs.results(member.workdir) or {}).get("results") for member in members]
+
+
+def _has_ended(workdir: Path) -> bool:
+    return any((workdir / name).is_file() for name in ("results.json", "failed.json"))
+
+
+def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
+    """Trains one program and fills the workdirs of its members."""
+    began = time.perf_counter()
+    count = len(group.members)
+    mesh, size = _layout(count, jax.devices() if at_once else jax.devices()[:1])
+    experiment = experiments.build(group.members[0].config)._replace(mesh=mesh)
+
+    def vary(values: Mapping[str, Any]) -> experiments.Experiment:
+        return experiment.vary(overrides(experiment.config, values))
+
+    variants = [vary({key: of_all[i] for key, of_all in group.values.items()}) for i in range(count)]  # checks them all
+    pretrained = experiment.load_pretrained()
+    # Copies of the first member, which nobody looks at, make the size one that the devices divide.
+    values = {key: _filled(of_all, size) for key, of_all in group.values.items()}
+    feed = (_with_own_rows(experiment, values["seed"]) if "seed" in values else experiment).feed()
+    for member in group.members:
+        workdirs.claim(member.workdir, member.config)
+
+    arrays = {key: _array(key, of_all) for key, of_all in values.items()}
+    init = population.initializer(lambda values: vary(values).init(), arrays, size)
+    places = population.shardings(init, mesh)
+    runner = population.make_runner(
+        lambda values: vary(values).step(),
+        feed.fetch,
+        places,
+        members=size,
+        count=count,
+        shared="seed" not in values,
+        at_once=at_once,
+    )
+    flops = step_flops(experiment.step(), jax.eval_shape(experiment.init), experiment.batch)
+    folder = out / f"program-{_fingerprint(group)}"
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(folder))
+        if checkpoints.steps():
+            state = checkpoints.restore(population.abstract(init, places))
+        else:
+            state = _initial_state(init, places, size, pretrained)
+        first = int(state.step)
+        for member in group.members:
+            workdirs.record_launch(member.workdir, member.config, first, pretrained.notes if pretrained else ())
+
+        def run(*arguments: Any) -> tuple[population.Population, Any]:
+            nonlocal state  # also where the loop is left early
+            state, metrics = runner(*arguments)
+            return state, metrics
+
+        results: dict[str, float] = {}
+        with suppress(AllDiverged):
+            _, results = loop.train(
+                state,
+                run,
+                feed._replace(constants=(replicate(arrays, mesh), feed.constants)),
+                experiment.schedule,
+                evaluations=[_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()],
+                checkpoints=checkpoints,
+                meta={"members": [str(member.workdir) for member in group.members]},
+                records=stack.enter_context(closing(_Records([m.workdir for m in group.members], first))),
+                reporter=_Reporter(first, experiment.total, quiet),
+                throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
+                extra=_learning_rates(variants),
+            )
+    seconds = (time.perf_counter() - began) / count
+    for i, member in enumerate(group.members):
+        own = variants[i]._replace(config=member.config)
+        _finish(member.workdir, own, state, i, population.of_member(results, i), seconds)
+    shutil.rmtree(folder)
+
+
+def _initial_state(
+    init: Callable[[], population.Population],
+    places: population.Population,
+    size: int,
+    pretrained: weights.Imported | None,
+) -> population.Population:
+    state = jax.jit(init, out_shardings=places)()
+    if pretrained is None:
+        return state
+    repeat = lambda x: np.broadcast_to(x, (size, *x.shape)) if isinstance(x, np.ndarray) else x  # no array: a new head
+    return state._replace(members=transfer.fill(state.members, jax.tree.map(repeat, pretrained.variables)))
+
+
+def _learning_rates(variants: Sequence[experiments.Experiment]) -> Callable[[int], dict[str, float]]:
+    schedules = [variant.optimizer.learning_rate for variant in variants]
+    return lambda step: {
+        population.name_of("learning_rate", i): float(rate(step - 1)) for i, rate in enumerate(schedules)
+    }
+
+
+def _finish(
+    workdir: Path,
+    experiment: experiments.Experiment,
+    state: population.Population,
+    index: int,
+    results: dict[str, float],
+    seconds: float,
+) -> None:
+    """Leaves in the workdir of a member what its own run would have left, or that it diverged."""
+    member = state.member(index, experiment.mesh)
+    if int(member.step) < experiment.total:
+        error = f"the loss of step {int(member.step) + 1} is not finite"
+        workdirs.write_json(workdir / "failed.json", {"error": error, "step": int(member.step) + 1})
+        return
+    with Checkpoints(workdir, experiment.train.keep) as checkpoints:
+        checkpoints.save(member, experiment.metadata | {"versions": workdirs.versions()})
+    numbers = {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
+    workdirs.write_json(workdir / "results.json", numbers)
+
+
+def _layout(count: int, devices: Sequence[jax.Device]) -> tuple[Mesh, int]:
+    """A mesh of no more devices than there are members, and the number of members that it takes."""
+    used = max(n for n in range(1, min(count, len(devices)) + 1) if len(devices) % n == 0)
+    return make_mesh(devices=devices[:used]), math.ceil(count / used) * used
+
+
+def _filled(values: Sequence[float], size: int) -> list[float]:
+    return [*values, *[values[0]] * (size - len(values))]
+
+
+def _array(key: str, values: Sequence[float]) -> np.ndarray:
+    # A seed beyond 32 bits wraps, as in `jax.random.key` of a Python number.
+    return np.array(values, np.int64).astype(np.int32) if key == "seed" else np.array(values, np.float32)
+
+
+def _fingerprint(group: Group) -> str:
+    runs = [(str(member.workdir), configs.fingerprint(member.config)) for member in group.members]
+    return hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:12]
+
+
+def _with_own_rows(experiment: experiments.Experiment, seeds: Sequence[int]) -> experiments.Experiment:
+    """The experiment over batches that hold the rows of one seed after the other."""
+    data = experiment.data
+    if host_ops.is_random(data.host):
+        raise UserError(
+            f"data.host={data.host!r} draws random numbers, which members of different seeds cannot share: give all "
+            "members one seed, or crop on the device, in config.augment"
+        )
+    source = _Interleaved(experiment.source, seeds, data.batch_size)
+    return experiment._replace(source=source, data=data._replace(batch_size=data.batch_size * len(seeds)))
+
+
+class _Interleaved(Source):
+    """A source whose training stream takes `rows` examples from the stream of each seed in turn."""
+
+    def __init__(self, source: Source, seeds: Sequence[int], rows: int):
+        self.info, self._source, self._seeds, self._rows = source.info, source, seeds, rows
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[index]
+
+    def describe(self, index: int) -> str:
+        return self._source.describe(index)
+
+    def order(self, seed: int, start: int, stop: int) -> np.ndarray:
+        """The streams are those of the seeds given at the start; `seed` plays no part."""
+        turn = self._rows * len(self._seeds)
+        first, last = start // turn * self._rows, -(-stop // turn) * self._rows
+        streams = [self._source.order(own, first, last).reshape(-1, self._rows) for own in self._seeds]
+        return np.stack(streams, axis=1).ravel()[start % turn :][: stop - start]
+
+
+def _of_members(evaluation: loop.Evaluation, count: int, mesh: Mesh) -> loop.Evaluation:
+    """The evaluation of every member that has not diverged, one after the other."""
+
+    def run(state: population.Population) -> dict[str, float]:
+        found = {}
+        for i in np.flatnonzero(jax.device_get(state.training)[:count]):
+            results = evaluation.run(state.member(i, mesh))
+            found |= {population.name_of(name, i): value for name, value in results.items()}
+        return found
+
+    return evaluation._replace(run=run)
+
+
+class _Records:
+    """Writes the numbers of each member that still trains where its own run would have written them."""
+
+    def __init__(self, workdirs: Sequence[Path], start: int):
+        self._records = [Records(workdir, start) for workdir in workdirs]
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Raises AllDiverged where no loss is finite."""
+        of_program = {name: value for name, value in values.items() if "@" not in name}
+        own = [population.of_member(values, i) for i in range(len(self._records))]
+        going = [i for i, mine in enumerate(own) if mine and math.isfinite(mine.get("loss", 0.0))]
+        for i in going:
+            self._records[i].write(step, of_program | own[i])
+        if "loss" in values and not going:
+            raise AllDiverged
+
+    def close(self) -> None:
+        for records in self._records:
+            records.close()
+
+
+class _Reporter(Reporter):
+    """Shows means over the members. Their evaluations are many numbers, which stand in their files."""
+
+    def note(self, text: str) -> None:
+        pass

@@ -1,0 +1,280 @@
+"""What a sweep found: a report in words, its figures, and the best config as a file."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from jaxvision import workdir as workdirs
+from jaxvision.analysis import documents, plots, sweep_plots
+from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
+from jaxvision.estimate import flops_words
+from jaxvision.sweep import importance
+from jaxvision.sweep import space as spaces
+from jaxvision.sweep.results import PARAMETER
+from jaxvision.sweep.spec import Sweep
+from jaxvision.train.progress import duration
+
+SHOWN = 10  # trials in the table
+
+
+class Trial(NamedTuple):
+    """The runs of one point of the space, taken together.
+
+    Attributes:
+      number: of the trial.
+      state: "complete" where all its runs are, else "failed", "pruned", "running" or "waiting".
+      params: value by key; an inactive key is missing.
+      values: of the objective by seed.
+      workdir: of its first run.
+    """
+
+    number: int
+    state: str
+    params: dict[str, Any]
+    values: dict[int, float]
+    workdir: Path
+
+    @property
+    def mean(self) -> float:
+        """Of the values over the seeds; NaN where one is missing."""
+        return sum(self.values.values()) / len(self.values)
+
+
+def write(sweep: Sweep, table: pa.Table, out: Path) -> str:
+    """Writes report.md, report.html, figures (.png and .svg) and best.py to `out`.
+
+    Figures and best.py want a complete trial with a value.
+
+    Args:
+      sweep: what was searched.
+      table: of `results.collect`.
+      out: the folder of the sweep.
+
+    Returns:
+      The result in words.
+    """
+    trials = _trials(sweep, table)
+    maximize = sweep.direction == "maximize"
+    judged = [trial for trial in trials if trial.state == "complete" and math.isfinite(trial.mean)]
+    judged.sort(key=lambda trial: trial.mean, reverse=maximize)
+    summary = _summary(trials, table)
+    parts = [
+        f"# {sweep.config}: the search for {'high' if maximize else 'low'} {sweep.objective}",
+        _searched(sweep),
+        summary,
+    ]
+    if judged:
+        best = judged[0]
+        _write_best(sweep, best, len(judged), out / "best.py")
+        parts += _best(sweep, best, len(judged), out / "best.py")
+        parts += ["## The best trials", _ranking(sweep, judged)]
+        parts += _figures(sweep, trials, judged, out)
+    parts += _failures(table)
+    documents.write("\n\n".join(parts) + "\n", out / "report.md", f"sweep of {sweep.config}")
+    if not judged:
+        return f"{summary}\nNo trial is complete with a value of {sweep.objective}; see {out}/report.md"
+    chosen = "\n".join(f"  {key} = {value!r}" for key, value in best.params.items())
+    return (
+        f"{summary}\nBest: trial {best.number}, {sweep.objective} {_interval(best)}\n{chosen}\n"
+        f"It was chosen by this value, which is therefore optimistic: {out}/report.md says how to check it.\n"
+        f"written to {out}/: report.md, report.html, best.py, results.csv, results.parquet, figures"
+    )
+
+
+def _trials(sweep: Sweep, table: pa.Table) -> list[Trial]:
+    """One for each number in the table, in order."""
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        rows.setdefault(row["trial"], []).append(row)
+    return [
+        Trial(
+            number,
+            _state([row["state"] for row in runs], len(sweep.seeds)),
+            {key: runs[0][PARAMETER + key] for key in sweep.space if runs[0][PARAMETER + key] is not None},
+            {row["seed"]: row["value"] for row in runs},
+            Path(runs[0]["workdir"]),
+        )
+        for number, runs in sorted(rows.items())
+    ]
+
+
+def _state(states: Sequence[str], wanted: int) -> str:
+    if states.count("complete") == wanted:
+        return "complete"
+    return next((state for state in ("failed", "pruned", "running") if state in states), "waiting")
+
+
+def _searched(sweep: Sweep) -> str:
+    lines = [f"| `{key}` | {_code(value)} |" for key, value in sweep.space.items()]
+    pruning = f", pruning by `{sweep.pruning}`" if sweep.pruning else ""
+    seeds = f"seed {sweep.seeds[0]}" if len(sweep.seeds) == 1 else f"seeds {', '.join(map(str, sweep.seeds))}"
+    return "\n".join(
+        [
+            f"Searched by `{sweep.search}`{pruning}, every point with {seeds}:",
+            "",
+            "| key | values |",
+            "|---|---|",
+            *lines,
+        ]
+    )
+
+
+def _summary(trials: Sequence[Trial], table: pa.Table) -> str:
+    counts = Counter(trial.state for trial in trials)
+    states = ", ".join(f"{counts[s]} {s}" for s in ("complete", "pruned", "failed", "running", "waiting") if counts[s])
+    total = lambda name: sum(value for value in table[name].to_pylist() if value)
+    resubmitted = sum(max(attempts - 1, 0) for attempts in table["attempts"].to_pylist())
+    again = f", {resubmitted} of them submitted again" if resubmitted else ""
+    runs = f"{table.num_rows} runs{again}, {flops_words(total('flops'))}, {duration(total('seconds'))} of training"
+    return f"{len(trials)} trials: {states or 'none begun'} ({runs})."
+
+
+def _best(sweep: Sweep, best: Trial, count: int, file: Path) -> list[str]:
+    new = range(max(sweep.seeds) + 1, max(sweep.seeds) + 1 + max(len(sweep.seeds), 3))
+    values = "\n".join(f"| `{key}` | {_code(value)} |" for key, value in best.params.items())
+    return [
+        "## The best trial",
+        f"Trial {best.number}: {sweep.objective} **{_interval(best)}**. As a config: `{file}`.",
+        f"| key | value |\n|---|---|\n{values}",
+        f"This value is optimistic. The trial was taken as the best of {count} by the same numbers that judge it here, "
+        "so part of it is luck, and the more so the more trials there are and the fewer seeds. An interval over the "
+        "seeds does not know that. To report a number, train the config with seeds that played no part in the choice "
+        "(and, where there is a test set, judge it there once):",
+        f"    for seed in {' '.join(map(str, new))}; do\n"
+        f"      jaxvision train --config={file} --config.seed=$seed --workdir={file.parent}/best/seed$seed\n"
+        "    done",
+    ]
+
+
+def _ranking(sweep: Sweep, judged: Sequence[Trial]) -> str:
+    """The table of the best trials, each compared with the first, seed by seed."""
+    shown, first = judged[:SHOWN], judged[0]
+    keys = list(spaces.searched(sweep.space))
+    several = len(sweep.seeds) > 1
+    head = [
+        "trial",
+        sweep.objective,
+        *(["by seed", "minus the best, paired"] if several else []),
+        *(f"`{k}`" for k in keys),
+    ]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for trial in shown:
+        cells = [str(trial.number), _interval(trial)]
+        if several:
+            gap = paired_difference(*([t.values[seed] for seed in sweep.seeds] for t in (trial, first))).interval
+            cells += [", ".join(f"{trial.values[seed]:.4g}" for seed in sweep.seeds)]
+            cells += ["" if trial is first else f"{gap.mean:.2g} ± {gap.half:.2g}"]
+        lines.append(_line([*cells, *(_code(trial.params[k]) if k in trial.params else "" for k in keys)]))
+    ends = (
+        "± is half a 95 % t-interval over the seeds." if several else "One seed a trial: nothing tells luck from merit."
+    )
+    return "\n".join([*lines, "", ends])
+
+
+def _figures(sweep: Sweep, trials: Sequence[Trial], judged: Sequence[Trial], out: Path) -> list[str]:
+    """Draws them and returns their part of the report."""
+    maximize = sweep.direction == "maximize"
+    about = dict(objective=sweep.objective, maximize=maximize)
+    domains = spaces.searched(sweep.space)
+    parameters = [_parameter(key, domain, judged) for key, domain in domains.items()]
+    means = {trial.number: trial.mean for trial in judged}
+    sweep_plots.running_best([means.get(t.number, math.nan) for t in trials], out / "best_so_far", **about)
+    sweep_plots.parallel_coordinates(parameters, list(means.values()), out / "parallel", **about)
+    values = [list(trial.values.values()) for trial in judged]
+    sweep_plots.slices(parameters, values, out / "slices", objective=sweep.objective)
+    parts = ["## Figures"] + [
+        f"![{words}]({name}.png)"
+        for name, words in (
+            ("best_so_far", "the best value so far against trials"),
+            ("parallel", "parallel coordinates: a line is a trial, dark is good"),
+            ("slices", "the objective against each parameter: dots are seeds, rings are means"),
+        )
+    ]
+    parts.append("## What matters")
+    if len(judged) < importance.LEAST:
+        needed = f"The importance of parameters is not estimated: that needs {importance.LEAST} complete trials"
+        return [*parts, f"{needed}, there are {len(judged)}."]
+    found = importance.shares(domains, [t.params for t in judged], list(means.values()), maximize)
+    plots.histogram(found, out / "importance", xlabel="share of the importance")
+    shares = ", ".join(f"`{key}` {share:.0%}" for key, share in found.items())
+    return [
+        *parts,
+        f"What tells the best trials from the others (PED-ANOVA): {shares}.",
+        "![importance](importance.png)",
+    ]
+
+
+def _parameter(key: str, domain: spaces.Domain, judged: Sequence[Trial]) -> sweep_plots.Parameter:
+    values, domain = [trial.params.get(key) for trial in judged], spaces.inner(domain)
+    given = {v for v in values if v is not None}
+    if isinstance(domain, spaces.Choice) or any(isinstance(v, str | bool) for v in given):
+        words = [None if v is None else str(v) for v in values]
+        return sweep_plots.Parameter(key, words, categories=[str(v) for v in domain.values if str(v) in words])
+    if isinstance(domain, spaces.Grid):
+        return sweep_plots.Parameter(key, values, log=min(given, default=0) > 0 and max(given) / min(given) >= 30)
+    return sweep_plots.Parameter(
+        key, values, log=isinstance(domain, spaces.LogUniform) or getattr(domain, "log", False)
+    )
+
+
+def _failures(table: pa.Table) -> list[str]:
+    rows = [row for row in table.to_pylist() if row["state"] == "failed"]
+    if not rows:
+        return []
+    lines = [_line([str(row["trial"]), str(row["seed"]), str(row["attempts"]), _code(row["error"])]) for row in rows]
+    return ["## Failures", "\n".join(["| trial | seed | attempts | error |", "|---|---|---|---|", *lines])]
+
+
+def _write_best(sweep: Sweep, best: Trial, count: int, path: Path) -> None:
+    """A config file that loads the base config and sets what the best trial had."""
+    saved = workdirs.saved_config(best.workdir)
+    base, _, arg = sweep.config.partition(":")
+    lines = []
+    for key in best.params:
+        value: Any = saved
+        for part in key.split("."):
+            value = value[part]
+        lines.append(f"    config.{key} = {value!r}")
+    if "seed" not in saved:
+        lines += ["    with config.unlocked():", "        config.seed = 0  # so that --config.seed can change it"]
+    seeds = f"seeds {', '.join(map(str, best.values))}" if len(best.values) > 1 else f"seed {next(iter(best.values))}"
+    text = f'''"""The best of {count} trials of {sweep.config} by {sweep.objective}: trial {best.number}.
+
+Run:       jaxvision train --config={path} --workdir=...
+Expected:  somewhat worse than {sweep.objective} {_interval(best)} ({seeds}), by which it was chosen
+"""
+
+from jaxvision import config as configs
+
+BASE = {json.dumps(str(Path(base).absolute()))}
+
+
+def get_config(arg={arg or None!r}):
+    config = configs.load(f"{{BASE}}:{{arg}}" if arg else BASE)
+{chr(10).join(lines)}
+    return config
+'''
+    temporary = path.with_suffix(".py.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _interval(trial: Trial) -> str:
+    interval: Interval = t_interval(list(trial.values.values()))
+    return f"{interval.mean:.4g}" + (f" ± {interval.half:.2g}" if interval.n > 1 else "")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(value: Any) -> str:
+    """A value for a cell of a table."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "`" + text.replace("`", "'").replace("|", "\\|") + "`"

@@ -1,0 +1,111 @@
+"""The table of a sweep: one row a run, read from the workdirs."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from jaxvision import workdir as workdirs
+from jaxvision.estimate import step_cost
+from jaxvision.sweep import space as spaces
+from jaxvision.sweep.records import RunRecord, TrialRecord
+from jaxvision.sweep.spec import Sweep
+from jaxvision.train import metrics
+
+PARAMETER = "param."  # begins the columns of the space
+
+
+def collect(sweep: Sweep, trials: Sequence[TrialRecord]) -> pa.Table:
+    """Reads the runs of all trials.
+
+    Columns, in this order:
+      trial, seed: int64.
+      state: "complete", "pruned", "failed", "running" or "waiting".
+      value: float64, the objective; NaN where the run has none.
+      param.KEY: one for each key of the space, null where it is inactive. Where a key takes values of several types,
+        or tuples, they stand as text.
+      the results of the run, float64, under their own names.
+      steps, seconds, flops: how far it came, how long its last launch took if it ended, the FLOPs of its steps.
+      attempts: how often it was submitted.
+      workdir: its folder.
+      error: of a failed run.
+    """
+    rows = [_row(sweep, trial, seed, run) for trial in trials for seed, run in sorted(trial.runs.items())]
+    found = sorted({name for _, results, _ in rows for name in results})
+    parameters = {PARAMETER + key: _typed([row[0][PARAMETER + key] for row in rows]) for key in sweep.space}
+    columns = {
+        **{name: pa.array([row[0][name] for row in rows], kind) for name, kind in _HEAD.items()},
+        **parameters,
+        **{name: pa.array([row[1].get(name) for row in rows], pa.float64()) for name in found},
+        **{name: pa.array([row[2][name] for row in rows], kind) for name, kind in _TAIL.items()},
+    }
+    return pa.table(columns)
+
+
+_HEAD = {"trial": pa.int64(), "seed": pa.int64(), "state": pa.string(), "value": pa.float64()}
+_TAIL = {
+    "steps": pa.int64(),
+    "seconds": pa.float64(),
+    "flops": pa.float64(),
+    "attempts": pa.int64(),
+    "workdir": pa.string(),
+    "error": pa.string(),
+}
+
+
+def write(table: pa.Table, out: Path) -> None:
+    """Writes results.parquet and results.csv to `out`, each whole or not at all."""
+    for name, save in (("results.parquet", pyarrow.parquet.write_table), ("results.csv", pyarrow.csv.write_csv)):
+        temporary = out / (name + ".tmp")
+        save(table, temporary)
+        os.replace(temporary, out / name)
+
+
+def error(workdir: Path) -> str:
+    """Why a run failed: what failed.json says, else the last line of its output."""
+    mark, log = workdir / "failed.json", workdir / "launch" / "output.log"
+    if mark.is_file():
+        return str(json.loads(mark.read_text())["error"])
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1].strip() if lines else "no output"
+
+
+def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[dict, Mapping[str, float], dict]:
+    """The head with the parameters, the results, and the tail of a run's row."""
+    done = workdirs.results(run.workdir) or {}
+    results = done.get("results", {})
+    lines = metrics.read(run.workdir / "metrics.jsonl")
+    steps = done.get("steps") or max((line["step"] for line in lines), default=0)
+    head = {
+        "trial": trial.number,
+        "seed": seed,
+        "state": run.state,
+        "value": float(results.get(sweep.objective, math.nan)) if run.state == "complete" else math.nan,
+    }
+    fixed = {key: value for key, value in sweep.space.items() if not spaces.is_domain(value)}
+    head |= {PARAMETER + key: (fixed | trial.params).get(key) for key in sweep.space}
+    counted = steps and (run.workdir / "config.json").is_file()
+    tail = {
+        "steps": steps,
+        "seconds": done.get("seconds"),
+        "flops": steps * step_cost(workdirs.saved_config(run.workdir))[1] if counted else None,
+        "attempts": run.attempts,
+        "workdir": str(run.workdir),
+        "error": error(run.workdir) if run.state == "failed" else None,
+    }
+    return head, results, tail
+
+
+def _typed(values: Sequence[Any]) -> pa.Array:
+    """A column of one type: whole numbers, numbers, truth values, or else text."""
+    kinds = {type(value) for value in values if value is not None}
+    for kind, of in ((pa.int64(), {int}), (pa.float64(), {int, float}), (pa.bool_(), {bool})):
+        if kinds and kinds <= of:
+            return pa.array(values, kind)
+    return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,272 @@
+"""What a sweep is, and what is checked before it starts.
+
+A sweep file, configs/sweeps/NAME.py, has a function `get_sweep(arg=None) -> Sweep`, as a config file has `get_config`.
+"""
+
+import importlib.util
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision import durations, specs
+from jaxvision.errors import UserError, nearest, unknown
+from jaxvision.sweep import searches
+from jaxvision.sweep import space as spaces
+
+DIRECTIONS = ("maximize", "minimize")
+
+
+class Sweep(NamedTuple):
+    """A search over configs.
+
+    Attributes:
+      config: the base config, "FILE.py" or "FILE.py:ARG", as `jaxvision train --config=` takes it.
+      space: by dotted config key a domain of `sweep.space`, or a value that all trials share.
+      objective: a key of the results of a run; pruning reads the same key of its metrics.
+      direction: "maximize" or "minimize".
+      search: "grid", "random(seed=0)", "tpe(seed=0, startup=10)", "gp", "cmaes" or "qmc"; see `sweep.searches`.
+      trials: how many points are tried; of a grid, all of them if None.
+      seeds: every point is run once per seed, and its value is the mean over them.
+      pruning: "median", "asha" or "hyperband", with options, to end bad trials early; None for never.
+    """
+
+    config: str
+    space: Mapping[str, Any]
+    objective: str = "val/top1"
+    direction: str = "maximize"
+    search: str = "random"
+    trials: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    pruning: str | None = None
+
+    @property
+    def budget(self) -> int:
+        """Number of trials."""
+        points = sum(1 for _ in spaces.points(self.space)) if self.is_grid else None
+        return min(x for x in (self.trials, points) if x is not None)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the search goes through all points."""
+        return specs.parse(self.search)[0].name == "grid"
+
+    def base(self) -> ConfigDict:
+        """The base config, with the values that all trials share."""
+        shared = {key: value for key, value in self.space.items() if not spaces.is_domain(value)}
+        return configs.override(configs.load(self.config), shared)
+
+    def config_of(self, params: Mapping[str, Any], seed: int) -> ConfigDict:
+        """The config of one run."""
+        base = self.base()
+        return configs.override(base, {**params, "seed": seed} if "seed" in base else params)
+
+
+def load(path: str) -> Sweep:
+    """The sweep of a file, given as `FILE.py` or `FILE.py:ARG`, checked by `check`.
+
+    Raises:
+      UserError: no such file, no `get_sweep` in it, or a sweep with a mistake.
+    """
+    file, _, arg = str(path).partition(":")
+    if not Path(file).is_file():
+        raise UserError(f"no sweep file {file!r} (looked in {Path.cwd()})")
+    module = _module(file)
+    if not hasattr(module, "get_sweep"):
+        raise UserError(f"{file} defines no get_sweep(arg)")
+    if arg and not inspect.signature(module.get_sweep).parameters:
+        raise UserError(f"{file} takes no argument, so not {arg!r}")
+    sweep = module.get_sweep(arg) if arg else module.get_sweep()
+    if not isinstance(sweep, Sweep):
+        raise UserError(f"get_sweep of {file} must return a jaxvision.sweep.Sweep, not {type(sweep).__name__}")
+    check(sweep)
+    return sweep
+
+
+def check(sweep: Sweep) -> None:
+    """Checks everything that needs no model.
+
+    Raises:
+      UserError: a mistake in the sweep, named with its key or field.
+    """
+    searches.of(sweep.search)
+    if sweep.direction not in DIRECTIONS:
+        raise unknown("direction", sweep.direction, DIRECTIONS)
+    base = configs.load(sweep.config)
+    _check_space(sweep.space, _typed(sweep.config))
+    _check_trials(sweep)
+    _check_seeds(sweep, base)
+    evals = base.get("evals", {})
+    name = sweep.objective.partition("/")[0]
+    if name not in evals or not sweep.objective.partition("/")[2]:
+        raise unknown("evaluation of the objective, EVALUATION/METRIC,", sweep.objective, (f"{e}/..." for e in evals))
+    if not sweep.pruning:
+        return
+    searches.pruning_of(sweep.pruning)
+    every = f"evals.{name}.every"
+    length = sweep.space.get(every, evals[name].get("every", 0))
+    if durations.steps(length, batch_size=1, examples=10**9, total=10**9) == 0:
+        raise UserError(
+            f"pruning looks at {sweep.objective} during the run, but it is evaluated at the end only: set {every} "
+            "to a duration such as '1 epoch', in the config or as a fixed value of the space"
+        )
+
+
+def check_experiments(sweep: Sweep) -> int:
+    """Builds the experiments at the ends of the space, one domain at a time at each of its values, without their data.
+
+    The mesh is left out: the devices of the runs need not be those of the controller.
+
+    Returns:
+      Steps of a run of the base config.
+
+    Raises:
+      UserError: what `experiment.build` refuses, with the values that it refuses.
+    """
+    from jaxvision import experiment
+
+    def build(params: Mapping[str, Any]) -> experiment.Experiment:
+        config = configs.override(base, params)
+        return experiment.build(ConfigDict({k: v for k, v in config.items() if k != "mesh"}), training_data="ignored")
+
+    base = sweep.base()
+    domains = spaces.searched(sweep.space)
+    total = build({}).total
+    for key, domain in domains.items():
+        for value in spaces.samples(domain):
+            params = {**_condition(domain, domains), key: value}
+            try:
+                build(params)
+            except UserError as error:
+                raise UserError(f"with {', '.join(f'{k}={v!r}' for k, v in params.items())}: {error}") from None
+    return total
+
+
+def argument(value: Any) -> str:
+    """A value as it is written on the command line.
+
+    >>> argument(1e-4), argument("adamw"), argument((4, 5)), argument(True)
+    ('0.0001', 'adamw', '(4, 5)', 'True')
+    """
+    return value if isinstance(value, str) else repr(value)
+
+
+def to_json(sweep: Sweep) -> dict[str, Any]:
+    """The sweep and its resolved base config, as OUT/sweep.json holds them; domains as their text."""
+    fields = sweep._asdict() | {"space": {key: repr(value) for key, value in sweep.space.items()}}
+    return json.loads(json.dumps({"sweep": fields, "config": json.loads(configs.to_json(configs.load(sweep.config)))}))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What keeps two sweeps, as `to_json` gives them, from being one: a line a key. The number of trials may change."""
+
+    def flat(saved: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {f"sweep.{key}": value for key, value in saved["sweep"].items() if key not in ("space", "trials")}
+        space = {f"sweep.space: {key}": text for key, text in saved["sweep"]["space"].items()}
+        return {**fields, **space, **configs.flatten(saved["config"], "config.")}
+
+    a, b = flat(old), flat(new)
+    changed = [key for key in {**a, **b} if (key in a) != (key in b) or a[key] != b[key]]
+    return [f"{key}: {a.get(key, '(absent)')} -> {b.get(key, '(absent)')}" for key in changed]
+
+
+def _typed(path: str) -> ConfigDict:
+    """The config of a file with the types of its empty keys, which `config.load` drops."""
+    file, _, arg = path.partition(":")
+    get_config = _module(file).get_config
+    return get_config(arg) if arg else get_config()
+
+
+def _module(file: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(f"sweep_{Path(file).stem}", file)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _check_space(space: spaces.Space, base: ConfigDict) -> None:
+    keys = configs.flatten(base)
+    domains = spaces.searched(space)
+    if not domains:
+        raise UserError("the space of the sweep holds no domain, so that there is nothing to search")
+    before: dict[str, Any] = {}
+    for key, value in space.items():
+        if key not in keys:
+            raise UserError(f"the space of the sweep names {key!r}, which the config does not have{nearest(key, keys)}")
+        if key == "seed":
+            raise UserError("the space of the sweep holds 'seed': seeds are not searched; list them in `seeds`")
+        if isinstance(value, spaces.When):
+            _check_condition(key, value, before)
+        for sample in spaces.samples(value) if spaces.is_domain(value) else [value]:
+            _check_type(key, sample, keys[key], _type(base, key))
+        before[key] = value
+
+
+def _check_condition(key: str, domain: spaces.When, before: Mapping[str, Any]) -> None:
+    if domain.key not in before:
+        raise UserError(
+            f"{key!r} is searched where {domain.key!r} has some value, but no key before it in the space has that name"
+            f"{nearest(domain.key, before) or '.'} Keys before it: {', '.join(before) or 'none'}"
+        )
+    other = before[domain.key]
+    if not spaces.is_domain(other):
+        raise UserError(f"{key!r} is searched where {domain.key!r} has some value, but that is the same in all trials")
+    if isinstance(spaces.inner(other), spaces.Choice | spaces.Grid):
+        for value in domain.values:
+            if value not in spaces.inner(other).values:
+                raise unknown(f"value of {domain.key!r} in the condition of {key!r}", value, spaces.inner(other).values)
+
+
+def _type(base: ConfigDict, key: str) -> type:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        base = base[parent]
+    return base.get_type(leaf)
+
+
+def _check_type(key: str, value: Any, present: Any, kind: type) -> None:
+    """What the command line could not set, or would set to something else."""
+    if kind is type(None):
+        raise UserError(
+            f"{key!r} is None in the config, and the command line cannot set such a key: write "
+            f"ml_collections.config_dict.placeholder({type(value).__name__}) there"
+        )
+    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{key!r} is of type {kind.__name__} in the config ({present!r}), so it cannot be {value!r}")
+    if kind in (list, dict, ConfigDict):
+        raise UserError(f"{key!r} is a {kind.__name__}, which the command line cannot set: search the keys within it")
+
+
+def _check_trials(sweep: Sweep) -> None:
+    if sweep.trials is not None and (not isinstance(sweep.trials, int) or sweep.trials < 1):
+        raise UserError(f"trials must be a whole number of at least 1, not {sweep.trials!r}")
+    if not sweep.is_grid and sweep.trials is None:
+        raise UserError(f"the search {sweep.search!r} does not end by itself: give the sweep a number of `trials`")
+    for key, domain in spaces.searched(sweep.space).items() if sweep.is_grid else ():
+        if not isinstance(spaces.inner(domain), spaces.Choice | spaces.Grid):
+            raise UserError(f"a grid search goes through listed values, but {key!r} is {domain!r}: use grid(...)")
+
+
+def _check_seeds(sweep: Sweep, base: ConfigDict) -> None:
+    if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
+        raise UserError(f"seeds must be different whole numbers, at least one, not {sweep.seeds!r}")
+    for seed in sweep.seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UserError(f"seeds must be whole numbers of at least 0, not {seed!r}")
+    if "seed" not in base and tuple(sweep.seeds) != (0,):
+        raise UserError(
+            f"the config {sweep.config} has no key 'seed', so that seeds other than 0 cannot be given to it"
+        )
+
+
+def _condition(domain: spaces.Domain, domains: Mapping[str, spaces.Domain]) -> dict[str, Any]:
+    """Values under which a domain is searched."""
+    if not isinstance(domain, spaces.When):
+        return {}
+    return {**_condition(domains[domain.key], domains), domain.key: domain.values[0]}

@@ -1,0 +1,63 @@
+"""The controller of a sweep whose trials are trained several at a time, as one program in this process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxvision.errors import UserError
+from jaxvision.sweep import population, searches
+from jaxvision.sweep.controller import Controller
+from jaxvision.sweep.runs import Run
+from jaxvision.sweep.spec import Sweep
+
+
+class Together(Controller):
+    """Asks for `size` points, trains them under all seeds with `population.train`, tells, and so on.
+
+    Args:
+      sweep, out: as of `Controller`.
+      size: trials at once.
+      options: further ones of `Controller`.
+
+    Raises:
+      UserError: a sweep that prunes: members of a program end together.
+    """
+
+    def __init__(self, sweep: Sweep, out: Path, size: int, **options: Any):
+        if sweep.pruning:
+            raise UserError(f"the launcher 'population' does not prune ({sweep.pruning!r}): its trials end together")
+        if size < 1:
+            raise UserError(f"--size must be at least 1, not {size}")
+        super().__init__(sweep, out, launcher=_Nowhere(), seconds=0.0, **options)
+        self._size = size
+
+    def _add(self, handle: Any) -> None:
+        super()._add(handle)
+        for run in self.trials[-1].runs.values():
+            run.attempts = _launches(run)
+
+    def _submit(self) -> None:
+        going = [trial for trial in self.trials if trial.state == "running"]
+        while len(going) < self._size and len(self.trials) < self.budget:
+            self._add(searches.ask(self._study, self._search, self.sweep.space))
+            going.append(self.trials[-1])
+        chosen = [(trial, seed, run) for trial in going for seed, run in trial.runs.items() if not run.ended]
+        if not chosen:
+            return
+        members = [population.Member(self.sweep.config_of(t.params, seed), run.workdir) for t, seed, run in chosen]
+        population.train(members, self.out / "population")
+        for _, _, run in chosen:
+            run.read_end()
+            run.attempts = _launches(run)
+
+
+class _Nowhere:
+    """Stands where a launcher would: there are no jobs."""
+
+    def find(self, folder: Path, name: str) -> None:
+        return None
+
+
+def _launches(run: Run) -> int:
+    path = run.workdir / "run.json"
+    return len(json.loads(path.read_text())["launches"]) if path.is_file() else 0
