@@ -8,7 +8,7 @@ import pytest
 import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
-BASE = {"errors", "exits", "specs", "durations", "paths", "sections"}
+BASE = {"errors", "exits", "specs", "durations", "paths", "sections", "traced"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -28,6 +28,11 @@ MAY_IMPORT = {
     "transfer": BASE | {"workdir", "models", "train"},
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"},
+    "launch": BASE,
+    "estimate": BASE | {"config", "inputs", "experiment", "analysis", "train"},
+    "sweep": BASE
+    | {"config", "workdir", "transfer", "experiment", "estimate", "launch"}
+    | {"data", "augment", "models", "parallel", "train", "analysis"},
     "commands": None,  # anything but the command line
     "cli": None,
 }

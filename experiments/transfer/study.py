@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
-from jaxvision.commands.study import Run
+from jaxvision.commands.study import Run, config_of
 from jaxvision.errors import UserError
 
 PRESETS = ("fashion", "pilot")
@@ -46,7 +46,7 @@ REGIMES: dict[str, dict[str, Any] | None] = {  # the section `init`, without whe
 LEARNING_RATES = {"head": 0.3, "last": 0.03, "all": 0.03, "scratch": 0.3}
 
 
-def config(regime: str, examples: int, seed: int, data_dir: str | None, learning_rate: float, split: str) -> ConfigDict:
+def config(regime: str, examples: int, seed: int, data_dir: str, learning_rate: float, split: str) -> ConfigDict:
     """The run of one regime on one subset, judged on `split`."""
     c = ConfigDict()
     c.seed = seed
@@ -78,7 +78,16 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
     """The grid, sizes inside seeds."""
     if not data_dir:
         raise UserError("the study reads what experiments/transfer/prepare.py made: name it with --data_dir=DIR")
-    planned = []
+    return _plan(preset, data_dir)
+
+
+def get_config(arg: str = "fashion/all/seed0/200/0.03") -> ConfigDict:
+    """The config of one run, PRESET/RUN; it wants data.data_dir=DIR/fashion and init.weights=DIR/resnet8."""
+    return config_of(arg, PRESETS, _plan)
+
+
+def _plan(preset: str, data_dir: str | None) -> list[Run]:
+    data_dir, planned = data_dir or "DIR", []
     for seed in SEEDS[preset]:
         for examples in SIZES[preset]:
             for regime in REGIMES:

@@ -4,51 +4,93 @@ A study is a file experiments/NAME/study.py with
 
     PRESETS   names of its sizes, the default first
     runs(preset, data_dir) -> [Run(name, config, tags), ...]
+    get_config(arg) -> the config of the run that "PRESET/NAME" names, see `config_of`
     analyse(rows, out, preset) -> text for the person who waits; writes tables and figures to `out`
 
-where a row is the tags of a run and its results.
+where a row is the tags of a run and its results. Files beside it are imported with `sibling`. Every run is one that a
+person can type:
+
+    jaxvision train --config=experiments/NAME/study.py:PRESET/RUN --workdir=OUT/runs/RUN
 """
 
-import csv
+import functools
 import importlib.util
+import json
+import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import pyarrow as pa
 from ml_collections import ConfigDict
+from rich.table import Table
 
 import jaxvision
+from jaxvision import config as configs
 from jaxvision import workdir as workdirs
-from jaxvision.commands import train
+from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
+from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
 
+Row = dict[str, Any]
+FAILED = "failed.json"  # in the workdir of a run that cannot be finished: {"error": why}
+
 
 class Run(NamedTuple):
-    """One run of a study: its name (a relative path), its config, and what tells it from the others."""
+    """One run of a study.
+
+    Attributes:
+      name: a relative path.
+      config: what it trains.
+      tags: what tells it from the others.
+      fill: of a run that needs the results of others: `(rows, out) -> overrides` of its config by dotted key, asked
+        when all runs without one are done; None where they show that it is not needed. `rows` are theirs;
+        `workdir(out, name)` is where one of them lies.
+      may_fail: a run that diverges is a result, too: its row then has "error" in place of results.
+      measures: section `evals` of what is evaluated when the run is finished, beside its own evaluations.
+    """
 
     name: str
     config: ConfigDict
     tags: dict[str, Any]
+    fill: Callable[[list[Row], Path], dict[str, Any]] | None = None
+    may_fail: bool = False
+    measures: Mapping[str, Any] | None = None
 
 
-def run(name: str, out: str | Path, *, preset: str | None = None, data_dir: str | None = None) -> str:
-    """Does the runs that are not yet done, one after the other, and analyses all.
+def run(
+    name: str,
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    data_dir: str | None = None,
+    launcher: str | None = None,
+    parallel: int = 1,
+    dry_run: bool = False,
+) -> str:
+    """Does the runs that are not yet done and analyses all.
 
     Args:
       name: a folder of experiments/.
-      out: holds runs/, results.csv, and what the analysis writes.
+      out: holds runs/, results.csv, results.parquet, and what the analysis writes.
       preset: a size of the study; its default if None.
       data_dir: handed to the study.
+      launcher: spec of `jaxvision.launch` that runs each as a process of its own, such as "local"; None does them in
+        this process, one after the other.
+      parallel: how many of them run at once under a launcher.
+      dry_run: only tells the runs and what they cost.
 
     Returns:
       The analysis in words, which is also printed.
 
     Raises:
+      UserError: runs failed; the others are done and nothing is analysed.
       Preempted: told to stop; the same call goes on.
     """
     study, out = load(name), Path(out)
@@ -56,54 +98,184 @@ def run(name: str, out: str | Path, *, preset: str | None = None, data_dir: str 
     if preset not in study.PRESETS:
         raise unknown(f"preset of study {name!r}", preset, study.PRESETS)
     planned = study.runs(preset, data_dir)
-    _cache_compilations(out)
     say = console().print if is_main() else lambda *_: None
-    say(f"study {name}, preset {preset}: {len(planned)} runs in {out}/")
-    began, rows, ran = time.perf_counter(), [], 0
-    with StopSignal() as stop:
-        for i, one in enumerate(planned):
-            done = workdirs.results(out / "runs" / one.name)
-            results = train.run(one.config, out / "runs" / one.name, quiet=True)
-            rows.append({**one.tags, **results})
-            ran += not done
-            left = (time.perf_counter() - began) / max(ran, 1) * (len(planned) - i - 1)
-            state = "was done" if done else f"left {duration(left)}"
-            say(f"[{i + 1}/{len(planned)}] {one.name}  {words(results)}  {state}")
-            if stop.received:
-                raise Preempted(f"stopped by {stop.received} after run {i + 1} of {len(planned)}")
-    if is_main():
-        _write_csv(out / "results.csv", rows)
-        report = study.analyse(rows, out, preset)
-        say(report)
-        return report
-    return ""
+    cost = _cost(planned, say if dry_run else None)
+    say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
+    if dry_run:
+        return ""
+    _cache_compilations(out)
+    do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
+    rows = do([one for one in planned if not one.fill])
+    rows += do([_filled(one, overrides) for one in planned if one.fill and (overrides := one.fill(rows, out))])
+    order = {one.name: i for i, one in enumerate(planned)}
+    rows = sorted(rows, key=lambda row: order[row["run"]])
+    measures = {one.name: one.measures for one in planned}
+    rows = [row | _measured(workdir(out, row["run"]), measures[row["run"]]) for row in rows]
+    if not is_main():
+        return ""
+    _write_table(rows, out)
+    report = study.analyse(rows, out, preset)
+    say(report, markup=False)
+    return report
 
 
 def load(name: str) -> ModuleType:
     """The study of that name, from experiments/ of the current folder or of this source tree."""
     places = list(dict.fromkeys([Path.cwd() / "experiments", Path(jaxvision.__file__).parents[1] / "experiments"]))
     for place in places:
-        file = place / name / "study.py"
-        if file.is_file():
-            spec = importlib.util.spec_from_file_location(f"study_{name}", file)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
+        if (place / name / "study.py").is_file():
+            return _module(place / name / "study.py")
     known = sorted({f.parent.name for place in places for f in place.glob("*/study.py")})
     if not known:
         raise UserError(f"no studies in {' or '.join(map(str, places))}")
     raise unknown("study", name, known)
 
 
+def sibling(file: str, name: str) -> ModuleType:
+    """The module NAME.py beside `file`: how a study in several files imports them, from wherever it is started.
+
+    Args:
+      file: `__file__` of the one that asks.
+      name: of the other, without its suffix.
+    """
+    return _module(Path(file).resolve().with_name(f"{name}.py"))
+
+
+@functools.cache
+def _module(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"study_{file.parent.name}_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_of(arg: str, presets: Sequence[str], runs: Callable[[str, str | None], list[Run]]) -> ConfigDict:
+    """The config of the run "PRESET/NAME": what `get_config` of a study returns.
+
+    What `fill` would set, and where the data lie, is left as the study has it without them.
+
+    Raises:
+      UserError: no such preset, or no such run in it.
+    """
+    preset, _, name = arg.partition("/")
+    if preset not in presets:
+        raise unknown("preset", preset, presets)
+    found = {one.name: one.config for one in runs(preset, None)}
+    if name not in found:
+        raise unknown(f"run of the preset {preset!r}", name, found)
+    return found[name]
+
+
+def workdir(out: Path, name: str) -> Path:
+    """Where the run of that name lies; absolute, so that it can stand in a config."""
+    return out.absolute() / "runs" / name
+
+
+def _cost(planned: list[Run], say: Callable | None) -> str:
+    """What the runs cost in words; with `say`, each one's too."""
+    from jaxvision import estimate
+
+    estimates = [estimate.estimate(one.config) for one in planned]
+    if say:
+        table = Table("run", "parameters", "steps", "FLOPs", "time, about")
+        for one, cost in zip(planned, estimates):
+            flops, seconds = estimate.flops_words(cost.flops), duration(cost.seconds)
+            table.add_row(one.name, f"{cost.parameters:,}", f"{cost.steps:,}", flops, seconds)
+        say(table)
+    return estimate.words(estimates)
+
+
+def _jobs(config: str, out: Path, launcher: str, parallel: int, say: Callable) -> Callable[[list[Run]], list[Row]]:
+    from jaxvision import launch
+    from jaxvision.commands.study_jobs import Jobs
+
+    leave = launcher.partition("(")[0] != "local"
+    return Jobs(config, out, launch.make(launcher), parallel, leave=leave, say=say)
+
+
+def _filled(one: Run, overrides: dict[str, Any]) -> Run:
+    return one._replace(config=configs.override(one.config, overrides), fill=None)
+
+
+class _Here:
+    """Does runs in this process, one after the other."""
+
+    def __init__(self, out: Path, say: Callable):
+        self._out, self._say = out, say
+
+    def __call__(self, planned: list[Run]) -> list[Row]:
+        rows, began, ran = [], time.perf_counter(), 0
+        with StopSignal() as stop:
+            for i, one in enumerate(planned):
+                if stop.received:
+                    raise Preempted(f"stopped by {stop.received} after run {i} of {len(planned)}")
+                done = row_of(one, self._out)
+                rows.append(done or self._train(one))
+                ran += not done
+                left = (time.perf_counter() - began) / max(ran, 1) * (len(planned) - i - 1)
+                told = rows[-1].get("error") or words({k: v for k, v in rows[-1].items() if k.startswith("val/")})
+                state = "was done" if done else f"left {duration(left)}"
+                self._say(f"[{i + 1}/{len(planned)}] {one.name}  {told}  {state}", markup=False)
+        return rows
+
+    def _train(self, one: Run) -> Row:
+        folder = workdir(self._out, one.name)
+        try:
+            results = train.run(one.config, folder, quiet=True)
+        except UserError as error:
+            if not (one.may_fail and _started(one, folder)):
+                raise UserError(f"{one.name}: {error}") from error
+            if is_main():
+                workdirs.write_json(folder / FAILED, {"error": str(error)})
+            return {"run": one.name, **one.tags, "error": str(error)}
+        return {"run": one.name, **one.tags, **results}
+
+
+def _started(one: Run, folder: Path) -> bool:
+    """Whether the run got as far as its first step, so that its failure is its own."""
+    launched = (folder / "run.json").is_file()
+    return launched and not configs.differences(workdirs.saved_config(folder), one.config)
+
+
+def row_of(one: Run, out: Path) -> Row | None:
+    """The row of a run that is finished, or that failed and may; None of any other.
+
+    Raises:
+      UserError: another run lies there.
+    """
+    folder = workdir(out, one.name)
+    failed = folder / FAILED
+    if one.may_fail and failed.is_file():
+        return {"run": one.name, **one.tags, **json.loads(failed.read_text())}
+    finished = workdirs.results(folder)
+    if finished is None:
+        return None
+    workdirs.claim(folder, one.config)
+    return {"run": one.name, **one.tags, **finished["results"]}
+
+
+def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, float]:
+    """The results of further evaluations of a finished run; those that were made before are read."""
+    if not measures or not workdirs.results(folder):
+        return {}
+    wanted = json.loads(json.dumps(measures))
+    for line in metrics.read(folder / "evaluations.jsonl"):
+        if line.get("evals") == wanted:
+            return {key: value for key, value in line.items() if "/" in key}
+    return evaluate.run(folder, evals=measures)
+
+
+def _write_table(rows: list[Row], out: Path) -> None:
+    """Writes results.csv and results.parquet: one line a run, with every tag and result that any of them has."""
+    from jaxvision.sweep import results
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    results.write(pa.Table.from_pylist([{key: row.get(key) for key in columns} for row in rows]), out)
+
+
 def _cache_compilations(out: Path) -> None:
     """Runs of a study that differ only in numbers share their compiled steps through a cache on disk."""
-    jax.config.update("jax_compilation_cache_dir", str((out / "compiled").absolute()))
+    folder = str((out / "compiled").absolute())
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # of the processes that a launcher starts
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)

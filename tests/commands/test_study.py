@@ -1,54 +1,218 @@
-"""`jaxvision study`: runs once, analyses all, goes on where it was left."""
+"""`jaxvision study`: runs once, analyses all, goes on where it was left, here or as processes."""
 
 import csv
-import textwrap
+import json
+import signal
+import subprocess
+import sys
+import time
 
+import pyarrow.parquet
 import pytest
 
-from jaxvision.commands import study
+from jaxvision import config as configs
+from jaxvision.commands import study, study_jobs
 from jaxvision.errors import UserError
+from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.train.metrics import read
+
+STUDY = """
+from ml_collections import ConfigDict
+
+from jaxvision.commands.study import Run, config_of, sibling
+
+PRESETS = ("staged", "one", "broken")
+names = sibling(__file__, "names")
+
+
+def run(rate, **more):
+    c = ConfigDict()
+    c.seed = 0
+    sizes = dict(image_size=32, train=80, validation=24, test=8)
+    c.data = dict(name="shapes", options=sizes, split="train", batch_size=16, classes=10, examples=80)
+    c.augment = "normalize(0.5, 0.5)"
+    c.model = dict(name="lenet")
+    c.task = dict(name="supervised")
+    c.optimizer = dict(name="sgd", learning_rate=rate)
+    c.train = dict(total="30 steps", log_every="1 step", checkpoint_every="0 steps")
+    c.evals = dict(val=dict(name="classify", split="validation"))
+    return Run(names.of(rate), c, dict(rate=rate), **more)
+
+
+def best(rows, out):
+    rate = max((row for row in rows if "error" not in row), key=lambda row: row["val/top1"])["rate"]
+    return {"optimizer.learning_rate": 2 * rate}
+
+
+def runs(preset, data_dir):
+    if preset == "broken":
+        return [run(0.1), run(1e30)]
+    if preset == "one":
+        return [run(0.1)]
+    unneeded = run(0.5, fill=lambda rows, out: None)
+    filled = run(0.4, fill=best)._replace(name="best")
+    return [run(0.1), run(0.2), run(1e30, may_fail=True), filled, unneeded]
+
+
+def get_config(arg):
+    return config_of(arg, PRESETS, runs)
+
+
+def analyse(rows, out, preset):
+    return f"{len(rows)} rows"
+"""
+
+
+def write_study(folder):
+    """A study of tiny runs, in two files."""
+    folder = folder / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "study.py").write_text(STUDY)
+    (folder / "names.py").write_text('def of(rate):\n    return f"rate{rate:g}"\n')
 
 
 @pytest.fixture
-def tiny_study(tmp_path, monkeypatch, config_file):
-    """A study of two runs in experiments/ of the current folder."""
-    folder = tmp_path / "experiments" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "study.py").write_text(
-        textwrap.dedent(f"""
-        from jaxvision.commands.study import Run
-        from jaxvision.config import load
-
-        FILE = {str(config_file)!r}
-        PRESETS = ("one", "two")
-
-        def runs(preset, data_dir):
-            rates = (0.1,) if preset == "one" else (0.1, 0.2)
-            return [
-                Run(f"rate{{r}}", load(FILE, {{"optimizer.learning_rate": r, "train.total": "2 steps"}}), dict(rate=r))
-                for r in rates
-            ]
-
-        def analyse(rows, out, preset):
-            return f"best rate {{max(rows, key=lambda r: r['val/top1'])['rate']}}"
-        """)
-    )
+def tiny_study(tmp_path, monkeypatch):
+    """A folder with that study, which is the current one."""
+    write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_runs_are_done_once(tiny_study, capsys):
-    out = tiny_study / "out"
-    assert study.run("tiny", out) == "best rate 0.1"
-    first = (out / "runs" / "rate0.1" / "results.json").stat().st_mtime_ns
-    study.run("tiny", out, preset="two")
-    assert "was done" in capsys.readouterr().out
-    assert (out / "runs" / "rate0.1" / "results.json").stat().st_mtime_ns == first
-    rows = list(csv.DictReader((out / "results.csv").open()))
-    assert [row["rate"] for row in rows] == ["0.1", "0.2"]
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, data_cache):
+    """A folder with that study, done in `out`."""
+    folder = tmp_path_factory.mktemp("study")
+    write_study(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert study.run("tiny", folder / "out") == "4 rows"
+    return folder
+
+
+@pytest.fixture
+def in_done(done, monkeypatch):
+    monkeypatch.chdir(done)
+    return done
+
+
+def table(out):
+    return list(csv.DictReader((out / "results.csv").open()))
+
+
+def start(folder):
+    words = [sys.executable, "-m", "jaxvision.cli", "study", "tiny", "--out=out"]
+    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition, process, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_the_table_has_a_row_for_every_run_that_was_needed(done):
+    out, rows = done / "out", {row["run"]: row for row in table(done / "out")}
+    assert list(rows) == ["rate0.1", "rate0.2", "rate1e+30", "best"]
+    assert pyarrow.parquet.read_table(out / "results.parquet").column("run").to_pylist() == list(rows)
     last = read(out / "runs" / "rate0.2" / "metrics.jsonl")[-1]
-    assert float(rows[1]["val/top1"]) == last["val/top1"]
+    assert float(rows["rate0.2"]["val/top1"]) == last["val/top1"]
+
+
+def test_a_run_is_filled_from_the_rows_of_others(done):
+    rows = {row["run"]: row for row in table(done / "out")}
+    winner = max(("rate0.1", "rate0.2"), key=lambda name: float(rows[name]["val/top1"]))
+    config = json.loads((done / "out" / "runs" / "best" / "config.json").read_text())
+    assert config["optimizer"]["learning_rate"] == 2 * float(rows[winner]["rate"])
+
+
+def test_a_run_that_diverges_is_a_result_where_it_may(done):
+    (error,) = [row["error"] for row in table(done / "out") if row["error"]]
+    assert "the loss of step" in error
+
+
+def test_a_second_call_runs_nothing_and_gives_the_same_bytes(in_done, capsys):
+    out = in_done / "out"
+    files = [out / "results.csv", out / "results.parquet", *out.glob("runs/*/results.json")]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files[2:]]
+    tables = [path.read_bytes() for path in files[:2]]
+    study.run("tiny", out)
+    assert capsys.readouterr().out.count("was done") == 4
+    assert before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files[2:]]
+    assert tables == [path.read_bytes() for path in files[:2]]
+
+
+def test_a_dry_run_lists_runs_and_cost_and_writes_nothing(tiny_study, capsys):
+    assert study.run("tiny", tiny_study / "out", dry_run=True) == ""
+    told = capsys.readouterr().out
+    assert "rate0.2" in told
+    assert "5 runs, " in told
+    assert "FLOPs, about " in told
+    assert not (tiny_study / "out").exists()
+
+
+def test_runs_of_another_config_are_not_taken_for_done(in_done):
+    text = (in_done / "experiments" / "tiny" / "study.py").read_text()
+    other = in_done / "experiments" / "other"
+    other.mkdir()
+    (other / "study.py").write_text(text.replace('"30 steps"', '"31 steps"'))
+    (other / "names.py").write_bytes((in_done / "experiments" / "tiny" / "names.py").read_bytes())
+    with pytest.raises(UserError, match="train.total: '30 steps' -> '31 steps'"):
+        study.run("other", in_done / "out", preset="one")
+
+
+def test_the_command_of_a_run_has_what_was_filled_in(in_done):
+    module = study.load("tiny")
+    (best,) = [one for one in module.runs("staged", None) if one.name == "best"]
+    filled = best._replace(config=configs.override(best.config, {"optimizer.learning_rate": 0.7}))
+    words = study_jobs.command(f"{module.__file__}:staged", filled, in_done / "out" / "runs" / "best")
+    assert words[3:] == [
+        "train",
+        f"--config={module.__file__}:staged/best",
+        f"--workdir={in_done}/out/runs/best",
+        "--config.optimizer.learning_rate=0.7",
+    ]
+
+
+@pytest.mark.slow
+def test_killed_and_continued_gives_the_same_numbers(done, tiny_study):
+    runs = tiny_study / "out" / "runs"
+    process = start(tiny_study)
+    wait_for((runs / "rate0.1" / "metrics.jsonl").exists, process)
+    process.kill()
+    process.wait()
+    process = start(tiny_study)
+    wait_for((runs / "rate0.2" / "metrics.jsonl").exists, process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate()[0]
+    assert process.returncode in (EXIT_PREEMPTED, 0), output  # 0: it was faster than the signal
+    process = start(tiny_study)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert table(tiny_study / "out") == table(done / "out")
+
+
+@pytest.mark.slow
+def test_runs_as_processes_give_the_same_table(done, tiny_study):
+    study.run("tiny", tiny_study / "out", launcher="local", parallel=2)
+    here, there = table(done / "out"), table(tiny_study / "out")
+    errors = [row.pop("error") for row in [*here, *there]]
+    assert here == there
+    assert all("the loss of step" in error for error in errors if error)
+    for name in ("rate0.2", "best"):
+        saved = [(folder / "out" / "runs" / name / "config.json").read_text() for folder in (done, tiny_study)]
+        assert saved[0] == saved[1]
+
+
+@pytest.mark.slow
+def test_processes_that_fail_are_named_when_the_others_have_ended(tiny_study):
+    out = tiny_study / "out"
+    with pytest.raises(UserError, match=r"1 of 2 runs failed.*\n.*rate1e\+30: .*the loss of step"):
+        study.run("tiny", out, preset="broken", launcher="local", parallel=2)
+    assert (out / "runs" / "rate0.1" / "results.json").exists()
+    assert not (out / "results.csv").exists()
 
 
 def test_names_that_are_not_there(tiny_study):

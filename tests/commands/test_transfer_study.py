@@ -57,6 +57,7 @@ def test_every_run_builds_and_those_of_the_test_split_name_it(prepared):
         assert imported is None or any("head: initialised anew" in note for note in imported.notes)
     assert {run.config.evals.test.split for run in runs} == {"test"}
     assert {run.config.evals.test.split for run in module.runs("pilot", str(prepared))} == {"validation"}
+    assert module.get_config("fashion/all/seed0/200/0.03").optimizer.learning_rate == 0.03
     with pytest.raises(UserError, match=r"prepare.py"):
         module.runs("fashion", None)
 

@@ -1,0 +1,74 @@
+"""The figures of the study, and the lines of the report that show them."""
+
+from pathlib import Path
+
+from jaxvision.analysis import scaling_plots as plots
+from jaxvision.analysis.crossing import Crossing
+from jaxvision.analysis.scaling_laws import Fit
+from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.train import metrics
+
+tables = sibling(__file__, "tables")
+presets = sibling(__file__, "presets")
+
+
+def draw(
+    rows: list[Row],
+    out: Path,
+    p: presets.Preset,
+    costs: dict[str, dict[str, float]],
+    fits: dict[str, Fit],
+    crossings: dict[presets.Pair, Crossing],
+) -> list[str]:
+    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    top1 = tables.cells(rows, p, "val/top1")
+    errors = {arm: tables.errors(sizes) for arm, sizes in top1.items()}
+    lines = []
+
+    def show(name: str, caption: str) -> Path:
+        lines.append(f"![{caption}](figures/{name}.png)\n")
+        return folder / name
+
+    path = show("data_curves", "accuracy and error against training examples, with the fits and their bands")
+    plots.accuracy_and_error(errors, path, fits=fits)
+    for pair, found in crossings.items():
+        names = pair.resnet, pair.vit
+        plots.gap(found, show(f"gap_{'_'.join(names)}", f"{names[0]} minus {names[1]}"), names)
+    plots.residuals(fits, show("residuals", "residuals of the fits"))
+    points = _compute(rows, p, costs)
+    plots.against_compute(points, show("compute", f"error against training compute, {p.sizes[-1]:,} examples"))
+    if shots := _few_shot(rows, p):
+        path = show("few_shot", "few-shot accuracy against the examples of pre-training")
+        elsewhere = (p.evals | p.measures)["fewshot"].get("data")
+        plots.few_shot(shots, path, chance=None if elsewhere else 1 / p.data["classes"])
+    if curves := _learning_curves(rows, out, p):
+        plots.learning_curves(curves, show("learning_curves", "validation accuracy during training"))
+    return lines
+
+
+def _compute(rows: list[Row], p: presets.Preset, costs: dict[str, dict[str, float]]) -> dict[str, list]:
+    """For each arm (training FLOPs, errors of the seeds) at the largest size, on the fixed and the long schedule."""
+    n, points = p.sizes[-1], {}
+    for protocol, steps in (("fixed", p.steps), ("long", p.long * p.steps)):
+        for arm, sizes in tables.cells(rows, p, "val/top1", protocol).items():
+            flops = costs[arm]["mflops"] * 1e6 * steps * p.data["batch_size"]
+            points.setdefault(arm, []).append((flops, tables.errors(sizes)[n]))
+    return points
+
+
+def _few_shot(rows: list[Row], p: presets.Preset) -> dict[str, dict[int, dict[int, list[float]]]]:
+    found = {shots: tables.cells(rows, p, tables.few_shot_key(shots)) for shots in presets.SHOTS}
+    arms = {arm for sizes in found.values() for arm in sizes}
+    return {arm: {shots: sizes[arm] for shots, sizes in found.items()} for arm in p.arms if arm in arms}
+
+
+def _learning_curves(rows: list[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list]]:
+    """The records of the runs of the first pair, where they are there."""
+    curves = {}
+    for row in rows:
+        records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")
+        if row["protocol"] == "fixed" and row["arm"] in p.pairs[0] and records:
+            curves.setdefault(row["arm"], {}).setdefault(row["examples"], []).append(records)
+    return curves

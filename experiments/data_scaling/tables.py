@@ -1,0 +1,123 @@
+"""The tables of the report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
+from jaxvision.commands.study import Row, sibling
+
+presets = sibling(__file__, "presets")
+
+Cells = dict[str, dict[int, list[float]]]  # arm -> examples -> one value a seed, in the order of the seeds
+
+
+def cells(rows: Sequence[Row], p: presets.Preset, key: str, protocol: str = "fixed") -> Cells:
+    """The values of one result, arms and sizes in order."""
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for row in rows:
+        if row["protocol"] == protocol and row.get(key) is not None:
+            found.setdefault((row["arm"], row["examples"]), {})[row["seed"]] = row[key]
+    arms: Cells = {}
+    for arm, n in sorted(found, key=lambda cell: (list(p.arms).index(cell[0]), cell[1])):
+        arms.setdefault(arm, {})[n] = [found[arm, n][seed] for seed in sorted(found[arm, n])]
+    return arms
+
+
+def errors(sizes: dict[int, list[float]]) -> dict[int, list[float]]:
+    """The share of wrong answers at every size."""
+    return {n: [1 - value for value in values] for n, values in sizes.items()}
+
+
+def few_shot_key(shots: int) -> str:
+    """Where the accuracy of that many shots stands in a row."""
+    return f"fewshot/{shots}shot_ridge1024"
+
+
+def gap(values: Cells, pair: presets.Pair, n: int) -> Difference:
+    """ResNet minus ViT at one size."""
+    return paired_difference(values[pair.resnet][n], values[pair.vit][n])
+
+
+def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[str] = ("arm",)) -> list[str]:
+    """A table with a column for each size; `head` names the columns before, whose words the keys of `lines` are."""
+    return [
+        "",
+        f"| {' | '.join(head)} | " + " | ".join(f"{n:,}" for n in p.sizes) + " |",
+        "|---|" + "---:|" * (len(head) - 1 + len(p.sizes)),
+        *(f"| {name} | " + " | ".join(line.get(n, "") for n in p.sizes) + " |" for name, line in lines.items()),
+        "",
+    ]
+
+
+def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]]) -> list[str]:
+    """Top-1 and gaps under the fixed protocol, with what the arms cost."""
+    lines = {}
+    for arm, sizes in values.items():
+        cost = costs[arm]
+        lines[f"{arm} | {cost['parameters']:,} | {cost['mflops']:,.1f}"] = {
+            n: percent(t_interval(v)) for n, v in sizes.items()
+        }
+    for pair in p.pairs:
+        name = f"{pair.resnet} minus {pair.vit}{'' if pair.matched else ', not matched'} | | "
+        lines[name] = {n: percent(gap(values, pair, n).interval) for n in pair.sizes}
+    return by_size(p, lines, ("arm", "parameters", "MFLOPs a training example"))
+
+
+def selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
+    """What the best evaluation during training is above the last, and the gaps at the best."""
+    best, last = cells(rows, p, "best/top1"), cells(rows, p, "val/top1")
+    lines = {
+        arm: {n: percent(paired_difference(best[arm][n], last[arm][n]).interval) for n in sizes}
+        for arm, sizes in best.items()
+    }
+    for pair in p.pairs:
+        name = f"{pair.resnet} minus {pair.vit}, both at their best"
+        lines[name] = {n: percent(gap(best, pair, n).interval) for n in pair.sizes}
+    return by_size(p, lines)
+
+
+def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
+    """Training accuracy, loss and few-shot accuracy of every arm and size."""
+    shots = {f"{s}-shot": few_shot_key(s) for s in presets.SHOTS}
+    keys = {"training top-1": "train/top1", "loss": "val/loss", "test top-1": "test/top1", **shots}
+    found = {name: values for name, key in keys.items() if (values := cells(rows, p, key))}
+    lines = ["", "| arm | examples | " + " | ".join(found) + " |", "|---|---:|" + "---:|" * len(found)]
+    for arm, sizes in cells(rows, p, "val/top1").items():
+        for n in sizes:
+            shown = [t_interval(values[arm][n]) for values in found.values()]
+            told = [_nats(i) if name == "loss" else percent(i) for name, i in zip(found, shown)]
+            lines.append(f"| {arm} | {n:,} | " + " | ".join(told) + " |")
+    return [*lines, ""]
+
+
+def tuned(values: Cells, fixed: Cells, rates: dict[str, dict[int, float]], p: presets.Preset) -> list[str]:
+    """The arms of the first pair at the rates that were chosen."""
+    lines = {}
+    for arm in p.pairs[0][:2]:
+        both = [(n, paired_difference(values[arm][n], fixed[arm][n]).interval) for n in p.tuned_sizes]
+        lines[f"{arm}, learning rate"] = {n: f"{rate:g}" for n, rate in rates[arm].items()}
+        lines[f"{arm}, top-1"] = {n: percent(t_interval(values[arm][n])) for n in p.tuned_sizes}
+        lines[f"{arm}, tuned minus fixed"] = {n: percent(interval) for n, interval in both}
+    name = f"{p.pairs[0].resnet} minus {p.pairs[0].vit}, both tuned"
+    lines[name] = {n: percent(gap(values, p.pairs[0], n).interval) for n in p.tuned_sizes}
+    return by_size(p, lines)
+
+
+def percent(interval: Interval) -> str:
+    """A share in percent with its interval, if it has one."""
+    half = "" if np.isnan(interval.half) else f" ± {100 * interval.half:.1f}"
+    return f"{100 * interval.mean:.1f}{half}"
+
+
+def points(difference: Difference) -> str:
+    """A difference of shares in points, every seed, and the p of the permutation test."""
+    if len(difference.each) == 1:
+        return f"{100 * difference.each[0]:+.1f} points"
+    each = ", ".join(f"{100 * value:+.1f}" for value in difference.each)
+    return f"{percent(difference.interval)} points (by seed {each}; permutation p {difference.p:.2f})"
+
+
+def _nats(interval: Interval) -> str:
+    half = "" if np.isnan(interval.half) else f" ± {interval.half:.2f}"
+    return f"{interval.mean:.2f}{half}"

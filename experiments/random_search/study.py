@@ -1,0 +1,191 @@
+"""Does random search find better hyperparameters than a grid of as many trials?
+
+After Bergstra and Bengio 2012, "Random search for hyper-parameter optimization", JMLR 13, fig. 1 and 2: where few of
+the hyperparameters matter, a grid spends its trials on the same few values of those, and random points do not.
+
+    problem    a narrow ResNet-8 on `shapes` at 16 pixels, 400 steps of 64; validation top-1 at the last step
+    space      learning rate, weight decay, label smoothing
+    searches   a grid of 3 x 3 x 3 points and 27 random points of the same box, as the `Sweep`s of `get_sweep`
+    repeats    three, each with its own random points, its own shift of the grid within its cells, so that where the
+               grid lies is left to luck too, and its own seed of the runs, which its two searches share
+
+Criteria, fixed before the first run:
+    premise    of the random trials of all repeats, the learning rate has more than half of the importance (PED-ANOVA)
+    better     the best of 27 random trials minus the best of the grid is above zero, mean over the repeats
+    cheaper    the random trials needed to expect the grid's best are fewer than 27, mean over the repeats
+"""
+
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision import workdir as workdirs
+from jaxvision.analysis.plots import COLOURS, canvas
+from jaxvision.analysis.statistics import paired_difference, t_interval
+from jaxvision.commands.study import Run, config_of
+from jaxvision.errors import unknown
+from jaxvision.sweep import Sweep, grid, importance, log_uniform, searches, space, uniform
+
+PRESETS = ("laptop",)
+SPACE = {
+    "optimizer.learning_rate": log_uniform(1e-4, 1),
+    "optimizer.weight_decay": log_uniform(1e-6, 1e-2),
+    "task.label_smoothing": uniform(0, 0.2),
+}
+CELLS = 3  # of the grid along each axis
+TRIALS = CELLS ** len(SPACE)
+REPEATS = (0, 1, 2)
+SEARCHES = ("grid", "random")
+CHANCE = 0.1  # what a run that diverged is worth
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The base config, or that of the run that "PRESET/NAME" names."""
+    if arg:
+        return config_of(arg, PRESETS, runs)
+    c = ConfigDict()
+    c.seed = 0
+    c.data = dict(
+        name="shapes",
+        options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),  # those of configs/quickstart.py
+        split="train",
+        host="decode|resize(16)",
+        batch_size=64,
+        classes=10,
+        examples=12_000,
+        image_size=32,
+    )
+    c.augment = "flip_lr|normalize(0.5, 0.5)"
+    c.model = dict(name="resnet", variant="8", width=0.5, zero_init_residual=False)
+    c.task = dict(name="supervised", label_smoothing=0.0)
+    c.optimizer = dict(
+        name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule="cosine", warmup="5 percent"
+    )
+    c.train = dict(total="400 steps", log_every="25 percent", checkpoint_every="0 steps")
+    c.evals = dict(val=dict(name="classify", split="validation", batch_size=500))
+    return c
+
+
+def get_sweep(arg: str = "random/0") -> Sweep:
+    """One search, "grid/REPEAT" or "random/REPEAT"."""
+    kind, _, repeat = arg.partition("/")
+    if kind not in SEARCHES:
+        raise unknown("search of this study", kind, SEARCHES)
+    repeat = int(repeat or 0)
+    if kind == "random":
+        return Sweep(__file__, SPACE, search=f"random(seed={repeat})", trials=TRIALS, seeds=(repeat,))
+    shifts = np.random.default_rng([repeat, len(SPACE)]).random(len(SPACE))
+    values = {
+        key: grid(*(space.at(domain, (cell + shift) / CELLS) for cell in range(CELLS)))
+        for (key, domain), shift in zip(SPACE.items(), shifts.tolist())
+    }
+    return Sweep(__file__, values, search="grid", seeds=(repeat,))
+
+
+def points(kind: str, repeat: int) -> list[dict[str, Any]]:
+    """The hyperparameters of each trial."""
+    sweep = get_sweep(f"{kind}/{repeat}")
+    search = searches.of(sweep.search)
+    return [search.point(sweep.space, trial) for trial in range(TRIALS)]
+
+
+def runs(preset: str, data_dir: str | None) -> list[Run]:
+    """The trials of both searches, repeat by repeat."""
+    return [
+        Run(
+            f"repeat{repeat}/{kind}/{trial:02d}",
+            configs.override(get_config(), {**point, "seed": repeat}),
+            dict(search=kind, repeat=repeat, trial=trial, **point),
+            may_fail=True,
+        )
+        for repeat in REPEATS
+        for kind in SEARCHES
+        for trial, point in enumerate(points(kind, repeat))
+    ]
+
+
+def expected_best(values: list[float]) -> np.ndarray:
+    """The mean, over all choices of k of the n values, of the largest one: float [n], for k = 1 to n.
+
+    >>> expected_best([1.0, 2.0, 3.0]).round(3).tolist()
+    [2.0, 2.667, 3.0]
+    """
+    n, ranked = len(values), np.sort(values)
+    largest = [[comb(rank, k - 1) / comb(n, k) for rank in range(n)] for k in range(1, n + 1)]  # k by rank
+    return np.array(largest) @ ranked
+
+
+def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
+    """Writes efficiency.png, efficiency.svg, report.md and summary.json; returns the report."""
+    value = lambda row: row.get("val/top1") or CHANCE
+    of = lambda kind, repeat: [value(r) for r in rows if (r["search"], r["repeat"]) == (kind, repeat)]
+    found = {kind: [of(kind, repeat) for repeat in REPEATS] for kind in SEARCHES}
+    best = {kind: [max(values) for values in found[kind]] for kind in SEARCHES}
+    gain = paired_difference(best["random"], best["grid"])
+    needed = [_needed(random, max(grid)) for random, grid in zip(found["random"], found["grid"])]
+    random = [row for row in rows if row["search"] == "random"]
+    shares = importance.shares(SPACE, [{k: r[k] for k in SPACE} for r in random], list(map(value, random)), True)
+    _draw(rows, found, out)
+    criteria = {
+        "premise": (shares["optimizer.learning_rate"] > 0.5, ", ".join(f"{k} {s:.0%}" for k, s in shares.items())),
+        "better": (
+            gain.interval.mean > 0,
+            f"{_points(gain.interval)} points of top-1 (by repeat {', '.join(f'{100 * g:+.1f}' for g in gain.each)})",
+        ),
+        "cheaper": (
+            np.mean(needed) < TRIALS,
+            f"{np.mean(needed):.1f} random trials for the grid's best of {TRIALS} (by repeat "
+            f"{', '.join(str(k) if k <= TRIALS else f'more than {TRIALS}' for k in needed)})",
+        ),
+    }
+    summary = {"values": found, "best": best, "needed": needed, "importance": shares}
+    summary |= {"criteria": {name: bool(met) for name, (met, _) in criteria.items()}}
+    workdirs.write_json(out / "summary.json", summary | {"versions": workdirs.versions(), "git": workdirs.git_commit()})
+    report = "\n".join(
+        [
+            f"Validation top-1 in %, best of {TRIALS} trials; mean over {len(REPEATS)} repeats, 95 % t-interval.",
+            "",
+            "| search | best | " + " | ".join(f"repeat {r}" for r in REPEATS) + " | distinct learning rates |",
+            "|---|---:|" + "---:|" * (len(REPEATS) + 1),
+            *(
+                f"| {kind} | {_points(t_interval(best[kind]))} | "
+                + " | ".join(f"{100 * b:.1f}" for b in best[kind])
+                + f" | {len({p['optimizer.learning_rate'] for p in points(kind, 0)})} |"
+                for kind in SEARCHES
+            ),
+            "",
+            *(f"- {name}: {'met' if met else 'FAILED'}; {words}" for name, (met, words) in criteria.items()),
+        ]
+    )
+    (out / "report.md").write_text(report + "\n")
+    return f"{report}\n\nwritten to {out}/: report.md, efficiency.png, efficiency.svg, summary.json, results.csv"
+
+
+def _needed(values: list[float], target: float) -> int:
+    """Trials of which the best is expected to reach `target`; one more than there are if all do not."""
+    return next((k for k, best in enumerate(expected_best(values), 1) if best >= target), len(values) + 1)
+
+
+def _draw(rows: list[dict[str, Any]], found: dict[str, list[list[float]]], out: Path) -> None:
+    key = "optimizer.learning_rate"
+    with canvas(out / "efficiency", 1, 2, (9.6, 3.8)) as (where, curve):
+        for kind, colour, marker in zip(SEARCHES, COLOURS, "s."):
+            mine = [row for row in rows if row["search"] == kind]
+            values = [100 * (row.get("val/top1") or CHANCE) for row in mine]
+            where.plot([row[key] for row in mine], values, marker, color=colour, alpha=0.6, ms=5, label=kind)
+            curves = 100 * np.array([expected_best(values) for values in found[kind]])
+            for each in curves:
+                curve.plot(range(1, TRIALS + 1), each, color=colour, alpha=0.35, lw=0.9)
+            curve.plot(range(1, TRIALS + 1), curves.mean(0), color=colour, lw=2, label=f"{kind}, mean of {len(curves)}")
+        where.set(xscale="log", xlabel="learning rate", ylabel="validation top-1 (%)", title="all trials")
+        curve.set(xlabel="trials", ylabel="expected best top-1 (%)", title="best of so many trials of the search")
+        for axis in (where, curve):
+            axis.legend()
+
+
+def _points(interval) -> str:
+    return f"{100 * interval.mean:.1f} ± {100 * interval.half:.1f}"

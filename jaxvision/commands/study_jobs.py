@@ -1,0 +1,134 @@
+"""The runs of a study as command lines that a launcher keeps running."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxvision import config as configs
+from jaxvision import workdir as workdirs
+from jaxvision.commands.study import FAILED, Row, Run, row_of, workdir
+from jaxvision.errors import UserError
+from jaxvision.exits import EXIT_PREEMPTED
+from jaxvision.sweep import results, runs
+from jaxvision.sweep.controller import SAVING_SECONDS, locked
+from jaxvision.train.progress import words
+from jaxvision.train.watch import Preempted, StopSignal
+
+
+class Jobs:
+    """Does runs as processes, up to `parallel` at once. Those of a caller that died are found again.
+
+    Args:
+      config: "FILE:PRESET" of the study.
+      out: folder of the study.
+      launcher: where processes run.
+      parallel: how many at once.
+      leave: whether they go on when this process is told to stop; else they are told to save, and end.
+      say: called with a line about what happened.
+      seconds: between two looks at them.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        out: Path,
+        launcher: Any,
+        parallel: int,
+        *,
+        leave: bool,
+        say: Callable,
+        seconds: float = 1.0,
+    ):
+        self._config, self._out, self._launcher, self._parallel = config, out, launcher, parallel
+        self._leave, self._say, self._seconds = leave, say, seconds
+
+    def __call__(self, planned: list[Run]) -> list[Row]:
+        """The rows of the runs, in their order, when all have ended.
+
+        Raises:
+          UserError: runs failed; all others have ended.
+          Preempted: told to stop.
+        """
+        with locked(self._out), StopSignal() as stop:
+            done = {one.name: row for one in planned if (row := row_of(one, self._out))}
+            jobs = {one.name: self._job(one) for one in planned if one.name not in done}
+            self._say(f"{len(done)} of {len(planned)} runs were done")
+            for job in jobs.values():
+                job.adopt(self._launcher)
+            while True:
+                self._look(jobs)
+                if stop.received:
+                    self._leave_off(jobs, stop.received)
+                alive = sum(job.alive for job in jobs.values())
+                for job in [job for job in jobs.values() if job.due][: max(self._parallel - alive, 0)]:
+                    job.submit(self._launcher)
+                if all(job.ended for job in jobs.values()):
+                    break
+                self._wait(stop)
+        failed = {one.name: jobs[one.name] for one in planned if one.name in jobs and jobs[one.name].state == "failed"}
+        for one in planned:
+            if one.name in failed and one.may_fail:
+                folder = failed.pop(one.name).workdir
+                workdirs.write_json(folder / FAILED, {"error": results.error(folder)})
+        if failed:
+            told = "\n  ".join(f"{name}: {results.error(job.workdir)}" for name, job in failed.items())
+            count = f"{len(failed)} of {len(planned)} runs failed"
+            raise UserError(f"{count}, so nothing is analysed; the same call tries them again:\n  {told}")
+        return [done.get(one.name) or row_of(one, self._out) for one in planned]
+
+    def _job(self, one: Run) -> runs.Run:
+        folder = workdir(self._out, one.name)
+        if not one.may_fail and _failed(folder / "launch"):
+            (folder / "launch" / "command.json").unlink()  # tried anew by each call, without a memory of attempts
+        name = f"{self._out.resolve().name}-{one.name.replace('/', '-')}"
+        return runs.Run(folder, command(self._config, one, folder), name)
+
+    def _look(self, jobs: dict[str, runs.Run]) -> None:
+        alive = {job.job: name for name, job in jobs.items() if job.alive}
+        if not alive:
+            return
+        for job, status in self._launcher.poll({job: jobs[name].launch for job, name in alive.items()}).items():
+            name, one = alive[job], jobs[alive[job]]
+            before = one.state
+            one.update(status)
+            if one.due:
+                self._say(f"{name}: {one.news}; it goes on from its checkpoint", markup=False)
+            elif one.state != before and one.state == "complete":
+                found = workdirs.results(one.workdir)["results"]
+                told = words({key: value for key, value in found.items() if key.startswith("val/")})
+                left = sum(not job.ended for job in jobs.values())
+                self._say(f"{name}  {told}  {left} left", markup=False)
+            elif one.state != before:
+                self._say(f"{name}: {one.state} {one.news}", markup=False)
+
+    def _leave_off(self, jobs: dict[str, runs.Run], received: str) -> None:
+        alive = [job for job in jobs.values() if job.alive]
+        if self._leave:
+            raise Preempted(f"{received}: {len(alive)} runs go on without this process")
+        for job in alive:
+            self._launcher.cancel(job.job, job.launch)
+        until = time.monotonic() + SAVING_SECONDS
+        while any(job.alive for job in alive) and time.monotonic() < until:
+            time.sleep(min(self._seconds, 0.2))
+            self._look(jobs)
+        raise Preempted(f"{received}: {len(alive)} runs were told to save")
+
+    def _wait(self, stop: StopSignal) -> None:
+        until = time.monotonic() + self._seconds
+        while time.monotonic() < until and not stop.received:
+            time.sleep(min(self._seconds, 0.2))
+
+
+def command(config: str, one: Run, folder: Path) -> list[str]:
+    """The command line of a run, with what `get_config` of its study does not know as overrides."""
+    named = f"{config}/{one.name}"
+    base, mine = configs.flatten(configs.load(named)), configs.flatten(one.config)
+    return runs.command(named, {key: value for key, value in mine.items() if base[key] != value}, folder)
+
+
+def _failed(launch: Path) -> bool:
+    """Whether the last process of this run ended, and neither finished nor was preempted."""
+    path = launch / "exit.json"
+    return path.is_file() and json.loads(path.read_text())["code"] not in (0, EXIT_PREEMPTED)
