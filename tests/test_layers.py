@@ -76,7 +76,7 @@ def test_imports_run_one_way(file):
     [
         ("flax.linen", "models"),
         ("orbax", "train/checkpoint.py"),
-        ("absl", "cli.py"),
+        ("absl", "cli"),
         ("tensorflow_datasets", "data"),
     ],
 )

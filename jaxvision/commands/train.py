@@ -88,7 +88,7 @@ def run(
             experiment.schedule,
             evaluations=evaluations,
             checkpoints=checkpoints,
-            meta=_meta(experiment),
+            meta=experiment.metadata | {"versions": workdirs.versions()},
             records=records,
             reporter=Reporter(first, experiment.total, quiet),
             throughput=throughput,
@@ -103,23 +103,6 @@ def run(
     if not quiet:
         _print_results(results, workdir, seconds)
     return results
-
-
-def _meta(experiment: experiments.Experiment) -> dict:
-    host, augment = experiment.deployment()
-    return {
-        "config": experiment.config.to_dict(),
-        "preprocessing": {"host": host, "augment": augment},
-        "statistics": experiment.statistics,
-        "data": {
-            "classes": experiment.info.num_classes,
-            "examples": experiment.info.num_examples,
-            "image_size": list(experiment.image_size),
-            "multi_label": experiment.info.multi_label,
-        },
-        "classes": list(experiment.info.classes),
-        "versions": workdirs.versions(),
-    }
 
 
 def _print_header(experiment: experiments.Experiment, workdir: Path, first: int, notes: tuple[str, ...]) -> None:

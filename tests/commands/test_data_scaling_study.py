@@ -130,11 +130,11 @@ def test_subsets_are_nested_and_the_training_accuracy_is_of_them(scaling):
 def test_the_arms_of_a_matched_pair_cost_about_the_same(scaling, presets):
     from jaxvision.estimate import estimate
 
-    planned = {(one.tags["arm"], one.tags["protocol"]): one.config for one in scaling.runs("cifar10", "DIR")}
+    planned = {(one.tags["arm"], one.tags["protocol"]): one.config for one in scaling.runs("cifar10_large", "DIR")}
     flops = {arm: estimate(config).flops_per_step for (arm, protocol), config in planned.items() if protocol == "fixed"}
-    for pair in presets["cifar10"].pairs:
+    for pair in presets["cifar10_large"].pairs:
         ratio = flops[pair.vit] / flops[pair.resnet]
-        assert (abs(ratio - 1) < 0.05) == pair.matched, (pair, ratio)
+        assert (abs(ratio - 1) < 0.2) == pair.matched, (pair, ratio)
 
 
 @pytest.mark.parametrize("preset", ["imagenet", "imagenet21k"])

@@ -1,0 +1,94 @@
+"""The command line, `jaxvision COMMAND --flags`. The only place with flags.
+
+shared.py      a command, and the flags that several have
+one_run.py     train, evaluate, inspect, predict
+many_runs.py   study, sweep, launch
+files.py       convert, data
+
+Nothing heavy is imported before the flags are parsed, so that `--help` answers at once.
+"""
+
+import sys
+
+from absl import flags
+
+from jaxvision.cli import files, many_runs, one_run
+from jaxvision.cli.shared import Command
+from jaxvision.errors import UserError, unknown
+from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
+
+COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **files.COMMANDS}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the console script; exits with 0, 1, 2 (the user can mend it) or 85 (preempted)."""
+    argv = list(sys.argv if argv is None else argv)
+    name = argv[1] if len(argv) > 1 else "--help"
+    if name in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    try:
+        if name not in COMMANDS:
+            raise unknown("command", name, COMMANDS)
+        _run(name, argv[2:])
+    except UserError as error:
+        print(f"jaxvision: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _run(name: str, words: list[str]) -> None:
+    command = COMMANDS[name]
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
+    if {"--help", "-h", "--helpfull"} & set(words):
+        command.define(values, [])
+        print(_help(name, command, values))
+        return
+    command.define(values, words)
+    _check_config(words)
+    try:
+        rest = values([name, *words])[1:]
+    except flags.Error as error:
+        raise UserError(f"{str(error).strip()} (see 'jaxvision {name} --help')") from None
+    try:
+        command.run(values, rest)
+    except Exception as error:
+        from jaxvision.train.watch import Preempted
+
+        if not isinstance(error, Preempted):
+            raise
+        print(f"jaxvision: {error}; the same command goes on", file=sys.stderr)
+        sys.exit(EXIT_PREEMPTED)
+
+
+def _check_config(words: list[str]) -> None:
+    """Raises UserError for a config file that cannot be loaded, or an override of a key that it does not have.
+
+    config_flags says neither in one line. Values may stand as --key=value or --key value.
+    """
+    given = {}
+    for word, following in zip(words, [*words[1:], ""]):
+        key, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        if word.startswith("-") and key.partition(".")[0] == "config":
+            given[key] = value if equals else following
+    path = given.pop("config", None)
+    if path:
+        from jaxvision import config
+
+        config.override(config.load(path), {key.removeprefix("config."): value for key, value in given.items()})
+
+
+def _overview() -> str:
+    lines = ["jaxvision COMMAND --flags (each has --help)", ""]
+    lines += [f"  {name:10s} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "First run:", f"  {COMMANDS['train'].example}"])
+
+
+def _help(name: str, command: Command, values: flags.FlagValues) -> str:
+    lines = [f"jaxvision {name}: {command.summary}", "", "Example:", f"  {command.example}", "", "Flags:"]
+    for flag in sorted({values[f].name for f in values}):
+        default = values[flag].default
+        lines.append(
+            f"  --{flag}: {values[flag].help}" + (f" (default: {default})" if default not in (None, False) else "")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""Flags of the commands about one run."""
+
+from absl import flags
+
+from jaxvision.cli.shared import Command, config_flag, need, start, step_flag, workdir_flag
+from jaxvision.errors import UserError
+
+
+def _define_train(values: flags.FlagValues, words: list[str]) -> None:
+    config_flag(values, words)
+    workdir_flag(values)
+    flags.DEFINE_bool("fresh", False, "move a run that lies in the workdir aside and start anew", flag_values=values)
+    flags.DEFINE_bool("resume", False, "go on with a run even if its config differs", flag_values=values)
+    flags.DEFINE_integer("stop_after", None, "stop after this step, as if told to by a signal", flag_values=values)
+
+
+def _train(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "config", "workdir")
+    start(rest)
+    from jaxvision.commands import train
+
+    train.run(values.config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after)
+
+
+def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
+    config_flag(values, words, "other evaluations: the section evals of a config file")
+    workdir_flag(values)
+    step_flag(values)
+
+
+def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "workdir")
+    start(rest)
+    from jaxvision.commands import evaluate
+
+    if values.config is not None and not values.config.get("evals"):
+        raise UserError("the file of --config has no section 'evals'")
+    evaluate.run(values.workdir, values.step, values.config and values.config.evals.to_dict())
+
+
+def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
+    config_flag(values, words)
+    flags.DEFINE_string("pages", None, "folder for pictures of classes, examples, augmentations", flag_values=values)
+    flags.DEFINE_bool("compile", True, "compile the step to tell its memory", flag_values=values)
+
+
+def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "config")
+    start(rest)
+    from jaxvision.commands import inspect
+
+    inspect.run(values.config, pages=values.pages, compile_step=values.compile)
+
+
+def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
+    workdir_flag(values)
+    step_flag(values)
+    flags.DEFINE_string("images", None, "glob of image files, in quotes", flag_values=values)
+
+
+def _predict(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "workdir", "images")
+    start(rest)
+    from jaxvision.commands import predict
+
+    predict.run(values.workdir, values.images, values.step)
+
+
+COMMANDS = {
+    "train": Command(
+        "train a config in a workdir, or go on with it",
+        "jaxvision train --config=configs/quickstart.py --workdir=runs/quickstart",
+        _define_train,
+        _train,
+    ),
+    "evaluate": Command(
+        "run the evaluations of a workdir again, or those of another config",
+        "jaxvision evaluate --workdir=runs/quickstart",
+        _define_evaluate,
+        _evaluate,
+    ),
+    "inspect": Command(
+        "show parameters, cost, memory, lengths and shardings of a config without training",
+        "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py",
+        _define_inspect,
+        _inspect,
+    ),
+    "predict": Command(
+        "print the five most probable classes of image files",
+        "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg'",
+        _define_predict,
+        _predict,
+    ),
+}
