@@ -1,14 +1,16 @@
 """jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
 
-cli.py          the command line: train, evaluate, inspect, predict, convert, study, data
+cli/            the command line: train, evaluate, inspect, predict, study, sweep, launch, convert, data
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
+estimate.py     what a run will cost
 sections.py     the keys of the sections data, train, init and evals
 transfer.py     a run that starts from weights
 workdir.py      the folder of a run
 durations.py    '90 epochs', '5 percent' -> steps
+traced.py       hyperparameters that differ between the runs of one program
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
@@ -21,5 +23,7 @@ optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
 evals/          protocols that judge a model
-analysis/       statistics, figures, cost accounting, pages of pictures
+sweep/          many runs that differ in some values: search, controller, report, populations
+launch/         where they run: this machine, SLURM, Ray; a JobSet, a TPU slice
+analysis/       statistics, scaling laws, figures, cost accounting, pages of pictures
 """

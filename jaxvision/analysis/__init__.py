@@ -4,7 +4,8 @@ statistics.py     means over seeds with intervals, differences paired by seed, t
 scaling_laws.py   power laws of error over examples: fits, intervals, extrapolation, the choice of a form
 crossing.py       where two arms cross, or how their gap moves
 plots.py          the style of all figures; curves over the number of examples, histograms
-scaling_plots.py  the figures of a data-scaling study
+scaling_plots.py  the figures of a data-scaling study; sweep_plots.py: those of a sweep
+documents.py      a Markdown report as one HTML page
 sheets.py         pages of pictures
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 """

@@ -5,7 +5,6 @@ start and host: that names one process even after the process id was given out a
 does not take it for lost.
 """
 
-import functools
 import json
 import os
 import shutil
@@ -72,8 +71,9 @@ class LocalLauncher:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             env=environment,
-            preexec_fn=functools.partial(os.sched_setaffinity, 0, self._cpus[slot]) if self._bind else None,
         )
+        if self._bind:  # not by preexec_fn, which makes a fork of a process that may have JAX's threads
+            os.sched_setaffinity(process.pid, self._cpus[slot])
         job = _id(process.pid, process_start(process.pid))
         self._slots[job] = slot
         return job
