@@ -182,7 +182,7 @@ _CIFAR10 = Preset(
     optimizer=_ADAM,
     train=_TRAIN,
     rates=(1e-3, 3e-3, 1e-2),
-    tuned_sizes=(400, 4_200, 45_000),
+    tuned_sizes=(400, 45_000),
     long=4,
     long_seeds=(0,),
     transfer=_NEGATIVES._replace(title="500 images of shapes", augment="normalize(0.5, 0.5)"),
