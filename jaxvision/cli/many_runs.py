@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from jaxvision.cli import one_run
 from jaxvision.cli.shared import Command, need, start
 from jaxvision.errors import UserError, unknown
 
@@ -74,8 +75,8 @@ def _launch(values: flags.FlagValues, rest: list[str]) -> None:
     given = {where: values[where].value for where in ("slurm", "jobset", "tpu") if values[where].present}
     if len(given) != 1:
         raise UserError("where to? One of --slurm, --jobset, --tpu is needed")
-    if rest and rest[0] not in COMMANDS:
-        raise unknown("command", rest[0], COMMANDS)
+    if rest and rest[0] not in one_run.COMMANDS:
+        raise unknown("command to launch", rest[0], one_run.COMMANDS)
     from jaxvision.commands import launch
 
     launch.run(rest, *given.popitem(), name=values.name, dry_run=values.dry_run)
