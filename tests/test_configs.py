@@ -15,7 +15,8 @@ from jaxvision.commands import train
 from jaxvision.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-FILES = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "configs").rglob("*.py"))}
+SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.py"))
+FILES = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "configs").rglob("*.py")) if path not in SWEEPS}
 ARGS = {name: runpy.run_path(str(path)).get("ARGS", ()) for name, path in FILES.items()}
 CONFIGS = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name] or ("",)]
 
