@@ -161,13 +161,20 @@ def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
         "| arm | form | parameters | lack of fit, p | error at ten times the largest size |",
         "|---|---|---|---:|---|",
     ]
+    refused = []
     for arm, fit in fits.items():
         told = "; ".join(f"{k} = {v.mean:.3g} ({v.low:.3g} to {v.high:.3g})" for k, v in fit.parameters().items())
         far = [10 * max(top1[arm])]
         (low,), (high,), (mean,) = *fit.band(far), fit.predict(far)
         ahead = f"{100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        refused += [arm] if fit.lack_of_fit < 0.05 else []
         lack = "" if np.isnan(fit.lack_of_fit) else f"{fit.lack_of_fit:.2f}"
         lines.append(f"| {arm} | {fit.form.replace('_', ' ')} | {told} | {lack} | {ahead} |")
+    if refused:
+        lines.append(
+            f"\nThe means miss the curve by more than the seeds scatter ({', '.join(refused)}): it is not the law at these "
+            "sizes, the intervals hold only what the seeds can tell, and what is foretold is no finding."
+        )
     asked = {arm: sizes for arm, sizes in top1.items() if len(sizes) >= ENOUGH}
     if asked:
         lines += [
@@ -208,7 +215,7 @@ def _tuned(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     return [
         "## Tuned for every subset\n",
         f"The learning rate was chosen among {_list(p.rates)} by one run of seed {presets.TUNING_SEED}, on the "
-        "validation split that is judged below too.",
+        "validation split that is judged below too. A best rate at an end of that list may not be the best there is.",
         *tables.tuned(tuned, fixed, rates, p),
     ]
 
