@@ -172,8 +172,8 @@ def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
         lines.append(f"| {arm} | {fit.form.replace('_', ' ')} | {told} | {lack} | {ahead} |")
     if refused:
         lines.append(
-            f"\nThe means miss the curve by more than the seeds scatter ({', '.join(refused)}): it is not the law at these "
-            "sizes, the intervals hold only what the seeds can tell, and what is foretold is no finding."
+            f"\nThe means miss the curve by more than the seeds scatter ({', '.join(refused)}): it is not the law at "
+            "these sizes, the intervals hold only what the seeds can tell, and what is foretold is no finding."
         )
     asked = {arm: sizes for arm, sizes in top1.items() if len(sizes) >= ENOUGH}
     if asked:
