@@ -45,10 +45,11 @@ def test_an_error_of_a_process_comes_with_its_traceback():
 
 
 SCRIPT = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys
 from jaxvision.data import workers
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
     results = workers.ordered(abs, iter(range(10**9)), threads=1, processes=2)
     next(results)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
