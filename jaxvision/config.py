@@ -17,6 +17,12 @@ from ml_collections import ConfigDict
 from jaxvision import specs
 from jaxvision.errors import UserError, nearest
 
+SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
+    "fewshot": dict(shots=(1,)),
+    "knn": dict(k=(5,)),
+    "linear_probe": dict(l2=(1.0,)),
+    "sgd_probe": dict(epochs=1, train_batch_size=16),
+}
 SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "init", "evals", "mesh")
 
 
@@ -178,7 +184,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     test runs what the config says.
 
     Args:
-      model: keyword arguments that make the config's model small.
+      model: keyword arguments that make the config's model small, and a teacher of the same name.
       steps: length of the run.
       size: side of the images; arguments of specs larger than this are cut down to it.
     """
@@ -186,23 +192,29 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     shapes = dict(name="shapes", options=dict(image_size=size, train=96, validation=24, test=8))  # all classes occur
 
     def smaller(spec: str) -> str:
-        cut = lambda argument: size if isinstance(argument, int) and argument > size else argument
-        return "|".join(str(c._replace(args=tuple(map(cut, c.args)))) for c in specs.parse(spec))
+        return "|".join(str(call._replace(args=tuple(map(cut, call.args)))) for call in specs.parse(spec))
+
+    def cut(argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(map(cut, argument))
+        if isinstance(argument, str):  # of `views`, a spec
+            return smaller(argument) if "(" in argument else argument
+        return size if isinstance(argument, int) and argument > size else argument
 
     def on_shapes(section: dict[str, Any], split: str) -> dict[str, Any]:
         drop = ("data", "data_dir", "options", "classes", "examples", "subset", "train_subset")
         kept = {key: value for key, value in section.items() if key not in drop}
-        kept |= {key: smaller(kept[key]) for key in ("host", "augment") if kept.get(key)}
+        kept |= {key: smaller(kept[key]) for key in kept if key.endswith(("host", "augment")) and kept[key]}
         if kept.get("train_split"):
             kept["train_split"] = "train"
-        if kept.get("name") == "fewshot":
-            kept["shots"] = (1,)  # there are few images of each class
-        return kept | dict(split=split, batch_size=16)
+        return kept | SMALL_PROTOCOLS.get(kept["name"], {}) | dict(split=split, batch_size=16)
 
     small["data"] = on_shapes(small["data"], "train") | shapes
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
     small["augment"] = smaller(small.get("augment", ""))
     small["model"] |= model
+    if "teacher" in small["task"]:
+        small["task"]["teacher"] |= model
     small.pop("init", None)  # the weights of a large model do not fit
     small["train"]["total"] = f"{steps} steps"
     for key in ("warmup", "cooldown"):

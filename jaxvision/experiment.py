@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,18 +11,20 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, durations, evals, inputs, models, tasks, transfer
+from jaxvision import augment, durations, evaluations, inputs, models, tasks, transfer
 from jaxvision import config as configs
+from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
 from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError, unknown
-from jaxvision.evals import dataset
+from jaxvision.evals.store import Store
 from jaxvision.models import weights
 from jaxvision.optim import optimizers
 from jaxvision.optim import rules as optimizer_rules
+from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch, make_mesh
 from jaxvision.parallel.rules import Rules, shardings
-from jaxvision.sections import DataSection, EvalSection, InitSection, TrainSection
+from jaxvision.sections import DataSection, InitSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
 from jaxvision.train import state as states
@@ -131,7 +134,8 @@ class Experiment(NamedTuple):
         """Reads the weights that the run starts from, if the config names any; see `transfer.load`."""
         if self.pretrained is None:
             return None
-        return transfer.load(self.pretrained, self.config.model, jax.eval_shape(self.init).variables)
+        model = _pretrained_model(self.config, self.pretrained)
+        return transfer.load(self.pretrained, model, jax.eval_shape(self.init).variables)
 
     def initial_state(self, pretrained: weights.Imported | None = None) -> states.TrainState:
         """The state at step 0 on the devices, with the variables that `load_pretrained` read."""
@@ -190,63 +194,35 @@ class Experiment(NamedTuple):
 
         return feeds.from_stream(batches, self.mesh)
 
-    def evaluations(self) -> list[Evaluation]:
-        """The evaluators of the config, with their data opened."""
-        return [self._evaluation(name, section) for name, section in self.config.get("evals", {}).items()]
+    def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
+        """The evaluators of the config, with their data opened.
 
-    def _evaluation(self, name: str, section: Mapping) -> Evaluation:
-        where, (common, factory, own) = f"evals.{name}", _eval_section(name, section)
-        sets = {"data": self._eval_set(common, common.split, common.subset)}
-        if common.train_split is not None:
-            sets["train"] = self._eval_set(common, common.train_split, common.train_subset)
-        elif (info := sets["data"].info).num_classes != self.info.num_classes:
-            raise UserError(
-                f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
-                f"{self.info.name!r} has {self.info.num_classes}"
-            )
-        judge = configs.call(factory, own, where, task=self.task, **sets)
-        pick = {"averaged": lambda s: s.best_variables, "trained": lambda s: s.variables}
-        if common.weights not in pick:
-            raise unknown(f"value of {where}.weights", common.weights, pick)
-        return Evaluation(name, self.durations(common.every), lambda state: judge(pick[common.weights](state)))
-
-    def _eval_set(self, section: EvalSection, split: str, subset: Mapping | None) -> dataset.EvalSet:
-        """Opens a split of the set that an evaluation reads."""
-        host, transform = self.preprocessing(section)
-        # An evaluator that learns needs labels, of which the task may know nothing.
-        extra = () if section.train_split is None else ("label",)
-        fields = tuple(dict.fromkeys((*self.data.fields, *extra)))
-        source = inputs.open_set(
-            name=section.data or self.data.name,
-            split=split,
-            data_dir=section.data_dir if section.data else section.data_dir or self.data.data_dir,
-            options=section.options if section.data else section.options or self.data.options,
-            subset=subset,
-            host=host,
-            fields=fields,
+        Args:
+          features: a folder where features are kept, for other evaluations of the same variables.
+        """
+        named = {name: self.config[name].to_dict() for name in ("task", "model")}
+        store = Store({**named, "precision": self.train.precision, "versions": workdirs.versions()}, features)
+        variables = jax.eval_shape(self.init).variables
+        specs = self.preprocessing()
+        judged = evaluations.Judged(
+            self.task, variables, self.data, *specs, self.info, self.statistics, self.mesh, store
         )
-        return dataset.make(
-            source,
-            host=host,
-            augment=transform,
-            statistics=self.statistics,
-            fields=fields,
-            batch_size=section.batch_size or self.data.batch_size,
-            mesh=self.mesh,
-            **inputs.reading_options(self.data),
-        )
+        return evaluations.make(self.config.get("evals", {}), judged, self.durations)
 
-    def preprocessing(self, section: EvalSection | None = None) -> tuple[str, str]:
-        """The (host, augment) specs of an evaluation: its own, or those of training made deterministic."""
-        host = section.host if section and section.host is not None else host_ops.host_ops.evaluation(self.data.host)
-        own = section.augment if section and section.augment is not None else None
-        return host, augment.evaluation(self.config.get("augment", "")) if own is None else own
+    def preprocessing(self) -> tuple[str, str]:
+        """The (host, augment) specs of training made deterministic."""
+        return host_ops.host_ops.evaluation(self.data.host), augment.evaluation(self.config.get("augment", ""))
 
     def deployment(self) -> tuple[str, str]:
         """The (host, augment) specs with which to look at new images: those of the first evaluation."""
+        host, transform = self.preprocessing()
         for name, section in self.config.get("evals", {}).items():
-            return self.preprocessing(_eval_section(name, section)[0])
-        return self.preprocessing()
+            first, *_ = evaluations.read(name, section)
+            return (
+                host if first.host is None else first.host,
+                transform if first.augment is None else first.augment,
+            )
+        return host, transform
 
 
 def build(
@@ -271,7 +247,7 @@ def build(
     data = configs.call(DataSection, config.data, "data")
     train = configs.call(TrainSection, config.train, "train")
     for name, section in config.get("evals", {}).items():
-        _eval_section(name, section)
+        evaluations.read(name, section)
     seed = config.get("seed", 0)
     if not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed must be a whole number of at least 0, not {seed!r}")
@@ -286,8 +262,8 @@ def build(
 
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
-        transfer.check(pretrained, config.model)
-    task = _make_task(config, train, info, pretrained)
+        transfer.check(pretrained, _pretrained_model(config, pretrained))
+    task = _make_task(config, train, info, pretrained, mesh)
     stand_in = source or inputs.Blank(info, data.image_size)
     stored, _ = Reader(stand_in, "decode", ["image"], data.max_bad_fraction).read(0, 0, 0)
     batch = inputs.raw_batch(stand_in, data)
@@ -336,9 +312,18 @@ def _check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
         raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
 
 
-def _make_task(config: ConfigDict, train: TrainSection, info: sources.Info, pretrained: InitSection | None) -> Task:
-    """The task of the config, which will build the model of the config."""
+def _make_task(
+    config: ConfigDict,
+    train: TrainSection,
+    info: sources.Info,
+    pretrained: InitSection | None,
+    mesh: Mesh | None = None,
+) -> Task:
+    """The task of the config, which will build the model of the config; with a mesh, laid out for it where it asks."""
     factory = tasks.get(config.task.get("name"))
+    given = {}
+    if "over_batch" in configs.parameters(factory):
+        given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
     model = {k: v for k, v in config.model.items() if k != "name"}
     options = {k: v for k, v in config.task.items() if k != "name"}
     if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
@@ -350,7 +335,13 @@ def _make_task(config: ConfigDict, train: TrainSection, info: sources.Info, pret
         model=partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **model),
         num_classes=info.num_classes,
         multi_label=info.multi_label,
+        **given,
     )
+
+
+def _pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str, Any]:
+    """The section of the model that the weights are of."""
+    return config.model if pretrained.part is None else config.task.get(pretrained.part, config.model)
 
 
 def _make_optimizer(
@@ -379,22 +370,3 @@ def _mesh(
     data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated"
 ) -> tuple[Mesh, Rules | str]:
     return make_mesh(data, fsdp, tensor), rules
-
-
-def _eval_section(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, Any]]:
-    """Splits an entry of `config.evals` into the common part, the evaluator and the evaluator's options."""
-    where = f"evals.{name}"
-    common = {k: v for k, v in section.items() if k in EvalSection._fields}
-    own = {k: v for k, v in section.items() if k not in common}
-    if "name" not in common:
-        raise UserError(f"the config misses '{where}.name'. Evaluators: {', '.join(evals.EVALUATORS)}")
-    factory = evals.get(common["name"])
-    arguments = configs.parameters(factory)
-    extra = [k for k in arguments if k not in ("task", "data", "train")]
-    configs.check_keys(section, where, [*EvalSection._fields, *extra])
-    filled = configs.call(EvalSection, common, where)
-    if "train" in arguments and filled.train_split is None:
-        raise UserError(f"{where}: the evaluator {filled.name!r} learns from images: set '{where}.train_split'")
-    if "train" not in arguments and filled.train_split is not None:
-        raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing, so it takes no train_split")
-    return filled, factory, own

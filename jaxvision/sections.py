@@ -82,6 +82,7 @@ class InitSection(NamedTuple):
         and the last two blocks of a ViT or stages of a ResNet), or None.
       ignore: regular expressions over names in the file that are deliberately not used.
       positions: "bicubic" or "bilinear", how position embeddings are resized to another image size.
+      part: of the variables, what is filled, where the task has more than one model: "teacher" of `distill`.
     """
 
     weights: str
@@ -91,6 +92,7 @@ class InitSection(NamedTuple):
     freeze: str | None = None
     ignore: tuple[str, ...] = ()
     positions: str = "bicubic"
+    part: str | None = None
 
 
 class EvalSection(NamedTuple):

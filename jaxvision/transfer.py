@@ -1,12 +1,14 @@
 """A run that starts from weights: of a converted folder, of another library, or of another run (`config.init`)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxvision import paths
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import weights
@@ -16,6 +18,9 @@ from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.state import TrainState
 
 PyTree = Any
+
+# What a run trains beside its model: heads of pretraining, and the teacher of a distillation.
+_BESIDE_THE_MODEL = re.compile(r"^(?:teacher/|(?:params|batch_stats)/projection/)")
 
 
 def check(init: InitSection, model: Mapping[str, Any]) -> None:
@@ -33,10 +38,13 @@ def check(init: InitSection, model: Mapping[str, Any]) -> None:
 def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weights.Imported:
     """Reads the weights that a config starts from.
 
+    What a run of ours trained beside its model, such as the layers of a projection head that this model has not, is
+    left out, and the notes say so.
+
     Args:
       init: section of the config.
-      model: its section `model`.
-      variables: shapes of the model's variables.
+      model: its section `model`, or that of the part that `init.part` names.
+      variables: shapes of the task's variables.
 
     Returns:
       The filled variables, and what was loaded, replaced or resized, a line each.
@@ -45,20 +53,36 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
       UserError: nothing to read there, weights of another model, or arrays that do not fit; all are named.
     """
     path = Path(init.weights)
+    target = _part(init, variables)
+    notes: tuple[str, ...] = ()
     if init.source != "jaxvision" or path.is_file():
         arrays = weights.read(path)
     else:
         arrays, meta = open_own(path)
         if meta["model"]["name"] != model["name"]:
             raise UserError(f"{path} holds weights of the model {meta['model']['name']!r}, not {model['name']!r}")
+    if init.source == "jaxvision":
+        arrays, beside = of_model(arrays, paths.names(target))
+        notes = (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
     imported = weights.import_weights(
-        arrays, init.source, model["name"], variables, head=init.head, ignore=init.ignore, positions=init.positions
+        arrays, init.source, model["name"], target, head=init.head, ignore=init.ignore, positions=init.positions
     )
     filled = [x for x in jax.tree.leaves(imported.variables) if isinstance(x, np.ndarray)]
-    count = len(jax.tree.leaves(variables))
+    count = len(jax.tree.leaves(target))
     numbers = sum(x.size for x in filled)
     line = f"init: {len(filled)} of {count} arrays, {numbers:,} numbers, from {path} ({init.source})"
-    return imported._replace(notes=(line, *(f"init: {note}" for note in imported.notes)))
+    whole = imported.variables if init.part is None else {**variables, init.part: imported.variables}
+    return weights.Imported(whole, (line, *(f"init: {note}" for note in (*notes, *imported.notes))))
+
+
+def _part(init: InitSection, variables: PyTree) -> PyTree:
+    """The variables that the weights fill: all, or those of one model of several."""
+    parts = [name for name, collection in variables.items() if "params" in collection]
+    if init.part is not None and init.part not in parts:
+        raise unknown("value of init.part", init.part, parts or ["None"])
+    if init.part is None and parts:
+        raise UserError(f"the task has several models: say with init.part which one the weights are of: {parts}")
+    return variables if init.part is None else variables[init.part]
 
 
 def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -82,7 +106,14 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     with Checkpoints(path) as checkpoints:
         arrays, meta = checkpoints.variables(step), checkpoints.meta(step)
     known = {"model": config.model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
+    known["image_size"] = meta["data"]["image_size"]
     return arrays, known | {name: meta[name] for name in ("preprocessing", "classes")}
+
+
+def of_model(arrays: Mapping[str, np.ndarray], wanted: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a run's model and those of `wanted`, without what it trained beside them, which is named."""
+    beside = [name for name in arrays if _BESIDE_THE_MODEL.search(name) and name not in wanted]
+    return {name: x for name, x in arrays.items() if name not in beside}, beside
 
 
 def fill(state: TrainState, variables: PyTree) -> TrainState:

@@ -74,3 +74,22 @@ def test_sections():
         configs.check_sections(ConfigDict(dict(optimiser={})))
     with pytest.raises(UserError, match="misses the section 'data'"):
         configs.check_sections(ConfigDict(dict(seed=0)))
+
+
+def test_shrink_reaches_the_specs_of_views_and_the_teacher():
+    config = ConfigDict(
+        dict(
+            data=dict(name="x", split="train", batch_size=512, host="decode|resize_short(256)"),
+            augment="views(2, ('random_resized_crop(224)|flip_lr', 'resize(224, 'cubic')'))|normalize",
+            model=dict(name="resnet", variant="50"),
+            task=dict(name="distill", teacher=dict(name="resnet", variant="50", projection_layers=1)),
+            optimizer=dict(warmup="10 epochs"),
+            train=dict(total="90 epochs"),
+            evals=dict(knn=dict(name="knn", split="test", train_split="train")),
+        )
+    )
+    small = configs.shrink(config, dict(variant="8"), size=32)
+    assert small.augment == "views(2, ('random_resized_crop(32)|flip_lr', \"resize(32, 'cubic')\"))|normalize"
+    assert small.data.host == "decode|resize_short(32)"
+    assert small.task.teacher.to_dict() == dict(name="resnet", variant="8", projection_layers=1)
+    assert small.evals.knn.k == (5,)

@@ -23,9 +23,10 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
 
 
 def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
-    config_flag(values, words, "other evaluations: the section evals of a config file")
-    workdir_flag(values)
+    config_flag(values, words, "other evaluations: section evals (of weights also section data) of a config")
+    workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
+    flags.DEFINE_string("features", None, "keep features in this folder, for other evaluations", flag_values=values)
 
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
@@ -35,7 +36,10 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
 
     if values.config is not None and not values.config.get("evals"):
         raise UserError("the file of --config has no section 'evals'")
-    evaluate.run(values.workdir, values.step, values.config and values.config.evals.to_dict())
+    sections = {} if values.config is None else values.config.to_dict()
+    evaluate.run(
+        values.workdir, values.step, sections.get("evals"), data=sections.get("data"), features=values.features
+    )
 
 
 def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
@@ -53,7 +57,7 @@ def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
 
 
 def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
-    workdir_flag(values)
+    workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
     flags.DEFINE_string("images", None, "glob of image files, in quotes", flag_values=values)
 
@@ -74,7 +78,7 @@ COMMANDS = {
         _train,
     ),
     "evaluate": Command(
-        "run the evaluations of a workdir again, or those of another config",
+        "run the evaluations of a workdir again, or others; or judge converted weights",
         "jaxvision evaluate --workdir=runs/quickstart",
         _define_evaluate,
         _evaluate,

@@ -29,8 +29,8 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
     )
 
 
-def workdir_flag(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+def workdir_flag(values: flags.FlagValues, what: str = "folder of the run") -> None:
+    flags.DEFINE_string("workdir", None, what, flag_values=values)
 
 
 def step_flag(values: flags.FlagValues) -> None:

@@ -1,4 +1,4 @@
-"""`jaxvision evaluate`: run the evaluations of a finished or running workdir again, or others."""
+"""`jaxvision evaluate`: judge a checkpoint of a run, or converted weights."""
 
 import json
 import time
@@ -8,32 +8,50 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxvision import evaluations
 from jaxvision import workdir as workdirs
-from jaxvision.commands.restore import restore
+from jaxvision.commands.restore import open_weights, restore
+from jaxvision.errors import UserError
+from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main
+from jaxvision.train.loop import Evaluation
 from jaxvision.train.progress import console, words
+from jaxvision.train.state import TrainState
+
+Sections = Mapping[str, Mapping[str, Any]]
 
 
 def run(
-    workdir: str | Path, step: int | None = None, evals: Mapping[str, Mapping[str, Any]] | None = None
+    path: str | Path,
+    step: int | None = None,
+    evals: Sections | None = None,
+    *,
+    data: Mapping[str, Any] | None = None,
+    features: str | Path | None = None,
 ) -> dict[str, float]:
-    """Evaluates a checkpoint as the saved config says, or as `evals` does.
+    """Evaluates a checkpoint as the saved config says, or a model as `evals` does.
 
     Args:
-      workdir: folder of a run.
+      path: folder of a run, or of converted weights.
       step: of the checkpoint; the latest by default.
-      evals: as section `evals` of a config, in place of the saved one.
+      evals: as section `evals` of a config, in place of the saved one; converted weights have none of their own.
+      data: section `data` of a config, which converted weights need unless each of `evals` names its data.
+      features: a folder where the features of splits are kept, so that other evaluations need not compute them.
 
     Returns:
-      `{"NAME/metric": value}`; also appended to WORKDIR/evaluations.jsonl, with step, time and commit, and
-      `evals` where given.
+      `{"NAME/metric": value}`; also appended to PATH/evaluations.jsonl, with step, time and commit, and `evals`
+      where given.
+
+    Raises:
+      UserError: something the user can mend.
     """
-    workdir = Path(workdir)
-    experiment, state, _ = restore(workdir, step)
-    if evals is not None:
-        experiment = experiment._replace(config=ConfigDict({**experiment.config.to_dict(), "evals": dict(evals)}))
+    path = Path(path)
+    if folder.is_folder(path):
+        chosen, state = _of_weights(path, step, evals, data, features)
+    else:
+        chosen, state = _of_run(path, step, evals, features)
     at, results = int(state.step), {}
-    for evaluation in experiment.evaluations():
+    for evaluation in chosen:
         found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
         results |= found
         if is_main():
@@ -41,7 +59,32 @@ def run(
     if is_main():
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": at, "git": workdirs.git_commit(), **results}
         if evals is not None:
-            line["evals"] = experiment.config.evals.to_dict()
-        with (workdir / "evaluations.jsonl").open("a") as file:
+            line["evals"] = {name: dict(section) for name, section in evals.items()}
+        with (path / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
     return results
+
+
+def _of_run(
+    path: Path, step: int | None, evals: Sections | None, features: str | Path | None
+) -> tuple[list[Evaluation], TrainState]:
+    experiment, state, _ = restore(path, step)
+    if evals is not None:
+        experiment = experiment._replace(config=ConfigDict({**experiment.config.to_dict(), "evals": dict(evals)}))
+    return experiment.evaluations(features), state
+
+
+def _of_weights(
+    path: Path, step: int | None, evals: Sections | None, data: Mapping | None, features: str | Path | None
+) -> tuple[list[Evaluation], TrainState]:
+    if step is not None:
+        raise UserError(f"{path} holds converted weights, which have no steps")
+    if not evals:
+        raise UserError(f"{path} holds converted weights: say with --config=FILE.py by what they are judged")
+    for name, section in evals.items():
+        if not data and not section.get("data"):
+            raise UserError(
+                f"evals.{name} has no data set: set 'evals.{name}.data', or give the config a section 'data'"
+            )
+    judged, state, _ = open_weights(path, data, features)
+    return evaluations.make(evals, judged, lambda every: 0), state

@@ -8,10 +8,11 @@ import numpy as np
 from rich.table import Table
 
 from jaxvision import augment
-from jaxvision.commands.restore import restore
+from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals import views
+from jaxvision.models.weights import folder
 from jaxvision.train.progress import console
 
 BATCH = 64
@@ -21,7 +22,7 @@ def run(workdir: str | Path, images: str, step: int | None = None, top: int = 5)
     """Prints and returns the most probable classes of each image.
 
     Args:
-      workdir: folder of a run whose task gives logits.
+      workdir: folder of a run whose task gives logits, or of converted weights with a head.
       images: a glob of image files.
       step: of the checkpoint; the latest by default.
       top: how many classes to name.
@@ -37,15 +38,21 @@ def run(workdir: str | Path, images: str, step: int | None = None, top: int = 5)
     files = sorted(f for f in glob.glob(images, recursive=True) if Path(f).is_file())
     if not files:
         raise UserError(f"no file matches {images!r}")
-    experiment, state, meta = restore(workdir, step)
-    shape = experiment.batch["image"].shape[1:3]
-    transform = augment.make(meta["preprocessing"]["augment"], statistics=experiment.statistics)
-    classes = meta["classes"] or [str(k) for k in range(experiment.info.num_classes)]
+    if folder.is_folder(workdir):
+        model, state, meta = open_weights(workdir)
+        shape = image_shape(model, meta)
+    else:
+        model, state, meta = restore(workdir, step)
+        shape = model.batch["image"].shape[1:3]
+    if not model.info.num_classes:
+        raise UserError(f"{workdir} holds a model without classes")
+    transform = augment.make(meta["preprocessing"]["augment"], statistics=model.statistics)
+    classes = meta["classes"] or [str(k) for k in range(model.info.num_classes)]
 
     @jax.jit
     def probabilities(variables, pixels):
         batch = transform(jax.random.key(0), {"image": pixels})
-        return jax.nn.softmax(views.outputs(experiment.task, variables, batch)["logits"])
+        return jax.nn.softmax(views.outputs(model.task, variables, batch)["logits"])
 
     predictions: dict[str, list[tuple[str, float]]] = {}
     size = min(BATCH, len(files))

@@ -1,12 +1,38 @@
-"""A trained run, opened again from its workdir alone: for commands that look at what was learned."""
+"""A trained model, opened again from the workdir of its run or from converted weights: for commands that look at it."""
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from jaxvision import augment, evaluations, inputs, models, transfer
+from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
+from jaxvision.data.sources import Info
+from jaxvision.errors import UserError
+from jaxvision.evals.store import Store
+from jaxvision.models.weights import folder
+from jaxvision.parallel.mesh import make_mesh, replicate
+from jaxvision.sections import DataSection
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.state import TrainState
+
+BATCH_SIZE = 64  # a device, where neither run nor config says
+
+
+class Frozen(NamedTuple):
+    """A task that is never trained: what a model makes of images.
+
+    Attributes:
+      outputs: `(variables, batch) -> {"features": [B, D], ...}` as of any task.
+    """
+
+    outputs: Callable
 
 
 def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experiment, TrainState, dict[str, Any]]:
@@ -28,6 +54,65 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
             config.data.update(meta["data"])
         experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
         return experiment, checkpoints.restore(experiment.abstract_state(), step), meta
+
+
+def open_weights(
+    path: Path, data: Mapping[str, Any] | None = None, features: str | Path | None = None
+) -> tuple[evaluations.Judged, TrainState, dict[str, Any]]:
+    """The model of a folder that `jaxvision convert` wrote, with its preprocessing.
+
+    Args:
+      path: the folder.
+      data: section `data` of a config: the set and the size of batches that evaluations take by default. How images
+        are prepared is known from the folder.
+      features: a folder where features are kept.
+
+    Returns:
+      The model as evaluations take it, a state that holds its variables, and the metadata of the folder.
+
+    Raises:
+      UserError: preprocessing that needs statistics of a training set, which the folder has not.
+    """
+    arrays, meta = folder.load(path)
+    host, transform = (meta["preprocessing"][name] for name in ("host", "augment"))
+    if augment.needs_statistics(transform):
+        raise UserError(
+            f"{path}: the preprocessing {transform!r} needs statistics of the training images, which a folder of "
+            "weights has not: evaluate the run itself"
+        )
+    arrays, _ = transfer.of_model(arrays)
+    classes = next((x.size for name, x in arrays.items() if name.endswith("head/bias")), None)
+    options = configs.from_json(json.dumps(meta["model"])).to_dict()  # with tuples in place of lists
+    module = models.build(num_classes=classes, **options)
+    mesh = make_mesh()
+    variables = replicate(flax.traverse_util.unflatten_dict(arrays, sep="/"), mesh)
+
+    def outputs(variables, batch):
+        found, out = module.apply(variables, batch["image"], train=False)
+        return {"features": found, **out}
+
+    params = variables.pop("params")
+    state = TrainState(jnp.zeros((), jnp.int32), params, variables, opt_state=(), ema=None)
+    section = {"name": str(path), "split": "", "batch_size": BATCH_SIZE * jax.device_count(), **(data or {})}
+    judged = evaluations.Judged(
+        Frozen(outputs),
+        state.variables,
+        configs.call(DataSection, section, "data"),
+        host,
+        transform,
+        Info(str(path), "", 0, tuple(meta["classes"]), classes),
+        {},
+        mesh,
+        Store({"model": meta["model"], "versions": workdirs.versions()}, features),
+    )
+    return judged, state, meta
+
+
+def image_shape(judged: evaluations.Judged, meta: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of the images that a model of converted weights takes, after its host operations."""
+    blank = inputs.Blank(judged.info, meta.get("image_size"))
+    data = judged.data._replace(host=judged.host, fields=("image",))
+    return inputs.raw_batch(blank, data)["image"].shape[1:3]
 
 
 def saved_statistics(workdir: Path) -> dict[str, Any] | None:

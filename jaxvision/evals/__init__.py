@@ -1,11 +1,16 @@
 """How a model is judged: one file a protocol.
 
-dataset.py    the split that an evaluator reads: every example once, on any number of devices
-views.py      several views of an image, averaged (test-time augmentation)
-classify.py   accuracy and loss of the logits
-multilabel.py mean average precision where images have several labels
-features.py   what the model makes of a whole split, for protocols that learn on it
-fewshot.py    ridge regression on the features of a few images of each class
+dataset.py      the split that an evaluator reads: every example once, on any number of devices
+views.py        several views of an image, averaged (test-time augmentation)
+classify.py     accuracy and loss of the logits
+multilabel.py   mean average precision where images have several labels
+features.py     what the model makes of a whole split, for protocols that learn on it
+store.py        features that are kept: for the other evaluators of a step, or in a folder
+knn.py          a vote of the nearest training images
+linear_probe.py logistic regression on features, by L-BFGS, at any number of layers
+sgd_probe.py    a linear classifier trained by SGD on features of augmented images
+fewshot.py      ridge regression on the features of a few images of each class
+class_mean.py   the nearest class mean, and class means as queries
 
 An evaluator is made by `make(*, task, data, **options)` and called with variables:
 `run(variables) -> {metric: float}`. One that learns from images itself has an argument `train` beside `data`.
@@ -14,12 +19,16 @@ An evaluator is made by `make(*, task, data, **options)` and called with variabl
 from collections.abc import Callable
 
 from jaxvision.errors import unknown
-from jaxvision.evals import classify, fewshot, multilabel
+from jaxvision.evals import class_mean, classify, fewshot, knn, linear_probe, multilabel, sgd_probe
 
 EVALUATORS: dict[str, Callable[..., Callable]] = {
     "classify": classify.make,
-    "fewshot": fewshot.make,
     "multilabel": multilabel.make,
+    "knn": knn.make,
+    "linear_probe": linear_probe.make,
+    "sgd_probe": sgd_probe.make,
+    "fewshot": fewshot.make,
+    "class_mean": class_mean.make,
 }
 
 

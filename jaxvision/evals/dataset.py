@@ -9,9 +9,11 @@ from jax.sharding import Mesh
 
 from jaxvision import augment as augmentation
 from jaxvision.data import loader, resident
+from jaxvision.data.reader import Reader
 from jaxvision.data.sources import Info, Source
 from jaxvision.data.subsets import Subset
-from jaxvision.parallel.mesh import check_batch, shard_batch
+from jaxvision.evals.store import Store, digest
+from jaxvision.parallel.mesh import check_batch, shard_batch, split_rows
 
 Batch = dict
 RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
@@ -27,6 +29,13 @@ class EvalSet(NamedTuple):
       host, augment: the specs that were used, to be stored with the results.
       source: the examples themselves, with their labels.
       take: `indices -> EvalSet` of those examples of the split alone, read in the same way.
+      batch: `ShapeDtypeStruct`s of a batch.
+      mesh: on which the batches lie.
+      training: prepares the split for an evaluator that trains on it, in random order and with specs of its own:
+        `(host, augment, batch_size, seed) -> (batches, transform)`, where `batches(start, stop)` gives the batches
+        of those steps, and `transform(rng, batch)` augments one inside jit.
+      store: where features of the split are kept, or None.
+      identity: JSON that says which images these are and how they are prepared, for the store.
     """
 
     info: Info
@@ -36,6 +45,11 @@ class EvalSet(NamedTuple):
     augment: str
     source: Source
     take: Callable[[np.ndarray], "EvalSet"]
+    batch: Batch
+    mesh: Mesh
+    training: Callable[[str, str, int, int], tuple[Callable[[int, int], Iterator[Batch]], Callable]]
+    store: Store | None
+    identity: Mapping[str, Any]
 
 
 def make(
@@ -47,6 +61,8 @@ def make(
     mesh: Mesh,
     fields: Sequence[str] = ("image", "label"),
     statistics: Mapping[str, Any] | None = None,
+    store: Store | None = None,
+    identity: Mapping[str, Any] | None = None,
     **reading: Any,
 ) -> EvalSet:
     """Prepares a split for evaluation.
@@ -58,6 +74,8 @@ def make(
       mesh: where the batches are laid out.
       fields: of the examples, what the batches hold.
       statistics: of the training set, which `augment` may need; see `augment.make`.
+      store, identity: where features of the split are kept, and what tells its examples from others; the specs and
+        statistics need not be in it.
       reading: threads, processes and max_bad_fraction of `loader.eval_batches`.
 
     A set that fits in memory stays on the devices between evaluations.
@@ -66,21 +84,16 @@ def make(
     transform = augmentation.make(augment, statistics=statistics)
     keep = resident.fits(source, host, RESIDENT_BYTES)
     kept: list[Batch] = []
+    example, _ = Reader(source, host, fields).read(0, 0, 0)
+    shapes = {field: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype) for field, x in example.items()}
+    own = dict(process_index=jax.process_index(), process_count=jax.process_count(), fields=fields, **reading)
 
     def batches() -> Iterator[Batch]:
         if kept:
             yield from kept
             return
         read = []
-        for batch in loader.eval_batches(
-            source,
-            host,
-            batch_size=batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            fields=fields,
-            **reading,
-        ):
+        for batch in loader.eval_batches(source, host, batch_size=batch_size, **own):
             batch = shard_batch(batch, mesh)
             if keep:
                 read.append(batch)
@@ -99,7 +112,48 @@ def make(
             mesh=mesh,
             fields=fields,
             statistics=statistics,
+            store=store,
+            identity={**identified, "rows": digest(indices)},
             **reading,
         )
 
-    return EvalSet(source.info, batches, preprocess, host, augment, source, take)
+    def training(host: str, augment: str, batch_size: int, seed: int) -> tuple[Callable, Callable]:
+        check_batch(batch_size, mesh)
+        fits, whole = resident.fits(source, host, RESIDENT_BYTES), {}
+
+        def batches(start: int, stop: int) -> Iterator[Batch]:
+            if not fits:
+                drawn = loader.train_batches(
+                    source, host, batch_size=batch_size, seed=seed, start=start, stop=stop, **own
+                )
+                yield from (shard_batch(batch, mesh) for batch in drawn)
+                return
+            if not whole:
+                whole.update(resident.load(source, host, fields=fields, **reading))
+            for step in range(start, stop):
+                rows = source.order(seed, step * batch_size, (step + 1) * batch_size)
+                yield split_rows({field: x[rows] for field, x in whole.items()}, mesh)
+
+        return batches, augmentation.make(augment, source.info.num_classes, statistics)
+
+    identified = {
+        **(identity or {}),
+        "host": host,
+        "augment": augment,
+        "statistics": digest(dict(statistics or {})),
+        "examples": len(source),
+    }
+    return EvalSet(
+        info=source.info,
+        batches=batches,
+        preprocess=preprocess,
+        host=host,
+        augment=augment,
+        source=source,
+        take=take,
+        batch=shapes | {"mask": jax.ShapeDtypeStruct((batch_size,), np.bool_)},
+        mesh=mesh,
+        training=training,
+        store=store,
+        identity=identified,
+    )

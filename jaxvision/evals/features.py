@@ -1,7 +1,8 @@
 """What a trained model makes of a whole split, for protocols that learn on frozen features."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +11,8 @@ import numpy as np
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.parallel.distributed import gather
-
-
-class Features(NamedTuple):
-    """The features of a split, in its order, whole and equal on every process.
-
-    Attributes:
-      values: float32 [N, D].
-      labels: int32 [N], or float32 [N, K] where an image has several.
-      rows: int64 [N], the position of each in the split. Images that cannot be read are left out.
-    """
-
-    values: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray
+from jaxvision.evals.store import Features, digest
+from jaxvision.parallel.distributed import any_process, gather
 
 
 def make(*, task: Any, data: EvalSet, layer: str = "features") -> Callable[[Any], Features]:
@@ -36,21 +24,42 @@ def make(*, task: Any, data: EvalSet, layer: str = "features") -> Callable[[Any]
       layer: an output, as in "features", "pre_logits" or "stages/2"; see `pick`.
 
     Returns:
-      `run(variables) -> Features`. The variables are only read. N x D floats stay on the host.
+      `run(variables) -> Features`. The variables are only read. N x D floats stay on the host. Where `data` has a
+      store, features of the same variables and images are not computed twice.
     """
+    run = several(task=task, data=data, layers=(layer,))
+    return lambda variables: run(variables)[layer]
 
-    @jax.jit
-    def apply(variables, batch):
-        return pick(views.outputs(task, variables, data.preprocess(batch)), layer)
 
-    def run(variables: Any) -> Features:
-        values, labels, masks = [], [], []
+def several(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any], dict[str, Features]]:
+    """The same for several layers in one pass: `run(variables) -> {layer: Features}`."""
+
+    @partial(jax.jit, static_argnames="wanted")
+    def apply(variables, batch, wanted):
+        return tuple(picked(views.outputs(task, variables, data.preprocess(batch)), wanted).values())
+
+    def compute(variables: Any, wanted: tuple[str, ...]) -> dict[str, Features]:
+        values, labels, masks = [[] for _ in wanted], [], []
         for batch in data.batches():
-            mask, *found = gather((batch["mask"], apply(variables, batch), batch["label"]))
-            for rows, array in zip((values, labels), found):
-                rows.append(array[mask])
+            mask, label, found = gather((batch["mask"], batch["label"], apply(variables, batch, wanted)))
             masks.append(mask)
-        return Features(np.concatenate(values), np.concatenate(labels), np.flatnonzero(np.concatenate(masks)))
+            labels.append(label[mask])
+            for rows, array in zip(values, found):
+                rows.append(array[mask])
+        rest = np.concatenate(labels), np.flatnonzero(np.concatenate(masks))
+        return {layer: Features(np.concatenate(rows), *rest) for layer, rows in zip(wanted, values)}
+
+    def run(variables: Any) -> dict[str, Features]:
+        if data.store is None:
+            return compute(variables, tuple(layers))
+        of = digest(variables)
+        found = {layer: data.store.find(of, data.identity, layer) for layer in layers}
+        # Every process takes part in a pass, so all compute what one of them lacks.
+        missing = tuple(layer for layer in layers if any_process(found[layer] is None))
+        for layer, features in (compute(variables, missing) if missing else {}).items():
+            data.store.keep(of, data.identity, layer, features)
+            found[layer] = features
+        return found
 
     return run
 
@@ -80,3 +89,43 @@ def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
     if found.ndim < 2:
         raise UserError(f"the layer {layer!r} has shape {found.shape}: no features of each image")
     return found.mean(axis=tuple(range(1, found.ndim - 1)))
+
+
+def picked(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.Array]:
+    """`pick` for each of the layers."""
+    return {layer: pick(outputs, layer) for layer in layers}
+
+
+def check_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> None:
+    """Raises UserError where the task has no such outputs, without computing anything.
+
+    Args:
+      variables: of the task; `ShapeDtypeStruct`s will do.
+    """
+    jax.eval_shape(
+        lambda v, batch: picked(views.outputs(task, v, data.preprocess(batch)), layers), variables, data.batch
+    )
+
+
+def check_sets(evaluator: str, data: EvalSet, train: EvalSet) -> int:
+    """The number of classes of two splits; UserError unless images of both are of one of the same classes."""
+    for info in (data.info, train.info):
+        if not info.num_classes:
+            raise UserError(f"the evaluator {evaluator!r} needs labels; {info.name!r} names no classes")
+        if info.multi_label:
+            raise UserError(f"the evaluator {evaluator!r} needs one label an image; {info.name!r} has several")
+    if data.info.num_classes != train.info.num_classes:
+        raise UserError(
+            f"{train.info.name} {train.info.split} has {train.info.num_classes} classes, "
+            f"{data.info.name} {data.info.split} has {data.info.num_classes}"
+        )
+    return data.info.num_classes
+
+
+def named(protocol: str, layer: str) -> str:
+    """The name of a protocol on a layer, for its results.
+
+    >>> named("knn20_t0.07", "features"), named("knn20_t0.07", "stages/2")
+    ('knn20_t0.07', 'knn20_t0.07_stages.2')
+    """
+    return protocol if layer == "features" else f"{protocol}_{layer.replace('/', '.')}"

@@ -53,7 +53,7 @@ def make(
     Raises:
       UserError: sets without classes, of several labels an image or of different classes; a class with too few images.
     """
-    k = _check_sets(data, train)
+    k = features.check_sets("fewshot", data, train)
     if not shots or any(not isinstance(s, int) or s < 1 for s in shots):
         raise UserError(f"shots must be whole numbers of at least 1, not {shots!r}")
     if not isinstance(draws, int) or draws < 1:
@@ -76,7 +76,7 @@ def make(
                 chosen = np.isin(drawn[known.rows], supports[s, seed])
                 fitted = fit(known.values[chosen], known.labels[chosen], k, l2)
                 accuracies.append(accuracy(*fitted, judged.values, judged.labels))
-            name = f"{s}shot_ridge{l2:g}" + ("" if layer == "features" else f"_{layer.replace('/', '.')}")
+            name = features.named(f"{s}shot_ridge{l2:g}", layer)
             found[name] = float(np.mean(accuracies))
             if draws > 1:
                 found[f"{name}_sd"] = float(np.std(accuracies, ddof=1))
@@ -151,21 +151,6 @@ def accuracy(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.nd
         hits = scores.argmax(axis=1) == labels[start : start + _CHUNK]
         right += np.sum(hits & np.isfinite(scores).all(axis=1))
     return float(right / len(x))
-
-
-def _check_sets(data: EvalSet, train: EvalSet) -> int:
-    """The number of classes of both sets."""
-    for info in (data.info, train.info):
-        if not info.num_classes:
-            raise UserError(f"the evaluator 'fewshot' needs labels; {info.name!r} names no classes")
-        if info.multi_label:
-            raise UserError(f"the evaluator 'fewshot' needs one label an image; {info.name!r} has several")
-    if data.info.num_classes != train.info.num_classes:
-        raise UserError(
-            f"{train.info.name} {train.info.split} has {train.info.num_classes} classes, "
-            f"{data.info.name} {data.info.split} has {data.info.num_classes}"
-        )
-    return data.info.num_classes
 
 
 def _check_shots(by_class: Sequence[np.ndarray], shots: int, train: EvalSet) -> None:

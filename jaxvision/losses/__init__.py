@@ -1,4 +1,7 @@
 """Pure functions from arrays to losses.
 
 classification.py   softmax and sigmoid cross entropy with soft or smoothed labels
+pairs.py            each row of a batch against all others, in little memory and over several devices
+contrastive.py      NT-Xent and the supervised contrastive loss
+representation.py   alignment, uniformity, deviation and effective rank of embeddings: watched, not trained on
 """

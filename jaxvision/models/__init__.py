@@ -17,15 +17,18 @@ from jaxvision.models import (
     bit,
     clip_resnet,
     convnext,
+    heads,
     lenet,
     mixer,
     mlperf_tiny,
+    nin,
     resnet,
     resnet_v2,
     text,
     vit,
     wide_resnet,
 )
+from jaxvision.models.options import positive
 
 NAMES = {
     "vit": vit.vit,
@@ -38,17 +41,28 @@ NAMES = {
     "bit": bit.bit,
     "lenet": lenet.lenet,
     "mlperf_resnet8": mlperf_tiny.mlperf_resnet8,
+    "nin": nin.nin,
 }
 TEXT_NAMES = {"text_transformer": text.text_transformer}
 
 
-def build(name: str, num_classes: int | None, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.Module:
+def build(
+    name: str,
+    num_classes: int | None,
+    dtype: jnp.dtype = jnp.float32,
+    projection_layers: int = 0,
+    projection_hidden: int | None = None,
+    **kwargs: Any,
+) -> nn.Module:
     """Builds a model.
 
     Args:
       name: a key of `NAMES`.
       num_classes: length of the logits; None for a model without a head.
       dtype: of the computation, float32 or bfloat16; parameters and logits are float32.
+      projection_layers: of a projection head, from the first, that belong to the model: features and logits are those
+        behind them. So fine-tuning starts from a middle layer of SimCLR's head (Chen et al. 2020b, SimCLRv2, sec. 2).
+      projection_hidden: units of these layers, by default as many as there are features.
       **kwargs: the options of the builder, `NAMES[name]`.
 
     Returns:
@@ -65,7 +79,11 @@ def build(name: str, num_classes: int | None, dtype: jnp.dtype = jnp.float32, **
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes is at least 1, or None for a model without a head, not {num_classes!r}")
     builder = _builder("model", name, NAMES, kwargs)
-    return builder(num_classes=num_classes, dtype=dtype, **kwargs)
+    if not projection_layers:
+        return builder(num_classes=num_classes, dtype=dtype, **kwargs)
+    positive("projection_layers", projection_layers)
+    projection = heads.Projection(projection_layers, hidden=projection_hidden, dtype=dtype)
+    return heads.Projected(builder(num_classes=None, dtype=dtype, **kwargs), projection, num_classes)
 
 
 def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.Module:

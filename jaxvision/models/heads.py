@@ -1,9 +1,10 @@
-"""What stands between an encoder and its user: the linear classifier and attention pooling."""
+"""What stands between an encoder and its user: the linear classifier, attention pooling, projection heads."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.models.layers import batch_norm
 from jaxvision.models.transformer import Attention, Mlp
 
 HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0.01)}
@@ -47,3 +48,79 @@ class AttentionPool(nn.Module):
         x = Attention(self.num_heads, self.attention, dtype=self.dtype, name="attention")(probe, tokens)
         y = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(x)
         return (x + Mlp(self.mlp_dim, gelu=self.gelu, dtype=self.dtype, name="mlp")(y, train))[:, 0]
+
+
+class Projection(nn.Module):
+    """Fully connected layers over features [B, D], each with BatchNorm and, but for the last, ReLU.
+
+    The head g(h) of contrastive pretraining: no layer, a linear one, or several with `hidden` units between (SimCLR,
+    Chen et al. 2020, sec. 4.2: two; SimCLRv2, Chen et al. 2020b, sec. 2: three). BatchNorm after every layer, no bias
+    before it and no offset after the last are those of their code.
+
+    Attributes:
+      layers: how many.
+      out: dimension of the last; None for one that is like those before it, with ReLU: the first layers of a head.
+      hidden: units of the others, D by default.
+      norm: whether there is BatchNorm; without it all layers but the last have a bias.
+
+    Returns:
+      The outputs of all layers, float32 [B, hidden], ..., [B, out].
+    """
+
+    layers: int
+    out: int | None = None
+    hidden: int | None = None
+    norm: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool) -> tuple[jax.Array, ...]:
+        x, outputs = features, []
+        for i in range(self.layers):
+            last = self.out is not None and i == self.layers - 1
+            width = self.out if last else self.hidden or features.shape[-1]
+            bias = not last and not self.norm
+            kernel_init = HEAD_INITS["normal"]
+            x = nn.Dense(width, bias, kernel_init=kernel_init, dtype=self.dtype, name=f"dense_{i}")(x)
+            if self.norm:
+                x = batch_norm(f"norm_{i}", train, self.dtype, bias=not last)(x)
+            x = x if last else nn.relu(x)
+            outputs.append(x.astype(jnp.float32))
+        return tuple(outputs)
+
+
+class Projected(nn.Module):
+    """A model without a classifier, and a projection head on its features.
+
+    The variables are those of the model, and `projection` beside them, so that either can be had without the other.
+
+    Attributes:
+      backbone: `images -> (features [B, D], out)`.
+      projection: the head. With `out` set it is for pretraining: the features stay those of the backbone. Else its
+        layers belong to the network from then on: their last output is what is returned as features.
+      num_classes: K of a linear classifier on these features, or None.
+
+    Returns:
+      (features, out): of the backbone; `out` gains "projection" [B, out], the last output of the head (the features
+      where it has no layers), "projections", those of all layers, "backbone" [B, D], and "logits" [B, K].
+    """
+
+    backbone: nn.Module
+    projection: Projection
+    num_classes: int | None = None
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.backbone)
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        features, out = self.backbone(images, train)
+        layers = self.projection(features, train)
+        projection = layers[-1] if layers else features
+        out |= {"backbone": features, "projection": projection, "projections": layers}
+        if self.projection.out is None:
+            features = projection
+        if self.num_classes:
+            backbone = self.backbone
+            out["logits"] = linear_head(self.num_classes, backbone.head_init, backbone.head_bias)(features)
+        return features, out

@@ -99,15 +99,20 @@ def local_response_norm(
     return (x * (bias + alpha * sums) ** -beta).astype(x.dtype)
 
 
-def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False) -> nn.BatchNorm:
+def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bias: bool = True) -> nn.BatchNorm:
     """BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon; its statistics are float32.
 
     The running variance is the biased one, where torch keeps the unbiased one. With `zero` its scale starts at 0.
     Call it inside a module's compact method.
     """
-    scale_init = nn.initializers.zeros if zero else nn.initializers.ones
     return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, scale_init=scale_init, name=name
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        use_bias=bias,
+        scale_init=nn.initializers.zeros if zero else nn.initializers.ones,
+        name=name,
     )
 
 

@@ -25,7 +25,7 @@ INPUT = re.compile(
     r"(?:^|/)(?:embedding|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
 )
 HEAD = re.compile(r"(?:^|/)(?:distillation_)?head(?:/|$)")
-OUTPUT = re.compile(r"(?:^|/)(?:norm|pool|pre_logits|(?:distillation_)?head)(?:/|$)")
+OUTPUT = re.compile(r"(?:^|/)(?:norm|pool|pre_logits|projection|(?:distillation_)?head)(?:/|$)")
 
 freezings = Registry("value of init.freeze")
 
@@ -70,7 +70,7 @@ def layer_decay(params: PyTree, decay: float) -> PyTree:
     """Learning-rate multipliers that fall geometrically from the head to the input.
 
     Of n blocks, block i (from 0) gets `decay ** (n - i)`; patch embedding, positions and class token,
-    or the stem, `decay ** (n + 1)`; final norm, pooling and head 1 (Bao et al. 2022, BEiT, and its
+    or the stem, `decay ** (n + 1)`; final norm, pooling, projection and head 1 (Bao et al. 2022, BEiT, and its
     code; Clark et al. 2020, ELECTRA). Blocks are found in the paths as `block_07` (ViT) or `stage3`
     (ResNet: all blocks of a stage share one multiplier).
 

@@ -102,6 +102,12 @@ def shard_batch(batch: PyTree, mesh: Mesh, leading: int = 0) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
 
 
+def split_rows(tree: PyTree, mesh: Mesh, leading: int = 0) -> PyTree:
+    """Like `shard_batch` for arrays [..., B, ...] that are whole and equal in every process."""
+    sharding = batch_sharding(mesh, leading)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree)
+
+
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Sends arrays whole to every device. Their values must be equal in all processes; nothing here checks it."""
     sharding = replicated(mesh)

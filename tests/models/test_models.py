@@ -26,6 +26,7 @@ SMALL = {
     "bit": {"blocks": (1, 1), "width": 0.5},
     "lenet": {},
     "mlperf_resnet8": {},
+    "nin": {"blocks": 3, "width": 1 / 12},
 }
 COSTED = (
     "vit_small_patch16_224",
@@ -215,6 +216,11 @@ def test_shapes_and_dtypes(small, images, dtype):
             "tokens": (2, 16, 64),
             "map": (2, 4, 4, 64),
         },
+        "nin": {
+            "stages": ((2, 8, 8, 8), (2, 4, 4, 16), (2, 4, 4, 16)),
+            "tokens": (2, 16, 16),
+            "map": (2, 4, 4, 16),
+        },
         "bit": {
             "stem": (2, 4, 4, 32),
             "stages": ((2, 4, 4, 128), (2, 2, 2, 256)),
@@ -325,6 +331,8 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("wide_resnet", 10), {"dropout": -1}, "dropout is a rate"),
         (("lenet", 10), {"head_init": "one"}, "unknown head_init"),
         (("mlperf_resnet8", 10), {"head_init": "one"}, "unknown head_init"),
+        (("nin", 10), {"blocks": 2}, "unknown blocks of NIN"),
+        (("nin", 10), {"width": 0}, "width must be above 0"),
         (("bit", 10), {"variant": "R50x2"}, "unknown BiT variant"),
         (("bit", 10), {"width": 0.3}, "multiple of 32"),
         (("bit", 10), {"head_init": "ones"}, "unknown head_init"),

@@ -33,9 +33,10 @@ def test_layer_decay_of_a_vit():
     """Twelve blocks at 0.75, BEiT's fine-tuning of ViT-B: 0.75 ** 13 at the input, 1 at the head."""
     blocks = [f"encoder/block_{i:02}/mlp/dense_0/kernel" for i in range(12)]
     others = ["embedding/kernel", "pos_embedding", "cls", "encoder/norm/scale", "pool/probe", "head/bias"]
+    others += ["projection/dense_0/kernel"]
     values = by_name(layer_decay(tree(*blocks, *others), 0.75))
     assert [values[name] for name in blocks] == [0.75 ** (12 - i) for i in range(12)]
-    assert [values[name] for name in others] == [0.75**13] * 3 + [1.0] * 3
+    assert [values[name] for name in others] == [0.75**13] * 3 + [1.0] * 4
 
 
 def test_layer_decay_of_a_resnet():

@@ -13,6 +13,7 @@ from jaxvision.parallel.mesh import (
     replicate,
     replicated,
     shard_batch,
+    split_rows,
 )
 
 
@@ -71,6 +72,15 @@ def test_batches_are_split_over_data_and_fsdp(mesh):
     assert chunk["label"].sharding == chunk_sharding(grid)
     assert chunk_sharding(grid).spec == PartitionSpec(None, ("data", "fsdp"))
     assert chunk["label"].addressable_shards[0].data.shape == (1, 2)
+
+
+def test_rows_of_whole_arrays_go_to_their_devices(mesh):
+    grid = mesh(fsdp=2, tensor=2)
+    arrays = {"x": np.arange(2 * 8 * 3).reshape(2, 8, 3), "label": np.arange(16).reshape(2, 8)}
+    split = split_rows(arrays, grid, leading=1)
+    assert split["x"].sharding == chunk_sharding(grid)
+    jax.tree.map(np.testing.assert_array_equal, split, arrays)
+    jax.tree.map(np.testing.assert_array_equal, split_rows(arrays["x"][0], grid), shard_batch(arrays["x"][0], grid))
 
 
 def test_replicate(mesh):

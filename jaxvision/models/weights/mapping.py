@@ -17,7 +17,7 @@ from jaxvision.models.weights.tables import TABLES
 
 PyTree = Any
 HEADS = ("keep", "new", "drop")
-HEAD = re.compile(r"^params/(?:distillation_)?head/")
+HEAD = re.compile(r"^(?:params|batch_stats)/(?:distillation_)?head/")
 POSITIONS = re.compile(r"(?:^|/)pos_embedding$")
 LISTED = 20
 
@@ -90,8 +90,8 @@ def import_weights(
     head_names = slots_by_name(table, {"params/head/kernel": np.zeros((1, 1)), "params/head/bias": np.zeros(1)})
     head_names |= {name: slots for name, slots in plan.items() if HEAD.search(slots[0].path)}
     if head != "keep":
-        dropped = sorted(given.keys() & head_names.keys())
-        given = {name: x for name, x in given.items() if name not in head_names}
+        dropped = sorted(name for name in given if name in head_names or HEAD.search(name))
+        given = {name: x for name, x in given.items() if name not in dropped}
         plan = {name: slots for name, slots in plan.items() if name not in head_names}
         if head == "new" or dropped:
             made = "initialised anew; " if head == "new" else ""

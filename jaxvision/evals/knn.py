@@ -1,0 +1,164 @@
+"""Nearest neighbours: the label of an image by a vote of the training images that are most like it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.errors import UserError
+from jaxvision.evals import features
+from jaxvision.evals.classify import rank
+from jaxvision.evals.dataset import EvalSet
+from jaxvision.losses.pairs import unit
+from jaxvision.parallel.collectives import against_rows
+from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+
+QUERIES = 1024  # images that are judged at a time
+TOPK = (1, 5)
+
+
+def make(
+    *,
+    task: Any,
+    data: EvalSet,
+    train: EvalSet,
+    k: tuple[int, ...] = (20, 200),
+    temperature: float = 0.07,
+    layer: str = "features",
+    chunk: int = 8192,
+) -> Callable[[Any], dict[str, float]]:
+    """Judges features by the labels of their nearest neighbours; nothing is learned and little can be tuned.
+
+    Wu et al. 2018, sec. 3.4: each of the k training images of largest cosine s votes for its class with the weight
+    exp(s / temperature). They take 200 and 0.07; Caron et al. 2021 (DINO), sec. 3.2, find 20 the best for most runs.
+
+    The training features are spread over the devices, each of which looks for neighbours among its own, `chunk` at a
+    time: memory is N D / devices for the features and 1,024 x chunk for the similarities.
+
+    Args:
+      task: its `outputs` must have `layer`.
+      data: the split that is judged.
+      train: the split of the neighbours, `train_split` in a config. It must be another: an image is its own nearest.
+      k: numbers of neighbours.
+      temperature: of the weights, positive.
+      layer: of the features, see `features.pick`.
+      chunk: training images that a device compares at a time; changes nothing else.
+
+    Returns:
+      `run(variables) -> {"knn20_t0.07/top1": ..., "knn20_t0.07/top5": ..., "examples": n}`, accuracies in [0, 1] for
+      each k, top5 from six classes on. A class that no neighbour is of is never right.
+
+    Raises:
+      UserError: sets without classes or of different ones, k beyond the training images, options out of range.
+    """
+    num_classes = features.check_sets("knn", data, train)
+    for name, values in (("k", k), ("chunk", (chunk,))):
+        if not values or any(not isinstance(value, int) or value < 1 for value in values):
+            raise UserError(f"{name} must be whole numbers of at least 1, not {values!r}")
+    if max(k) > len(train.source):
+        raise UserError(f"k is {max(k)}, but {train.info.name} {train.info.split} has {len(train.source)} images")
+    if not temperature > 0:
+        raise UserError(f"temperature must be positive, not {temperature!r}")
+    of_train = features.make(task=task, data=train, layer=layer)
+    of_data = features.make(task=task, data=data, layer=layer)
+    topk = [n for n in TOPK if n < num_classes or n == 1]
+
+    @jax.jit
+    def judge(queries, labels, bank, bank_labels):
+        similarities, votes = nearest(queries, bank, bank_labels, max(k), chunk, data.mesh)
+        ranks = []
+        for n in k:
+            scores = vote(similarities[:, :n], votes[:, :n], num_classes, temperature)
+            voted = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0] > 0
+            ranks.append(jnp.where(voted, rank(scores, labels), num_classes))
+        return jnp.stack(ranks)  # k b
+
+    def run(variables: Any) -> dict[str, float]:
+        known, judged = of_train(variables), of_data(variables)
+        bank = _spread(known.values, known.labels, chunk, data.mesh)
+        ranks = []
+        for start in range(0, len(judged.values), QUERIES):
+            rows = (x[start : start + QUERIES] for x in (judged.values, judged.labels))
+            queries = replicate([_filled(x, QUERIES, 0) for x in rows], data.mesh)
+            ranks.append(gather(judge(*queries, *bank)))
+        ranks = np.concatenate(ranks, axis=1)[:, : len(judged.values)]
+        names = [features.named(f"knn{n}_t{temperature:g}", layer) for n in k]
+        found = {f"{name}/top{n}": float(np.mean(row < n)) for name, row in zip(names, ranks) for n in topk}
+        return found | {"examples": float(len(judged.labels))}
+
+    return run
+
+
+def nearest(
+    queries: jax.Array, bank: jax.Array, labels: jax.Array, k: int, chunk: int, mesh: jax.sharding.Mesh
+) -> tuple[jax.Array, jax.Array]:
+    """The k largest cosines between each query and the rows of a bank, and the labels of those rows.
+
+    Args:
+      queries: float [Q, D].
+      bank: float [N, D], split over the devices of the mesh; each has a multiple of `chunk` rows, or fewer.
+      labels: int32 [N], laid out likewise; -1 marks rows that fill up and are no neighbours.
+      k: at most the number of true rows.
+      chunk: rows that a device compares at a time.
+
+    Returns:
+      (similarities float32 [Q, k], falling; labels int32 [Q, k]). Of equal similarities the earlier row comes first.
+    """
+
+    def search(queries, bank, labels):
+        n = min(chunk, len(bank))
+        chunks = bank.reshape(-1, n, bank.shape[1]), labels.reshape(-1, n)
+
+        def look(best, chunk):
+            rows, of_rows = chunk
+            s = jnp.matmul(queries, unit(rows).T, precision=jax.lax.Precision.HIGHEST)  # q n
+            s = jnp.where(of_rows >= 0, s, -jnp.inf)
+            candidates = jnp.broadcast_to(of_rows, s.shape)
+            return _largest(*(jnp.concatenate(pair, axis=1) for pair in zip(best, (s, candidates))), k), None
+
+        nothing = jnp.full((len(queries), k), -jnp.inf), jnp.full((len(queries), k), -1, jnp.int32)
+        return jax.lax.scan(look, nothing, chunks)[0]
+
+    return _largest(*against_rows(search, mesh)(unit(queries), bank, labels), k)
+
+
+def vote(similarities: jax.Array, labels: jax.Array, num_classes: int, temperature: float) -> jax.Array:
+    """The sum of exp(s / temperature) over the neighbours of each class, divided by the largest weight.
+
+    Args:
+      similarities: float [Q, k], falling.
+      labels: int [Q, k].
+
+    Returns:
+      float32 [Q, num_classes].
+
+    >>> vote(jnp.array([[1.0, 0.9, 0.9]]), jnp.array([[2, 0, 0]]), 3, temperature=0.1).round(3).tolist()
+    [[0.736..., 0.0, 1.0]]
+    """
+    weights = jnp.exp((similarities - similarities[:, :1]) / temperature)
+    rows = jnp.arange(len(labels))[:, None]
+    return jnp.zeros((len(labels), num_classes)).at[rows, labels].add(weights)
+
+
+@partial(jax.jit, static_argnames="k")
+def _largest(similarities: jax.Array, labels: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    best, at = jax.lax.top_k(similarities, k)
+    return best, jnp.take_along_axis(labels, at, axis=1)
+
+
+def _spread(values: np.ndarray, labels: np.ndarray, chunk: int, mesh: jax.sharding.Mesh) -> list[jax.Array]:
+    """The bank of `nearest` on the devices, filled up so that each has whole chunks."""
+    parts = batch_axis_size(mesh)
+    each = -(-len(values) // parts)
+    if each > chunk:
+        each = -(-each // chunk) * chunk
+    return split_rows([_filled(values, parts * each, 0), _filled(labels, parts * each, -1)], mesh)
+
+
+def _filled(array: np.ndarray, length: int, value: int) -> np.ndarray:
+    width = [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1)
+    return np.pad(array, width, constant_values=value)

@@ -1,0 +1,149 @@
+"""Linear probe by SGD: a linear classifier trained on the frozen features of augmented images."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxvision.data import order
+from jaxvision.errors import UserError
+from jaxvision.evals import features, views
+from jaxvision.evals.dataset import EvalSet
+from jaxvision.evals.linear_probe import check_layer_names, judge
+from jaxvision.evals.store import Features
+from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.mesh import check_batch, replicate, split_rows
+
+Examples = tuple[dict[str, jax.Array], jax.Array]  # features by layer [B, D], and labels
+
+
+def make(
+    *,
+    task: Any,
+    data: EvalSet,
+    train: EvalSet,
+    layers: tuple[str, ...] = ("features",),
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    epochs: int = 90,
+    train_batch_size: int = 256,
+    train_host: str | None = None,
+    train_augment: str | None = None,
+    seed: int = 0,
+) -> Callable[[Any], dict[str, float]]:
+    """Judges features by a linear classifier that is trained as networks are.
+
+    Chen et al. 2020 (SimCLR), app. B.6: softmax cross entropy by Nesterov SGD, learning rate 0.1 x batch / 256, 90
+    epochs, no weight decay and no warm-up; the rate falls with a cosine, as in their code. The network is applied as in
+    evaluation, so neither its parameters nor its normalisation statistics can change. Weights start at zero.
+
+    With `train_augment` every step passes augmented images through the network, as in the paper, where it is
+    `train_host="decode|random_resized_crop(224)"`, `train_augment="flip_lr|..."` and the normalisation of evaluation.
+    Without, features are computed once and only the classifier is trained, which takes seconds.
+
+    Args:
+      task: its `outputs` must have the layers.
+      data: the split that is judged, after the last step.
+      train: the split that is fitted, `train_split` in a config.
+      layers: one classifier for each, all trained in one pass; see `features.pick`.
+      learning_rate: for a batch of 256; multiplied by train_batch_size / 256.
+      momentum: of Nesterov's kind.
+      epochs: passes over `train`.
+      train_batch_size: over all devices.
+      train_host: host spec while training; by default that of evaluation.
+      train_augment: augmentation spec while training, with the normalisation.
+      seed: of order and augmentation.
+
+    Returns:
+      `run(variables) -> {"probe_sgd90_augmented/top1": ..., "/top5", "/loss", "examples": n}`: as `linear_probe`; the
+      number is that of the epochs, and without augmentation it is `probe_sgd90`.
+
+    Raises:
+      UserError: sets without classes or of different ones, options out of range, a wrong spec.
+    """
+    k = features.check_sets("sgd_probe", data, train)
+    check_layer_names(layers)
+    check_batch(train_batch_size, data.mesh)
+    if not isinstance(epochs, int) or epochs < 1:
+        raise UserError(f"epochs must be a whole number of at least 1, not {epochs!r}")
+    if not learning_rate > 0 or not 0 <= momentum < 1:
+        raise UserError(f"want learning_rate > 0 and 0 <= momentum < 1, not {learning_rate!r} and {momentum!r}")
+    if train_host and not train_augment:
+        raise UserError("train_host without train_augment: the augmentation must at least normalise the images")
+    steps = max(epochs * len(train.source) // train_batch_size, 1)
+    rate = optax.cosine_decay_schedule(learning_rate * train_batch_size / 256, steps)
+    tx = optax.sgd(rate, momentum, nesterov=True)
+    if train_augment:
+        examples = _augmented(task, train, train_host or train.host, train_augment, layers, train_batch_size, seed)
+    else:
+        examples = _fixed(task, train, layers, train_batch_size, seed)
+    of_data = features.several(task=task, data=data, layers=layers)
+    protocol = f"probe_sgd{epochs}" + ("_augmented" if train_augment else "")
+
+    @jax.jit
+    def update(heads, moments, x, labels):
+        gradients = jax.grad(_loss)(heads, x, labels)
+        updates, moments = tx.update(gradients, moments)
+        return optax.apply_updates(heads, updates), moments
+
+    def run(variables: Any) -> dict[str, float]:
+        heads = moments = None
+        for x, labels in examples(variables, steps):
+            if heads is None:
+                heads = replicate({layer: _zeros(rows.shape[1], k) for layer, rows in x.items()}, data.mesh)
+                moments = tx.init(heads)
+            heads, moments = update(heads, moments, x, labels)
+        judged, found = of_data(variables), {}
+        for layer, head in gather(heads).items():
+            results = judge(head["kernel"], head["bias"], judged[layer].values, judged[layer].labels)
+            found |= {f"{features.named(protocol, layer)}/{key}": value for key, value in results.items()}
+        return found | {"examples": float(len(judged[layers[0]].labels))}
+
+    return run
+
+
+def _zeros(features: int, num_classes: int) -> dict[str, np.ndarray]:
+    return {"kernel": np.zeros((features, num_classes), np.float32), "bias": np.zeros(num_classes, np.float32)}
+
+
+def _loss(heads: dict, x: dict[str, jax.Array], labels: jax.Array) -> jax.Array:
+    """The sum over layers, whose classifiers share nothing, of the mean cross entropy."""
+    logits = {layer: x[layer] @ head["kernel"] + head["bias"] for layer, head in heads.items()}
+    return sum(softmax_cross_entropy(value, labels).mean() for value in logits.values())
+
+
+def _fixed(
+    task: Any, train: EvalSet, layers: tuple[str, ...], batch_size: int, seed: int
+) -> Callable[[Any, int], Iterator[Examples]]:
+    """Batches of features that are computed once."""
+    of_train = features.several(task=task, data=train, layers=layers)
+
+    def examples(variables: Any, steps: int) -> Iterator[Examples]:
+        known: dict[str, Features] = of_train(variables)
+        labels = known[layers[0]].labels
+        for step in range(steps):
+            rows = order.indices(seed, len(labels), step * batch_size, (step + 1) * batch_size)
+            yield split_rows(({layer: known[layer].values[rows] for layer in layers}, labels[rows]), train.mesh)
+
+    return examples
+
+
+def _augmented(
+    task: Any, train: EvalSet, host: str, augment: str, layers: tuple[str, ...], batch_size: int, seed: int
+) -> Callable[[Any, int], Iterator[Examples]]:
+    """Batches of features of images that are augmented anew each time."""
+    batches, transform = train.training(host, augment, batch_size, seed)
+
+    @jax.jit
+    def extract(variables, batch, step):
+        batch = transform(jax.random.fold_in(jax.random.key(seed), step), batch)
+        return features.picked(views.outputs(task, variables, batch), layers), batch["label"]
+
+    def examples(variables: Any, steps: int) -> Iterator[Examples]:
+        for step, batch in enumerate(batches(0, steps)):
+            yield extract(variables, batch, step)
+
+    return examples

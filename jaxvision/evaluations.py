@@ -1,0 +1,138 @@
+"""From the section `evals` of a config to evaluators, with their data opened."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision import evals, inputs
+from jaxvision.data.sources import Info
+from jaxvision.errors import UserError, unknown
+from jaxvision.evals import dataset, features
+from jaxvision.evals.store import Store
+from jaxvision.sections import DataSection, EvalSection
+from jaxvision.train.loop import Evaluation
+
+VARIABLES = {"averaged": lambda state: state.best_variables, "trained": lambda state: state.variables}
+
+
+class Judged(NamedTuple):
+    """A model that is judged, and what its evaluations take from it unless they say otherwise.
+
+    Attributes:
+      task: its `outputs` are judged; nothing else of it is used.
+      variables: of the task; `ShapeDtypeStruct`s will do.
+      data: section `data`: which set, how large the batches are, how it is read.
+      host, augment: deterministic specs.
+      info: of the set that the model was trained on.
+      statistics: of that set, as far as `augment` needs them.
+      mesh: of the devices.
+      store: where features are kept.
+    """
+
+    task: Any
+    variables: Any
+    data: DataSection
+    host: str
+    augment: str
+    info: Info
+    statistics: Mapping[str, np.ndarray]
+    mesh: Mesh
+    store: Store
+
+
+def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, Any]]:
+    """Splits an entry of `config.evals` into the common part, the evaluator and the evaluator's options.
+
+    Raises:
+      UserError: an unknown evaluator or key, or a `train_split` that is missing or of no use.
+    """
+    where = f"evals.{name}"
+    common = {k: v for k, v in section.items() if k in EvalSection._fields}
+    own = {k: v for k, v in section.items() if k not in common}
+    if "name" not in common:
+        raise UserError(f"the config misses '{where}.name'. Evaluators: {', '.join(evals.EVALUATORS)}")
+    factory = evals.get(common["name"])
+    arguments = configs.parameters(factory)
+    extra = [k for k in arguments if k not in ("task", "data", "train")]
+    configs.check_keys(section, where, [*EvalSection._fields, *extra])
+    filled = configs.call(EvalSection, common, where)
+    if "train" in arguments and filled.train_split is None:
+        raise UserError(f"{where}: the evaluator {filled.name!r} learns from images: set '{where}.train_split'")
+    if "train" not in arguments and filled.train_split is not None:
+        raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing, so it takes no train_split")
+    if filled.weights not in VARIABLES:
+        raise unknown(f"value of {where}.weights", filled.weights, VARIABLES)
+    return filled, factory, own
+
+
+def make(sections: Mapping[str, Mapping], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
+    """The evaluators that the sections name; a split that several of them read is opened once.
+
+    Args:
+      sections: `config.evals`.
+      judged: the model.
+      steps: turns a duration into steps.
+
+    Raises:
+      UserError: a section, set or layer that does not fit; everything is checked before anything is computed.
+    """
+    opened: dict[str, dataset.EvalSet] = {}
+    return [_make(name, section, judged, steps, opened) for name, section in sections.items()]
+
+
+def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
+    where, (common, factory, own) = f"evals.{name}", read(name, section)
+    sets = {"data": _open(common, common.split, common.subset, judged, opened)}
+    if common.train_split is not None:
+        sets["train"] = _open(common, common.train_split, common.train_subset, judged, opened)
+    elif (info := sets["data"].info).num_classes != judged.info.num_classes:
+        raise UserError(
+            f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
+            f"{judged.info.name!r} has {judged.info.num_classes}"
+        )
+    judge = configs.call(factory, own, where, task=judged.task, **sets)
+    layers = [own["layer"]] if "layer" in own else own.get("layers", [])
+    if layers:
+        features.check_layers(judged.task, sets["data"], judged.variables, layers)
+    return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)))
+
+
+def _open(
+    section: EvalSection, split: str, subset: Mapping | None, judged: Judged, opened: dict[str, dataset.EvalSet]
+) -> dataset.EvalSet:
+    """Opens a split of the set that an evaluation reads, or finds it among the opened."""
+    data = judged.data
+    host = judged.host if section.host is None else section.host
+    augment = judged.augment if section.augment is None else section.augment
+    # An evaluator that learns needs labels, of which the task may know nothing.
+    extra = () if section.train_split is None else ("label",)
+    fields = tuple(dict.fromkeys((*data.fields, *extra)))
+    batch_size = section.batch_size or data.batch_size
+    examples = dict(
+        name=section.data or data.name,
+        split=split,
+        data_dir=section.data_dir if section.data else section.data_dir or data.data_dir,
+        options=section.options if section.data else section.options or data.options,
+        subset=subset,
+    )
+    identity = json.loads(configs.to_json(ConfigDict(examples)))
+    key = json.dumps([identity, host, augment, fields, batch_size])
+    if key not in opened:
+        opened[key] = dataset.make(
+            inputs.open_set(**examples, host=host, fields=fields),
+            host=host,
+            augment=augment,
+            statistics=judged.statistics,
+            fields=fields,
+            batch_size=batch_size,
+            mesh=judged.mesh,
+            store=judged.store,
+            identity=identity,
+            **inputs.reading_options(data),
+        )
+    return opened[key]

@@ -1,0 +1,47 @@
+"""Functions of a batch that every device runs on the rows it holds."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxvision.parallel.mesh import BATCH_AXES, batch_axis_size
+
+
+def over_batch(fn: Callable, mesh: Mesh) -> Callable:
+    """`fn(*arrays, axis_name=...)` as a function of the global batch, run on each device's own rows.
+
+    Args:
+      fn: takes arrays [b, ...], the rows of one device, and the mesh axes over which the batch is split, for its
+        collectives; None where it is not split. It returns arrays [b, ...].
+      mesh: from `make_mesh`.
+
+    Returns:
+      A function of arrays [B, ...] to arrays [B, ...], to be called under jit; it can be differentiated.
+    """
+    if batch_axis_size(mesh) == 1:
+        return partial(fn, axis_name=None)
+    rows = PartitionSpec(BATCH_AXES)
+    return jax.shard_map(partial(fn, axis_name=BATCH_AXES), mesh=mesh, in_specs=rows, out_specs=rows)
+
+
+def against_rows(fn: Callable, mesh: Mesh) -> Callable:
+    """`fn(queries, *rows)` run on each device with all queries and its own rows, the results side by side.
+
+    Args:
+      fn: takes queries [Q, ...], whole, and arrays [n, ...], the rows of one device; it returns arrays [Q, m].
+      mesh: from `make_mesh`.
+
+    Returns:
+      A function of queries [Q, ...] and arrays [N, ...] to arrays [Q, parts * m], to be called under jit.
+    """
+    rows = PartitionSpec(BATCH_AXES)
+
+    def call(queries: jax.Array, *arrays: jax.Array) -> jax.Array:
+        specs = (PartitionSpec(), *[rows] * len(arrays))
+        beside = PartitionSpec(None, BATCH_AXES)
+        # Loops in `fn` may begin with constants, which the check wants marked as varying over devices.
+        return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=beside, check_vma=False)(queries, *arrays)
+
+    return call

@@ -1,0 +1,141 @@
+"""Where does one patch of an image lie, seen from another? Doersch et al. 2015, arXiv 1505.05192."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError, unknown
+from jaxvision.tasks import pretext
+from jaxvision.tasks.task import Task
+from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
+
+MIDDLE = 4
+NEIGHBOURS = tuple(i for i in range(9) if i != MIDDLE)  # row by row, the order of the answers
+
+
+def make(
+    *,
+    model: Callable[[int | None], Any],
+    num_classes: int | None,
+    multi_label: bool = False,
+    patch: float = 0.25,
+    gap: float = 0.5,
+    jitter: float = 7 / 96,
+    colors: str = "drop",
+    part_dim: int | None = None,
+    hidden: int | None = 4096,
+) -> Task:
+    """A task that tells in which of eight directions a patch lies from the middle one of a 3 x 3 grid.
+
+    All eight neighbours are asked about in one step, and each patch goes through the trunk once. What would give the
+    place away is hidden as in sec. 3 and 3.1 of the paper: gaps and jitter between patches (lines that go on), and
+    colours (chromatic aberration, which a network learns to read as a place in the photograph). Patches of low
+    resolution, the paper's third remedy, are left out here.
+
+    Args:
+      model: `model(None)` builds the trunk, which sees patches of patch x side pixels, and whole images when it is
+        judged.
+      num_classes, multi_label: of the data set; not used.
+      patch: side of a patch, as a share of the shorter side of the image. The paper's has 96 pixels.
+      gap: between the patches of the grid, as a share of a patch's side; the paper's is a half.
+      jitter: by how much a patch may lie off its place on the grid in either direction, as a share of its side.
+      colors: "drop" two of three channels of each patch for noise, "project" the axis between green and magenta out, or
+        "keep" them, where the augmentation has `grayscale`.
+      part_dim, hidden: layers over each patch and over both, see `models.parts.SideBySide`.
+
+    Batches, metrics (`context_top1`) and outputs: see `pretext.make`.
+    """
+    del num_classes, multi_label
+    check_share("task.patch", patch, low=0.01)
+    check_share("task.gap", gap)
+    check_share("task.jitter", jitter)
+    if colors not in COLORS:
+        raise unknown("value of task.colors", colors, COLORS)
+    check_trunk("context", model(None))
+
+    def ask(rng: jax.Array, images: jax.Array) -> pretext.Questions:
+        place_rng, color_rng = jax.random.split(rng)
+        b, (h, w) = len(images), images.shape[1:3]
+        size = round(patch * min(h, w))
+        corners = grid_corners(place_rng, b, (h, w), size, round(gap * size), round(jitter * size))
+        patches = COLORS[colors](color_rng, cut(images, corners[:, :, None], size))
+        beside = jnp.broadcast_to(jnp.array([(i, MIDDLE) for i in NEIGHBOURS]), (b, 8, 2))
+        return pretext.Questions(standardize(patches), beside, jnp.broadcast_to(jnp.arange(8), (b, 8)))
+
+    def look(images: jax.Array) -> jax.Array:
+        return standardize(project(None, images) if colors == "project" else images)
+
+    return pretext.make(pretext.Pretext("context", 8, ask, look), model, part_dim=part_dim, hidden=hidden)
+
+
+def grid_corners(rng: jax.Array, batch: int, image: tuple[int, int], size: int, gap: int, jitter: int) -> jax.Array:
+    """Places of nine patches on a 3 x 3 grid that lies anywhere in the image; off the grid by up to `jitter`.
+
+    Args:
+      batch: B.
+      image: its (height, width) in pixels.
+      size, gap, jitter: in pixels. A patch that jitter moves out of the image is moved back to its edge, as in the
+        authors' code.
+
+    Returns:
+      int32 [B, 9, 2], the (y, x) of the top left pixels, row by row.
+
+    Raises:
+      UserError: the grid is larger than the image.
+
+    >>> grid_corners(jax.random.key(0), 1, (8, 8), size=2, gap=1, jitter=0)[0, -1].tolist()
+    [6, 6]
+    """
+    extent = 3 * size + 2 * gap
+    if size < 1 or extent > min(image):
+        raise UserError(
+            f"the task 'context' cuts a grid of {extent}x{extent} pixels, patches of {size} and gaps of {gap}, out of "
+            f"images of {image[0]}x{image[1]}: choose task.patch and task.gap smaller"
+        )
+    grid_rng, jitter_rng = jax.random.split(rng)
+    room = jnp.array(image) - extent
+    start = jax.random.randint(grid_rng, (batch, 1, 2), 0, room + 1)
+    step = jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(3), indexing="ij"), axis=-1).reshape(9, 2) * (size + gap)
+    off = jax.random.randint(jitter_rng, (batch, 9, 2), -jitter, jitter + 1)
+    return jnp.clip(start + step + off, 0, jnp.array(image) - size)
+
+
+def drop(rng: jax.Array, patches: jax.Array) -> jax.Array:
+    """Keeps one channel of each patch, drawn at random; the others become noise of a hundredth of its deviation.
+
+    Sec. 3.1, "color dropping"; as in the authors' code the mean of the channel that is kept is taken away.
+
+    Args:
+      patches: float [B, N, h, w, 3].
+    """
+    channel_rng, noise_rng = jax.random.split(rng)
+    kept = jax.nn.one_hot(jax.random.randint(channel_rng, patches.shape[:2], 0, 3), 3)[:, :, None, None]
+    centred = patches - patches.mean((2, 3), keepdims=True)
+    deviation = (kept * centred.std((2, 3), keepdims=True)).sum(-1, keepdims=True)
+    noise = 0.01 * deviation * jax.random.normal(noise_rng, patches.shape)
+    return jnp.where(kept > 0, centred, noise)
+
+
+def project(rng: jax.Array | None, images: jax.Array) -> jax.Array:
+    """Takes the part of every pixel that lies along (-1, 2, -1), between green and magenta (sec. 3.1, "projection").
+
+    Args:
+      rng: not used.
+      images: float [..., 3].
+
+    >>> project(None, jnp.array([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])).round(2).tolist()
+    [[0.33000001311302185, 0.33000001311302185, 0.33000001311302185], [1.0, 1.0, 1.0]]
+    """
+    axis = jnp.array([-1.0, 2.0, -1.0])
+    along = (images * axis).sum(-1, keepdims=True) / 6
+    return images - along * axis
+
+
+def keep(rng: jax.Array, patches: jax.Array) -> jax.Array:
+    """Leaves the colours as they are."""
+    return patches
+
+
+COLORS = {"drop": drop, "project": project, "keep": keep}

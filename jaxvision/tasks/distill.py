@@ -1,0 +1,90 @@
+"""Distillation: a student learns the predictions of a frozen teacher, on images that need no labels."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision import models
+from jaxvision.errors import UserError
+from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.tasks.task import Task
+from jaxvision.traced import known
+
+TEACHER = "teacher"
+
+
+def make(
+    *,
+    model: Callable[[int | None], Any],
+    num_classes: int | None,
+    multi_label: bool = False,
+    teacher: Mapping[str, Any],
+    temperature: float = 1.0,
+    alpha: float = 1.0,
+) -> Task:
+    """A task that fits the class probabilities of a teacher.
+
+    SimCLRv2 (Chen et al. 2020b, arXiv 2006.10029, sec. 2), eq. 2 and 3: with P the softmax of the logits divided by the
+    temperature, the loss is alpha times the cross entropy of the student's P under the teacher's, plus 1 - alpha times
+    the cross entropy of the labels. The teacher sees the image that the student sees, with its running statistics.
+
+    The teacher's variables are a collection `teacher` beside those of the student: they lie in the checkpoints, and
+    never change. `config.init` fills them: `dict(weights=..., part="teacher")`.
+
+    Args:
+      model: `model(num_classes)` builds the student.
+      num_classes: of the data set and of the teacher.
+      multi_label: of the data set, which must have one label an image.
+      teacher: section `model` of the teacher.
+      temperature: positive.
+      alpha: weight of the teacher in [0, 1]; 1 reads no labels.
+
+    Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K] where alpha is below 1.
+    Metrics: `agreement`, the share of images for which student and teacher choose the same class;
+    `teacher_confidence`, the mean of the teacher's largest probability.
+    Outputs: those of the student.
+    """
+    _check(num_classes, multi_label, teacher, temperature, alpha)
+    student = model(num_classes)
+    expert = models.build(**teacher, num_classes=num_classes, dtype=student.dtype)
+
+    def init(rng, batch):
+        variables = student.init(rng, batch["image"], train=False)
+        return {**variables, TEACHER: expert.init(jax.random.fold_in(rng, 1), batch["image"], train=False)}
+
+    def loss_of(variables, batch, rng):
+        mine = {name: value for name, value in variables.items() if name != TEACHER}
+        (_, out), updates = student.apply(
+            mine, batch["image"], train=True, rngs={"dropout": rng}, mutable=[name for name in mine if name != "params"]
+        )
+        _, theirs = expert.apply(variables[TEACHER], batch["image"], train=False)
+        logits = out["logits"]
+        targets = jax.nn.softmax(jax.lax.stop_gradient(theirs["logits"]) / temperature)
+        value = softmax_cross_entropy(logits / temperature, targets).mean()
+        if not (known(alpha) and alpha == 1):
+            value = alpha * value + (1 - alpha) * softmax_cross_entropy(logits, batch["label"]).mean()
+        metrics = {
+            "agreement": jnp.mean(logits.argmax(-1) == targets.argmax(-1)),
+            "teacher_confidence": targets.max(-1).mean(),
+        }
+        return value, (metrics, updates)
+
+    def outputs(variables, batch):
+        mine = {name: value for name, value in variables.items() if name != TEACHER}
+        features, out = student.apply(mine, batch["image"], train=False)
+        return {"features": features, **out}
+
+    return Task(init, loss_of, outputs)
+
+
+def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:
+    if not num_classes or multi_label:
+        raise UserError("the task 'distill' needs a data set whose images are of one class each (set data.classes)")
+    if "name" not in teacher:
+        raise UserError("task.teacher must be a section like config.model: dict(name='resnet', variant='50')")
+    if known(temperature) and not temperature > 0:
+        raise UserError(f"task.temperature must be above 0, not {temperature!r}")
+    if known(alpha) and not 0 <= alpha <= 1:
+        raise UserError(f"task.alpha must be in [0, 1], not {alpha!r}")

@@ -1,0 +1,98 @@
+"""Questions about an image whose answers follow from the image itself: what rotation, context and jigsaw share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError
+from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.models.parts import PartsClassifier
+from jaxvision.tasks.task import Batch, Task
+
+
+class Questions(NamedTuple):
+    """What is asked about each image of a batch.
+
+    Attributes:
+      parts: float [B, N, h, w, 3], what the trunk sees: turned images, patches, tiles. Each goes through it once.
+      beside: int32 [B, Q, P] in [0, N), for each of Q questions the parts that stand side by side in it.
+      answers: int32 [B, Q] in [0, K).
+    """
+
+    parts: jax.Array
+    beside: jax.Array
+    answers: jax.Array
+
+
+class Pretext(NamedTuple):
+    """A pretext task: add another one by writing these down.
+
+    Attributes:
+      name: of the task.
+      num_answers: K.
+      ask: `(rng, images float [B, H, W, 3]) -> Questions`. Images have been through the augmentation, so crops and
+        flips come before it.
+      look: `images -> images`, how the trunk is shown a whole image [B, H, W, 3] once it is trained.
+    """
+
+    name: str
+    num_answers: int
+    ask: Callable[[jax.Array, jax.Array], Questions]
+    look: Callable[[jax.Array], jax.Array] = lambda images: images
+
+
+def make(
+    pretext: Pretext,
+    model: Callable[[int | None], Any],
+    *,
+    part_dim: int | None = None,
+    hidden: int | None = None,
+) -> Task:
+    """A task that answers the questions of `pretext`, with softmax cross entropy.
+
+    Args:
+      pretext: what is asked.
+      model: `model(None)` builds the trunk.
+      part_dim, hidden: widths of the layers between trunk and answer, see `models.parts.SideBySide`.
+
+    Batches: `image` float [B, H, W, 3]; labels are not read.
+
+    Metrics: `NAME_top1`, the share of questions of the training batch that are answered rightly.
+
+    Outputs, for whole images: those of the trunk, which `init.weights` of another run can start from.
+    """
+    trunk = model(None)
+    module = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
+
+    def init(rng, batch):
+        parts, beside, _ = pretext.ask(rng, _single_view(pretext, batch))
+        return module.init(rng, parts, beside, train=False)
+
+    def loss(variables, batch, rng):
+        ask_rng, dropout_rng = jax.random.split(rng)
+        parts, beside, answers = pretext.ask(ask_rng, _single_view(pretext, batch))
+        collections = [name for name in variables if name != "params"]
+        logits, updates = module.apply(
+            variables, parts, beside, train=True, rngs={"dropout": dropout_rng}, mutable=collections
+        )
+        logits, answers = logits.reshape(-1, pretext.num_answers), answers.ravel()
+        right = logits.argmax(-1) == answers
+        return softmax_cross_entropy(logits, answers).mean(), ({f"{pretext.name}_top1": jnp.mean(right)}, updates)
+
+    def outputs(variables, batch):
+        features, out = trunk.apply(variables, pretext.look(batch["image"]), train=False)
+        return {"features": features, **out}
+
+    return Task(init, loss, outputs)
+
+
+def _single_view(pretext: Pretext, batch: Batch) -> jax.Array:
+    images = batch["image"]
+    if images.ndim != 4:
+        raise UserError(
+            f"the task {pretext.name!r} makes the parts of an image itself, but the augmentation makes "
+            f"{images.shape[1]} views of each: take `views` out of augment"
+        )
+    return images

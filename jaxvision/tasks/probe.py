@@ -1,0 +1,56 @@
+"""A classifier trained on one layer of a network, with augmentation, as long and in the way that the config says."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxvision.errors import UserError, unknown
+from jaxvision.models.probe import HIDDEN, Probed
+from jaxvision.tasks import supervised
+from jaxvision.tasks.task import Task
+
+
+def make(
+    *,
+    model: Callable[[int | None], Any],
+    num_classes: int | None,
+    multi_label: bool = False,
+    layer: str = "features",
+    classifier: str = "linear",
+    hidden: int | None = None,
+    loss: str = "softmax_cross_entropy",
+    label_smoothing: float = 0.0,
+    statistics: str = "batch",
+) -> Task:
+    """A task that fits labels by a new classifier on a layer of the network.
+
+    With `init.freeze="backbone"` and `init.head="new"` nothing but the classifier is trained, on features as an
+    evaluation sees them, and the network stays bit for bit as it was loaded. Without `freeze` the network is
+    fine-tuned below that layer.
+
+    Args:
+      model: `model(None)` builds the network.
+      num_classes, multi_label: of the data set.
+      layer: "features", or the name of an output, as in "map" or "stages/1".
+      classifier: "linear", "mlp" or "conv", see `models.probe.Classifier`; the last two are the non-linear and the
+        convolutional classifier of Gidaris et al. 2018, sec. 3.1.
+      hidden: units of "mlp" (200 by default) or channels of "conv" (192).
+      loss, label_smoothing: see `supervised.make`.
+      statistics: "batch" or "running": how the network below the classifier is applied, see `supervised.make`;
+        `init.freeze` makes "running" the default.
+
+    Batches, metrics and outputs: see `supervised.make`; "logits" are those of the classifier.
+    """
+    if classifier not in HIDDEN:
+        raise unknown("value of task.classifier", classifier, HIDDEN)
+    if hidden is not None and (not isinstance(hidden, int) or hidden < 1):
+        raise UserError(f"task.hidden must be a whole number of at least 1, not {hidden!r}")
+    if statistics not in supervised.STATISTICS:
+        raise unknown("value of task.statistics", statistics, supervised.STATISTICS)
+    units = HIDDEN[classifier] if hidden is None else hidden
+    return supervised.make(
+        model=lambda k: Probed(model(None), layer, classifier, k, units, statistics),
+        num_classes=num_classes,
+        multi_label=multi_label,
+        loss=loss,
+        label_smoothing=label_smoothing,
+    )

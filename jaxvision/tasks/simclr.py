@@ -1,0 +1,129 @@
+"""Contrastive pretraining: views of an image are recognised among those of all other images."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError, unknown
+from jaxvision.losses import contrastive, representation
+from jaxvision.models import heads
+from jaxvision.tasks.task import Batch, Task
+from jaxvision.traced import known
+
+LOSSES = ("nt_xent", "supervised_contrastive")
+
+
+def make(
+    *,
+    model: Callable[[int | None], Any],
+    num_classes: int | None,
+    multi_label: bool = False,
+    over_batch: Callable[[Callable], Callable] | None = None,
+    loss: str = "nt_xent",
+    temperature: float = 0.1,
+    projection_layers: int = 2,
+    projection_dim: int = 128,
+    projection_hidden: int | None = None,
+    projection_norm: bool = True,
+    chunk: int | None = 1024,
+) -> Task:
+    """A task that pulls the views of an image together and pushes those of different images apart.
+
+    SimCLR (Chen et al. 2020, arXiv 2002.05709, alg. 1). Any backbone will do; its classifier, if the config asks for
+    one, is left out. The loss compares the views of the whole batch on all devices, and BatchNorm sees them all too,
+    as under sharded jit it always does (sec. 2.2, "global BN"). With `train.accumulate`, the negatives of an image are
+    those of its part of the batch.
+
+    Args:
+      model: `model(None)` builds the module.
+      num_classes, multi_label: of the data set; only `supervised_contrastive` needs classes, one for each image.
+      over_batch: `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      loss: "nt_xent", which reads no labels, or "supervised_contrastive" (Khosla et al. 2020).
+      temperature: positive.
+      projection_layers: of the head between features and loss: 0 none, 1 linear, 2 nonlinear (SimCLR), 3 (SimCLRv2).
+      projection_dim: of what the loss compares; without a head that is as wide as the features.
+      projection_hidden: units of the layers before, by default as many as there are features.
+      projection_norm: BatchNorm in the head.
+      chunk: views a device compares with all others at a time, which bounds the memory of the loss and changes nothing
+        else; None for all at once.
+
+    Batches: `image` float [B, V, H, W, 3] with V at least 2, from `views` in the augmentation.
+
+    Metrics: `contrastive_top1`, the share of views whose nearest other view is of the same image (or class); and, of
+    the head's output, `alignment`, `uniformity`, `embedding_std` and `effective_rank` (the participation ratio), which
+    tell a collapse: see losses/representation.py. All are of the augmented training batch.
+
+    Outputs, for images [B, H, W, 3]: the backbone's, "projection" [B, projection_dim] and "projections", those of
+    all layers of the head.
+    """
+    _check(loss, num_classes, multi_label, temperature, projection_layers, chunk)
+    backbone = model(None)
+    out = projection_dim if projection_layers else None
+    head = heads.Projection(projection_layers, out, projection_hidden, projection_norm, backbone.dtype)
+    module = heads.Projected(backbone, head)
+
+    def compare(embeddings, *labels, axis_name=None):
+        memory = dict(chunk=chunk, axis_name=axis_name)
+        value, correct = getattr(contrastive, loss)(embeddings, *labels, temperature, **memory)
+        potential = representation.gaussian_potential(jax.lax.stop_gradient(embeddings[:, 0]), **memory)
+        return value, correct, potential
+
+    compare_all = compare if over_batch is None else over_batch(compare)
+
+    def init(rng, batch):
+        return module.init(rng, _views(batch)[:, 0], train=False)
+
+    def loss_of(variables, batch, rng):
+        images = _views(batch)
+        b, v = images.shape[:2]
+        collections = [name for name in variables if name != "params"]
+        (_, out), updates = module.apply(
+            variables,
+            images.reshape(b * v, *images.shape[2:]),
+            train=True,
+            rngs={"dropout": rng},
+            mutable=collections,
+        )
+        embeddings = out["projection"].reshape(b, v, -1)
+        labels = () if loss == "nt_xent" else (batch["label"],)
+        value, correct, potential = compare_all(embeddings, *labels)
+        metrics = {
+            "contrastive_top1": correct.mean(),
+            "alignment": representation.alignment(embeddings),
+            "uniformity": jnp.log(potential.mean()),
+            "embedding_std": representation.embedding_std(embeddings[:, 0]),
+            "effective_rank": representation.effective_rank(embeddings[:, 0], order=2),
+        }
+        return value.mean(), (metrics, updates)
+
+    def outputs(variables, batch):
+        features, out = module.apply(variables, batch["image"], train=False)
+        return {"features": features, **out}
+
+    return Task(init, loss_of, outputs)
+
+
+def _views(batch: Batch) -> jax.Array:
+    """The images [B, V, H, W, 3] of a batch; UserError where there is one view of each, or none."""
+    images = batch["image"]
+    if images.ndim != 5 or images.shape[1] < 2:
+        raise UserError(
+            "the task 'simclr' compares views of an image, but the augmentation makes "
+            f"{'x'.join(map(str, images.shape[1:]))} of each: set augment to \"views(2, '...')\""
+        )
+    return images
+
+
+def _check(loss, num_classes, multi_label, temperature, projection_layers, chunk) -> None:
+    if loss not in LOSSES:
+        raise unknown("value of task.loss", loss, LOSSES)
+    if loss == "supervised_contrastive" and (not num_classes or multi_label):
+        raise UserError("task.loss 'supervised_contrastive' needs a data set with one class for each image")
+    if known(temperature) and not temperature > 0:
+        raise UserError(f"task.temperature must be above 0, not {temperature!r}")
+    if not isinstance(projection_layers, int) or projection_layers < 0:
+        raise UserError(f"task.projection_layers must be a whole number of at least 0, not {projection_layers!r}")
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise UserError(f"task.chunk must be a whole number of at least 1, or None, not {chunk!r}")

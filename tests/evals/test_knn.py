@@ -1,0 +1,124 @@
+"""The evaluator `knn` against a naive loop over images."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.data.sources import Info, Source
+from jaxvision.errors import UserError
+from jaxvision.evals import dataset, knn
+
+CLASSES = 7
+
+
+class Blobs(Source):
+    """Images of 12 numbers around the center of their class, and far from those of the others in direction."""
+
+    def __init__(self, n, seed, classes=CLASSES):
+        rng = np.random.default_rng(seed)
+        centers = np.random.default_rng(0).integers(40, 210, (classes, 12))
+        self.true = rng.integers(0, classes, n)
+        self.images = np.clip(centers[self.true] + rng.normal(0, 60, (n, 12)), 0, 255).astype(np.uint8)
+        self.info = Info("blobs", "test" if seed else "train", n, (), classes)
+
+    def __len__(self):
+        return len(self.true)
+
+    def __getitem__(self, i):
+        return {"image": self.images[i].reshape(2, 2, 3), "label": int(self.true[i])}
+
+
+class Pixels(NamedTuple):
+    def outputs(self, variables, batch):
+        flat = variables * batch["image"].reshape(len(batch["image"]), -1)
+        return {"features": flat, "stages": (batch["image"], flat[:, :5])}
+
+
+def open_set(source, mesh):
+    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh)
+
+
+def naive(x, labels, query, k, temperature):
+    """The votes of the k rows of `x` of largest cosine with `query`, one at a time."""
+    cosines = [row @ query / np.linalg.norm(row) / np.linalg.norm(query) for row in x]
+    votes = np.zeros(CLASSES)
+    for i in sorted(range(len(x)), key=lambda i: -cosines[i])[:k]:
+        votes[labels[i]] += np.exp(cosines[i] / temperature)
+    return votes
+
+
+@pytest.mark.parametrize(("devices", "chunk"), [(1, 8192), (1, 7), (8, 8192), (8, 3)])
+def test_accuracy_is_that_of_a_naive_vote(mesh, devices, chunk):
+    train, test = Blobs(90, 0), Blobs(37, 1)
+    found = knn.make(
+        task=Pixels(),
+        data=open_set(test, mesh(devices)),
+        train=open_set(train, mesh(devices)),
+        k=(1, 5, 90),
+        temperature=0.1,
+        chunk=chunk,
+    )(jnp.float32(2.0))
+    for k in (1, 5, 90):
+        votes = [naive(train.images / 255, train.true, query, k, 0.1) for query in test.images / 255]
+        order = [sorted(range(CLASSES), key=lambda c: -v[c]) for v in votes]
+        for top in (1, 5):
+            right = [y in row[:top] and v[y] > 0 for y, row, v in zip(test.true, order, votes)]
+            assert found[f"knn{k}_t0.1/top{top}"] == pytest.approx(np.mean(right)), (k, top)
+    assert 0.3 < found["knn5_t0.1/top1"] < 1  # a seventh by chance
+    assert found["examples"] == 37
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_neighbours_are_sorted_and_filling_is_never_among_them(mesh, devices):
+    rng = np.random.default_rng(0)
+    bank, queries = rng.normal(size=(19, 4)).astype(np.float32), rng.normal(size=(3, 4)).astype(np.float32)
+    spread = knn._spread(bank, np.arange(19, dtype=np.int32), 2, mesh(devices))
+    similarities, found = knn.nearest(jnp.asarray(queries), *spread, k=19, chunk=2, mesh=mesh(devices))
+    cosines = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ (
+        bank / np.linalg.norm(bank, axis=1, keepdims=True)
+    ).T
+    np.testing.assert_array_equal(found, np.argsort(-cosines, axis=1))
+    np.testing.assert_allclose(similarities, -np.sort(-cosines, axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_the_scale_of_features_plays_no_part(mesh):
+    sets = dict(data=open_set(Blobs(37, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
+    run = knn.make(task=Pixels(), **sets, k=(5,))
+    assert run(jnp.float32(1.0)) == run(jnp.float32(100.0))
+
+
+def test_features_that_are_no_numbers_are_never_right(mesh):
+    sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
+    found = knn.make(task=Pixels(), **sets, k=(5,))(jnp.float32(jnp.nan))
+    assert found["knn5_t0.07/top1"] == found["knn5_t0.07/top5"] == 0
+
+
+def test_another_layer_is_named(mesh):
+    sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
+    found = knn.make(task=Pixels(), **sets, k=(5,), layer="stages/1")(jnp.float32(1.0))
+    assert set(found) == {"knn5_t0.07_stages.1/top1", "knn5_t0.07_stages.1/top5", "examples"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(k=(1, 91)), "k is 91, but blobs train has 90 images"),
+        (dict(k=()), "k must be"),
+        (dict(k=(0,)), "k must be"),
+        (dict(k=(5,), temperature=0), "temperature must be positive"),
+        (dict(k=(5,), chunk=0), "chunk must be"),
+    ],
+)
+def test_options_that_make_no_sense(mesh, options, message):
+    sets = dict(data=open_set(Blobs(37, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
+    with pytest.raises(UserError, match=message):
+        knn.make(task=Pixels(), **sets, **options)
+
+
+def test_sets_of_different_classes(mesh):
+    sets = dict(data=open_set(Blobs(37, 1, classes=3), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
+    with pytest.raises(UserError, match="blobs train has 7 classes, blobs test has 3"):
+        knn.make(task=Pixels(), **sets)

@@ -1,0 +1,138 @@
+"""The evaluator `linear_probe` against Newton's method in float64 and an exhaustive choice of the regularisation."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.data.sources import Info, Source
+from jaxvision.errors import UserError
+from jaxvision.evals import dataset, linear_probe
+
+K, D = 3, 6
+
+
+class Noisy(Source):
+    """Images of 6 numbers whose classes overlap; the first three are of no use."""
+
+    def __init__(self, n, seed):
+        rng = np.random.default_rng(seed)
+        self.true = rng.integers(0, K, n)
+        self.images = rng.integers(0, 256, (n, D)).astype(np.uint8)
+        self.images[:, 3:] = np.clip(self.images[:, 3:] / 2 + 90 * np.eye(K)[self.true], 0, 255)
+        self.info = Info("noisy", "test" if seed else "train", n, (), K)
+
+    def __len__(self):
+        return len(self.true)
+
+    def __getitem__(self, i):
+        return {"image": self.images[i].reshape(2, 1, 3), "label": int(self.true[i])}
+
+
+class Pixels(NamedTuple):
+    def outputs(self, variables, batch):
+        flat = variables * batch["image"].reshape(len(batch["image"]), -1)
+        return {"features": flat, "stages": (flat[:, :3], batch["image"])}
+
+
+def open_set(source, mesh):
+    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh)
+
+
+def newton(x, y, l2):
+    """Regularised logistic regression on scaled features, solved by Newton's method on all unknowns at once."""
+    mean, scale = x.mean(0), x.std(0) + 1e-5
+    z = np.hstack([(x - mean) / scale, np.ones((len(x), 1))])
+    d = z.shape[1]
+    decay = np.diag(np.tile(np.r_[np.full(d - 1, l2), 1e-9], K))  # the bias is free; the sum over classes is too
+    w = np.zeros(d * K)
+    for _ in range(50):
+        p = np.exp(z @ w.reshape(K, d).T)
+        p /= p.sum(1, keepdims=True)
+        gradient = ((p - np.eye(K)[y]).T @ z).ravel() + decay @ w
+        hessian = decay.copy()
+        for i in range(len(z)):
+            hessian += np.kron(np.diag(p[i]) - np.outer(p[i], p[i]), np.outer(z[i], z[i]))
+        w -= np.linalg.solve(hessian, gradient)
+    assert np.abs(gradient).max() < 1e-6
+    return lambda q: np.hstack([(q - mean) / scale, np.ones((len(q), 1))]) @ w.reshape(K, d).T
+
+
+def loss_and_accuracy(logits, y):
+    logits = logits - logits.max(1, keepdims=True)
+    return np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]), np.mean(logits.argmax(1) == y)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("l2", [0.1, 30.0])
+def test_the_optimum_is_that_of_newtons_method(mesh, devices, l2, monkeypatch):
+    monkeypatch.setattr(linear_probe, "ROWS", 24)  # several chunks, the last one not full
+    train, test = Noisy(83, 0), Noisy(41, 1)
+    sets = dict(data=open_set(test, mesh(devices)), train=open_set(train, mesh(devices)))
+    found = linear_probe.make(task=Pixels(), **sets, l2=(l2,))(jnp.float32(3.0))
+    logits = newton(3.0 / 255 * train.images, train.true, l2)(3.0 / 255 * test.images)
+    loss, top1 = loss_and_accuracy(logits, test.true)
+    assert found["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-4)
+    assert found["probe_lbfgs/top1"] == pytest.approx(top1)
+    assert found["probe_lbfgs/l2"] == l2
+    assert top1 > 0.5  # a third by chance
+    assert found["examples"] == 41
+
+
+def test_l2_is_the_best_on_held_out_training_images(mesh):
+    train, test = Noisy(60, 0), Noisy(10, 1)
+    values = (0.01, 1.0, 100.0, 1e5)
+    sets = dict(data=open_set(test, mesh(1)), train=open_set(train, mesh(1)))
+    found = linear_probe.make(task=Pixels(), **sets, l2=values, holdout=0.3, seed=2)(jnp.float32(1.0))
+    order = np.random.default_rng(2).permutation(60)
+    held, rest = order[:18], order[18:]
+    x = train.images / 255
+    accuracy = {
+        v: loss_and_accuracy(newton(x[rest], train.true[rest], v)(x[held]), train.true[held])[1] for v in values
+    }
+    best = max(values, key=lambda v: (accuracy[v], v))
+    assert len(set(accuracy.values())) > 1
+    assert found["probe_lbfgs/l2"] == best
+    loss, _ = loss_and_accuracy(newton(x, train.true, best)(test.images / 255), test.true)  # fitted to all again
+    assert found["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-3)
+
+
+def test_the_values_are_the_papers():
+    assert len(linear_probe.L2) == 45
+    np.testing.assert_allclose(linear_probe.L2, np.logspace(-6, 5, 45))
+
+
+def test_layers_are_probed_one_by_one(mesh):
+    sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
+    options = dict(l2=(1.0, 10.0), holdout=0.2)
+    layers = ("features", "stages/0", "stages/1")
+    together = linear_probe.make(task=Pixels(), **sets, **options, layers=layers)(jnp.float32(1.0))
+    for layer in layers:
+        alone = linear_probe.make(task=Pixels(), **sets, **options, layers=(layer,))(jnp.float32(1.0))
+        assert alone.items() <= together.items()
+    assert together["probe_lbfgs_stages.0/top1"] < together["probe_lbfgs/top1"]  # its features are of no use
+
+
+def test_features_that_are_no_numbers_are_not_right(mesh):
+    sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
+    found = linear_probe.make(task=Pixels(), **sets, l2=(1.0,))(jnp.float32(jnp.nan))
+    assert found["probe_lbfgs/top1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(layers="features"), "layers must be a tuple"),
+        (dict(layers=()), "layers must be a tuple"),
+        (dict(l2=()), "l2 must be positive"),
+        (dict(l2=(0.0, 1.0)), "l2 must be positive"),
+        (dict(holdout=0.001), "holdout=0.001 of 83 images leaves none"),
+        (dict(holdout=1.0), "holdout=1.0"),
+        (dict(max_iterations=0), "max_iterations must be"),
+    ],
+)
+def test_options_that_make_no_sense(mesh, options, message):
+    sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
+    with pytest.raises(UserError, match=message):
+        linear_probe.make(task=Pixels(), **sets, **options)

@@ -1,0 +1,94 @@
+"""Projection heads, and models with one."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision import models, paths
+from jaxvision.errors import UserError
+from jaxvision.models.heads import Projected, Projection
+
+FEATURES = jax.random.normal(jax.random.key(1), (8, 6))
+IMAGES = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
+
+
+def small(num_classes=None, **options):
+    return models.build("resnet", num_classes, variant="8", width=0.25, **options)
+
+
+def init(module, x, seed=0):
+    return jax.jit(partial(module.init, train=False))(jax.random.key(seed), x)
+
+
+def shapes(module, x):
+    return jax.eval_shape(partial(module.init_with_output, train=False), jax.random.key(0), x)
+
+
+@pytest.mark.parametrize(("layers", "widths"), [(0, []), (1, [3]), (2, [5, 3]), (3, [5, 5, 3])])
+def test_layers_and_widths(layers, widths):
+    head = Projection(layers, out=3, hidden=5)
+    outputs, variables = shapes(head, FEATURES)
+    assert [x.shape for x in outputs] == [(8, width) for width in widths]
+    assert len(variables.get("params", {})) == 2 * layers  # a dense layer and its norm
+
+
+def test_the_v1_head_is_written_out():
+    head = Projection(2, out=3)
+    variables = init(head, FEATURES)
+    keys = jax.random.split(jax.random.key(3), len(jax.tree.leaves(variables)))
+    leaves, tree = jax.tree.flatten(variables)
+    variables = tree.unflatten([jax.random.uniform(k, x.shape) for k, x in zip(keys, leaves)])
+    outputs, _ = head.apply(variables, FEATURES, train=True, mutable=["batch_stats"])
+    params, x = jax.tree.map(np.asarray, variables["params"]), np.asarray(FEATURES)
+    normal = lambda x: (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    hidden = normal(x @ params["dense_0"]["kernel"]) * params["norm_0"]["scale"] + params["norm_0"]["bias"]
+    hidden = np.maximum(hidden, 0)
+    last = normal(hidden @ params["dense_1"]["kernel"]) * params["norm_1"]["scale"]
+    np.testing.assert_allclose(outputs[0], hidden, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs[1], last, rtol=1e-4, atol=1e-5)
+    assert sorted(paths.names(params)) == [
+        "dense_0/kernel", "dense_1/kernel", "norm_0/bias", "norm_0/scale", "norm_1/scale"
+    ]  # fmt: skip
+
+
+def test_without_norm_the_hidden_layers_have_a_bias():
+    params = shapes(Projection(2, out=3, norm=False), FEATURES)[1]["params"]
+    assert sorted(paths.names(params)) == ["dense_0/bias", "dense_0/kernel", "dense_1/kernel"]
+
+
+def test_a_projected_model_has_the_paths_of_its_backbone():
+    _, projected = shapes(Projected(small(), Projection(2, out=3)), IMAGES)
+    _, alone = shapes(small(), IMAGES)
+    beside = [name for name in paths.names(projected) if "/projection/" in name]
+    assert sorted(set(paths.names(projected)) - set(beside)) == sorted(paths.names(alone))
+    assert len(beside) == 5 + 4  # two kernels, two scales, an offset; two means and variances
+
+
+def test_the_first_layers_of_a_pretraining_head_give_the_features_of_fine_tuning():
+    pretraining = Projected(small(), Projection(3, out=3))
+    variables = init(pretraining, IMAGES)
+    h, out = jax.jit(pretraining.apply)(variables, IMAGES)
+    np.testing.assert_allclose(h, jax.jit(small().apply)(variables, IMAGES)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(out["projection"], out["projections"][-1])
+
+    tuned = small(num_classes=5, projection_layers=1)
+    head = init(tuned, IMAGES, seed=1)["params"]["head"]
+    features, tuned_out = jax.jit(tuned.apply)({**variables, "params": {**variables["params"], "head": head}}, IMAGES)
+    np.testing.assert_allclose(features, out["projections"][0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tuned_out["logits"], features @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(tuned_out["backbone"], h, rtol=1e-5, atol=1e-6)
+
+
+def test_a_transformer_takes_a_head_too():
+    vit = models.build("vit", 5, variant="mu/8", depth=2, width=16, projection_layers=2, projection_hidden=7)
+    (features, out), variables = shapes(vit, IMAGES)
+    assert features.shape == (4, 7)
+    assert out["logits"].shape == (4, 5)
+    assert variables["params"].keys() == {"embedding", "encoder", "projection", "head"}
+
+
+def test_a_number_of_layers_below_0_is_refused():
+    with pytest.raises(UserError, match="projection_layers must be above 0, not -1"):
+        small(projection_layers=-1)

@@ -1,0 +1,54 @@
+"""Classifiers on one layer: sizes, and that the backbone below is applied as it is told."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import models
+from jaxvision.errors import UserError
+from jaxvision.models.probe import Probed
+
+BACKBONE = models.build("nin", None, blocks=3, width=0.05)
+IMAGES = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden", "want"),
+    [
+        ("linear", 0, 192 * 10 + 10),
+        ("mlp", 200, 192 * 8 * 8 * 200 + 200 * 200 + 4 * 200 + 200 * 10 + 10),
+        ("conv", 192, 9 * 192 * 192 + 2 * 192 * 192 + 6 * 192 + 192 * 10 + 10),
+    ],
+)
+def test_parameters_on_the_second_block_of_nin(kind, hidden, want):
+    """The classifiers of Gidaris et al. 2018, sec. 3.1, counted by hand."""
+    module = Probed(models.build("nin", None), "stages/1", kind, 10, hidden)
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    assert sum(x.size for x in jax.tree.leaves(params["head"])) == want
+
+
+def test_a_linear_one_reads_the_mean_of_its_layer(random_variables):
+    module = Probed(BACKBONE, "stages/1", "linear", 3, 0)
+    variables = random_variables(module.init, IMAGES)
+    _, out = module.apply(variables, IMAGES)
+    head = variables["params"]["head"]["logits"]
+    want = np.asarray(out["stages"][1]).mean((1, 2)) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(out["logits"], want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_statistics_below_move_only_with_batch(random_variables, statistics):
+    module = Probed(BACKBONE, "stages/1", "conv", 3, 4, statistics)
+    variables = random_variables(module.init, IMAGES)
+    _, updates = module.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    same = jax.tree.map(np.array_equal, updates["batch_stats"], variables["batch_stats"])
+    assert not any(jax.tree.leaves(same.pop("head")))
+    assert set(jax.tree.leaves(same)) == {statistics == "running"}
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="did you mean 'stages/2'"):
+        Probed(BACKBONE, "stage/2", "linear", 3, 0).init(jax.random.key(0), IMAGES)
+    with pytest.raises(UserError, match="reads a map"):
+        Probed(BACKBONE, "features", "conv", 3, 4).init(jax.random.key(0), IMAGES)

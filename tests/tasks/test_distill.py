@@ -1,0 +1,136 @@
+"""Distillation: the loss by its definition, a teacher that stays, and weights that only it gets."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxvision import experiment as experiments
+from jaxvision import models
+from jaxvision.commands import train
+from jaxvision.errors import UserError
+from jaxvision.tasks import get
+from jaxvision.train.checkpoint import Checkpoints
+
+STUDENT = partial(models.build, "resnet", variant="8", width=0.25)
+TEACHER = dict(name="resnet", variant="8", width=0.5)
+
+
+def make(num_classes=3, teacher=TEACHER, **options):
+    return get("distill")(model=STUDENT, num_classes=num_classes, teacher=teacher, **options)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return {"image": jax.random.normal(jax.random.key(1), (4, 16, 16, 3)), "label": jnp.array([0, 1, 2, 1])}
+
+
+@pytest.fixture(scope="module")
+def variables(batch):
+    """With heads that say something: they start at small numbers."""
+    variables = jax.jit(make().init)(jax.random.key(0), batch)
+    for i, params in enumerate((variables["params"], variables["teacher"]["params"])):
+        params["head"]["kernel"] = jax.random.normal(jax.random.key(i), params["head"]["kernel"].shape)
+    return variables
+
+
+@pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 1.0), (0.1, 1.0), (2.0, 0.3), (1.0, 0.0)])
+def test_the_loss_is_the_cross_entropy_under_the_teacher_and_the_labels(batch, variables, temperature, alpha):
+    task = make(temperature=temperature, alpha=alpha)
+    loss, (metrics, _) = jax.jit(task.loss)(variables, batch, jax.random.key(2))
+    mine = {name: x for name, x in variables.items() if name != "teacher"}
+    in_training = partial(STUDENT(3).apply, train=True, mutable=["batch_stats"])
+    (_, out), _ = jax.jit(in_training)(mine, batch["image"])
+    _, theirs = jax.jit(models.build(**TEACHER, num_classes=3).apply)(variables["teacher"], batch["image"])
+    log_p = lambda logits: np.asarray(logits, np.float64) - np.log(np.exp(logits).sum(-1, keepdims=True))
+    student, expert = np.asarray(out["logits"]), np.asarray(theirs["logits"])
+    distillation = -(np.exp(log_p(expert / temperature)) * log_p(student / temperature)).sum(1).mean()
+    labelled = -log_p(student)[np.arange(4), batch["label"]].mean()
+    np.testing.assert_allclose(loss, alpha * distillation + (1 - alpha) * labelled, rtol=1e-4)
+    np.testing.assert_allclose(metrics["agreement"], np.mean(student.argmax(1) == expert.argmax(1)))
+
+
+def test_without_labels_no_label_is_read(batch, variables):
+    loss, _ = jax.jit(make().loss)(variables, {"image": batch["image"]}, jax.random.key(2))
+    assert np.isfinite(loss)
+
+
+def test_outputs_are_those_of_the_student(batch, variables):
+    out = jax.jit(make().outputs)(variables, batch)
+    mine = {name: x for name, x in variables.items() if name != "teacher"}
+    _, expected = jax.jit(STUDENT(3).apply)(mine, batch["image"])
+    np.testing.assert_allclose(out["logits"], expected["logits"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_classes=None), "needs a data set whose images are of one class each"),
+        (dict(multi_label=True), "needs a data set whose images are of one class each"),
+        (dict(teacher=dict(variant="8")), "task.teacher must be a section like config.model"),
+        (dict(teacher=dict(name="resnet", variannt="8")), "unknown option of model 'resnet' 'variannt'"),
+        (dict(temperature=-1.0), "task.temperature must be above 0"),
+        (dict(alpha=1.5), r"task.alpha must be in \[0, 1\], not 1.5"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        make(**options)
+
+
+def config(task, model, steps=2, **sections):
+    c = ConfigDict()
+    c.seed = 0
+    c.data = dict(
+        name="shapes", options=dict(image_size=16, train=32, validation=16, test=8), split="train", batch_size=16
+    )
+    c.augment = "normalize(0.5, 0.5)"
+    c.model = dict(model)
+    c.task = dict(task)
+    c.optimizer = dict(name="sgd", learning_rate=0.1)
+    c.train = dict(total=f"{steps} steps", checkpoint_every="0 steps", ema=0.5)
+    c.update(sections)
+    return c
+
+
+def final(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.variables()
+
+
+def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
+    """SimCLRv2 in small: pretrain, fine-tune from the first layer of the head, distil; each starts from the last."""
+    monkeypatch.setenv("JAXVISION_DATA", str(tmp_path / "data"))
+    model = dict(name="resnet", variant="8", width=0.25)
+    pretraining = config(dict(name="simclr", projection_layers=3), model, augment="views(2, 'flip_lr')")
+    train.run(pretraining, tmp_path / "pretrained", quiet=True)
+
+    middle = dict(model, projection_layers=1)
+    init = dict(weights=str(tmp_path / "pretrained"), head="new")
+    tuning = config(dict(name="supervised"), middle, init=init)
+    pretrained, imported = final(tmp_path / "pretrained"), experiments.build(tuning).load_pretrained()
+    kernel = imported.variables["params"]["projection"]["dense_0"]["kernel"]
+    np.testing.assert_array_equal(kernel, pretrained["params/projection/dense_0/kernel"])
+    assert any("9 arrays beside the model left out, such as" in note for note in imported.notes)
+    train.run(tuning, tmp_path / "tuned", quiet=True)
+
+    init = dict(weights=str(tmp_path / "tuned"), part="teacher")
+    distilling = config(dict(name="distill", teacher=middle), model, init=init)
+    train.run(distilling, tmp_path / "distilled", quiet=True)
+    tuned, distilled = final(tmp_path / "tuned"), final(tmp_path / "distilled")
+    for name, x in tuned.items():
+        np.testing.assert_allclose(distilled[f"teacher/{name}"], x, rtol=1e-6)
+    assert not np.array_equal(distilled["params/stem_conv/kernel"], tuned["params/stem_conv/kernel"])
+
+    again = config(dict(name="supervised"), model, init=dict(weights=str(tmp_path / "distilled")))
+    student = experiments.build(again).load_pretrained().variables
+    np.testing.assert_array_equal(student["params"]["head"]["bias"], distilled["params/head/bias"])
+
+    for part, message in ((None, "say with init.part which one"), ("techer", "did you mean 'teacher'")):
+        init = dict(weights=str(tmp_path / "tuned"), part=part)
+        wrong = config(dict(name="distill", teacher=middle), model, init=init)
+        with pytest.raises(UserError, match=message):
+            experiments.build(wrong).load_pretrained()

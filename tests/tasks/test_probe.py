@@ -1,0 +1,99 @@
+"""A probe trains its classifier and nothing else, and does what the supervised task does with it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvision import paths
+from jaxvision.errors import UserError
+from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.models import weights
+from jaxvision.optim import optimizers, rules
+from jaxvision.tasks import probe, rotation, supervised
+
+
+@pytest.fixture
+def batch(scenes):
+    return {**scenes, "label": jnp.arange(8) % 3}
+
+
+def test_loss_is_that_of_the_classifiers_logits(batch, resnet):
+    task = probe.make(model=resnet, num_classes=3, layer="stages/0", label_smoothing=0.1)
+    variables = task.init(jax.random.key(0), batch)
+    loss, (metrics, _) = task.loss({**variables, "batch_stats": variables["batch_stats"]}, batch, jax.random.key(1))
+    frozen = probe.make(model=resnet, num_classes=3, layer="stages/0", label_smoothing=0.1, statistics="running")
+    same, _ = frozen.loss(variables, batch, jax.random.key(1))
+    want = softmax_cross_entropy(task.outputs(variables, batch)["logits"], batch["label"], 0.1).mean()
+    np.testing.assert_allclose(same, want, rtol=1e-5)
+    assert loss != same
+    assert set(metrics) == {"top1"}
+
+
+@pytest.mark.parametrize("classifier", ["linear", "mlp", "conv"])
+def test_the_backbone_stays_bit_for_bit(batch, resnet, classifier):
+    """With `init.freeze="backbone"`, which freezes all but the head and sets `statistics`, weight decay and all."""
+    task = probe.make(
+        model=resnet, num_classes=3, layer="stages/1", classifier=classifier, hidden=5, statistics="running"
+    )
+    first = task.init(jax.random.key(0), batch)
+    tx = optimizers.make(
+        name="sgd",
+        learning_rate=0.1,
+        weight_decay=0.1,
+        decay_rules=((".*", 1.0),),
+        params=first["params"],
+        total=3,
+        steps=int,
+        freeze=rules.freeze_rules(first["params"], "backbone"),
+    ).tx
+
+    @jax.jit
+    def step(variables, state):
+        loss = lambda params: task.loss({**variables, "params": params}, batch, jax.random.key(1))
+        (value, (_, updates)), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        moves, state = tx.update(grads, state, variables["params"])
+        return {"params": optax.apply_updates(variables["params"], moves), **updates}, state, value
+
+    variables, state, values = first, tx.init(first["params"]), []
+    for _ in range(3):
+        variables, state, value = step(variables, state)
+        values.append(value)
+    assert values[-1] < values[0]
+    for collection in variables:
+        same = jax.tree.map(np.array_equal, first[collection], variables[collection])
+        assert not all(jax.tree.leaves(same.pop("head", False)))
+        assert all(jax.tree.leaves(same))
+
+
+def test_weights_of_a_rotation_run_fill_all_but_the_classifier(batch, resnet):
+    """And those of a probe a new supervised run: with `init.head="new"` nothing of either head is asked for or used."""
+
+    def start(task, arrays):
+        fresh = jax.tree.map(np.asarray, task.init(jax.random.key(1), batch))
+        imported = weights.import_weights(arrays, "jaxvision", "resnet", fresh, head="new")
+        return dict(zip(paths.names(fresh), jax.tree.leaves(imported.variables)))
+
+    given = rotation.make(model=resnet, num_classes=None).init(jax.random.key(0), batch)
+    given = dict(zip(paths.names(given), map(np.asarray, jax.tree.leaves(given))))
+    probed = start(probe.make(model=resnet, num_classes=3, layer="stages/1", classifier="conv", hidden=4), given)
+    again = start(supervised.make(model=resnet, num_classes=3), probed)
+    for arrays in (probed, again):
+        backbone = {name for name in arrays if "head" not in name}
+        assert backbone == {name for name in given if "head" not in name}
+        assert all(np.array_equal(arrays[name], given[name]) for name in backbone)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(classifier="cnn"), "unknown value of task.classifier 'cnn'"),
+        (dict(hidden=0), "task.hidden must be"),
+        (dict(statistics="runing"), "did you mean 'running'"),
+        (dict(num_classes=None), "names no classes"),
+    ],
+)
+def test_mistakes_are_named(resnet, options, message):
+    with pytest.raises(UserError, match=message):
+        probe.make(**{"model": resnet, "num_classes": 3, **options})
