@@ -38,7 +38,7 @@ def test_any_trunk_starts_near_the_loss_of_guessing(build, trunk, scenes):
 def test_it_learns(build, resnet, scenes, losses):
     _, task, answers = build(resnet)
     values = losses(task, scenes, 40)
-    assert np.mean(values[-5:]) < 0.5 * math.log(answers)
+    assert np.mean(values[-5:]) < 0.8 * math.log(answers)
 
 
 def test_outputs_are_those_of_the_trunk_on_whole_images(build, resnet, scenes):

@@ -108,29 +108,32 @@ def test_eight_devices_equal_one_in_loss_gradients_and_statistics(batch, variabl
 
 
 def test_it_learns_to_tell_images_apart():
-    """Views are an image with noise; a few steps take the contrastive accuracy from guessing to almost all."""
-    images = jax.random.normal(jax.random.key(0), (16, 1, 8, 8, 3))
-    task = get("simclr")(
-        model=partial(models.build, "vit", variant="mu/8", depth=1, width=32), num_classes=None, projection_dim=16
-    )
-    tx = optax.adam(3e-3)
+    """Views so noisy that an untrained network rarely finds the other one; it overfits them in a few steps."""
+    rng = np.random.default_rng(0)
+    views = rng.normal(size=(16, 1, 8, 8, 3)) + 3 * rng.normal(size=(16, 2, 8, 8, 3))
+    batch = {"image": jnp.asarray(views, jnp.float32)}
+    vit = partial(models.build, "vit", variant="mu/8", depth=1, width=32)
+    task = get("simclr")(model=vit, num_classes=None, projection_dim=16)
+    tx = optax.adam(1e-2)
 
     @jax.jit
-    def step(variables, state, key):
-        batch = {"image": images + 0.7 * jax.random.normal(key, (16, 2, 8, 8, 3))}
-        of = jax.value_and_grad(lambda p: task.loss({**variables, "params": p}, batch, key), has_aux=True)
-        (_, (metrics, updates)), gradients = of(variables["params"])
+    def step(variables, state):
+        of = jax.value_and_grad(lambda p: task.loss({**variables, "params": p}, batch, jax.random.key(0)), has_aux=True)
+        (loss, (metrics, updates)), gradients = of(variables["params"])
         change, state = tx.update(gradients, state)
-        return {**variables, **updates, "params": optax.apply_updates(variables["params"], change)}, state, metrics
+        variables = {**variables, **updates, "params": optax.apply_updates(variables["params"], change)}
+        return variables, state, {"loss": loss, **metrics}
 
-    variables = jax.jit(task.init)(jax.random.key(1), {"image": jnp.repeat(images, 2, axis=1)})
-    state, accuracies = tx.init(variables["params"]), []
-    for key in jax.random.split(jax.random.key(2), 60):
-        variables, state, metrics = step(variables, state, key)
-        accuracies.append(float(metrics["contrastive_top1"]))
-    assert np.mean(accuracies[:3]) < 0.6
-    assert np.mean(accuracies[-5:]) > 0.9
-    assert float(metrics["effective_rank"]) > 3
+    variables = jax.jit(task.init)(jax.random.key(1), batch)
+    state, records = tx.init(variables["params"]), []
+    for _ in range(60):
+        variables, state, metrics = step(variables, state)
+        records.append(jax.device_get(metrics))
+    assert records[0]["contrastive_top1"] < 0.6
+    assert records[-1]["contrastive_top1"] > 0.9
+    assert records[-1]["loss"] < records[0]["loss"] / 2
+    assert records[-1]["alignment"] < records[0]["alignment"]
+    assert records[-1]["effective_rank"] > 3
 
 
 @pytest.mark.parametrize("image", [(4, 16, 16, 3), (4, 1, 16, 16, 3)])
