@@ -26,8 +26,10 @@ MAY_IMPORT = {
     "workdir": BASE | {"config"},
     "inputs": BASE | {"config", "data", "tasks"},
     "transfer": BASE | {"workdir", "models", "train"},
+    "evaluations": BASE | {"config", "inputs", "data", "evals", "train"},
     "experiment": BASE
-    | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"},
+    | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
+    | {"evaluations", "workdir"},
     "launch": BASE,
     "estimate": BASE | {"config", "inputs", "experiment", "analysis", "train"},
     "sweep": BASE

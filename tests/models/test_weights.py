@@ -307,7 +307,7 @@ def test_positions_are_resized_and_the_notes_say_so():
     np.testing.assert_array_equal(new[:, 0], old[:, 0])  # the class token's
     np.testing.assert_allclose(new[:, 1:].mean(), old[:, 1:].mean(), atol=1e-5)
     linear = weights.import_weights(arrays, "timm", "vit", abstract("vit", MU | TOKEN, 16), positions="bilinear")
-    corners = linear.variables["params"]["pos_embedding"][0, 1:].reshape(4, 4, -1)[:: 3, :: 3]
+    corners = linear.variables["params"]["pos_embedding"][0, 1:].reshape(4, 4, -1)[::3, ::3]
     np.testing.assert_allclose(corners.reshape(4, -1), old[0, 1:], atol=1e-6)
 
 

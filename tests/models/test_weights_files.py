@@ -59,7 +59,7 @@ def test_pickles_are_refused_with_the_command_that_converts_them(tmp_path, suffi
     path.write_bytes(b"\x80\x04.")
     with pytest.raises(UserError) as error:
         weights.read(path)
-    for part in ("is a pickle", "python -c \"import torch;", str(path), str(path.with_suffix(".safetensors"))):
+    for part in ("is a pickle", 'python -c "import torch;', str(path), str(path.with_suffix(".safetensors"))):
         assert part in str(error.value)
 
 

@@ -227,9 +227,7 @@ def _shape(slots: list[Slot], targets: Mapping[str, np.ndarray]) -> tuple[int, .
     return shapes[0] if len(shapes) == 1 else (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def _resize(
-    array: np.ndarray, wanted: tuple[int, ...], method: str, may_drop: bool
-) -> tuple[np.ndarray, list[str]]:
+def _resize(array: np.ndarray, wanted: tuple[int, ...], method: str, may_drop: bool) -> tuple[np.ndarray, list[str]]:
     """Position embeddings [..., N, D] of a square grid, brought to the number that the model has, if that can be."""
     if array.shape[-1] != wanted[-1] or array.ndim < 2:
         return array, []

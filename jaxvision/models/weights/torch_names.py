@@ -210,7 +210,5 @@ TIMM = {
 }
 TORCHVISION = {"vit": (torch(*TORCHVISION_VIT, options=VIT_OPTIONS),), "resnet": (torch(*RESNET),)}
 LENET5 = {
-    "lenet": (
-        torch((r"^(c\d)/", "convnet/{1}/"), (r"^f6/", "fc/f6/"), (r"^head/", "fc/f7/")),
-    ),
+    "lenet": (torch((r"^(c\d)/", "convnet/{1}/"), (r"^f6/", "fc/f6/"), (r"^head/", "fc/f7/")),),
 }
