@@ -5,6 +5,7 @@ commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
+evaluations.py  from section evals to evaluators with their data
 estimate.py     what a run will cost
 sections.py     the keys of the sections data, train, init and evals
 transfer.py     a run that starts from weights
@@ -16,7 +17,7 @@ paths.py        rules over parameter paths
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
-models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, the towers of CLIP
+models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, NIN, the towers of CLIP; heads and probes
 losses/         pure functions on arrays
 tasks/          what is learned: init, loss, outputs
 optim/          schedules and optimizer chains
