@@ -87,25 +87,33 @@ def make(sections: Mapping[str, Mapping], judged: Judged, steps: Callable[[str |
 
 def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
     where, (common, factory, own) = f"evals.{name}", read(name, section)
-    sets = {"data": _open(common, common.split, common.subset, judged, opened)}
+    sets = {"data": open_split(common, common.split, common.subset, judged, opened)}
     if common.train_split is not None:
-        sets["train"] = _open(common, common.train_split, common.train_subset, judged, opened)
+        sets["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
     elif (info := sets["data"].info).num_classes != judged.info.num_classes:
         raise UserError(
             f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
             f"{judged.info.name!r} has {judged.info.num_classes}"
         )
+    if "layers" in own:
+        own["layers"] = features.matching(judged.task, sets["data"], judged.variables, own["layers"])
     judge = configs.call(factory, own, where, task=judged.task, **sets)
-    layers = [own["layer"]] if "layer" in own else own.get("layers", [])
-    if layers:
-        features.check_layers(judged.task, sets["data"], judged.variables, layers)
+    if "layer" in own:
+        features.check_layers(judged.task, sets["data"], judged.variables, [own["layer"]])
     return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)))
 
 
-def _open(
+def open_split(
     section: EvalSection, split: str, subset: Mapping | None, judged: Judged, opened: dict[str, dataset.EvalSet]
 ) -> dataset.EvalSet:
-    """Opens a split of the set that an evaluation reads, or finds it among the opened."""
+    """Opens a split of the set that an evaluation reads, or finds it among the opened.
+
+    Args:
+      section: what the evaluation says of its data.
+      split, subset: of that set; labels are read too where `section.train_split` is set.
+      judged: the model.
+      opened: sets by all that they follow from; gains this one.
+    """
     data = judged.data
     host = judged.host if section.host is None else section.host
     augment = judged.augment if section.augment is None else section.augment

@@ -194,8 +194,8 @@ class Experiment(NamedTuple):
 
         return feeds.from_stream(batches, self.mesh)
 
-    def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
-        """The evaluators of the config, with their data opened.
+    def judged(self, features: str | Path | None = None) -> evaluations.Judged:
+        """The model as evaluations take it.
 
         Args:
           features: a folder where features are kept, for other evaluations of the same variables.
@@ -204,10 +204,11 @@ class Experiment(NamedTuple):
         store = Store({**named, "precision": self.train.precision, "versions": workdirs.versions()}, features)
         variables = jax.eval_shape(self.init).variables
         specs = self.preprocessing()
-        judged = evaluations.Judged(
-            self.task, variables, self.data, *specs, self.info, self.statistics, self.mesh, store
-        )
-        return evaluations.make(self.config.get("evals", {}), judged, self.durations)
+        return evaluations.Judged(self.task, variables, self.data, *specs, self.info, self.statistics, self.mesh, store)
+
+    def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
+        """The evaluators of the config, with their data opened; `features` as for `judged`."""
+        return evaluations.make(self.config.get("evals", {}), self.judged(features), self.durations)
 
     def preprocessing(self) -> tuple[str, str]:
         """The (host, augment) specs of training made deterministic."""

@@ -49,10 +49,8 @@ def open_set(
 def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info, str]:
     """The source, what is known of it, and why it is absent if it is."""
     known = data.examples and (data.classes or "label" not in data.fields)
-    examples = data.subset["examples"] if data.subset else data.examples
-    described = sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label)
     if training_data == "ignored" and known:
-        return None, described, "not asked for"
+        return None, _describe(data), "not asked for"
     try:
         source = open_set(
             name=data.name,
@@ -66,10 +64,19 @@ def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Sou
     except UserError as error:
         if training_data == "required" or not known:
             raise
-        return None, described, str(error).splitlines()[0]
+        return None, _describe(data), str(error).splitlines()[0]
     if data.classes:
         sources.check_classes(source.info, data.classes)
     return source, source.info, ""
+
+
+def _describe(data: DataSection) -> sources.Info:
+    """What the section says of a set that is absent."""
+    examples = data.examples
+    if data.subset:
+        wanted = {key: value for key, value in data.subset.items() if key != "seed"}
+        examples = configs.call(subsets.size, wanted, "subset", num_classes=data.classes)
+    return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label)
 
 
 class Blank(sources.Source):

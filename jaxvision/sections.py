@@ -19,7 +19,7 @@ class DataSection(NamedTuple):
       fields: of the examples, what goes into the batch.
       data_dir: where the set lies; the default is that of its kind.
       options: further arguments of the source, such as `dict(image_size=64)` of `shapes`.
-      subset: `dict(examples=5000, seed=0)`, a nested class-balanced subset.
+      subset: `dict(examples=5000, seed=0)` or `dict(per_class=25, seed=0)`, a nested class-balanced subset.
       classes, examples, multi_label: what the set is known to hold; classes are checked against it, and all
         stand for it where it is not there, as for `inspect`.
       image_size: side or (height, width) of the stored images, where the host operations do not set it.
@@ -102,7 +102,7 @@ class EvalSection(NamedTuple):
       name: the evaluator.
       split: what it judges.
       train_split: of the same set, what an evaluator learns from that fits a model of its own, such as `fewshot`.
-      train_subset: `dict(examples=5000, seed=0)`, a nested class-balanced subset of that.
+      train_subset: of that, as `subset` of `config.data`.
       every: a duration; 0 means at the end only.
       weights: `averaged` (where `train.ema` keeps an average, else the trained ones) or `trained`.
       data: another data set than the training set, with its `data_dir`, `options` and `subset`.

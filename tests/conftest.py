@@ -8,6 +8,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from jaxvision.parallel.mesh import make_mesh
@@ -23,6 +24,28 @@ def mesh():
         return make_mesh(devices=jax.devices()[:devices], **axes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def random_variables():
+    """`random_variables(init, *inputs)`: variables in general position, shaped as `init(key, *inputs)` has them.
+
+    Where a model starts at zero or one (its head, last scales, biases), much of it has no effect on
+    the result. They are drawn without running the model's initialisers, whose compilation is slow.
+    """
+
+    def draw(init, *inputs):
+        rng = np.random.default_rng(0)
+
+        def leaf(path, x):
+            path = jax.tree_util.keystr(path)
+            if path.endswith(("['scale']", "['var']")):
+                return rng.uniform(0.5, 1.5, x.shape).astype(x.dtype)
+            return rng.normal(0, 0.1, x.shape).astype(x.dtype)
+
+        return jax.tree.map_with_path(leaf, jax.eval_shape(init, jax.random.key(0), *inputs))
+
+    return draw
 
 
 @pytest.fixture(scope="session")

@@ -9,16 +9,20 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
+from jaxvision import augment, evaluations
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision.commands import train
+from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.py"))
 FILES = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "configs").rglob("*.py")) if path not in SWEEPS}
 ARGS = {name: runpy.run_path(str(path)).get("ARGS", ()) for name, path in FILES.items()}
-CONFIGS = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name] or ("",)]
+EVERY = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name] or ("",)]
+EVALUATIONS = [name for name in EVERY if name.startswith("configs/evaluation/")]
+CONFIGS = [name for name in EVERY if name not in EVALUATIONS]
 
 SMALL = {
     "vit": {"variant": "S/16", "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 2},
@@ -69,6 +73,14 @@ def test_header_says_what_a_reader_needs(name):
 def test_unknown_argument_names_the_choices(name):
     with pytest.raises(UserError, match=ARGS[name][0]):
         load(f"{name}:nonsense")
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_evaluations_are_of_known_protocols_and_specs(name):
+    for evaluation, section in load(name).evals.items():
+        _, _, options = evaluations.read(evaluation, section)
+        host_ops.make(options.get("train_host") or "decode")
+        augment.make(options.get("train_augment") or "")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -51,8 +51,9 @@ def test_lengths_parameters_and_time():
     assert one.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
-def test_a_subset_shortens_an_epoch():
-    subset = estimate(config(**{"data.subset": dict(examples=40, seed=0)}))
+@pytest.mark.parametrize("wanted", [dict(examples=40), dict(per_class=4)])
+def test_a_subset_shortens_an_epoch(wanted):
+    subset = estimate(config(**{"data.subset": dict(wanted, seed=0)}))
     assert subset.steps == 10
 
 

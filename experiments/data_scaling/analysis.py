@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import workdir as workdirs
-from jaxvision.analysis import documents, scaling_laws
+from jaxvision.analysis import documents, scaling_laws, words
 from jaxvision.analysis.crossing import Crossing, crossing
 from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.analysis.statistics import paired_difference, t_interval
@@ -115,11 +115,11 @@ def _criteria(top1: tables.Cells, pair: presets.Pair) -> dict[str, tuple[bool, s
         gain = paired_difference(top1[arm][last], top1[arm][first])
         means = [t_interval(top1[arm][n]).mean for n in pair.sizes]
         met = gain.interval.low > 0 and means == sorted(means)
-        found[f"rises ({arm})"] = met, f"{first:,} to {last:,} examples: {tables.points(gain)}"
+        found[f"rises ({arm})"] = met, f"{first:,} to {last:,} examples: {words.points(gain)}"
     small, large = tables.gap(top1, pair, first), tables.gap(top1, pair, last)
     change = paired_difference(small.each, large.each)
-    found["positive"] = small.interval.low > 0, f"gap at {first:,} examples: {tables.points(small)}"
-    told = f"that minus the gap at {last:,} examples, {tables.percent(large.interval)}: {tables.points(change)}"
+    found["positive"] = small.interval.low > 0, f"gap at {first:,} examples: {words.points(small)}"
+    told = f"that minus the gap at {last:,} examples, {words.percent(large.interval)}: {words.points(change)}"
     found["shrinks"] = change.interval.low > 0, told
     return found
 
@@ -128,7 +128,7 @@ def _verdicts(pair: presets.Pair, found: dict[str, tuple[bool, str]]) -> list[st
     return [
         f"{_name(pair)}:",
         "",
-        *(f"- {k}: {'met' if met else 'FAILED'}; {told}." for k, (met, told) in found.items()),
+        *(words.verdict(k, met, told) for k, (met, told) in found.items()),
         "",
     ]
 
@@ -230,11 +230,11 @@ def _long(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     for arm in long:
         gain = paired_difference(long[arm][n], fixed[arm][n])
         lines.append(
-            f"- {arm}: top-1 {tables.percent(t_interval(long[arm][n]))} %, on training images "
-            f"{tables.percent(t_interval(train[arm][n]))} %; {tables.points(gain)} more than on the fixed schedule."
+            f"- {arm}: top-1 {words.percent(t_interval(long[arm][n]))} %, on training images "
+            f"{words.percent(t_interval(train[arm][n]))} %; {words.points(gain)} more than on the fixed schedule."
         )
     pair = p.pairs[0]
-    return [*lines, f"- {pair.resnet} minus {pair.vit}: {tables.points(tables.gap(long, pair, n))}.", ""]
+    return [*lines, f"- {pair.resnet} minus {pair.vit}: {words.points(tables.gap(long, pair, n))}.", ""]
 
 
 def _transfer(rows: Sequence[Row], p: presets.Preset) -> list[str]:
@@ -247,10 +247,10 @@ def _transfer(rows: Sequence[Row], p: presets.Preset) -> list[str]:
         "|---|---:|---:|---:|",
     ]
     for arm, sizes in found.items():
-        gain = tables.percent(paired_difference(sizes[n], sizes[0]).interval)
-        shown = [tables.percent(t_interval(sizes[start])) for start in (0, n)]
+        gain = words.percent(paired_difference(sizes[n], sizes[0]).interval)
+        shown = [words.percent(t_interval(sizes[start])) for start in (0, n)]
         lines.append(f"| {arm} | {shown[0]} | {shown[1]} | {gain} |")
-    gaps = [tables.percent(tables.gap(found, pair, start).interval) for start in (0, n)]
+    gaps = [words.percent(tables.gap(found, pair, start).interval) for start in (0, n)]
     return [*lines, f"| {pair.resnet} minus {pair.vit} | {gaps[0]} | {gaps[1]} | |", ""]
 
 

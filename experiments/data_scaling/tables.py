@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
+from jaxvision.analysis.words import percent
 from jaxvision.commands.study import Row, sibling
 
 presets = sibling(__file__, "presets")
@@ -102,20 +103,6 @@ def tuned(values: Cells, fixed: Cells, rates: dict[str, dict[int, float]], p: pr
     name = f"{p.pairs[0].resnet} minus {p.pairs[0].vit}, both tuned"
     lines[name] = {n: percent(gap(values, p.pairs[0], n).interval) for n in p.tuned_sizes}
     return by_size(p, lines)
-
-
-def percent(interval: Interval) -> str:
-    """A share in percent with its interval, if it has one."""
-    half = "" if np.isnan(interval.half) else f" ± {100 * interval.half:.1f}"
-    return f"{100 * interval.mean:.1f}{half}"
-
-
-def points(difference: Difference) -> str:
-    """A difference of shares in points, every seed, and the p of the permutation test."""
-    if len(difference.each) == 1:
-        return f"{100 * difference.each[0]:+.1f} points"
-    each = ", ".join(f"{100 * value:+.1f}" for value in difference.each)
-    return f"{percent(difference.interval)} points (by seed {each}; permutation p {difference.p:.2f})"
 
 
 def _nats(interval: Interval) -> str:

@@ -86,6 +86,23 @@ def count_axis(axis: Axes, examples: list[int], label: str = "training examples"
     axis.minorticks_off()
 
 
+def bands(axis: Axes, arms: Mapping[str, Mapping[float, list[float]]]) -> None:
+    """Draws one curve an arm: the means, a band for the 95 % t-interval of the mean, and a dot for each seed.
+
+    Args:
+      axis: to draw on; its y-axis is in percent.
+      arms: arm -> x -> one value a seed, as shares in [0, 1].
+    """
+    for (arm, values), colour, marker in zip(arms.items(), COLOURS, MARKERS):
+        xs = sorted(values)
+        intervals = [t_interval(values[x]) for x in xs]
+        axis.plot(xs, [100 * i.mean for i in intervals], marker=marker, color=colour, label=arm)
+        lows, highs = ([100 * end for end in ends] for ends in zip(*((i.low, i.high) for i in intervals)))
+        axis.fill_between(xs, lows, highs, color=colour, alpha=0.18, lw=0)
+        for x in xs:
+            axis.plot([x] * len(values[x]), [100 * v for v in values[x]], ".", color=colour, alpha=0.5, ms=4)
+
+
 def data_curves(
     arms: Mapping[str, Mapping[int, list[float]]],
     path: str | Path,
@@ -97,22 +114,14 @@ def data_curves(
     """Draws one curve an arm over the number of training examples, on a logarithmic axis.
 
     Args:
-      arms: arm -> examples -> one value a seed, as shares in [0, 1]. Dots are single seeds, the band is the
-        95 % t-interval of the mean.
+      arms: arm -> examples -> one value a seed, as in `bands`.
       path: as for `canvas`.
       ylabel: what the values are.
       title: over the figure.
       chance: a dashed line at the share that guessing gets.
     """
     with canvas(path) as axis:
-        for (arm, sizes), colour, marker in zip(arms.items(), COLOURS, MARKERS):
-            xs = sorted(sizes)
-            intervals = [t_interval(sizes[x]) for x in xs]
-            axis.plot(xs, [100 * i.mean for i in intervals], marker=marker, color=colour, label=arm)
-            lows, highs = ([100 * end for end in ends] for ends in zip(*((i.low, i.high) for i in intervals)))
-            axis.fill_between(xs, lows, highs, color=colour, alpha=0.18, lw=0)
-            for x in xs:
-                axis.plot([x] * len(sizes[x]), [100 * v for v in sizes[x]], ".", color=colour, alpha=0.5, ms=4)
+        bands(axis, arms)
         if chance is not None:
             axis.axhline(100 * chance, ls="--", lw=1, color="0.5", label="chance")
         count_axis(axis, sorted({x for sizes in arms.values() for x in sizes}))

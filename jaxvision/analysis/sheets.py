@@ -8,15 +8,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 6  # pixels between cells
+_FRAME = 3  # of them, where a picture has a frame
 _LINE = 13  # pixels from one line of words to the next
 _CHARACTER = 5.6  # mean width in pixels
 
 
 class Cell(NamedTuple):
-    """A picture, uint8 or float [H, W, 3] or several in a row [V, H, W, 3], and the words under it."""
+    """A picture, uint8 or float [H, W, 3] or several in a row [V, H, W, 3], words under it, a colour around it."""
 
     image: np.ndarray
     words: str = ""
+    frame: str | None = None
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: str = "", lines: int = 2) -> Image.Image:
@@ -41,6 +43,10 @@ def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: st
         draw.text((_GAP, y + side / 2 - 6), name, "black", font)
         x = left
         for cell, picture in zip(cells, row):
+            if cell.frame:
+                draw.rectangle(
+                    (x - _FRAME, y - _FRAME, x + picture.width + _FRAME - 1, y + side + _FRAME - 1), cell.frame
+                )
             page.paste(picture, (x, y))
             words = textwrap.wrap(cell.words, max(int(picture.width / _CHARACTER), 8))
             draw.multiline_text((x, y + side + 1), "\n".join(words[:lines]), "black", font, spacing=2)

@@ -70,6 +70,33 @@ def _predict(values: flags.FlagValues, rest: list[str]) -> None:
     predict.run(values.workdir, values.images, values.step)
 
 
+def _define_visualize(values: flags.FlagValues, words: list[str]) -> None:
+    config_flag(values, words, "other images: section data of a config, which converted weights need")
+    workdir_flag(values, "folder of the run, or of converted weights")
+    step_flag(values)
+    flags.DEFINE_string("out", None, "folder for the pictures and index.html", flag_values=values)
+    flags.DEFINE_string("layer", "features", "output of the model, such as stages/2", flag_values=values)
+    flags.DEFINE_string("split", None, "whose images (that of the first evaluation if not given)", flag_values=values)
+    flags.DEFINE_integer("examples", 2000, "how many images", lower_bound=2, flag_values=values)
+    flags.DEFINE_float("perplexity", 30.0, "of t-SNE", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of the choice of images and of t-SNE", lower_bound=0, flag_values=values)
+
+
+def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "workdir", "out")
+    start(rest)
+    from jaxvision.commands import visualize
+
+    if values.config is not None and not values.config.get("data"):
+        raise UserError("the file of --config has no section 'data'")
+    visualize.run(
+        values.workdir,
+        values.out,
+        data=None if values.config is None else values.config.data.to_dict(),
+        **{name: values[name].value for name in ("step", "layer", "split", "examples", "perplexity", "seed")},
+    )
+
+
 COMMANDS = {
     "train": Command(
         "train a config in a workdir, or go on with it",
@@ -94,5 +121,11 @@ COMMANDS = {
         "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg'",
         _define_predict,
         _predict,
+    ),
+    "visualize": Command(
+        "draw views, nearest neighbours, t-SNE and filters of what a network learned",
+        "jaxvision visualize --workdir=runs/quickstart --out=runs/quickstart/pictures",
+        _define_visualize,
+        _visualize,
     ),
 }

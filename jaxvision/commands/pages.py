@@ -15,12 +15,14 @@ from jaxvision.data import Source, Subset, host_ops, loader, open_source, statis
 from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
+from jaxvision.tasks.task import Batch
 from jaxvision.train.step import step_keys
 
 EXAMPLES_SHOWN = 48
 GALLERY_SIDE = 80
 WHITENED_SIDE = 24  # whitening takes the eigenvectors of all pixels
 FITTED_TO = 1000  # examples
+STRAYS = 0.02  # share of the values of images that may lie outside black and white
 
 
 def write(experiment: Experiment, folder: Path) -> list[Path]:
@@ -114,6 +116,16 @@ def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np
 
 
 def _batch(experiment: Experiment, most: int = 64):
+    _, out = first_batch(experiment)
+    labels = out.get("label", [None] * len(out["image"]))
+    images = viewable(out["image"][:most], experiment)
+    words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
+    title = f"step 0: {experiment.data.host} then {experiment.config.get('augment', '')}"
+    return grid([Cell(*pair) for pair in zip(images, words)], columns=8 if images.ndim == 4 else 3, title=title)
+
+
+def first_batch(experiment: Experiment) -> tuple[Batch, Batch]:
+    """The training batch of step 0 as the host ships it, and as the augmentation gives it to the task."""
     data = experiment.data
     batches = loader.train_batches(
         experiment.source,
@@ -125,13 +137,24 @@ def _batch(experiment: Experiment, most: int = 64):
         fields=data.fields,
     )
     raw = next(batches)
-    out = jax.device_get(jax.jit(experiment.augment)(step_keys(experiment.seed, 0)[0], raw))
-    labels = out.get("label", [None] * data.batch_size)
-    images = np.asarray(out["image"], np.float32)[:most]
-    images = (images - images.min()) / max(images.max() - images.min(), 1e-6)  # one scale, so images compare
-    words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
-    title = f"step 0: {data.host} then {experiment.config.get('augment', '')}"
-    return grid([Cell(*pair) for pair in zip(images, words)], columns=8 if images.ndim == 4 else 3, title=title)
+    return raw, jax.device_get(jax.jit(experiment.augment)(step_keys(experiment.seed, 0)[0], raw))
+
+
+def viewable(images: np.ndarray, experiment: Experiment) -> np.ndarray:
+    """Augmented images with the normalisation taken back: float32 [..., H, W, 3] in [0, 1].
+
+    The scale is read off what the augmentation makes of a black and a white image. Where that is not what happened to
+    the images, as after whitening, one scale is chosen that keeps nearly all of their values.
+    """
+    transform = augment.make(augment.evaluation(experiment.config.get("augment", "")), statistics=experiment.statistics)
+    blank = np.ones(experiment.batch["image"].shape[1:], np.uint8)
+    ends = transform(jax.random.key(0), {"image": np.stack([0 * blank, 255 * blank])})["image"]
+    black, white = np.median(np.asarray(ends).reshape(2, -1, 3), axis=1)
+    shown = (np.asarray(images, np.float32) - black) / np.maximum(white - black, 1e-6)
+    if np.mean(np.abs(shown - 0.5) > 0.6) > STRAYS:
+        low, high = np.quantile(images, (STRAYS / 2, 1 - STRAYS / 2))
+        shown = (images - low) / max(high - low, 1e-6)
+    return np.clip(shown, 0, 1)
 
 
 def label_text(label: np.ndarray, classes: tuple[str, ...]) -> str:

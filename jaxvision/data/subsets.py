@@ -63,14 +63,51 @@ class Subset(Source):
         return self._source.labels[self._indices]
 
 
-def take(source: Source, examples: int, seed: int) -> Subset:
+def take(source: Source, examples: int | None = None, per_class: int | None = None, *, seed: int) -> Subset:
     """The nested subset of `source` with so many `examples`, balanced where each is of one class (see `subset`).
 
+    Args:
+      source: the set.
+      examples: how many; or
+      per_class: how many of every class.
+      seed: another seed gives another subset.
+
     Raises:
-      UserError: there are not so many, or `source` is a mixture, whose weights a subset would lose.
+      UserError: there are not so many; or both are given, or neither; or `source` is a mixture, whose weights a subset
+        would lose.
     """
+    info = source.info
     if type(source).order is not Source.order:
-        raise UserError(f"no subset can be taken of the mixture {source.info.name}: take subsets of its parts")
-    balanced = source.info.num_classes is not None and not source.info.multi_label
+        raise UserError(f"no subset can be taken of the mixture {info.name}: take subsets of its parts")
+    if per_class is not None and info.multi_label:
+        raise UserError(f"a subset of per_class={per_class} needs one label an image; {info.name!r} has several")
+    total = size(info.num_classes, examples, per_class)
+    balanced = info.num_classes is not None and not info.multi_label
     labels = source.labels if balanced else np.zeros(len(source), np.int32)
-    return Subset(source, subset(labels, examples, seed))
+    if per_class is not None:
+        counts = np.bincount(labels, minlength=info.num_classes)
+        fewest = counts.argmin()
+        if counts[fewest] < per_class:
+            name = info.classes[fewest] if info.classes else fewest
+            raise UserError(
+                f"a subset of per_class={per_class} cannot be taken of {info.name} {info.split}: "
+                f"the class {name!r} has {counts[fewest]:,} examples"
+            )
+    return Subset(source, subset(labels, total, seed))
+
+
+def size(num_classes: int | None, examples: int | None = None, per_class: int | None = None) -> int:
+    """How many examples `take` takes of a set of that many classes.
+
+    >>> size(10, per_class=4)
+    40
+    """
+    if (examples is None) == (per_class is None):
+        raise UserError("a subset is of so many 'examples', or of so many 'per_class': give one of the two")
+    if per_class is None:
+        return examples
+    if num_classes is None:
+        raise UserError(f"a subset of per_class={per_class} needs a set of classes, and this one names none")
+    if not isinstance(per_class, int) or per_class < 1:
+        raise UserError(f"per_class must be a whole number of at least 1, not {per_class!r}")
+    return num_classes * per_class

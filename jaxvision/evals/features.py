@@ -1,6 +1,7 @@
 """What a trained model makes of a whole split, for protocols that learn on frozen features."""
 
-from collections.abc import Callable, Mapping, Sequence
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -81,11 +82,10 @@ def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
     >>> pick({"stages": stages}, "stages/1").shape
     (2, 32)
     """
-    leaves = jax.tree_util.tree_leaves_with_path(dict(outputs))
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
-    if layer not in named:
-        raise unknown("layer", layer, named)
-    found = named[layer].astype(jnp.float32)
+    arrays = _named(outputs)
+    if layer not in arrays:
+        raise unknown("layer", layer, arrays)
+    found = arrays[layer].astype(jnp.float32)
     if found.ndim < 2:
         raise UserError(f"the layer {layer!r} has shape {found.shape}: no features of each image")
     return found.mean(axis=tuple(range(1, found.ndim - 1)))
@@ -96,15 +96,50 @@ def picked(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.A
     return {layer: pick(outputs, layer) for layer in layers}
 
 
+def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(dict(outputs))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
+
+
+def _shapes(task: Any, data: EvalSet, variables: Any) -> dict[str, Any]:
+    """The outputs of a task for a batch, as `ShapeDtypeStruct`s."""
+    return jax.eval_shape(lambda v, batch: views.outputs(task, v, data.preprocess(batch)), variables, data.batch)
+
+
 def check_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> None:
     """Raises UserError where the task has no such outputs, without computing anything.
 
     Args:
       variables: of the task; `ShapeDtypeStruct`s will do.
     """
-    jax.eval_shape(
-        lambda v, batch: picked(views.outputs(task, v, data.preprocess(batch)), layers), variables, data.batch
-    )
+    jax.eval_shape(partial(picked, layers=layers), _shapes(task, data, variables))
+
+
+def matching(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> tuple[str, ...]:
+    """The layers that the names and patterns stand for, checked as by `check_layers`; see `match`."""
+    check_names(layers)
+    shapes = _shapes(task, data, variables)
+    found = match(_named(shapes), layers)
+    jax.eval_shape(partial(picked, layers=found), shapes)
+    return found
+
+
+def match(names: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:
+    """Layers, where one with `*` stands for all outputs whose names fit it, in their order; each appears once.
+
+    A pattern that nothing fits is left as it is.
+
+    >>> match(("features", "stages/0", "stages/1"), ("stages/*", "features", "stages/1"))
+    ('stages/0', 'stages/1', 'features')
+    """
+    fitting = lambda layer: fnmatch.filter(names, layer) if "*" in layer else ()
+    return tuple(dict.fromkeys(name for layer in layers for name in fitting(layer) or (layer,)))
+
+
+def check_names(layers: Sequence[str]) -> None:
+    """Raises UserError unless `layers` is a tuple of names."""
+    if not layers or isinstance(layers, str) or any(not isinstance(layer, str) for layer in layers):
+        raise UserError(f"layers must be a tuple of names like ('stages/0', 'features'), not {layers!r}")
 
 
 def check_sets(evaluator: str, data: EvalSet, train: EvalSet) -> int:

@@ -1,6 +1,6 @@
 """Linear probe: logistic regression on frozen features, its regularisation chosen on held-out training images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,7 +48,8 @@ def make(
       task: its `outputs` must have the layers.
       data: the split that is judged; nothing is chosen on it.
       train: the split that is fitted, `train_split` in a config.
-      layers: one probe for each, see `features.pick`: ("stages/0", "stages/1", "features").
+      layers: one probe for each, see `features.pick`: ("stages/0", "stages/1", "features"). In a config "stages/*"
+        stands for all stages.
       l2: the values to choose from; of a single one nothing is held out.
       holdout: share of the training images on which l2 is chosen, by top-1; of equals the larger l2.
       seed: of the choice of those images.
@@ -63,7 +64,7 @@ def make(
       UserError: sets without classes or of different ones, options out of range.
     """
     k = features.check_sets("linear_probe", data, train)
-    check_layer_names(layers)
+    features.check_names(layers)
     if not l2 or min(l2) <= 0:
         raise UserError(f"l2 must be positive numbers, not {l2!r}")
     if len(l2) > 1 and (not 0 < holdout < 1 or round(holdout * len(train.source)) in (0, len(train.source))):
@@ -183,9 +184,3 @@ def judge(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarr
     ranks = np.concatenate(ranks)
     topk = {f"top{n}": float(np.mean(ranks < n)) for n in (1, 5) if n == 1 or n < len(bias)}
     return topk | {"loss": loss / len(x)}
-
-
-def check_layer_names(layers: Sequence[str]) -> None:
-    """Raises UserError unless `layers` is a tuple of names."""
-    if not layers or isinstance(layers, str) or any(not isinstance(layer, str) for layer in layers):
-        raise UserError(f"layers must be a tuple of names like ('stages/0', 'features'), not {layers!r}")

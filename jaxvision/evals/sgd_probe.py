@@ -11,7 +11,7 @@ from jaxvision.data import order
 from jaxvision.errors import UserError
 from jaxvision.evals import features, views
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.evals.linear_probe import check_layer_names, judge
+from jaxvision.evals.linear_probe import judge
 from jaxvision.evals.store import Features
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.parallel.distributed import gather
@@ -40,21 +40,21 @@ def make(
     epochs, no weight decay and no warm-up; the rate falls with a cosine, as in their code. The network is applied as in
     evaluation, so neither its parameters nor its normalisation statistics can change. Weights start at zero.
 
-    With `train_augment` every step passes augmented images through the network, as in the paper, where it is
-    `train_host="decode|random_resized_crop(224)"`, `train_augment="flip_lr|..."` and the normalisation of evaluation.
-    Without, features are computed once and only the classifier is trained, which takes seconds.
+    With `train_host` or `train_augment` every step passes augmented images through the network, as in the paper, where
+    they are "decode|random_resized_crop(224)" and "flip_lr". Without, features are computed once and only the
+    classifier is trained, which takes seconds.
 
     Args:
       task: its `outputs` must have the layers.
       data: the split that is judged, after the last step.
       train: the split that is fitted, `train_split` in a config.
-      layers: one classifier for each, all trained in one pass; see `features.pick`.
+      layers: one classifier for each, all trained in one pass; as of `linear_probe`.
       learning_rate: for a batch of 256; multiplied by train_batch_size / 256.
       momentum: of Nesterov's kind.
       epochs: passes over `train`.
       train_batch_size: over all devices.
       train_host: host spec while training; by default that of evaluation.
-      train_augment: augmentation spec while training, with the normalisation.
+      train_augment: spec of the augmentation while training; that of evaluation, with its normalisation, follows.
       seed: of order and augmentation.
 
     Returns:
@@ -65,23 +65,23 @@ def make(
       UserError: sets without classes or of different ones, options out of range, a wrong spec.
     """
     k = features.check_sets("sgd_probe", data, train)
-    check_layer_names(layers)
+    features.check_names(layers)
     check_batch(train_batch_size, data.mesh)
     if not isinstance(epochs, int) or epochs < 1:
         raise UserError(f"epochs must be a whole number of at least 1, not {epochs!r}")
     if not learning_rate > 0 or not 0 <= momentum < 1:
         raise UserError(f"want learning_rate > 0 and 0 <= momentum < 1, not {learning_rate!r} and {momentum!r}")
-    if train_host and not train_augment:
-        raise UserError("train_host without train_augment: the augmentation must at least normalise the images")
     steps = max(epochs * len(train.source) // train_batch_size, 1)
     rate = optax.cosine_decay_schedule(learning_rate * train_batch_size / 256, steps)
     tx = optax.sgd(rate, momentum, nesterov=True)
-    if train_augment:
-        examples = _augmented(task, train, train_host or train.host, train_augment, layers, train_batch_size, seed)
+    augmented = bool(train_host or train_augment)
+    if augmented:
+        specs = train_host or train.host, "|".join(filter(None, (train_augment, train.augment)))
+        examples = _augmented(task, train, *specs, layers, train_batch_size, seed)
     else:
         examples = _fixed(task, train, layers, train_batch_size, seed)
     of_data = features.several(task=task, data=data, layers=layers)
-    protocol = f"probe_sgd{epochs}" + ("_augmented" if train_augment else "")
+    protocol = f"probe_sgd{epochs}" + ("_augmented" if augmented else "")
 
     @jax.jit
     def update(heads, moments, x, labels):

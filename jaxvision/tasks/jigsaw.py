@@ -119,9 +119,8 @@ def permutation_set(count: int, tiles: int = 9, seed: int = 0) -> np.ndarray:
     """Permutations that differ from one another in as many places as can be.
 
     Algorithm 1 of the paper: the first is drawn at random, and each further one is, of all that are left, that with
-      the largest sum of
-    Hamming distances to those chosen before. Among equal ones, of which the paper does not speak, the one farthest
-    from its nearest is taken, and of these the first in lexicographic order.
+    the largest sum of Hamming distances to those chosen before. Among equal ones, of which the paper does not speak,
+    the one farthest from its nearest is taken, and of these the first in lexicographic order.
 
     Args:
       count: how many, from 2 to tiles!.

@@ -66,16 +66,18 @@ def make(
     trunk = model(None)
     module = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
 
+    def ask(batch, rng):
+        return pretext.ask(jax.random.split(rng)[0], _single_view(pretext, batch))
+
     def init(rng, batch):
-        parts, beside, _ = pretext.ask(rng, _single_view(pretext, batch))
+        parts, beside, _ = ask(batch, rng)
         return module.init(rng, parts, beside, train=False)
 
     def loss(variables, batch, rng):
-        ask_rng, dropout_rng = jax.random.split(rng)
-        parts, beside, answers = pretext.ask(ask_rng, _single_view(pretext, batch))
+        parts, beside, answers = ask(batch, rng)
         collections = [name for name in variables if name != "params"]
         logits, updates = module.apply(
-            variables, parts, beside, train=True, rngs={"dropout": dropout_rng}, mutable=collections
+            variables, parts, beside, train=True, rngs={"dropout": jax.random.split(rng)[1]}, mutable=collections
         )
         logits, answers = logits.reshape(-1, pretext.num_answers), answers.ravel()
         right = logits.argmax(-1) == answers
@@ -85,7 +87,7 @@ def make(
         features, out = trunk.apply(variables, pretext.look(batch["image"]), train=False)
         return {"features": features, **out}
 
-    return Task(init, loss, outputs)
+    return Task(init, loss, outputs, ask)
 
 
 def _single_view(pretext: Pretext, batch: Batch) -> jax.Array:

@@ -22,8 +22,11 @@ class Task(NamedTuple):
         over the batch; metrics are scalars that average over the batch likewise.
       outputs: `(variables, batch) -> {"features": [B, D], "logits": [B, K], ...}` for evaluators,
         without dropout and with running statistics.
+      ask: `(batch, rng) -> pretext.Questions`, what `loss` shows the network in place of the images; None where it
+        sees them as they are.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple[Metrics, Variables]]]
     outputs: Callable[[Variables, Batch], dict[str, Any]]
+    ask: Callable[[Batch, jax.Array], Any] | None = None

@@ -56,3 +56,35 @@ def test_take_from_a_multi_label_set_is_uniformly_random(pictures):
     weights = [part[i]["weight"] for i in range(6)]
     pictures.info = pictures.info._replace(multi_label=False, num_classes=None)
     assert weights == [e["weight"] for e in map(subsets.take(pictures, 6, seed=0).__getitem__, range(6))]
+
+
+def test_so_many_of_every_class(pictures):
+    part = subsets.take(pictures, per_class=4, seed=1)
+    assert sorted(part.labels) == [0] * 4 + [1] * 4 + [2] * 4
+    images = lambda source: {source[i]["image"] for i in range(len(source))}
+    assert images(part) == images(subsets.take(pictures, 12, seed=1))
+    assert images(part) < images(subsets.take(pictures, per_class=5, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (dict(examples=6, per_class=2), "give one of the two"),
+        ({}, "give one of the two"),
+        (dict(per_class=0), "at least 1, not 0"),
+        (dict(per_class=1.5), "not 1.5"),
+        (dict(per_class=8), "pictures train: the class 'c' has 7 examples"),
+    ],
+)
+def test_subsets_that_cannot_be(pictures, wanted, message):
+    with pytest.raises(UserError, match=message):
+        subsets.take(pictures, **wanted, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(dict(num_classes=None), "names none"), (dict(multi_label=True), "has several")]
+)
+def test_so_many_of_every_class_needs_one_class_an_image(pictures, change, message):
+    pictures.info = pictures.info._replace(**change)
+    with pytest.raises(UserError, match=message):
+        subsets.take(pictures, per_class=2, seed=0)

@@ -92,6 +92,31 @@ def test_a_layer_that_holds_no_features(mesh, layer, message):
         features.make(task=Scaled(), data=open_set(Noise(5), mesh(1)), layer=layer)(VARIABLES)
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (("stages/*",), ("stages/0", "stages/1")),
+        (("features", "stages/*", "stages/1"), ("features", "stages/0", "stages/1")),
+        (("stages/1", "*es/0"), ("stages/1", "stages/0")),
+    ],
+)
+def test_a_pattern_stands_for_the_layers_that_fit_it(mesh, layers, expected):
+    assert features.matching(Scaled(), open_set(Noise(5), mesh(1)), VARIABLES, layers) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (("stage/*",), r"unknown layer 'stage/\*'; did you mean 'stages/"),
+        (("*",), "'scale' has shape .*: no features"),
+        ("stages/*", "layers must be a tuple"),
+    ],
+)
+def test_a_pattern_of_no_use(mesh, layers, message):
+    with pytest.raises(UserError, match=message):
+        features.matching(Scaled(), open_set(Noise(5), mesh(1)), VARIABLES, layers)
+
+
 PROCESS = """
 import json
 from jaxvision.parallel import distributed

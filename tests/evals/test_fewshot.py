@@ -1,18 +1,11 @@
 """The evaluator `fewshot` against naive regression, and the images that it draws."""
 
-import json
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import experiment as experiments
-from jaxvision.cli import main
-from jaxvision.commands import evaluate, train
-from jaxvision.commands.restore import restore
-from jaxvision.config import override, shrink
 from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
 from jaxvision.evals import dataset, fewshot
@@ -163,105 +156,3 @@ def test_sets_that_do_not_fit(mesh, change, message):
     source.info = source.info._replace(**change)
     with pytest.raises(UserError, match=message):
         fewshot.make(task=Pixels(), data=open_set(Colours(80, 1), mesh(1)), train=open_set(source, mesh(1)))
-
-
-CONFIG = """
-from ml_collections import ConfigDict
-
-def get_config():
-    c = ConfigDict()
-    c.seed = 0
-    sizes = dict(image_size=32, train=128, validation=24, test=8)
-    c.data = dict(name="shapes", options=sizes, split="train", batch_size=16)
-    c.augment = "flip_lr|normalize(0.5, 0.5)"
-    c.model = dict(name="resnet", variant="8", width=0.25)
-    c.task = dict(name="supervised")
-    c.optimizer = dict(name="sgd", learning_rate=0.1)
-    c.train = dict(total="2 steps")
-    c.evals = dict(few=dict(name="fewshot", split="validation", train_split="train", shots=(1, 2), draws=2))
-    return c
-"""
-
-
-FEW = """
-from ml_collections import ConfigDict
-
-def get_config(shots="1"):
-    few = dict(name="fewshot", split="validation", train_split="train", shots=(int(shots),))
-    return ConfigDict(dict(evals=dict(some=few)))
-"""
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A finished run: its config, its workdir, its results."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("data")))
-    scope: dict = {}
-    exec(CONFIG, scope)
-    config, workdir = scope["get_config"](), tmp_path_factory.mktemp("runs") / "run"
-    yield config, workdir, train.run(config, workdir, quiet=True)
-    patch.undo()
-
-
-def test_online_and_offline_are_the_same(run):
-    _, workdir, results = run
-    assert {"few/1shot_ridge1024", "few/2shot_ridge1024_sd", "few/2shot_ridge1024_draw1"} < set(results)
-    assert evaluate.run(workdir) == results
-
-
-def test_other_evaluations_of_a_finished_run(run):
-    config, workdir, results = run
-    other = dict(config.evals.few, layer="stages/1", shots=(2,), train_subset=dict(examples=50, seed=0))
-    found = evaluate.run(workdir, evals={"stage": other})
-    assert {"stage/2shot_ridge1024_stages.1", "stage/examples"} < set(found)
-    line = json.loads((workdir / "evaluations.jsonl").read_text().splitlines()[-1])
-    assert line["evals"]["stage"]["layer"] == "stages/1"
-    assert line["stage/2shot_ridge1024_stages.1"] == found["stage/2shot_ridge1024_stages.1"]
-    assert evaluate.run(workdir) == results  # those of its own config are still there
-
-
-def test_other_evaluations_from_a_file(run, tmp_path, capsys):
-    _, workdir, results = run
-    (tmp_path / "few.py").write_text(FEW)
-    main(["jaxvision", "evaluate", f"--workdir={workdir}", f"--config={tmp_path / 'few.py'}:2"])
-    line = json.loads((workdir / "evaluations.jsonl").read_text().splitlines()[-1])
-    assert line["some/2shot_ridge1024_draw0"] == results["few/2shot_ridge1024_draw0"]
-    (tmp_path / "none.py").write_text("from ml_collections import ConfigDict\n\nget_config = ConfigDict\n")
-    with pytest.raises(SystemExit):
-        main(["jaxvision", "evaluate", f"--workdir={workdir}", f"--config={tmp_path / 'none.py'}"])
-    assert "has no section 'evals'" in capsys.readouterr().err
-
-
-def test_probing_leaves_the_variables_as_they_are(run):
-    _, workdir, _ = run
-    experiment, state, _ = restore(workdir)
-    before = jax.device_get(state)
-    experiment.evaluations()[0].run(state)
-    assert "batch_stats" in state.variables
-    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(state))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(train_split=None), "set 'evals.few.train_split'"),
-        (dict(shots=(7,)), "7 shots: the class"),
-    ],
-)
-def test_errors_come_before_the_first_step(run, tmp_path, change, message):
-    config = override(run[0], {f"evals.few.{key}": value for key, value in change.items()})
-    with pytest.raises(UserError, match=message):
-        train.run(config, tmp_path / "run", quiet=True)
-
-
-def test_an_evaluator_that_learns_nothing_takes_no_training_split(run, tmp_path):
-    config = override(run[0], {"evals": dict(val=dict(name="classify", split="validation", train_split="train"))})
-    with pytest.raises(UserError, match="learns nothing"):
-        train.run(config, tmp_path / "run", quiet=True)
-
-
-def test_shrunk_configs_have_enough_images_of_each_class(run):
-    large = override(run[0], {"evals.few.shots": (1, 5, 10, 25), "evals.few.train_split": "train[:1%]"})
-    (evaluation,) = experiments.build(shrink(large, dict(width=0.25))).evaluations()
-    assert evaluation.name == "few"

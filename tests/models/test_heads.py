@@ -15,11 +15,7 @@ IMAGES = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
 
 
 def small(num_classes=None, **options):
-    return models.build("resnet", num_classes, variant="8", width=0.25, **options)
-
-
-def init(module, x, seed=0):
-    return jax.jit(partial(module.init, train=False))(jax.random.key(seed), x)
+    return models.build("nin", num_classes, blocks=3, width=0.05, **options)
 
 
 def shapes(module, x):
@@ -34,14 +30,11 @@ def test_layers_and_widths(layers, widths):
     assert len(variables.get("params", {})) == 2 * layers  # a dense layer and its norm
 
 
-def test_the_v1_head_is_written_out():
+def test_the_v1_head_is_written_out(random_variables):
     head = Projection(2, out=3)
-    variables = init(head, FEATURES)
-    keys = jax.random.split(jax.random.key(3), len(jax.tree.leaves(variables)))
-    leaves, tree = jax.tree.flatten(variables)
-    variables = tree.unflatten([jax.random.uniform(k, x.shape) for k, x in zip(keys, leaves)])
-    outputs, _ = head.apply(variables, FEATURES, train=True, mutable=["batch_stats"])
-    params, x = jax.tree.map(np.asarray, variables["params"]), np.asarray(FEATURES)
+    variables = random_variables(partial(head.init, train=False), FEATURES)
+    outputs, _ = jax.jit(partial(head.apply, train=True, mutable=["batch_stats"]))(variables, FEATURES)
+    params, x = variables["params"], np.asarray(FEATURES)
     normal = lambda x: (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
     hidden = normal(x @ params["dense_0"]["kernel"]) * params["norm_0"]["scale"] + params["norm_0"]["bias"]
     hidden = np.maximum(hidden, 0)
@@ -66,15 +59,15 @@ def test_a_projected_model_has_the_paths_of_its_backbone():
     assert len(beside) == 5 + 4  # two kernels, two scales, an offset; two means and variances
 
 
-def test_the_first_layers_of_a_pretraining_head_give_the_features_of_fine_tuning():
+def test_the_first_layers_of_a_pretraining_head_give_the_features_of_fine_tuning(random_variables):
     pretraining = Projected(small(), Projection(3, out=3))
-    variables = init(pretraining, IMAGES)
+    variables = random_variables(pretraining.init, IMAGES)
     h, out = jax.jit(pretraining.apply)(variables, IMAGES)
     np.testing.assert_allclose(h, jax.jit(small().apply)(variables, IMAGES)[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(out["projection"], out["projections"][-1])
 
     tuned = small(num_classes=5, projection_layers=1)
-    head = init(tuned, IMAGES, seed=1)["params"]["head"]
+    head = random_variables(tuned.init, IMAGES)["params"]["head"]
     features, tuned_out = jax.jit(tuned.apply)({**variables, "params": {**variables["params"], "head": head}}, IMAGES)
     np.testing.assert_allclose(features, out["projections"][0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(tuned_out["logits"], features @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-6)

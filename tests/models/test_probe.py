@@ -1,5 +1,7 @@
 """Classifiers on one layer: sizes, and that the backbone below is applied as it is told."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def test_parameters_on_the_second_block_of_nin(kind, hidden, want):
 def test_a_linear_one_reads_the_mean_of_its_layer(random_variables):
     module = Probed(BACKBONE, "stages/1", "linear", 3, 0)
     variables = random_variables(module.init, IMAGES)
-    _, out = module.apply(variables, IMAGES)
+    _, out = jax.jit(module.apply)(variables, IMAGES)
     head = variables["params"]["head"]["logits"]
     want = np.asarray(out["stages"][1]).mean((1, 2)) @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(out["logits"], want, rtol=1e-5, atol=1e-6)
@@ -41,14 +43,16 @@ def test_a_linear_one_reads_the_mean_of_its_layer(random_variables):
 def test_statistics_below_move_only_with_batch(random_variables, statistics):
     module = Probed(BACKBONE, "stages/1", "conv", 3, 4, statistics)
     variables = random_variables(module.init, IMAGES)
-    _, updates = module.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    _, updates = jax.jit(partial(module.apply, train=True, mutable=["batch_stats"]))(variables, IMAGES)
     same = jax.tree.map(np.array_equal, updates["batch_stats"], variables["batch_stats"])
     assert not any(jax.tree.leaves(same.pop("head")))
     assert set(jax.tree.leaves(same)) == {statistics == "running"}
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="did you mean 'stages/2'"):
-        Probed(BACKBONE, "stage/2", "linear", 3, 0).init(jax.random.key(0), IMAGES)
-    with pytest.raises(UserError, match="reads a map"):
-        Probed(BACKBONE, "features", "conv", 3, 4).init(jax.random.key(0), IMAGES)
+    for layer, kind, message in (
+        ("stage/2", "linear", "did you mean 'stages/2'"),
+        ("features", "conv", "reads a map"),
+    ):
+        with pytest.raises(UserError, match=message):
+            jax.eval_shape(Probed(BACKBONE, layer, kind, 3, 4).init, jax.random.key(0), IMAGES)

@@ -15,8 +15,8 @@ from jaxvision.errors import UserError
 from jaxvision.tasks import get
 from jaxvision.train.checkpoint import Checkpoints
 
-STUDENT = partial(models.build, "resnet", variant="8", width=0.25)
-TEACHER = dict(name="resnet", variant="8", width=0.5)
+STUDENT = partial(models.build, "nin", blocks=3, width=0.05)
+TEACHER = dict(name="nin", blocks=3, width=0.1)
 
 
 def make(num_classes=3, teacher=TEACHER, **options):
@@ -25,37 +25,35 @@ def make(num_classes=3, teacher=TEACHER, **options):
 
 @pytest.fixture(scope="module")
 def batch():
-    return {"image": jax.random.normal(jax.random.key(1), (4, 16, 16, 3)), "label": jnp.array([0, 1, 2, 1])}
+    return {"image": jax.random.normal(jax.random.key(1), (4, 8, 8, 3)), "label": jnp.array([0, 1, 2, 1])}
 
 
 @pytest.fixture(scope="module")
-def variables(batch):
-    """With heads that say something: they start at small numbers."""
-    variables = jax.jit(make().init)(jax.random.key(0), batch)
-    for i, params in enumerate((variables["params"], variables["teacher"]["params"])):
-        params["head"]["kernel"] = jax.random.normal(jax.random.key(i), params["head"]["kernel"].shape)
-    return variables
+def variables(batch, random_variables):
+    return random_variables(make().init, batch)
 
 
-@pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 1.0), (0.1, 1.0), (2.0, 0.3), (1.0, 0.0)])
-def test_the_loss_is_the_cross_entropy_under_the_teacher_and_the_labels(batch, variables, temperature, alpha):
-    task = make(temperature=temperature, alpha=alpha)
-    loss, (metrics, _) = jax.jit(task.loss)(variables, batch, jax.random.key(2))
+@pytest.fixture(scope="module")
+def logits(batch, variables):
+    """Of the student, applied as in training, and of the teacher, as in evaluation."""
     mine = {name: x for name, x in variables.items() if name != "teacher"}
     in_training = partial(STUDENT(3).apply, train=True, mutable=["batch_stats"])
     (_, out), _ = jax.jit(in_training)(mine, batch["image"])
     _, theirs = jax.jit(models.build(**TEACHER, num_classes=3).apply)(variables["teacher"], batch["image"])
-    log_p = lambda logits: np.asarray(logits, np.float64) - np.log(np.exp(logits).sum(-1, keepdims=True))
-    student, expert = np.asarray(out["logits"]), np.asarray(theirs["logits"])
+    return np.asarray(out["logits"], np.float64), np.asarray(theirs["logits"], np.float64)
+
+
+@pytest.mark.parametrize(("temperature", "alpha"), [(0.1, 1.0), (2.0, 0.3)])
+def test_the_loss_is_the_cross_entropy_under_the_teacher_and_the_labels(batch, variables, logits, temperature, alpha):
+    task = make(temperature=temperature, alpha=alpha)
+    seen = {"image": batch["image"]} if alpha == 1 else batch  # then no label is read
+    loss, (metrics, _) = jax.jit(task.loss)(variables, seen, jax.random.key(2))
+    student, expert = logits
+    log_p = lambda logits: logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     distillation = -(np.exp(log_p(expert / temperature)) * log_p(student / temperature)).sum(1).mean()
     labelled = -log_p(student)[np.arange(4), batch["label"]].mean()
     np.testing.assert_allclose(loss, alpha * distillation + (1 - alpha) * labelled, rtol=1e-4)
     np.testing.assert_allclose(metrics["agreement"], np.mean(student.argmax(1) == expert.argmax(1)))
-
-
-def test_without_labels_no_label_is_read(batch, variables):
-    loss, _ = jax.jit(make().loss)(variables, {"image": batch["image"]}, jax.random.key(2))
-    assert np.isfinite(loss)
 
 
 def test_outputs_are_those_of_the_student(batch, variables):
@@ -84,9 +82,7 @@ def test_mistakes_are_named(options, message):
 def config(task, model, steps=2, **sections):
     c = ConfigDict()
     c.seed = 0
-    c.data = dict(
-        name="shapes", options=dict(image_size=16, train=32, validation=16, test=8), split="train", batch_size=16
-    )
+    c.data = dict(name="shapes", options=dict(train=32, validation=16, test=8), split="train", batch_size=16)
     c.augment = "normalize(0.5, 0.5)"
     c.model = dict(model)
     c.task = dict(task)
@@ -104,7 +100,7 @@ def final(workdir):
 def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
     """SimCLRv2 in small: pretrain, fine-tune from the first layer of the head, distil; each starts from the last."""
     monkeypatch.setenv("JAXVISION_DATA", str(tmp_path / "data"))
-    model = dict(name="resnet", variant="8", width=0.25)
+    model = dict(name="vit", variant="mu/16", depth=1, width=16)
     pretraining = config(dict(name="simclr", projection_layers=3), model, augment="views(2, 'flip_lr')")
     train.run(pretraining, tmp_path / "pretrained", quiet=True)
 
@@ -123,7 +119,7 @@ def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
     tuned, distilled = final(tmp_path / "tuned"), final(tmp_path / "distilled")
     for name, x in tuned.items():
         np.testing.assert_allclose(distilled[f"teacher/{name}"], x, rtol=1e-6)
-    assert not np.array_equal(distilled["params/stem_conv/kernel"], tuned["params/stem_conv/kernel"])
+    assert not np.array_equal(distilled["params/embedding/kernel"], tuned["params/embedding/kernel"])
 
     again = config(dict(name="supervised"), model, init=dict(weights=str(tmp_path / "distilled")))
     student = experiments.build(again).load_pretrained().variables

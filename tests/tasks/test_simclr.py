@@ -8,64 +8,77 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision import models
+from jaxvision import augment
 from jaxvision.errors import UserError
 from jaxvision.losses import representation
 from jaxvision.losses.contrastive import nt_xent, supervised_contrastive
 from jaxvision.models.heads import Projection
+from jaxvision.optim import optimizers
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import replicate, shard_batch
 from jaxvision.tasks import get
-
-BACKBONES = {
-    "resnet": partial(models.build, "resnet", variant="8", width=0.25),
-    "vit": partial(models.build, "vit", variant="mu/8", depth=1, width=16),
-}
+from jaxvision.train.state import TrainState
+from jaxvision.train.step import make_train_step
 
 
-def make(backbone="resnet", num_classes=None, **options):
-    return get("simclr")(model=BACKBONES[backbone], num_classes=num_classes, projection_dim=8, **options)
+@pytest.fixture
+def make(nin):
+    """`make(**options)`: the task of the smallest network with BatchNorm."""
+    return lambda **options: get("simclr")(**{"model": nin, "num_classes": None, "projection_dim": 8, **options})
 
 
 @pytest.fixture(scope="module")
 def batch():
-    images = jax.random.normal(jax.random.key(1), (8, 2, 16, 16, 3))
-    return {"image": images, "label": jnp.arange(8) % 3, "mask": jnp.ones(8, bool)}
+    return {"image": jax.random.normal(jax.random.key(1), (8, 2, 8, 8, 3))}
 
 
 @pytest.fixture(scope="module")
-def variables(batch):
-    return jax.jit(make().init)(jax.random.key(0), batch)
+def variables(nin, batch, random_variables):
+    return random_variables(get("simclr")(model=nin, num_classes=None, projection_dim=8).init, batch)
 
 
-def test_the_loss_is_that_of_both_views_in_one_pass_in_training_mode(batch, variables):
-    """So BatchNorm sees both views of all images, as in the authors' code."""
-    loss, (metrics, updates) = jax.jit(make(temperature=0.5, chunk=3).loss)(variables, batch, jax.random.key(2))
+@pytest.fixture(scope="module")
+def embedded(nin, batch, variables):
+    """Embeddings [B, V, D] and new statistics of backbone and head, applied by hand to both views at once."""
 
     @jax.jit
     def embed(variables, images):
-        (h, _), stats = BACKBONES["resnet"](None).apply(variables, images, train=True, mutable=["batch_stats"])
+        (h, _), backbone = nin(None).apply(variables, images, train=True, mutable=["batch_stats"])
         head = {name: collection["projection"] for name, collection in variables.items()}
-        (_, z), _ = Projection(2, out=8).apply(head, h, train=True, mutable=["batch_stats"])
-        return z.reshape(8, 2, 8), stats
+        (_, z), projection = Projection(2, out=8).apply(head, h, train=True, mutable=["batch_stats"])
+        return z, {**backbone["batch_stats"], "projection": projection["batch_stats"]}
 
-    z, stats = embed(variables, batch["image"].reshape(16, 16, 16, 3))
+    z, statistics = embed(variables, batch["image"].reshape(16, 8, 8, 3))
+    return z.reshape(8, 2, 8), statistics
+
+
+def test_the_loss_is_that_of_both_views_in_one_pass_in_training_mode(make, batch, variables, embedded):
+    """So BatchNorm sees both views of all images, as in the authors' code."""
+    z, statistics = embedded
+    loss, (metrics, updates) = jax.jit(make(temperature=0.5, chunk=3).loss)(variables, batch, jax.random.key(2))
     expected, correct = nt_xent(z, 0.5)
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
-    np.testing.assert_allclose(metrics["contrastive_top1"], correct.mean(), rtol=1e-6)
-    np.testing.assert_allclose(metrics["alignment"], representation.alignment(z), rtol=1e-4)
-    np.testing.assert_allclose(metrics["uniformity"], representation.uniformity(z[:, 0]), rtol=1e-4)
-    np.testing.assert_allclose(metrics["embedding_std"], representation.embedding_std(z[:, 0]), rtol=1e-4)
-    np.testing.assert_allclose(metrics["effective_rank"], representation.effective_rank(z[:, 0], 2), rtol=1e-3)
-    np.testing.assert_allclose(
-        updates["batch_stats"]["stem_norm"]["mean"], stats["batch_stats"]["stem_norm"]["mean"], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(metrics.pop("contrastive_top1"), correct.mean(), rtol=1e-6)
+    spread = {name: getattr(representation, name) for name in ("uniformity", "embedding_std")}
+    spread["effective_rank"] = partial(representation.effective_rank, order=2)
+    np.testing.assert_allclose(metrics.pop("alignment"), representation.alignment(z), rtol=1e-4)
+    assert set(metrics) == set(spread)
+    for name, measure in spread.items():
+        np.testing.assert_allclose(metrics[name], measure(z[:, 0]), rtol=1e-3)
+    same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    jax.tree.map(same, updates["batch_stats"], statistics)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_supervised_loss_is_that_of_the_labels(make, batch, variables, embedded):
+    labels = jnp.arange(8) % 3
+    task = make(num_classes=3, loss="supervised_contrastive", temperature=0.3)
+    loss, _ = jax.jit(task.loss)(variables, {**batch, "label": labels}, jax.random.key(2))
+    np.testing.assert_allclose(loss, supervised_contrastive(embedded[0], labels, 0.3)[0].mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])
-def test_outputs_of_ordinary_images(backbone, layers, batch):
-    task = make(backbone, projection_layers=layers)
+def test_outputs_of_ordinary_images(make, trunk, layers, batch):
+    task = make(model=trunk, projection_layers=layers)
     variables = jax.eval_shape(task.init, jax.random.key(0), batch)
     out = jax.eval_shape(task.outputs, variables, {"image": batch["image"][:, 0]})
     assert out["features"].shape == (8, 16)
@@ -75,44 +88,29 @@ def test_outputs_of_ordinary_images(backbone, layers, batch):
     assert "logits" not in out
 
 
-def test_labels_change_the_supervised_loss_alone(batch, variables):
-    other = {**batch, "label": jnp.zeros(8, jnp.int32)}
-    loss = lambda task, batch: jax.jit(task.loss)(variables, batch, jax.random.key(2))[0]
-    unsupervised, supervised = make(), make(num_classes=3, loss="supervised_contrastive")
-    assert loss(unsupervised, batch) == loss(unsupervised, other)
-    assert loss(supervised, batch) != loss(supervised, other)
+def test_a_train_step_on_eight_devices_equals_one(make, variables, mesh):
+    """Views, loss in chunks, BatchNorm and LARS: all of them see the global batch."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    views = augment.make("views(2, 'random_crop(8, 2)|flip_lr')")
+    lars = dict(name="lars", learning_rate=0.1, weight_decay=0.01, trust_coefficient=1.0, total=3, steps=int)
+    tx = optimizers.make(params=variables["params"], **lars).tx
+
+    def after_a_step(devices):
+        task = make(over_batch=partial(over_batch, mesh=devices), chunk=1)
+        params, statistics = variables["params"], {"batch_stats": variables["batch_stats"]}
+        state = TrainState(np.int32(0), params, statistics, tx.init(params), None)
+        step = jax.jit(make_train_step(task, views, tx, seed=0))
+        return step(replicate(state, devices), shard_batch({"image": images}, devices))
+
+    same = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+    jax.tree.map(same, after_a_step(mesh()), after_a_step(mesh(devices=1)))
 
 
-def test_the_supervised_loss_is_that_of_the_labels(batch, variables):
-    expected = lambda fn: lambda z, labels: (supervised_contrastive(z, labels, 0.3)[0], jnp.ones(1), jnp.ones(1))
-    options = dict(num_classes=3, loss="supervised_contrastive", temperature=0.3)
-    of = lambda task: jax.jit(task.loss)(variables, batch, jax.random.key(2))[0]
-    np.testing.assert_allclose(of(make(**options)), of(make(**options, over_batch=expected)), rtol=1e-6)
-
-
-def test_eight_devices_equal_one_in_loss_gradients_and_statistics(batch, variables, mesh):
-    """Which global BatchNorm and negatives from all devices are needed for."""
-
-    def of(task):
-        def loss(params, batch):
-            return task.loss({**variables, "params": params}, batch, jax.random.key(2))
-
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))
-
-    devices = mesh()
-    expected = of(make())(variables["params"], batch)
-    got = of(make(over_batch=partial(over_batch, mesh=devices)))(
-        replicate(variables["params"], devices), shard_batch(batch, devices)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), got, expected)
-
-
-def test_it_learns_to_tell_images_apart():
+def test_it_learns_to_tell_images_apart(vit):
     """Views so noisy that an untrained network rarely finds the other one; it overfits them in a few steps."""
     rng = np.random.default_rng(0)
     views = rng.normal(size=(16, 1, 8, 8, 3)) + 3 * rng.normal(size=(16, 2, 8, 8, 3))
     batch = {"image": jnp.asarray(views, jnp.float32)}
-    vit = partial(models.build, "vit", variant="mu/8", depth=1, width=32)
     task = get("simclr")(model=vit, num_classes=None, projection_dim=16)
     tx = optax.adam(1e-2)
 
@@ -137,7 +135,7 @@ def test_it_learns_to_tell_images_apart():
 
 
 @pytest.mark.parametrize("image", [(4, 16, 16, 3), (4, 1, 16, 16, 3)])
-def test_images_without_views_are_an_error_when_the_run_is_built(image):
+def test_images_without_views_are_an_error_when_the_run_is_built(make, image):
     with pytest.raises(UserError, match=r"set augment to \"views\(2"):
         jax.eval_shape(make().init, jax.random.key(0), {"image": jnp.zeros(image)})
 
@@ -153,6 +151,6 @@ def test_images_without_views_are_an_error_when_the_run_is_built(image):
         (dict(chunk=0), "task.chunk must be a whole number of at least 1, or None, not 0"),
     ],
 )
-def test_mistakes_are_named(options, message):
+def test_mistakes_are_named(make, options, message):
     with pytest.raises(UserError, match=message):
         make(**options)

@@ -1,0 +1,193 @@
+"""What is made of the results: tables, the criteria and figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxvision import workdir as workdirs
+from jaxvision.analysis import documents, plots
+from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
+from jaxvision.analysis.words import percent, points, table, verdict
+from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.evals import features
+from jaxvision.train import metrics
+
+presets = sibling(__file__, "presets")
+
+Seeds = dict[int, float]
+Cells = dict[str, dict[int, Seeds]]  # arm -> stage from 1, or labelled images -> a value for each seed
+THIRD, LAST = 3, len(presets.STAGES)
+PAPER = (85.07, 89.06, 86.21, 61.73)  # table 1, four blocks, by stage
+
+
+def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
+    """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
+
+    Args:
+      rows: of all runs, with "run", "protocol", "arm", "seed" and their results.
+      out: folder of the study, where the records of the runs lie too.
+      p: the preset that the runs are of.
+    """
+    stages, labels = by_stage(rows, "stages"), by_labels(rows)
+    angles = {"all four": stages["rotation"], **by_stage(rows, "angles")}
+    gains = {
+        "learns": ("rotation", "random", minus(stages["rotation"][THIRD], stages["random"][THIRD])),
+        "below": ("supervised", "rotation", minus(stages["supervised"][THIRD], stages["rotation"][THIRD])),
+    }
+    share = {stage: _share(stages, stage) for stage in stages["rotation"]}
+    report = "\n".join(
+        [
+            f"# Rotation: {p.title}\n",
+            f"Top-1 in % on {p.validation}; mean over the seeds {', '.join(map(str, p.seeds))} with its 95 % "
+            "t-interval; differences are paired by seed.\n",
+            "## Stages\n",
+            f"A linear probe on each stage. Every training takes {p.train['total'].replace('_', ',')}.",
+            *_stages(stages),
+            "Of the way from the random to the supervised network, rotation has gone, in %: "
+            + "; ".join(f"stage {stage} {percent(t_interval(each))}" for stage, each in share.items())
+            + ".\n",
+            "## Criteria\n",
+            *(
+                verdict(name, gain.interval.low > 0, f"third stage, {a} minus {b}: {points(gain)}")
+                for name, (a, b, gain) in gains.items()
+            ),
+            "\n## Profile\n",
+            f"The last stage minus the best one, by the means; {PAPER[-1] - max(PAPER):.1f} points in the paper, where "
+            "a non-linear classifier read the whole map.\n",
+            *(f"- {arm}: {_fall(stages[arm])}." for arm in stages),
+            *_angles(angles, _answered(rows, out), p),
+            *_labels(labels, p),
+            "\n## Figures\n",
+            *_draw(stages, angles, labels, out, p),
+        ]
+    )
+    summary = {"stages": stages, "angles": angles, "labels": labels, "share": share, "versions": workdirs.versions()}
+    summary["criteria"] = {name: bool(gain.interval.low > 0) for name, (_, _, gain) in gains.items()}
+    workdirs.write_json(out / "summary.json", summary)
+    documents.write(report, out / "report.md", f"Rotation: {p.title}")
+    return report
+
+
+def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
+    """Top-1 of the probes."""
+    found: Cells = {}
+    for row in rows:
+        if row["protocol"] == protocol:
+            for stage, layer in enumerate(presets.STAGES, start=1):
+                value = row[f"probe/{features.named('probe_lbfgs', layer)}/top1"]
+                found.setdefault(row["arm"], {}).setdefault(stage, {})[row["seed"]] = value
+    return found
+
+
+def by_labels(rows: Sequence[Row]) -> Cells:
+    """Top-1 after training with so many labels."""
+    found: Cells = {}
+    for row in rows:
+        if row["protocol"] == "labels":
+            found.setdefault(row["arm"], {}).setdefault(row["examples"], {})[row["seed"]] = row["val/top1"]
+    return found
+
+
+def minus(a: Seeds, b: Seeds) -> Difference:
+    """a - b over the seeds that both have."""
+    both = sorted(a.keys() & b.keys())
+    return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+
+
+def _mean(seeds: Seeds) -> Interval:
+    return t_interval([*seeds.values()])
+
+
+def _share(stages: Cells, stage: int) -> list[float]:
+    random, rotation, supervised = (stages[arm][stage] for arm in ("random", "rotation", "supervised"))
+    both = sorted(rotation.keys() & random.keys() & supervised.keys())
+    return [(rotation[s] - random[s]) / (supervised[s] - random[s]) for s in both]
+
+
+def _stages(stages: Cells) -> list[str]:
+    lines = {arm: [percent(_mean(seeds)) for seeds in of.values()] for arm, of in stages.items()}
+    for a, b in (("rotation", "random"), ("supervised", "rotation")):
+        lines[f"{a} minus {b}"] = [percent(minus(stages[a][s], stages[b][s]).interval) for s in stages[a]]
+    return table("network", [f"stage {stage}" for stage in stages["rotation"]], lines)
+
+
+def _fall(stages: dict[int, Seeds]) -> str:
+    best = max(stages, key=lambda stage: _mean(stages[stage]).mean)
+    if best == LAST:
+        return "the last stage is the best"
+    return f"stage {LAST} minus stage {best}: {points(minus(stages[LAST], stages[best]))}"
+
+
+def _answered(rows: Sequence[Row], out: Path) -> dict[str, list[float]]:
+    """Arm -> the share of rotations that were told rightly by the end of training, as far as records are there."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")
+        told = [record["rotation_top1"] for record in records if "rotation_top1" in record]
+        if told:
+            arm = "all four" if row["arm"] == "rotation" else row["arm"]
+            found.setdefault(arm, []).append(told[-1])
+    return found
+
+
+def _angles(angles: Cells, answered: dict[str, list[float]], p: presets.Preset) -> list[str]:
+    if len(angles) == 1:
+        return []
+    lines = {}
+    for arm, stages in angles.items():
+        first = arm == "all four"
+        lines[arm] = [
+            f"{p.batch_sizes['rotation' if first else arm]}",
+            percent(t_interval(answered[arm])) if arm in answered else "",
+            *(percent(_mean(seeds)) for seeds in stages.values()),
+            "" if first else percent(minus(stages[THIRD], angles["all four"][THIRD]).interval),
+        ]
+    head = [f"stage {stage}" for stage in angles["all four"]]
+    return [
+        "\n## Angles\n",
+        "Beside the probes of the stages, `task` is the share of rotations that the network tells rightly, on the "
+        "training images of its last steps.",
+        *table("angles", ["images a step", "task", *head, "stage 3 minus all four"], lines),
+    ]
+
+
+def _labels(labels: Cells, p: presets.Preset) -> list[str]:
+    if not labels:
+        return []
+    lines = {arm: [percent(_mean(seeds)) for seeds in sizes.values()] for arm, sizes in labels.items()}
+    for arm, sizes in labels.items():
+        if arm != "scratch":
+            gains = [minus(seeds, labels["scratch"][n]).interval for n, seeds in sizes.items()]
+            lines[f"{arm} minus scratch"] = list(map(percent, gains))
+    steps = p.labels.train["total"].replace("_", ",")
+    return [
+        "\n## Few labels\n",
+        f"Trained with the labels of a subset, {steps} of {p.labels.batch_size}. frozen: a small convolutional "
+        "classifier on the second stage of the rotation network, which stays as it is (fig. 4 of the paper); tuned: "
+        "the whole rotation network goes on; scratch: the same network from random weights.",
+        *table("training", [f"{n:,}" for n in labels["scratch"]], lines),
+    ]
+
+
+def _draw(stages: Cells, angles: Cells, labels: Cells, out: Path, p: presets.Preset) -> list[str]:
+    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    panels = {p.title: stages} | ({"by the angles that are asked": angles} if len(angles) > 1 else {})
+    size = (1.2 + 4.2 * len(panels), 3.8)
+    with plots.canvas(folder / "stages", 1, len(panels), size, sharey=True, squeeze=False) as axes:
+        for axis, (title, arms) in zip(axes[0], panels.items()):
+            plots.bands(axis, _lists(arms))
+            axis.set(xlabel="stage", xticks=range(1, LAST + 1), title=title)
+            axis.legend()
+        axes[0, 0].set_ylabel("top-1 of a linear probe (%)")
+    lines = ["![linear probes by stage, and by the angles that are asked](figures/stages.png)\n"]
+    if labels:
+        title = f"{p.title}, {p.labels.train['total'].replace('_', ',')}"
+        chance = 1 / p.data["classes"]
+        plots.data_curves(_lists(labels), folder / "labels", ylabel="top-1 (%)", title=title, chance=chance)
+        lines.append("![accuracy against labelled images](figures/labels.png)\n")
+    return lines
+
+
+def _lists(cells: Cells) -> dict[str, dict[int, list[float]]]:
+    return {arm: {x: [*seeds.values()] for x, seeds in of.items()} for arm, of in cells.items()}

@@ -1,0 +1,111 @@
+"""What does a network learn about objects by telling how images were turned?
+
+After Gidaris, Singh and Komodakis 2018, arXiv 1803.07728 (RotNet), sec. 3.1, tables 1 and 2 and fig. 4: a Network in
+Network of four blocks learns to recognise rotations, without labels; what its stages know of the classes is asked of a
+linear classifier on each, frozen and averaged over its places.
+
+    stages   rotation; the same network trained with all labels; and with its random initial weights, of which no step
+             is taken. Each is probed at its four stages.
+    angles   other rotations in place of the four right angles: 0 and 180, 90 and 270, all eight multiples of 45, and
+             each image at one of the four angles in place of all
+    labels   on nested, class-balanced subsets: the classifier that the paper puts on the frozen second stage of the
+             rotation network (`frozen`), the whole of that network fine-tuned (`tuned`), and the same network from
+             random weights (`scratch`)
+
+Seeds reseed initialisation, order, labelled subsets, and the images that probes are fitted to; differences are paired
+by seed. presets.py holds the sizes of the study, analysis.py what is made of the results.
+
+Criteria, fixed before the first run of a reported seed; intervals are 95 % t-intervals:
+    learns   top-1 of the probe at the third stage, rotation minus random, has an interval above zero
+    below    so has supervised minus rotation, there
+The profile over the stages, with the fall from the best to the last that the paper saw, the share of the way from
+random to supervised, the angles and the curve over the labels are reported, and are no criterion.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from jaxvision.commands.study import Row, Run, config_of, sibling, workdir
+from jaxvision.errors import UserError
+
+presets = sibling(__file__, "presets")
+PRESETS = tuple(presets.PRESETS)
+
+
+def runs(preset: str, data_dir: str | None) -> list[Run]:
+    """All runs: what the criteria need comes first, seed by seed."""
+    p = presets.PRESETS[preset]
+    if p.needs_dir and not data_dir:
+        raise UserError(f"the preset {preset!r} reads {p.needs_dir}: name it with --data_dir=DIR")
+    return _plan(preset, data_dir)
+
+
+def get_config(arg: str = f"{PRESETS[0]}/stages/rotation/seed0") -> ConfigDict:
+    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    return config_of(arg, PRESETS, _plan)
+
+
+def analyse(rows: list[Row], out: Path, preset: str) -> str:
+    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
+
+
+def _plan(preset: str, data_dir: str | None) -> list[Run]:
+    p, planned = presets.PRESETS[preset], []
+    for protocol, arms in (("stages", presets.TASKS), ("angles", {arm: presets.ANGLES[arm] for arm in p.angles})):
+        for seed in p.seeds:
+            for arm, task in arms.items():
+                tags = dict(protocol=protocol, arm=arm, seed=seed)
+                planned.append(Run(_name(protocol, arm, seed), _judged_by_stage(p, arm, task, seed, data_dir), tags))
+    for seed in p.seeds:
+        start = _name("stages", "rotation", seed)
+        fill = lambda rows, out, start=start: {"init.weights": str(workdir(out, start))}
+        for examples in p.labels.sizes:
+            for arm in p.labels.optimizers:
+                config = _with_labels(p, arm, examples, seed, data_dir)
+                tags = dict(protocol="labels", arm=arm, seed=seed, examples=examples)
+                name = f"{_name('labels', arm, seed)}/{examples}"
+                planned.append(Run(name, config, tags, fill if "init" in config else None))
+    return planned
+
+
+def _name(protocol: str, arm: str, seed: int) -> str:
+    return f"{protocol}/{arm.replace(' ', '_')}/seed{seed}"
+
+
+def _judged_by_stage(p: presets.Preset, arm: str, task: dict[str, Any], seed: int, data_dir: str | None) -> ConfigDict:
+    """A network trained without labels, with all of them or not at all, and probed at its stages."""
+    c = _shared(p, seed, data_dir, p.batch_sizes[arm], p.augment)
+    c.task = task
+    c.optimizer = p.optimizer
+    c.train = p.train | (dict(total="0 steps") if arm == "random" else {})
+    probe = p.probe | dict(layers=presets.STAGES)
+    if "train_subset" in probe:
+        probe["train_subset"] = probe["train_subset"] | dict(seed=seed)
+    c.evals = dict(probe=probe)
+    return c
+
+
+def _with_labels(p: presets.Preset, arm: str, examples: int, seed: int, data_dir: str | None) -> ConfigDict:
+    """A network trained with few labels; `init.weights` is to name the run that it starts from."""
+    c = _shared(p, seed, data_dir, p.labels.batch_size, p.labels.augment)
+    c.data.subset = dict(examples=examples, seed=seed)
+    if arm != "scratch":
+        c.init = dict(weights="WORKDIR", head="new", freeze="backbone" if arm == "frozen" else None)
+    c.task = dict(name="probe", **p.labels.classifier) if arm == "frozen" else dict(name="supervised")
+    c.optimizer = p.labels.optimizers[arm]
+    c.train = p.labels.train
+    c.evals = dict(val=p.val)
+    return c
+
+
+def _shared(p: presets.Preset, seed: int, data_dir: str | None, batch_size: int, augment: str) -> ConfigDict:
+    c = ConfigDict()
+    c.seed = seed
+    c.data = dict(**p.data, data_dir=data_dir or placeholder(str), batch_size=batch_size)
+    c.augment = augment
+    c.model = p.model
+    return c

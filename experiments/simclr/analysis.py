@@ -1,0 +1,83 @@
+"""What is made of the results: the report in words, and its criteria."""
+
+from pathlib import Path
+
+from jaxvision import workdir as workdirs
+from jaxvision.analysis import documents
+from jaxvision.analysis.words import points, verdict
+from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.train import metrics
+
+presets = sibling(__file__, "presets")
+tables = sibling(__file__, "tables")
+figures = sibling(__file__, "figures")
+
+
+def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
+    """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
+
+    Args:
+      rows: of all runs.
+      out: folder of the study, where the records of the runs lie too.
+      p: the preset that the runs are of.
+    """
+    found = tables.Results([_of_training(workdir(out, row["run"])) | row for row in rows])
+    criteria = _criteria(found, p)
+    report = "\n".join(
+        [
+            f"# SimCLR: {p.title}\n",
+            _setting(p),
+            *tables.arms(found, {tables.MAIN[name]: arm for name, arm in p.main.items()}, p),
+            "Contrastive top-1 (the other view of an image is the nearest of all) and effective rank (of g(h)) are of "
+            "training batches, means over the last tenth of training.\n",
+            "## Criteria\n",
+            *(verdict(name, met, told) for name, (met, told) in criteria.items()),
+            "\n## Heads, h and g(h)\n",
+            *tables.heads(found, p),
+            *(line for field in tables.AXES for line in tables.axis(found, field, p)),
+            *tables.batches(found, p),
+            *tables.grid(found, p),
+            "## Figures\n",
+            *figures.draw(found, out, p),
+        ]
+    )
+    summary = {
+        "top1": {name: {"h": found.of(arm), "g(h)": found.of(arm, tables.G)} for name, arm in p.main.items()},
+        "criteria": {name: met for name, (met, _) in criteria.items()},
+        "versions": workdirs.versions(),
+    }
+    workdirs.write_json(out / "summary.json", summary)
+    documents.write(report, out / "report.md", f"SimCLR: {p.title}")
+    return report
+
+
+def _of_training(folder: Path) -> dict[str, float]:
+    """What the last records of a run say of training; empty where it took no step."""
+    lines = [line for line in metrics.read(folder / "metrics.jsonl") if tables.CONTRASTIVE in line]
+    return {key: lines[-1][key] for key in (tables.CONTRASTIVE, tables.RANK)} if lines else {}
+
+
+def _setting(p: presets.Preset) -> str:
+    full, steps, seeds = p.full, round(p.images / p.full.batch_size), ", ".join(map(str, p.seeds))
+    return (
+        f"Top-1 of a linear probe on the validation split in %, mean over the seeds {seeds} with its 95 % t-interval; "
+        f"differences are paired by seed. `full`: {steps:,} steps of {full.batch_size:,} images, colour strength "
+        f"{full.strength:g}, temperature {full.temperature:g}, {full.width} dimensions in the loss."
+    )
+
+
+def _criteria(found: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
+    """Criterion -> whether it is met, and by what."""
+    arms, judged = p.main, {}
+    for criterion, name in (
+        ("crop alone", "crop"),
+        ("colour alone", "colour"),
+        ("head", "no_head"),
+        ("learns", "random"),
+    ):
+        gain = found.minus(arms["full"], arms[name])
+        judged[criterion] = bool(gain.interval.low > 0), f"full minus {tables.MAIN[name]}: {points(gain)}"
+    easier = found.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
+    told = f"contrastive top-1, crop only minus full: {points(easier)}; of the probe, the first criterion"
+    judged["inversion"] = bool(easier.interval.low > 0 and judged["crop alone"][0]), told
+    return judged

@@ -1,0 +1,99 @@
+"""The figures of the study, and the lines of the report that show them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.analysis import plots
+from jaxvision.commands.study import sibling
+
+presets = sibling(__file__, "presets")
+tables = sibling(__file__, "tables")
+
+TOP1 = "top-1 of a linear probe (%)"
+RULES = {"linear": "rate by the batch size", "sqrt": "by its square root"}
+
+
+def draw(found: tables.Results, out: Path, p: presets.Preset) -> list[str]:
+    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+
+    def show(name: str, caption: str) -> Path:
+        lines.append(f"![{caption}](figures/{name}.png)\n")
+        return folder / name
+
+    _inversion(found, p, show("inversion", "contrastive top-1 and what a probe reads, a dot a run"))
+    _grid(found, p, show("grid", "a linear probe on h for each pair of transformations"))
+    if any(len(p.axis(field)) > 1 for field in tables.AXES):
+        _axes(found, p, show("curves", "temperature, colour strength and dimensions in the loss"))
+    if p.batch_sizes:
+        _batches(found, p, show("batch", "batch size, length of training and learning rate"))
+    return lines
+
+
+def _inversion(found: tables.Results, p: presets.Preset, path: Path) -> None:
+    with plots.canvas(path, size=(5.4, 4.0)) as axis:
+        for (name, arm), colour, marker in zip(p.main.items(), plots.COLOURS, plots.MARKERS):
+            probe, solved = found.of(arm), found.of(arm, tables.CONTRASTIVE)
+            if solved:
+                xs, ys = ([100 * of[seed] for seed in solved] for of in (solved, probe))
+                axis.plot(xs, ys, marker, color=colour, label=tables.MAIN[name])
+        if random := found.of(p.main["random"]):
+            axis.axhline(100 * np.mean([*random.values()]), ls="--", lw=1, color="0.5", label="random network")
+        axis.set(xlabel="contrastive top-1 on training batches (%)", ylabel=TOP1, title=p.title)
+        axis.legend()
+
+
+def _grid(found: tables.Results, p: presets.Preset, path: Path) -> None:
+    """The heat map of fig. 5, each pair once, and beside it the mean over all pairs that a transformation is in."""
+    ops = [op for op in presets.OPS if op in p.ops]
+    values = np.full((len(ops), len(ops)), np.nan)
+    for (one, other), arm in p.grid.items():
+        values[ops.index(other), ops.index(one)] = 100 * found.of(arm).get(p.seeds[0], np.nan)
+    each = [np.nanmean([*values[i, : i + 1], *values[i + 1 :, i]]) for i in range(len(ops))]
+    shown = np.column_stack([values, np.full(len(ops), np.nan), each])
+    with plots.canvas(path, size=(2.0 + 0.8 * len(ops), 1.2 + 0.6 * len(ops))) as axis:
+        image = axis.imshow(shown, cmap="viridis", aspect="auto")
+        middle = np.nanmean([np.nanmin(shown), np.nanmax(shown)])
+        for (row, column), value in np.ndenumerate(shown):
+            if np.isfinite(value):
+                colour = "black" if value > middle else "white"
+                axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
+        axis.set_xticks([*range(len(ops)), len(ops) + 1], [*ops, "mean"])
+        axis.set_yticks(range(len(ops)), ops)
+        axis.set_title(f"{p.title}: {TOP1}")
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+        axis.figure.colorbar(image, ax=axis)
+
+
+def _axes(found: tables.Results, p: presets.Preset, path: Path) -> None:
+    axes = {field: p.axis(field) for field in tables.AXES if len(p.axis(field)) > 1}
+    with plots.canvas(path, 1, len(axes), (0.6 + 3.2 * len(axes), 3.4), sharey=True, squeeze=False) as panels:
+        for panel, (field, arms) in zip(panels.flat, axes.items()):
+            curves = {
+                name: {x: [*values.values()] for x, arm in arms.items() if (values := found.of(arm, key))}
+                for name, key in (("h", tables.H), ("g(h)", tables.G))
+            }
+            plots.bands(panel, curves)
+            panel.set(xscale="log", xlabel=tables.AXES[field])
+            panel.set_xticks([*arms], [f"{x:g}" for x in arms])
+            panel.minorticks_off()
+        panels.flat[0].set_ylabel(TOP1)
+        panels.flat[0].legend()
+
+
+def _batches(found: tables.Results, p: presets.Preset, path: Path) -> None:
+    curves: dict[str, dict[int, list[float]]] = {}
+    for (size, length, rule), arm in p.batches.items():
+        if values := [*found.of(arm).values()]:
+            name = f"{length * p.images:,.0f} images, {RULES[rule]}"
+            curves.setdefault(name, {})[size] = values
+    with plots.canvas(path, size=(5.4, 3.8)) as axis:
+        plots.bands(axis, curves)
+        plots.count_axis(axis, sorted(p.axis("batch_size")), "batch size")
+        axis.set(ylabel=TOP1, title=p.title)
+        axis.legend()

@@ -1,0 +1,93 @@
+"""What does contrastive learning need: which views, which head, which temperature, how large a batch?
+
+After Chen et al. 2020, "A simple framework for contrastive learning of visual representations" (SimCLR), arXiv
+2002.05709. One arm is the paper's method, the others differ from it in one thing:
+
+    main         full (crop, flip and colour distortion; nonlinear head), crop with flip only, colour distortion only,
+                 no head, linear head, and the network as it was initialised
+    temperature  of the loss (table 5)
+    strength     of the colour distortion (table 1)
+    width        of what the loss compares (fig. 8)
+    batch        its size by the length of training (fig. 9), with the learning rate scaled linearly, and for one length
+                 by the square root (app. B.1)
+    grid         each transformation alone and each pair of them, one seed (fig. 5; there on one of the two views, here
+                 on both)
+
+All are judged at the last step by a linear probe (L-BFGS): fitted to features of labelled training images, with the l2
+chosen on a tenth of those, judged on the validation split. Features are h, the output of the backbone; those of g(h),
+what the loss compares, are probed beside it. A seed sets initialisation, order, views, and the images that probes are
+fitted to; differences are paired by seed. presets.py holds the sizes of the study, analysis.py what is made of the
+results.
+
+Criteria, fixed before the first run of a reported seed; each wants a 95 % t-interval above zero:
+    crop alone     top-1 of full minus crop only
+    colour alone   top-1 of full minus colour only
+    head           top-1 of full, whose head is nonlinear, minus no head
+    learns         top-1 of full minus the random network
+    inversion      contrastive top-1 (training batches, mean over the last tenth of training) of crop only minus full,
+                   while top-1 of full minus crop only has one above zero too
+Everything else is reported, and is no criterion.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from jaxvision.commands.study import Row, Run, config_of, sibling
+from jaxvision.errors import UserError
+
+presets = sibling(__file__, "presets")
+PRESETS = tuple(presets.PRESETS)
+
+
+def runs(preset: str, data_dir: str | None) -> list[Run]:
+    """All runs: the arms of the criteria first, the grid last; within a comparison seed by seed."""
+    p = presets.PRESETS[preset]
+    if p.needs_dir and not data_dir:
+        raise UserError(f"the preset {preset!r} reads {p.needs_dir}: name it with --data_dir=DIR")
+    return _plan(preset, data_dir)
+
+
+def get_config(arg: str = f"{PRESETS[0]}/full/seed0") -> ConfigDict:
+    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    return config_of(arg, PRESETS, _plan)
+
+
+def analyse(rows: list[Row], out: Path, preset: str) -> str:
+    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
+
+
+def _plan(preset: str, data_dir: str | None) -> list[Run]:
+    p, planned = presets.PRESETS[preset], {}
+    for name, arm, seed in _arms(p):
+        tags = arm._asdict() | dict(ops="+".join(arm.ops), seed=seed)
+        planned.setdefault((arm, seed), Run(f"{name}/seed{seed}", _config(p, arm, seed, data_dir), tags))
+    return list(planned.values())
+
+
+def _arms(p: presets.Preset) -> Iterator[tuple[str, presets.Arm, int]]:
+    """(name, arm, seed) of every run; an arm that is one of several comparisons comes again."""
+    axes = [p.main]
+    for field in ("temperature", "strength", "width"):
+        axes.append({f"{field}/{value:g}": arm for value, arm in p.axis(field).items()})
+    axes.append({f"batch/{size}/{length:g}/{rule}": arm for (size, length, rule), arm in p.batches.items()})
+    yield from ((name, arm, seed) for axis in axes for seed in p.seeds for name, arm in axis.items())
+    yield from ((f"grid/{'+'.join(arm.ops)}", arm, p.seeds[0]) for arm in p.grid.values())
+
+
+def _config(p: presets.Preset, arm: presets.Arm, seed: int, data_dir: str | None) -> ConfigDict:
+    s = p.sections
+    c = ConfigDict()
+    c.seed = seed
+    c.data = s["data"] | dict(batch_size=arm.batch_size, data_dir=data_dir or placeholder(str))
+    c.augment = p.views(arm)
+    c.model = s["model"]
+    c.task = dict(name="simclr", temperature=arm.temperature, projection_layers=arm.layers, projection_dim=arm.width)
+    c.optimizer = s["optimizer"] | dict(learning_rate=p.learning_rate(arm))
+    c.train = s["train"] | dict(total=f"{round(arm.length * p.images / arm.batch_size)} steps")
+    c.evals = s["evals"]
+    c.evals.val.train_subset.seed = seed
+    return c

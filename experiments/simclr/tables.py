@@ -1,0 +1,119 @@
+"""The results by arm, and the tables of the report."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
+from jaxvision.analysis.words import percent, points, table
+from jaxvision.commands.study import Row, sibling
+
+presets = sibling(__file__, "presets")
+
+H, G = "val/probe_lbfgs/top1", "val/probe_lbfgs_projection/top1"  # of the probes on h and on g(h)
+CONTRASTIVE, RANK = "contrastive_top1", "effective_rank"  # of the records of training
+MAIN = {  # the words for `Preset.main`
+    "full": "full",
+    "crop": "crop only",
+    "colour": "colour only",
+    "no_head": "no head",
+    "linear_head": "linear head",
+    "random": "random network",
+}
+AXES = {"temperature": "temperature", "strength": "colour strength", "width": "dimensions in the loss"}
+
+
+class Results:
+    """The values of runs by arm.
+
+    Args:
+      rows: of the runs, with the fields of `presets.Arm` and "seed".
+    """
+
+    def __init__(self, rows: Sequence[Row]):
+        self._rows: dict[presets.Arm, dict[int, Row]] = {}
+        for row in sorted(rows, key=lambda row: row["seed"]):
+            fields = {field: row[field] for field in presets.Arm._fields} | dict(ops=tuple(row["ops"].split("+")))
+            self._rows.setdefault(presets.Arm(**fields), {})[row["seed"]] = row
+
+    def of(self, arm: presets.Arm, key: str = H) -> dict[int, float]:
+        """Seed -> value of an arm, rising; empty where it was not run or has no such value."""
+        return {seed: row[key] for seed, row in self._rows.get(arm, {}).items() if row.get(key) is not None}
+
+    def minus(self, one: presets.Arm, other: presets.Arm, key: str = H, other_key: str | None = None) -> Difference:
+        """One arm minus another over the seeds that both have."""
+        a, b = self.of(one, key), self.of(other, other_key or key)
+        both = [seed for seed in a if seed in b]
+        return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+
+
+def arms(found: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:
+    """A line for each arm that was run."""
+    lines = {}
+    for name, arm in named.items():
+        if found.of(arm):
+            told = {key: _mean(found.of(arm, key)) for key in (H, G, CONTRASTIVE)}
+            gain = "" if arm == p.full else percent(found.minus(arm, p.full).interval)
+            rank = found.of(arm, RANK)
+            mean = f"{sum(rank.values()) / len(rank):.1f}" if rank else ""
+            lines[name] = [told[H], told[G], gain, told[CONTRASTIVE], mean]
+    return table(corner, ["probe on h", "on g(h)", "h, minus full", "contrastive top-1", "effective rank"], lines)
+
+
+def heads(found: Results, p: presets.Preset) -> list[str]:
+    """Heads of three kinds, and what a probe reads before and after them."""
+    main = p.main
+    full, linear, none = (main[name] for name in ("full", "linear_head", "no_head"))
+    return [
+        f"- nonlinear minus linear head: {points(found.minus(full, linear))}.",
+        f"- linear minus no head: {points(found.minus(linear, none))}.",
+        f"- h minus g(h), nonlinear head: {points(found.minus(full, full, H, G))}.",
+        f"- h minus g(h), linear head: {points(found.minus(linear, linear, H, G))}.",
+        "",
+    ]
+
+
+def axis(found: Results, field: str, p: presets.Preset) -> list[str]:
+    """The arms along one number."""
+    if len(p.axis(field)) < 2:
+        return []
+    named = {f"{value:g}": arm for value, arm in p.axis(field).items()}
+    if field == "strength":
+        named = {"0 (crop only)": p.main["crop"]} | named
+    return [f"## {AXES[field].capitalize()}", *arms(found, named, p, AXES[field])]
+
+
+def batches(found: Results, p: presets.Preset) -> list[str]:
+    """Batch size by length of training, and the two rules of the learning rate."""
+    if not p.batch_sizes:
+        return []
+    lengths = sorted({length for _, length, _ in p.batches})
+    lines, differences = {}, []
+    for size, arm in p.axis("batch_size").items():
+        for rule in ("linear", "sqrt"):
+            cells = [_mean(found.of(arm._replace(length=length, rule=rule))) for length in lengths]
+            if any(cells):
+                lines[f"{size:,}, {rule}, {p.learning_rate(arm._replace(rule=rule)):.3g}"] = cells
+        root = arm._replace(rule="sqrt")
+        if found.of(root):
+            differences.append(f"- {size:,}: linear minus square root {points(found.minus(arm, root))}.")
+    return [
+        "## Batch size, length of training, learning rate\n",
+        "The rate follows the batch size, or its square root; either way it is "
+        f"{p.learning_rate(p.full):.3g} at {p.full.batch_size:,}.",
+        *table("batch, rule, rate", [f"{length * p.images:,.0f} images" for length in lengths], lines),
+        *differences,
+        "",
+    ]
+
+
+def grid(found: Results, p: presets.Preset) -> list[str]:
+    """Transformations alone, on the diagonal, and in pairs."""
+    seed, ops = p.seeds[0], [op for op in presets.OPS if op in p.ops]
+    lines = {op: [""] * len(ops) for op in ops}
+    for (one, other), arm in p.grid.items():
+        if seed in (values := found.of(arm)):
+            lines[other][ops.index(one)] = f"{100 * values[seed]:.1f}"
+    return ["## Pairs of transformations\n", f"Seed {seed}; alone on the diagonal.", *table("", ops, lines)]
+
+
+def _mean(values: Mapping[int, float]) -> str:
+    return percent(t_interval([*values.values()])) if values else ""

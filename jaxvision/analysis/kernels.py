@@ -1,0 +1,49 @@
+"""The kernels with which a network looks at an image first, as pictures."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxvision import paths
+
+CHANNELS = (3, 1)  # of images in colour, and of grey ones
+
+
+def first(params: Any) -> tuple[str, np.ndarray] | None:
+    """The kernel of the first convolution, or of a ViT's patch embedding: the one over the channels of images.
+
+    Args:
+      params: of a network.
+
+    Returns:
+      Its path and its values, float [h, w, 3 or 1, N]; None where nothing has that shape.
+
+    >>> first({"head": {"kernel": np.ones((8, 2))}, "stem": {"kernel": np.ones((7, 7, 3, 8))}})[0]
+    'stem/kernel'
+    """
+    named = dict(zip(paths.names(params), jax.tree.leaves(params)))
+    for channels in CHANNELS:
+        for name, kernel in named.items():
+            if kernel.ndim == 4 and kernel.shape[2] == channels and kernel.shape[0] > 1:
+                return name, np.asarray(kernel)
+    return None
+
+
+def pictures(kernel: np.ndarray) -> np.ndarray:
+    """Each filter of a kernel as a picture, by falling norm; each is scaled by its own largest weight.
+
+    Args:
+      kernel: float [h, w, C, N], with C of 3 or 1.
+
+    Returns:
+      float [N, h, w, 3] in [0, 1]; a weight of 0 is 0.5, grey.
+
+    >>> pictures(np.array([0.0, -2.0, 1.0]).reshape(1, 1, 3, 1)).ravel().tolist()
+    [0.5, 0.0, 0.75]
+    """
+    filters = np.moveaxis(np.asarray(kernel, np.float32), -1, 0)  # n h w c
+    filters = filters[np.argsort(-np.square(filters).sum((1, 2, 3)), kind="stable")]
+    largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
+    scaled = 0.5 + 0.5 * filters / np.maximum(largest, 1e-12)
+    return np.broadcast_to(scaled, (*scaled.shape[:3], 3))
