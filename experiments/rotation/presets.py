@@ -51,6 +51,7 @@ class Preset(NamedTuple):
       probe: the evaluation `probe`, without its layers.
       val: the evaluation `val` of training with labels.
       seeds: each reseeds initialisation, order, labelled subsets, and the images that probes are fitted to.
+      angle_seeds: of `ANGLES`, some of them.
       labels: training with few labels.
       angles: arms of `ANGLES`.
       needs_dir: what --data_dir has to name; empty where there is a default.
@@ -67,12 +68,14 @@ class Preset(NamedTuple):
     probe: dict[str, Any]
     val: dict[str, Any]
     seeds: tuple[int, ...]
+    angle_seeds: tuple[int, ...]
     labels: Labels
     angles: tuple[str, ...] = tuple(ANGLES)
     needs_dir: str = ""
 
 
-# Small scale: images of 16 pixels and a quarter of the width, and each step costs every arm 128 images.
+# Small scale: a quarter of the width, and each step costs every arm 128 images. Size and rate were chosen by single
+# runs of seed 100, which is none of those reported.
 _TURNED = 128
 _SMALL_BATCHES = {"random": 32, "supervised": _TURNED, "one of four": _TURNED} | {
     arm: _TURNED // len(task["angles"])
@@ -81,22 +84,22 @@ _SMALL_BATCHES = {"random": 32, "supervised": _TURNED, "one of four": _TURNED} |
 }
 _SGD = dict(
     name="sgd",
-    learning_rate=0.1,
+    learning_rate=0.05,
     momentum=0.9,
     nesterov=True,
     weight_decay=5e-4,
     schedule="cosine",
     warmup="5 percent",
 )
-_AUGMENT = "random_crop(16, 2)|flip_lr|normalize(0.5, 0.5)"
+_AUGMENT = "random_crop({}, 2)|flip_lr|normalize(0.5, 0.5)"
 _QUIET = dict(log_every="5 percent", checkpoint_every="0 steps")
 _CIFAR10 = Preset(
-    title="CIFAR-10 at 16 pixels",
-    data=dict(name="folder", split="train", host="decode|resize(16)", classes=10, examples=45_000),
-    augment=_AUGMENT,
+    title="CIFAR-10 at 24 pixels",
+    data=dict(name="folder", split="train", host="decode|resize(24)", classes=10, examples=45_000),
+    augment=_AUGMENT.format(24),
     model=dict(name="nin", blocks=4, width=0.25),
     optimizer=_SGD,
-    train=_QUIET | dict(total="1_200 steps"),
+    train=_QUIET | dict(total="1_500 steps"),
     batch_sizes=_SMALL_BATCHES,
     validation="5,000 images of the training set that no run trains on",
     probe=dict(
@@ -109,10 +112,11 @@ _CIFAR10 = Preset(
     ),
     val=dict(name="classify", split="validation", batch_size=500),
     seeds=(0, 1, 2),
+    angle_seeds=(0,),
     labels=Labels(
         sizes=(100, 1_000, 10_000),
         batch_size=64,
-        augment=_AUGMENT,
+        augment=_AUGMENT.format(24),
         train=_QUIET | dict(total="300 steps"),
         optimizers={"frozen": _SGD, "tuned": _SGD, "scratch": _SGD},
         classifier=dict(layer=STAGES[1], classifier="conv", hidden=48),
@@ -136,12 +140,14 @@ PRESETS = {
             classes=10,
             examples=16_000,
         ),
+        augment=_AUGMENT.format(16),
         model=_CIFAR10.model | dict(width=0.125),
         train=_QUIET | dict(total="200 steps"),
         validation="2,000 images",
         probe=_CIFAR10.probe | dict(train_subset=dict(examples=4_000)),
         labels=_CIFAR10.labels._replace(
             sizes=(100, 1_000),
+            augment=_AUGMENT.format(16),
             train=_QUIET | dict(total="100 steps"),
             classifier=_CIFAR10.labels.classifier | dict(hidden=24),
         ),
@@ -161,6 +167,7 @@ PRESETS = {
         probe={key: value for key, value in _PAPER["evals"]["test"].items() if key != "layers"},
         val=_PAPER_PROBE["evals"]["test"],
         seeds=(0, 1, 2),
+        angle_seeds=(0, 1, 2),
         labels=Labels(
             sizes=(200, 1_000, 4_000, 10_000, 50_000),
             batch_size=_PAPER_PROBE["data"]["batch_size"],

@@ -55,8 +55,9 @@ def analyse(rows: list[Row], out: Path, preset: str) -> str:
 
 def _plan(preset: str, data_dir: str | None) -> list[Run]:
     p, planned = presets.PRESETS[preset], []
-    for protocol, arms in (("stages", presets.TASKS), ("angles", {arm: presets.ANGLES[arm] for arm in p.angles})):
-        for seed in p.seeds:
+    angles = {arm: presets.ANGLES[arm] for arm in p.angles}
+    for protocol, arms, seeds in (("stages", presets.TASKS, p.seeds), ("angles", angles, p.angle_seeds)):
+        for seed in seeds:
             for arm, task in arms.items():
                 tags = dict(protocol=protocol, arm=arm, seed=seed)
                 planned.append(Run(_name(protocol, arm, seed), _judged_by_stage(p, arm, task, seed, data_dir), tags))

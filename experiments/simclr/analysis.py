@@ -12,6 +12,8 @@ presets = sibling(__file__, "presets")
 tables = sibling(__file__, "tables")
 figures = sibling(__file__, "figures")
 
+CRITERIA = {"crop alone": "crop", "colour alone": "colour", "head": "no_head", "learns": "random"}  # full minus these
+
 
 def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
@@ -69,15 +71,10 @@ def _setting(p: presets.Preset) -> str:
 def _criteria(found: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
     """Criterion -> whether it is met, and by what."""
     arms, judged = p.main, {}
-    for criterion, name in (
-        ("crop alone", "crop"),
-        ("colour alone", "colour"),
-        ("head", "no_head"),
-        ("learns", "random"),
-    ):
+    for criterion, name in CRITERIA.items():
         gain = found.minus(arms["full"], arms[name])
         judged[criterion] = bool(gain.interval.low > 0), f"full minus {tables.MAIN[name]}: {points(gain)}"
     easier = found.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
-    told = f"contrastive top-1, crop only minus full: {points(easier)}; of the probe, the first criterion"
+    told = f"contrastive top-1, crop only minus full: {points(easier)}; the probe: see crop alone"
     judged["inversion"] = bool(easier.interval.low > 0 and judged["crop alone"][0]), told
     return judged

@@ -47,13 +47,15 @@ def _inversion(found: tables.Results, p: presets.Preset, path: Path) -> None:
 
 
 def _grid(found: tables.Results, p: presets.Preset, path: Path) -> None:
-    """The heat map of fig. 5, each pair once, and beside it the mean over all pairs that a transformation is in."""
+    """The heat map of fig. 5, each pair once, and beside it the mean over all cells that a transformation is in."""
     ops = [op for op in presets.OPS if op in p.ops]
-    values = np.full((len(ops), len(ops)), np.nan)
-    for (one, other), arm in p.grid.items():
-        values[ops.index(other), ops.index(one)] = 100 * found.of(arm).get(p.seeds[0], np.nan)
-    each = [np.nanmean([*values[i, : i + 1], *values[i + 1 :, i]]) for i in range(len(ops))]
-    shown = np.column_stack([values, np.full(len(ops), np.nan), each])
+    values = {pair: 100 * of[p.seeds[0]] for pair, arm in p.grid.items() if p.seeds[0] in (of := found.of(arm))}
+    shown = np.full((len(ops), len(ops) + 2), np.nan)
+    for (one, other), value in values.items():
+        shown[ops.index(other), ops.index(one)] = value
+    for i, op in enumerate(ops):
+        if with_it := [value for pair, value in values.items() if op in pair]:
+            shown[i, -1] = np.mean(with_it)
     with plots.canvas(path, size=(2.0 + 0.8 * len(ops), 1.2 + 0.6 * len(ops))) as axis:
         image = axis.imshow(shown, cmap="viridis", aspect="auto")
         middle = np.nanmean([np.nanmin(shown), np.nanmax(shown)])

@@ -73,8 +73,9 @@ def _arms(p: presets.Preset) -> Iterator[tuple[str, presets.Arm, int]]:
     axes = [p.main]
     for field in ("temperature", "strength", "width"):
         axes.append({f"{field}/{value:g}": arm for value, arm in p.axis(field).items()})
-    axes.append({f"batch/{size}/{length:g}/{rule}": arm for (size, length, rule), arm in p.batches.items()})
+    batches = {f"batch/{size}/{length:g}/{rule}": arm for (size, length, rule), arm in p.batches.items()}
     yield from ((name, arm, seed) for axis in axes for seed in p.seeds for name, arm in axis.items())
+    yield from ((name, arm, seed) for seed in p.batch_seeds for name, arm in batches.items())
     yield from ((f"grid/{'+'.join(arm.ops)}", arm, p.seeds[0]) for arm in p.grid.values())
 
 
