@@ -114,7 +114,7 @@ _CIFAR10 = Preset(
     seeds=(0, 1, 2),
     angle_seeds=(0,),
     labels=Labels(
-        sizes=(100, 1_000, 10_000),
+        sizes=(100, 1_000),
         batch_size=64,
         augment=_AUGMENT.format(24),
         train=_QUIET | dict(total="300 steps"),

@@ -63,7 +63,8 @@ def _setting(p: presets.Preset) -> str:
     full, steps, seeds = p.full, round(p.images / p.full.batch_size), ", ".join(map(str, p.seeds))
     return (
         f"Top-1 of a linear probe on the validation split in %, mean over the seeds {seeds} with its 95 % t-interval; "
-        f"differences are paired by seed. `full`: {steps:,} steps of {full.batch_size:,} images, colour strength "
+        "differences are paired by seed. What has no interval ran with one seed. "
+        f"`full`: {steps:,} steps of {full.batch_size:,} images, colour strength "
         f"{full.strength:g}, temperature {full.temperature:g}, {full.width} dimensions in the loss."
     )
 

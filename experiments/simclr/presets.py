@@ -45,8 +45,8 @@ class Preset(NamedTuple):
     Attributes:
       title: of the data, for captions.
       full: the arm from which all others differ.
-      seeds: of all arms but those of `batches` and the grid, which takes the first one.
-      batch_seeds: of the arms of `batches`, some of them.
+      seeds: of the main arms and of the temperatures.
+      further_seeds: of strengths, widths and batches, some of them; the grid takes the first seed.
       images: that a run of length 1 sees, with repetitions.
       size: side of the views in pixels.
       rate: learning rate of a batch of 256; both rules give the same at the batch size of `full`.
@@ -61,7 +61,7 @@ class Preset(NamedTuple):
     title: str
     full: Arm
     seeds: tuple[int, ...]
-    batch_seeds: tuple[int, ...]
+    further_seeds: tuple[int, ...]
     images: int
     size: int
     rate: float
@@ -160,7 +160,7 @@ PRESETS = {
         title="shapes at 16 pixels",
         full=_FULL._replace(batch_size=64),
         seeds=(0, 1, 2),
-        batch_seeds=(0,),
+        further_seeds=(0,),
         images=150 * 64,
         size=16,
         rate=3.0,
@@ -184,7 +184,7 @@ PRESETS = {
         title="CIFAR-10 at 16 pixels",
         full=_FULL,
         seeds=(0, 1, 2),
-        batch_seeds=(0,),
+        further_seeds=(0,),
         images=600 * 128,
         size=16,
         rate=3.0,
@@ -207,7 +207,7 @@ PRESETS = {
         title="ImageNet-2012",
         full=_FULL._replace(strength=1.0, width=128, batch_size=4_096),
         seeds=(0, 1, 2),
-        batch_seeds=(0, 1, 2),
+        further_seeds=(0, 1, 2),
         images=100 * 1_281_167,
         size=224,
         rate=0.3,

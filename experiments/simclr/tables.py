@@ -98,8 +98,7 @@ def batches(found: Results, p: presets.Preset) -> list[str]:
     return [
         "## Batch size, length of training, learning rate\n",
         "The rate follows the batch size, or its square root; either way it is "
-        f"{p.learning_rate(p.full):.3g} at {p.full.batch_size:,}. Arms of this table alone ran with the seeds "
-        f"{', '.join(map(str, p.batch_seeds))}.",
+        f"{p.learning_rate(p.full):.3g} at {p.full.batch_size:,}.",
         *table("batch, rule, rate", [f"{length * p.images:,.0f} images" for length in lengths], lines),
         *differences,
         "",
