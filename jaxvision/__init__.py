@@ -1,6 +1,6 @@
 """jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
 
-cli/            the command line: train, evaluate, inspect, predict, study, sweep, launch, convert, data
+cli/            the command line: train, evaluate, predict, inspect, visualize, study, sweep, launch, convert, data
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 inputs.py       the data that a config names, or what stands for it

@@ -5,7 +5,10 @@ scaling_laws.py   power laws of error over examples: fits, intervals, extrapolat
 crossing.py       where two arms cross, or how their gap moves
 plots.py          the style of all figures; curves over the number of examples, histograms
 scaling_plots.py  the figures of a data-scaling study; sweep_plots.py: those of a sweep
+words.py          results in words and tables, as reports write them
 documents.py      a Markdown report as one HTML page
 sheets.py         pages of pictures
+embedding.py      features in the plane: PCA, t-SNE, nearest neighbours
+kernels.py        filters of the first layer
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 """

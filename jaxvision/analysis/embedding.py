@@ -137,6 +137,6 @@ def draw(embedding: Embedding, labels: np.ndarray, classes: Sequence[str], path:
 
 
 def _dots(axis: Axes, points: np.ndarray, colours: np.ndarray) -> None:
-    size = np.clip(12_000 / len(points), 1.5, 24)
+    size = np.clip(20_000 / len(points), 2, 30)
     axis.scatter(*points.T, s=size, c=colours, alpha=0.75, linewidths=0)
     axis.grid(False)

@@ -4,5 +4,6 @@ train.py      train a config in a workdir
 evaluate.py   evaluate a checkpoint again
 inspect.py    build everything and show it, without training
 predict.py    classify image files
+visualize.py  a page of pictures of what a network learned; pictures.py: each of them
 study.py      run the study of an experiment
 """

@@ -101,7 +101,7 @@ class Jobs:
                 left = sum(not job.ended for job in jobs.values())
                 self._say(f"{name}  {told}  {left} left", markup=False)
             elif one.state != before:
-                self._say(f"{name}: {one.state} {one.news}", markup=False)
+                self._say(f"{name}: {one.state} {one.news}".rstrip(), markup=False)
 
     def _leave_off(self, jobs: dict[str, runs.Run], received: str) -> None:
         alive = [job for job in jobs.values() if job.alive]

@@ -103,7 +103,7 @@ class Run:
         self._save()
         self.job = launcher.submit(self._words, self.launch, self._job_name)
         self._save()
-        self.alive = True
+        self.alive, self.news = True, ""
 
     def update(self, found: Status) -> None:
         """Takes note of what became of its job."""

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.models.heads import bare
+from jaxvision.models.options import whole
 from jaxvision.models.parts import PartsClassifier
-from jaxvision.tasks.task import Batch, Task
+from jaxvision.tasks.task import Batch, Task, in_training, outputs_of
 
 
 class Questions(NamedTuple):
@@ -63,7 +65,9 @@ def make(
 
     Outputs, for whole images: those of the trunk, which `init.weights` of another run can start from.
     """
-    trunk = model(None)
+    whole("task.part_dim", part_dim, optional=True)
+    whole("task.hidden", hidden, optional=True)
+    trunk = bare(pretext.name, model(None))
     module = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
 
     def ask(batch, rng):
@@ -75,17 +79,13 @@ def make(
 
     def loss(variables, batch, rng):
         parts, beside, answers = ask(batch, rng)
-        collections = [name for name in variables if name != "params"]
-        logits, updates = module.apply(
-            variables, parts, beside, train=True, rngs={"dropout": jax.random.split(rng)[1]}, mutable=collections
-        )
+        logits, updates = in_training(module, variables, parts, beside, rng=jax.random.split(rng)[1])
         logits, answers = logits.reshape(-1, pretext.num_answers), answers.ravel()
         right = logits.argmax(-1) == answers
         return softmax_cross_entropy(logits, answers).mean(), ({f"{pretext.name}_top1": jnp.mean(right)}, updates)
 
     def outputs(variables, batch):
-        features, out = trunk.apply(variables, pretext.look(batch["image"]), train=False)
-        return {"features": features, **out}
+        return outputs_of(trunk, variables, pretext.look(batch["image"]))
 
     return Task(init, loss, outputs, ask)
 

@@ -30,3 +30,21 @@ class Task(NamedTuple):
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple[Metrics, Variables]]]
     outputs: Callable[[Variables, Batch], dict[str, Any]]
     ask: Callable[[Batch, jax.Array], Any] | None = None
+
+
+def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:
+    """What a Linen module returns in training, and its updated collections, such as running statistics.
+
+    Args:
+      module: `module.apply(variables, *inputs, train)`.
+      rng: of its dropout.
+      train: False applies it as in evaluation, and the collections stay as they are.
+    """
+    collections = [name for name in variables if name != "params"]
+    return module.apply(variables, *inputs, train=train, rngs={"dropout": rng}, mutable=collections)
+
+
+def outputs_of(module: Any, variables: Variables, images: jax.Array) -> dict[str, Any]:
+    """The `outputs` of a task for a model: its features and every intermediate."""
+    features, out = module.apply(variables, images, train=False)
+    return {"features": features, **out}

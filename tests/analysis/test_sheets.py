@@ -39,3 +39,10 @@ def test_words_are_written():
     plain, worded = (np.asarray(grid([Cell(RED, words)], side=60)) for words in ("", "a cat on a mat"))
     assert plain.shape == worded.shape
     assert (plain != worded).any()
+
+
+def test_a_frame_lies_around_its_picture():
+    plain, framed = (grid([Cell(RED, frame=frame)] * 2, side=20) for frame in (None, "#00ff00"))
+    assert count(plain, (255, 0, 0)) == count(framed, (255, 0, 0))
+    assert count(plain, (0, 255, 0)) == 0
+    assert count(framed, (0, 255, 0)) == 2 * (26 * 36 - 20 * 30)

@@ -1,0 +1,109 @@
+"""Pictures of a run of any task, and of converted weights."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import experiment as experiments
+from jaxvision.cli import main
+from jaxvision.commands import convert, pages, pictures, visualize
+from jaxvision.config import override
+from jaxvision.errors import UserError
+from jaxvision.train.step import step_keys
+
+FEW = dict(examples=20, perplexity=5)
+
+
+def build(config, **changes):
+    changed = override(config, {})
+    with changed.unlocked():
+        changed.update(changes)
+    return experiments.build(changed)
+
+
+def test_a_run_on_one_page(trained, tmp_path):
+    page = visualize.run(trained[0], tmp_path, layer="stages/1", **FEW)
+    text = (tmp_path / "index.md").read_text()
+    assert "Step 6 of `supervised()`" in text
+    assert "the output `stages/1` of 20 images of shapes validation" in text
+    assert "Left out" not in text
+    for name in ("views", "neighbours", "embedding", "filters"):
+        assert f"]({name}.png)" in text
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 50
+    assert page.read_text().count("data:image/png;base64,") == 4
+
+
+def test_converted_weights_have_no_views(trained, tmp_path, capsys):
+    convert.run(trained[0], tmp_path / "weights")
+    words = ["jaxvision", "visualize", f"--workdir={tmp_path / 'weights'}", f"--out={tmp_path / 'out'}"]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "name images with --config=FILE.py that has a section data" in capsys.readouterr().err
+    data = dict(name="shapes", options=dict(image_size=32, train=80, validation=24, test=8), split="validation")
+    (tmp_path / "data.py").write_text(
+        f"from ml_collections import ConfigDict\n\nget_config = lambda: ConfigDict({dict(data=data)!r})\n"
+    )
+    main([*words, f"--config={tmp_path / 'data.py'}", "--examples=20", "--perplexity=5"])
+    text = (tmp_path / "out" / "index.md").read_text()
+    assert "Left out: how these weights were trained" in text
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"neighbours.png", "embedding.png", "filters.png"}
+
+
+def test_the_views_of_an_image_lie_beside_it(config):
+    two = "views(2, ('flip_lr(1.0)', 'invert|invert'))|normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))"
+    experiment = build(config, task=dict(name="simclr"), augment=two)
+    cells = pictures.seen(experiment)
+    raw, _ = pages.first_batch(experiment)
+    assert len(cells) == 16
+    for image, (original, flipped, same) in zip(raw["image"], cells):
+        np.testing.assert_array_equal(original.image, image)
+        np.testing.assert_allclose(flipped.image, image[:, ::-1] / 255, atol=1e-5)
+        np.testing.assert_allclose(same.image, image / 255, atol=1e-5)
+
+
+def test_turned_images_stand_with_their_answers(config):
+    experiment = build(config, task=dict(name="rotation"), augment="normalize(0.5, 0.5)")
+    for original, *turned in pictures.seen(experiment):
+        for k, cell in enumerate(turned):
+            assert cell.words == f"answer {k}"
+            np.testing.assert_allclose(cell.image[0], np.rot90(original.image, k) / 255, atol=1e-5)
+
+
+def test_what_a_task_shows_is_what_its_loss_is_of(config):
+    experiment = build(config, task=dict(name="rotation", each="one"), augment="normalize(0.5, 0.5)")
+    _, batch = pages.first_batch(experiment)
+    asked = experiment.task.ask(batch, step_keys(experiment.seed, 0)[1])
+    for (_, cell), answers in zip(pictures.seen(experiment), asked.answers):
+        assert cell.words == f"answer {int(answers[0])}"
+    assert len(np.unique(asked.answers)) > 1
+
+
+def test_images_scaled_one_by_one_can_be_looked_at(config):
+    experiment = build(config, augment="standardize_image")
+    _, batch = pages.first_batch(experiment)
+    shown = pages.viewable(batch["image"], experiment)
+    assert 0 <= shown.min() < 0.1 < 0.9 < shown.max() <= 1
+    assert shown.std() > 0.1
+
+
+def test_equal_features_are_called_a_collapse(trained, tmp_path):
+    found = visualize.features.Features(np.ones((20, 4)), np.zeros(20, np.int32), np.arange(20))
+    info = experiments.sources.Info("a", "b", 20, ("cat",), 1)
+    assert "collapsed" in pictures.maps(info, found, 5.0, 0, tmp_path / "map.png")[1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(layer="stage/1"), "unknown layer 'stage/1'; did you mean 'stages/1'"),
+        (dict(examples=10, perplexity=5), "needs at least 16 images, not 10"),
+        (dict(split="validaton"), "validaton"),
+        (dict(data=dict(name="shapes")), "data.split"),
+    ],
+)
+def test_errors_come_before_anything_is_written(trained, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        visualize.run(trained[0], tmp_path / "out", **FEW | options)
+    assert not (tmp_path / "out").exists()
