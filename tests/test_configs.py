@@ -28,7 +28,7 @@ SMALL = {
     "vit": {"variant": "S/16", "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 2},
     "resnet": {"variant": "8", "width": 0.5},
     "bit": {"variant": "R50x1", "blocks": (1, 1), "width": 0.5},
-    "nin": {"width": 1 / 12},
+    "nin": {"blocks": 4, "width": 1 / 12},
 }
 PARAMETERS = [
     ("supervised/resnet50_imagenet2012.py", {}, 25_557_032),
@@ -51,14 +51,19 @@ def load(name, overrides=None):
 
 
 def small_configs():
-    """(name, small copy): configs that differ in size, in where the data lies or in what is evaluated appear once."""
+    """(name, small copy): configs that differ in size, in where the data lies or in what is evaluated appear once.
+
+    All but the first of a file are marked slow.
+    """
     unique = {}
     for name in CONFIGS:
         config = load(name)
         small = configs.shrink(config, SMALL[config.model.name])
         trained = ConfigDict({key: value for key, value in small.items() if key != "evals"})
         unique.setdefault(configs.fingerprint(trained), (name, small))
-    return unique.values()
+    files = [name.partition(":")[0] for name, _ in unique.values()]
+    for i, (name, small) in enumerate(unique.values()):
+        yield pytest.param(name, small, id=name, marks=[pytest.mark.slow] if files[i] in files[:i] else [])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -102,7 +107,19 @@ def test_parameter_count(name, overrides, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
-@pytest.mark.parametrize(("name", "config"), small_configs())
+def test_rotnet_is_trained_as_in_the_paper():
+    """Gidaris et al. 2018: 128 images at four angles; rates for 60, 60, 40 and 40 epochs, as in the authors' code."""
+    experiment = experiments.build(load("configs/self_supervised/rotnet_cifar10.py"), training_data="ignored")
+    seen = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
+    assert jax.eval_shape(experiment.task.ask, seen, jax.random.key(0)).parts.shape == (128, 4, 32, 32, 3)
+    starts = [experiment.durations(f"{epoch} epochs") for epoch in (0, 60, 120, 160, 200)]
+    assert starts[-1] == experiment.total
+    for start, end, rate in zip(starts, starts[1:], (0.1, 0.02, 0.004, 0.0008)):
+        for step in (start, end - 1):
+            assert float(experiment.optimizer.learning_rate(step)) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("name", "config"), list(small_configs()))
 def test_two_steps(name, config, tmp_path):
     results = train.run(config, tmp_path, quiet=True)
     classified = [evaluation for evaluation, section in config.evals.items() if section.name == "classify"]

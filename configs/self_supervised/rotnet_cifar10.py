@@ -3,8 +3,9 @@
 Run:       jaxvision train --config=configs/self_supervised/rotnet_cifar10.py:4 --workdir=...
            Other angles (table 2): --config.task.angles='(0, 180)', (90, 270), or the eight multiples of 45
            The probes below: configs/self_supervised/rotnet_probe_cifar10.py
-Source:    Gidaris, Singh, Komodakis 2018, arXiv 1803.07728, sec. 3.1; schedule, normalisation and initial weights as in
-           the authors' code, CIFAR10_RotNet_NIN4blocks.py (the text has half as many epochs, in the same ratios)
+Source:    Gidaris, Singh, Komodakis 2018, arXiv 1803.07728, sec. 3.1; schedule and normalisation as in the authors'
+           code, github.com/gidariss/FeatureLearningRotNet, config/CIFAR10_RotNet_NIN4blocks.py (the text has half as
+           many epochs, in the same ratios)
 Expected:  test top-1 of a non-linear classifier on each block in turn (table 1): of 3 85.45, 88.26, 62.09 %; of 4
            85.07, 89.06, 86.21, 61.73 %; of 5 85.04, 89.76, 86.82, 74.50, 50.37 %. By angles, on block 2 of 4 (table 2):
            eight 88.51 %, four 89.06 %, (0, 180) 87.46 %, (90, 270) 85.52 %

@@ -5,8 +5,8 @@ Run:       jaxvision train --config=configs/self_supervised/simclr_finetune_imag
            where WORKDIR is a run of configs/self_supervised/simclr_resnet50_imagenet2012.py:1000; for :v2_1percent and
            :v2_10percent of ...:v2
 Source:    Chen et al. 2020, arXiv 2002.05709, app. B.5; :v2_* is Chen et al. 2020b, arXiv 2006.10029, sec. 2 and 3.1:
-           from the first layer of the head, at another rate and batch. The labelled images are those of the papers;
-           the schedule after the start is a cosine here, and not said there
+           from the first layer of the head, at another rate and batch, by LARS as in the authors' README. The labelled
+           images are those of the papers, and the cosine, of which they do not speak, is that of the code
 Expected:  top-1 on `validation`: 48.3 % (1 %), 65.6 % (10 %); :v2_* 57.9 % and 68.4 %
 Cost:      1 %: 1.9e16 FLOPs; 10 %: 9.5e16
 """

@@ -1,9 +1,10 @@
 """SimCLR with a ResNet-18 on CIFAR-10, 100 to 1,000 epochs.
 
 Run:       jaxvision train --config=configs/self_supervised/simclr_resnet18_cifar10.py:1000 --workdir=...
-Source:    Chen et al. 2020, arXiv 2002.05709, app. B.9; this network, batch, rate and temperature are those of the
-           authors' code, github.com/google-research/simclr, README, which normalises no images
-Expected:  about 91 % test top-1 of a linear classifier after 1,000 epochs (that README)
+Source:    Chen et al. 2020, arXiv 2002.05709, app. B.9; this network, batch, rate, decay and temperature are those of
+           the authors' code, github.com/google-research/simclr, first README (since SimCLRv2 it has a decay of 1e-4).
+           It normalises no images
+Expected:  about 91 % test top-1 of a linear classifier after 1,000 epochs (that README, SGD for 100 epochs)
 Cost:      about 3.3e14 FLOPs an epoch: 3.3e17 for 1,000
 """
 

@@ -70,8 +70,7 @@ def class_means(x: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarr
     array([[1., 0.],
            [0., 1.]])
     """
-    x = unit(x)
-    return unit(np.stack([x[labels == k].mean(axis=0) for k in range(num_classes)]))
+    return unit(np.stack([unit(x[labels == k]).mean(axis=0) for k in range(num_classes)]))
 
 
 def unit(x: np.ndarray) -> np.ndarray:

@@ -113,13 +113,15 @@ class Objective:
     """
 
     def __init__(self, x: np.ndarray, labels: np.ndarray, num_classes: int, mesh: jax.sharding.Mesh):
-        self._mean, self._scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64) + EPSILON
         self._mesh, self._n, self._shape = mesh, len(x), (x.shape[1] + 1, num_classes)
+        self._mean = x.mean(axis=0, dtype=np.float64)
+        centered = lambda: (x[start : start + ROWS] - self._mean for start in range(0, len(x), ROWS))
+        self._scale = np.sqrt(sum(np.square(part).sum(axis=0) for part in centered()) / len(x)) + EPSILON
+        scaled = np.concatenate([(part / self._scale).astype(np.float32) for part in centered()])
         parts = batch_axis_size(mesh)
         rows = -(-min(ROWS, len(x)) // parts) * parts
         chunks = -(-len(x) // rows)
         filled = lambda a: np.pad(a, [(0, chunks * rows - len(a))] + [(0, 0)] * (a.ndim - 1))
-        scaled = ((x - self._mean) / self._scale).astype(np.float32)
         arrays = scaled, labels.astype(np.int32), np.ones(len(x), np.float32)
         chunked = [filled(a).reshape(chunks, rows, *a.shape[1:]) for a in arrays]
         self._arrays = split_rows(chunked, mesh, leading=1)

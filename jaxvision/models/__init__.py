@@ -28,7 +28,7 @@ from jaxvision.models import (
     vit,
     wide_resnet,
 )
-from jaxvision.models.options import positive
+from jaxvision.models.options import whole
 
 NAMES = {
     "vit": vit.vit,
@@ -78,10 +78,11 @@ def build(
     """
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes is at least 1, or None for a model without a head, not {num_classes!r}")
+    whole("projection_layers", projection_layers, low=0)
+    whole("projection_hidden", projection_hidden, optional=True)
     builder = _builder("model", name, NAMES, kwargs)
     if not projection_layers:
         return builder(num_classes=num_classes, dtype=dtype, **kwargs)
-    positive("projection_layers", projection_layers)
     projection = heads.Projection(projection_layers, hidden=projection_hidden, dtype=dtype)
     return heads.Projected(builder(num_classes=None, dtype=dtype, **kwargs), projection, num_classes)
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.errors import UserError
 from jaxvision.models.layers import batch_norm
 from jaxvision.models.transformer import Attention, Mlp
 
@@ -112,6 +113,11 @@ class Projected(nn.Module):
     def setup(self) -> None:
         nn.share_scope(self, self.backbone)
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the computation."""
+        return self.backbone.dtype
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         features, out = self.backbone(images, train)
@@ -124,3 +130,17 @@ class Projected(nn.Module):
             backbone = self.backbone
             out["logits"] = linear_head(self.num_classes, backbone.head_init, backbone.head_bias)(features)
         return features, out
+
+
+def bare(task: str, model: nn.Module) -> nn.Module:
+    """The model of a task that puts layers of its own on the features.
+
+    Raises:
+      UserError: it has some of another pretraining already.
+    """
+    if isinstance(model, Projected):
+        raise UserError(
+            f"the task {task!r} puts its own layers on the features: take projection_layers out of config.model, where "
+            "they are for fine-tuning"
+        )
+    return model

@@ -47,3 +47,18 @@ def positive(name: str, value: float) -> float:
     if not value > 0:
         raise UserError(f"{name} must be above 0, not {value!r}")
     return value
+
+
+def whole(name: str, value: int | None, low: int = 1, optional: bool = False) -> int | None:
+    """Returns `value` if it is a whole number of at least `low`, or None where that is allowed.
+
+    Raises:
+      UserError: it is neither.
+
+    >>> whole("projection_layers", 2)
+    2
+    """
+    if not (optional and value is None) and (not isinstance(value, int) or value < low):
+        or_none = ", or None" if optional else ""
+        raise UserError(f"{name} must be a whole number of at least {low}{or_none}, not {value!r}")
+    return value

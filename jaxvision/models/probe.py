@@ -54,7 +54,7 @@ class Probed(nn.Module):
     The variables are those of the backbone, and `head` beside them.
 
     Attributes:
-      backbone: `images -> (features [B, D], out)`, without a head.
+      network: the backbone, `images -> (features [B, D], out)`, without a head.
       layer: "features", or the name of an output, as in "map" or "stages/1".
       kind, num_classes, hidden: of the classifier.
       statistics: "batch" or "running": how the backbone is applied in training. The classifier is always applied as in
@@ -63,7 +63,7 @@ class Probed(nn.Module):
     Returns (features, out) of the backbone, with "logits" of the classifier.
     """
 
-    backbone: nn.Module
+    network: nn.Module
     layer: str
     kind: str
     num_classes: int
@@ -71,13 +71,14 @@ class Probed(nn.Module):
     statistics: str = "batch"
 
     def setup(self) -> None:
-        nn.share_scope(self, self.backbone)
+        # The field is not called `backbone`: a `Projected` network has a child of that name in the scope they share.
+        nn.share_scope(self, self.network)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
-        features, out = self.backbone(images, train and self.statistics == "batch")
+        features, out = self.network(images, train and self.statistics == "batch")
         x = layer_of({"features": features, **out}, self.layer)
-        head = Classifier(self.kind, self.num_classes, self.hidden, self.backbone.dtype, name="head")
+        head = Classifier(self.kind, self.num_classes, self.hidden, self.network.dtype, name="head")
         return features, {**out, "logits": head(x, train)}
 
 

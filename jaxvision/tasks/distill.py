@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.tasks.task import Task
+from jaxvision.tasks.task import Task, Variables, in_training, outputs_of
 from jaxvision.traced import known
 
 TEACHER = "teacher"
@@ -55,10 +55,7 @@ def make(
         return {**variables, TEACHER: expert.init(jax.random.fold_in(rng, 1), batch["image"], train=False)}
 
     def loss_of(variables, batch, rng):
-        mine = {name: value for name, value in variables.items() if name != TEACHER}
-        (_, out), updates = student.apply(
-            mine, batch["image"], train=True, rngs={"dropout": rng}, mutable=[name for name in mine if name != "params"]
-        )
+        (_, out), updates = in_training(student, _of_student(variables), batch["image"], rng=rng)
         _, theirs = expert.apply(variables[TEACHER], batch["image"], train=False)
         logits = out["logits"]
         targets = jax.nn.softmax(jax.lax.stop_gradient(theirs["logits"]) / temperature)
@@ -72,11 +69,13 @@ def make(
         return value, (metrics, updates)
 
     def outputs(variables, batch):
-        mine = {name: value for name, value in variables.items() if name != TEACHER}
-        features, out = student.apply(mine, batch["image"], train=False)
-        return {"features": features, **out}
+        return outputs_of(student, _of_student(variables), batch["image"])
 
     return Task(init, loss_of, outputs)
+
+
+def _of_student(variables: Variables) -> Variables:
+    return {name: value for name, value in variables.items() if name != TEACHER}
 
 
 def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:

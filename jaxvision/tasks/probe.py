@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import unknown
+from jaxvision.models.options import whole
 from jaxvision.models.probe import HIDDEN, Probed
 from jaxvision.tasks import supervised
 from jaxvision.tasks.task import Task
@@ -42,8 +43,7 @@ def make(
     """
     if classifier not in HIDDEN:
         raise unknown("value of task.classifier", classifier, HIDDEN)
-    if hidden is not None and (not isinstance(hidden, int) or hidden < 1):
-        raise UserError(f"task.hidden must be a whole number of at least 1, not {hidden!r}")
+    whole("task.hidden", hidden, optional=True)
     if statistics not in supervised.STATISTICS:
         raise unknown("value of task.statistics", statistics, supervised.STATISTICS)
     units = HIDDEN[classifier] if hidden is None else hidden

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError, unknown
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
-from jaxvision.tasks.task import Batch, Task
+from jaxvision.models.options import whole
+from jaxvision.tasks.task import Batch, Task, in_training, outputs_of
 from jaxvision.traced import known
 
 LOSSES = ("nt_xent", "supervised_contrastive")
@@ -58,8 +59,12 @@ def make(
     Outputs, for images [B, H, W, 3]: the backbone's, "projection" [B, projection_dim] and "projections", those of
     all layers of the head.
     """
-    _check(loss, num_classes, multi_label, temperature, projection_layers, chunk)
-    backbone = model(None)
+    _check(loss, num_classes, multi_label, temperature)
+    whole("task.projection_layers", projection_layers, low=0)
+    whole("task.projection_dim", projection_dim)
+    whole("task.projection_hidden", projection_hidden, optional=True)
+    whole("task.chunk", chunk, optional=True)
+    backbone = heads.bare("simclr", model(None))
     out = projection_dim if projection_layers else None
     head = heads.Projection(projection_layers, out, projection_hidden, projection_norm, backbone.dtype)
     module = heads.Projected(backbone, head)
@@ -78,14 +83,7 @@ def make(
     def loss_of(variables, batch, rng):
         images = _views(batch)
         b, v = images.shape[:2]
-        collections = [name for name in variables if name != "params"]
-        (_, out), updates = module.apply(
-            variables,
-            images.reshape(b * v, *images.shape[2:]),
-            train=True,
-            rngs={"dropout": rng},
-            mutable=collections,
-        )
+        (_, out), updates = in_training(module, variables, images.reshape(b * v, *images.shape[2:]), rng=rng)
         embeddings = out["projection"].reshape(b, v, -1)
         labels = () if loss == "nt_xent" else (batch["label"],)
         value, correct, potential = compare_all(embeddings, *labels)
@@ -99,8 +97,7 @@ def make(
         return value.mean(), (metrics, updates)
 
     def outputs(variables, batch):
-        features, out = module.apply(variables, batch["image"], train=False)
-        return {"features": features, **out}
+        return outputs_of(module, variables, batch["image"])
 
     return Task(init, loss_of, outputs)
 
@@ -116,14 +113,10 @@ def _views(batch: Batch) -> jax.Array:
     return images
 
 
-def _check(loss, num_classes, multi_label, temperature, projection_layers, chunk) -> None:
+def _check(loss, num_classes, multi_label, temperature) -> None:
     if loss not in LOSSES:
         raise unknown("value of task.loss", loss, LOSSES)
     if loss == "supervised_contrastive" and (not num_classes or multi_label):
         raise UserError("task.loss 'supervised_contrastive' needs a data set with one class for each image")
     if known(temperature) and not temperature > 0:
         raise UserError(f"task.temperature must be above 0, not {temperature!r}")
-    if not isinstance(projection_layers, int) or projection_layers < 0:
-        raise UserError(f"task.projection_layers must be a whole number of at least 0, not {projection_layers!r}")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise UserError(f"task.chunk must be a whole number of at least 1, or None, not {chunk!r}")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
 from jaxvision.losses import classification
-from jaxvision.tasks.task import Task
+from jaxvision.tasks.task import Task, in_training, outputs_of
 from jaxvision.traced import known
 
 STATISTICS = ("batch", "running")
@@ -52,10 +52,7 @@ def make(
         return module.init(rng, batch["image"], train=False)
 
     def loss_of(variables, batch, rng):
-        collections = [name for name in variables if name != "params"]
-        (_, out), updates = module.apply(
-            variables, batch["image"], train=statistics == "batch", rngs={"dropout": rng}, mutable=collections
-        )
+        (_, out), updates = in_training(module, variables, batch["image"], rng=rng, train=statistics == "batch")
         logits, labels = out["logits"], batch["label"]
         value = loss_fn(logits, labels, label_smoothing).mean()
         best = logits.argmax(-1)
@@ -63,8 +60,7 @@ def make(
         return value, ({"top1": jnp.mean(right)}, updates)
 
     def outputs(variables, batch):
-        features, out = module.apply(variables, batch["image"], train=False)
-        return {"features": features, **out}
+        return outputs_of(module, variables, batch["image"])
 
     return Task(init, loss_of, outputs)
 

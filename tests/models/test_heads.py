@@ -9,6 +9,7 @@ import pytest
 from jaxvision import models, paths
 from jaxvision.errors import UserError
 from jaxvision.models.heads import Projected, Projection
+from jaxvision.models.probe import Probed
 
 FEATURES = jax.random.normal(jax.random.key(1), (8, 6))
 IMAGES = jax.random.normal(jax.random.key(2), (4, 16, 16, 3))
@@ -82,6 +83,12 @@ def test_a_transformer_takes_a_head_too():
     assert variables["params"].keys() == {"embedding", "encoder", "projection", "head"}
 
 
+def test_a_probe_reads_a_model_with_a_head():
+    module = Probed(small(projection_layers=1), "features", "linear", 5, 0)
+    _, variables = shapes(module, IMAGES)
+    assert variables["params"].keys() == {"stage1", "stage2", "stage3", "projection", "head"}
+
+
 def test_a_number_of_layers_below_0_is_refused():
-    with pytest.raises(UserError, match="projection_layers must be above 0, not -1"):
+    with pytest.raises(UserError, match="projection_layers must be a whole number of at least 0, not -1"):
         small(projection_layers=-1)

@@ -89,6 +89,7 @@ def test_patches_are_scaled_whatever_becomes_of_their_colours(monkeypatch, color
         (dict(patch=0), "task.patch is a share"),
         (dict(gap=-0.1), "task.gap is a share"),
         (dict(jitter=2), "task.jitter is a share"),
+        (dict(hidden=0), "task.hidden must be a whole number"),
         (dict(colors="gray"), "unknown value of task.colors 'gray'"),
         (dict(model=lambda k: models.build("vit", k, variant="Ti/4", posemb="learned")), "set model.posemb"),
     ],

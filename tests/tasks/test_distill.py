@@ -97,6 +97,7 @@ def final(workdir):
         return checkpoints.variables()
 
 
+@pytest.mark.slow
 def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
     """SimCLRv2 in small: pretrain, fine-tune from the first layer of the head, distil; each starts from the last."""
     monkeypatch.setenv("JAXVISION_DATA", str(tmp_path / "data"))

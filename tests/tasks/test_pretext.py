@@ -1,5 +1,6 @@
 """What rotation, context and jigsaw share: any trunk, judged on whole images, the same on one device and on eight."""
 
+import functools
 import math
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.parallel.mesh import shard_batch
 from jaxvision.tasks import context, get, jigsaw, rotation
@@ -94,6 +96,11 @@ def test_views_are_refused(build, nin, scenes):
     _, task, _ = build(nin)
     with pytest.raises(UserError, match="take `views` out of augment"):
         jax.eval_shape(task.init, jax.random.key(0), {"image": scenes["image"][:, None]})
+
+
+def test_a_model_with_the_head_of_another_pretraining_is_refused(build):
+    with pytest.raises(UserError, match="take projection_layers out of config.model"):
+        build(functools.partial(models.build, "nin", projection_layers=1))
 
 
 def test_they_are_registered():

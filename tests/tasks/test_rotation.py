@@ -31,6 +31,12 @@ def test_every_angle_of_every_image_with_its_answer(asked, angles):
         assert sorted(answers[b].tolist()) == list(range(len(angles)))
 
 
+def test_eight_angles_are_eight_answers(asked):
+    described = asked(angles=tuple(range(0, 360, 45)))
+    parts, _, answers = jax.eval_shape(described.ask, jax.random.key(1), IMAGES)
+    assert (described.num_answers, parts.shape, answers.shape) == (8, (5, 8, 6, 6, 3), (5, 8))
+
+
 def test_one_angle_for_each_image_all_equally_likely(asked):
     images = jnp.tile(IMAGES, (200, 1, 1, 1))
     parts, beside, answers = jax.device_get(jax.jit(asked(each="one").ask)(jax.random.key(1), images))
