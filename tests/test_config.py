@@ -80,7 +80,7 @@ def test_shrink_reaches_the_specs_of_views_and_the_teacher():
     config = ConfigDict(
         dict(
             data=dict(name="x", split="train", batch_size=512, host="decode|resize_short(256)"),
-            augment="views(2, ('random_resized_crop(224)|flip_lr', 'resize(224, 'cubic')'))|normalize",
+            augment="views(2, ('random_resized_crop(224)|flip_lr', \"resize(224, 'cubic')\"))|normalize",
             model=dict(name="resnet", variant="50"),
             task=dict(name="distill", teacher=dict(name="resnet", variant="50", projection_layers=1)),
             optimizer=dict(warmup="10 epochs"),
