@@ -136,8 +136,8 @@ def vote(similarities: jax.Array, labels: jax.Array, num_classes: int, temperatu
     Returns:
       float32 [Q, num_classes].
 
-    >>> vote(jnp.array([[1.0, 0.9, 0.9]]), jnp.array([[2, 0, 0]]), 3, temperature=0.1).round(3).tolist()
-    [[0.736..., 0.0, 1.0]]
+    >>> print(vote(jnp.array([[1.0, 0.9, 0.9]]), jnp.array([[2, 0, 0]]), 3, temperature=0.1).round(3))
+    [[0.736 0.    1.   ]]
     """
     weights = jnp.exp((similarities - similarities[:, :1]) / temperature)
     rows = jnp.arange(len(labels))[:, None]

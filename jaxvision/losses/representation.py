@@ -81,7 +81,7 @@ def embedding_std(embeddings: jax.Array) -> jax.Array:
     Returns:
       float32 scalar.
 
-    >>> float(embedding_std(jnp.eye(4)).round(3))
+    >>> print(embedding_std(jnp.eye(4)).round(3))
     0.866
     """
     return unit(embeddings).std(axis=0).mean() * jnp.sqrt(embeddings.shape[1])
