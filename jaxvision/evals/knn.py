@@ -136,8 +136,9 @@ def vote(similarities: jax.Array, labels: jax.Array, num_classes: int, temperatu
     Returns:
       float32 [Q, num_classes].
 
-    >>> print(vote(jnp.array([[1.0, 0.9, 0.9]]), jnp.array([[2, 0, 0]]), 3, temperature=0.1).round(3))
-    [[0.736 0.    1.   ]]
+    >>> votes = vote(jnp.array([[1.0, 0.9, 0.9]]), jnp.array([[2, 0, 0]]), 3, temperature=0.1)
+    >>> [f"{x:.3f}" for x in votes[0]]
+    ['0.736', '0.000', '1.000']
     """
     weights = jnp.exp((similarities - similarities[:, :1]) / temperature)
     rows = jnp.arange(len(labels))[:, None]

@@ -81,8 +81,8 @@ def embedding_std(embeddings: jax.Array) -> jax.Array:
     Returns:
       float32 scalar.
 
-    >>> print(embedding_std(jnp.eye(4)).round(3))
-    0.866
+    >>> f"{embedding_std(jnp.eye(4)):.3f}"
+    '0.866'
     """
     return unit(embeddings).std(axis=0).mean() * jnp.sqrt(embeddings.shape[1])
 
