@@ -145,8 +145,8 @@ def _angles(angles: Cells, answered: dict[str, list[float]], p: presets.Preset) 
     return [
         "\n## Angles\n",
         "Beside the probes of the stages, `task` is the share of rotations that the network tells rightly, on the "
-        "training images of its last steps. The other angles ran with "
-        f"the seeds {', '.join(map(str, p.angle_seeds))}.",
+        "training images of its last steps. Seeds of the other angles: "
+        f"{', '.join(map(str, p.angle_seeds))}.",
         *table("angles", ["images a step", "task", *head, "stage 3 minus all four"], lines),
     ]
 
