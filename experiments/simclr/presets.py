@@ -45,8 +45,8 @@ class Preset(NamedTuple):
     Attributes:
       title: of the data, for captions.
       full: the arm from which all others differ.
-      seeds: of the main arms.
-      further_seeds: of strengths, widths, temperatures and batches, some of them; the grid takes the first seed.
+      seeds: of the main arms and of the temperatures.
+      further_seeds: of strengths, widths and batches, some of them; the grid takes the first seed.
       images: that a run of length 1 sees, with repetitions.
       size: side of the views in pixels.
       rate: learning rate of a batch of 256; both rules give the same at the batch size of `full`.

@@ -70,13 +70,15 @@ def _plan(preset: str, data_dir: str | None) -> list[Run]:
 
 def _arms(p: presets.Preset) -> Iterator[tuple[str, presets.Arm, int]]:
     """(name, arm, seed) of every run; an arm that is one of several comparisons comes again."""
-    axes = [
-        {f"{field}/{value:g}": arm for value, arm in p.axis(field).items()}
-        for field in ("strength", "width", "temperature")
-    ]
-    axes.append({f"batch/{size}/{length:g}/{rule}": arm for (size, length, rule), arm in p.batches.items()})
-    yield from ((name, arm, seed) for seed in p.seeds for name, arm in p.main.items())
-    yield from ((name, arm, seed) for axis in axes for seed in p.further_seeds for name, arm in axis.items())
+    axes = {
+        field: {f"{field}/{value:g}": arm for value, arm in p.axis(field).items()}
+        for field in ("temperature", "strength", "width")
+    }
+    batches = {f"batch/{size}/{length:g}/{rule}": arm for (size, length, rule), arm in p.batches.items()}
+    for axis in (p.main, axes["temperature"]):
+        yield from ((name, arm, seed) for seed in p.seeds for name, arm in axis.items())
+    for axis in (axes["strength"], axes["width"], batches):
+        yield from ((name, arm, seed) for seed in p.further_seeds for name, arm in axis.items())
     yield from ((f"grid/{'+'.join(arm.ops)}", arm, p.seeds[0]) for arm in p.grid.values())
 
 
