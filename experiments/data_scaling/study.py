@@ -29,7 +29,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxvision.commands.study import Row, Run, config_of, sibling, workdir
+from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling, workdir
 from jaxvision.errors import UserError, unknown
 
 presets = sibling(__file__, "presets")
@@ -39,9 +39,7 @@ _SEEN = 5_000  # images of the subset, at most, that tell the training accuracy
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
     """All runs, sizes inside seeds, so that an unfinished study already holds whole curves."""
-    p = presets.PRESETS[preset]
-    if p.needs_dir and not data_dir:
-        raise UserError(f"the preset {preset!r} reads {p.needs_dir}: name it with --data_dir=DIR")
+    check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 

@@ -28,8 +28,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxvision.commands.study import Row, Run, config_of, sibling, workdir
-from jaxvision.errors import UserError
+from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling, workdir
 
 presets = sibling(__file__, "presets")
 PRESETS = tuple(presets.PRESETS)
@@ -37,9 +36,7 @@ PRESETS = tuple(presets.PRESETS)
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
     """All runs: what the criteria need comes first, seed by seed."""
-    p = presets.PRESETS[preset]
-    if p.needs_dir and not data_dir:
-        raise UserError(f"the preset {preset!r} reads {p.needs_dir}: name it with --data_dir=DIR")
+    check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 

@@ -166,6 +166,12 @@ def config_of(arg: str, presets: Sequence[str], runs: Callable[[str, str | None]
     return found[name]
 
 
+def check_dir(preset: str, needed: str, data_dir: str | None) -> None:
+    """Raises UserError where a preset reads what only --data_dir names; `needed` says what, and is empty if nothing."""
+    if needed and not data_dir:
+        raise UserError(f"the preset {preset!r} reads {needed}: name it with --data_dir=DIR")
+
+
 def workdir(out: Path, name: str) -> Path:
     """Where the run of that name lies; absolute, so that it can stand in a config."""
     return out.absolute() / "runs" / name
