@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, unknown
 
 PyTree = Any
 Rules = Sequence[tuple[str, Any]]
@@ -25,6 +25,23 @@ def names(tree: PyTree) -> list[str]:
     ['head/bias', 'head/kernel', 'layers/0']
     """
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+    """Leaves by path.
+
+    >>> flatten({"head": {"bias": 0, "kernel": 1}, "layers": (2,)})
+    {'head/bias': 0, 'head/kernel': 1, 'layers/0': 2}
+    """
+    return dict(zip(names(tree), jax.tree.leaves(tree)))
+
+
+def leaf(tree: PyTree, path: str, kind: str) -> Any:
+    """The leaf of that path; UserError with all paths where there is none, `kind` in words being what it would be."""
+    leaves = flatten(tree)
+    if path not in leaves:
+        raise unknown(kind, path, leaves)
+    return leaves[path]
 
 
 def match(rules: Rules, tree: PyTree, kind: str, check_unused: bool = True) -> PyTree:

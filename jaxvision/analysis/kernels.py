@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxvision import paths
@@ -22,7 +21,7 @@ def first(params: Any) -> tuple[str, np.ndarray] | None:
     >>> first({"head": {"kernel": np.ones((8, 2))}, "stem": {"kernel": np.ones((7, 7, 3, 8))}})[0]
     'stem/kernel'
     """
-    named = dict(zip(paths.names(params), jax.tree.leaves(params)))
+    named = paths.flatten(params)
     for channels in CHANNELS:
         for name, kernel in named.items():
             if kernel.ndim == 4 and kernel.shape[2] == channels and kernel.shape[0] > 1:

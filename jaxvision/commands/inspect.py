@@ -53,7 +53,7 @@ def parameter_counts(params, depth: int = 2) -> dict[str, int]:
     {'head': 8}
     """
     counts: dict[str, int] = defaultdict(int)
-    for path, leaf in zip(paths.names(params), jax.tree.leaves(params)):
+    for path, leaf in paths.flatten(params).items():
         counts["/".join(path.split("/")[:-1][:depth]) or path] += int(np.prod(leaf.shape))
     return dict(counts)
 
@@ -84,9 +84,7 @@ def _print_data(experiment: Experiment) -> None:
 
 
 def _shapes(tree) -> str:
-    return ", ".join(
-        f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in zip(paths.names(tree), jax.tree.leaves(tree))
-    )
+    return ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in paths.flatten(tree).items())
 
 
 def _print_sharding(experiment: Experiment, state) -> None:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.errors import UserError, unknown
+from jaxvision import paths
+from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features, digest
@@ -82,10 +83,7 @@ def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
     >>> pick({"stages": stages}, "stages/1").shape
     (2, 32)
     """
-    arrays = _named(outputs)
-    if layer not in arrays:
-        raise unknown("layer", layer, arrays)
-    found = arrays[layer].astype(jnp.float32)
+    found = paths.leaf(dict(outputs), layer, "layer").astype(jnp.float32)
     if found.ndim < 2:
         raise UserError(f"the layer {layer!r} has shape {found.shape}: no features of each image")
     return found.mean(axis=tuple(range(1, found.ndim - 1)))
@@ -94,11 +92,6 @@ def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
 def picked(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.Array]:
     """`pick` for each of the layers."""
     return {layer: pick(outputs, layer) for layer in layers}
-
-
-def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(dict(outputs))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 
 
 def _shapes(task: Any, data: EvalSet, variables: Any) -> dict[str, Any]:
@@ -119,7 +112,7 @@ def matching(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) ->
     """The layers that the names and patterns stand for, checked as by `check_layers`; see `match`."""
     check_names(layers)
     shapes = _shapes(task, data, variables)
-    found = match(_named(shapes), layers)
+    found = match(paths.names(shapes), layers)
     jax.eval_shape(partial(picked, layers=found), shapes)
     return found
 

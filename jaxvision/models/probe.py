@@ -1,13 +1,11 @@
 """A classifier on one layer of a network: what the layer knows, as a network of a given size can read it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.errors import UserError, unknown
+from jaxvision import paths
+from jaxvision.errors import UserError
 from jaxvision.models.heads import linear_head
 from jaxvision.models.layers import batch_norm
 from jaxvision.models.nin import Stage
@@ -77,26 +75,6 @@ class Probed(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         features, out = self.network(images, train and self.statistics == "batch")
-        x = layer_of({"features": features, **out}, self.layer)
+        x = paths.leaf({"features": features, **out}, self.layer, "layer")
         head = Classifier(self.kind, self.num_classes, self.hidden, self.network.dtype, name="head")
         return features, {**out, "logits": head(x, train)}
-
-
-def layer_of(outputs: Mapping[str, Any], name: str) -> jax.Array:
-    """One output of a model.
-
-    Args:
-      outputs: arrays, some within tuples or dicts.
-      name: of one; within others, the names from the outside in with a slash between.
-
-    Raises:
-      UserError: there is no such output.
-
-    >>> layer_of({"stages": (0, 1), "map": 1}, "stages/0")
-    0
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(dict(outputs))
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
-    if name not in named:
-        raise unknown("layer", name, named)
-    return named[name]

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxvision import paths
 from jaxvision.errors import UserError, unknown
 from jaxvision.models.positions import resize_positions
-from jaxvision.models.weights.plan import Slot, dummies, flatten, rename, slots_by_name, unstack
+from jaxvision.models.weights.plan import Slot, dummies, rename, slots_by_name, unstack
 from jaxvision.models.weights.table import OURS, SCANNED, Table
 from jaxvision.models.weights.tables import TABLES
 
@@ -133,7 +134,7 @@ def export_weights(variables: PyTree, target: str, model: str) -> dict[str, np.n
     Raises:
       UserError: an unknown target, or a model that it has no names for.
     """
-    values = flatten(jax.device_get(variables))
+    values = paths.flatten(jax.device_get(variables))
     if target != "jaxvision":
         values = unstack(values, *SCANNED)
     table = tables_of(target, model, values)[0]
@@ -272,5 +273,5 @@ def _fill(variables: PyTree, values: Mapping[str, np.ndarray]) -> PyTree:
         layers = unstack({path: range(x.shape[0])}, *SCANNED) if re.search(SCANNED[0], path) else {}
         return np.stack([values[layer] for layer in layers]).astype(x.dtype) if layers else x
 
-    leaves = [leaf(path, x) for path, x in flatten(variables).items()]
+    leaves = [leaf(path, x) for path, x in paths.flatten(variables).items()]
     return jax.tree.unflatten(jax.tree.structure(variables), leaves)

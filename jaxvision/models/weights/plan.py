@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxvision import paths
@@ -53,15 +52,10 @@ def _expand(template: str) -> Callable[[re.Match], str]:
     return fill
 
 
-def flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves by path."""
-    return dict(zip(paths.names(tree), jax.tree.leaves(tree)))
-
-
 def dummies(variables: PyTree) -> dict[str, np.ndarray]:
     """Arrays of our shapes that take no memory, layers of a scan apart."""
     empty = lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape)
-    return unstack({path: empty(x) for path, x in flatten(variables).items()}, *SCANNED)
+    return unstack({path: empty(x) for path, x in paths.flatten(variables).items()}, *SCANNED)
 
 
 def unstack(arrays: Mapping[str, Any], pattern: str, template: str) -> dict[str, Any]:
