@@ -19,10 +19,11 @@ A chain is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0.2)|normalize(
   standardize.py
                 standardize, standardize_image, subtract_mean_image, pca_lighting, whiten
   views.py      views, multi_crop, five_crop, ten_crop, flip_both
+  captions.py   pick_caption, shuffle_captions
   gallery.py    examples of each
 
-Operations change `image`, the mixing ones also `label`, and pass every other field through: masks and
-boxes do not follow a geometric operation. `multi_crop` adds a field, `local_image`.
+Operations change `image`, the mixing ones also `label`, those of captions `tokens`, and pass every other field
+through: masks and boxes do not follow a geometric operation. `multi_crop` adds a field, `local_image`.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ from jaxvision import specs
 from jaxvision.augment import (  # noqa: F401, each registers its operations
     augmix,
     autoaugment,
+    captions,
     color,
     erase,
     filters,

@@ -1,4 +1,4 @@
-"""Example specs of every operation, for the contact sheet of `inspect` and for the tests."""
+"""Example specs of every operation on images, for the contact sheet of `inspect` and for the tests."""
 
 
 def examples(side: int) -> dict[str, tuple[str, ...]]:

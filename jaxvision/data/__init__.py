@@ -6,7 +6,7 @@ In the order in which an example meets them:
     sources/      open_source: folders, tar shards, Parquet, manifests, CIFAR, IDX, TFDS sets, mixtures of them
     subsets.py    nested class-balanced subsets of a source
     host_ops.py   decode, crop and resize, as specs: "decode|random_resized_crop(224)" (decoding.py, resizing.py)
-    text/         captions to token ids: tokenizers, and the host operation "tokenize"
+    text/         captions to token ids: tokenizers, and the host operations "class_captions" and "tokenize"
     order.py      which example stands at which position of the endless shuffled stream
     reader.py     one processed example; bad images named, counted, bounded
     loader.py     batches for training and evaluation, by host; workers.py: in threads or processes
@@ -21,7 +21,7 @@ Behind `jaxvision data`:
     staging.py    what is written appears when it is whole
 """
 
-from jaxvision.data import text  # registers the host operation "tokenize"
+from jaxvision.data import text  # registers its host operations
 from jaxvision.data.loader import eval_batches, train_batches
 from jaxvision.data.sources import Info, Source, check_classes, open_source
 from jaxvision.data.subsets import Subset, take

@@ -9,7 +9,7 @@ grows with the reduction (antialiased), the one of torchvision on Pillow images.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,15 +19,20 @@ from jaxvision.data.resizing import Resize, resizer
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
 
-__all__ = ["BadImage", "HostOp", "host_ops", "make"]
+__all__ = ["CLASS_NAME", "BadImage", "HostOp", "host_ops", "make"]
 
 HostOp = Callable[[dict, np.random.Generator | None], dict]  # None will do where no operation is random
+CLASS_NAME = "/class_name"  # the field in which operations find the name of the class of an example; no set's own
 
 host_ops = Registry("host operation")
 
 
-def make(spec: str) -> HostOp:
+def make(spec: str, classes: Sequence[str] = ()) -> HostOp:
     """Builds the chain of a host spec: `fn(example, rng) -> example`, with a uint8 [H, W, 3] image.
+
+    Args:
+      spec: operations joined by `|`.
+      classes: names of the classes of the examples, for operations that make text of them.
 
     Raises:
       UserError: the spec cannot be read, or names an operation or arguments that there are not.
@@ -39,6 +44,8 @@ def make(spec: str) -> HostOp:
     ops = host_ops.build(spec)
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
+        if classes and np.ndim(label := example.get("label", ())) == 0:
+            example = {**example, CLASS_NAME: classes[label]}
         for op in ops:
             example = op(example, rng)
         image = example.get("image")

@@ -31,7 +31,7 @@ class Reader:
         """Args are those of `loader.train_batches`."""
         self._recipe = source, host, fields, max_bad_fraction
         self._source = source
-        self._host = host_ops.make(host)
+        self._host = host_ops.make(host, source.info.classes)
         self._random = host_ops.host_ops.is_random(host)
         self._fields = tuple(fields)
         self._allowed = math.ceil(max_bad_fraction * len(source))
@@ -82,6 +82,8 @@ class Reader:
                 )
 
     def _array(self, example: dict, field: str) -> np.ndarray:
+        if field in ("tokens", "tokens_mask") and field not in example:
+            raise UserError(f"the field {field!r} is what tokenize makes: add that to the host spec")
         if field not in example:
             raise unknown("field", field, example)
         value = np.asarray(example[field])

@@ -15,16 +15,16 @@ _BATCH = 1024
 _SECONDS_BETWEEN_MESSAGES = 5
 
 
-def fits(source: Source, host: str, limit_bytes: int) -> bool:
-    """Whether the images of `source`, after the host spec, can stay in `limit_bytes` of memory.
+def fits(source: Source, host: str, limit_bytes: int, fields: Sequence[str] = ("image",)) -> bool:
+    """Whether the fields of the examples of `source`, after the host spec, can stay in `limit_bytes` of memory.
 
     A host spec with a random operation gives other images in every epoch, so its set never fits. The size of
-    the first image stands for all.
+    the first example stands for all.
     """
     if host_ops.is_random(host):
         return False
-    first, _ = Reader(source, host, ["image"]).read(0, 0, 0)
-    return len(source) * first["image"].nbytes <= limit_bytes
+    first, _ = Reader(source, host, fields).read(0, 0, 0)
+    return len(source) * sum(x.nbytes for x in first.values()) <= limit_bytes
 
 
 def load(

@@ -11,6 +11,7 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
     cifar.py        CIFAR-10 and CIFAR-100 in their binary version
     idx.py          MNIST and its relatives
     tfds.py         prepared TFDS sets; the embedded set `shapes` is one
+    compositions.py scenes of `shapes` chosen by the colours and kinds they show
     mixture.py      several sources in one stream, each with its share
     files.py        which files make up which split; labels.py: class numbers from what files state
 """
@@ -24,6 +25,7 @@ from typing import Any
 from jaxvision.data import shapes, subsets
 from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.cifar import CifarSource
+from jaxvision.data.sources.compositions import open_scenes
 from jaxvision.data.sources.folder import FolderSource
 from jaxvision.data.sources.idx import IdxSource
 from jaxvision.data.sources.manifest import ManifestSource
@@ -88,10 +90,12 @@ def _open_shapes(
     validation: int = 5_000,
     test: int = 5_000,
     text: str = "text",
+    label: str = "kind",
+    scenes: str = "all",
 ) -> Source:
     cache = Path(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser()
     builder = shapes.prepare(cache, image_size=image_size, train=train, validation=validation, test=test)
-    return TfdsSource(builder, "shapes", split, fields, text=text)
+    return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes)
 
 
 def _open_mixture(

@@ -64,6 +64,13 @@ def test_layout_of_the_hub(hub):
     assert part.labels.tolist() == [2, 0, 1, 0]
 
 
+def test_several_captions_of_an_image(tmp_path, encode, photo):
+    columns = {"image": images([encode(photo(0, 8, 8), "PNG")] * 2), "captions": [["a cat", "an animal"], ["a dog"]]}
+    write(tmp_path / "train-00000-of-00001.parquet", columns)
+    source = open_parquet(tmp_path, text="captions")
+    assert [source[i]["text"] for i in range(2)] == [("a cat", "an animal"), ("a dog",)]
+
+
 def test_only_wanted_columns(hub, monkeypatch):
     root, _ = hub
     read = []

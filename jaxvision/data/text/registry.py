@@ -1,0 +1,48 @@
+"""Tokenizers by name."""
+
+from pathlib import Path
+
+from jaxvision.data.text.clip import Clip
+from jaxvision.data.text.libraries import HuggingFace, SentencePiece
+from jaxvision.data.text.tokenizer import Bytes, Tokenizer
+from jaxvision.errors import UserError, unknown
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "bytes": Bytes,
+    "clip": Clip,
+    "huggingface": HuggingFace,
+    "sentencepiece": SentencePiece,
+}
+
+
+def make(
+    name: str, length: int = 77, *, path: str | Path | None = None, lower: bool = False, pad: int | None = None
+) -> Tokenizer:
+    """Makes a tokenizer: `tokenizer(texts) -> int32 [n, length]`.
+
+    Args:
+      name: one of `TOKENIZERS`.
+      length: tokens a text, with start and end.
+      path: the vocabulary, for all but "bytes": `bpe_simple_vocab_16e6.txt.gz` for "clip", a `.model` for
+        "sentencepiece", a `tokenizer.json` for "huggingface".
+      lower: make capitals small first. "clip" always does.
+      pad: id of the padding, where it is not the tokenizer's own.
+
+    Raises:
+      UserError: no such tokenizer, file, library or padding; a file that is not what it should be.
+
+    >>> make("bytes", length=5, lower=True)("A").tolist()
+    [[1, 100, 2, 0, 0]]
+    """
+    if name not in TOKENIZERS:
+        raise unknown("tokenizer", name, TOKENIZERS)
+    if name == "bytes" and path is not None:
+        raise UserError(f"the tokenizer 'bytes' reads no file, but path is {str(path)!r}")
+    if name != "bytes" and path is None:
+        raise UserError(f"the tokenizer {name!r} needs path, the file of its vocabulary")
+    tokenizer = TOKENIZERS[name](*([] if path is None else [path]), length, lower=lower)
+    if pad is not None:
+        if not (isinstance(pad, int) and 0 <= pad < tokenizer.vocabulary):
+            raise UserError(f"the padding of {name!r} is an id below {tokenizer.vocabulary}, not {pad!r}")
+        tokenizer.pad = pad
+    return tokenizer
