@@ -22,6 +22,7 @@ SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
     "knn": dict(k=(5,)),
     "linear_probe": dict(l2=(1.0,)),
     "sgd_probe": dict(epochs=1, train_batch_size=16),
+    "zeroshot": dict(prompts=("photo", "clip7"), classes=None, only=None, report=None),
 }
 SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "init", "evals", "mesh")
 
@@ -181,7 +182,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     """A copy that takes `steps` steps in seconds: `shapes` as data, small images, the given model sizes.
 
     Everything else (augmentation, task, optimizer, schedule, evaluators) stays, so that a smoke
-    test runs what the config says.
+    test runs what the config says. Texts are read as bytes, which needs no file.
 
     Args:
       model: keyword arguments that make the config's model small, and a teacher of the same name.
@@ -189,10 +190,19 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
       size: side of the images; arguments of specs larger than this are cut down to it.
     """
     small = config.to_dict()
-    shapes = dict(name="shapes", options=dict(image_size=size, train=96, validation=24, test=8))  # all classes occur
+    sizes = dict(image_size=size, train=96, validation=24, test=8)  # all classes occur
+    shapes = dict(name="shapes", options=sizes | dict(text="caption"))
 
     def smaller(spec: str) -> str:
-        return "|".join(str(call._replace(args=tuple(map(cut, call.args)))) for call in specs.parse(spec))
+        return "|".join(str(shrunk(call)) for call in specs.parse(spec))
+
+    def shrunk(call: specs.Call) -> specs.Call:
+        if call.name == "tokenize":
+            kept = {key: value for key, value in call.kwargs.items() if key in ("length", "caption", "captions")}
+            return call._replace(args=("bytes", *call.args[1:]), kwargs=kept)
+        if call.name == "class_captions":
+            return call._replace(kwargs={})
+        return call._replace(args=tuple(map(cut, call.args)))
 
     def cut(argument: Any) -> Any:
         if isinstance(argument, tuple):
@@ -202,7 +212,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
         return size if isinstance(argument, int) and argument > size else argument
 
     def on_shapes(section: dict[str, Any], split: str) -> dict[str, Any]:
-        drop = ("data", "data_dir", "options", "classes", "examples", "subset", "train_subset")
+        drop = ("data", "data_dir", "options", "classes", "examples", "subset", "train_subset", "sets")
         kept = {key: value for key, value in section.items() if key not in drop}
         kept |= {key: smaller(kept[key]) for key in kept if key.endswith(("host", "augment")) and kept[key]}
         if kept.get("train_split"):

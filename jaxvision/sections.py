@@ -54,7 +54,8 @@ class TrainSection(NamedTuple):
       total: length of the run; durations are '90 epochs', '10_000 steps', '1e6 examples', '5 percent'.
       precision: of the computation, `float32` or `bfloat16`; parameters and losses are float32.
       ema: decay of the average of the variables, or None.
-      accumulate: parts of a batch whose gradients are averaged.
+      accumulate: parts of a batch that are computed one after the other; their gradients are averaged, or, of
+        `image_text`, those of the whole batch.
       log_every, checkpoint_every: durations; 0 means at the end only.
       keep: how many of the latest checkpoints stay.
       steps_per_dispatch: of a set in memory; 0 lets the program choose.
@@ -82,7 +83,8 @@ class InitSection(NamedTuple):
         and the last two blocks of a ViT or stages of a ResNet), or None.
       ignore: regular expressions over names in the file that are deliberately not used.
       positions: "bicubic" or "bilinear", how position embeddings are resized to another image size.
-      part: of the variables, what is filled, where the task has more than one model: "teacher" of `distill`.
+      part: of the variables, what is filled, where the task has more than one model: "teacher" of `distill`,
+        "image_tower" or "text_tower" of a model of two towers (None for both).
     """
 
     weights: str
@@ -108,6 +110,8 @@ class EvalSection(NamedTuple):
       data: another data set than the training set, with its `data_dir`, `options` and `subset`.
       host, augment: specs; by default those of training without their random operations.
       batch_size: by default that of training.
+      sets: several sets in place of one, each a name and the keys in which its entry differs from this one:
+        `dict(v2=dict(data="imagenet_v2", split="test"), r=dict(data="imagenet_r", split="test", only="imagenet_r"))`.
     """
 
     name: str
@@ -123,3 +127,4 @@ class EvalSection(NamedTuple):
     host: str | None = None
     augment: str | None = None
     batch_size: int | None = None
+    sets: Mapping[str, Mapping] | None = None

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import paths
+from jaxvision import models, paths
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
-from jaxvision.models import weights
+from jaxvision.models import two_towers, weights
 from jaxvision.models.weights import folder, mapping
 from jaxvision.sections import InitSection
 from jaxvision.train.checkpoint import Checkpoints
@@ -39,7 +39,8 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
     """Reads the weights that a config starts from.
 
     What a run of ours trained beside its model, such as the layers of a projection head that this model has not, is
-    left out, and the notes say so.
+    left out, and the notes say so. Of a model of two towers, one is taken for a model that is a single one: the image
+    tower, or the one that `init.part` names. A tower that is filled by itself keeps its new projection.
 
     Args:
       init: section of the config.
@@ -59,8 +60,12 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
         arrays = weights.read(path)
     else:
         arrays, meta = open_own(path)
-        if meta["model"]["name"] != model["name"]:
-            raise UserError(f"{path} holds weights of the model {meta['model']['name']!r}, not {model['name']!r}")
+        theirs = meta["model"]
+        if theirs["name"] in models.PAIR_NAMES and model["name"] not in models.PAIR_NAMES:
+            tower = init.part if init.part in two_towers.TOWERS else "image_tower"
+            arrays, theirs = _of_tower(arrays, theirs, tower)
+        if theirs["name"] != model["name"]:
+            raise UserError(f"{path} holds weights of the model {theirs['name']!r}, not {model['name']!r}")
     if init.source == "jaxvision":
         arrays, beside = of_model(arrays, paths.names(target))
         notes = (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
@@ -71,18 +76,44 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
     count = len(jax.tree.leaves(target))
     numbers = sum(x.size for x in filled)
     line = f"init: {len(filled)} of {count} arrays, {numbers:,} numbers, from {path} ({init.source})"
-    whole = imported.variables if init.part is None else {**variables, init.part: imported.variables}
+    whole = _with_part(init.part, imported.variables, variables)
     return weights.Imported(whole, (line, *(f"init: {note}" for note in (*notes, *imported.notes))))
 
 
 def _part(init: InitSection, variables: PyTree) -> PyTree:
     """The variables that the weights fill: all, or those of one model of several."""
     parts = [name for name, collection in variables.items() if "params" in collection]
-    if init.part is not None and init.part not in parts:
-        raise unknown("value of init.part", init.part, parts or ["None"])
+    towers = [name for name in two_towers.TOWERS if name in variables["params"]]
+    if init.part is not None and init.part not in parts + towers:
+        raise unknown("value of init.part", init.part, parts + towers or ["None"])
     if init.part is None and parts:
         raise UserError(f"the task has several models: say with init.part which one the weights are of: {parts}")
+    if init.part in towers:
+        of_tower = {
+            name: dict(collection[init.part]) for name, collection in variables.items() if init.part in collection
+        }
+        of_tower["params"].pop("projection", None)
+        return of_tower
     return variables if init.part is None else variables[init.part]
+
+
+def _with_part(part: str | None, filled: PyTree, variables: PyTree) -> PyTree:
+    """All variables, those of the part being the filled ones."""
+    if part is None:
+        return filled
+    if part in variables:
+        return {**variables, part: filled}
+    towers = {name: {**variables[name], part: {**variables[name][part], **tower}} for name, tower in filled.items()}
+    return {**variables, **towers}
+
+
+def _of_tower(
+    arrays: Mapping[str, np.ndarray], model: Mapping[str, Any], tower: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of one tower of a model of two, by their paths in that tower alone, and the section of its model."""
+    inside = f"/{tower}/"
+    mine = {name.replace(inside, "/", 1): x for name, x in arrays.items() if inside in name}
+    return mine, two_towers.towers(**model)[tower]
 
 
 def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -93,3 +93,36 @@ def test_shrink_reaches_the_specs_of_views_and_the_teacher():
     assert small.data.host == "decode|resize_short(32)"
     assert small.task.teacher.to_dict() == dict(name="resnet", variant="8", projection_layers=1)
     assert small.evals.knn.k == (5,)
+
+
+def test_shrink_reads_texts_as_bytes():
+    host = "decode|resize(224)|class_captions('photo', names='x.txt')|tokenize('clip', 9, path='x', caption='first')"
+    config = ConfigDict(
+        dict(
+            data=dict(name="x", split="train", batch_size=512, host=host),
+            model=dict(name="two_towers"),
+            task=dict(name="image_text"),
+            optimizer={},
+            train=dict(total="90 epochs"),
+        )
+    )
+    small = configs.shrink(config, {})
+    assert small.data.host == "decode|resize(32)|class_captions('photo')|tokenize('bytes', 9, caption='first')"
+    assert small.data.options.text == "caption"
+
+
+def test_shrink_leaves_one_set_of_several():
+    sets = dict(v2=dict(data="imagenet_v2", split="test"), r=dict(data="imagenet_r", split="test", only="imagenet_r"))
+    config = ConfigDict(
+        dict(
+            data=dict(name="x", split="train", batch_size=512),
+            model=dict(name="two_towers"),
+            task=dict(name="image_text"),
+            optimizer={},
+            train=dict(total="90 epochs"),
+            evals=dict(zero=dict(name="zeroshot", prompts=("clip80",), sets=sets, every="1 epoch")),
+        )
+    )
+    small = configs.shrink(config, {}).evals.zero
+    assert "sets" not in small
+    assert (small.split, small.prompts, small.every) == ("validation", ("photo", "clip7"), "1 epoch")

@@ -63,7 +63,8 @@ def run(
         variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
     else:
         if not model:
-            raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {', '.join(models.NAMES)}")
+            names = ", ".join(models.NAMES | models.PAIR_NAMES)
+            raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {names}")
         variables, meta = _import(Path(path), source, model, options, head, ignore, images)
         meta["classes"] = _class_names(classes, meta["num_classes"])
     name = meta["model"]["name"]
@@ -89,21 +90,27 @@ def _import(
     if head not in ("keep", "drop"):
         raise unknown("value of --head", head, ("keep", "drop"))
     name, _, variant = model.partition(":")
-    if name not in models.NAMES:
-        raise unknown("model", name, models.NAMES)
+    if name not in models.NAMES | models.PAIR_NAMES:
+        raise unknown("model", name, models.NAMES | models.PAIR_NAMES)
     arrays = weights.read(path)
-    built = mapping.options(arrays, source, name) | ({"variant": variant} if variant else {}) | _parse(options)
+    built = mapping.options(arrays, source, name) | ({"variant": variant} if variant else {})
+    for key, value in _parse(options).items():
+        sections = isinstance(value, dict) and isinstance(built.get(key), dict)  # of a tower: single options change
+        built[key] = {**built[key], **value} if sections else value
     bias = mapping.find(arrays, source, name, "params/head/bias") if head == "keep" else None
     num_classes = None if bias is None else bias.size
     module = models.build(name, num_classes, **built)
     beside = path.with_name("config.json")
     stated = preprocessing.read_timm_config(beside) if source == "timm" and beside.is_file() else {}
-    positions = mapping.find(arrays, source, name, "params/pos_embedding")
-    if positions is not None and hasattr(module, "patch"):
-        stated["size"] = mapping.grid(positions.shape[-2])[1] * module.patch
+    pair = name in models.PAIR_NAMES
+    trunk = module.image_tower.backbone if pair else module
+    positions = mapping.find(arrays, source, name, f"params/{'image_tower/' if pair else ''}pos_embedding")
+    if positions is not None and hasattr(trunk, "patch"):
+        stated["size"] = mapping.grid(positions.shape[-2])[1] * trunk.patch
     pictures = preprocessing.make(source, name, stated | images)
     shape = (1, pictures.size, pictures.size, len(pictures.mean))
-    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
+    tokens = [jnp.zeros((1, module.text_tower.backbone.length), jnp.int32)] if pair else []
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape), *tokens)
     imported = weights.import_weights(arrays, source, name, variables, head=head, ignore=ignore)
     meta = {
         "model": {"name": name, **built},

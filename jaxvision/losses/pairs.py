@@ -34,15 +34,17 @@ def similarities(keys: jax.Array, row: jax.Array) -> jax.Array:
 def against_all(
     fn: Callable[[PyTree, jax.Array, PyTree], PyTree],
     rows: PyTree,
+    columns: PyTree | None = None,
     *,
     chunk: int | None = None,
     axis_name: Axes | None = None,
 ) -> PyTree:
-    """Calls `fn(row, index, everyone)` for each row, with all rows of the global batch.
+    """Calls `fn(row, index, everyone)` for each row, with all rows, or all columns, of the global batch.
 
     Args:
       fn: of one row, its position among all and the rows of all; jax transforms it.
       rows: arrays [n, ...]: all rows or, under `shard_map`, those of this device.
+      columns: likewise, where each row is compared with something else than the rows.
       chunk: rows that are held at a time, with what `fn` makes of them and everyone: for n rows of N the memory is
         chunk x N, forward and backward, instead of n x N. The backward pass computes each chunk again. None for all
         at once.
@@ -55,9 +57,9 @@ def against_all(
     [6.0, 12.0, 18.0]
     """
     n = len(jax.tree.leaves(rows)[0])
-    everyone, start = rows, 0
+    everyone, start = rows if columns is None else columns, 0
     if axis_name is not None:
-        everyone = jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), rows)
+        everyone = jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), everyone)
         start = jax.lax.axis_index(axis_name) * n
 
     def one(args: tuple[PyTree, jax.Array]) -> PyTree:

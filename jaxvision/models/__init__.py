@@ -3,6 +3,7 @@
 `NAMES` maps a name to its builder, a plain function whose keyword arguments are the model's options.
 The builder checks every value, so a mistake in a config is found before anything is compiled.
 `TEXT_NAMES` are the same for text: `apply(variables, tokens, train)`, without a head, built by `build_text`.
+`PAIR_NAMES` are of both, `apply(variables, images, tokens, train)`, and built by `build`, without classes.
 """
 
 import inspect
@@ -25,6 +26,7 @@ from jaxvision.models import (
     resnet,
     resnet_v2,
     text,
+    two_towers,
     vit,
     wide_resnet,
 )
@@ -44,6 +46,7 @@ NAMES = {
     "nin": nin.nin,
 }
 TEXT_NAMES = {"text_transformer": text.text_transformer}
+PAIR_NAMES = {"two_towers": two_towers.two_towers}
 
 
 def build(
@@ -57,7 +60,7 @@ def build(
     """Builds a model.
 
     Args:
-      name: a key of `NAMES`.
+      name: a key of `NAMES`, or of `PAIR_NAMES`.
       num_classes: length of the logits; None for a model without a head.
       dtype: of the computation, float32 or bfloat16; parameters and logits are float32.
       projection_layers: of a projection head, from the first, that belong to the model: features and logits are those
@@ -80,7 +83,13 @@ def build(
         raise UserError(f"num_classes is at least 1, or None for a model without a head, not {num_classes!r}")
     whole("projection_layers", projection_layers, low=0)
     whole("projection_hidden", projection_hidden, optional=True)
-    builder = _builder("model", name, NAMES, kwargs)
+    if name in PAIR_NAMES:
+        if num_classes is not None:
+            raise UserError(f"the model {name!r} has no classes: it is for the task 'image_text'")
+        if projection_layers:
+            raise UserError(f"projection_layers are of a backbone; {name!r} has projections of its own")
+        return _builder("model", name, PAIR_NAMES, kwargs)(dtype=dtype, **kwargs)
+    builder = _builder("model", name, NAMES | PAIR_NAMES, kwargs)
     if not projection_layers:
         return builder(num_classes=num_classes, dtype=dtype, **kwargs)
     projection = heads.Projection(projection_layers, hidden=projection_hidden, dtype=dtype)

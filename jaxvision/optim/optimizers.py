@@ -6,7 +6,7 @@ What differs between optimizers is the middle: one small function each, below.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -182,7 +182,7 @@ def make(
     weight_decay: float = 0.0,
     decay_rules: paths.Rules = rules.DECAY_RULES,
     lr_rules: paths.Rules = (),
-    layer_decay: float | None = None,
+    layer_decay: float | Mapping[str, float] | None = None,
     freeze: paths.Rules = (),
     **own: Any,
 ) -> Optimizer:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxvision.parallel.mesh import BATCH_AXES, batch_axis_size
@@ -14,7 +16,7 @@ def over_batch(fn: Callable, mesh: Mesh) -> Callable:
 
     Args:
       fn: takes arrays [b, ...], the rows of one device, and the mesh axes over which the batch is split, for its
-        collectives; None where it is not split. It returns arrays [b, ...].
+        collectives; None where it is not split. Scalars it gets as they are. It returns arrays [b, ...].
       mesh: from `make_mesh`.
 
     Returns:
@@ -23,7 +25,13 @@ def over_batch(fn: Callable, mesh: Mesh) -> Callable:
     if batch_axis_size(mesh) == 1:
         return partial(fn, axis_name=None)
     rows = PartitionSpec(BATCH_AXES)
-    return jax.shard_map(partial(fn, axis_name=BATCH_AXES), mesh=mesh, in_specs=rows, out_specs=rows)
+
+    def call(*arrays: Any) -> Any:
+        specs = jax.tree.map(lambda x: rows if jnp.ndim(x) else PartitionSpec(), arrays)
+        on_device = partial(fn, axis_name=BATCH_AXES)
+        return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows)(*arrays)
+
+    return call
 
 
 def against_rows(fn: Callable, mesh: Mesh) -> Callable:

@@ -3,6 +3,7 @@
 task.py         the contract that every task fills and the rest of the engine relies on
 supervised.py   predict the label of an image
 simclr.py       recognise the views of an image among those of others
+image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions that an image asks about itself:
 rotation.py     by which angle it was turned
@@ -15,12 +16,13 @@ probe.py        predict the label from one layer of a network that is given
 from collections.abc import Callable
 
 from jaxvision.errors import unknown
-from jaxvision.tasks import context, distill, jigsaw, probe, rotation, simclr, supervised
+from jaxvision.tasks import context, distill, image_text, jigsaw, probe, rotation, simclr, supervised
 from jaxvision.tasks.task import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
     "supervised": supervised.make,
     "simclr": simclr.make,
+    "image_text": image_text.make,
     "distill": distill.make,
     "rotation": rotation.make,
     "context": context.make,

@@ -10,6 +10,19 @@ Variables = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
 
+class Joint(NamedTuple):
+    """A loss over all pairs of a batch, cut where its examples first meet; see train/accumulation.py.
+
+    Attributes:
+      embed: `(variables, batch, rng) -> (embeddings, updated collections)`: arrays [B, ...], of each example alone
+        (but for BatchNorm, which sees those that are embedded together).
+      compare: `(variables, embeddings, batch) -> (loss, metrics)`, of all of them.
+    """
+
+    embed: Callable[[Variables, Batch, jax.Array], tuple[Any, Variables]]
+    compare: Callable[[Variables, Any, Batch], tuple[jax.Array, Metrics]]
+
+
 class Task(NamedTuple):
     """Pure functions over variables and batches; the engine knows nothing else of a task.
 
@@ -19,17 +32,24 @@ class Task(NamedTuple):
     Attributes:
       init: `(rng, batch) -> variables`.
       loss: `(variables, batch, rng) -> (loss, (metrics, updated collections))`. The loss is the mean
-        over the batch; metrics are scalars that average over the batch likewise.
+        over the batch; metrics are scalars that average over the batch likewise. A metric `loss_over_chance`, the
+        loss divided by that of the best answer that looks at nothing, lets the loop warn where it stays at 1.
       outputs: `(variables, batch) -> {"features": [B, D], "logits": [B, K], ...}` for evaluators,
         without dropout and with running statistics.
       ask: `(batch, rng) -> pretext.Questions`, what `loss` shows the network in place of the images; None where it
         sees them as they are.
+      joint: the same loss in two stages, where it compares examples with one another, so that it can be accumulated.
+      constrain: `params -> params`, applied after each update.
+      frozen: patterns over the paths of parameters that the optimizer never changes.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple[Metrics, Variables]]]
     outputs: Callable[[Variables, Batch], dict[str, Any]]
     ask: Callable[[Batch, jax.Array], Any] | None = None
+    joint: Joint | None = None
+    constrain: Callable[[Any], Any] = lambda params: params
+    frozen: tuple[str, ...] = ()
 
 
 def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:

@@ -13,7 +13,7 @@ from jaxvision.parallel.distributed import any_process
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.feed import Feed
 from jaxvision.train.metrics import Records
-from jaxvision.train.progress import Reporter, words
+from jaxvision.train.progress import Guessing, Reporter, words
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
 from jaxvision.train.watch import Preempted, StopSignal
@@ -82,6 +82,7 @@ def train(
     items = feed.items(step, lengths)
     pending: list[dict[str, jax.Array]] = []
     results: dict[str, float] = {}
+    guessing = Guessing()
 
     def due(every: int) -> bool:
         return step == total or (every > 0 and step % every == 0)
@@ -91,6 +92,8 @@ def train(
         pending.clear()
         records.write(step, values)
         reporter.step(step, values)
+        if warning := guessing.warning(values):
+            reporter.note(warning)
 
     def evaluate(evaluation: Evaluation) -> None:
         found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}

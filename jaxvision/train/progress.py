@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SHOWN = ("loss", "top1", "examples_per_second")  # in the line of the bar; metrics.jsonl has them all
+SHARES = ("top", "recall", "mean_class", "prompt_")  # results that are shares of examples, shown in percent
 
 
 def console() -> Console:
@@ -29,6 +30,17 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
+def number(name: str, value: float) -> str:
+    """The value of a result as a person reads it: shares in percent, counts whole.
+
+    >>> number("val/top1", 0.5), number("val/images", 1500.0), number("val/loss", 2.30258)
+    ('50.00%', '1,500', '2.303')
+    """
+    if name.rsplit("/", 1)[-1].startswith(SHARES):
+        return f"{value:.2%}"
+    return f"{value:,.4g}" if value % 1 else f"{value:,.0f}"
+
+
 def words(values: Mapping[str, float]) -> str:
     """Numbers as a person reads them.
 
@@ -38,13 +50,39 @@ def words(values: Mapping[str, float]) -> str:
     parts = []
     for name, value in values.items():
         leaf = name.rsplit("/", 1)[-1]
-        if leaf.startswith("top"):
-            parts.append(f"{name} {value:.2%}")
-        elif leaf == "examples_per_second":
+        if leaf == "examples_per_second":
             parts.append(f"examples/s {value:,.0f}")
         else:
-            parts.append(f"{name} {value:.4g}")
+            parts.append(f"{name} {number(name, value)}")
     return "  ".join(parts)
+
+
+class Guessing:
+    """Notices a loss that stays at that of the best answer which looks at nothing, as after a collapse.
+
+    Attributes:
+      logs: how many in a row must be within 2 % of it.
+    """
+
+    def __init__(self, logs: int = 10):
+        self.logs = logs
+        self._count = 0
+
+    def warning(self, values: Mapping[str, float]) -> str | None:
+        """What to say of the numbers of a log: something once, when it has stayed there for so many.
+
+        >>> guessing = Guessing(logs=2)
+        >>> [guessing.warning({"loss_over_chance": x}) is not None for x in (1.0, 1.01, 1.0, 0.7)]
+        [False, True, False, False]
+        """
+        near = abs(values.get("loss_over_chance", 0.0) - 1) < 0.02
+        self._count = self._count + 1 if near else 0
+        if self._count != self.logs:
+            return None
+        return (
+            f"warning: over the last {self.logs} logs the loss was that of guessing. The embeddings may have collapsed "
+            "(a lower optimizer.learning_rate or a longer warmup may help), or images and texts do not belong together"
+        )
 
 
 class Reporter:

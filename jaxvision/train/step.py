@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.tasks.task import Batch, Metrics, Task
+from jaxvision.train import accumulation
 from jaxvision.train.state import TrainState
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -38,9 +39,8 @@ def make_train_step(
       augment: `(rng, batch) -> batch`, applied to the whole batch before it is split.
       tx: the optimizer chain.
       seed: of the random draws.
-      accumulate: number of parts into which the batch is split; gradients and metrics are the mean
-        over the parts. Equal to the whole batch where the loss is a mean over examples and the
-        model has no BatchNorm (whose statistics are then those of a part).
+      accumulate: number of parts into which the batch is split. The gradient is the mean over the parts, or that of
+        the whole batch exactly where the task is a `joint` one; see accumulation.py.
       ema: decay of the average of the variables, in (0, 1), or None. The average starts at the
         initial variables; early on the decay is min(ema, (1 + t) / (10 + t)), as in TensorFlow's
         ExponentialMovingAverage with num_updates.
@@ -48,39 +48,17 @@ def make_train_step(
     Metrics: `loss`, `grad_norm` (before clipping), `param_norm`, and those of the task; float32 scalars.
     """
 
-    def gradients(params, model_state, batch, rng):
-        def loss(params):
-            return task.loss({"params": params, **model_state}, batch, rng)
-
-        (value, (metrics, updates)), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        return grads, {**model_state, **updates}, {"loss": value, **metrics}
-
-    def accumulated(params, model_state, batch, rng):
-        # Part i takes the rows i, i + accumulate, ...: each part stays spread over all devices.
-        split = lambda x: jnp.moveaxis(x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]), 1, 0)
-        parts = jax.tree.map(split, batch)
-
-        def body(carry, part):
-            total, model_state = carry
-            index, batch = part
-            grads, model_state, metrics = gradients(params, model_state, batch, jax.random.fold_in(rng, index))
-            return (jax.tree.map(jnp.add, total, grads), model_state), metrics
-
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        # XLA's CPU backend runs the gradient of a convolution many times slower inside a loop.
-        unroll = accumulate if jax.default_backend() == "cpu" else 1
-        (total, model_state), metrics = jax.lax.scan(
-            body, (zeros, model_state), (jnp.arange(accumulate), parts), unroll=unroll
-        )
-        return jax.tree.map(lambda g: g / accumulate, total), model_state, jax.tree.map(jnp.mean, metrics)
+    if accumulate == 1:
+        gradients = accumulation.whole(task)
+    else:
+        gradients = (accumulation.cached if task.joint else accumulation.averaged)(task, accumulate)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_rng, task_rng = step_keys(seed, state.step)
         batch = augment(augment_rng, batch)
-        compute = gradients if accumulate == 1 else accumulated
-        grads, model_state, metrics = compute(state.params, state.model_state, batch, task_rng)
+        grads, model_state, metrics = gradients(state.params, state.model_state, batch, task_rng)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = task.constrain(optax.apply_updates(state.params, updates))
         average = state.ema
         if ema is not None:
             decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))

@@ -10,6 +10,7 @@ import pytest
 
 from jaxvision import cli, models
 from jaxvision.commands import convert
+from jaxvision.commands.restore import open_weights
 from jaxvision.errors import UserError
 from jaxvision.models import weights
 from jaxvision.models.weights import folder
@@ -67,6 +68,56 @@ def test_flags_decide_over_presets(timm_file, tmp_path):
     assert meta["preprocessing"]["augment"] == "normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
     assert meta["notes"] == ["positions: 4x4 resized to 6x6, bicubic"]
     assert meta["classes"] == ["cat", "dog", "bird"]
+
+
+@pytest.mark.parametrize(
+    ("source", "host"),
+    [
+        ("openai_clip", "decode|resize_short(16, method='bicubic')|central_crop(16)"),
+        ("big_vision", "decode|resize(16)"),
+    ],
+)
+def test_both_towers_with_their_preprocessing(source, host, tmp_path):
+    """From the file to a folder, and from that to embeddings."""
+    image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", gelu="tanh")
+    text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, gelu="tanh")
+    built = dict(image=image, text=text, embedding=8, bias=None if source == "openai_clip" else -10.0)
+    built["text_projection"] = "linear" if source == "openai_clip" else "affine"
+    built |= {} if source == "openai_clip" else dict(embedding=16, image_projection="none")
+    model = models.build("two_towers", None, **built)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 5), int))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+    arrays = weights.export_weights(variables, source, "two_towers")
+    weights.write(tmp_path / "in.safetensors", arrays)
+    options = [f"{key}={value!r}" for key, value in built.items()]
+    path = tmp_path / "out"
+    meta = convert.run(tmp_path / "in.safetensors", path, source=source, model="two_towers", options=options)
+    assert meta["preprocessing"]["host"] == host
+    assert meta["notes"] == []
+    judged, state, _ = open_weights(path)
+    batch = {"image": jnp.ones((2, 16, 16, 3)), "tokens": jnp.ones((2, 5), int)}
+    out = judged.task.outputs(state.variables, batch)
+    direct = model.apply(variables, batch["image"], batch["tokens"])
+    for name in ("image", "text"):
+        x = direct[f"{name}_projection"]
+        x /= jnp.linalg.norm(x, axis=-1, keepdims=True)
+        np.testing.assert_allclose(out[f"{name}_embedding"], x, rtol=1e-4, atol=1e-5)
+
+
+def test_an_option_of_a_tower_leaves_the_others_as_the_source_has_them(tmp_path):
+    """open_clip's GELU is exact unless a model says otherwise, OpenAI's and that of the variants is not."""
+    small = dict(depth=1, width=16, num_heads=2)
+    text = dict(vocab_size=9, length=5) | small
+    model = models.build("two_towers", None, variant="clip_vit_b32", image=small, text=text)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 5), int))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "open_clip", "two_towers"))
+    options = [f"image={small}", f"text={text}"]
+    given = dict(source="open_clip", model="two_towers:clip_vit_b32", options=options)
+    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    assert meta["model"]["image"] == small | {"gelu": "exact"}
+    assert meta["model"]["text"] == text | {"gelu": "exact"}
 
 
 def test_a_head_can_be_dropped(timm_file, tmp_path):

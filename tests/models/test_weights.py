@@ -22,6 +22,10 @@ TOKEN = {"pool": "token", "posemb": "learned"}
 MU = {"variant": "mu/4", "depth": 2}
 CLIP = TOKEN | {"pre_norm": True, "patch_bias": False}
 TEXT = {"variant": "mu", "depth": 2, "vocab_size": 20, "length": 7}
+PAIR = {"image": {"name": "vit", **MU, **CLIP}, "text": {"name": "text_transformer", **TEXT}, "embedding": 16}
+RESNET_PAIR = PAIR | {"image": {"name": "clip_resnet"}, "embedding": 1024, "image_projection": "none"}
+SIGLIP = PAIR | {"image": {"name": "vit", "pool": "map", "posemb": "learned", **MU}, "bias": -10.0}
+SIGLIP |= {"embedding": 32, "image_projection": "none", "text_projection": "affine"}
 EVERYTHING = {"distilled": True, "layer_scale": 1e-5, "qk_norm": True, "registers": 2, "pre_norm": True}
 CASES = [  # source, model, its options, side of the images
     ("timm", "vit", MU | TOKEN, 8),
@@ -50,20 +54,25 @@ CASES = [  # source, model, its options, side of the images
     ("lenet5", "lenet", {}, 32),
     ("openai_clip", "text_transformer", TEXT, 0),
     ("open_clip", "text_transformer", TEXT, 0),
+    ("big_vision", "text_transformer", TEXT, 0),
+    ("openai_clip", "two_towers", PAIR, 8),
+    ("open_clip", "two_towers", RESNET_PAIR, 64),
+    ("big_vision", "two_towers", SIGLIP, 8),
 ]
 
 
 def build(name, options):
     if name in models.TEXT_NAMES:
         return models.build_text(name, **options)
-    return models.build(name, 5, **options)
+    return models.build(name, None if name in models.PAIR_NAMES else 5, **options)
 
 
 def abstract(name, options, size):
     """Shapes of a model's variables."""
     shape = (1, options["length"]) if name in models.TEXT_NAMES else (1, size, size, 1 if name == "lenet" else 3)
     inputs = jnp.zeros(shape, jnp.int32 if name in models.TEXT_NAMES else jnp.float32)
-    return jax.eval_shape(build(name, options).init, jax.random.key(0), inputs)
+    tokens = [jnp.zeros((1, options["text"]["length"]), jnp.int32)] if name in models.PAIR_NAMES else []
+    return jax.eval_shape(build(name, options).init, jax.random.key(0), inputs, *tokens)
 
 
 def drawn(shapes):
@@ -230,6 +239,66 @@ def test_the_towers_of_clip_as_published():
     np.testing.assert_array_equal(text.variables["params"]["embedding"]["embedding"], arrays["token_embedding.weight"])
     width = text.variables["params"]["encoder"]["block_00"]["mlp"]["dense_0"]["kernel"]
     np.testing.assert_array_equal(width, arrays["transformer.resblocks.0.mlp.c_fc.weight"].T)
+
+
+@pytest.mark.parametrize("text", ["", "text."])
+def test_both_towers_of_clip_as_published(text):
+    """Also with the names of open_clip's `CustomTextCLIP`, whose text tower has a prefix."""
+    visual = {name: x for name, x in arrays_of(clip_file()).items() if name.startswith("visual.")}
+    rest = {name: x for name, x in arrays_of(clip_file()).items() if name not in visual and name != "logit_scale"}
+    scale = {"logit_scale": np.asarray(4.6, np.float32)}
+    arrays = visual | {text + name: x for name, x in rest.items()} | scale
+    imported = weights.import_weights(arrays, "openai_clip", "two_towers", abstract("two_towers", PAIR, 8))
+    assert not imported.notes
+    params = imported.variables["params"]
+    assert params["logit_scale"].shape == ()
+    assert params["logit_scale"] == scale["logit_scale"]
+    np.testing.assert_array_equal(params["image_tower"]["projection"]["kernel"], arrays["visual.proj"])
+    np.testing.assert_array_equal(params["text_tower"]["projection"]["kernel"], arrays[text + "text_projection"])
+    alone = weights.import_weights(visual, "openai_clip", "vit", abstract("vit", MU | CLIP, 8), head="new")
+    assert equal(params["image_tower"]["encoder"], alone.variables["params"]["encoder"])
+
+
+def siglip_file(scan):
+    """github.com/google-research/big_vision: models/proj/image_text/two_towers.py, text_transformer.py and vit.py."""
+    tower = {name: shape for name, shape in flax_vit("big_vision").items() if not name.startswith(("cls", "head"))}
+    blocks = {name: shape for name, shape in tower.items() if name.startswith("Transformer/")}
+    names = {f"img/{name}": shape for name, shape in tower.items()} | {"img/pos_embedding": (1, 4, 32)}
+    pool = {"probe": (1, 1, 32), "LayerNorm_0/scale": (32,), "LayerNorm_0/bias": (32,)}
+    attention = "MultiHeadDotProductAttention_0"
+    for part in ("query", "key", "value"):
+        pool |= {f"{attention}/{part}/kernel": (32, 2, 16), f"{attention}/{part}/bias": (2, 16)}
+    pool |= {f"{attention}/out/kernel": (2, 16, 32), f"{attention}/out/bias": (32,)}
+    pool |= {"MlpBlock_0/Dense_0/kernel": (32, 128), "MlpBlock_0/Dense_0/bias": (128,)}
+    pool |= {"MlpBlock_0/Dense_1/kernel": (128, 32), "MlpBlock_0/Dense_1/bias": (32,)}
+    names |= {f"img/MAPHead_0/{name}": shape for name, shape in pool.items()}
+    names |= {name.replace("Transformer/", "txt/Encoder_0/"): shape for name, shape in blocks.items()}
+    names |= {"txt/Embed_0/embedding": (20, 32), "txt/pos_embedding": (1, 7, 32)}
+    names |= {"txt/head/kernel": (32, 32), "txt/head/bias": (32,), "t": (1,), "b": (1,)}
+    arrays = {f"params/{name}": x for name, x in arrays_of(names).items()}
+    if scan:
+        first = [name for name in arrays if "encoderblock_0/" in name]
+        both = lambda name: np.stack([arrays[name], arrays[name.replace("encoderblock_0/", "encoderblock_1/")]])
+        layers = {name.replace("encoderblock_0/", "encoderblock/"): both(name) for name in first}
+        arrays = {name: x for name, x in arrays.items() if "encoderblock_" not in name} | layers
+    return arrays
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_siglip_as_published(scan):
+    arrays, shapes = siglip_file(scan), abstract("two_towers", SIGLIP, 8)
+    imported = weights.import_weights(arrays, "big_vision", "two_towers", shapes)
+    assert not imported.notes
+    params = imported.variables["params"]
+    assert params["logit_scale"] == arrays["params/t"][0]
+    assert params["logit_bias"] == arrays["params/b"][0]
+    np.testing.assert_array_equal(params["text_tower"]["projection"]["bias"], arrays["params/txt/head/bias"])
+    kernel = params["text_tower"]["encoder"]["block_01"]["mlp"]["dense_0"]["kernel"]
+    name = "params/txt/Encoder_0/encoderblock{}/MlpBlock_0/Dense_0/kernel"
+    expected = arrays[name.format("")][1] if scan else arrays[name.format("_1")]
+    np.testing.assert_array_equal(kernel, expected)
+    alone = weights.import_weights(arrays, "big_vision", "text_transformer", abstract("text_transformer", TEXT, 0))
+    assert equal(alone.variables["params"]["encoder"], params["text_tower"]["encoder"])
 
 
 def test_text_positions_are_not_resized_as_if_they_were_an_image():

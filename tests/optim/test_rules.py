@@ -45,6 +45,21 @@ def test_layer_decay_of_a_resnet():
     assert [values[name] for name in names] == [0.5**4, 0.5**3, 0.5, 1.0, 1.0]
 
 
+def test_layer_decay_counts_the_layers_of_each_tower():
+    """Towers of different depth: each has its last block one layer below its head."""
+    images = ["image_tower/embedding/kernel", *(f"image_tower/encoder/block_{i:02}/kernel" for i in range(2))]
+    texts = ["text_tower/pos_embedding", *(f"text_tower/encoder/block_{i:02}/kernel" for i in range(3))]
+    top = ["image_tower/projection/kernel", "text_tower/encoder/norm/scale", "logit_scale", "logit_bias"]
+    both = by_name(layer_decay(tree(*images, *texts, *top), 0.5))
+    assert [both[name] for name in images] == [0.5**3, 0.5**2, 0.5]
+    assert [both[name] for name in texts] == [0.5**4, 0.5**3, 0.5**2, 0.5]
+    assert [both[name] for name in top] == [1.0] * 4
+    one = by_name(layer_decay(tree(*images, *texts, *top), {"image_tower": 0.5}))
+    assert [one[name] for name in images + texts + top] == [both[name] for name in images] + [1.0] * 8
+    with pytest.raises(UserError, match="unknown tower in layer_decay 'image'; did you mean 'image_tower'"):
+        layer_decay(tree(*images), {"image": 0.5})
+
+
 def test_layer_decay_refuses_what_it_cannot_place():
     with pytest.raises(UserError, match=re.escape("cannot place the parameter 'encoder/blocks/mlp/dense_0/kernel'")):
         layer_decay(tree("embedding/kernel", "encoder/blocks/mlp/dense_0/kernel", "head/kernel"), 0.5)

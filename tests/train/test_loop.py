@@ -27,6 +27,8 @@ def train(regression, images, adam, mesh, tmp_path):
     """`train(name, **options)`: a run of 12 steps in a folder of that name, from its latest checkpoint."""
 
     def go(name, *, chunk=1, on_step=lambda step: None, arrays=images, evaluate=None, schedule=(12, 4, 6), **options):
+        options.setdefault("reporter", Reporter(0, 12, quiet=True))
+        options.setdefault("extra", lambda step: {"step_squared": float(step**2)})
         one = mesh(1)
         order = partial(indices, 0, len(arrays["image"]))
         feed = feeds.from_arrays(arrays, order, one, batch_size=8, max_steps=chunk)
@@ -57,9 +59,7 @@ def train(regression, images, adam, mesh, tmp_path):
                 checkpoints=checkpoints,
                 meta={},
                 records=records,
-                reporter=Reporter(0, 12, quiet=True),
                 throughput=Throughput(8, None),
-                extra=lambda step: {"step_squared": float(step**2)},
                 **options,
             )
             records.close()
@@ -108,6 +108,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_is_not_saved(train, images
         train("nan", arrays={"image": pixels}, schedule=(12, 6, 3))
     with Checkpoints(tmp_path / "nan") as checkpoints:
         assert checkpoints.steps() == [3]
+
+
+def test_a_loss_that_stays_at_guessing_is_told_once(train):
+    reporter, told = Reporter(0, 12, quiet=True), []
+    reporter.note = told.append
+    train("a", schedule=(12, 1, 0), reporter=reporter, extra=lambda step: {"loss_over_chance": 1.01})
+    assert sum("the loss was that of guessing" in note for note in told) == 1
 
 
 def test_results_of_a_run_without_intervals(train):

@@ -1,6 +1,6 @@
 """Plain lines where there is no terminal."""
 
-from jaxvision.train.progress import Reporter
+from jaxvision.train.progress import Guessing, Reporter
 
 
 def test_lines_tell_step_loss_speed_and_time_left(capsys):
@@ -19,3 +19,11 @@ def test_quiet_is_silent(capsys):
     reporter.note("text")
     reporter.close()
     assert capsys.readouterr().out == ""
+
+
+def test_a_loss_that_stays_at_guessing_is_told_once():
+    guessing = Guessing(logs=3)
+    told = [guessing.warning({"loss_over_chance": x}) for x in (1.0, 0.99, 0.9, 1.0, 1.01, 1.0, 1.0)]
+    assert [bool(text) for text in told] == [False] * 5 + [True, False]
+    assert "over the last 3 logs the loss was that of guessing" in told[5]
+    assert not any(guessing.warning({"loss": 1.0}) for _ in range(5))  # a task that does not say

@@ -12,6 +12,7 @@ from jaxvision import augment, models
 from jaxvision.data.order import indices
 from jaxvision.parallel.rules import shardings
 from jaxvision.tasks import supervised
+from jaxvision.tasks.task import Joint
 from jaxvision.train import feed as feeds
 from jaxvision.train import state as states
 from jaxvision.train.step import make_runner, make_train_step
@@ -113,6 +114,34 @@ def test_accumulated_equals_whole(images, mesh, regression):
     parts, part_losses = run(exact, optax.sgd(0.1), images, mesh(8), 2, accumulate=4)
     assert losses == pytest.approx(part_losses, rel=1e-5)
     assert_close(whole.params, parts.params)
+
+
+def test_accumulating_a_joint_loss_is_exact(images, mesh, regression):
+    """A loss over all pairs of the batch, which a mean over parts cannot give."""
+
+    def embed(variables, batch, rng):
+        return regression.outputs(variables, batch)["prediction"], {"counter": variables["counter"]}
+
+    def compare(variables, embeddings, batch):
+        spread = jnp.square(embeddings[:, None] - embeddings - 0.1).mean()
+        return spread * jnp.exp(variables["params"]["b"]), {"spread": spread}
+
+    def loss(variables, batch, rng):
+        embeddings, updates = embed(variables, batch, rng)
+        value, metrics = compare(variables, embeddings, batch)
+        return value, (metrics, updates)
+
+    task = regression._replace(loss=loss, joint=Joint(embed, compare))
+    whole, losses = run(task, optax.sgd(0.1), images, mesh(1), 2)
+    parts, part_losses = run(task, optax.sgd(0.1), images, mesh(2), 2, accumulate=4)
+    assert losses == pytest.approx(part_losses, rel=1e-5)
+    assert_close(whole.params, parts.params)
+
+
+def test_a_constraint_holds_after_each_step(regression, images, adam, mesh):
+    task = regression._replace(constrain=lambda params: {**params, "b": jnp.minimum(params["b"], -0.5)})
+    state, _ = run(task, adam, images, mesh(1), 2)
+    assert state.params["b"] == -0.5
 
 
 def test_model_state_passes_through_every_part(regression, images, adam, mesh):

@@ -70,7 +70,7 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a safetensors file, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary)
     temporary.replace(path)
 
 

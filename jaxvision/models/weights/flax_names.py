@@ -1,9 +1,10 @@
 """Names of big_vision, AugReg, MLP-Mixer's and BiT's releases, and of Keras: layouts like ours, [in, out]."""
 
-from jaxvision.models.weights.table import COLLECTION, Rules, Table
+from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
 SAME: Rules = ((".", "same"),)
 PREFIXES = ("", "params/", "params/img/", "opt/target/")
+SCANNED = (r"(?<=/)encoderblock/", "encoderblock_{}/")
 VIT_OPTIONS = (
     (r".", {"posemb": "learned", "pool": "gap"}),
     (r"(?:^|/)cls$", {"pool": "token"}),
@@ -11,10 +12,9 @@ VIT_OPTIONS = (
 )
 
 
-def vit(attention: str, norm: str, mlp: str, positions: str) -> Table:
+def vit_rules(attention: str, norm: str, mlp: str, positions: str) -> Rules:
     """big_vision and AugReg number the modules of a block differently."""
-    renames = (
-        COLLECTION,
+    return (
         (r"^pos_embedding$", positions),
         (r"^encoder/norm/", "Transformer/encoder_norm/"),
         (r"^encoder/block_0?(\d+)/", "Transformer/encoderblock_{1}/"),
@@ -27,8 +27,11 @@ def vit(attention: str, norm: str, mlp: str, positions: str) -> Table:
         (r"/attention/", f"/{attention}/"),
         (r"/mlp/dense_(\d)/", f"/{mlp}/Dense_{{1}}/"),
     )
-    scanned = (r"(?<=Transformer/)encoderblock/", "encoderblock_{}/")
-    return Table(renames, SAME, prefixes=PREFIXES, scanned=scanned, options=VIT_OPTIONS)
+
+
+def vit(*names: str) -> Table:
+    """A ViT by itself; see `vit_rules`."""
+    return Table((COLLECTION, *vit_rules(*names)), SAME, prefixes=PREFIXES, scanned=SCANNED, options=VIT_OPTIONS)
 
 
 MIXER: Rules = (
@@ -74,9 +77,27 @@ KERAS_RESNET8: Rules = (  # Keras numbers layers in the order in which they were
     (r"var$", "moving_variance"),
     (r"^head/", "dense/"),
 )
+BLOCK = ("MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0", "pos_embedding")
+TEXT: Rules = (
+    (r"^embedding/", "Embed_0/"),
+    (r"^encoder/norm/", "Encoder_0/encoder_norm/"),
+    (r"^encoder/block_0?(\d+)/", "Encoder_0/encoderblock_{1}/"),
+    *vit_rules(*BLOCK),
+)
+TEXT_OPTIONS = {"vocab_size": 32_000, "length": 64, "causal": False, "pool": "last", "gelu": "tanh"}
+TEXT_OPTIONS |= {"norm_epsilon": 1e-6, "init": "xavier"}
+SIGLIP: Rules = (
+    COLLECTION,
+    (r"^text_tower/projection/", "txt/head/"),
+    (r"^logit_scale$", "t"),
+    (r"^logit_bias$", "b"),
+    *below("text_tower/", "txt/", TEXT),
+    *below("image_tower/", "img/", vit_rules(*BLOCK)),
+    (r"^image_tower/", "img/"),
+)
 BIG_VISION = {
     "vit": (
-        vit("MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0", "pos_embedding"),
+        vit(*BLOCK),
         vit(  # AugReg and the first release
             "MultiHeadDotProductAttention_1",
             "LayerNorm_2",
@@ -85,6 +106,20 @@ BIG_VISION = {
         ),
     ),
     "mixer": (Table(MIXER, SAME, prefixes=PREFIXES),),
+    "text_transformer": (
+        Table(
+            (COLLECTION, *TEXT),
+            SAME,
+            unused=(r"^head/",),
+            prefixes=("", "params/", "params/txt/"),
+            scanned=SCANNED,
+            options=((r".", TEXT_OPTIONS),),
+            positions_of_grid=False,
+        ),
+    ),
+    "two_towers": (
+        Table(SIGLIP, ((r"/logit_(?:scale|bias)$", "one"), *SAME), prefixes=("", "params/"), scanned=SCANNED),
+    ),
 }
 BIT = {"bit": (Table(BIT_RELEASE, ((r"^params/head/kernel$", "tf_1x1"), *SAME), prefixes=("resnet/", "")),)}
 KERAS = {"mlperf_resnet8": (Table(KERAS_RESNET8, SAME),)}

@@ -19,7 +19,7 @@ from jaxvision.models.weights.tables import TABLES
 PyTree = Any
 HEADS = ("keep", "new", "drop")
 HEAD = re.compile(r"^(?:params|batch_stats)/(?:distillation_)?head/")
-POSITIONS = re.compile(r"(?:^|/)pos_embedding$")
+POSITIONS = re.compile(r"^(?!.*text_tower/)(?:.*/)?pos_embedding$")
 LISTED = 20
 
 
@@ -60,7 +60,7 @@ def import_weights(
     Args:
       arrays: by their name in the file.
       source: who wrote it, of `sources()`: names and layouts are theirs.
-      model: name of our model, a key of `models.NAMES`.
+      model: name of our model, a key of `models.NAMES`, `TEXT_NAMES` or `PAIR_NAMES`.
       variables: of the model, as `init` gives them; `ShapeDtypeStruct`s will do.
       head: "keep": the file's; "new": left as it is in `variables`, whatever the file has; "drop": the
         model has no head, and that of the file is not used.
@@ -141,7 +141,8 @@ def export_weights(variables: PyTree, target: str, model: str) -> dict[str, np.n
     arrays = {}
     for name, slots in slots_by_name(table, values).items():
         parts = [slot.layout.away(np.asarray(values[slot.path]), slot.path) for slot in slots]
-        arrays[table.prefixes[0] + name] = np.ascontiguousarray(np.concatenate(parts) if len(parts) > 1 else parts[0])
+        array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        arrays[table.prefixes[0] + name] = np.asarray(array, order="C")
     return arrays
 
 
@@ -269,7 +270,7 @@ def _fill(variables: PyTree, values: Mapping[str, np.ndarray]) -> PyTree:
 
     def leaf(path: str, x: Any) -> Any:
         if path in values:
-            return np.ascontiguousarray(values[path], x.dtype)
+            return np.asarray(values[path], x.dtype, order="C")
         layers = unstack({path: range(x.shape[0])}, *SCANNED) if re.search(SCANNED[0], path) else {}
         return np.stack([values[layer] for layer in layers]).astype(x.dtype) if layers else x
 

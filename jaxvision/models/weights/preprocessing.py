@@ -23,6 +23,7 @@ class Preprocessing(NamedTuple):
       size: side of the image that the network sees, in pixels.
       crop: `size` divided by the shorter side from which the middle is cut.
       interpolation: filter of the resize, antialiased.
+      squash: the whole image is resized to a square, whatever its aspect ratio, and `crop` plays no part.
       mean, std: of each channel, for images in [0, 1].
     """
 
@@ -31,6 +32,7 @@ class Preprocessing(NamedTuple):
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET["mean"]
     std: tuple[float, ...] = IMAGENET["std"]
+    squash: bool = False
 
     @property
     def host(self) -> str:
@@ -40,6 +42,8 @@ class Preprocessing(NamedTuple):
         "decode|resize_short(248, method='bicubic')|central_crop(224)"
         """
         method = "" if self.interpolation == "bilinear" else f", method={self.interpolation!r}"
+        if self.squash:
+            return f"decode|resize({self.size}{method})"
         return f"decode|resize_short({math.floor(self.size / self.crop)}{method})|central_crop({self.size})"
 
     @property
@@ -69,6 +73,9 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("openai_clip", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
     ("open_clip", "vit"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
     ("open_clip", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
+    ("openai_clip", "two_towers"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
+    ("open_clip", "two_towers"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
+    ("big_vision", "two_towers"): Preprocessing(squash=True, **HALF),  # SigLIP: "resize(224)|value_range(-1, 1)"
     ("keras", "mlperf_resnet8"): Preprocessing(size=32, crop=1.0, **BYTES),
     ("lenet5", "lenet"): Preprocessing(size=32, crop=1.0, mean=(0.0,), std=(1.0,)),  # one grey channel
     ("bit", "bit"): Preprocessing(size=480, crop=1.0, **HALF),

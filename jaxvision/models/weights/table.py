@@ -12,6 +12,16 @@ Rules = tuple[tuple[str, str], ...]
 COLLECTION = (r"^(?:params|batch_stats)/", "")
 
 
+def below(ours: str, theirs: str, rules: Rules) -> Rules:
+    """The rules of a model, for one that is a part of another: `ours` and `theirs` stand before its names.
+
+    >>> below("image_tower/", "visual/", ((r"^cls$", "class_embedding"), (r"/scale$", "/weight")))
+    (('^image_tower/cls$', 'visual/class_embedding'), ('/scale$', '/weight'))
+    """
+    inside = lambda pattern, template: (f"^{ours}{pattern[1:]}", theirs + template)
+    return tuple(inside(*rule) if rule[0].startswith("^") else rule for rule in rules)
+
+
 class Table(NamedTuple):
     """How one library writes one of our models.
 

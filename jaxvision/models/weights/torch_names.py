@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from jaxvision.models.weights.table import COLLECTION, Rules, Table
+from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
 LAST = (
-    (r"(?:kernel|scale|embedding/embedding)$", "weight"),
+    (r"(?:kernel|(?<!logit_)scale|embedding/embedding)$", "weight"),
     (r"mean$", "running_mean"),
     (r"var$", "running_var"),
     (r"/", "."),
@@ -170,11 +170,12 @@ CLIP_RESNET: Rules = (
     *RESNET,
 )
 BARE: Rules = ((r"/(?:cls|pos_embedding)$", "bare"), (".", "torch"))
-CLIP_SCALARS = (r"^logit_(?:scale|bias)$", r"^(?:input_resolution|context_length|vocab_size)$")
+CLIP_SIZES = (r"^(?:input_resolution|context_length|vocab_size)$",)
+CLIP_SCALARS = (r"^logit_(?:scale|bias)$", *CLIP_SIZES)
 
 
 def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
-    """Tables of CLIP's towers. The projections behind them belong to the model of two towers."""
+    """Tables of CLIP's towers, and of both with the projections behind them."""
     options = {"posemb": "learned", "pool": "token", "pre_norm": True, "patch_bias": False, "norm_epsilon": 1e-5}
     vit_options = ((r".", options | {"gelu": gelu}),)
     text_unused = (r"^visual\.", r"^text_projection$", r"attn_mask$", *CLIP_SCALARS)
@@ -191,7 +192,25 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
                 positions_of_grid=False,
             ),
         ),
+        "two_towers": tuple(
+            clip_towers(gelu, image, text) for image in (CLIP_VIT, CLIP_RESNET) for text in ("", "text/")
+        ),
     }
+
+
+def clip_towers(gelu: str, image: Rules, text: str) -> Table:
+    """Both towers in one file, with `text` before the names of the text tower (open_clip's `CustomTextCLIP`)."""
+    same_gelu = {"text": {"gelu": gelu}}
+    return torch(
+        (r"^image_tower/projection/kernel$", "visual/proj"),
+        (r"^text_tower/projection/kernel$", f"{text}text_projection"),
+        *below("image_tower/", "visual/", image),
+        *below("text_tower/", text, CLIP_TEXT),
+        layouts=((r"/projection/kernel$|/logit_scale$", "same"), *BARE),
+        unused=(r"attn_mask$", *CLIP_SIZES),
+        options=((r".", same_gelu), (r"^visual\.class_embedding$", {"image": {"gelu": gelu}})),
+        when=r"image_tower/cls$" if image is CLIP_VIT else r"image_tower/stem_conv1/",
+    )
 
 
 TIMM = {

@@ -1,0 +1,182 @@
+"""Contrastive image-text pretraining: the text of an image is recognised among those of all other images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.errors import UserError, unknown
+from jaxvision.losses import image_text
+from jaxvision.losses.pairs import unit
+from jaxvision.models.two_towers import TOWERS, TwoTowers
+from jaxvision.tasks.task import Batch, Joint, Task, Variables
+from jaxvision.traced import known
+
+
+def make(
+    *,
+    model: Callable[[int | None], Any],
+    num_classes: int | None,
+    multi_label: bool = False,
+    over_batch: Callable[[Callable], Callable] | None = None,
+    loss: str = "softmax",
+    max_scale: float | str | None = "loss",
+    locked: Sequence[str] = (),
+    mask_equal: str | None = None,
+    chunk: int | None = 1024,
+    ring: bool = False,
+) -> Task:
+    """A task that pulls images and their texts together and pushes them from those of the others.
+
+    CLIP (Radford et al. 2021, sec. 2.3) and SigLIP (Zhai et al. 2023). The loss compares the pairs of the whole batch
+    on all devices. With `train.accumulate` it still does: the gradients are those of the whole batch, in the memory of
+    a part (train/accumulation.py, `cached`).
+
+    Args:
+      model: `model(None)` builds a model of two towers; their scale and bias are parameters of it.
+      num_classes, multi_label: of the data set, whose labels are not used.
+      over_batch: `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      loss: "softmax" (CLIP) or "sigmoid" (SigLIP).
+      max_scale: the scale of cosines is cut down to it after each step, or None for no limit. "loss" is 100 for
+        "softmax" (CLIP: "to prevent scaling the logits by more than 100", sec. 2.5) and None for "sigmoid" (SigLIP).
+      locked: towers that are not trained, "image_tower" or "text_tower", their projections included: LiT, Zhai et al.
+        2022, arXiv 2111.07991, locks an image tower that `config.init` fills and that has no projection, which would
+        stay as it was drawn. A locked tower is applied as in evaluation, with the running statistics of its BatchNorm,
+        and takes neither gradients nor decay.
+      mask_equal: a field of the batch, such as "tokens" or "label". Pairs in which it is equal are no wrong answers for
+        each other; they are left out of the loss. None compares all, as CLIP and SigLIP do.
+      chunk: images a device compares with all texts at a time, which bounds the memory of the loss and changes nothing
+        else; None for all at once.
+      ring: whether texts go round the devices in place of being gathered on each; the same loss.
+
+    Batches: `image` float [B, H, W, 3]; `tokens` int32 [B, L].
+
+    Metrics: `contrastive_top1`, the share of images to which no other text of the batch is as similar as their own;
+    `loss_over_chance`, the loss divided by that of guessing (ln B for the softmax), but with `mask_equal`, which makes
+    guessing easier, left out; `scale`, and `bias` where there is one.
+
+    Outputs: `image_embedding` and `text_embedding`, float32 [B, E] of length 1, where the batch has images or tokens;
+    `features` and `text_features`, float32 [B, D], those of the towers before their projections; and what else the
+    image tower returns. Tokens [B, n, L] of several texts an image give `text_embedding` [B, n, E].
+    """
+    if max_scale == "loss":
+        max_scale = 100.0 if loss == "softmax" else None
+    _check(loss, max_scale, locked, chunk)
+    module = model(None)
+    if not isinstance(module, TwoTowers):
+        raise UserError("the task 'image_text' needs a model of two towers: set model.name to 'two_towers'")
+    if loss == "sigmoid" and module.bias is None:
+        raise UserError("the loss 'sigmoid' needs a bias: set model.bias to its initial value, -10 or 'batch'")
+
+    if max_scale is not None and known(max_scale) and known(module.scale) and module.scale > max_scale:
+        raise UserError(f"model.scale={module.scale:g} is above task.max_scale={max_scale:g}, to which it would be cut")
+
+    def compare_rows(image, text, scale, bias, ids=None, axis_name=None):
+        fn = image_text.LOSSES[loss]
+        return fn(image, text, scale, bias, ids, chunk=chunk, ring=ring, axis_name=axis_name)
+
+    compare_all = compare_rows if over_batch is None else over_batch(compare_rows)
+
+    def init(rng, batch):
+        _check_batch(batch)
+        if mask_equal is not None:
+            _field(batch, mask_equal)
+        return module.init(rng, batch["image"], batch["tokens"], train=False)
+
+    def embed(variables, batch, rng):
+        embeddings, given = [], dict(variables)
+        for tower, field in zip(TOWERS, ("image", "tokens")):
+            frozen = tower in locked
+            inputs = {"images" if field == "image" else field: batch[field]}
+            out, updates = module.apply(
+                given, **inputs, train=not frozen, rngs={"dropout": rng}, mutable=_collections(given)
+            )
+            given |= updates
+            embedding = out[tower.replace("tower", "projection")]
+            embeddings.append(jax.lax.stop_gradient(embedding) if frozen else embedding)
+        return tuple(embeddings), {name: given[name] for name in _collections(given)}
+
+    def compare(variables, embeddings, batch):
+        params = variables["params"]
+        scale, bias = jnp.exp(params["logit_scale"]), params.get("logit_bias", jnp.zeros(()))
+        ids = () if mask_equal is None else (_field(batch, mask_equal),)
+        value, correct = compare_all(*embeddings, scale, bias, *ids)
+        mean = value.mean()
+        metrics = {"contrastive_top1": correct.mean(), "scale": scale}
+        if mask_equal is None:
+            metrics["loss_over_chance"] = mean / image_text.chance(loss, len(value))
+        return mean, metrics | ({"bias": bias} if "logit_bias" in params else {})
+
+    def loss_of(variables, batch, rng):
+        embeddings, updates = embed(variables, batch, rng)
+        value, metrics = compare(variables, embeddings, batch)
+        return value, (metrics, updates)
+
+    def constrain(params):
+        if max_scale is None:
+            return params
+        return {**params, "logit_scale": jnp.minimum(params["logit_scale"], jnp.log(max_scale))}
+
+    return Task(
+        init,
+        loss_of,
+        lambda variables, batch: outputs(module, variables, batch),
+        joint=Joint(embed, compare),
+        constrain=constrain,
+        frozen=tuple(f"^{tower}/" for tower in locked),
+    )
+
+
+def outputs(module: TwoTowers, variables: Variables, batch: Batch) -> dict[str, Any]:
+    """What a model of two towers says of a batch of images, of tokens or of both; see `make`."""
+    found = {}
+    if "image" in batch:
+        out = module.apply(variables, images=batch["image"], train=False)
+        found |= {**out["image"], "features": out["image_features"], "image_embedding": unit(out["image_projection"])}
+    if "tokens" in batch:
+        tokens = batch["tokens"]
+        out = module.apply(variables, tokens=tokens.reshape(-1, tokens.shape[-1]), train=False)
+        texts = {"text_features": out["text_features"], "text_embedding": unit(out["text_projection"])}
+        found |= {name: x.reshape(*tokens.shape[:-1], -1) for name, x in texts.items()}
+    return found
+
+
+def _collections(variables: Variables) -> list[str]:
+    return [name for name in variables if name != "params"]
+
+
+def _check_batch(batch: Batch) -> None:
+    """UserError where a batch has no pairs of one image and one text."""
+    if "tokens" not in batch:
+        raise UserError(
+            "the task 'image_text' needs tokens beside the images: set data.fields to ('image', 'tokens'), "
+            "and data.host to one that ends in tokenize(...)"
+        )
+    if batch["image"].ndim != 4 or batch["tokens"].ndim != 2:
+        raise UserError(
+            "the task 'image_text' takes one view of an image and one text, not arrays of shapes "
+            f"{list(batch['image'].shape)} and {list(batch['tokens'].shape)}"
+        )
+
+
+def _field(batch: Batch, name: str) -> jax.Array:
+    if name not in batch:
+        raise unknown("value of task.mask_equal", name, batch)
+    return batch[name]
+
+
+def _check(loss, max_scale, locked, chunk) -> None:
+    if loss not in image_text.LOSSES:
+        raise unknown("value of task.loss", loss, image_text.LOSSES)
+    if max_scale is not None and (isinstance(max_scale, str) or (known(max_scale) and not max_scale > 0)):
+        raise UserError(f"task.max_scale must be above 0, None for no limit or 'loss', not {max_scale!r}")
+    if isinstance(locked, str):
+        raise UserError(f"task.locked is a tuple of towers: ({locked!r},)")
+    for tower in locked:
+        if tower not in TOWERS:
+            raise unknown("value of task.locked", tower, TOWERS)
+    if set(locked) == set(TOWERS):
+        raise UserError("task.locked: with both towers locked nothing is left to train")
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise UserError(f"task.chunk must be a whole number of at least 1, or None, not {chunk!r}")
