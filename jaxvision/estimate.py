@@ -14,6 +14,7 @@ from jaxvision import config as configs
 from jaxvision import durations, inputs
 from jaxvision import experiment as experiments
 from jaxvision.analysis.accounting import macs
+from jaxvision.parts import PRECISIONS
 from jaxvision.sections import DataSection, TrainSection
 from jaxvision.train.progress import duration
 
@@ -97,7 +98,7 @@ def step_cost(config: ConfigDict) -> tuple[int, float]:
 def matmul_flops(precision: str = "float32") -> float:
     """FLOP/s of one device at large matrix products in that precision: the best of those that fit in half a second."""
     side = _MATRIX.get(jax.default_backend(), 1024)
-    x = jnp.ones((side, side), experiments.PRECISIONS[precision])
+    x = jnp.ones((side, side), PRECISIONS[precision])
     multiply = jax.jit(jnp.matmul)
     multiply(x, x).block_until_ready()  # compiles
     best, began = float("inf"), time.perf_counter()

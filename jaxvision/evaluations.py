@@ -1,7 +1,7 @@
 """From the section `evals` of a config to evaluators, with their data opened."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import config as configs
 from jaxvision import evals, inputs
+from jaxvision.data import text
 from jaxvision.data.sources import Info
 from jaxvision.errors import UserError, unknown
-from jaxvision.evals import dataset, features
+from jaxvision.evals import dataset, features, texts, zeroshot
 from jaxvision.evals.store import Store
 from jaxvision.sections import DataSection, EvalSection
 from jaxvision.train.loop import Evaluation
@@ -45,6 +46,25 @@ class Judged(NamedTuple):
     store: Store
 
 
+def entries(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
+    """The entries of `config.evals`, one for each set where an entry names several in `sets`.
+
+    Raises:
+      UserError: `sets` that is no mapping of names to keys.
+
+    >>> entries({"a": {"name": "knn", "sets": {"x": {"data": "x"}, "y": {"data": "y"}}}})
+    {'a/x': {'name': 'knn', 'data': 'x'}, 'a/y': {'name': 'knn', 'data': 'y'}}
+    """
+    found = {}
+    for name, section in ConfigDict(dict(sections)).to_dict().items():
+        sets = section.get("sets")
+        if sets is not None and not (isinstance(sets, Mapping) and all(isinstance(s, Mapping) for s in sets.values())):
+            raise UserError(f"evals.{name}.sets must be a dict(NAME=dict(data=..., split=...), ...), not {sets!r}")
+        shared = {key: value for key, value in section.items() if key != "sets"}
+        found |= {f"{name}/{of}": {**shared, **own} for of, own in sets.items()} if sets else {name: shared}
+    return found
+
+
 def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, Any]]:
     """Splits an entry of `config.evals` into the common part, the evaluator and the evaluator's options.
 
@@ -58,7 +78,7 @@ def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, 
         raise UserError(f"the config misses '{where}.name'. Evaluators: {', '.join(evals.EVALUATORS)}")
     factory = evals.get(common["name"])
     arguments = configs.parameters(factory)
-    extra = [k for k in arguments if k not in ("task", "data", "train")]
+    extra = [k for k in arguments if k not in ("task", "data", "train", "texts")]
     configs.check_keys(section, where, [*EvalSection._fields, *extra])
     filled = configs.call(EvalSection, common, where)
     if "train" in arguments and filled.train_split is None:
@@ -82,29 +102,48 @@ def make(sections: Mapping[str, Mapping], judged: Judged, steps: Callable[[str |
       UserError: a section, set or layer that does not fit; everything is checked before anything is computed.
     """
     opened: dict[str, dataset.EvalSet] = {}
-    return [_make(name, section, judged, steps, opened) for name, section in sections.items()]
+    return [_make(name, section, judged, steps, opened) for name, section in entries(sections).items()]
 
 
 def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
     where, (common, factory, own) = f"evals.{name}", read(name, section)
-    sets = {"data": open_split(common, common.split, common.subset, judged, opened)}
+    given = {}
+    if "texts" in configs.parameters(factory):
+        given["texts"] = texts.of_host(common.host, judged.host)
+        if given["texts"] is None:
+            raise UserError(
+                f"{where}: the evaluator {common.name!r} needs a tokenizer: put tokenize(...) at the end of "
+                f"'{where}.host', as in \"{judged.host}|tokenize('clip', path='bpe_simple_vocab_16e6.txt.gz')\""
+            )
+    captions = given["texts"].field if given else "text"
+    wanted = evals.fields(common.name, own)
+    given["data"] = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
     if common.train_split is not None:
-        sets["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
-    elif (info := sets["data"].info).num_classes != judged.info.num_classes:
+        given["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
+    elif "texts" not in given and (info := given["data"].info).num_classes != judged.info.num_classes:
         raise UserError(
             f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
             f"{judged.info.name!r} has {judged.info.num_classes}"
         )
+    if own.get("report"):
+        own["report"] = f"{own['report']}/{name}"  # so that entries of the same set do not overwrite each other
     if "layers" in own:
-        own["layers"] = features.matching(judged.task, sets["data"], judged.variables, own["layers"])
-    judge = configs.call(factory, own, where, task=judged.task, **sets)
-    if "layer" in own:
-        features.check_layers(judged.task, sets["data"], judged.variables, [own["layer"]])
+        own["layers"] = features.matching(judged.task, given["data"], judged.variables, own["layers"])
+    judge = configs.call(factory, own, where, task=judged.task, **given)
+    layers = [own["layer"]] if "layer" in own else [zeroshot.LAYER] if "texts" in given else []
+    if layers:
+        features.check_layers(judged.task, given["data"], judged.variables, layers)
     return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)))
 
 
 def open_split(
-    section: EvalSection, split: str, subset: Mapping | None, judged: Judged, opened: dict[str, dataset.EvalSet]
+    section: EvalSection,
+    split: str,
+    subset: Mapping | None,
+    judged: Judged,
+    opened: dict[str, dataset.EvalSet],
+    wanted: Sequence[str] | None = None,
+    captions: str = "text",
 ) -> dataset.EvalSet:
     """Opens a split of the set that an evaluation reads, or finds it among the opened.
 
@@ -113,13 +152,19 @@ def open_split(
       split, subset: of that set; labels are read too where `section.train_split` is set.
       judged: the model.
       opened: sets by all that they follow from; gains this one.
+      wanted: fields of an example, "text" for the captions; None for those of training or, where there is a
+        `train_split`, image and label: an evaluator that learns needs labels, of which the task may know nothing.
+      captions: the field of the texts.
     """
     data = judged.data
     host = judged.host if section.host is None else section.host
     augment = judged.augment if section.augment is None else section.augment
-    # An evaluator that learns needs labels, of which the task may know nothing.
-    extra = () if section.train_split is None else ("label",)
-    fields = tuple(dict.fromkeys((*data.fields, *extra)))
+    if wanted is None:
+        wanted = data.fields if section.train_split is None else ("image", "label")
+    fields = tuple(field for field in wanted if field != "text")
+    stored = (*fields, captions) if "text" in wanted else fields
+    if not {"tokens", "tokens_mask"} & set(fields):
+        host = text.images_only(host)
     batch_size = section.batch_size or data.batch_size
     examples = dict(
         name=section.data or data.name,
@@ -129,10 +174,10 @@ def open_split(
         subset=subset,
     )
     identity = json.loads(configs.to_json(ConfigDict(examples)))
-    key = json.dumps([identity, host, augment, fields, batch_size])
+    key = json.dumps([identity, host, augment, stored, batch_size])
     if key not in opened:
         opened[key] = dataset.make(
-            inputs.open_set(**examples, host=host, fields=fields),
+            inputs.open_set(**examples, host=host, fields=stored),
             host=host,
             augment=augment,
             statistics=judged.statistics,

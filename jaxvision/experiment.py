@@ -6,23 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, durations, evaluations, inputs, models, tasks, transfer
+from jaxvision import augment, durations, evaluations, inputs, models, parts, transfer
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
 from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError, unknown
+from jaxvision.evals import texts
 from jaxvision.evals.store import Store
 from jaxvision.models import weights
 from jaxvision.optim import optimizers
-from jaxvision.optim import rules as optimizer_rules
-from jaxvision.parallel.collectives import over_batch
-from jaxvision.parallel.mesh import check_batch, make_mesh
 from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.sections import DataSection, InitSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
@@ -31,7 +28,6 @@ from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 STEPS_PER_DISPATCH = 32  # of a set that lies on an accelerator
 RESIDENT_BYTES = 2**31  # a set up to this size is held in memory
 
@@ -116,14 +112,14 @@ class Experiment(NamedTuple):
           UserError: a key that is not there, or a number out of range that is not traced.
         """
         config = configs.override(self.config, values)
-        task = _make_task(config, self.train, self.info, self.pretrained)
-        optimizer = _make_optimizer(config, self.pretrained, self.params, self.durations, self.total)
+        task = parts.make_task(config, self.train, self.info, self.pretrained)
+        optimizer = parts.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
         return self._replace(
             config=config,
             task=task,
             augment=augment.make(config.get("augment", ""), self.info.num_classes, self.statistics),
             optimizer=optimizer,
-            init=_initializer(config, self.train, task, optimizer, self.augmented),
+            init=parts.initializer(config, self.train, task, optimizer, self.augmented),
         )
 
     def abstract_state(self) -> states.TrainState:
@@ -134,7 +130,7 @@ class Experiment(NamedTuple):
         """Reads the weights that the run starts from, if the config names any; see `transfer.load`."""
         if self.pretrained is None:
             return None
-        model = _pretrained_model(self.config, self.pretrained)
+        model = parts.pretrained_model(self.config, self.pretrained)
         return transfer.load(self.pretrained, model, jax.eval_shape(self.init).variables)
 
     def initial_state(self, pretrained: weights.Imported | None = None) -> states.TrainState:
@@ -161,7 +157,7 @@ class Experiment(NamedTuple):
         """Opens the training data: held in memory where it fits, else streamed."""
         data = self.data
         fits = {
-            "auto": lambda: resident.fits(self.source, data.host, RESIDENT_BYTES),
+            "auto": lambda: resident.fits(self.source, data.host, RESIDENT_BYTES, data.fields),
             "always": lambda: True,
             "never": lambda: False,
         }
@@ -217,7 +213,7 @@ class Experiment(NamedTuple):
     def deployment(self) -> tuple[str, str]:
         """The (host, augment) specs with which to look at new images: those of the first evaluation."""
         host, transform = self.preprocessing()
-        for name, section in self.config.get("evals", {}).items():
+        for name, section in evaluations.entries(self.config.get("evals", {})).items():
             first, *_ = evaluations.read(name, section)
             return (
                 host if first.host is None else first.host,
@@ -247,14 +243,15 @@ def build(
     configs.check_sections(config)
     data = configs.call(DataSection, config.data, "data")
     train = configs.call(TrainSection, config.train, "train")
-    for name, section in config.get("evals", {}).items():
+    entries = evaluations.entries(config.get("evals", {}))
+    for name, section in entries.items():
         evaluations.read(name, section)
     seed = config.get("seed", 0)
     if not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed must be a whole number of at least 0, not {seed!r}")
     inputs.check(data)
-    mesh, rules = configs.call(_mesh, config.get("mesh", {}), "mesh")
-    _check_train(train, data.batch_size, mesh)
+    mesh, rules = configs.call(parts.make_mesh_and_rules, config.get("mesh", {}), "mesh")
+    parts.check_train(train, data.batch_size, mesh)
 
     source, info, absent = inputs.open_or_describe(data, training_data)
     to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
@@ -263,19 +260,21 @@ def build(
 
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
-        transfer.check(pretrained, _pretrained_model(config, pretrained))
-    task = _make_task(config, train, info, pretrained, mesh)
+        transfer.check(pretrained, parts.pretrained_model(config, pretrained))
+    task = parts.make_task(config, train, info, pretrained, mesh)
+    if source and config.model.get("name") in models.PAIR_NAMES and (read := texts.of_host(data.host)):
+        parts.check_tokenizer(config.model, read.tokenizer)
     stand_in = source or inputs.Blank(info, data.image_size)
     stored, _ = Reader(stand_in, "decode", ["image"], data.max_bad_fraction).read(0, 0, 0)
     batch = inputs.raw_batch(stand_in, data)
-    specs = [config.get("augment", ""), *(s.get("augment") or "" for s in config.get("evals", {}).values())]
+    specs = [config.get("augment", ""), *(section.get("augment") or "" for section in entries.values())]
     needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
     fitted = partial(inputs.statistics, data=data, names=needed, shape=batch["image"].shape[1:])
     transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes)
     blank = fitted(None) if statistics is None else statistics
     augmented = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
     params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
-    optimizer = _make_optimizer(config, pretrained, params, to_steps, total)
+    optimizer = parts.make_optimizer(config, pretrained, task, params, to_steps, total)
     if statistics is None:
         statistics = fitted(source)  # last, for it reads the whole set
     return Experiment(
@@ -297,77 +296,6 @@ def build(
         optimizer,
         to_steps,
         total,
-        _initializer(config, train, task, optimizer, augmented),
+        parts.initializer(config, train, task, optimizer, augmented),
         pretrained,
     )
-
-
-def _check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
-    check_batch(batch_size, mesh)
-    if train.accumulate < 1 or batch_size % train.accumulate:
-        raise UserError(f"train.accumulate={train.accumulate} does not divide data.batch_size={batch_size}")
-    check_batch(batch_size // train.accumulate, mesh)
-    if train.precision not in PRECISIONS:
-        raise unknown("precision", train.precision, PRECISIONS)
-    if train.ema is not None and not 0 < train.ema < 1:
-        raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
-
-
-def _make_task(
-    config: ConfigDict,
-    train: TrainSection,
-    info: sources.Info,
-    pretrained: InitSection | None,
-    mesh: Mesh | None = None,
-) -> Task:
-    """The task of the config, which will build the model of the config; with a mesh, laid out for it where it asks."""
-    factory = tasks.get(config.task.get("name"))
-    given = {}
-    if "over_batch" in configs.parameters(factory):
-        given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
-    model = {k: v for k, v in config.model.items() if k != "name"}
-    options = {k: v for k, v in config.task.items() if k != "name"}
-    if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
-        options.setdefault("statistics", "running")
-    return configs.call(
-        factory,
-        options,
-        "task",
-        model=partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **model),
-        num_classes=info.num_classes,
-        multi_label=info.multi_label,
-        **given,
-    )
-
-
-def _pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str, Any]:
-    """The section of the model that the weights are of."""
-    return config.model if pretrained.part is None else config.task.get(pretrained.part, config.model)
-
-
-def _make_optimizer(
-    config: ConfigDict, pretrained: InitSection | None, params: Any, steps: Callable, total: int
-) -> optimizers.Optimizer:
-    section = _optimizer_section(config, pretrained, params)
-    return configs.call(optimizers.make, section, "optimizer", steps=steps, total=total, params=params)
-
-
-def _initializer(
-    config: ConfigDict, train: TrainSection, task: Task, optimizer: optimizers.Optimizer, augmented: Batch
-) -> Callable[[], states.TrainState]:
-    return states.initializer(task, optimizer.tx, augmented, config.get("seed", 0), train.ema is not None)
-
-
-def _optimizer_section(config: ConfigDict, pretrained: InitSection | None, params: Any) -> Mapping[str, Any]:
-    """The section `optimizer`, with what `init.freeze` freezes."""
-    if not (pretrained and pretrained.freeze):
-        return config.optimizer
-    if config.optimizer.get("freeze"):
-        raise UserError("init.freeze and optimizer.freeze exclude each other")
-    return {**config.optimizer, "freeze": optimizer_rules.freeze_rules(params, pretrained.freeze)}
-
-
-def _mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated"
-) -> tuple[Mesh, Rules | str]:
-    return make_mesh(data, fsdp, tensor), rules

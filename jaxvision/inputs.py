@@ -91,12 +91,14 @@ class Blank(sources.Source):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         label = np.zeros(self.info.num_classes, np.float32) if self.info.multi_label else 0
-        return {"image": np.zeros((*self._size, 3), np.uint8), "label": label, "text": ""}
+        image = np.zeros((*self._size, 3), np.uint8)
+        return {"image": image, "label": label, host_ops.CLASS_NAME: "", "text": ""}
 
 
 def raw_batch(source: sources.Source, data: DataSection) -> Batch:
     """Shapes and dtypes of a batch as it comes from the host."""
-    example, _ = Reader(source, data.host, data.fields, data.max_bad_fraction).read(0, 0, 0)
+    host = text.stand_in(data.host) if isinstance(source, Blank) else data.host
+    example, _ = Reader(source, host, data.fields, data.max_bad_fraction).read(0, 0, 0)
     shapes = {field: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype) for field, x in example.items()}
     return shapes | {"mask": jax.ShapeDtypeStruct((data.batch_size,), jnp.bool_)}
 

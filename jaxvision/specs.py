@@ -139,6 +139,6 @@ class Registry:
         return "|".join(p for p in parts if p)
 
     def _in_evaluation(self, call: Call) -> str:
-        self._build(call)  # arguments are checked even where the operation is dropped
+        self._bind(call)  # names of arguments are checked even where the operation is dropped
         instead = self._evaluation.get(call.name, str(call))
         return instead(*call.args, **call.kwargs) if callable(instead) else instead

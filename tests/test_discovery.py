@@ -12,7 +12,7 @@ from jaxvision.optim import optimizers
 
 HERE = Path(__file__).parent
 NAMED = {
-    "models": models.NAMES | models.TEXT_NAMES,
+    "models": models.NAMES | models.TEXT_NAMES | models.PAIR_NAMES,
     "tasks": tasks.TASKS,
     "evals": evals.EVALUATORS,
     "losses": classification.LOSSES,

@@ -27,13 +27,14 @@ MAY_IMPORT = {
     "inputs": BASE | {"config", "data", "tasks"},
     "transfer": BASE | {"workdir", "models", "train"},
     "evaluations": BASE | {"config", "inputs", "data", "evals", "train"},
+    "parts": BASE | {"config", "data", "models", "tasks", "optim", "parallel", "train"},
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
-    | {"evaluations", "workdir"},
+    | {"evaluations", "parts", "workdir"},
     "launch": BASE,
-    "estimate": BASE | {"config", "inputs", "experiment", "analysis", "train"},
+    "estimate": BASE | {"config", "inputs", "parts", "experiment", "analysis", "train"},
     "sweep": BASE
-    | {"config", "workdir", "transfer", "experiment", "estimate", "launch"}
+    | {"config", "workdir", "transfer", "evaluations", "experiment", "estimate", "launch"}
     | {"data", "augment", "models", "parallel", "train", "analysis"},
     "commands": None,  # anything but the command line
     "cli": None,
@@ -99,7 +100,7 @@ def test_never_imported(banned):
 
 def test_only_parallel_names_mesh_axes():
     axes = {"fsdp", "tensor"}  # "data" is also a section of every config
-    allowed = {"parallel", "experiment"}  # experiment hands the mesh section on, by keyword
+    allowed = {"parallel", "parts"}  # parts hands the mesh section on, by keyword
     for file in FILES:
         if part(file) in allowed:
             continue

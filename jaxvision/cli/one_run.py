@@ -60,6 +60,11 @@ def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
     workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
     flags.DEFINE_string("images", None, "glob of image files, in quotes", flag_values=values)
+    flags.DEFINE_string("labels", None, "classes in words, 'a red circle,a dog': image-text models", flag_values=values)
+    flags.DEFINE_string(
+        "prompts", None, "put labels into these: a set, a file, or 'a photo of a {}.'", flag_values=values
+    )
+    _tokenizer_flag(values)
 
 
 def _predict(values: flags.FlagValues, rest: list[str]) -> None:
@@ -67,7 +72,50 @@ def _predict(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import predict
 
-    predict.run(values.workdir, values.images, values.step)
+    predict.run(
+        values.workdir,
+        values.images,
+        values.step,
+        labels=values.labels,
+        prompts=values.prompts,
+        tokenizer=values.tokenizer,
+    )
+
+
+def _tokenizer_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "tokenizer", None, "\"tokenize('clip', path='...')\", for weights that do not know theirs", flag_values=values
+    )
+
+
+def _define_search(values: flags.FlagValues, words: list[str]) -> None:
+    values.set_gnu_getopt()  # flags may follow the words that are searched for
+    flags.DEFINE_string("index", None, "folder of the index", flag_values=values)
+    flags.DEFINE_string("images", None, "glob of the files to index, in quotes", flag_values=values)
+    workdir_flag(values, "folder of the run, or of converted weights, whose model makes the index")
+    step_flag(values)
+    flags.DEFINE_string("image", None, "search by this image file", flag_values=values)
+    flags.DEFINE_integer("top", 16, "how many images are found", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("sheet", None, "contact sheet, a PNG (INDEX/search.png)", flag_values=values)
+    _tokenizer_flag(values)
+
+
+def _search(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "index")
+    start([])
+    from jaxvision.commands import search
+
+    search.run(
+        values.index,
+        rest,
+        image=values.image,
+        images=values.images,
+        workdir=values.workdir,
+        step=values.step,
+        tokenizer=values.tokenizer,
+        top=values.top,
+        page=values.sheet,
+    )
 
 
 def _define_visualize(values: flags.FlagValues, words: list[str]) -> None:
@@ -117,7 +165,7 @@ COMMANDS = {
         _inspect,
     ),
     "predict": Command(
-        "print the five most probable classes of image files",
+        "print the five most probable classes of image files; of an image-text model, in your own words",
         "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg'",
         _define_predict,
         _predict,
@@ -127,5 +175,11 @@ COMMANDS = {
         "jaxvision visualize --workdir=runs/quickstart --out=runs/quickstart/pictures",
         _define_visualize,
         _visualize,
+    ),
+    "search": Command(
+        "find images of a folder by words or by an image, with a model of image and text",
+        "jaxvision search --index=runs/photos --workdir=runs/clip --images='photos/**/*.jpg' 'a red circle'",
+        _define_search,
+        _search,
     ),
 }

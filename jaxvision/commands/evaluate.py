@@ -81,7 +81,7 @@ def _of_weights(
         raise UserError(f"{path} holds converted weights, which have no steps")
     if not evals:
         raise UserError(f"{path} holds converted weights: say with --config=FILE.py by what they are judged")
-    for name, section in evals.items():
+    for name, section in evaluations.entries(evals).items():
         if not data and not section.get("data"):
             raise UserError(
                 f"evals.{name} has no data set: set 'evals.{name}.data', or give the config a section 'data'"

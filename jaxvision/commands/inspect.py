@@ -75,7 +75,9 @@ def _print_data(experiment: Experiment) -> None:
     info, size, total = experiment.info, experiment.data.batch_size, experiment.total
     absent = f"; the set is not here, sizes are the config's ({experiment.absent})" if experiment.absent else ""
     out = console()
-    out.print(f"data: {info.name} {info.split}, {info.num_examples:,} examples, {info.num_classes} classes{absent}")
+    out.print(
+        f"data: {info.name} {info.split}, {info.num_examples:,} examples, {info.num_classes or 'no'} classes{absent}"
+    )
     epochs = total * size / info.num_examples
     out.print(f"length: {total:,} steps of {size:,} = {epochs:,.2f} epochs = {total * size:,} examples")
     host, augment = experiment.deployment()

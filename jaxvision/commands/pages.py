@@ -63,18 +63,18 @@ def _examples(experiment: Experiment):
     data = experiment.data
     source = open_source(data.name, data.split, data_dir=data.data_dir, options=data.options)  # with all its fields
     chosen = _first(source, EXAMPLES_SHOWN, experiment.seed)
-    host = host_ops.make(experiment.deployment()[0])
+    host = host_ops.make(experiment.deployment()[0], source.info.classes)
     cells = []
     for i in range(len(chosen)):
         try:
             raw = chosen[i]
-            image = host(raw, np.random.default_rng(0))["image"]
+            seen = host(raw, np.random.default_rng(0))
         except (host_ops.BadImage, BadExample, OSError) as error:
             cells.append(Cell(np.zeros((8, 8, 3), np.uint8), f"cannot be read: {error}"))
             continue
         words = [label_text(raw["label"], experiment.info.classes)] if "label" in raw else []
-        texts = [text for value in raw.values() for text in _texts(value)]
-        cells.append(Cell(image, "; ".join([*words, *texts])))
+        texts = [text for key, value in seen.items() if key != host_ops.CLASS_NAME for text in _texts(value)]
+        cells.append(Cell(seen["image"], "; ".join([*words, *texts])))
     title = f"{experiment.info.name} {experiment.info.split}: {experiment.deployment()[0]}"
     return grid(cells, title=title, lines=6 if any(len(c.words) > 40 for c in cells) else 2)
 

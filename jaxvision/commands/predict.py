@@ -1,70 +1,72 @@
-"""`jaxvision predict`: classify image files with a trained model."""
+"""`jaxvision predict`: classify image files with a trained model, into its classes or by the user's words."""
 
-import glob
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from jaxvision import augment
-from jaxvision.commands.restore import image_shape, open_weights, restore
-from jaxvision.data import host_ops
+from jaxvision.commands import photos
+from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.errors import UserError
-from jaxvision.evals import views
-from jaxvision.models.weights import folder
+from jaxvision.evals import zeroshot
 from jaxvision.train.progress import console
 
-BATCH = 64
 
-
-def run(workdir: str | Path, images: str, step: int | None = None, top: int = 5) -> dict[str, list[tuple[str, float]]]:
+def run(
+    workdir: str | Path,
+    images: str,
+    step: int | None = None,
+    top: int = 5,
+    *,
+    labels: str | None = None,
+    prompts: str | None = None,
+    tokenizer: str | None = None,
+) -> dict[str, list[tuple[str, float]]]:
     """Prints and returns the most probable classes of each image.
 
     Args:
-      workdir: folder of a run whose task gives logits, or of converted weights with a head.
+      workdir: folder of a run, or of converted weights: of a model whose task gives logits, or with `labels` of one of
+        image and text.
       images: a glob of image files.
       step: of the checkpoint; the latest by default.
       top: how many classes to name.
+      labels: the classes in words, with commas between. Their probabilities are a softmax over them, so they say which
+        of the words fits best, not whether any does.
+      prompts: what `labels` are put into, see `data.text.prompts.get`; by default they stand for themselves.
+      tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own.
 
     Returns:
       For each file, (class, probability) by falling probability. Files that cannot be decoded are
       named and left out.
 
     Raises:
-      UserError: no file matches, or none can be decoded.
+      UserError: no file matches, or none can be decoded; a model without classes, or one that knows no words.
     """
-    workdir = Path(workdir)
-    files = sorted(f for f in glob.glob(images, recursive=True) if Path(f).is_file())
-    if not files:
-        raise UserError(f"no file matches {images!r}")
-    if folder.is_folder(workdir):
-        model, state, meta = open_weights(workdir)
-        shape = image_shape(model, meta)
+    if labels is None and (prompts or tokenizer):
+        raise UserError("--prompts and --tokenizer say how --labels are read: give --labels='a cat,a dog'")
+    files = photos.matching(images)
+    model = photos.open_model(workdir, step)
+    if labels is not None:
+        classes = photos.listed(labels)
+        templates = prompt_sets.get(prompts or "class_name").templates
+        words = [prompt_sets.fill(template, name) for template in templates for name in classes]
+        embedded = photos.embed_texts(model, tokenizer)(words)
+        _, head = zeroshot.classifiers(embedded.reshape(len(templates), len(classes), -1))
+        scale = jnp.exp(model.variables["params"]["logit_scale"])
+        found = photos.apply(model, files, lambda out: jax.nn.softmax(scale * _cosines(out[zeroshot.LAYER], head)))
     else:
-        model, state, meta = restore(workdir, step)
-        shape = model.batch["image"].shape[1:3]
-    if not model.info.num_classes:
-        raise UserError(f"{workdir} holds a model without classes")
-    transform = augment.make(meta["preprocessing"]["augment"], statistics=model.statistics)
-    classes = meta["classes"] or [str(k) for k in range(model.info.num_classes)]
-
-    @jax.jit
-    def probabilities(variables, pixels):
-        batch = transform(jax.random.key(0), {"image": pixels})
-        return jax.nn.softmax(views.outputs(model.task, variables, batch)["logits"])
-
-    predictions: dict[str, list[tuple[str, float]]] = {}
-    size = min(BATCH, len(files))
-    for start in range(0, len(files), size):
-        pixels = _read(files[start : start + size], meta["preprocessing"]["host"], shape)
-        batch = np.zeros((size, *shape, 3), np.uint8)  # one shape, so that the model is compiled once
-        batch[: len(pixels)] = list(pixels.values()) or 0
-        for file, row in zip(pixels, np.asarray(probabilities(state.best_variables, batch))):
-            best = np.argsort(-row, kind="stable")[:top]
-            predictions[file] = [(classes[k], float(row[k])) for k in best]
-    if not predictions:
+        classes = model.classes
+        found = photos.apply(model, files, lambda out: jax.nn.softmax(_logits(out, model)))
+    if not found:
         raise UserError(f"none of the {len(files)} files that match {images!r} is an image that can be read")
+    predictions = {
+        file: [(classes[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
+        for file, row in found.items()
+    }
     table = Table("image", *(f"top {i + 1}" for i in range(min(top, len(classes)))))
     for file, ranked in predictions.items():
         table.add_row(file, *(f"{name} {probability:.1%}" for name, probability in ranked))
@@ -72,16 +74,13 @@ def run(workdir: str | Path, images: str, step: int | None = None, top: int = 5)
     return predictions
 
 
-def _read(files: list[str], host: str, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Decoded and processed images; those of another size than the model was trained on are resized and cropped."""
-    process = host_ops.make(host)
-    fit = host_ops.make(f"resize_short({max(shape)})|central_crop({shape})")
-    rng, images = np.random.default_rng(0), {}
-    for file in files:
-        try:
-            example = process({"image": Path(file).read_bytes()}, rng)
-        except host_ops.BadImage as error:
-            console().print(f"left out {file}: {error}")
-            continue
-        images[file] = (example if example["image"].shape[:2] == shape else fit(example, rng))["image"]
-    return images
+def _cosines(images: jax.Array, head: jax.Array) -> jax.Array:
+    return jnp.matmul(images, head.T, precision=jax.lax.Precision.HIGHEST)  # the scale multiplies their errors
+
+
+def _logits(outputs: Mapping[str, Any], model: photos.Model) -> jax.Array:
+    if "logits" not in outputs:
+        raise UserError(
+            f"{model.name} holds a model without classes; one of image and text takes --labels='a cat,a dog'"
+        )
+    return outputs["logits"]

@@ -19,6 +19,7 @@ from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sections import DataSection
+from jaxvision.tasks import image_text
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.state import TrainState
 
@@ -88,6 +89,8 @@ def open_weights(
     variables = replicate(flax.traverse_util.unflatten_dict(arrays, sep="/"), mesh)
 
     def outputs(variables, batch):
+        if options["name"] in models.PAIR_NAMES:
+            return image_text.outputs(module, variables, batch)
         found, out = module.apply(variables, batch["image"], train=False)
         return {"features": found, **out}
 

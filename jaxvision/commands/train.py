@@ -17,7 +17,7 @@ from jaxvision.parallel.distributed import assert_equal_across_processes, is_mai
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.metrics import NoRecords, Records
-from jaxvision.train.progress import Reporter, console, duration
+from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.throughput import Throughput, step_flops
 
 
@@ -122,7 +122,7 @@ def _print_header(experiment: experiments.Experiment, workdir: Path, first: int,
 def _print_results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> None:
     table = Table("result", "value")
     for name, value in results.items():
-        table.add_row(name, f"{value:.2%}" if "/top" in name else f"{value:,.4g}" if value % 1 else f"{value:,.0f}")
+        table.add_row(name, number(name, value))
     out = console()
     if results:
         out.print(table)

@@ -11,15 +11,30 @@ linear_probe.py logistic regression on features, by L-BFGS, at any number of lay
 sgd_probe.py    a linear classifier trained by SGD on features of augmented images
 fewshot.py      ridge regression on the features of a few images of each class
 class_mean.py   the nearest class mean, and class means as queries
+texts.py        what a model of image and text makes of texts, for the two that follow
+zeroshot.py     the class whose name, in prompts, is most like the image
+retrieval.py    search among images by caption, and among captions by image
 
 An evaluator is made by `make(*, task, data, **options)` and called with variables:
-`run(variables) -> {metric: float}`. One that learns from images itself has an argument `train` beside `data`.
+`run(variables) -> {metric: float}`. One that learns from images itself has an argument `train` beside `data`; one that
+needs texts has an argument `texts`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from jaxvision.errors import unknown
-from jaxvision.evals import class_mean, classify, fewshot, knn, linear_probe, multilabel, sgd_probe
+from jaxvision.evals import (
+    class_mean,
+    classify,
+    fewshot,
+    knn,
+    linear_probe,
+    multilabel,
+    retrieval,
+    sgd_probe,
+    zeroshot,
+)
 
 EVALUATORS: dict[str, Callable[..., Callable]] = {
     "classify": classify.make,
@@ -29,7 +44,22 @@ EVALUATORS: dict[str, Callable[..., Callable]] = {
     "sgd_probe": sgd_probe.make,
     "fewshot": fewshot.make,
     "class_mean": class_mean.make,
+    "zeroshot": zeroshot.make,
+    "retrieval": retrieval.make,
 }
+
+
+def fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What the evaluator of that name reads of an example, or None where it is what training reads.
+
+    "text" are the captions: they are taken from the source, since batches hold no texts.
+
+    >>> fields("retrieval", {"by": ("text", "class")})
+    ('image', 'text', 'label')
+    """
+    if name == "retrieval":
+        return ("image", "text", "label") if "class" in options.get("by", ()) else ("image", "text")
+    return ("image", "label") if name == "zeroshot" else None
 
 
 def get(name: str) -> Callable[..., Callable]:

@@ -82,7 +82,7 @@ def make(
     """
     check_batch(batch_size, mesh)
     transform = augmentation.make(augment, statistics=statistics)
-    keep = resident.fits(source, host, RESIDENT_BYTES)
+    keep = resident.fits(source, host, RESIDENT_BYTES, fields)
     kept: list[Batch] = []
     example, _ = Reader(source, host, fields).read(0, 0, 0)
     shapes = {field: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype) for field, x in example.items()}
@@ -119,7 +119,7 @@ def make(
 
     def training(host: str, augment: str, batch_size: int, seed: int) -> tuple[Callable, Callable]:
         check_batch(batch_size, mesh)
-        fits, whole = resident.fits(source, host, RESIDENT_BYTES), {}
+        fits, whole = resident.fits(source, host, RESIDENT_BYTES, fields), {}
 
         def batches(start: int, stop: int) -> Iterator[Batch]:
             if not fits:
@@ -142,6 +142,7 @@ def make(
         "augment": augment,
         "statistics": digest(dict(statistics or {})),
         "examples": len(source),
+        "labelled": "label" in fields,  # features are kept with their labels
     }
     return EvalSet(
         info=source.info,

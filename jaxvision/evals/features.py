@@ -22,7 +22,7 @@ def make(*, task: Any, data: EvalSet, layer: str = "features") -> Callable[[Any]
 
     Args:
       task: its `outputs` name the layers.
-      data: the split; its batches must hold `label`.
+      data: the split.
       layer: an output, as in "features", "pre_logits" or "stages/2"; see `pick`.
 
     Returns:
@@ -43,9 +43,11 @@ def several(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any
     def compute(variables: Any, wanted: tuple[str, ...]) -> dict[str, Features]:
         values, labels, masks = [[] for _ in wanted], [], []
         for batch in data.batches():
-            mask, label, found = gather((batch["mask"], batch["label"], apply(variables, batch, wanted)))
+            told = {field: batch[field] for field in ("mask", "label") if field in batch}
+            told, found = gather((told, apply(variables, batch, wanted)))
+            mask = told["mask"]
             masks.append(mask)
-            labels.append(label[mask])
+            labels.append(told.get("label", np.zeros(len(mask), np.int32))[mask])
             for rows, array in zip(values, found):
                 rows.append(array[mask])
         rest = np.concatenate(labels), np.flatnonzero(np.concatenate(masks))

@@ -20,7 +20,7 @@ class Features(NamedTuple):
 
     Attributes:
       values: float32 [N, D].
-      labels: int32 [N], or float32 [N, K] where an image has several.
+      labels: int32 [N], or float32 [N, K] where an image has several; zeros where it has none.
       rows: int64 [N], the position of each in the split. Images that cannot be read are left out.
     """
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import durations, specs
+from jaxvision import durations, evaluations, specs
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.sweep import searches
 from jaxvision.sweep import space as spaces
@@ -101,14 +101,14 @@ def check(sweep: Sweep) -> None:
     _check_space(sweep.space, _typed(sweep.config))
     _check_trials(sweep)
     _check_seeds(sweep, base)
-    evals = base.get("evals", {})
-    name = sweep.objective.partition("/")[0]
-    if name not in evals or not sweep.objective.partition("/")[2]:
+    evals = evaluations.entries(base.get("evals", {}))
+    name = max((entry for entry in evals if sweep.objective.startswith(f"{entry}/")), key=len, default="")
+    if sweep.objective in ("", f"{name}/") or not name:
         raise unknown("evaluation of the objective, EVALUATION/METRIC,", sweep.objective, (f"{e}/..." for e in evals))
     if not sweep.pruning:
         return
     searches.pruning_of(sweep.pruning)
-    every = f"evals.{name}.every"
+    every = f"evals.{name.partition('/')[0]}.every"
     length = sweep.space.get(every, evals[name].get("every", 0))
     if durations.steps(length, batch_size=1, examples=10**9, total=10**9) == 0:
         raise UserError(

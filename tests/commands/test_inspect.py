@@ -41,6 +41,26 @@ def test_an_absent_data_set(config, tmp_path, capsys):
         inspect.run(absent)
 
 
+def test_an_absent_set_and_its_absent_tokenizer(config, capsys):
+    host = "decode|tokenize('clip', 9, path='not/here.txt.gz')"
+    config.data = dict(
+        name="webdataset", split="train", host=host, fields=("image", "tokens"), examples=100, batch_size=16
+    )
+    config.model = dict(
+        name="two_towers",
+        image=dict(name="resnet", variant="8", width=0.25),
+        text=dict(name="text_transformer", variant="mu", vocab_size=11, length=9),
+        embedding=4,
+    )
+    config.task = dict(name="image_text", loss="softmax")
+    config.evals = {}
+    inspect.run(config, compile_step=False)
+    out = capsys.readouterr().out
+    assert "100 examples, no classes; the set is not here" in out
+    assert "tokens int32[16, 9]" in out
+    assert host[:-1] in out  # the file is not read: as the data set, it may lie on another machine
+
+
 def test_frozen_parameters_are_not_trainable(config, capsys):
     config.optimizer.freeze = (("^stem", True), (".*", False))
     inspect.run(config, compile_step=False)

@@ -159,3 +159,11 @@ def test_a_file_without_a_sweep_is_refused(tmp_path, config):
     with pytest.raises(UserError, match="no sweep file"):
         spec.load("nowhere.py")
     assert configs.load(config).model.variant == "8"
+
+
+def test_the_objective_may_be_of_one_of_several_sets(make, tmp_path):
+    sets = 'sets=dict(a=dict(split="validation"), b=dict(split="test"))'
+    (tmp_path / "sets.py").write_text(CONFIG.replace('split="validation")', f"{sets})"))
+    make(config=f"{tmp_path}/sets.py", objective="val/b/top1")
+    with pytest.raises(UserError, match="Choices: val/a/..., val/b/..."):
+        make(config=f"{tmp_path}/sets.py", objective="val/c/top1")

@@ -1,0 +1,175 @@
+"""A user's image files and words, as a trained model is given them."""
+
+import csv
+import glob
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxvision import augment, parts
+from jaxvision.commands.restore import image_shape, open_weights, restore
+from jaxvision.data import host_ops, text
+from jaxvision.errors import UserError
+from jaxvision.evals import texts as texts_of
+from jaxvision.evals import views, zeroshot
+from jaxvision.models.weights import folder
+from jaxvision.train.progress import console
+
+BATCH = 64
+
+
+class Model(NamedTuple):
+    """A trained model, and how it is given images.
+
+    Attributes:
+      name: its folder.
+      task: its `outputs`.
+      variables: of the task.
+      step: of the checkpoint; None for converted weights.
+      classes: their names; empty where it has none.
+      host, augment: specs with which it looks at new images.
+      reads: host specs, the first of which that has `tokenize` says how it reads texts.
+      section: `model` of its config.
+      shape: (height, width) of the images after the host operations.
+      transform: what `augment` names: `(rng, batch) -> batch`.
+      mesh: of the devices.
+    """
+
+    name: str
+    task: Any
+    variables: Any
+    step: int | None
+    classes: tuple[str, ...]
+    host: str
+    augment: str
+    reads: tuple[str, ...]
+    section: Mapping[str, Any]
+    shape: tuple[int, int]
+    transform: Callable
+    mesh: Mesh
+
+
+def open_model(workdir: str | Path, step: int | None = None) -> Model:
+    """Opens a checkpoint of a run (the latest by default), or a folder of converted weights."""
+    path = Path(workdir)
+    if folder.is_folder(path):
+        found, state, meta = open_weights(path)
+        shape, at, section = image_shape(found, meta), None, meta["model"]
+    else:
+        found, state, meta = restore(path, step)
+        shape, at, section = found.batch["image"].shape[1:3], int(state.step), found.config.model.to_dict()
+    numbered = [str(k) for k in range(found.info.num_classes or 0)]
+    return Model(
+        str(path),
+        found.task,
+        state.best_variables,
+        at,
+        tuple(meta["classes"] or numbered),
+        text.images_only(meta["preprocessing"]["host"]),
+        meta["preprocessing"]["augment"],
+        (meta["preprocessing"]["host"], found.data.host),
+        section,
+        shape,
+        augment.make(meta["preprocessing"]["augment"], statistics=found.statistics),
+        found.mesh,
+    )
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a glob means, sorted; UserError where there is none."""
+    files = sorted(f for f in glob.glob(str(Path(pattern).expanduser()), recursive=True) if Path(f).is_file())
+    if not files:
+        raise UserError(f"no file matches {pattern!r}")
+    return files
+
+
+def listed(words: str) -> list[str]:
+    """Words from a line: `a cat,"a cat, or a dog"`.
+
+    >>> listed('a cat, "a cat, or a dog"')
+    ['a cat', 'a cat, or a dog']
+    """
+    found = [word.strip() for word in next(csv.reader([words], skipinitialspace=True), [])]
+    if not found or not all(found) or len(set(found)) < len(found):
+        raise UserError(f"want different words with commas between, not {words!r}")
+    return found
+
+
+def apply(model: Model, files: Sequence[str], fn: Callable[[dict], jax.Array]) -> dict[str, np.ndarray]:
+    """What `fn` makes of the outputs of the model for each file; those that cannot be decoded are named and left out.
+
+    Args:
+      model: as it was opened.
+      files: image files.
+      fn: outputs of the task -> array [B, ...]; runs inside jit.
+    """
+
+    @jax.jit
+    def call(variables, pixels):
+        return fn(views.outputs(model.task, variables, model.transform(jax.random.key(0), {"image": pixels})))
+
+    found: dict[str, np.ndarray] = {}
+    for names, pixels in _batches(model, files):
+        found |= dict(zip(names, np.asarray(call(model.variables, pixels))))
+    return found
+
+
+def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequence[str]], np.ndarray]:
+    """The text tower of a model: `texts -> float32 [n, D]` of length 1.
+
+    Args:
+      model: of image and text.
+      tokenizer: a spec like "tokenize('clip', path='...')", where the model does not know its own.
+
+    Raises:
+      UserError: a model of images alone, or one whose tokenizer is not known or does not fit its text tower.
+    """
+    _check_pair(model)
+    texts = texts_of.of_host(*(model.reads if tokenizer is None else (tokenizer,)))
+    if texts is None:
+        why = f"{model.name} does not say how it reads texts" if tokenizer is None else f"{tokenizer!r} is no tokenizer"
+        raise UserError(
+            f"{why}: give --tokenizer=\"tokenize('clip', path='...')\" with the tokenizer that it was trained with"
+        )
+    parts.check_tokenizer(model.section, texts.tokenizer)
+    run = texts_of.make(task=model.task, texts=texts, mesh=model.mesh)
+    return lambda words: run(model.variables, words)
+
+
+def embed_images(model: Model, files: Sequence[str]) -> dict[str, np.ndarray]:
+    """The embedding of each file by a model of image and text, float32 [D] of length 1."""
+    _check_pair(model)
+    return apply(model, files, lambda out: out[zeroshot.LAYER])
+
+
+def _check_pair(model: Model) -> None:
+    if "logit_scale" not in model.variables["params"]:
+        raise UserError(f"{model.name} holds no model of image and text")
+
+
+def _batches(model: Model, files: Sequence[str]) -> Iterator[tuple[Mapping[str, np.ndarray], np.ndarray]]:
+    size = min(BATCH, len(files))
+    for start in range(0, len(files), size):
+        pixels = _read(files[start : start + size], model)
+        batch = np.zeros((size, *model.shape, 3), np.uint8)  # one shape, so that the model is compiled once
+        batch[: len(pixels)] = list(pixels.values()) or 0
+        yield pixels, batch
+
+
+def _read(files: Sequence[str], model: Model) -> dict[str, np.ndarray]:
+    """Decoded and processed images; those of another size than the model was trained on are resized and cropped."""
+    process = host_ops.make(model.host)
+    fit = host_ops.make(f"resize_short({max(model.shape)})|central_crop({model.shape})")
+    rng, images = np.random.default_rng(0), {}
+    for file in files:
+        try:
+            example = process({"image": Path(file).read_bytes()}, rng)
+        except host_ops.BadImage as error:
+            console().print(f"left out {file}: {error}")
+            continue
+        images[file] = (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
+    return images

@@ -1,0 +1,181 @@
+"""`jaxvision search`: find images of a folder by words or by an image, with a model of image and text."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from jaxvision import config as configs
+from jaxvision.analysis.sheets import Cell, sheet
+from jaxvision.commands import photos
+from jaxvision.data import host_ops
+from jaxvision.errors import UserError
+from jaxvision.evals.store import digest
+from jaxvision.train.progress import console
+
+INDEX, SHEET = "index.npz", "search.png"
+COLUMNS = 8  # of the contact sheet
+
+
+class Index(NamedTuple):
+    """What `index.npz` holds.
+
+    Attributes:
+      files: absolute paths, str [N].
+      stamps: int64 [N, 2], bytes and time of change in nanoseconds of each file, when it was read.
+      embeddings: float32 [N, D] of length 1.
+      model: JSON: folder, step, digest of the variables and preprocessing of the model that made them, and tokenizer.
+    """
+
+    files: np.ndarray
+    stamps: np.ndarray
+    embeddings: np.ndarray
+    model: np.ndarray
+
+
+def run(
+    index: str | Path,
+    words: Sequence[str] = (),
+    *,
+    image: str | None = None,
+    images: str | None = None,
+    workdir: str | Path | None = None,
+    step: int | None = None,
+    tokenizer: str | None = None,
+    top: int = 16,
+    page: str | Path | None = None,
+) -> dict[str, list[tuple[str, float]]]:
+    """Builds an index of image files, or brings it up to date; then searches in it.
+
+    Args:
+      index: folder of the index.
+      words: queries, each a text.
+      image: a query, an image file.
+      images: a glob of the files to be in the index. Those that it holds already and that have not changed since are
+        not read again.
+      workdir: folder of the model: of a run, or of converted weights. By default that of the index.
+      step: of the checkpoint; the latest by default.
+      tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own; the index
+        remembers it.
+      top: how many images are found.
+      page: where the contact sheet of the images found is written, as PNG; by default `search.png` in the folder.
+
+    Returns:
+      `{query: [(file, cosine), ...]}`, by falling cosine.
+
+    Raises:
+      UserError: no index, no query, or a model that is another than that of the index.
+    """
+    if page is not None and Path(page).suffix.lower() != ".png":
+        raise UserError(f"the contact sheet is a PNG, as in --sheet=found.png, not {str(page)!r}")
+    folder = Path(index)
+    held = _load(folder)
+    if images is None and held is None:
+        raise UserError(f"{folder} holds no index: make it with --images='photos/**/*.jpg' --workdir=RUN")
+    if images is None and not words and image is None:
+        raise UserError('what is searched for? Words, as in "a red circle", or --image=FILE')
+    if images is None and (workdir is not None or step is not None):
+        raise UserError("an index is searched with the model that made it; with --images= it is made anew")
+    made_by = {} if held is None else json.loads(held.model.item())
+    if workdir is None:
+        if not made_by:
+            raise UserError("the first time, --workdir= says which model makes the index")
+        tokenizer = tokenizer or made_by["tokenizer"]
+    model = photos.open_model(workdir or made_by["workdir"], step if images is not None else made_by["step"])
+    embed = photos.embed_texts(model, tokenizer) if words or tokenizer else None  # checked before images are read
+    identity = {**_identity(model), "tokenizer": tokenizer}
+    if images is not None:
+        held = _build(model, identity, photos.matching(images), held)
+        _save(folder, held)
+    elif any(identity[key] != made_by[key] for key in ("variables", "model")):
+        raise UserError(f"the model in {model.name} has changed since the index was made: give --images= again")
+    queries = dict(zip(words, embed(list(words)))) if words else {}
+    if image is not None:
+        found = photos.embed_images(model, [image]) if Path(image).is_file() else {}
+        if not found:
+            raise UserError(f"{image!r} is no image that can be read")
+        queries |= found
+    ranked = {query: nearest(vector, held, top) for query, vector in queries.items()}
+    if ranked:
+        _show(ranked, Path(page) if page else folder / SHEET)
+    return ranked
+
+
+def nearest(query: np.ndarray, index: Index, top: int) -> list[tuple[str, float]]:
+    """The files of largest cosine with a query [D], and the cosines; equal ones in the order of the index."""
+    cosines = index.embeddings @ query
+    return [(str(index.files[i]), float(cosines[i])) for i in np.argsort(-cosines, kind="stable")[:top]]
+
+
+def _identity(model: photos.Model) -> dict[str, Any]:
+    return {
+        "workdir": str(Path(model.name).resolve()),
+        "step": model.step,
+        "variables": digest(model.variables),
+        "model": json.loads(configs.to_json(ConfigDict(model.section))),  # the same arrays may mean another network
+        "host": model.host,
+        "augment": model.augment,
+    }
+
+
+def _build(model: photos.Model, identity: dict[str, Any], files: Sequence[str], held: Index | None) -> Index:
+    """The index of the files; rows of files that have not changed come from `held`."""
+    same = ("variables", "model", "host", "augment")
+    known = {}
+    if held is not None and all(json.loads(held.model.item())[key] == identity[key] for key in same):
+        known = {
+            (str(file), *stamp): row for file, stamp, row in zip(held.files, held.stamps.tolist(), held.embeddings)
+        }
+    paths = list(dict.fromkeys(str(Path(file).resolve()) for file in files))
+    stamps = {path: (os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths}
+    rows = {path: known[path, *stamps[path]] for path in paths if (path, *stamps[path]) in known}
+    new = [path for path in paths if path not in rows]
+    rows |= photos.embed_images(model, new) if new else {}
+    kept = [path for path in paths if path in rows]
+    if not kept:
+        raise UserError(f"none of the {len(files)} files is an image that can be read")
+    console().print(f"{len(kept)} images in the index, {len(set(new) & set(kept))} of them new")
+    stamped = np.array([stamps[path] for path in kept], np.int64)
+    return Index(np.array(kept), stamped, np.stack([rows[path] for path in kept]), np.array(json.dumps(identity)))
+
+
+def _load(folder: Path) -> Index | None:
+    if not (folder / INDEX).is_file():
+        return None
+    with np.load(folder / INDEX) as arrays:
+        return Index(*(arrays[name] for name in Index._fields))
+
+
+def _save(folder: Path, index: Index) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{os.getpid()}.npz"
+    np.savez(temporary, **index._asdict())
+    os.replace(temporary, folder / INDEX)
+
+
+def _show(ranked: dict[str, list[tuple[str, float]]], page: Path) -> None:
+    """Prints what was found, and draws it."""
+    table, rows = Table("query", "image", "cosine"), []
+    for query, found in ranked.items():
+        for i, (file, cosine) in enumerate(found):
+            table.add_row("" if i else query, file, f"{cosine:.3f}")
+        cells = [Cell(_picture(file), f"{cosine:.2f} {Path(file).name}") for file, cosine in found]
+        for start in range(0, len(cells), COLUMNS):
+            rows.append(("" if start else Path(query).name, cells[start : start + COLUMNS]))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows, lines=1).save(page, optimize=True)
+    console().print(table)
+    console().print(f"the images: {page}")
+
+
+def _picture(file: str) -> np.ndarray:
+    """The pixels of a file, or black where it is no more there."""
+    try:
+        return host_ops.make("decode")({"image": Path(file).read_bytes()}, None)["image"]
+    except (OSError, host_ops.BadImage):
+        return np.zeros((8, 8, 3), np.uint8)

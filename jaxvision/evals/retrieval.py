@@ -1,0 +1,190 @@
+"""Retrieval: which image a caption finds among all, and which caption an image finds."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.data.host_ops import BadImage
+from jaxvision.data.text import texts_in
+from jaxvision.errors import UserError, unknown
+from jaxvision.evals import features
+from jaxvision.evals import texts as texts_of
+from jaxvision.evals.dataset import EvalSet
+from jaxvision.evals.store import Features
+from jaxvision.evals.texts import Texts
+from jaxvision.evals.zeroshot import LAYER
+from jaxvision.losses.pairs import unit
+from jaxvision.parallel.collectives import against_rows
+from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+
+BY = ("text", "class")
+
+
+def make(
+    *,
+    task: Any,
+    data: EvalSet,
+    texts: Texts,
+    by: tuple[str, ...] = ("text",),
+    k: tuple[int, ...] = (1, 5, 10),
+    chunk: int = 256,
+) -> Callable[[Any], dict[str, float]]:
+    """Judges a model of image and text by search, both ways, among all images and all captions of a split.
+
+    A caption that belongs to several images is one text: it is asked once, it takes one place among those found, and it
+    is right for all its images. Where no caption repeats, this is the protocol of Karpathy and Fei-Fei 2015, sec. 4.1,
+    with all captions of an image, as on COCO and Flickr30k.
+
+    Args:
+      task: its `outputs` have "image_embedding" [B, D] and "text_embedding" [B, D].
+      data: the split; each image has one caption or several.
+      texts: how the model is given texts, and which field the captions are.
+      by: what is right: "text", a caption of the image itself; "class", one of any image of the same class, which needs
+        labels.
+      k: of the recalls.
+      chunk: queries at a time; `chunk` x candidates cosines are held, and nothing else changes.
+
+    Returns:
+      `run(variables) -> {"text_to_image/recall1": ..., "text_to_image/median_rank": ..., "image_to_text/...": ...,
+      "images": n, "texts": m}`: the share of queries with a right answer among the first k, in [0, 1], for k below the
+      number of candidates; and the median over queries of the place of the first right answer, from 1. By class they
+      are `text_to_image_class/recall1` and so on. Of equal cosines the earlier in the set comes first, and embeddings
+      that are no numbers find nothing.
+
+    Raises:
+      UserError: options out of range, a set without captions or, where they are needed, classes.
+    """
+    if isinstance(by, str) or not by:
+        raise UserError(f"by must be a tuple like {BY}, not {by!r}")
+    for kind in by:
+        if kind not in BY:
+            raise unknown("value of by", kind, BY)
+    if not k or any(not isinstance(value, int) or value < 1 for value in (*k, chunk)):
+        raise UserError(f"k and chunk must be whole numbers of at least 1, not {k!r} and {chunk!r}")
+    if "class" in by and (not data.info.num_classes or data.info.multi_label):
+        raise UserError(f"retrieval by class needs one class an image, which {data.info.name!r} has not")
+    if texts.field not in (first := data.source[0]):
+        raise UserError(
+            f"retrieval reads captions in the field {texts.field!r} of {data.info.name!r}, which has {sorted(first)}; "
+            "captions that class_captions makes are not searched for"
+        )
+    of_images = features.make(task=task, data=data, layer=LAYER)
+    of_texts = texts_of.make(task=task, texts=texts, mesh=data.mesh, store=data.store)
+    captions_of: dict[int, Sequence[str]] = {}  # the images that have any, read once
+
+    def run(variables: Any) -> dict[str, float]:
+        images = of_images(variables)
+        if not captions_of:
+            captions_of.update(_read_captions(data, images.rows, texts.field))
+        images = Features(*(x[[row in captions_of for row in images.rows]] for x in images))
+        captions = [captions_of[row] for row in images.rows]
+        unique = list(dict.fromkeys(caption for several in captions for caption in several))
+        embedded = of_texts(variables, unique)
+        found: dict[str, float] = {}
+        for kind in by:
+            groups = np.arange(len(captions)) if kind == "text" else data.source.labels[images.rows]
+            suffix = "" if kind == "text" else "_class"
+            for_text, for_image = right_answers(captions, unique, groups)
+            ways = {
+                f"text_to_image{suffix}": (embedded, images.values, for_text),
+                f"image_to_text{suffix}": (images.values, embedded, for_image),
+            }
+            for way, (queries, candidates, right) in ways.items():
+                places = first_right(queries, candidates, right, chunk, data.mesh)
+                below = [n for n in k if n < len(candidates) or n == 1]
+                found |= {f"{way}/recall{n}": float(np.mean(places < n)) for n in below}
+                found[f"{way}/median_rank"] = float(np.median(places) + 1)
+        return found | {"images": float(len(captions)), "texts": float(len(unique))}
+
+    return run
+
+
+def _read_captions(data: EvalSet, rows: np.ndarray, field: str) -> dict[int, Sequence[str]]:
+    """The captions of the rows that have any."""
+    found = {}
+    for row in rows.tolist():
+        with contextlib.suppress(BadImage):
+            found[row] = texts_in(data.source[row][field], field)
+    if not found:
+        raise UserError(f"{data.info.name} {data.info.split} has no captions")
+    return found
+
+
+def right_answers(
+    captions: Sequence[Sequence[str]], unique: Sequence[str], groups: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Which images are right for each text, and which texts for each image.
+
+    Args:
+      captions: of each image.
+      unique: the texts, each once.
+      groups: int [N]; an image is right for the captions of every image of its group.
+
+    Returns:
+      (of each text the images, of each image the texts), as rising indices.
+
+    >>> right_answers([("a", "b"), ("b",)], ["a", "b"], np.array([0, 1]))
+    ([array([0]), array([0, 1])], [array([0, 1]), array([1])])
+    """
+    at = {text: i for i, text in enumerate(unique)}
+    members, of_group, of_text = {}, {}, [set() for _ in unique]
+    for image, (several, group) in enumerate(zip(captions, groups.tolist())):
+        members.setdefault(group, []).append(image)
+        for caption in several:
+            of_group.setdefault(group, set()).add(at[caption])
+            of_text[at[caption]].add(group)
+    sorted_texts = {group: np.array(sorted(found)) for group, found in of_group.items()}
+    images = [np.array(sorted(image for group in found for image in members[group])) for found in of_text]
+    return images, [sorted_texts[group] for group in groups.tolist()]
+
+
+def first_right(
+    queries: np.ndarray, candidates: np.ndarray, right: Sequence[np.ndarray], chunk: int, mesh: jax.sharding.Mesh
+) -> np.ndarray:
+    """The place of the first right candidate when all are sorted by falling cosine, for each query.
+
+    Args:
+      queries: float [Q, D].
+      candidates: float [N, D].
+      right: of each query, the indices of the right candidates, at least one.
+      chunk: queries at a time.
+      mesh: over which the candidates are split.
+
+    Returns:
+      int32 [Q] in [0, N]: 0 where the first is right, N where embeddings are no numbers.
+    """
+    n, parts = len(candidates), batch_axis_size(mesh)
+    bank = split_rows(np.pad(candidates, [(0, -n % parts), (0, 0)]), mesh)
+    widest = max(map(len, right))
+    chunk = min(chunk, len(queries))
+    places = []
+    for start in range(0, len(queries), chunk):
+        some = queries[start : start + chunk]
+        marked = np.full((chunk, widest), n + parts, np.int32)  # beyond the last: none
+        for row, indices in zip(marked, right[start : start + chunk]):
+            row[: len(indices)] = indices
+        filled = np.pad(some, [(0, chunk - len(some)), (0, 0)])
+        found = _first_right(*replicate((filled, marked), mesh), bank, n=n, mesh=mesh)
+        places.append(gather(found)[: len(some)])
+    return np.concatenate(places)
+
+
+@partial(jax.jit, static_argnames=("n", "mesh"))
+def _first_right(queries: jax.Array, right: jax.Array, bank: jax.Array, n: int, mesh: jax.sharding.Mesh) -> jax.Array:
+    def cosines(queries, rows):
+        return jnp.matmul(queries, unit(rows).T, precision=jax.lax.Precision.HIGHEST)
+
+    s = against_rows(cosines, mesh)(unit(queries), bank)[:, :n]  # q n
+    broken = jnp.isnan(s).any(axis=1)
+    at = jnp.arange(s.shape[1])
+    is_right = jnp.zeros(s.shape, bool).at[jnp.arange(len(s))[:, None], right].set(True, mode="drop")
+    best = jnp.where(is_right, s, -jnp.inf).max(axis=1, keepdims=True)
+    first = jnp.argmax(is_right & (s == best), axis=1)
+    before = (s > best) | ((s == best) & (at < first[:, None]))
+    return jnp.where(broken, n, before.sum(axis=1)).astype(jnp.int32)

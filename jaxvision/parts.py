@@ -1,0 +1,132 @@
+"""The parts of an experiment that sections of its config name: mesh, task, optimizer, initial state."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision import models, tasks
+from jaxvision.data import sources
+from jaxvision.data.text import Tokenizer
+from jaxvision.errors import UserError, unknown
+from jaxvision.models import two_towers
+from jaxvision.optim import optimizers
+from jaxvision.optim import rules as optimizer_rules
+from jaxvision.parallel.collectives import over_batch
+from jaxvision.parallel.mesh import check_batch, make_mesh
+from jaxvision.parallel.rules import Rules
+from jaxvision.sections import InitSection, TrainSection
+from jaxvision.tasks.task import Batch, Task
+from jaxvision.train import state as states
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def make_mesh_and_rules(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated"
+) -> tuple[Mesh, Rules | str]:
+    """The devices, and how the state is laid over them: what the section `mesh` says."""
+    return make_mesh(data, fsdp, tensor), rules
+
+
+def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
+    """UserError where the section `train` does not fit the batch and the devices."""
+    check_batch(batch_size, mesh)
+    if train.accumulate < 1 or batch_size % train.accumulate:
+        raise UserError(f"train.accumulate={train.accumulate} does not divide data.batch_size={batch_size}")
+    check_batch(batch_size // train.accumulate, mesh)
+    if train.precision not in PRECISIONS:
+        raise unknown("precision", train.precision, PRECISIONS)
+    if train.ema is not None and not 0 < train.ema < 1:
+        raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
+
+
+def make_task(
+    config: ConfigDict,
+    train: TrainSection,
+    info: sources.Info,
+    pretrained: InitSection | None,
+    mesh: Mesh | None = None,
+) -> Task:
+    """The task of the config, which will build the model of the config; with a mesh, laid out for it where it asks."""
+    factory = tasks.get(config.task.get("name"))
+    given = {}
+    if "over_batch" in configs.parameters(factory):
+        given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
+    model = {k: v for k, v in config.model.items() if k != "name"}
+    options = {k: v for k, v in config.task.items() if k != "name"}
+    if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
+        options.setdefault("statistics", "running")
+    return configs.call(
+        factory,
+        options,
+        "task",
+        model=partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **model),
+        num_classes=info.num_classes,
+        multi_label=info.multi_label,
+        **given,
+    )
+
+
+def check_tokenizer(model: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """UserError where the text tower of a section `model` would misread what a tokenizer makes."""
+    tower = models.build_text(**two_towers.towers(**model)["text_tower"])
+    if tokenizer.vocabulary > tower.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocabulary:,} ids, the text tower {tower.vocab_size:,}: set "
+            f"model.text.vocab_size to {tokenizer.vocabulary}, or take the tokenizer that the tower was trained with"
+        )
+    end = tokenizer.vocabulary - 1 if tower.end_token is None else tower.end_token
+    if tower.pool == "end" and end != tokenizer.end:
+        said = "the greatest id, as in CLIP" if tower.end_token is None else end
+        mend = (
+            "give model.text another pool" if tokenizer.end is None else f"set model.text.end_token to {tokenizer.end}"
+        )
+        raise UserError(
+            f"the text tower takes its features where the text ends, at {said}; the tokenizer's texts end "
+            f"with {tokenizer.end}: {mend}"
+        )
+
+
+def pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str, Any]:
+    """The section of the model that the weights are of."""
+    if pretrained.part is None:
+        return config.model
+    if config.model.get("name") in models.PAIR_NAMES:
+        return two_towers.towers(**config.model).get(pretrained.part, config.model)
+    return config.task.get(pretrained.part, config.model)
+
+
+def make_optimizer(
+    config: ConfigDict, pretrained: InitSection | None, task: Task, params: Any, steps: Callable, total: int
+) -> optimizers.Optimizer:
+    """The optimizer chain of the config for parameters of these shapes; see `optimizers.make`."""
+    section = _optimizer_section(config, pretrained, task, params)
+    return configs.call(optimizers.make, section, "optimizer", steps=steps, total=total, params=params)
+
+
+def initializer(
+    config: ConfigDict, train: TrainSection, task: Task, optimizer: optimizers.Optimizer, augmented: Batch
+) -> Callable[[], states.TrainState]:
+    """What makes the initial state; see `state.initializer`."""
+    return states.initializer(task, optimizer.tx, augmented, config.get("seed", 0), train.ema is not None)
+
+
+def _optimizer_section(
+    config: ConfigDict, pretrained: InitSection | None, task: Task, params: Any
+) -> Mapping[str, Any]:
+    """The section `optimizer`, with what the task or `init.freeze` freezes."""
+    if task.frozen:
+        if pretrained and pretrained.freeze:
+            raise UserError("init.freeze and task.locked exclude each other")
+        rest = tuple(config.optimizer.get("freeze") or ((".*", False),))
+        return {**config.optimizer, "freeze": (*((pattern, True) for pattern in task.frozen), *rest)}
+    if not (pretrained and pretrained.freeze):
+        return config.optimizer
+    if config.optimizer.get("freeze"):
+        raise UserError("init.freeze and optimizer.freeze exclude each other")
+    return {**config.optimizer, "freeze": optimizer_rules.freeze_rules(params, pretrained.freeze)}
