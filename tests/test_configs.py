@@ -29,6 +29,13 @@ SMALL = {
     "resnet": {"variant": "8", "width": 0.5},
     "bit": {"variant": "R50x1", "blocks": (1, 1), "width": 0.5},
     "nin": {"blocks": 4, "width": 1 / 12},
+    "two_towers": {
+        "variant": None,
+        "image": {"name": "resnet", "variant": "8", "width": 0.25},
+        "text": {"name": "text_transformer", "width": 16, "depth": 1, "num_heads": 2, "vocab_size": 259},
+        "embedding": 16,
+        "image_projection": "linear",
+    },
 }
 PARAMETERS = [
     ("supervised/resnet50_imagenet2012.py", {}, 25_557_032),

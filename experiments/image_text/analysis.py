@@ -1,0 +1,177 @@
+"""What is made of the results: tables, the criteria and figures."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxvision import workdir as workdirs
+from jaxvision.analysis import documents, plots
+from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
+from jaxvision.analysis.words import percent, points, table, verdict
+from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.data.shapes import CLASSES
+from jaxvision.train import metrics
+
+presets = sibling(__file__, "presets")
+
+Seeds = dict[int, float]
+FAR = 0.2
+GUESSED_KIND = 1 / len(CLASSES)  # right answers among pairs of who names each colour and guesses the kind
+
+
+def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
+    """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
+
+    Args:
+      rows: of all runs, with "run", "arm", "seed" and their results.
+      out: folder of the study, where the records of the runs lie too.
+      p: the preset that the runs are of.
+    """
+    values: Callable[[str, str], Seeds] = lambda arm, key: {
+        row["seed"]: row[key] for row in rows if row["arm"] == arm and row.get(key) is not None
+    }
+    found = {name: _criterion(name, p, values) for name in p.criteria}
+    key, measured = p.measure
+    chance = "" if p.chance is None else f" Chance is {100 * p.chance:g} %."
+    report = "\n".join(
+        [
+            f"# Image and text: {p.title}\n",
+            f"In % on the validation split; mean over seeds with its 95 % t-interval, differences paired by seed: "
+            f"{_list(p.seeds)} for the arms of the criteria, {_list(p.further_seeds)} for the others and where batch "
+            f"sizes are compared. Every run sees {p.images:,} pairs.{chance}\n",
+            "## Pairs and shuffled captions\n",
+            *_gated(p, values),
+            "## Criteria\n",
+            *(verdict(name, met, told) for name, (met, told) in found.items()),
+            *_prompts(p, values),
+            f"\n## {measured[0].upper()}{measured[1:]}\n",
+            *_batches(p, values),
+            *_others(p, values),
+            "## Figures\n",
+            *_draw(rows, values, out, p),
+        ]
+    )
+    summary = {
+        "data": p.title,
+        "arms": {arm: values(arm, key) for arm in dict.fromkeys(row["arm"] for row in rows)},
+        "criteria": {name: bool(met) for name, (met, _) in found.items()},
+        "versions": workdirs.versions(),
+    }
+    workdirs.write_json(out / "summary.json", summary)
+    documents.write(report, out / "report.md", f"Image and text: {p.title}")
+    return report
+
+
+def minus(a: Seeds, b: Seeds | float) -> Difference:
+    """a - b over the seeds that both have, or minus a number."""
+    both = sorted(a.keys() & b.keys() if isinstance(b, dict) else a)
+    return paired_difference([a[seed] for seed in both], [b[seed] if isinstance(b, dict) else b for seed in both])
+
+
+def _criterion(name: str, p: presets.Preset, values: Callable) -> tuple[bool, str]:
+    """Whether it is met, and by what."""
+    keys = p.criteria[name]
+    if name in ("learns", "composes"):
+        guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
+        gain = minus(values("softmax", keys[0]), guess)
+        return gain.interval.low > 0, f"{p.reported[keys[0]]}, minus {what} {points(gain)}"
+    if name == "ensemble":
+        gain = minus(*(values("softmax", key) for key in keys))
+        return gain.interval.low > 0, f"ensemble minus mean single prompt {points(gain)}"
+    gains = {p.reported[key]: minus(values("softmax", key), values("shuffled", key)) for key in keys}
+    least = FAR if name == "far" else 0.0
+    told = "; ".join(f"{label}, softmax minus shuffled: {points(gain)}" for label, gain in gains.items())
+    return all(gain.interval.low > least for gain in gains.values()), told
+
+
+def _gated(p: presets.Preset, values: Callable) -> list[str]:
+    lines = {}
+    for key, told in p.reported.items():
+        softmax, shuffled = values("softmax", key), values("shuffled", key)
+        each = [t_interval([*softmax.values()]), t_interval([*shuffled.values()]), minus(softmax, shuffled).interval]
+        lines[told] = list(map(percent, each))
+    return table("measure", ["softmax", "shuffled captions", "difference"], lines)
+
+
+def _prompts(p: presets.Preset, values: Callable) -> list[str]:
+    """Other gains of ensembles, which have no criterion."""
+    if "ensemble" not in p.criteria:
+        return []
+    result = lambda name: values("softmax", next(key for key, told in p.reported.items() if told == name))
+    pairs = ("80 prompts", "one prompt"), ("7 prompts", "mean of the 7 alone")
+    return [f"- no criterion: {a} minus {b} {points(minus(result(a), result(b)))}." for a, b in pairs]
+
+
+def _batches(p: presets.Preset, values: Callable) -> list[str]:
+    """Each loss at each batch size."""
+    by_loss = _by_loss(p, values)
+    sizes = sorted({size for curve in by_loss.values() for size in curve})
+    lines = {
+        loss: [percent(t_interval([*curve[size].values()])) if size in curve else "" for size in sizes]
+        for loss, curve in by_loss.items()
+    }
+    return table("loss", [f"batch {size}" for size in sizes], lines)
+
+
+def _by_loss(p: presets.Preset, values: Callable) -> dict[str, dict[int, Seeds]]:
+    """loss -> batch size -> results, of the seeds that all sizes have."""
+    arms = {"softmax": p.full, **{name: arm for name, arm in p.further.items() if name.startswith("batch/")}}
+    found: dict[str, dict[int, Seeds]] = {loss: {} for loss in presets.LOSSES}
+    for name, arm in arms.items():
+        if seeds := {seed: x for seed, x in values(name, p.measure[0]).items() if seed in p.further_seeds}:
+            found[arm.loss][arm.batch_size] = seeds
+    return {loss: dict(sorted(curve.items())) for loss, curve in found.items() if curve}
+
+
+def _others(p: presets.Preset, values: Callable) -> list[str]:
+    """The arms of temperature beside the full one, and those of the tower beside that from random weights."""
+    key, lines = p.measure[0], {}
+    for name in p.further:
+        seeds, base = values(name, key), "tower/scratch" if name.startswith("tower/") else "softmax"
+        if seeds and not name.startswith("batch/"):
+            gain = "" if name == base else percent(minus(seeds, values(base, key)).interval)
+            lines[name.replace("/", ", ")] = [percent(t_interval([*seeds.values()])), gain]
+    if labels := values("labels", "val/top1"):
+        lines["the tower as the classifier it was"] = [percent(t_interval([*labels.values()])), ""]
+    head = ["value", "minus learned temperature, or tower from scratch"]
+    return table("arm", head, lines) if lines else []
+
+
+def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -> list[str]:
+    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = p.measure[1]
+    by_loss = {loss: {size: [*s.values()] for size, s in c.items()} for loss, c in _by_loss(p, values).items()}
+    panels = {"batch": by_loss}
+    if curves := _curves(rows, out, p):
+        panels = {"pairs": curves, **panels}
+    with plots.canvas(folder / "accuracy", 1, len(panels), (1.2 + 4.2 * len(panels), 3.8), squeeze=False) as axes:
+        for axis, (what, arms) in zip(axes[0], panels.items()):
+            plots.bands(axis, arms)
+            if what == "batch":
+                plots.count_axis(axis, sorted({x for curve in arms.values() for x in curve}), "batch size")
+            else:
+                axis.set_xlabel("pairs seen")
+            if p.chance is not None:
+                axis.axhline(100 * p.chance, ls="--", lw=1, color="0.5", label="chance")
+            axis.set_title(p.title)
+            axis.legend()
+        axes[0, 0].set_ylabel(f"{measured} (%)")
+    return [f"![{measured}, against pairs seen and batch size](figures/accuracy.png)\n"]
+
+
+def _curves(rows: Sequence[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list[float]]]:
+    """arm -> pairs seen -> results on the way, as far as records are there."""
+    sigmoid = f"batch/sigmoid/{p.full.batch_size}"
+    arms = {"softmax": "softmax", sigmoid: "sigmoid", "shuffled": "shuffled captions"}
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        for record in metrics.read(workdir(out, row["run"]) / "metrics.jsonl") if row["arm"] in arms else ():
+            if record.get(p.measure[0]) is not None:
+                seen = record["step"] * p.full.batch_size
+                found.setdefault(arms[row["arm"]], {}).setdefault(seen, []).append(record[p.measure[0]])
+    return {arm: found[arm] for arm in arms.values() if arm in found}
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,128 @@
+"""What do pairs of image and text teach, and what does that depend on?
+
+After Radford et al. 2021 (CLIP), arXiv 2103.00020, and Zhai et al. 2023 (SigLIP), arXiv 2303.15343: two small towers
+learn to match images with their captions, and are judged by what they then find without being trained for it.
+
+    gated        the softmax loss; and the same on shuffled captions, each image with that of another, drawn anew in
+                 each step: what is left then is no knowledge of pairs
+    batch        its size for the softmax and the sigmoid loss; all see equally many images
+    temperature  fixed, in place of learned
+    tower        texts are brought to the features of an image tower without a projection: of one trained with labels
+                 first and then kept as it is (`locked`, Zhai et al. 2022, arXiv 2111.07991) or trained on (`tuned`),
+                 and of one from random weights (`scratch`)
+
+A seed sets initialisation, order, views and the choice among captions; differences are paired by seed. All are judged
+at the last step on the validation split; the same measure on the way tells accuracy against steps. presets.py holds
+the sizes of the study, analysis.py what is made of the results.
+
+Criteria, fixed before the first run of a reported seed; intervals are 95 % t-intervals:
+    learns     what is measured, minus chance, has an interval above zero (where chance is known)
+    pairs      so has softmax minus shuffled
+    ensemble   so has the accuracy of the ensemble of prompts minus the mean accuracy of its single prompts
+    composes   so has the accuracy on pairs of colour and kind that no training caption or image had, minus the 10 %
+               of who names every colour and guesses the kind
+    far        softmax minus shuffled is above 20 points, by the lower end: recall@1 by class and recall@10 by text
+Each preset names those that it has the data for. Everything else is reported, and is no criterion.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling, workdir
+from jaxvision.data.text import images_only
+from jaxvision.optim.scaling import sqrt_scaling
+
+presets = sibling(__file__, "presets")
+PRESETS = tuple(presets.PRESETS)
+
+
+def runs(preset: str, data_dir: str | None) -> list[Run]:
+    """All runs: the arms of the criteria seed by seed, then the others."""
+    check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
+    return _plan(preset, data_dir)
+
+
+def get_config(arg: str = f"{PRESETS[0]}/softmax/seed0") -> ConfigDict:
+    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    return config_of(arg, PRESETS, _plan)
+
+
+def analyse(rows: list[Row], out: Path, preset: str) -> str:
+    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
+
+
+def _plan(preset: str, data_dir: str | None) -> list[Run]:
+    p, planned = presets.PRESETS[preset], {}
+    for name, arm, seed in _arms(p):
+        pretrained = arm.tower in ("locked", "tuned")
+        if pretrained:
+            start = f"tower/labels/seed{seed}"
+            tags = dict(arm="labels", seed=seed)
+            planned.setdefault(start, Run(start, _labelled(p, seed, data_dir), tags))
+        fill = _starts_from(start) if pretrained else None
+        tags = dict(arm=name, seed=seed, **arm._asdict())
+        run = f"{name}/seed{seed}"
+        planned.setdefault(run, Run(run, _config(p, arm, seed, data_dir), tags, fill))
+    return list(planned.values())
+
+
+def _arms(p: presets.Preset) -> Iterator[tuple[str, presets.Arm, int]]:
+    """(name, arm, seed) of every run."""
+    yield from ((name, arm, seed) for seed in p.seeds for name, arm in p.gated.items())
+    yield from ((name, arm, seed) for seed in p.further_seeds for name, arm in p.further.items())
+
+
+def _config(p: presets.Preset, arm: presets.Arm, seed: int, data_dir: str | None) -> ConfigDict:
+    c = _shared(p, seed, data_dir, arm.batch_size)
+    c.augment = p.augmentation(arm)
+    sigmoid = arm.loss == "sigmoid"
+    c.model = dict(
+        name="two_towers",
+        image=p.image,
+        text=p.text,
+        embedding=p.features if arm.tower else p.embedding,
+        image_projection="none" if arm.tower else "linear",
+        scale=10.0 if sigmoid else 1 / (arm.temperature or 0.07),
+        bias="batch" if sigmoid else None,
+    )
+    c.task = dict(name="image_text", loss=arm.loss)
+    if arm.tower == "locked":
+        c.task.locked = ("image_tower",)
+    if arm.tower in ("locked", "tuned"):
+        c.init = dict(weights="WORKDIR", part="image_tower", head="drop")
+    if arm.temperature is not None:
+        c.optimizer.freeze = ((r"^logit_scale$", True), (r".*", False))
+    c.evals = p.evals
+    return c
+
+
+def _labelled(p: presets.Preset, seed: int, data_dir: str | None) -> ConfigDict:
+    """The image tower as a classifier, trained on as many images."""
+    c = _shared(p, seed, data_dir, p.full.batch_size)
+    c.data.update(host=images_only(c.data.host), fields=("image", "label"))
+    c.augment = p.augment
+    c.model = p.image
+    c.task = dict(name="supervised")
+    c.evals = dict(val=dict(name="classify", split=p.validation, batch_size=500))
+    return c
+
+
+def _shared(p: presets.Preset, seed: int, data_dir: str | None, batch_size: int) -> ConfigDict:
+    c = ConfigDict()
+    c.seed = seed
+    c.data = p.data | dict(batch_size=batch_size, data_dir=data_dir or placeholder(str))
+    rate = sqrt_scaling(p.rate / p.full.batch_size**0.5, batch_size)
+    c.optimizer = dict(
+        name="adamw", learning_rate=rate, weight_decay=0.1, b2=0.98, schedule="cosine", warmup="10 percent"
+    )
+    c.train = dict(total=f"{round(p.images / batch_size)} steps", log_every="5 percent", checkpoint_every="0 steps")
+    return c
+
+
+def _starts_from(name: str) -> Callable[[list[Row], Path], dict[str, Any]]:
+    return lambda rows, out: {"init.weights": str(workdir(out, name))}
