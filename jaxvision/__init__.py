@@ -1,10 +1,11 @@
 """jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
 
-cli/            the command line: train, evaluate, predict, inspect, visualize, study, sweep, launch, convert, data
+cli/            the command line: train, evaluate, predict, search, inspect, visualize, study, sweep, launch, ...
 commands/       what each command does
 config.py       load, override, check, shrink, compare and save configs
 inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
+parts.py        from its sections to mesh, task and optimizer
 evaluations.py  from section evals to evaluators with their data
 estimate.py     what a run will cost
 sections.py     the keys of the sections data, train, init and evals
@@ -17,7 +18,7 @@ paths.py        rules over parameter paths
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
-models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, NIN, the towers of CLIP; heads and probes
+models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, NIN; two towers of image and text; heads and probes
 losses/         pure functions on arrays
 tasks/          what is learned: init, loss, outputs
 optim/          schedules and optimizer chains
