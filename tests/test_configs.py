@@ -32,7 +32,14 @@ SMALL = {
     "two_towers": {
         "variant": None,
         "image": {"name": "resnet", "variant": "8", "width": 0.25},
-        "text": {"name": "text_transformer", "width": 16, "depth": 1, "num_heads": 2, "vocab_size": 259},
+        "text": {
+            "name": "text_transformer",
+            "width": 16,
+            "depth": 1,
+            "num_heads": 2,
+            "vocab_size": 259,
+            "end_token": 2,
+        },
         "embedding": 16,
         "image_projection": "linear",
     },

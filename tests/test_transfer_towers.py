@@ -13,7 +13,9 @@ from jaxvision.models import weights
 from jaxvision.models.weights import folder
 
 VIT = dict(name="vit", variant="mu/8", depth=1, width=16, pool="token", posemb="learned")
-TEXT = dict(name="text_transformer", variant="mu", depth=1, width=16, num_heads=2, vocab_size=259, length=24)
+TEXT = dict(
+    name="text_transformer", variant="mu", depth=1, width=16, num_heads=2, vocab_size=259, length=24, end_token=2
+)
 PAIR = dict(name="two_towers", image=VIT, text=TEXT, embedding=8)
 
 
