@@ -15,7 +15,8 @@ A seed sets initialisation, order, views and the choice among captions; differen
 at the last step on the validation split; the same measure on the way tells accuracy against steps. presets.py holds
 the sizes of the study, analysis.py what is made of the results.
 
-Criteria, fixed before the first run of a reported seed; intervals are 95 % t-intervals:
+Criteria, fixed before the first run of a reported seed, but for `composes`, whose bar was the accuracy on shuffled
+captions and was raised after it; intervals are 95 % t-intervals:
     learns     what is measured, minus chance, has an interval above zero (where chance is known)
     pairs      so has softmax minus shuffled
     ensemble   so has the accuracy of the ensemble of prompts minus the mean accuracy of its single prompts
