@@ -117,80 +117,10 @@ def test_every_table_has_a_round_trip():
     assert listed == {(source, name) for source, tables in TABLES.items() for name in tables}
 
 
-# Names and shapes as published, for a ViT of width 32, two heads, depth 2, patches of 4 pixels, 2x2 of them.
-
-
-def flax_vit(release):
-    """AugReg's files and those of big_vision: github.com/google-research/vision_transformer, big_vision."""
-    attention, norm, mlp = {"augreg": (1, 2, 3), "big_vision": (0, 1, 0)}[release]
-    positions = {"augreg": "Transformer/posembed_input/pos_embedding", "big_vision": "pos_embedding"}[release]
-    names = {"cls": (1, 1, 32), "embedding/kernel": (4, 4, 3, 32), "embedding/bias": (32,), positions: (1, 5, 32)}
-    for i in range(2):
-        block = f"Transformer/encoderblock_{i}"
-        for part in ("query", "key", "value"):
-            names[f"{block}/MultiHeadDotProductAttention_{attention}/{part}/kernel"] = (32, 2, 16)
-            names[f"{block}/MultiHeadDotProductAttention_{attention}/{part}/bias"] = (2, 16)
-        names[f"{block}/MultiHeadDotProductAttention_{attention}/out/kernel"] = (2, 16, 32)
-        names[f"{block}/MultiHeadDotProductAttention_{attention}/out/bias"] = (32,)
-        for number, shape in enumerate([(32, 128), (128, 32)]):
-            dense = f"{block}/MlpBlock_{mlp}/Dense_{number}"
-            names |= {f"{dense}/kernel": shape, f"{dense}/bias": shape[1:]}
-        for number in (0, norm):
-            names |= {f"{block}/LayerNorm_{number}/{leaf}": (32,) for leaf in ("scale", "bias")}
-    names |= {f"Transformer/encoder_norm/{leaf}": (32,) for leaf in ("scale", "bias")}
-    return names | {"head/kernel": (32, 5), "head/bias": (5,)}
-
-
-def clip_tower(prefix, width):
-    """Blocks of both towers: github.com/openai/CLIP, clip/model.py."""
-    names = {}
-    for i in range(2):
-        block = f"{prefix}transformer.resblocks.{i}"
-        names |= {f"{block}.{norm}.{leaf}": (width,) for norm in ("ln_1", "ln_2") for leaf in ("weight", "bias")}
-        names |= {f"{block}.attn.in_proj_weight": (3 * width, width), f"{block}.attn.in_proj_bias": (3 * width,)}
-        names |= {f"{block}.attn.out_proj.weight": (width, width), f"{block}.attn.out_proj.bias": (width,)}
-        names |= {f"{block}.mlp.c_fc.weight": (4 * width, width), f"{block}.mlp.c_fc.bias": (4 * width,)}
-        names |= {f"{block}.mlp.c_proj.weight": (width, 4 * width), f"{block}.mlp.c_proj.bias": (width,)}
-    return names
-
-
-def clip_file():
-    """A whole CLIP of two small towers."""
-    visual = {"class_embedding": (32,), "positional_embedding": (5, 32), "conv1.weight": (32, 3, 4, 4)}
-    norms = [f"{norm}.{leaf}" for norm in ("ln_pre", "ln_post") for leaf in ("weight", "bias")]
-    visual |= {"proj": (32, 16)} | dict.fromkeys(norms, (32,))
-    names = {f"visual.{name}": shape for name, shape in visual.items()} | clip_tower("visual.", 32)
-    names |= {"positional_embedding": (7, 32), "token_embedding.weight": (20, 32), "text_projection": (32, 16)}
-    return names | {"ln_final.weight": (32,), "ln_final.bias": (32,), "logit_scale": ()} | clip_tower("", 32)
-
-
-def bit_file():
-    """github.com/google-research/big_transfer, the .npz files."""
-    names = {"resnet/root_block/standardized_conv2d/kernel": (7, 7, 3, 32)}
-    inputs = {1: 32, 2: 128}
-    for block, units in {1: 1, 2: 2}.items():
-        inner, out = 32 * block, 128 * block
-        for unit in range(1, units + 1):
-            here, c = f"resnet/block{block}/unit{unit:02}", inputs[block] if unit == 1 else out
-            kernels = {"a": (1, 1, c, inner), "b": (3, 3, inner, inner), "c": (1, 1, inner, out)}
-            names |= {f"{here}/{part}/standardized_conv2d/kernel": shape for part, shape in kernels.items()}
-            for part, channels in {"a": c, "b": inner, "c": inner}.items():
-                names |= {f"{here}/{part}/group_norm/{leaf}": (channels,) for leaf in ("gamma", "beta")}
-            if unit == 1:
-                names[f"{here}/a/proj/standardized_conv2d/kernel"] = (1, 1, c, out)
-    names |= {f"resnet/group_norm/{leaf}": (256,) for leaf in ("gamma", "beta")}
-    return names | {"resnet/head/conv2d/kernel": (1, 1, 256, 5), "resnet/head/conv2d/bias": (5,)}
-
-
-def arrays_of(names):
-    rng = np.random.default_rng(1)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
-
-
 @pytest.mark.parametrize("prefix", ["", "opt/target/"])
 @pytest.mark.parametrize("release", ["augreg", "big_vision"])
-def test_flax_vit_as_published(release, prefix):
-    arrays = {prefix + name: x for name, x in arrays_of(flax_vit(release)).items()}
+def test_flax_vit_as_published(published, release, prefix):
+    arrays = {prefix + name: x for name, x in published.arrays_of(published.flax_vit(release)).items()}
     params = weights.import_weights(arrays, "big_vision", "vit", abstract("vit", MU | TOKEN, 8)).variables["params"]
     attention = {"augreg": 1, "big_vision": 0}[release]
     block = f"{prefix}Transformer/encoderblock_1"
@@ -201,8 +131,8 @@ def test_flax_vit_as_published(release, prefix):
     np.testing.assert_array_equal(params["head"]["kernel"], arrays[f"{prefix}head/kernel"])
 
 
-def test_big_vision_with_stacked_layers():
-    arrays = arrays_of(flax_vit("big_vision"))
+def test_big_vision_with_stacked_layers(published):
+    arrays = published.arrays_of(published.flax_vit("big_vision"))
     stacked = {name: x for name, x in arrays.items() if "encoderblock" not in name}
     for name in arrays:
         if "encoderblock_0" in name:
@@ -212,8 +142,8 @@ def test_big_vision_with_stacked_layers():
     assert equal(*(weights.import_weights(a, "big_vision", "vit", shapes).variables for a in (arrays, stacked)))
 
 
-def test_bit_as_published():
-    arrays = arrays_of(bit_file())
+def test_bit_as_published(published):
+    arrays = published.arrays_of(published.bit_file())
     shapes = abstract("bit", {"blocks": (1, 2), "width": 0.5}, 32)
     params = weights.import_weights(arrays, "bit", "bit", shapes).variables["params"]
     ours, unit = params["stage2"]["block1"], "resnet/block2/unit01/"
@@ -223,8 +153,8 @@ def test_bit_as_published():
     np.testing.assert_array_equal(params["head"]["kernel"], arrays["resnet/head/conv2d/kernel"][0, 0])
 
 
-def test_the_towers_of_clip_as_published():
-    arrays = arrays_of(clip_file())
+def test_the_towers_of_clip_as_published(published):
+    arrays = published.arrays_of(published.clip_file())
     tower = weights.import_weights(arrays, "openai_clip", "vit", abstract("vit", MU | CLIP, 8), head="new")
     params = tower.variables["params"]
     query, key, value = np.split(arrays["visual.transformer.resblocks.1.attn.in_proj_weight"], 3)
@@ -242,10 +172,14 @@ def test_the_towers_of_clip_as_published():
 
 
 @pytest.mark.parametrize("text", ["", "text."])
-def test_both_towers_of_clip_as_published(text):
+def test_both_towers_of_clip_as_published(published, text):
     """Also with the names of open_clip's `CustomTextCLIP`, whose text tower has a prefix."""
-    visual = {name: x for name, x in arrays_of(clip_file()).items() if name.startswith("visual.")}
-    rest = {name: x for name, x in arrays_of(clip_file()).items() if name not in visual and name != "logit_scale"}
+    visual = {name: x for name, x in published.arrays_of(published.clip_file()).items() if name.startswith("visual.")}
+    rest = {
+        name: x
+        for name, x in published.arrays_of(published.clip_file()).items()
+        if name not in visual and name != "logit_scale"
+    }
     scale = {"logit_scale": np.asarray(4.6, np.float32)}
     arrays = visual | {text + name: x for name, x in rest.items()} | scale
     imported = weights.import_weights(arrays, "openai_clip", "two_towers", abstract("two_towers", PAIR, 8))
@@ -259,34 +193,9 @@ def test_both_towers_of_clip_as_published(text):
     assert equal(params["image_tower"]["encoder"], alone.variables["params"]["encoder"])
 
 
-def siglip_file(scan):
-    """github.com/google-research/big_vision: models/proj/image_text/two_towers.py, text_transformer.py and vit.py."""
-    tower = {name: shape for name, shape in flax_vit("big_vision").items() if not name.startswith(("cls", "head"))}
-    blocks = {name: shape for name, shape in tower.items() if name.startswith("Transformer/")}
-    names = {f"img/{name}": shape for name, shape in tower.items()} | {"img/pos_embedding": (1, 4, 32)}
-    pool = {"probe": (1, 1, 32), "LayerNorm_0/scale": (32,), "LayerNorm_0/bias": (32,)}
-    attention = "MultiHeadDotProductAttention_0"
-    for part in ("query", "key", "value"):
-        pool |= {f"{attention}/{part}/kernel": (32, 2, 16), f"{attention}/{part}/bias": (2, 16)}
-    pool |= {f"{attention}/out/kernel": (2, 16, 32), f"{attention}/out/bias": (32,)}
-    pool |= {"MlpBlock_0/Dense_0/kernel": (32, 128), "MlpBlock_0/Dense_0/bias": (128,)}
-    pool |= {"MlpBlock_0/Dense_1/kernel": (128, 32), "MlpBlock_0/Dense_1/bias": (32,)}
-    names |= {f"img/MAPHead_0/{name}": shape for name, shape in pool.items()}
-    names |= {name.replace("Transformer/", "txt/Encoder_0/"): shape for name, shape in blocks.items()}
-    names |= {"txt/Embed_0/embedding": (20, 32), "txt/pos_embedding": (1, 7, 32)}
-    names |= {"txt/head/kernel": (32, 32), "txt/head/bias": (32,), "t": (1,), "b": (1,)}
-    arrays = {f"params/{name}": x for name, x in arrays_of(names).items()}
-    if scan:
-        first = [name for name in arrays if "encoderblock_0/" in name]
-        both = lambda name: np.stack([arrays[name], arrays[name.replace("encoderblock_0/", "encoderblock_1/")]])
-        layers = {name.replace("encoderblock_0/", "encoderblock/"): both(name) for name in first}
-        arrays = {name: x for name, x in arrays.items() if "encoderblock_" not in name} | layers
-    return arrays
-
-
 @pytest.mark.parametrize("scan", [False, True])
-def test_siglip_as_published(scan):
-    arrays, shapes = siglip_file(scan), abstract("two_towers", SIGLIP, 8)
+def test_siglip_as_published(published, scan):
+    arrays, shapes = published.siglip_file(scan), abstract("two_towers", SIGLIP, 8)
     imported = weights.import_weights(arrays, "big_vision", "two_towers", shapes)
     assert not imported.notes
     params = imported.variables["params"]
@@ -301,10 +210,10 @@ def test_siglip_as_published(scan):
     assert equal(alone.variables["params"]["encoder"], params["text_tower"]["encoder"])
 
 
-def test_text_positions_are_not_resized_as_if_they_were_an_image():
+def test_text_positions_are_not_resized_as_if_they_were_an_image(published):
     shapes = abstract("text_transformer", TEXT | {"length": 6}, 0)
     with pytest.raises(UserError, match=r"misshapen  positional_embedding \[7, 32\], the model's is \[6, 32\]"):
-        weights.import_weights(arrays_of(clip_file()), "openai_clip", "text_transformer", shapes)
+        weights.import_weights(published.arrays_of(published.clip_file()), "openai_clip", "text_transformer", shapes)
 
 
 def test_everything_that_does_not_fit_is_named():
