@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxvision import specs
-from jaxvision.errors import UserError, nearest
+from jaxvision.errors import UserError, listed, nearest
 
 SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
     "fewshot": dict(shots=(1,)),
@@ -98,7 +98,7 @@ def check_keys(section: Mapping, where: str, keys: Iterable[str]) -> None:
     for key in section:
         if key not in keys:
             raise UserError(
-                f"unknown config key '{where}.{key}'{nearest(key, keys) or '.'} Keys of {where}: {', '.join(keys)}"
+                f"unknown config key '{where}.{key}'{nearest(key, keys) or '.'} Keys of {where}: {listed(key, keys)}"
             )
 
 

@@ -1,0 +1,121 @@
+"""Reading a user's file: whatever a library raises becomes one error that names the file and the place in it."""
+
+import codecs
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxvision.errors import UserError, shown
+
+_KINDS = {dict: 'an object like {"key": ...}', list: "a list", str: "a text", int: "a whole number"}
+# Marks at the beginning of texts that are not UTF-8; the mark of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+@contextlib.contextmanager
+def reading(where: str | Path, error: type[Exception] = UserError) -> Iterator[None]:
+    """What is raised inside while a file is read becomes one `error` that names it.
+
+    Args:
+      where: file that is read, with the line, row or member where that is known.
+      error: exception to raise; a UserError that is raised inside passes as it is.
+
+    Raises:
+      UserError: (or `error`) anything but a UserError, an `error` or a KeyboardInterrupt was raised inside. The
+        original exception is its cause.
+
+    >>> with reading("labels.json:3"):
+    ...     int("many")
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: cannot read labels.json:3: invalid literal for int() with base 10: 'many'
+    """
+    try:
+        yield
+    except (UserError, error):
+        raise
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"{where} is not UTF-8 (byte {cause.start:,} is 0x{cause.object[cause.start]:02x}): save it as UTF-8"
+        ) from cause
+    except json.JSONDecodeError as cause:
+        raise error(f"{where} is no JSON: {cause}") from cause
+    except OSError as cause:
+        raise error(f"cannot read {where}: {cause.strerror or cause or type(cause).__name__}") from cause
+    except Exception as cause:
+        text = " ".join(str(cause).split())
+        named = text if text and not isinstance(cause, KeyError) else f"{type(cause).__name__} {text}".strip()
+        raise error(f"cannot read {where}: {named}") from cause
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without the byte-order mark that spreadsheets write.
+
+    Raises:
+      UserError: the file is missing, cannot be read, or is not UTF-8; with the byte and the line.
+    """
+    with reading(path):
+        data = Path(path).read_bytes()
+    return decode_text(data, path)
+
+
+def decode_text(data: bytes, where: str | Path, error: type[Exception] = UserError) -> str:
+    """UTF-8 bytes as text, without a byte-order mark.
+
+    Raises:
+      UserError: (or `error`) the bytes are not UTF-8; with the byte and the line.
+
+    >>> decode_text(b"\\xef\\xbb\\xbfcat", "names.txt")
+    'cat'
+    """
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            raise error(f"{where} is {encoding}, not UTF-8: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        # With the mark of utf-8-sig taken off, `start` counts from behind it.
+        byte = cause.start + len(data) - len(cause.object)
+        line = data[:byte].count(b"\n") + 1
+        raise error(f"{where} is not UTF-8 (byte {byte:,}, line {line:,}): save it as UTF-8") from cause
+
+
+def read_json(path: str | Path, kind: type = dict) -> Any:
+    """The content of a JSON file.
+
+    Args:
+      path: file to read.
+      kind: type that its content must have.
+
+    Raises:
+      UserError: the file is missing, not UTF-8, no JSON, or holds another type.
+    """
+    return parse_json(read_text(path), path, kind)
+
+
+def parse_json(text: str | bytes, where: str | Path, kind: type = dict, error: type[Exception] = UserError) -> Any:
+    """The content of a JSON text.
+
+    Raises:
+      UserError: (or `error`) the text is no JSON or holds another type than `kind`; `where` is named.
+
+    >>> parse_json('[1, 2]', "train.tar: 0001.json")
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: train.tar: 0001.json holds [1, 2], not an object like {"key": ...}
+    """
+    text = decode_text(text, where, error) if isinstance(text, bytes) else text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{where} is no JSON: {cause}") from cause
+    if not isinstance(value, kind):
+        raise error(f"{where} holds {shown(value)}, not {_KINDS.get(kind, kind.__name__)}")
+    return value
