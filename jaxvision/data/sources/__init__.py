@@ -13,10 +13,12 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
     tfds.py         prepared TFDS sets; the embedded set `shapes` is one
     compositions.py scenes of `shapes` chosen by the colours and kinds they show
     mixture.py      several sources in one stream, each with its share
-    files.py        which files make up which split; labels.py: class numbers from what files state
+    files.py        which files make up which split; labels.py: class numbers from what files state;
+                    passed_over.py: what lies beside the examples and is not read
 """
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +36,8 @@ from jaxvision.data.sources.parquet import ParquetSource
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
 from jaxvision.data.sources.webdataset import WebDatasetSource
 from jaxvision.errors import UserError, unknown
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["KINDS", "BadExample", "Info", "Source", "check_classes", "open_source"]
 
@@ -64,7 +68,11 @@ def open_source(
     options = dict(options or {})
     if name in KINDS:
         _check_options(f"the data set {name!r}", options, KINDS[name])
-        return KINDS[name](data_dir, split, fields, **options)
+        source = KINDS[name](data_dir, split, fields, **options)
+        if source.passed_over:
+            where = f"{source.info.name} {split}"
+            _log.warning("%s passes over %d entries: %s", where, len(source.passed_over), source.passed_over)
+        return source
     builder = prepared_builder(name, data_dir, tuple(KINDS))  # first, for it tells a misspelt name
     _check_options(f"the data set {name!r}", options, TfdsSource)
     return TfdsSource(builder, name, split, fields, **options)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxvision.data import order
+from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError
 
 
@@ -36,10 +37,12 @@ class Source:
     An example is a dict with some of these fields: `image`, the bytes of a file or uint8 [H, W, 3] (or [H, W]);
     `label`, an int, or float32 [K] of zeros and ones where `info.multi_label`; `text`, a str, or a tuple of several
     that say the same. A TFDS set has the fields of its own as well. Reading an example raises OSError or
-    BadExample where it is not there.
+    BadExample where it is not there. `passed_over` counts what lies beside the examples and is not read; `open_source`
+    warns of it.
     """
 
     info: Info
+    passed_over: PassedOver | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.data.formats import IMAGE_SUFFIXES
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Info, Source, slices
 from jaxvision.errors import UserError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class FolderSource(Source):

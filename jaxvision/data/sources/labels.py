@@ -1,5 +1,8 @@
 """From the labels that a file states (numbers or names, one or several) to class numbers."""
 
+import math
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -8,82 +11,157 @@ from typing import Any
 import numpy as np
 
 from jaxvision.data.sources.base import Info
-from jaxvision.errors import UserError, nearest
+from jaxvision.errors import UserError, nearest, shown
+from jaxvision.reading import read_text
 
 Classes = tuple[str, ...] | int  # names, or how many there are
-Stated = int | str | Sequence[int | str]
+Stated = int | float | str | Sequence[int | float | str]
+Describe = Callable[[int], str]
+
+# What spreadsheets, pandas and databases write where there is no value. `classes=` makes one of them a name.
+MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>")
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
 
 
 def read_classes(classes: str | Sequence[str] | int | None, root: Path) -> Classes | None:
     """Reads the option `classes`: a file in `root` with one name a line, the names themselves, or their number.
 
     Raises:
-      UserError: no such file, or a name that stands there twice.
+      UserError: no such file, a name that stands there twice, or a number below one.
     """
+    if classes is None:
+        return None
+    if isinstance(classes, bool) or not isinstance(classes, str | int | np.integer | Sequence):
+        raise UserError(f"classes is a file of names, a tuple of names or their number, not {shown(classes)}")
+    if isinstance(classes, int | np.integer):
+        if classes < 1:
+            raise UserError(f"classes={classes}: a set has at least one class")
+        return int(classes)
     if isinstance(classes, str):
         file = root / Path(classes).expanduser()
         if not file.is_file():
             raise UserError(f"no file of class names {file}")
-        classes = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if classes is None or isinstance(classes, int):
-        return classes
-    name, count = Counter(classes).most_common(1)[0] if classes else ("", 0)
+        classes = [line for line in read_text(file).splitlines() if line.strip()]
+        if not classes:
+            raise UserError(f"the file of class names {file} is empty")
+    names = tuple(class_name(str(name)) for name in classes)
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise UserError(f"the class name {name!r} stands {count} times in the list")
-    return tuple(classes)
+    return names
 
 
-def infer_classes(stated: Iterable[Stated]) -> Classes:
+def class_name(text: str) -> str:
+    """A name without the blanks around it, its letters composed (NFC): macOS stores `é` as two characters.
+
+    >>> class_name(" cafe\\u0301 ") == "caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def infer_classes(groups: Iterable[tuple[Iterable[Stated], Describe]]) -> Classes:
     """The classes of labels without a list of names: the sorted names, or one more than the largest number.
 
-    >>> infer_classes(["owl", "cat", "owl"]), infer_classes([[0, 2], [], ["1"]])
+    Args:
+      groups: labels as files state them, each group with the function that names the place of the label at an index.
+
+    Raises:
+      UserError: a label that is missing, negative, or neither a whole number nor a name; or numbers beside names.
+
+    >>> infer_classes([(["owl", "cat ", "owl"], str)]), infer_classes([([[0, 2], [], ["1"]], str)])
     (('cat', 'owl'), 3)
     """
-    flat = {x for label in stated for x in ([label] if isinstance(label, int | str) else label)}
-    numbers = [_number(x) for x in flat]
-    if None in numbers:
-        return tuple(sorted(map(str, flat)))
-    return 1 + max(numbers, default=-1)
+    examples: dict[type, tuple[Any, str]] = {}
+    counts: Counter[type] = Counter()
+    names, largest = set(), -1
+    for stated, describe in groups:
+        for index, label in enumerate(stated):
+            for one in _flat(label):
+                value = _clean(one, index, describe)
+                kind = type(value)
+                counts[kind] += 1
+                if kind not in examples:
+                    examples[kind] = value, describe(index)
+                if kind is str:
+                    names.add(value)
+                elif value < 0:
+                    raise UserError(f"{describe(index)}: the label {one!r} is negative; classes are numbered from 0")
+                else:
+                    largest = max(largest, value)
+    if len(counts) > 1:
+        said = " and ".join(
+            f"{counts[kind]:,} {word}, such as {examples[kind][0]!r} ({examples[kind][1]})"
+            for kind, word in ((int, "numbers"), (str, "names"))
+        )
+        raise UserError(f"the labels are a mixture: {said}. Mend the labels, or give all names with the option classes")
+    return tuple(sorted(names)) if names else largest + 1
 
 
-def _number(label: Any) -> int | None:
+def _flat(label: Any) -> Iterable[Any]:
+    return label if isinstance(label, list | tuple | np.ndarray) else (label,)
+
+
+def _clean(label: Any, index: int, describe: Describe, names: Sequence[str] | dict[str, int] = ()) -> int | str:
+    """A stated label as a whole number, or as a name without blanks around it.
+
+    Raises:
+      UserError: it is missing, or neither; with its place.
+    """
     if isinstance(label, str):
-        return int(label) if label.isdecimal() else None
-    return int(label) if isinstance(label, int | np.integer) else None
+        name = class_name(label)
+        if name in names:
+            return name
+        if name.lower() in MISSING:
+            raise UserError(
+                f"{describe(index)}: the label is missing ({label!r}). Leave the example out, or if this is the name of "
+                "a class, give all names with the option classes"
+            )
+        return int(name.partition(".")[0]) if _WHOLE.fullmatch(name) else name
+    if label is None or (isinstance(label, float | np.floating) and math.isnan(label)):
+        raise UserError(f"{describe(index)}: the label is missing ({label!r})")
+    if isinstance(label, int | np.integer) and not isinstance(label, bool):
+        return int(label)
+    if isinstance(label, float | np.floating) and float(label).is_integer():
+        return int(label)
+    raise UserError(f"{describe(index)}: the label {shown(label)} is neither a whole number nor a name")
 
 
 class Labels:
     """The class numbers of a list of examples; multi-label if any of them states a list.
 
     Args:
-      stated: for each example a number, a name, or a list of them.
+      stated: for each example a number, a name, or a list of them. Numbers may be written as floats or texts.
       classes: what they may be. A name is looked up first; a text of digits that is no name is a number.
       describe: names the example at an index, for messages.
 
     Raises:
-      UserError: a label is none of `classes`.
+      UserError: a label is missing, or none of `classes`.
 
     >>> labels = Labels([["cat"], [], ["cat", "owl"]], ("cat", "owl"))
     >>> labels[2], labels.array().tolist()
     (array([1., 1.], dtype=float32), [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     """
 
-    def __init__(self, stated: Sequence[Stated], classes: Classes, describe: Callable[[int], str] = str):
+    def __init__(self, stated: Sequence[Stated], classes: Classes, describe: Describe = str):
         self.names = () if isinstance(classes, int) else classes
         self.count = classes if isinstance(classes, int) else len(classes)
-        self.multi = any(isinstance(label, list | tuple) for label in stated)
-        index = {name: i for i, name in enumerate(self.names)}
+        self.multi = any(isinstance(label, list | tuple | np.ndarray) for label in stated)
+        lookup = {name: i for i, name in enumerate(self.names)}
 
-        def number(label: int | str, example: int) -> int:
-            found = index[label] if label in index else _number(label)
+        def number(label: Any, example: int) -> int:
+            value = _clean(label, example, describe, lookup)
+            found = lookup.get(value) if isinstance(value, str) else value
             if found is None or not 0 <= found < self.count:
                 hint = nearest(label, self.names)
-                raise UserError(f"{describe(example)}: the label {label!r} is none of the {self.count} classes{hint}")
+                raise UserError(
+                    f"{describe(example)}: the label {shown(label)} is none of the {self.count} classes{hint}"
+                )
             return found
 
         if self.multi:
-            lists = ([label] if isinstance(label, int | str) else label for label in stated)
-            self._numbers = [np.array([number(x, i) for x in labels], np.int32) for i, labels in enumerate(lists)]
+            lists = [[number(x, i) for x in _flat(label)] for i, label in enumerate(stated)]
+            self._numbers = [np.array(numbers, np.int32) for numbers in lists]
         else:
             self._numbers = np.array([number(label, i) for i, label in enumerate(stated)], np.int32)
 

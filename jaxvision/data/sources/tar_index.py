@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.data.sources.folder import IMAGE_SUFFIXES
+from jaxvision.data.formats import IMAGE_SUFFIXES
 from jaxvision.errors import UserError
 
 _VERSION = 1  # raise it when the content of an index changes
