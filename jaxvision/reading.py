@@ -20,12 +20,14 @@ _MARKS = {
 
 
 @contextlib.contextmanager
-def reading(where: str | Path, error: type[Exception] = UserError) -> Iterator[None]:
+def reading(where: str | Path, error: type[Exception] = UserError, only: type[Exception] = Exception) -> Iterator[None]:
     """What is raised inside while a file is read becomes one `error` that names it.
 
     Args:
       where: file that is read, with the line, row or member where that is known.
       error: exception to raise; a UserError that is raised inside passes as it is.
+      only: kind of exceptions that are turned into it. OSError leaves the project's own faults as they are, where much
+        more than the reading of one file is done inside.
 
     Raises:
       UserError: (or `error`) anything but a UserError, an `error` or a KeyboardInterrupt was raised inside. The
@@ -41,18 +43,24 @@ def reading(where: str | Path, error: type[Exception] = UserError) -> Iterator[N
         yield
     except (UserError, error):
         raise
-    except UnicodeDecodeError as cause:
-        raise error(
-            f"{where} is not UTF-8 (byte {cause.start:,} is 0x{cause.object[cause.start]:02x}): save it as UTF-8"
-        ) from cause
-    except json.JSONDecodeError as cause:
-        raise error(f"{where} is no JSON: {cause}") from cause
-    except OSError as cause:
-        raise error(f"cannot read {where}: {cause.strerror or cause or type(cause).__name__}") from cause
     except Exception as cause:
-        text = " ".join(str(cause).split())
-        named = text if text and not isinstance(cause, KeyError) else f"{type(cause).__name__} {text}".strip()
-        raise error(f"cannot read {where}: {named}") from cause
+        if not isinstance(cause, only):
+            raise
+        raise error(_worded(where, cause)) from cause
+
+
+def _worded(where: str | Path, cause: Exception) -> str:
+    if isinstance(cause, UnicodeDecodeError):
+        byte = f"byte {cause.start:,} is 0x{cause.object[cause.start]:02x}"
+        return f"{where} is not UTF-8 ({byte}): save it as UTF-8"
+    if isinstance(cause, json.JSONDecodeError):
+        return f"{where} is no JSON: {cause}"
+    if isinstance(cause, OSError):
+        file = "" if cause.filename in (None, str(where)) else f" ({cause.filename})"
+        return f"cannot read {where}: {cause.strerror or cause or type(cause).__name__}{file}"
+    text = " ".join(str(cause).split())
+    named = text if text and not isinstance(cause, KeyError) else f"{type(cause).__name__} {text}".strip()
+    return f"cannot read {where}: {named}"
 
 
 def read_text(path: str | Path) -> str:

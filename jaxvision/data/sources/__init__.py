@@ -7,14 +7,15 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
     folder.py       image files in a tree of class folders
     webdataset.py   tar shards, read in place; tar_index.py: what lies where in them
     parquet.py      Parquet files of the Hugging Face Hub; row_groups.py: what is kept in memory of them
-    manifest.py     a list of image files, labels and texts, as CSV or JSON lines
-    cifar.py        CIFAR-10 and CIFAR-100 in their binary version
+    manifest.py     a list of image files, labels and texts, as CSV, TSV or JSON lines; rows.py: what a line says
+    cifar.py        CIFAR-10 and CIFAR-100, binary or python version; plain_pickle.py reads that without running it
     idx.py          MNIST and its relatives
     tfds.py         prepared TFDS sets; the embedded set `shapes` is one
     compositions.py scenes of `shapes` chosen by the colours and kinds they show
     mixture.py      several sources in one stream, each with its share
     files.py        which files make up which split; labels.py: class numbers from what files state;
-                    passed_over.py: what lies beside the examples and is not read
+                    passed_over.py: what lies beside the examples and is not read;
+                    texts.py: one text or several
 """
 
 import inspect
@@ -36,6 +37,7 @@ from jaxvision.data.sources.parquet import ParquetSource
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
 from jaxvision.data.sources.webdataset import WebDatasetSource
 from jaxvision.errors import UserError, unknown
+from jaxvision.reading import reading
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,8 @@ def open_source(
     options = dict(options or {})
     if name in KINDS:
         _check_options(f"the data set {name!r}", options, KINDS[name])
-        source = KINDS[name](data_dir, split, fields, **options)
+        with reading(f"the data set {name!r} in {data_dir}", only=OSError):
+            source = KINDS[name](data_dir, split, fields, **options)
         if source.passed_over:
             where = f"{source.info.name} {split}"
             _log.warning("%s passes over %d entries: %s", where, len(source.passed_over), source.passed_over)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
+"""CIFAR-10 and CIFAR-100, binary or python version (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
 import functools
 from collections.abc import Sequence
@@ -7,48 +7,59 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.sources import files
+from jaxvision.data.sources import files, plain_pickle
 from jaxvision.data.sources.base import Info, Source, slices
 from jaxvision.errors import UserError, unknown
+from jaxvision.reading import read_text, reading
 
-_CIFAR10 = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
-_CIFAR100 = {"train": ["train.bin"], "test": ["test.bin"]}
+_CIFAR10 = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+_CIFAR100 = {"train": ["train"], "test": ["test"]}
+_KINDS = ("coarse", "fine")  # of labels of CIFAR-100, in the order of their bytes
 _PIXELS = 3 * 32 * 32
 
 
 class CifarSource(Source):
     """The splits `train` and `test`: `{"image": uint8 [32, 32, 3], "label": int}`, in the order of the files.
 
-    A record is one label byte in CIFAR-10, a coarse and a fine one in CIFAR-100, then the three planes of the image.
+    A record of the binary version is one label byte in CIFAR-10, a coarse and a fine one in CIFAR-100, then the three
+    planes of the image. The binary version stays on the disk; the python version (pickles, whose plain data is read
+    without running anything) is held in memory.
 
     Args:
-      data_dir: `cifar-10-batches-bin` or `cifar-100-binary`, unpacked.
+      data_dir: `cifar-10-batches-bin`, `cifar-10-batches-py`, `cifar-100-binary` or `cifar-100-python`, unpacked.
       split: in the syntax of TFDS.
       labels: for CIFAR-100, `fine` (100 classes) or `coarse` (20).
 
     Raises:
-      UserError: a file is missing, or its size is not a number of whole records.
+      UserError: a file is missing or damaged, its size is not a number of whole records, or a label is no class.
     """
 
     def __init__(
         self, data_dir: str | Path | None, split: str, fields: Sequence[str] | None = None, *, labels: str = "fine"
     ):
-        root = files.directory("cifar", data_dir, "data_batch_1.bin (CIFAR-10) or train.bin (CIFAR-100)")
-        if labels not in ("fine", "coarse"):
-            raise unknown("kind of labels of cifar", labels, ("fine", "coarse"))
+        root = files.directory("cifar", data_dir, "data_batch_1.bin (CIFAR-10), train.bin (CIFAR-100), or data_batch_1")
+        if labels not in _KINDS:
+            raise unknown("kind of labels of cifar", labels, _KINDS)
         self._root, self._kind = root, labels
-        ten = not (root / "train.bin").is_file()
-        meta = "batches.meta.txt" if ten else f"{labels}_label_names.txt"
+        python = not any(root.glob("*.bin")) and any(
+            (root / name).is_file() for name in ("data_batch_1", "train", "test")
+        )
+        suffix = "" if python else ".bin"
+        ten = not (root / f"train{suffix}").is_file()
         self._label_byte = 0 if ten or labels == "coarse" else 1
         names = _CIFAR10 if ten else _CIFAR100
         used = files.named(split, names)
-        records = {s: [_records(root / name, 1 if ten else 2) for name in names[s]] for s in used}
+        read = _read_pickle if python else _map_records
+        records = {s: [read(root / f"{name}{suffix}", 1 if ten else 2) for name in names[s]] for s in used}
         parts = slices(split, {s: sum(map(len, records.get(s, ()))) for s in names}, f"CIFAR in {root}")
         self._rows = files.Rows(parts, {s: [(r, len(r)) for r in records[s]] for s in used})
-        if not (root / meta).is_file():
-            raise UserError(f"no {meta} in {root}: it names the classes and comes with the data")
-        classes = tuple((root / meta).read_text().split())
+        classes = _python_names(root, ten, labels) if python else _binary_names(root, ten, labels)
         self.info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
+        largest = max(int(r[a:b, self._label_byte].max()) for r, a, b in self._rows.ranges)
+        if largest >= len(classes):
+            raise UserError(
+                f"CIFAR in {root} has a label {largest}, but names only {len(classes)} classes: it is damaged"
+            )
 
     def __reduce__(self):  # a copy for another process maps the files anew
         return functools.partial(CifarSource, labels=self._kind), (self._root, self.info.split)
@@ -66,11 +77,50 @@ class CifarSource(Source):
         return np.concatenate([r[a:b, self._label_byte] for r, a, b in self._rows.ranges]).astype(np.int32)
 
 
-def _records(file: Path, label_bytes: int) -> np.ndarray:
+def _map_records(file: Path, label_bytes: int) -> np.ndarray:
+    """The records of the binary version, uint8 [n, label bytes + 3072], as a memory map."""
     if not file.is_file():
         raise UserError(f"no file {file}: unpack the binary version of the set, whole")
     record = label_bytes + _PIXELS
     size = file.stat().st_size
     if size == 0 or size % record:
         raise UserError(f"{file} is truncated: {size} bytes are not a number of records of {record}")
-    return np.memmap(file, np.uint8, "r").reshape(-1, record)
+    with reading(file):
+        return np.memmap(file, np.uint8, "r").reshape(-1, record)
+
+
+def _read_pickle(file: Path, label_bytes: int) -> np.ndarray:
+    """The records of a file of the python version, in the form of the binary one."""
+    batch = _load(file)
+    keys = ("labels",) if label_bytes == 1 else tuple(f"{kind}_labels" for kind in _KINDS)
+    for key in (*keys, "data"):
+        if key not in batch:
+            raise UserError(f"{file} has no {key!r}; want the python version of CIFAR")
+    with reading(file):
+        labels = np.array([batch[key] for key in keys], np.uint8).T
+        return np.concatenate([labels, np.asarray(batch["data"]).reshape(len(labels), _PIXELS)], axis=1)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"no file {file}: unpack the python version of the set, whole")
+    with reading(file):
+        content = plain_pickle.load(file.read_bytes())
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no dict; want the python version of CIFAR")
+    return content
+
+
+def _python_names(root: Path, ten: bool, labels: str) -> tuple[str, ...]:
+    file, key = (root / "batches.meta", "label_names") if ten else (root / "meta", f"{labels}_label_names")
+    names = _load(file).get(key)
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{file} has no list {key!r}, which names the classes")
+    return tuple(map(str, names))
+
+
+def _binary_names(root: Path, ten: bool, labels: str) -> tuple[str, ...]:
+    file = root / ("batches.meta.txt" if ten else f"{labels}_label_names.txt")
+    if not file.is_file():
+        raise UserError(f"no {file.name} in {root}: it names the classes and comes with the data")
+    return tuple(read_text(file).split())

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError
 
 Pattern = str | Mapping[str, str]
@@ -69,7 +70,7 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
     else:
         found = {split: _files_of_split(root, own) for split, own in pattern.items()}
     if not found:
-        raise UserError(f"no {pattern} in {root}")
+        raise UserError(f"no {pattern} in {root}{what_lies_there(root)}")
     return {split: sorted(files) for split, files in found.items()}
 
 
@@ -89,9 +90,42 @@ def _files_of_split(root: Path, pattern: str) -> set[Path]:
     for name in expand(pattern):
         matches = set(root.glob(name))
         if not matches:
-            raise UserError(f"no {name} in {root}")
+            raise UserError(f"no {name} in {root}{what_lies_there(root)}")
         files |= matches
     return files
+
+
+def what_lies_there(root: Path) -> str:
+    """Words that follow `in ROOT` in a message: the first names in the folder."""
+    names = sorted(e.name for e in os.scandir(root) if not e.name.startswith("."))
+    return f", only {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ", which is empty"
+
+
+def unmatched(
+    root: Path,
+    found: Mapping[str, Iterable[Path]],
+    known: Iterable[Any] = (),
+    suffixes: tuple[str, ...] = ("",),
+) -> PassedOver:
+    """Counts the files that lie beside those of the splits and belong to none of them.
+
+    Args:
+      root: folder of the data set.
+      found: files of every split, as `split_files` gives them.
+      known: names of other files of the set that are read, such as a list of class names; other values are ignored.
+      suffixes: endings of the names that count.
+    """
+    account = PassedOver()
+    matched = {path for files in found.values() for path in files}
+    read = {(root / name).resolve() for name in known if isinstance(name, str)}
+    for folder in sorted({root, *(path.parent for path in matched)}):
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            if not entry.is_file() or entry.name.startswith(".") or not entry.name.lower().endswith(suffixes):
+                continue
+            path = Path(entry.path)
+            if path not in matched and path.resolve() not in read:
+                account.add("that belong to no split by their names", path.relative_to(root).as_posix())
+    return account
 
 
 def named(split: str, splits: Iterable[str]) -> list[str]:

@@ -1,35 +1,65 @@
-"""Image files in a tree of class folders."""
+"""Image files in a tree of folders, one a class."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxvision.data.formats import IMAGE_SUFFIXES
+from jaxvision.data.formats import is_image_name
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Info, Source, slices
-from jaxvision.errors import UserError
+from jaxvision.data.sources.labels import class_name, read_classes
+from jaxvision.data.sources.passed_over import PassedOver
+from jaxvision.errors import UserError, nearest
+
+_WANT = "SPLIT/CLASS/*.jpg"
+_NO_IMAGE = "whose names end like no image"
+_HIDDEN = "that are hidden or made by an operating system"
+_SYSTEM = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 
 
 class FolderSource(Source):
-    """Image files in a tree `split/class/*.jpg`, in sorted order: `{"image": bytes, "label": int}`.
+    """Image files in a tree `SPLIT/CLASS/**/*.jpg`, in sorted order: `{"image": bytes, "label": int}`.
 
-    The classes are the sorted names of the class folders, which must be the same in every split. Files and
-    folders whose names start with a dot, and files that are no images, are passed over. A change on disk
-    after opening is not seen.
+    Which files are images is decided by `formats.IMAGE_SUFFIXES`. Images in folders inside a class folder are of that
+    class. A folder beside the splits that holds no class folder with an image is no split. Files that are no images,
+    and files and folders that are hidden, are passed over and counted. A change on disk after opening is
+    not seen.
+
+    Args:
+      data_dir: the folder of the splits.
+      split: in the syntax of TFDS.
+      fields: not used; every example has both.
+      classes: a file with one name a line, or a tuple of names: the class folders, in the order of their numbers. By
+        default the sorted names of the class folders of `train`; without a split of that name, all splits must have the
+        same. A split may lack a class, but not have one more.
+
+    Raises:
+      UserError: no such folder or split; a split without an image, or with a class folder that is no class.
     """
 
-    def __init__(self, data_dir: str | Path | None, split: str, fields: Sequence[str] | None = None):
-        root = files.directory("folder", data_dir, "split/class/*.jpg")
-        splits = _folders(root)
-        classes = _folder_classes(root, splits)
+    def __init__(
+        self,
+        data_dir: str | Path | None,
+        split: str,
+        fields: Sequence[str] | None = None,
+        *,
+        classes: str | Sequence[str] | None = None,
+    ):
+        root = files.directory("folder", data_dir, _WANT)
+        self.passed_over = PassedOver()
+        splits = _splits(root, self.passed_over)
+        known = read_classes(classes, root)
+        if isinstance(known, int):
+            raise UserError(f"classes={classes}: the classes of a folder are names, so give their names")
+        names = _train_classes(root, splits) if known is None else known
         # Listing a million files is slow: only the splits that the text can mean are listed.
-        found = {s: _image_files(root / s, classes) for s in files.named(split, splits)}
+        found = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}
         parts = slices(split, {s: len(found.get(s, ())) for s in splits}, f"the folder {root}")
         self._files = [file for name, start, stop in parts for file in found[name][start:stop]]
-        self.info = Info(root.resolve().name, split, len(self._files), tuple(classes), len(classes))
+        self.info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -46,29 +76,122 @@ class FolderSource(Source):
         return np.array([label for _, label in self._files], np.int32)
 
 
-def _folders(path: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith("."))
-
-
-def _folder_classes(root: Path, splits: list[str]) -> list[str]:
+def _splits(root: Path, passed_over: PassedOver) -> list[str]:
+    """The folders of `root` that hold a class folder with an image, sorted."""
+    folders = _folders(root)
+    splits = [name for name in folders if any(_has_image(root / name / c) for c in _folders(root / name))]
     if not splits:
-        raise UserError(f"{root} is empty; want split/class/*.jpg in it")
-    classes = _folders(root / splits[0])
-    for split in splits:
-        other = _folders(root / split)
-        if not other:
-            raise UserError(f"{root / split} holds no class folders; want {split}/class/*.jpg in {root}")
-        if other != classes:
-            odd = ", ".join(sorted(set(other) ^ set(classes))[:5])
-            raise UserError(f"the splits {splits[0]!r} and {split!r} of {root} differ in their class folders: {odd}")
-    return classes
+        flat = [name for name in folders if any(is_image_name(e.name) for e in os.scandir(root / name))]
+        if flat:
+            layout = f"make a folder for each split, such as {root / 'train' / flat[0]}/*.jpg"
+            if root.name in ("train", "training", "val", "valid", "validation", "test"):
+                layout = f"if {root.name} is a split, data_dir is {root.parent}; else {layout}"
+            raise UserError(
+                f"{root} holds {_some(flat)} with images in them, want {_WANT}: {layout}. For images without labels "
+                "write a manifest"
+            )
+        within = f", only {_some(folders)}" if folders else ""
+        raise UserError(f"no images in {root}{within}; want {_WANT} in it")
+    for entry in sorted(os.scandir(root), key=lambda e: e.name):
+        if entry.is_dir() and entry.name not in splits:
+            why = (
+                _HIDDEN if _is_hidden(entry.name) else "that are no splits, for they hold no class folder with an image"
+            )
+            passed_over.add(why, f"{entry.name}/")
+    return splits
 
 
-def _image_files(split_dir: Path, classes: list[str]) -> list[tuple[str, int]]:
-    found = []
-    for label, name in enumerate(classes):
-        entries = (e for e in os.scandir(split_dir / name) if not e.name.startswith("."))
-        found += [(path, label) for path in sorted(e.path for e in entries if e.name.lower().endswith(IMAGE_SUFFIXES))]
+def _train_classes(root: Path, splits: list[str]) -> list[str]:
+    """The sorted class names of the split `train`, or those of every split."""
+    own = {split: {class_name(c) for c in _folders(root / split)} for split in splits}
+    if "train" in own:
+        return sorted(own["train"])
+    first, *others = splits
+    for other in others:
+        if own[other] != own[first]:
+            odd = _some(sorted(own[other] ^ own[first]))
+            raise UserError(
+                f"the splits {first!r} and {other!r} of {root} differ in their class folders: {odd}. Without a split "
+                "'train' to go by, all must have the same; or give the names with the option classes"
+            )
+    return sorted(own[first])
+
+
+def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: PassedOver) -> list[tuple[str, int]]:
+    """The images of a split, each with its class number, in the order of classes and paths."""
+    paths: dict[str, list[str]] = {name: [] for name in classes}
+    for entry in sorted(os.scandir(root / split), key=lambda e: e.name):
+        shown = f"{split}/{entry.name}"
+        if _is_hidden(entry.name):
+            passed_over.add(_HIDDEN, shown)
+            continue
+        if not entry.is_dir():
+            passed_over.add("outside of the class folders" if is_image_name(entry.name) else _NO_IMAGE, shown)
+            continue
+        name = class_name(entry.name)
+        if name not in paths:
+            if not _has_image(Path(entry.path)):
+                passed_over.add("that are class folders of no known class and without an image", f"{shown}/")
+                continue
+            raise UserError(
+                f"the class folder {root / split / entry.name} is none of the {len(classes)} classes"
+                f"{nearest(name, classes) or ' of train'}: take it away, or give all names with the option classes"
+            )
+        paths[name] += _images(Path(entry.path), shown, passed_over)
+    for name, own in paths.items():
+        if not own:
+            passed_over.add("classes without an image", f"{split}/{name}")
+    found = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
     if not found:
-        raise UserError(f"no images in {split_dir}; want class/*{{{','.join(IMAGE_SUFFIXES)}}} in it")
+        raise UserError(
+            f"no images in {root / split}; want {split}/CLASS/*.jpg. Passed over: {passed_over or 'nothing'}"
+        )
     return found
+
+
+def _images(folder: Path, shown: str, passed_over: PassedOver) -> Iterator[str]:
+    """The image files in a folder and the folders in it; what is no image is counted."""
+    for path, name in _walk(folder, folder, shown, passed_over):
+        if is_image_name(name):
+            yield path
+        else:
+            passed_over.add(_NO_IMAGE, name)
+
+
+def _walk(folder: Path, top: Path, shown: str, passed_over: PassedOver) -> Iterator[tuple[str, str]]:
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        name = f"{shown}/{entry.name}"
+        if _is_hidden(entry.name):
+            passed_over.add(_HIDDEN, name)
+        elif entry.is_dir():
+            if entry.is_symlink() and top.resolve().is_relative_to(Path(entry.path).resolve()):
+                passed_over.add("that are links to a folder around them", name)
+                continue
+            yield from _walk(Path(entry.path), top, name, passed_over)
+        elif entry.is_file():
+            yield entry.path, name
+        else:
+            passed_over.add("that are no files (links to nothing, devices)", name)
+
+
+def _has_image(folder: Path) -> bool:
+    """True as soon as one image is found in the folder or a folder in it."""
+    for path, folders, names in os.walk(folder):
+        folders[:] = [f for f in folders if not _is_hidden(f)]
+        if any(is_image_name(name) and not _is_hidden(name) for name in names):
+            return True
+        if any(os.path.islink(os.path.join(path, f)) for f in folders):
+            return True  # a linked folder is looked into when the split is read
+    return False
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(e.name for e in os.scandir(path) if e.is_dir() and not _is_hidden(e.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

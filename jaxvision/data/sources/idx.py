@@ -14,6 +14,7 @@ from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
+from jaxvision.reading import reading
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 
@@ -50,11 +51,17 @@ class IdxSource(Source):
         found = {s: _find(root, start_of_name, words) for s, words in _SPLITS.items()}
         found = {s: pair for s, pair in found.items() if pair}
         if not found:
-            raise UserError(f"no {start_of_name}train-images-idx3-ubyte or .gz of it in {root}")
+            raise UserError(
+                f"want {start_of_name}train-images-idx3-ubyte and {start_of_name}train-labels-idx1-ubyte, or .gz of "
+                f"them, in {root}{files.what_lies_there(root)}"
+            )
         stated = {s: read_idx(labels) for s, (_, labels) in found.items()}
         parts = slices(split, {s: len(x) for s, x in stated.items()}, f"the IDX files in {root}")
         images = {s: read_idx(found[s][0]) for s, _, _ in parts}
         for s in images:
+            for file, array, axes in zip(found[s], (images[s], stated[s]), (3, 1)):
+                if array.ndim != axes:
+                    raise UserError(f"{file} has {array.ndim} axes, want {axes}")
             if len(images[s]) != len(stated[s]):
                 raise UserError(f"{found[s][0]} has {len(images[s])} images, but there are {len(stated[s])} labels")
         self._rows = files.Rows(parts, {s: [(x, len(x))] for s, x in images.items()})
@@ -88,6 +95,9 @@ def _find(root: Path, start: str, words: Sequence[str]) -> tuple[Path, Path] | N
             pair.append(next((root / name for name in names if (root / name).is_file()), None))
         if all(pair):
             return tuple(pair)
+        if any(pair):
+            lacking = "labels-idx1" if pair[0] else "images-idx3"
+            raise UserError(f"{pair[0] or pair[1]} lies alone: no {start}{word}-{lacking}-ubyte or .gz of it in {root}")
     return None
 
 
@@ -99,14 +109,15 @@ def read_idx(file: Path) -> np.ndarray:
     Raises:
       UserError: no IDX file of bytes, or truncated.
     """
-    if file.suffix == ".gz":
-        try:
-            with gzip.open(file) as stream:
-                data = np.frombuffer(stream.read(), np.uint8)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{file} is truncated or no gzip file: {error}") from None
-    else:
-        data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+    with reading(file):
+        if file.suffix == ".gz":
+            try:
+                with gzip.open(file) as stream:
+                    data = np.frombuffer(stream.read(), np.uint8)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise UserError(f"{file} is truncated or no gzip file: {error}") from None
+        else:
+            data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:
         raise UserError(f"{file} is no IDX file of bytes")
     axes = int(data[3])

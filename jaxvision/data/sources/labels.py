@@ -20,6 +20,7 @@ Describe = Callable[[int], str]
 
 # What spreadsheets, pandas and databases write where there is no value. `classes=` makes one of them a name.
 MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>")
+LARGEST = 2**31 - 1  # labels are int32
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
 
 
@@ -85,16 +86,17 @@ def infer_classes(groups: Iterable[tuple[Iterable[Stated], Describe]]) -> Classe
                     examples[kind] = value, describe(index)
                 if kind is str:
                     names.add(value)
-                elif value < 0:
-                    raise UserError(f"{describe(index)}: the label {one!r} is negative; classes are numbered from 0")
+                elif not 0 <= value <= LARGEST:
+                    why = "negative" if value < 0 else f"larger than {LARGEST:,}"
+                    raise UserError(f"{describe(index)}: the label {one!r} is {why}; classes are numbered from 0")
                 else:
                     largest = max(largest, value)
     if len(counts) > 1:
         said = " and ".join(
-            f"{counts[kind]:,} {word}, such as {examples[kind][0]!r} ({examples[kind][1]})"
-            for kind, word in ((int, "numbers"), (str, "names"))
+            f"{counts[kind]:,} {word} (such as {examples[kind][0]!r} at {examples[kind][1]})"
+            for kind, word in ((int, "whole numbers"), (str, "names"))
         )
-        raise UserError(f"the labels are a mixture: {said}. Mend the labels, or give all names with the option classes")
+        raise UserError(f"the labels mix {said}. Mend the labels, or give all names with the option classes")
     return tuple(sorted(names)) if names else largest + 1
 
 
@@ -114,8 +116,8 @@ def _clean(label: Any, index: int, describe: Describe, names: Sequence[str] | di
             return name
         if name.lower() in MISSING:
             raise UserError(
-                f"{describe(index)}: the label is missing ({label!r}). Leave the example out, or if this is the name of "
-                "a class, give all names with the option classes"
+                f"{describe(index)}: the label is missing ({label!r}). Leave the example out, or if this is the name "
+                "of a class, give all names with the option classes"
             )
         return int(name.partition(".")[0]) if _WHOLE.fullmatch(name) else name
     if label is None or (isinstance(label, float | np.floating) and math.isnan(label)):

@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import zipfile
 
@@ -80,6 +81,100 @@ def test_incomplete_sets(cifar10):
     with pytest.raises(UserError, match=r"no file .*data_batch_2\.bin"):
         open_cifar(root)
     assert len(open_cifar(root, "test")) == 8
+
+
+def write_python2(file, **content):
+    """Writes a dict as pickles of Python 2 are: protocol 2, its texts as bytes, the array through NumPy's old names."""
+
+    def text(value):
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    def entry(value):
+        if isinstance(value, np.ndarray):
+            shape = b"".join(b"J" + int(n).to_bytes(4, "little") for n in value.shape)
+            make = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+            kind = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xff"
+            kind += b"J\xff\xff\xff\xffK\x00tb"
+            return make + b"(K\x01" + shape + b"\x86" + kind + b"\x89" + text(value.tobytes()) + b"tb"
+        items = (b"K" + bytes([x]) if isinstance(x, int) else text(x.encode()) for x in value)
+        return b"](" + b"".join(items) + b"e"
+
+    body = b"".join(text(key.encode()) + entry(value) for key, value in content.items())
+    file.write_bytes(b"\x80\x02}(" + body + b"u.")
+
+
+@pytest.mark.parametrize("writer", ["python2", "python3"])
+def test_python_versions_are_read_like_binary_ones(cifar10, tmp_path_factory, writer):
+    root, images, labels = cifar10
+    other = tmp_path_factory.mktemp("py")
+
+    def write(name, **content):
+        if writer == "python2":
+            write_python2(other / name, **content)
+        else:
+            (other / name).write_bytes(pickle.dumps(content, protocol=4))
+
+    parts = [*np.array_split(np.arange(15), 5), np.arange(15, 23)]
+    for name, here in zip([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"], parts):
+        planes = np.ascontiguousarray(images[here].transpose(0, 3, 1, 2)).reshape(len(here), 3072)
+        write(name, data=planes, labels=labels[here].tolist(), filenames=["a.png"] * len(here))
+    write("batches.meta", label_names=NAMES)
+    for split in ("train", "test"):
+        expected, found = open_cifar(root, split), open_cifar(other, split)
+        assert found.info._replace(name="") == expected.info._replace(name="")
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        for i in range(len(found)):
+            np.testing.assert_array_equal(found[i]["image"], expected[i]["image"])
+
+
+def test_python_version_of_cifar100(tmp_path):
+    images = RNG.integers(0, 256, (6, 3072), np.uint8)
+    write_python2(tmp_path / "train", data=images, fine_labels=[9, 8, 7, 6, 5, 4], coarse_labels=[1, 2, 3, 1, 2, 3])
+    write_python2(
+        tmp_path / "meta",
+        fine_label_names=[f"f{i}" for i in range(100)],
+        coarse_label_names=[f"c{i}" for i in range(20)],
+    )
+    fine, coarse = open_cifar(tmp_path), open_cifar(tmp_path, labels="coarse")
+    assert (fine.labels.tolist(), coarse.labels.tolist()) == ([9, 8, 7, 6, 5, 4], [1, 2, 3, 1, 2, 3])
+    assert (fine.info.num_classes, coarse.info.classes[2]) == (100, "c2")
+    np.testing.assert_array_equal(fine[3]["image"].transpose(2, 0, 1).ravel(), images[3])
+
+
+class Runs:
+    def __reduce__(self):
+        return os.system, ("touch hacked",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps({"data": Runs()}), r"more than plain data \((posix|nt)\.system\)"),
+        (pickle.dumps([1]), "holds no dict"),
+        (pickle.dumps({"data": b""}), "has no 'labels'"),
+        (pickle.dumps({"data": b"", "labels": [1]}), "cannot reshape"),
+        (pickle.dumps({"data": np.zeros((1, 3072)), "labels": [1]}), "more than plain data"),
+        (b"", "damaged"),
+        (b"<html>", "damaged"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [1]})[:-9], "damaged"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [300]}), "300 out of bounds"),
+    ],
+)
+def test_a_pickle_that_is_damaged_or_runs_something_is_refused(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    for i in range(1, 6):
+        (tmp_path / f"data_batch_{i}").write_bytes(content)
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": NAMES}))
+    with pytest.raises(UserError, match=r"data_batch_1.*" + message):
+        open_cifar(tmp_path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_label_that_is_no_class_is_told(cifar10):
+    root, images, _ = cifar10
+    write_cifar10(root, images[:5], np.full(5, 12, np.uint8), ["test_batch.bin"])
+    with pytest.raises(UserError, match="has a label 12, but names only 10 classes"):
+        open_cifar(root, "test")
 
 
 def test_real_cifar10(shared, tmp_path):

@@ -1,13 +1,17 @@
+import os
 import shutil
+import unicodedata
+from pathlib import Path
 
 import pytest
 
 from jaxvision.data import sources
+from jaxvision.data.formats import IMAGE_SUFFIXES
 from jaxvision.errors import UserError
 
 
-def open_folder(root, split="train"):
-    return sources.open_source("folder", split, data_dir=str(root))
+def open_folder(root, split="train", **options):
+    return sources.open_source("folder", split, data_dir=str(root), options=options)
 
 
 def test_folder(folder):
@@ -37,24 +41,109 @@ def test_folder_sums_of_splits(folder):
     assert len(open_folder(folder, "train+validation")) == len(open_folder(folder, "all")) == 11
 
 
-def test_folder_passes_over_what_is_no_image(folder):
-    (folder / "train" / "cat" / ".hidden.png").write_bytes(b"")
-    (folder / "train" / "cat" / "notes.txt").write_bytes(b"")
+def add(root, *names):
+    """Puts an image at each name, whatever its suffix."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "train" / "cat" / "0.png", root / name)
+
+
+def test_every_readable_format_is_read(folder):
+    add(folder, *(f"train/cat/9{suffix}" for suffix in IMAGE_SUFFIXES), "train/cat/9.JPeG")
+    assert len(open_folder(folder)) == 7 + len(IMAGE_SUFFIXES) + 1
+
+
+def test_what_is_passed_over_is_counted_and_named(folder, caplog):
+    add(folder, "train/cat/.hidden.png", "train/cat/notes.txt", "train/cat/a.heic", "train/b.png", "train/dog/c.HEIC")
+    add(folder, "test/0.png", "runs/version_0/log", "__MACOSX/train/cat/._0.png", "train/dog/Thumbs.db", "train/d.heic")
     (folder / ".cache").mkdir()
-    shutil.copy(folder / "train" / "cat" / "0.png", folder / "train" / "cat" / "9.JPeG")
-    assert len(open_folder(folder)) == 8
+    (folder / "train" / "dog" / "nowhere.png").symlink_to(folder / "gone.png")
+    source = open_folder(folder)
+    assert len(source) == 7
+    assert {reason.split(",")[0]: count for reason, (count, _) in source.passed_over.as_dict().items()} == {
+        "that are hidden or made by an operating system": 4,
+        "that are no splits": 2,
+        "whose names end like no image": 4,
+        "outside of the class folders": 1,
+        "that are no files (links to nothing": 1,
+    }
+    said = caplog.text
+    assert f"{folder.name} train passes over 12 entries" in said
+    assert "4 whose names end like no image (train/cat/a.heic, train/cat/notes.txt, train/d.heic, ...)" in said
+    assert "(runs/, test/)" in said
 
 
-def test_folder_of_another_class(folder):
+def test_a_clean_folder_says_nothing(folder, caplog):
+    open_folder(folder)
+    assert not caplog.records
+
+
+def test_images_deeper_in_a_class_folder_are_of_the_class(folder):
+    add(folder, "train/cat/more/0.png", "train/cat/more/deep/1.png", "train/dog/x/0.png")
+    source = open_folder(folder)
+    assert len(source) == 10
+    names = [Path(source.describe(i)).relative_to(folder / "train").as_posix() for i in range(10)]
+    assert [name for name in names if "/more/" in name or "/x/" in name] == [
+        "cat/more/0.png",
+        "cat/more/deep/1.png",
+        "dog/x/0.png",
+    ]
+    assert [source[i]["label"] for i in range(10)] == [int(name.startswith("dog")) for name in names]
+
+
+def test_a_link_to_a_folder_around_it_is_not_followed(folder):
+    (folder / "train" / "cat" / "loop").symlink_to(folder / "train")
+    (folder / "train" / "dog" / "elsewhere").symlink_to(folder / "validation" / "dog")
+    source = open_folder(folder)
+    assert len(source) == 7 + len(list((folder / "validation" / "dog").iterdir()))
+    assert "links to a folder around them (train/cat/loop)" in str(source.passed_over)
+
+
+def test_a_class_without_an_image_is_told(folder):
+    (folder / "train" / "bird").mkdir()
+    source = open_folder(folder)
+    assert (source.info.classes, source.labels.max()) == (("bird", "cat", "dog"), 2)
+    assert str(source.passed_over) == "1 classes without an image (train/bird)"
+    assert "validation/bird" in str(open_folder(folder, "validation").passed_over)
+
+
+def test_the_classes_are_those_of_train(folder):
+    add(folder, "validation/bird/0.png")
+    assert len(open_folder(folder)) == 7  # validation is not named, so what is wrong with it does not matter
+    with pytest.raises(UserError, match=r"validation/bird is none of the 2 classes"):
+        open_folder(folder, "validation")
+    assert open_folder(folder, "validation", classes=("dog", "cat", "bird")).labels.max() == 2
+    add(folder, "test/unknown/7.png")  # Kaggle's layout for images without labels
+    assert open_folder(folder).info.classes == ("cat", "dog")
+
+
+def test_without_train_all_splits_have_the_same_classes(folder):
+    (folder / "train").rename(folder / "training")
+    assert open_folder(folder, "training").info.num_classes == 2
     (folder / "validation" / "bird").mkdir()
-    with pytest.raises(UserError, match=r"'train' and 'validation' .* differ in their class folders: bird"):
-        open_folder(folder)
+    with pytest.raises(UserError, match=r"'training' and 'validation' .* differ in their class folders: bird"):
+        open_folder(folder, "training")
+    (folder / "names.txt").write_text("cat\ndog\nbird\n")
+    assert open_folder(folder, "training", classes="names.txt").info.classes == ("cat", "dog", "bird")
+    with pytest.raises(UserError, match="give their names"):
+        open_folder(folder, "training", classes=3)
+
+
+def test_names_composed_in_two_ways_are_one_class(folder):
+    for split, form in (("train", "NFC"), ("validation", "NFD")):
+        name = unicodedata.normalize(form, "caf\u00e9")
+        add(folder, f"{split}/{name}/0.png")
+    for split in ("train", "validation"):
+        source = open_folder(folder, split)
+        assert source.info.classes == ("caf\u00e9", "cat", "dog")
+        assert len(source[0]["image"]) > 0
+        assert source.labels.min() == 0
 
 
 def test_folder_that_lacks_something(folder, tmp_path_factory):
     with pytest.raises(UserError, match="no directory"):
         open_folder(folder / "nowhere")
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(UserError, match="no images in"):
         open_folder(tmp_path_factory.mktemp("empty"))
     with pytest.raises(UserError, match=r"'test' .*which has train, validation"):
         open_folder(folder, "test")
@@ -64,10 +153,21 @@ def test_folder_that_lacks_something(folder, tmp_path_factory):
         open_folder(folder, "train[")
     with pytest.raises(UserError, match="needs data_dir"):
         sources.open_source("folder", "train")
+    with pytest.raises(
+        UserError,
+        match=r"train holds cat, dog with images in them, want SPLIT/CLASS.*: if train is a split, data_dir is .*",
+    ):
+        open_folder(folder / "train")
     for file in (folder / "train").glob("*/*"):
-        file.unlink()
-    with pytest.raises(UserError, match="no images in"):
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(UserError, match=r"which has validation"):
         open_folder(folder)
-    (folder / "test").mkdir()
-    with pytest.raises(UserError, match="no class folders"):
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot read the data set 'folder' in .*: Permission denied \(.*\)"):
         open_folder(folder)

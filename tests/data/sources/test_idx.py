@@ -91,7 +91,7 @@ def test_damaged_files(tmp_path):
     labels.write_bytes(gzip.compress(encoded(np.zeros(6, np.uint8))))
     with pytest.raises(UserError, match="7 images, but there are 6 labels"):
         open_idx(tmp_path)
-    with pytest.raises(UserError, match="no kmnist-train-images-idx3-ubyte"):
+    with pytest.raises(UserError, match="want kmnist-train-images-idx3-ubyte and kmnist-train-labels-idx1-ubyte"):
         open_idx(tmp_path, prefix="kmnist")
 
 
@@ -102,3 +102,18 @@ def test_mnist(shared, tmp_path):
     source = open_idx(shared("mnist/t10k-images-idx3-ubyte.gz").parent, "test")
     assert (len(source), source.info.num_classes, source.labels[:5].tolist()) == (10_000, 10, [7, 2, 1, 0, 4])
     np.testing.assert_array_equal(source[4]["image"], images[4])
+
+
+def test_half_a_split_is_told(tmp_path):
+    write_idx(tmp_path, suffix=".gz")
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz lies alone: no t10k-labels-idx1-ubyte"):
+        open_idx(tmp_path)
+
+
+def test_images_and_labels_that_are_swapped_are_told(tmp_path):
+    write_idx(tmp_path, suffix="")
+    images, labels = (tmp_path / f"train-{k}-ubyte" for k in ("images-idx3", "labels-idx1"))
+    images.write_bytes(labels.read_bytes())
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte has 1 axes, want 3"):
+        open_idx(tmp_path)

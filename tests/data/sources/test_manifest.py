@@ -6,6 +6,7 @@ import pytest
 
 from jaxvision.data import sources
 from jaxvision.data.reader import Reader
+from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 
 
@@ -72,13 +73,33 @@ def test_numbers_and_names_of_classes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("file,label\n1.jpg,2\n", {}, r"unknown column at .*train\.csv:2 'path'"),
+        ("file,label\n1.jpg,2\n", {}, r"unknown column at .*train\.csv:1 'path'"),
         ("path,label\n1.jpg,2\n", {"label": "labl"}, r"'labl'; did you mean 'label'\?"),
         ("path,label\n1.jpg,2\n,3\n", {}, r"train\.csv:3 lacks its 'path'"),
         ("path,label\n1.jpg,2\n2.jpg\n", {}, r"train\.csv:3 lacks its 'label'"),
-        ("path,label\n1.jpg,2,4\n", {}, r"train\.csv:2 has more cells than the header"),
+        ("path,label\n1.jpg,2,4\n", {}, r"train\.csv:2 has more cells \(3\) than the header \(2\)"),
         ("path,label,labels\n1.jpg,2,4\n", {}, "give one of the options label and labels"),
         ("path,label\n", {}, "is empty"),
+        ("", {}, r"train\.csv is empty; want a header"),
+        ("path,label,label\n1.jpg,2,3\n", {}, r"train\.csv:1 names the column 'label' 2 times"),
+        ('path,label\n1.jpg,"owl\n2.jpg,cat\n', {}, r"train\.csv:3 is no CSV: unexpected end of data"),
+        (
+            "path,label\n1.jpg,['cat']\n",
+            {},
+            r"train\.csv:2: the label .* is a list: name its column with labels='label'",
+        ),
+        ("path,labels\n1.jpg,['cat'\n", {}, r"train\.csv:2: the labels .* are no list: write"),
+        ("p\0a\0t\0h\0\n\0", {}, "may be UTF-16"),
+        ("path,label\n1.jpg,nan\n2.jpg,3\n", {}, r"train\.csv:2: the label is missing \('nan'\)"),
+        ("path,label\n1.jpg,N/A\n2.jpg,cat\n", {}, r"train\.csv:2: the label is missing"),
+        ("path,label\n1.jpg,-1\n2.jpg,3\n", {}, r"train\.csv:2: the label '-1' is negative"),
+        ("path,label\n1.jpg,4294967296\n", {}, r"train\.csv:2: the label '4294967296' is larger than 2,147,483,647"),
+        (
+            "path,label\n1.jpg,0.5\n2.jpg,1\n",
+            {},
+            r"1 whole numbers \(such as 1 at .*:3\) and 1 names \(such as '0\.5' at",
+        ),
+        ("path,label\n1.jpg,0\n2.jpg,cat\n", {"split_column": "part"}, "unknown column"),
         ("path,label\n1.jpg,2\n", {"file": {"all": "train.csv"}}, "a split that is called 'all'"),
     ],
 )
@@ -92,7 +113,9 @@ def test_a_bad_csv_is_told_by_its_line(tmp_path, text, options, message):
     [
         ('{"path": "2.jpg"', r"train\.jsonl:2 is no JSON"),
         ('{"file": "2.jpg", "text": "a"}', r"train\.jsonl:2 lacks its 'path'"),
-        ('{"path": "2.jpg", "text": null}', r"train\.jsonl:2 lacks its 'text'"),
+        ('["2.jpg", "a"]', r"train\.jsonl:2 holds \['2\.jpg', 'a'\], not an object"),
+        ('{"path": 2, "text": "a"}', r"train\.jsonl:2: the 'path' 2 is no path"),
+        ('{"path": "2.jpg", "label": true}', r"train\.jsonl:1 lacks its 'label'"),
     ],
 )
 def test_bad_json_lines_are_told_by_their_line(tmp_path, line, message):
@@ -114,3 +137,136 @@ def test_emoji_captions(shared, tmp_path):
     assert isinstance(source[0]["text"], str)
     image, readable = Reader(source, "decode", ["image"]).read(1000, 0, 0)
     assert (image["image"].shape, readable) == ((64, 64, 3), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.tsv", "path\tlabel\n1.jpg\towl\n"),
+        ("train.csv", "path\tlabel\n1.jpg\towl\n"),
+        ("train.csv", "path;label\n1.jpg;owl\n"),
+        ("train.csv", "label|path\nowl|1.jpg\n"),
+        ("train.csv", "path, label\n1.jpg, owl \n"),
+        ("train.csv", 'path ,"label"\r\n1.jpg,"owl"\r\n\r\n'),
+        ("train.csv", "\ufeffpath,label\n\n1.jpg,owl\n,\n"),
+    ],
+)
+def test_csv_as_programs_write_it(tmp_path, name, text):
+    source = open_manifest(write(tmp_path / name, text))
+    assert (source.info.classes, source.labels.tolist(), source.describe(0)) == (
+        ("owl",),
+        [0],
+        str(tmp_path / "1.jpg"),
+    )
+
+
+def test_a_delimiter_that_no_header_shows(tmp_path):
+    root = write(tmp_path / "train.csv", "path~label\na,b.jpg~owl\n")
+    assert open_manifest(root, delimiter="~").describe(0) == str(tmp_path / "a,b.jpg")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
+def test_another_encoding_is_told(tmp_path, encoding, name):
+    text = "path,label\n1.jpg,café\n" if name.endswith("csv") else '{"path": "1.jpg", "label": "café"}\n'
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(UserError, match=rf"{name} is (UTF-16, )?not UTF-8.*save it as UTF-8"):
+        open_manifest(tmp_path)
+
+
+def test_one_manifest_names_the_split_of_each_line(tmp_path):
+    root = write(tmp_path / "all.csv", "path,label,fold\n1.jpg,owl,train\n2.jpg,cat,val\n3.jpg,cat,train \n")
+    train = open_manifest(root, split_column="fold")
+    assert (train.labels.tolist(), train.info.classes) == ([1, 0], ("cat", "owl"))
+    assert open_manifest(root, "val", split_column="fold").describe(0) == str(tmp_path / "2.jpg")
+    assert len(open_manifest(root, "all", split_column="fold", file="all.csv")) == 3
+    with pytest.raises(UserError, match=r"'test' .* which has train, val"):
+        open_manifest(root, "test", split_column="fold")
+    write(tmp_path / "all.csv", "path,fold\n1.jpg,train\n2.jpg,\n")
+    with pytest.raises(UserError, match=r"all\.csv:3 lacks its 'fold'"):
+        open_manifest(root, split_column="fold")
+
+
+def test_blanks_around_a_label_and_ways_to_compose_it_make_no_class(tmp_path):
+    rows = ["cat", "cat ", " cat", "caf\u00e9", "cafe\u0301"]
+    source = open_manifest(
+        write(tmp_path / "train.jsonl", "\n".join(json.dumps(dict(path="1.jpg", label=x)) for x in rows))
+    )
+    assert (source.info.classes, source.labels.tolist()) == (("caf\u00e9", "cat"), [1, 1, 1, 0, 0])
+
+
+@pytest.mark.parametrize("labels", [["10", "9", "2"], [10, 9, 2], [10.0, 9.0, 2.0], ["10.0", "9.0", "2"]])
+def test_whole_numbers_stay_numbers_in_their_order(tmp_path, labels):
+    lines = [json.dumps(dict(path=f"{i}.jpg", label=label)) for i, label in enumerate(labels)]
+    source = open_manifest(write(tmp_path / "train.jsonl", "\n".join(lines)))
+    assert (source.labels.tolist(), source.info.num_classes, source.info.classes) == ([10, 9, 2], 11, ())
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("null", r"train\.jsonl:2 lacks its 'label'"),
+        ("NaN", r"train\.jsonl:2: the label is missing \(nan\)"),
+        ("true", r"train\.jsonl:2: the label True is neither a whole number nor a name"),
+        ("1.5", r"train\.jsonl:2: the label 1\.5 is neither"),
+        ("{}", r"train\.jsonl:2: the label {} is neither"),
+        ("[1, null]", r"train\.jsonl:2: the label is missing \(None\)"),
+        ("[[1]]", r"train\.jsonl:2: the label \[1\] is neither"),
+        ('"  "', r"train\.jsonl:2: the label is missing"),
+        ('"cat"', r"the labels mix 1 whole numbers \(such as 0 at .*:1\) and 1 names \(such as 'cat' at .*:2\)"),
+    ],
+)
+def test_labels_that_are_none(tmp_path, label, message):
+    lines = '{"path": "1.jpg", "label": 0}\n{"path": "2.jpg", "label": ' + label + "}"
+    with pytest.raises(UserError, match=message):
+        open_manifest(write(tmp_path / "train.jsonl", lines))
+
+
+def test_classes_say_what_is_right(tmp_path):
+    root = write(tmp_path / "train.csv", "path,label\n1.jpg,none\n2.jpg,7\n3.jpg,cat\n")
+    assert open_manifest(root, classes=("cat", "none", "7")).labels.tolist() == [1, 2, 0]
+    with pytest.raises(UserError, match=r"train\.csv:4: the label 'cat' is none of the 9 classes"):
+        open_manifest(write(tmp_path / "train.csv", "path,label\n1.jpg,1\n2.jpg,7\n3.jpg,cat\n"), classes=9)
+    for classes, message in ((0, "at least one"), (True, "not True"), (3.0, "not 3.0"), (("a", "a "), "'a' stands 2")):
+        with pytest.raises(UserError, match=message):
+            open_manifest(root, classes=classes)
+    (root / "names.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(UserError, match=r"names\.txt is not UTF-8"):
+        open_manifest(root, classes="names.txt")
+
+
+def test_a_key_that_the_first_line_lacks_is_a_column_all_the_same(tmp_path):
+    root = write(tmp_path / "train.jsonl", '{"path": "1.jpg"}\n{"path": "2.jpg", "text": "a cat"}')
+    source = open_manifest(root)
+    (tmp_path / "1.jpg").touch()
+    (tmp_path / "2.jpg").touch()
+    assert source[1]["text"] == "a cat"
+    with pytest.raises(BadExample, match=r"train\.jsonl:1: it has no text"):
+        source[0]
+
+
+@pytest.mark.parametrize("text", ["", " ", None, [], [""], 3, {"a": 1}])
+def test_an_example_without_a_text_is_a_bad_example(tmp_path, text):
+    source = open_manifest(write(tmp_path / "train.jsonl", json.dumps(dict(path="1.jpg", text=text))))
+    (tmp_path / "1.jpg").touch()
+    with pytest.raises(BadExample, match=r"train\.jsonl:1: (it has no text|the text .* is no text)"):
+        source[0]
+
+
+def test_a_path_that_no_file_can_have_is_a_bad_example(tmp_path):
+    source = open_manifest(write(tmp_path / "train.jsonl", '{"path": "a\\u0000b.jpg"}'))
+    with pytest.raises(BadExample, match=r"train\.jsonl:1: embedded null"):
+        source[0]
+
+
+def test_files_that_are_listed_twice_are_told(tmp_path, caplog):
+    source = open_manifest(write(tmp_path / "train.csv", "path\n1.jpg\n2.jpg\n1.jpg\n"))
+    assert len(source) == 3
+    assert "lists 1 files more than once: " + str(tmp_path / "1.jpg") in caplog.text
+
+
+def test_lists_that_belong_to_no_split_are_told(tmp_path, caplog):
+    write(tmp_path / "train-old.csv", "path\n")
+    write(tmp_path / "1.jpg", "")
+    open_manifest(write(tmp_path / "train.csv", "path\n1.jpg\n"))
+    assert "passes over 1 entries: 1 that belong to no split by their names (train-old.csv)" in caplog.text

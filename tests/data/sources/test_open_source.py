@@ -18,7 +18,7 @@ def test_shapes(tmp_path, monkeypatch):
 def test_shapes_options(folder):
     with pytest.raises(UserError, match="did you mean 'image_size'"):
         sources.open_source("shapes", "train", options={"imagesize": 16})
-    with pytest.raises(UserError, match="takes no options"):
+    with pytest.raises(UserError, match="unknown option of the data set 'folder' 'image_size'. Choices: classes"):
         sources.open_source("folder", "train", data_dir=str(folder), options={"image_size": 16})
 
 

@@ -1,0 +1,186 @@
+"""The lines of a manifest: which columns there are, and what a line says of an example."""
+
+import ast
+import collections
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxvision.data.sources.texts import one_or_several
+from jaxvision.errors import UserError, shown, unknown
+from jaxvision.reading import parse_json, read_text
+
+_TEXTS = ("text", "caption", "captions")
+_DELIMITERS = (",", "\t", ";", "|")
+
+
+class Columns(NamedTuple):
+    """The names of the columns; None for one that is not told."""
+
+    path: str = "path"
+    label: str | None = None
+    labels: str | None = None
+    text: str | None = None
+    split: str | None = None
+
+
+class Row(NamedTuple):
+    """A line of a manifest.
+
+    Attributes:
+      path: as written.
+      label: a number or name, a list of them, or None where there is no column of labels.
+      text: as written; it is looked at when it is read.
+      split: the split that the line names, or None where there is no column for it.
+      columns: the columns of its file.
+      file, line: where it stands.
+    """
+
+    path: str
+    label: Any
+    text: Any
+    split: str | None
+    columns: Columns
+    file: Path
+    line: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def read_text(self) -> str | tuple[str, ...]:
+        """The text of the example, or several; BadExample where there is none."""
+        return one_or_several(self.text, self.where)
+
+
+def read(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator[Row]:
+    """The lines of a manifest.
+
+    Args:
+      file: `.jsonl` for JSON lines, anything else is CSV with a header.
+      columns: names of the columns that the user gave.
+      delimiter: what stands between the cells of CSV; None for what the header shows.
+
+    Raises:
+      UserError: the file is not UTF-8, an unknown column, a line that cannot be read or lacks something; with the
+        number of the line.
+    """
+    text = read_text(file)
+    if file.suffix == ".jsonl":
+        # Any line may be the first with a key, so the lines are read twice rather than all kept.
+        names = list(dict.fromkeys(name for _, cells in _json_lines(file, text) for name in cells))
+        lines, where = _json_lines(file, text), str(file)
+    else:
+        lines, where = _csv(file, text, delimiter or _delimiter(file, text, columns.path)), f"{file}:1"
+        names = next(lines)[1]
+    found = _resolve(columns, names, where) if names else columns
+    for line, cells in lines:
+        yield _row(found, cells, file, line)
+
+
+def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
+    where = f"{file}:{line}"
+    path = cells.get(columns.path)
+    if path is None or path == "":
+        raise UserError(f"{where} lacks its {columns.path!r}")
+    if not isinstance(path, str):
+        raise UserError(f"{where}: the {columns.path!r} {shown(path)} is no path")
+    label = None
+    if columns.label is not None:
+        label = cells.get(columns.label)
+        if isinstance(label, str) and label.strip().startswith("["):
+            raise UserError(
+                f"{where}: the label {shown(label)} is a list: name its column with labels={columns.label!r}"
+            )
+        if label is None or label == "":
+            raise UserError(f"{where} lacks its {columns.label!r}")
+    if columns.labels is not None:
+        if cells.get(columns.labels) is None:
+            raise UserError(f"{where} lacks its {columns.labels!r}")
+        label = _several(cells[columns.labels], where)
+    split = None
+    if columns.split is not None:
+        split = str(cells.get(columns.split) or "").strip()
+        if not split:
+            raise UserError(f"{where} lacks its {columns.split!r}")
+    return Row(path, label, cells.get(columns.text) if columns.text else None, split, columns, file, line)
+
+
+def _resolve(columns: Columns, names: Iterable[str], where: str) -> Columns:
+    """Fills in what the user did not say, from the names of the columns that there are."""
+    for column in filter(None, columns):
+        if column not in names:
+            raise unknown(f"column at {where}", column, names)
+    label, labels, text = columns.label, columns.labels, columns.text
+    if label is None and labels is None:
+        label, labels = ("label" if "label" in names else None), ("labels" if "labels" in names else None)
+    if label and labels:
+        raise UserError(f"{where} has both {label!r} and {labels!r}: give one of the options label and labels")
+    text = text or next((t for t in _TEXTS if t in names), None)
+    return columns._replace(label=label, labels=labels, text=text)
+
+
+def _several(cell: Any, where: str) -> list:
+    """The labels of a cell: a list, a list as JSON or as Python writes it, or names between semicolons."""
+    if isinstance(cell, list):
+        return cell
+    if not isinstance(cell, str):
+        raise UserError(f"{where}: the labels {shown(cell)} are no list")
+    if not cell.strip().startswith("["):
+        return [label.strip() for label in cell.split(";") if label.strip()]
+    for parse in (json.loads, ast.literal_eval):  # pandas writes lists as Python does
+        try:
+            labels = parse(cell.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(labels, list):
+            return labels
+    raise UserError(f'{where}: the labels {shown(cell)} are no list: write ["cat", "dog"] or cat;dog')
+
+
+def _csv(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a CSV file, each with its number, without blanks around cells; first the header, as its own keys."""
+    # Strict: else a quotation mark that is not closed swallows the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        for name, count in collections.Counter(names).items():
+            if count > 1 and name:
+                raise UserError(f"{file}:1 names the column {name!r} {count} times")
+        yield 1, dict(zip(names, names))
+        for cells in reader:
+            if len(cells) > len(names):
+                raise UserError(
+                    f"{file}:{reader.line_num} has more cells ({len(cells)}) than the header ({len(names)}): put "
+                    f"quotation marks around a cell that holds {delimiter!r}"
+                )
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, dict(zip(names, (cell.strip() for cell in cells)))
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num} is no CSV: {error}") from None
+
+
+def _delimiter(file: Path, text: str, path: str) -> str:
+    """What stands between the cells: the first of the known ones with which the header has the column of paths."""
+    if not text.strip():
+        raise UserError(f"{file} is empty; want a header, such as path,label")
+    if "\0" in text[:1024]:
+        raise UserError(f"{file} holds NUL characters, so it may be UTF-16: save it as UTF-8")
+    if file.suffix == ".tsv":
+        return "\t"
+    header = text.lstrip().splitlines()[0]
+    for delimiter in _DELIMITERS:
+        if path in [
+            name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        ]:
+            return delimiter
+    return ","
+
+
+def _json_lines(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, parse_json(line, f"{file}:{number}")
