@@ -73,8 +73,7 @@ def open_source(
         with reading(f"the data set {name!r} in {data_dir}", only=OSError):
             source = KINDS[name](data_dir, split, fields, **options)
         if source.passed_over:
-            where = f"{source.info.name} {split}"
-            _log.warning("%s passes over %d entries: %s", where, len(source.passed_over), source.passed_over)
+            _log.warning("%s %s passes over: %s", source.info.name, split, source.passed_over)
         return source
     builder = prepared_builder(name, data_dir, tuple(KINDS))  # first, for it tells a misspelt name
     _check_options(f"the data set {name!r}", options, TfdsSource)

@@ -124,7 +124,7 @@ def unmatched(
                 continue
             path = Path(entry.path)
             if path not in matched and path.resolve() not in read:
-                account.add("that belong to no split by their names", path.relative_to(root).as_posix())
+                account.add("name fits no split", path.relative_to(root).as_posix())
     return account
 
 

@@ -15,8 +15,8 @@ from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, nearest
 
 _WANT = "SPLIT/CLASS/*.jpg"
-_NO_IMAGE = "whose names end like no image"
-_HIDDEN = "that are hidden or made by an operating system"
+_NO_IMAGE = "name ends like no image"
+_HIDDEN = "hidden, or made by an operating system"
 _SYSTEM = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 
 
@@ -95,7 +95,9 @@ def _splits(root: Path, passed_over: PassedOver) -> list[str]:
     for entry in sorted(os.scandir(root), key=lambda e: e.name):
         if entry.is_dir() and entry.name not in splits:
             why = (
-                _HIDDEN if _is_hidden(entry.name) else "that are no splits, for they hold no class folder with an image"
+                _HIDDEN
+                if _is_hidden(entry.name)
+                else "folder that is no split, for no class folder in it holds an image"
             )
             passed_over.add(why, f"{entry.name}/")
     return splits
@@ -126,12 +128,12 @@ def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: Pas
             passed_over.add(_HIDDEN, shown)
             continue
         if not entry.is_dir():
-            passed_over.add("outside of the class folders" if is_image_name(entry.name) else _NO_IMAGE, shown)
+            passed_over.add("image outside of the class folders" if is_image_name(entry.name) else _NO_IMAGE, shown)
             continue
         name = class_name(entry.name)
         if name not in paths:
             if not _has_image(Path(entry.path)):
-                passed_over.add("that are class folders of no known class and without an image", f"{shown}/")
+                passed_over.add("folder of no known class, without an image", f"{shown}/")
                 continue
             raise UserError(
                 f"the class folder {root / split / entry.name} is none of the {len(classes)} classes"
@@ -140,7 +142,7 @@ def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: Pas
         paths[name] += _images(Path(entry.path), shown, passed_over)
     for name, own in paths.items():
         if not own:
-            passed_over.add("classes without an image", f"{split}/{name}")
+            passed_over.add("class without an image", f"{split}/{name}")
     found = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
     if not found:
         raise UserError(
@@ -165,13 +167,13 @@ def _walk(folder: Path, top: Path, shown: str, passed_over: PassedOver) -> Itera
             passed_over.add(_HIDDEN, name)
         elif entry.is_dir():
             if entry.is_symlink() and top.resolve().is_relative_to(Path(entry.path).resolve()):
-                passed_over.add("that are links to a folder around them", name)
+                passed_over.add("link to a folder around it", name)
                 continue
             yield from _walk(Path(entry.path), top, name, passed_over)
         elif entry.is_file():
             yield entry.path, name
         else:
-            passed_over.add("that are no files (links to nothing, devices)", name)
+            passed_over.add("no file (a link to nothing, a device)", name)
 
 
 def _has_image(folder: Path) -> bool:

@@ -13,9 +13,9 @@ class PassedOver:
 
     >>> account = PassedOver()
     >>> for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
-    ...     account.add("whose names end like no image", name)
+    ...     account.add("name ends like no image", name)
     >>> str(account)
-    '4 whose names end like no image (a.txt, b.txt, c.txt, ...)'
+    'name ends like no image: 4 (a.txt, b.txt, c.txt, ...)'
     """
 
     def __init__(self, counts: Mapping[str, tuple[int, list[str]]] | None = None):
@@ -25,7 +25,7 @@ class PassedOver:
         """Counts entries.
 
         Args:
-          reason: words that follow the number, like "whose names end like no image".
+          reason: words for one entry, like "name ends like no image".
           name: an entry, as a user would look for it.
           count: number of entries that `name` stands for, such as the files of a folder.
         """
@@ -47,6 +47,6 @@ class PassedOver:
 
     def __str__(self) -> str:
         def words(reason: str, count: int, names: list[str]) -> str:
-            return f"{count:,} {reason} ({', '.join(names)}{', ...' if count > len(names) else ''})"
+            return f"{reason}: {count:,} ({', '.join(names)}{', ...' if count > len(names) else ''})"
 
         return "; ".join(words(reason, *counted) for reason, counted in self._counts.items())

@@ -269,4 +269,4 @@ def test_lists_that_belong_to_no_split_are_told(tmp_path, caplog):
     write(tmp_path / "train-old.csv", "path\n")
     write(tmp_path / "1.jpg", "")
     open_manifest(write(tmp_path / "train.csv", "path\n1.jpg\n"))
-    assert "passes over 1 entries: 1 that belong to no split by their names (train-old.csv)" in caplog.text
+    assert "train passes over: name fits no split: 1 (train-old.csv)" in caplog.text
