@@ -58,7 +58,8 @@ def test_layout_of_the_hub(hub):
     for i in (9, 0, 5, 3, 8, 1):
         assert source[i] == {"image": pictures[i], "label": i % 3, "text": f"caption {i}"}
     assert source.labels.tolist() == [i % 3 for i in range(10)]
-    assert source.describe(8) == f"row 1 of row group 0 of {root / 'data' / 'train-00001-of-00002.parquet'}"
+    assert source.describe(8) == f"row 1 of {root / 'data' / 'train-00001-of-00002.parquet'}"
+    assert source.describe(4) == f"row 4 of {root / 'data' / 'train-00000-of-00002.parquet'}"  # of the second group
     part = open_parquet(root, "train[5:8]+test[-1:]")
     assert [part[i]["text"] for i in range(4)] == [f"caption {i}" for i in (5, 6, 7, 12)]
     assert part.labels.tolist() == [2, 0, 1, 0]
@@ -111,7 +112,7 @@ def test_rows_without_an_image_are_bad(tmp_path, encode, photo, caplog):
     write(tmp_path / "train.parquet", {"image": images([picture, None, picture]), "label": [0, 1, 2]})
     reader = Reader(open_parquet(tmp_path), "decode", ["image", "label"])
     assert reader.read(1, 0, 1)[0]["label"] == 2
-    assert "cannot read row 1 of row group 0" in caplog.text
+    assert f"cannot read row 1 of {tmp_path / 'train.parquet'} (its column 'image' is empty)" in caplog.text
 
 
 def test_a_truncated_file_is_named(hub):
