@@ -9,6 +9,7 @@ grows with the reduction (antialiased), the one of torchvision on Pillow images.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -109,7 +110,7 @@ def decode(max_pixels: int = 178_956_970, fast: bool = False) -> HostOp:
         image = example["image"]
         if isinstance(image, np.ndarray):
             return {**example, "image": decoding.three_channels(image)}
-        image = decoding.read(image, max_pixels)
+        image = decoding.read(image, int(max_pixels))
         return {**example, "image": image.pixels(fast=False) if isinstance(image, Jpeg) and not fast else image}
 
     return apply
@@ -125,7 +126,7 @@ def resize(size: int | tuple[int, int], method: str = "bilinear") -> HostOp:
 @host_ops.register()
 def resize_short(size: int, method: str = "bilinear") -> HostOp:
     """Resizes the shorter side to `size` and keeps the aspect ratio; the longer side is rounded down."""
-    _side("resize_short", size)
+    size = _side("resize_short", size)
     return _on_box(lambda height, width, rng: _short(height, width, size), resizer(method))
 
 
@@ -140,8 +141,7 @@ def random_resize_short(low: int, high: int, method: str = "bilinear") -> HostOp
     With a `random_crop` after it, the scale augmentation of Simonyan, Zisserman 2015 (arXiv 1409.1556, sec. 3.1);
     He et al. 2016 (arXiv 1512.03385, sec. 3.4) draw from [256, 480]. In evaluation it is `resize_short(low)`.
     """
-    _side("random_resize_short", low)
-    _side("random_resize_short", high)
+    low, high = (_side("random_resize_short", side) for side in (low, high))
     if low > high:
         raise UserError(f"random_resize_short: low is at most high, not {low} and {high}")
 
@@ -208,10 +208,10 @@ def random_resized_crop(
     In evaluation the shorter side is resized to 8/7 of `size` (256 for 224), then the middle is cut out.
     """
     size = _pair(size)
-    if not 0 < area[0] <= area[1] <= 1:
-        raise UserError(f"random_resized_crop: area is (low, high) with 0 < low <= high <= 1, not {area}")
-    if not 0 < ratio[0] <= ratio[1]:
-        raise UserError(f"random_resized_crop: ratio is (low, high) with 0 < low <= high, not {ratio}")
+    if not (_is_range(area) and area[1] <= 1):
+        raise UserError(f"random_resized_crop: area is (low, high) with 0 < low <= high <= 1, not {area!r}")
+    if not _is_range(ratio):
+        raise UserError(f"random_resized_crop: ratio is (low, high) with 0 < low <= high, not {ratio!r}")
 
     def choose(height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int]]:
         return _random_box((height, width), area, ratio, rng), size
@@ -226,7 +226,7 @@ def pad(padding: int, value: int = 0) -> HostOp:
         raise UserError(f"pad: padding is a number of pixels, not {padding!r}")
     if not (is_whole(value, least=0) and value <= 255):
         raise UserError(f"pad: value is a grey level from 0 to 255, not {value!r}")
-    widths = ((padding, padding), (padding, padding), (0, 0))
+    widths = ((int(padding),) * 2, (int(padding),) * 2, (0, 0))
     return _on_image(lambda image, rng: np.pad(image, widths, constant_values=value))
 
 
@@ -257,9 +257,16 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _side(op: str, size: int) -> None:
+def _is_range(value: object) -> bool:
+    """Whether an argument is two numbers, (low, high) with 0 < low <= high."""
+    pair = value if isinstance(value, tuple | list) else ()
+    return len(pair) == 2 and all(isinstance(x, numbers.Real) for x in pair) and 0 < pair[0] <= pair[1]
+
+
+def _side(op: str, size: int) -> int:
     if not is_whole(size):
         raise UserError(f"{op}: size is a whole number of pixels, not {size!r}")
+    return int(size)  # one of NumPy may overflow
 
 
 def _method_argument(method: str) -> str:

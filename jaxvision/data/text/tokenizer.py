@@ -32,7 +32,7 @@ class Tokenizer:
     def __init__(self, length: int = 77, *, lower: bool = False):
         if not is_whole(length, least=3):
             raise UserError(f"the length of a tokenizer is a number of tokens, at least 3, not {length!r}")
-        self.length = length
+        self.length = int(length)
         self._lower = lower
 
     def pieces(self, text: str) -> Sequence[int]:
