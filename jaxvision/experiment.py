@@ -14,7 +14,7 @@ from jaxvision import augment, durations, evaluations, inputs, models, parts, tr
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
-from jaxvision.data.reader import Reader
+from jaxvision.data.reader import first_arrays
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import texts
 from jaxvision.evals.store import Store
@@ -265,7 +265,7 @@ def build(
     if source and config.model.get("name") in models.PAIR_NAMES and (read := texts.of_host(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)
     stand_in = source or inputs.Blank(info, data.image_size)
-    stored, _ = Reader(stand_in, "decode", ["image"], data.max_bad_fraction).read(0, 0, 0)
+    stored = first_arrays(stand_in, "decode", ["image"])
     batch = inputs.raw_batch(stand_in, data)
     specs = [config.get("augment", ""), *(section.get("augment") or "" for section in entries.values())]
     needed = augment.needs_statistics("|".join(spec for spec in specs if spec))

@@ -10,9 +10,10 @@ import numpy as np
 from jaxvision import config as configs
 from jaxvision.data import host_ops, loader, sources, subsets, text
 from jaxvision.data import statistics as statistics_of
-from jaxvision.data.reader import Reader
+from jaxvision.data.reader import first_arrays
 from jaxvision.errors import UserError
 from jaxvision.sections import DataSection
+from jaxvision.specs import is_whole
 from jaxvision.tasks.task import Batch
 
 _STATISTICS_BATCH = 256
@@ -22,7 +23,7 @@ def check(data: DataSection) -> None:
     """Raises UserError where a number of the section makes no sense, before anything is opened."""
     for name in ("threads", "processes"):
         value = getattr(data, name)
-        if not isinstance(value, int) or value < 0:
+        if not is_whole(value, least=0):
             raise UserError(f"data.{name} must be a whole number of at least 0, not {value!r}")
     if not 0 <= data.max_bad_fraction <= 1:
         raise UserError(f"data.max_bad_fraction must be in [0, 1], not {data.max_bad_fraction!r}")
@@ -80,11 +81,11 @@ def _describe(data: DataSection) -> sources.Info:
 
 
 class Blank(sources.Source):
-    """Stands for a set that is absent: one black image, without a label and without words."""
+    """Stands for a set that is absent: one black image, of the first class, with some words."""
 
     def __init__(self, info: sources.Info, side: int | tuple[int, int] | None):
         self.info = info
-        self._size = (side, side) if isinstance(side, int) else tuple(side or (256, 256))
+        self._size = (side, side) if is_whole(side) else tuple(side or (256, 256))
 
     def __len__(self) -> int:
         return 1
@@ -92,13 +93,13 @@ class Blank(sources.Source):
     def __getitem__(self, index: int) -> dict[str, Any]:
         label = np.zeros(self.info.num_classes, np.float32) if self.info.multi_label else 0
         image = np.zeros((*self._size, 3), np.uint8)
-        return {"image": image, "label": label, host_ops.CLASS_NAME: "", "text": ""}
+        return {"image": image, "label": label, host_ops.CLASS_NAME: "class", "text": "a text"}
 
 
 def raw_batch(source: sources.Source, data: DataSection) -> Batch:
     """Shapes and dtypes of a batch as it comes from the host."""
     host = text.stand_in(data.host) if isinstance(source, Blank) else data.host
-    example, _ = Reader(source, host, data.fields, data.max_bad_fraction).read(0, 0, 0)
+    example = first_arrays(source, host, data.fields)
     shapes = {field: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype) for field, x in example.items()}
     return shapes | {"mask": jax.ShapeDtypeStruct((data.batch_size,), jnp.bool_)}
 

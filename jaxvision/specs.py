@@ -7,10 +7,22 @@ cannot run code. A `Registry` holds the operations that a spec may name.
 
 import ast
 import inspect
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxvision.errors import UserError, unknown
+
+
+def is_whole(value: object, least: int = 1) -> bool:
+    """Whether an argument is a whole number of at least `least`; NumPy's integers are, True and 32.0 are not.
+
+    >>> is_whole(32), is_whole(32.0), is_whole(True), is_whole(0, least=0)
+    (True, False, False, True)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
 
 
 class Call(NamedTuple):
@@ -21,8 +33,15 @@ class Call(NamedTuple):
     kwargs: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        words = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        words = [_literal(a) for a in self.args] + [f"{k}={_literal(v)}" for k, v in self.kwargs.items()]
         return f"{self.name}({', '.join(words)})" if words else self.name
+
+
+def _literal(value: Any) -> str:
+    """A value as a spec has it: the numbers of NumPy, whose `repr` is none, as those of Python."""
+    if isinstance(value, tuple | list):
+        return repr(type(value)(v.item() if isinstance(v, np.generic) else v for v in value))
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def parse(spec: str | list[Call]) -> list[Call]:

@@ -1,11 +1,14 @@
 """Bytes of an image file to RGB pixels, or BadImage: never part of a picture."""
 
 import io
-import struct
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from PIL import Image
+
+from jaxvision.data.formats import FORMATS
+from jaxvision.data.signatures import described
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -65,12 +68,19 @@ class Jpeg:
 def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
     """A `Jpeg` whose header has been read where simplejpeg can decode it, else uint8 [H, W, 3] pixels by Pillow.
 
+    Pillow takes JPEGs of samplings that simplejpeg has no name for, and of those alone a damaged one may pass.
+
     Raises:
       BadImage: the bytes are no picture, only part of one, or one of more than `max_pixels`; then nothing is decoded.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise BadImage(f"its image is a {type(data).__name__}, not the bytes of an image file")
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except KeyError:  # the header is read, but its sampling has no name there: 4:4:1, which it decodes all the same
+        with _opened(data, max_pixels) as image:
+            (width, height), colorspace = image.size, image.mode
+    except Exception:
         return _decode_by_pillow(data, max_pixels)
     _check_size(width, height, max_pixels)
     if colorspace in ("Gray", "YCbCr", "RGB"):
@@ -80,73 +90,138 @@ def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
 
 
 def three_channels(image: np.ndarray) -> np.ndarray:
-    """Makes [H, W], [H, W, 1] or [H, W, 3] the last of these."""
+    """Makes uint8 [H, W], [H, W, 1] or [H, W, 3] the last of these.
+
+    Raises:
+      BadImage: the array is of another type or shape, or holds no pixels.
+    """
+    if image.dtype != np.uint8:
+        raise BadImage(f"its image is an array of {image.dtype}, not uint8, so the range of its values is not known")
     if image.ndim == 2:
         image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
+        raise BadImage(
+            f"its image is an array of shape {image.shape}, not (height, width), with 1 or 3 channels or none"
+        )
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
 def _decode_jpeg(data: bytes, colorspace: str, **options) -> np.ndarray:
     try:
         return simplejpeg.decode_jpeg(data, colorspace, **options)
-    except ValueError as error:
-        raise BadImage(str(error)) from None
+    except Exception as error:
+        raise BadImage(_words(error)) from error
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if not 0 < width * height <= max_pixels:
+    if width * height == 0:
+        raise BadImage(f"the image has {width}x{height} pixels, so there is nothing in it")
+    if width * height > max_pixels:
         raise BadImage(f"the image has {width}x{height} pixels, and decode(max_pixels={max_pixels}) is the limit")
 
 
 def _decode_by_pillow(data: bytes, max_pixels: int) -> np.ndarray:
-    try:
-        with _open(data) as image:
-            _check_size(*image.size, max_pixels)
-            return _upright(_pillow_pixels(image), image.getexif().get(0x0112, 1))
-    except BadImage:
-        raise
-    except Exception as error:  # decoders raise anything on broken bytes: OSError, SyntaxError, struct.error, ...
-        raise BadImage(str(error) or type(error).__name__) from error
-
-
-def _open(data: bytes) -> Image.Image:
-    """`Image.open` without its limit of pixels, which is a global that warns; `max_pixels` takes its place."""
-    Image.init()
-    for kind in Image.ID:
-        factory, accept = Image.OPEN[kind]
-        fits = accept is None or accept(data[:16])
-        if not fits or isinstance(fits, str):  # a text says why the kind cannot be read
-            continue
+    with _opened(data, max_pixels) as image:
         try:
-            return factory(io.BytesIO(data), "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # not of this kind after all
-            continue
-    raise BadImage("not an image of a known format")
+            pixels = _pillow_pixels(image)
+        except BadImage:
+            raise
+        except Exception as error:  # decoders raise anything on broken bytes: OSError, SyntaxError, struct.error, ...
+            raise BadImage(f"the {image.format} is damaged or truncated: {_words(error)}") from error
+        return _upright(pixels, _orientation(image.getexif))
+
+
+def _words(error: Exception) -> str:
+    """The message of an exception of a library; of one that has none, or only a key, its kind as well."""
+    text = " ".join(str(error).split())
+    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
+
+
+def _opened(data: bytes, max_pixels: int) -> Image.Image:
+    """An image of one of `FORMATS` whose header has been read, and nothing else.
+
+    This is `Image.open` for these formats alone, and without its limit of pixels, which is a global that warns;
+    `max_pixels` takes its place.
+
+    Raises:
+      BadImage: the bytes are no such image, or one of more than `max_pixels`.
+    """
+    Image.init()
+    reason = ""
+    for kind in FORMATS:
+        factory, accept = Image.OPEN.get(kind, (None, None))
+        fits = factory and (accept is None or accept(bytes(data[:16])))
+        if isinstance(fits, str):  # says why this build of Pillow cannot read the kind
+            reason = reason or fits
+        elif fits:
+            try:
+                if kind == "WEBP":
+                    _check_size(*_webp_size(data), max_pixels)  # Pillow makes room for all pixels to read the header
+                image = factory(io.BytesIO(data), "")
+            except BadImage:
+                raise
+            except Exception as error:
+                reason = reason or f"it begins like {kind}, but is damaged or truncated: {_words(error)}"
+                continue
+            _check_size(*image.size, max_pixels)
+            return image
+    raise BadImage(described(data) or reason or f"it is none of the formats that are read: {', '.join(FORMATS)}")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of an extended WebP (RFC 9649, sec. 2.7), which may be huge; (1, 1) for the other kinds."""
+    if data[12:16] != b"VP8X" or len(data) < 30:
+        return 1, 1
+    return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
 
 
 def _pillow_pixels(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I;16"):
-        return three_channels((np.asarray(image) >> 8).astype(np.uint8))  # convert("RGB") would clip at 255
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        kind = "floating-point numbers" if image.mode == "F" else "signed or of 32 bits"
+        raise BadImage(f"its pixels are {kind}, whose range is not known: convert it to 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):  # of 16 bits; convert("RGB") would clip at 255
+        return three_channels(_high_byte(image))
     if "transparency" in image.info:
         image = image.convert("RGBA")  # the way Pillow wants palettes with transparency read
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
+def _high_byte(image: Image.Image) -> np.ndarray:
+    """The eight highest bits of grey pixels: uint8 [H, W]. Pillow leaves two kinds of TIFF as they are stored."""
+    tags = getattr(image, "tag_v2", {})
+    bits = 12 if tags.get(258) == (12,) else 16
+    grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    return 255 - grey if tags.get(262) == 0 else grey  # photometric interpretation 0: white is zero
+
+
 def _jpeg_orientation(data: bytes) -> int:
     """The EXIF orientation, 1 where there is none."""
     at = 2
-    while data[at : at + 1] == b"\xff" and (0xE0 <= data[at + 1] <= 0xEF or data[at + 1] == 0xFE):  # APPn, comment
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
+    while (
+        data[at : at + 1] == b"\xff"
+        and (kind := data[at + 1 : at + 2])
+        and (kind == b"\xfe" or b"\xe0" <= kind <= b"\xef")
+    ):
+        length = int.from_bytes(data[at + 2 : at + 4], "big")  # of a segment APPn, or a comment
         if data[at + 4 : at + 10] == b"Exif\0\0":
-            exif = Image.Exif()
-            try:
-                exif.load(data[at + 4 : at + 2 + length])
-                orientation = exif.get(0x0112, 1)
-            except (SyntaxError, struct.error):  # no more than the picture's way up is lost
-                return 1
-            return orientation if orientation in _TURNS else 1
+
+            def load(segment: bytes = data[at + 4 : at + 2 + length]) -> Image.Exif:
+                exif = Image.Exif()
+                exif.load(segment)
+                return exif
+
+            return _orientation(load)
         at += 2 + length
     return 1
+
+
+def _orientation(load: Callable[[], Image.Exif]) -> int:
+    """The orientation of the EXIF that `load` reads; 1 where it is damaged: no more than the way up is lost."""
+    try:
+        orientation = load().get(0x0112, 1)
+    except Exception:
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
 
 
 _TURNS = {  # EXIF 2.32, tag 0x0112: how to turn stored pixels upright

@@ -9,6 +9,7 @@ grows with the reduction (antialiased), the one of torchvision on Pillow images.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from jaxvision.data import decoding
 from jaxvision.data.decoding import BadImage, Box, Jpeg
 from jaxvision.data.resizing import Resize, resizer
 from jaxvision.errors import UserError
-from jaxvision.specs import Registry
+from jaxvision.specs import Registry, is_whole
 
 __all__ = ["CLASS_NAME", "BadImage", "HostOp", "host_ops", "make"]
 
@@ -44,7 +45,8 @@ def make(spec: str, classes: Sequence[str] = ()) -> HostOp:
     ops = host_ops.build(spec)
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
-        if classes and np.ndim(label := example.get("label", ())) == 0:
+        # A label beyond the names, like the -1 of a test split of TFDS that hides its labels, has no name.
+        if classes and np.ndim(label := example.get("label", ())) == 0 and 0 <= label < len(classes):
             example = {**example, CLASS_NAME: classes[label]}
         for op in ops:
             example = op(example, rng)
@@ -87,8 +89,9 @@ def decode(max_pixels: int = 178_956_970, fast: bool = False) -> HostOp:
     """Bytes of a JPEG, PNG, WebP, ... to a uint8 [H, W, 3] RGB array, turned upright by the EXIF orientation.
 
     Grey becomes three equal channels, palettes are looked up, CMYK is converted, an alpha channel is dropped,
-    16-bit grey keeps its high byte, and of an animation the first frame is taken. An image that is an array
-    already is only given three channels.
+    16-bit grey keeps its high byte, and of an animation or a TIFF of several pages the first is taken. An image
+    that is a uint8 array already is only given three channels. The formats are those of `formats.FORMATS`; no other is
+    tried, so that no bytes start another program.
 
     Args:
       max_pixels: larger images are refused before they are decoded. The default is where Pillow stops.
@@ -97,17 +100,17 @@ def decode(max_pixels: int = 178_956_970, fast: bool = False) -> HostOp:
         than twice the size wanted. The pixels differ a little. Off, pixels are those of Pillow.
 
     Raises (when called):
-      BadImage: the bytes are no picture, only part of one, or one that is too large. A damaged JPEG is refused
-        even where libjpeg could fill the rest with grey.
+      BadImage: the bytes are no picture, only part of one, one that is too large, or one of floating-point or 32-bit
+        numbers, whose range is not known. A damaged JPEG is refused even where libjpeg could fill the rest with grey.
     """
-    if not (isinstance(max_pixels, int) and max_pixels > 0):
+    if not is_whole(max_pixels):
         raise UserError(f"decode: max_pixels is a number of pixels, not {max_pixels!r}")
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
         image = example["image"]
         if isinstance(image, np.ndarray):
             return {**example, "image": decoding.three_channels(image)}
-        image = decoding.read(image, max_pixels)
+        image = decoding.read(image, int(max_pixels))
         return {**example, "image": image.pixels(fast=False) if isinstance(image, Jpeg) and not fast else image}
 
     return apply
@@ -123,7 +126,7 @@ def resize(size: int | tuple[int, int], method: str = "bilinear") -> HostOp:
 @host_ops.register()
 def resize_short(size: int, method: str = "bilinear") -> HostOp:
     """Resizes the shorter side to `size` and keeps the aspect ratio; the longer side is rounded down."""
-    _side("resize_short", size)
+    size = _side("resize_short", size)
     return _on_box(lambda height, width, rng: _short(height, width, size), resizer(method))
 
 
@@ -138,8 +141,7 @@ def random_resize_short(low: int, high: int, method: str = "bilinear") -> HostOp
     With a `random_crop` after it, the scale augmentation of Simonyan, Zisserman 2015 (arXiv 1409.1556, sec. 3.1);
     He et al. 2016 (arXiv 1512.03385, sec. 3.4) draw from [256, 480]. In evaluation it is `resize_short(low)`.
     """
-    _side("random_resize_short", low)
-    _side("random_resize_short", high)
+    low, high = (_side("random_resize_short", side) for side in (low, high))
     if low > high:
         raise UserError(f"random_resize_short: low is at most high, not {low} and {high}")
 
@@ -206,10 +208,10 @@ def random_resized_crop(
     In evaluation the shorter side is resized to 8/7 of `size` (256 for 224), then the middle is cut out.
     """
     size = _pair(size)
-    if not 0 < area[0] <= area[1] <= 1:
-        raise UserError(f"random_resized_crop: area is (low, high) with 0 < low <= high <= 1, not {area}")
-    if not 0 < ratio[0] <= ratio[1]:
-        raise UserError(f"random_resized_crop: ratio is (low, high) with 0 < low <= high, not {ratio}")
+    if not (_is_range(area) and area[1] <= 1):
+        raise UserError(f"random_resized_crop: area is (low, high) with 0 < low <= high <= 1, not {area!r}")
+    if not _is_range(ratio):
+        raise UserError(f"random_resized_crop: ratio is (low, high) with 0 < low <= high, not {ratio!r}")
 
     def choose(height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int]]:
         return _random_box((height, width), area, ratio, rng), size
@@ -220,11 +222,11 @@ def random_resized_crop(
 @host_ops.register()
 def pad(padding: int, value: int = 0) -> HostOp:
     """Adds a border of `padding` pixels of grey level `value` (0 to 255) on every side."""
-    if not (isinstance(padding, int) and padding >= 0):
+    if not is_whole(padding, least=0):
         raise UserError(f"pad: padding is a number of pixels, not {padding!r}")
-    if not (isinstance(value, int) and 0 <= value <= 255):
+    if not (is_whole(value, least=0) and value <= 255):
         raise UserError(f"pad: value is a grey level from 0 to 255, not {value!r}")
-    widths = ((padding, padding), (padding, padding), (0, 0))
+    widths = ((int(padding),) * 2, (int(padding),) * 2, (0, 0))
     return _on_image(lambda image, rng: np.pad(image, widths, constant_values=value))
 
 
@@ -249,15 +251,22 @@ def _random_box(shape, area, ratio, rng: np.random.Generator) -> Box:
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, tuple | list) else ()
-    if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
-        raise UserError(f"a size is a number of pixels or (height, width), not {size!r}")
-    return pair
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2 or not all(map(is_whole, pair)):
+        raise UserError(f"a size is a whole number of pixels or two, (height, width), not {size!r}")
+    return int(pair[0]), int(pair[1])
 
 
-def _side(op: str, size: int) -> None:
-    if not (isinstance(size, int) and size > 0):
-        raise UserError(f"{op}: size is a number of pixels, not {size!r}")
+def _is_range(value: object) -> bool:
+    """Whether an argument is two numbers, (low, high) with 0 < low <= high."""
+    pair = value if isinstance(value, tuple | list) else ()
+    return len(pair) == 2 and all(isinstance(x, numbers.Real) for x in pair) and 0 < pair[0] <= pair[1]
+
+
+def _side(op: str, size: int) -> int:
+    if not is_whole(size):
+        raise UserError(f"{op}: size is a whole number of pixels, not {size!r}")
+    return int(size)  # one of NumPy may overflow
 
 
 def _method_argument(method: str) -> str:

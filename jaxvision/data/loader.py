@@ -83,8 +83,7 @@ def eval_batches(
     """
     rows = _rows_per_process(batch_size, process_count)
     reader = Reader(source, host, fields, max_bad_fraction)
-    first, _ = reader.read(0, 0, 0)
-    filling = {field: np.zeros_like(value) for field, value in first.items()} | {"mask": np.False_}
+    filling = {field: np.zeros_like(value) for field, value in reader.first.items()} | {"mask": np.False_}
     task = functools.partial(_eval_rows, reader, len(source), filling)
     spans = _spans(process_index * rows, -(-len(source) // batch_size), rows, batch_size)
     return _batches(task, spans, rows, threads, processes)

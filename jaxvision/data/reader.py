@@ -4,27 +4,30 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jaxvision.data import host_ops
 from jaxvision.data.sources.base import BadExample, Source
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, shown, unknown
 
 _log = logging.getLogger(__name__)
 _MAX_WARNINGS = 100
 _NAMES = 10  # of bad examples, in the message that stops the run
+_LOOKS = 1000  # examples at the beginning of a set, of which one must be good
+_UNFIT = 8  # examples without a wanted field, before the config is taken to be wrong
+_BAD = (host_ops.BadImage, BadExample, OSError)
 
 
 class Reader:
     """Reads examples of a source, processes them, and keeps account of the bad ones.
 
-    An example is bad where its picture cannot be decoded, its file cannot be read or it lacks something. It is
-    replaced by the next good one in the order of indices, so that what is read at an index depends on the set
-    alone. Each is named once in a warning, up to 100. At most `max_bad_fraction` of the set, rounded up to a
-    whole example, may be bad (so one is always allowed, unless the fraction is 0). Every process counts the bad
-    examples that it meets itself.
+    An example is bad where its picture cannot be decoded, its file cannot be read, it lacks something, or a field of
+    it is of another type or shape than in the first good example of the set. It is replaced by the next good one in
+    the order of indices, so that what is read at an index depends on the set alone. Each is named once in a warning,
+    up to 100. At most `max_bad_fraction` of the set, rounded up to a whole example, may be bad (so one is always
+    allowed, unless the fraction is 0). Every process counts the bad examples that it meets itself.
     """
 
     def __init__(self, source: Source, host: str, fields: Sequence[str], max_bad_fraction: float = 0.001):
@@ -37,10 +40,20 @@ class Reader:
         self._allowed = math.ceil(max_bad_fraction * len(source))
         self._bad: set[int] = set()
         self._names: deque[str] = deque(maxlen=_NAMES)
-        self._lock = threading.Lock()
+        self._first: dict[str, np.ndarray] | None = None
+        self._lock, self._first_lock = threading.Lock(), threading.Lock()
 
     def __reduce__(self):
         return Reader, self._recipe  # in a worker process it begins with an empty account
+
+    @property
+    def first(self) -> dict[str, np.ndarray]:
+        """The first good example, which the others must be like; see `first_arrays`."""
+        with self._first_lock:
+            if self._first is None:
+                source, host, fields, _ = self._recipe
+                self._first = first_arrays(source, host, fields)
+        return self._first
 
     def read(self, index: int, seed: int, position: int) -> tuple[dict[str, np.ndarray], bool]:
         """Reads the example at `index`; the draws of its host operations depend on `(seed, position)` alone.
@@ -57,14 +70,31 @@ class Reader:
             if i in self._bad:
                 continue
             # A generator takes a fifth of the time of a small image, so there is none where nothing is drawn.
-            rng = np.random.Generator(np.random.Philox(key=[seed, position])) if self._random else None
+            rng = _generator(seed, position) if self._random else None
             try:
                 example = self._host(self._source[i], rng)
-            except (host_ops.BadImage, BadExample, OSError) as error:
+                arrays = {field: self._fitting(example, field) for field in self._fields}
+            except _BAD as error:
                 self._note(i, error)
                 continue
-            return {field: self._array(example, field) for field in self._fields}, i == index
+            return arrays, i == index
         raise UserError(f"none of the {n} examples of {self._source.info.name} can be read")
+
+    def _fitting(self, example: Mapping, field: str) -> np.ndarray:
+        """A field of an example as an array like that of the first.
+
+        Raises:
+          BadExample: it is not there, or of another type or shape. Images may differ in height and width.
+        """
+        like = self.first[field]
+        value = _array(example, field)
+        image = field == "image" and value.ndim == like.ndim == 3
+        same_shape = value.shape[2:] == like.shape[2:] if image else value.shape == like.shape
+        if not same_shape or not np.can_cast(value.dtype, like.dtype, "same_kind"):
+            raise BadExample(
+                f"its field {field!r} is {value.dtype} of shape {value.shape}, in others {like.dtype} of {like.shape}"
+            )
+        return value.astype(like.dtype, copy=False)
 
     def _note(self, index: int, error: Exception) -> None:
         with self._lock:
@@ -81,18 +111,74 @@ class Reader:
                     f"{self._allowed} that max_bad_fraction allows: {', '.join(self._names)} (the last: {error})"
                 )
 
-    def _array(self, example: dict, field: str) -> np.ndarray:
+
+def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, np.ndarray]:
+    """The wanted fields of the first good example, as `Reader.read` gives them at seed and position 0.
+
+    Bad examples before it are passed over without a word: whoever reads the set counts and names them.
+
+    Raises:
+      UserError: none of the first 1,000 examples is good, or a field that examples do not have.
+    """
+    process, reason, unfit = host_ops.make(host, source.info.classes), "", []
+    for i in range(min(len(source), _LOOKS)):
+        try:
+            example = process(source[i], _generator(0, 0))
+        except _BAD as error:
+            reason = reason or f"{source.describe(i)}: {error}"
+            continue
+        try:
+            return {field: _array(example, field) for field in fields}
+        except BadExample as error:
+            reason = reason or f"{source.describe(i)}: {error}"
+            unfit.append(example)
+            if len(unfit) == _UNFIT:
+                break
+    for example in unfit[:1]:
+        _check_config(example, fields)
+    looks = f"first {_LOOKS:,}" if len(source) > _LOOKS else f"{len(source):,}"
+    raise UserError(f"none of the {looks} examples of {source.info.name} {source.info.split} can be read ({reason})")
+
+
+def _check_config(example: Mapping, fields: Sequence[str]) -> None:
+    """Raises the UserError that says how to mend the config whose fields this example, like others, does not have."""
+    for field in fields:
         if field in ("tokens", "tokens_mask") and field not in example:
             raise UserError(f"the field {field!r} is what tokenize makes: add that to the host spec")
         if field not in example:
             raise unknown("field", field, example)
-        value = np.asarray(example[field])
-        if value.dtype.kind in "OSU":
+        value = example[field]
+        several = isinstance(value, tuple | list | np.ndarray)
+        if any(isinstance(one, str | bytes) for one in (value if several else [value])):
             what = "still encoded: add decode" if field == "image" else "a string: add tokenize"
             raise UserError(f"the field {field!r} is {what} to the host spec, or leave it out of the batch")
-        if value.dtype.kind in "iu" and value.dtype != np.uint8:
-            return value.astype(np.int32)
-        return value.astype(np.float32) if value.dtype == np.float64 else value
+        try:
+            _array(example, field)
+        except BadExample as error:
+            raise UserError(f"{error}: leave the field {field!r} out of the batch") from None
+
+
+def _array(example: Mapping, field: str) -> np.ndarray:
+    """A field of an example; integers other than uint8 as int32, and float64 as float32.
+
+    Raises:
+      BadExample: it is not there, or no array of numbers.
+    """
+    if field not in example:
+        raise BadExample(f"it has no field {field!r}")
+    try:
+        value = np.asarray(example[field])
+    except ValueError:  # lists of several lengths
+        value = np.asarray(None)
+    if value.dtype.kind not in "biuf":
+        raise BadExample(f"its field {field!r} is {shown(example[field])}, no array of numbers")
+    if value.dtype.kind in "iu" and value.dtype != np.uint8:
+        return value.astype(np.int32)
+    return value.astype(np.float32) if value.dtype == np.float64 else value
+
+
+def _generator(seed: int, position: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, position]))
 
 
 def stack(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

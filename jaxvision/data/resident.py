@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxvision.data.host_ops import host_ops
 from jaxvision.data.loader import eval_batches
-from jaxvision.data.reader import Reader
+from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Source
 
 _BATCH = 1024
@@ -19,12 +19,11 @@ def fits(source: Source, host: str, limit_bytes: int, fields: Sequence[str] = ("
     """Whether the fields of the examples of `source`, after the host spec, can stay in `limit_bytes` of memory.
 
     A host spec with a random operation gives other images in every epoch, so its set never fits. The size of
-    the first example stands for all.
+    the first example that can be read stands for all.
     """
     if host_ops.is_random(host):
         return False
-    first, _ = Reader(source, host, fields).read(0, 0, 0)
-    return len(source) * sum(x.nbytes for x in first.values()) <= limit_bytes
+    return len(source) * sum(x.nbytes for x in first_arrays(source, host, fields).values()) <= limit_bytes
 
 
 def load(

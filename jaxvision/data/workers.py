@@ -13,6 +13,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from jaxvision.errors import UserError
+from jaxvision.specs import is_whole
 
 Task = Callable[[Any], Any]
 
@@ -36,7 +37,7 @@ def ordered(task: Task, items: Iterator, *, threads: int, processes: int = 0, ah
     [3, 2, 1]
     """
     for name, value in {"threads": threads, "processes": processes}.items():
-        if not (isinstance(value, int) and value >= 0):
+        if not is_whole(value, least=0):
             raise UserError(f"{name} must be a whole number of at least 0, not {value!r}")
     return _ordered(task, items, threads, processes, ahead)
 

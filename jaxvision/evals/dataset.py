@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxvision import augment as augmentation
 from jaxvision.data import loader, resident
-from jaxvision.data.reader import Reader
+from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Info, Source
 from jaxvision.data.subsets import Subset
 from jaxvision.evals.store import Store, digest
@@ -84,7 +84,7 @@ def make(
     transform = augmentation.make(augment, statistics=statistics)
     keep = resident.fits(source, host, RESIDENT_BYTES, fields)
     kept: list[Batch] = []
-    example, _ = Reader(source, host, fields).read(0, 0, 0)
+    example = first_arrays(source, host, fields)
     shapes = {field: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype) for field, x in example.items()}
     own = dict(process_index=jax.process_index(), process_count=jax.process_count(), fields=fields, **reading)
 

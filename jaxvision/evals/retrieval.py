@@ -1,6 +1,5 @@
 """Retrieval: which image a caption finds among all, and which caption an image finds."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.data.host_ops import BadImage
+from jaxvision.data.sources.base import BadExample, first_readable
 from jaxvision.data.text import texts_in
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import features
@@ -22,6 +21,7 @@ from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.specs import is_whole
 
 BY = ("text", "class")
 
@@ -65,11 +65,11 @@ def make(
     for kind in by:
         if kind not in BY:
             raise unknown("value of by", kind, BY)
-    if not k or any(not isinstance(value, int) or value < 1 for value in (*k, chunk)):
+    if not k or not all(map(is_whole, (*k, chunk))):
         raise UserError(f"k and chunk must be whole numbers of at least 1, not {k!r} and {chunk!r}")
     if "class" in by and (not data.info.num_classes or data.info.multi_label):
         raise UserError(f"retrieval by class needs one class an image, which {data.info.name!r} has not")
-    if texts.field not in (first := data.source[0]):
+    if texts.field not in (first := first_readable(data.source)):
         raise UserError(
             f"retrieval reads captions in the field {texts.field!r} of {data.info.name!r}, which has {sorted(first)}; "
             "captions that class_captions makes are not searched for"
@@ -107,12 +107,15 @@ def make(
 
 def _read_captions(data: EvalSet, rows: np.ndarray, field: str) -> dict[int, Sequence[str]]:
     """The captions of the rows that have any."""
-    found = {}
+    found, reason = {}, ""
     for row in rows.tolist():
-        with contextlib.suppress(BadImage):
-            found[row] = texts_in(data.source[row][field], field)
+        try:
+            example = data.source[row]
+            found[row] = texts_in(example.get(field), field)
+        except (BadExample, OSError) as error:
+            reason = reason or f" ({data.source.describe(row)}: {error})"
     if not found:
-        raise UserError(f"{data.info.name} {data.info.split} has no captions")
+        raise UserError(f"{data.info.name} {data.info.split} has no captions{reason}")
     return found
 
 

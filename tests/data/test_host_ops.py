@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from jaxvision.data import decoding, host_ops, resizing
 from jaxvision.errors import UserError
+from jaxvision.specs import Call
 
 
 def run(spec, image, seed=0):
@@ -222,6 +223,13 @@ def test_evaluation_specs(photo):
         ("resize(0)", "number of pixels"),
         ("resize('3')", "number of pixels"),
         ("resize((3, 4, 5))", "number of pixels"),
+        ("resize(32.0)", "whole number of pixels"),
+        ("resize(True)", "whole number of pixels"),
+        ("central_crop((8, 8.5))", "whole number of pixels"),
+        ("resize_short(1e2)", "whole number of pixels"),
+        ("pad(2.0)", "padding"),
+        ("random_resized_crop(3, area=0.5)", "area"),
+        ("random_resized_crop(3, ratio=('a', 'b'))", "ratio"),
         ("resize_short((3, 4))", "number of pixels"),
         ("random_resize_short(9, 8)", "low is at most high"),
         ("resize(3, method='bilinaer')", "did you mean 'bilinear'"),
@@ -235,6 +243,23 @@ def test_evaluation_specs(photo):
 def test_wrong_specs(spec, message):
     with pytest.raises(UserError, match=message):
         host_ops.make(spec)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_sizes_may_be_integers_of_numpy(kind, photo):
+    eight = kind(8)
+    specs = {
+        "resize": (eight,),
+        "resize_short": (eight,),
+        "central_crop": ((eight, kind(6)),),
+        "random_crop": (eight, kind(1)),
+        "random_resized_crop": (eight,),
+        "random_resize_short": (eight, kind(9)),
+        "pad": (eight, kind(3)),
+    }
+    for name, args in specs.items():
+        spec = str(Call(name, args))  # as a config makes it of a number that it computed
+        assert run([Call(name, args)], photo(0)).shape == run(spec, photo(0)).shape
 
 
 def test_opencv_is_asked_for_when_it_is_missing(monkeypatch):

@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 import struct
 import zlib
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from jaxvision.data import sources
 from jaxvision.data.loader import train_batches
-from jaxvision.data.reader import Reader, stack
+from jaxvision.data.reader import Reader, first_arrays, stack
 from jaxvision.errors import UserError
 
 
@@ -55,6 +56,59 @@ def test_nothing_readable(pictures):
 def test_dtypes(pictures):
     example, _ = Reader(pictures, "decode", ["image", "label", "weight"]).read(3, 0, 0)
     assert [example[f].dtype for f in ("image", "label", "weight")] == [np.uint8, np.int32, np.float32]
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"weight": "heavy"}, "its field 'weight' is 'heavy', no array of numbers"),
+        ({"weight": [1.0, 2.0]}, r"its field 'weight' is float32 of shape \(2,\), in others float32 of \(\)"),
+        ({"weight": [[1], [2, 3]]}, "no array of numbers"),
+        ({"weight": None}, "its field 'weight' is None"),
+        ({"weight": {"a": 1}}, "no array of numbers"),
+        ({"label": 1.5}, r"its field 'label' is float32 of shape \(\), in others int32"),
+        ({"label": [0, 1]}, r"its field 'label' is int32 of shape \(2,\)"),
+        ({"image": np.zeros((8, 8, 3), np.float32)}, "an array of float32, not uint8"),
+        ({"image": np.zeros((8, 8, 4), np.uint8)}, r"shape \(8, 8, 4\)"),
+        ({"image": None}, "is a NoneType, not the bytes"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 4])
+def test_a_field_that_is_another_thing_in_one_example_is_bad(pictures, caplog, odd, words, at):
+    class Odd(type(pictures)):
+        def __getitem__(self, index):
+            return super().__getitem__(index) | (odd if index == at else {})
+
+    source = Odd(pictures.images)
+    reader = Reader(source, "decode", ["image", "label", "weight"], max_bad_fraction=0.01)
+    assert [i for i, (_, good) in enumerate(read_all(reader, source)) if not good] == [at]
+    assert len(caplog.records) == 1
+    assert f"cannot read example {at} of pictures train" in caplog.text
+    assert re.search(words, caplog.text)
+    batch = next(train_batches(source, "decode|resize(8)", batch_size=23, seed=0, start=0, stop=1, threads=0))
+    assert batch["image"].shape == (23, 8, 8, 3)
+
+
+def test_a_field_that_one_example_lacks(pictures, caplog):
+    class Lacking(type(pictures)):
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            return example if index else {"image": example["image"]}
+
+    reader = Reader(Lacking(pictures.images), "decode", ["label"])
+    assert reader.read(0, 0, 0)[0]["label"] == 1
+    assert "(it has no field 'label')" in caplog.text
+
+
+def test_looks_at_the_first_example_pass_bad_ones_over(pictures, caplog):
+    whole = first_arrays(pictures, "decode|resize(8)", ["image", "label"])
+    pictures.images[:5] = [b"broken"] * 5
+    first = first_arrays(pictures, "decode|resize(8)", ["image", "label"])
+    assert (first["label"], first["image"].shape) == (5 % 3, whole["image"].shape)
+    assert not caplog.records, "who reads the set names them"
+    pictures.images[:] = [b""] * 23
+    with pytest.raises(UserError, match=r"none of the 23 .*example 0 of pictures train: the file is empty"):
+        first_arrays(pictures, "decode|resize(8)", ["image"])
 
 
 def test_unknown_field(pictures):

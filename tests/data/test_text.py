@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.data import host_ops, text, train_batches
+from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError
 
 
@@ -212,10 +213,11 @@ def test_tokenize_reads_bytes_as_utf8():
 def test_tokenize_errors():
     with pytest.raises(UserError, match="unknown text field 'captoin'; did you mean 'caption'"):
         _tokens("tokenize(field='captoin')", {"caption": "a"})
-    with pytest.raises(UserError, match="'text' is no text: 3"):
+    with pytest.raises(BadExample, match="its field 'text' holds 3, which is no text"):
         _tokens("tokenize", {"text": 3})
-    with pytest.raises(host_ops.BadImage, match="no caption"):
-        _tokens("tokenize", {"text": ()})
+    for empty in ((), "", ("", " ")):
+        with pytest.raises(BadExample, match="no caption"):
+            _tokens("tokenize", {"text": empty})
     with pytest.raises(UserError, match="unknown choice of caption 'last'"):
         host_ops.make("tokenize(caption='last')")
 

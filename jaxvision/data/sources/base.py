@@ -77,6 +77,22 @@ class Source:
         return np.array([self[i]["label"] for i in range(len(self))], dtype)
 
 
+def first_readable(source: Source, most: int = 1000) -> dict[str, Any]:
+    """The first example that is there, as it is stored: what tells which fields a set has.
+
+    Raises:
+      UserError: none of the first `most` is there.
+    """
+    reason = ""
+    for index in range(min(len(source), most)):
+        try:
+            return source[index]
+        except (BadExample, OSError) as error:
+            reason = reason or f"{source.describe(index)}: {error}"
+    where = f"{source.info.name} {source.info.split}"
+    raise UserError(f"none of the first {min(len(source), most):,} examples of {where} can be read ({reason})")
+
+
 def check_classes(info: Info, num_classes: int) -> None:
     """Raises a UserError unless the labels of a set are those of a model with `num_classes` outputs."""
     if info.num_classes is not None and info.num_classes != num_classes:

@@ -4,24 +4,63 @@ import contextlib
 import json
 import os
 import tarfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxvision.data.formats import IMAGE_SUFFIXES
-from jaxvision.errors import UserError
+from jaxvision.data.signatures import described
+from jaxvision.data.sources.passed_over import PassedOver
+from jaxvision.errors import UserError, nearest
+from jaxvision.reading import decode_text, parse_json, reading
 
-_VERSION = 1  # raise it when the content of an index changes
+_VERSION = 2  # raise it when the content of an index changes
+PARTS = ("image", "text", "json")
+
+
+class Layout(NamedTuple):
+    """How the members of a shard make examples.
+
+    Attributes:
+      image, text: suffixes of the members, without their first dot and in lower case; of several members of an example
+        that fit, the one whose suffix comes first is read.
+      label: the key of the JSON members that holds the label; None for the `.cls` members, where there are any.
+      dot: which dot of a file name its suffix begins at, "first" or "last".
+    """
+
+    image: tuple[str, ...] = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
+    text: tuple[str, ...] = ("txt",)
+    label: str | None = None
+    dot: str = "first"
+
+    def split(self, name: str) -> tuple[str, str]:
+        """The key and the suffix of a file name.
+
+        >>> Layout().split("a.v2.PNG"), Layout(dot="last").split("a.v2.PNG")
+        (('a', 'v2.png'), ('a.v2', 'png'))
+        """
+        stem, dot, suffix = name.partition(".") if self.dot == "first" else name.rpartition(".")
+        return (stem, suffix.lower()) if dot else (name, "")
+
+    def part(self, suffix: str) -> tuple[str, int] | None:
+        """Which part of an example a suffix means, and how late it comes among those of the part; None for no part."""
+        for part, suffixes in (("image", self.image), ("text", self.text), ("json", ("json",)), ("cls", ("cls",))):
+            if suffix in suffixes:
+                return part, suffixes.index(suffix)
+        return None
 
 
 class TarIndex(NamedTuple):
     """The examples of one shard, in the order of their first members.
 
     Attributes:
-      keys: str [n], the path of the members up to the first dot of the file name.
+      keys: str [n], the path of the members without their suffix.
       image, text, json: int64 [n, 2], the offset and the size of a member; the size is -1 where there is none.
       labels: the label of every example as `.cls` or the JSON member states it, or None if none was asked for.
+      passed_over: the members that are not read.
     """
 
     keys: np.ndarray
@@ -29,30 +68,27 @@ class TarIndex(NamedTuple):
     text: np.ndarray
     json: np.ndarray
     labels: list[Any] | None
+    passed_over: PassedOver
 
 
-def load(tar: Path, label: str | None) -> TarIndex:
+def load(tar: Path, layout: Layout) -> TarIndex:
     """The index of a shard: the one that is kept if the shard is still the same, else a new one.
 
     It is kept beside the shard as `.NAME.index.npz`, or where that cannot be written in the folder `tar_index` of the
-    environment variable JAXVISION_DATA (default `~/.cache/jaxvision`).
-
-    Args:
-      tar: the shard.
-      label: the key of the JSON members that holds the label; None for the `.cls` members, where there are any.
+    environment variable JAXVISION_DATA (default `~/.cache/jaxvision`). One that is damaged is made anew.
 
     Raises:
       UserError: the shard is compressed, truncated or no tar, or an example lacks its label.
     """
-    stamp = f"{_VERSION} {tar.name} {tar.stat().st_size} {tar.stat().st_mtime_ns} {label}"
+    with reading(tar):
+        stat = tar.stat()
+    stamp = json.dumps([_VERSION, tar.name, stat.st_size, stat.st_mtime_ns, *layout])
     name = f".{tar.name}.index.npz"
     places = [tar.parent / name, _cache() / str(tar.resolve().parent).strip("/").replace("/", "_") / name]
     for place in places:
-        if place.is_file():
-            with np.load(place) as kept:
-                if kept["stamp"].item() == stamp:
-                    return TarIndex(*(kept[f] for f in TarIndex._fields[:-1]), json.loads(kept["labels"].item()))
-    index = build(tar, label)
+        if (kept := _kept(place, stamp)) is not None:
+            return kept
+    index = build(tar, layout)
     for place in places:
         with contextlib.suppress(OSError):  # a folder that cannot be written
             _save(place, stamp, index)
@@ -64,63 +100,127 @@ def _cache() -> Path:
     return Path(os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser() / "tar_index"
 
 
+def _kept(place: Path, stamp: str) -> TarIndex | None:
+    """The index in a file; None where there is none, or one of another shard or layout, or a damaged one."""
+    try:
+        with np.load(place) as kept:
+            if kept["stamp"].item() != stamp:
+                return None
+            labels, passed_over = json.loads(kept["labels"].item()), json.loads(kept["passed_over"].item())
+            return TarIndex(kept["keys"], *(kept[part] for part in PARTS), labels, PassedOver(passed_over))
+    except Exception:  # a damaged file raises anything
+        return None
+
+
 def _save(place: Path, stamp: str, index: TarIndex) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f"{place.name}.{os.getpid()}")
+    part = place.with_name(f"{place.name}.{uuid.uuid4().hex}")  # another host may write at the same time
+    texts = {"stamp": stamp, "labels": json.dumps(index.labels), "passed_over": json.dumps(index.passed_over.as_dict())}
     try:
         with open(part, "wb") as file:
-            np.savez(file, **index._asdict() | {"stamp": stamp, "labels": json.dumps(index.labels)})
+            np.savez(file, **index._asdict() | texts)
         os.replace(part, place)  # whole or not at all: another process may be reading
     finally:
         part.unlink(missing_ok=True)
 
 
-def build(tar: Path, label: str | None) -> TarIndex:
+def build(tar: Path, layout: Layout) -> TarIndex:
     """Reads the headers of a shard, and the bodies of those members that state labels. See `load`."""
     if tar.suffix != ".tar":
         raise UserError(f"{tar} is compressed, so has no random access: unpack it to .tar (images gain nothing by it)")
-    examples: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                if member.isfile():
-                    _add(examples, archive, member, label)
-            archive.fileobj.seek(archive.offset)
-            if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # else tarfile just stops
-                raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
-    except tarfile.ReadError as error:
-        raise UserError(f"the shard {tar} is truncated, damaged or no tar: {error}") from None
-    places = {part: [e.get(part, (0, -1)) for e in examples.values()] for part in ("image", "text", "json")}
-    arrays = {part: np.array(p, np.int64).reshape(-1, 2) for part, p in places.items()}
-    return TarIndex(np.array(list(examples), str), **arrays, labels=_labels(examples, tar, label))
-
-
-def _labels(examples: dict[str, dict[str, Any]], tar: Path, label: str | None) -> list[Any] | None:
-    lacking = [key for key, example in examples.items() if example.get("label") is None]
-    if label is None and len(lacking) == len(examples):
-        return None
-    if lacking:
-        what = "a .cls member" if label is None else f"the key {label!r} in a .json member"
-        raise UserError(f"{len(lacking)} examples of {tar} lack {what}, such as {lacking[0]}")
-    return [example["label"] for example in examples.values()]
-
-
-def _add(examples: dict, archive: tarfile.TarFile, member: tarfile.TarInfo, label: str | None) -> None:
-    folder, _, name = member.name.rpartition("/")
-    stem, _, extension = name.partition(".")
-    extension = extension.lower()
-    part = "image" if f".{extension}" in IMAGE_SUFFIXES else {"txt": "text"}.get(extension, extension)
-    if not stem or part not in ("image", "text", "json", "cls"):
-        return
-    key = f"{folder}/{stem}" if folder else stem
-    example = examples.setdefault(key, {})
-    if part in example:
-        raise UserError(f"{archive.name} holds two members of the example {key} that are its {part}")
-    example[part] = (member.offset_data, member.size)
-    if part == "json" and label is not None:
+    found = _Members(tar, layout)
+    with reading(tar):
         try:
-            example["label"] = json.load(archive.extractfile(member)).get(label)
-        except ValueError as error:
-            raise UserError(f"{member.name} in {archive.name} is no JSON: {error}") from None
-    elif part == "cls" and label is None:
-        example["label"] = archive.extractfile(member).read().decode().strip()
+            with tarfile.open(tar, "r:") as archive:
+                for member in archive:
+                    found.add(archive, member)
+                archive.fileobj.seek(archive.offset)
+                if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # else tarfile just stops
+                    raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
+        except (tarfile.ReadError, EOFError) as error:
+            with open(tar, "rb") as file:
+                reason = described(file.read(tarfile.BLOCKSIZE)) or str(error)
+            raise UserError(f"the shard {tar} is truncated, damaged or no tar: {reason}") from None
+    return found.index()
+
+
+class _Members:
+    """Sorts the members of a shard into examples."""
+
+    def __init__(self, tar: Path, layout: Layout):
+        self._tar, self._layout = tar, layout
+        self._examples: dict[str, dict[str, tuple[tuple[int, str], tuple[int, int]]]] = {}
+        self._labels: dict[str, Any] = {}
+        self._passed_over = PassedOver()
+        self._hint = ""  # the key that was probably meant
+
+    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        folder, _, name = member.name.rpartition("/")
+        if member.isdir():
+            return  # what lies in it are members of their own
+        if not member.isreg() or member.issparse():
+            self._passed_over.add("that are links or special files, with no data of their own", member.name)
+            return
+        if name.startswith(".") or "__MACOSX" in folder.split("/"):
+            self._passed_over.add("hidden files", member.name)
+            return
+        stem, suffix = self._layout.split(name)
+        found = self._layout.part(suffix)
+        if found is None:
+            self._passed_over.add(self._reason(suffix), member.name)
+            return
+        part, rank = found
+        key = f"{folder}/{stem}" if folder else stem
+        example = self._examples.setdefault(key, {})
+        if part in example:
+            (other_rank, other), _ = example[part]
+            if other == member.name:
+                self._passed_over.add("replaced by a later member of the same name", member.name)
+            elif rank >= other_rank:
+                self._passed_over.add(f"whose example has another {part}", member.name)
+                return
+            else:
+                self._passed_over.add(f"whose example has another {part}", other)
+        example[part] = (rank, member.name), (member.offset_data, member.size)
+        self._read_label(archive, member, part, key)
+
+    def _reason(self, suffix: str) -> str:
+        if "." in suffix and f".{suffix.rpartition('.')[2]}" in (*IMAGE_SUFFIXES, ".txt", ".json", ".cls"):
+            return (
+                "whose suffix, all after the first dot of the name, is not read: give dot='last' where the dots belong "
+                "to the names, else the suffixes, like image='input.jpg' and text='outputs.txt'"
+            )
+        return "whose suffix is not read"
+
+    def _read_label(self, archive: tarfile.TarFile, member: tarfile.TarInfo, part: str, key: str) -> None:
+        where, label = f"{member.name} in {self._tar}", self._layout.label
+        if part == "json" and label is not None:
+            stated = parse_json(archive.extractfile(member).read(), where)
+            self._labels.pop(key, None)
+            if label in stated:
+                self._labels[key] = stated[label]
+            else:
+                self._hint = nearest(label, stated)
+        elif part == "cls" and label is None:
+            self._labels[key] = decode_text(archive.extractfile(member).read(), where).strip()
+
+    def index(self) -> TarIndex:
+        labelled = bool(self._labels) or (self._layout.label is not None and bool(self._examples))
+        if labelled:
+            for key, example in list(self._examples.items()):
+                if "image" not in example and key not in self._labels:
+                    names = [name for (_, name), _ in example.values()]
+                    self._passed_over.add("whose example has neither image nor label", names[0], len(names))
+                    del self._examples[key]
+        places = {part: [e[part][1] if part in e else (0, -1) for e in self._examples.values()] for part in PARTS}
+        arrays = {part: np.array(p, np.int64).reshape(-1, 2) for part, p in places.items()}
+        labels = list(self._checked_labels()) if labelled else None
+        return TarIndex(np.array(list(self._examples), str), **arrays, labels=labels, passed_over=self._passed_over)
+
+    def _checked_labels(self) -> Iterator[Any]:
+        lacking = [key for key in self._examples if key not in self._labels]
+        if lacking:
+            label = self._layout.label
+            what = "a .cls member" if label is None else f"the key {label!r} in a .json member{self._hint}"
+            raise UserError(f"{len(lacking):,} examples of {self._tar} lack {what}, such as {lacking[0]}")
+        return (self._labels[key] for key in self._examples)

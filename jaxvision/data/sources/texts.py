@@ -1,30 +1,55 @@
-"""The texts that a file states for an example: one, or several that say the same."""
+"""What is a caption: the one rule for all sources."""
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import shown
+from jaxvision.reading import decode_text
 
 
-def one_or_several(value: Any, where: str = "") -> str | tuple[str, ...]:
-    """What a file states as the text of an example, as a str or a tuple of several; in every source alike.
+def one_or_several(value: Any, where: str) -> str | tuple[str, ...]:
+    """The caption or captions of an example.
+
+    What is empty or blank is no caption, like a null. In a list it is left out; an example that has no caption at all
+    is a bad one.
 
     Args:
-      value: a text, or a list of texts. Texts of blanks alone are left out of a list.
-      where: the place in the file, for the message.
+      value: a text, UTF-8 bytes, or a list of them.
+      where: what holds it, in words, for messages: `its column 'caption'`.
+
+    Returns:
+      A text as it is stored, or a tuple of one or more.
 
     Raises:
-      BadExample: there is no text, only blanks, or something else than texts.
+      BadExample: there is no caption, or what is there is no text.
 
-    >>> one_or_several("a cat"), one_or_several(["a cat", " "]), one_or_several(["a cat", "an owl"])
-    ('a cat', ('a cat',), ('a cat', 'an owl'))
+    >>> one_or_several(["a cat", " ", None, "an animal"], "its captions")
+    ('a cat', 'an animal')
+    >>> one_or_several("", "its .txt member")
+    Traceback (most recent call last):
+    ...
+    jaxvision.data.sources.base.BadExample: its .txt member holds no caption
     """
-    place = f"{where}: " if where else ""
-    texts = list(value) if isinstance(value, list | tuple) else [value]
-    for text in texts:
-        if text is not None and not isinstance(text, str):
-            raise BadExample(f"{place}the text {shown(text)} is no text")
-    texts = [text for text in texts if text is not None and text.strip()]
-    if not texts:
-        raise BadExample(f"{place}it has no text")
-    return tuple(texts) if isinstance(value, list | tuple) else texts[0]
+    if isinstance(value, list | tuple | np.ndarray):
+        found: str | tuple[str, ...] = tuple(_texts(value, where))
+    else:
+        found = next(_texts([value], where), ())
+    if not found:
+        raise BadExample(f"{where} holds no caption")
+    return found
+
+
+def _texts(values: Any, where: str) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, bytes):
+            value = decode_text(value, where, BadExample)
+        if isinstance(value, str):
+            if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise BadExample(f"{where} holds half a character, {shown(value)}: it was cut, and cannot be encoded")
+            if value.strip():
+                yield str(value)
+        elif value is not None and not (isinstance(value, float) and value != value):  # pandas writes NaN for nothing
+            raise BadExample(f"{where} holds {shown(value)}, which is no text")

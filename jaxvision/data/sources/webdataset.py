@@ -1,7 +1,5 @@
 """Tar shards in the layout of webdataset, read in place: nothing is extracted."""
 
-import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,29 +9,43 @@ import numpy as np
 from jaxvision.data.sources import files, tar_index
 from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
+from jaxvision.data.sources.passed_over import PassedOver
+from jaxvision.data.sources.texts import one_or_several
+from jaxvision.errors import UserError, nearest, unknown
+from jaxvision.reading import parse_json
+
+DOTS = ("first", "last")
 
 
 class WebDatasetSource(Source):
     """The examples of tar shards: `{"image": bytes, "label": ..., "text": ...}`.
 
     The members `0001.jpg`, `0001.txt`, `0001.json` and `0001.cls` are one example: all that have one path up to the
-    first dot of the file name. The image is a .jpg, .jpeg, .png or .webp. Any example is read at once by its offset,
-    so shards need no shuffling. The offsets are found in one pass over the headers and kept (see `tar_index.load`).
+    first dot of the file name. What follows that dot is the suffix of a member. `passed_over` counts members that are
+    not read. Any example is read at once by its offset, so shards need no shuffling. The offsets are found in one pass
+    over the headers and kept (see `tar_index.load`).
 
     Args:
       data_dir: the folder of the shards.
       split: in the syntax of TFDS.
       fields: of an example, which are wanted; None for all.
       shards: the files, as `files.split_files` reads it: `cc3m-{split}-*.tar`, `dict(train="{00000..00331}.tar")`.
+      image: the suffix of the members that are the image, like `input.jpg`, or several, of which the first that an
+        example has is read. By default all of `formats.IMAGE_SUFFIXES`.
       label: the key of the .json members that holds the label, a number, a name or a list of them. By default the
         .cls members hold it, where there are any.
-      text: the key of the .json members that holds the text, or a list of texts. By default the .txt members do.
+      text: the suffix of the members that are the text, or several as for `image`; or the key of the .json members
+        that holds the text or a list of texts. `txt`, and what ends in `.txt` or begins with a dot, is a suffix
+        (`outputs.txt`, `.caption`); anything else is a key. By default the .txt members.
+      dot: which dot of a file name its suffix begins at: "first", or "last" where names have dots of their own, like
+        `1.5 litres.jpg`.
       classes: a file with one name a line, a tuple of names, or their number. By default the classes are those that
         occur in any of the splits: the sorted names, or one more than the largest number.
 
     Raises:
-      UserError: no shards; one that is compressed, truncated or damaged; an example without a label.
-      BadExample (when read): an example without an image or a text.
+      UserError: no shards; one that is compressed, truncated or damaged, or without an example; a label that is missing
+        or none.
+      BadExample (when read): an example without an image or a text, or whose text is none (see `texts.one_or_several`).
     """
 
     def __init__(
@@ -43,30 +55,45 @@ class WebDatasetSource(Source):
         fields: Sequence[str] | None = None,
         *,
         shards: files.Pattern = "{split}-*.tar",
+        image: str | Sequence[str] | None = None,
         label: str | None = None,
-        text: str | None = None,
+        text: str | Sequence[str] | None = None,
+        dot: str = "first",
         classes: str | Sequence[str] | int | None = None,
     ):
+        layout, self._key = _layout(image, label, text, dot)
         folder = files.directory("webdataset", data_dir, "SPLIT-*.tar")
         tars = files.split_files(folder, shards)
         used = files.named(split, tars)
-        loaded = {s: [_Shard(str(tar), tar_index.load(tar, label)) for tar in tars[s]] for s in used}
+        loaded = {s: [_Shard(str(tar), tar_index.load(tar, layout)) for tar in tars[s]] for s in used}
+        self.passed_over = PassedOver()
+        for shard in (shard for s in used for shard in loaded[s]):
+            self.passed_over.update(shard.index.passed_over)
         pieces = {s: [(shard, len(shard.index.keys)) for shard in loaded.get(s, ())] for s in tars}
-        parts = slices(split, {s: sum(n for _, n in p) for s, p in pieces.items()}, f"the shards in {folder}")
+        sizes = {s: sum(n for _, n in p) for s, p in pieces.items()}
+        if used and not any(sizes.values()):
+            passed = f": passed over are {self.passed_over}" if self.passed_over else ""
+            raise UserError(f"the shards of {', '.join(used)} in {folder} hold no example{passed}")
+        parts = slices(split, sizes, f"the shards in {folder}")
         self._rows = files.Rows(parts, pieces)
-        ranges = [(shard.index, start, stop) for shard, start, stop in self._rows.ranges]
-        self._text = text
-        self._has_texts = text is not None or any((index.text[:, 1] >= 0).any() for index, _, _ in ranges)
+        ranges = self._rows.ranges
+        has_texts = any((shard.index.text[:, 1] >= 0).any() for shard, _, _ in ranges)
+        self._has_texts = text is not None or has_texts
         self._fields = fields
         self._labels = None
-        if all(index.labels is not None for index, _, _ in ranges):
+        unlabelled = [shard.tar for shard, _, _ in ranges if shard.index.labels is None]
+        if not unlabelled:
             known = read_classes(classes, folder)
             if known is None:
-                others = (tar_index.load(tar, label) for s in tars if s not in used for tar in tars[s])
-                every = itertools.chain((shard.index for s in used for shard in loaded[s]), others)
-                known = infer_classes(stated for index in every for stated in index.labels or ())
-            stated = [x for index, start, stop in ranges for x in index.labels[start:stop]]
+                others = (
+                    _Shard(str(tar), tar_index.load(tar, layout)) for s in tars if s not in used for tar in tars[s]
+                )
+                every = [*(shard for s in used for shard in loaded[s]), *others]
+                known = infer_classes((shard.index.labels or (), shard.describe) for shard in every)
+            stated = [x for shard, start, stop in ranges for x in shard.index.labels[start:stop]]
             self._labels = Labels(stated, known, self.describe)
+        elif len(unlabelled) < len(ranges) and (fields is None or "label" in fields):
+            raise UserError(f"some shards in {folder} have .cls members, others like {unlabelled[0]} have none")
         self.info = make_info(folder.resolve().name, split, len(self), self._labels)
 
     def __len__(self) -> int:
@@ -84,7 +111,7 @@ class WebDatasetSource(Source):
 
     def describe(self, index: int) -> str:
         shard, row = self._rows[index]
-        return f"{shard.index.keys[row]} in {shard.tar}"
+        return shard.describe(row)
 
     def _member(self, index: int, part: str) -> bytes:
         shard, row = self._rows[index]
@@ -94,15 +121,12 @@ class WebDatasetSource(Source):
         return files.pread(shard.tar, offset, size)
 
     def _read_text(self, index: int) -> str | tuple[str, ...]:
-        if self._text is None:
-            return self._member(index, "text").decode(errors="replace")
-        try:
-            stated = json.loads(self._member(index, "json")).get(self._text)
-        except ValueError as error:
-            raise BadExample(f"its .json member is no JSON: {error}") from None
-        if not stated:
-            raise BadExample(f"its .json member has no {self._text!r}")
-        return tuple(stated) if isinstance(stated, list) else stated
+        if self._key is None:
+            return one_or_several(self._member(index, "text"), "its text member")
+        stated = parse_json(self._member(index, "json"), "its .json member", dict, BadExample)
+        if self._key not in stated:
+            raise BadExample(f"its .json member has no {self._key!r}{nearest(self._key, stated)}")
+        return one_or_several(stated[self._key], f"{self._key!r} in its .json member")
 
     def _read_labels(self) -> np.ndarray:
         return self._labels.array()
@@ -111,3 +135,39 @@ class WebDatasetSource(Source):
 class _Shard(NamedTuple):
     tar: str
     index: tar_index.TarIndex
+
+    def describe(self, row: int) -> str:
+        return f"{self.index.keys[row]} in {self.tar}"
+
+
+def _layout(
+    image: str | Sequence[str] | None, label: str | None, text: str | Sequence[str] | None, dot: str
+) -> tuple[tar_index.Layout, str | None]:
+    """How members make examples, and the key of the .json members that holds the text, if one does.
+
+    Raises:
+      UserError: an option that means nothing.
+    """
+    if dot not in DOTS:
+        raise unknown("value of dot", dot, DOTS)
+    if label is not None and not isinstance(label, str):
+        raise UserError(f"label is a key of the .json members, not {label!r}")
+    given: dict[str, Any] = {"label": label, "dot": dot}
+    key = text if isinstance(text, str) and not _is_suffix(text) else None
+    for option, value in {"image": image, "text": None if key is not None else text}.items():
+        if value is None:
+            continue
+        several = (value,) if isinstance(value, str) else value
+        if not isinstance(several, list | tuple) or not several or not all(isinstance(s, str) and s for s in several):
+            raise UserError(f"{option} is a suffix of members, or a tuple of some, not {value!r}")
+        if option == "text" and not all(map(_is_suffix, several)):
+            raise UserError(f"text is one key of the .json members, or suffixes like 'outputs.txt', not {value!r}")
+        suffixes = tuple(suffix.lower().removeprefix(".") for suffix in several)
+        if dot == "last" and (dotted := [suffix for suffix in suffixes if "." in suffix]):
+            raise UserError(f"with dot='last' no suffix has a dot in it, but {option} has {dotted[0]!r}")
+        given[option] = suffixes
+    return tar_index.Layout(**given), key
+
+
+def _is_suffix(text: Any) -> bool:
+    return isinstance(text, str) and (text.startswith(".") or f".{text.lower()}".endswith(".txt"))

@@ -9,6 +9,7 @@ from jaxvision.data.sources.base import Info
 from jaxvision.data.text import imagenet
 from jaxvision.data.text.prompts import fingerprint
 from jaxvision.errors import UserError, unknown
+from jaxvision.reading import read_text
 
 # The classes of ImageNet that sets which vary it have, as its labels.
 VARIANTS = {
@@ -95,11 +96,11 @@ def in_words(name: str) -> str:
 
 
 def lines(file: str | Path) -> list[str]:
-    """The classes of a file with one a line; UserError where there is no such file."""
+    """The classes of a file with one a line; UserError where there is no such file, or it is not UTF-8."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"no file of class names {path}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _is_wnid(name: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError
+from jaxvision.reading import reading
 
 MERGES = 49_152 - 256 - 2  # of the file's 262,144 lines, those that CLIP uses
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -73,11 +74,8 @@ _BYTES = _byte_characters()
 
 def _read_merges(path: str) -> list[Merge]:
     opened = gzip.open if path.endswith(".gz") else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            lines = list(itertools.islice(file, 1, 1 + MERGES))  # the first line is a version
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the vocabulary {path}: {error}") from None
+    with reading(f"the vocabulary {path}"), opened(path, "rt", encoding="utf-8") as file:
+        lines = list(itertools.islice(file, 1, 1 + MERGES))  # the first line is a version
     merges = [tuple(line.split()) for line in lines]
     if len(merges) < MERGES or any(len(merge) != 2 for merge in merges):
         raise UserError(f"{path} is not CLIP's vocabulary: want bpe_simple_vocab_16e6.txt.gz of openai/CLIP")

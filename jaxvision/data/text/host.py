@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvision.data.host_ops import CLASS_NAME, BadImage, HostOp, host_ops
+from jaxvision.data.host_ops import CLASS_NAME, HostOp, host_ops
+from jaxvision.data.sources.texts import one_or_several
 from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.data.text.class_names import in_words, lines
 from jaxvision.data.text.registry import make
 from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError, unknown
-from jaxvision.specs import Call, parse
+from jaxvision.specs import Call, is_whole, parse
 
 CAPTIONS = ("random", "first", "all")
 MADE = ("tokens", "tokens_mask")
@@ -136,12 +137,13 @@ def tokenize(
       captions: how many "all" are. Further ones are left out; where there are fewer, rows of padding follow.
 
     Raises:
-      UserError: what `make` raises; when called, an example without that field, or whose field is no text.
-      BadImage (when called): an example without captions; it is counted and replaced as a bad image is.
+      UserError: what `make` raises; when called, an example without that field.
+      BadExample (when called): an example without captions, or whose field is no text; it is counted and replaced as a
+        bad image is.
     """
     if caption not in CAPTIONS:
         raise unknown("choice of caption", caption, CAPTIONS)
-    if (caption == "all") != (isinstance(captions, int) and captions > 0):
+    if (caption == "all") != is_whole(captions):
         raise UserError(f"tokenize: captions is how many there are with caption='all' alone, not {captions!r}")
     encode = _made_once(tokenizer, length, path=path, lower=lower, pad=pad)
     rows = functools.lru_cache(maxsize=1024)(lambda texts: _rows(encode, texts, captions)) if captions else None
@@ -168,18 +170,13 @@ def _rows(encode: Tokenizer, texts: Sequence[str], captions: int) -> tuple[np.nd
 
 
 def texts_in(value: str | bytes | Sequence[str | bytes], field: str) -> list[str]:
-    """The captions of an example, as its field holds them; bytes, as TFDS gives them, are UTF-8.
+    """The captions of an example, as its field holds them; what is a caption `one_or_several` says.
 
     Raises:
-      BadImage: there are none.
-      UserError: the field is no text.
+      BadExample: there are none, or the field is no text.
 
-    >>> texts_in((b"a cat", "an animal"), "text")
+    >>> texts_in((b"a cat", "an animal", ""), "text")
     ['a cat', 'an animal']
     """
-    values = [value] if isinstance(value, str | bytes) else list(value) if np.ndim(value) == 1 else [value]
-    if not values:
-        raise BadImage(f"no caption in {field!r}")
-    if not all(isinstance(v, str | bytes) for v in values):
-        raise UserError(f"the field {field!r} is no text: {value!r}")
-    return [v if isinstance(v, str) else v.decode() for v in values]
+    texts = one_or_several(value, f"its field {field!r}")
+    return [texts] if isinstance(texts, str) else list(texts)

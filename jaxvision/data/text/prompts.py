@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.reading import parse_json, read_text
 
 PLACE = "{}"
 
@@ -107,11 +108,6 @@ def _own(stem: str, templates: tuple[str, ...], where: str) -> PromptSet:
 
 
 def _read(file: Path) -> tuple[str, ...]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        found = json.loads(text) if file.suffix == ".json" else [line.strip() for line in text.splitlines()]
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read the prompts {file}: {error}") from None
-    if not isinstance(found, list):
-        raise UserError(f"{file}: want a list of prompts")
+    text = read_text(file)
+    found = parse_json(text, file, list) if file.suffix == ".json" else [line.strip() for line in text.splitlines()]
     return tuple(template for template in found if template)

@@ -6,6 +6,7 @@ from jaxvision.data.text.clip import Clip
 from jaxvision.data.text.libraries import HuggingFace, SentencePiece
 from jaxvision.data.text.tokenizer import Bytes, Tokenizer
 from jaxvision.errors import UserError, unknown
+from jaxvision.specs import is_whole
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "bytes": Bytes,
@@ -42,7 +43,7 @@ def make(
         raise UserError(f"the tokenizer {name!r} needs path, the file of its vocabulary")
     tokenizer = TOKENIZERS[name](*([] if path is None else [path]), length, lower=lower)
     if pad is not None:
-        if not (isinstance(pad, int) and 0 <= pad < tokenizer.vocabulary):
+        if not (is_whole(pad, least=0) and pad < tokenizer.vocabulary):
             raise UserError(f"the padding of {name!r} is an id below {tokenizer.vocabulary}, not {pad!r}")
         tokenizer.pad = pad
     return tokenizer

@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from jaxvision.errors import UserError
+from jaxvision.specs import is_whole
 
 
 class Tokenizer:
@@ -29,9 +30,9 @@ class Tokenizer:
     end: int | None = None
 
     def __init__(self, length: int = 77, *, lower: bool = False):
-        if not (isinstance(length, int) and length >= 3):
+        if not is_whole(length, least=3):
             raise UserError(f"the length of a tokenizer is a number of tokens, at least 3, not {length!r}")
-        self.length = length
+        self.length = int(length)
         self._lower = lower
 
     def pieces(self, text: str) -> Sequence[int]:

@@ -1,8 +1,11 @@
 import json
 import os
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -58,7 +61,8 @@ def test_layout_of_the_hub(hub):
     for i in (9, 0, 5, 3, 8, 1):
         assert source[i] == {"image": pictures[i], "label": i % 3, "text": f"caption {i}"}
     assert source.labels.tolist() == [i % 3 for i in range(10)]
-    assert source.describe(8) == f"row 1 of row group 0 of {root / 'data' / 'train-00001-of-00002.parquet'}"
+    assert source.describe(8) == f"row 1 of {root / 'data' / 'train-00001-of-00002.parquet'}"
+    assert source.describe(4) == f"row 4 of {root / 'data' / 'train-00000-of-00002.parquet'}"  # of the second group
     part = open_parquet(root, "train[5:8]+test[-1:]")
     assert [part[i]["text"] for i in range(4)] == [f"caption {i}" for i in (5, 6, 7, 12)]
     assert part.labels.tolist() == [2, 0, 1, 0]
@@ -111,7 +115,7 @@ def test_rows_without_an_image_are_bad(tmp_path, encode, photo, caplog):
     write(tmp_path / "train.parquet", {"image": images([picture, None, picture]), "label": [0, 1, 2]})
     reader = Reader(open_parquet(tmp_path), "decode", ["image", "label"])
     assert reader.read(1, 0, 1)[0]["label"] == 2
-    assert "cannot read row 1 of row group 0" in caplog.text
+    assert f"cannot read row 1 of {tmp_path / 'train.parquet'} (its column 'image' is empty)" in caplog.text
 
 
 def test_a_truncated_file_is_named(hub):
@@ -143,3 +147,147 @@ def test_groups_are_kept_up_to_a_limit(hub, monkeypatch):
     for group in (0, 0, 2, 0, 1, 1, 0):
         groups.cell(file, group, 0, "image")
     assert read == [0, 2, 1, 0]
+
+
+def refused(root, **options):
+    with pytest.raises(UserError) as error:
+        open_parquet(root, **options)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["a.jpg", "b.jpg"], "holds texts, not the bytes of images: .* 'manifest'"),
+        (pa.array(["a.jpg", "b.jpg"]).dictionary_encode(), "holds texts"),
+        ([[b"a"], [b"b"]], r"holds list<.*not the bytes of one image file in each row"),
+        ([[[1, 2]], [[3, 4]]], "holds list<"),
+        ([1, 2], "holds int64"),
+        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "looked for in its field 'bytes'"),
+    ],
+)
+def test_columns_that_are_no_images(tmp_path, cells, words):
+    write(tmp_path / "train.parquet", {"image": cells})
+    assert re.search(f"the column 'image' of .*train.parquet {words}", refused(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary()), pa.binary_view(), pa.null()]
+)
+def test_types_of_images(tmp_path, kind):
+    cells = pa.nulls(2) if kind == pa.null() else pa.array([b"one", None], pa.binary()).cast(kind)
+    write(tmp_path / "train.parquet", {"image": cells})
+    source = open_parquet(tmp_path)
+    with pytest.raises(sources.BadExample, match="its column 'image' is empty"):
+        source[1]
+    if kind != pa.null():
+        assert source[0]["image"] == b"one"
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, None], "row 1 of .*train.parquet: the label is missing"),
+        ([0.0, 1.5], "row 1 of .*train.parquet: the label 1.5 is neither"),
+        ([0.0, float("nan")], "row 1 of .*: the label is missing"),
+        ([True, False], "row 0 of .*: the label True is neither"),
+        ([[[1]], [[2]]], r"row 0 of .*: the label \[1\] is neither"),
+        ([{"id": 1}, {"id": 2}], "row 0 of .*: the label {'id': 1} is neither"),
+        ([b"cat", b"dog"], "row 0 of .*: the label b'cat' is neither"),
+        ([Decimal("0.5"), Decimal("1")], "row 0 of .*: the label Decimal"),
+        (["cat", ""], "row 1 of .*: the label is missing"),
+        (["cat", "3"], "mixture"),
+        ([0, -1], "row 1 of .*: the label -1 is negative"),
+    ],
+)
+def test_labels_that_are_none_are_named_with_their_row(tmp_path, labels, words):
+    write(tmp_path / "train.parquet", {"image": [b"0", b"1"], "label": labels}, rows_in_group=1)
+    assert re.search(words, refused(tmp_path))
+
+
+def test_labels_of_other_types(tmp_path):
+    for labels in (
+        pa.array([0.0, 2.0]),
+        pa.array(["0", "2"]),
+        pa.array([0, 2], pa.uint8()),
+        pa.array(["0", "2.0"]).dictionary_encode(),
+    ):
+        write(tmp_path / "train.parquet", {"image": [b"0", b"1"], "label": labels})
+        source = open_parquet(tmp_path)
+        assert (source.labels.tolist(), source.info.num_classes) == ([0, 2], 3)
+
+
+@pytest.mark.parametrize(
+    ("captions", "found"),
+    [
+        (["a", ""], ["a", None]),
+        (["a", None], ["a", None]),
+        ([["a", "", None], [""]], [("a",), None]),
+        ([b"k\xc3\xa4se", b"caf\xe9"], ["k\u00e4se", None]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+    ],
+)
+def test_captions_that_are_none_are_bad(tmp_path, captions, found):
+    write(tmp_path / "train.parquet", {"image": [b"0", b"1"], "caption": captions})
+    source = open_parquet(tmp_path)
+    for index, caption in enumerate(found):
+        if caption is None:
+            with pytest.raises(sources.BadExample, match="its column 'caption'"):
+                source[index]
+        else:
+            assert source[index]["text"] == caption
+
+
+def test_columns_that_are_no_captions(tmp_path):
+    write(tmp_path / "train.parquet", {"image": [b"0"], "caption": [{"en": "a"}], "n": [3]})
+    assert "the column 'caption' of" in refused(tmp_path)
+    assert "holds int64, not texts" in refused(tmp_path, text="n")
+
+
+def test_files_of_another_kind_among_the_shards(tmp_path):
+    write(tmp_path / "train-0.parquet", {"image": [b"0"], "label": [0]})
+    write(tmp_path / "train-1.parquet", {"img": [b"1"], "label": [1]})
+    assert re.search("column of .*train-1.parquet 'image'; did you mean 'img'", refused(tmp_path))
+    write(tmp_path / "train-1.parquet", {"image": ["1.jpg"], "label": [1]})
+    assert "train-1.parquet holds texts" in refused(tmp_path)
+    write(tmp_path / "train-1.parquet", {"image": [b"1"], "label": ["cat"]})
+    assert "mixture" in refused(tmp_path)
+    (tmp_path / "train-1.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert "git lfs pull" in refused(tmp_path)
+    (tmp_path / "train-1.parquet").unlink()
+    (tmp_path / "train-1.parquet").mkdir()
+    assert "train-1.parquet" in refused(tmp_path)
+
+
+def test_files_without_rows(tmp_path):
+    columns = {"image": pa.array([b"0"]), "label": pa.array([0])}
+    write(tmp_path / "train-0.parquet", {name: column[:0] for name, column in columns.items()})
+    assert "is empty" in refused(tmp_path)
+    write(tmp_path / "train-1.parquet", columns)
+    assert [len(open_parquet(tmp_path)), open_parquet(tmp_path)[0]["image"]] == [1, b"0"]
+
+
+def test_a_damaged_page_costs_its_rows_alone(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    pictures = [rng.bytes(2000) for _ in range(4)]
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "train.parquet", row_group_size=2, compression="snappy")
+    data = bytearray((tmp_path / "train.parquet").read_bytes())
+    at = data.index(pictures[2][:64])
+    data[at - 60 : at] = b"\xff" * 60  # the header of the page
+    (tmp_path / "train.parquet").write_bytes(data)
+    source = open_parquet(tmp_path)
+    assert [source[i]["image"] for i in range(2)] == pictures[:2]
+    for i in (2, 3):
+        with pytest.raises(sources.BadExample, match="cannot read its column 'image'"):
+            source[i]
+
+
+@pytest.mark.parametrize(
+    "metadata", ["{broken", "[]", '{"info": []}', '{"info": {"features": {"label": {"names": 3}}}}']
+)
+def test_broken_metadata_of_the_hub_leaves_the_labels_to_tell(tmp_path, metadata, caplog):
+    table = pa.table({"image": [b"0", b"1"], "label": [0, 4]}).replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "train.parquet")
+    assert open_parquet(tmp_path).info.num_classes == 5
+    assert "the metadata 'huggingface' cannot be read" in caplog.text

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from jaxvision.data import sources
@@ -114,7 +115,7 @@ def test_the_index_is_kept_until_the_shard_changes(shards, monkeypatch):
     root, _ = shards
     built = []
     build = tar_index.build
-    monkeypatch.setattr(tar_index, "build", lambda tar, label: built.append(tar.name) or build(tar, label))
+    monkeypatch.setattr(tar_index, "build", lambda tar, layout: built.append(tar.name) or build(tar, layout))
     open_shards(root, classes=("cat", "dog", "owl"))
     assert built == ["train-0.tar", "train-1.tar"]
     open_shards(root, classes=("cat", "dog", "owl"))
@@ -201,9 +202,195 @@ def test_damaged_json(tmp_path, caplog):
         source[0]
 
 
-def test_two_members_of_one_kind(tmp_path):
-    write_tar(tmp_path / "train-0.tar", [("0.jpg", b"0"), ("0.png", b"1")])
-    with pytest.raises(UserError, match="two members of the example 0 that are its image"):
+def test_of_two_members_of_one_kind_the_other_is_counted(tmp_path, caplog):
+    write_tar(tmp_path / "train-0.tar", [("0.jpg", b"jpg"), ("0.png", b"png"), ("0.txt", b"old"), ("0.txt", b"new")])
+    assert open_shards(tmp_path)[0] == {"image": b"jpg", "text": "new"}  # as tar itself, which appends to replace
+    assert "1 whose example has another image (0.png); 1 replaced by a later member" in caplog.text
+    source = open_shards(tmp_path, image=("png", "jpg"))
+    assert source[0]["image"] == b"png"
+    assert source.passed_over.as_dict()["whose example has another image"] == (1, ["0.jpg"])
+
+
+def dotted(name, count=3):
+    """Members whose names are `name` with a number and an extension."""
+    return [(name.format(i) + e, f"{i}{e}".encode()) for i in range(count) for e in (".png", ".txt")]
+
+
+def test_names_with_dots_are_counted_and_an_option_reads_them(tmp_path, caplog):
+    write_tar(tmp_path / "train-0.tar", [*dotted("{:04d}"), *dotted("at 1.5 km, {}"), *dotted("d.ir/x{}.v2")])
+    assert len(open_shards(tmp_path)) == 3
+    assert "passes over 12 entries: 12 whose suffix" in caplog.text
+    assert "dot='last'" in caplog.text
+    assert "(at 1.5 km, 0.png, at 1.5 km, 0.txt, at 1.5 km, 1.png, ...)" in caplog.text
+    source = open_shards(tmp_path, dot="last")
+    assert not source.passed_over
+    assert [source[i]["text"] for i in range(9)] == [f"{i}.txt" for i in range(3)] * 3
+    assert source.describe(8).startswith("d.ir/x2.v2 in ")
+
+
+def test_suffixes_of_several_words(tmp_path, caplog):
+    members = [(f"s{i}.{e}", data) for i in range(3) for e, data in {"input.JPG": b"i", "outputs.txt": b"o"}.items()]
+    write_tar(tmp_path / "train-0.tar", [*members, ("s0.target.jpg", b"t"), ("s0.caption", b"c"), ("s0.npy", b"n")])
+    with pytest.raises(UserError, match=r"hold no example: passed over are 7 whose suffix.*s0\.input\.JPG.*; 2 whose"):
+        open_shards(tmp_path)
+    source = open_shards(tmp_path, image="input.jpg", text="outputs.txt")
+    assert [source[i] for i in range(3)] == [{"image": b"i", "text": "o"}] * 3
+    assert len(source.passed_over) == 3
+    assert "s0.target.jpg" in str(source.passed_over)
+    assert open_shards(tmp_path, image=("target.jpg", "input.jpg"), text=".caption")[0] == {"image": b"t", "text": "c"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(image=3), "image is a suffix of members"),
+        (dict(image=()), "image is a suffix of members"),
+        (dict(text=("captions", "txt")), "one key of the .json members, or suffixes"),
+        (dict(dot="lsat"), "did you mean 'last'"),
+        (dict(dot="last", image="input.jpg"), "no suffix has a dot in it, but image has 'input.jpg'"),
+        (dict(label=3), "label is a key"),
+    ],
+)
+def test_options_that_make_no_sense(shards, options, message):
+    with pytest.raises(UserError, match=message):
+        open_shards(shards[0], **options)
+
+
+def test_what_is_no_member_of_an_example_is_counted(tmp_path):
+    names = [
+        "._0.jpg",
+        "a/.hidden.png",
+        "__MACOSX/0.jpg",
+        "b/__MACOSX/x/0.png",
+        "0.jpg",
+        "0.seg.png",
+        "0.pyd",
+        "LICENSE",
+    ]
+    write_tar(tmp_path / "train-0.tar", [(name, b"x") for name in names])
+    with tarfile.open(tmp_path / "train-0.tar", "a") as archive:
+        for name, kind in {"1.jpg": tarfile.LNKTYPE, "2.jpg": tarfile.SYMTYPE, "folder": tarfile.DIRTYPE}.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "0.jpg"
+            archive.addfile(info)
+    source = open_shards(tmp_path)
+    assert len(source) == 1
+    counted = {reason.split(",")[0]: names for reason, (_, names) in source.passed_over.as_dict().items()}
+    assert counted == {
+        "hidden files": names[:3],
+        "whose suffix": ["0.seg.png"],
+        "whose suffix is not read": ["0.pyd", "LICENSE"],
+        "that are links or special files": ["1.jpg", "2.jpg"],
+    }
+    assert len(source.passed_over) == 9
+    again = open_shards(tmp_path)  # from the index that is kept
+    assert again.passed_over.as_dict() == source.passed_over.as_dict()
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK no zip", "half", "flipped", "stamp alone"])
+def test_a_damaged_index_is_made_anew(shards, damage):
+    root, _ = shards
+    before = open_shards(root).labels
+    kept = root / ".train-1.tar.index.npz"
+    data = kept.read_bytes()
+    if damage == "stamp alone":
+        with np.load(kept) as arrays:
+            stamp = arrays["stamp"]
+        np.savez(kept, stamp=stamp)
+    else:
+        middle = len(data) // 2
+        flipped = data[: middle - 50] + bytes(100) + data[middle + 50 :]
+        kept.write_bytes({"half": data[:middle], "flipped": flipped}.get(damage, damage))
+    np.testing.assert_array_equal(open_shards(root).labels, before)
+    assert kept.read_bytes()[:300] == data[:300]
+
+
+def test_many_open_a_set_at_once(shards):
+    root, _ = shards
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: len(open_shards(root)), range(16))) == {7}
+    assert sorted(p.name for p in root.glob(".*")) == [f".{n}.tar.index.npz" for n in ("train-0", "train-1", "val-0")]
+
+
+def test_captions_that_are_none(tmp_path):
+    texts = {"0": b"", "1": b" \n", "2": b"caf\xe9", "3": "\ufeffk\u00e4se".encode(), "4": b"a"}
+    write_tar(tmp_path / "train-0.tar", [m for k, t in texts.items() for m in ((f"{k}.jpg", b"."), (f"{k}.txt", t))])
+    source = open_shards(tmp_path)
+    for index, words in enumerate(["no caption", "no caption", r"its text member is not UTF-8 \(byte 3"]):
+        with pytest.raises(sources.BadExample, match=words):
+            source[index]
+    assert [source[i]["text"] for i in (3, 4)] == ["k\u00e4se", "a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'["a"]', "holds \\['a'\\], not an object"),
+        (b"null", "holds None"),
+        (b"\xff\xfe{", "is UTF-16, not UTF-8"),
+        (b"[" * 100_000, "is no JSON|recursion"),
+        (b'{"captions": "a"}', "has no 'caption'; did you mean 'captions'"),
+        (b'{"caption": null}', "no caption"),
+        (b'{"caption": ["", " "]}', "no caption"),
+        (b'{"caption": 7}', "holds 7, which is no text"),
+        (b'{"caption": {"en": "a"}}', "no text"),
+    ],
+)
+def test_json_that_is_not_what_it_should_be(tmp_path, content, words):
+    write_tar(tmp_path / "train-0.tar", [("0.jpg", b"."), ("0.json", content)])
+    with pytest.raises(sources.BadExample, match=words):
+        open_shards(tmp_path, text="caption")[0]
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "words"),
+    [
+        ("json", b"[3]", "1.json in .*train-0.tar holds \\[3\\], not an object"),
+        ("json", b"\xe9", "1.json in .* is not UTF-8"),
+        ("json", b'{"kind": null}', "1 in .*train-0.tar: the label is missing"),
+        ("json", b'{"kind": 1.5}', "1 in .*train-0.tar: the label 1.5 is neither"),
+        ("json", b'{"kind": true}', "1 in .*: the label True is neither"),
+        ("json", b'{"kind": {"id": 1}}', "1 in .*: the label {'id': 1} is neither"),
+        ("json", b'{"kind": [[1]]}', "1 in .*: the label \\[1\\] is neither"),
+        ("json", b'{"kind": "cat"}', "mixture"),
+        ("json", b'{"kinds": 1}', "lack the key 'kind' in a .json member; did you mean 'kinds'"),
+        ("cls", b"", "1 in .*: the label is missing"),
+        ("cls", b"\xff\xfe1\0", "1.cls in .* is UTF-16"),
+        ("cls", b"-1", "1 in .*: the label '-1' is negative"),
+    ],
+)
+def test_labels_that_are_none_are_named_with_their_place(tmp_path, member, content, words):
+    whole = b'{"kind": 2.0}' if member == "json" else b"2\n"
+    members = [(f"{i}.{e}", d) for i, c in enumerate([whole, content]) for e, d in (("jpg", b"."), (member, c))]
+    write_tar(tmp_path / "train-0.tar", members)
+    label = "kind" if member == "json" else None
+    with pytest.raises(UserError, match=words):
+        open_shards(tmp_path, label=label)
+    write_tar(tmp_path / "train-0.tar", members[:2])
+    assert open_shards(tmp_path, label=label).labels.tolist() == [2]
+
+
+def test_members_without_an_image_need_no_label(tmp_path):
+    members = [("0.jpg", b"0"), ("0.cls", b"1"), ("README.txt", b"words"), ("info.json", b"{}")]
+    write_tar(tmp_path / "train-0.tar", members)
+    source = open_shards(tmp_path)
+    assert source.labels.tolist() == [1]
+    assert source.passed_over.as_dict() == {
+        "whose example has neither image nor label": (2, ["README.txt", "info.json"])
+    }
+
+
+def test_labels_in_some_shards_alone(shards):
+    root, _ = shards
+    write_tar(root / "train-1.tar", [("9.jpg", b"9")])
+    with pytest.raises(UserError, match=r"some shards in .* others like .*train-1\.tar have none"):
+        open_shards(root)
+    assert sources.open_source("webdataset", "train", data_dir=str(root), fields=["image"]).info.num_classes is None
+
+
+def test_a_pointer_of_git_lfs(tmp_path):
+    (tmp_path / "train-0.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(UserError, match="git lfs pull"):
         open_shards(tmp_path)
 
 
