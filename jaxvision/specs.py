@@ -10,7 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxvision.errors import UserError, unknown
+from jaxvision import arguments
+from jaxvision.errors import UserError, shown, unknown
 
 
 class Call(NamedTuple):
@@ -114,15 +115,11 @@ class Registry:
         return Call(call.name, (), dict(bound.arguments))
 
     def _build(self, call: Call) -> Callable:
-        self._bind(call)
-        return self._find(call)(*call.args, **call.kwargs)
+        bound = self._bind(call)
+        return self._find(call)(*bound.args, **bound.kwargs)
 
     def _bind(self, call: Call) -> inspect.BoundArguments:
-        signature = inspect.signature(self._find(call))
-        try:
-            return signature.bind(*call.args, **call.kwargs)
-        except TypeError as error:
-            raise UserError(f"{self.kind} {str(call)!r}: {error}. Usage: {call.name}{signature}") from None
+        return arguments.bind(self._find(call), f"{self.kind} {shown(str(call))}", call.args, call.kwargs)
 
     def _find(self, call: Call) -> Callable:
         if call.name not in self.factories:
