@@ -12,6 +12,7 @@ from jaxvision.data import host_ops, loader, sources, subsets, text
 from jaxvision.data import statistics as statistics_of
 from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError
+from jaxvision.progress import track
 from jaxvision.sections import DataSection
 from jaxvision.tasks.task import Batch
 
@@ -124,6 +125,8 @@ def statistics(
         fields=("image",),
         **reading_options(data),
     )
+    what = f"statistics of {source.info.name} {source.info.split}"
+    batches = track(batches, what, -(-len(source) // _STATISTICS_BATCH), "batches")
     found = statistics_of.compute(batches, names)._asdict()
     return {name: found[name] for name in names}
 

@@ -34,6 +34,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
+from jaxvision.progress import track
 from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
@@ -181,7 +182,7 @@ def _cost(planned: list[Run], say: Callable | None) -> str:
     """What the runs cost in words; with `say`, each one's too."""
     from jaxvision import estimate
 
-    estimates = [estimate.estimate(one.config) for one in planned]
+    estimates = [estimate.estimate(one.config) for one in track(planned, "estimating what the runs cost", unit="runs")]
     if say:
         table = Table("run", "parameters", "steps", "FLOPs", "time, about")
         for one, cost in zip(planned, estimates):

@@ -19,8 +19,9 @@ from tensorflow_datasets.core import dataset_info, example_serializer, naming
 
 from jaxvision.data import host_ops
 from jaxvision.data.sources import KINDS, BadExample, Source, open_source
-from jaxvision.data.staging import Progress, set_folder, staged, write_shard
+from jaxvision.data.staging import set_folder, staged, write_shard
 from jaxvision.errors import UserError, unknown
+from jaxvision.progress import Progress
 from jaxvision.specs import parse
 
 FORMATS = ("jpeg", "png")
@@ -78,7 +79,7 @@ def cache(
     }
     target = set_folder(Path(out).expanduser(), identity.name, identity.config_name, str(identity.version))
     progress = Progress(f"caching {name}", sum(map(len, sources.values())))
-    with staged(target, recipe) as folder:
+    with progress, staged(target, recipe) as folder:
         features = _features(next(iter(sources.values())), image_format)
         infos = []
         for split, source in sources.items():

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvision.data.sources.folder import IMAGE_SUFFIXES
 from jaxvision.errors import UserError
+from jaxvision.progress import track
 
 _VERSION = 1  # raise it when the content of an index changes
 
@@ -82,7 +83,7 @@ def build(tar: Path, label: str | None) -> TarIndex:
     examples: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(tar, "r:") as archive:
-            for member in archive:
+            for member in track(archive, f"indexing {tar.name}", unit="members"):
                 if member.isfile():
                     _add(examples, archive, member, label)
             archive.fileobj.seek(archive.offset)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxvision.data.sources import files, tar_index
 from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
+from jaxvision.progress import track
 
 
 class WebDatasetSource(Source):
@@ -50,7 +51,10 @@ class WebDatasetSource(Source):
         folder = files.directory("webdataset", data_dir, "SPLIT-*.tar")
         tars = files.split_files(folder, shards)
         used = files.named(split, tars)
-        loaded = {s: [_Shard(str(tar), tar_index.load(tar, label)) for tar in tars[s]] for s in used}
+        each = track([(s, tar) for s in used for tar in tars[s]], f"indexing {folder.name}", unit="shards")
+        loaded: dict[str, list[_Shard]] = {s: [] for s in used}
+        for s, tar in each:
+            loaded[s].append(_Shard(str(tar), tar_index.load(tar, label)))
         pieces = {s: [(shard, len(shard.index.keys)) for shard in loaded.get(s, ())] for s in tars}
         parts = slices(split, {s: sum(n for _, n in p) for s, p in pieces.items()}, f"the shards in {folder}")
         self._rows = files.Rows(parts, pieces)
