@@ -165,13 +165,16 @@ def check(function: Callable, arguments: Mapping[str, Any], where: str = "") -> 
         check_value(f"{where}{name}", value, annotation)
 
 
-def bind(function: Callable, call: str, args: Sequence, kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+def bind(
+    function: Callable, call: str, args: Sequence, kwargs: Mapping[str, Any], how: str = ""
+) -> inspect.BoundArguments:
     """The arguments of a call under the names of the parameters, each of a fitting type.
 
     Args:
       function: what will be called.
       call: what the call is, for messages: `"host operation 'resize(32, 4)'"`.
       args, kwargs: arguments by place and by name.
+      how: usage, where it is not that of a Python function.
 
     Raises:
       UserError: too many or too few arguments, a name that is no parameter or is given twice, or a wrong type.
@@ -185,43 +188,43 @@ def bind(function: Callable, call: str, args: Sequence, kwargs: Mapping[str, Any
     parameters = signature.parameters
     named = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     placed = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
-    tail = f"Usage: {usage(function)}"
+    tail = f"Usage: {how or usage(function)}"
     many = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for name in kwargs:
-        if name not in named and not anything:
-            raise UserError(f"{call}: no argument is named {name!r}{nearest(name, named) or '.'} {tail}")
-        if name in placed[: len(args)]:
-            raise UserError(f"{call}: the argument {name} is given twice, by place and by name. {tail}")
+    for key in kwargs:
+        if key not in named and not anything:
+            raise UserError(f"{call}: no argument is named {key!r}{nearest(key, named) or '.'} {tail}")
+        if key in placed[: len(args)]:
+            raise UserError(f"{call}: the argument {key} is given twice, by place and by name. {tail}")
     if len(args) > len(placed) and not many:
         given, most = len(args), len(placed)
         raise UserError(
             f"{call}: {given} arguments without a name, but it takes {f'at most {most}' if most else 'none'}. {tail}"
         )
     missing = [
-        name
-        for name, p in parameters.items()
+        key
+        for key, p in parameters.items()
         if p.default is p.empty
         and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        and name not in kwargs
-        and name not in placed[: len(args)]
+        and key not in kwargs
+        and key not in placed[: len(args)]
     ]
     if missing:
         raise UserError(f"{call}: missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}. {tail}")
     bound = signature.bind(*args, **kwargs)
     check(function, bound.arguments, f"{call}: ")
-    for name, value in bound.arguments.items():  # of a number, 1 is 1.0: jax.random.bernoulli, for one, minds
-        if parameters[name].annotation is float and isinstance(value, numbers.Integral):
-            bound.arguments[name] = float(value)
+    for key, value in bound.arguments.items():  # of a number, 1 is 1.0: jax.random.bernoulli, for one, minds
+        if parameters[key].annotation is float and isinstance(value, numbers.Integral):
+            bound.arguments[key] = float(value)
     return bound
 
 
-def usage(function: Callable) -> str:
+def usage(function: Callable, name: str = "") -> str:
     """How a function is called: its parameters and their defaults, without annotations.
 
     >>> usage(bind)
-    'bind(function, call, args, kwargs)'
+    "bind(function, call, args, kwargs, name='')"
     """
     parameters = inspect.signature(function).parameters.values()
     plain = [p.replace(annotation=p.empty) for p in parameters]
-    return f"{function.__name__}{inspect.Signature(plain)}"
+    return f"{name or function.__name__}{inspect.Signature(plain)}"

@@ -79,7 +79,7 @@ class Progress:
 
     def advance(self, count: int = 1) -> None:
         """Counts what has been done."""
-        self._done += count
+        self._done = self._done + count if self._total is None else min(self._done + count, self._total)
         if time.monotonic() >= self._next:
             self._show()
 
@@ -111,8 +111,8 @@ class Progress:
         pace = f"{rate:,.0f} a second" if rate >= 1 else f"{1 / rate:,.1f} s each"
         if not self._total:
             return f"{self._what}: {self._done:,} {self._unit}, {pace}"
-        done, left = min(self._done, self._total), max(self._total - self._done, 0) / rate
-        return f"{self._what}: {done:,} of {self._total:,} {self._unit}, {pace}, {duration(left)} left"
+        left = (self._total - self._done) / rate
+        return f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {pace}, {duration(left)} left"
 
     def _draw(self) -> None:
         if not self._bar:

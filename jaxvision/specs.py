@@ -44,7 +44,11 @@ def parse(spec: str | list[Call]) -> list[Call]:
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except SyntaxError as error:
-        raise UserError(f"cannot read the spec {spec!r}: {error.msg} at column {error.offset}") from None
+        raise UserError(f"cannot read the spec {shown(spec)}: {error.msg} at column {error.offset}") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise UserError(
+            f"cannot read the spec {shown(spec)}: it holds a character that is no text, or is nested too deep"
+        ) from None
     links = []
     while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
         links.append(tree.right)
@@ -119,7 +123,9 @@ class Registry:
         return self._find(call)(*bound.args, **bound.kwargs)
 
     def _bind(self, call: Call) -> inspect.BoundArguments:
-        return arguments.bind(self._find(call), f"{self.kind} {shown(str(call))}", call.args, call.kwargs)
+        factory = self._find(call)
+        how = arguments.usage(factory, call.name)
+        return arguments.bind(factory, f"{self.kind} {shown(str(call))}", call.args, call.kwargs, how)
 
     def _find(self, call: Call) -> Callable:
         if call.name not in self.factories:

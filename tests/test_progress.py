@@ -71,11 +71,10 @@ def test_waiting_says_that_it_goes_on(at_once, capsys):
 
 
 def test_nothing_is_called_finished_that_failed(at_once, capsys):
-    with pytest.raises(ZeroDivisionError), progress.Progress("dividing", 2) as shown:
-        shown.advance()
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        [1 / x for x in progress.track([1, 0], "dividing")]
     assert "dividing: 1 of 2" in (err := capsys.readouterr().err)
-    assert "dividing: 1 examples in" not in err
+    assert "examples in" not in err
 
 
 def test_a_bar_on_a_terminal(at_once, terminal, monkeypatch):
