@@ -16,6 +16,7 @@ from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.progress import track, waiting
+from jaxvision.reading import output_folder
 from jaxvision.tasks.task import Batch
 from jaxvision.train.step import step_keys
 
@@ -39,7 +40,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     """
     if experiment.source is None:
         raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here")
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder, "--pages")
     written = []
 
     def save(name: str, draw: Callable[[Path], None]) -> None:

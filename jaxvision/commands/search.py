@@ -17,6 +17,7 @@ from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals.store import digest
+from jaxvision.reading import output_folder
 from jaxvision.train.progress import console
 
 INDEX, SHEET = "index.npz", "search.png"
@@ -168,7 +169,7 @@ def _load(folder: Path) -> Index | None:
 
 
 def _save(folder: Path, index: Index) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder, "--index")
     temporary = folder / f".{os.getpid()}.npz"
     np.savez(temporary, **index._asdict())
     os.replace(temporary, folder / INDEX)
@@ -183,7 +184,7 @@ def _show(ranked: dict[str, list[tuple[str, float]]], page: Path, quiet: bool) -
         cells = [Cell(_picture(file), f"{cosine:.2f} {Path(file).name}") for file, cosine in found]
         for start in range(0, len(cells), COLUMNS):
             rows.append(("" if start else Path(query).name, cells[start : start + COLUMNS]))
-    page.parent.mkdir(parents=True, exist_ok=True)
+    output_folder(page.parent, "--sheet")
     sheet(rows, lines=1).save(page, optimize=True)
     if quiet:
         return

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from jaxvision import arguments, durations, evaluations, specs
 from jaxvision import config as configs
-from jaxvision import durations, evaluations, specs
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.progress import track
 from jaxvision.sweep import searches
@@ -239,7 +239,7 @@ def _check_type(key: str, value: Any, present: Any, kind: type) -> None:
         )
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{key!r} is of type {kind.__name__} in the config ({present!r}), so it cannot be {value!r}")
+        raise UserError(f"{key!r} is {arguments.words(kind)} in the config ({present!r}), so it cannot be {value!r}")
     if kind in (list, dict, ConfigDict):
         raise UserError(f"{key!r} is a {kind.__name__}, which the command line cannot set: search the keys within it")
 

@@ -89,7 +89,7 @@ def test_a_grid_has_as_many_trials_as_points(make):
         ({"space": {"data.subset": choice(1, 2)}}, "is None in the config"),
         ({"space": {"seed": integers(0, 9)}}, "list them in `seeds`"),
         ({"space": {"train.total": "2 steps"}}, "holds no domain"),
-        ({"space": {**RATE, "train.total": 2}}, "'train.total' is of type str"),
+        ({"space": {**RATE, "train.total": 2}}, "'train.total' is a text in the config"),
         ({"space": {"optimizer.momentum": when("optimizer.nam", "sgd", uniform(0, 1))}}, "no key before it"),
         (
             {
