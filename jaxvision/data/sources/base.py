@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxvision.data import order
-from jaxvision.errors import UserError, listed, nearest
+from jaxvision.errors import MAX_CHOICES, UserError, listed, nearest
 
 
 class BadExample(Exception):
@@ -96,7 +96,7 @@ def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, 
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:
-        choices = listed(split, sizes)
+        choices = ", ".join(sizes) if len(sizes) <= MAX_CHOICES else listed(split, sizes)
         reason = str(error).splitlines()[-1]
         if reason.startswith("Unknown split"):  # which TFDS says with all choices again
             reason = f"it has none of that name{nearest(split, sizes)}"
