@@ -85,7 +85,7 @@ def test_a_grid_has_as_many_trials_as_points(make):
             {"space": {"data.batch_size": uniform(8, 64)}},
             "is a whole number in the config .16., so it cannot be 8.0",
         ),
-        ({"space": {"model.variant": choice(8, 20)}}, "is a text in the config",
+        ({"space": {"model.variant": choice(8, 20)}}, "is a text in the config"),
         ({"space": {"data.subset": choice(1, 2)}}, "is None in the config"),
         ({"space": {"seed": integers(0, 9)}}, "list them in `seeds`"),
         ({"space": {"train.total": "2 steps"}}, "holds no domain"),
