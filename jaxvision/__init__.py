@@ -13,9 +13,11 @@ transfer.py     a run that starts from weights
 workdir.py      the folder of a run
 durations.py    '90 epochs', '5 percent' -> steps
 traced.py       hyperparameters that differ between the runs of one program
+arguments.py    what a config or spec gives to a function, checked against its annotations
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
+progress.py     how far something is that takes long: a bar or lines on stderr
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device

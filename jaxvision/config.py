@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxvision import specs
+from jaxvision import arguments, specs
 from jaxvision.errors import UserError, listed, nearest
 
 SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
@@ -132,7 +132,8 @@ def call(function: Callable, section: Mapping, where: str, **given: Any) -> Any:
             raise UserError(f"'{where}.{name}' is set by the program and cannot stand in the config")
     for name in own:
         if signature[name].default is inspect.Parameter.empty and name not in section:
-            raise UserError(f"the config misses '{where}.{name}'. Keys of {where}: {', '.join(own)}")
+            raise UserError(f"the config misses '{where}.{name}'. Keys of {where}: {listed(name, own)}")
+    arguments.check(function, section, f"config key {where}.")
     return function(**given, **section)
 
 

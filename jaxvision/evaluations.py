@@ -8,11 +8,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxvision import arguments, evals, inputs
 from jaxvision import config as configs
-from jaxvision import evals, inputs
 from jaxvision.data import text
 from jaxvision.data.sources import Info
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, listed, unknown
 from jaxvision.evals import dataset, features, texts, zeroshot
 from jaxvision.evals.store import Store
 from jaxvision.sections import DataSection, EvalSection
@@ -75,15 +75,16 @@ def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, 
     common = {k: v for k, v in section.items() if k in EvalSection._fields}
     own = {k: v for k, v in section.items() if k not in common}
     if "name" not in common:
-        raise UserError(f"the config misses '{where}.name'. Evaluators: {', '.join(evals.EVALUATORS)}")
+        raise UserError(f"the config misses '{where}.name'. Evaluators: {listed(name, evals.EVALUATORS)}")
+    arguments.check_value(f"config key {where}.name", common["name"], str)
     factory = evals.get(common["name"])
-    arguments = configs.parameters(factory)
-    extra = [k for k in arguments if k not in ("task", "data", "train", "texts")]
+    taken = configs.parameters(factory)
+    extra = [k for k in taken if k not in ("task", "data", "train", "texts")]
     configs.check_keys(section, where, [*EvalSection._fields, *extra])
     filled = configs.call(EvalSection, common, where)
-    if "train" in arguments and filled.train_split is None:
+    if "train" in taken and filled.train_split is None:
         raise UserError(f"{where}: the evaluator {filled.name!r} learns from images: set '{where}.train_split'")
-    if "train" not in arguments and filled.train_split is not None:
+    if "train" not in taken and filled.train_split is not None:
         raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing, so it takes no train_split")
     if filled.weights not in VARIABLES:
         raise unknown(f"value of {where}.weights", filled.weights, VARIABLES)

@@ -1,4 +1,5 @@
 """Exit statuses of the command line, for scripts and launchers."""
 
 EXIT_USER_ERROR = 2  # something the user can mend; the message says what
+EXIT_INCOMPLETE = 3  # done, but for some of the files that were named: they cannot be read
 EXIT_PREEMPTED = 85  # the state is saved and the same command goes on; submit it again

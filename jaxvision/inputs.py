@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import config as configs
+from jaxvision.arguments import is_whole
 from jaxvision.data import host_ops, loader, sources, subsets, text
 from jaxvision.data import statistics as statistics_of
 from jaxvision.data.reader import first_arrays
 from jaxvision.errors import UserError
+from jaxvision.progress import track
 from jaxvision.sections import DataSection
-from jaxvision.specs import is_whole
 from jaxvision.tasks.task import Batch
 
 _STATISTICS_BATCH = 256
@@ -125,6 +126,8 @@ def statistics(
         fields=("image",),
         **reading_options(data),
     )
+    what = f"statistics of {source.info.name} {source.info.split}"
+    batches = track(batches, what, -(-len(source) // _STATISTICS_BATCH), "batches")
     found = statistics_of.compute(batches, names)._asdict()
     return {name: found[name] for name in names}
 

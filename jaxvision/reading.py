@@ -63,6 +63,26 @@ def _worded(where: str | Path, cause: Exception) -> str:
     return f"cannot read {where}: {named}"
 
 
+def output_folder(path: str | Path, flag: str) -> Path:
+    """Makes a folder for what is written, where it is not there yet.
+
+    Args:
+      path: folder.
+      flag: what named it, as in "--out".
+
+    Raises:
+      UserError: it cannot be made: a file has its name, or its place cannot be written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{flag}={path} is a file, but should be a folder") from None
+    except OSError as error:
+        raise UserError(f"cannot make the folder {flag}={path}: {error.strerror}") from None
+    return folder
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without the byte-order mark that spreadsheets write.
 

@@ -5,7 +5,9 @@ optimizer (`optim.make`), an evaluator's factory.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from jaxvision.arguments import COUNT, SHARE, Range
 
 
 class DataSection(NamedTuple):
@@ -31,20 +33,20 @@ class DataSection(NamedTuple):
 
     name: str
     split: str
-    batch_size: int
+    batch_size: COUNT
     host: str = "decode"
     fields: tuple[str, ...] = ("image", "label")
     data_dir: str | None = None
     options: Mapping | None = None
     subset: Mapping | None = None
-    classes: int | None = None
-    examples: int | None = None
+    classes: COUNT | None = None
+    examples: COUNT | None = None
     multi_label: bool = False
     image_size: int | tuple[int, int] | None = None
     resident: str = "auto"
     threads: int = 16
     processes: int = 0
-    max_bad_fraction: float = 0.001
+    max_bad_fraction: SHARE = 0.001
 
 
 class TrainSection(NamedTuple):
@@ -64,11 +66,11 @@ class TrainSection(NamedTuple):
     total: str | int
     precision: str = "float32"
     ema: float | None = None
-    accumulate: int = 1
+    accumulate: COUNT = 1
     log_every: str | int = "1 percent"
     checkpoint_every: str | int = "10 percent"
-    keep: int = 1
-    steps_per_dispatch: int = 0
+    keep: COUNT = 1
+    steps_per_dispatch: Annotated[int, Range(0)] = 0
 
 
 class InitSection(NamedTuple):
@@ -126,5 +128,5 @@ class EvalSection(NamedTuple):
     subset: Mapping | None = None
     host: str | None = None
     augment: str | None = None
-    batch_size: int | None = None
+    batch_size: COUNT | None = None
     sets: Mapping[str, Mapping] | None = None

@@ -7,22 +7,13 @@ cannot run code. A `Registry` holds the operations that a spec may name.
 
 import ast
 import inspect
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.errors import UserError, unknown
-
-
-def is_whole(value: object, least: int = 1) -> bool:
-    """Whether an argument is a whole number of at least `least`; NumPy's integers are, True and 32.0 are not.
-
-    >>> is_whole(32), is_whole(32.0), is_whole(True), is_whole(0, least=0)
-    (True, False, False, True)
-    """
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+from jaxvision import arguments
+from jaxvision.errors import UserError, shown, unknown
 
 
 class Call(NamedTuple):
@@ -62,7 +53,11 @@ def parse(spec: str | list[Call]) -> list[Call]:
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except SyntaxError as error:
-        raise UserError(f"cannot read the spec {spec!r}: {error.msg} at column {error.offset}") from None
+        raise UserError(f"cannot read the spec {shown(spec)}: {error.msg} at column {error.offset}") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise UserError(
+            f"cannot read the spec {shown(spec)}: it holds a character that is no text, or is nested too deep"
+        ) from None
     links = []
     while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
         links.append(tree.right)
@@ -133,15 +128,13 @@ class Registry:
         return Call(call.name, (), dict(bound.arguments))
 
     def _build(self, call: Call) -> Callable:
-        self._bind(call)
-        return self._find(call)(*call.args, **call.kwargs)
+        bound = self._bind(call)
+        return self._find(call)(*bound.args, **bound.kwargs)
 
     def _bind(self, call: Call) -> inspect.BoundArguments:
-        signature = inspect.signature(self._find(call))
-        try:
-            return signature.bind(*call.args, **call.kwargs)
-        except TypeError as error:
-            raise UserError(f"{self.kind} {str(call)!r}: {error}. Usage: {call.name}{signature}") from None
+        factory = self._find(call)
+        how = arguments.usage(factory, call.name)
+        return arguments.bind(factory, f"{self.kind} {shown(str(call))}", call.args, call.kwargs, how)
 
     def _find(self, call: Call) -> Callable:
         if call.name not in self.factories:

@@ -51,3 +51,19 @@ def test_a_message_does_not_repeat_what_is_too_long():
 
 def test_synonyms_are_never_names_that_they_stand_for():
     assert not set(SYNONYMS) & {name for names in SYNONYMS.values() for name in names} - {"model", "name"}
+
+
+@pytest.mark.parametrize(
+    ("written", "choices", "meant"),
+    [
+        ("imgsz", ("name", "image_size"), "image_size"),
+        ("optimizer.beta_2", ("optimizer.b1", "optimizer.b2"), "optimizer.b2"),
+        ("accumulate_grad_batches", ("train.accumulate", "train.total"), "train.accumulate"),
+        ("RandomHorizontalFlip", ("flip_ud", "flip_lr", "resize"), "flip_lr"),
+        ("inception_crop", ("central_crop", "random_resized_crop"), "random_resized_crop"),
+        ("CrossEntropyLoss", ("squared_error", "softmax_cross_entropy"), "softmax_cross_entropy"),
+        ("output_dir", ("workdir", "config"), "workdir"),
+    ],
+)
+def test_words_of_other_libraries(written, choices, meant):
+    assert closest(written, choices) == meant

@@ -8,10 +8,12 @@ import pytest
 import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
-BASE = {"errors", "exits", "specs", "durations", "paths", "sections", "traced", "reading"}
+BASE = {"errors", "exits", "arguments", "specs", "durations", "paths", "sections", "traced", "reading", "progress"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
+    "specs": {"errors", "arguments"},
+    "sections": {"errors", "arguments"},
     "parallel": BASE,
     "losses": BASE,
     "models": BASE,

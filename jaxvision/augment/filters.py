@@ -9,7 +9,7 @@ from jaxvision.errors import UserError
 
 
 @ops.register(evaluation="")
-def gaussian_blur(sigma=(0.1, 2.0), kernel=0.1, p: float = 1.0):
+def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0):
     """Blurs images by a Gaussian of random width (Chen et al. 2020, SimCLR, app. A, with p=0.5).
 
     The deviation is uniform in `sigma`, drawn for every image. The kernel is cut off at a fixed size

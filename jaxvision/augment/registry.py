@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from jaxvision import specs
+from jaxvision import arguments, specs
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
 from jaxvision.traced import known
@@ -56,8 +56,7 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
     """
     if not known(value):
         return value
-    allowed = int if kind is int else (int, float)
-    if isinstance(value, allowed) and math.isfinite(value) and low <= value <= high:
+    if arguments.fits(value, kind) and math.isfinite(value) and low <= value <= high:
         return value
     noun = "a whole number" if kind is int else "a number"
     limits = f"of at least {low}" if high == math.inf else f"in [{low}, {high}]"
@@ -66,7 +65,7 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
 
 def interval(op: str, name: str, value, low: float, high: float, closed: bool = False) -> tuple[float, float]:
     """Returns `value` if it is a pair (a, b) of numbers with low < a <= b <= high; `closed` allows a = low."""
-    is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+    is_pair = arguments.fits(value, tuple[float, float])
     if is_pair and (low < value[0] or (closed and low == value[0])) and value[0] <= value[1] <= high:
         return tuple(value)
     limits = f"{low} {'<=' if closed else '<'} a <= b" + ("" if high == math.inf else f" <= {high}")
@@ -80,7 +79,7 @@ def image_size(op: str, value) -> tuple[int, int]:
     (224, 224)
     """
     sides = (value, value) if isinstance(value, int) else value
-    if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides):
+    if arguments.fits(sides, tuple[arguments.COUNT, arguments.COUNT]):
         return tuple(sides)
     raise UserError(f"augmentation {op}: size must be a positive whole number or a pair (height, width), not {value!r}")
 
@@ -92,7 +91,7 @@ def per_channel(op: str, name: str, value) -> tuple:
     (0.5,)
     """
     values = value if isinstance(value, (tuple, list)) else (value,)
-    if len(values) in (1, 3) and all(isinstance(v, (int, float)) for v in values):
+    if len(values) in (1, 3) and arguments.fits(values, tuple[float, ...]) and all(map(math.isfinite, values)):
         return tuple(values)
     raise UserError(f"augmentation {op}: {name} must be a number or three numbers, not {value!r}")
 

@@ -4,6 +4,7 @@ shared.py      a command, and the flags that several have
 one_run.py     train, evaluate, inspect, predict, visualize, search
 many_runs.py   study, sweep, launch
 files.py       convert, data
+mistakes.py    mistakes in flags, in words
 
 Nothing heavy is imported before the flags are parsed, so that `--help` answers at once.
 """
@@ -12,7 +13,7 @@ import sys
 
 from absl import flags
 
-from jaxvision.cli import files, many_runs, one_run
+from jaxvision.cli import files, many_runs, mistakes, one_run
 from jaxvision.cli.shared import Command
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
@@ -21,7 +22,10 @@ COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **file
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of the console script; exits with 0, 1, 2 (the user can mend it) or 85 (preempted)."""
+    """Entry point of the console script.
+
+    It exits with 0, 1, 2 (the user can mend it), 3 (done, but some files were left out) or 85 (preempted).
+    """
     argv = list(sys.argv if argv is None else argv)
     name = argv[1] if len(argv) > 1 else "--help"
     if name in ("-h", "--help", "help"):
@@ -49,7 +53,7 @@ def _run(name: str, words: list[str]) -> None:
     try:
         rest = values([name, *words])[1:]
     except flags.Error as error:
-        raise UserError(f"{str(error).strip()} (see 'jaxvision {name} --help')") from None
+        raise mistakes.reworded(error, name, values, words) from None
     try:
         command.run(values, rest)
     except Exception as error:

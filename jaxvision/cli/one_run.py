@@ -1,9 +1,12 @@
 """Flags of the commands about one run."""
 
+import sys
+
 from absl import flags
 
-from jaxvision.cli.shared import Command, config_flag, need, start, step_flag, workdir_flag
+from jaxvision.cli.shared import Command, config_flag, need, start, step_flag, table_flags, workdir_flag
 from jaxvision.errors import UserError
+from jaxvision.exits import EXIT_INCOMPLETE
 
 
 def _define_train(values: flags.FlagValues, words: list[str]) -> None:
@@ -27,6 +30,7 @@ def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
     workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
     flags.DEFINE_string("features", None, "keep features in this folder, for other evaluations", flag_values=values)
+    table_flags(values, "the numbers")
 
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
@@ -38,7 +42,13 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
         raise UserError("the file of --config has no section 'evals'")
     sections = {} if values.config is None else values.config.to_dict()
     evaluate.run(
-        values.workdir, values.step, sections.get("evals"), data=sections.get("data"), features=values.features
+        values.workdir,
+        values.step,
+        sections.get("evals"),
+        data=sections.get("data"),
+        features=values.features,
+        form=values["format"].value,
+        out=values.out,
     )
 
 
@@ -59,12 +69,16 @@ def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
 def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
     workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
-    flags.DEFINE_string("images", None, "glob of image files, in quotes", flag_values=values)
+    flags.DEFINE_multi_string(
+        "images", None, "folder, file or pattern in quotes ('photos/**/*.jpg'); repeatable", flag_values=values
+    )
+    flags.DEFINE_integer("top", 5, "how many classes are named", lower_bound=1, flag_values=values)
     flags.DEFINE_string("labels", None, "classes in words, 'a red circle,a dog': image-text models", flag_values=values)
     flags.DEFINE_string(
         "prompts", None, "put labels into these: a set, a file, or 'a photo of a {}.'", flag_values=values
     )
     _tokenizer_flag(values)
+    table_flags(values, "the classes")
 
 
 def _predict(values: flags.FlagValues, rest: list[str]) -> None:
@@ -72,14 +86,19 @@ def _predict(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import predict
 
-    predict.run(
+    found = predict.run(
         values.workdir,
         values.images,
         values.step,
+        values.top,
         labels=values.labels,
         prompts=values.prompts,
         tokenizer=values.tokenizer,
+        form=values["format"].value,
+        out=values.out,
     )
+    if found.left_out:
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def _tokenizer_flag(values: flags.FlagValues) -> None:
@@ -91,13 +110,16 @@ def _tokenizer_flag(values: flags.FlagValues) -> None:
 def _define_search(values: flags.FlagValues, words: list[str]) -> None:
     values.set_gnu_getopt()  # flags may follow the words that are searched for
     flags.DEFINE_string("index", None, "folder of the index", flag_values=values)
-    flags.DEFINE_string("images", None, "glob of the files to index, in quotes", flag_values=values)
+    flags.DEFINE_multi_string(
+        "images", None, "what is indexed: folder, file or pattern in quotes; repeatable", flag_values=values
+    )
     workdir_flag(values, "folder of the run, or of converted weights, whose model makes the index")
     step_flag(values)
     flags.DEFINE_string("image", None, "search by this image file", flag_values=values)
     flags.DEFINE_integer("top", 16, "how many images are found", lower_bound=1, flag_values=values)
     flags.DEFINE_string("sheet", None, "contact sheet, a PNG (INDEX/search.png)", flag_values=values)
     _tokenizer_flag(values)
+    table_flags(values, "what is found")
 
 
 def _search(values: flags.FlagValues, rest: list[str]) -> None:
@@ -115,6 +137,8 @@ def _search(values: flags.FlagValues, rest: list[str]) -> None:
         tokenizer=values.tokenizer,
         top=values.top,
         page=values.sheet,
+        form=values["format"].value,
+        out=values.out,
     )
 
 
@@ -166,7 +190,7 @@ COMMANDS = {
     ),
     "predict": Command(
         "print the five most probable classes of image files; of an image-text model, in your own words",
-        "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg'",
+        "jaxvision predict --workdir=runs/quickstart --images=photos",
         _define_predict,
         _predict,
     ),

@@ -1,6 +1,7 @@
 """What the commands of the command line share."""
 
 import logging
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +38,11 @@ def step_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("step", None, "step of the checkpoint (the latest if not given)", flag_values=values)
 
 
+def table_flags(values: flags.FlagValues, what: str) -> None:
+    flags.DEFINE_string("format", "table", f"of {what} on standard output: table, json, jsonl, csv", flag_values=values)
+    flags.DEFINE_string("out", None, f"file of {what}: .json, .jsonl or .csv", flag_values=values)
+
+
 def need(values: flags.FlagValues, *names: str) -> None:
     for name in names:
         if values[name].value is None:
@@ -46,7 +52,8 @@ def need(values: flags.FlagValues, *names: str) -> None:
 def start(rest: list[str]) -> None:
     """What every command does once its flags are known: no stray words, logging, the processes of the job."""
     if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+        quotes = ", and patterns in quotes: --images='photos/*.jpg'" if os.path.exists(rest[0]) else ""
+        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value{quotes}")
     log_warnings()
     from jaxvision.parallel import distributed
 

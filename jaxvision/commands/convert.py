@@ -15,6 +15,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import weights
 from jaxvision.models.weights import folder, mapping, preprocessing
+from jaxvision.progress import waiting
 from jaxvision.train.progress import console
 
 
@@ -92,7 +93,7 @@ def _import(
     name, _, variant = model.partition(":")
     if name not in models.NAMES | models.PAIR_NAMES:
         raise unknown("model", name, models.NAMES | models.PAIR_NAMES)
-    arrays = weights.read(path)
+    arrays = waiting(f"reading {path.name}", weights.read, path)
     built = mapping.options(arrays, source, name) | ({"variant": variant} if variant else {})
     for key, value in _parse(options).items():
         sections = isinstance(value, dict) and isinstance(built.get(key), dict)  # of a tower: single options change

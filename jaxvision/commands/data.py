@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision import arguments
 from jaxvision.errors import UserError, nearest
 
 
@@ -20,10 +21,7 @@ def run(words: Sequence[str], flags: Mapping[str, Any]) -> None:
         usages = "\n".join(f"  {_usage(name)}\n      {inspect.getdoc(VERBS[name])}" for name in VERBS)
         asked = f"unknown verb {verb!r}{nearest(verb, VERBS) or '.'}" if words else "which verb?"
         raise UserError(f"{asked} There are\n{usages}")
-    try:
-        inspect.signature(VERBS[verb]).bind(*words[1:], **flags)
-    except TypeError as error:
-        raise UserError(f"data {verb}: {error}. Usage: {_usage(verb)}") from None
+    arguments.bind(VERBS[verb], f"data {verb}", words[1:], flags, _usage(verb))
     VERBS[verb](*words[1:], **flags)
 
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import evaluations
 from jaxvision import workdir as workdirs
+from jaxvision.commands import tables
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.errors import UserError
 from jaxvision.models.weights import folder
@@ -18,6 +19,7 @@ from jaxvision.train.loop import Evaluation
 from jaxvision.train.progress import console, words
 from jaxvision.train.state import TrainState
 
+COLUMNS = ("evaluator", "metric", "value", "step", "workdir")
 Sections = Mapping[str, Mapping[str, Any]]
 
 
@@ -28,6 +30,8 @@ def run(
     *,
     data: Mapping[str, Any] | None = None,
     features: str | Path | None = None,
+    form: str = tables.TABLE,
+    out: str | Path | None = None,
 ) -> dict[str, float]:
     """Evaluates a checkpoint as the saved config says, or a model as `evals` does.
 
@@ -37,6 +41,9 @@ def run(
       evals: as section `evals` of a config, in place of the saved one; converted weights have none of their own.
       data: section `data` of a config, which converted weights need unless each of `evals` names its data.
       features: a folder where the features of splits are kept, so that other evaluations need not compute them.
+      form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one number: evaluator, metric, value, step,
+        workdir.
+      out: a file .json, .jsonl or .csv for the same rows.
 
     Returns:
       `{"NAME/metric": value}`; also appended to PATH/evaluations.jsonl, with step, time and commit, and `evals`
@@ -45,16 +52,20 @@ def run(
     Raises:
       UserError: something the user can mend.
     """
+    tables.check(form, out)
     path = Path(path)
     if folder.is_folder(path):
         chosen, state = _of_weights(path, step, evals, data, features)
     else:
         chosen, state = _of_run(path, step, evals, features)
-    at, results = int(state.step), {}
+    at, results, rows = int(state.step), {}, []
     for evaluation in chosen:
-        found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
+        values = evaluation.run(state)
+        found = {f"{evaluation.name}/{name}": value for name, value in values.items()}
         results |= found
-        if is_main():
+        common = {"evaluator": evaluation.name, "step": at, "workdir": str(path)}
+        rows += [{**common, "metric": name, "value": float(value)} for name, value in values.items()]
+        if is_main() and form == tables.TABLE:
             console().print(f"step {at}  {words(found)}")
     if is_main():
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": at, "git": workdirs.git_commit(), **results}
@@ -62,6 +73,7 @@ def run(
             line["evals"] = {name: dict(section) for name, section in evals.items()}
         with (path / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+        tables.write(rows, COLUMNS, form, out)
     return results
 
 

@@ -15,6 +15,8 @@ from jaxvision.data import Source, Subset, host_ops, loader, open_source, statis
 from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
+from jaxvision.progress import track, waiting
+from jaxvision.reading import output_folder
 from jaxvision.tasks.task import Batch
 from jaxvision.train.step import step_keys
 
@@ -38,7 +40,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     """
     if experiment.source is None:
         raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here")
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder, "--pages")
     written = []
 
     def save(name: str, draw: Callable[[Path], None]) -> None:
@@ -46,7 +48,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
         draw(written[-1])
 
     if experiment.info.num_classes is not None:
-        save("classes.png", lambda path: _classes(experiment, path))
+        waiting("counting classes", save, "classes.png", lambda path: _classes(experiment, path))
     for name, draw in {"examples.png": _examples, "operations.png": _operations, "batch.png": _batch}.items():
         save(name, lambda path, draw=draw: draw(experiment).save(path, optimize=True))
     return written
@@ -65,7 +67,7 @@ def _examples(experiment: Experiment):
     chosen = _first(source, EXAMPLES_SHOWN, experiment.seed)
     host = host_ops.make(experiment.deployment()[0], source.info.classes)
     cells = []
-    for i in range(len(chosen)):
+    for i in track(range(len(chosen)), "drawing examples", unit="images"):
         try:
             raw = chosen[i]
             seen = host(raw, np.random.default_rng(0))
@@ -92,7 +94,8 @@ def _texts(value: Any) -> list[str]:
 def _operations(experiment: Experiment):
     large, small = (_fitted(experiment, side) for side in (GALLERY_SIDE, WHITENED_SIDE))
     rows = []
-    for name, specs in gallery.examples(GALLERY_SIDE).items():
+    shown = gallery.examples(GALLERY_SIDE)
+    for name, specs in track(shown.items(), "drawing augmentations", len(shown), "operations"):
         images, fitted = small if "pixel_values" in augment.needs_statistics(specs[0]) else large
         batch = {"image": images, "label": np.arange(len(images)) % 2}
         cells = [Cell(images[0], "original")]
@@ -109,14 +112,17 @@ def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np
 
     def read(examples: int) -> Iterator[dict[str, np.ndarray]]:
         source = _first(experiment.source, examples, experiment.seed)
-        return loader.eval_batches(source, f"decode|resize({side})", batch_size=min(examples, 100), fields=("image",))
+        batches = loader.eval_batches(
+            source, f"decode|resize({side})", batch_size=min(examples, 100), fields=("image",)
+        )
+        return track(batches, "reading images for statistics", -(-len(source) // 100), "batches")
 
     names = ("pixel_values",) if side == WHITENED_SIDE else ()
     return next(read(2))["image"], statistics.compute(read(FITTED_TO), names)._asdict()
 
 
 def _batch(experiment: Experiment, most: int = 64):
-    _, out = first_batch(experiment)
+    _, out = waiting("drawing the first batch", first_batch, experiment)
     labels = out.get("label", [None] * len(out["image"]))
     images = viewable(out["image"][:most], experiment)
     words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]

@@ -1,7 +1,7 @@
 """A user's image files and words, as a trained model is given them."""
 
 import csv
-import glob
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,15 +11,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import augment, parts
+from jaxvision.commands import image_files
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
 from jaxvision.errors import UserError
 from jaxvision.evals import texts as texts_of
 from jaxvision.evals import views, zeroshot
 from jaxvision.models.weights import folder
-from jaxvision.train.progress import console
+from jaxvision.progress import Progress
 
 BATCH = 64
+NAMED = 20  # files that are left out, of which each has a line of its own
 
 
 class Model(NamedTuple):
@@ -79,12 +81,19 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
     )
 
 
-def matching(pattern: str) -> list[str]:
-    """The files that a glob means, sorted; UserError where there is none."""
-    files = sorted(f for f in glob.glob(str(Path(pattern).expanduser()), recursive=True) if Path(f).is_file())
-    if not files:
-        raise UserError(f"no file matches {pattern!r}")
-    return files
+def matching(images: str | Sequence[str]) -> list[str]:
+    """The files that paths and patterns mean (see `image_files.find`); files in folders that are none are told."""
+    found = image_files.find(images)
+    if found.others:
+        named = ", ".join(map(image_files.shown, found.others[:3]))
+        more = f" and {len(found.others) - 3:,} more" if len(found.others) > 3 else ""
+        note(f"passed over {len(found.others):,} files that are no pictures by their names: {named}{more}")
+    return found.files
+
+
+def note(message: str) -> None:
+    """Says something on stderr: standard output is for results."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def listed(words: str) -> list[str]:
@@ -99,13 +108,21 @@ def listed(words: str) -> list[str]:
     return found
 
 
-def apply(model: Model, files: Sequence[str], fn: Callable[[dict], jax.Array]) -> dict[str, np.ndarray]:
+def apply(
+    model: Model,
+    files: Sequence[str],
+    fn: Callable[[dict], jax.Array],
+    left_out: dict[str, str] | None = None,
+    what: str = "reading images",
+) -> dict[str, np.ndarray]:
     """What `fn` makes of the outputs of the model for each file; those that cannot be decoded are named and left out.
 
     Args:
       model: as it was opened.
       files: image files.
       fn: outputs of the task -> array [B, ...]; runs inside jit.
+      left_out: gains the files that cannot be read, and why.
+      what: is done, for the display of progress.
     """
 
     @jax.jit
@@ -113,8 +130,13 @@ def apply(model: Model, files: Sequence[str], fn: Callable[[dict], jax.Array]) -
         return fn(views.outputs(model.task, variables, model.transform(jax.random.key(0), {"image": pixels})))
 
     found: dict[str, np.ndarray] = {}
-    for names, pixels in _batches(model, files):
-        found |= dict(zip(names, np.asarray(call(model.variables, pixels))))
+    left_out = {} if left_out is None else left_out
+    with Progress(what, len(files), "images") as progress:
+        for names, pixels in _batches(model, files, left_out):
+            found |= dict(zip(names, np.asarray(call(model.variables, pixels))))
+            progress.advance(min(BATCH, len(files)))
+    if len(left_out) > NAMED:
+        note(f"left out {len(left_out):,} of {len(files):,} files, which are no images that can be read")
     return found
 
 
@@ -143,7 +165,7 @@ def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequenc
 def embed_images(model: Model, files: Sequence[str]) -> dict[str, np.ndarray]:
     """The embedding of each file by a model of image and text, float32 [D] of length 1."""
     _check_pair(model)
-    return apply(model, files, lambda out: out[zeroshot.LAYER])
+    return apply(model, files, lambda out: out[zeroshot.LAYER], what="embedding images")
 
 
 def _check_pair(model: Model) -> None:
@@ -151,16 +173,18 @@ def _check_pair(model: Model) -> None:
         raise UserError(f"{model.name} holds no model of image and text")
 
 
-def _batches(model: Model, files: Sequence[str]) -> Iterator[tuple[Mapping[str, np.ndarray], np.ndarray]]:
+def _batches(
+    model: Model, files: Sequence[str], left_out: dict[str, str]
+) -> Iterator[tuple[Mapping[str, np.ndarray], np.ndarray]]:
     size = min(BATCH, len(files))
     for start in range(0, len(files), size):
-        pixels = _read(files[start : start + size], model)
+        pixels = _read(files[start : start + size], model, left_out)
         batch = np.zeros((size, *model.shape, 3), np.uint8)  # one shape, so that the model is compiled once
         batch[: len(pixels)] = list(pixels.values()) or 0
         yield pixels, batch
 
 
-def _read(files: Sequence[str], model: Model) -> dict[str, np.ndarray]:
+def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[str, np.ndarray]:
     """Decoded and processed images; those of another size than the model was trained on are resized and cropped."""
     process = host_ops.make(model.host)
     fit = host_ops.make(f"resize_short({max(model.shape)})|central_crop({model.shape})")
@@ -168,8 +192,10 @@ def _read(files: Sequence[str], model: Model) -> dict[str, np.ndarray]:
     for file in files:
         try:
             example = process({"image": Path(file).read_bytes()}, rng)
-        except host_ops.BadImage as error:
-            console().print(f"left out {file}: {error}")
+        except (host_ops.BadImage, OSError) as error:
+            left_out[file] = getattr(error, "strerror", None) or str(error)
+            if len(left_out) <= NAMED:
+                note(f"left out {image_files.shown(file)}: {left_out[file]}")
             continue
         images[file] = (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
     return images

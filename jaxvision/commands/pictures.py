@@ -18,6 +18,7 @@ from jaxvision.data.sources import Info
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.experiment import Experiment
+from jaxvision.progress import track, waiting
 from jaxvision.train.step import step_keys
 
 SIDE = 80  # of a picture in a sheet, in pixels
@@ -37,7 +38,7 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
     if source is None:
         return [title, f"Left out: the training set is not here ({absent})."]
     experiment = experiment._replace(source=source, info=info)
-    rows = [("", cells) for cells in seen(experiment)]
+    rows = [("", cells) for cells in waiting("drawing what the network sees", seen, experiment)]
     columns = max(1, PICTURES // max(_width(cells) for _, cells in rows))
     shown = rows[: columns * ROWS]
     height = -(-len(shown) // columns)
@@ -90,7 +91,8 @@ def neighbours(images: EvalSet, found: Features, path: Path) -> list[str]:
     host = host_ops.make(images.host)
     image = lambda row: host(images.source[int(found.rows[row])], np.random.default_rng(0))["image"]
     page = []
-    for query, others, likeness in zip(queries, rows, cosines):
+    of_queries = zip(queries, rows, cosines)
+    for query, others, likeness in track(of_queries, "drawing neighbours", len(queries), "queries"):
         label = found.labels[query]
         cells = [
             Cell(image(row), f"{s:.2f} {names[found.labels[row]]}", RIGHT if found.labels[row] == label else WRONG)
@@ -123,7 +125,8 @@ def maps(info: Info, found: Features, perplexity: float, seed: int, path: Path) 
     if values.std(axis=0).max() < 1e-6:
         return [title, "Left out: all images have the same features, up to their length. The network has collapsed."]
     names = info.classes or [str(k) for k in range(info.num_classes)]
-    embedding.draw(embedding.embed(values, perplexity, seed), found.labels, names, path)
+    points = waiting(f"t-SNE of {len(values):,} images", embedding.embed, values, perplexity, seed)
+    embedding.draw(points, found.labels, names, path)
     return [
         title,
         "A dot is an image. PCA is linear, and its axes say how much of the variance they show. t-SNE keeps neighbours "

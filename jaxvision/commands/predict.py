@@ -1,54 +1,75 @@
 """`jaxvision predict`: classify image files with a trained model, into its classes or by the user's words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
-from jaxvision.commands import photos
+from jaxvision.commands import image_files, photos, tables
 from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.errors import UserError
 from jaxvision.evals import zeroshot
 from jaxvision.train.progress import console
 
+COLUMNS = ("path", "rank", "class", "probability")
+
+
+class Predictions(dict[str, list[tuple[str, float]]]):
+    """For each file, (class, probability) by falling probability.
+
+    Attributes:
+      left_out: files that could not be read, and why.
+    """
+
+    def __init__(self, found: Mapping[str, list[tuple[str, float]]], left_out: Mapping[str, str]):
+        super().__init__(found)
+        self.left_out = dict(left_out)
+
 
 def run(
     workdir: str | Path,
-    images: str,
+    images: str | Sequence[str],
     step: int | None = None,
     top: int = 5,
     *,
     labels: str | None = None,
     prompts: str | None = None,
     tokenizer: str | None = None,
-) -> dict[str, list[tuple[str, float]]]:
+    form: str = tables.TABLE,
+    out: str | Path | None = None,
+) -> Predictions:
     """Prints and returns the most probable classes of each image.
 
     Args:
       workdir: folder of a run, or of converted weights: of a model whose task gives logits, or with `labels` of one of
         image and text.
-      images: a glob of image files.
+      images: a folder, a file or a glob of image files, or several, see `image_files.find`.
       step: of the checkpoint; the latest by default.
       top: how many classes to name.
       labels: the classes in words, with commas between. Their probabilities are a softmax over them, so they say which
         of the words fits best, not whether any does.
       prompts: what `labels` are put into, see `data.text.prompts.get`; by default they stand for themselves.
       tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own.
+      form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one class of one file: path, rank from 1,
+        class, probability.
+      out: a file .json, .jsonl or .csv for the same rows.
 
     Returns:
       For each file, (class, probability) by falling probability. Files that cannot be decoded are
-      named and left out.
+      named on stderr and left out.
 
     Raises:
       UserError: no file matches, or none can be decoded; a model without classes, or one that knows no words.
     """
     if labels is None and (prompts or tokenizer):
         raise UserError("--prompts and --tokenizer say how --labels are read: give --labels='a cat,a dog'")
-    files = photos.matching(images)
+    tables.check(form, out)
+    files, left_out = photos.matching(images), {}
     model = photos.open_model(workdir, step)
     if labels is not None:
         classes = photos.listed(labels)
@@ -57,21 +78,34 @@ def run(
         embedded = photos.embed_texts(model, tokenizer)(words)
         _, head = zeroshot.classifiers(embedded.reshape(len(templates), len(classes), -1))
         scale = jnp.exp(model.variables["params"]["logit_scale"])
-        found = photos.apply(model, files, lambda out: jax.nn.softmax(scale * _cosines(out[zeroshot.LAYER], head)))
+        logits = lambda out: scale * _cosines(out[zeroshot.LAYER], head)
     else:
         classes = model.classes
-        found = photos.apply(model, files, lambda out: jax.nn.softmax(_logits(out, model)))
+        logits = lambda out: _logits(out, model)
+    found = photos.apply(model, files, lambda out: jax.nn.softmax(logits(out)), left_out, "classifying images")
     if not found:
-        raise UserError(f"none of the {len(files)} files that match {images!r} is an image that can be read")
+        raise UserError(f"none of the {len(files):,} files that match {images!r} is an image that can be read")
     predictions = {
         file: [(classes[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
         for file, row in found.items()
     }
-    table = Table("image", *(f"top {i + 1}" for i in range(min(top, len(classes)))))
+    rows = [
+        {"path": image_files.shown(file), "rank": rank, "class": name, "probability": probability}
+        for file, ranked in predictions.items()
+        for rank, (name, probability) in enumerate(ranked, 1)
+    ]
+    tables.write(rows, COLUMNS, form, out)
+    if form == tables.TABLE:
+        _show(predictions, min(top, len(classes)))
+    return Predictions(predictions, left_out)
+
+
+def _show(predictions: Mapping[str, list[tuple[str, float]]], top: int) -> None:
+    table = Table("image", *(f"top {i + 1}" for i in range(top)))
     for file, ranked in predictions.items():
-        table.add_row(file, *(f"{name} {probability:.1%}" for name, probability in ranked))
+        cells = (escape(f"{name} {probability:.1%}") for name, probability in ranked)
+        table.add_row(escape(image_files.shown(file)), *cells)
     console().print(table)
-    return predictions
 
 
 def _cosines(images: jax.Array, head: jax.Array) -> jax.Array:

@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from rich.markup import escape
 from rich.table import Table
 
 from jaxvision import config as configs
 from jaxvision.analysis.sheets import Cell, sheet
-from jaxvision.commands import photos
+from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals.store import digest
+from jaxvision.reading import output_folder
 from jaxvision.train.progress import console
 
 INDEX, SHEET = "index.npz", "search.png"
+RESULTS = ("query", "rank", "path", "cosine")
 COLUMNS = 8  # of the contact sheet
 
 
@@ -43,12 +46,14 @@ def run(
     words: Sequence[str] = (),
     *,
     image: str | None = None,
-    images: str | None = None,
+    images: str | Sequence[str] | None = None,
     workdir: str | Path | None = None,
     step: int | None = None,
     tokenizer: str | None = None,
     top: int = 16,
     page: str | Path | None = None,
+    form: str = tables.TABLE,
+    out: str | Path | None = None,
 ) -> dict[str, list[tuple[str, float]]]:
     """Builds an index of image files, or brings it up to date; then searches in it.
 
@@ -56,14 +61,16 @@ def run(
       index: folder of the index.
       words: queries, each a text.
       image: a query, an image file.
-      images: a glob of the files to be in the index. Those that it holds already and that have not changed since are
-        not read again.
+      images: a folder, a file or a glob of what is to be in the index, or several. Files that it holds already and
+        that have not changed since are not read again.
       workdir: folder of the model: of a run, or of converted weights. By default that of the index.
       step: of the checkpoint; the latest by default.
       tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own; the index
         remembers it.
       top: how many images are found.
       page: where the contact sheet of the images found is written, as PNG; by default `search.png` in the folder.
+      form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one image: query, rank, path, cosine.
+      out: a file .json, .jsonl or .csv for the same rows.
 
     Returns:
       `{query: [(file, cosine), ...]}`, by falling cosine.
@@ -73,6 +80,7 @@ def run(
     """
     if page is not None and Path(page).suffix.lower() != ".png":
         raise UserError(f"the contact sheet is a PNG, as in --sheet=found.png, not {str(page)!r}")
+    tables.check(form, out)
     folder = Path(index)
     held = _load(folder)
     if images is None and held is None:
@@ -96,13 +104,22 @@ def run(
         raise UserError(f"the model in {model.name} has changed since the index was made: give --images= again")
     queries = dict(zip(words, embed(list(words)))) if words else {}
     if image is not None:
-        found = photos.embed_images(model, [image]) if Path(image).is_file() else {}
+        files = image_files.find(image).files
+        if len(files) > 1:
+            raise UserError(f"--image={image} means {len(files):,} files: search by one of them")
+        found = photos.embed_images(model, files)
         if not found:
             raise UserError(f"{image!r} is no image that can be read")
         queries |= found
     ranked = {query: nearest(vector, held, top) for query, vector in queries.items()}
     if ranked:
-        _show(ranked, Path(page) if page else folder / SHEET)
+        rows = [
+            {"query": query, "rank": rank, "path": image_files.shown(file), "cosine": cosine}
+            for query, found in ranked.items()
+            for rank, (file, cosine) in enumerate(found, 1)
+        ]
+        tables.write(rows, RESULTS, form, out)
+        _show(ranked, Path(page) if page else folder / SHEET, quiet=form != tables.TABLE)
     return ranked
 
 
@@ -139,7 +156,7 @@ def _build(model: photos.Model, identity: dict[str, Any], files: Sequence[str], 
     kept = [path for path in paths if path in rows]
     if not kept:
         raise UserError(f"none of the {len(files)} files is an image that can be read")
-    console().print(f"{len(kept)} images in the index, {len(set(new) & set(kept))} of them new")
+    photos.note(f"{len(kept):,} images in the index, {len(set(new) & set(kept)):,} of them new")
     stamped = np.array([stamps[path] for path in kept], np.int64)
     return Index(np.array(kept), stamped, np.stack([rows[path] for path in kept]), np.array(json.dumps(identity)))
 
@@ -152,25 +169,27 @@ def _load(folder: Path) -> Index | None:
 
 
 def _save(folder: Path, index: Index) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder, "--index")
     temporary = folder / f".{os.getpid()}.npz"
     np.savez(temporary, **index._asdict())
     os.replace(temporary, folder / INDEX)
 
 
-def _show(ranked: dict[str, list[tuple[str, float]]], page: Path) -> None:
-    """Prints what was found, and draws it."""
+def _show(ranked: dict[str, list[tuple[str, float]]], page: Path, quiet: bool) -> None:
+    """Prints what was found, unless `quiet`, and draws it."""
     table, rows = Table("query", "image", "cosine"), []
     for query, found in ranked.items():
         for i, (file, cosine) in enumerate(found):
-            table.add_row("" if i else query, file, f"{cosine:.3f}")
+            table.add_row("" if i else escape(query), escape(image_files.shown(file)), f"{cosine:.3f}")
         cells = [Cell(_picture(file), f"{cosine:.2f} {Path(file).name}") for file, cosine in found]
         for start in range(0, len(cells), COLUMNS):
             rows.append(("" if start else Path(query).name, cells[start : start + COLUMNS]))
-    page.parent.mkdir(parents=True, exist_ok=True)
+    output_folder(page.parent, "--sheet")
     sheet(rows, lines=1).save(page, optimize=True)
+    if quiet:
+        return
     console().print(table)
-    console().print(f"the images: {page}")
+    console().print(f"the images: {page}", markup=False)
 
 
 def _picture(file: str) -> np.ndarray:

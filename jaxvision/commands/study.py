@@ -34,6 +34,8 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
+from jaxvision.progress import track
+from jaxvision.reading import output_folder
 from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
@@ -103,6 +105,7 @@ def run(
     say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
     if dry_run:
         return ""
+    output_folder(out, "--out")
     _cache_compilations(out)
     do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
     rows = do([one for one in planned if not one.fill])
@@ -181,7 +184,7 @@ def _cost(planned: list[Run], say: Callable | None) -> str:
     """What the runs cost in words; with `say`, each one's too."""
     from jaxvision import estimate
 
-    estimates = [estimate.estimate(one.config) for one in planned]
+    estimates = [estimate.estimate(one.config) for one in track(planned, "estimating what the runs cost", unit="runs")]
     if say:
         table = Table("run", "parameters", "steps", "FLOPs", "time, about")
         for one, cost in zip(planned, estimates):

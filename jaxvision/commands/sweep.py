@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jaxvision import estimate, launch
 from jaxvision.launch.local import visible_gpus
+from jaxvision.progress import track
 from jaxvision.sweep import report, results, searches, spec
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.controller import Controller
@@ -102,6 +103,7 @@ def _plan(sweep: Sweep, say: Callable) -> None:
         say(table)
         if count > SHOWN:
             say(f"and {count - SHOWN} more")
-        costs = [estimate.estimate(sweep.config_of(params, seed)) for _, seed, params in rows]
+        each = track(rows, "estimating what the runs cost", unit="runs")
+        costs = [estimate.estimate(sweep.config_of(params, seed)) for _, seed, params in each]
     saved = ", less what pruning saves" if sweep.pruning else ""
     say(f"{estimate.words(costs)}, one after the other{saved}", highlight=False)

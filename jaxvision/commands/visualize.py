@@ -18,6 +18,7 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.experiment import Experiment
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main
+from jaxvision.reading import output_folder
 from jaxvision.sections import DataSection, EvalSection
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
@@ -73,7 +74,7 @@ def run(
     found = features.make(task=judged.task, data=images, layer=layer)(variables)
     if not is_main():
         return out / "index.html"
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out, "--out")
     parts = [
         *_heading(workdir, int(state.step), experiment, images, layer, found.values, seed),
         *pictures.views(experiment, out / "views.png"),

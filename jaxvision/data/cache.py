@@ -17,10 +17,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import dataset_info, example_serializer, naming
 
+from jaxvision import arguments
 from jaxvision.data import host_ops
 from jaxvision.data.sources import KINDS, BadExample, Source, open_source
-from jaxvision.data.staging import Progress, set_folder, staged, write_shard
+from jaxvision.data.staging import set_folder, staged, write_shard
 from jaxvision.errors import UserError, unknown
+from jaxvision.progress import Progress
 from jaxvision.specs import parse
 
 FORMATS = ("jpeg", "png")
@@ -66,6 +68,7 @@ def cache(
     if name == "mixture":
         raise UserError("a mixture is not copied, for its weights would be lost: copy its parts, and mix the copies")
     _check(splits, host, image_format, quality)
+    arguments.check_value("max_bad_fraction", max_bad_fraction, arguments.SHARE)
     sources = {s: open_source(name, s, data_dir=data_dir, options=options) for s in splits.split(",")}
     identity = _identity(name, next(iter(sources.values())))
     encode = functools.partial(_jpeg, quality=quality) if image_format == "jpeg" else _png
@@ -78,7 +81,7 @@ def cache(
     }
     target = set_folder(Path(out).expanduser(), identity.name, identity.config_name, str(identity.version))
     progress = Progress(f"caching {name}", sum(map(len, sources.values())))
-    with staged(target, recipe) as folder:
+    with progress, staged(target, recipe) as folder:
         features = _features(next(iter(sources.values())), image_format)
         infos = []
         for split, source in sources.items():

@@ -11,8 +11,9 @@ from tensorflow_datasets.core import dataset_info, file_adapters, naming
 from tensorflow_datasets.core.proto import dataset_info_pb2
 
 from jaxvision.data import tfrecord
-from jaxvision.data.staging import Progress, set_folder, staged, write_shard
+from jaxvision.data.staging import set_folder, staged, write_shard
 from jaxvision.errors import UserError
+from jaxvision.progress import Progress
 
 _TFRECORD, _ARRAY_RECORD = file_adapters.FileFormat.TFRECORD, file_adapters.FileFormat.ARRAY_RECORD
 
@@ -43,7 +44,7 @@ def convert(source: str | Path, out: str | Path) -> Path:
     info.file_format = _ARRAY_RECORD.value
     del info.alternative_file_formats[:]
     progress = Progress(f"converting {info.name}", sum(count for _, count in shards))
-    with staged(target, {"made_by": "jaxvision data convert", "source": str(source.resolve())}) as folder:
+    with progress, staged(target, {"made_by": "jaxvision data convert", "source": str(source.resolve())}) as folder:
         for (old, count), (new, _) in zip(shards, _shards(info, folder, _ARRAY_RECORD), strict=True):
             write_shard(new, _counted(old, count, progress))
         for file in source.iterdir():

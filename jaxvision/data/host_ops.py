@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxvision.arguments import is_whole
 from jaxvision.data import decoding
 from jaxvision.data.decoding import BadImage, Box, Jpeg
 from jaxvision.data.resizing import Resize, resizer
 from jaxvision.errors import UserError
-from jaxvision.specs import Registry, is_whole
+from jaxvision.specs import Registry
 
 __all__ = ["CLASS_NAME", "BadImage", "HostOp", "host_ops", "make"]
 

@@ -1,7 +1,5 @@
 """Small sets, read into memory once: training then only indexes arrays, on the device if the caller puts them there."""
 
-import sys
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +8,9 @@ from jaxvision.data.host_ops import host_ops
 from jaxvision.data.loader import eval_batches
 from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Source
+from jaxvision.progress import Progress
 
 _BATCH = 1024
-_SECONDS_BETWEEN_MESSAGES = 5
 
 
 def fits(source: Source, host: str, limit_bytes: int, fields: Sequence[str] = ("image",)) -> bool:
@@ -55,19 +53,12 @@ def load(
         processes=processes,
         max_bad_fraction=max_bad_fraction,
     )
-    begun = said = time.monotonic()
-    for batch, start in zip(batches, range(0, n, _BATCH)):
-        for field, values in batch.items():
-            if start == 0:
-                arrays[field] = np.empty((n, *values.shape[1:]), values.dtype)
-            arrays[field][start : start + _BATCH] = values[: n - start]
-        if time.monotonic() - said > _SECONDS_BETWEEN_MESSAGES:
-            said = time.monotonic()
-            _say(f"reading {source.info.name} {source.info.split} into memory: {start + _BATCH:,} of {n:,}")
-    if said > begun:
-        _say(f"read {n:,} examples in {time.monotonic() - begun:.0f} s")
+    what = f"reading {source.info.name} {source.info.split} into memory"
+    with Progress(what, n) as progress:
+        for batch, start in zip(batches, range(0, n, _BATCH)):
+            for field, values in batch.items():
+                if start == 0:
+                    arrays[field] = np.empty((n, *values.shape[1:]), values.dtype)
+                arrays[field][start : start + _BATCH] = values[: n - start]
+            progress.advance(min(_BATCH, n - start))
     return arrays
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from PIL import Image
 
 from jaxvision.data import shapes_render, shapes_scene
 from jaxvision.errors import UserError, unknown
+from jaxvision.progress import Progress
 
 CLASSES: tuple[str, ...] = tuple(shapes_render.OUTLINES)
 COLOURS: tuple[str, ...] = tuple(shapes_scene.COLOURS)
@@ -108,6 +110,7 @@ class Shapes(tfds.core.ShardBasedBuilder):
     A `GeneratorBasedBuilder` would hold a whole split in memory, and beyond 1 GB want TensorFlow.
     """
 
+    progress = Progress("rendering shapes")
     VERSION = tfds.core.Version("1.0.0")  # raise it with any change to a pixel or a caption
     BUILDER_CONFIGS = [Config()]
 
@@ -149,7 +152,9 @@ class Shapes(tfds.core.ShardBasedBuilder):
             render_one = functools.partial(_encoded, split, image_size=self.builder_config.image_size)
             for first in range(start, stop, AHEAD):
                 indices = range(first, min(first + AHEAD, stop))
-                yield from zip(indices, pool.map(render_one, indices))
+                for numbered in zip(indices, pool.map(render_one, indices)):
+                    yield numbered
+                    self.progress.advance()
 
 
 def _encoded(split: str, index: int, image_size: int) -> dict:
@@ -194,9 +199,13 @@ def prepare(
     if _is_prepared(builder):
         return builder
     total = train + validation + test
-    print(f"rendering {total:,} images of {image_size} pixels into {builder.data_dir} (once)", flush=True)
+    print(
+        f"rendering {total:,} images of {image_size} pixels into {builder.data_dir} (once)", file=sys.stderr, flush=True
+    )
+    builder.progress = Progress("rendering shapes", total, "images")
+    tfds.disable_progress_bar()  # of each split and shard, on pipes too
     try:
-        with contextlib.redirect_stdout(None):  # TFDS talks of downloads
+        with builder.progress, contextlib.redirect_stdout(None):  # TFDS talks of downloads
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except OSError as error:
         builder = _builder(data_dir, config)

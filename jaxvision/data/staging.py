@@ -4,16 +4,12 @@ import contextlib
 import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxvision.errors import UserError
-
-_SECONDS_BETWEEN_MESSAGES = 5
 
 
 def set_folder(data_dir: Path, name: str, config: str | None, version: str) -> Path:
@@ -69,21 +65,3 @@ def _write(step: Callable[..., None], *arguments: bytes) -> None:
         step(*arguments)
     except RuntimeError as error:  # a full disk, for one
         raise UserError(f"cannot write an ArrayRecord file: {error}") from None
-
-
-class Progress:
-    """Says on stderr, every few seconds, how many examples are done."""
-
-    def __init__(self, what: str, total: int):
-        self._what, self._total, self._done = what, total, 0
-        self._begun = self._said = time.monotonic()
-
-    def advance(self, examples: int = 1) -> None:
-        """Counts examples."""
-        self._done += examples
-        if time.monotonic() - self._said > _SECONDS_BETWEEN_MESSAGES:
-            self._said = time.monotonic()
-            rate = self._done / (self._said - self._begun)
-            left = (self._total - self._done) / rate / 60
-            message = f"{self._what}: {self._done:,} of {self._total:,} examples, {rate:,.0f} a second"
-            print(f"{message}, {left:.0f} min left", file=sys.stderr, flush=True)

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from typing import Any
 
+from jaxvision.arguments import is_whole
 from jaxvision.errors import UserError
-from jaxvision.specs import is_whole
 
 Task = Callable[[Any], Any]
 

@@ -14,6 +14,7 @@ from jaxvision.data.sources import Info, Source
 from jaxvision.data.subsets import Subset
 from jaxvision.evals.store import Store, digest
 from jaxvision.parallel.mesh import check_batch, shard_batch, split_rows
+from jaxvision.progress import track
 
 Batch = dict
 RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
@@ -93,7 +94,11 @@ def make(
             yield from kept
             return
         read = []
-        for batch in loader.eval_batches(source, host, batch_size=batch_size, **own):
+        images, what = (
+            loader.eval_batches(source, host, batch_size=batch_size, **own),
+            f"{source.info.name} {source.info.split}",
+        )
+        for batch in track(images, f"evaluating {what}", -(-len(source) // batch_size), "batches"):
             batch = shard_batch(batch, mesh)
             if keep:
                 read.append(batch)

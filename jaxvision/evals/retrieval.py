@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision.arguments import is_whole
 from jaxvision.data.sources.base import BadExample, first_readable
 from jaxvision.data.text import texts_in
 from jaxvision.errors import UserError, unknown
@@ -21,7 +22,6 @@ from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
-from jaxvision.specs import is_whole
 
 BY = ("text", "class")
 

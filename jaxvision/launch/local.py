@@ -15,7 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
+from jaxvision.arguments import COUNT, Range
 from jaxvision.errors import UserError
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import process_start
@@ -38,7 +40,7 @@ class LocalLauncher:
       UserError: no slots, or more GPUs than there are.
     """
 
-    def __init__(self, slots: int | None = None, gpus: int | None = None):
+    def __init__(self, slots: COUNT | None = None, gpus: Annotated[int, Range(0)] | None = None):
         devices = [] if gpus == 0 else visible_gpus()
         gpus = min(1, len(devices)) if gpus is None else gpus
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -13,7 +13,9 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
+from jaxvision.arguments import Range
 from jaxvision.errors import UserError
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import dies_with_parent
@@ -37,7 +39,11 @@ class RayLauncher:
     """
 
     def __init__(
-        self, address: str = "auto", cpus: float = 1, gpus: float = 0, resources: Mapping[str, float] | None = None
+        self,
+        address: str = "auto",
+        cpus: Annotated[float, Range(0)] = 1,
+        gpus: Annotated[float, Range(0)] = 0,
+        resources: Mapping[str, float] | None = None,
     ):
         try:
             import ray

@@ -12,8 +12,9 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from jaxvision.arguments import COUNT, Range
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch import job as jobs
@@ -41,14 +42,14 @@ class SlurmLauncher:
     def __init__(
         self,
         partition: str | None = None,
-        minutes: int = 240,
-        gpus: int = 0,
-        cpus: int = 1,
-        memory_gb: float | None = None,
+        minutes: COUNT = 240,
+        gpus: Annotated[int, Range(0)] = 0,
+        cpus: COUNT = 1,
+        memory_gb: Annotated[float, Range(0, above=True)] | None = None,
         account: str | None = None,
         qos: str | None = None,
         constraint: str | None = None,
-        save_seconds: int = 120,
+        save_seconds: Annotated[int, Range(0)] = 120,
         sbatch: Mapping[str, Any] | None = None,
     ):
         try:

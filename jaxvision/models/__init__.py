@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxvision import arguments
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import (
     bit,
@@ -125,4 +126,5 @@ def _builder(kind: str, name: str, names: dict[str, Callable], kwargs: dict[str,
     for option in kwargs:
         if option not in options:
             raise unknown(f"option of {kind} {name!r}", option, options)
+    arguments.check(names[name], kwargs, f"{kind} {name!r}: ")
     return names[name]

@@ -6,14 +6,15 @@ What differs between optimizers is the middle: one small function each, below.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision import paths
+from jaxvision import arguments, paths
+from jaxvision.arguments import Range
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
 from jaxvision.traced import known
@@ -163,6 +164,15 @@ def adafactor(
     return [scale, optax.clip_by_block_rms(clip_threshold), average, parts.decay, parts.rate]
 
 
+# The values that arguments of optimizers may have, whichever takes them.
+_RANGES = {
+    **dict.fromkeys(("b1", "b2", "b2_cap", "momentum"), Range(0, 1, below=True)),
+    **dict.fromkeys(("eps", "initial_accumulator", "trust_coefficient"), Range(0)),
+    **dict.fromkeys(("decay_exponent", "clip_threshold"), Range(0, above=True)),
+    "min_dim_size_to_factor": Range(1),
+}
+DTYPES = ("float32", "bfloat16", "float16")  # of moments
+
 OPTIMIZERS: dict[str, Callable[..., list[Transform]]] = {
     f.__name__: f for f in (sgd, adagrad, rmsprop, adam, adamw, lion, lamb, lars, adafactor)
 }
@@ -171,19 +181,19 @@ OPTIMIZERS: dict[str, Callable[..., list[Transform]]] = {
 def make(
     *,
     name: str,
-    learning_rate: float,
+    learning_rate: Annotated[float, Range(0)],
     params: PyTree,
     total: int,
     steps: Callable[[schedules.Duration], int],
     schedule: str = "constant",
     warmup: schedules.Duration = 0,
     cooldown: schedules.Duration = 0,
-    clip_norm: float | None = None,
-    weight_decay: float = 0.0,
-    decay_rules: paths.Rules = rules.DECAY_RULES,
-    lr_rules: paths.Rules = (),
+    clip_norm: Annotated[float, Range(0, above=True)] | None = None,
+    weight_decay: Annotated[float, Range(0)] = 0.0,
+    decay_rules: Sequence[tuple[str, float]] = rules.DECAY_RULES,
+    lr_rules: Sequence[tuple[str, float]] = (),
     layer_decay: float | Mapping[str, float] | None = None,
-    freeze: paths.Rules = (),
+    freeze: Sequence[tuple[str, bool]] = (),
     **own: Any,
 ) -> Optimizer:
     """Builds an optimizer.
@@ -262,6 +272,12 @@ def _check_arguments(name: str, own: dict[str, Any]) -> None:
         if key not in taken:
             choices = [choice for choice in taken + common if choice not in from_program]
             raise unknown(f"argument of optimizer {name!r}", key, choices)
+    arguments.check(OPTIMIZERS[name], own, f"optimizer {name!r}: ")
+    for key, value in own.items():
+        if key in _RANGES:
+            arguments.check_value(f"optimizer {name!r}: {key}", value, Annotated[float, _RANGES[key]])
+        elif key.endswith("dtype") and value is not None and value not in DTYPES:
+            raise unknown(f"{key} of optimizer {name!r}", value, DTYPES)
 
 
 def _trace(momentum: float, nesterov: bool) -> list[Transform]:

@@ -1,11 +1,12 @@
 """Learning-rate schedules: a peak, times warm-up, times the decay of a spec, times cooldown."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxvision.arguments import Range
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
 
@@ -34,25 +35,25 @@ def constant():
 
 
 @decays.register()
-def linear(final=0.0):
+def linear(final: Annotated[float, Range(0)] = 0.0):
     """A straight line from 1 at the end of warm-up to `final` at the end of the run."""
     return lambda step, run: 1.0 + (final - 1.0) * run.progress(step)
 
 
 @decays.register()
-def cosine(final=0.0):
+def cosine(final: Annotated[float, Range(0)] = 0.0):
     """Half a cosine from 1 at the end of warm-up to `final` (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
     return lambda step, run: final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * run.progress(step)))
 
 
 @decays.register()
-def step(*boundaries, factor=0.1):
+def step(*boundaries: Duration, factor: Annotated[float, Range(0)] = 0.1):
     """Multiplied by `factor` at each boundary, a duration from the start of the run (He et al. 2016, sec. 3.4)."""
     return lambda step, run: factor ** sum(jnp.where(step >= run.steps(b), 1.0, 0.0) for b in boundaries)
 
 
 @decays.register()
-def rsqrt(timescale=10_000):
+def rsqrt(timescale: Duration = 10_000):
     """1 / sqrt(1 + t / timescale), t steps after warm-up (Zhai et al. 2022, sec. 3.5).
 
     It does not depend on the length of the run, so that one run, cooled down from several of its

@@ -23,8 +23,9 @@ from typing import Any
 from optuna.trial import TrialState
 
 from jaxvision import workdir as workdirs
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 from jaxvision.launch.base import Launcher
+from jaxvision.reading import output_folder
 from jaxvision.sweep import runs, searches, spec
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import TrialRecord
@@ -241,7 +242,7 @@ class Controller:
         if self.sweep.objective not in results:
             raise UserError(
                 f"the results of {run.workdir} have no {self.sweep.objective!r}, the objective of the sweep, but "
-                f"{', '.join(results)}. Correct the sweep and give it another --out"
+                f"{listed(self.sweep.objective, results)}. Correct the sweep and give it another --out"
             )
         return results[self.sweep.objective]
 
@@ -309,7 +310,7 @@ def locked(out: Path) -> Iterator[None]:
       UserError: another controller works in the folder, or it cannot be written.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        output_folder(out, "--out")
         file = (out / "controller.lock").open("a+")
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}") from None

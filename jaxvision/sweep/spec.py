@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from jaxvision import arguments, durations, evaluations, specs
 from jaxvision import config as configs
-from jaxvision import durations, evaluations, specs
 from jaxvision.errors import UserError, nearest, unknown
+from jaxvision.progress import track
 from jaxvision.sweep import searches
 from jaxvision.sweep import space as spaces
 
@@ -137,13 +138,13 @@ def check_experiments(sweep: Sweep) -> int:
     base = sweep.base()
     domains = spaces.searched(sweep.space)
     total = build({}).total
-    for key, domain in domains.items():
-        for value in spaces.samples(domain):
-            params = {**_condition(domain, domains), key: value}
-            try:
-                build(params)
-            except UserError as error:
-                raise UserError(f"with {', '.join(f'{k}={v!r}' for k, v in params.items())}: {error}") from None
+    ends = [(key, domain, value) for key, domain in domains.items() for value in spaces.samples(domain)]
+    for key, domain, value in track(ends, "checking the space of the sweep", unit="experiments"):
+        params = {**_condition(domain, domains), key: value}
+        try:
+            build(params)
+        except UserError as error:
+            raise UserError(f"with {', '.join(f'{k}={v!r}' for k, v in params.items())}: {error}") from None
     return total
 
 
@@ -238,7 +239,7 @@ def _check_type(key: str, value: Any, present: Any, kind: type) -> None:
         )
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{key!r} is of type {kind.__name__} in the config ({present!r}), so it cannot be {value!r}")
+        raise UserError(f"{key!r} is {arguments.words(kind)} in the config ({present!r}), so it cannot be {value!r}")
     if kind in (list, dict, ConfigDict):
         raise UserError(f"{key!r} is a {kind.__name__}, which the command line cannot set: search the keys within it")
 

@@ -4,12 +4,13 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision.arguments import Range
 from jaxvision.errors import UserError
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import Task
@@ -24,7 +25,7 @@ def make(
     num_classes: int | None,
     multi_label: bool = False,
     permutations: int = 100,
-    permutation_seed: int = 0,
+    permutation_seed: Annotated[int, Range(0)] = 0,
     questions: int = 1,
     grid: int = 3,
     tile: float = 64 / 75,

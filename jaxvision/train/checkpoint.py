@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 from jaxvision.train.state import TrainState
 
 PyTree = Any
@@ -118,7 +118,7 @@ class Checkpoints:
         if not steps:
             raise UserError(f"no checkpoint in {self.folder}")
         if step is not None and step not in steps:
-            raise UserError(f"no checkpoint of step {step} in {self.folder}. Steps: {', '.join(map(str, steps))}")
+            raise UserError(f"no checkpoint of step {step} in {self.folder}. Steps: {listed(step, steps)}")
         return steps[-1] if step is None else step
 
 

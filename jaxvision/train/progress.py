@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jaxvision.progress import duration, occupy, release
+
+__all__ = ["Guessing", "Reporter", "console", "duration", "number", "words"]
+
 SHOWN = ("loss", "top1", "examples_per_second")  # in the line of the bar; metrics.jsonl has them all
 SHARES = ("top", "recall", "mean_class", "prompt_")  # results that are shares of examples, shown in percent
 
@@ -14,20 +18,6 @@ def console() -> Console:
     """Standard output; lines are not wrapped where it is no terminal."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes, seconds without leading zeros.
-
-    >>> duration(5), duration(65), duration(3665)
-    ('5s', '1m05s', '1h01m')
-    """
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
 def number(name: str, value: float) -> str:
@@ -98,6 +88,7 @@ class Reporter:
             self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
             self._task = self._bar.add_task("starting", total=total, completed=start)
             self._bar.start()
+            occupy(self)  # what an evaluation shows would overwrite it
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Reports the numbers of a logging step."""
@@ -118,3 +109,4 @@ class Reporter:
         """Ends the bar."""
         if self._bar:
             self._bar.stop()
+            release(self)

@@ -44,7 +44,13 @@ def test_help_of_each_command_names_its_flags_without_importing_jax(command):
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train"], "--config is needed"),
         (["evaluate"], "--workdir is needed"),
-        (["evaluate", "--workdr=x"], "Unknown command line flag 'workdr'. Did you mean: workdir"),
+        (["evaluate", "--workdr=x"], "unknown flag --workdr; did you mean --workdir? Flags of evaluate: --workdir, "),
+        (["predict", "--top=0"], "--top must be a whole number of at least 1, not '0'"),
+        (["search", "--top=1e1", "a cat"], "--top must be a whole number of at least 1, not '1e1': write 10"),
+        (["visualize", "--perplexity=many"], "--perplexity must be a number, not 'many'"),
+        (["train", "--fresh=perhaps"], "--fresh must be true or false, not 'perhaps'"),
+        (["evaluate", "--step"], "--step has no value: write --step=VALUE, a whole number"),
+        (["predict", "--workdir=x", "--images=.", "cli.py"], "unexpected argument 'cli.py'; flags are written"),
         (["evaluate", "--workdir=x", "stray"], "unexpected argument 'stray'"),
         (["train", "--config=absent.py", "--workdir=x"], "no config file 'absent.py'"),
         (["study", "--out=x"], "which study?"),
@@ -69,6 +75,15 @@ def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path):
     assert "going on from step 2" in done.stdout
     assert "step 6/6" in done.stdout
     assert '"learning_rate": 0.25' in (workdir / "config.json").read_text()
-    wrong = jaxvision(*words[:3], "--config.optimizer.learning_rte=1")
-    assert wrong.returncode == 2
-    assert "did you mean 'optimizer.learning_rate'" in wrong.stderr
+    for flag, message in {
+        "--config.optimizer.learning_rte=1": "did you mean 'optimizer.learning_rate'",
+        "--config.optimizer.learning_rate=abc": "--config.optimizer.learning_rate must be a number, not 'abc'",
+        "--config.train.keep=1.5": "--config.train.keep must be a whole number, not '1.5'",
+        "--config.optimizer=sgd": "set the keys in it, as in --config.optimizer.KEY=VALUE, not 'sgd'",
+        "--lr=0.1": "unknown flag --lr; did you mean --config.optimizer.learning_rate=VALUE?",
+        "--config.optimizer.learning_rate=-1": "config key optimizer.learning_rate must be a number of at least 0",
+    }.items():
+        wrong = jaxvision(*words[:3], flag)
+        assert wrong.returncode == 2, flag
+        assert message in wrong.stderr
+        assert "Traceback" not in wrong.stderr

@@ -49,9 +49,13 @@ def test_the_verbs_are_listed_where_none_or_a_wrong_one_is_given(words):
 @pytest.mark.parametrize(
     ("words", "flags", "message"),
     [
-        (["convert", "a"], {}, r"missing a required argument: 'OUT'. Usage: jaxvision data convert SRC OUT"),
-        (["convert", "a", "b"], {"quality": 3}, "unexpected keyword argument 'quality'"),
-        (["prepare", "a", "b"], {}, "too many positional arguments"),
+        (["convert", "a"], {}, r"missing argument OUT. Usage: jaxvision data convert SRC OUT"),
+        (
+            ["convert", "a", "b"],
+            {"quality": 3},
+            "data convert: no argument is named 'quality'. Usage: jaxvision data convert SRC OUT",
+        ),
+        (["prepare", "a", "b"], {}, "2 arguments without a name, but it takes at most 1"),
         (["prepare", "mnis"], {}, "did you mean 'mnist'"),
         (["convert", "absent", "b"], {}, "no dataset_info.json in absent"),
         (["cache"], dict(name="shapes", split="train", host="decode", out="b", options="[1]"), "--options is a dict"),

@@ -1,10 +1,14 @@
 """`jaxvision predict` on a user's files."""
 
+import csv
+import io
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.commands import predict
+from jaxvision.commands import predict, tables
 from jaxvision.data import shapes
 from jaxvision.errors import UserError
 
@@ -27,9 +31,10 @@ def test_five_classes_with_probabilities(trained, photos, capsys):
         assert all(name in shapes.CLASSES for name, _ in ranked)
         assert probabilities == sorted(probabilities, reverse=True)
         assert 0.5 <= sum(probabilities) <= 1.0 + 1e-5  # five of ten classes
-    out = capsys.readouterr().out
-    assert "left out" in out
-    assert "broken.jpg" in out
+    assert [file.rsplit("/", 1)[1] for file in found.left_out] == ["broken.jpg"]
+    out, err = capsys.readouterr()
+    assert "broken.jpg: not an image" in err
+    assert "broken.jpg" not in out
 
 
 def test_predictions_do_not_depend_on_company(trained, photos):
@@ -45,3 +50,42 @@ def test_no_file_and_no_image(trained, photos):
         predict.run(trained[0], str(photos / "*.tiff"))
     with pytest.raises(UserError, match="none of the 1 files"):
         predict.run(trained[0], str(photos / "broken*"))
+
+
+def test_a_folder_means_its_pictures(trained, photos, capsys):
+    (photos / "notes.txt").write_text("no picture")
+    found = predict.run(trained[0], str(photos))
+    assert sorted(p.rsplit("/", 1)[1] for p in found) == ["same.webp", "small.png", "wide.jpg"]
+    assert "passed over 1 files that are no pictures by their names: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
+def test_results_for_programs(trained, photos, capsys, tmp_path, form):
+    odd = photos / 'a, "b" é.png'
+    (photos / "same.webp").rename(odd)
+    out = tmp_path / f"out.{form}"
+    found = predict.run(trained[0], [str(odd), str(photos / "wide.jpg")], top=3, form=form, out=out)
+    printed = capsys.readouterr().out
+    assert printed.encode() == out.read_bytes()
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(printed, newline="")))
+        assert printed.startswith("path,rank,class,probability\r\n")
+        assert printed.count("\r\n") == 7
+    else:
+        rows = json.loads(printed) if form == "json" else [json.loads(line) for line in printed.splitlines()]
+    told = [(row["path"], int(row["rank"]), row["class"], float(row["probability"])) for row in rows]
+    assert told == [(file, i + 1, *pair) for file, pairs in found.items() for i, pair in enumerate(pairs)]
+    assert len(told) == 6
+    assert told[0][0] == str(odd)
+
+
+def test_what_is_not_finite_and_where_results_cannot_go(tmp_path):
+    rows = [{"metric": "loss", "value": float("nan")}, {"metric": "top1", "value": np.float32(0.1)}]
+    assert json.loads(tables.text(rows, ("metric", "value"), "json"))[0]["value"] is None
+    assert tables.text(rows, ("metric", "value"), "csv") == "metric,value\r\nloss,\r\ntop1,0.10000000149011612\r\n"
+    with pytest.raises(UserError, match="unknown value of --format 'jsn'; did you mean 'json'"):
+        tables.check("jsn", None)
+    with pytest.raises(UserError, match=r"--out is a file .json, .csv or .jsonl"):
+        tables.check("table", tmp_path / "out.txt")
+    with pytest.raises(UserError, match="no folder"):
+        tables.check("table", tmp_path / "absent" / "out.csv")

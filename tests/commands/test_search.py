@@ -87,7 +87,7 @@ def test_classes_in_the_words_of_the_user(pretrained, pictures, capsys):
     for ranked in found.values():
         assert {name for name, _ in ranked} == {"a red circle", "a dog", "nothing"}
         assert sum(p for _, p in ranked) == pytest.approx(1, rel=1e-5)
-    assert "broken.png" in capsys.readouterr().out
+    assert "broken.png" in capsys.readouterr().err
     prompted = predict.run(pretrained[0], str(pictures / "0*.png"), labels="cat,dog", prompts="a photo of a {}.")
     spelled = predict.run(pretrained[0], str(pictures / "0*.png"), labels="a photo of a cat.,a photo of a dog.")
     for file in prompted:
@@ -134,7 +134,7 @@ def test_converted_weights_give_the_numbers_of_their_run(pretrained, pictures, t
 def test_an_index_is_searched_by_words_and_by_an_image(pretrained, pictures, tmp_path, capsys):
     index = tmp_path / "index"
     assert search.run(index, images=str(pictures / "**/*.png"), workdir=pretrained[0]) == {}
-    assert "12 images in the index, 12 of them new" in capsys.readouterr().out
+    assert "12 images in the index, 12 of them new" in capsys.readouterr().err
     found = search.run(index, ["a red circle", "a dog"], top=3)
     model = photos.open_model(pretrained[0])
     images = photos.embed_images(model, sorted(str(p) for p in pictures.rglob("[0-9]*.png")))
@@ -175,7 +175,7 @@ def test_only_what_has_changed_is_read_again(pretrained, pictures, tmp_path, cap
     Image.new("RGB", (40, 40), "red").save(pictures / "03.png")
     (pictures / "05.png").unlink()
     search.run(index, images=glob)
-    assert "11 images in the index, 1 of them new" in capsys.readouterr().out
+    assert "11 images in the index, 1 of them new" in capsys.readouterr().err
     after = np.load(index / "index.npz")["embeddings"]
     np.testing.assert_array_equal(np.delete(before, [3, 5], axis=0), np.delete(after, 3, axis=0))
     assert np.abs(after[3] - before[3]).max() > 1e-3

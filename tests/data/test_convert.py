@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from jaxvision import progress
 from jaxvision.data import convert, sources, staging, tfrecord
 from jaxvision.errors import UserError
 
@@ -159,7 +160,8 @@ def test_what_is_left_by_another_recipe_is_not_used(tmp_path):
 
 
 def test_progress_is_told_on_stderr(old, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(staging, "_SECONDS_BETWEEN_MESSAGES", 0)
+    monkeypatch.setattr(progress, "FIRST", 0)
+    monkeypatch.setattr(progress, "BETWEEN", 0)
     convert.convert(old, tmp_path / "new")
     assert f"converting tiny_captions: {N + 2} of {N + 2} examples, " in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from jaxvision import progress
 from jaxvision.data import resident
 from jaxvision.data.loader import eval_batches
 from jaxvision.errors import UserError
@@ -23,7 +24,7 @@ def test_bad_images_are_marked(pictures):
 
 
 def test_progress_is_told(pictures, monkeypatch, capsys):
-    monkeypatch.setattr(resident, "_SECONDS_BETWEEN_MESSAGES", 0)
+    monkeypatch.setattr(progress, "FIRST", 0)
     resident.load(pictures, "decode|resize(6)")
     assert "into memory" in capsys.readouterr().err
 

@@ -250,7 +250,10 @@ def test_abstract_parameters_and_jit(name):
     ("kwargs", "message"),
     [
         ({"name": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam'"),
-        ({"name": "adamw", "nesterov": True}, r"unknown argument of optimizer 'adamw' 'nesterov'.*Choices: b1, b2,"),
+        (
+            {"name": "adamw", "nesterov": True},
+            r"unknown argument of optimizer 'adamw' 'nesterov'.*Choices: .* and 3 more",
+        ),
         ({"name": "sgd", "weight_dacay": 0.1}, "did you mean 'weight_decay'"),
         ({"name": "sgd", "momentum": 1.0}, "momentum must be"),
         ({"name": "sgd", "momentum": 0.0, "nesterov": True}, "nesterov needs a momentum"),

@@ -91,7 +91,7 @@ def test_backbone_can_be_frozen_under_scan():
     ("spec", "message"),
     [
         ("backbon", "unknown value of init.freeze 'backbon'; did you mean 'backbone'"),
-        ("all_but_last", "missing a required argument"),
+        ("all_but_last", "missing argument blocks"),
         ("all_but_last(-1)", "at least 0, not -1"),
         ("all_but_last(5)", "freezes nothing"),
         ("backbone|backbone", "must be one call"),

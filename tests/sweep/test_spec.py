@@ -83,13 +83,13 @@ def test_a_grid_has_as_many_trials_as_points(make):
         ({"space": {"optimizer.learning_rat": uniform(0, 1)}}, "did you mean 'optimizer.learning_rate'"),
         (
             {"space": {"data.batch_size": uniform(8, 64)}},
-            "of type int in the config .16., so it cannot be 8.0",
+            "is a whole number in the config .16., so it cannot be 8.0",
         ),
-        ({"space": {"model.variant": choice(8, 20)}}, "of type str"),
+        ({"space": {"model.variant": choice(8, 20)}}, "is a text in the config"),
         ({"space": {"data.subset": choice(1, 2)}}, "is None in the config"),
         ({"space": {"seed": integers(0, 9)}}, "list them in `seeds`"),
         ({"space": {"train.total": "2 steps"}}, "holds no domain"),
-        ({"space": {**RATE, "train.total": 2}}, "'train.total' is of type str"),
+        ({"space": {**RATE, "train.total": 2}}, "'train.total' is a text in the config"),
         ({"space": {"optimizer.momentum": when("optimizer.nam", "sgd", uniform(0, 1))}}, "no key before it"),
         (
             {

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision import arguments
 from jaxvision.data import shapes, subsets
 from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.cifar import CifarSource
@@ -88,6 +89,7 @@ def _check_options(where: str, options: Mapping[str, Any], kind: Callable) -> No
     for key in options:
         if key not in known:
             raise unknown(f"option of {where}", key, known) if known else UserError(f"{where} takes no options")
+    arguments.check(kind, options, f"{where}: ")
 
 
 def _open_shapes(

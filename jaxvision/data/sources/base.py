@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from jaxvision.data import order
 from jaxvision.data.sources.passed_over import PassedOver
-from jaxvision.errors import UserError
+from jaxvision.errors import MAX_CHOICES, UserError, listed, nearest
 
 
 class BadExample(Exception):
@@ -115,8 +115,10 @@ def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, 
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:
-        choices = ", ".join(sizes)
+        choices = ", ".join(sizes) if len(sizes) <= MAX_CHOICES else listed(split, sizes)
         reason = str(error).splitlines()[-1]
+        if reason.startswith("Unknown split"):  # which TFDS says with all choices again
+            reason = f"it has none of that name{nearest(split, sizes)}"
         raise UserError(f"cannot read the split {split!r} of {where}, which has {choices}: {reason}") from None
     ranges = [(p.splitname, p.from_ or 0, sizes[p.splitname] if p.to is None else p.to) for p in parts]
     if all(start >= stop for _, start, stop in ranges):

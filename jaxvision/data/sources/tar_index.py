@@ -15,6 +15,7 @@ from jaxvision.data.formats import IMAGE_SUFFIXES
 from jaxvision.data.signatures import described
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, nearest
+from jaxvision.progress import track
 from jaxvision.reading import decode_text, parse_json, reading
 
 _VERSION = 2  # raise it when the content of an index changes
@@ -132,7 +133,7 @@ def build(tar: Path, layout: Layout) -> TarIndex:
     with reading(tar):
         try:
             with tarfile.open(tar, "r:") as archive:
-                for member in archive:
+                for member in track(archive, f"indexing {tar.name}", unit="members"):
                     found.add(archive, member)
                 archive.fileobj.seek(archive.offset)
                 if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # else tarfile just stops

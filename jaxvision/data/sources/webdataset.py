@@ -12,6 +12,7 @@ from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
+from jaxvision.progress import track
 from jaxvision.reading import parse_json
 
 DOTS = ("first", "last")
@@ -65,7 +66,10 @@ class WebDatasetSource(Source):
         folder = files.directory("webdataset", data_dir, "SPLIT-*.tar")
         tars = files.split_files(folder, shards)
         used = files.named(split, tars)
-        loaded = {s: [_Shard(str(tar), tar_index.load(tar, layout)) for tar in tars[s]] for s in used}
+        loaded: dict[str, list[_Shard]] = {s: [] for s in used}
+        each = [(name, tar) for name in used for tar in tars[name]]
+        for name, tar in track(each, f"indexing {folder.name}", unit="shards"):
+            loaded[name].append(_Shard(str(tar), tar_index.load(tar, layout)))
         self.passed_over = PassedOver()
         for shard in (shard for s in used for shard in loaded[s]):
             self.passed_over.update(shard.index.passed_over)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxvision.arguments import is_whole
 from jaxvision.data.host_ops import CLASS_NAME, HostOp, host_ops
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.data.text import prompts as prompt_sets
@@ -12,7 +13,7 @@ from jaxvision.data.text.class_names import in_words, lines
 from jaxvision.data.text.registry import make
 from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError, unknown
-from jaxvision.specs import Call, is_whole, parse
+from jaxvision.specs import Call, parse
 
 CAPTIONS = ("random", "first", "all")
 MADE = ("tokens", "tokens_mask")

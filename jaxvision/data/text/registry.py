@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from jaxvision.arguments import is_whole
 from jaxvision.data.text.clip import Clip
 from jaxvision.data.text.libraries import HuggingFace, SentencePiece
 from jaxvision.data.text.tokenizer import Bytes, Tokenizer
 from jaxvision.errors import UserError, unknown
-from jaxvision.specs import is_whole
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "bytes": Bytes,

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
+from jaxvision.arguments import is_whole
 from jaxvision.errors import UserError
-from jaxvision.specs import is_whole
 
 
 class Tokenizer:

@@ -1,0 +1,239 @@
+"""What a config, a spec or a flag gives to a function, checked against the annotations of its parameters.
+
+Whatever a user writes reaches a function by keyword: a section of a config, an operation of a spec, the options of a
+model. So types and ranges are checked here, once, in words that a person reads without knowing Python's own.
+"""
+
+import inspect
+import math
+import numbers
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+from jaxvision.errors import UserError, nearest, shown
+
+
+class Range(NamedTuple):
+    """The values that a number may have, as in `Annotated[float, Range(0, 1)]`.
+
+    Attributes:
+      low, high: bounds, which are allowed themselves unless `above` or `below` says otherwise.
+      above: whether the number must be greater than `low`.
+      below: whether it must be less than `high`.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether the number is allowed; a traced one, which is not known yet, is."""
+        if not isinstance(value, numbers.Real):
+            return True
+        return (self.low < value or (value == self.low and not self.above)) and (
+            value < self.high or (value == self.high and not self.below)
+        )
+
+    def __str__(self) -> str:
+        low, high = (f"{bound:,}" for bound in self[:2])
+        if self.high == math.inf:
+            return f"above {low}" if self.above else f"of at least {low}"
+        if self.low == -math.inf:
+            return f"below {high}" if self.below else f"of at most {high}"
+        return f"in {'(' if self.above else '['}{low}, {high}{')' if self.below else ']'}"
+
+
+COUNT = Annotated[int, Range(1)]
+SHARE = Annotated[float, Range(0, 1)]
+
+
+def is_whole(value: object, least: int = 1) -> bool:
+    """Whether an argument is a whole number of at least `least`; NumPy's integers are, True and 32.0 are not.
+
+    >>> is_whole(32), is_whole(32.0), is_whole(True), is_whole(0, least=0)
+    (True, False, False, True)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is what an annotation says; what says nothing of a plain value is not looked into.
+
+    Whole numbers of NumPy are whole numbers, a whole number is a number, a list stands for a tuple, and True is no
+    number. NaN and infinity are no numbers.
+
+    >>> fits(3, float), fits(3.0, int), fits(True, int), fits("ab", tuple[str, ...]), fits([1, 2], tuple[int, int])
+    (True, False, False, False, True)
+    """
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return fits(value, inside[0]) and all(r.holds(value) for r in inside[1:] if isinstance(r, Range))
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, choice) for choice in inside)
+    if origin is typing.Literal:
+        return any(value == choice and type(value) is type(choice) for choice in inside)
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation in (int, float):
+        if not isinstance(value, numbers.Number):
+            return getattr(value, "shape", None) == ()  # an array of one number, perhaps traced
+        kind = numbers.Integral if annotation is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation is bool:
+        return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+    if annotation is str:
+        return isinstance(value, str | os.PathLike)
+    kind = origin or annotation
+    if kind in (tuple, list, Sequence):
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable) or hasattr(value, "keys"):
+            return False
+        items = list(value)
+        if kind is tuple and inside and inside[-1] is not Ellipsis:
+            return len(items) == len(inside) and all(map(fits, items, inside))
+        return not inside or all(fits(item, inside[0]) for item in items)
+    if kind in (dict, Mapping):
+        return hasattr(value, "items") and (len(inside) < 2 or all(fits(v, inside[1]) for _, v in value.items()))
+    return True
+
+
+def words(annotation: Any) -> str:
+    """What an annotation says, in words.
+
+    >>> words(int | tuple[int, int]), words(Annotated[float, Range(0, 1)]), words(tuple[str, ...] | None)
+    ('a whole number or two whole numbers', 'a number in [0, 1]', 'a list of texts or None')
+    """
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return " ".join([words(inside[0]), *(str(r) for r in inside[1:] if isinstance(r, Range))])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(words(choice) for choice in inside))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, inside))
+    kind = origin or annotation
+    if kind in (tuple, list, Sequence):
+        items = [choice for choice in inside if choice is not Ellipsis]
+        several = _plural(items[0]) if items else "values"
+        count = {2: "two", 3: "three"}.get(len(items)) if kind is tuple and Ellipsis not in inside else None
+        return f"{count} {several}" if count else f"a list of {several}"
+    return _NOUNS.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+_NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", type(None): "None"}
+_NOUNS |= {None: "None", dict: "a dict(...)", Mapping: "a dict(...)"}
+
+
+def _plural(annotation: Any) -> str:
+    noun = words(annotation)
+    return noun.removeprefix("a ") + "s" if noun in ("a whole number", "a number", "a text") else f"({noun})"
+
+
+def check_value(name: str, value: Any, annotation: Any) -> None:
+    """Raises UserError where a value is not what an annotation says.
+
+    >>> check_value("task.smoothing", "lots", float)
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: task.smoothing must be a number, not 'lots'
+    """
+    if not fits(value, annotation):
+        plain = (
+            f": write {value.strip()} without quotes" if isinstance(value, str) and _number(value, annotation) else ""
+        )
+        raise UserError(f"{name} must be {words(annotation)}, not {shown(value)}{plain}")
+
+
+def _number(text: str, annotation: Any) -> bool:
+    try:
+        return fits(float(text), annotation) or fits(int(text), annotation)
+    except ValueError:
+        return False
+
+
+def check(function: Callable, arguments: Mapping[str, Any], where: str = "") -> None:
+    """Raises UserError where an argument is not what the annotation of its parameter says.
+
+    Args:
+      function: what will be called.
+      arguments: values by the names of parameters; names that it does not have are left to others.
+      where: what comes before the name of the argument in the message, as in "optimizer.".
+    """
+    parameters = inspect.signature(function).parameters
+    for name, value in arguments.items():
+        parameter = parameters.get(name)
+        if parameter is None or parameter.annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if type(value) is type(parameter.default) and value == parameter.default:
+            continue
+        annotation = parameter.annotation
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            annotation = tuple[annotation, ...]
+        check_value(f"{where}{name}", value, annotation)
+
+
+def bind(
+    function: Callable, call: str, args: Sequence, kwargs: Mapping[str, Any], how: str = ""
+) -> inspect.BoundArguments:
+    """The arguments of a call under the names of the parameters, each of a fitting type.
+
+    Args:
+      function: what will be called.
+      call: what the call is, for messages: `"host operation 'resize(32, 4)'"`.
+      args, kwargs: arguments by place and by name.
+      how: usage, where it is not that of a Python function.
+
+    Raises:
+      UserError: too many or too few arguments, a name that is no parameter or is given twice, or a wrong type.
+
+    >>> bind(lambda size, method="area": None, "'resize()'", (), {})
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: 'resize()': missing argument size. Usage: <lambda>(size, method='area')
+    """
+    signature = inspect.signature(function)
+    parameters = signature.parameters
+    named = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    placed = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
+    tail = f"Usage: {how or usage(function)}"
+    many = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in kwargs:
+        if key not in named and not anything:
+            raise UserError(f"{call}: no argument is named {key!r}{nearest(key, named) or '.'} {tail}")
+        if key in placed[: len(args)]:
+            raise UserError(f"{call}: the argument {key} is given twice, by place and by name. {tail}")
+    if len(args) > len(placed) and not many:
+        given, most = len(args), len(placed)
+        raise UserError(
+            f"{call}: {given} arguments without a name, but it takes {f'at most {most}' if most else 'none'}. {tail}"
+        )
+    missing = [
+        key
+        for key, p in parameters.items()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and key not in kwargs
+        and key not in placed[: len(args)]
+    ]
+    if missing:
+        raise UserError(f"{call}: missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}. {tail}")
+    bound = signature.bind(*args, **kwargs)
+    check(function, bound.arguments, f"{call}: ")
+    for key, value in bound.arguments.items():  # of a number, 1 is 1.0: jax.random.bernoulli, for one, minds
+        if parameters[key].annotation is float and isinstance(value, numbers.Integral):
+            bound.arguments[key] = float(value)
+    return bound
+
+
+def usage(function: Callable, name: str = "") -> str:
+    """How a function is called: its parameters and their defaults, without annotations.
+
+    >>> usage(bind)
+    "bind(function, call, args, kwargs, name='')"
+    """
+    parameters = inspect.signature(function).parameters.values()
+    plain = [p.replace(annotation=p.empty) for p in parameters]
+    return f"{name or function.__name__}{inspect.Signature(plain)}"

@@ -1,0 +1,163 @@
+"""Which files a user means by --images: a folder, a file, a pattern, or several of these."""
+
+import difflib
+import glob
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxvision.errors import UserError
+
+# Of the files in a folder, those that are read. Files that a pattern or a name means are read whatever they are called.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
+)
+_NAMED = 3  # files that a message names
+
+
+class Found(NamedTuple):
+    """The files that are meant.
+
+    Attributes:
+      files: paths as they were given, each file once, sorted within a folder or pattern.
+      others: files in folders that are no pictures by their names.
+    """
+
+    files: list[str]
+    others: list[str]
+
+
+def find(images: str | Sequence[str]) -> Found:
+    """The image files that a path or a pattern means, or several of them.
+
+    A folder means the pictures in it and in the folders below it, through links too, but for hidden ones. What exists
+    under the very name is that, even where the name holds `*`, `?` or `[`; else these are a pattern as of a shell, in
+    which `**` is any number of folders. `~` is the home folder. Names that differ only in how accents are composed are
+    the same.
+
+    Args:
+      images: one or several of these.
+
+    Raises:
+      UserError: nothing is there; the message says what is there instead.
+    """
+    given = [images] if isinstance(images, str | os.PathLike) else list(images)
+    files: dict[str, str] = {}
+    others: list[str] = []
+    for one in given:
+        found = _find(str(one))
+        others += found.others
+        for file in found.files:
+            files.setdefault(os.path.abspath(file), file)
+    return Found(list(files.values()), others)
+
+
+def shown(path: str) -> str:
+    """A path that can be printed: bytes of it that are no UTF-8 as `\\xff`.
+
+    >>> shown("a/é.png")
+    'a/é.png'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _find(given: str) -> Found:
+    if not given.strip():
+        raise UserError("--images is empty: give a folder, a file or a pattern such as 'photos/*.jpg'")
+    there, rest = _existing(os.path.expanduser(given))
+    if not rest:
+        return _in_folder(given, there) if os.path.isdir(there) else Found([there], [])
+    if not glob.has_magic(rest):
+        raise UserError(f"no file or folder {given!r}: {_instead(there, rest)}")
+    patterns = {unicodedata.normalize(form, rest) for form in ("NFC", "NFD")} | {rest}
+    matches = {m for p in patterns for m in glob.glob(os.path.join(glob.escape(there), p), recursive=True)}
+    files = sorted(m for m in matches if os.path.isfile(m))
+    if not files and matches:
+        raise UserError(
+            f"only folders match {given!r}, such as {_names(sorted(matches))}: give one of them, which means the "
+            f"pictures in it, or a pattern of files such as {os.path.join(given, '*.jpg')!r}"
+        )
+    if not files:
+        raise UserError(f"no file matches {given!r}: {_instead(there, rest)}")
+    return Found(files, [])
+
+
+def _existing(path: str) -> tuple[str, str]:
+    """The longest beginning of a path that is there under these very names, and the rest of the path."""
+    parts = Path(path).parts
+    there = ""
+    for i, part in enumerate(parts):
+        exact = os.path.join(there, part)
+        if os.path.lexists(exact):
+            there = exact
+            continue
+        folded = unicodedata.normalize("NFC", part)
+        same = [name for name in _listdir(there or ".") if unicodedata.normalize("NFC", name) == folded]
+        if not same:
+            return there, os.path.join(*parts[i:])
+        there = os.path.join(there, same[0])
+    return there, ""
+
+
+def _listdir(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _instead(there: str, rest: str) -> str:
+    """What lies where something was looked for."""
+    folder, wanted = there or ".", Path(rest).parts[0]
+    where = shown(there or os.getcwd())
+    if there and not os.path.isdir(folder):
+        return f"{where} is a file, not a folder"
+    names = [name for name in _listdir(folder) if not name.startswith(".")]
+    if not names:
+        return f"the folder {where} is empty"
+    near = difflib.get_close_matches(wanted, names, n=_NAMED, cutoff=0.6) if not glob.has_magic(wanted) else []
+    suffix = os.path.splitext(wanted)[1].lower()
+    alike = [name for name in names if suffix and name.lower().endswith(suffix)]  # *.JPG for *.jpg
+    if near or alike:
+        return f"the folder {where} has {_names(near or alike)}"
+    return f"the folder {where} has {len(names):,} other entries, such as {_names(names)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(map(shown, names[:_NAMED])) + more
+
+
+def _in_folder(given: str, folder: str) -> Found:
+    files, others = [], []
+    for path in _walk(folder, set()):
+        (files if path.lower().endswith(IMAGE_SUFFIXES) else others).append(path)
+    if not files:
+        what = f"{len(others):,} other files, such as {_names(others)}" if others else "no files, nor have its folders"
+        raise UserError(
+            f"no pictures in {given!r}: it has {what}. Pictures end in {', '.join(IMAGE_SUFFIXES[:6])}, ..."
+        )
+    return Found(files, others)
+
+
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Files in and below a folder, sorted; each folder once, though links may lead there again."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        at = os.stat(folder)
+    except OSError as error:
+        raise UserError(f"cannot read the folder {shown(folder)}: {error.strerror}") from None
+    if (at.st_dev, at.st_ino) in seen:
+        return
+    seen.add((at.st_dev, at.st_ino))
+    for entry in entries:
+        if entry.name.startswith("."):  # thumbnails, and `._a.jpg` of macOS
+            continue
+        if entry.is_dir():
+            yield from _walk(entry.path, seen)
+        elif entry.is_symlink() or stat.S_ISREG(entry.stat().st_mode):  # a pipe would be waited for
+            yield entry.path
