@@ -11,19 +11,30 @@ from jaxvision import config as configs
 from jaxvision.data import host_ops, loader, sources, subsets, text
 from jaxvision.data import statistics as statistics_of
 from jaxvision.data.reader import Reader
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, unknown
 from jaxvision.sections import DataSection
 from jaxvision.tasks.task import Batch
 
+RESIDENT = ("auto", "always", "never")
 _STATISTICS_BATCH = 256
 
 
 def check(data: DataSection) -> None:
-    """Raises UserError where a number of the section makes no sense, before anything is opened."""
-    for name in ("threads", "processes"):
+    """Raises UserError where a value of the section makes no sense, before anything is opened."""
+    for name, low in {"threads": 0, "processes": 0, "batch_size": 1, "classes": 1, "examples": 1}.items():
         value = getattr(data, name)
-        if not isinstance(value, int) or value < 0:
-            raise UserError(f"data.{name} must be a whole number of at least 0, not {value!r}")
+        if value is not None and value < low:
+            raise UserError(f"data.{name} must be a whole number of at least {low}, not {value!r}")
+    if data.processes and data.threads not in (0, DataSection._field_defaults["threads"]):
+        raise UserError(
+            f"data.processes={data.processes} reads in place of threads, so data.threads={data.threads} would do "
+            "nothing: leave one of the two out"
+        )
+    if data.resident not in RESIDENT:
+        raise unknown("value of data.resident", data.resident, RESIDENT)
+    sides = data.image_size if isinstance(data.image_size, tuple) else (data.image_size,)
+    if data.image_size is not None and min(sides) < 1:
+        raise UserError(f"data.image_size must be a number of pixels or (height, width), not {data.image_size!r}")
     if not 0 <= data.max_bad_fraction <= 1:
         raise UserError(f"data.max_bad_fraction must be in [0, 1], not {data.max_bad_fraction!r}")
     if "image" not in data.fields:
@@ -65,9 +76,44 @@ def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Sou
         if training_data == "required" or not known:
             raise
         return None, _describe(data), str(error).splitlines()[0]
-    if data.classes:
-        sources.check_classes(source.info, data.classes)
+    _check_known(data, source)
     return source, source.info, ""
+
+
+def _check_known(data: DataSection, source: sources.Source) -> None:
+    """UserError where the section says something else of its set than is true."""
+    info = source.info
+    if data.classes:
+        sources.check_classes(info, data.classes)
+    if data.multi_label and not info.multi_label:
+        raise UserError(f"data.multi_label is True, but an image of {info.name} {info.split} has one label")
+    expected = _describe(data).num_examples if data.examples else len(source)
+    if expected != len(source):
+        of = " after data.subset" if data.subset else ""
+        raise UserError(
+            f"data.examples is {data.examples:,}, but {info.name} {info.split} has {len(source):,} examples{of}: "
+            "correct it, or leave it out (it stands for the set where that is not there)"
+        )
+
+
+def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int, int]) -> None:
+    """UserError where `data.image_size` is neither the size of the images as they are stored nor after `data.host`.
+
+    Args:
+      data: the section.
+      stored, seen: (height, width) of the first image of the set, as it lies there and as it comes from the host.
+    """
+    size = data.image_size
+    if size is None:
+        return
+    said = (size, size) if isinstance(size, int) else tuple(size)
+    if said not in (tuple(stored), tuple(seen)):
+        raise UserError(
+            f"data.image_size is {said[0]}x{said[1]}, but the first image of {data.name} {data.split} is stored at "
+            f"{stored[0]}x{stored[1]} and comes out of data.host={data.host!r} at {seen[0]}x{seen[1]}. data.image_size "
+            "stands for a set that is not there; change data.host for images of another size, and leave "
+            "data.image_size out"
+        )
 
 
 def _describe(data: DataSection) -> sources.Info:

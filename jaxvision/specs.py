@@ -25,8 +25,11 @@ class Call(NamedTuple):
         return f"{self.name}({', '.join(words)})" if words else self.name
 
 
+NONE = "none"  # the operation that is none: how a spec without operations is written
+
+
 def parse(spec: str | list[Call]) -> list[Call]:
-    """Reads a spec into its calls. An empty spec is an empty list; a list of calls is taken as it is.
+    """Reads a spec into its calls. An empty spec and "none" are an empty list; a list of calls is taken as it is.
 
     Raises:
       UserError: the text is not a chain of names and calls with literal arguments.
@@ -48,7 +51,8 @@ def parse(spec: str | list[Call]) -> list[Call]:
     while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
         links.append(tree.right)
         tree = tree.left
-    return [_call(node, spec) for node in [tree, *reversed(links)]]
+    calls = [_call(node, spec) for node in [tree, *reversed(links)]]
+    return [call for call in calls if call != Call(NONE)]
 
 
 def _call(node: ast.expr, spec: str) -> Call:

@@ -14,7 +14,6 @@ person can type:
 """
 
 import functools
-import importlib.util
 import json
 import os
 import time
@@ -30,6 +29,7 @@ from rich.table import Table
 
 import jaxvision
 from jaxvision import config as configs
+from jaxvision import scripts
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
@@ -143,10 +143,7 @@ def sibling(file: str, name: str) -> ModuleType:
 
 @functools.cache
 def _module(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"study_{file.parent.name}_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.run(file, f"study_{file.parent.name}_{file.stem}")
 
 
 def config_of(arg: str, presets: Sequence[str], runs: Callable[[str, str | None], list[Run]]) -> ConfigDict:
