@@ -13,6 +13,8 @@ transfer.py     a run that starts from weights
 workdir.py      the folder of a run
 durations.py    '90 epochs', '5 percent' -> steps
 traced.py       hyperparameters that differ between the runs of one program
+values.py       values as people write them: plain, and of the kind that a function takes
+scripts.py      users' Python files: configs, sweeps, studies
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place

@@ -1,5 +1,6 @@
 """What the section `data` of a config opens: the set, or what stands for it where it is absent."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError, unknown
 from jaxvision.sections import DataSection
 from jaxvision.tasks.task import Batch
+
+_log = logging.getLogger(__name__)
 
 RESIDENT = ("auto", "always", "never")
 _STATISTICS_BATCH = 256
@@ -87,13 +90,16 @@ def _check_known(data: DataSection, source: sources.Source) -> None:
         sources.check_classes(info, data.classes)
     if data.multi_label and not info.multi_label:
         raise UserError(f"data.multi_label is True, but an image of {info.name} {info.split} has one label")
-    expected = _describe(data).num_examples if data.examples else len(source)
-    if expected != len(source):
-        of = " after data.subset" if data.subset else ""
+    said, has = data.examples or len(source), len(source)
+    if data.subset or said == has:
+        return
+    text = f"data.examples is {said:,}, but {info.name} {info.split} has {has:,} examples"
+    if said < has:
         raise UserError(
-            f"data.examples is {data.examples:,}, but {info.name} {info.split} has {len(source):,} examples{of}: "
-            "correct it, or leave it out (it stands for the set where that is not there)"
+            f"{text}: to train on fewer, set data.subset to dict(examples={said}); data.examples only stands for a set "
+            "that is not there"
         )
+    _log.warning("%s, and these count", text)  # of a set of web images, everybody has another share
 
 
 def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int, int]) -> None:
@@ -111,8 +117,8 @@ def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int
         raise UserError(
             f"data.image_size is {said[0]}x{said[1]}, but the first image of {data.name} {data.split} is stored at "
             f"{stored[0]}x{stored[1]} and comes out of data.host={data.host!r} at {seen[0]}x{seen[1]}. data.image_size "
-            "stands for a set that is not there; change data.host for images of another size, and leave "
-            "data.image_size out"
+            "stands for a set that is not there: change data.host for images of another size, and set "
+            f"data.image_size to {stored[0] if stored[0] == stored[1] else tuple(stored)}, or leave it out"
         )
 
 

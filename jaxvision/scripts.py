@@ -107,9 +107,8 @@ def _in_words(file: str | Path, do: Callable[[], Any]) -> Any:
     except UserError:
         raise
     except SyntaxError as error:
-        raise UserError(
-            f"{error.filename or file}:{error.lineno}: {error.msg}: {(error.text or '').strip()}"
-        ) from error
+        code = (error.text or "").strip()
+        raise UserError(f"{error.filename or file}:{error.lineno}: SyntaxError: {error.msg} ({code})") from error
     except Exception as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
         place = f"{file}:{frames[-1].lineno}" if frames else f"{file}"

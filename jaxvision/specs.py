@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.values import fit
 
 
 class Call(NamedTuple):
@@ -103,7 +104,7 @@ class Registry:
         """Builds every operation of `spec`, in order.
 
         Raises:
-          UserError: an unknown name, or arguments that do not fit the operation's signature.
+          UserError: an unknown name, or arguments that do not fit the operation's signature and its annotations.
         """
         return [self._build(call) for call in parse(spec)]
 
@@ -113,13 +114,27 @@ class Registry:
         Raises:
           UserError: as `build`.
         """
-        bound = self._bind(call)
+        bound = self._bind(self._fitted(call))
         bound.apply_defaults()
         return Call(call.name, (), dict(bound.arguments))
 
     def _build(self, call: Call) -> Callable:
-        self._bind(call)
+        call = self._fitted(call)
         return self._find(call)(*call.args, **call.kwargs)
+
+    def _fitted(self, call: Call) -> Call:
+        """The call with each argument of a kind that the annotation of its parameter names."""
+        self._bind(call)
+        parameters = list(inspect.signature(self._find(call)).parameters.values())
+        rest = [p for p in parameters if p.kind is p.VAR_POSITIONAL]  # takes all arguments from its place on
+
+        def fitted(value: Any, parameter: inspect.Parameter) -> Any:
+            return fit(value, parameter.annotation, f"{self.kind} {call.name}: {parameter.name}")
+
+        places = parameters[: parameters.index(rest[0])] + rest * len(call.args) if rest else parameters
+        named = {p.name: p for p in parameters}
+        args = tuple(fitted(*pair) for pair in zip(call.args, places))
+        return Call(call.name, args, {key: fitted(value, named[key]) for key, value in call.kwargs.items()})
 
     def _bind(self, call: Call) -> inspect.BoundArguments:
         signature = inspect.signature(self._find(call))
@@ -143,6 +158,6 @@ class Registry:
         return "|".join(p for p in parts if p)
 
     def _in_evaluation(self, call: Call) -> str:
-        self._bind(call)  # names of arguments are checked even where the operation is dropped
+        fitted = self._fitted(call)  # arguments are checked even where the operation is dropped
         instead = self._evaluation.get(call.name, str(call))
-        return instead(*call.args, **call.kwargs) if callable(instead) else instead
+        return instead(*fitted.args, **fitted.kwargs) if callable(instead) else instead

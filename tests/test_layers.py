@@ -8,10 +8,11 @@ import pytest
 import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
-BASE = {"errors", "exits", "specs", "durations", "paths", "sections", "traced", "reading"}
+BASE = {"errors", "exits", "specs", "durations", "paths", "sections", "traced", "reading", "scripts", "values"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
+    "specs": {"errors", "values"},
     "parallel": BASE,
     "losses": BASE,
     "models": BASE,

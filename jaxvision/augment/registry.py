@@ -9,6 +9,7 @@ from jaxvision import specs
 from jaxvision.errors import UserError, reading_fields
 from jaxvision.specs import Registry
 from jaxvision.traced import known
+from jaxvision.values import fit
 
 ops = Registry("augmentation")
 
@@ -79,9 +80,13 @@ def image_size(op: str, value) -> tuple[int, int]:
     >>> image_size("resize", 224)
     (224, 224)
     """
-    sides = (value, value) if isinstance(value, int) else value
-    if isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides):
-        return tuple(sides)
+    try:
+        whole = fit(value, int | tuple[int, int], "size")
+    except UserError:
+        whole = ()
+    sides = (whole, whole) if isinstance(whole, int) else whole
+    if len(sides) == 2 and min(sides) > 0:
+        return sides
     raise UserError(f"augmentation {op}: size must be a positive whole number or a pair (height, width), not {value!r}")
 
 

@@ -29,6 +29,7 @@ from rich.table import Table
 
 import jaxvision
 from jaxvision import config as configs
+from jaxvision import experiment as experiments
 from jaxvision import scripts
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
@@ -103,6 +104,8 @@ def run(
     say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
     if dry_run:
         return ""
+    if launcher is None:
+        _check([one for one in planned if not one.fill and not row_of(one, out)])
     _cache_compilations(out)
     do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
     rows = do([one for one in planned if not one.fill])
@@ -186,6 +189,24 @@ def _cost(planned: list[Run], say: Callable | None) -> str:
             table.add_row(one.name, f"{cost.parameters:,}", f"{cost.steps:,}", flops, seconds)
         say(table)
     return estimate.words(estimates)
+
+
+def _check(planned: list[Run]) -> None:
+    """Opens the data and evaluations of all runs before the first one, once for runs that read the same.
+
+    Raises:
+      UserError: what a run would refuse, with its name.
+    """
+    seen = set()
+    for one in planned:
+        data = {key: value for key, value in one.config.data.items() if key != "subset"}
+        reads = configs.fingerprint(ConfigDict({"data": data, "evals": one.config.get("evals", {})}))
+        if reads not in seen:
+            seen.add(reads)
+            try:
+                experiments.build(one.config, training_data="optional").check()
+            except UserError as error:
+                raise UserError(f"{one.name}: {error}") from error
 
 
 def _jobs(config: str, out: Path, launcher: str, parallel: int, say: Callable) -> Callable[[list[Run]], list[Row]]:

@@ -17,6 +17,7 @@ from jaxvision import paths
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
 from jaxvision.traced import known
+from jaxvision.values import fit
 
 PyTree = Any
 Transform = optax.GradientTransformation
@@ -219,7 +220,7 @@ def make(
     >>> updates["bias"].tolist(), updates["kernel"].tolist()
     ([-0.0], [-0.25])
     """
-    _check_arguments(name, own)
+    own = _fitted(name, own)
     if known(weight_decay, learning_rate) and (weight_decay < 0 or learning_rate < 0):
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
     if clip_norm is not None and known(clip_norm) and clip_norm <= 0:
@@ -252,16 +253,19 @@ def make(
     return Optimizer(tx, rate, frozen)
 
 
-def _check_arguments(name: str, own: dict[str, Any]) -> None:
+def _fitted(name: str, own: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer's own arguments, once they are found to be some that it takes, of the right kinds."""
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
-    taken = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    parameters = inspect.signature(OPTIMIZERS[name]).parameters
+    taken = [p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY]
     common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
     from_program = ("params", "total", "steps")  # not the user's to choose
     for key in own:
         if key not in taken:
             choices = [choice for choice in taken + common if choice not in from_program]
             raise unknown(f"argument of optimizer {name!r}", key, choices)
+    return {key: fit(value, parameters[key].annotation, f"optimizer.{key}") for key, value in own.items()}
 
 
 def _trace(momentum: float, nesterov: bool) -> list[Transform]:

@@ -16,6 +16,7 @@ from jaxvision.sweep import searches
 from jaxvision.sweep import space as spaces
 
 DIRECTIONS = ("maximize", "minimize")
+OPENED = ("data", "init", "evals")  # sections that name files
 
 
 class Sweep(NamedTuple):
@@ -106,10 +107,15 @@ def check(sweep: Sweep) -> None:
         )
 
 
-def check_experiments(sweep: Sweep) -> int:
+def check_experiments(sweep: Sweep, here: bool = False) -> int:
     """Builds the experiments at the ends of the space, one domain at a time at each of its values, without their data.
 
     The mesh is left out: the devices of the runs need not be those of the controller.
+
+    Args:
+      sweep: that is checked.
+      here: the runs will be on this machine, so that their data and evaluations are opened too, as far as they are
+        here: of the base config, and of the values of keys that choose them.
 
     Returns:
       Steps of a run of the base config.
@@ -121,7 +127,12 @@ def check_experiments(sweep: Sweep) -> int:
 
     def build(params: Mapping[str, Any]) -> experiment.Experiment:
         config = configs.override(base, params)
-        return experiment.build(ConfigDict({k: v for k, v in config.items() if k != "mesh"}), training_data="ignored")
+        config = ConfigDict({key: value for key, value in config.items() if key != "mesh"})
+        opens = here and (not params or any(key.partition(".")[0] in OPENED for key in params))
+        built = experiment.build(config, training_data="optional" if opens else "ignored")
+        if opens:
+            built.check()
+        return built
 
     base = sweep.base()
     domains = spaces.searched(sweep.space)
