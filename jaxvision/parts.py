@@ -63,6 +63,9 @@ def make_task(
     if "over_batch" in configs.parameters(factory):
         given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
     model = {k: v for k, v in config.model.items() if k != "name"}
+    for key, source in {"num_classes": "the classes of the data set", "dtype": "train.precision"}.items():
+        if key in model:
+            raise UserError(f"'model.{key}' is set by the program: it follows from {source}. Leave it out")
     options = {k: v for k, v in config.task.items() if k != "name"}
     if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
         options.setdefault("statistics", "running")

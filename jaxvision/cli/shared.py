@@ -42,6 +42,8 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
         section = config
         for parent in parents:
             section = section[parent]
+        if isinstance(section[leaf], ConfigDict):
+            raise UserError(f"{key!r} is a section of {path}: change the keys in it, as in --config.{key}.KEY=VALUE")
         if section.get_type(leaf) is type(None):
             raise UserError(
                 f"{key!r} is None in {path}, and the command line cannot tell of what kind its values are: write "

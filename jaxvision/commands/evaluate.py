@@ -13,7 +13,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.errors import UserError
 from jaxvision.models.weights import folder
-from jaxvision.parallel.distributed import is_main
+from jaxvision.parallel.distributed import is_main, together
 from jaxvision.train.loop import Evaluation
 from jaxvision.train.progress import console, words
 from jaxvision.train.state import TrainState
@@ -46,10 +46,11 @@ def run(
       UserError: something the user can mend.
     """
     path = Path(path)
-    if folder.is_folder(path):
-        chosen, state = _of_weights(path, step, evals, data, features)
-    else:
-        chosen, state = _of_run(path, step, evals, features)
+    with together("opening the evaluations"):
+        if folder.is_folder(path):
+            chosen, state = _of_weights(path, step, evals, data, features)
+        else:
+            chosen, state = _of_run(path, step, evals, features)
     at, results = int(state.step), {}
     for evaluation in chosen:
         found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}

@@ -64,8 +64,8 @@ def run(
 
     resuming = not fresh and any((workdir / "checkpoints").glob("[0-9]*"))
     with together("opening evaluations and data"):
-        evaluations = experiment.evaluations()
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
+        evaluations = experiment.evaluations()
         feed = experiment.feed()
     with contextlib.ExitStack() as stack:
         with together("reading the weights to start from"):

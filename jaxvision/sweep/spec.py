@@ -100,6 +100,7 @@ def check(sweep: Sweep) -> None:
     searches.pruning_of(sweep.pruning)
     every = f"evals.{name.partition('/')[0]}.every"
     length = sweep.space.get(every, evals[name].get("every", 0))
+    durations.check(length, every)
     if durations.steps(length, batch_size=1, examples=10**9, total=10**9) == 0:
         raise UserError(
             f"pruning looks at {sweep.objective} during the run, but it is evaluated at the end only: set {every} "
