@@ -129,7 +129,6 @@ def test_alpha_may_be_traced(name):
         ("flip_lr|mixup(0.2)", r"augmentation mixup\(0.2\) needs the field 'label'; the fields are image, mask"),
         ("cutmix(1.0)", r"augmentation cutmix\(1.0\) needs the field 'label'"),
         ("mixup_or_cutmix", "augmentation mixup_or_cutmix needs the field 'label'"),
-        ("views(2, 'flip_lr|mixup(0.2)')", r"augmentation mixup\(0.2\) needs the field 'label'"),
         ("shuffle_captions", "augmentation shuffle_captions needs data.fields with 'tokens'"),
     ],
 )
