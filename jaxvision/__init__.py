@@ -14,6 +14,8 @@ workdir.py      the folder of a run
 durations.py    '90 epochs', '5 percent' -> steps
 traced.py       hyperparameters that differ between the runs of one program
 arguments.py    what a config or spec gives to a function, checked against its annotations
+values.py       values of a config as plain Python
+scripts.py      users' Python files: configs, sweeps, studies
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place

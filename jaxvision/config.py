@@ -2,10 +2,10 @@
 
 A config is a `ConfigDict` made by `get_config(arg)` of a file in configs/. Each of its sections is
 the keyword arguments of one function, so `call` can name a misspelt key before anything runs.
+Its values are plain numbers and texts; `normalised` makes them so, and refuses what cannot be meant.
 """
 
 import hashlib
-import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, specs
+from jaxvision import arguments, durations, scripts, specs, values
 from jaxvision.errors import UserError, listed, nearest
+from jaxvision.reading import parse_json, read_text
 
 SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
     "fewshot": dict(shots=(1,)),
@@ -27,38 +28,95 @@ SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
 SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "init", "evals", "mesh")
 
 
+def read(path: str) -> ConfigDict:
+    """The config of a file as `get_config` returns it, with the types of its empty keys.
+
+    Args:
+      path: `FILE.py` or `FILE.py:ARG`, or the config.json of a run.
+
+    Raises:
+      UserError: no such file, one that is neither, one that fails, or one without a `get_config` that returns a config.
+    """
+    file, arg = scripts.split(path)
+    if Path(file).suffix == ".json" and Path(file).is_file():
+        if arg is not None:
+            raise UserError(f"{file} takes no argument, so not {arg!r}")
+        return saved(read_text(file), file)
+    if Path(file).is_dir() and (Path(file) / "config.json").is_file():
+        raise UserError(f"{file} is the folder of a run: --config={Path(file) / 'config.json'} takes its config")
+    config = scripts.load(path, "get_config", "config")
+    if not isinstance(config, Mapping | ConfigDict):
+        missing = ": is its last line 'return c' missing?" if config is None else ""
+        raise UserError(f"get_config of {file} must return a ConfigDict, not {type(config).__name__}{missing}")
+    return config if type(config) is ConfigDict else ConfigDict(dict(config))
+
+
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Runs `get_config` of a config file, given as `FILE.py` or `FILE.py:ARG`.
+    """The config of a file (see `read`), with plain values (see `normalised`).
 
     Args:
       path: the file, with an optional argument after a colon.
       overrides: new values by dotted key, e.g. `{"optimizer.learning_rate": 3e-4}`.
 
     Raises:
-      UserError: no such file, no `get_config` in it, or an override of a key that is not there.
+      UserError: what `read` and `normalised` refuse, or an override of a key that is not there.
     """
-    file, _, arg = str(path).partition(":")
-    if not Path(file).is_file():
-        raise UserError(f"no config file {file!r} (looked in {Path.cwd()})")
-    spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{file} defines no get_config(arg)")
-    if arg and not inspect.signature(module.get_config).parameters:
-        raise UserError(f"{file} takes no argument, so not {arg!r}")
-    config = module.get_config(arg) if arg else module.get_config()
+    config = read(path)
+    try:
+        config = normalised(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return override(config, overrides or {})
 
 
-def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    """A copy of `config` with the values at the dotted keys replaced.
+def normalised(config: ConfigDict) -> ConfigDict:
+    """A copy of `config` with plain values: Python numbers and texts, tuples in place of lists.
+
+    Raises:
+      UserError: a value that config.json cannot hold, a NaN, or an empty text, which an unset variable of a shell
+        leaves behind; `"none"` says that a spec has no operations.
+
+    >>> import numpy as np
+    >>> normalised(ConfigDict(dict(model=dict(width=np.int64(8), blocks=[1, 2])))).model.blocks
+    (1, 2)
+    >>> normalised(ConfigDict(dict(augment="")))
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: augment is empty: was a variable not set? Write 'none' for no operations
+    """
+    found = values.plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
+    for key, value in flatten(found).items():
+        if any(text == "" for text in _texts(value)) or (is_spec(key) and value is not None and not str(value).strip()):
+            instead = "Write 'none' for no operations" if is_spec(key) else "Give it a value, or leave it out"
+            raise UserError(f"{key} is empty: was a variable not set? {instead}")
+    return ConfigDict(found)
+
+
+def is_spec(key: str) -> bool:
+    """Whether the value of a dotted key is a spec of operations.
+
+    >>> is_spec("evals.val.host"), is_spec("train_augment"), is_spec("model.name")
+    (True, True, False)
+    """
+    return key.endswith(("host", "augment"))
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _texts(one)
+
+
+def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy of `config` with the values at the dotted keys of `changes` replaced.
 
     >>> override(ConfigDict(dict(a=dict(b=1))), {"a.b": 2}).a.b
     2
     """
     config = ConfigDict(config.to_dict())
-    for key, value in values.items():
+    for key, value in changes.items():
         *parents, leaf = key.split(".")
         section = config
         for parent in parents:
@@ -115,13 +173,14 @@ def call(function: Callable, section: Mapping, where: str, **given: Any) -> Any:
     """Calls `function(**given, **section)` after checking the section's keys against its signature.
 
     Args:
-      function: takes the section as keyword arguments.
+      function: takes the section as keyword arguments; its annotations say of what kind they are.
       section: one section of a config.
       where: the section's name, for messages.
       given: arguments that the program adds; the section may not set them.
 
     Raises:
-      UserError: a key that is no parameter of `function`, or a required one that is missing.
+      UserError: a key that is no parameter of `function`, a required one that is missing, or a value of another kind
+        than the parameter's annotation says.
     """
     signature = inspect.signature(function).parameters
     own = [name for name, p in signature.items() if name not in given and p.kind is not p.VAR_KEYWORD]
@@ -138,11 +197,14 @@ def call(function: Callable, section: Mapping, where: str, **given: Any) -> Any:
 
 
 def check_sections(config: ConfigDict) -> None:
-    """Raises UserError where a top-level key is none of `SECTIONS` or a required section is missing."""
+    """Raises UserError where a top-level key is none of `SECTIONS`, or a required section is missing or is none."""
     check_keys(config, "config", SECTIONS)
     for key in ("data", "model", "task", "optimizer", "train"):
         if key not in config:
             raise UserError(f"the config misses the section {key!r}. Sections: {', '.join(SECTIONS)}")
+    for key in set(SECTIONS) - {"seed", "augment"}:
+        if not isinstance(config.get(key, {}), Mapping | ConfigDict | None):
+            raise UserError(f"the section {key!r} must be a dict of keys and values, not {config[key]!r}")
 
 
 def to_json(config: ConfigDict) -> str:
@@ -159,6 +221,35 @@ def from_json(text: str) -> ConfigDict:
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
     return ConfigDict(tuples(json.loads(text)))
+
+
+def saved(text: str, where: str = "config.json") -> ConfigDict:
+    """The config of a run from the text of its config.json.
+
+    Runs of before durations needed a unit, and specs a name for no operations, read as what they meant.
+
+    Raises:
+      UserError: no JSON, or not of a config; `where` is named.
+
+    >>> config = saved('{"augment": "", "train": {"total": 5}}')
+    >>> config.augment, config.train.total
+    ('none', '5 steps')
+    """
+    parse_json(text, where)
+
+    def today(section: ConfigDict, prefix: str) -> None:
+        for key, value in section.items():
+            if isinstance(value, ConfigDict):
+                today(value, f"{prefix}{key}.")
+            elif value == "" and is_spec(key):
+                section[key] = "none"
+            elif durations.is_duration(f"{prefix}{key}") and durations.is_bare(value):
+                with section.ignore_type():
+                    section[key] = f"{value} steps"
+
+    config = from_json(text)
+    today(config, "")
+    return config
 
 
 def fingerprint(config: ConfigDict) -> str:
@@ -195,7 +286,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     shapes = dict(name="shapes", options=sizes | dict(text="caption"))
 
     def smaller(spec: str) -> str:
-        return "|".join(str(shrunk(call)) for call in specs.parse(spec))
+        return "|".join(str(shrunk(call)) for call in specs.parse(spec)) or "none"
 
     def shrunk(call: specs.Call) -> specs.Call:
         if call.name == "tokenize":
@@ -222,7 +313,7 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
 
     small["data"] = on_shapes(small["data"], "train") | shapes
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
-    small["augment"] = smaller(small.get("augment", ""))
+    small["augment"] = smaller(small.get("augment", "none"))
     small["model"] |= model
     if "teacher" in small["task"]:
         small["task"]["teacher"] |= model

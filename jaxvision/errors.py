@@ -1,7 +1,8 @@
 """The one error a user may cause, and how it is worded: the thing, the value, the nearest match, the choices."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 MAX_CHOICES = 12  # named in a message; a misspelt run of a study has seventy
 MAX_VALUE = 120  # characters of a value that a message repeats
@@ -167,3 +168,33 @@ def unknown(kind: str, value: object, choices: Iterable[object]) -> UserError:
     names = [str(c) for c in choices]
     hint = nearest(value, names) or "."
     return UserError(f"unknown {kind} {shown(value)}{hint} Choices: {listed(value, names) or '(none)'}")
+
+
+@contextlib.contextmanager
+def reading_fields(what: str, fields: Mapping[str, object]) -> Iterator[None]:
+    """Turns the KeyError of a missing field into one error: which operation wants it, and which fields there are.
+
+    Args:
+      what: reads the fields, such as "augmentation mixup(0.2)".
+      fields: an example or a batch, by field name.
+
+    Raises:
+      UserError: a field that is not there was read inside.
+
+    >>> batch = {"image": 0, "mask": 0}
+    >>> with reading_fields("augmentation mixup(0.2)", batch):
+    ...     batch["label"]
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: augmentation mixup(0.2) needs the field 'label'; the fields are image, mask. ...
+    """
+    try:
+        yield
+    except KeyError as error:
+        field = error.args[0] if error.args else None
+        if not isinstance(field, str) or field in fields:
+            raise
+        names = ", ".join(name for name in fields if not name.startswith("/"))  # "/class_name" is no set's own
+        raise UserError(
+            f"{what} needs the field {field!r}; the fields are {names}. data.fields says what is read of an example"
+        ) from error

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, evals, inputs
+from jaxvision import arguments, durations, evals, inputs
 from jaxvision import config as configs
 from jaxvision.data import text
 from jaxvision.data.sources import Info
@@ -88,6 +88,11 @@ def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, 
         raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing, so it takes no train_split")
     if filled.weights not in VARIABLES:
         raise unknown(f"value of {where}.weights", filled.weights, VARIABLES)
+    if filled.train_subset is not None and filled.train_split is None:
+        raise UserError(f"{where}.train_subset is of images to learn from, and there is no '{where}.train_split'")
+    if filled.batch_size is not None and filled.batch_size < 1:
+        raise UserError(f"{where}.batch_size must be at least 1, not {filled.batch_size}")
+    durations.check(filled.every, f"{where}.every")
     return filled, factory, own
 
 
@@ -121,6 +126,11 @@ def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: 
     given["data"] = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
     if common.train_split is not None:
         given["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
+    elif "texts" not in given and "label" not in given["data"].batch:
+        raise UserError(
+            f"{where}: the evaluator {common.name!r} needs the field 'label', and data.fields is "
+            f"{', '.join(judged.data.fields)}: add it there, or take an evaluator that learns, such as 'knn'"
+        )
     elif "texts" not in given and (info := given["data"].info).num_classes != judged.info.num_classes:
         raise UserError(
             f"{where}: {info.name!r} has {info.num_classes} classes, the training set "

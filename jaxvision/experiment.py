@@ -10,12 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, durations, evaluations, inputs, models, parts, transfer
+from jaxvision import augment, durations, evaluations, inputs, models, parts, transfer, values
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
 from jaxvision.data.reader import first_arrays
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, reading_fields
 from jaxvision.evals import texts
 from jaxvision.evals.store import Store
 from jaxvision.models import weights
@@ -27,6 +27,7 @@ from jaxvision.train import feed as feeds
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
+from jaxvision.train.throughput import step_flops
 
 STEPS_PER_DISPATCH = 32  # of a set that lies on an accelerator
 RESIDENT_BYTES = 2**31  # a set up to this size is held in memory
@@ -101,17 +102,17 @@ class Experiment(NamedTuple):
             "classes": list(self.info.classes),
         }
 
-    def vary(self, values: Mapping[str, Any]) -> "Experiment":
+    def vary(self, changes: Mapping[str, Any]) -> "Experiment":
         """This experiment with other numbers in its config, over the same data and of the same shapes.
 
         Args:
-          values: by dotted key of the sections `task`, `model` and `optimizer`, and of `seed`; `augment` may be a
+          changes: by dotted key of the sections `task`, `model` and `optimizer`, and of `seed`; `augment` may be a
             list of `specs.Call`. Numbers may be traced: `jax.vmap` over them makes one program of several runs.
 
         Raises:
           UserError: a key that is not there, or a number out of range that is not traced.
         """
-        config = configs.override(self.config, values)
+        config = configs.override(self.config, changes)
         task = parts.make_task(config, self.train, self.info, self.pretrained)
         optimizer = parts.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
         return self._replace(
@@ -149,22 +150,45 @@ class Experiment(NamedTuple):
             ema=self.train.ema,
         )
 
+    def flops(self) -> float | None:
+        """FLOPs of a step, where XLA counts them. The step is traced, so that its mistakes are found here.
+
+        Raises:
+          UserError: the task, the augmentation or the optimizer does not fit the batch.
+        """
+        return step_flops(self.step(), self.abstract_state(), self.batch)
+
     def runner(self, fetch: Callable) -> Callable:
         """The jitted, sharded steps; see `step.make_runner`."""
         return steps.make_runner(self.step(), fetch, shardings(jax.eval_shape(self.init), self.mesh, self.rules))
 
+    def in_memory(self) -> bool:
+        """Whether the training set is held in memory; else it is a stream.
+
+        Raises:
+          UserError: the config asks for several steps of a stream in one dispatch, or for a set in memory whose host
+            operations draw anew in every epoch.
+        """
+        data = self.data
+        if data.resident == "always" and host_ops.host_ops.is_random(data.host):
+            raise UserError(
+                f"data.resident is 'always', but data.host={data.host!r} draws random numbers, which would be the same "
+                "in every epoch: crop on the device, in augment, or leave data.resident out"
+            )
+        held = data.resident == "always" or (
+            data.resident == "auto" and resident.fits(self.source, data.host, RESIDENT_BYTES, data.fields)
+        )
+        if not held and self.train.steps_per_dispatch > 1:
+            raise UserError(
+                f"train.steps_per_dispatch is {self.train.steps_per_dispatch}, but this set is read as a stream, a "
+                "step a dispatch: set data.resident to 'always', or leave train.steps_per_dispatch out"
+            )
+        return held
+
     def feed(self) -> feeds.Feed:
         """Opens the training data: held in memory where it fits, else streamed."""
-        data = self.data
-        fits = {
-            "auto": lambda: resident.fits(self.source, data.host, RESIDENT_BYTES, data.fields),
-            "always": lambda: True,
-            "never": lambda: False,
-        }
-        if data.resident not in fits:
-            raise unknown("value of data.resident", data.resident, fits)
-        reading = inputs.reading_options(data)
-        if fits[data.resident]():
+        data, reading = self.data, inputs.reading_options(self.data)
+        if self.in_memory():
             on_cpu = jax.default_backend() == "cpu"
             return feeds.from_arrays(
                 resident.load(self.source, data.host, fields=data.fields, **reading),
@@ -206,6 +230,27 @@ class Experiment(NamedTuple):
         """The evaluators of the config, with their data opened; `features` as for `judged`."""
         return evaluations.make(self.config.get("evals", {}), self.judged(features), self.durations)
 
+    def check(self) -> list[str]:
+        """Opens and checks what a run needs beside what `build` has checked: evaluations, first weights, the feed.
+
+        Returns:
+          what could not be checked because it is not here, a line each.
+
+        Raises:
+          UserError: what a run would refuse.
+        """
+        missing = []
+        if self.pretrained is not None and not Path(self.pretrained.weights).exists():
+            missing.append(f"init.weights, {self.pretrained.weights} is not here")
+        else:
+            self.load_pretrained()
+        if self.source is not None:
+            self.in_memory()
+            self.evaluations()
+        elif self.config.get("evals"):
+            missing.append(f"evals {', '.join(self.config.evals)}, for the training set is not here")
+        return missing
+
     def preprocessing(self) -> tuple[str, str]:
         """The (host, augment) specs of training made deterministic."""
         return host_ops.host_ops.evaluation(self.data.host), augment.evaluation(self.config.get("augment", ""))
@@ -240,15 +285,15 @@ def build(
     Raises:
       UserError: anything in the config that does not fit, named with its key.
     """
+    config = configs.normalised(config)
     configs.check_sections(config)
     data = configs.call(DataSection, config.data, "data")
     train = configs.call(TrainSection, config.train, "train")
     entries = evaluations.entries(config.get("evals", {}))
     for name, section in entries.items():
         evaluations.read(name, section)
-    seed = config.get("seed", 0)
-    if not isinstance(seed, int) or seed < 0:
-        raise UserError(f"seed must be a whole number of at least 0, not {seed!r}")
+    if values.fit(config.get("seed", 0), int, "seed") < 0:
+        raise UserError(f"seed must be a whole number of at least 0, not {config.seed!r}")
     inputs.check(data)
     mesh, rules = configs.call(parts.make_mesh_and_rules, config.get("mesh", {}), "mesh")
     parts.check_train(train, data.batch_size, mesh)
@@ -267,13 +312,16 @@ def build(
     stand_in = source or inputs.Blank(info, data.image_size)
     stored = first_arrays(stand_in, "decode", ["image"])
     batch = inputs.raw_batch(stand_in, data)
+    if source:
+        inputs.check_image_size(data, stored["image"].shape[:2], batch["image"].shape[1:3])
     specs = [config.get("augment", ""), *(section.get("augment") or "" for section in entries.values())]
     needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
     fitted = partial(inputs.statistics, data=data, names=needed, shape=batch["image"].shape[1:])
     transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes)
     blank = fitted(None) if statistics is None else statistics
     augmented = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
-    params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
+    with reading_fields(f"the task {config.task.name!r}", augmented):
+        params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
     optimizer = parts.make_optimizer(config, pretrained, task, params, to_steps, total)
     if statistics is None:
         statistics = fitted(source)  # last, for it reads the whole set

@@ -1,5 +1,6 @@
 """What the section `data` of a config opens: the set, or what stands for it where it is absent."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,22 +13,26 @@ from jaxvision.arguments import is_whole
 from jaxvision.data import host_ops, loader, sources, subsets, text
 from jaxvision.data import statistics as statistics_of
 from jaxvision.data.reader import first_arrays
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, unknown
 from jaxvision.progress import track
 from jaxvision.sections import DataSection
 from jaxvision.tasks.task import Batch
 
+_log = logging.getLogger(__name__)
+
+RESIDENT = ("auto", "always", "never")
 _STATISTICS_BATCH = 256
 
 
 def check(data: DataSection) -> None:
-    """Raises UserError where a number of the section makes no sense, before anything is opened."""
-    for name in ("threads", "processes"):
-        value = getattr(data, name)
-        if not is_whole(value, least=0):
-            raise UserError(f"data.{name} must be a whole number of at least 0, not {value!r}")
-    if not 0 <= data.max_bad_fraction <= 1:
-        raise UserError(f"data.max_bad_fraction must be in [0, 1], not {data.max_bad_fraction!r}")
+    """Raises UserError where values of the section do not go together, before anything is opened."""
+    if data.processes and data.threads not in (0, DataSection._field_defaults["threads"]):
+        raise UserError(
+            f"data.processes={data.processes} reads in place of threads, so data.threads={data.threads} would do "
+            "nothing: leave one of the two out"
+        )
+    if data.resident not in RESIDENT:
+        raise unknown("value of data.resident", data.resident, RESIDENT)
     if "image" not in data.fields:
         raise UserError(f"data.fields must hold 'image', not only {', '.join(data.fields)}")
 
@@ -67,9 +72,47 @@ def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Sou
         if training_data == "required" or not known:
             raise
         return None, _describe(data), str(error).splitlines()[0]
-    if data.classes:
-        sources.check_classes(source.info, data.classes)
+    _check_known(data, source)
     return source, source.info, ""
+
+
+def _check_known(data: DataSection, source: sources.Source) -> None:
+    """UserError where the section says something else of its set than is true."""
+    info = source.info
+    if data.classes:
+        sources.check_classes(info, data.classes)
+    if data.multi_label and not info.multi_label:
+        raise UserError(f"data.multi_label is True, but an image of {info.name} {info.split} has one label")
+    said, has = data.examples or len(source), len(source)
+    if data.subset or said == has:
+        return
+    text = f"data.examples is {said:,}, but {info.name} {info.split} has {has:,} examples"
+    if said < has:
+        raise UserError(
+            f"{text}: to train on fewer, set data.subset to dict(examples={said}); data.examples only stands for a set "
+            "that is not there"
+        )
+    _log.warning("%s, and these count", text)  # of a set of web images, everybody has another share
+
+
+def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int, int]) -> None:
+    """UserError where `data.image_size` is neither the size of the images as they are stored nor after `data.host`.
+
+    Args:
+      data: the section.
+      stored, seen: (height, width) of the first image of the set, as it lies there and as it comes from the host.
+    """
+    size = data.image_size
+    if size is None:
+        return
+    said = (size, size) if isinstance(size, int) else tuple(size)
+    if said not in (tuple(stored), tuple(seen)):
+        raise UserError(
+            f"data.image_size is {said[0]}x{said[1]}, but the first image of {data.name} {data.split} is stored at "
+            f"{stored[0]}x{stored[1]} and comes out of data.host={data.host!r} at {seen[0]}x{seen[1]}. data.image_size "
+            "stands for a set that is not there: change data.host for images of another size, and set "
+            f"data.image_size to {stored[0] if stored[0] == stored[1] else tuple(stored)}, or leave it out"
+        )
 
 
 def _describe(data: DataSection) -> sources.Info:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import models, tasks
+from jaxvision import durations, models, tasks
 from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
 from jaxvision.errors import UserError, unknown
@@ -35,6 +35,11 @@ def make_mesh_and_rules(
 
 def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
     """UserError where the section `train` does not fit the batch and the devices."""
+    for key in ("total", "log_every", "checkpoint_every"):
+        durations.check(getattr(train, key), f"train.{key}")
+    for key, low in {"keep": 1, "steps_per_dispatch": 0}.items():
+        if getattr(train, key) < low:
+            raise UserError(f"train.{key} must be at least {low}, not {getattr(train, key)}")
     check_batch(batch_size, mesh)
     if train.accumulate < 1 or batch_size % train.accumulate:
         raise UserError(f"train.accumulate={train.accumulate} does not divide data.batch_size={batch_size}")
@@ -58,6 +63,9 @@ def make_task(
     if "over_batch" in configs.parameters(factory):
         given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
     model = {k: v for k, v in config.model.items() if k != "name"}
+    for key, source in {"num_classes": "the classes of the data set", "dtype": "train.precision"}.items():
+        if key in model:
+            raise UserError(f"'model.{key}' is set by the program: it follows from {source}. Leave it out")
     options = {k: v for k, v in config.task.items() if k != "name"}
     if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
         options.setdefault("statistics", "running")
@@ -106,6 +114,8 @@ def make_optimizer(
 ) -> optimizers.Optimizer:
     """The optimizer chain of the config for parameters of these shapes; see `optimizers.make`."""
     section = _optimizer_section(config, pretrained, task, params)
+    for key in durations.KEYS["optimizer"]:
+        durations.check(section.get(key, 0), f"optimizer.{key}")
     return configs.call(optimizers.make, section, "optimizer", steps=steps, total=total, params=params)
 
 

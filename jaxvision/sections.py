@@ -22,12 +22,13 @@ class DataSection(NamedTuple):
       data_dir: where the set lies; the default is that of its kind.
       options: further arguments of the source, such as `dict(image_size=64)` of `shapes`.
       subset: `dict(examples=5000, seed=0)` or `dict(per_class=25, seed=0)`, a nested class-balanced subset.
-      classes, examples, multi_label: what the set is known to hold; classes are checked against it, and all
-        stand for it where it is not there, as for `inspect`.
-      image_size: side or (height, width) of the stored images, where the host operations do not set it.
+      classes, examples, multi_label: what the set is known to hold, before `subset`; they are checked against it (more
+        `examples` than there are is a warning), and stand for it where it is not there, as for `inspect`.
+      image_size: side or (height, width) of the images as they are stored, which stands for them where the set is not
+        there and is checked where it is. The size that the model sees is what `host` makes of it.
       resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
       threads: that read and decode a stream; 0 does it in the main thread.
-      processes: that read and decode a stream in place of the threads; 0 for none.
+      processes: that read and decode a stream in place of threads, which must then be left out or 0; 0 for none.
       max_bad_fraction: share of the set that may be unreadable; see `data.reader.Reader`.
     """
 
@@ -42,10 +43,10 @@ class DataSection(NamedTuple):
     classes: COUNT | None = None
     examples: COUNT | None = None
     multi_label: bool = False
-    image_size: int | tuple[int, int] | None = None
+    image_size: COUNT | tuple[COUNT, COUNT] | None = None
     resident: str = "auto"
-    threads: int = 16
-    processes: int = 0
+    threads: Annotated[int, Range(0)] = 16
+    processes: Annotated[int, Range(0)] = 0
     max_bad_fraction: SHARE = 0.001
 
 
@@ -53,17 +54,18 @@ class TrainSection(NamedTuple):
     """`config.train`.
 
     Attributes:
-      total: length of the run; durations are '90 epochs', '10_000 steps', '1e6 examples', '5 percent'.
+      total: length of the run; durations are '90 epochs', '10_000 steps', '1e6 examples', '5 percent', or 0 without
+        a unit. A number alone is an error.
       precision: of the computation, `float32` or `bfloat16`; parameters and losses are float32.
       ema: decay of the average of the variables, or None.
       accumulate: parts of a batch that are computed one after the other; their gradients are averaged, or, of
         `image_text`, those of the whole batch.
       log_every, checkpoint_every: durations; 0 means at the end only.
       keep: how many of the latest checkpoints stay.
-      steps_per_dispatch: of a set in memory; 0 lets the program choose.
+      steps_per_dispatch: of a set in memory; 0 lets the program choose. A stream has one.
     """
 
-    total: str | int
+    total: str | float
     precision: str = "float32"
     ema: float | None = None
     accumulate: COUNT = 1
@@ -120,7 +122,7 @@ class EvalSection(NamedTuple):
     split: str
     train_split: str | None = None
     train_subset: Mapping | None = None
-    every: str | int = 0
+    every: str | float = 0
     weights: str = "averaged"
     data: str | None = None
     data_dir: str | None = None

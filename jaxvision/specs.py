@@ -35,8 +35,11 @@ def _literal(value: Any) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
+NONE = "none"  # the operation that is none: how a spec without operations is written
+
+
 def parse(spec: str | list[Call]) -> list[Call]:
-    """Reads a spec into its calls. An empty spec is an empty list; a list of calls is taken as it is.
+    """Reads a spec into its calls. An empty spec and "none" are an empty list; a list of calls is taken as it is.
 
     Raises:
       UserError: the text is not a chain of names and calls with literal arguments.
@@ -62,7 +65,8 @@ def parse(spec: str | list[Call]) -> list[Call]:
     while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
         links.append(tree.right)
         tree = tree.left
-    return [_call(node, spec) for node in [tree, *reversed(links)]]
+    calls = [_call(node, spec) for node in [tree, *reversed(links)]]
+    return [call for call in calls if call != Call(NONE)]
 
 
 def _call(node: ast.expr, spec: str) -> Call:
@@ -113,7 +117,7 @@ class Registry:
         """Builds every operation of `spec`, in order.
 
         Raises:
-          UserError: an unknown name, or arguments that do not fit the operation's signature.
+          UserError: an unknown name, or arguments that do not fit the operation's signature and its annotations.
         """
         return [self._build(call) for call in parse(spec)]
 
@@ -151,6 +155,6 @@ class Registry:
         return "|".join(p for p in parts if p)
 
     def _in_evaluation(self, call: Call) -> str:
-        self._bind(call)  # names of arguments are checked even where the operation is dropped
+        bound = self._bind(call)  # arguments are checked even where the operation is dropped
         instead = self._evaluation.get(call.name, str(call))
-        return instead(*call.args, **call.kwargs) if callable(instead) else instead
+        return instead(*bound.args, **bound.kwargs) if callable(instead) else instead

@@ -38,7 +38,7 @@ def saved_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} holds no run (no config.json)")
-    return configs.from_json(path.read_text())
+    return configs.saved(path.read_text(), str(path))
 
 
 def results(workdir: Path) -> dict[str, Any] | None:
@@ -48,7 +48,7 @@ def results(workdir: Path) -> dict[str, Any] | None:
 
 
 def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False) -> None:
-    """Makes `workdir` the folder of a run of `config`, or raises before anything is changed.
+    """Makes `workdir` the folder of a run of `config`, or raises what `check` does before anything is changed.
 
     Args:
       workdir: created if absent.
@@ -57,23 +57,12 @@ def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
       resume: a run that lies there goes on under `config`, even where it was made from another.
 
     Raises:
-      UserError: a run of another config lies there (the differing keys are named), or the folder
-        cannot be written.
+      UserError: what `check` refuses, or the folder cannot be written.
     """
-    if fresh and resume:
-        raise UserError("--fresh and --resume exclude each other")
-    if (workdir / "config.json").is_file():
-        if fresh:
-            aside = next(p for i in range(1, 10**6) if not (p := workdir.with_name(f"{workdir.name}.{i}")).exists())
-            workdir.rename(aside)
-        elif not resume:
-            changed = configs.differences(saved_config(workdir), config)
-            if changed:
-                raise UserError(
-                    f"{workdir} holds a run of another config. It differs in (there -> here):\n  "
-                    + "\n  ".join(changed)
-                    + "\n--fresh moves that run aside and starts anew, --resume goes on with this config."
-                )
+    check(workdir, config, fresh=fresh, resume=resume)
+    if fresh and (workdir / "config.json").is_file():
+        aside = next(p for i in range(1, 10**6) if not (p := workdir.with_name(f"{workdir.name}.{i}")).exists())
+        workdir.rename(aside)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", json.loads(configs.to_json(config)))
@@ -81,6 +70,25 @@ def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
             (workdir / "results.json").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from None
+
+
+def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False) -> None:
+    """Whether `claim` will not refuse the workdir; writes nothing.
+
+    Raises:
+      UserError: a run of another config lies there; the differing keys are named.
+    """
+    if fresh and resume:
+        raise UserError("--fresh and --resume exclude each other")
+    if fresh or resume or not (workdir / "config.json").is_file():
+        return
+    changed = configs.differences(saved_config(workdir), config)
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of another config. It differs in (there -> here):\n  "
+            + "\n  ".join(changed)
+            + "\n--fresh moves that run aside and starts anew, --resume goes on with this config."
+        )
 
 
 def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence[str] = ()) -> None:

@@ -34,6 +34,79 @@ def test_errors_of_loading(file, tmp_path):
         configs.load(str(file), {"optimizer.rat": 1})
 
 
+def test_the_config_of_a_run_is_a_config_file(file, tmp_path):
+    config = configs.load(f"{file}:b")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(configs.to_json(config))
+    again = configs.load(f"{tmp_path}/run/config.json", {"seed": 5})
+    assert configs.differences(config, again) == ["seed: 0 -> 5"]
+    with pytest.raises(UserError, match=r"is the folder of a run: --config=.*run/config.json"):
+        configs.load(str(tmp_path / "run"))
+    (tmp_path / "run" / "config.json").write_text('["a"]')
+    with pytest.raises(UserError, match=r"config.json holds \['a'\], not an object"):
+        configs.load(f"{tmp_path}/run/config.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config():\n    return {'a': ", r"c.py:2: SyntaxError: .*return"),
+        ("import numpi", r"c.py:1: ModuleNotFoundError: No module named 'numpi' \(import numpi\)"),
+        ("def get_config():\n    x = {}\n    return x['rate']", r"c.py:3: KeyError: 'rate' \(return x\['rate'\]\)"),
+        ("import json\ndef get_config():\n    return json.loads('{')", r"c.py:3: JSONDecodeError: "),
+        ("def get_config():\n    c = {}", r"must return a ConfigDict, not NoneType: is its last line 'return c'"),
+        ("def get_config():\n    return [1]", "must return a ConfigDict, not list"),
+        ("def get_config(a, b):\n    return {}", r"get_config\(a, b\) of .* must take one argument"),
+        ("def get_config(arg):\n    return {}", r"c.py needs an argument: c.py:ARG"),
+        ("def get_confg():\n    return {}", r"defines no get_config\(arg\); did you mean 'get_confg'"),
+        ("get_config = 3", r"defines no get_config\(arg\)"),
+        ("def get_config():\n    return {'a': {'b': {1, 2}}}", r"c.py: a.b must be a number, a text"),
+        ("def get_config():\n    return {'a': {'b': ''}}", r"c.py: a.b is empty: was a variable not set\? Give it a"),
+        ("def get_config():\n    return {'augment': ' '}", r"augment is empty: was a variable not set\? Write 'none'"),
+        ("def get_config():\n    return {'a': [1, ['']]}", r"a is empty"),
+    ],
+)
+def test_a_config_file_that_fails_is_one_line(tmp_path, text, message):
+    (tmp_path / "c.py").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        configs.load(str(tmp_path / "c.py"))
+    assert "\n" not in str(error.value)
+
+
+def test_paths_that_are_no_config_file(file, tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: 0")
+    for path, message in {
+        str(tmp_path): "is a folder, not a config file",
+        f"{tmp_path}/c.yaml": "a config file is a Python file",
+        f"{tmp_path}/d.py": "no config file .*; did you mean 'c.py'",
+        f"{file}:": "the argument after the colon is empty",
+        "": "is empty",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            configs.load(path)
+
+
+def test_numbers_of_numpy_and_lists_become_plain(tmp_path):
+    (tmp_path / "c.py").write_text(
+        "import numpy as np\n"
+        "def get_config():\n"
+        "    return dict(width=np.int64(8), rate=np.float32(0.3), on=np.bool_(True), rules=[['x', np.array([1, 2])]])\n"
+    )
+    config = configs.load(str(tmp_path / "c.py"))
+    assert config.to_dict() == dict(width=8, rate=0.3, on=True, rules=(("x", (1, 2)),))
+    assert [type(config[key]) for key in ("width", "rate", "on")] == [int, float, bool]
+    assert configs.differences(configs.saved(configs.to_json(config)), config) == []
+
+
+def test_a_config_saved_before_units_and_none_were_needed():
+    text = """{"augment": "", "train": {"total": 5, "log_every": 0}, "optimizer": {"warmup": "10", "name": "sgd"},
+        "evals": {"a": {"every": 3, "host": "", "split": "test"}}, "model": {"depth": 4}}"""
+    config = configs.saved(text)
+    assert config.augment == config.evals.a.host == "none"
+    assert (config.train.total, config.train.log_every) == ("5 steps", 0)
+    assert (config.optimizer.warmup, config.evals.a.every, config.model.depth) == ("10 steps", "3 steps", 4)
+
+
 def test_json_round_trip_keeps_tuples_and_fingerprint(file):
     config = configs.load(str(file))
     again = configs.from_json(configs.to_json(config))
@@ -65,6 +138,19 @@ def test_call_checks_keys_before_it_calls():
         configs.call(function, {}, "part", given=0)
     with pytest.raises(UserError, match="unknown config key 'part.othr'; did you mean 'other'"):
         configs.call(function, {"needed": 1, "othr": 2}, "part", given=0)
+    assert configs.call(lambda *, width: width, {"width": 8}, "model") == 8
+
+    def annotated(*, width: int, names: tuple[str, ...] = ()):
+        return width, names
+
+    assert configs.call(annotated, {"width": 8.0, "names": ["a"]}, "model") == (8, ("a",))
+    for section, message in {
+        "8": "model.width must be a whole number, not the text '8': write it without quotes",
+        8.5: "model.width must be a whole number, not 8.5",
+        True: "model.width must be a whole number, not True",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            configs.call(annotated, {"width": section}, "model")
     with pytest.raises(UserError, match="'part.given' is set by the program"):
         configs.call(lambda given, **rest: None, {"given": 1}, "part", given=0)
 

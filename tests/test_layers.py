@@ -8,7 +8,8 @@ import pytest
 import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
-BASE = {"errors", "exits", "arguments", "specs", "durations", "paths", "sections", "traced", "reading", "progress"}
+BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
+BASE |= {"scripts", "traced"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},

@@ -29,7 +29,8 @@ def test_parse():
         Call("crop", (32,), {"padding": 4}),
         Call("mix", (0.2,), {"names": ("a", "b")}),
     ]
-    assert parse("") == parse("  ") == []
+    assert parse("") == parse("  ") == parse("none") == []
+    assert parse("none|flip|none") == [Call("flip")]
     assert parse("shift(-1)") == [Call("shift", (-1,))]
 
 
@@ -69,6 +70,23 @@ def test_unknown_names_and_arguments(ops):
         ops.build("add(1, time=2)")
     with pytest.raises(UserError, match="missing argument n. Usage: add"):
         ops.build("add")
+
+
+def test_arguments_are_of_the_annotated_kind(ops):
+    @ops.register(evaluation=lambda size, p=0.5: f"cut({size})")
+    def cut(size: int | tuple[int, int], p: float = 0.5, *marks: int):
+        return size, p, marks
+
+    assert ops.build("cut(32.0)") == [(32, 0.5, ())]
+    assert ops.build("cut((32, 16.0), 1, 3.0, 4)") == [((32, 16), 1, (3, 4))]
+    assert ops.evaluation("cut(32.0)") == "cut(32)"
+    assert ops.named(Call("cut", (32.0,))) == Call("cut", (), {"size": 32, "p": 0.5, "marks": ()})
+    with pytest.raises(UserError, match="op cut: size must be a whole number or 2 whole numbers, not 0.5"):
+        ops.build("cut(0.5)")
+    with pytest.raises(UserError, match="op cut: p must be a number, not the text 'x'"):
+        ops.evaluation("cut(8, p='x')")
+    with pytest.raises(UserError, match="op cut: marks must be a whole number, not True"):
+        ops.build("cut(8, 0.5, 1, True)")
 
 
 def test_evaluation_replaces_random_operations(ops):

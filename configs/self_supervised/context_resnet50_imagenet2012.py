@@ -1,7 +1,7 @@
 """Context prediction on ImageNet-2012 with ResNet-50: in which of eight directions does a patch lie?
 
 Run:       jaxvision train --config=configs/self_supervised/context_resnet50_imagenet2012.py --workdir=...
-           With the paper's colours in place of grey images: --config.augment='' --config.task.colors=drop
+           With the paper's colours in place of grey images: --config.augment=none --config.task.colors=drop
 Source:    Doersch, Gupta, Efros 2015, arXiv 1505.05192, with the size of the patches, the grey images, the layers and
            the schedule of Kolesnikov, Zhai, Beyer 2019, arXiv 1901.09005 (google/revisiting-self-supervised); there
            each patch lies within a cell of a grid of 85 pixels, here off a grid that itself lies anywhere

@@ -58,7 +58,7 @@ def get_config(arg="self"):
             name="classify",
             split="validation",
             host="decode|resize_short(256)|central_crop(224)",
-            augment="",
+            augment="none",
             every="10 epochs",
         )
     )

@@ -56,7 +56,7 @@ def get_config(arg="100"):
             train_split="train",
             train_subset=dict(examples=128_000, seed=0),
             host="decode|resize_short(256)|central_crop(224)",
-            augment="",
+            augment="none",
             every="10 epochs",
         )
     )

@@ -221,7 +221,7 @@ PRESETS = {
                 | dict(
                     train_subset=dict(examples=128_000),
                     host="decode|resize_short(256)|central_crop(224)",
-                    augment="",
+                    augment="none",
                     batch_size=1_024,
                 )
             ),

@@ -92,7 +92,7 @@ def make(spec: str, num_classes: int | None = None, statistics: Mapping | None =
         images = batch["image"]
         if images.dtype == jnp.uint8:
             batch = {**batch, "image": images.astype(jnp.float32) / 255}
-        if mixes and jnp.issubdtype(batch["label"].dtype, jnp.integer):
+        if mixes and "label" in batch and jnp.issubdtype(batch["label"].dtype, jnp.integer):
             batch = {**batch, "label": jax.nn.one_hot(batch["label"], num_classes)}
         batch = apply(rng, {**batch, "statistics": given})
         return {field: value for field, value in batch.items() if field != "statistics"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 from jaxvision import arguments, specs
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, reading_fields
 from jaxvision.specs import Registry
 from jaxvision.traced import known
 
@@ -98,11 +98,13 @@ def per_channel(op: str, name: str, value) -> tuple:
 
 def chain(spec: str) -> Callable:
     """Builds the operations of a spec as one, `op(rng, batch) -> batch`; position i draws from `fold_in(rng, i)`."""
+    calls = specs.parse(spec)
     parts = ops.build(spec)
 
     def op(rng, batch):
-        for position, part in enumerate(parts):
-            batch = part(jax.random.fold_in(rng, position), batch)
+        for position, (call, part) in enumerate(zip(calls, parts)):
+            with reading_fields(f"augmentation {call}", {name: x for name, x in batch.items() if name != "statistics"}):
+                batch = part(jax.random.fold_in(rng, position), batch)
         return batch
 
     return op

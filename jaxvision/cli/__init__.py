@@ -14,7 +14,7 @@ import sys
 from absl import flags
 
 from jaxvision.cli import files, many_runs, mistakes, one_run
-from jaxvision.cli.shared import Command
+from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
 
@@ -48,9 +48,9 @@ def _run(name: str, words: list[str]) -> None:
         command.define(values, [])
         print(_help(name, command, values))
         return
-    command.define(values, words)
-    _check_config(words)
+    check_empty(words)
     try:
+        command.define(values, words)
         rest = values([name, *words])[1:]
     except flags.Error as error:
         raise mistakes.reworded(error, name, values, words) from None
@@ -63,23 +63,6 @@ def _run(name: str, words: list[str]) -> None:
             raise
         print(f"jaxvision: {error}; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
-
-
-def _check_config(words: list[str]) -> None:
-    """Raises UserError for a config file that cannot be loaded, or an override of a key that it does not have.
-
-    config_flags says neither in one line. Values may stand as --key=value or --key value.
-    """
-    given = {}
-    for word, following in zip(words, [*words[1:], ""]):
-        key, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
-        if word.startswith("-") and key.partition(".")[0] == "config":
-            given[key] = value if equals else following
-    path = given.pop("config", None)
-    if path:
-        from jaxvision import config
-
-        config.override(config.load(path), {key.removeprefix("config."): value for key, value in given.items()})
 
 
 def _overview() -> str:

@@ -4,7 +4,7 @@ import sys
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, config_flag, need, start, step_flag, table_flags, workdir_flag
+from jaxvision.cli.shared import Command, config_flag, config_of, need, start, step_flag, table_flags, workdir_flag
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_INCOMPLETE
 
@@ -19,10 +19,11 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
 
 def _train(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "config", "workdir")
+    config = config_of(values)
     start(rest)
     from jaxvision.commands import train
 
-    train.run(values.config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after)
+    train.run(config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after)
 
 
 def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
@@ -35,12 +36,13 @@ def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "workdir")
+    config = config_of(values)
+    if config is not None and not config.get("evals"):
+        raise UserError("the file of --config has no section 'evals'")
     start(rest)
     from jaxvision.commands import evaluate
 
-    if values.config is not None and not values.config.get("evals"):
-        raise UserError("the file of --config has no section 'evals'")
-    sections = {} if values.config is None else values.config.to_dict()
+    sections = {} if config is None else config.to_dict()
     evaluate.run(
         values.workdir,
         values.step,
@@ -60,10 +62,11 @@ def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
 
 def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "config")
+    config = config_of(values)
     start(rest)
     from jaxvision.commands import inspect
 
-    inspect.run(values.config, pages=values.pages, compile_step=values.compile)
+    inspect.run(config, pages=values.pages, compile_step=values.compile)
 
 
 def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
@@ -156,15 +159,16 @@ def _define_visualize(values: flags.FlagValues, words: list[str]) -> None:
 
 def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "workdir", "out")
+    config = config_of(values)
+    if config is not None and not config.get("data"):
+        raise UserError("the file of --config has no section 'data'")
     start(rest)
     from jaxvision.commands import visualize
 
-    if values.config is not None and not values.config.get("data"):
-        raise UserError("the file of --config has no section 'data'")
     visualize.run(
         values.workdir,
         values.out,
-        data=None if values.config is None else values.config.data.to_dict(),
+        data=None if config is None else config.data.to_dict(),
         **{name: values[name].value for name in ("step", "layer", "split", "examples", "perplexity", "seed")},
     )
 

@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxvision.errors import UserError
 
@@ -21,13 +21,88 @@ class Command(NamedTuple):
 
 
 def config_flag(values: flags.FlagValues, words: list[str], what: str = "config file") -> None:
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        f"{what}, FILE.py or FILE.py:ARG; --config.SECTION.KEY=VALUE changes a value",
-        flag_values=values,
-        sys_argv=["jaxvision", *words],
-    )
+    """Defines --config, and a flag for each --config.SECTION.KEY among `words`, from which --config is taken out.
+
+    The file is executed here, once: a mistake in it, or an override of a key that it does not have, is a UserError.
+    """
+    text = f"{what}, FILE.py or FILE.py:ARG, or the config.json of a run; --config.SECTION.KEY=VALUE changes a value"
+    path, changes = _take_config(words)
+    if path is None:
+        if changes:
+            raise UserError(
+                f"--config.{next(iter(changes))} changes a value of a config: --config=FILE.py is needed too"
+            )
+        flags.DEFINE_string("config", None, text, flag_values=values)
+        return
+    from jaxvision import config as configs
+
+    config = configs.read(path)
+    configs.override(config, changes)
+    for key in changes:
+        *parents, leaf = key.split(".")
+        section = config
+        for parent in parents:
+            section = section[parent]
+        if isinstance(section[leaf], ConfigDict):
+            raise UserError(f"{key!r} is a section of {path}: change the keys in it, as in --config.{key}.KEY=VALUE")
+        if section.get_type(leaf) is type(None):
+            raise UserError(
+                f"{key!r} is None in {path}, and the command line cannot tell of what kind its values are: write "
+                "ml_collections.config_dict.placeholder(KIND) there, KIND being int, float, str, ..."
+            )
+    try:
+        config_flags.DEFINE_config_dict("config", config, text, flag_values=values, sys_argv=["jaxvision", *words])
+    except (TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"cannot change the config {path}: {error}") from error
+
+
+def _take_config(words: list[str]) -> tuple[str | None, dict[str, str]]:
+    """Takes --config out of the words; returns its value, and the values of --config.KEY by key, which stay."""
+    path, changes, i = None, {}, 0
+    while i < len(words) and words[i] != "--":
+        name, equals, value = words[i].removeprefix("-").removeprefix("-").partition("=")
+        if words[i].startswith("-") and name == "config":
+            if not equals and i + 1 == len(words):
+                raise UserError("--config needs a file: --config=FILE.py")
+            path = value if equals else words.pop(i + 1)
+            del words[i]
+            continue
+        if words[i].startswith("-") and name.removeprefix("no").startswith("config."):
+            following = words[i + 1] if i + 1 < len(words) else ""
+            changes[name.removeprefix("no").removeprefix("config.")] = value if equals else following
+        i += 1
+    return path, changes
+
+
+def config_of(values: flags.FlagValues) -> ConfigDict | None:
+    """The config of --config with its overrides, checked by `config.normalised`; None where there is no --config."""
+    if values.config is None:
+        return None
+    from jaxvision import config as configs
+
+    return configs.normalised(values.config)
+
+
+def check_empty(words: Sequence[str]) -> None:
+    """Raises UserError for a word or the value of a flag that is empty, as a shell makes it of an unset variable."""
+    previous = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not word.strip():
+            is_value = previous.startswith("-") and previous != "--" and "=" not in previous
+            what = f"{previous} is" if is_value else "one of the words of the command is"
+        elif (
+            word.startswith("-")
+            and equals
+            and not (value if name.startswith(("--config.", "-config.")) else value.strip())
+        ):
+            what = f"{name}= is"
+        else:
+            previous = word
+            continue
+        key = previous if not word.strip() else name
+        none = "; 'none' is a spec without operations" if key.endswith(("host", "augment")) else ""
+        raise UserError(f"{what} empty: was a shell variable not set? Give a value, or leave it out{none}")
 
 
 def workdir_flag(values: flags.FlagValues, what: str = "folder of the run") -> None:

@@ -14,7 +14,7 @@ from jaxvision.commands import tables
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.errors import UserError
 from jaxvision.models.weights import folder
-from jaxvision.parallel.distributed import is_main
+from jaxvision.parallel.distributed import is_main, together
 from jaxvision.train.loop import Evaluation
 from jaxvision.train.progress import console, words
 from jaxvision.train.state import TrainState
@@ -54,10 +54,11 @@ def run(
     """
     tables.check(form, out)
     path = Path(path)
-    if folder.is_folder(path):
-        chosen, state = _of_weights(path, step, evals, data, features)
-    else:
-        chosen, state = _of_run(path, step, evals, features)
+    with together("opening the evaluations"):
+        if folder.is_folder(path):
+            chosen, state = _of_weights(path, step, evals, data, features)
+        else:
+            chosen, state = _of_run(path, step, evals, features)
     at, results, rows = int(state.step), {}, []
     for evaluation in chosen:
         values = evaluation.run(state)

@@ -13,26 +13,31 @@ from jaxvision import paths
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
-from jaxvision.train.throughput import step_flops
 
 
 def run(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
     """Prints parameters by module, cost and memory of the step, lengths, mesh and shardings.
 
-    Works where the data set is absent, if the config says `data.classes` and `data.examples`.
+    What `train` would refuse is refused here, too: evaluations and the weights to start from are opened, and the step
+    is traced. Works where the data set is absent, if the config says `data.classes` and `data.examples`; what cannot be
+    checked then is named.
 
     Args:
       config: as `get_config` returns it.
       pages: a folder for pictures of the data (see `pages.write`); needs the data set.
       compile_step: whether to compile the step, which tells its memory and takes a while for large models.
+
+    Raises:
+      UserError: something the user can mend.
     """
     experiment = experiments.build(config, training_data="optional")
     out = console()
-    state = experiment.abstract_state()
+    state, flops, unchecked = experiment.abstract_state(), experiment.flops(), experiment.check()
     _print_parameters(experiment, state.params)
     _print_data(experiment)
+    for line in unchecked:
+        out.print(f"not checked: {line}", markup=False)
     _print_sharding(experiment, state)
-    flops = step_flops(experiment.step(), state, experiment.batch)
     if flops:
         per_example = flops / experiment.data.batch_size
         out.print(

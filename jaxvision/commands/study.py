@@ -14,7 +14,6 @@ person can type:
 """
 
 import functools
-import importlib.util
 import json
 import os
 import time
@@ -30,6 +29,8 @@ from rich.table import Table
 
 import jaxvision
 from jaxvision import config as configs
+from jaxvision import experiment as experiments
+from jaxvision import scripts
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
@@ -106,6 +107,8 @@ def run(
     if dry_run:
         return ""
     output_folder(out, "--out")
+    if launcher is None:
+        _check([one for one in planned if not one.fill and not row_of(one, out)])
     _cache_compilations(out)
     do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
     rows = do([one for one in planned if not one.fill])
@@ -146,10 +149,7 @@ def sibling(file: str, name: str) -> ModuleType:
 
 @functools.cache
 def _module(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"study_{file.parent.name}_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.run(file, f"study_{file.parent.name}_{file.stem}")
 
 
 def config_of(arg: str, presets: Sequence[str], runs: Callable[[str, str | None], list[Run]]) -> ConfigDict:
@@ -192,6 +192,24 @@ def _cost(planned: list[Run], say: Callable | None) -> str:
             table.add_row(one.name, f"{cost.parameters:,}", f"{cost.steps:,}", flops, seconds)
         say(table)
     return estimate.words(estimates)
+
+
+def _check(planned: list[Run]) -> None:
+    """Opens the data and evaluations of all runs before the first one, once for runs that read the same.
+
+    Raises:
+      UserError: what a run would refuse, with its name.
+    """
+    seen = set()
+    for one in planned:
+        data = {key: value for key, value in one.config.data.items() if key != "subset"}
+        reads = configs.fingerprint(ConfigDict({"data": data, "evals": one.config.get("evals", {})}))
+        if reads not in seen:
+            seen.add(reads)
+            try:
+                experiments.build(one.config, training_data="optional").check()
+            except UserError as error:
+                raise UserError(f"{one.name}: {error}") from error
 
 
 def _jobs(config: str, out: Path, launcher: str, parallel: int, say: Callable) -> Callable[[list[Run]], list[Row]]:

@@ -52,7 +52,7 @@ def run(
     sweep, out = spec.load(path), Path(out)
     if launcher != POPULATION and not dry_run:
         jax.config.update("jax_platforms", "cpu")  # of this process: the memory of accelerators is for the runs
-    steps = spec.check_experiments(sweep)
+    steps = spec.check_experiments(sweep, here=not dry_run and launcher.startswith((POPULATION, "local")))
     say = console().print
     if dry_run:
         _plan(sweep, say)

@@ -13,12 +13,13 @@ from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
-from jaxvision.parallel.distributed import assert_equal_across_processes, is_main
+from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number
-from jaxvision.train.throughput import Throughput, step_flops
+from jaxvision.train.state import TrainState
+from jaxvision.train.throughput import Throughput
 
 
 def run(
@@ -42,39 +43,44 @@ def run(
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
 
     Raises:
-      UserError: something the user can mend.
+      UserError: something the user can mend; at a start that fails, nothing was written.
       Preempted: told to stop; the state is saved and the same call goes on.
     """
     workdir = Path(workdir)
     quiet = quiet or not is_main()
-    experiment = experiments.build(config, statistics=None if fresh else saved_statistics(workdir))
-    resuming = not fresh and any((workdir / "checkpoints").glob("[0-9]*"))
-    pretrained = None if resuming or workdirs.results(workdir) else experiment.load_pretrained()
-    if is_main():
-        workdirs.claim(workdir, config, fresh=fresh, resume=resume)
-    assert_equal_across_processes(configs.fingerprint(config), "the config")
-    finished = workdirs.results(workdir)
+    # Each block does what any process may fail at by itself. Up to the claim of the workdir nothing is written.
+    with together("reading the config"):
+        config = configs.normalised(config)
+    _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
+    with together("building the experiment"):
+        experiment = experiments.build(config, statistics=None if fresh else saved_statistics(workdir))
+        workdirs.check(workdir, config, fresh=fresh, resume=resume)
+    finished = None if fresh or resume else workdirs.results(workdir)
     if finished:
         if not quiet:
             console().print(f"{workdir} is finished ({finished['steps']} steps).")
             _print_results(finished["results"], workdir)
         return finished["results"]
 
-    evaluations = experiment.evaluations()
-    feed = experiment.feed()
-    throughput = Throughput(
-        experiment.data.batch_size, step_flops(experiment.step(), experiment.abstract_state(), experiment.batch)
-    )
+    resuming = not fresh and any((workdir / "checkpoints").glob("[0-9]*"))
+    with together("opening evaluations and data"):
+        throughput = Throughput(experiment.data.batch_size, experiment.flops())
+        evaluations = experiment.evaluations()
+        feed = experiment.feed()
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
-        if checkpoints.steps():
-            start = checkpoints.restore(experiment.abstract_state())
-        else:
+        with together("reading the weights to start from"):
+            pretrained = None if resuming else experiment.load_pretrained()
+            if resuming:
+                checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
+                start = _restored(checkpoints, experiment, workdir)
+        with together("claiming the workdir"):
+            if is_main():
+                workdirs.claim(workdir, config, fresh=fresh, resume=resume)
+        if not resuming:
+            checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
             start = experiment.initial_state(pretrained)
         first = int(start.step)
         assert_equal_across_processes(first, "the step to go on from")
-        if first > experiment.total:
-            raise UserError(f"{workdir} holds step {first}, beyond train.total ({experiment.total} steps)")
         if is_main():
             workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
         records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
@@ -103,6 +109,28 @@ def run(
     if not quiet:
         _print_results(results, workdir, seconds)
     return results
+
+
+def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
+    """UserError in every process where they were started with different configs or flags, before anything else."""
+    mine = configs.to_json(config)
+    first = text_of_process_0(mine)
+    differences = configs.differences(configs.from_json(first), configs.from_json(mine))
+    with together("comparing the configs"):
+        if differences:
+            raise UserError(
+                f"process {jax.process_index()} has another config than process 0. It differs in (there -> here):\n  "
+                + "\n  ".join(differences)
+            )
+    assert_equal_across_processes(flags, "what the command line says")
+
+
+def _restored(checkpoints: Checkpoints, experiment: experiments.Experiment, workdir: Path) -> TrainState:
+    """The state of the latest checkpoint; UserError where it does not fit the config."""
+    state = checkpoints.restore(experiment.abstract_state())
+    if int(state.step) > experiment.total:
+        raise UserError(f"{workdir} holds step {int(state.step)}, beyond train.total ({experiment.total} steps)")
+    return state
 
 
 def _print_header(experiment: experiments.Experiment, workdir: Path, first: int, notes: tuple[str, ...]) -> None:

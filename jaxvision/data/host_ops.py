@@ -18,8 +18,8 @@ from jaxvision.arguments import is_whole
 from jaxvision.data import decoding
 from jaxvision.data.decoding import BadImage, Box, Jpeg
 from jaxvision.data.resizing import Resize, resizer
-from jaxvision.errors import UserError
-from jaxvision.specs import Registry
+from jaxvision.errors import UserError, reading_fields
+from jaxvision.specs import Registry, parse
 
 __all__ = ["CLASS_NAME", "BadImage", "HostOp", "host_ops", "make"]
 
@@ -43,14 +43,16 @@ def make(spec: str, classes: Sequence[str] = ()) -> HostOp:
     >>> shrink({"image": np.zeros((20, 30, 3), np.uint8)}, None)["image"].shape
     (4, 4, 3)
     """
+    calls = parse(spec)
     ops = host_ops.build(spec)
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
         # A label beyond the names, like the -1 of a test split of TFDS that hides its labels, has no name.
         if classes and np.ndim(label := example.get("label", ())) == 0 and 0 <= label < len(classes):
             example = {**example, CLASS_NAME: classes[label]}
-        for op in ops:
-            example = op(example, rng)
+        for call, op in zip(calls, ops):
+            with reading_fields(f"host operation {call}", example):
+                example = op(example, rng)
         image = example.get("image")
         return {**example, "image": image.pixels()} if isinstance(image, Jpeg) else example
 

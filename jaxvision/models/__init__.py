@@ -89,12 +89,12 @@ def build(
             raise UserError(f"the model {name!r} has no classes: it is for the task 'image_text'")
         if projection_layers:
             raise UserError(f"projection_layers are of a backbone; {name!r} has projections of its own")
-        return _builder("model", name, PAIR_NAMES, kwargs)(dtype=dtype, **kwargs)
+        return _builder("model", name, PAIR_NAMES, kwargs)(dtype=dtype)
     builder = _builder("model", name, NAMES | PAIR_NAMES, kwargs)
     if not projection_layers:
-        return builder(num_classes=num_classes, dtype=dtype, **kwargs)
+        return builder(num_classes=num_classes, dtype=dtype)
     projection = heads.Projection(projection_layers, hidden=projection_hidden, dtype=dtype)
-    return heads.Projected(builder(num_classes=None, dtype=dtype, **kwargs), projection, num_classes)
+    return heads.Projected(builder(num_classes=None, dtype=dtype), projection, num_classes)
 
 
 def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.Module:
@@ -115,14 +115,15 @@ def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.M
     >>> build_text("text_transformer", variant="B").width
     768
     """
-    return _builder("text model", name, TEXT_NAMES, kwargs)(dtype=dtype, **kwargs)
+    return _builder("text model", name, TEXT_NAMES, kwargs)(dtype=dtype)
 
 
 def _builder(kind: str, name: str, names: dict[str, Callable], kwargs: dict[str, Any]) -> Callable[..., nn.Module]:
-    """The builder of this name, once every key of `kwargs` is found to be an option of it."""
+    """The builder of this name with its options, once they are found to be some that it has, of the right kinds."""
     if name not in names:
         raise unknown(kind, name, names)
-    options = [p for p in inspect.signature(names[name]).parameters if p not in ("num_classes", "dtype")]
+    parameters = inspect.signature(names[name]).parameters
+    options = [p for p in parameters if p not in ("num_classes", "dtype")]
     for option in kwargs:
         if option not in options:
             raise unknown(f"option of {kind} {name!r}", option, options)

@@ -229,7 +229,7 @@ def make(
     >>> updates["bias"].tolist(), updates["kernel"].tolist()
     ([-0.0], [-0.25])
     """
-    _check_arguments(name, own)
+    _check_own(name, own)
     if known(weight_decay, learning_rate) and (weight_decay < 0 or learning_rate < 0):
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
     if clip_norm is not None and known(clip_norm) and clip_norm <= 0:
@@ -262,10 +262,12 @@ def make(
     return Optimizer(tx, rate, frozen)
 
 
-def _check_arguments(name: str, own: dict[str, Any]) -> None:
+def _check_own(name: str, own: dict[str, Any]) -> None:
+    """UserError where the optimizer is unknown, or an argument of its own is none that it takes, or of a wrong kind."""
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
-    taken = [p.name for p in inspect.signature(OPTIMIZERS[name]).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    parameters = inspect.signature(OPTIMIZERS[name]).parameters
+    taken = [p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY]
     common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
     from_program = ("params", "total", "steps")  # not the user's to choose
     for key in own:

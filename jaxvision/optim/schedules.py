@@ -10,7 +10,7 @@ from jaxvision.arguments import Range
 from jaxvision.errors import UserError
 from jaxvision.specs import Registry
 
-Duration = str | int
+Duration = str | float
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
 decays = Registry("schedule")
@@ -53,8 +53,8 @@ def step(*boundaries: Duration, factor: Annotated[float, Range(0)] = 0.1):
 
 
 @decays.register()
-def rsqrt(timescale: Duration = 10_000):
-    """1 / sqrt(1 + t / timescale), t steps after warm-up (Zhai et al. 2022, sec. 3.5).
+def rsqrt(timescale="10_000 steps"):
+    """1 / sqrt(1 + t / timescale), t steps after warm-up (Zhai et al. 2022, sec. 3.5). The time scale is a duration.
 
     It does not depend on the length of the run, so that one run, cooled down from several of its
     checkpoints, gives results for several lengths.
@@ -80,7 +80,7 @@ def make(
 
     Args:
       schedule: one call: "constant", "linear(final=0.0)", "cosine(final=0.0)",
-        "step('30 epochs', '60 epochs', factor=0.1)" or "rsqrt(timescale=10_000)".
+        "step('30 epochs', '60 epochs', factor=0.1)" or "rsqrt(timescale='10_000 steps')".
       learning_rate: the peak.
       total: steps of the run.
       steps: turns a duration into steps.

@@ -1,7 +1,9 @@
 """The processes of a job: joining them, and checking that they agree."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -88,6 +90,43 @@ def assert_equal_across_processes(value: object, name: str) -> None:
     different = [p for p in range(jax.process_count()) if not np.array_equal(digests[p], digests[0])]
     if different:
         raise UserError(f"{name} differs between processes: {different} against process 0. Here it is {value!r}")
+
+
+def text_of_process_0(text: str) -> str:
+    """The text that process 0 passes; every process must call it."""
+    if jax.process_count() == 1:
+        return text
+    mine = np.frombuffer(text.encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(mine))))
+    padded = np.resize(mine, length) if len(mine) else np.zeros(length, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().decode()
+
+
+@contextlib.contextmanager
+def together(what: str) -> Iterator[None]:
+    """Checks that each process makes by itself: where one fails, all of them stop, and none waits for it.
+
+    Every process must enter the block, and none may wait for others in it: one that fails leaves it at once.
+
+    Args:
+      what: is done in the block, for the message.
+
+    Raises:
+      UserError: in the processes in which nothing failed, where it did in others. These raise their own exception.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    error = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+    if error is not None:
+        raise error
+    if len(failed):
+        raise UserError(f"{what} failed in other processes, which say why: {', '.join(map(str, failed))}")
 
 
 def any_process(flag: bool) -> bool:

@@ -33,7 +33,7 @@ from jaxvision.train import loop, population
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
-from jaxvision.train.throughput import Throughput, step_flops
+from jaxvision.train.throughput import Throughput
 
 __all__ = ["Member", "train"]
 
@@ -104,6 +104,10 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
     # Copies of the first member, which nobody looks at, make the size one that the devices divide.
     values = {key: _filled(of_all, size) for key, of_all in group.values.items()}
     feed = (_with_own_rows(experiment, values["seed"]) if "seed" in values else experiment).feed()
+    flops = experiment.flops()
+    evaluations = [_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()]
+    for member in group.members:
+        workdirs.check(member.workdir, member.config)  # all of them, before the first is claimed
     for member in group.members:
         workdirs.claim(member.workdir, member.config)
 
@@ -119,7 +123,6 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
         shared="seed" not in values,
         at_once=at_once,
     )
-    flops = step_flops(experiment.step(), jax.eval_shape(experiment.init), experiment.batch)
     folder = out / f"program-{_fingerprint(group)}"
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(folder))
@@ -143,7 +146,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
                 run,
                 feed._replace(constants=(replicate(arrays, mesh), feed.constants)),
                 experiment.schedule,
-                evaluations=[_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()],
+                evaluations=evaluations,
                 checkpoints=checkpoints,
                 meta={"members": [str(member.workdir) for member in group.members]},
                 records=stack.enter_context(closing(_Records([m.workdir for m in group.members], first))),

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.errors import UserError
+from jaxvision.values import plain
 
 
 class Uniform(NamedTuple):
@@ -122,8 +123,7 @@ def choice(*values: Any) -> Choice:
     >>> choice("sgd", "adamw")
     choice('sgd', 'adamw')
     """
-    _check_values("choice", values)
-    return Choice(values)
+    return Choice(_checked("choice", values))
 
 
 def grid(*values: Any) -> Grid:
@@ -132,8 +132,7 @@ def grid(*values: Any) -> Grid:
     >>> grid(0.01, 0.1)
     grid(0.01, 0.1)
     """
-    _check_values("grid", values)
-    return Grid(values)
+    return Grid(_checked("grid", values))
 
 
 def when(key: str, values: Any, domain: Domain) -> When:
@@ -247,8 +246,11 @@ def _check_bounds(name: str, low: Any, high: Any, positive: bool = False) -> Non
         raise UserError(f"{name}({low!r}, {high!r}): on a logarithmic scale the lower bound must be above 0")
 
 
-def _check_values(name: str, values: tuple) -> None:
+def _checked(name: str, values: tuple) -> tuple:
+    """The values as a config holds them, see `values.plain`."""
+    values = plain(values, name)
     if not values:
         raise UserError(f"{name}() wants at least one value")
     if len({repr(value) for value in values}) < len(values):
         raise UserError(f"{name}({', '.join(map(repr, values))}) names a value twice")
+    return values

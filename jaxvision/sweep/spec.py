@@ -3,17 +3,13 @@
 A sweep file, configs/sweeps/NAME.py, has a function `get_sweep(arg=None) -> Sweep`, as a config file has `get_config`.
 """
 
-import importlib.util
-import inspect
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, durations, evaluations, specs
+from jaxvision import arguments, durations, evaluations, scripts, specs
 from jaxvision import config as configs
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.progress import track
@@ -21,6 +17,7 @@ from jaxvision.sweep import searches
 from jaxvision.sweep import space as spaces
 
 DIRECTIONS = ("maximize", "minimize")
+OPENED = ("data", "init", "evals")  # sections that name files
 
 
 class Sweep(NamedTuple):
@@ -74,15 +71,8 @@ def load(path: str) -> Sweep:
     Raises:
       UserError: no such file, no `get_sweep` in it, or a sweep with a mistake.
     """
-    file, _, arg = str(path).partition(":")
-    if not Path(file).is_file():
-        raise UserError(f"no sweep file {file!r} (looked in {Path.cwd()})")
-    module = _module(file)
-    if not hasattr(module, "get_sweep"):
-        raise UserError(f"{file} defines no get_sweep(arg)")
-    if arg and not inspect.signature(module.get_sweep).parameters:
-        raise UserError(f"{file} takes no argument, so not {arg!r}")
-    sweep = module.get_sweep(arg) if arg else module.get_sweep()
+    sweep = scripts.load(path, "get_sweep", "sweep")
+    file, _ = scripts.split(path)
     if not isinstance(sweep, Sweep):
         raise UserError(f"get_sweep of {file} must return a jaxvision.sweep.Sweep, not {type(sweep).__name__}")
     check(sweep)
@@ -99,7 +89,7 @@ def check(sweep: Sweep) -> None:
     if sweep.direction not in DIRECTIONS:
         raise unknown("direction", sweep.direction, DIRECTIONS)
     base = configs.load(sweep.config)
-    _check_space(sweep.space, _typed(sweep.config))
+    _check_space(sweep.space, configs.read(sweep.config))
     _check_trials(sweep)
     _check_seeds(sweep, base)
     evals = evaluations.entries(base.get("evals", {}))
@@ -111,6 +101,7 @@ def check(sweep: Sweep) -> None:
     searches.pruning_of(sweep.pruning)
     every = f"evals.{name.partition('/')[0]}.every"
     length = sweep.space.get(every, evals[name].get("every", 0))
+    durations.check(length, every)
     if durations.steps(length, batch_size=1, examples=10**9, total=10**9) == 0:
         raise UserError(
             f"pruning looks at {sweep.objective} during the run, but it is evaluated at the end only: set {every} "
@@ -118,10 +109,15 @@ def check(sweep: Sweep) -> None:
         )
 
 
-def check_experiments(sweep: Sweep) -> int:
+def check_experiments(sweep: Sweep, here: bool = False) -> int:
     """Builds the experiments at the ends of the space, one domain at a time at each of its values, without their data.
 
     The mesh is left out: the devices of the runs need not be those of the controller.
+
+    Args:
+      sweep: that is checked.
+      here: the runs will be on this machine, so that their data and evaluations are opened too, as far as they are
+        here: of the base config, and of the values of keys that choose them.
 
     Returns:
       Steps of a run of the base config.
@@ -133,7 +129,12 @@ def check_experiments(sweep: Sweep) -> int:
 
     def build(params: Mapping[str, Any]) -> experiment.Experiment:
         config = configs.override(base, params)
-        return experiment.build(ConfigDict({k: v for k, v in config.items() if k != "mesh"}), training_data="ignored")
+        config = ConfigDict({key: value for key, value in config.items() if key != "mesh"})
+        opens = here and (not params or any(key.partition(".")[0] in OPENED for key in params))
+        built = experiment.build(config, training_data="optional" if opens else "ignored")
+        if opens:
+            built.check()
+        return built
 
     base = sweep.base()
     domains = spaces.searched(sweep.space)
@@ -176,20 +177,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {a.get(key, '(absent)')} -> {b.get(key, '(absent)')}" for key in changed]
 
 
-def _typed(path: str) -> ConfigDict:
-    """The config of a file with the types of its empty keys, which `config.load` drops."""
-    file, _, arg = path.partition(":")
-    get_config = _module(file).get_config
-    return get_config(arg) if arg else get_config()
-
-
-def _module(file: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(f"sweep_{Path(file).stem}", file)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 def _check_space(space: spaces.Space, base: ConfigDict) -> None:
     keys = configs.flatten(base)
     domains = spaces.searched(space)
@@ -205,6 +192,7 @@ def _check_space(space: spaces.Space, base: ConfigDict) -> None:
             _check_condition(key, value, before)
         for sample in spaces.samples(value) if spaces.is_domain(value) else [value]:
             _check_type(key, sample, keys[key], _type(base, key))
+            _check_value(key, sample)
         before[key] = value
 
 
@@ -242,6 +230,13 @@ def _check_type(key: str, value: Any, present: Any, kind: type) -> None:
         raise UserError(f"{key!r} is {arguments.words(kind)} in the config ({present!r}), so it cannot be {value!r}")
     if kind in (list, dict, ConfigDict):
         raise UserError(f"{key!r} is a {kind.__name__}, which the command line cannot set: search the keys within it")
+
+
+def _check_value(key: str, value: Any) -> None:
+    if value == "":
+        raise UserError(f"the space of the sweep holds an empty text for {key!r}; 'none' is a spec without operations")
+    if durations.is_duration(key):
+        durations.check(value, key)
 
 
 def _check_trials(sweep: Sweep) -> None:

@@ -83,6 +83,9 @@ def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:
         raise UserError("the task 'distill' needs a data set whose images are of one class each (set data.classes)")
     if "name" not in teacher:
         raise UserError("task.teacher must be a section like config.model: dict(name='resnet', variant='50')")
+    for key in ("num_classes", "dtype"):
+        if key in teacher:
+            raise UserError(f"'task.teacher.{key}' is set by the program: it is that of the student. Leave it out")
     if known(temperature) and not temperature > 0:
         raise UserError(f"task.temperature must be above 0, not {temperature!r}")
     if known(alpha) and not 0 <= alpha <= 1:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxvision.errors import reading_fields
 from jaxvision.tasks.task import Batch, Metrics, Task
 from jaxvision.train import accumulation
 from jaxvision.train.state import TrainState
@@ -56,7 +57,8 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_rng, task_rng = step_keys(seed, state.step)
         batch = augment(augment_rng, batch)
-        grads, model_state, metrics = gradients(state.params, state.model_state, batch, task_rng)
+        with reading_fields("the task", batch):
+            grads, model_state, metrics = gradients(state.params, state.model_state, batch, task_rng)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = task.constrain(optax.apply_updates(state.params, updates))
         average = state.ema

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision import augment
+from jaxvision.errors import UserError
 from jaxvision.specs import Call
 
 K = 6
@@ -120,3 +121,18 @@ def test_alpha_may_be_traced(name):
         alone = run(f"{name}({alpha})", batch, seed=3)
         np.testing.assert_allclose(out["image"][i], alone["image"], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(out["label"][i], alone["label"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("flip_lr|mixup(0.2)", r"augmentation mixup\(0.2\) needs the field 'label'; the fields are image, mask"),
+        ("cutmix(1.0)", r"augmentation cutmix\(1.0\) needs the field 'label'"),
+        ("mixup_or_cutmix", "augmentation mixup_or_cutmix needs the field 'label'"),
+        ("shuffle_captions", "augmentation shuffle_captions needs data.fields with 'tokens'"),
+    ],
+)
+def test_a_field_that_the_batch_does_not_have_is_named(spec, message):
+    batch = {"image": make_batch()["image"], "mask": jnp.ones(6, bool)}
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(augment.make(spec, K), jax.random.key(0), batch)

@@ -1,11 +1,13 @@
 """The command line: help without jax, one-line errors, exit statuses."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from jaxvision import cli
 from jaxvision.cli import COMMANDS
 
 
@@ -62,6 +64,78 @@ def test_errors_are_one_line_and_status_2(words, message):
     assert done.stderr.startswith("jaxvision: ")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def main(capsys, *words):
+    """What a command says in this process, which must be a mistake."""
+    with pytest.raises(SystemExit) as error:
+        cli.main(["jaxvision", *words])
+    assert error.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("jaxvision: ")
+    assert told.count("\n") == 1
+    return told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--config={config}", "--workdir="],
+        ["train", "--config={config}", "--workdir", ""],
+        ["train", "--config={config}", "--workdir=  "],
+        ["train", "--config=", "--workdir=x"],
+        ["train", "--config", "", "--workdir=x"],
+        ["train", "--config={config}:", "--workdir=x"],
+        ["train", "--config={config}", "--workdir=x", "--config.augment="],
+        ["train", "--config={config}", "--workdir=x", "--config.data.name", ""],
+        ["predict", "--workdir=x", "--images="],
+        ["visualize", "--workdir=x", "--out="],
+        ["inspect", "--config={config}", "--pages="],
+        ["study", "data_scaling", "--out="],
+        ["study", "", "--out=x"],
+        ["sweep", "--sweep=", "--out=x"],
+        ["search", "--index=x", ""],
+        ["convert", "--model=vit:B/16", "", "out"],
+        ["launch", "--slurm=nodes=2", "--", "train", "--config={config}", "--workdir="],
+    ],
+)
+def test_what_an_unset_variable_leaves_empty_is_an_error(words, config_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = main(capsys, *[word.format(config=config_file) for word in words])
+    assert "empty: was a shell variable not set?" in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config.augment="], "--config.augment= is empty: .*; 'none' is a spec without operations"),
+        (
+            ["--config.optimizer.learning_rte=1"],
+            "no key 'optimizer.learning_rte'; did you mean 'optimizer.learning_rate'",
+        ),
+        (["--config.optimizer.learning_rate=fast"], "learning_rate"),
+        (["--config.data.batch_size=16.5"], "batch_size"),
+        (["--config.model.depth=3"], "'model.depth' is None in .*: write ml_collections.config_dict.placeholder"),
+        (["--config.model=vit"], "model"),
+        (["--config"], "--config needs a file"),
+    ],
+)
+def test_overrides_that_do_not_fit(words, message, config_file, tmp_path, capsys):
+    file = tmp_path / "c.py"
+    file.write_text(config_file.read_text().replace("width=0.25", "width=0.25, depth=None"))
+    assert re.search(message, main(capsys, "train", f"--config={file}", "--workdir=x", *words))
+
+
+def test_a_change_needs_a_config(capsys):
+    assert "--config=FILE.py is needed too" in main(capsys, "train", "--config.seed=1", "--workdir=x")
+
+
+def test_a_config_file_is_executed_once(config_file, tmp_path, capsys):
+    file, log = tmp_path / "c.py", tmp_path / "log"
+    file.write_text(f"open({str(log)!r}, 'a').write('x')\n" + config_file.read_text())
+    main(capsys, "train", "--config", str(file), "--config.train.total", "5", f"--workdir={tmp_path / 'run'}")
+    assert log.read_text() == "x"
 
 
 def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path):

@@ -7,18 +7,20 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 
-def test_two_processes_equal_one(trained, config_file, tmp_path):
+def together(*words, cwds=(None, None), environments=({}, {})):
+    """Starts two processes of one job; returns their exit statuses, stdouts and stderrs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = ["train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
-    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "2"}
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "2"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", "from jaxvision.cli import main; main()", *words],
-            env={**os.environ, **together, "JAX_PROCESS_ID": str(i)},
+            env={**os.environ, **job, "JAX_PROCESS_ID": str(i), **environments[i]},
+            cwd=cwds[i],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -30,8 +32,44 @@ def test_two_processes_equal_one(trained, config_file, tmp_path):
     finally:
         for p in processes:
             p.kill()
-    assert [p.returncode for p in processes] == [0, 0], outputs
-    assert "finished" in outputs[0][0]
-    assert "step" not in outputs[1][0]  # one process speaks
+    return [p.returncode for p in processes], *zip(*outputs)
+
+
+def test_two_processes_equal_one(trained, config_file, tmp_path):
+    codes, out, err = together("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
+    assert codes == [0, 0], (out, err)
+    assert "finished" in out[0]
+    assert "step" not in out[1]  # one process speaks
     found = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
     assert found == pytest.approx(trained[1], rel=1e-4)
+
+
+def test_processes_of_different_configs_claim_nothing(config_file, tmp_path):
+    file = tmp_path / "differs.py"
+    text = config_file.read_text().replace("learning_rate=0.1", "learning_rate=float(os.environ['RATE'])")
+    file.write_text(f"import os\n{text}")
+    words = "train", f"--config={file}", f"--workdir={tmp_path / 'run'}"
+    codes, _, err = together(*words, environments=({"RATE": "0.1"}, {"RATE": "0.3"}))
+    assert codes == [2, 2], err
+    assert "comparing the configs failed in other processes, which say why: 1" in err[0]
+    assert "optimizer.learning_rate: 0.1 -> 0.3" in err[1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_check_that_fails_in_one_process_ends_all(config_file, tmp_path):
+    """The second process does not find the images to be judged."""
+    file = tmp_path / "absent.py"
+    own = 'val=dict(data="folder", data_dir="set", '
+    file.write_text(config_file.read_text().replace("val=dict(", own))
+    cwds = [tmp_path / "here", tmp_path / "there"]
+    for folder in cwds:
+        folder.mkdir()
+    for kind in range(10):
+        place = cwds[0] / "set" / "validation" / f"kind{kind}"
+        place.mkdir(parents=True)
+        Image.new("RGB", (32, 32), (kind, 0, 0)).save(place / "a.png")
+    codes, _, err = together("train", f"--config={file}", f"--workdir={tmp_path / 'run'}", cwds=cwds)
+    assert codes == [2, 2], err
+    assert "opening evaluations and data failed in other processes, which say why: 1" in err[0]
+    assert "set" in err[1]
+    assert not (tmp_path / "run").exists()

@@ -63,6 +63,14 @@ def analyse(rows, out, preset):
 """
 
 
+WRONG = """
+
+def wrong(one):
+    one.config.evals.val.split = "validatoin"
+    return one
+"""
+
+
 def write_study(folder):
     """A study of tiny runs, in two files."""
     folder = folder / "experiments" / "tiny"
@@ -213,6 +221,15 @@ def test_processes_that_fail_are_named_when_the_others_have_ended(tiny_study):
         study.run("tiny", out, preset="broken", launcher="local", parallel=2)
     assert (out / "runs" / "rate0.1" / "results.json").exists()
     assert not (out / "results.csv").exists()
+
+
+def test_what_a_later_run_would_be_refused_for_is_found_before_the_first(tiny_study):
+    file = tiny_study / "experiments" / "tiny" / "study.py"
+    file.write_text(file.read_text().replace("[run(0.1), run(1e30)]", "[run(0.1), wrong(run(0.2))]") + WRONG)
+    study._module.cache_clear()
+    with pytest.raises(UserError, match=r"^.*0.2.*: .*validatoin"):
+        study.run("tiny", tiny_study / "out", preset="broken")
+    assert not (tiny_study / "out").exists()
 
 
 def test_names_that_are_not_there(tiny_study):

@@ -85,3 +85,12 @@ def test_mistakes_leave_nothing_behind(sweep_file, tmp_path):
         with pytest.raises(UserError, match=message):
             command.run(str(sweep_file), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("launcher", ["local", "population"])
+def test_what_every_trial_would_be_refused_for_is_found_before_the_first(launcher, sweep_file, config_file, tmp_path):
+    (tmp_path / "base.py").write_text(config_file.read_text().replace('split="validation"', 'split="validatoin"'))
+    sweep_file.write_text(sweep_file.read_text().replace(str(config_file), str(tmp_path / "base.py")))
+    with pytest.raises(UserError, match="validatoin"):
+        command.run(str(sweep_file), tmp_path / "out", launcher=launcher)
+    assert not (tmp_path / "out").exists()

@@ -1,11 +1,14 @@
 """`jaxvision train` as a user meets it: records, resuming, refusing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from jaxvision.commands import evaluate, train
+from jaxvision import experiment as experiments
+from jaxvision.commands import evaluate, inspect, train
 from jaxvision.config import override
 from jaxvision.errors import UserError
 from jaxvision.train.metrics import read
@@ -109,13 +112,131 @@ def test_a_workdir_that_cannot_be_written(config, tmp_path):
         ("optimizer.name", "sdg", "unknown optimizer 'sdg'; did you mean 'sgd'"),
         ("data.split", "training", "training"),
         ("data.batch_size", 17, "does not divide over"),
+        ("evals.val.split", "validatoin", "validatoin"),
+        ("evals.val.name", "classfy", "unknown evaluator 'classfy'; did you mean 'classify'"),
+        ("evals.val.every", 4, "evals.val.every: the duration 4 has no unit: write '4 steps'"),
+        ("train.total", "5", "train.total: the duration '5' has no unit: write '5 steps', '5 epochs'"),
+        ("train.log_every", 2.5, "train.log_every: the duration 2.5 has no unit"),
+        ("augment", "", "augment is empty: .* Write 'none' for no operations"),
+        ("augment", "mixup", "missing a required argument: 'alpha'"),
+        ("data.name", "", "data.name is empty: was a variable not set"),
+        ("data.batch_size", "16", "data.batch_size must be a whole number, not the text '16'"),
+        ("model.width", "0.25", "model 'resnet': width must be a number, not the text '0.25'"),
+        ("optimizer", dict(name="sgd", learning_rate=0.1, nesterov=1), "optimizer.nesterov must be True or False"),
+        ("seed", 0.5, "seed must be a whole number, not 0.5"),
+        ("model", 3, "the section 'model' must be a dict of keys and values, not 3"),
         ("train.total", "6 stepps", "unknown unit of duration 'stepps'; did you mean 'steps'"),
     ],
 )
 def test_wrong_values_are_named_before_anything_is_written(config, tmp_path, key, value, message):
     with pytest.raises(UserError, match=message):
         train.run(override(config, {key: value}), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        (
+            "data",
+            dict(image_size=64),
+            "is 64x64, but the first image .* stored at 32x32 and comes out .* 16x16",
+        ),
+        ("data", dict(examples=40), r"data.examples is 40, but shapes train has 80 examples: .* dict\(examples=40\)"),
+        ("data", dict(examples=100), ""),  # a warning
+        ("data", dict(examples=80, subset=dict(examples=40, seed=0)), ""),
+        ("data", dict(image_size=[32, 32]), ""),
+        ("data", dict(image_size=16), ""),  # what the host operations make of it
+        ("data", dict(multi_label=True), "data.multi_label is True, but an image of shapes train has one label"),
+        ("data", dict(processes=1, threads=2), "data.processes=1 reads in place of threads"),
+        ("data", dict(resident="alwys"), "unknown value of data.resident 'alwys'; did you mean 'always'"),
+        ("data", dict(resident="always", host="decode|random_crop(16)"), "data.resident is 'always', but data.host="),
+        ("data", dict(fields=("image",)), "the task needs the field 'label'; the fields are image, mask"),
+        ("data", dict(fields="image"), "data.fields must be a list of texts, not the text 'image'"),
+        ("train", dict(steps_per_dispatch=4), ""),
+        ("train", dict(keep=0), "train.keep must be at least 1, not 0"),
+        ("train", dict(ema=1.0), "train.ema must be in"),
+        ("init", dict(weights=None), "init.weights must be a text, not None"),
+        ("init", dict(head="new"), "the config misses 'init.weights'"),
+        ("init", dict(weights="absent"), "absent is neither a folder of converted weights nor the workdir of a run"),
+        ("model", dict(dtype="bfloat16"), "'model.dtype' is set by the program: it follows from train.precision"),
+        ("model", dict(num_classes=10), "'model.num_classes' is set by the program: .* of the data set"),
+        (
+            "evals",
+            dict(val=dict(name="classify", split="test", train_subset=dict(examples=2))),
+            "there is no 'evals",
+        ),
+        ("evals", dict(val=dict(name="knn", split="test", train_split="trian")), "trian"),
+        ("evals", dict(val=dict(name="knn", split="test", train_split="train", k=(5,), layer="featurs")), "'featurs'"),
+        (
+            "evals",
+            dict(val=dict(name="classify", split="test", batch_size=12.5)),
+            "val.batch_size must be a whole",
+        ),
+        (
+            "evals",
+            dict(val=dict(name="classify", split="test", topk=5)),
+            "val.topk must be a list of whole",
+        ),
+    ],
+)
+def test_what_contradicts_or_does_nothing_is_named_before_anything_is_written(
+    config, tmp_path, section, changes, message
+):
+    changed = config.to_dict()
+    changed["data"]["host"] = "decode|resize(16)"
+    changed[section] = {**changed.get(section, {}), **changes}
+    changed = ConfigDict(changed)
+    if not message:
+        experiments.build(changed).check()
+        return
+    with pytest.raises(UserError, match=message):
+        train.run(changed, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    if section == "evals":
+        with pytest.raises(UserError, match=message):
+            inspect.run(changed, compile_step=False)
+
+
+def test_a_stream_takes_one_step_a_dispatch(config, tmp_path):
+    with config.unlocked():
+        config.data.resident = "never"
+        config.train.steps_per_dispatch = 2
+    with pytest.raises(UserError, match="steps_per_dispatch is 2, but this set is read as a stream"):
+        train.run(config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_corrected_command_is_not_told_of_another_config(config, tmp_path):
+    with pytest.raises(UserError, match="validatoin"):
+        train.run(override(config, {"evals.val.split": "validatoin"}), tmp_path / "run")
+    train.run(override(config, {"train.total": "1 step"}), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_a_resume_that_cannot_fit_leaves_the_run_as_it_was(trained, config, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    (run / "results.json").unlink()
+    before = (run / "config.json").read_bytes()
+    for changes, message in {
+        ("model.width", 0.5): "does not fit the config",
+        ("train.total", "5 steps"): "holds step 6, beyond train.total",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            train.run(override(config, dict([changes])), run, resume=True)
+        assert (run / "config.json").read_bytes() == before
+    assert train.run(config, run, quiet=True) == trained[1]
+
+
+def test_numbers_of_numpy_train_as_plain_ones(trained, config, tmp_path):
+    with config.unlocked(), config.data.ignore_type(), config.model.ignore_type(), config.optimizer.ignore_type():
+        config.data.batch_size = np.int64(16)
+        config.model.width = np.float64(0.25)
+        config.optimizer.learning_rate = np.float32(0.1)
+    assert train.run(config, tmp_path / "run", quiet=True) == trained[1]
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved == json.loads((trained[0] / "config.json").read_text())
 
 
 @pytest.mark.parametrize(

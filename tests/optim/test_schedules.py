@@ -8,7 +8,12 @@ from jaxvision.errors import UserError
 from jaxvision.optim import schedules
 
 
-def make(schedule, learning_rate=1.0, total=100, steps=int, **kwargs):
+def number(duration):
+    """Steps of a duration in steps."""
+    return int(str(duration).split()[0])
+
+
+def make(schedule, learning_rate=1.0, total=100, steps=number, **kwargs):
     return schedules.make(schedule, learning_rate=learning_rate, total=total, steps=steps, **kwargs)
 
 
@@ -83,6 +88,8 @@ def test_pure_function_of_the_step(schedule):
         ("cosine(end=0.1)", {}, r"Usage: cosine\(final=0.0\)"),
         ("cosine|linear", {}, "must be one call"),
         ("", {}, "must be one call"),
+        ("step(30)", {"steps": lambda d: duration_steps(d, batch_size=1)}, "30 has no unit: write '30 steps'"),
+        ("rsqrt(100)", {"steps": lambda d: duration_steps(d, batch_size=1)}, "100 has no unit"),
         ("step('3 epochs')", {"steps": lambda d: duration_steps(d, batch_size=1)}, "size of an epoch is not known"),
         ("constant", {"warmup": 80, "cooldown": 30}, "warmup of 80 and cooldown of 30 steps do not fit into 100"),
     ],

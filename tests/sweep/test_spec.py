@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxvision import config as configs
@@ -89,7 +90,12 @@ def test_a_grid_has_as_many_trials_as_points(make):
         ({"space": {"data.subset": choice(1, 2)}}, "is None in the config"),
         ({"space": {"seed": integers(0, 9)}}, "list them in `seeds`"),
         ({"space": {"train.total": "2 steps"}}, "holds no domain"),
-        ({"space": {**RATE, "train.total": 2}}, "'train.total' is a text in the config"),
+        ({"space": {**RATE, "train.total": "5"}}, "train.total: the duration '5' has no unit: write '5 steps'"),
+        (
+            {"space": {**RATE, "augment": choice("flip_lr", "")}},
+            "an empty text for 'augment'; 'none' is a spec without",
+        ),
+        ({"space": {**RATE, "train.total": 2}}, "'train.total' is of type str"),
         ({"space": {"optimizer.momentum": when("optimizer.nam", "sgd", uniform(0, 1))}}, "no key before it"),
         (
             {
@@ -119,6 +125,14 @@ def test_a_grid_has_as_many_trials_as_points(make):
 def test_a_mistake_is_named(make, fields, message):
     with pytest.raises(UserError, match=message):
         make(**fields)
+
+
+def test_values_that_numpy_computed_are_plain(make):
+    sweep = make(
+        space={"optimizer.learning_rate": grid(*np.logspace(-2, 0, 3)), "data.batch_size": grid(*np.array([8, 16]))}
+    )
+    assert sweep.space["optimizer.learning_rate"] == grid(0.01, 0.1, 1.0)
+    assert repr(sweep.space["data.batch_size"]) == "grid(8, 16)"
 
 
 def test_a_key_that_is_empty_but_typed_can_be_searched_or_set(make):

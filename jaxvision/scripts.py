@@ -1,0 +1,121 @@
+"""Python files of users: configs, sweeps, studies. What they raise becomes one line that names their file and line."""
+
+import importlib.util
+import inspect
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxvision.errors import UserError, nearest
+
+
+def split(path: str) -> tuple[str, str | None]:
+    """The file and the argument of `FILE.py:ARG`; None where there is no colon.
+
+    >>> split("configs/resnet.py:20"), split("runs/a:b/config.json"), split("study.py:small/lr:3")
+    (('configs/resnet.py', '20'), ('runs/a:b/config.json', None), ('study.py', 'small/lr:3'))
+    """
+    found = re.match(r"(.*?\.\w+):(.*)", str(path), re.DOTALL)
+    return (found[1], found[2]) if found and not Path(path).exists() else (str(path), None)
+
+
+def run(file: str | Path, name: str) -> ModuleType:
+    """Executes a Python file as a module.
+
+    Args:
+      file: to execute.
+      name: of the module.
+
+    Raises:
+      UserError: the file cannot be read or executed; with the line of it at which that happened.
+    """
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    _in_words(file, lambda: spec.loader.exec_module(module))
+    return module
+
+
+def load(path: str, function: str, kind: str) -> Any:
+    """What `function` of a file returns, given as `FILE.py` or `FILE.py:ARG`.
+
+    Args:
+      path: of the file, with an optional argument after a colon.
+      function: name of the function, called with the argument where there is one.
+      kind: what the file holds, such as "config", for messages.
+
+    Raises:
+      UserError: there is no such file, it is no Python file, it fails, or it has no such function or argument.
+    """
+    file, arg = split(path)
+    if not file.strip():
+        raise UserError(f"the name of the {kind} file is empty: was a shell variable not set?")
+    if arg is not None and not arg.strip():
+        raise UserError(f"{path}: the argument after the colon is empty: was a shell variable not set?")
+    check_python(file, kind)
+    module = run(file, f"{kind}_{Path(file).stem}")
+    if not callable(getattr(module, function, None)):
+        names = [name for name, value in vars(module).items() if callable(value)]
+        raise UserError(f"{file} defines no {function}(arg){nearest(function, names)}")
+    called = getattr(module, function)
+    _check_signature(called, file, function, arg)
+    return _in_words(file, lambda: called(*([] if arg is None else [arg])))
+
+
+def check_python(file: str, kind: str) -> None:
+    """Raises UserError unless `file` is there and is a Python file."""
+    path = Path(file)
+    if path.is_dir():
+        raise UserError(f"{file} is a folder, not a {kind} file: name a file in it, FILE.py or FILE.py:ARG")
+    if not path.is_file():
+        raise UserError(f"no {kind} file {file!r} (looked in {Path.cwd()}){_beside(path)}")
+    if path.suffix != ".py":
+        raise UserError(f"a {kind} file is a Python file, FILE.py or FILE.py:ARG, not {file!r}")
+
+
+def _beside(path: Path) -> str:
+    folder = path.parent
+    names = [other.name for other in folder.glob("*.py")] if folder.is_dir() else []
+    return nearest(path.name, names)
+
+
+def _check_signature(called: Callable, file: str, function: str, arg: str | None) -> None:
+    signature = inspect.signature(called)
+    try:
+        signature.bind(*([] if arg is None else [arg]))
+    except TypeError:
+        pass
+    else:
+        return
+    if arg is not None and not signature.parameters:
+        raise UserError(f"{file} takes no argument, so not {arg!r}")
+    try:
+        signature.bind("")
+    except TypeError:
+        raise UserError(
+            f"{function}{signature} of {file} must take one argument, the text ARG of {Path(file).name}:ARG, or none"
+        ) from None
+    raise UserError(f"{file} needs an argument: {Path(file).name}:ARG. It defines {function}{signature}")
+
+
+def _in_words(file: str | Path, do: Callable[[], Any]) -> Any:
+    """What `do` returns; what it raises, other than UserError, as one line with the line of `file` that led to it."""
+    try:
+        return do()
+    except UserError:
+        raise
+    except SyntaxError as error:
+        code = (error.text or "").strip()
+        raise UserError(f"{error.filename or file}:{error.lineno}: SyntaxError: {error.msg} ({code})") from error
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
+        place = f"{file}:{frames[-1].lineno}" if frames else f"{file}"
+        code = f" ({frames[-1].line})" if frames and frames[-1].line else ""
+        text = " ".join(str(error).split())
+        raise UserError(f"{place}: {type(error).__name__}{': ' if text else ''}{text}{code}") from error
+
+
+def _same(name: str, file: str | Path) -> bool:
+    return Path(name).absolute() == Path(file).absolute()
