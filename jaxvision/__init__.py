@@ -15,6 +15,7 @@ durations.py    '90 epochs', '5 percent' -> steps
 traced.py       hyperparameters that differ between the runs of one program
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
+storage.py      where files of a run may lie: a folder, or a bucket; writing whole, appending
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader

@@ -62,7 +62,7 @@ def read_text(path: str | Path) -> str:
       UserError: the file is missing, cannot be read, or is not UTF-8; with the byte and the line.
     """
     with reading(path):
-        data = Path(path).read_bytes()
+        data = (Path(path) if isinstance(path, str) else path).read_bytes()  # it may lie in a bucket
     return decode_text(data, path)
 
 

@@ -8,7 +8,7 @@ import pytest
 import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
-BASE = {"errors", "exits", "specs", "durations", "paths", "sections", "traced", "reading"}
+BASE = {"errors", "exits", "specs", "durations", "paths", "sections", "traced", "reading", "storage"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},

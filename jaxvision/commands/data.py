@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision import storage
 from jaxvision.errors import UserError, nearest
 
 
@@ -21,9 +22,12 @@ def run(words: Sequence[str], flags: Mapping[str, Any]) -> None:
         asked = f"unknown verb {verb!r}{nearest(verb, VERBS) or '.'}" if words else "which verb?"
         raise UserError(f"{asked} There are\n{usages}")
     try:
-        inspect.signature(VERBS[verb]).bind(*words[1:], **flags)
+        given = inspect.signature(VERBS[verb]).bind(*words[1:], **flags).arguments
     except TypeError as error:
         raise UserError(f"data {verb}: {error}. Usage: {_usage(verb)}") from None
+    for name in ("SRC", "OUT", "data_dir", "out"):
+        if given.get(name) is not None:
+            storage.local(given[name], name if name.isupper() else f"--{name}", "sets are read from files")
     VERBS[verb](*words[1:], **flags)
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import augment, parts
+from jaxvision import augment, parts, storage
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
 from jaxvision.errors import UserError
@@ -55,7 +55,7 @@ class Model(NamedTuple):
 
 def open_model(workdir: str | Path, step: int | None = None) -> Model:
     """Opens a checkpoint of a run (the latest by default), or a folder of converted weights."""
-    path = Path(workdir)
+    path = storage.path(workdir, "--workdir")
     if folder.is_folder(path):
         found, state, meta = open_weights(path)
         shape, at, section = image_shape(found, meta), None, meta["model"]
@@ -81,6 +81,7 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
 
 def matching(pattern: str) -> list[str]:
     """The files that a glob means, sorted; UserError where there is none."""
+    storage.local(pattern, "--images")
     files = sorted(f for f in glob.glob(str(Path(pattern).expanduser()), recursive=True) if Path(f).is_file())
     if not files:
         raise UserError(f"no file matches {pattern!r}")

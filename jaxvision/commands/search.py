@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from jaxvision import config as configs
+from jaxvision import storage
 from jaxvision.analysis.sheets import Cell, sheet
 from jaxvision.commands import photos
 from jaxvision.data import host_ops
@@ -73,7 +74,8 @@ def run(
     """
     if page is not None and Path(page).suffix.lower() != ".png":
         raise UserError(f"the contact sheet is a PNG, as in --sheet=found.png, not {str(page)!r}")
-    folder = Path(index)
+    folder = storage.local(index, "--index", "it holds the times of files")
+    page = None if page is None else storage.local(page, "--sheet")
     held = _load(folder)
     if images is None and held is None:
         raise UserError(f"{folder} holds no index: make it with --images='photos/**/*.jpg' --workdir=RUN")
@@ -114,7 +116,7 @@ def nearest(query: np.ndarray, index: Index, top: int) -> list[tuple[str, float]
 
 def _identity(model: photos.Model) -> dict[str, Any]:
     return {
-        "workdir": str(Path(model.name).resolve()),
+        "workdir": model.name if storage.is_remote(model.name) else str(Path(model.name).resolve()),
         "step": model.step,
         "variables": digest(model.variables),
         "model": json.loads(configs.to_json(ConfigDict(model.section))),  # the same arrays may mean another network

@@ -30,6 +30,7 @@ from rich.table import Table
 
 import jaxvision
 from jaxvision import config as configs
+from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
@@ -93,7 +94,7 @@ def run(
       UserError: runs failed; the others are done and nothing is analysed.
       Preempted: told to stop; the same call goes on.
     """
-    study, out = load(name), Path(out)
+    study, out = load(name), storage.local(out, "--out", "a study has locks, tables and a cache of programs")
     preset = preset or study.PRESETS[0]
     if preset not in study.PRESETS:
         raise unknown(f"preset of study {name!r}", preset, study.PRESETS)
