@@ -87,7 +87,9 @@ def check(where: str | os.PathLike, what: str = "the path") -> None:
     if not rest.startswith("//"):
         raise UserError(f"{is_} want gs://BUCKET/NAME, with two slashes")
     if found is None or not found["name"].strip("/"):
-        raise UserError(f"{is_} want gs://BUCKET/NAME: the name of a bucket, and a name in it")
+        raise UserError(
+            f"{is_} want gs://BUCKET/NAME: the name of a bucket (3 or more of a-z, 0-9, '.', '_', '-'), and one in it"
+        )
     if bad := _UNFIT.search(found["name"]):
         raise UserError(f"{is_} a name in a bucket must not hold {bad[0]!r}")
     if {".", ".."} & set(found["name"].split("/")):

@@ -65,9 +65,9 @@ class FakeBucket:
     def put(self, name: str, content: bytes, conditions: dict[str, str]) -> dict | None:
         """Writes an object and returns what is known of it, or None where a condition is not met."""
         with self.lock:
-            if "ifGenerationMatch" in conditions:
-                if int(conditions["ifGenerationMatch"]) != self.objects.get(name, (b"", 0))[1]:
-                    return None
+            known = self.objects.get(name, (b"", 0))[1]
+            if int(conditions.get("ifGenerationMatch", known)) != known:
+                return None
             self.objects[name] = (content, next(self.count))
             self.written.append((name, time.monotonic()))
         return self.resource(name)
@@ -172,8 +172,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
         elif kind == "multipart":
             head = f"Content-Type: {self.headers['Content-Type']}\n\n".encode()
-            described, data = email.message_from_bytes(head + body).get_payload()
-            name = json.loads(described.get_payload())["name"]
+            name = json.loads(email.message_from_bytes(head + body).get_payload()[0].get_payload())["name"]
             # Cut out as bytes: a part that is read as text would lose some.
             boundary = b"--" + email.message_from_bytes(head).get_boundary().encode()
             content = re.split(rb"\r?\n\r?\n", body.split(boundary)[2], maxsplit=1)[1]
