@@ -276,6 +276,9 @@ def _installed(module: str) -> bool:
 @functools.cache
 def _reach(bucket: str) -> None:
     """Asks once whether the bucket is there, so that a wrong name is told before anything else is done."""
+    # gcsfs would ask another service for the kind of the bucket, at every turn where this account may not know it. It
+    # matters to renaming alone, which is not done here.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import fsspec
 
     # Other processes write there too: evaluations, and Orbax, which has its own connection.

@@ -50,7 +50,7 @@ class RemoteBoard:
     """
 
     def __init__(self, folder: Path, purge_step: int | None):
-        self._folder, self._purge = folder, purge_step
+        self._folder, self._purge, self._start = folder, purge_step, purge_step or 0
         self._here = tempfile.TemporaryDirectory(prefix="jaxvision-events-")
         self._writer: SummaryWriter | None = None
         self._files, self._uploaded = 0, 0.0
@@ -58,7 +58,7 @@ class RemoteBoard:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars by name."""
         if self._writer is None:
-            suffix = f".{self._files:06d}"  # files of one second would have one name
+            suffix = f".{self._start}-{self._files:06d}"  # files of one second would have one name
             self._writer = SummaryWriter(self._here.name, purge_step=self._purge, filename_suffix=suffix)
             self._files, self._purge, self._uploaded = self._files + 1, None, time.monotonic()
         for name, value in values.items():
