@@ -11,6 +11,7 @@ Every file of a workdir is named, read and written through this page. A path is 
 import contextlib
 import functools
 import importlib.util
+import logging
 import os
 import pathlib
 import re
@@ -81,7 +82,7 @@ def check(where: str | os.PathLike, what: str = "the path") -> None:
     if scheme.lower() in ("s3", "s3a", "s3n"):
         raise UserError(f"{is_} Orbax, which writes checkpoints, cannot write to S3: {_MOUNT}")
     if scheme != BUCKETS:
-        meant = "; did you mean gs://?" if scheme.lower() in ("gs", "gcs") else ""
+        meant = "; did you mean gs://?" if scheme.lower() in ("gs", "gcs") else "."
         raise UserError(f"{is_} {scheme}: is not supported{meant} Give a local folder or gs://BUCKET/NAME, or {_MOUNT}")
     found = _BUCKET.fullmatch(rest)
     if not rest.startswith("//"):
@@ -262,6 +263,7 @@ def reaching(where: Path, doing: str = "reach") -> Iterator[None]:
         text = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
         hint = ""
         if is_remote(where):
+            text = "there is no such bucket" if isinstance(error, FileNotFoundError) else text
             hint = ". Is the name right, and may this account use the bucket (gcloud auth application-default login)?"
         raise UserError(f"cannot {doing} {where}: {text.rstrip('.')}{hint}") from error
 
@@ -283,6 +285,7 @@ def _reach(bucket: str) -> None:
 
     # Other processes write there too: evaluations, and Orbax, which has its own connection.
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises, too
     with reaching(epath.Path(f"{BUCKETS}://{bucket}")):
         _filesystem().info(bucket)
 

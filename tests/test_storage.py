@@ -76,7 +76,7 @@ def test_a_library_that_is_missing_is_told_before_anything_is_asked(monkeypatch)
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(bucket):
-    with pytest.raises(UserError, match="^cannot reach gs://absent: .*Is the name right"):
+    with pytest.raises(UserError, match="^cannot reach gs://absent: there is no such bucket. Is the name right"):
         storage.path("gs://absent/x", "--workdir")
 
 
