@@ -18,6 +18,7 @@ values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
+storage.py      where files of a run may lie: a folder, or a bucket; writing whole, appending
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
 progress.py     how far something is that takes long: a bar or lines on stderr
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses

@@ -63,26 +63,6 @@ def _worded(where: str | Path, cause: Exception) -> str:
     return f"cannot read {where}: {named}"
 
 
-def output_folder(path: str | Path, flag: str) -> Path:
-    """Makes a folder for what is written, where it is not there yet.
-
-    Args:
-      path: folder.
-      flag: what named it, as in "--out".
-
-    Raises:
-      UserError: it cannot be made: a file has its name, or its place cannot be written.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"{flag}={path} is a file, but should be a folder") from None
-    except OSError as error:
-        raise UserError(f"cannot make the folder {flag}={path}: {error.strerror}") from None
-    return folder
-
-
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without the byte-order mark that spreadsheets write.
 
@@ -90,7 +70,7 @@ def read_text(path: str | Path) -> str:
       UserError: the file is missing, cannot be read, or is not UTF-8; with the byte and the line.
     """
     with reading(path):
-        data = Path(path).read_bytes()
+        data = (Path(path) if isinstance(path, str) else path).read_bytes()  # it may lie in a bucket
     return decode_text(data, path)
 
 

@@ -2,18 +2,18 @@
 
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxvision import models, paths
+from jaxvision import models, paths, storage
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import two_towers, weights
 from jaxvision.models.weights import folder, mapping
 from jaxvision.sections import InitSection
+from jaxvision.storage import Path
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.state import TrainState
 
@@ -53,7 +53,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
     Raises:
       UserError: nothing to read there, weights of another model, or arrays that do not fit; all are named.
     """
-    path = Path(init.weights)
+    path = storage.path(init.weights, "config.init.weights")
     target = _part(init, variables)
     notes: tuple[str, ...] = ()
     if init.source != "jaxvision" or path.is_file():
@@ -125,7 +125,7 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     Raises:
       UserError: it is neither.
     """
-    path = Path(path)
+    path = storage.path(path, "the folder of weights")
     if folder.is_folder(path):
         return folder.load(path)
     if not (path / "config.json").is_file():

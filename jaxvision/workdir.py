@@ -5,32 +5,33 @@ run.json             versions, devices, git commit and command of every launch
 metrics.jsonl        every number, a line a step; tensorboard/ holds the same
 checkpoints/STEP     state and metadata
 results.json         written at the end: the last evaluation of each evaluator
+
+It may lie in a bucket (`storage.py`).
 """
 
 import importlib.metadata
 import json
-import os
+import pathlib
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
+from jaxvision import storage
 from jaxvision.errors import UserError
+from jaxvision.storage import Path
 
 LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    storage.write(path, json.dumps(value, indent=2) + "\n")
 
 
 def saved_config(workdir: Path) -> ConfigDict:
@@ -63,24 +64,30 @@ def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     if fresh and (workdir / "config.json").is_file():
         aside = next(p for i in range(1, 10**6) if not (p := workdir.with_name(f"{workdir.name}.{i}")).exists())
         workdir.rename(aside)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+    with storage.reaching(workdir, "write to the workdir"):
+        storage.make_folder(workdir)
         write_json(workdir / "config.json", json.loads(configs.to_json(config)))
         if resume:
             (workdir / "results.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from None
 
 
 def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False) -> None:
     """Whether `claim` will not refuse the workdir; writes nothing.
 
     Raises:
-      UserError: a run of another config lies there; the differing keys are named.
+      UserError: a run of another config lies there (the differing keys are named), or one is to be moved aside in a
+        bucket, which cannot rename.
     """
     if fresh and resume:
         raise UserError("--fresh and --resume exclude each other")
-    if fresh or resume or not (workdir / "config.json").is_file():
+    if resume or not (workdir / "config.json").is_file():
+        return
+    if fresh:
+        if storage.is_remote(workdir):
+            raise UserError(
+                f"--fresh cannot move aside the run in {workdir}: a bucket copies what is renamed. Give another "
+                f"--workdir, or move it yourself: gcloud storage mv {workdir} {workdir}.1"
+            )
         return
     changed = configs.differences(saved_config(workdir), config)
     if changed:
@@ -122,7 +129,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of this source tree, with "+changes" where files differ from it; None outside a git checkout."""
-    here = Path(__file__).parent
+    here = pathlib.Path(__file__).parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
+import importlib.util
 from pathlib import Path
 
 import jax
@@ -60,3 +61,20 @@ def shared():
         pytest.skip(f"{name} is not here: it lies in the folder JAXVISION_SHARED, or shared/ beside the repository")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """A bucket `gs://bucket` on this machine, that all libraries find; see fake_bucket.py."""
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("gcsfs is not installed: pip install 'jaxvision[gcs]'")
+    file = Path(__file__).parent / "fake_bucket.py"
+    spec = importlib.util.spec_from_file_location("fake_bucket", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    served, patch = module.FakeBucket(), pytest.MonkeyPatch()
+    for key, value in served.variables.items():
+        patch.setenv(key, value)
+    yield served
+    patch.undo()
+    served.close()

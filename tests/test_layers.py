@@ -9,7 +9,7 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "traced"}
+BASE |= {"scripts", "storage", "traced"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import models, transfer
+from jaxvision import models, storage, transfer
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import weights
@@ -53,7 +53,9 @@ def run(
     Raises:
       UserError: anything that does not fit; nothing is written then.
     """
-    if Path(out).exists():
+    out = storage.path(out, "OUT")
+    path = storage.path(path, "IN") if source == "jaxvision" else storage.local(path, "IN")
+    if out.exists():
         raise UserError(f"{out} exists already")
     if target not in weights.sources():
         raise unknown("target of --to", target, weights.sources())
@@ -66,7 +68,7 @@ def run(
         if not model:
             names = ", ".join(models.NAMES | models.PAIR_NAMES)
             raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {names}")
-        variables, meta = _import(Path(path), source, model, options, head, ignore, images)
+        variables, meta = _import(path, source, model, options, head, ignore, images)
         meta["classes"] = _class_names(classes, meta["num_classes"])
     name = meta["model"]["name"]
     exported = weights.export_weights(variables, target, name)

@@ -3,18 +3,18 @@
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxvision import evaluations
+from jaxvision import evaluations, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import tables
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.errors import UserError
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main, together
+from jaxvision.storage import Path
 from jaxvision.train.loop import Evaluation
 from jaxvision.train.progress import console, words
 from jaxvision.train.state import TrainState
@@ -53,7 +53,8 @@ def run(
       UserError: something the user can mend.
     """
     tables.check(form, out)
-    path = Path(path)
+    path = storage.path(path, "--workdir")
+    features = None if features is None else storage.path(features, "--features")
     with together("opening the evaluations"):
         if folder.is_folder(path):
             chosen, state = _of_weights(path, step, evals, data, features)
@@ -72,8 +73,7 @@ def run(
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": at, "git": workdirs.git_commit(), **results}
         if evals is not None:
             line["evals"] = {name: dict(section) for name, section in evals.items()}
-        with (path / "evaluations.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        storage.append(path / "evaluations.jsonl", json.dumps(line) + "\n")
         tables.write(rows, COLUMNS, form, out)
     return results
 

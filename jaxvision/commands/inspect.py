@@ -1,7 +1,6 @@
 """`jaxvision inspect`: build everything that a config names and show it, without training."""
 
 from collections import defaultdict
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,7 +8,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from jaxvision import experiment as experiments
-from jaxvision import paths
+from jaxvision import paths, storage
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
@@ -30,6 +29,7 @@ def run(config: ConfigDict, *, pages: str | None = None, compile_step: bool = Tr
     Raises:
       UserError: something the user can mend.
     """
+    pages = storage.path(pages, "--pages") if pages else None
     experiment = experiments.build(config, training_data="optional")
     out = console()
     state, flops, unchecked = experiment.abstract_state(), experiment.flops(), experiment.check()
@@ -46,7 +46,9 @@ def run(config: ConfigDict, *, pages: str | None = None, compile_step: bool = Tr
     if pages:
         from jaxvision.commands.pages import write  # it loads matplotlib
 
-        out.print(f"pages: {', '.join(map(str, write(experiment, Path(pages))))}")
+        with storage.folder(pages) as here:
+            written = write(experiment, here)
+        out.print(f"pages: {', '.join(str(pages / page.name) for page in written)}")
     if compile_step:
         _print_memory(experiment, state)
 

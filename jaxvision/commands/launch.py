@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any
 
-from jaxvision import arguments
+from jaxvision import arguments, storage
 from jaxvision.errors import UserError, unknown
 from jaxvision.launch import jobset, slurm, tpu
+from jaxvision.launch.places import value_of
 from jaxvision.specs import parse
 
 
@@ -36,6 +37,8 @@ def run(words: Sequence[str], where: str, options: str, *, name: str | None = No
 def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
     # The Python of this environment, since nodes share its file system; they may not have it on their PATH.
     command = [sys.executable, "-m", "jaxvision.cli", *words]
+    if workdir := value_of(words, "workdir"):
+        storage.check(workdir, "--workdir")
     text = _call("slurm", options, slurm.script, command, name)
     if dry_run:
         print(text, end="")
@@ -57,6 +60,8 @@ def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool) -> Non
 
 
 def _tpu(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+    if not dry_run:
+        tpu.check_installed()
     lines = _call("tpu", options, tpu.commands, ["jaxvision", *words], name)
     if dry_run:
         print(tpu.script(lines), end="")
@@ -97,9 +102,7 @@ def _name(words: Sequence[str]) -> str:
     >>> _name(["train", "--config=a.py", "--workdir=gs://runs/ViT_s16/"])
     'vit-s16'
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        key, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and key in ("workdir", "out"):
-            last = PurePath(value if equals else following).name
-            return re.sub("[^a-z0-9]+", "-", last.lower()).strip("-") or words[0]
-    return words[0]
+    found = value_of(words, "workdir", "out")
+    if found is None:
+        return words[0]
+    return re.sub("[^a-z0-9]+", "-", PurePath(found).name.lower()).strip("-") or words[0]

@@ -16,7 +16,7 @@ from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.progress import track, waiting
-from jaxvision.reading import output_folder
+from jaxvision.storage import output_folder
 from jaxvision.tasks.task import Batch
 from jaxvision.train.step import step_keys
 

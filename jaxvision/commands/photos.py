@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import augment, parts
+from jaxvision import augment, parts, storage
 from jaxvision.commands import image_files
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
@@ -57,7 +57,7 @@ class Model(NamedTuple):
 
 def open_model(workdir: str | Path, step: int | None = None) -> Model:
     """Opens a checkpoint of a run (the latest by default), or a folder of converted weights."""
-    path = Path(workdir)
+    path = storage.path(workdir, "--workdir")
     if folder.is_folder(path):
         found, state, meta = open_weights(path)
         shape, at, section = image_shape(found, meta), None, meta["model"]
@@ -83,6 +83,8 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
 
 def matching(images: str | Sequence[str]) -> list[str]:
     """The files that paths and patterns mean (see `image_files.find`); files in folders that are none are told."""
+    for one in [images] if isinstance(images, str) else images:
+        storage.local(one, "--images")
     found = image_files.find(images)
     if found.others:
         named = ", ".join(map(image_files.shown, found.others[:3]))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.traverse_util
@@ -19,8 +18,9 @@ from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sections import DataSection
+from jaxvision.storage import Path
 from jaxvision.tasks import image_text
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Checkpoints, saved_steps
 from jaxvision.train.state import TrainState
 
 BATCH_SIZE = 64  # a device, where neither run nor config says
@@ -120,7 +120,7 @@ def image_shape(judged: evaluations.Judged, meta: Mapping[str, Any]) -> tuple[in
 
 def saved_statistics(workdir: Path) -> dict[str, Any] | None:
     """The statistics of the training set that the latest checkpoint carries; None where there is no checkpoint."""
-    if not (workdir / "checkpoints").is_dir():
+    if not saved_steps(workdir):
         return None
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.meta().get("statistics", {}) if checkpoints.steps() else None
+        return checkpoints.meta().get("statistics", {})

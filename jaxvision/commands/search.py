@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxvision import config as configs
+from jaxvision import storage
 from jaxvision.analysis.sheets import Cell, sheet
 from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals.store import digest
-from jaxvision.reading import output_folder
+from jaxvision.storage import output_folder
 from jaxvision.train.progress import console
 
 INDEX, SHEET = "index.npz", "search.png"
@@ -81,7 +82,8 @@ def run(
     if page is not None and Path(page).suffix.lower() != ".png":
         raise UserError(f"the contact sheet is a PNG, as in --sheet=found.png, not {str(page)!r}")
     tables.check(form, out)
-    folder = Path(index)
+    folder = storage.local(index, "--index", "it holds the times of files")
+    page = None if page is None else storage.local(page, "--sheet")
     held = _load(folder)
     if images is None and held is None:
         raise UserError(f"{folder} holds no index: make it with --images='photos/**/*.jpg' --workdir=RUN")
@@ -131,7 +133,7 @@ def nearest(query: np.ndarray, index: Index, top: int) -> list[tuple[str, float]
 
 def _identity(model: photos.Model) -> dict[str, Any]:
     return {
-        "workdir": str(Path(model.name).resolve()),
+        "workdir": model.name if storage.is_remote(model.name) else str(Path(model.name).resolve()),
         "step": model.step,
         "variables": digest(model.variables),
         "model": json.loads(configs.to_json(ConfigDict(model.section))),  # the same arrays may mean another network

@@ -30,13 +30,13 @@ from rich.table import Table
 import jaxvision
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import scripts
+from jaxvision import scripts, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
 from jaxvision.progress import track
-from jaxvision.reading import output_folder
+from jaxvision.storage import output_folder
 from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
@@ -96,7 +96,7 @@ def run(
       UserError: runs failed; the others are done and nothing is analysed.
       Preempted: told to stop; the same call goes on.
     """
-    study, out = load(name), Path(out)
+    study, out = load(name), storage.local(out, "--out", "a study has locks, tables and a cache of programs")
     preset = preset or study.PRESETS[0]
     if preset not in study.PRESETS:
         raise unknown(f"preset of study {name!r}", preset, study.PRESETS)

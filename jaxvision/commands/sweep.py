@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from rich.table import Table
 
-from jaxvision import estimate, launch
+from jaxvision import estimate, launch, storage
 from jaxvision.launch.local import visible_gpus
 from jaxvision.progress import track
 from jaxvision.sweep import report, results, searches, spec
@@ -49,7 +49,7 @@ def run(
       UserError: a mistake in the sweep, or another sweep in the folder.
       Preempted: told to stop. Local runs were told to save; on a cluster they go on. The same call goes on.
     """
-    sweep, out = spec.load(path), Path(out)
+    sweep, out = spec.load(path), storage.local(out, "--out", "a sweep has a lock and a journal")
     if launcher != POPULATION and not dry_run:
         jax.config.update("jax_platforms", "cpu")  # of this process: the memory of accelerators is for the runs
     steps = spec.check_experiments(sweep, here=not dry_run and launcher.startswith((POPULATION, "local")))

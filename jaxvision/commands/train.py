@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
@@ -10,12 +9,14 @@ from rich.table import Table
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
+from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
+from jaxvision.storage import Path
 from jaxvision.train import loop
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Checkpoints, saved_steps
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.state import TrainState
@@ -35,7 +36,7 @@ def run(
 
     Args:
       config: as `get_config` returns it.
-      workdir: folder of the run; see `workdir.claim` for `fresh` and `resume`.
+      workdir: folder of the run, which may be gs://BUCKET/NAME; see `workdir.claim` for `fresh` and `resume`.
       stop_after: leave after this step, as if told to stop.
       quiet: print nothing.
 
@@ -46,7 +47,7 @@ def run(
       UserError: something the user can mend; at a start that fails, nothing was written.
       Preempted: told to stop; the state is saved and the same call goes on.
     """
-    workdir = Path(workdir)
+    workdir = storage.path(workdir, "--workdir")
     quiet = quiet or not is_main()
     # Each block does what any process may fail at by itself. Up to the claim of the workdir nothing is written.
     with together("reading the config"):
@@ -62,7 +63,7 @@ def run(
             _print_results(finished["results"], workdir)
         return finished["results"]
 
-    resuming = not fresh and any((workdir / "checkpoints").glob("[0-9]*"))
+    resuming = not fresh and bool(saved_steps(workdir))
     with together("opening evaluations and data"):
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
         evaluations = experiment.evaluations()

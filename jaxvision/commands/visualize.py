@@ -1,13 +1,12 @@
 """`jaxvision visualize`: a page of pictures of what a network learned."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxvision import config as configs
-from jaxvision import evaluations
+from jaxvision import evaluations, storage
 from jaxvision.analysis import documents, embedding
 from jaxvision.commands import pictures
 from jaxvision.commands.restore import open_weights, restore
@@ -18,8 +17,8 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.experiment import Experiment
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main
-from jaxvision.reading import output_folder
 from jaxvision.sections import DataSection, EvalSection
+from jaxvision.storage import Path, output_folder
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
 
@@ -65,7 +64,7 @@ def run(
       UserError: images without a class, or too few for the perplexity, or another thing the user can mend. It comes
         before anything is computed or written.
     """
-    workdir, out = Path(workdir), Path(out)
+    workdir, out = storage.path(workdir, "--workdir"), storage.path(out, "--out")
     judged, state, experiment = _open(workdir, step, data)
     images = _images(judged, _section(judged, experiment, split, data), examples, seed)
     embedding.check(len(images.source), perplexity)
@@ -75,14 +74,15 @@ def run(
     if not is_main():
         return out / "index.html"
     output_folder(out, "--out")
-    parts = [
-        *_heading(workdir, int(state.step), experiment, images, layer, found.values, seed),
-        *pictures.views(experiment, out / "views.png"),
-        *pictures.neighbours(images, found, out / "neighbours.png"),
-        *pictures.maps(images.info, found, perplexity, seed, out / "embedding.png"),
-        *pictures.filters(variables["params"], out / "filters.png"),
-    ]
-    documents.write("\n\n".join(parts) + "\n", out / "index.md", f"what {workdir} learned")
+    with storage.folder(out) as here:
+        parts = [
+            *_heading(workdir, int(state.step), experiment, images, layer, found.values, seed),
+            *pictures.views(experiment, here / "views.png"),
+            *pictures.neighbours(images, found, here / "neighbours.png"),
+            *pictures.maps(images.info, found, perplexity, seed, here / "embedding.png"),
+            *pictures.filters(variables["params"], here / "filters.png"),
+        ]
+        documents.write("\n\n".join(parts) + "\n", here / "index.md", f"what {workdir} learned")
     console().print(f"written to {out}/index.html")
     return out / "index.html"
 

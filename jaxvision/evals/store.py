@@ -1,16 +1,17 @@
 """Features that were computed once, kept for whoever asks again: in memory, and as files where there is a folder."""
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxvision import storage
 from jaxvision.parallel.distributed import gather, is_main
+from jaxvision.storage import Path
 
 MEMORY_BYTES = 2**31  # of features that stay in memory between evaluators
 
@@ -42,7 +43,7 @@ class Store:
 
     def __init__(self, model: Mapping[str, Any] | None = None, folder: str | Path | None = None):
         self._model = dict(model or {})
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else storage.path(folder, "the folder of features")
         self._variables = ""
         self._kept: dict[str, Features] = {}
 
@@ -54,7 +55,7 @@ class Store:
         file = self._file(key)
         if file is None or not file.is_file():
             return None
-        with np.load(file) as arrays:
+        with np.load(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file) as arrays:
             return Features(*(arrays[name] for name in Features._fields))
 
     def keep(self, variables: str, images: Mapping[str, Any], layer: str, features: Features) -> None:
@@ -66,10 +67,9 @@ class Store:
             self._kept[key] = features
         file = self._file(key)
         if file is not None and is_main():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.stem}-{os.getpid()}.npz")
-            np.savez(temporary, key=key, **features._asdict())
-            os.replace(temporary, file)
+            storage.make_folder(file.parent)
+            with storage.file(file) as made:
+                np.savez(made, key=key, **features._asdict())
 
     def _key(self, variables: str, images: Mapping[str, Any], layer: str) -> str:
         return json.dumps(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision import storage
 from jaxvision.data.text import class_names, prompts
 from jaxvision.data.text.class_names import Classes
 from jaxvision.data.text.prompts import PromptSet
@@ -90,7 +91,7 @@ def make(
             if report is not None and is_main():
                 told = details(ranks, predicted, labels, chosen, of_set)
                 where = {"data": data.info.name, "split": data.info.split, "protocol": protocol}
-                _write(Path(report).expanduser(), protocol, {**where, **measured, **told})
+                _write(storage.local(report, "report"), protocol, {**where, **measured, **told})
         return found | {"examples": float(len(labels))}
 
     return run

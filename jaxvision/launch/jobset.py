@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
+from jaxvision.launch.places import check_workdir
 
 COORDINATOR_PORT = 8476
 LONGEST_NAME = 40  # what JobSet appends, "-workers-0-127-x7k2p", has to fit into 63 characters as well
@@ -52,20 +53,22 @@ def manifest(
       slices: TPU slices that train together over the data-centre network.
       chips: TPU chips of one host.
       queue: Kueue's LocalQueue; without it the JobSet starts at once.
-      claim: PersistentVolumeClaim that all pods share, mounted at `mount`; the workdir lies there.
+      claim: PersistentVolumeClaim that all pods share, mounted at `mount`; the workdir lies there or in a bucket.
       cpus, memory_gb: requested for each pod.
       env: environment variables of the command.
       grace_seconds: from SIGTERM to SIGKILL: enough to save a checkpoint.
       restarts: after failures other than preemption and status 2.
 
     Raises:
-      UserError: a name that Kubernetes refuses, or values that do not fit together.
+      UserError: a name that Kubernetes refuses, values that do not fit together, or a workdir on the pods' own disk.
 
     >>> tree = manifest(["jaxvision", "train"], "vit", image="team/jaxvision", nodes=2, gpus=8, queue="research")
     >>> tree["metadata"]["labels"]
     {'kueue.x-k8s.io/queue-name': 'research'}
     """
     _check_name(name)
+    instead = f"a folder under {mount}, where claim={claim!r} is mounted" if claim else "claim='...', which they share"
+    check_workdir(command, claim and mount, "the pods", instead)
     if tpu is None:
         if topology is not None or slices != 1:
             raise UserError(f"topology={topology!r} and slices={slices} are for TPUs: name them in tpu='tpu-v6e-slice'")

@@ -1,17 +1,20 @@
 """One run on a Cloud TPU: the gcloud command lines for all hosts of a slice.
 
-They ask for the machines through a queued resource, wait for it, copy this checkout to every host, install it, run the
-command on all hosts at once, and delete the machines. JAX finds the other hosts by itself. The hosts share no disk:
-the workdir must be a place that all of them reach, such as gs://BUCKET/NAME.
+They pack this checkout, ask for the machines through a queued resource, wait for it, copy the pack to every host,
+install it, run the command on all hosts at once, and delete the machines. JAX finds the other hosts by itself. The
+hosts share no disk: the workdir must be a place that all of them reach, such as gs://BUCKET/NAME.
 """
 
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.launch import pack
+from jaxvision.launch.places import check_workdir
 
 # https://cloud.google.com/tpu/docs/runtimes, by the part of the accelerator's type before its size.
 RUNTIMES = {
@@ -25,16 +28,16 @@ RUNTIMES = {
 # The images' own Python is older than jaxvision needs; uv brings one.
 SETUP = (
     "curl -LsSf https://astral.sh/uv/install.sh | sh && "
-    "~/.local/bin/uv venv --clear --python 3.12 && ~/.local/bin/uv pip install -e '.[tpu]'"
+    "~/.local/bin/uv venv --clear --python 3.12 && ~/.local/bin/uv pip install -e '.[tpu,gcs]'"
 )
 
 
 class Commands(NamedTuple):
     """Command lines in the order in which they are meant to run; each is a list of words."""
 
+    pack: list[str]
     create: list[str]
     wait: list[str]
-    pack: list[str]
     copy: list[str]
     install: list[str]
     run: list[str]
@@ -54,6 +57,7 @@ def commands(
     service_account: str | None = None,
     source: str = ".",
     setup: str = SETUP,
+    largest_mb: float = pack.LARGEST_MB,
 ) -> Commands:
     """The command lines that run `command` on every host of a TPU slice, or of several.
 
@@ -66,20 +70,24 @@ def commands(
       slices: how many of them train together.
       spot: cheaper, and may be taken away at any time.
       service_account: whose rights the run has, for reading and writing buckets.
-      source: checkout to copy, without its .git and .venv.
+      source: checkout to copy, without what git ignores; see `pack.files_of`.
       setup: shell command that installs the copy, run in its folder.
+      largest_mb: limit of the files to copy, in MB before compression.
 
     Raises:
-      UserError: an accelerator of an unknown kind without `runtime`, or `slices` below 1.
+      UserError: an accelerator of an unknown kind without `runtime`, `slices` below 1, a workdir on the hosts' own
+        disk, or files that are too large to copy.
 
     >>> commands(["jaxvision", "train"], "vit", accelerator="v6e-16", zone="us-east5-a").delete[-4:]
     ['vit', '--zone=us-east5-a', '--force', '--quiet']
     """
     if slices < 1:
         raise UserError(f"slices={slices} must be at least 1")
+    check_workdir(command, "/", "the hosts", "an absolute path that `setup` mounts on each of them")
     family = accelerator.partition("-")[0]
     if runtime is None and family not in RUNTIMES:
         raise unknown("kind of TPU", family, RUNTIMES)
+    pack.check_size(source, pack.files_of(source), largest_mb)
     where = [f"--zone={zone}"] + ([f"--project={project}"] if project else [])
     everywhere = ["--worker=all", "--node=all"]
     archive = f"/tmp/jaxvision-{name}.tgz"
@@ -99,6 +107,7 @@ def commands(
     create += [f"--service-account={service_account}"] if service_account else []
     state = shlex.join(queued("describe", name, *where, "--format=value(state.state)"))
     return Commands(
+        pack=[sys.executable, "-m", "jaxvision.launch.pack", source, archive, f"{largest_mb:g}"],
         create=create,
         wait=[
             "bash",
@@ -106,7 +115,6 @@ def commands(
             f'while state="$({state})"; do case "$state" in ACTIVE) exit 0;; FAILED|SUSPENDED) break;; esac; '
             'sleep 20; done; echo "no machines: ${state:-unknown state}" >&2; exit 1',
         ],
-        pack=["tar", "--exclude=.git", "--exclude=.venv", "-czf", archive, "-C", source, "."],
         copy=queued("scp", archive, f"{name}:{archive}", *where, *everywhere),
         install=on_hosts(f"mkdir -p ~/jaxvision && cd ~/jaxvision && tar -xzf {shlex.quote(archive)} && {setup}"),
         run=on_hosts(f'cd ~/jaxvision && export PATH="$PWD/.venv/bin:$PATH" && {shlex.join(command)}'),
@@ -123,23 +131,29 @@ def script(lines: Commands) -> str:
     return "\n".join(shlex.join(line) for line in lines) + "\n"
 
 
-def run(lines: Commands) -> int:
-    """Runs them up to the first that fails, deletes the machines whatever happened, and returns the exit status.
-
-    Where the machines could not be created nothing is deleted: the name may be that of others.
-
-    Raises:
-      UserError: gcloud is not installed.
-    """
+def check_installed() -> None:
+    """Raises UserError where gcloud is not installed."""
     if shutil.which("gcloud") is None:
         raise UserError(
             "gcloud is not installed: https://cloud.google.com/sdk/docs/install; or print the lines instead"
         )
-    status = subprocess.run(lines.create).returncode
-    if status:
-        return status
+
+
+def run(lines: Commands) -> int:
+    """Runs them up to the first that fails, deletes the machines whatever happened, and returns the exit status.
+
+    Where the machines were not created nothing is deleted: the name may be that of others.
+
+    Raises:
+      UserError: gcloud is not installed.
+    """
+    check_installed()
+    for line in (lines.pack, lines.create):
+        status = subprocess.run(line).returncode
+        if status:
+            return status
     try:
-        for line in lines[1:-1]:
+        for line in lines[2:-1]:
             status = subprocess.run(line).returncode
             if status:
                 break

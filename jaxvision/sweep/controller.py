@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, listed
 from jaxvision.launch.base import Launcher
-from jaxvision.reading import output_folder
+from jaxvision.storage import output_folder
 from jaxvision.sweep import runs, searches, spec
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import TrialRecord

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import transfer
+from jaxvision import storage, transfer
 from jaxvision import workdir as workdirs
 from jaxvision.data.host_ops import host_ops
 from jaxvision.data.sources import Source
@@ -71,6 +71,7 @@ def train(
     """
     if jax.process_count() > 1:
         raise UserError(f"a population is trained by one process, not {jax.process_count()}")
+    out = storage.local(out, "the folder of a population")
     at_once = jax.default_backend() != "cpu" if at_once is None else at_once
     programs = groups(members)
     for number, group in enumerate(programs, 1):
@@ -81,7 +82,7 @@ def train(
         if not quiet:
             differ = f" that differ in {', '.join(group.values)}" if group.values else ""
             console().print(f"program {number} of {len(programs)}: {len(group.members)} members{differ}", markup=False)
-        _train_group(group, Path(out), at_once, quiet)
+        _train_group(group, out, at_once, quiet)
     return [(workdirs.results(member.workdir) or {}).get("results") for member in members]
 
 
@@ -284,6 +285,10 @@ class _Records:
             self._records[i].write(step, of_program | own[i])
         if "loss" in values and not going:
             raise AllDiverged
+
+    def flush(self) -> None:
+        for records in self._records:
+            records.flush()
 
     def close(self) -> None:
         for records in self._records:

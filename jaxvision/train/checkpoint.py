@@ -5,7 +5,6 @@ WORKDIR/checkpoints/STEP/meta         JSON: config, preprocessing, class names, 
 WORKDIR/checkpoints/STEP/statistics   arrays that the preprocessing needs, where it does
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +12,23 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
+from jaxvision import storage
 from jaxvision.errors import UserError, listed
+from jaxvision.storage import Path
 from jaxvision.train.state import TrainState
 
 PyTree = Any
 _VARIABLES = ("params", "model_state")
+
+
+def folder(workdir: Path) -> Path:
+    """Where the checkpoints of a run lie."""
+    return storage.absolute(workdir) / "checkpoints"
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    """The steps of a run that can be restored, ascending; what is being written is none. Nothing is changed."""
+    return sorted(ocp.utils.checkpoint_steps(folder(workdir))) if folder(workdir).is_dir() else []
 
 
 class Checkpoints:
@@ -35,7 +46,7 @@ class Checkpoints:
             "meta": ocp.JsonCheckpointHandler(),
             "statistics": ocp.StandardCheckpointHandler(),
         }
-        self.folder = Path(workdir).absolute() / "checkpoints"
+        self.folder = folder(workdir)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":

@@ -130,6 +130,7 @@ def train(
                     if due(evaluation.every) and not leaving:
                         evaluate(evaluation)
                 if save:
+                    records.flush()
                     checkpoints.save(state, meta)
                 throughput.paused(time.perf_counter() - began)
                 if leaving:

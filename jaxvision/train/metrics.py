@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from jaxvision import storage
+from jaxvision.storage import Path
+from jaxvision.train.board import make_board
 
 
 class Records:
@@ -19,22 +19,21 @@ class Records:
     def __init__(self, workdir: Path, start: int):
         self.path = workdir / "metrics.jsonl"
         kept = [line for line in read(self.path) if line["step"] <= start]
-        temporary = self.path.with_suffix(".jsonl.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, self.path)
-        self._file = self.path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+        self._lines = storage.Lines(self.path, [json.dumps(line) for line in kept])
+        self._board = make_board(workdir / "tensorboard", purge_step=start + 1 if start else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line; it is on disk when this returns. Non-finite numbers become null."""
+        """Appends one line; it is stored when this returns. Non-finite numbers become null."""
         line = {"step": step} | {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, float(value), step)
+        self._lines.append(json.dumps(line))
+        self._board.write(step, values)
+
+    def flush(self) -> None:
+        """Stores the TensorBoard events, too: before a checkpoint, since a run goes on behind it."""
+        self._board.flush()
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
         self._board.close()
 
 
@@ -44,6 +43,9 @@ class NoRecords:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
+    def flush(self) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -51,7 +53,7 @@ class NoRecords:
 def read(path: Path) -> list[dict]:
     """The lines of a metrics file; a last line cut off by a crash is left out. Empty where there is none."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in storage.read_lines(path):
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

@@ -6,6 +6,7 @@ import yaml
 from jaxvision import cli
 
 TRAIN = ["train", "--config=configs/quickstart.py", "--workdir=runs/ViT_a"]
+BUCKET = [*TRAIN[:2], "--workdir=gs://runs/ViT_a"]
 
 
 def launch(*words, after=TRAIN):
@@ -31,20 +32,20 @@ def test_the_sbatch_script_has_the_options_and_runs_the_command_on_all_nodes(cap
 
 
 def test_the_manifest_and_the_gcloud_lines_hold_the_command(capsys):
-    launch("--jobset=image='team/jaxvision', nodes=2", "--name=mine", "--dry_run")
+    launch("--jobset=image='team/jaxvision', nodes=2", "--name=mine", "--dry_run", after=BUCKET)
     tree = yaml.safe_load(capsys.readouterr().out)
     pod = tree["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert tree["metadata"]["name"] == "mine"
-    assert pod["containers"][0]["command"] == ["jaxvision", *TRAIN]
-    launch("--tpu=accelerator='v6e-16', zone='us-east5-a'", "--dry_run")
-    assert "jaxvision " + " ".join(TRAIN) in capsys.readouterr().out
+    assert pod["containers"][0]["command"] == ["jaxvision", *BUCKET]
+    launch("--tpu=accelerator='v6e-16', zone='us-east5-a'", "--dry_run", after=BUCKET)
+    assert "jaxvision " + " ".join(BUCKET) in capsys.readouterr().out
 
 
 def test_a_missing_tool_is_named(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert "sbatch is not installed" in refused(capsys, "--slurm=nodes=2")
-    assert "kubectl is not installed" in refused(capsys, "--jobset=image='a'")
-    assert "gcloud is not installed" in refused(capsys, "--tpu=accelerator='v6e-16', zone='a'")
+    assert "kubectl is not installed" in refused(capsys, "--jobset=image='a'", after=BUCKET)
+    assert "gcloud is not installed" in refused(capsys, "--tpu=accelerator='v6e-16', zone='a'", after=BUCKET)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,41 @@ def test_a_wrong_command_is_refused_before_it_is_queued(capsys):
     assert "did you mean 'train'" in refused(capsys, "--slurm=", after=["trian"])
     assert "no key 'trian.total'" in refused(capsys, "--slurm=", after=[*TRAIN, "--config.trian.total=1"])
     assert "launch what?" in refused(capsys, "--slurm=", after=[])
+
+
+TPU = "--tpu=accelerator='v6e-16', zone='a'"
+POD, CLAIM = "--jobset=image='i', nodes=2", "--jobset=image='i', nodes=2, claim='runs', mount='/shared'"
+
+
+@pytest.mark.parametrize(
+    ("words", "workdir", "message"),
+    [
+        (TPU, "runs/a", "the hosts share no disk there"),
+        (TPU, "~/a", "the hosts share no disk there"),
+        (POD, "/work/a", "give --workdir=gs://BUCKET/NAME, or claim='...'"),
+        (CLAIM, "/work/a", "a folder under /shared"),
+        (CLAIM, "runs/a", "a folder under /shared"),
+        (TPU, "s3://b/a", "cannot write to S3"),
+        (POD, "gs:/b/a", "two slashes"),
+        ("--slurm=nodes=2", "hdfs://h/a", "hdfs: is not supported"),
+    ],
+)
+@pytest.mark.parametrize("way", ["--workdir={}", "--workdir {}"])
+def test_a_workdir_that_goes_with_its_machine_is_refused(capsys, words, workdir, message, way):
+    after = [*TRAIN[:2], *way.format(workdir).split()]
+    assert message in refused(capsys, words, "--dry_run", after=after)
+
+
+@pytest.mark.parametrize(
+    ("words", "workdir"),
+    [
+        (TPU, "gs://runs/a"),
+        (TPU, "/mnt/nfs/a"),
+        (POD, "gs://runs/a"),
+        (CLAIM, "/shared/a"),
+        ("--slurm=nodes=2", "runs/a"),
+    ],
+)
+def test_one_that_stays_is_not(capsys, words, workdir):
+    launch(words, "--dry_run", after=[*TRAIN[:2], f"--workdir={workdir}"])
+    assert workdir in capsys.readouterr().out

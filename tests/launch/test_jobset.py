@@ -11,7 +11,7 @@ from jaxvision.launch.jobset import manifest, to_yaml
 jsonschema = pytest.importorskip("jsonschema")
 yaml = pytest.importorskip("yaml")
 SCHEMA = json.loads((Path(__file__).parent / "jobset.schema.json").read_text())
-COMMAND = ["jaxvision", "train", "--config=configs/quickstart.py", "--workdir=/work/run"]
+COMMAND = ["jaxvision", "train", "--config=configs/quickstart.py", "--workdir=gs://runs/run"]
 GPUS = dict(image="team/jaxvision:1", nodes=4, gpus=8, queue="research", claim="runs", cpus=32, memory_gb=200)
 TPUS = dict(image="team/jaxvision:1", tpu="tpu-v6e-slice", topology="4x8", slices=2, env={"TFDS_DATA_DIR": "gs://sets"})
 

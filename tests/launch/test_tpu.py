@@ -33,12 +33,13 @@ def gcloud(tmp_path, monkeypatch):
     )
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    (tmp_path / "source").mkdir()
     yield lambda: (tmp_path / "verbs").read_text().split()
     Path("/tmp/jaxvision-vit.tgz").unlink(missing_ok=True)
 
 
 def lines(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "setup.cfg").write_text("[metadata]")
     return commands(COMMAND, "vit", source=str(tmp_path / "source"), **WHERE)
 
 
@@ -107,3 +108,16 @@ def test_without_gcloud_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="gcloud is not installed"):
         run(lines(tmp_path))
+
+
+def test_what_is_copied_is_packed_before_anything_costs_money(gcloud, tmp_path):
+    made = lines(tmp_path)
+    (tmp_path / "source" / "setup.cfg").unlink()
+    assert run(made) != 0
+    assert not (tmp_path / "verbs").exists()
+
+
+def test_too_much_is_refused_when_the_lines_are_made(tmp_path):
+    (tmp_path / "weights.npz").write_bytes(bytes(3_000_000))
+    with pytest.raises(UserError, match=r"3\.0 MB, more than 2 MB"):
+        commands(COMMAND, "vit", source=str(tmp_path), largest_mb=2, **WHERE)

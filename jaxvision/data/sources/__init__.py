@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision import arguments
+from jaxvision import arguments, storage
 from jaxvision.data import shapes, subsets
 from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.cifar import CifarSource
@@ -69,6 +69,8 @@ def open_source(
         Nothing is ever downloaded.
     """
     options = dict(options or {})
+    if data_dir is not None:
+        storage.local(data_dir, "data_dir", "sets are read from files")
     if name in KINDS:
         _check_options(f"the data set {name!r}", options, KINDS[name])
         with reading(f"the data set {name!r} in {data_dir}", only=OSError):

@@ -1,16 +1,18 @@
 """Files of named arrays: safetensors, `.npz` and Keras `.h5`. Nothing is ever unpickled."""
 
 import importlib.util
+import io
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from jaxvision import storage
 from jaxvision.errors import UserError
+from jaxvision.storage import Path
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 TO_SAFETENSORS = (
@@ -46,7 +48,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       UserError: no such file, another format, a pickle (the message has the command that turns it
         into safetensors), or a damaged file.
     """
-    path = Path(path)
+    path = storage.path(path, "the file of weights")
     if path.suffix in PICKLES:
         command = TO_SAFETENSORS.format(path, path.with_suffix(".safetensors"))
         raise UserError(
@@ -68,10 +70,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a safetensors file, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary)
-    temporary.replace(path)
+    with storage.file(storage.path(path, "the file of weights")) as made:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, made)
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -80,8 +80,13 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return {name: np.frombuffer(e["data"], DTYPES[e["dtype"]]).reshape(e["shape"]) for name, e in entries.items()}
 
 
+def _opened(path: Path) -> Path | io.BytesIO:
+    """What NumPy and h5py can read: a local path, or the content of an object in a bucket."""
+    return io.BytesIO(path.read_bytes()) if storage.is_remote(path) else path
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(_opened(path), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -97,6 +102,6 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
             layer, *_, array = name.split("/")  # LAYER/LAYER/ARRAY:0
             found[f"{layer}/{array.partition(':')[0]}"] = item[()]
 
-    with h5py.File(path) as file:
+    with h5py.File(_opened(path)) as file:
         file.get("model_weights", file).visititems(visit)
     return found

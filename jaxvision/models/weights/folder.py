@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import pathlib
 import shutil
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxvision import storage
 from jaxvision.errors import UserError
 from jaxvision.models.weights import files
+from jaxvision.storage import Path
 
 WEIGHTS, META = "weights.safetensors", "meta.json"
 
@@ -27,17 +29,23 @@ def save(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, A
     Raises:
       UserError: `out` exists, or cannot be written.
     """
-    out = Path(out)
+    out = storage.path(out, "the folder of weights")
     if out.exists():
         raise UserError(f"{out} exists already")
+    text = json.dumps(meta, indent=2) + "\n"
+    if storage.is_remote(out):
+        with storage.reaching(out, "write to"):
+            files.write(out / WEIGHTS, arrays)
+            storage.write(out / META, text)  # the last one: without it this is no folder of weights
+        return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as error:
         raise UserError(f"cannot write to {out.parent}: {error.strerror}") from None
     try:
         files.write(unfinished / WEIGHTS, arrays)
-        (unfinished / META).write_text(json.dumps(meta, indent=2) + "\n")
+        (unfinished / META).write_text(text)
         unfinished.chmod(0o755)  # mkdtemp makes it private
         unfinished.rename(out)
     finally:
@@ -50,7 +58,7 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
       UserError: it is no such folder, or a file in it is damaged.
     """
-    folder = Path(folder)
+    folder = storage.path(folder, "the folder of weights")
     if not is_folder(folder):
         raise UserError(f"{folder} is no folder of weights: it has no {WEIGHTS} and {META}")
     return files.read(folder / WEIGHTS), json.loads((folder / META).read_text())
@@ -58,10 +66,10 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def is_folder(path: str | Path) -> bool:
     """Whether `path` is a folder of weights."""
-    return all((Path(path) / name).is_file() for name in (WEIGHTS, META))
+    return all((storage.path(path) / name).is_file() for name in (WEIGHTS, META))
 
 
 def sha256(path: str | Path) -> str:
     """Of a file, in hex digits."""
-    with Path(path).open("rb") as file:
+    with storage.path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

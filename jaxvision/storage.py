@@ -1,0 +1,323 @@
+"""Where the files of a run may lie: a folder of this machine, or a place in a Google Cloud Storage bucket.
+
+Every file of a workdir is named, read and written through this page. A path is a `pathlib.Path`, or for `gs://` an
+`epath.Path`, which has the same methods. A bucket differs from a disk in three things, which callers need not know:
+
+- An object is written whole or not at all, and cannot be renamed: `write` and `file` need no temporary name there.
+- An object cannot grow, and can be replaced about once a second: `Lines` writes several, and joins them at its end.
+- Libraries that write to a file name cannot reach it: `file` and `folder` lend them a local one.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import logging
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+
+from jaxvision.errors import UserError, shown
+
+Path = pathlib.Path | epath.Path
+
+# epath would reach buckets through TensorFlow where that is installed; what is tested here is fsspec.
+os.environ.setdefault("EPATH_USE_TF", "false")
+
+BUCKETS = "gs"  # the scheme that is supported
+# Those that are known to be none of a local folder's name. Of others, "NAME:/" tells.
+_KNOWN = "gs|gcs|s3|s3a|s3n|az|abfs|abfss|adl|wasb|hf|hdfs|file|http|https|ftp|sftp|ssh|memory|viewfs|dbfs"
+_SCHEME = re.compile(rf"(?:(?P<known>{_KNOWN})|(?P<other>[a-z][a-z0-9+.-]+)(?=:/)):(?P<rest>.*)", re.IGNORECASE | re.S)
+_BUCKET = re.compile(r"//(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.*)", re.S)
+# fsspec takes *, ? and brackets for patterns, Orbax drops what follows # or ?, and Cloud Storage refuses line ends.
+_UNFIT = re.compile(r"[*?\[\]#\x00-\x1f\x7f]")
+_MOUNT = "mount the bucket and give the folder where it is mounted (docs/clusters.md, section Buckets)"
+
+PART_BYTES = 2**16  # of the lines in one object
+PART_SECONDS = 1.0  # between two writes of one object
+
+
+def is_remote(where: str | os.PathLike) -> bool:
+    """Whether `where` is no folder or file of this machine.
+
+    >>> is_remote("gs://bucket/run"), is_remote("hdfs://host/run"), is_remote("runs/12:30")
+    (True, True, False)
+    """
+    return _SCHEME.match(os.fspath(where)) is not None
+
+
+def check(where: str | os.PathLike, what: str = "the path") -> None:
+    """Raises UserError where `where` is neither a local path nor gs://BUCKET/NAME. Nothing is looked at.
+
+    Args:
+      where: path of a file or folder.
+      what: name of the thing for the message, such as "--workdir".
+
+    >>> check("gs:/bucket/run", "--workdir")
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: --workdir is 'gs:/bucket/run': want gs://BUCKET/NAME, with two slashes
+    """
+    text = os.fspath(where)
+    if not text:
+        raise UserError(f"{what} is empty: want a folder, or gs://BUCKET/NAME")
+    is_, match = f"{what} is {shown(text)}:", _SCHEME.match(text)
+    if match is None:
+        first = pathlib.Path(text).absolute().parts[1:2]
+        if first and first[0] in ("gs", "s3", "az", "hf"):
+            raise UserError(
+                f"{is_} Orbax, which writes checkpoints, takes folders under /{first[0]} for buckets: give the folder "
+                "by another name, such as a link to it"
+            )
+        return
+    scheme, rest = (match["known"] or match["other"]), match["rest"]
+    if scheme == "file":
+        raise UserError(f"{is_} a local path is written without file:, as in {('/' + rest.lstrip('/'))!r}")
+    if scheme.lower() in ("s3", "s3a", "s3n"):
+        raise UserError(f"{is_} Orbax, which writes checkpoints, cannot write to S3: {_MOUNT}")
+    if scheme != BUCKETS:
+        meant = "; did you mean gs://?" if scheme.lower() in ("gs", "gcs") else "."
+        raise UserError(f"{is_} {scheme}: is not supported{meant} Give a local folder or gs://BUCKET/NAME, or {_MOUNT}")
+    found = _BUCKET.fullmatch(rest)
+    if not rest.startswith("//"):
+        raise UserError(f"{is_} want gs://BUCKET/NAME, with two slashes")
+    if found is None or not found["name"].strip("/"):
+        raise UserError(
+            f"{is_} want gs://BUCKET/NAME: the name of a bucket (3 or more of a-z, 0-9, '.', '_', '-'), and one in it"
+        )
+    if bad := _UNFIT.search(found["name"]):
+        raise UserError(f"{is_} a name in a bucket must not hold {bad[0]!r}")
+    if {".", ".."} & set(found["name"].split("/")):
+        raise UserError(f"{is_} a name in a bucket must not hold '.' or '..' as a part")
+
+
+def path(where: str | os.PathLike, what: str = "the path") -> Path:
+    """The path of a file or folder: local, with `~` expanded, or in a bucket that can be reached.
+
+    Args:
+      where: path, or gs://BUCKET/NAME.
+      what: name of the thing for messages, such as "--workdir".
+
+    Raises:
+      UserError: another kind of place, gcsfs is not installed, or the bucket cannot be reached.
+    """
+    check(where, what)
+    if not is_remote(where):
+        return pathlib.Path(where).expanduser()
+    if not all(map(_installed, ("gcsfs", "google.cloud.storage"))):
+        raise UserError(f"{what} is {shown(os.fspath(where))}, which needs gcsfs: pip install 'jaxvision[gcs]'")
+    found = epath.Path(where)
+    _reach(_BUCKET.fullmatch(os.fspath(found).partition(":")[2])["bucket"])
+    return found
+
+
+def local(where: str | os.PathLike, what: str = "the path", why: str = "") -> pathlib.Path:
+    """The path of what must lie on this machine, with `~` expanded.
+
+    Args:
+      where: path of a file or folder.
+      what: name of the thing for the message, such as "--out".
+      why: reason, as in "its lock and journal need a file system".
+
+    Raises:
+      UserError: it lies in a bucket or another remote place.
+    """
+    if is_remote(where):
+        because = f", since {why}" if why else ""
+        raise UserError(
+            f"{what} is {shown(os.fspath(where))}, but must lie on a file system{because}: give a local folder, or "
+            "one where the bucket is mounted"
+        )
+    return pathlib.Path(where).expanduser()
+
+
+def absolute(where: Path) -> Path:
+    """The path from the root: what stays right in another folder, and in a config."""
+    return where if is_remote(where) else where.absolute()
+
+
+def make_folder(where: Path) -> None:
+    """Makes a folder and those that it lies in, where they are absent; in a bucket they need not be made."""
+    if not is_remote(where):
+        where.mkdir(parents=True, exist_ok=True)
+
+
+def output_folder(where: Path, flag: str) -> None:
+    """Makes a folder for what is written, where it is not there yet.
+
+    Args:
+      where: folder.
+      flag: what named it, such as "--out".
+
+    Raises:
+      UserError: it cannot be made: a file has its name, or its place cannot be written.
+    """
+    try:
+        make_folder(where)
+    except FileExistsError:
+        raise UserError(f"{flag}={where} is a file, but should be a folder") from None
+    except OSError as error:
+        raise UserError(f"cannot make the folder {flag}={where}: {error.strerror}") from None
+
+
+def write(where: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all. Its folder must exist, which a bucket has no need of."""
+    content = content.encode() if isinstance(content, str) else content
+    with file(where) as path:
+        path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def file(where: Path) -> Iterator[pathlib.Path]:
+    """A local file to be written, for libraries that want a name; at the end it becomes `where`, whole or not at all.
+
+    Args:
+      where: file that is written; its suffix is that of the local one.
+    """
+    if is_remote(where):
+        with tempfile.TemporaryDirectory(prefix="jaxvision-") as folder:
+            made = pathlib.Path(folder, where.name)
+            yield made
+            _upload(made, where)
+        return
+    made = where.with_name(f".{where.stem}-{os.getpid()}{where.suffix}")
+    try:
+        yield made
+        os.replace(made, where)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder(where: Path) -> Iterator[pathlib.Path]:
+    """A local folder to be filled: `where` itself, which is made, or one whose files go into the bucket at the end."""
+    make_folder(where)
+    if not is_remote(where):
+        yield where
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxvision-") as made:
+        yield pathlib.Path(made)
+        for one in sorted(f for f in pathlib.Path(made).rglob("*") if f.is_file()):
+            _upload(one, where / one.relative_to(made).as_posix())
+
+
+def append(where: Path, text: str) -> None:
+    """Appends to a file, seldom: in a bucket all of it is written anew."""
+    if is_remote(where):
+        write(where, (where.read_text() if where.exists() else "") + text)
+        return
+    with where.open("a") as opened:
+        opened.write(text)
+
+
+def read_lines(where: Path) -> list[str]:
+    """The lines of a file that `Lines` wrote or is writing; none where there is no file. The last may be cut off."""
+    lines = where.read_text().splitlines() if where.exists() else []
+    if not is_remote(where) or not (parts := _parts(where)).exists():
+        return lines
+    store = _filesystem()
+    found = store.cat(store.find(os.fspath(parts)))
+    more = [line for name in sorted(found) for line in found[name].decode().splitlines()]
+    # A writer that died while it joined its parts has left some of the lines twice.
+    return list(dict.fromkeys(lines + more))
+
+
+class Lines:
+    """A file of lines that grows; a line is stored when `append` returns, and survives a kill.
+
+    In a bucket it lies in parts, `NAME.parts/000001`, ..., while it grows, since objects can only be replaced, and each
+    about once a second: a line goes to the last part unless that is large or was written just now. `close` joins them.
+
+    Args:
+      where: file.
+      lines: content that it has at first, in place of what it held.
+    """
+
+    def __init__(self, where: Path, lines: Sequence[str] = ()):
+        self._where, self._remote = where, is_remote(where)
+        self._begin(lines)
+        self._file = None if self._remote else where.open("a")
+
+    def append(self, line: str) -> None:
+        if not self._remote:
+            self._file.write(line + "\n")
+            self._file.flush()
+            return
+        if len(self._last) > PART_BYTES or time.monotonic() - self._written < PART_SECONDS or not self._number:
+            self._number, self._last = self._number + 1, ""
+        self._last += line + "\n"
+        write(_parts(self._where) / f"{self._number:06d}", self._last)
+        self._written = time.monotonic()
+
+    def close(self) -> None:
+        if not self._remote:
+            self._file.close()
+        elif self._number:
+            self._begin(read_lines(self._where))
+
+    def _begin(self, lines: Sequence[str]) -> None:
+        write(self._where, "".join(line + "\n" for line in lines))
+        self._number, self._last, self._written = 0, "", float("-inf")
+        if self._remote and _parts(self._where).exists():
+            _parts(self._where).rmtree()
+
+
+@contextlib.contextmanager
+def reaching(where: Path, doing: str = "reach") -> Iterator[None]:
+    """What is raised inside because `where` cannot be read or written becomes a UserError that names it."""
+    # The libraries below raise OSError, their own HttpError, and whatever the authentication raises.
+    errors = Exception if is_remote(where) else OSError
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        text = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+        hint = ""
+        if is_remote(where):
+            text = "there is no such bucket" if isinstance(error, FileNotFoundError) else text
+            hint = ". Is the name right, and may this account use the bucket (gcloud auth application-default login)?"
+        raise UserError(f"cannot {doing} {where}: {text.rstrip('.')}{hint}") from error
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it lies in
+        return False
+
+
+@functools.cache
+def _reach(bucket: str) -> None:
+    """Asks once whether the bucket is there, so that a wrong name is told before anything else is done."""
+    # gcsfs would ask another service for the kind of the bucket, at every turn where this account may not know it. It
+    # matters to renaming alone, which is not done here.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    import fsspec
+
+    # Other processes write there too: evaluations, and Orbax, which has its own connection.
+    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises, too
+    with reaching(epath.Path(f"{BUCKETS}://{bucket}")):
+        _filesystem().info(bucket)
+
+
+def _filesystem() -> Any:
+    import fsspec
+
+    return fsspec.filesystem("gcs")
+
+
+def _upload(made: pathlib.Path, where: Path) -> None:
+    with made.open("rb") as source, where.open("wb") as target:
+        shutil.copyfileobj(source, target, 2**24)
+
+
+def _parts(where: Path) -> Path:
+    return where.with_name(where.name + ".parts")
