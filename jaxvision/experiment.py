@@ -81,8 +81,9 @@ class Experiment(NamedTuple):
 
     @property
     def schedule(self) -> Schedule:
-        """Total, log and checkpoint intervals in steps."""
-        return Schedule(self.total, self.durations(self.train.log_every), self.durations(self.train.checkpoint_every))
+        """Total, log and checkpoint intervals and warm-up in steps."""
+        warmup = self.config.optimizer.get("warmup", 0)
+        return Schedule(self.total, *map(self.durations, (self.train.log_every, self.train.checkpoint_every, warmup)))
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ loop.py         steps, logs, evaluations, checkpoints, in that order
 checkpoint.py   the only file that knows Orbax
 metrics.py      where numbers go: metrics.jsonl and TensorBoard
 progress.py     what a person sees while it runs
+time_left.py    seconds up to the end of the run
 throughput.py   examples per second, share of waiting for data, model FLOPs utilisation
 watch.py        a signal to stop becomes a checkpoint
 """
