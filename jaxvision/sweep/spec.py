@@ -105,6 +105,10 @@ def check(sweep: Sweep) -> None:
     name = max((entry for entry in evals if sweep.objective.startswith(f"{entry}/")), key=len, default="")
     if sweep.objective in ("", f"{name}/") or not name:
         raise unknown("evaluation of the objective, EVALUATION/METRIC,", sweep.objective, (f"{e}/..." for e in evals))
+    if sweep.objective.rpartition("/")[2] == "loss" and sweep.direction == "maximize":
+        raise UserError(
+            f"the best {sweep.objective!r} would be the highest, of a run that diverged: set direction='minimize'"
+        )
     if not sweep.pruning:
         return
     searches.pruning_of(sweep.pruning)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import any_process
 from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.divergence import FIRST
 from jaxvision.train.feed import Feed
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Guessing, Reporter, words
@@ -188,4 +189,8 @@ def _means(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
             f"the loss of step {at} is {values['loss'][bad[0]]}. A lower optimizer.learning_rate, a longer warmup or a "
             "clip_norm may help; the latest checkpoint holds a state from before"
         )
-    return {name: math.fsum(v) / len(v) for name, v in values.items()}
+    means = {name: math.fsum(v) / len(v) for name, v in values.items()}
+    if step == len(values["loss"]):  # the run begins here: its first loss is that of the untrained network
+        names = [name for name in values if name.partition("@")[0] == "loss"]  # of a population, `loss@3`
+        means |= {name.replace("loss", FIRST): float(values[name][0]) for name in names}
+    return means

@@ -16,7 +16,7 @@ def clock(monkeypatch):
 
 
 def run(clock, left, steps, *, seconds, compiling=0.0, log_every=1, pauses=()):
-    """Takes steps; the first takes `compiling` longer. `pauses` are (name, interval, seconds). Returns what logs say."""
+    """Takes steps, the first `compiling` longer, and `pauses` (name, interval, seconds). Returns what logs say."""
     told = {}
     for step in steps:
         took = seconds + (compiling if step == steps[0] else 0)
