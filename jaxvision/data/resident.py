@@ -47,24 +47,25 @@ def load(
     """
     n = len(source)
     arrays: dict[str, np.ndarray] = {}
+    size = min(_BATCH, -(-n // 16) * 16)  # a batch is filled up: 1,024 large images of a small set would need gigabytes
     batches = eval_batches(
         source,
         host,
-        batch_size=_BATCH,
+        batch_size=size,
         fields=fields,
         threads=threads,
         processes=processes,
         max_bad_fraction=max_bad_fraction,
     )
     begun = said = time.monotonic()
-    for batch, start in zip(batches, range(0, n, _BATCH)):
+    for batch, start in zip(batches, range(0, n, size)):
         for field, values in batch.items():
             if start == 0:
                 arrays[field] = np.empty((n, *values.shape[1:]), values.dtype)
-            arrays[field][start : start + _BATCH] = values[: n - start]
+            arrays[field][start : start + size] = values[: n - start]
         if time.monotonic() - said > _SECONDS_BETWEEN_MESSAGES:
             said = time.monotonic()
-            _say(f"reading {source.info.name} {source.info.split} into memory: {start + _BATCH:,} of {n:,}")
+            _say(f"reading {source.info.name} {source.info.split} into memory: {start + size:,} of {n:,}")
     if said > begun:
         _say(f"read {n:,} examples in {time.monotonic() - begun:.0f} s")
     return arrays

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import durations, evaluations, specs
+from jaxvision import durations, evaluations, inputs, specs
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.sweep import searches
 from jaxvision.sweep import space as spaces
@@ -136,7 +136,9 @@ def check_experiments(sweep: Sweep) -> int:
 
     def build(params: Mapping[str, Any]) -> experiment.Experiment:
         config = configs.override(base, params)
-        return experiment.build(ConfigDict({k: v for k, v in config.items() if k != "mesh"}), training_data="ignored")
+        built = experiment.build(ConfigDict({k: v for k, v in config.items() if k != "mesh"}), training_data="ignored")
+        inputs.check_size(built.data, built.info)
+        return built
 
     base = sweep.base()
     domains = spaces.searched(sweep.space)

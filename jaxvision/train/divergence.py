@@ -18,8 +18,8 @@ _STOPPED = re.compile(r"the loss of step [\d,]+ is (nan|-?inf|not finite)")
 def of_numbers(lines: Sequence[Mapping[str, Any]], results: Mapping[str, float | None] | None = None) -> str:
     """Why these numbers say that a run diverged, in words; empty where they do not.
 
-    It did where the latest loss of training or of an evaluation (`NAME/loss`) is no finite number, or above ten times that
-    of the untrained network (or of the first log, where that is not known; at least 10).
+    It did where the latest loss of training or of an evaluation (`NAME/loss`) is no finite number, or above ten times
+    that of the untrained network (or of the first log, where that is not known; at least 10).
 
     Args:
       lines: of metrics.jsonl; None stands for what is not finite.

@@ -22,11 +22,15 @@ from jaxvision.train.watch import Preempted, StopSignal
 
 
 class Evaluation(NamedTuple):
-    """An evaluator, its name in the config, and how often it runs (0: at the end only)."""
+    """An evaluator, its name in the config, and how often it runs (0: at the end only).
+
+    `cautions` are lines about its data that a person should read before it runs.
+    """
 
     name: str
     every: int
     run: Callable[[TrainState], dict[str, float]]
+    cautions: tuple[str, ...] = ()
 
 
 class Schedule(NamedTuple):
