@@ -65,9 +65,7 @@ def of_classes(source: Source, trained: bool) -> list[str]:
     if not len(absent):
         return []
     if len(present) == 1 and not info.multi_label:
-        told = (
-            "to learn to answer that is all there is" if trained else "an answer that is always the same can be right"
-        )
+        told = "no other answer can be learned" if trained else "a model that always answers so is right on all"
         return [
             f"warning: all {len(source):,} examples of {where} are of the class {name(present[0])}, of "
             f"{info.num_classes:,} classes: {told}"
@@ -101,12 +99,14 @@ def of_overlap(
 
 def of_optimizer(section: Mapping[str, Any], optimizer: Optimizer, params: Any, total: int, warmup: int) -> list[str]:
     """Says that a run changes nothing, or decays nothing, though the section `optimizer` of its config asks for it."""
+    if total == 0:
+        return ["warning: train.total is 0 steps: nothing is learned, the model is evaluated as it begins"]
     told = []
     steps = np.unique(np.linspace(0, total - 1, min(total, _PLACES)).round())
     highest = float(np.max(jax.vmap(optimizer.learning_rate)(steps)))
     if highest == 0:
-        why = f": its {warmup} steps of warm-up begin at 0" if section["learning_rate"] else ""
-        told.append(f"warning: the learning rate is 0 at every step{why}, so that nothing is learned")
+        why = ", for the warm-up begins at 0 and takes the whole run" if section["learning_rate"] else ""
+        told.append(f"warning: the learning rate is 0 at every step{why}: nothing is learned")
     elif warmup >= total:
         told.append(
             f"warning: the warm-up takes all {total:,} steps: the learning rate comes to {highest:.3g} and never to "
