@@ -7,6 +7,7 @@ inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
 parts.py        from its sections to mesh, task and optimizer
 evaluations.py  from section evals to evaluators with their data
+cautions.py     what a person should know before a run starts, that is no error
 estimate.py     what a run will cost
 sections.py     the keys of the sections data, train, init and evals
 transfer.py     a run that starts from weights

@@ -8,10 +8,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, durations, evals, inputs
+from jaxvision import arguments, cautions, durations, evals, inputs
 from jaxvision import config as configs
 from jaxvision.data import text
-from jaxvision.data.sources import Info
+from jaxvision.data.sources import Info, Source, open_source
+from jaxvision.data.subsets import unwrap
 from jaxvision.errors import UserError, listed, unknown
 from jaxvision.evals import dataset, features, texts, zeroshot
 from jaxvision.evals.store import Store
@@ -33,6 +34,7 @@ class Judged(NamedTuple):
       statistics: of that set, as far as `augment` needs them.
       mesh: of the devices.
       store: where features are kept.
+      source: the training set, where it is open.
     """
 
     task: Any
@@ -44,6 +46,7 @@ class Judged(NamedTuple):
     statistics: Mapping[str, np.ndarray]
     mesh: Mesh
     store: Store
+    source: Source | None = None
 
 
 def entries(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
@@ -144,7 +147,40 @@ def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: 
     layers = [own["layer"]] if "layer" in own else [zeroshot.LAYER] if "texts" in given else []
     if layers:
         features.check_layers(judged.task, given["data"], judged.variables, layers)
-    return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)))
+    told = () if own.get("only") else _cautions(where, common, judged, **given)
+    return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)), told)
+
+
+def _cautions(
+    where: str,
+    common: EvalSection,
+    judged: Judged,
+    data: dataset.EvalSet,
+    train: dataset.EvalSet | None = None,
+    **_: Any,
+) -> tuple[str, ...]:
+    """What a person should know of the data of an evaluation."""
+    own = _set_of(common, judged.data)
+
+    def size(split: str) -> int:
+        name, data_dir, options = own
+        return len(unwrap(open_source(name, split, data_dir=data_dir, options=options))[0])
+
+    lines = cautions.of_classes(data.source, trained=False) if "label" in data.batch else []
+    if train is not None:
+        lines += cautions.of_classes(train.source, trained=True)
+        lines += cautions.of_overlap(where, "it", train.source, data.source, size)
+    if judged.source is not None:
+        same = own == (judged.data.name, judged.data.data_dir, judged.data.options)
+        lines += cautions.of_overlap(where, "the run", judged.source, data.source, size if same else None)
+    return tuple(lines)
+
+
+def _set_of(section: EvalSection, data: DataSection) -> tuple[str, str | None, Mapping | None]:
+    """Name, folder and options of the set that an evaluation reads: those of training unless it names another."""
+    if section.data:
+        return section.data, section.data_dir, section.options
+    return data.name, section.data_dir or data.data_dir, section.options or data.options
 
 
 def open_split(
@@ -177,13 +213,8 @@ def open_split(
     if not {"tokens", "tokens_mask"} & set(fields):
         host = text.images_only(host)
     batch_size = section.batch_size or data.batch_size
-    examples = dict(
-        name=section.data or data.name,
-        split=split,
-        data_dir=section.data_dir if section.data else section.data_dir or data.data_dir,
-        options=section.options if section.data else section.options or data.options,
-        subset=subset,
-    )
+    name, data_dir, options = _set_of(section, data)
+    examples = dict(name=name, split=split, data_dir=data_dir, options=options, subset=subset)
     identity = json.loads(configs.to_json(ConfigDict(examples)))
     key = json.dumps([identity, host, augment, stored, batch_size])
     if key not in opened:

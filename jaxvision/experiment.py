@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, durations, evaluations, inputs, models, parts, transfer, values
+from jaxvision import augment, cautions, durations, evaluations, inputs, models, parts, transfer, values
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
@@ -82,8 +82,9 @@ class Experiment(NamedTuple):
 
     @property
     def schedule(self) -> Schedule:
-        """Total, log and checkpoint intervals in steps."""
-        return Schedule(self.total, self.durations(self.train.log_every), self.durations(self.train.checkpoint_every))
+        """Total, log and checkpoint intervals and warm-up in steps."""
+        warmup = self.config.optimizer.get("warmup", 0)
+        return Schedule(self.total, *map(self.durations, (self.train.log_every, self.train.checkpoint_every, warmup)))
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -224,7 +225,9 @@ class Experiment(NamedTuple):
         store = Store({**named, "precision": self.train.precision, "versions": workdirs.versions()}, features)
         variables = jax.eval_shape(self.init).variables
         specs = self.preprocessing()
-        return evaluations.Judged(self.task, variables, self.data, *specs, self.info, self.statistics, self.mesh, store)
+        return evaluations.Judged(
+            self.task, variables, self.data, *specs, self.info, self.statistics, self.mesh, store, self.source
+        )
 
     def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
         """The evaluators of the config, with their data opened; `features` as for `judged`."""
@@ -250,6 +253,16 @@ class Experiment(NamedTuple):
         elif self.config.get("evals"):
             missing.append(f"evals {', '.join(self.config.evals)}, for the training set is not here")
         return missing
+
+    def cautions(self) -> list[str]:
+        """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
+        trained = self.source is not None and cautions.reads_labels(self.config.task)
+        warmup = self.schedule.warmup
+        return [
+            *(cautions.of_classes(self.source, trained=True) if trained else ()),
+            *cautions.of_augmentation(self.config.get("augment", ""), self.data.batch_size),
+            *cautions.of_optimizer(self.config.optimizer, self.optimizer, self.params, self.total, warmup),
+        ]
 
     def preprocessing(self) -> tuple[str, str]:
         """The (host, augment) specs of training made deterministic."""
@@ -306,7 +319,10 @@ def build(
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
         transfer.check(pretrained, parts.pretrained_model(config, pretrained))
+    if training_data != "ignored":
+        inputs.check_size(data, info)
     task = parts.make_task(config, train, info, pretrained, mesh)
+    parts.check_compared(task, train, data.batch_size)
     if source and config.model.get("name") in models.PAIR_NAMES and (read := texts.of_host(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)
     stand_in = source or inputs.Blank(info, data.image_size)

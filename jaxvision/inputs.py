@@ -37,6 +37,16 @@ def check(data: DataSection) -> None:
         raise UserError(f"data.fields must hold 'image', not only {', '.join(data.fields)}")
 
 
+def check_size(data: DataSection, info: sources.Info) -> None:
+    """Raises UserError where a batch is larger than the set, so that it would hold examples several times."""
+    if data.batch_size > info.num_examples:
+        raise UserError(
+            f"data.batch_size={data.batch_size:,} is larger than the training set: {info.split} of {info.name} has "
+            f"{info.num_examples:,} examples, and each would come {data.batch_size / info.num_examples:,.1f} times in "
+            f"every batch. Set data.batch_size to {info.num_examples:,} at most"
+        )
+
+
 def open_set(
     *,
     name: str,
@@ -165,7 +175,7 @@ def statistics(
     batches = loader.eval_batches(
         source,
         host_ops.host_ops.evaluation(data.host),
-        batch_size=_STATISTICS_BATCH,
+        batch_size=min(_STATISTICS_BATCH, len(source)),
         fields=("image",),
         **reading_options(data),
     )

@@ -50,6 +50,17 @@ def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
         raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
 
 
+def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
+    """UserError where the parts of a batch are so small that the loss of the task compares an example with nothing."""
+    parts = 1 if task.joint else train.accumulate
+    if batch_size // parts < task.least:
+        part = f" in {parts} parts (train.accumulate), of {batch_size // parts} each" if parts > 1 else ""
+        raise UserError(
+            f"the loss of this task compares the examples of a batch with one another, at least {task.least}, but "
+            f"data.batch_size is {batch_size}{part}: its loss would always be the same"
+        )
+
+
 def make_task(
     config: ConfigDict,
     train: TrainSection,

@@ -29,15 +29,16 @@ MAY_IMPORT = {
     "workdir": BASE | {"config"},
     "inputs": BASE | {"config", "data", "tasks"},
     "transfer": BASE | {"workdir", "models", "train"},
-    "evaluations": BASE | {"config", "inputs", "data", "evals", "train"},
+    "cautions": BASE | {"data", "augment", "optim"},
+    "evaluations": BASE | {"cautions", "config", "inputs", "data", "evals", "train"},
     "parts": BASE | {"config", "data", "models", "tasks", "optim", "parallel", "train"},
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
-    | {"evaluations", "parts", "workdir"},
+    | {"cautions", "evaluations", "parts", "workdir"},
     "launch": BASE,
     "estimate": BASE | {"config", "inputs", "parts", "experiment", "analysis", "train"},
     "sweep": BASE
-    | {"config", "workdir", "transfer", "evaluations", "experiment", "estimate", "launch"}
+    | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "estimate", "launch"}
     | {"data", "augment", "models", "parallel", "train", "analysis"},
     "commands": None,  # anything but the command line
     "cli": None,

@@ -37,7 +37,7 @@ from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
 from jaxvision.progress import track
 from jaxvision.storage import output_folder
-from jaxvision.train import metrics
+from jaxvision.train import divergence, metrics
 from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
 
@@ -255,7 +255,7 @@ class _Here:
             if is_main():
                 workdirs.write_json(folder / FAILED, {"error": str(error)})
             return {"run": one.name, **one.tags, "error": str(error)}
-        return {"run": one.name, **one.tags, **results}
+        return _row(one, folder, results)
 
 
 def _started(one: Run, folder: Path) -> bool:
@@ -278,7 +278,13 @@ def row_of(one: Run, out: Path) -> Row | None:
     if finished is None:
         return None
     workdirs.claim(folder, one.config)
-    return {"run": one.name, **one.tags, **finished["results"]}
+    return _row(one, folder, finished["results"])
+
+
+def _row(one: Run, folder: Path, results: Mapping[str, float]) -> Row:
+    """The row of a finished run; of one that diverged and may, it holds "error" in place of results."""
+    why = divergence.of_workdir(folder, results) if one.may_fail else ""
+    return {"run": one.name, **one.tags, **({"error": f"diverged: {why}"} if why else results)}
 
 
 def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, float]:

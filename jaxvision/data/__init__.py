@@ -8,6 +8,7 @@ In the order in which an example meets them:
     formats.py    the image formats that are read
     host_ops.py   decode, crop and resize, as specs: "decode|random_resized_crop(224)" (decoding.py, resizing.py)
     text/         captions to token ids: tokenizers, and the host operations "class_captions" and "tokenize"
+    overlap.py    how many examples two splits share
     order.py      which example stands at which position of the endless shuffled stream
     reader.py     one processed example; bad images named, counted, bounded
     loader.py     batches for training and evaluation, by host; workers.py: in threads or processes

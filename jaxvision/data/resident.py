@@ -44,10 +44,11 @@ def load(
     """
     n = len(source)
     arrays: dict[str, np.ndarray] = {}
+    size = min(_BATCH, -(-n // 16) * 16)  # a batch is filled up: 1,024 large images of a small set would need gigabytes
     batches = eval_batches(
         source,
         host,
-        batch_size=_BATCH,
+        batch_size=size,
         fields=fields,
         threads=threads,
         processes=processes,
@@ -55,10 +56,10 @@ def load(
     )
     what = f"reading {source.info.name} {source.info.split} into memory"
     with Progress(what, n) as progress:
-        for batch, start in zip(batches, range(0, n, _BATCH)):
+        for batch, start in zip(batches, range(0, n, size)):
             for field, values in batch.items():
                 if start == 0:
                     arrays[field] = np.empty((n, *values.shape[1:]), values.dtype)
-                arrays[field][start : start + _BATCH] = values[: n - start]
-            progress.advance(min(_BATCH, n - start))
+                arrays[field][start : start + size] = values[: n - start]
+            progress.advance(min(size, n - start))
     return arrays

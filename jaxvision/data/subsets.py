@@ -63,6 +63,15 @@ class Subset(Source):
         return self._source.labels[self._indices]
 
 
+def unwrap(source: Source) -> tuple[Source, np.ndarray]:
+    """The source below subsets and other views of it, and the rows that are left: (source, int64 [n])."""
+    rows = np.arange(len(source))
+    while (inner := getattr(source, "_source", None)) is not None:
+        rows = source._indices[rows] if isinstance(source, Subset) else rows
+        source = inner
+    return source, rows
+
+
 def take(source: Source, examples: int | None = None, per_class: int | None = None, *, seed: int) -> Subset:
     """The nested subset of `source` with so many `examples`, balanced where each is of one class (see `subset`).
 

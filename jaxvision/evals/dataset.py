@@ -1,5 +1,6 @@
 """The split that an evaluator reads: every example exactly once, on any number of devices."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Info, Source
 from jaxvision.data.subsets import Subset
 from jaxvision.evals.store import Store, digest
-from jaxvision.parallel.mesh import check_batch, shard_batch, split_rows
+from jaxvision.parallel.mesh import batch_axis_size, check_batch, shard_batch, split_rows
 from jaxvision.progress import track
 
 Batch = dict
@@ -71,7 +72,7 @@ def make(
     Args:
       source: the split.
       host, augment: deterministic specs (see `Registry.evaluation`).
-      batch_size: global; must divide over the mesh.
+      batch_size: global; must divide over the mesh. A split that is smaller is one batch of its size.
       mesh: where the batches are laid out.
       fields: of the examples, what the batches hold.
       statistics: of the training set, which `augment` may need; see `augment.make`.
@@ -82,6 +83,8 @@ def make(
     A set that fits in memory stays on the devices between evaluations.
     """
     check_batch(batch_size, mesh)
+    each = math.lcm(batch_axis_size(mesh), jax.process_count())
+    batch_size = min(batch_size, -(-len(source) // each) * each)  # what a small split does not fill is not allocated
     transform = augmentation.make(augment, statistics=statistics)
     keep = resident.fits(source, host, RESIDENT_BYTES, fields)
     kept: list[Batch] = []

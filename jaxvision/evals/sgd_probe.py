@@ -80,6 +80,11 @@ def make(
         examples = _augmented(task, train, *specs, layers, train_batch_size, seed)
     else:
         examples = _fixed(task, train, layers, train_batch_size, seed)
+    if train_batch_size > len(train.source):
+        raise UserError(
+            f"train_batch_size is {train_batch_size:,}, but {train.info.split} of {train.info.name} has only "
+            f"{len(train.source):,} images to train on: set train_batch_size to that at most"
+        )
     of_data = features.several(task=task, data=data, layers=layers)
     protocol = f"probe_sgd{epochs}" + ("_augmented" if augmented else "")
 

@@ -12,6 +12,7 @@ and called again, as often as one likes.
 import contextlib
 import fcntl
 import json
+import math
 import os
 import socket
 import statistics
@@ -141,8 +142,9 @@ class Controller:
 
     @property
     def best(self) -> Trial | None:
-        """The complete trial of the best value so far."""
-        complete = [trial for trial in self.trials if trial.state == "complete"]
+        """The complete trial of the best value so far; never one that diverged."""
+        ended = (trial for trial in self.trials if trial.state == "complete" and math.isfinite(trial.value))
+        complete = [trial for trial in ended if not any(run.diverged for run in trial.runs.values())]
         pick = max if self.sweep.direction == "maximize" else min
         return pick(complete, key=lambda trial: trial.value, default=None)
 
@@ -207,14 +209,28 @@ class Controller:
             self._tell(trial, "failed")
         elif all(run.ended for run in trial.runs.values()):
             if all(run.state == "complete" for run in trial.runs.values()):
-                value = statistics.fmean(self._objective(run) for run in trial.runs.values())
-                self._tell(trial, "complete", value) if value == value else self._tell(trial, "failed")
+                self._judge_complete(trial)
             else:
                 self._tell(trial, "failed")
+        elif self.sweep.pruning and first.alive and (why := first.diverged):
+            self._tell(trial, "failed", why=f"diverged: {why}")
+            for run in trial.runs.values():
+                run.prune(self._launcher)
         elif self.sweep.pruning and self._should_prune(trial):
             self._tell(trial, "pruned")
             for run in trial.runs.values():
                 run.prune(self._launcher)
+
+    def _judge_complete(self, trial: Trial) -> None:
+        """Tells the value of a trial whose runs are complete; none where one of them diverged."""
+        values = [self._objective(run) for run in trial.runs.values()]
+        why = next(filter(None, (run.diverged for run in trial.runs.values())), "")
+        if why:
+            self._tell(trial, "failed", why=f"diverged: {why}")
+        elif not all(map(math.isfinite, values)):
+            self._tell(trial, "failed", why=f"its {self.sweep.objective} is not finite")
+        else:
+            self._tell(trial, "complete", statistics.fmean(values))
 
     def _should_prune(self, trial: Trial) -> bool:
         """By the metrics of its first seed; its other seeds start when that one is complete."""
@@ -230,12 +246,12 @@ class Controller:
                 return True
         return False
 
-    def _tell(self, trial: Trial, state: str, value: float | None = None) -> None:
+    def _tell(self, trial: Trial, state: str, value: float | None = None, why: str = "") -> None:
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         self._study.tell(trial.handle, value, states[state])
         trial.state, trial.value = state, value
         shown = "" if value is None else f", {self.sweep.objective} {value:.4g}; best so far {self.best.value:.4g}"
-        self._say(f"trial {trial.number}: {state}{shown}")
+        self._say(f"trial {trial.number}: {state}{shown}{why and f', {why}'}")
 
     def _objective(self, run: Run) -> float:
         results = workdirs.results(run.workdir)["results"]

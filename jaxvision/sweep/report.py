@@ -16,7 +16,7 @@ from jaxvision.analysis.statistics import Interval, paired_difference, t_interva
 from jaxvision.estimate import flops_words
 from jaxvision.sweep import importance
 from jaxvision.sweep import space as spaces
-from jaxvision.sweep.results import PARAMETER
+from jaxvision.sweep.results import DIVERGED, PARAMETER
 from jaxvision.sweep.spec import Sweep
 from jaxvision.train.progress import duration
 
@@ -127,7 +127,11 @@ def _searched(sweep: Sweep) -> str:
 
 def _summary(trials: Sequence[Trial], table: pa.Table) -> str:
     counts = Counter(trial.state for trial in trials)
-    states = ", ".join(f"{counts[s]} {s}" for s in ("complete", "pruned", "failed", "running", "waiting") if counts[s])
+    errors = zip(table["trial"].to_pylist(), table["error"].to_pylist())
+    diverged = len({trial for trial, error in errors if error and error.startswith(DIVERGED)})
+    more = {"failed": f" ({diverged} diverged)" if diverged else ""}
+    ended = [s for s in ("complete", "pruned", "failed", "running", "waiting") if counts[s]]
+    states = ", ".join(f"{counts[s]} {s}{more.get(s, '')}" for s in ended)
     total = lambda name: sum(value for value in table[name].to_pylist() if value)
     resubmitted = sum(max(attempts - 1, 0) for attempts in table["attempts"].to_pylist())
     again = f", {resubmitted} of them submitted again" if resubmitted else ""

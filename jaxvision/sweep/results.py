@@ -16,9 +16,10 @@ from jaxvision.estimate import step_cost
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import RunRecord, TrialRecord
 from jaxvision.sweep.spec import Sweep
-from jaxvision.train import metrics
+from jaxvision.train import divergence, metrics
 
 PARAMETER = "param."  # begins the columns of the space
+DIVERGED = "diverged: "  # begins the error of a run that did
 
 
 def collect(sweep: Sweep, trials: Sequence[TrialRecord]) -> pa.Table:
@@ -34,7 +35,7 @@ def collect(sweep: Sweep, trials: Sequence[TrialRecord]) -> pa.Table:
       steps, seconds, flops: how far it came, how long its last launch took if it ended, the FLOPs of its steps.
       attempts: how often it was submitted.
       workdir: its folder.
-      error: of a failed run.
+      error: of a failed run; see `error`.
     """
     rows = [_row(sweep, trial, seed, run) for trial in trials for seed, run in sorted(trial.runs.items())]
     found = sorted({name for _, results, _ in rows for name in results})
@@ -68,12 +69,18 @@ def write(table: pa.Table, out: Path) -> None:
 
 
 def error(workdir: Path) -> str:
-    """Why a run failed: what failed.json says, else the last line of its output."""
+    """Why a run failed: what failed.json says, that it diverged, or the last line of its output.
+
+    Of a run that diverged it begins with "diverged: ".
+    """
     mark, log = workdir / "failed.json", workdir / "launch" / "output.log"
-    if mark.is_file():
-        return str(json.loads(mark.read_text())["error"])
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return lines[-1].strip() if lines else "no output"
+    found = str(json.loads(mark.read_text())["error"]) if mark.is_file() else lines[-1].strip() if lines else ""
+    if divergence.tells(found):
+        return f"{DIVERGED}{found}"
+    if not mark.is_file() and (why := divergence.of_workdir(workdir, (workdirs.results(workdir) or {}).get("results"))):
+        return f"{DIVERGED}{why}"
+    return found or "no output"
 
 
 def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[dict, Mapping[str, float], dict]:
@@ -82,14 +89,13 @@ def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[d
     results = done.get("results", {})
     lines = metrics.read(run.workdir / "metrics.jsonl")
     steps = done.get("steps") or max((line["step"] for line in lines), default=0)
-    head = {
-        "trial": trial.number,
-        "seed": seed,
-        "state": run.state,
-        "value": float(results.get(sweep.objective, math.nan)) if run.state == "complete" else math.nan,
-    }
+    value = float(results.get(sweep.objective, math.nan)) if run.state == "complete" else math.nan
+    worthless = run.state == "complete" and not math.isfinite(value)
+    state = "failed" if worthless else run.state
+    head = {"trial": trial.number, "seed": seed, "state": state, "value": math.nan if worthless else value}
     fixed = {key: value for key, value in sweep.space.items() if not spaces.is_domain(value)}
     head |= {PARAMETER + key: (fixed | trial.params).get(key) for key in sweep.space}
+    failed = run.state == "failed"
     counted = steps and (run.workdir / "config.json").is_file()
     tail = {
         "steps": steps,
@@ -97,7 +103,7 @@ def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[d
         "flops": steps * step_cost(workdirs.saved_config(run.workdir))[1] if counted else None,
         "attempts": run.attempts,
         "workdir": str(run.workdir),
-        "error": error(run.workdir) if run.state == "failed" else None,
+        "error": f"its {sweep.objective} is not finite" if worthless else error(run.workdir) if failed else None,
     }
     return head, results, tail
 

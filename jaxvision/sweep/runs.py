@@ -19,7 +19,7 @@ from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
 from jaxvision.sweep.records import RunRecord
 from jaxvision.sweep.spec import argument
-from jaxvision.train import metrics
+from jaxvision.train import divergence, metrics
 
 MOST_LOST = 3  # jobs of a run that may vanish or be killed before it counts as failed
 SIGNALLED = 128  # exit statuses above it, and negative ones, are of a process that a signal killed
@@ -60,6 +60,7 @@ class Run:
         self._before: str | None = saved.get("before")
         self.state, self.news = "waiting", ""
         self.alive = self.attempts > 0
+        self._diverged: str | None = None
         self.read_end()
 
     @property
@@ -73,9 +74,19 @@ class Run:
         return self.state in ("complete", "failed", "pruned") and not self.alive
 
     @property
+    def diverged(self) -> str:
+        """Why its numbers, so far or at its end, say that it diverged; empty where they do not."""
+        if self.state != "complete":
+            return divergence.of_workdir(self.workdir)
+        if self._diverged is None:
+            self._diverged = divergence.of_workdir(self.workdir, workdirs.results(self.workdir)["results"])
+        return self._diverged
+
+    @property
     def record(self) -> RunRecord:
-        """For the table of results."""
-        return RunRecord(self.workdir, self.attempts, self.state)
+        """For the table of results, where a run that diverged has failed."""
+        failed = self.state == "complete" and self.diverged
+        return RunRecord(self.workdir, self.attempts, "failed" if failed else self.state)
 
     def read_end(self) -> None:
         """Takes note of results in its workdir, or of failed.json, which a population leaves of a diverged member."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, durations, evaluations, scripts, specs
+from jaxvision import arguments, durations, evaluations, inputs, scripts, specs
 from jaxvision import config as configs
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.progress import track
@@ -96,6 +96,10 @@ def check(sweep: Sweep) -> None:
     name = max((entry for entry in evals if sweep.objective.startswith(f"{entry}/")), key=len, default="")
     if sweep.objective in ("", f"{name}/") or not name:
         raise unknown("evaluation of the objective, EVALUATION/METRIC,", sweep.objective, (f"{e}/..." for e in evals))
+    if sweep.objective.rpartition("/")[2] == "loss" and sweep.direction == "maximize":
+        raise UserError(
+            f"the best {sweep.objective!r} would be the highest, of a run that diverged: set direction='minimize'"
+        )
     if not sweep.pruning:
         return
     searches.pruning_of(sweep.pruning)
@@ -132,6 +136,7 @@ def check_experiments(sweep: Sweep, here: bool = False) -> int:
         config = ConfigDict({key: value for key, value in config.items() if key != "mesh"})
         opens = here and (not params or any(key.partition(".")[0] in OPENED for key in params))
         built = experiment.build(config, training_data="optional" if opens else "ignored")
+        inputs.check_size(built.data, built.info)
         if opens:
             built.check()
         return built

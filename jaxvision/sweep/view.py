@@ -1,5 +1,6 @@
 """What a person sees of a sweep while it runs: a table on a terminal, lines elsewhere."""
 
+import json
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from jaxvision import workdir as workdirs
 from jaxvision.sweep.controller import Controller, Trial
+from jaxvision.sweep.runs import Run
 from jaxvision.train.progress import console, duration
 
 ROWS = 20  # of the table: what runs, and the latest that ended
@@ -80,15 +82,22 @@ def _summary(controller: Controller) -> str:
 
 
 def seconds_left(controller: Controller) -> float | None:
-    """From the time that complete runs took; None before there is one."""
+    """From the time that complete runs took, and how far the others are; None before one is complete."""
     runs = [run for trial in controller.trials for run in trial.runs.values()]
-    took = [workdirs.results(run.workdir)["seconds"] for run in runs if run.state == "complete"]
+    took = [_seconds(run) for run in runs if run.state == "complete"]
     if not took:
         return None
-    ahead = sum(not run.ended for run in runs) + (controller.budget - len(controller.trials)) * len(
-        controller.sweep.seeds
-    )
+    begun = sum(max(1 - run.step() / controller.steps, 0) for run in runs if not run.ended)
+    ahead = begun + (controller.budget - len(controller.trials)) * len(controller.sweep.seeds)
     return sum(took) / len(took) * ahead / controller.parallel
+
+
+def _seconds(run: Run) -> float:
+    """What a complete run takes from its start, by the steps of its last launch."""
+    done = workdirs.results(run.workdir)
+    record = run.workdir / "run.json"
+    start = json.loads(record.read_text())["launches"][-1]["start_step"] if record.is_file() else 0
+    return done["seconds"] * done["steps"] / max(done["steps"] - start, 1)
 
 
 def _word(value: Any) -> str:

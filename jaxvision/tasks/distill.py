@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.tasks.task import Task, Variables, in_training, outputs_of
+from jaxvision.tasks.task import Task, Variables, check_classes, in_training, outputs_of
 from jaxvision.traced import known
 
 TEACHER = "teacher"
@@ -81,6 +81,7 @@ def _of_student(variables: Variables) -> Variables:
 def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:
     if not num_classes or multi_label:
         raise UserError("the task 'distill' needs a data set whose images are of one class each (set data.classes)")
+    check_classes("distill", num_classes)
     if "name" not in teacher:
         raise UserError("task.teacher must be a section like config.model: dict(name='resnet', variant='50')")
     for key in ("num_classes", "dtype"):

@@ -10,7 +10,7 @@ from jaxvision.errors import UserError, unknown
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
-from jaxvision.tasks.task import Batch, Joint, Task, Variables
+from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes
 from jaxvision.traced import known
 
 
@@ -63,6 +63,8 @@ def make(
     if max_scale == "loss":
         max_scale = 100.0 if loss == "softmax" else None
     _check(loss, max_scale, locked, chunk)
+    if mask_equal == "label":
+        check_classes("image_text", num_classes, multi_label)
     module = model(None)
     if not isinstance(module, TwoTowers):
         raise UserError("the task 'image_text' needs a model of two towers: set model.name to 'two_towers'")
@@ -125,6 +127,7 @@ def make(
         joint=Joint(embed, compare),
         constrain=constrain,
         frozen=tuple(f"^{tower}/" for tower in locked),
+        least=2,
     )
 
 

@@ -10,7 +10,7 @@ from jaxvision.errors import UserError, unknown
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
-from jaxvision.tasks.task import Batch, Task, in_training, outputs_of
+from jaxvision.tasks.task import Batch, Task, check_classes, in_training, outputs_of
 from jaxvision.traced import known
 
 LOSSES = ("nt_xent", "supervised_contrastive")
@@ -99,7 +99,7 @@ def make(
     def outputs(variables, batch):
         return outputs_of(module, variables, batch["image"])
 
-    return Task(init, loss_of, outputs)
+    return Task(init, loss_of, outputs, least=2)
 
 
 def _views(batch: Batch) -> jax.Array:
@@ -118,5 +118,7 @@ def _check(loss, num_classes, multi_label, temperature) -> None:
         raise unknown("value of task.loss", loss, LOSSES)
     if loss == "supervised_contrastive" and (not num_classes or multi_label):
         raise UserError("task.loss 'supervised_contrastive' needs a data set with one class for each image")
+    if loss == "supervised_contrastive":
+        check_classes("simclr", num_classes)
     if known(temperature) and not temperature > 0:
         raise UserError(f"task.temperature must be above 0, not {temperature!r}")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
 from jaxvision.losses import classification
-from jaxvision.tasks.task import Task, in_training, outputs_of
+from jaxvision.tasks.task import Task, check_classes, in_training, outputs_of
 from jaxvision.traced import known
 
 STATISTICS = ("batch", "running")
@@ -39,6 +39,7 @@ def make(
     """
     if not num_classes:
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
+    check_classes("supervised", num_classes, multi_label)
     if multi_label and loss != "sigmoid_cross_entropy":
         raise UserError(f"images of this set have many labels: set task.loss to 'sigmoid_cross_entropy', not {loss!r}")
     if known(label_smoothing) and not 0 <= label_smoothing < 1:

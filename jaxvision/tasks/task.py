@@ -5,9 +5,21 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxvision.errors import UserError
+
 Batch = dict[str, Any]
 Variables = dict[str, Any]
 Metrics = dict[str, jax.Array]
+
+
+def check_classes(task: str, num_classes: int | None, multi_label: bool = False) -> None:
+    """Raises UserError where a data set has one class for all images, so that no answer could be wrong."""
+    if num_classes == 1 and not multi_label:
+        raise UserError(
+            f"the task {task!r} tells classes apart, but this data set has one class, so that every answer is right "
+            "and nothing is learned: see which files and labels it was made of (`jaxvision inspect`), and set "
+            "data.split or the options of its source"
+        )
 
 
 class Joint(NamedTuple):
@@ -41,6 +53,7 @@ class Task(NamedTuple):
       joint: the same loss in two stages, where it compares examples with one another, so that it can be accumulated.
       constrain: `params -> params`, applied after each update.
       frozen: patterns over the paths of parameters that the optimizer never changes.
+      least: examples that are needed at a time for the loss to compare one with another; 1 where it compares none.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
@@ -50,6 +63,7 @@ class Task(NamedTuple):
     joint: Joint | None = None
     constrain: Callable[[Any], Any] = lambda params: params
     frozen: tuple[str, ...] = ()
+    least: int = 1
 
 
 def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:

@@ -7,7 +7,9 @@ feed.py         what the steps are fed: batches from a stream, or a set held in 
 loop.py         steps, logs, evaluations, checkpoints, in that order
 checkpoint.py   the only file that knows Orbax
 metrics.py      where numbers go: metrics.jsonl and TensorBoard
+divergence.py   whether a run diverged, by the numbers that it left
 progress.py     what a person sees while it runs
+time_left.py    seconds up to the end of the run
 throughput.py   examples per second, share of waiting for data, model FLOPs utilisation
 watch.py        a signal to stop becomes a checkpoint
 """

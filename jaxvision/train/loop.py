@@ -11,28 +11,41 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import any_process
 from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.divergence import FIRST
 from jaxvision.train.feed import Feed
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Guessing, Reporter, words
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
+from jaxvision.train.time_left import TimeLeft
 from jaxvision.train.watch import Preempted, StopSignal
 
 
 class Evaluation(NamedTuple):
-    """An evaluator, its name in the config, and how often it runs (0: at the end only)."""
+    """An evaluator, its name in the config, and how often it runs (0: at the end only).
+
+    `cautions` are lines about its data that a person should read before it runs.
+    """
 
     name: str
     every: int
     run: Callable[[TrainState], dict[str, float]]
+    cautions: tuple[str, ...] = ()
 
 
 class Schedule(NamedTuple):
-    """Lengths in steps; an interval of 0 means at the end only."""
+    """Lengths in steps; an interval of 0 means at the end only.
+
+    Attributes:
+      total: of the run.
+      log_every, checkpoint_every: intervals.
+      warmup: of the learning rate.
+    """
 
     total: int
     log_every: int
     checkpoint_every: int
+    warmup: int = 0
 
 
 def train(
@@ -82,7 +95,9 @@ def train(
     items = feed.items(step, lengths)
     pending: list[dict[str, jax.Array]] = []
     results: dict[str, float] = {}
-    guessing = Guessing()
+    guessing = Guessing(total, schedule.warmup)
+    pauses = {"checkpoint": schedule.checkpoint_every} | {f"evals.{e.name}": e.every for e in evaluations}
+    time_left = TimeLeft(step, total, pauses)
 
     def due(every: int) -> bool:
         return step == total or (every > 0 and step % every == 0)
@@ -91,12 +106,21 @@ def train(
         values = _means(pending, step) | throughput.read() | extra(step)
         pending.clear()
         records.write(step, values)
-        reporter.step(step, values)
-        if warning := guessing.warning(values):
+        time_left.logged(step)
+        reporter.step(step, values, time_left.seconds(step))
+        if warning := guessing.warning(step, values):
             reporter.note(warning)
 
+    def paused(name: str, began: float) -> None:
+        seconds = time.perf_counter() - began
+        throughput.paused(seconds)
+        time_left.paused(name, seconds)
+
     def evaluate(evaluation: Evaluation) -> None:
+        jax.block_until_ready(pending)  # the steps before it are not its time
+        began = time.perf_counter()
         found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
+        paused(f"evals.{evaluation.name}", began)
         results.update(found)
         records.write(step, found)
         reporter.note(f"step {step}/{total}  {words(found)}")
@@ -112,6 +136,7 @@ def train(
                 item = next(items)
                 throughput.waited(time.perf_counter() - began)
                 state, metrics = run(state, feed.constants, item)
+                time_left.dispatched(length, time.perf_counter() - began)
                 step += length
                 pending.append(metrics)
                 throughput.stepped(length)
@@ -125,14 +150,14 @@ def train(
                 save = due(schedule.checkpoint_every) or leaving
                 if due(schedule.log_every) or save:
                     log()  # which also refuses to save a state whose loss was not finite
-                began = time.perf_counter()
                 for evaluation in evaluations:
                     if due(evaluation.every) and not leaving:
                         evaluate(evaluation)
                 if save:
                     records.flush()
+                    began = time.perf_counter()
                     checkpoints.save(state, meta)
-                throughput.paused(time.perf_counter() - began)
+                    paused("checkpoint", began)
                 if leaving:
                     raise Preempted(f"stopped by {signal.received or 'request'} after step {step} of {total}")
     finally:
@@ -169,4 +194,8 @@ def _means(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
             f"the loss of step {at} is {values['loss'][bad[0]]}. A lower optimizer.learning_rate, a longer warmup or a "
             "clip_norm may help; the latest checkpoint holds a state from before"
         )
-    return {name: math.fsum(v) / len(v) for name, v in values.items()}
+    means = {name: math.fsum(v) / len(v) for name, v in values.items()}
+    if step == len(values["loss"]):  # the run begins here: its first loss is that of the untrained network
+        names = [name for name in values if name.partition("@")[0] == "loss"]  # of a population, `loss@3`
+        means |= {name.replace("loss", FIRST): float(values[name][0]) for name in names}
+    return means

@@ -1,16 +1,17 @@
 """What a person sees while it runs: a bar on a terminal, plain lines elsewhere."""
 
-import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxvision.progress import duration, occupy, release
 
 __all__ = ["Guessing", "Reporter", "console", "duration", "number", "words"]
 
 SHOWN = ("loss", "top1", "examples_per_second")  # in the line of the bar; metrics.jsonl has them all
+_FEWEST_STEPS, _MOST_STEPS = 200, 2000  # at guessing, before `Guessing` warns; between them a tenth of the run
+_NEAR, _FALL = 0.02, 0.01  # of the loss of guessing
 SHARES = ("top", "recall", "mean_class", "prompt_")  # results that are shares of examples, shown in percent
 
 
@@ -50,28 +51,39 @@ def words(values: Mapping[str, float]) -> str:
 class Guessing:
     """Notices a loss that stays at that of the best answer which looks at nothing, as after a collapse.
 
-    Attributes:
-      logs: how many in a row must be within 2 % of it.
+    A healthy run begins there, too. So what counts are steps of the optimizer, however many a log covers, after the
+    warm-up, in which the loss neither left guessing by 2 % nor fell by 1 % of it.
+
+    Args:
+      total: steps of the run.
+      warmup: of them, those in which the learning rate rises.
     """
 
-    def __init__(self, logs: int = 10):
-        self.logs = logs
-        self._count = 0
+    def __init__(self, total: int, warmup: int = 0):
+        self._warmup, self._needed = warmup, min(max(total // 10, _FEWEST_STEPS), _MOST_STEPS)
+        self._since: int | None = None
+        self._level, self._told = 0.0, False
 
-    def warning(self, values: Mapping[str, float]) -> str | None:
-        """What to say of the numbers of a log: something once, when it has stayed there for so many.
+    def warning(self, step: int, values: Mapping[str, float]) -> str | None:
+        """What to say of the numbers of a log at `step`: something once, when the loss has stayed there for long.
 
-        >>> guessing = Guessing(logs=2)
-        >>> [guessing.warning({"loss_over_chance": x}) is not None for x in (1.0, 1.01, 1.0, 0.7)]
-        [False, True, False, False]
+        >>> guessing = Guessing(total=1000)
+        >>> [guessing.warning(step, {"loss_over_chance": 1.01}) is not None for step in (1, 200, 201, 402)]
+        [False, False, True, False]
         """
-        near = abs(values.get("loss_over_chance", 0.0) - 1) < 0.02
-        self._count = self._count + 1 if near else 0
-        if self._count != self.logs:
+        ratio = values.get("loss_over_chance", 0.0)
+        if step <= self._warmup or not abs(ratio - 1) < _NEAR:
+            self._since = None
             return None
+        if self._since is None or ratio < self._level - _FALL:
+            self._since, self._level = step, ratio
+        if self._told or step - self._since < self._needed:
+            return None
+        self._told = True
         return (
-            f"warning: over the last {self.logs} logs the loss was that of guessing. The embeddings may have collapsed "
-            "(a lower optimizer.learning_rate or a longer warmup may help), or images and texts do not belong together"
+            f"warning: over the last {step - self._since:,} steps the loss was that of guessing. The embeddings may "
+            "have collapsed (a lower optimizer.learning_rate or a longer warmup may help), or images and texts do not "
+            "belong together"
         )
 
 
@@ -80,25 +92,23 @@ class Reporter:
 
     def __init__(self, start: int, total: int, quiet: bool = False):
         self.console = console()
-        self._start, self._total, self._quiet = start, total, quiet
-        self._began = time.perf_counter()
+        self._total, self._quiet = total, quiet
         self._bar: Progress | None = None
         if self.console.is_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
-            self._task = self._bar.add_task("starting", total=total, completed=start)
+            self._bar = Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=self.console)
+            self._task = self._bar.add_task("starting", total=total, completed=start, left="")
             self._bar.start()
             occupy(self)  # what an evaluation shows would overwrite it
 
-    def step(self, step: int, values: Mapping[str, float]) -> None:
-        """Reports the numbers of a logging step."""
+    def step(self, step: int, values: Mapping[str, float], left: float | None = None) -> None:
+        """Reports the numbers of a logging step, and the seconds left where they are known."""
         shown = words({name: values[name] for name in SHOWN if name in values})
+        told = "" if left is None else f"left {duration(left)}"
         if self._bar:
-            self._bar.update(self._task, completed=step, description=shown)
+            self._bar.update(self._task, completed=step, description=shown, left=told)
         elif not self._quiet:
-            elapsed = time.perf_counter() - self._began
-            left = elapsed / max(step - self._start, 1) * (self._total - step)
-            self.console.print(f"step {step}/{self._total}  {shown}  left {duration(left)}")
+            self.console.print(f"step {step}/{self._total}  {shown}  {told}".rstrip())
 
     def note(self, text: str) -> None:
         """Prints a line of its own."""

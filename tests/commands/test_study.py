@@ -9,8 +9,10 @@ import time
 
 import pyarrow.parquet
 import pytest
+from ml_collections import ConfigDict
 
 from jaxvision import config as configs
+from jaxvision import workdir as workdirs
 from jaxvision.commands import study, study_jobs
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_PREEMPTED
@@ -237,3 +239,14 @@ def test_names_that_are_not_there(tiny_study):
         study.run("tyny", tiny_study / "out")
     with pytest.raises(UserError, match="unknown preset of study 'tiny' 'three'"):
         study.run("tiny", tiny_study / "out", preset="three")
+
+
+@pytest.mark.parametrize(("loss", "may_fail", "error"), [(6e29, True, True), (6e29, False, False), (2.0, True, False)])
+def test_a_run_that_may_fail_and_ended_at_a_huge_loss_has_an_error_in_place_of_results(tmp_path, loss, may_fail, error):
+    one = study.Run("a", ConfigDict(), {"rate": 1.0}, may_fail=may_fail)
+    folder = study.workdir(tmp_path, "a")
+    workdirs.claim(folder, one.config)
+    (folder / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2.3}}\n{{"step": 9, "loss": {loss}}}\n')
+    workdirs.write_json(folder / "results.json", {"steps": 9, "seconds": 1.0, "results": {"val/top1": 0.9}})
+    row = study.row_of(one, tmp_path)
+    assert ("error" in row, "val/top1" in row) == (error, not error)

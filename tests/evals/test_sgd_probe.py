@@ -122,6 +122,7 @@ def test_layers_share_nothing_but_the_pass(mesh):
         (dict(momentum=1.0), "want learning_rate > 0 and 0 <= momentum < 1"),
         (dict(train_batch_size=12), "does not divide over 8 devices"),
         (dict(train_augment="flip"), "did you mean 'flip_"),
+        (dict(train_batch_size=128), "train_batch_size is 128, but train of .* has only 64 images"),
     ],
 )
 def test_options_that_make_no_sense(mesh, options, message):

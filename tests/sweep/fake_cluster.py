@@ -50,9 +50,21 @@ class FakeCluster:
       value: `values -> val/top1` of a job that is done.
       steps: at which a job writes val/top1 to its metrics, one a poll, before it ends.
       hold: values of x whose jobs do not end.
+      results: `values -> further results` of a job that is done.
+      lines: `values -> metrics` that a job writes when it starts.
     """
 
-    def __init__(self, root, fate=lambda values, attempt: "done", value=lambda values: values["x"], steps=(), hold=()):
+    def __init__(
+        self,
+        root,
+        fate=lambda values, attempt: "done",
+        value=lambda values: values["x"],
+        steps=(),
+        hold=(),
+        results=lambda values: {},
+        lines=lambda values: (),
+    ):
+        self.results, self.lines = results, lines
         self.root, self.fate, self.value, self.steps, self.hold = root, fate, value, steps, set(hold)
         root.mkdir(parents=True, exist_ok=True)
 
@@ -84,6 +96,9 @@ class FakeCluster:
         one = self.jobs()[job]
         if one["state"] == "waiting":
             write(folder / "job.json", {"job": job})
+            if lines := self.lines(one["values"]):
+                text = "".join(json.dumps(line) + "\n" for line in lines)
+                (folder.parent / "metrics.jsonl").write_text(text)
             self._save(job, one, state="running")
         elif one["state"] == "running" and one["told"] < len(self.steps):
             with (folder.parent / "metrics.jsonl").open("a") as file:
@@ -94,6 +109,7 @@ class FakeCluster:
             fate = self.fate(one["values"], one["attempt"])
             if fate == "done":
                 done = {"steps": 1, "seconds": 1.0, "results": {"val/top1": self.value(one["values"])}}
+                done["results"] |= self.results(one["values"])
                 write(folder.parent / "results.json", done)
             self._end(job, one, folder, {"done": 0, "lost": None}.get(fate, fate))
         if (folder / "exit.json").is_file():

@@ -1,7 +1,9 @@
 """The controller: every trial is asked, run and told once, whatever happens to runs, nodes and itself."""
 
 import json
+import math
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -103,6 +105,58 @@ def test_no_more_runs_are_alive_at_once_than_asked_for(sweep, start):
     one = start(sweep(seeds=(0, 1)), parallel=2, show=lambda c: seen.append(len(c.alive)))
     one.run()
     assert max(seen) == 2
+
+
+def losses(*values):
+    """Lines of metrics.jsonl as a run writes them: what is not finite is null."""
+    return [{"step": 10 * (i + 1), "loss": v if math.isfinite(v) else None} for i, v in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (losses(2.3, 1e4, 6e29), {}),
+        (losses(2.3, math.nan), {}),
+        (losses(2.3, 1.0), {"val/loss": math.inf}),
+        (losses(2.3, 1.0), {"val/loss": 6e29}),
+        ([{"step": 10, "loss": 1e20, "first_loss": 2.3}, {"step": 20, "loss": 400.0}], {}),
+        ([], {"val/top1": math.nan}),
+        ([], {"val/top1": math.inf}),
+    ],
+)
+@pytest.mark.parametrize("pruning", [None, "asha", "median(startup=1)"])
+def test_a_trial_that_diverged_is_never_the_best(sweep, start, tmp_path, lines, found, pruning):
+    """Its objective, 2, is the highest where it is finite."""
+    told = []
+    cluster = FakeCluster(
+        tmp_path / "cluster",
+        results=lambda values: found if values["x"] == 2 else {},
+        lines=lambda values: lines if values["x"] == 2 else [],
+    )
+    one = start(sweep(pruning=pruning), cluster, say=told.append, parallel=1)
+    trials = one.run()
+    assert states(trials) == ["complete", "complete", "failed"]
+    assert one.best.number == 1
+    assert any(re.search("trial 2: failed, (diverged: its |its val/top1 is not finite)", text) for text in told)
+    assert start(sweep(pruning=pruning), cluster).run() == trials
+
+
+def test_a_trial_that_an_earlier_version_told_as_complete_is_not_the_best_either(sweep, start, tmp_path):
+    one = start(sweep(), FakeCluster(tmp_path / "cluster"))
+    one.run()
+    assert one.best.number == 2
+    text = "".join(json.dumps(line) + "\n" for line in losses(2.3, 6e29))
+    (tmp_path / "out" / "trials" / "0002" / "seed0" / "metrics.jsonl").write_text(text)
+    again = start(sweep(), FakeCluster(tmp_path / "cluster"))
+    again.run()
+    assert again.best.number == 1
+
+
+def test_a_run_that_diverges_is_ended_early_where_trials_are_pruned(sweep, start, tmp_path):
+    lines = lambda values: losses(2.3, 6e29) if values["x"] == 1 else []
+    cluster = FakeCluster(tmp_path / "cluster", steps=[25, 50], lines=lines, hold=(1,))
+    trials = start(sweep(pruning="median(startup=5)"), cluster, parallel=1).run()
+    assert states(trials) == ["complete", "failed", "complete"]
 
 
 def test_a_run_that_vanishes_again_and_again_fails(sweep, start, tmp_path):

@@ -86,6 +86,18 @@ def test_counts_costs_and_failures(base, tmp_path):
     assert "that needs 20 complete trials, there are 2" in text
 
 
+def test_trials_that_diverged_are_counted(base, tmp_path):
+    table = make_table(tmp_path, 4, (0, 1), lambda i, seed: i + seed, states={1: "failed", 3: "failed"})
+    errors = table["error"].to_pylist()
+    errors = [
+        "diverged: its loss rose" if trial == 3 else error for trial, error in zip(table["trial"].to_pylist(), errors)
+    ]
+    table = table.set_column(table.column_names.index("error"), "error", pa.array(errors))
+    words = report.write(sweep_of(base, seeds=(0, 1)), table, tmp_path)
+    assert words.startswith("4 trials: 2 complete, 2 failed (1 diverged) (")
+    assert "Best: trial 2" in words
+
+
 def test_a_trial_without_all_its_seeds_is_not_judged(base, tmp_path):
     table = make_table(tmp_path, 2, (0, 1, 2), lambda i, seed: i)
     words = report.write(sweep_of(base), table.slice(0, 5), tmp_path)

@@ -9,6 +9,7 @@ import pytest
 
 from jaxvision.sweep import Sweep, choice, log_uniform, results, uniform, when
 from jaxvision.sweep.records import RunRecord, TrialRecord
+from jaxvision.sweep.runs import Run
 
 SWEEP = Sweep(
     config="base.py",
@@ -98,6 +99,39 @@ def test_how_far_a_run_came(table):
 
 def test_failed_runs_say_why(table):
     assert column(table, "error") == [None] * 4 + ["ValueError: no", "the loss is nan at step 3", None]
+
+
+@pytest.mark.parametrize(
+    ("end", "found", "told"),
+    [
+        ({"loss": 6e29}, {"val/top1": 0.9}, "diverged: its loss rose from 2.3 to 6e+29"),
+        ({"loss": None}, {"val/top1": 0.9}, "diverged: its loss is not finite"),
+        ({"loss": 1.0}, {"val/top1": 0.9, "val/loss": math.inf}, "diverged: its val/loss is not finite"),
+        ({"loss": 1.0}, {"val/top1": math.inf}, "its val/top1 is not finite"),
+        ({"loss": 1.0}, {"val/top1": 0.9, "val/loss": 5.0}, None),  # overfitted, not diverged
+    ],
+)
+def test_a_run_that_ended_with_worthless_numbers_has_failed(tmp_path, end, found, told):
+    """As the controller's `Run` and the table tell it; the other run is fine."""
+    for name, lines, values in (("a", [], {"val/top1": 0.5}), ("b", [{"step": 4} | end], found)):
+        run(tmp_path / name)
+        text = "".join(json.dumps(line) + "\n" for line in [{"step": 1, "loss": 2.3}, *lines])
+        (tmp_path / name / "metrics.jsonl").write_text(text)
+        (tmp_path / name / "results.json").write_text(json.dumps({"steps": 4, "seconds": 1.0, "results": values}))
+    runs = {seed: Run(tmp_path / name, [], name).record for seed, name in enumerate("ab")}
+    table = results.collect(SWEEP, [TrialRecord(0, {}, "complete", runs)])
+    assert column(table, "error") == [None, told]
+    assert column(table, "state") == ["complete", "failed" if told else "complete"]
+    assert column(table, "value")[0] == 0.5
+    assert math.isnan(column(table, "value")[1]) == bool(told)
+
+
+def test_a_loss_that_was_not_finite_is_told_as_diverged(tmp_path):
+    text = "jaxvision: the loss of step 4 is nan. A lower optimizer.learning_rate may help"
+    run(tmp_path / "own", log=f"step 3\n{text}\n")
+    run(tmp_path / "member", failed="the loss of step 5 is not finite")
+    assert results.error(tmp_path / "own") == f"diverged: {text}"
+    assert results.error(tmp_path / "member") == "diverged: the loss of step 5 is not finite"
 
 
 def test_values_of_several_types_stand_as_text(tmp_path):

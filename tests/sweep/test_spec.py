@@ -112,6 +112,7 @@ def test_a_grid_has_as_many_trials_as_points(make):
         ({"search": "random", "trials": None}, "a number of `trials`"),
         ({"trials": 0}, "at least 1"),
         ({"direction": "maximise"}, "did you mean 'maximize'"),
+        ({"objective": "val/loss"}, "set direction='minimize'"),
         ({"objective": "test/top1"}, "Choices: val/..."),
         ({"objective": "val"}, "unknown evaluation"),
         ({"seeds": ()}, "at least one"),

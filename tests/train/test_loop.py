@@ -110,11 +110,38 @@ def test_a_loss_that_is_not_finite_names_its_step_and_is_not_saved(train, images
         assert checkpoints.steps() == [3]
 
 
-def test_a_loss_that_stays_at_guessing_is_told_once(train):
+def notes(train, name, schedule, ratio):
     reporter, told = Reporter(0, 12, quiet=True), []
     reporter.note = told.append
-    train("a", schedule=(12, 1, 0), reporter=reporter, extra=lambda step: {"loss_over_chance": 1.01})
-    assert sum("the loss was that of guessing" in note for note in told) == 1
+    train(name, schedule=schedule, reporter=reporter, extra=lambda step: {"loss_over_chance": ratio})
+    return sum("the loss was that of guessing" in note for note in told)
+
+
+def test_a_loss_that_stays_at_guessing_is_told_once_but_not_in_warmup_or_at_once(train):
+    assert notes(train, "collapsed", (250, 1, 0), 1.01) == 1
+    assert notes(train, "warmup", (250, 1, 0, 100), 1.01) == 0
+    assert notes(train, "short", (15, 1, 0), 1.01) == 0
+    assert notes(train, "healthy", (250, 1, 0), 0.9) == 0
+
+
+def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(train, monkeypatch):
+    """Under a clock that only steps (2 s) and evaluations (10 s, every 5 and at the end) turn."""
+    with pytest.raises(Preempted):
+        train("broken", stop_after=3, schedule=(12, 1, 6))
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    reporter, told = Reporter(3, 12, quiet=True), {}
+    reporter.step = lambda step, values, left: told.update({step: left})
+
+    def evaluate(state):
+        now[0] += 10
+        return {}
+
+    def on_step(step):
+        now[0] += 102 if step == 3 else 2  # the first compiles
+
+    train("broken", schedule=(12, 1, 6), reporter=reporter, on_step=on_step, evaluate=evaluate)
+    assert told == {4: None, 5: 14, 6: 32, 7: 30, 8: 28, 9: 26, 10: 24, 11: 12, 12: 10}
 
 
 def test_results_of_a_run_without_intervals(train):
