@@ -66,10 +66,10 @@ def make(
 
     Returns:
       `run(variables) -> {"probe_lbfgs/top1": ..., "/top5", "/loss", "/l2", "/gap", "/iterations", "examples": n}`:
-      accuracies in [0, 1], top5 from six classes on, equal logits by class number; loss in nats; the l2 that was chosen;
-      and of its fit the estimate of how far the objective lies above its optimum, as a share of it, and the iterations.
-      A fit that did not reach the optimum is a warning in the log. Another layer than "features" is part of the name:
-      `probe_lbfgs_stages.2/top1`.
+      accuracies in [0, 1], top5 from six classes on, of equal logits the first class; loss in nats; the l2 that was
+      chosen; and of its fit, how far the objective lies above its optimum by an estimate, as a share of it, and the
+      iterations. A fit that did not reach the optimum is a warning in the log. Another layer than "features" is part of
+      the name: `probe_lbfgs_stages.2/top1`.
 
     Raises:
       UserError: sets without classes or of different ones, options out of range.
@@ -105,14 +105,14 @@ def make(
         fit = objective.minimise(strength, max_iterations)
         if unfinished:
             _log.warning(
-                "%s: with %d of the %d values of l2, the largest %g, L-BFGS did not reach the optimum in %d iterations, "
-                "and l2 was chosen by what it had reached; raise max_iterations",
+                "%s: with %d of the %d values of l2, the largest %g, L-BFGS did not reach the optimum in %d "
+                "iterations, and l2 was chosen by what it had reached; raise max_iterations",
                 *(name, len(unfinished), len(l2), max(unfinished), max_iterations),
             )
         if not fit.converged:
             _log.warning(
-                "%s: L-BFGS did not reach the optimum at l2=%g: after %d iterations the objective is about %.2g %% above "
-                "it; raise max_iterations, or look for features that are no numbers",
+                "%s: L-BFGS did not reach the optimum at l2=%g: after %d iterations the objective is about %.2g %% "
+                "above it; raise max_iterations, or look for features that are no numbers",
                 *(name, strength, fit.iterations, 100 * fit.gap),
             )
         found = judge(*objective.classifier(fit.weights), judged.values, judged.labels)
@@ -185,11 +185,11 @@ class Objective:
         derivative at its start. Two measures say how much of F is left to gain. F is l2-convex, so it lies at most
         |g|^2 / (2 l2) above the optimum, with g the gradient (Boyd and Vandenberghe 2004, eq. 9.9; the bias, which is
         not decayed, is counted as if it were). That is far too much where the data themselves bend F, so `gap` is half
-        the squared Newton decrement (sec. 9.5.1) of the diagonal, sum g^2 / (2 H), as a share of F: an estimate, found to be up to 30
-        times too small. The fit has converged when the bound is below `BOUND` of F or the estimate below `GAP`, or
-        when two rounds gain nothing that float32 would show and the estimate is below `STALLED_GAP`. With a large l2 the
-        weights hardly change F, so the first two are shares of what they have gained over weights of zero, if that is
-        less than F.
+        the squared Newton decrement (sec. 9.5.1) of the diagonal, sum g^2 / (2 H), as a share of F: an estimate, which
+        may be some hundred times too small. The fit has converged when the bound is below `BOUND` of F or the estimate
+        below `GAP`, or when two rounds gain nothing that float32 would show and the estimate is below `STALLED_GAP`.
+        With a large l2 the weights hardly change F, so the first two are shares of what they have gained over weights
+        of zero, if that is less than F.
         """
         w, done = np.zeros(self._shape) if start is None else start, 0
         curvature, before, stalls = self._curvature(w, l2), math.inf, 0
@@ -276,7 +276,7 @@ def _logits(w: jax.Array, x: jax.Array) -> jax.Array:
 def _cross_entropy(
     w: jax.Array, offset: jax.Array, x: jax.Array, labels: jax.Array, weight: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Sum over chunks x [chunks, rows, R] of the weighted cross entropy less `offset`, and its gradient by w [R + 1, K].
+    """Sum over chunks x [chunks, rows, R] of the weighted cross entropy less `offset`; its gradient by w [R + 1, K].
 
     Both keep their relative precision where the label is all but certain, as it is near the optimum of separable
     classes with little l2: nothing is subtracted from 1.
@@ -309,7 +309,7 @@ def _second_derivative(w: jax.Array, x: jax.Array, labels: jax.Array, weight: ja
 
 
 def judge(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracies and cross entropy of the logits `x @ weights + bias`.
+    """Accuracies and cross entropy of the logits `x @ weights + bias`; ties as in `classify.rank`.
 
     Args:
       weights: float [D, K].
