@@ -5,6 +5,8 @@ import fails where these cannot be loaded. Declaring the operators that it looks
 enough for the models, which do not use them. `allow_torchvision` must run before the first import.
 """
 
+import functools
+
 import torch
 
 OPERATORS = (
@@ -16,6 +18,7 @@ OPERATORS = (
 _library = torch.library.Library("torchvision", "FRAGMENT")  # operators live as long as this
 
 
+@functools.cache  # an operator cannot be declared twice
 def allow_torchvision() -> None:
     """Declares the operators; does nothing where torch has CUDA, and torchvision its own."""
     if torch.version.cuda is None:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import augment, cautions, durations, evaluations, inputs, models, parts, transfer, values
+from jaxvision import arguments, augment, cautions, durations, evaluations, inputs, models, parts, transfer
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
@@ -305,8 +305,7 @@ def build(
     entries = evaluations.entries(config.get("evals", {}))
     for name, section in entries.items():
         evaluations.read(name, section)
-    if values.fit(config.get("seed", 0), int, "seed") < 0:
-        raise UserError(f"seed must be a whole number of at least 0, not {config.seed!r}")
+    arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0)])
     inputs.check(data)
     mesh, rules = configs.call(parts.make_mesh_and_rules, config.get("mesh", {}), "mesh")
     parts.check_train(train, data.batch_size, mesh)

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 def affine_matrices(strength, h: int, w: int) -> dict[str, tuple]:
     """For each geometric operation (a, b, c, d, e, f): output pixel (x, y) shows input (ax + by + c, dx + ey + f).
 
-    Coordinates are pixels from the image's centre.
+    Coordinates are pixels from the image's centre. Shears hold the top left corner of the first pixel, as Pillow's
+    `AFFINE` does: the input of row y, whose middle is at y + 1/2, lies s (y + 1/2) further right.
     """
     s = jnp.asarray(strength, jnp.float32)
     zero, one = jnp.zeros_like(s), jnp.ones_like(s)
@@ -14,8 +15,8 @@ def affine_matrices(strength, h: int, w: int) -> dict[str, tuple]:
     return {
         "identity": (one, zero, zero, zero, one, zero),
         "rotate": (cos, -sin, zero, sin, cos, zero),  # counter-clockwise
-        "shear_x": (one, s, s * (h - 1) / 2, zero, one, zero),
-        "shear_y": (one, zero, zero, s, one, s * (w - 1) / 2),
+        "shear_x": (one, s, s * h / 2, zero, one, zero),
+        "shear_y": (one, zero, zero, s, one, s * w / 2),
         "translate_x": (one, zero, s * w, zero, one, zero),
         "translate_y": (one, zero, zero, zero, one, s * h),
     }

@@ -121,14 +121,18 @@ def resize_short(size: int, method: str = "linear"):
 
 @ops.register()
 def central_crop(size):
-    """Cuts the middle of `size` (a side or (height, width)) out of images at least that large."""
+    """Cuts the middle of `size` (a side or (height, width)) out of images at least that large.
+
+    Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision and on the
+    host.
+    """
     height, width = image_size("central_crop", size)
 
     def op(rng, batch):
         images = batch["image"]
         h, w = images.shape[-3:-1]
         check_fits("central_crop", (height, width), (h, w))
-        top, left = (h - height) // 2, (w - width) // 2
+        top, left = round((h - height) / 2), round((w - width) / 2)
         return {**batch, "image": images[..., top : top + height, left : left + width, :]}
 
     return op

@@ -85,7 +85,7 @@ def five_crop(size):
         h, w = images.shape[-3:-1]
         check_fits("five_crop", (height, width), (h, w))
         bottom, right = h - height, w - width
-        corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+        corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]
         crops = [images[..., top : top + height, left : left + width, :] for top, left in corners]
         return {**batch, "image": _stack("five_crop", crops)}
 

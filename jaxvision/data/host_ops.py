@@ -158,6 +158,9 @@ def random_resize_short(low: int, high: int, method: str = "bilinear") -> HostOp
 def central_crop(size: int | tuple[int, int]) -> HostOp:
     """Cuts the middle `size` (a side, or height and width) out of the image.
 
+    Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision's CenterCrop
+    and in the operation of the same name on the device.
+
     Raises (when called):
       UserError: the image is smaller.
     """

@@ -11,7 +11,7 @@ def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
 
     One random example of every class is taken, then a second of every class, and so on; a class that has
     run out is passed over. The choice is a prefix of that order, so subsets of one seed are nested. In a
-    round that is not finished, which classes come first is random.
+    round that is not finished every class that is left is as likely as any other, however large it is.
 
     Args:
       labels: int [n]. All equal for a set without classes: the subset is then uniformly random.
@@ -33,12 +33,14 @@ def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
     n = len(labels)
     if not (isinstance(examples, int) and 1 <= examples <= n):
         raise UserError(f"a subset of {examples!r} examples cannot be taken: the set has {n:,}")
-    shuffled = np.random.default_rng(seed).permutation(n)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(n)
     by_class = np.argsort(labels[shuffled], kind="stable")
     grouped = labels[shuffled][by_class]
     turn = np.empty(n, np.int64)  # of the shuffled examples: how many of the same class come before
     turn[by_class] = np.arange(n) - np.searchsorted(grouped, grouped)
-    order = shuffled[np.argsort(turn, kind="stable")]
+    # Within a round by lot: in the order of `shuffled`, the first of a large class comes before that of a small one.
+    order = shuffled[np.lexsort((rng.random(n), turn))]
     return np.sort(order[:examples])
 
 

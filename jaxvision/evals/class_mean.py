@@ -27,7 +27,8 @@ def make(*, task: Any, data: EvalSet, train: EvalSet, layer: str = "features") -
     Returns:
       `run(variables) -> {"class_mean/top1": ..., "class_mean/top5": ..., "class_mean/map": ..., "examples": n}`, in
       [0, 1]: accuracies of the nearest class mean, top5 from six classes on, and the mean over classes that occur of
-      the average precision of the search. Another layer than "features" is part of the name:
+      the average precision of the search (`multilabel.average_precision`: equal cosines share one precision). As a
+      classifier, of equal cosines the first class counts. Another layer than "features" is part of the name:
       `class_mean_stages.2/map`.
 
     Raises:

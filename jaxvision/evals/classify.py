@@ -20,7 +20,8 @@ def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callabl
       task: its `outputs` must have "logits" [B, K].
       data: the split.
       topk: each k gives `topK`, the share of examples whose label is among the k largest logits.
-        Those above the number of classes are left out.
+        Those above the number of classes are left out. Of equal logits the first class counts as the largest, and
+        logits that are no numbers are never right: see `rank`.
 
     Returns:
       `run(variables) -> {"top1": ..., "top5": ..., "loss": ..., "examples": n}`; shares in [0, 1], the

@@ -48,7 +48,7 @@ def make(
       `run(variables) -> {...}`: for each number of shots, as in `5shot_ridge1024`, the top-1 accuracy in [0, 1], mean
       over the draws; with `_draw0`, ... that of each draw, and with `_sd` their standard deviation (n - 1), where
       there are several. Another layer than "features" is part of the name: `5shot_ridge1024_stages.2`.
-      `examples` is the number of images judged.
+      `examples` is the number of images judged. Of equal scores the first class counts.
 
     Raises:
       UserError: sets without classes, of several labels an image or of different classes; a class with too few images.
@@ -140,7 +140,9 @@ def fit(x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple
 
 
 def accuracy(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> float:
-    """The share of examples whose largest score `x @ weights + bias` is at their label; never one that is no number.
+    """The share of examples whose largest score `x @ weights + bias` is at their label; of equal ones the first class.
+
+    An example with a score that is no number is never right.
 
     >>> accuracy(np.eye(2), np.zeros(2), np.array([[0.1, 0.2], [0.3, 0.1]]), np.array([1, 1]))
     0.5

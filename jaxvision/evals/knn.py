@@ -50,7 +50,9 @@ def make(
 
     Returns:
       `run(variables) -> {"knn20_t0.07/top1": ..., "knn20_t0.07/top5": ..., "examples": n}`, accuracies in [0, 1] for
-      each k, top5 from six classes on. A class that no neighbour is of is never right.
+      each k, top5 from six classes on. A class that no neighbour is of is never right. Ties are broken by order: of
+      training images with equal cosines at the k-th place the earlier in the set votes (copies of an image are such),
+      and of classes with equal votes the first counts.
 
     Raises:
       UserError: sets without classes or of different ones, k beyond the training images, options out of range.

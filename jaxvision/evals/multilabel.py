@@ -18,8 +18,12 @@ def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
     """Judges `logits` [B, K] against labels float32 [B, K] of ones and zeros.
 
     Returns:
-      `run(variables) -> {"map": ..., "loss": ..., "examples": n}`: the mean over classes that occur of
-      `average_precision`, in [0, 1]; the mean over examples of the sigmoid cross entropy, in nats.
+      `run(variables) -> {"map": ..., "loss": ..., "classes": k, "examples": n}`: the mean of `average_precision`, in
+      [0, 1], over the k classes that an image of the split has, the others having no precision; the mean over examples
+      of the sigmoid cross entropy, in nats.
+
+    Raises:
+      UserError: a set whose images have one label each; when run, a split in which no image has a label.
     """
     if not data.info.multi_label:
         raise UserError(f"{data.info.name!r} is no multi-label set: use the evaluator 'classify'")
@@ -37,14 +41,21 @@ def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
             rows.append([x[mask] for x in found])
         logits, losses, labels = map(np.concatenate, zip(*rows))
         present = np.flatnonzero(labels.any(axis=0))
+        if not len(present):
+            raise UserError(f"no image of {data.info.name} {data.info.split} has a label, so there is no precision")
         precision = [average_precision(logits[:, k], labels[:, k] > 0) for k in present]
-        return {"map": float(np.mean(precision)), "loss": float(losses.mean()), "examples": float(len(labels))}
+        counts = {"classes": float(len(present)), "examples": float(len(labels))}
+        return {"map": float(np.mean(precision)), "loss": float(losses.mean())} | counts
 
     return run
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Mean over the positives of the precision at each one's rank; equal scores by position.
+    """Mean over the positives of the precision among all whose score is at least as high as theirs.
+
+    Equal scores share one precision, whatever their order: constant scores have that of guessing, the share of
+    positives. So do scikit-learn's `average_precision_score` and torchmetrics. A positive whose score is no number is
+    never found, and a negative one comes before all others.
 
     Args:
       scores: float [n].
@@ -52,7 +63,12 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 
     >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])).__round__(4)
     0.8333
+    >>> average_precision(np.zeros(4), np.array([True, False, False, False]))
+    0.25
     """
-    hits = positive[np.argsort(-scores, kind="stable")]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float(precision[hits].mean())
+    broken = np.isnan(scores)
+    ordered = np.sort(-np.where(broken & ~positive, np.inf, scores)[~(broken & positive)])
+    own = -scores[positive & ~broken]
+    at_least = np.searchsorted(ordered, own, side="right")
+    positives = np.searchsorted(np.sort(own), own, side="right")
+    return float(np.sum(positives / at_least) / positive.sum())

@@ -58,8 +58,9 @@ def make(
       seed: of order and augmentation.
 
     Returns:
-      `run(variables) -> {"probe_sgd90_augmented/top1": ..., "/top5", "/loss", "examples": n}`: as `linear_probe`; the
-      number is that of the epochs, and without augmentation it is `probe_sgd90`.
+      `run(variables) -> {"probe_sgd90_augmented/top1": ..., "/top5", "/loss", "examples": n}`: accuracies in [0, 1],
+      top5 from six classes on, of equal logits the first class; loss in nats. The number is that of the epochs, and
+      without augmentation it is `probe_sgd90`. Layers are named as by `linear_probe`.
 
     Raises:
       UserError: sets without classes or of different ones, options out of range, a wrong spec.

@@ -1,11 +1,13 @@
 """Losses of classification, per example.
 
 Labels are class numbers `int [B]` or distributions `float [B, K]` (one-hot, smoothed, mixed).
+
+A logit of -inf masks its class, which has probability 0: it adds nothing to a cross entropy or its gradient where its
+label is 0, and smoothing gives it nothing. Where the label of a masked class is not 0, the loss is infinite.
 """
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxvision.errors import unknown
 from jaxvision.traced import known
@@ -17,7 +19,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     Args:
       logits: float [B, K].
       labels: int [B] in [0, K), or float [B, K] whose rows sum to 1.
-      smoothing: share of each label that is spread evenly over all classes, in [0, 1)
+      smoothing: share of each label that is spread evenly over all classes that are not masked, in [0, 1)
         (Szegedy et al. 2016, sec. 7).
 
     Returns:
@@ -28,7 +30,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     >>> print(np.round(loss, 4))
     [2.0404]
     """
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), _distribution(logits, labels, smoothing))
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -_weighted(_distribution(logits, labels, smoothing), log_probabilities).sum(-1)
 
 
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -38,8 +41,9 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
 
     Args and returns: as `softmax_cross_entropy`; rows of float labels need not sum to 1.
     """
-    targets = _distribution(logits, labels, smoothing)
-    return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets).sum(-1)
+    targets, logits = _distribution(logits, labels, smoothing), logits.astype(jnp.float32)
+    log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)  # of the probability and its complement
+    return -(_weighted(targets, log_yes) + _weighted(1 - targets, log_no)).sum(-1)
 
 
 def squared_error(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -61,7 +65,15 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     num_classes = logits.shape[-1]
     if jnp.issubdtype(labels.dtype, jnp.integer):
         labels = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    return labels if known(smoothing) and smoothing == 0 else optax.smooth_labels(labels, smoothing)
+    if known(smoothing) and smoothing == 0:
+        return labels
+    unmasked = (logits > -jnp.inf).astype(jnp.float32)
+    return (1 - smoothing) * labels + smoothing * unmasked / jnp.maximum(unmasked.sum(-1, keepdims=True), 1)
+
+
+def _weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
+    """`weights * values`, 0 where the weight is 0, whatever the value: 0 times -inf is no number, nor its gradient."""
+    return jnp.where(weights == 0, 0.0, weights * jnp.where(weights == 0, 0.0, values))
 
 
 LOSSES = {f.__name__: f for f in (softmax_cross_entropy, sigmoid_cross_entropy, squared_error)}

@@ -30,8 +30,9 @@ def nt_xent(
       chunk, axis_name: see `pairs.against_all`; rows are views.
 
     Returns:
-      (loss, correct), both float32 [B, V]: in nats, and 1 where the most similar of the other views is of the same
-      image. The mean of `correct` is the contrastive accuracy; guessing gives (V - 1) / (B V - 1).
+      (loss, correct), both float32 [B, V]: in nats, and 1 where a view of the same image is more similar than every
+      view of another. The mean of `correct` is the contrastive accuracy; guessing gives (V - 1) / (B V - 1), and
+      embeddings that are all equal, or no numbers, 0.
 
     >>> loss, correct = nt_xent(jnp.array([[[1.0, 0.0], [2.0, 0.0]], [[0.0, 1.0], [0.0, 3.0]]]), temperature=1.0)
     >>> f"{loss.mean():.4f}", correct[0].tolist()
@@ -64,7 +65,8 @@ def supervised_contrastive(
       chunk, axis_name: see `pairs.against_all`; rows are views.
 
     Returns:
-      (loss, correct), float32 [B, V]; correct is 1 where the most similar of the other views is of the same class.
+      (loss, correct), float32 [B, V]; correct is 1 where another view of the class is more similar than every view of
+      another class.
 
     >>> z = jax.random.normal(jax.random.key(0), (3, 2, 4))
     >>> bool(jnp.all(supervised_contrastive(z, jnp.arange(3))[0] == nt_xent(z)[0]))
@@ -80,7 +82,10 @@ def supervised_contrastive(
         positive = (labels == label) & ~self
         log_probability = logits - jax.nn.logsumexp(logits)
         loss = -jnp.where(positive, log_probability, 0).sum() / positive.sum()
-        return loss, positive[logits.argmax()].astype(jnp.float32)
+        # Strictly: where all are equal, the first would be right by its place in the batch.
+        own_best = jnp.where(positive, logits, -jnp.inf).max()
+        other_best = jnp.where(positive | self, -jnp.inf, logits).max()
+        return loss, (own_best > other_best).astype(jnp.float32)
 
     rows = unit(embeddings).reshape(b * v, d), jnp.repeat(labels, v)
     loss, correct = against_all(row, rows, chunk=chunk, axis_name=axis_name)

@@ -65,9 +65,22 @@ def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, decay: s
     return orders[decay]
 
 
-def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-7) -> list[Transform]:
-    """Divides by the root of the sum of all squared gradients (Duchi et al. 2011). Coupled decay."""
-    return [parts.decay, optax.scale_by_rss(initial_accumulator, eps), parts.rate]
+def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-10) -> list[Transform]:
+    """Divides by the root of the sum of all squared gradients. Coupled decay.
+
+    `eps` is added outside the root, as in Duchi et al. 2011, fig. 1 (their delta), and torch: the first step is
+    the rate, however small the gradient. `optax.adagrad` adds it inside.
+    """
+
+    def init(params: PyTree) -> optax.ScaleByRssState:
+        return optax.ScaleByRssState(optax.tree.full_like(params, initial_accumulator))
+
+    def update(updates: PyTree, state: optax.ScaleByRssState, params: PyTree = None) -> tuple:
+        sums = jax.tree.map(lambda g, s: s + jnp.square(g), updates, state.sum_of_squares)
+        divided = jax.tree.map(lambda g, s: jnp.where(s > 0, g / (jnp.sqrt(s) + eps), 0.0), updates, sums)
+        return divided, optax.ScaleByRssState(sums)
+
+    return [parts.decay, Transform(init, update), parts.rate]
 
 
 def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float = 0.0) -> list[Transform]:
@@ -126,15 +139,46 @@ def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6)
 
 
 def lars(
-    parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, trust_coefficient: float = 0.001
+    parts: Parts,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    trust_coefficient: float = 0.001,
+    variant: str = "simclr",
 ) -> list[Transform]:
-    """Gradient with decay, rescaled in every layer to the norm of its weights, then momentum (You et al. 2017, alg. 1).
+    """Gradient with decay, rescaled in every layer to the norm of its weights, then momentum.
 
-    As there and in SimCLR's code, the learning rate enters before the momentum, and parameters without
-    weight decay (biases, norms) are neither decayed nor rescaled.
+    With g the gradient, b the decay and eta the trust coefficient, the rescaled update of a layer is (g + b w) times
+
+        "simclr"    eta |w| / |g + b w|         SimCLR's code, lars_optimizer.py, which BYOL and others follow
+        "you2017"   eta |w| / (|g| + b |w|)     You et al. 2017, alg. 1
+
+    In both the learning rate enters before the momentum. As in SimCLR's code, parameters without weight decay
+    (biases, norms) are neither decayed nor rescaled, and nor is a layer whose norm, or that of its update, is 0.
     """
-    scale = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
-    return [parts.decay, optax.masked(scale, parts.decayed), parts.rate, *_trace(momentum, nesterov)]
+    if variant == "simclr":
+        scale = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), parts.decayed)
+        decay_and_scale = [parts.decay, scale]
+    elif variant == "you2017":
+        decay_and_scale = [_lars_of_paper(parts, trust_coefficient)]
+    else:
+        raise unknown("variant of lars", variant, ("simclr", "you2017"))
+    return [*decay_and_scale, parts.rate, *_trace(momentum, nesterov)]
+
+
+def _lars_of_paper(parts: Parts, trust_coefficient: float) -> Transform:
+    def rescale(gradient: jax.Array, update: jax.Array, param: jax.Array, decayed: bool) -> jax.Array:
+        if not decayed:
+            return update
+        weights, norms = jnp.linalg.norm(param), jnp.linalg.norm(gradient) + jnp.linalg.norm(update - gradient)
+        usable = (weights > 0) & (norms > 0)
+        return update * jnp.where(usable, trust_coefficient * weights / jnp.where(usable, norms, 1), 1)
+
+    def of(gradients: PyTree, params: PyTree) -> PyTree:
+        updates, _ = parts.decay.update(gradients, optax.EmptyState(), params)
+        return jax.tree.map(rescale, gradients, updates, params, parts.decayed)
+
+    return optax.stateless(of)
 
 
 def adafactor(
@@ -144,14 +188,15 @@ def adafactor(
     momentum_dtype: str = "bfloat16",
     decay_exponent: float = 0.8,
     b2_cap: float = 0.999,
-    clip_threshold: float = 1.0,
+    clip_threshold: float | None = None,
     min_dim_size_to_factor: int = 32,
 ) -> list[Transform]:
     """Adafactor (Shazeer & Stern 2018) as Zhai et al. 2022, sec. 3.4 use it for large ViTs.
 
     Momentum kept in bfloat16, the decay of the second moment `1 - t ** -decay_exponent` capped at
     `b2_cap`, updates not multiplied by the scale of the parameter. Decoupled weight decay, times the
-    learning rate.
+    learning rate. As in their code, big_vision's `scale_by_adafactor`, single updates are not clipped;
+    `clip_threshold=1.0` limits the root mean square of each, Shazeer & Stern's alg. 4 with their d = 1.
     """
 
     def b2(step: jax.Array, exponent: float) -> jax.Array:
@@ -161,7 +206,8 @@ def adafactor(
         decay_rate=decay_exponent, min_dim_size_to_factor=min_dim_size_to_factor, decay_rate_fn=b2
     )
     average = optax.ema(momentum, debias=False, accumulator_dtype=momentum_dtype)
-    return [scale, optax.clip_by_block_rms(clip_threshold), average, parts.decay, parts.rate]
+    clip = [] if clip_threshold is None else [optax.clip_by_block_rms(clip_threshold)]
+    return [scale, *clip, average, parts.decay, parts.rate]
 
 
 # The values that arguments of optimizers may have, whichever takes them.

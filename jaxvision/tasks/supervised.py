@@ -35,7 +35,8 @@ def make(
         frozen parameters are those that an evaluation sees; `init.freeze` makes it the default.
 
     Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K].
-    Metrics: `top1`, the share of examples whose largest logit is at their largest label, or at one of them.
+    Metrics: `top1`, the share of examples whose largest logit, the first of equal ones, is at their largest label, or
+    at one of them.
     """
     if not num_classes:
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")

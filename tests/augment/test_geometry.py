@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxvision import augment
 from jaxvision.augment import geometry
+from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 
 
@@ -49,6 +50,28 @@ def test_resize_equals_pillow(method, size):
 def test_central_crop():
     images = noise(2, 9, 8, 3)
     np.testing.assert_array_equal(run("central_crop((5, 4))", images), images[:, 2:7, 2:6])
+
+
+@pytest.mark.parametrize("sides", [(9, 8), (8, 9), (11, 7), (7, 12), (5, 4), (10, 13)])
+def test_central_crop_begins_where_torchvisions_and_the_hosts_does(sides):
+    """`int(round((h - c) / 2.0))` in torchvision's center_crop, whose `round` takes halves to the even number."""
+    image = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
+    host, device = host_ops.make("central_crop((5, 4))"), augment.make("central_crop((5, 4))")
+    top, left = round((sides[0] - 5) / 2.0), round((sides[1] - 4) / 2.0)
+    expected = image[top : top + 5, left : left + 4]
+    np.testing.assert_array_equal(host({"image": image}, None)["image"], expected)
+    on_device = device(jax.random.key(0), {"image": jnp.asarray(image)[None]})["image"][0]
+    np.testing.assert_array_equal(np.rint(on_device * 255), expected)
+    middle = augment.make("five_crop((5, 4))")(jax.random.key(0), {"image": jnp.asarray(image)[None]})["image"][0, 4]
+    np.testing.assert_array_equal(middle, on_device)
+
+
+@pytest.mark.parametrize("size", [(10, 4), (4, 10)])
+def test_a_crop_larger_than_the_image_is_refused_on_both_sides(size):
+    with pytest.raises(UserError, match=f"cannot cut {size[0]}x{size[1]} out of 9x8"):
+        run(f"central_crop({size})", noise(2, 9, 8, 3))
+    with pytest.raises(UserError, match=f"cannot cut {size[0]}x{size[1]} out of an image of 9x8"):
+        host_ops.make(f"central_crop({size})")({"image": np.zeros((9, 8, 3), np.uint8)}, None)
 
 
 @pytest.mark.parametrize(("mode", "numpy_mode"), [("zero", "constant"), ("reflect", "reflect")])

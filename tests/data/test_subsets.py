@@ -88,3 +88,31 @@ def test_so_many_of_every_class_needs_one_class_an_image(pictures, change, messa
     pictures.info = pictures.info._replace(**change)
     with pytest.raises(UserError, match=message):
         subsets.take(pictures, per_class=2, seed=0)
+
+
+@pytest.mark.parametrize("examples", [1, 2, 7, 13])
+def test_an_unfinished_round_favours_no_class(examples):
+    """Five classes of 160 to 8 examples: over seeds each is as often among those taken once more."""
+    seeds = 600
+    taken = np.zeros(5)
+    for seed in range(seeds):
+        taken += np.bincount(LABELS[subsets.subset(LABELS, examples, seed)], minlength=5) - examples // 5
+    share = examples % 5 / 5
+    assert (abs(taken - seeds * share) < 4 * np.sqrt(seeds * share * (1 - share))).all(), taken
+
+
+def test_after_a_class_has_run_out_the_others_share_evenly():
+    labels = np.repeat([0, 1, 2], [500, 60, 2])
+    taken = np.zeros(3)
+    for seed in range(400):
+        taken += np.bincount(labels[subsets.subset(labels, 21, seed)], minlength=3)
+    assert taken[2] == 2 * 400
+    assert abs(taken[0] - taken[1]) < 4 * np.sqrt(400)  # the last of 19 by lot
+
+
+def test_whole_rounds_hold_the_examples_they_held():
+    """Counted from the permutation of the seed alone, as subsets in use were."""
+    for seed in (0, 3):
+        shuffled = np.random.default_rng(seed).permutation(400)
+        expected = np.concatenate([shuffled[LABELS[shuffled] == k][:4] for k in range(5)])
+        np.testing.assert_array_equal(subsets.subset(LABELS, 20, seed), np.sort(expected))

@@ -98,6 +98,74 @@ def test_l2_is_the_best_on_held_out_training_images(mesh):
     assert found["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-3)
 
 
+def crowded(n=400, latent=5, d=30, k=4, noise=1.0, seed=0):
+    """Features that are nearly all sums of a few, in units that differ a millionfold, away from zero."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(2 * n, latent))
+    x = z @ rng.normal(size=(latent, d)) + 1e-2 * rng.normal(size=(2 * n, d))
+    y = (z @ rng.normal(size=(latent, k)) + noise * rng.gumbel(size=(2 * n, k))).argmax(1)
+    x = ((x + 3) * np.logspace(-3, 3, d)).astype(np.float32)
+    return (x[:n], y[:n]), (x[n:], y[n:])
+
+
+SETS = {"overlapping": dict(noise=1.0), "separable": dict(noise=0.0), "few": dict(n=25, noise=0.0)}
+
+
+@pytest.mark.parametrize("l2", [10.0, 1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("name", SETS)
+def test_the_optimum_is_that_of_scikit_learn_however_weak_the_regularisation(mesh, name, l2):
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed (extra visualize)")
+    (x, y), (xt, yt) = crowded(**SETS[name])
+    x64 = x.astype(np.float64)
+    mean, scale = x64.mean(0), x64.std(0) + linear_probe.EPSILON
+    z, zt = (x - mean) / scale, (xt - mean) / scale
+    theirs = linear_model.LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-9, max_iter=200).fit(z, y)
+
+    def value(w, b):
+        logits = z @ w + b
+        logits -= logits[np.arange(len(y)), y][:, None]
+        others = np.exp(logits) * (np.arange(logits.shape[1]) != y[:, None])
+        return np.log1p(others.sum(1)).sum() + l2 / 2 * np.sum(w**2)
+
+    objective = linear_probe.Objective(x, y, 4, mesh(1))
+    fit = objective.minimise(l2, 1000)
+    weights, bias = objective.classifier(fit.weights)
+    found = value(weights * scale[:, None], bias + mean @ weights)
+    best = value(theirs.coef_.T, theirs.intercept_)
+    assert found == pytest.approx(best, rel=1e-3)  # a limit on the gradient alone ends up to 10 times above it
+    accuracy = np.mean((xt @ weights + bias).argmax(1) == yt)
+    assert accuracy == pytest.approx(theirs.score(zt, yt), abs=max(0.01, 1.01 / len(yt)))
+    assert fit.converged
+    assert fit.gap < 1e-6
+    assert fit.iterations < 1000
+
+
+def test_a_fit_that_ends_early_says_so(mesh, caplog):
+    sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
+    run = linear_probe.make(task=Pixels(), **sets, l2=(1e-4,), max_iterations=2)
+    found = run(jnp.float32(1.0))
+    assert "did not reach the optimum at l2=0.0001: after 2 iterations the objective is about" in caplog.text
+    assert found["probe_lbfgs/gap"] > 1e-3
+    assert found["probe_lbfgs/iterations"] == 2
+    caplog.clear()
+    linear_probe.make(task=Pixels(), **sets, l2=(1e-4, 1e-5, 1e5), max_iterations=2)(jnp.float32(1.0))
+    assert "of the 3 values of l2, the largest" in caplog.text
+    caplog.clear()
+    found = linear_probe.make(task=Pixels(), **sets, l2=(1e-4,))(jnp.float32(1.0))
+    assert not caplog.text
+    assert found["probe_lbfgs/gap"] < 1e-6
+
+
+def test_features_that_do_not_differ_fit_the_shares_of_the_classes(mesh, caplog):
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    objective = linear_probe.Objective(np.full((6, 5), 2.5, np.float32), labels, 3, mesh(1))
+    fit = objective.minimise(1e-4, 100)
+    weights, bias = objective.classifier(fit.weights)
+    np.testing.assert_allclose(np.exp(bias) / np.exp(bias).sum(), [1 / 2, 1 / 3, 1 / 6], rtol=1e-3)
+    assert not weights.any()
+    assert fit.converged
+
+
 def test_the_values_are_the_papers():
     assert len(linear_probe.L2) == 45
     np.testing.assert_allclose(linear_probe.L2, np.logspace(-6, 5, 45))

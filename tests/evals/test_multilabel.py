@@ -52,6 +52,7 @@ def test_map_equals_a_plain_loop(mesh, devices):
     loss = np.log1p(np.exp(logits)) - source.true * logits
     assert result["loss"] == pytest.approx(loss.sum(1).mean(), rel=1e-5)
     assert result["examples"] == N
+    assert result["classes"] == 3  # the last never occurs
 
 
 def test_each_evaluator_refuses_the_other_kind_of_set(mesh):
@@ -62,3 +63,53 @@ def test_each_evaluator_refuses_the_other_kind_of_set(mesh):
     source.info = source.info._replace(multi_label=False)
     with pytest.raises(UserError, match="use the evaluator 'classify'"):
         multilabel.make(task=ReadsPixels(), data=make())
+
+
+def test_equal_scores_share_one_precision():
+    first, last = np.arange(20) < 2, np.arange(20) >= 18
+    for positive in (first, last):  # by position these would be 1 and 0.08
+        assert multilabel.average_precision(np.full(20, 0.3), positive) == pytest.approx(0.1)
+    assert multilabel.average_precision(np.array([2.0, 1.0, 1.0, 0.0]), np.array([1, 0, 1, 1]) > 0) == pytest.approx(
+        (1 + 2 / 3 + 3 / 4) / 3
+    )
+
+
+def test_scores_that_are_no_numbers_find_nothing():
+    positive = np.array([True, True, False])
+    assert multilabel.average_precision(np.full(3, np.nan), positive) == 0
+    assert multilabel.average_precision(np.array([1.0, np.nan, 0.0]), positive) == 0.5
+    assert multilabel.average_precision(np.array([1.0, 0.5, np.nan]), positive) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert multilabel.average_precision(np.array([-np.inf, -np.inf, 0.0]), positive) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 1000])
+def test_average_precision_equals_scikit_learns_and_torchmetrics_in_any_order(levels):
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, (60, 5)) / levels
+    labels = rng.random((60, 5)) < [0.02, 0.1, 0.3, 0.5, 0.9]
+    labels[7] = True
+    found = [multilabel.average_precision(scores[:, k], labels[:, k]) for k in range(5)]
+    for order in (rng.permutation(60), np.argsort(labels[:, 2]), np.argsort(~labels[:, 2])):
+        again = [multilabel.average_precision(scores[order, k], labels[order, k]) for k in range(5)]
+        np.testing.assert_allclose(again, found, rtol=1e-12)
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (extra visualize)")
+    np.testing.assert_allclose(found, metrics.average_precision_score(labels, scores, average=None), rtol=1e-12)
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra parity)")
+    from torchvision_shim import allow_torchvision  # of benchmarks/; torchmetrics imports torchvision
+
+    allow_torchvision()
+    torchmetrics = pytest.importorskip(
+        "torchmetrics.functional.classification", reason="torchmetrics is not installed (extra parity)"
+    )
+    theirs = torchmetrics.multilabel_average_precision(
+        torch.tensor(scores), torch.tensor(labels.astype(int)), 5, average=None
+    )
+    np.testing.assert_allclose(found, theirs, rtol=1e-5)
+
+
+def test_a_split_without_labels(mesh):
+    source = Coded()
+    source.true = np.zeros_like(source.true)
+    data = dataset.make(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
+    with pytest.raises(UserError, match="no image of coded validation has a label"):
+        multilabel.make(task=ReadsPixels(), data=data)(jnp.float32(1.0))

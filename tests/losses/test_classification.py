@@ -58,3 +58,64 @@ def test_soft_labels_are_linear():
 def test_unknown_loss():
     with pytest.raises(UserError, match="did you mean 'softmax_cross_entropy'"):
         classification.get("softmax_crossentropy")
+
+
+MASKED = np.array([[1.0, -np.inf, 0.5, -1.0], [-np.inf, 2.0, 0.0, -np.inf], [0.3, 0.1, -np.inf, 0.2]], np.float32)
+MASKED_LABELS = np.array([0, 2, 3])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("form", ["numbers", "one-hot", "mixed"])
+def test_masked_classes_leave_the_softmax_loss_of_the_others(smoothing, form):
+    """In value and gradient as if the class were not there; smoothing spreads over those that are."""
+    one_hot = np.eye(4, dtype=np.float32)[MASKED_LABELS]
+    unmasked = np.isfinite(MASKED)
+    mixed = 0.7 * one_hot + 0.3 * np.eye(4, dtype=np.float32)[[3, 1, 0]]
+    labels = {"numbers": MASKED_LABELS, "one-hot": one_hot, "mixed": mixed}[form]
+    rows = mixed if form == "mixed" else one_hot
+    of = lambda z: classification.softmax_cross_entropy(z, jax.numpy.asarray(labels), smoothing).sum()
+    loss = classification.softmax_cross_entropy(jax.numpy.asarray(MASKED), jax.numpy.asarray(labels), smoothing)
+    gradient = np.asarray(jax.grad(of)(jax.numpy.asarray(MASKED)))
+    for i in range(3):
+        keep = unmasked[i]
+        target = rows[i, keep] * (1 - smoothing) + smoothing / keep.sum()
+        np.testing.assert_allclose(loss[i], _naive_softmax(MASKED[i : i + 1, keep], target[None])[0], rtol=1e-5)
+        p = np.exp(MASKED[i, keep]) / np.exp(MASKED[i, keep]).sum()
+        np.testing.assert_allclose(gradient[i, keep], p - target, atol=1e-6)
+        np.testing.assert_array_equal(gradient[i, ~keep], 0)
+
+
+def test_the_loss_of_a_label_that_is_masked_is_infinite():
+    loss = classification.softmax_cross_entropy(jax.numpy.asarray(MASKED), jax.numpy.array([1, 2, 3]))
+    assert np.isposinf(loss[0])
+    assert np.isfinite(loss[1:]).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_sure_answers_of_the_sigmoid_that_are_right_cost_nothing(smoothing):
+    logits = jax.numpy.array([[np.inf, -np.inf, 0.0]]) if smoothing == 0 else jax.numpy.array([[1.0, -np.inf, 0.0]])
+    of = lambda z: classification.sigmoid_cross_entropy(z, jax.numpy.array([[1.0, 0.0, 1.0]]), smoothing).sum()
+    target = np.array([1.0, 1.0]) * (1 - smoothing) + smoothing / 2
+    z = np.array([0.0]) if smoothing == 0 else np.array([1.0, 0.0])
+    expected = _naive_sigmoid(z[None], target[None, -len(z) :])[0]
+    np.testing.assert_allclose(of(logits), expected, rtol=1e-5)
+    gradient = np.asarray(jax.grad(of)(logits))
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 1] == 0
+    wrong = classification.sigmoid_cross_entropy(jax.numpy.array([[np.inf, 0.0]]), jax.numpy.array([[0.0, 1.0]]))
+    assert np.isposinf(wrong[0])
+
+
+def test_losses_equal_torch():
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra parity)")
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=(8, 5)).astype(np.float32) * 5, rng.integers(0, 5, 8)
+    for smoothing in (0.0, 0.1):
+        mine = classification.softmax_cross_entropy(jax.numpy.asarray(logits), jax.numpy.asarray(labels), smoothing)
+        theirs = torch.nn.functional.cross_entropy(
+            torch.tensor(logits), torch.tensor(labels), reduction="none", label_smoothing=smoothing
+        )
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+    masked = torch.nn.functional.cross_entropy(torch.tensor(MASKED), torch.tensor(MASKED_LABELS), reduction="none")
+    mine = classification.softmax_cross_entropy(jax.numpy.asarray(MASKED), jax.numpy.asarray(MASKED_LABELS))
+    np.testing.assert_allclose(mine, masked, rtol=1e-5)

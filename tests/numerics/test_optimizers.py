@@ -5,6 +5,7 @@ First steps, momentum's limit, and where L2 regularisation and weight decay part
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -51,7 +52,7 @@ def nesterov(t, x, g, memory):
 
 def adagrad(t, x, g, memory):
     memory["v"] += g * g
-    return g / (memory["v"] + 1e-7) ** 0.5
+    return g / (memory["v"] ** 0.5 + 1e-10)
 
 
 def rmsprop(t, x, g, memory):
@@ -110,9 +111,9 @@ def test_first_step_of_adam_without_bias_correction():
 
 
 def test_where_the_small_number_stands():
-    """Courses write both; here AdaGrad has sqrt(v + eps), RMSProp and Adam sqrt(v) + eps. With g = 20 and eps = 1:"""
+    """Outside the root, as in Duchi et al. 2011, fig. 1, Kingma & Ba 2015, alg. 1, and torch. With g = 20, eps = 1:"""
     first = {name: 10 - trajectory(name, eps=1.0, steps=1)[0] for name in ("adagrad", "rmsprop", "adam")}
-    assert first["adagrad"] == pytest.approx(RATE * 20 / (400 + 1) ** 0.5, rel=1e-5)
+    assert first["adagrad"] == pytest.approx(RATE * 20 / (20 + 1), rel=1e-5)
     assert first["rmsprop"] == pytest.approx(RATE * 20 / ((0.1 * 400) ** 0.5 + 1), rel=1e-5)
     assert first["adam"] == pytest.approx(RATE * 20 / (20 + 1), rel=1e-4)
 
@@ -130,3 +131,67 @@ def test_weight_decay_prefers_spread_weights():
         penalties.append(float(-(updates["kernel"] @ weights) / 0.01))
         assert float(weights @ jnp.ones(4)) == 1
     assert penalties == pytest.approx([1, 0.25])
+
+
+@pytest.mark.parametrize("gradient", [1e-12, 1e-5, 1.0, -1e-5])
+def test_the_first_step_of_adagrad_is_the_rate_whatever_the_gradient(gradient):
+    """Duchi et al. 2011: g / (delta + |g|); with the small number inside the root it is 0.03 for 1e-5 and 1e-7."""
+    params = {"kernel": jnp.zeros(())}
+    tx = optim.make(name="adagrad", learning_rate=1.0, params=params, total=1, steps=int, eps=1e-14).tx
+    updates, _ = tx.update({"kernel": jnp.float32(gradient)}, tx.init(params), params)
+    assert float(updates["kernel"]) == pytest.approx(-np.sign(gradient), rel=0.02)
+    updates, _ = tx.update({"kernel": jnp.float32(0)}, tx.init(params), params)
+    assert float(updates["kernel"]) == 0
+
+
+def test_updates_of_adafactor_are_not_clipped_unless_asked():
+    """As in big_vision; after gradients of 1e-3 a gradient of 1 is an update far larger than 1."""
+    params = {"kernel": jnp.zeros(3)}
+
+    def second(**options):
+        tx = optim.make(
+            name="adafactor", learning_rate=1.0, params=params, total=9, steps=int, momentum=0.0, **options
+        ).tx
+        state = tx.init(params)
+        _, state = tx.update({"kernel": jnp.full(3, 1e-3)}, state, params)
+        _, state = tx.update({"kernel": jnp.full(3, 1e-3)}, state, params)
+        return float(tx.update({"kernel": jnp.ones(3)}, state, params)[0]["kernel"][0])
+
+    b2 = 1 - 3**-0.8
+    assert second() == pytest.approx(-1 / (b2 * 1e-6 + 1 - b2) ** 0.5, rel=1e-4)
+    assert second() < -1.5
+    assert second(clip_threshold=1.0) == pytest.approx(-1, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "theirs"),
+    [
+        ("sgd", dict(momentum=0.9), lambda torch, p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=0.01)),
+        (
+            "sgd",
+            dict(momentum=0.9, nesterov=True),
+            lambda torch, p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=0.01, nesterov=True),
+        ),
+        ("adagrad", {}, lambda torch, p: torch.optim.Adagrad(p, 0.1, weight_decay=0.01)),
+        ("rmsprop", dict(b2=0.99), lambda torch, p: torch.optim.RMSprop(p, 0.1, weight_decay=0.01)),
+        ("adam", {}, lambda torch, p: torch.optim.Adam(p, 0.1, weight_decay=0.01)),
+        ("adamw", {}, lambda torch, p: torch.optim.AdamW(p, 0.1, weight_decay=0.01)),
+    ],
+    ids=["sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw"],
+)
+@pytest.mark.parametrize("size", [1e-6, 1.0])
+def test_five_steps_equal_torch_with_large_and_with_tiny_gradients(name, options, theirs, size):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra parity)")
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=7) * 10 * size, rng.normal(size=(5, 7)) * size
+    params = {"kernel": jnp.asarray(start, jnp.float32)}
+    tx = optim.make(name=name, learning_rate=0.1, params=params, total=9, steps=int, weight_decay=0.01, **options).tx
+    state = tx.init(params)
+    weights = torch.nn.Parameter(torch.tensor(start, dtype=torch.float32))
+    optimizer = theirs(torch, [weights])
+    for gradient in gradients:
+        updates, state = tx.update({"kernel": jnp.asarray(gradient, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        weights.grad = torch.tensor(gradient, dtype=torch.float32)
+        optimizer.step()
+    np.testing.assert_allclose(params["kernel"], weights.detach().numpy(), rtol=2e-3, atol=size * 1e-3)

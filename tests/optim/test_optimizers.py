@@ -120,14 +120,14 @@ def _step(tx, state, params, grads):
     return tx, state, optax.apply_updates(params, updates)
 
 
-@pytest.mark.parametrize("name", ["lamb", "lars"])
-def test_layerwise_optimizers_against_numpy(name):
+@pytest.mark.parametrize(("name", "options"), [("lamb", {}), ("lars", {}), ("lars", {"variant": "you2017"})])
+def test_layerwise_optimizers_against_numpy(name, options):
     """Three steps at rates 0.1, 0.05 and 0.025; kernels adapt and decay, biases do not."""
-    tx = make(name, PARAMS, weight_decay=0.01, schedule="step(1, 2, factor=0.5)").tx
+    tx = make(name, PARAMS, weight_decay=0.01, schedule="step(1, 2, factor=0.5)", **options).tx
     state = (tx, tx.init(PARAMS), PARAMS)
     for i in range(3):
         state = _step(*state, jax.tree.map(lambda g: g * (i + 1), GRADS))  # noqa: B023
-    transcription = {"lamb": _lamb, "lars": _lars}[name]
+    transcription = {"lamb": _lamb, "lars": _lars_of_paper if options else _lars}[name]
     for layer, leaves in PARAMS.items():
         for leaf, start in leaves.items():
             grads = [np.asarray(GRADS[layer][leaf], np.float64) * (i + 1) for i in range(3)]
@@ -149,7 +149,7 @@ def _lamb(w, grads, adapted):
 
 
 def _lars(w, grads, adapted):
-    """You et al. 2017, alg. 1, the norm of gradient and decay together as in SimCLR's code."""
+    """SimCLR's lars_optimizer.py: the norm of gradient and decay together."""
     v = np.zeros_like(w)
     for rate, g in zip([0.1, 0.05, 0.025], grads):
         if adapted:
@@ -160,11 +160,40 @@ def _lars(w, grads, adapted):
     return w
 
 
+def _lars_of_paper(w, grads, adapted):
+    """You et al. 2017, alg. 1: the norms of gradient and weights apart."""
+    v = np.zeros_like(w)
+    for rate, g in zip([0.1, 0.05, 0.025], grads):
+        if adapted:
+            local = 0.001 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.01 * np.linalg.norm(w))
+            v = 0.9 * v + rate * local * (g + 0.01 * w)
+        else:
+            v = 0.9 * v + rate * g
+        w = w - v
+    return w
+
+
+@pytest.mark.parametrize("variant", ["simclr", "you2017"])
+def test_lars_without_weights_or_gradient_stays_finite(variant):
+    for weights, gradient in ((0.0, 1.0), (1.0, 0.0), (0.0, 0.0)):
+        params = {"kernel": jnp.full((2, 2), weights)}
+        updates = one_update(params, {"kernel": jnp.full((2, 2), gradient)}, "lars", variant=variant)
+        np.testing.assert_allclose(updates["kernel"], -0.1 * gradient, rtol=1e-6)
+
+
+def test_both_forms_of_lars_leave_frozen_layers_alone():
+    for variant in ("simclr", "you2017"):
+        freeze = (("^head/", False), (".*", True))
+        updates = one_update(name="lars", variant=variant, weight_decay=0.1, freeze=freeze)
+        assert not np.any(updates["embedding"]["kernel"])
+        assert np.any(updates["head"]["kernel"])
+
+
 def test_adafactor_factors_and_caps():
     params = {"kernel": jnp.ones((64, 32)), "bias": jnp.ones(32)}
     tx = make("adafactor", params).tx
     state = tx.init(params)
-    factored, _, average = state[0], state[1], state[2]
+    factored, average = state[0], state[1]
     assert factored.v_row["kernel"].size + factored.v_col["kernel"].size == 64 + 32
     assert factored.v["bias"].shape == (32,)
     assert average.ema["kernel"].dtype == jnp.bfloat16
@@ -258,6 +287,7 @@ def test_abstract_parameters_and_jit(name):
         ({"name": "sgd", "momentum": 1.0}, "momentum must be"),
         ({"name": "sgd", "momentum": 0.0, "nesterov": True}, "nesterov needs a momentum"),
         ({"name": "sgd", "decay": "l2"}, "unknown decay of sgd 'l2'. Choices: coupled, decoupled"),
+        ({"name": "lars", "variant": "you"}, "unknown variant of lars 'you'.*Choices: .*simclr"),
         ({"name": "sgd", "weight_decay": -0.1}, "must not be negative"),
         ({"name": "sgd", "clip_norm": 0.0}, "clip_norm must be above 0"),
         ({"name": "sgd", "layer_decay": 1.5}, "layer_decay must lie in"),
