@@ -163,7 +163,7 @@ def refused(root, **options):
         ([[b"a"], [b"b"]], r"holds list<.*not the bytes of one image file in each row"),
         ([[[1, 2]], [[3, 4]]], "holds list<"),
         ([1, 2], "holds int64"),
-        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "looked for in its field 'bytes'"),
+        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "holds struct.* looked for in its field 'bytes'"),
     ],
 )
 def test_columns_that_are_no_images(tmp_path, cells, words):
