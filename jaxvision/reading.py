@@ -48,7 +48,8 @@ def reading(where: str | Path, error: type[Exception] = UserError) -> Iterator[N
     except json.JSONDecodeError as cause:
         raise error(f"{where} is no JSON: {cause}") from cause
     except OSError as cause:
-        raise error(f"cannot read {where}: {cause.strerror or cause or type(cause).__name__}") from cause
+        words = " ".join(str(cause.strerror or cause).split())  # Arrow's take several lines
+        raise error(f"cannot read {where}: {words or type(cause).__name__}") from cause
     except Exception as cause:
         text = " ".join(str(cause).split())
         named = text if text and not isinstance(cause, KeyError) else f"{type(cause).__name__} {text}".strip()
