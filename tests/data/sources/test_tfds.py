@@ -176,8 +176,8 @@ def open_odd(root, fields, **options):
 @pytest.mark.parametrize(
     ("field", "feature", "words"),
     [
-        ("image", "label", "is Tensor.* not an image an example"),
-        ("image", "text", "is Text"),
+        ("image", "label", "Tensor.* not an image an example"),
+        ("image", "text", "Text"),
         ("image", "tags", "any number of it"),
         ("image", "score", "not an image"),
         ("text", "label", "not a text or a list of texts"),
@@ -185,7 +185,7 @@ def open_odd(root, fields, **options):
     ],
 )
 def test_features_that_cannot_be_what_they_should(odd, field, feature, words):
-    with pytest.raises(UserError, match=f"the feature '{feature}' of 'tiny_odd' {words}"):
+    with pytest.raises(UserError, match=f"the feature '{feature}' of 'tiny_odd' is .*{words}"):
         open_odd(odd, [field], **{field: feature})
 
 
