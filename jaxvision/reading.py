@@ -57,7 +57,8 @@ def _worded(where: str | Path, cause: Exception) -> str:
         return f"{where} is no JSON: {cause}"
     if isinstance(cause, OSError):
         file = "" if cause.filename in (None, str(where)) else f" ({cause.filename})"
-        return f"cannot read {where}: {cause.strerror or cause or type(cause).__name__}{file}"
+        words = " ".join(str(cause.strerror or cause).split())  # Arrow's take several lines
+        return f"cannot read {where}: {words or type(cause).__name__}{file}"
     text = " ".join(str(cause).split())
     named = text if text and not isinstance(cause, KeyError) else f"{type(cause).__name__} {text}".strip()
     return f"cannot read {where}: {named}"

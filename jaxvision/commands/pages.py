@@ -110,15 +110,15 @@ def _operations(experiment: Experiment):
 def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Two images of `side` pixels, uint8, and the statistics of more of them."""
 
-    def read(examples: int) -> Iterator[dict[str, np.ndarray]]:
-        source = _first(experiment.source, examples, experiment.seed)
-        batches = loader.eval_batches(
-            source, f"decode|resize({side})", batch_size=min(examples, 100), fields=("image",)
-        )
+    def read() -> Iterator[dict[str, np.ndarray]]:
+        source = _first(experiment.source, FITTED_TO, experiment.seed)
+        # However many of these few are bad, whether the set has too many is not decided here.
+        host, fields = f"decode|resize({side})", ("image",)
+        batches = loader.eval_batches(source, host, batch_size=100, fields=fields, max_bad_fraction=1.0)
         return track(batches, "reading images for statistics", -(-len(source) // 100), "batches")
 
     names = ("pixel_values",) if side == WHITENED_SIDE else ()
-    return next(read(2))["image"], statistics.compute(read(FITTED_TO), names)._asdict()
+    return next(read())["image"][:2], statistics.compute(read(), names)._asdict()
 
 
 def _batch(experiment: Experiment, most: int = 64):
@@ -141,6 +141,7 @@ def first_batch(experiment: Experiment) -> tuple[Batch, Batch]:
         start=0,
         stop=1,
         fields=data.fields,
+        max_bad_fraction=data.max_bad_fraction,
     )
     raw = next(batches)
     return raw, jax.device_get(jax.jit(experiment.augment)(step_keys(experiment.seed, 0)[0], raw))

@@ -5,7 +5,7 @@ In the order in which an example meets them:
     shapes.py     the embedded data set, rendered at first use (shapes_scene.py, shapes_render.py)
     sources/      open_source: folders, tar shards, Parquet, manifests, CIFAR, IDX, TFDS sets, mixtures of them
     subsets.py    nested class-balanced subsets of a source
-    formats.py    the image formats that are read
+    formats.py    the image formats that are read; signatures.py: what other bytes are, in words
     host_ops.py   decode, crop and resize, as specs: "decode|random_resized_crop(224)" (decoding.py, resizing.py)
     text/         captions to token ids: tokenizers, and the host operations "class_captions" and "tokenize"
     overlap.py    how many examples two splits share

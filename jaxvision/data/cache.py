@@ -18,11 +18,14 @@ from PIL import Image
 from tensorflow_datasets.core import dataset_info, example_serializer, naming
 
 from jaxvision import arguments
+from jaxvision.arguments import is_whole
 from jaxvision.data import host_ops
 from jaxvision.data.sources import KINDS, BadExample, Source, open_source
+from jaxvision.data.sources.base import first_readable
 from jaxvision.data.staging import set_folder, staged, write_shard
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, shown, unknown
 from jaxvision.progress import Progress
+from jaxvision.reading import reading
 from jaxvision.specs import parse
 
 FORMATS = ("jpeg", "png")
@@ -139,15 +142,24 @@ class _Copy:
 
     def _record(self, index: int) -> tuple[bytes, Exception | None]:
         """The serialized example, and why it could not be read."""
-        example, error = {}, None
+        example = {}
         try:
             example = self._source[index]
             image = self._host(example, None)["image"]
             example = {**example, "image": self._encode(image)}
+            return self._serialized(example), None
         except (host_ops.BadImage, BadExample, OSError) as reason:
-            example, error = {**example, "image": b""}, reason
-        values = {field: _value(field, feature, example.get(field)) for field, feature in self._features.items()}
-        return self._serializer.serialize_example(self._features.encode_example(values)), error
+            error = reason
+        try:
+            return self._serialized({**example, "image": b""}), error
+        except BadExample:  # its other fields are no better
+            return self._serialized({"image": b""}), error
+
+    def _serialized(self, example: Mapping[str, Any]) -> bytes:
+        """The example as TFDS stores it; BadExample where a field is another thing than in the first example."""
+        with reading("its fields", BadExample):
+            values = {field: _value(field, feature, example.get(field)) for field, feature in self._features.items()}
+            return self._serializer.serialize_example(self._features.encode_example(values))
 
     def _note(self, index: int, error: Exception) -> None:
         self._bad.append(self._source.describe(index))
@@ -173,7 +185,7 @@ def _check(splits: str, host: str, image_format: str, quality: int) -> None:
         raise UserError(f"the host spec of a copy starts with decode, not {host!r}")
     if image_format not in FORMATS:
         raise unknown("format of images", image_format, FORMATS)
-    if not (isinstance(quality, int) and 1 <= quality <= 100):
+    if not (is_whole(quality) and quality <= 100):
         raise UserError(f"the quality of JPEG is a number from 1 to 100, not {quality!r}")
 
 
@@ -190,7 +202,7 @@ def _identity(name: str, source: Source) -> dataset_info.DatasetIdentity:
 
 def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
     """The features of the copy, from the first example that can be read."""
-    example = _first(source)
+    example = first_readable(source)
     if "image" not in example:
         raise UserError(f"{source.info.name} {source.info.split} has no field 'image', only {', '.join(example)}")
     features: dict[str, Any] = {"image": tfds.features.Image(shape=(None, None, 3), encoding_format=image_format)}
@@ -214,15 +226,6 @@ def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(features)
 
 
-def _first(source: Source) -> dict[str, Any]:
-    for index in range(min(len(source), 1000)):
-        try:
-            return source[index]
-        except (BadExample, OSError):
-            continue
-    raise UserError(f"none of the first examples of {source.info.name} {source.info.split} can be read")
-
-
 def _value(field: str, feature: tfds.features.FeatureConnector, value: Any) -> Any:
     """What TFDS encodes for a field of an example; something empty if the example could not be read."""
     several = isinstance(feature, tfds.features.Sequence)
@@ -231,7 +234,7 @@ def _value(field: str, feature: tfds.features.FeatureConnector, value: Any) -> A
     if several and isinstance(feature.feature, tfds.features.ClassLabel):
         return np.flatnonzero(value)  # multi-hot to numbers
     if isinstance(feature, tfds.features.Text) and not isinstance(value, str):
-        raise UserError(f"the field {field!r} is a text in the first example, but {value!r} in another")
+        raise BadExample(f"its field {field!r} is {shown(value)}, in the first example a text")
     return [value] if several and isinstance(value, str) else value
 
 

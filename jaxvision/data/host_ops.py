@@ -48,7 +48,7 @@ def make(spec: str, classes: Sequence[str] = ()) -> HostOp:
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
         # A label beyond the names, like the -1 of a test split of TFDS that hides its labels, has no name.
-        if classes and np.ndim(label := example.get("label", ())) == 0 and 0 <= label < len(classes):
+        if classes and is_whole(label := example.get("label"), least=0) and label < len(classes):
             example = {**example, CLASS_NAME: classes[label]}
         for call, op in zip(calls, ops):
             with reading_fields(f"host operation {call}", example):

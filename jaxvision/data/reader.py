@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 _MAX_WARNINGS = 100
 _NAMES = 10  # of bad examples, in the message that stops the run
 _LOOKS = 1000  # examples at the beginning of a set, of which one must be good
-_UNFIT = 8  # examples without a wanted field, before the config is taken to be wrong
+_UNFIT = 8  # examples that lack a field, or of which no two are alike, before the config is taken to be wrong
 _BAD = (host_ops.BadImage, BadExample, OSError)
 
 
@@ -88,9 +88,7 @@ class Reader:
         """
         like = self.first[field]
         value = _array(example, field)
-        image = field == "image" and value.ndim == like.ndim == 3
-        same_shape = value.shape[2:] == like.shape[2:] if image else value.shape == like.shape
-        if not same_shape or not np.can_cast(value.dtype, like.dtype, "same_kind"):
+        if not _alike(field, value, like):
             raise BadExample(
                 f"its field {field!r} is {value.dtype} of shape {value.shape}, in others {like.dtype} of {like.shape}"
             )
@@ -115,12 +113,14 @@ class Reader:
 def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, np.ndarray]:
     """The wanted fields of the first good example, as `Reader.read` gives them at seed and position 0.
 
-    Bad examples before it are passed over without a word: whoever reads the set counts and names them.
+    It is the first whose fields are of the types and shapes of another, among the first few that can be read; so that
+    an odd one at the beginning does not stand for all. Bad examples before it are passed over without a word: whoever
+    reads the set counts and names them.
 
     Raises:
       UserError: none of the first 1,000 examples is good, or a field that examples do not have.
     """
-    process, reason, unfit = host_ops.make(host, source.info.classes), "", []
+    process, reason, unfit, found = host_ops.make(host, source.info.classes), "", [], []
     for i in range(min(len(source), _LOOKS)):
         try:
             example = process(source[i], _generator(0, 0))
@@ -128,12 +128,19 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
             reason = reason or f"{source.describe(i)}: {error}"
             continue
         try:
-            return {field: _array(example, field) for field in fields}
+            arrays = {field: _array(example, field) for field in fields}
         except BadExample as error:
             reason = reason or f"{source.describe(i)}: {error}"
             unfit.append(example)
             if len(unfit) == _UNFIT:
                 break
+            continue
+        alike = [one for one in found if all(_alike(field, one[field], arrays[field]) for field in fields)]
+        found.append(arrays)
+        if alike or len(found) == _UNFIT:
+            return (alike or found)[0]
+    if found:
+        return found[0]
     for example in unfit[:1]:
         _check_config(example, fields)
     looks = f"first {_LOOKS:,}" if len(source) > _LOOKS else f"{len(source):,}"
@@ -175,6 +182,13 @@ def _array(example: Mapping, field: str) -> np.ndarray:
     if value.dtype.kind in "iu" and value.dtype != np.uint8:
         return value.astype(np.int32)
     return value.astype(np.float32) if value.dtype == np.float64 else value
+
+
+def _alike(field: str, value: np.ndarray, like: np.ndarray) -> bool:
+    """Whether a field of two examples can stand in one batch, images perhaps after a resize."""
+    image = field == "image" and value.ndim == like.ndim == 3
+    same_shape = value.shape[2:] == like.shape[2:] if image else value.shape == like.shape
+    return same_shape and np.can_cast(value.dtype, like.dtype, "same_kind")
 
 
 def _generator(seed: int, position: int) -> np.random.Generator:

@@ -117,7 +117,7 @@ def test_fields_that_the_source_must_have(fields, host, stored):
 
 def test_stand_ins_make_the_same_shapes_without_files():
     host = "decode|class_captions(names='absent')|tokenize('clip', 9, path='absent', caption='all', captions=2)"
-    example = {"image": np.zeros((4, 4, 3), np.uint8), "label": 0, host_ops.CLASS_NAME: ""}
+    example = {"image": np.zeros((4, 4, 3), np.uint8), "label": 0, host_ops.CLASS_NAME: "cat"}
     example = run(text.stand_in(host), example, ())
     assert example["tokens"].shape == example["tokens_mask"].shape == (2, 9)
 

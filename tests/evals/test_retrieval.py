@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError
 from jaxvision.evals import retrieval
 
@@ -74,6 +75,30 @@ def test_an_image_without_captions_is_left_out(pairs, mesh):
     source = pairs.Pairs([("one",), (), ("two",)])
     found = retrieval.make(**pairs.open_set(source, mesh(1), ("image",)))(pairs.VARIABLES)
     assert (found["images"], found["texts"]) == (2, 2)
+
+
+def test_a_first_example_that_lacks_its_caption_is_left_out(pairs, mesh, caplog):
+    captions = [("one",), ("two",), "", ("three",)]
+
+    class Lacking(pairs.Pairs):
+        def __getitem__(self, i):
+            if not i:
+                raise BadExample("it has no text member")
+            return super().__getitem__(i)
+
+    opened = pairs.open_set(Lacking(captions), mesh(1), ("image",))
+    found = retrieval.make(**opened)(pairs.VARIABLES)
+    assert (found["images"], found["texts"]) == (2, 2)
+    assert caplog.text.count("it has no text member") == 1
+    opened = pairs.open_set(pairs.Pairs(["", ()]), mesh(1), ("image",))
+    with pytest.raises(UserError, match="has no captions .*example 0 of pairs test: .* holds no caption"):
+        retrieval.make(**opened)(pairs.VARIABLES)
+
+
+def test_numbers_of_numpy(pairs, mesh):
+    opened = pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",))
+    plain = retrieval.make(**opened, k=(5,))(pairs.VARIABLES)
+    assert retrieval.make(**opened, k=(np.int64(5),), chunk=np.int32(256))(pairs.VARIABLES) == plain
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
     compositions.py scenes of `shapes` chosen by the colours and kinds they show
     mixture.py      several sources in one stream, each with its share
     files.py        which files make up which split; labels.py: class numbers from what files state;
-                    passed_over.py: what lies beside the examples and is not read;
-                    texts.py: one text or several
+                    passed_over.py: what lies beside the examples and is not read; texts.py: what is a caption
 """
 
 import inspect

@@ -97,7 +97,7 @@ def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
         label = example.get("label")
-        if label is None or np.ndim(label) != 0 or label < 0:  # -1: a test split of TFDS that hides its labels
+        if not is_whole(label, least=0):  # -1: a test split of TFDS that hides its labels
             raise UserError("class_captions needs examples with one class each")
         if given is None and CLASS_NAME not in example:
             raise UserError("class_captions: the set does not name its classes; give names=")

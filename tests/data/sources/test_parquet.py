@@ -163,7 +163,7 @@ def refused(root, **options):
         ([[b"a"], [b"b"]], r"holds list<.*not the bytes of one image file in each row"),
         ([[[1, 2]], [[3, 4]]], "holds list<"),
         ([1, 2], "holds int64"),
-        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "looked for in its field 'bytes'"),
+        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "holds struct.* looked for in its field 'bytes'"),
     ],
 )
 def test_columns_that_are_no_images(tmp_path, cells, words):
@@ -268,18 +268,19 @@ def test_files_without_rows(tmp_path):
     assert [len(open_parquet(tmp_path)), open_parquet(tmp_path)[0]["image"]] == [1, b"0"]
 
 
-def test_a_damaged_page_costs_its_rows_alone(tmp_path, caplog):
+def test_a_damaged_page_costs_its_rows_alone(tmp_path):
     rng = np.random.default_rng(0)
     pictures = [rng.bytes(2000) for _ in range(4)]
     pq.write_table(pa.table({"image": pictures}), tmp_path / "train.parquet", row_group_size=2, compression="snappy")
     data = bytearray((tmp_path / "train.parquet").read_bytes())
-    at = data.index(pictures[2][:64])
-    data[at - 60 : at] = b"\xff" * 60  # the header of the page
+    column = pq.read_metadata(tmp_path / "train.parquet").row_group(1).column(0)
+    at = column.dictionary_page_offset or column.data_page_offset
+    data[at : at + 20] = b"\xff" * 20
     (tmp_path / "train.parquet").write_bytes(data)
     source = open_parquet(tmp_path)
     assert [source[i]["image"] for i in range(2)] == pictures[:2]
     for i in (2, 3):
-        with pytest.raises(sources.BadExample, match="cannot read its column 'image'"):
+        with pytest.raises(sources.BadExample, match="cannot read its column 'image': Couldn't deserialize"):
             source[i]
 
 

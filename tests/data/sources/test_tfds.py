@@ -1,9 +1,11 @@
 import io
+import shutil
 import time
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from jaxvision.data import sources
 from jaxvision.errors import UserError
@@ -127,6 +129,127 @@ def test_tfds_errors(prepared):
         assert f"jaxvision data prepare {name} --data_dir={prepared}" in message(name)
     assert "tensorflow_datasets. Prepare" in message("cifar10", data_dir=None)
     assert time.monotonic() - begun < 20, "the network was asked"
+
+
+class TinyOdd(tfds.core.GeneratorBasedBuilder):
+    """Six examples whose features are odd: a label that is a plain number, an empty text."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "pixels": tfds.features.Tensor(shape=(4, 4, 3), dtype=np.uint8),
+            "label": np.int64,
+            "score": np.float32,
+            "tags": tfds.features.Sequence(np.int64),
+            "text": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(6):
+            pixels, text = np.full((4, 4, 3), i, np.uint8), f"text {i}" if i else ""
+            numbers = {"label": i % 3, "score": i / 2, "tags": [i % 3] * (i % 2)}
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            file.seek(0)
+            yield i, {"image": file, "pixels": pixels, "text": text, **numbers}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """The data_dir of TinyOdd."""
+    root = tmp_path_factory.mktemp("odd")
+    tfds.disable_progress_bar()
+    TinyOdd(data_dir=root, file_format="array_record").download_and_prepare()
+    return root
+
+
+def open_odd(root, fields, **options):
+    return sources.open_source("tiny_odd", "train", data_dir=str(root), fields=fields, options=options)
+
+
+@pytest.mark.parametrize(
+    ("field", "feature", "words"),
+    [
+        ("image", "label", "Tensor.* not an image an example"),
+        ("image", "text", "Text"),
+        ("image", "tags", "any number of it"),
+        ("image", "score", "not an image"),
+        ("text", "label", "not a text or a list of texts"),
+        ("text", "image", "not a text"),
+    ],
+)
+def test_features_that_cannot_be_what_they_should(odd, field, feature, words):
+    with pytest.raises(UserError, match=f"the feature '{feature}' of 'tiny_odd' is .*{words}"):
+        open_odd(odd, [field], **{field: feature})
+
+
+def test_a_label_that_is_a_plain_number(odd):
+    assert open_odd(odd, ["label"]).info.num_classes is None
+    source = open_odd(odd, ["label"], classes=("a", "b", "c"))
+    assert (source.info.classes, source.info.num_classes) == (("a", "b", "c"), 3)
+    assert sorted(source.labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert [source[i]["label"] for i in range(6)] == source.labels.tolist()
+    tags = open_odd(odd, ["label"], classes=3, label="tags")
+    assert tags.info.multi_label
+    assert sorted(map(tuple, tags.labels.tolist())) == sorted([(0, 0, 0)] * 3 + [(0, 1, 0), (1, 0, 0), (0, 0, 1)])
+    few = open_odd(odd, ["label"], classes=2)
+    with pytest.raises(UserError, match=r"example \d of tiny_odd train: the label 2 is none of the 2 classes"):
+        _ = few.labels
+    bad = few[int(np.flatnonzero(source.labels < 2)[0])]
+    assert bad["label"] in (0, 1)
+    with pytest.raises(sources.BadExample, match="its label 2 is none"):
+        few[int(np.flatnonzero(source.labels == 2)[0])]
+    with pytest.raises(UserError, match="'score' of 'tiny_odd' is .*not a whole number"):
+        open_odd(odd, ["label"], classes=3, label="score")
+
+
+def test_an_empty_text_is_none(odd):
+    whole, texts = open_odd(odd, ["pixels"]), open_odd(odd, ["text"])
+    for i in range(6):
+        number = whole[i]["pixels"][0, 0, 0]  # TFDS shuffles
+        if number:
+            assert texts[i]["text"] == f"text {number}"
+        else:
+            with pytest.raises(sources.BadExample, match="its text holds no caption"):
+                texts[i]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("dataset_info.json", b"{broken", "Failed to load JSON"),
+        ("dataset_info.json", b"", "Failed to load JSON"),
+        ("dataset_info.json", b"{}", "Invalid version"),
+        ("features.json", b"{", "is no JSON"),
+        ("features.json", b"\xff", "not UTF-8"),
+    ],
+)
+def test_broken_files_of_tfds_are_named(odd, tmp_path, file, content, words):
+    shutil.copytree(odd, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tiny_odd" / "1.0.0" / file).write_bytes(content)
+    with pytest.raises(UserError, match=rf"what TFDS wrote of the data set 'tiny_odd' in {tmp_path}.*{words}"):
+        open_odd(tmp_path, ["image"])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "noise"])
+def test_records_that_are_not_there_are_bad(odd, tmp_path, damage):
+    shutil.copytree(odd, tmp_path, dirs_exist_ok=True)
+    (shard,) = (tmp_path / "tiny_odd" / "1.0.0").glob("*.array_record*")
+    data = shard.read_bytes()
+    shard.write_bytes({"cut": data[:500], "noise": bytes(reversed(data))}.get(damage, b""))
+    if damage == "missing":
+        shard.unlink()
+    source = open_odd(tmp_path, ["image", "label"], classes=3)
+    with pytest.raises(sources.BadExample, match="cannot read its record: "):
+        source[0]
+    with pytest.raises(UserError, match="cannot read the labels of tiny_odd train: "):
+        _ = source.labels
 
 
 def metadata(name, data_dir, splits, file_format="array_record"):
