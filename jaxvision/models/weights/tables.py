@@ -1,13 +1,13 @@
 """The tables of every library whose weights can be imported, by library and by our model."""
 
-from jaxvision.models.weights import flax_names, torch_names
+from jaxvision.models.weights import flax_names, open_clip_names, torch_names
 from jaxvision.models.weights.table import Table
 
 TABLES: dict[str, dict[str, tuple[Table, ...]]] = {
     "timm": torch_names.TIMM,
     "torchvision": torch_names.TORCHVISION,
     "openai_clip": torch_names.clip(gelu="quick"),
-    "open_clip": torch_names.clip(gelu="exact"),
+    "open_clip": open_clip_names.OPEN_CLIP,
     "big_vision": flax_names.BIG_VISION,
     "bit": flax_names.BIT,
     "keras": flax_names.KERAS,
