@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import paths
-from jaxvision.errors import UserError, listed, unknown
+from jaxvision.errors import UserError, unknown
 from jaxvision.models.positions import resize_positions
 from jaxvision.models.weights import mismatch, prefixes
 from jaxvision.models.weights.plan import Slot, dummies, rename, slots_by_name, unstack
-from jaxvision.models.weights.table import OURS, SCANNED, Table
-from jaxvision.models.weights.tables import TABLES
+from jaxvision.models.weights.table import SCANNED, Table
+from jaxvision.models.weights.tables import TABLES, lacking, served_by, tables_of
 
 PyTree = Any
 HEADS = ("keep", "new", "drop")
@@ -35,15 +35,6 @@ class Imported(NamedTuple):
 
     variables: PyTree
     notes: tuple[str, ...]
-
-
-def sources() -> list[str]:
-    """The libraries whose files can be imported; "jaxvision" is this one.
-
-    >>> "timm" in sources()
-    True
-    """
-    return ["jaxvision", *TABLES]
 
 
 def import_weights(
@@ -129,7 +120,9 @@ def import_weights(
         what = f"these weights, read as {source!r}, do not fit the model {model!r}"
         readings = _readings(arrays, source, model, targets)
         hints = mismatch.hints(misfit, plan, whole, taken, readings, table.reasons)
-        if head == "keep" and (misfit.misshapen or (misfit.missing and misfit.missing.keys() <= head_names.keys())):
+        if head == "keep" and (
+            misfit.misshapen.keys() & head_names or (misfit.missing and misfit.missing.keys() <= head_names.keys())
+        ):
             hints.append("head='new' replaces the file's head by a new one.")
         raise mismatch.error(what, misfit, hints)
     _check_numbers({name: given[name] for name in plan})
@@ -156,11 +149,10 @@ def export_weights(variables: PyTree, target: str, model: str) -> dict[str, np.n
     if target != "jaxvision":
         values = unstack(values, *SCANNED)
     tables = tables_of(target, model, values)
-    served = [table for table in tables if not _lacking(table, values)]
+    served = [table for table in tables if not lacking(table, values)]
     if not served:
-        what, path = _lacking(tables[0], values)
-        others = [other for other in TABLES if other != target and _serves(other, model, values)]
-        raise UserError(f"{target!r} has no names for {what} of this model ({path}){_written_as(others)}")
+        what, path = lacking(tables[0], values)
+        raise UserError(f"{target!r} has no names for {what} of this model ({path}){served_by(model, values, target)}")
     table = served[0]
     arrays = {}
     for name, slots in slots_by_name(table, values).items():
@@ -217,50 +209,6 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The options with new values; of a section, single ones change."""
     sections = {name for name in old.keys() & new.keys() if isinstance(old[name], dict) and isinstance(new[name], dict)}
     return {**old, **new, **{name: {**old[name], **new[name]} for name in sections}}
-
-
-def tables_of(source: str, model: str, ours: Mapping[str, Any] | None = None) -> list[Table]:
-    """The tables of a library for a model; with the paths of `ours`, for these variables of it."""
-    if source == "jaxvision":
-        return [OURS]
-    if source not in TABLES:
-        raise unknown("source of weights", source, sources())
-    tables = TABLES[source].get(model, ())
-    if not tables:
-        others = [other for other in TABLES if model in TABLES[other]]
-        raise UserError(f"{unknown(f'model for weights of {source!r}', model, TABLES[source])}{_written_as(others)}")
-    if ours is None:
-        return list(tables)
-    meant = [table for table in tables if table.when and any(re.search(table.when, path) for path in ours)]
-    meant = meant or [table for table in tables if table.when is None]
-    if not meant:
-        others = [other for other in TABLES if other != source and _serves(other, model, ours)]
-        raise UserError(
-            f"{source!r} has no names for this model {model!r}, but for {listed('', {t.what for t in tables})}"
-            f"{_written_as(others)}"
-        )
-    return meant
-
-
-def _serves(source: str, model: str, ours: Mapping[str, Any]) -> bool:
-    """Whether a library has names for all variables of a model."""
-    tables = TABLES[source].get(model, ())
-    meant = [table for table in tables if table.when and any(re.search(table.when, path) for path in ours)]
-    meant = meant or [table for table in tables if table.when is None]
-    return any(not _lacking(table, ours) for table in meant)
-
-
-def _lacking(table: Table, ours: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What a table has no names for in a model, and one of its paths."""
-    for pattern, what in table.lacks:
-        for path in ours:
-            if re.search(pattern, path):
-                return what, path
-    return None
-
-
-def _written_as(others: Collection[str]) -> str:
-    return f". Names for it have {', '.join(['jaxvision', *others])}"
 
 
 def _given(table: Table, arrays: Mapping[str, np.ndarray], ignore: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -343,7 +291,8 @@ def _zeros(
     made: dict[str, np.ndarray] = {}
     for pattern in table.zeros:
         names = [name for name, slots in plan.items() if re.search(pattern, slots[0].path)]
-        if names and not any(name in given for name in names) and any(name in given for name in plan):
+        kernels = [rename(plan[name][0].path.removesuffix("bias") + "kernel", table) for name in names]
+        if names and not any(name in given for name in names) and all(name in given for name in kernels):
             made |= {name: np.zeros(_shape(plan[name], targets), np.float32) for name in names}
     return made, [f"not in the file, so zero: {_some(list(made))}"] if made else []
 

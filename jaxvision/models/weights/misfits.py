@@ -31,59 +31,51 @@ BIG_VISION_VIT = vit_lacks(
 TORCHVISION_RESNET = (PROJECTION, (r"/stem_conv\d/", "a deep stem"), (r"/se/", "squeeze and excitation"))
 
 VIT_REASONS = (
+    (r"^(?:cls_token|class_token)$", "A class token goes with pool='token', or beside another with class_token=True."),
     (
-        r"^(?:cls_token|class_token)$",
-        "A class token goes with pool='token', or beside another pooling with class_token=True.",
+        r"^pos_embed$",
+        "Positions go with posemb='learned', of the class token with cls_position=True; registers have none.",
     ),
-    (r"^fc_norm\.", "A norm of the pooled features, fc_norm, goes with fc_norm=True."),
+    (r"^(?:fc_)?norm\.weight$", "A final norm is needed: of the tokens, or with fc_norm=True of the pooled features."),
     (r"^reg_token$", "Registers go with registers=NUMBER."),
     (r"^(?:dist_token|head_dist\.)", "A distillation token goes with distilled=True."),
     (r"^norm_pre\.", "A norm before the first block goes with pre_norm=True."),
     (r"\.ls[12]\.gamma$", "Layer scale goes with layer_scale=NUMBER."),
     (r"\.[qk]_norm\.", "Norms of queries and keys go with qk_norm=True."),
     (r"^attn_pool\.", "Attention pooling goes with pool='map'."),
-    (r"rel_pos|relative_position", "Relative positions are not among the options of our ViT."),
-    (
-        r"\.mlp\.(?:fc1_[gx]|w\d+|norm)\.",
-        "Gated or normalised MLPs (SwiGLU, scale_mlp_norm) are not among the options of our ViT.",
-    ),
-    (r"\.attn\.norm\.", "A norm inside the attention (scale_attn_norm) is not among the options of our ViT."),
+    (r"\.(?:attns|ffns)\.", "Two attentions and two MLPs side by side go with parallel='pairs'."),
     (
         r"\.in_proj\.|\.mlp_out_proj\.",
-        "timm's ParallelScalingBlock fuses MLP and attention in one array, which is not read.",
+        "timm's ParallelScalingBlock fuses MLP and attention in one array and is not read.",
     ),
+    (r"rel_pos|relative_position", "Relative positions are not among the options of our ViT."),
+    (r"\.mlp\.(?:fc1_[gx]|w\d+|norm)\.", "Gated and normalised MLPs are not among the options of our ViT."),
+    (r"\.attn\.norm\.", "A norm inside the attention is not among the options of our ViT."),
     (r"\.gamma_[12]$|\.attn\.[qv]_bias$", "BEiT's blocks are not among the options of our ViT."),
-    (
-        r"^patch_embed\.(?:backbone|proj\.\d|conv|norm)",
-        "Patches that a convolutional stem makes are not among the options of our ViT.",
-    ),
+    (r"^patch_embed\.(?:backbone|proj\.\d|conv|norm)", "A convolutional stem is not among the options of our ViT."),
+)
+MIXER_REASONS = (
+    (r"\.linear_tokens\.|\.ls[12]$", "ResMLP's blocks are not those of our Mixer."),
+    (r"\.gate\.|\.mlp_\w+\.(?:fc1|fc2)\.weight$", "Gated MLPs are not among the options of our Mixer."),
 )
 CONVNEXT_REASONS = (
     (r"\.grn\.", "The response normalisation of ConvNeXt V2 is not among the options of our ConvNeXt."),
     (r"^norm_pre\.", "A norm before the pooling (head_norm_first) is not among the options of our ConvNeXt."),
     (r"^head\.pre_logits\.", "A hidden layer in the head is not among the options of our ConvNeXt."),
-    (r"^stem\.[2-9]\.", "An overlapping stem is not among the options of our ConvNeXt."),
+    (r"^stem\.[2-9]\.|^stages\.0\.downsample\.", "A stem of another kind is not among the options of our ConvNeXt."),
     (r"\.gamma$|\.layer_scale$", "Weights without layer scale go with layer_scale=None."),
-    (r"\.norm\.bias$", "Norms without a bias (RMSNorm) are not among the options of our ConvNeXt."),
+    (r"\.\d+\.norm\.bias$", "Norms without a bias (RMSNorm) are not among the options of our ConvNeXt."),
+    (r"\.conv_dw\.weight$", "Other kernels than 7x7 are not among the options of our ConvNeXt."),
 )
 RESNET_REASONS = (
-    (r"^conv1\.\d\.", "A deep stem goes with the variants '50d' and the like, or stem='deep' with shortcut='D'."),
-    (r"\.downsample\.[0-2]\.", "Read are ResNets with plain stem and shortcuts, or both as in ResNet-D."),
-    (r"\.se\.", "Squeeze and excitation goes with the variants 'se50' and the like, or squeeze_excite=16."),
-    (
-        r"^bn1\.running_mean$",
-        "Norms without running statistics (GroupNorm) are those of the models 'bit', not of 'resnet'.",
-    ),
     (r"^layer0\.", "The layout of Cadene's legacy SE-ResNets is not read."),
-    (
-        r"\.attn\.|\.conv2\.conv\.|\.conv2\.fc",
-        "Blocks with attention of another kind are not among the options of our ResNet.",
-    ),
+    (r"^conv1\.\d\.|^maxpool\.", "Of deep stems, ResNet-D's is read: the variants '50d' and the like."),
+    (r"\.downsample\.[0-2]\.", "Stem and shortcuts are read where both are plain or both ResNet-D's."),
+    (r"\.se\.fc", "Squeeze and excitation goes with the variants 'se50' and the like, or squeeze_excite=16."),
+    (r"\.se\.conv|\.attn\.|\.conv2\.(?:conv|fc|paths)", "Attention other than squeeze and excitation is not read."),
+    (r"^bn1\.running_mean$", "Norms without running statistics are those of the model 'bit', not of 'resnet'."),
 )
 RESNET_V2_REASONS = (
     (r"^stem\.conv\d\.", "A deep stem (resnetv2_50d) is not among the options of our ResNet v2."),
-    (
-        r"running_(?:mean|var)$",
-        "BatchNorm is that of 'resnet_v2', GroupNorm with weight standardisation that of 'bit'.",
-    ),
+    (r"^norm\.running_mean$", "BatchNorm is that of 'resnet_v2', GroupNorm with weight standardisation that of 'bit'."),
 )

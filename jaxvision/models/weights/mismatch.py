@@ -71,7 +71,7 @@ def hints(
     here = len(plan) - len(misfit.missing)
     lines = []
     for prefix, count in prefixes.offers(names, plan)[:4]:
-        if prefix != taken and count > here:
+        if prefix != taken and count > max(here, len(plan) // 2):
             lines.append(
                 f"behind {prefix!r} stand {count:,} of the model's {len(plan):,} names: "
                 f"{prefixes.OPTION.format(prefix)} and leaves out the others"

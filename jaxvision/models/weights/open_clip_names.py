@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.models.weights import misfits
 from jaxvision.models.weights.table import Rules, Table, within
 from jaxvision.models.weights.torch_names import (
     CLIP_SIZES,
@@ -24,9 +25,9 @@ TRUNK = "visual.trunk."
 TRUNK_VIT: Rules = (*VIT, *VIT_BLOCK)
 HEADS = ("visual/head/proj/", "visual/trunk/head/")  # of timm's tower: a projection behind it, or its classifier
 TEXTS = (  # what stands before the text tower's names, and whether its projection is a layer or a matrix
+    ("", "matrix"),
     ("text/", "layer"),
     ("text/", "matrix"),
-    ("", "matrix"),
 )
 # Of timm's ViT, in place of those of CLIP's, which the first table of open_clip's ViTs gives.
 TRUNK_DEFAULTS = {"pre_norm": False, "patch_bias": True, "norm_epsilon": 1e-6}
@@ -45,12 +46,16 @@ def of_trunk(options: dict[str, Any] | Any, pair: bool) -> Any:
     return (lambda arrays: {"image": options(arrays)}) if callable(options) else {"image": options}
 
 
+def behind_trunk(pattern: str) -> str:
+    """A pattern over timm's names as one over those behind `visual.trunk.`."""
+    return pattern.replace("^", r"^visual\.trunk\.")
+
+
 def vit_options(pair: bool) -> tuple:
     """timm's, for the names behind `visual.trunk.`."""
-    escaped = TRUNK.replace(".", r"\.")
-    found = [("^" + escaped, TRUNK_DEFAULTS)]
-    for pattern, options in VIT_OPTIONS:
-        found.append(("^" + escaped if pattern == "." else pattern.replace("^", "^" + escaped), options))
+    every = r"^visual\.trunk\.patch_embed\."
+    found = [(every, TRUNK_DEFAULTS)]
+    found += [(every if pattern == "." else behind_trunk(pattern), options) for pattern, options in VIT_OPTIONS]
     return tuple((pattern, of_trunk(options, pair)) for pattern, options in found)
 
 
@@ -74,17 +79,26 @@ def towers(image: Rules, head: str, text: str, projection: str, **rest: Any) -> 
         ),
         unused=(r"attn_mask$", *CLIP_SIZES),
         lacks=tuple(lacks),
+        reasons=(
+            (
+                r"^visual\.head\.mlp\.",
+                "A projection of two layers (timm_proj='mlp') is not among our two_towers' options.",
+            ),
+            *((behind_trunk(pattern), reason) for pattern, reason in misfits.VIT_REASONS + misfits.CONVNEXT_REASONS),
+        ),
         what="a ViT or ConvNeXt of timm, beside a text transformer",
         **rest,
     )
 
 
-SIGLIP_OPTIONS = (*vit_options(pair=True), (r"^text\.text_projection\.weight$", siglip_text))
+ZEROS = tuple("image_tower/.*" + pattern for pattern in (*TIMM_VIT["zeros"], *CONVNEXT_REST["zeros"]))
+VIT_PAIR = (*vit_options(pair=True), (r"^text\.text_projection\.weight$", siglip_text))
+CONVNEXT_PAIR = ((r"^visual\.trunk\.stages\.", of_trunk(no_layer_scale, pair=True)),)
 TRUNKS = tuple(
-    towers(image, head, *text, **rest)
-    for image, rest in (
-        (TRUNK_VIT, {"options": SIGLIP_OPTIONS, "when": r"image_tower/embedding/kernel$", "zeros": TIMM_VIT["zeros"]}),
-        (CONVNEXT, {"when": r"image_tower/stage1/block1/depthwise/"}),
+    towers(image, head, *text, options=options, when=when, zeros=ZEROS)
+    for image, options, when in (
+        (TRUNK_VIT, VIT_PAIR, r"image_tower/embedding/kernel$"),
+        (CONVNEXT, CONVNEXT_PAIR, r"image_tower/stage1/block1/depthwise/"),
     )
     for head in HEADS
     for text in TEXTS

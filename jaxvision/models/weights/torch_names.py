@@ -9,7 +9,7 @@ from jaxvision.models.weights import misfits
 from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
 LAST = (
-    (r"(?:kernel|(?<!logit_)scale|embedding/embedding)$", "weight"),
+    (r"(?:kernel|(?<!logit_)(?<!layer_)scale|embedding/embedding)$", "weight"),
     (r"mean$", "running_mean"),
     (r"var$", "running_var"),
     (r"/", "."),
@@ -139,7 +139,12 @@ def timm_vit_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
-VIT_ZEROS = (r"/block_\d+/attention(?:_2)?/(?:query|key|value)/bias$",)  # qkv_bias=False
+# What is zero where all of one kind are absent: qkv_bias=False, proj_bias=False; conv_bias=False.
+VIT_ZEROS = (
+    r"/block_\d+/attention(?:_2)?/(?:query|key|value)/bias$",
+    r"/block_\d+/(?:attention(?:_2)?/out|mlp(?:_2)?/dense_\d)/bias$",
+)
+CONVNEXT_ZEROS = (r"/(?:stem_conv|depthwise|downsample)/bias$",)
 TORCHVISION_CONVNEXT: Rules = (
     (r"^stem_conv/", "features/0/0/"),
     (r"^stem_norm/", "features/0/1/"),
@@ -298,7 +303,7 @@ def no_layer_scale(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 TIMM_VIT = {"options": VIT_OPTIONS, "zeros": VIT_ZEROS, "lacks": misfits.TIMM_VIT, "reasons": misfits.VIT_REASONS}
 TIMM_RESNET = {"layouts": SQUEEZE_EXCITE, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_REASONS}
-CONVNEXT_REST = {"lacks": (misfits.PROJECTION,), "reasons": misfits.CONVNEXT_REASONS}
+CONVNEXT_REST = {"zeros": CONVNEXT_ZEROS, "lacks": (misfits.PROJECTION,), "reasons": misfits.CONVNEXT_REASONS}
 CONVNEXT_OPTIONS = ((r".", no_layer_scale),)
 RESNET_V2_REST = {"layouts": HEAD_1X1, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_V2_REASONS}
 LAYER_SCALE: Rules = ((r"/scale/scale$", "spatial"), (".", "torch"))
@@ -307,7 +312,9 @@ TIMM = {
         torch(*VIT, *VIT_PAIRS, when=r"/attention_2/", **TIMM_VIT),
         torch(*VIT, *VIT_BLOCK, **TIMM_VIT),
     ),
-    "mixer": (torch(*MIXER, options=((r".", {"gelu": "exact"}),), lacks=(misfits.PROJECTION,)),),
+    "mixer": (
+        torch(*MIXER, options=((r".", {"gelu": "exact"}),), lacks=(misfits.PROJECTION,), reasons=misfits.MIXER_REASONS),
+    ),
     "convnext": (torch(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST),),
     "resnet": (
         torch(*RESNET_D, *RESNET, when=r"stem_conv1", **TIMM_RESNET),
