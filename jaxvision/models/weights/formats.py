@@ -83,7 +83,7 @@ def kind(path: str | Path) -> str:
         return "h5"
     if LEGACY_TORCH in head[:32]:
         raise _pickle(path, "torch")
-    if re.match(rb"\x80[\x02-\x05]|\(?[dl]p\d*\n|c[\w.]+\n\w+\n", head):
+    if re.match(rb"\x80[\x02-\x05]|[}\]]q.|\(?[dl]p\d*\n|c[\w.]+\n\w+\n", head):
         raise _pickle(path, "torch" if path.suffix in (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar") else "pickle")
     if re.match(rb"[\x81-\x8f]|\xde..|\xdf....", head, re.DOTALL):  # a map
         return "msgpack"
