@@ -131,6 +131,15 @@ def test_a_part_of_the_file_is_offered_with_its_counts(timm_vit):
         read(arrays, prefix="backbone")
 
 
+def test_the_average_is_offered_first(timm_vit):
+    arrays = prefixed("student.backbone.", timm_vit) | prefixed("teacher.backbone.", timm_vit)
+    arrays |= {"teacher.head.0.weight": np.zeros((2, 2)), "student.head.0.weight": np.zeros((2, 2))}
+    with pytest.raises(UserError) as error:
+        read(arrays)
+    offers = [line.split("'")[1] for line in str(error.value).splitlines() if line.startswith("behind")]
+    assert offers == ["teacher.backbone.", "student.backbone."]
+
+
 def test_an_empty_prefix_leaves_names_as_they_are(timm_vit):
     with pytest.raises(UserError, match="behind 'module.' stand"):
         read(prefixed("module.", timm_vit), prefix="")

@@ -125,7 +125,7 @@ def _one_of_several(words: Mapping[str, int], found: str) -> tuple[str, list[str
 
 
 def offers(names: Collection[str], wanted: Collection[str]) -> list[tuple[str, int]]:
-    """The prefixes behind which the file has names of a layout, and how many, the most first.
+    """The prefixes behind which the file has names of a layout, and how many, the most first (of as many, averages).
 
     >>> offers(["backbone.fc.bias", "backbone.fc.weight", "head.bias"], ["fc.bias", "fc.weight"])
     [('backbone.', 2)]
@@ -135,7 +135,9 @@ def offers(names: Collection[str], wanted: Collection[str]) -> list[tuple[str, i
         for place in re.finditer(r"[./]", name):
             if name[place.end() :] in wanted:
                 found[name[: place.end()]] += 1
-    return found.most_common()
+    rank = {name: place for place, name in enumerate(SETS)}
+    first = lambda prefix: rank.get(re.split(r"[./]", prefix)[0], len(rank))
+    return sorted(found.items(), key=lambda item: (-item[1], first(item[0]), item[0]))
 
 
 def _few(names: Sequence[str]) -> str:
