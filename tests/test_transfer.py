@@ -118,7 +118,8 @@ def test_another_image_size_resizes_the_positions_and_says_so(donors):
 def test_a_foreign_file_with_a_prefix_and_two_sets_of_weights(donors, tmp_path):
     """As checkpoints of timm are; without its name, the source is told."""
     filled = jax.tree.unflatten(
-        jax.tree.structure(jax.eval_shape(experiments.build(config(VIT)).init).variables), list(donors["vit"][1].values())
+        jax.tree.structure(jax.eval_shape(experiments.build(config(VIT)).init).variables),
+        list(donors["vit"][1].values()),
     )
     arrays = weights.export_weights(filled, "timm", "vit")
     both = {f"state_dict.{name}": x + 1 for name, x in arrays.items()}

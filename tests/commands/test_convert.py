@@ -80,6 +80,7 @@ def test_flags_decide_over_presets(timm_file, tmp_path):
 def test_both_towers_with_their_preprocessing(source, host, tmp_path):
     """From the file to a folder, and from that to embeddings."""
     image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", gelu="tanh")
+    image |= dict(patch_bias=False) if source == "openai_clip" else {}  # its layout has no name for one
     text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, gelu="tanh")
     built = dict(image=image, text=text, embedding=8, bias=None if source == "openai_clip" else -10.0)
     built["text_projection"] = "linear" if source == "openai_clip" else "affine"
@@ -170,7 +171,10 @@ def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, no
         (["--to=tim", "IN", "OUT"], "unknown target of --to 'tim'; did you mean 'timm'"),
         (["--model=vit", "IN", "OUT"], "our own weights know their model"),
         (["--prefix=x", "IN", "OUT"], "our own weights know their model"),
-        (["--from=timm", "--model=vit:mu/4", "--prefix=modul", "IN", "OUT"], "no array of the file has the prefix 'modul'"),
+        (
+            ["--from=timm", "--model=vit:mu/4", "--prefix=modul", "IN", "OUT"],
+            "no array of the file has the prefix 'modul'",
+        ),
         (["--from=timm", "--model=vit:mu/4", "--std=1,x,1", "IN", "OUT"], "--std wants numbers"),
         (["--from=timm", "--model=vit:mu/4", "absent.npz", "OUT"], "no file of weights 'absent.npz'"),
     ],
