@@ -153,7 +153,7 @@ def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, no
     assert note in capsys.readouterr().out
     plain = convert.run(timm_file, tmp_path / "plain", source="timm", model="vit:mu/4", options=OPTIONS)
     converted, meta = folder.load(tmp_path / "out")
-    assert (meta["model"], meta["preprocessing"]) == (plain["model"], plain["preprocessing"])
+    assert (meta["model"], meta["preprocessing"]["host"]) == (plain["model"], plain["preprocessing"]["host"])
     for name, array in folder.load(tmp_path / "plain")[0].items():
         np.testing.assert_array_equal(converted[name], array)
 
