@@ -68,9 +68,16 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
             raise UserError(f"{path} holds weights of the model {theirs['name']!r}, not {model['name']!r}")
     if init.source == "jaxvision":
         arrays, beside = of_model(arrays, paths.names(target))
-        notes = (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
+        notes = left_out(beside)
     imported = weights.import_weights(
-        arrays, init.source, model["name"], target, head=init.head, ignore=init.ignore, positions=init.positions
+        arrays,
+        init.source,
+        model["name"],
+        target,
+        head=init.head,
+        ignore=init.ignore,
+        positions=init.positions,
+        prefix=init.prefix,
     )
     filled = [x for x in jax.tree.leaves(imported.variables) if isinstance(x, np.ndarray)]
     count = len(jax.tree.leaves(target))
@@ -145,6 +152,11 @@ def of_model(arrays: Mapping[str, np.ndarray], wanted: Collection[str] = ()) -> 
     """The arrays of a run's model and those of `wanted`, without what it trained beside them, which is named."""
     beside = [name for name in arrays if _BESIDE_THE_MODEL.search(name) and name not in wanted]
     return {name: x for name, x in arrays.items() if name not in beside}, beside
+
+
+def left_out(beside: list[str]) -> tuple[str, ...]:
+    """The note on the arrays that `of_model` left out."""
+    return (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
 
 
 def fill(state: TrainState, variables: PyTree) -> TrainState:

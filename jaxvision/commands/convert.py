@@ -28,6 +28,7 @@ def run(
     options: Sequence[str] = (),
     head: str = "keep",
     ignore: tuple[str, ...] = (),
+    prefix: str | None = None,
     classes: str | Path | None = None,
     target: str = "jaxvision",
     **images: Any,
@@ -42,6 +43,7 @@ def run(
       options: further options of the model, "pool=token"; the others follow from the source and the file.
       head: "keep" or "drop" the classifier.
       ignore: regular expressions over names in the file that are not used.
+      prefix: what stands before the names that are used, "teacher." or "backbone.", where the file leaves a choice.
       classes: text file with the name of a class a line.
       target: whose names to write.
       **images: attributes of `Preprocessing` other than those of the source's preset, or of a timm
@@ -60,15 +62,18 @@ def run(
     if target not in weights.sources():
         raise unknown("target of --to", target, weights.sources())
     if source == "jaxvision":
-        if model or options or images or ignore or classes or head != "keep":
+        if model or options or images or ignore or classes or prefix is not None or head != "keep":
             raise UserError("our own weights know their model and preprocessing: only --to is for them, or name --from")
         arrays, meta = transfer.open_own(path)
+        if target != "jaxvision":
+            arrays, beside = transfer.of_model(arrays)
+            meta["notes"] = [*meta.get("notes", ()), *transfer.left_out(beside)]
         variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
     else:
         if not model:
             names = ", ".join(models.NAMES | models.PAIR_NAMES)
             raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {names}")
-        variables, meta = _import(path, source, model, options, head, ignore, images)
+        variables, meta = _import(path, source, model, options, head, ignore, prefix, images)
         meta["classes"] = _class_names(classes, meta["num_classes"])
     name = meta["model"]["name"]
     exported = weights.export_weights(variables, target, name)
@@ -87,6 +92,7 @@ def _import(
     options: Sequence[str],
     head: str,
     ignore: tuple[str, ...],
+    prefix: str | None,
     images: Mapping[str, Any],
 ) -> tuple[dict, dict[str, Any]]:
     """The variables of our model from a file of another library, and what is known of them."""
@@ -95,7 +101,8 @@ def _import(
     name, _, variant = model.partition(":")
     if name not in models.NAMES | models.PAIR_NAMES:
         raise unknown("model", name, models.NAMES | models.PAIR_NAMES)
-    arrays = waiting(f"reading {path.name}", weights.read, path)
+    whole = waiting(f"reading {path.name}", weights.read, path)
+    arrays, _ = mapping.select(whole, source, name, prefix, ignore)
     built = mapping.options(arrays, source, name) | ({"variant": variant} if variant else {})
     for key, value in _parse(options).items():
         sections = isinstance(value, dict) and isinstance(built.get(key), dict)  # of a tower: single options change
@@ -114,7 +121,7 @@ def _import(
     shape = (1, pictures.size, pictures.size, len(pictures.mean))
     tokens = [jnp.zeros((1, module.text_tower.backbone.length), jnp.int32)] if pair else []
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape), *tokens)
-    imported = weights.import_weights(arrays, source, name, variables, head=head, ignore=ignore)
+    imported = weights.import_weights(whole, source, name, variables, head=head, ignore=ignore, prefix=prefix)
     meta = {
         "model": {"name": name, **built},
         "num_classes": num_classes,

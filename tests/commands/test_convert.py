@@ -80,6 +80,7 @@ def test_flags_decide_over_presets(timm_file, tmp_path):
 def test_both_towers_with_their_preprocessing(source, host, tmp_path):
     """From the file to a folder, and from that to embeddings."""
     image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", gelu="tanh")
+    image |= dict(patch_bias=False) if source == "openai_clip" else {}  # its layout has no name for one
     text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, gelu="tanh")
     built = dict(image=image, text=text, embedding=8, bias=None if source == "openai_clip" else -10.0)
     built["text_projection"] = "linear" if source == "openai_clip" else "affine"
@@ -136,6 +137,28 @@ def test_a_run_becomes_a_folder_with_its_preprocessing(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("prefix", "flags", "note"),
+    [
+        ("module._orig_mod.", [], "names: 'module._orig_mod.' taken off all "),
+        ("model_ema.", ["--prefix=model_ema"], "names: 'model_ema.' taken off "),
+    ],
+)
+def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, note, timm_file, tmp_path, capsys):
+    arrays = {prefix + name: x for name, x in weights.read(timm_file).items()}
+    if flags:
+        arrays["model.head.weight"] = np.zeros((2, 2), np.float32)
+    weights.write(tmp_path / "wrapped.th", arrays)
+    words = ["--from=timm", "--model=vit:mu/4", *(f"--option={o}" for o in OPTIONS), *flags]
+    cli.main(["jaxvision", "convert", *words, str(tmp_path / "wrapped.th"), str(tmp_path / "out")])
+    assert note in capsys.readouterr().out
+    plain = convert.run(timm_file, tmp_path / "plain", source="timm", model="vit:mu/4", options=OPTIONS)
+    converted, meta = folder.load(tmp_path / "out")
+    assert (meta["model"], meta["preprocessing"]["host"]) == (plain["model"], plain["preprocessing"]["host"])
+    for name, array in folder.load(tmp_path / "plain")[0].items():
+        np.testing.assert_array_equal(converted[name], array)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["IN"], "convert what, and where to?"),
@@ -147,6 +170,11 @@ def test_a_run_becomes_a_folder_with_its_preprocessing(trained, tmp_path):
         (["--from=timm", "--model=vit:mu/4", "--head=new", "IN", "OUT"], "unknown value of --head 'new'"),
         (["--to=tim", "IN", "OUT"], "unknown target of --to 'tim'; did you mean 'timm'"),
         (["--model=vit", "IN", "OUT"], "our own weights know their model"),
+        (["--prefix=x", "IN", "OUT"], "our own weights know their model"),
+        (
+            ["--from=timm", "--model=vit:mu/4", "--prefix=modul", "IN", "OUT"],
+            "no array of the file has the prefix 'modul'",
+        ),
         (["--from=timm", "--model=vit:mu/4", "--std=1,x,1", "IN", "OUT"], "--std wants numbers"),
         (["--from=timm", "--model=vit:mu/4", "absent.npz", "OUT"], "no file of weights 'absent.npz'"),
     ],

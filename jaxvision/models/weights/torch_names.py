@@ -1,11 +1,15 @@
 """Names of timm, torchvision, OpenAI's CLIP and open_clip: tables for torch's layout."""
 
+import math
 from typing import Any
 
+import numpy as np
+
+from jaxvision.models.weights import misfits
 from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
 LAST = (
-    (r"(?:kernel|(?<!logit_)scale|embedding/embedding)$", "weight"),
+    (r"(?:kernel|(?<!logit_)(?<!layer_)scale|embedding/embedding)$", "weight"),
     (r"mean$", "running_mean"),
     (r"var$", "running_var"),
     (r"/", "."),
@@ -111,6 +115,70 @@ VIT_OPTIONS = (
     (r"^norm_pre\.", {"pre_norm": True}),
     (r"\.ls1\.gamma$", {"layer_scale": 1e-5}),
     (r"\.q_norm\.", {"qk_norm": True}),
+    (r"^fc_norm\.", {"fc_norm": True}),
+    (r"^(?:patch_embed|cls_token|reg_token)\b", lambda arrays: timm_vit_options(arrays)),
+)
+
+
+def timm_vit_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What shapes and absent arrays tell of timm's ViT."""
+    arrays = {name.removeprefix("visual.trunk."): x for name, x in arrays.items()}
+    found: dict[str, Any] = {}
+    if "fc_norm.weight" in arrays and "attn_pool.latent" not in arrays:  # what `fc_norm` is by default the norm of
+        found |= {"pool": "gap"} | ({"class_token": True} if "cls_token" in arrays else {})
+    elif "cls_token" in arrays and "attn_pool.latent" in arrays:
+        found["class_token"] = True
+    if "patch_embed.proj.weight" in arrays and "patch_embed.proj.bias" not in arrays:
+        found["patch_bias"] = False
+    registers = arrays["reg_token"].shape[-2] if "reg_token" in arrays else 0
+    if registers:
+        found["registers"] = registers
+    positions = arrays["pos_embed"].shape[-2] if "pos_embed" in arrays else 0
+    if "cls_token" in arrays and positions and math.isqrt(positions) ** 2 == positions:  # of the patches alone
+        found["cls_position"] = False
+    return found
+
+
+# What is zero where all of one kind are absent: qkv_bias=False, proj_bias=False; conv_bias=False.
+VIT_ZEROS = (
+    r"/block_\d+/attention(?:_2)?/(?:query|key|value)/bias$",
+    r"/block_\d+/(?:attention(?:_2)?/out|mlp(?:_2)?/dense_\d)/bias$",
+)
+CONVNEXT_ZEROS = (r"/(?:stem_conv|depthwise|downsample)/bias$",)
+TORCHVISION_CONVNEXT: Rules = (
+    (r"^stem_conv/", "features/0/0/"),
+    (r"^stem_norm/", "features/0/1/"),
+    (r"^stage1/block(\d+)/", "features/1/{1-1}/"),
+    (r"^stage2/block(\d+)/", "features/3/{1-1}/"),
+    (r"^stage3/block(\d+)/", "features/5/{1-1}/"),
+    (r"^stage4/block(\d+)/", "features/7/{1-1}/"),
+    (r"^stage2/downsample", "features/2/downsample"),
+    (r"^stage3/downsample", "features/4/downsample"),
+    (r"^stage4/downsample", "features/6/downsample"),
+    (r"/downsample_norm/", "/0/"),
+    (r"/downsample/", "/1/"),
+    (r"/depthwise/", "/block/0/"),
+    (r"^(features/\d+/\d+)/norm/", "{1}/block/2/"),
+    (r"/mlp/dense_0/", "/block/3/"),
+    (r"/mlp/dense_1/", "/block/5/"),
+    (r"/scale/scale$", "/layer_scale"),
+    (r"^norm/", "classifier/0/"),
+    (r"^head/", "classifier/2/"),
+)
+TIMM_CLIP_RESNET: Rules = (
+    (r"^stem_conv(\d)/", "stem/conv{1}/conv/"),
+    (r"^stem_norm(\d)/", "stem/conv{1}/bn/"),
+    (r"^stage(\d+)/block(\d+)/", "stages/{1-1}/{2-1}/"),
+    (r"/shortcut_conv/", "/shortcut/conv/conv/"),
+    (r"/shortcut_norm/", "/shortcut/conv/bn/"),
+    (r"^(stages/.*)/conv([13])/", "{1}/conv{2}_1x1/conv/"),
+    (r"^(stages/.*)/norm([13])/", "{1}/conv{2}_1x1/bn/"),
+    (r"^(stages/.*)/conv2/", "{1}/conv2_kxk/conv/"),
+    (r"^(stages/.*)/norm2/", "{1}/conv2_kxk/bn/"),
+    (r"^pool/pos_embedding$", "head/pos_embed"),
+    (r"^pool/attention/(.)(?:uery|ey|alue)/", "head/{1}/"),
+    (r"^pool/attention/out/", "head/proj/"),
+    (r"^head/(kernel|bias)$", "fc/{1}"),
 )
 MIXER: Rules = (
     (r"^embedding/", "stem/proj/"),
@@ -171,6 +239,10 @@ CLIP_RESNET: Rules = (
 )
 BARE: Rules = ((r"/(?:cls|pos_embedding)$", "bare"), (".", "torch"))
 CLIP_SIZES = (r"^(?:input_resolution|context_length|vocab_size)$",)
+PAIR_LACKS = (
+    (r"_tower/projection/bias$", "a projection with a bias"),
+    (r"text_tower/pool/", "attention pooling of texts"),
+)
 CLIP_SCALARS = (r"^logit_(?:scale|bias)$", *CLIP_SIZES)
 
 
@@ -180,7 +252,16 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
     vit_options = ((r".", options | {"gelu": gelu}),)
     text_unused = (r"^visual\.", r"^text_projection$", r"attn_mask$", *CLIP_SCALARS)
     return {
-        "vit": (torch(*CLIP_VIT, layouts=BARE, unused=(r"^proj$",), prefixes=("visual.", ""), options=vit_options),),
+        "vit": (
+            torch(
+                *CLIP_VIT,
+                layouts=BARE,
+                unused=(r"^proj$",),
+                prefixes=("visual.", ""),
+                options=vit_options,
+                lacks=misfits.CLIP_VIT,
+            ),
+        ),
         "clip_resnet": (torch(*CLIP_RESNET, layouts=BARE, prefixes=("visual.", "")),),
         "text_transformer": (
             torch(
@@ -210,24 +291,44 @@ def clip_towers(gelu: str, image: Rules, text: str) -> Table:
         unused=(r"attn_mask$", *CLIP_SIZES),
         options=((r".", same_gelu), (r"^visual\.class_embedding$", {"image": {"gelu": gelu}})),
         when=r"image_tower/cls$" if image is CLIP_VIT else r"image_tower/stem_conv1/",
+        lacks=(*PAIR_LACKS, *(misfits.CLIP_VIT if image is CLIP_VIT else ())),
+        what="a ViT with a class token or a CLIP ResNet, beside a text transformer",
     )
 
 
+def no_layer_scale(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Of a ConvNeXt whose file has no such factors."""
+    return {} if any(name.endswith((".gamma", ".layer_scale")) for name in arrays) else {"layer_scale": None}
+
+
+TIMM_VIT = {"options": VIT_OPTIONS, "zeros": VIT_ZEROS, "lacks": misfits.TIMM_VIT, "reasons": misfits.VIT_REASONS}
+TIMM_RESNET = {"layouts": SQUEEZE_EXCITE, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_REASONS}
+CONVNEXT_REST = {"zeros": CONVNEXT_ZEROS, "lacks": (misfits.PROJECTION,), "reasons": misfits.CONVNEXT_REASONS}
+CONVNEXT_OPTIONS = ((r".", no_layer_scale),)
+RESNET_V2_REST = {"layouts": HEAD_1X1, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_V2_REASONS}
+LAYER_SCALE: Rules = ((r"/scale/scale$", "spatial"), (".", "torch"))
 TIMM = {
     "vit": (
-        torch(*VIT, *VIT_PAIRS, options=VIT_OPTIONS, when=r"/attention_2/"),
-        torch(*VIT, *VIT_BLOCK, options=VIT_OPTIONS),
+        torch(*VIT, *VIT_PAIRS, when=r"/attention_2/", **TIMM_VIT),
+        torch(*VIT, *VIT_BLOCK, **TIMM_VIT),
     ),
-    "mixer": (torch(*MIXER, options=((r".", {"gelu": "exact"}),)),),
-    "convnext": (torch(*CONVNEXT),),
+    "mixer": (
+        torch(*MIXER, options=((r".", {"gelu": "exact"}),), lacks=(misfits.PROJECTION,), reasons=misfits.MIXER_REASONS),
+    ),
+    "convnext": (torch(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST),),
     "resnet": (
-        torch(*RESNET_D, *RESNET, layouts=SQUEEZE_EXCITE, when=r"stem_conv1"),
-        torch(*RESNET, layouts=SQUEEZE_EXCITE),
+        torch(*RESNET_D, *RESNET, when=r"stem_conv1", **TIMM_RESNET),
+        torch(*RESNET, **TIMM_RESNET),
     ),
-    "resnet_v2": (torch(*RESNET_V2, layouts=HEAD_1X1),),
-    "bit": (torch(*RESNET_V2, layouts=HEAD_1X1),),
+    "resnet_v2": (torch(*RESNET_V2, **RESNET_V2_REST),),
+    "bit": (torch(*RESNET_V2, **RESNET_V2_REST),),
+    "clip_resnet": (torch(*TIMM_CLIP_RESNET, layouts=BARE, lacks=(misfits.PROJECTION,)),),
 }
-TORCHVISION = {"vit": (torch(*TORCHVISION_VIT, options=VIT_OPTIONS),), "resnet": (torch(*RESNET),)}
+TORCHVISION = {
+    "vit": (torch(*TORCHVISION_VIT, options=VIT_OPTIONS, lacks=misfits.TORCHVISION_VIT, reasons=misfits.VIT_REASONS),),
+    "resnet": (torch(*RESNET, lacks=misfits.TORCHVISION_RESNET, reasons=misfits.RESNET_REASONS),),
+    "convnext": (torch(*TORCHVISION_CONVNEXT, layouts=LAYER_SCALE, options=CONVNEXT_OPTIONS, **CONVNEXT_REST),),
+}
 LENET5 = {
     "lenet": (torch((r"^(c\d)/", "convnet/{1}/"), (r"^f6/", "fc/f6/"), (r"^head/", "fc/f7/")),),
 }
