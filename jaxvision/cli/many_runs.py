@@ -3,7 +3,7 @@
 from absl import flags
 
 from jaxvision.cli import one_run
-from jaxvision.cli.shared import Command, need, start
+from jaxvision.cli.shared import Command, need, read_config, start
 from jaxvision.errors import UserError, unknown
 
 
@@ -77,6 +77,7 @@ def _launch(values: flags.FlagValues, rest: list[str]) -> None:
         raise UserError("where to? One of --slurm, --jobset, --tpu is needed")
     if rest and rest[0] not in one_run.COMMANDS:
         raise unknown("command to launch", rest[0], one_run.COMMANDS)
+    read_config(list(rest[1:]))  # a mistake in it is found here, not when the job has waited
     from jaxvision.commands import launch
 
     launch.run(rest, *given.popitem(), name=values.name, dry_run=values.dry_run)

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxvision.errors import UserError
 
+MAY_BE_EMPTY = ("slurm", "jobset", "tpu")  # options of `launch`: none
+
 
 class Command(NamedTuple):
     """One command: a line of help, an example, its flags, and what it does with them."""
@@ -26,14 +28,25 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
     The file is executed here, once: a mistake in it, or an override of a key that it does not have, is a UserError.
     """
     text = f"{what}, FILE.py or FILE.py:ARG, or the config.json of a run; --config.SECTION.KEY=VALUE changes a value"
+    config = read_config(words)
+    if config is None:
+        flags.DEFINE_string("config", None, text, flag_values=values)
+        return
+    config_flags.DEFINE_config_dict("config", config, text, flag_values=values, sys_argv=["jaxvision", *words])
+
+
+def read_config(words: list[str]) -> ConfigDict | None:
+    """Executes the file of --config, which is taken out of the words; None where they have none.
+
+    Raises:
+      UserError: a mistake in the file, or a --config.KEY that it does not have or that cannot be set.
+    """
     path, changes = _take_config(words)
     if path is None:
         if changes:
-            raise UserError(
-                f"--config.{next(iter(changes))} changes a value of a config: --config=FILE.py is needed too"
-            )
-        flags.DEFINE_string("config", None, text, flag_values=values)
-        return
+            key = next(iter(changes))
+            raise UserError(f"--config.{key} changes a value of a config: --config=FILE.py is needed too")
+        return None
     from jaxvision import config as configs
 
     config = configs.read(path)
@@ -50,10 +63,7 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
                 f"{key!r} is None in {path}, and the command line cannot tell of what kind its values are: write "
                 "ml_collections.config_dict.placeholder(KIND) there, KIND being int, float, str, ..."
             )
-    try:
-        config_flags.DEFINE_config_dict("config", config, text, flag_values=values, sys_argv=["jaxvision", *words])
-    except (TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"cannot change the config {path}: {error}") from error
+    return config
 
 
 def _take_config(words: list[str]) -> tuple[str | None, dict[str, str]]:
@@ -85,24 +95,18 @@ def config_of(values: flags.FlagValues) -> ConfigDict | None:
 
 def check_empty(words: Sequence[str]) -> None:
     """Raises UserError for a word or the value of a flag that is empty, as a shell makes it of an unset variable."""
-    previous = ""
+    flag = ""  # the word before, where it is a flag whose value may follow
     for word in words:
         name, equals, value = word.partition("=")
-        if not word.strip():
-            is_value = previous.startswith("-") and previous != "--" and "=" not in previous
-            what = f"{previous} is" if is_value else "one of the words of the command is"
-        elif (
-            word.startswith("-")
-            and equals
-            and not (value if name.startswith(("--config.", "-config.")) else value.strip())
-        ):
-            what = f"{name}= is"
-        else:
-            previous = word
-            continue
-        key = previous if not word.strip() else name
-        none = "; 'none' is a spec without operations" if key.endswith(("host", "augment")) else ""
-        raise UserError(f"{what} empty: was a shell variable not set? Give a value, or leave it out{none}")
+        is_flag = word.startswith("-") and word != "--"
+        key = (name if is_flag else flag).lstrip("-")
+        # A blank may be what a key of a config wants, such as a separator.
+        empty = equals and not (value if key.startswith("config.") else value.strip()) if is_flag else not word.strip()
+        if empty and key not in MAY_BE_EMPTY:
+            what = f"--{key}" if key else "a word of the command"
+            none = ". 'none' is a spec without operations" if key.endswith(("host", "augment")) else ""
+            raise UserError(f"{what} is empty: was a shell variable not set? Give a value, or leave it out{none}")
+        flag = word if is_flag and not equals else ""
 
 
 def workdir_flag(values: flags.FlagValues, what: str = "folder of the run") -> None:
