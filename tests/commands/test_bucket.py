@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -161,3 +162,21 @@ def test_a_run_that_is_killed_loses_nothing_that_it_told(bucket, config_file, tm
     assert pictures.wait(300) == 0, pictures.stderr.read()
     found = {name.rpartition("/")[2] for name in bucket.names(f"{tmp_path.name}/run/pictures/")}
     assert {"index.html", "index.md", "views.png"} <= found
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_workdir_in_a_bucket(bucket, trained, config_file, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    where = f"gs://bucket/{tmp_path.name}/run"
+    for stop in (["--stop_after=3"], []):
+        together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        words = ["train", f"--config={config_file}", f"--workdir={where}", *stop]
+        processes = [cli(*words, **together, JAX_PROCESS_ID=str(i)) for i in range(2)]
+        outputs = [p.communicate(timeout=300) for p in processes]
+        assert [p.returncode for p in processes] == [85 if stop else 0] * 2, outputs
+    workdir = storage.path(where)
+    mine, theirs = (json.loads((place / "results.json").read_text())["results"] for place in (workdir, trained[0]))
+    assert mine == pytest.approx(theirs, rel=1e-4)  # sums over two devices differ in rounding
+    assert len(numbers(workdir)) == len(numbers(trained[0]))
