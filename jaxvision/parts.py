@@ -57,7 +57,7 @@ def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
         part = f" in {parts} parts (train.accumulate), of {batch_size // parts} each" if parts > 1 else ""
         raise UserError(
             f"the loss of this task compares the examples of a batch with one another, at least {task.least}, but "
-            f"data.batch_size is {batch_size}{part}: its loss would always be the same"
+            f"data.batch_size is {batch_size}{part}: there would be nothing to tell apart"
         )
 
 

@@ -143,7 +143,7 @@ def test_a_loss_that_compares_examples_needs_two_of_them_at_a_time(joint):
     check = lambda size, parts_: parts.check_compared(task, TrainSection("1 step", accumulate=parts_), size)
     check(2, 1)
     check(8, 4)
-    with pytest.raises(UserError, match="at least 2, but data.batch_size is 1: its loss would always be the same"):
+    with pytest.raises(UserError, match="at least 2, but data.batch_size is 1: there would be nothing to tell apart"):
         check(1, 1)
     if joint:  # its parts are compared all with all
         check(4, 4)
