@@ -16,7 +16,7 @@ WORDS = ("cat", "polar bear", "dog", "cow", "owl", "ant", "hen")
 
 def animals(pairs, n=45, classes=NAMES, seed=0):
     labels = np.random.default_rng(seed).integers(0, len(classes), n)
-    return pairs.Pairs([""] * n, labels, classes, seed)
+    return pairs.Pairs(["an animal"] * n, labels, classes, seed)
 
 
 def naive(pairs, source, templates, words):
