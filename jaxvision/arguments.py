@@ -232,7 +232,7 @@ def usage(function: Callable, name: str = "") -> str:
     """How a function is called: its parameters and their defaults, without annotations.
 
     >>> usage(bind)
-    "bind(function, call, args, kwargs, name='')"
+    "bind(function, call, args, kwargs, how='')"
     """
     parameters = inspect.signature(function).parameters.values()
     plain = [p.replace(annotation=p.empty) for p in parameters]

@@ -143,9 +143,9 @@ def test_call_checks_keys_before_it_calls():
     def annotated(*, width: int, names: tuple[str, ...] = ()):
         return width, names
 
-    assert configs.call(annotated, {"width": 8.0, "names": ["a"]}, "model") == (8, ("a",))
+    assert configs.call(annotated, {"width": 8, "names": ("a",)}, "model") == (8, ("a",))
     for section, message in {
-        "8": "model.width must be a whole number, not the text '8': write it without quotes",
+        "8": "model.width must be a whole number, not '8': write 8 without quotes",
         8.5: "model.width must be a whole number, not 8.5",
         True: "model.width must be a whole number, not True",
     }.items():

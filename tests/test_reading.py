@@ -3,7 +3,7 @@ import json
 import pytest
 
 from jaxvision.errors import UserError
-from jaxvision.reading import decode_text, output_folder, parse_json, read_json, read_text, reading
+from jaxvision.reading import decode_text, parse_json, read_json, read_text, reading
 
 
 class Bad(Exception):
@@ -71,13 +71,3 @@ def test_json_that_is(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([1, "caf\u00e9"]))
     assert read_json(tmp_path / "a.json", list) == [1, "caf\u00e9"]
     assert parse_json(b'{"a": null}', "here") == {"a": None}
-
-
-def test_output_folders(tmp_path):
-    assert output_folder(tmp_path / "a" / "b", "--out").is_dir()
-    assert output_folder(tmp_path / "a", "--out") == tmp_path / "a"
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="--out=.*file is a file, but should be a folder"):
-        output_folder(tmp_path / "file", "--out")
-    with pytest.raises(UserError, match="cannot make the folder --pages=.*below: Not a directory"):
-        output_folder(tmp_path / "file" / "below", "--pages")

@@ -77,15 +77,13 @@ def test_arguments_are_of_the_annotated_kind(ops):
     def cut(size: int | tuple[int, int], p: float = 0.5, *marks: int):
         return size, p, marks
 
-    assert ops.build("cut(32.0)") == [(32, 0.5, ())]
-    assert ops.build("cut((32, 16.0), 1, 3.0, 4)") == [((32, 16), 1, (3, 4))]
-    assert ops.evaluation("cut(32.0)") == "cut(32)"
-    assert ops.named(Call("cut", (32.0,))) == Call("cut", (), {"size": 32, "p": 0.5, "marks": ()})
-    with pytest.raises(UserError, match="op cut: size must be a whole number or 2 whole numbers, not 0.5"):
-        ops.build("cut(0.5)")
-    with pytest.raises(UserError, match="op cut: p must be a number, not the text 'x'"):
+    assert ops.build("cut((32, 16), 1, 3, 4)") == [((32, 16), 1.0, (3, 4))]
+    assert ops.named(Call("cut", (32,))) == Call("cut", (), {"size": 32, "p": 0.5, "marks": ()})
+    with pytest.raises(UserError, match="size must be a whole number or two whole numbers, not 32.0"):
+        ops.build("cut(32.0)")
+    with pytest.raises(UserError, match="p must be a number, not 'x'"):
         ops.evaluation("cut(8, p='x')")
-    with pytest.raises(UserError, match="op cut: marks must be a whole number, not True"):
+    with pytest.raises(UserError, match="marks must be a list of whole numbers, not"):
         ops.build("cut(8, 0.5, 1, True)")
 
 

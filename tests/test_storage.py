@@ -215,3 +215,14 @@ def test_the_stand_in_keeps_conditions_as_cloud_storage_does(bucket):
     assert bucket.put("c/x", b"2", {"ifGenerationMatch": "0"}) is None
     assert bucket.put("c/x", b"2", {"ifGenerationMatch": first["generation"]}) is not None
     assert json.loads(json.dumps(bucket.text("c/x"))) == "2"
+
+
+def test_output_folders(tmp_path):
+    storage.output_folder(tmp_path / "a" / "b", "--out")
+    assert (tmp_path / "a" / "b").is_dir()
+    storage.output_folder(tmp_path / "a", "--out")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="--out=.*file is a file, but should be a folder"):
+        storage.output_folder(tmp_path / "file", "--out")
+    with pytest.raises(UserError, match="cannot make the folder --pages=.*below: Not a directory"):
+        storage.output_folder(tmp_path / "file" / "below", "--pages")

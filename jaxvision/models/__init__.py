@@ -8,6 +8,7 @@ The builder checks every value, so a mistake in a config is found before anythin
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -128,4 +129,4 @@ def _builder(kind: str, name: str, names: dict[str, Callable], kwargs: dict[str,
         if option not in options:
             raise unknown(f"option of {kind} {name!r}", option, options)
     arguments.check(names[name], kwargs, f"{kind} {name!r}: ")
-    return names[name]
+    return partial(names[name], **kwargs)

@@ -153,7 +153,7 @@ def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path):
         "--config.optimizer.learning_rte=1": "did you mean 'optimizer.learning_rate'",
         "--config.optimizer.learning_rate=abc": "--config.optimizer.learning_rate must be a number, not 'abc'",
         "--config.train.keep=1.5": "--config.train.keep must be a whole number, not '1.5'",
-        "--config.optimizer=sgd": "set the keys in it, as in --config.optimizer.KEY=VALUE, not 'sgd'",
+        "--config.optimizer=sgd": "change the keys in it, as in --config.optimizer.KEY=VALUE",
         "--lr=0.1": "unknown flag --lr; did you mean --config.optimizer.learning_rate=VALUE?",
         "--config.optimizer.learning_rate=-1": "config key optimizer.learning_rate must be a number of at least 0",
     }.items():

@@ -294,10 +294,3 @@ def test_resize_filters_are_pillows(method, resample):
 def test_a_field_that_an_example_does_not_have_is_named():
     with pytest.raises(UserError, match=r"host operation resize\(8\) needs the field 'image'; the fields are label"):
         host_ops.make("resize(8)")({"label": 0}, None)
-
-
-@pytest.mark.parametrize("spec", ["resize(8.0)", "resize((8, 8.0))", "random_resized_crop(8.0)"])
-def test_a_whole_float_is_a_size(spec):
-    image = np.zeros((16, 20, 3), np.uint8)
-    assert host_ops.make(spec)({"image": image}, np.random.default_rng(0))["image"].shape == (8, 8, 3)
-    assert host_ops.make(host_ops.host_ops.evaluation(spec))({"image": image}, None)["image"].shape == (8, 8, 3)

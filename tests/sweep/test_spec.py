@@ -95,7 +95,7 @@ def test_a_grid_has_as_many_trials_as_points(make):
             {"space": {**RATE, "augment": choice("flip_lr", "")}},
             "an empty text for 'augment'; 'none' is a spec without",
         ),
-        ({"space": {**RATE, "train.total": 2}}, "'train.total' is of type str"),
+        ({"space": {**RATE, "train.total": 2}}, "'train.total' is a text in the config"),
         ({"space": {"optimizer.momentum": when("optimizer.nam", "sgd", uniform(0, 1))}}, "no key before it"),
         (
             {

@@ -52,8 +52,6 @@ class FolderSource(Source):
         self.passed_over = PassedOver()
         splits = _splits(root, self.passed_over)
         known = read_classes(classes, root)
-        if isinstance(known, int):
-            raise UserError(f"classes={classes}: the classes of a folder are names, so give their names")
         names = _train_classes(root, splits) if known is None else known
         # Listing a million files is slow: only the splits that the text can mean are listed.
         found = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}

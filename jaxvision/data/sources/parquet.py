@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxvision.data.signatures import described
 from jaxvision.data.sources.base import BadExample, Source, slices
-from jaxvision.data.sources.files import Pattern, Rows, directory, named, split_files
+from jaxvision.data.sources.files import Pattern, Rows, directory, named, split_files, unmatched
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.row_groups import RowGroups
 from jaxvision.data.sources.texts import one_or_several
@@ -64,6 +64,7 @@ class ParquetSource(Source):
     ):
         folder = directory("parquet", data_dir, "SPLIT-*.parquet")
         found = split_files(folder, files)
+        self.passed_over = unmatched(folder, found, [classes])
         opened = {s: [_File.read(file) for file in found[s]] for s in named(split, found)}
         groups = {s: [piece for file in opened[s] for piece in file.groups] for s in opened}
         sizes = {s: sum(count for _, count in groups.get(s, ())) for s in found}

@@ -160,10 +160,10 @@ class _Members:
         if member.isdir():
             return  # what lies in it are members of their own
         if not member.isreg() or member.issparse():
-            self._passed_over.add("that are links or special files, with no data of their own", member.name)
+            self._passed_over.add("link or special file, without data of its own", member.name)
             return
         if name.startswith(".") or "__MACOSX" in folder.split("/"):
-            self._passed_over.add("hidden files", member.name)
+            self._passed_over.add("hidden", member.name)
             return
         stem, suffix = self._layout.split(name)
         found = self._layout.part(suffix)
@@ -178,20 +178,20 @@ class _Members:
             if other == member.name:
                 self._passed_over.add("replaced by a later member of the same name", member.name)
             elif rank >= other_rank:
-                self._passed_over.add(f"whose example has another {part}", member.name)
+                self._passed_over.add(f"second {part} of its example", member.name)
                 return
             else:
-                self._passed_over.add(f"whose example has another {part}", other)
+                self._passed_over.add(f"second {part} of its example", other)
         example[part] = (rank, member.name), (member.offset_data, member.size)
         self._read_label(archive, member, part, key)
 
     def _reason(self, suffix: str) -> str:
         if "." in suffix and f".{suffix.rpartition('.')[2]}" in (*IMAGE_SUFFIXES, ".txt", ".json", ".cls"):
             return (
-                "whose suffix, all after the first dot of the name, is not read: give dot='last' where the dots belong "
-                "to the names, else the suffixes, like image='input.jpg' and text='outputs.txt'"
+                "suffix (all after the first dot) that is not read; give dot='last' where the dots belong to the names, "
+                "else the suffixes, as in image='input.jpg' and text='outputs.txt'"
             )
-        return "whose suffix is not read"
+        return "suffix that is not read"
 
     def _read_label(self, archive: tarfile.TarFile, member: tarfile.TarInfo, part: str, key: str) -> None:
         where, label = f"{member.name} in {self._tar}", self._layout.label
@@ -211,7 +211,7 @@ class _Members:
             for key, example in list(self._examples.items()):
                 if "image" not in example and key not in self._labels:
                     names = [name for (_, name), _ in example.values()]
-                    self._passed_over.add("whose example has neither image nor label", names[0], len(names))
+                    self._passed_over.add("example without image and label", names[0], len(names))
                     del self._examples[key]
         places = {part: [e[part][1] if part in e else (0, -1) for e in self._examples.values()] for part in PARTS}
         arrays = {part: np.array(p, np.int64).reshape(-1, 2) for part, p in places.items()}

@@ -9,7 +9,6 @@ import numpy as np
 from jaxvision.data.sources import files, tar_index
 from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
-from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.progress import track
@@ -70,13 +69,13 @@ class WebDatasetSource(Source):
         each = [(name, tar) for name in used for tar in tars[name]]
         for name, tar in track(each, f"indexing {folder.name}", unit="shards"):
             loaded[name].append(_Shard(str(tar), tar_index.load(tar, layout)))
-        self.passed_over = PassedOver()
+        self.passed_over = files.unmatched(folder, tars, [classes])
         for shard in (shard for s in used for shard in loaded[s]):
             self.passed_over.update(shard.index.passed_over)
         pieces = {s: [(shard, len(shard.index.keys)) for shard in loaded.get(s, ())] for s in tars}
         sizes = {s: sum(n for _, n in p) for s, p in pieces.items()}
         if used and not any(sizes.values()):
-            passed = f": passed over are {self.passed_over}" if self.passed_over else ""
+            passed = f"; passed over: {self.passed_over}" if self.passed_over else ""
             raise UserError(f"the shards of {', '.join(used)} in {folder} hold no example{passed}")
         parts = slices(split, sizes, f"the shards in {folder}")
         self._rows = files.Rows(parts, pieces)

@@ -144,7 +144,7 @@ def tokenize(
     """
     if caption not in CAPTIONS:
         raise unknown("choice of caption", caption, CAPTIONS)
-    if (caption == "all") != is_whole(captions):
+    if (caption == "all") != (captions is not None) or not (captions is None or is_whole(captions)):
         raise UserError(f"tokenize: captions is how many there are with caption='all' alone, not {captions!r}")
     encode = _made_once(tokenizer, length, path=path, lower=lower, pad=pad)
     rows = functools.lru_cache(maxsize=1024)(lambda texts: _rows(encode, texts, captions)) if captions else None

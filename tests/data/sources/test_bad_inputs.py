@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import logging
 import os
 import tarfile
@@ -60,9 +59,9 @@ class Maker:
 
     def webdataset(self, extra=(), without=(), change=None):
         members = [(f"{i}.png", p) for i, p in enumerate(self.pictures)]
-        members += [(f"{i}.json", json.dumps({"label": i % 2, "text": "a text"}).encode()) for i in range(GOOD)]
+        members += [(f"{i}.cls", str(i % 2).encode()) for i in range(GOOD)]
+        members += [(f"{i}.txt", b"a text") for i in range(GOOD)]
         members = [(name, (change or {}).get(name, data)) for name, data in sorted(members) if name not in without]
-        self.options = {"label": "label", "text": "text"}
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w") as tar:
             for name, data in [*members, *extra]:
@@ -161,20 +160,21 @@ def _manifest(kind, m):
 def _webdataset(kind, m):
     if kind == "missing":
         m.webdataset(without=["1.png"])
-        return "1 in "
-    if kind == "truncated":
+    elif kind == "truncated":
         half(m.webdataset())
     elif kind == "wrong type":
-        m.webdataset(change={"1.json": b'{"label": true, "text": "a"}'})
+        m.webdataset(change={"1.cls": b"cat"})
     elif kind == "wrong encoding":
-        m.webdataset(change={"1.json": '{"label": 1, "text": "caf\u00e9"}'.encode("latin-1")})
+        m.webdataset(change={"1.txt": "caf\u00e9".encode("latin-1")})
     elif kind == "empty":
         m.webdataset(change={"1.png": b""})
-        return "1 in "
     elif kind == "duplicate":
         m.webdataset(extra=[("1.png", m.pictures[0])])
+        return "1.png"
     elif kind == "unreadable":
-        m.refuse(m.webdataset())
+        m.webdataset()
+        (m.root / "train-1.tar").mkdir()
+        return "train-1.tar"
     elif kind == "passed over":
         m.webdataset(extra=[("1.npy", b"")])
         return "1.npy"

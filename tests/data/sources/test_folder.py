@@ -124,7 +124,7 @@ def test_without_train_all_splits_have_the_same_classes(folder):
         open_folder(folder, "training")
     (folder / "names.txt").write_text("cat\ndog\nbird\n")
     assert open_folder(folder, "training", classes="names.txt").info.classes == ("cat", "dog", "bird")
-    with pytest.raises(UserError, match="give their names"):
+    with pytest.raises(UserError, match="classes must be a text or a list of texts or None, not 3"):
         open_folder(folder, "training", classes=3)
 
 

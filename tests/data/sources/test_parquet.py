@@ -196,7 +196,7 @@ def test_types_of_images(tmp_path, kind):
         ([b"cat", b"dog"], "row 0 of .*: the label b'cat' is neither"),
         ([Decimal("0.5"), Decimal("1")], "row 0 of .*: the label Decimal"),
         (["cat", ""], "row 1 of .*: the label is missing"),
-        (["cat", "3"], "mixture"),
+        (["cat", "3"], "the labels mix"),
         ([0, -1], "row 1 of .*: the label -1 is negative"),
     ],
 )
@@ -252,7 +252,7 @@ def test_files_of_another_kind_among_the_shards(tmp_path):
     write(tmp_path / "train-1.parquet", {"image": ["1.jpg"], "label": [1]})
     assert "train-1.parquet holds texts" in refused(tmp_path)
     write(tmp_path / "train-1.parquet", {"image": [b"1"], "label": ["cat"]})
-    assert "mixture" in refused(tmp_path)
+    assert "the labels mix" in refused(tmp_path)
     (tmp_path / "train-1.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     assert "git lfs pull" in refused(tmp_path)
     (tmp_path / "train-1.parquet").unlink()

@@ -205,10 +205,12 @@ def test_damaged_json(tmp_path, caplog):
 def test_of_two_members_of_one_kind_the_other_is_counted(tmp_path, caplog):
     write_tar(tmp_path / "train-0.tar", [("0.jpg", b"jpg"), ("0.png", b"png"), ("0.txt", b"old"), ("0.txt", b"new")])
     assert open_shards(tmp_path)[0] == {"image": b"jpg", "text": "new"}  # as tar itself, which appends to replace
-    assert "1 whose example has another image (0.png); 1 replaced by a later member" in caplog.text
+    assert (
+        "second image of its example: 1 (0.png); replaced by a later member of the same name: 1 (0.txt)" in caplog.text
+    )
     source = open_shards(tmp_path, image=("png", "jpg"))
     assert source[0]["image"] == b"png"
-    assert source.passed_over.as_dict()["whose example has another image"] == (1, ["0.jpg"])
+    assert source.passed_over.as_dict()["second image of its example"] == (1, ["0.jpg"])
 
 
 def dotted(name, count=3):
@@ -219,9 +221,9 @@ def dotted(name, count=3):
 def test_names_with_dots_are_counted_and_an_option_reads_them(tmp_path, caplog):
     write_tar(tmp_path / "train-0.tar", [*dotted("{:04d}"), *dotted("at 1.5 km, {}"), *dotted("d.ir/x{}.v2")])
     assert len(open_shards(tmp_path)) == 3
-    assert "passes over 12 entries: 12 whose suffix" in caplog.text
+    assert "passes over: suffix (all after the first dot) that is not read" in caplog.text
     assert "dot='last'" in caplog.text
-    assert "(at 1.5 km, 0.png, at 1.5 km, 0.txt, at 1.5 km, 1.png, ...)" in caplog.text
+    assert ": 12 (at 1.5 km, 0.png, at 1.5 km, 0.txt, at 1.5 km, 1.png, ...)" in caplog.text
     source = open_shards(tmp_path, dot="last")
     assert not source.passed_over
     assert [source[i]["text"] for i in range(9)] == [f"{i}.txt" for i in range(3)] * 3
@@ -231,7 +233,10 @@ def test_names_with_dots_are_counted_and_an_option_reads_them(tmp_path, caplog):
 def test_suffixes_of_several_words(tmp_path, caplog):
     members = [(f"s{i}.{e}", data) for i in range(3) for e, data in {"input.JPG": b"i", "outputs.txt": b"o"}.items()]
     write_tar(tmp_path / "train-0.tar", [*members, ("s0.target.jpg", b"t"), ("s0.caption", b"c"), ("s0.npy", b"n")])
-    with pytest.raises(UserError, match=r"hold no example: passed over are 7 whose suffix.*s0\.input\.JPG.*; 2 whose"):
+    with pytest.raises(
+        UserError,
+        match=r"hold no example; passed over: suffix .* is not read; give dot.*: 7 \(s0\.input\.JPG.*: 2 \(s0\.caption",
+    ):
         open_shards(tmp_path)
     source = open_shards(tmp_path, image="input.jpg", text="outputs.txt")
     assert [source[i] for i in range(3)] == [{"image": b"i", "text": "o"}] * 3
@@ -243,12 +248,12 @@ def test_suffixes_of_several_words(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(image=3), "image is a suffix of members"),
+        (dict(image=3), "image must be a text or a list of texts"),
         (dict(image=()), "image is a suffix of members"),
         (dict(text=("captions", "txt")), "one key of the .json members, or suffixes"),
         (dict(dot="lsat"), "did you mean 'last'"),
         (dict(dot="last", image="input.jpg"), "no suffix has a dot in it, but image has 'input.jpg'"),
-        (dict(label=3), "label is a key"),
+        (dict(label=3), "label must be a text or None"),
     ],
 )
 def test_options_that_make_no_sense(shards, options, message):
@@ -277,10 +282,12 @@ def test_what_is_no_member_of_an_example_is_counted(tmp_path):
     assert len(source) == 1
     counted = {reason.split(",")[0]: names for reason, (_, names) in source.passed_over.as_dict().items()}
     assert counted == {
-        "hidden files": names[:3],
-        "whose suffix": ["0.seg.png"],
-        "whose suffix is not read": ["0.pyd", "LICENSE"],
-        "that are links or special files": ["1.jpg", "2.jpg"],
+        "hidden": names[:3],
+        "suffix (all after the first dot) that is not read; give dot='last' where the dots belong to the names": [
+            "0.seg.png"
+        ],
+        "suffix that is not read": ["0.pyd", "LICENSE"],
+        "link or special file": ["1.jpg", "2.jpg"],
     }
     assert len(source.passed_over) == 9
     again = open_shards(tmp_path)  # from the index that is kept
@@ -352,7 +359,7 @@ def test_json_that_is_not_what_it_should_be(tmp_path, content, words):
         ("json", b'{"kind": true}', "1 in .*: the label True is neither"),
         ("json", b'{"kind": {"id": 1}}', "1 in .*: the label {'id': 1} is neither"),
         ("json", b'{"kind": [[1]]}', "1 in .*: the label \\[1\\] is neither"),
-        ("json", b'{"kind": "cat"}', "mixture"),
+        ("json", b'{"kind": "cat"}', "the labels mix"),
         ("json", b'{"kinds": 1}', "lack the key 'kind' in a .json member; did you mean 'kinds'"),
         ("cls", b"", "1 in .*: the label is missing"),
         ("cls", b"\xff\xfe1\0", "1.cls in .* is UTF-16"),
@@ -375,9 +382,7 @@ def test_members_without_an_image_need_no_label(tmp_path):
     write_tar(tmp_path / "train-0.tar", members)
     source = open_shards(tmp_path)
     assert source.labels.tolist() == [1]
-    assert source.passed_over.as_dict() == {
-        "whose example has neither image nor label": (2, ["README.txt", "info.json"])
-    }
+    assert source.passed_over.as_dict() == {"example without image and label": (2, ["README.txt", "info.json"])}
 
 
 def test_labels_in_some_shards_alone(shards):
