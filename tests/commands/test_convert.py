@@ -16,6 +16,7 @@ from jaxvision.models import weights
 from jaxvision.models.weights import folder
 
 TOKEN = {"pool": "token", "posemb": "learned"}
+CLIP = TOKEN | {"pre_norm": True, "patch_bias": False}
 OPTIONS = ("depth=2", "width=16")
 
 
@@ -37,8 +38,8 @@ def test_a_timm_file_becomes_a_folder_and_goes_back(timm_file, tmp_path, capsys)
     cli.main(["jaxvision", "convert", *words])
     assert "decode|resize_short(17, method='bicubic')|central_crop(16) | normalize(0.5, 0.5)" in capsys.readouterr().out
     meta = json.loads((out / "meta.json").read_text())
-    gelu = {"gelu": "exact"}
-    assert meta["model"] == {"name": "vit", "variant": "mu/4", "depth": 2, "width": 16, **TOKEN, **gelu}
+    untold = {"gelu": "exact", "norm_epsilon": 1e-6}
+    assert meta["model"] == {"name": "vit", "variant": "mu/4", "depth": 2, "width": 16, **TOKEN, **untold}
     assert (meta["num_classes"], meta["source"]) == (3, "timm")
     assert meta["preprocessing"]["size"] == 16  # from the number of positions
     assert meta["input"] == {"file": "in.safetensors", "sha256": hashlib.sha256(timm_file.read_bytes()).hexdigest()}
@@ -79,8 +80,14 @@ def test_flags_decide_over_presets(timm_file, tmp_path):
 )
 def test_both_towers_with_their_preprocessing(source, host, tmp_path):
     """From the file to a folder, and from that to embeddings."""
-    image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", gelu="tanh")
-    text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, gelu="tanh")
+    image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", num_heads=2)
+    text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, num_heads=2)
+    # What leaves no array is the source's own.
+    usual = {"openai_clip": dict(gelu="quick", norm_epsilon=1e-5), "big_vision": dict(gelu="tanh", norm_epsilon=1e-6)}
+    image, text = image | usual[source], text | usual[source]
+    text |= dict(causal=False, pool="last") if source == "big_vision" else {}
+    if source == "openai_clip":  # whose heads have 64 channels
+        image, text = image | CLIP | dict(width=64, num_heads=1), text | dict(width=64, num_heads=1)
     built = dict(image=image, text=text, embedding=8, bias=None if source == "openai_clip" else -10.0)
     built["text_projection"] = "linear" if source == "openai_clip" else "affine"
     built |= {} if source == "openai_clip" else dict(embedding=16, image_projection="none")
@@ -116,8 +123,9 @@ def test_an_option_of_a_tower_leaves_the_others_as_the_source_has_them(tmp_path)
     options = [f"image={small}", f"text={text}"]
     given = dict(source="open_clip", model="two_towers:clip_vit_b32", options=options)
     meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
-    assert meta["model"]["image"] == small | {"gelu": "exact"}
-    assert meta["model"]["text"] == text | {"gelu": "exact"}
+    assert meta["model"]["image"] == {**small, "gelu": "exact", "norm_epsilon": 1e-5, **CLIP}
+    of_text = {"causal": True, "pool": "end", "end_token": None}
+    assert meta["model"]["text"] == {**text, "gelu": "exact", "norm_epsilon": 1e-5, **of_text}
 
 
 def test_a_head_can_be_dropped(timm_file, tmp_path):

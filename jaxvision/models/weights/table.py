@@ -6,6 +6,8 @@ the first group of the pattern, `{1-1}` that number less one, and `{1:02}` the n
 Where query, key and value get one name, the file holds them in this order in one array.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Rules = tuple[tuple[str, str], ...]
@@ -22,6 +24,13 @@ def below(ours: str, theirs: str, rules: Rules) -> Rules:
     return tuple(inside(*rule) if rule[0].startswith("^") else rule for rule in rules)
 
 
+class Stated(NamedTuple):
+    """A value that goes with weights, and who says so."""
+
+    value: Any
+    by: str
+
+
 class Table(NamedTuple):
     """How one library writes one of our models.
 
@@ -33,6 +42,12 @@ class Table(NamedTuple):
       scanned: (pattern, template with the layer's number) for files that stack the layers of a scan.
       options: pairs (pattern, options of our model that hold where a name in the file matches); later ones win.
       when: a pattern found in our paths where the table is meant; None is any.
+      computes: what every network of this layout computes that leaves no array and is no option of our model, or is one
+        and always the same; see `properties`.
+      architectures: pairs (pattern found in the library's own name of a network, options or further properties of it);
+        later ones win.
+      assumed: options that differ between the library's networks and that no array tells: the ones in `options` are the
+        usual ones, and hold where nobody names the architecture.
       positions_of_grid: whether position embeddings are of a grid of patches, which can be resized.
     """
 
@@ -43,6 +58,9 @@ class Table(NamedTuple):
     scanned: tuple[str, str] | None = None
     options: tuple[tuple[str, dict[str, Any]], ...] = ()
     when: str | None = None
+    computes: Mapping[str, Any] = MappingProxyType({})
+    architectures: tuple[tuple[str, dict[str, Any]], ...] = ()
+    assumed: tuple[str, ...] = ()
     positions_of_grid: bool = True
 
 
