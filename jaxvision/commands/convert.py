@@ -104,8 +104,7 @@ def _import(
     arrays = weights.read(path)
     found = preprocessing.beside(path, source, name)
     architecture = architecture or found.architecture
-    said = properties.stated(arrays, source, name, architecture)
-    said |= {key: Stated(value, found.file) for key, value in found.options.items()}
+    said = properties.of_file(path, arrays, source, name, architecture)
     given = _parse(options) | ({"variant": variant} if variant else {})
     taken = properties.options({"name": name, **given}, said)
     built = properties.nested(properties.flat(taken) | properties.flat(given))

@@ -7,6 +7,7 @@ ours, `stated` says what a library's weights were trained with, as its tables ha
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -29,10 +30,13 @@ from jaxvision.models.text import TextTransformer
 from jaxvision.models.transformer import NORM_EPSILON
 from jaxvision.models.vit import ViT
 from jaxvision.models.weights.mapping import tables_of
+from jaxvision.models.weights.preprocessing import beside
 from jaxvision.models.weights.table import Stated
 
 # What the size of a variant says, where nobody else does.
 OF_THE_VARIANT = ("num_heads", "head_width")
+# Properties of a kind of layer: a model that has none of the kind cannot differ.
+OF_LAYERS = ("gelu", "norm_epsilon", "num_heads", "head_width", "stride_in", "end_token")
 
 
 class Difference(NamedTuple):
@@ -136,6 +140,15 @@ def stated(names: Iterable[str], source: str, model: str, architecture: str | No
     return found
 
 
+def of_file(
+    path: str | Path, names: Iterable[str], source: str, model: str, architecture: str | None = None
+) -> dict[str, Stated]:
+    """The same, with what a file beside the weights `path` says of their network (`preprocessing.beside`)."""
+    found = beside(path, source, model)
+    said = stated(names, source, model, architecture or found.architecture)
+    return said | {name: Stated(value, found.file) for name, value in found.options.items()}
+
+
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Options with those of a tower's section by dotted names.
 
@@ -196,13 +209,17 @@ def differences(ours: Mapping[str, Any], said: Mapping[str, Stated], taken: Iter
     found = [Difference(name, x, said.get(name)) for name, x in ours.items() if name in said or _must_be_said(name)]
     found = [d for d in found if d.theirs is None or d.theirs.value != d.ours]
     definite = lambda name: not said[name].by.startswith(("every", "assumed", "names"))
-    alone = lambda name: name not in ours and name not in taken and definite(name)
+    alone = lambda name: name not in ours and name not in taken and definite(name) and _last(name) not in OF_LAYERS
     beyond = [name for name in said if alone(name)]
     return found + [Difference(name, None, said[name]) for name in beyond]
 
 
 def _must_be_said(name: str) -> bool:
-    return name.rpartition(".")[2] not in OF_THE_VARIANT
+    return _last(name) not in OF_THE_VARIANT
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def table(ours: Mapping[str, Any], by: Mapping[str, str]) -> list[str]:
@@ -253,5 +270,5 @@ CHOICES = {"shortcut": "'A' (zero channels behind) or 'zeros_centred' (half in f
 
 
 def _choices(name: str) -> str:
-    choices = CHOICES.get(name.rpartition(".")[2])
+    choices = CHOICES.get(_last(name))
     return f", {choices}" if choices else ""

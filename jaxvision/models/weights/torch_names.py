@@ -239,6 +239,7 @@ def clip_properties(part: str, gelu: str) -> dict[str, Any]:
     of = {"vit": ("image.",), "text": ("text.",), "": ("image.", "text.")}[part]
     computes = {f"text.{name}": value for name, value in CLIP_TEXT_COMPUTES.items()} | {"image.norm_epsilon": 1e-5}
     computes |= {"image.head_width": 64, "text.head_width": 64} if gelu == "quick" else {}
+    computes |= {"image.antialias": "average"} if not part else {}  # of the ResNets, in which it alone exists
     mine = lambda values: {k if not part else k.partition(".")[2]: v for k, v in values.items() if k.startswith(of)}
     properties: dict[str, Any] = {"computes": mine(computes)}
     if gelu != "quick":
