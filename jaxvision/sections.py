@@ -83,6 +83,8 @@ class InitSection(NamedTuple):
         and the last two blocks of a ViT or stages of a ResNet), or None.
       ignore: regular expressions over names in the file that are deliberately not used.
       positions: "bicubic" or "bilinear", how position embeddings are resized to another image size.
+      prefix: what stands before the names that are used, "teacher." or "backbone.", where the file leaves a choice;
+        None takes off what all names share, and of several sets of weights takes the average.
       part: of the variables, what is filled, where the task has more than one model: "teacher" of `distill`,
         "image_tower" or "text_tower" of a model of two towers (None for both).
     """
@@ -94,6 +96,7 @@ class InitSection(NamedTuple):
     freeze: str | None = None
     ignore: tuple[str, ...] = ()
     positions: str = "bicubic"
+    prefix: str | None = None
     part: str | None = None
 
 

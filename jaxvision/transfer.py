@@ -63,7 +63,8 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
     if init.source != "jaxvision" or path.is_file():
         arrays = weights.read(path)
         if init.source != "jaxvision":
-            said = properties.of_file(path, arrays, init.source, model["name"])
+            mine, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
+            said = properties.of_file(path, mine, init.source, model["name"])
     else:
         arrays, meta = open_own(path)
         theirs = meta["model"]
@@ -75,9 +76,16 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
         said = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(theirs)).items()}
     if init.source == "jaxvision":
         arrays, beside = of_model(arrays, paths.names(target))
-        notes = (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
+        notes = left_out(beside)
     imported = weights.import_weights(
-        arrays, init.source, model["name"], target, head=init.head, ignore=init.ignore, positions=init.positions
+        arrays,
+        init.source,
+        model["name"],
+        target,
+        head=init.head,
+        ignore=init.ignore,
+        positions=init.positions,
+        prefix=init.prefix,
     )
     if said:
         notes += _compare(model, said, path)
@@ -106,7 +114,7 @@ def _compare(model: Mapping[str, Any], said: Mapping[str, Stated], path: Path) -
     section = dict(model)
     found = properties.differences(properties.computed(_built(section)), said, properties.flat(section))
     key = lambda name, value: f"config.model.{name} = {'...' if value is None else repr(value)}"
-    return tuple(properties.refuse_or_note(found, properties.flat(section), str(path), key))
+    return tuple(properties.refuse_or_note(found, properties.flat(section), section, str(path), key))
 
 
 def _part(init: InitSection, variables: PyTree) -> PyTree:
@@ -174,6 +182,11 @@ def of_model(arrays: Mapping[str, np.ndarray], wanted: Collection[str] = ()) -> 
     """The arrays of a run's model and those of `wanted`, without what it trained beside them, which is named."""
     beside = [name for name in arrays if _BESIDE_THE_MODEL.search(name) and name not in wanted]
     return {name: x for name, x in arrays.items() if name not in beside}, beside
+
+
+def left_out(beside: list[str]) -> tuple[str, ...]:
+    """The note on the arrays that `of_model` left out."""
+    return (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
 
 
 def fill(state: TrainState, variables: PyTree) -> TrainState:

@@ -26,6 +26,7 @@ def shapes_cache(tmp_path_factory):
 
 RESNET = dict(name="resnet", variant="8", width=0.25)
 VIT = dict(name="vit", variant="mu/8", depth=2, width=16, pool="token", posemb="learned")
+EXACT = VIT | dict(gelu="exact")  # as timm's
 
 
 def config(model=RESNET, size=32, steps=2, **sections):
@@ -115,6 +116,29 @@ def test_another_image_size_resizes_the_positions_and_says_so(donors):
     assert "init: positions: 4x4 resized to 6x6, bicubic" in notes
 
 
+def test_a_foreign_file_with_a_prefix_and_two_sets_of_weights(donors, tmp_path):
+    """As checkpoints of timm are; without its name, the source is told."""
+    filled = jax.tree.unflatten(
+        jax.tree.structure(jax.eval_shape(experiments.build(config(VIT)).init).variables),
+        list(donors["vit"][1].values()),
+    )
+    arrays = weights.export_weights(filled, "timm", "vit")
+    both = {f"state_dict.{name}": x + 1 for name, x in arrays.items()}
+    both |= {f"state_dict_ema.module.{name}": x for name, x in arrays.items()}
+    path = tmp_path / "last.ckpt"
+    weights.write(path, both)
+    variables, notes = loaded(config(EXACT, init=dict(weights=str(path), source="timm")))
+    assert all(np.array_equal(variables[name], x) for name, x in donors["vit"][1].items())
+    assert any(note.startswith("init: names: 'state_dict_ema.module.' taken off") for note in notes)
+    variables, _ = loaded(config(EXACT, init=dict(weights=str(path), source="timm", prefix="state_dict")))
+    assert all(np.array_equal(variables[name], x + 1) for name, x in donors["vit"][1].items())
+    with pytest.raises(UserError, match="names are as 'timm' writes them"):
+        loaded(config(EXACT, init=dict(weights=str(path))))
+    path.write_bytes(b"<html>")
+    with pytest.raises(UserError, match="last.ckpt: it is a web page"):
+        loaded(config(EXACT, init=dict(weights=str(path), source="timm")))
+
+
 def test_a_foreign_file_needs_its_source(donors, tmp_path):
     arrays = {"cls_token": donors["vit"][1]["params/cls"]}
     weights.write(tmp_path / "vit.safetensors", arrays)
@@ -170,7 +194,7 @@ def test_a_run_goes_on_from_its_own_checkpoint_not_from_the_weights(donors, tmp_
     ("init", "message"),
     [
         (dict(weights="nowhere"), "nowhere is neither a folder of converted weights nor the workdir of a run"),
-        (dict(weights="w.pth", source="timm"), "w.pth is a pickle"),
+        (dict(weights="w.pth", source="timm"), "no file of weights 'w.pth'"),
         (dict(weights="w.safetensors", source="tim"), "unknown value of init.source 'tim'; did you mean 'timm'"),
         (dict(weights="x", head="neww"), "unknown value of init.head 'neww'; did you mean 'new'"),
         (dict(weights="x", model="vit:B/16"), "init.model is 'vit:B/16', but config.model is resnet:8"),

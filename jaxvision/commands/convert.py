@@ -29,6 +29,7 @@ def run(
     options: Sequence[str] = (),
     head: str = "keep",
     ignore: tuple[str, ...] = (),
+    prefix: str | None = None,
     classes: str | Path | None = None,
     target: str = "jaxvision",
     architecture: str | None = None,
@@ -44,6 +45,7 @@ def run(
       options: further options of the model, "pool=token"; the others follow from the source and the file.
       head: "keep" or "drop" the classifier.
       ignore: regular expressions over names in the file that are not used.
+      prefix: what stands before the names that are used, "teacher." or "backbone.", where the file leaves a choice.
       classes: text file with the name of a class a line.
       target: whose names to write.
       architecture: what the library calls the network, such as timm's "vit_base_patch32_clip_quickgelu_224.openai" or
@@ -63,15 +65,19 @@ def run(
     if target not in weights.sources():
         raise unknown("target of --to", target, weights.sources())
     if source == "jaxvision":
-        if model or options or images or ignore or classes or head != "keep" or (architecture and target == source):
+        told = model or options or images or ignore or classes or prefix is not None or head != "keep"
+        if told or (architecture and target == source):
             raise UserError("our own weights know their model and preprocessing: only --to is for them, or name --from")
         arrays, meta = transfer.open_own(path)
+        if target != "jaxvision":
+            arrays, beside = transfer.of_model(arrays)
+            meta["notes"] = [*meta.get("notes", ()), *transfer.left_out(beside)]
         variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
     else:
         if not model:
             names = ", ".join(models.NAMES | models.PAIR_NAMES)
             raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {names}")
-        variables, meta = _import(Path(path), source, model, options, head, ignore, images, architecture)
+        variables, meta = _import(Path(path), source, model, options, head, ignore, prefix, images, architecture)
         meta["classes"] = _class_names(classes, meta["num_classes"])
     name = meta["model"]["name"]
     exported = weights.export_weights(variables, target, name)
@@ -92,6 +98,7 @@ def _import(
     options: Sequence[str],
     head: str,
     ignore: tuple[str, ...],
+    prefix: str | None,
     images: Mapping[str, Any],
     architecture: str | None,
 ) -> tuple[dict, dict[str, Any]]:
@@ -101,7 +108,8 @@ def _import(
     name, _, variant = model.partition(":")
     if name not in models.NAMES | models.PAIR_NAMES:
         raise unknown("model", name, models.NAMES | models.PAIR_NAMES)
-    arrays = weights.read(path)
+    whole = weights.read(path)
+    arrays, _ = mapping.select(whole, source, name, prefix, ignore)
     found = preprocessing.beside(path, source, name)
     architecture = architecture or found.architecture
     said = properties.of_file(path, arrays, source, name, architecture)
@@ -114,7 +122,7 @@ def _import(
     ours, told = properties.computed(module), properties.flat(given)
     weights_of = f"{source}'s {architecture or name}"
     unlike = properties.differences(ours, said, properties.flat(taken))
-    notes = properties.refuse_or_note(unlike, told, weights_of, _flag)
+    notes = properties.refuse_or_note(unlike, told, {"name": name, **given}, weights_of, _flag)
     by = {key: "--option" if key in told else said[key].by if key in said else "size of the variant" for key in ours}
 
     pair = name in models.PAIR_NAMES
@@ -127,7 +135,7 @@ def _import(
     shape = (1, pictures.size, pictures.size, len(pictures.mean))
     tokens = [jnp.zeros((1, module.text_tower.backbone.length), jnp.int32)] if pair else []
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape), *tokens)
-    imported = weights.import_weights(arrays, source, name, variables, head=head, ignore=ignore)
+    imported = weights.import_weights(whole, source, name, variables, head=head, ignore=ignore, prefix=prefix)
     meta = {
         "model": {"name": name, **built},
         "num_classes": num_classes,
@@ -180,8 +188,9 @@ def _export_notes(
     name = section.pop("name")
     ours = properties.computed(models.build(name, num_classes=None, **section))
     said = properties.stated(exported, target, name, architecture)
-    assumed = [d for d in properties.differences(ours, said) if d.theirs and d.theirs.by.startswith("assumed")]
-    unlike = [d for d in properties.differences(ours, said) if d not in assumed]
+    unlike = properties.differences(ours, said)
+    assumed = [d for d in unlike if not architecture and d.theirs and d.theirs.by.startswith("assumed")]
+    unlike = [d for d in unlike if d not in assumed]
     if unlike:
         there = lambda d: repr(d.theirs.value) if d.theirs else "no such thing"
         lines = "".join(f"\n  {d.name}: {d.ours!r} here, {there(d)} there" for d in unlike)

@@ -182,7 +182,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Blocks, then a LayerNorm: [B, N, D] -> ([B, N, D], the tuple of what each block returned).
+    """Blocks, then (`final_norm`) a LayerNorm: [B, N, D] -> ([B, N, D], the tuple of what each block returned).
 
     Unrolled, the parameters are `block_00/...`, `block_01/...`; under scan they are `blocks/...` with
     a leading axis of length `depth`, and the random draws of dropout and drop_path are others.
@@ -194,6 +194,7 @@ class Encoder(nn.Module):
     remat: str
     dtype: jnp.dtype
     norm_epsilon: float = NORM_EPSILON
+    final_norm: bool = True
 
     @nn.compact
     def __call__(
@@ -216,4 +217,6 @@ class Encoder(nn.Module):
             for i, strength in enumerate(strengths):
                 x, _ = run(self.block(name=f"block_{i:02}"), x, strength)
                 outputs.append(x)
-        return nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(x), tuple(outputs)
+        if self.final_norm:
+            x = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(x)
+        return x, tuple(outputs)

@@ -52,6 +52,8 @@ class ViT(nn.Module):
     patch_dropout: float
     pool: str
     posemb: str
+    class_token: bool
+    fc_norm: bool
     cls_position: bool
     distilled: bool
     registers: int
@@ -85,7 +87,16 @@ class ViT(nn.Module):
             x = nn.LayerNorm(self.block.norm_epsilon, dtype=self.dtype, name="pre_norm")(x)
 
         block = functools.partial(Block, self.block, self.dtype)
-        encoder = Encoder(block, self.depth, self.scan, self.remat, self.dtype, self.block.norm_epsilon, name="encoder")
+        encoder = Encoder(
+            block,
+            self.depth,
+            self.scan,
+            self.remat,
+            self.dtype,
+            self.block.norm_epsilon,
+            not self.fc_norm,
+            name="encoder",
+        )
         x, outputs = encoder(x, train, angles)
         out["tokens"] = tokens = x[:, start:]
         shape = (b, h, w, self.width) if whole else tokens.shape
@@ -93,6 +104,8 @@ class ViT(nn.Module):
         if whole:
             out["map"] = tokens.reshape(shape)
         features = self._pool(x, tokens, train).astype(jnp.float32)
+        if self.fc_norm:
+            features = nn.LayerNorm(self.block.norm_epsilon, name="fc_norm")(features)
         return features, out | self._heads(x, features, train)
 
     def _add_positions(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -102,7 +115,7 @@ class ViT(nn.Module):
         x = x.reshape(b, h * w, d)
         normal = nn.initializers.normal(0.02)
         token_init = nn.initializers.zeros if self.block.deviations is None else normal
-        names = ["cls"] * (self.pool == "token") + ["distillation_token"] * self.distilled
+        names = ["cls"] * self.class_token + ["distillation_token"] * self.distilled
         prefix = jnp.concatenate([jnp.zeros((1, 0, d)), *(self.param(n, token_init, (1, 1, d)) for n in names)], axis=1)
         if self.posemb == "learned":
             placed = len(names) if self.cls_position else 0
@@ -170,6 +183,8 @@ def vit(
     num_heads: int | None = None,
     pool: str = "gap",
     posemb: str = "sincos2d",
+    class_token: bool | None = None,
+    fc_norm: bool = False,
     cls_position: bool = True,
     distilled: bool = False,
     registers: int = 0,
@@ -210,6 +225,10 @@ def vit(
         ("map"), or every token ("none": features [B, N, D] and logits [B, N, K]).
       posemb: "learned" (Dosovitskiy et al. 2021; it fixes the image size), "sincos2d", "rope" (queries
         and keys are turned by row and column, see `positions.rope2d`) or "none".
+      class_token: whether there is one; None: where `pool` is "token". Beside another pooling it takes part in the
+        attention alone, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
+      fc_norm: the final LayerNorm is of the pooled features, as in BEiT, MAE's fine-tuning with average pooling and
+        timm's `fc_norm`, not of the tokens, which "tokens" and "map" then hold without it.
       cls_position: whether "learned" has positions for class and distillation token, too.
       distilled: a second token and a head that learns from a teacher, "distillation_logits" [B, K]
         (Touvron et al. 2021, sec. 4). In training "logits" are the class token's; in evaluation they are
@@ -255,6 +274,12 @@ def vit(
         raise UserError(f"a distilled ViT has a class token beside its own: it needs pool 'token', not {pool!r}")
     if distilled and rep_size is not None:
         raise UserError("a distilled ViT has its two heads on its two tokens: it takes no rep_size")
+    if class_token is None:
+        class_token = pool == "token"
+    if pool == "token" and not class_token:
+        raise UserError("pool 'token' takes the class token as features: class_token=False goes with 'gap' or 'map'")
+    if distilled and fc_norm:
+        raise UserError("a distilled ViT has its heads on its two tokens: it takes no fc_norm")
     if registers < 0:
         raise UserError(f"registers must be at least 0, not {registers!r}")
     for option, value in {"layer_scale": layer_scale, "rep_size": rep_size, "base_patch": base_patch}.items():
@@ -284,6 +309,8 @@ def vit(
         patch_dropout=rate("patch_dropout", patch_dropout),
         pool=one_of("pool", pool, POOLS),
         posemb=posemb,
+        class_token=class_token,
+        fc_norm=fc_norm,
         cls_position=cls_position,
         distilled=distilled,
         registers=registers,

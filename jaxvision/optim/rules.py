@@ -25,7 +25,9 @@ INPUT = re.compile(
     r"(?:^|/)(?:embedding|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
 )
 HEAD = re.compile(r"(?:^|/)(?:distillation_)?head(?:/|$)")
-OUTPUT = re.compile(r"(?:^|/)(?:norm|pool|pre_logits|projection|(?:distillation_)?head)(?:/|$)|^logit_(?:scale|bias)$")
+OUTPUT = re.compile(
+    r"(?:^|/)(?:(?:fc_)?norm|pool|pre_logits|projection|(?:distillation_)?head)(?:/|$)|^logit_(?:scale|bias)$"
+)
 TOWER = re.compile(r"^(\w+)_tower/")
 
 freezings = Registry("value of init.freeze")

@@ -14,6 +14,7 @@ from PIL import Image
 from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.models import weights
+from jaxvision.models.weights import properties
 from jaxvision.models.weights.mapping import tables_of
 from jaxvision.models.weights.plan import dummies, slots_by_name
 from jaxvision.models.weights.tables import TABLES
@@ -41,6 +42,10 @@ CASES = [  # source, model, its options, side of the images
     ("timm", "mixer", {"variant": "S/32"}, 32),
     ("big_vision", "mixer", {"variant": "S/32"}, 32),
     ("timm", "convnext", {"variant": "tiny"}, 32),
+    ("torchvision", "convnext", {"variant": "tiny"}, 32),
+    ("open_clip", "convnext", {"variant": "tiny", "blocks": (1, 1, 2, 1), "channels": 32, "layer_scale": None}, 32),
+    ("timm", "clip_resnet", {}, 64),
+    ("timm", "vit", MU | {"posemb": "learned", "class_token": True, "fc_norm": True}, 8),
     ("timm", "resnet", {"variant": 18}, 32),
     ("timm", "resnet", {"variant": "se50", "width": 0.25}, 32),
     ("timm", "resnet", {"variant": "50d", "width": 0.25}, 32),
@@ -58,6 +63,8 @@ CASES = [  # source, model, its options, side of the images
     ("big_vision", "text_transformer", TEXT, 0),
     ("openai_clip", "two_towers", PAIR, 8),
     ("open_clip", "two_towers", RESNET_PAIR, 64),
+    ("open_clip", "two_towers", SIGLIP, 8),
+    ("open_clip", "two_towers", SIGLIP | {"image": {"name": "convnext"}, "embedding": 768, "bias": None}, 32),
     ("big_vision", "two_towers", SIGLIP, 8),
 ]
 
@@ -116,6 +123,16 @@ def test_round_trip_is_exact(source, name, options, size):
 def test_every_table_has_a_round_trip():
     listed = {(source, name) for source, name, *_ in CASES}
     assert listed == {(source, name) for source, tables in TABLES.items() for name in tables}
+
+
+@pytest.mark.parametrize(("source", "name", "options", "size"), CASES, ids=lambda v: str(v).replace(" ", "")[:40])
+def test_every_property_that_no_array_tells_is_stated(source, name, options, size):
+    """Of each model that a layout has names for, by names and shapes in its file."""
+    model = build(name, options)
+    arrays = weights.export_weights(drawn(abstract(name, options, size)), source, name)
+    said = properties.stated(arrays, source, name)
+    missing = [d.name for d in properties.differences(properties.computed(model), said) if d.theirs is None]
+    assert missing == []
 
 
 @pytest.mark.parametrize("prefix", ["", "opt/target/"])
@@ -225,7 +242,7 @@ def test_everything_that_does_not_fit_is_named():
         weights.import_weights(arrays, "timm", "vit", abstract("vit", MU | TOKEN, 8))
     message = str(error.value)
     assert "2 missing, 1 misshapen, 1 surplus" in message
-    assert "missing    blocks.0.norm1.weight (our params/encoder/block_00/attention_norm/scale)" in message
+    assert "missing    blocks.0.norm1.weight [32] (our params/encoder/block_00/attention_norm/scale)" in message
     assert "missing    blocks.1.attn.qkv.bias" in message
     assert "surplus    fc_norm.weight [32]" in message
     assert "misshapen  blocks.1.mlp.fc1.weight [64, 32], the model's is [128, 32]" in message
@@ -236,7 +253,8 @@ def test_a_long_list_is_cut_and_counted():
         weights.import_weights({"x": np.zeros(1)}, "timm", "vit", abstract("vit", MU | TOKEN, 8))
     count = len(weights.export_weights(vit(), "timm", "vit"))
     assert f"{count} missing, 0 misshapen, 1 surplus" in str(error.value)
-    assert f"... and {count + 1 - 20} more" in str(error.value)
+    assert f"... and {count - 12} more missing" in str(error.value)
+    assert "surplus    x [1]" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,14 @@ def torch():
     allow_torchvision()
     pytest.importorskip("torchvision", reason="parity tests need torchvision", exc_type=Exception)
     pytest.importorskip("timm", reason="parity tests need timm", exc_type=Exception)
-    torch.manual_seed(0)
     torch.set_num_threads(2)
     return torch
+
+
+@pytest.fixture(autouse=True)
+def seeded(torch):
+    """What a test draws does not follow from those before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +112,8 @@ def with_sensitive_weights(torch, model):
     Convolutions and branches make numbers of a hundredth, whose variance is not far above an epsilon; norms make ones
     of them, and the layer before a GELU keeps these.
     """
-    torch.manual_seed(1)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(1)
         for name, value in model.state_dict().items():
             if not value.is_floating_point():
                 continue

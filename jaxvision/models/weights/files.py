@@ -1,69 +1,60 @@
-"""Files of named arrays: safetensors, `.npz` and Keras `.h5`. Nothing is ever unpickled."""
+"""Files of named arrays: safetensors, `.npz`, Keras `.h5` and Flax `.msgpack`. Nothing is ever unpickled."""
 
 import importlib.util
-import zipfile
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import safetensors
+from flax import serialization, traverse_util
 from safetensors.numpy import save_file
 
 from jaxvision.errors import UserError
+from jaxvision.models.weights import formats
+from jaxvision.reading import read_json, reading
 
-PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
-TO_SAFETENSORS = (
-    "python -c \"import torch; from safetensors.torch import save_file; s = torch.load('{0}', map_location='cpu', "
-    "weights_only=True); s = s.get('state_dict', s.get('model', s)); "
-    "save_file({{k: v.clone().contiguous() for k, v in s.items()}}, '{1}')\""
-)
 DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "U8": np.uint8,
+    "C64": np.complex64,
     "BOOL": np.bool_,
 }
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file of weights.
+    """Reads a file of weights, whatever its suffix: its content tells what it is.
 
     Args:
-      path: `.safetensors`, `.npz` (without pickled objects), or the `.h5` of a Keras model; of the last
-        the arrays are named `LAYER/ARRAY`, and those of the optimizer are left out.
+      path: safetensors (of several, the `.index.json`), `.npz` (without pickled objects), the `.h5` of a Keras model
+        (the arrays are named `LAYER/ARRAY`, those of the optimizer are left out) or a `.msgpack` of Flax.
 
     Returns:
-      Every array by its name in the file, in the file's dtype.
+      Every array by its name in the file, in the file's dtype. Names of nested dictionaries are joined by "/".
 
     Raises:
-      UserError: no such file, another format, a pickle (the message has the command that turns it
-        into safetensors), or a damaged file.
+      UserError: no such file, another format, a pickle (the message has the command that turns it into one that is
+        read), or a damaged file.
     """
     path = Path(path)
-    if path.suffix in PICKLES:
-        command = TO_SAFETENSORS.format(path, path.with_suffix(".safetensors"))
-        raise UserError(
-            f"{path} is a pickle, which may run any code when it is opened. Where you trust it, turn it into "
-            f"safetensors with torch:\n  {command}"
-        )
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}
-    if path.suffix not in readers:
-        raise UserError(f"cannot read weights from {str(path)!r}: want a file {', '.join(readers)}")
-    if not path.is_file():
-        raise UserError(f"no file of weights {str(path)!r}")
-    try:
-        return readers[path.suffix](path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"cannot read {path}: {error}") from None
+    reader = READERS[formats.kind(path)]
+    with reading(path):
+        return reader(path)
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -75,14 +66,46 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    data = path.read_bytes()
+    arrays = {}
     # The library's own numpy reader does not know bfloat16.
-    entries = dict(sorted(safetensors.deserialize(path.read_bytes())))
-    return {name: np.frombuffer(e["data"], DTYPES[e["dtype"]]).reshape(e["shape"]) for name, e in entries.items()}
+    for name, entry in sorted(safetensors.deserialize(data)):
+        if entry["dtype"] not in DTYPES:
+            raise UserError(f"cannot read {path}: {name} is of type {entry['dtype']}, not {', '.join(DTYPES)}")
+        arrays[name] = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    # Of arrays that are one in memory, safetensors.torch.save_model keeps one and notes the names of the others.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    for name, kept in header.get("__metadata__", {}).items():
+        if kept in arrays and name not in arrays:
+            arrays[name] = arrays[kept]
+    return arrays
+
+
+def _read_index(path: Path) -> dict[str, np.ndarray]:
+    places = read_json(path).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise UserError(f"cannot read {path}: it is JSON without a weight_map, which names the file of every array")
+    arrays: dict[str, np.ndarray] = {}
+    for file in sorted(set(places.values())):
+        part = path.with_name(Path(file).name)
+        if formats.kind(part) == "index":
+            raise UserError(f"cannot read {path}: its weight_map names {file}, which holds no arrays")
+        arrays |= read(part)
+    if absent := [name for name in places if name not in arrays]:
+        raise UserError(f"cannot read {path}: {len(absent)} arrays are not in their files, such as {absent[0]}")
+    return arrays
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    arrays = {}
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            with reading(f"{path}: {name}"):
+                array = file[name]
+            if isinstance(array, np.ndarray):
+                # NumPy writes the types of ml_dtypes as bytes; of two bytes, in files of weights, there is bfloat16.
+                arrays[name] = array.view(ml_dtypes.bfloat16) if array.dtype == "V2" else array
+    return arrays
 
 
 def _read_h5(path: Path) -> dict[str, np.ndarray]:
@@ -94,9 +117,32 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
-            layer, *_, array = name.split("/")  # LAYER/LAYER/ARRAY:0
-            found[f"{layer}/{array.partition(':')[0]}"] = item[()]
+            found[name.rpartition(":")[0] or name] = item[()]
 
     with h5py.File(path) as file:
         file.get("model_weights", file).visititems(visit)
-    return found
+    if numbered := [name for name in found if re.search(r"(?:^|/)vars/\d+$", name)]:
+        raise UserError(
+            f"cannot read {path}: Keras 3 numbered its arrays, {numbered[0]}, and did not name them; "
+            "keras.Model.save('model.h5') names them"
+        )
+    short = {name: "/".join(dict.fromkeys((name.split("/")[0], name.split("/")[-1]))) for name in found}
+    times = Counter(short.values())  # of a model inside a model, LAYER holds many arrays of one name: whole names tell
+    return {short[name] if times[short[name]] == 1 else name: np.asarray(array) for name, array in found.items()}
+
+
+def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+    tree = serialization.msgpack_restore(path.read_bytes())
+    if not isinstance(tree, dict):
+        raise UserError(f"cannot read {path}: it holds no dictionary of arrays")
+    flat = traverse_util.flatten_dict({str(key): value for key, value in tree.items()})
+    return {"/".join(map(str, key)): np.asarray(value) for key, value in flat.items()}
+
+
+READERS = {
+    "safetensors": _read_safetensors,
+    "index": _read_index,
+    "npz": _read_npz,
+    "h5": _read_h5,
+    "msgpack": _read_msgpack,
+}

@@ -1,5 +1,6 @@
 """Names of big_vision, AugReg, MLP-Mixer's and BiT's releases, and of Keras: layouts like ours, [in, out]."""
 
+from jaxvision.models.weights import misfits
 from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
 NORMS = {"norm_epsilon": 1e-6}  # Linen's
@@ -33,8 +34,15 @@ def vit_rules(attention: str, norm: str, mlp: str, positions: str) -> Rules:
 
 def vit(*names: str) -> Table:
     """A ViT by itself; see `vit_rules`."""
-    rules = (COLLECTION, *vit_rules(*names))
-    return Table(rules, SAME, prefixes=PREFIXES, scanned=SCANNED, options=VIT_OPTIONS, computes=NORMS)
+    return Table(
+        (COLLECTION, *vit_rules(*names)),
+        SAME,
+        prefixes=PREFIXES,
+        scanned=SCANNED,
+        options=VIT_OPTIONS,
+        lacks=misfits.BIG_VISION_VIT,
+        computes=NORMS,
+    )
 
 
 MIXER: Rules = (

@@ -57,5 +57,7 @@ LAYOUTS = {
         lambda x, path: x.reshape(x.shape[-1:] if math.prod(x.shape[:-1]) == 1 else x.shape[-2:]),
         lambda y, path, shape: y.reshape(shape),
     ),
+    # A factor of each channel as [C, 1, 1].
+    "spatial": Layout(lambda x, path: x[:, None, None], lambda y, path, shape: y.reshape(shape)),
     "one": Layout(lambda x, path: x.reshape(1), lambda y, path, shape: y.reshape(shape)),  # a scalar as [1]
 }

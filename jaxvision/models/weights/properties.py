@@ -29,9 +29,9 @@ from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
 from jaxvision.models.text import TextTransformer
 from jaxvision.models.transformer import NORM_EPSILON
 from jaxvision.models.vit import ViT
-from jaxvision.models.weights.mapping import tables_of
 from jaxvision.models.weights.preprocessing import beside
 from jaxvision.models.weights.table import Stated
+from jaxvision.models.weights.tables import tables_of
 
 # What the size of a variant says, where nobody else does.
 OF_THE_VARIANT = ("num_heads", "head_width")
@@ -114,7 +114,7 @@ def stated(names: Iterable[str], source: str, model: str, architecture: str | No
     """What weights were trained with: options of our model, and what else it must compute, by name.
 
     Args:
-      names: of the arrays in the file.
+      names: of the arrays in the file; with the arrays themselves, what their shapes tell counts, too.
       source: who wrote it, one of `weights.sources()` but "jaxvision".
       model: name of our model.
       architecture: the library's own name for the network, where it is known.
@@ -122,14 +122,19 @@ def stated(names: Iterable[str], source: str, model: str, architecture: str | No
     >>> stated(["cls_token", "norm_pre.weight"], "timm", "vit", "vit_base_patch32_clip_quickgelu_224")["gelu"]
     Stated(value='quick', by='architecture vit_base_patch32_clip_quickgelu_224')
     """
+    arrays = dict(names) if isinstance(names, Mapping) else None
     names = list(names)
-    table = tables_of(source, model)[0]
+    tables = tables_of(source, model)
+    table = tables[0]
     found = {name: Stated(value, f"every {model} of {source}") for name, value in table.computes.items()}
-    for pattern, values in table.options:
+    for pattern, values in (row for each in tables for row in each.options):
         everywhere = pattern == "."
-        if everywhere or any(re.search(pattern, name) for name in names):
-            by = f"every {model} of {source}" if everywhere else "names in the file"
-            found |= {name: Stated(value, by) for name, value in flat(values).items()}
+        if not everywhere and not any(re.search(pattern, name) for name in names):
+            continue
+        if callable(values):
+            values = {} if arrays is None else values(arrays)
+        by = f"every {model} of {source}" if everywhere else "names in the file"
+        found |= {name: Stated(value, by) for name, value in flat(values).items()}
     for name in table.assumed:
         if name in found:
             why = f"{architecture} is not listed otherwise" if architecture else "the file cannot tell"
@@ -184,12 +189,21 @@ def options(model: Mapping[str, Any], said: Mapping[str, Stated]) -> dict[str, A
       model: section of the model, with its name, as the user has it; of two towers it names theirs or a variant.
       said: from `stated`.
     """
+    takes = takers(model)
+    return nested({name: x.value for name, x in said.items() if takes(name)})
+
+
+def takers(model: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Whether a property is an option of our model, as a function of its name; the section `model` is as in `options`.
+
+    >>> takers({"name": "resnet"})("shortcut"), takers({"name": "resnet"})("norm_epsilon")
+    (True, False)
+    """
     taken = {"": _parameters(model["name"])}
     if model["name"] in models.PAIR_NAMES:
         sections = two_towers.towers(**{key: model.get(key) for key in ("variant", "image", "text")})
         taken |= {name.removesuffix("_tower") + ".": _parameters(s["name"]) for name, s in sections.items()}
-    fits = lambda name: name.rpartition(".")[2] in taken.get("".join(name.rpartition(".")[:2]), ())
-    return nested({name: x.value for name, x in said.items() if fits(name)})
+    return lambda name: _last(name) in taken.get("".join(name.rpartition(".")[:2]), ())
 
 
 def _parameters(name: str) -> list[str]:
@@ -234,20 +248,25 @@ def table(ours: Mapping[str, Any], by: Mapping[str, str]) -> list[str]:
 
 
 def refuse_or_note(
-    found: Iterable[Difference], told: Iterable[str], weights: str, how: Callable[[str, Any], str]
+    found: Iterable[Difference],
+    told: Iterable[str],
+    model: Mapping[str, Any],
+    weights: str,
+    how: Callable[[str, Any], str],
 ) -> list[str]:
     """Notes on differences that the user asked for; the others are refused.
 
     Args:
       found: from `differences`.
       told: names of the options that the user gave.
+      model: section of the model, as in `options`.
       weights: what the weights are, for a message.
       how: what to write for an option of a name and a value (None is any), for a message.
 
     Raises:
       UserError: a difference that the user did not ask for; it names the property, both values, and who says so.
     """
-    told, notes, problems = set(told), [], []
+    told, takes, notes, problems = set(told), takers(model), [], []
     for name, ours, theirs in found:
         option = name.replace("head_width", "num_heads")  # which is told, or follows from the size
         if option in told and (theirs is None or ours is not None):
@@ -259,8 +278,8 @@ def refuse_or_note(
         else:
             line = f"{name}: {weights} computes {theirs.value!r} ({theirs.by}), "
             value = theirs.value if option == name else None
-            has = f"the model here {ours!r}. Where it is an option: {how(option, value)}"
-            problems.append(line + (has if ours is not None else "which our model has not"))
+            mend = f"Say it: {how(option, value)}" if takes(option) else "Our model has no option for it."
+            problems.append(line + ("which our model has not" if ours is None else f"the model here {ours!r}. {mend}"))
     if problems:
         raise UserError("these weights would fit and compute something else:\n  " + "\n  ".join(problems))
     return notes

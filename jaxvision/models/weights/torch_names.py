@@ -1,11 +1,15 @@
 """Names of timm, torchvision, OpenAI's CLIP and open_clip: tables for torch's layout."""
 
+import math
 from typing import Any
 
+import numpy as np
+
+from jaxvision.models.weights import misfits
 from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
 LAST = (
-    (r"(?:kernel|(?<!logit_)scale|embedding/embedding)$", "weight"),
+    (r"(?:kernel|(?<!logit_)(?<!layer_)scale|embedding/embedding)$", "weight"),
     (r"mean$", "running_mean"),
     (r"var$", "running_var"),
     (r"/", "."),
@@ -159,9 +163,73 @@ VIT_OPTIONS = (
     (r"^cls_token$|^class_token$", {"pool": "token"}),
     (r"^dist_token$", {"distilled": True}),
     (r"^attn_pool\.", {"pool": "map"}),
-    (r"^norm_pre\.", {"pre_norm": True, "patch_bias": False, "norm_epsilon": 1e-5}),  # CLIP's alone have it
+    (r"^norm_pre\.", {"pre_norm": True, "norm_epsilon": 1e-5}),  # CLIP's alone have it
     (r"\.ls1\.gamma$", {"layer_scale": 1e-5}),
     (r"\.q_norm\.", {"qk_norm": True}),
+    (r"^fc_norm\.", {"fc_norm": True}),
+    (r"^(?:patch_embed|cls_token|reg_token)\b", lambda arrays: timm_vit_options(arrays)),
+)
+
+
+def timm_vit_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What shapes and absent arrays tell of timm's ViT."""
+    arrays = {name.removeprefix("visual.trunk."): x for name, x in arrays.items()}
+    found: dict[str, Any] = {}
+    if "fc_norm.weight" in arrays and "attn_pool.latent" not in arrays:  # what `fc_norm` is by default the norm of
+        found |= {"pool": "gap"} | ({"class_token": True} if "cls_token" in arrays else {})
+    elif "cls_token" in arrays and "attn_pool.latent" in arrays:
+        found["class_token"] = True
+    if "patch_embed.proj.weight" in arrays and "patch_embed.proj.bias" not in arrays:
+        found["patch_bias"] = False
+    registers = arrays["reg_token"].shape[-2] if "reg_token" in arrays else 0
+    if registers:
+        found["registers"] = registers
+    positions = arrays["pos_embed"].shape[-2] if "pos_embed" in arrays else 0
+    if "cls_token" in arrays and positions and math.isqrt(positions) ** 2 == positions:  # of the patches alone
+        found["cls_position"] = False
+    return found
+
+
+# What is zero where all of one kind are absent: qkv_bias=False, proj_bias=False; conv_bias=False.
+VIT_ZEROS = (
+    r"/block_\d+/attention(?:_2)?/(?:query|key|value)/bias$",
+    r"/block_\d+/(?:attention(?:_2)?/out|mlp(?:_2)?/dense_\d)/bias$",
+)
+CONVNEXT_ZEROS = (r"/(?:stem_conv|depthwise|downsample)/bias$",)
+TORCHVISION_CONVNEXT: Rules = (
+    (r"^stem_conv/", "features/0/0/"),
+    (r"^stem_norm/", "features/0/1/"),
+    (r"^stage1/block(\d+)/", "features/1/{1-1}/"),
+    (r"^stage2/block(\d+)/", "features/3/{1-1}/"),
+    (r"^stage3/block(\d+)/", "features/5/{1-1}/"),
+    (r"^stage4/block(\d+)/", "features/7/{1-1}/"),
+    (r"^stage2/downsample", "features/2/downsample"),
+    (r"^stage3/downsample", "features/4/downsample"),
+    (r"^stage4/downsample", "features/6/downsample"),
+    (r"/downsample_norm/", "/0/"),
+    (r"/downsample/", "/1/"),
+    (r"/depthwise/", "/block/0/"),
+    (r"^(features/\d+/\d+)/norm/", "{1}/block/2/"),
+    (r"/mlp/dense_0/", "/block/3/"),
+    (r"/mlp/dense_1/", "/block/5/"),
+    (r"/scale/scale$", "/layer_scale"),
+    (r"^norm/", "classifier/0/"),
+    (r"^head/", "classifier/2/"),
+)
+TIMM_CLIP_RESNET: Rules = (
+    (r"^stem_conv(\d)/", "stem/conv{1}/conv/"),
+    (r"^stem_norm(\d)/", "stem/conv{1}/bn/"),
+    (r"^stage(\d+)/block(\d+)/", "stages/{1-1}/{2-1}/"),
+    (r"/shortcut_conv/", "/shortcut/conv/conv/"),
+    (r"/shortcut_norm/", "/shortcut/conv/bn/"),
+    (r"^(stages/.*)/conv([13])/", "{1}/conv{2}_1x1/conv/"),
+    (r"^(stages/.*)/norm([13])/", "{1}/conv{2}_1x1/bn/"),
+    (r"^(stages/.*)/conv2/", "{1}/conv2_kxk/conv/"),
+    (r"^(stages/.*)/norm2/", "{1}/conv2_kxk/bn/"),
+    (r"^pool/pos_embedding$", "head/pos_embed"),
+    (r"^pool/attention/(.)(?:uery|ey|alue)/", "head/{1}/"),
+    (r"^pool/attention/out/", "head/proj/"),
+    (r"^head/(kernel|bias)$", "fc/{1}"),
 )
 MIXER: Rules = (
     (r"^embedding/", "stem/proj/"),
@@ -222,6 +290,10 @@ CLIP_RESNET: Rules = (
 )
 BARE: Rules = ((r"/(?:cls|pos_embedding)$", "bare"), (".", "torch"))
 CLIP_SIZES = (r"^(?:input_resolution|context_length|vocab_size)$",)
+PAIR_LACKS = (
+    (r"_tower/projection/bias$", "a projection with a bias"),
+    (r"text_tower/pool/", "attention pooling of texts"),
+)
 CLIP_SCALARS = (r"^logit_(?:scale|bias)$", *CLIP_SIZES)
 CLIP_VIT_OPTIONS = {"posemb": "learned", "pool": "token", "pre_norm": True, "patch_bias": False, "norm_epsilon": 1e-5}
 CLIP_TEXT_COMPUTES = {"norm_epsilon": 1e-5, "causal": True, "pool": "end", "end_token": None}
@@ -248,6 +320,10 @@ def clip_properties(part: str, gelu: str) -> dict[str, Any]:
             QUICK_GELU: {"image.gelu": "quick", "text.gelu": "quick"},
             r"-CLIPA": {"image.norm": "behind the mean of the tokens", "text.pool": "last", "text.causal": False},
             r"-worldwide": {"text.end_token": 2},
+            # Those whose image tower is timm's: its vit_base_patch32_siglip_256, ... have the approximation.
+            r"^ViT-(?:B-32|SO400M-16|gopt-16|L-16)-SigLIP(?:2-512)?": {"image.gelu": "tanh"},
+            r"^ViT-L-16-SigLIP2?-(?:256|384)": {"image.gelu": "exact"},
+            r"^convnext_xxlarge": {"image.norm_epsilon": 1e-5},
         }
         properties["architectures"] = tuple((pattern, mine(values)) for pattern, values in rows.items())
     return properties
@@ -265,6 +341,7 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
                 unused=(r"^proj$",),
                 prefixes=("visual.", ""),
                 options=vit_options,
+                lacks=misfits.CLIP_VIT,
                 **clip_properties("vit", gelu),
             ),
         ),
@@ -300,26 +377,69 @@ def clip_towers(gelu: str, image: Rules, text: str) -> Table:
         options=((r".", same_gelu), (r"^visual\.class_embedding$", {"image": vit})),
         **clip_properties("", gelu),
         when=r"image_tower/cls$" if image is CLIP_VIT else r"image_tower/stem_conv1/",
+        lacks=(*PAIR_LACKS, *(misfits.CLIP_VIT if image is CLIP_VIT else ())),
+        what="a ViT with a class token or a CLIP ResNet, beside a text transformer",
     )
 
 
+def no_layer_scale(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Of a ConvNeXt whose file has no such factors."""
+    return {} if any(name.endswith((".gamma", ".layer_scale")) for name in arrays) else {"layer_scale": None}
+
+
+TIMM_VIT = {"options": VIT_OPTIONS, "zeros": VIT_ZEROS, "lacks": misfits.TIMM_VIT, "reasons": misfits.VIT_REASONS}
+TIMM_VIT |= VIT_PROPERTIES
+TIMM_RESNET = {"layouts": SQUEEZE_EXCITE, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_REASONS}
+TIMM_RESNET |= TIMM_RESNET_PROPERTIES
+CONVNEXT_REST = {"zeros": CONVNEXT_ZEROS, "lacks": (misfits.PROJECTION,), "reasons": misfits.CONVNEXT_REASONS}
+CONVNEXT_OPTIONS = ((r".", no_layer_scale),)
+RESNET_V2_REST = {"layouts": HEAD_1X1, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_V2_REASONS}
+LAYER_SCALE: Rules = ((r"/scale/scale$", "spatial"), (".", "torch"))
 TIMM = {
     "vit": (
-        torch(*VIT, *VIT_PAIRS, options=VIT_OPTIONS, when=r"/attention_2/", **VIT_PROPERTIES),
-        torch(*VIT, *VIT_BLOCK, options=VIT_OPTIONS, **VIT_PROPERTIES),
+        torch(*VIT, *VIT_PAIRS, when=r"/attention_2/", **TIMM_VIT),
+        torch(*VIT, *VIT_BLOCK, **TIMM_VIT),
     ),
-    "mixer": (torch(*MIXER, options=((r".", {"gelu": "exact"}),), computes={"norm_epsilon": 1e-6}),),
-    "convnext": (torch(*CONVNEXT, **CONVNEXT_PROPERTIES),),
+    "mixer": (
+        torch(
+            *MIXER,
+            options=((r".", {"gelu": "exact"}),),
+            computes={"norm_epsilon": 1e-6},
+            lacks=(misfits.PROJECTION,),
+            reasons=misfits.MIXER_REASONS,
+        ),
+    ),
+    "convnext": (torch(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST, **CONVNEXT_PROPERTIES),),
     "resnet": (
-        torch(*RESNET_D, *RESNET, layouts=SQUEEZE_EXCITE, when=r"stem_conv1", **TIMM_RESNET_PROPERTIES),
-        torch(*RESNET, layouts=SQUEEZE_EXCITE, **TIMM_RESNET_PROPERTIES),
+        torch(*RESNET_D, *RESNET, when=r"stem_conv1", **TIMM_RESNET),
+        torch(*RESNET, **TIMM_RESNET),
     ),
-    "resnet_v2": (torch(*RESNET_V2, layouts=HEAD_1X1, **RESNET_V2_PROPERTIES),),
-    "bit": (torch(*RESNET_V2, layouts=HEAD_1X1, **BIT_PROPERTIES),),
+    "resnet_v2": (torch(*RESNET_V2, **RESNET_V2_REST, **RESNET_V2_PROPERTIES),),
+    "bit": (torch(*RESNET_V2, **RESNET_V2_REST, **BIT_PROPERTIES),),
+    "clip_resnet": (
+        torch(*TIMM_CLIP_RESNET, layouts=BARE, lacks=(misfits.PROJECTION,), computes=CLIP_RESNET_COMPUTES),
+    ),
 }
 TORCHVISION = {
-    "vit": (torch(*TORCHVISION_VIT, options=VIT_OPTIONS, computes={"norm_epsilon": 1e-6}),),
-    "resnet": (torch(*RESNET, **RESNET_PROPERTIES),),
+    "vit": (
+        torch(
+            *TORCHVISION_VIT,
+            options=VIT_OPTIONS,
+            computes={"norm_epsilon": 1e-6},
+            lacks=misfits.TORCHVISION_VIT,
+            reasons=misfits.VIT_REASONS,
+        ),
+    ),
+    "resnet": (torch(*RESNET, lacks=misfits.TORCHVISION_RESNET, reasons=misfits.RESNET_REASONS, **RESNET_PROPERTIES),),
+    "convnext": (
+        torch(
+            *TORCHVISION_CONVNEXT,
+            layouts=LAYER_SCALE,
+            options=CONVNEXT_OPTIONS,
+            computes=CONVNEXT_PROPERTIES["computes"],
+            **CONVNEXT_REST,
+        ),
+    ),
 }
 # CIFAR's ResNets of 20 to 1202 layers, with shortcuts without parameters: x[:, :, ::2, ::2], padded by a quarter of the
 # new channels in front and behind. With projections (its option B) they are named shortcut.0 and shortcut.1.
