@@ -11,7 +11,8 @@ from jaxvision import models, paths, storage
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import two_towers, weights
-from jaxvision.models.weights import folder, mapping
+from jaxvision.models.weights import folder, mapping, properties
+from jaxvision.models.weights.table import Stated
 from jaxvision.sections import InitSection
 from jaxvision.storage import Path
 from jaxvision.train.checkpoint import Checkpoints
@@ -51,13 +52,19 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
       The filled variables, and what was loaded, replaced or resized, a line each.
 
     Raises:
-      UserError: nothing to read there, weights of another model, or arrays that do not fit; all are named.
+      UserError: nothing to read there, weights of another model, arrays that do not fit, all of which are named, or a
+        model that computes something else than the weights were trained with (another GELU or epsilon, other
+        shortcuts) without its section saying so.
     """
     path = storage.path(init.weights, "config.init.weights")
     target = _part(init, variables)
     notes: tuple[str, ...] = ()
+    said: dict[str, Stated] = {}
     if init.source != "jaxvision" or path.is_file():
         arrays = weights.read(path)
+        if init.source != "jaxvision":
+            mine, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
+            said = properties.of_file(path, mine, init.source, model["name"])
     else:
         arrays, meta = open_own(path)
         theirs = meta["model"]
@@ -66,6 +73,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
             arrays, theirs = _of_tower(arrays, theirs, tower)
         if theirs["name"] != model["name"]:
             raise UserError(f"{path} holds weights of the model {theirs['name']!r}, not {model['name']!r}")
+        said = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(theirs)).items()}
     if init.source == "jaxvision":
         arrays, beside = of_model(arrays, paths.names(target))
         notes = left_out(beside)
@@ -79,12 +87,34 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
         positions=init.positions,
         prefix=init.prefix,
     )
+    if said:
+        notes += _compare(model, said, path)
     filled = [x for x in jax.tree.leaves(imported.variables) if isinstance(x, np.ndarray)]
     count = len(jax.tree.leaves(target))
     numbers = sum(x.size for x in filled)
     line = f"init: {len(filled)} of {count} arrays, {numbers:,} numbers, from {path} ({init.source})"
     whole = _with_part(init.part, imported.variables, variables)
     return weights.Imported(whole, (line, *(f"init: {note}" for note in (*notes, *imported.notes))))
+
+
+def _built(section: Mapping[str, Any]) -> Any:
+    """The model of a section, without a head."""
+    options = {name: value for name, value in section.items() if name not in ("name", "dtype")}
+    if section["name"] in models.TEXT_NAMES:
+        return models.build_text(section["name"], **options)
+    return models.build(section["name"], None, **options)
+
+
+def _compare(model: Mapping[str, Any], said: Mapping[str, Stated], path: Path) -> tuple[str, ...]:
+    """Notes on what the config's model computes otherwise than the weights, because the config says so itself.
+
+    Raises:
+      UserError: it computes something else and the config does not say that it should.
+    """
+    section = dict(model)
+    found = properties.differences(properties.computed(_built(section)), said, properties.flat(section))
+    key = lambda name, value: f"config.model.{name} = {'...' if value is None else repr(value)}"
+    return tuple(properties.refuse_or_note(found, properties.flat(section), section, str(path), key))
 
 
 def _part(init: InitSection, variables: PyTree) -> PyTree:

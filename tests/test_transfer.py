@@ -26,6 +26,7 @@ def shapes_cache(tmp_path_factory):
 
 RESNET = dict(name="resnet", variant="8", width=0.25)
 VIT = dict(name="vit", variant="mu/8", depth=2, width=16, pool="token", posemb="learned")
+EXACT = VIT | dict(gelu="exact")  # as timm's
 
 
 def config(model=RESNET, size=32, steps=2, **sections):
@@ -51,7 +52,7 @@ def donors(tmp_path_factory):
     shapes = jax.eval_shape(experiments.build(config(VIT)).init).variables
     vit = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
     arrays = weights.export_weights(vit, "jaxvision", "vit")
-    folder.save(root / "vit", arrays, {"model": {"name": "vit"}})
+    folder.save(root / "vit", arrays, {"model": VIT})
     return {"resnet": (root / "resnet", final(root / "resnet")), "vit": (root / "vit", arrays)}
 
 
@@ -126,16 +127,16 @@ def test_a_foreign_file_with_a_prefix_and_two_sets_of_weights(donors, tmp_path):
     both |= {f"state_dict_ema.module.{name}": x for name, x in arrays.items()}
     path = tmp_path / "last.ckpt"
     weights.write(path, both)
-    variables, notes = loaded(config(VIT, init=dict(weights=str(path), source="timm")))
+    variables, notes = loaded(config(EXACT, init=dict(weights=str(path), source="timm")))
     assert all(np.array_equal(variables[name], x) for name, x in donors["vit"][1].items())
     assert any(note.startswith("init: names: 'state_dict_ema.module.' taken off") for note in notes)
-    variables, _ = loaded(config(VIT, init=dict(weights=str(path), source="timm", prefix="state_dict")))
+    variables, _ = loaded(config(EXACT, init=dict(weights=str(path), source="timm", prefix="state_dict")))
     assert all(np.array_equal(variables[name], x + 1) for name, x in donors["vit"][1].items())
     with pytest.raises(UserError, match="names are as 'timm' writes them"):
-        loaded(config(VIT, init=dict(weights=str(path))))
+        loaded(config(EXACT, init=dict(weights=str(path))))
     path.write_bytes(b"<html>")
     with pytest.raises(UserError, match="last.ckpt: it is a web page"):
-        loaded(config(VIT, init=dict(weights=str(path), source="timm")))
+        loaded(config(EXACT, init=dict(weights=str(path), source="timm")))
 
 
 def test_a_foreign_file_needs_its_source(donors, tmp_path):
@@ -176,7 +177,7 @@ def test_batch_statistics_can_be_asked_for_beside_frozen_layers(donors):
 
 
 def test_a_run_goes_on_from_its_own_checkpoint_not_from_the_weights(donors, tmp_path):
-    folder.save(tmp_path / "out", donors["resnet"][1], {"model": {"name": "resnet"}})
+    folder.save(tmp_path / "out", donors["resnet"][1], {"model": RESNET})
     c = config(steps=3, init=dict(weights=str(tmp_path / "out")))
     unbroken = train.run(c, tmp_path / "unbroken", quiet=True)
     with pytest.raises(Exception, match="stopped by request"):
@@ -227,3 +228,49 @@ def test_open_own_knows_model_and_preprocessing(donors):
     assert arrays.keys() == donors["resnet"][1].keys()
     assert meta["model"] == RESNET
     assert meta["preprocessing"] == {"host": "decode|resize(32)", "augment": "normalize(0.5, 0.5)"}
+
+
+@pytest.mark.parametrize(
+    ("given", "property_", "ours", "theirs"),
+    [
+        ({}, "gelu", "tanh", "exact"),
+        (dict(gelu="exact"), "norm_epsilon", 1e-6, 1e-5),
+    ],
+)
+def test_a_model_that_computes_something_else_than_its_weights_is_refused(given, property_, ours, theirs, tmp_path):
+    """All arrays fit, and nothing but `property_` differs."""
+    trained = VIT | dict(gelu="exact", norm_epsilon=1e-6) | {property_: theirs}
+    shapes = jax.eval_shape(experiments.build(config(trained)).init).variables
+    arrays = weights.export_weights(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes), "jaxvision", "vit")
+    folder.save(tmp_path / "out", arrays, {"model": trained})
+    init = dict(weights=str(tmp_path / "out"))
+    message = rf"{property_}: .*out computes {theirs!r} .*the model here {ours!r}.*{property_} = "
+    with pytest.raises(UserError, match=message):
+        loaded(config(VIT | given, init=init))
+    loaded(config(trained, init=init))
+    _, notes = loaded(config(VIT | given | {property_: ours}, init=init))  # the section says so itself
+    assert any(f"NOTE: {property_}={ours!r} as you say" in note and repr(theirs) in note for note in notes)
+
+
+def test_a_foreign_file_starts_no_model_that_computes_something_else(donors, tmp_path):
+    shapes = jax.eval_shape(experiments.build(config(VIT)).init).variables
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    weights.write(tmp_path / "vit.safetensors", weights.export_weights(variables, "timm", "vit"))
+    init = dict(weights=str(tmp_path / "vit.safetensors"), source="timm")
+    with pytest.raises(UserError, match=r"gelu: .*computes 'exact' .*here 'tanh'.*config.model.gelu = 'exact'"):
+        loaded(config(VIT, init=init))
+    loaded(config(VIT | dict(gelu="exact"), init=init))
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_small_patch16_clip_quickgelu_224"}))
+    with pytest.raises(UserError, match=r"norm_epsilon: .*computes 1e-05 \(architecture vit_small_patch16_clip_quick"):
+        loaded(config(VIT | dict(gelu="exact"), init=init))
+    _, notes = loaded(config(VIT | dict(gelu="exact", norm_epsilon=1e-5), init=init))
+    assert any("NOTE: gelu='exact' as you say" in note and "computes 'quick'" in note for note in notes)
+
+
+def test_zero_channels_lie_where_the_weights_had_them(donors, tmp_path):
+    folder.save(tmp_path / "out", donors["resnet"][1], {"model": RESNET | dict(shortcut="zeros_centred")})
+    init = dict(weights=str(tmp_path / "out"))
+    with pytest.raises(UserError, match=r"shortcut: .*computes 'zeros_centred' .*the model here 'A'"):
+        loaded(config(RESNET, init=init))
+    _, notes = loaded(config(RESNET | dict(shortcut="A"), init=init))
+    assert any("NOTE: shortcut='A' as you say" in note for note in notes)

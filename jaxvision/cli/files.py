@@ -22,6 +22,7 @@ def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
     text("head", "keep", "keep, or drop the classifier", flag_values=values)
     flags.DEFINE_multi_string("ignore", [], "regular expression of names not to use; repeatable", flag_values=values)
     text("prefix", None, "what stands before the names to use, as in teacher. or backbone.", flag_values=values)
+    text("architecture", None, "what the library calls the network, where its files do not tell", flag_values=values)
     text("classes", None, "text file of class names, one a line", flag_values=values)
     pixels("size", None, "side of the images; positions are resized to it", flag_values=values)
     ratio("crop", None, "size divided by the shorter side before the central crop", flag_values=values)
@@ -49,6 +50,7 @@ def _convert(values: flags.FlagValues, rest: list[str]) -> None:
         ignore=tuple(values.ignore),
         prefix=values.prefix,
         classes=values.classes,
+        architecture=values.architecture,
         **{name: value for name, value in images.items() if value is not None},
     )
 

@@ -14,7 +14,9 @@ from jaxvision import models, storage, transfer
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import weights
-from jaxvision.models.weights import folder, mapping, preprocessing
+from jaxvision.models.clip_resnet import REDUCTION, ClipResNet
+from jaxvision.models.weights import folder, mapping, preprocessing, properties
+from jaxvision.models.weights.table import Stated
 from jaxvision.progress import waiting
 from jaxvision.train.progress import console
 
@@ -31,6 +33,7 @@ def run(
     prefix: str | None = None,
     classes: str | Path | None = None,
     target: str = "jaxvision",
+    architecture: str | None = None,
     **images: Any,
 ) -> dict[str, Any]:
     """Converts weights.
@@ -46,6 +49,9 @@ def run(
       prefix: what stands before the names that are used, "teacher." or "backbone.", where the file leaves a choice.
       classes: text file with the name of a class a line.
       target: whose names to write.
+      architecture: what the library calls the network, such as timm's "vit_base_patch32_clip_quickgelu_224.openai" or
+        open_clip's "ViT-B-32/laion2b_e16": it tells what no array does. A timm `config.json` that stands beside the
+        file says it, too. Of `target`, where that is another library.
       **images: attributes of `Preprocessing` other than those of the source's preset, or of a timm
         `config.json` that stands beside the file.
 
@@ -62,7 +68,8 @@ def run(
     if target not in weights.sources():
         raise unknown("target of --to", target, weights.sources())
     if source == "jaxvision":
-        if model or options or images or ignore or classes or prefix is not None or head != "keep":
+        told = model or options or images or ignore or classes or prefix is not None or head != "keep"
+        if told or (architecture and target == source):
             raise UserError("our own weights know their model and preprocessing: only --to is for them, or name --from")
         arrays, meta = transfer.open_own(path)
         if target != "jaxvision":
@@ -73,10 +80,12 @@ def run(
         if not model:
             names = ", ".join(models.NAMES | models.PAIR_NAMES)
             raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {names}")
-        variables, meta = _import(path, source, model, options, head, ignore, prefix, images)
+        variables, meta = _import(path, source, model, options, head, ignore, prefix, images, architecture)
         meta["classes"] = _class_names(classes, meta["num_classes"])
     name = meta["model"]["name"]
     exported = weights.export_weights(variables, target, name)
+    if target != "jaxvision":
+        meta = meta | {"notes": [*meta.get("notes", ()), *_export_notes(exported, meta, target, architecture)]}
     if target == "jaxvision":
         folder.save(out, exported, meta | {"versions": workdirs.versions()})
     else:
@@ -94,6 +103,7 @@ def _import(
     ignore: tuple[str, ...],
     prefix: str | None,
     images: Mapping[str, Any],
+    architecture: str | None,
 ) -> tuple[dict, dict[str, Any]]:
     """The variables of our model from a file of another library, and what is known of them."""
     if head not in ("keep", "drop"):
@@ -103,21 +113,28 @@ def _import(
         raise unknown("model", name, models.NAMES | models.PAIR_NAMES)
     whole = waiting(f"reading {path.name}", weights.read, path)
     arrays, _ = mapping.select(whole, source, name, prefix, ignore)
-    built = mapping.options(arrays, source, name) | ({"variant": variant} if variant else {})
-    for key, value in _parse(options).items():
-        sections = isinstance(value, dict) and isinstance(built.get(key), dict)  # of a tower: single options change
-        built[key] = {**built[key], **value} if sections else value
+    found = preprocessing.beside(path, source, name)
+    architecture = architecture or found.architecture
+    said = properties.of_file(path, arrays, source, name, architecture)
+    given = _parse(options) | ({"variant": variant} if variant else {})
+    taken = properties.options({"name": name, **given}, said)
+    built = properties.nested(properties.flat(taken) | properties.flat(given))
     bias = mapping.find(arrays, source, name, "params/head/bias") if head == "keep" else None
     num_classes = None if bias is None else bias.size
     module = models.build(name, num_classes, **built)
-    beside = path.with_name("config.json")
-    stated = preprocessing.read_timm_config(beside) if source == "timm" and beside.is_file() else {}
+    ours, told = properties.computed(module), properties.flat(given)
+    weights_of = f"{source}'s {architecture or name}"
+    unlike = properties.differences(ours, said, properties.flat(taken))
+    notes = properties.refuse_or_note(unlike, told, {"name": name, **given}, weights_of, _flag)
+    by = {key: "--option" if key in told else said[key].by if key in said else "size of the variant" for key in ours}
+
     pair = name in models.PAIR_NAMES
     trunk = module.image_tower.backbone if pair else module
-    positions = mapping.find(arrays, source, name, f"params/{'image_tower/' if pair else ''}pos_embedding")
-    if positions is not None and hasattr(trunk, "patch"):
-        stated["size"] = mapping.grid(positions.shape[-2])[1] * trunk.patch
-    pictures = preprocessing.make(source, name, stated | images)
+    looks = preprocessing.stated(arrays, source, name, architecture) | _of_cifar(trunk, source)
+    looks |= {key: Stated(value, found.file) for key, value in found.images.items()}
+    looks |= _native_size(arrays, source, name, trunk)
+    looks |= {key: Stated(value, f"--{key}") for key, value in preprocessing.expand(images).items()}
+    pictures = preprocessing.make(source, name, {key: x.value for key, x in looks.items()})
     shape = (1, pictures.size, pictures.size, len(pictures.mean))
     tokens = [jnp.zeros((1, module.text_tower.backbone.length), jnp.int32)] if pair else []
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape), *tokens)
@@ -125,12 +142,67 @@ def _import(
     meta = {
         "model": {"name": name, **built},
         "num_classes": num_classes,
+        "properties": ours,
         "preprocessing": {"host": pictures.host, "augment": pictures.augment, **pictures._asdict()},
+        "told_by": by | {f"images.{key}": looks[key].by for key in pictures._fields},
         "source": source,
+        "architecture": architecture,
         "input": {"file": path.name, "sha256": folder.sha256(path)},
-        "notes": list(imported.notes),
+        "notes": [*notes, *imported.notes],
     }
     return imported.variables, meta
+
+
+def _flag(name: str, value: Any) -> str:
+    """How an option of the model is given on the command line, that of a tower in its section."""
+    section, _, option = name.rpartition(".")
+    text = "..." if value is None else repr(value) if section else value
+    return f'--option="{section}={{{option!r}: {text}}}"' if section else f"--option={option}={text}"
+
+
+def _native_size(arrays: Mapping[str, np.ndarray], source: str, name: str, trunk: Any) -> dict[str, Stated]:
+    """The side of the images that the positions in the file are for; empty where there are none."""
+    tower = "image_tower/" if name in models.PAIR_NAMES else ""
+    pooled = isinstance(trunk, ClipResNet)
+    positions = mapping.find(arrays, source, name, f"params/{tower}{'pool/' if pooled else ''}pos_embedding")
+    pixels = REDUCTION if pooled else getattr(trunk, "patch", None)
+    if positions is None or pixels is None:
+        return {}
+    return {"size": Stated(mapping.grid(positions.shape[-2])[1] * pixels, "positions in the file")}
+
+
+def _of_cifar(trunk: Any, source: str) -> dict[str, Stated]:
+    """What a network whose stem does not stride tells of its images, where the library is one for ImageNet."""
+    if getattr(trunk, "stem", None) != "cifar" or source not in ("timm", "torchvision"):
+        return {}
+    stem = "the network is one for images of CIFAR"
+    return {"size": Stated(32, stem), "crop": Stated(1.0, stem)} | dict.fromkeys(("mean", "std"), Stated(None, stem))
+
+
+def _export_notes(
+    exported: Mapping[str, np.ndarray], meta: Mapping[str, Any], target: str, architecture: str | None
+) -> list[str]:
+    """What the network of another library must compute, so that these weights give there what they give here.
+
+    Raises:
+      UserError: the architecture that is named, or every network of the library, computes something else.
+    """
+    section = dict(meta["model"])
+    name = section.pop("name")
+    ours = properties.computed(models.build(name, num_classes=None, **section))
+    said = properties.stated(exported, target, name, architecture)
+    unlike = properties.differences(ours, said)
+    assumed = [d for d in unlike if not architecture and d.theirs and d.theirs.by.startswith("assumed")]
+    unlike = [d for d in unlike if d not in assumed]
+    if unlike:
+        there = lambda d: repr(d.theirs.value) if d.theirs else "no such thing"
+        lines = "".join(f"\n  {d.name}: {d.ours!r} here, {there(d)} there" for d in unlike)
+        raise UserError(f"{architecture or target} would compute something else with these weights:{lines}")
+    return [
+        f"NOTE: make the network of {target} with {d.name}={d.ours!r}, where its usual is {d.theirs.value!r}; "
+        "--architecture=NAME checks one by name"
+        for d in assumed
+    ]
 
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:
@@ -163,5 +235,10 @@ def _report(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str
     say(f"{out}: {len(arrays)} arrays, {sum(x.size for x in arrays.values()):,} numbers", markup=False)
     say("model " + ", ".join(f"{key}={value}" for key, value in meta["model"].items()), markup=False)
     say(f"images {meta['preprocessing']['host']} | {meta['preprocessing']['augment']}", markup=False)
+    if "told_by" in meta:
+        images = {f"images.{name}": meta["preprocessing"][name] for name in preprocessing.Preprocessing._fields}
+        say("what no array tells, and who says so:", markup=False)
+        for line in properties.table({**meta["properties"], **images}, meta["told_by"]):
+            say(f"  {line}", markup=False, soft_wrap=True)
     for note in meta.get("notes", ()):
         say(note, markup=False)

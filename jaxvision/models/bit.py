@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS
-from jaxvision.models.options import one_of, rate
+from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.resnet_v2 import GROUPS, ResNetV2
 
 VARIANTS = {  # blocks of each stage, width factor
@@ -24,6 +24,7 @@ def bit(
     variant: str = "R50x1",
     blocks: tuple[int, ...] | None = None,
     width: float | None = None,
+    standardize_epsilon: float = 1e-10,
     drop_path: float = 0.0,
     head_init: str = "zeros",
     head_bias: float = 0.0,
@@ -40,6 +41,8 @@ def bit(
       variant: depth and width factor: "R50x1", "R50x3", "R101x1", "R101x3", "R152x2" or "R152x4".
       blocks: of each stage, in place of the variant's.
       width: multiplies the 64 channels of the first layer, and all others, in place of the variant's factor.
+      standardize_epsilon: added to the variance of each output channel's weights; 1e-10 in the authors' code, 1e-8 in
+        timm.
       drop_path: stochastic depth rate of the last block, growing linearly (Huang et al. 2016, arXiv 1603.09382).
       head_init: "zeros" or "normal".
       head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
@@ -59,6 +62,7 @@ def bit(
         pool_padding=0.0,  # -inf would be the usual one, but BiT's weights were trained so
         norm="group",
         standardize=True,
+        standardize_epsilon=positive("standardize_epsilon", standardize_epsilon),
         drop_path=rate("drop_path", drop_path),
         head_init=one_of("head_init", head_init, HEAD_INITS),
         head_bias=head_bias,

@@ -16,6 +16,8 @@ from jaxvision.models.layers import Conv, avg_pool, batch_norm
 from jaxvision.models.options import one_of, positive
 from jaxvision.models.transformer import ATTENTIONS, Attention, Deviations
 
+REDUCTION = 32  # pixels a side of a position of the last map
+
 
 class Variant(NamedTuple):
     blocks: tuple[int, ...]

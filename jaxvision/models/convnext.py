@@ -11,7 +11,7 @@ from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath, LayerScale, global_mean
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.patches import PatchEmbedding
-from jaxvision.models.transformer import GELUS, Deviations, Mlp
+from jaxvision.models.transformer import GELUS, NORM_EPSILON, Deviations, Mlp
 
 VARIANTS = {  # blocks of each stage, channels of the first; Liu et al. 2022, sec. 3
     "tiny": ((3, 3, 9, 3), 96),
@@ -30,13 +30,14 @@ class Block(nn.Module):
     layer_scale: float | None
     gelu: str
     dtype: jnp.dtype
+    norm_epsilon: float = NORM_EPSILON
 
     @nn.compact
     def __call__(self, x: jax.Array, strength: float, train: bool) -> jax.Array:
         c = x.shape[-1]
         conv = functools.partial(nn.Conv, feature_group_count=c, padding=3, kernel_init=NORMAL, dtype=self.dtype)
         y = conv(c, (7, 7), name="depthwise")(x)
-        y = nn.LayerNorm(dtype=self.dtype, name="norm")(y)
+        y = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(y)
         deviations = Deviations(0.02, 0.02, 0.02)
         y = Mlp(4 * c, gelu=self.gelu, deviations=deviations, dtype=self.dtype, name="mlp")(y, train)
         if self.layer_scale is not None:
@@ -51,12 +52,13 @@ class Stage(nn.Module):
     strengths: tuple[float, ...]
     downsample: bool
     block: functools.partial
+    norm_epsilon: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if self.downsample:
-            x = nn.LayerNorm(dtype=self.dtype, name="downsample_norm")(x)
+            x = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="downsample_norm")(x)
             x = PatchEmbedding(self.channels, 2, self.dtype, kernel_init=NORMAL, name="downsample")(x)
         for i, strength in enumerate(self.strengths):
             x = self.block(name=f"block{i + 1}")(x, strength, train)
@@ -73,6 +75,7 @@ class ConvNeXt(nn.Module):
     drop_path: float
     layer_scale: float | None
     gelu: str
+    norm_epsilon: float
     head_init: str
     head_bias: float
     dtype: jnp.dtype
@@ -80,21 +83,21 @@ class ConvNeXt(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         x = PatchEmbedding(self.channels, self.patch, self.dtype, kernel_init=NORMAL, name="stem_conv")(images)
-        x = nn.LayerNorm(dtype=self.dtype, name="stem_norm")(x)
+        x = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="stem_norm")(x)
         out = {"stem": x}
-        block = functools.partial(Block, self.drop_path, self.layer_scale, self.gelu, self.dtype)
+        block = functools.partial(Block, self.drop_path, self.layer_scale, self.gelu, self.dtype, self.norm_epsilon)
         stages = []
         depth = sum(self.blocks)
         strengths = (i / max(depth - 1, 1) for i in range(depth))  # from 0, as in the authors' code
         for i, num_blocks in enumerate(self.blocks):
             strengths_here = tuple(itertools.islice(strengths, num_blocks))
-            stage = Stage(self.channels * 2**i, strengths_here, i > 0, block, self.dtype, name=f"stage{i + 1}")
-            x = stage(x, train)
+            options = (self.channels * 2**i, strengths_here, i > 0, block, self.norm_epsilon, self.dtype)
+            x = Stage(*options, name=f"stage{i + 1}")(x, train)
             stages.append(x)
         out["stages"] = tuple(stages)
         out["map"] = x
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        features = nn.LayerNorm(name="norm")(global_mean(x))
+        features = nn.LayerNorm(self.norm_epsilon, name="norm")(global_mean(x))
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
         return features, out
@@ -111,6 +114,7 @@ def convnext(
     drop_path: float = 0.0,
     layer_scale: float | None = 1e-6,
     gelu: str = "exact",
+    norm_epsilon: float = NORM_EPSILON,
     head_init: str = "normal",
     head_bias: float = 0.0,
 ) -> ConvNeXt:
@@ -131,6 +135,7 @@ def convnext(
         0.1, 0.4, 0.5 and 0.5 from tiny to large.
       layer_scale: initial factor of each residual branch; None for no such factors.
       gelu: "exact" (erf) as in the authors' code and timm, "tanh" or "quick".
+      norm_epsilon: of every LayerNorm; 1e-6 in the authors' code, 1e-5 in the largest of open_clip.
       head_init: "normal" (of deviation 0.01; the authors' code has 0.02) or "zeros".
       head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
 
@@ -148,6 +153,7 @@ def convnext(
         drop_path=rate("drop_path", drop_path),
         layer_scale=layer_scale,
         gelu=one_of("gelu", gelu, GELUS),
+        norm_epsilon=positive("norm_epsilon", norm_epsilon),
         head_init=one_of("head_init", head_init, HEAD_INITS),
         head_bias=head_bias,
         dtype=dtype,

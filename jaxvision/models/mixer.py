@@ -12,7 +12,7 @@ from jaxvision.models.layers import DropPath
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.sizes import split_variant
-from jaxvision.models.transformer import GELUS, REMATS, Deviations, Encoder, Mlp
+from jaxvision.models.transformer import GELUS, NORM_EPSILON, REMATS, Deviations, Encoder, Mlp
 
 
 class Size(NamedTuple):
@@ -51,10 +51,10 @@ class MixerBlock(nn.Module):
             deviations = Deviations(qkv=0, residual=width**-0.5, hidden=y.shape[-1] ** -0.5)
             return Mlp(width, gelu=self.gelu, deviations=deviations, dtype=self.dtype, name=name)(y, train)
 
-        y = nn.LayerNorm(dtype=self.dtype, name="token_norm")(x)
+        y = nn.LayerNorm(NORM_EPSILON, dtype=self.dtype, name="token_norm")(x)
         y = mlp("token_mlp", y.swapaxes(1, 2), self.tokens_dim).swapaxes(1, 2)  # b d n inside
         x = x + drop_path(y, strength, train)
-        y = nn.LayerNorm(dtype=self.dtype, name="channel_norm")(x)
+        y = nn.LayerNorm(NORM_EPSILON, dtype=self.dtype, name="channel_norm")(x)
         return x + drop_path(mlp("channel_mlp", y, self.channels_dim), strength, train)
 
 

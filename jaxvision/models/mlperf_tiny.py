@@ -8,6 +8,8 @@ from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
 
+BATCH_NORM_EPSILON = 1e-3  # Keras's
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
@@ -33,7 +35,8 @@ def conv(name: str, channels: int, size: int, stride: int, dtype: jnp.dtype) -> 
 
 def norm(name: str, train: bool, dtype: jnp.dtype) -> nn.BatchNorm:
     """BatchNorm with Keras's momentum and epsilon."""
-    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=dtype, name=name)
+    epsilon = BATCH_NORM_EPSILON
+    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=epsilon, dtype=dtype, name=name)
 
 
 class MlperfResNet8(nn.Module):

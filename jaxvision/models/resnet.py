@@ -40,7 +40,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {  # variant: layers, and the o
     "resnext101_64x4d": ("101", {"groups": 64, "width_per_group": 4}),
 }
 STEMS = ("imagenet", "deep", "cifar")
-SHORTCUTS = ("A", "B", "C", "D", "none")
+SHORTCUTS = ("A", "zeros_centred", "B", "C", "D", "none")
 STRIDES_IN = ("3x3", "1x1")
 
 
@@ -141,8 +141,10 @@ def resnet(
         arXiv 1812.01187, fig. 2b) or "cifar" (3x3).
       shortcut: where the shape changes, "A" subsamples and pads with zero channels, "B" projects, "D" averages
         2x2 pixels and projects (He et al. 2019, fig. 2c); "C" projects everywhere; "none" is the plain
-        network, without shortcuts, of He et al. 2016, sec. 4.2. "A" is CIFAR's in the paper; the zero channels
-        come last, where some code puts half of them first, which is the same but for their order.
+        network, without shortcuts, of He et al. 2016, sec. 4.2. "A" is CIFAR's in the paper, which does not say
+        where the zero channels lie: here they come last. "zeros_centred" is "A" with half of them before the others
+        and half behind. Trained from scratch the two are the same but for the order of channels; weights of one
+        compute something else in the other, and no array tells which they are of.
       stride_in: the convolution of a bottleneck that strides: "3x3" as in torchvision (ResNet v1.5), or
         "1x1" as in the paper, which is some 0.5 % less accurate on ImageNet.
       groups: of the bottleneck's 3x3 convolution, its cardinality (Xie et al. 2017, arXiv 1611.05431).

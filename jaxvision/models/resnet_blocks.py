@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxvision.models.layers import Conv, DropPath, avg_pool, batch_norm
 
+ZERO_CHANNELS = ("A", "zeros_centred")  # shortcuts without parameters: channels of zeros behind, or on both sides
+
 
 class SqueezeExcite(nn.Module):
     """Multiplies each channel by a gate in (0, 1) computed from the mean of every channel: [B, H, W, C] -> the same.
@@ -68,9 +70,10 @@ class Block(nn.Module):
     def _shortcut(self, x: jax.Array, features: int, norm: functools.partial) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, features]."""
         stride = self.stride
-        if self.shortcut == "A":
-            x = x[:, ::stride, ::stride]
-            return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
+        if self.shortcut in ZERO_CHANNELS:
+            zeros = features - x.shape[-1]
+            before = zeros // 2 if self.shortcut == "zeros_centred" else 0
+            return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (before, zeros - before)))
         if self.shortcut == "D" and stride > 1:
             x, stride = avg_pool(x), 1
         return norm(name="shortcut_norm")(Conv(features, 1, stride, dtype=self.dtype, name="shortcut_conv")(x))

@@ -20,13 +20,14 @@ CIFAR_BLOCKS = {"110": (18, 18, 18), "164": (18, 18, 18), "1001": (111, 111, 111
 STEMS = ("imagenet", "cifar")
 STRIDES_IN = ("3x3", "1x1")
 GROUPS = 32  # of GroupNorm
+GROUP_NORM_EPSILON = 1e-5
 
 
 def norm_relu(x: jax.Array, name: str, norm: str, train: bool, dtype: jnp.dtype) -> jax.Array:
     """BatchNorm ("batch") or GroupNorm ("group"), then ReLU; call it inside a module's compact method."""
     if norm == "batch":
         return nn.relu(batch_norm(name, train, dtype)(x))
-    return nn.relu(nn.GroupNorm(GROUPS, epsilon=1e-5, dtype=dtype, name=name)(x))
+    return nn.relu(nn.GroupNorm(GROUPS, epsilon=GROUP_NORM_EPSILON, dtype=dtype, name=name)(x))
 
 
 class Block(nn.Module):
@@ -42,6 +43,7 @@ class Block(nn.Module):
     stride_in: str = "3x3"
     norm: str = "group"
     standardize: bool = True
+    standardize_epsilon: float = 1e-10
     zero_init_residual: bool = False
     dropout: float = 0.0
     drop_path: float = 0.0
@@ -49,7 +51,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, strength: float = 1.0) -> jax.Array:
-        conv = functools.partial(Conv, standardize=self.standardize, dtype=self.dtype)
+        standardize = {"standardize": self.standardize, "standardize_epsilon": self.standardize_epsilon}
+        conv = functools.partial(Conv, **standardize, dtype=self.dtype)
         activate = functools.partial(norm_relu, norm=self.norm, train=train, dtype=self.dtype)
         layers = self._layers()
         features = layers[-1][0]
@@ -86,6 +89,7 @@ class ResNetV2(nn.Module):
     stride_in: str = "3x3"
     norm: str = "batch"
     standardize: bool = False
+    standardize_epsilon: float = 1e-10
     zero_init_residual: bool = False
     dropout: float = 0.0
     drop_path: float = 0.0
@@ -96,7 +100,8 @@ class ResNetV2(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        conv = functools.partial(Conv, standardize=self.standardize, dtype=self.dtype)
+        standardize = {"standardize": self.standardize, "standardize_epsilon": self.standardize_epsilon}
+        conv = functools.partial(Conv, **standardize, dtype=self.dtype)
         x = conv(self.stem_channels, size, stride, name="stem_conv")(images)
         if self.stem == "imagenet":
             x = max_pool(x, self.pool_padding)
@@ -109,7 +114,7 @@ class ResNetV2(nn.Module):
                 bottleneck=self.bottleneck,
                 stride_in=self.stride_in,
                 norm=self.norm,
-                standardize=self.standardize,
+                **standardize,
                 zero_init_residual=self.zero_init_residual,
                 dropout=self.dropout,
                 drop_path=self.drop_path,

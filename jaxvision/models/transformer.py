@@ -21,6 +21,7 @@ GELUS = {
     "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016, sec. 2
 }
 ATTENTIONS = ("xla", "cudnn")
+NORM_EPSILON = 1e-6  # of every LayerNorm, unless an option says otherwise; Linen's
 PARALLELS = ("none", "mlp", "pairs")
 # What the backward pass finds stored of a block, beside the block's input.
 REMATS = {
@@ -52,7 +53,7 @@ class BlockOptions(NamedTuple):
     qk_norm: bool = False
     layer_scale: float | None = None
     parallel: str = "none"
-    norm_epsilon: float = 1e-6
+    norm_epsilon: float = NORM_EPSILON
     deviations: Deviations | None = None
 
 
@@ -76,7 +77,7 @@ class Attention(nn.Module):
     implementation: str = "xla"
     causal: bool = False
     qk_norm: bool = False
-    norm_epsilon: float = 1e-6
+    norm_epsilon: float = NORM_EPSILON
     features: int | None = None
     deviations: Deviations | None = None
     dtype: jnp.dtype = jnp.float32
@@ -192,7 +193,7 @@ class Encoder(nn.Module):
     scan: bool
     remat: str
     dtype: jnp.dtype
-    norm_epsilon: float = 1e-6
+    norm_epsilon: float = NORM_EPSILON
     final_norm: bool = True
 
     @nn.compact

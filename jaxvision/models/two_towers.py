@@ -29,8 +29,14 @@ class Variant(NamedTuple):
     bias: float | None = None
 
 
-def _clip(image: Mapping[str, Any], text: str, embedding: int, image_projection: str = "linear") -> Variant:
-    return Variant(image, dict(name="text_transformer", variant=text), embedding, image_projection)
+def _clip(
+    image: Mapping[str, Any], text: str, embedding: int, image_projection: str = "linear", **text_options: int
+) -> Variant:
+    return Variant(image, dict(name="text_transformer", variant=text, **text_options), embedding, image_projection)
+
+
+def _clip_resnet(variant: str, text: str, embedding: int, **text_options: int) -> Variant:
+    return _clip(dict(name="clip_resnet", variant=variant), text, embedding, "none", **text_options)
 
 
 def _clip_vit(variant: str) -> dict[str, Any]:
@@ -44,7 +50,11 @@ VARIANTS = {  # Radford et al. 2021, tables 19 and 20; Zhai et al. 2023, sec. 4,
     "clip_vit_b16": _clip(_clip_vit("B/16"), "M", 512),
     "clip_vit_l14": _clip(_clip_vit("L/14"), "B", 768),
     "clip_vit_l14_336": _clip(_clip_vit("L/14"), "B", 768),  # the same, for images of 336 pixels
-    "clip_rn50": _clip(dict(name="clip_resnet", variant="RN50"), "M", 1024, "none"),
+    "clip_rn50": _clip_resnet("RN50", "M", 1024),
+    "clip_rn101": _clip_resnet("RN101", "M", 512),
+    "clip_rn50x4": _clip_resnet("RN50x4", "M", 640, width=640, num_heads=10),  # for images of 288 pixels
+    "clip_rn50x16": _clip_resnet("RN50x16", "B", 768),  # 384
+    "clip_rn50x64": _clip_resnet("RN50x64", "B", 1024, width=1024, num_heads=16),  # 448
     "siglip_vit_b16": Variant(
         dict(name="vit", variant="B/16", pool="map", posemb="learned"),
         dict(name="text_transformer", variant="B", init="xavier", **SIGLIP_TEXT),
@@ -140,8 +150,9 @@ def two_towers(
 
     Args:
       dtype: of the computation; parameters are float32.
-      variant: "clip_vit_b32", "clip_vit_b16", "clip_vit_l14", "clip_vit_l14_336", "clip_rn50" or "siglip_vit_b16";
-        what follows then changes single options of it.
+      variant: "clip_vit_b32", "clip_vit_b16", "clip_vit_l14", "clip_vit_l14_336", "clip_rn50", "clip_rn101",
+        "clip_rn50x4", "clip_rn50x16", "clip_rn50x64" or "siglip_vit_b16"; what follows then changes single options of
+        it.
       image: section of an image model without its classes: `dict(name="vit", variant="S/16")`.
       text: section of a text model: `dict(name="text_transformer", variant="S")`.
       embedding: E of the projections, 512 by default.

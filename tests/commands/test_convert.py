@@ -13,9 +13,10 @@ from jaxvision.commands import convert
 from jaxvision.commands.restore import open_weights
 from jaxvision.errors import UserError
 from jaxvision.models import weights
-from jaxvision.models.weights import folder
+from jaxvision.models.weights import folder, preprocessing
 
 TOKEN = {"pool": "token", "posemb": "learned"}
+CLIP = TOKEN | {"pre_norm": True, "patch_bias": False}
 OPTIONS = ("depth=2", "width=16")
 
 
@@ -37,8 +38,8 @@ def test_a_timm_file_becomes_a_folder_and_goes_back(timm_file, tmp_path, capsys)
     cli.main(["jaxvision", "convert", *words])
     assert "decode|resize_short(17, method='bicubic')|central_crop(16) | normalize(0.5, 0.5)" in capsys.readouterr().out
     meta = json.loads((out / "meta.json").read_text())
-    gelu = {"gelu": "exact"}
-    assert meta["model"] == {"name": "vit", "variant": "mu/4", "depth": 2, "width": 16, **TOKEN, **gelu}
+    untold = {"gelu": "exact", "norm_epsilon": 1e-6}
+    assert meta["model"] == {"name": "vit", "variant": "mu/4", "depth": 2, "width": 16, **TOKEN, **untold}
     assert (meta["num_classes"], meta["source"]) == (3, "timm")
     assert meta["preprocessing"]["size"] == 16  # from the number of positions
     assert meta["input"] == {"file": "in.safetensors", "sha256": hashlib.sha256(timm_file.read_bytes()).hexdigest()}
@@ -79,9 +80,14 @@ def test_flags_decide_over_presets(timm_file, tmp_path):
 )
 def test_both_towers_with_their_preprocessing(source, host, tmp_path):
     """From the file to a folder, and from that to embeddings."""
-    image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", gelu="tanh")
-    image |= dict(patch_bias=False) if source == "openai_clip" else {}  # its layout has no name for one
-    text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, gelu="tanh")
+    image = dict(name="vit", variant="mu/4", depth=1, width=16, posemb="learned", pool="token", num_heads=2)
+    text = dict(name="text_transformer", variant="mu", depth=1, width=16, vocab_size=9, length=5, num_heads=2)
+    # What leaves no array is the source's own.
+    usual = {"openai_clip": dict(gelu="quick", norm_epsilon=1e-5), "big_vision": dict(gelu="tanh", norm_epsilon=1e-6)}
+    image, text = image | usual[source], text | usual[source]
+    text |= dict(causal=False, pool="last") if source == "big_vision" else {}
+    if source == "openai_clip":  # whose heads have 64 channels
+        image, text = image | CLIP | dict(width=64, num_heads=1), text | dict(width=64, num_heads=1)
     built = dict(image=image, text=text, embedding=8, bias=None if source == "openai_clip" else -10.0)
     built["text_projection"] = "linear" if source == "openai_clip" else "affine"
     built |= {} if source == "openai_clip" else dict(embedding=16, image_projection="none")
@@ -117,8 +123,9 @@ def test_an_option_of_a_tower_leaves_the_others_as_the_source_has_them(tmp_path)
     options = [f"image={small}", f"text={text}"]
     given = dict(source="open_clip", model="two_towers:clip_vit_b32", options=options)
     meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
-    assert meta["model"]["image"] == small | {"gelu": "exact"}
-    assert meta["model"]["text"] == text | {"gelu": "exact"}
+    assert meta["model"]["image"] == {**small, "gelu": "exact", "norm_epsilon": 1e-5, **CLIP}
+    of_text = {"causal": True, "pool": "end", "end_token": None}
+    assert meta["model"]["text"] == {**text, "gelu": "exact", "norm_epsilon": 1e-5, **of_text}
 
 
 def test_a_head_can_be_dropped(timm_file, tmp_path):
@@ -192,3 +199,108 @@ def test_an_existing_folder_is_left_alone(timm_file, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists already"):
         convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)
+
+
+def cifar_file(path, source, **options):
+    """A CIFAR ResNet of 8 layers with random weights, named as by `source`."""
+    model = models.build("resnet", 10, variant=8, width=0.25, **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.uniform(0.5, 1, x.shape).astype(x.dtype), shapes)
+    weights.write(path, weights.export_weights(variables, source, "resnet"))
+
+
+def test_a_resnet_of_cifar_is_not_prepared_as_one_of_imagenet(tmp_path, capsys):
+    cifar_file(tmp_path / "in.safetensors", "timm")
+    words = ["convert", "--from=timm", "--model=resnet:8", "--option=width=0.25", "IN", "OUT"]
+    places = {"IN": str(tmp_path / "in.safetensors"), "OUT": str(tmp_path / "out")}
+
+    def run(*more):
+        return cli.main(["jaxvision", *(places.get(word, word) for word in words), *more])
+
+    for more, message in (([], "--option=shortcut=..., 'A'"), (["--option=shortcut=A"], "Say --mean and --std")):
+        with pytest.raises(SystemExit) as stop:
+            run(*more)
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    run("--option=shortcut=A", "--mean=0.49,0.48,0.45", "--std=0.2,0.2,0.2", "--interpolation=bilinear")
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    assert meta["preprocessing"]["host"] == "decode|resize_short(32)|central_crop(32)"
+    assert meta["preprocessing"]["augment"] == "normalize((0.49, 0.48, 0.45), 0.2)"
+    assert meta["properties"]["shortcut"] == "A"
+    assert meta["told_by"]["shortcut"] == "--option"
+    assert meta["told_by"]["images.mean"] == "--mean"
+
+
+def test_the_layout_of_the_published_resnets_says_where_the_zero_channels_lie(tmp_path, capsys):
+    cifar_file(tmp_path / "in.safetensors", "pytorch_resnet_cifar10", shortcut="zeros_centred")
+    given = dict(source="pytorch_resnet_cifar10", model="resnet:8", options=["width=0.25"])
+    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    assert meta["model"]["shortcut"] == "zeros_centred"
+    assert meta["preprocessing"]["augment"] == "normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
+    assert "shortcut              zeros_centred" in capsys.readouterr().out
+    convert.run(tmp_path / "out", tmp_path / "back.safetensors", target="pytorch_resnet_cifar10")
+    there, back = (weights.read(tmp_path / f"{name}.safetensors") for name in ("in", "back"))
+    assert all(np.array_equal(there[name], back[name]) for name in there)
+    with pytest.raises(UserError, match=r"something else with these weights:\s+shortcut: 'zeros_centred' here"):
+        convert.run(tmp_path / "out", tmp_path / "other.safetensors", target="timm")
+
+
+def test_writing_says_what_the_other_library_must_be_told(timm_file, tmp_path):
+    run = lambda out, **given: convert.run(timm_file, tmp_path / out, source="timm", model="vit:mu/4", **given)
+    run("exact", options=OPTIONS)
+    run("tanh", options=(*OPTIONS, "gelu=tanh"))
+    notes = convert.run(tmp_path / "exact", tmp_path / "a.safetensors", target="timm")["notes"]
+    assert not any("NOTE" in note for note in notes)
+    notes = convert.run(tmp_path / "tanh", tmp_path / "b.safetensors", target="timm")["notes"]
+    assert any("make the network of timm with gelu='tanh', where its usual is 'exact'" in note for note in notes)
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 would compute .*\\n  gelu: 'tanh' here, 'exact' there"):
+        convert.run(tmp_path / "tanh", tmp_path / "c.safetensors", target="timm", architecture="vit_tiny_patch16_224")
+    with pytest.raises(
+        UserError, match="vit_base_patch16_clip_224 would compute something else .*\n  norm_epsilon: 1e-06"
+    ):
+        convert.run(
+            tmp_path / "exact", tmp_path / "c.safetensors", target="timm", architecture="vit_base_patch16_clip_224"
+        )
+
+
+@pytest.mark.parametrize(("grid", "size"), [(7, 224), (9, 288), (12, 384), (14, 448)])
+def test_clips_resnets_keep_the_size_that_their_positions_are_for(grid, size, tmp_path):
+    """RN50, RN50x4, RN50x16 and RN50x64."""
+    options = dict(blocks=(1, 1, 1, 1), channels=8, features=16)
+    model = models.build("clip_resnet", None, **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    assert shapes["params"]["pool"]["pos_embedding"].shape[1] == 1 + grid**2
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "openai_clip", "clip_resnet"))
+    given = dict(source="openai_clip", model="clip_resnet", options=[f"{k}={v!r}" for k, v in options.items()])
+    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    assert meta["preprocessing"]["size"] == size
+    assert not any("resized" in note for note in meta["notes"])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "gelu", "said"),
+    [
+        (None, "exact", "assumed: usual of timm, and the file cannot tell"),
+        ("vit_base_patch16_clip_224.openai_ft_in1k", "exact", "assumed: usual of timm, and vit_base_"),
+        ("vit_base_patch16_clip_quickgelu_224.openai", "quick", "architecture vit_base_patch16_clip_quickgelu_224"),
+    ],
+)
+@pytest.mark.parametrize("told", ["flag", "config"])
+def test_what_timms_clip_computes_is_told_by_its_architecture(told, architecture, gelu, said, tmp_path):
+    model = models.build("vit", 3, variant="mu/4", depth=2, width=16, **CLIP)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "timm", "vit"))
+    name, _, tag = (architecture or "").partition(".")
+    if told == "config" and name:
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": {"tag": tag}}))
+    given = dict(source="timm", model="vit:mu/4", options=OPTIONS)
+    given |= dict(architecture=architecture) if told == "flag" else {}
+    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    assert meta["properties"]["norm_epsilon"] == meta["model"]["norm_epsilon"] == 1e-5  # by the norm before the blocks
+    assert meta["properties"]["gelu"] == meta["model"]["gelu"] == gelu
+    assert meta["told_by"]["gelu"].startswith(said)
+    assert meta["preprocessing"]["mean"] == preprocessing.CLIP["mean"]

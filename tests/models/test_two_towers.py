@@ -29,8 +29,7 @@ def count(params):
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name.startswith("clip")])
 def test_variants_of_clip_have_the_published_size(variant, reference):
     scan = {"scan": True} if "vit" in variant else {}
-    size = 336 if "336" in variant else 224
-    params = shapes(size, 77, variant=variant, image=scan, text={"scan": True})
+    params = shapes(reference[variant]["input"], 77, variant=variant, image=scan, text={"scan": True})
     assert count(params) == reference[variant]["params"]
     if "visual" in reference[variant]:
         assert count(params["image_tower"]) == reference[variant]["visual"]

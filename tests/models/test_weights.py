@@ -14,6 +14,7 @@ from PIL import Image
 from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.models import weights
+from jaxvision.models.weights import properties
 from jaxvision.models.weights.mapping import tables_of
 from jaxvision.models.weights.plan import dummies, slots_by_name
 from jaxvision.models.weights.tables import TABLES
@@ -54,6 +55,7 @@ CASES = [  # source, model, its options, side of the images
     ("bit", "bit", {"blocks": (1, 2), "width": 0.5}, 32),
     ("openai_clip", "clip_resnet", {}, 64),
     ("open_clip", "clip_resnet", {}, 64),
+    ("pytorch_resnet_cifar10", "resnet", {"variant": 20}, 32),
     ("keras", "mlperf_resnet8", {}, 32),
     ("lenet5", "lenet", {}, 32),
     ("openai_clip", "text_transformer", TEXT, 0),
@@ -121,6 +123,16 @@ def test_round_trip_is_exact(source, name, options, size):
 def test_every_table_has_a_round_trip():
     listed = {(source, name) for source, name, *_ in CASES}
     assert listed == {(source, name) for source, tables in TABLES.items() for name in tables}
+
+
+@pytest.mark.parametrize(("source", "name", "options", "size"), CASES, ids=lambda v: str(v).replace(" ", "")[:40])
+def test_every_property_that_no_array_tells_is_stated(source, name, options, size):
+    """Of each model that a layout has names for, by names and shapes in its file."""
+    model = build(name, options)
+    arrays = weights.export_weights(drawn(abstract(name, options, size)), source, name)
+    said = properties.stated(arrays, source, name)
+    missing = [d.name for d in properties.differences(properties.computed(model), said) if d.theirs is None]
+    assert missing == []
 
 
 @pytest.mark.parametrize("prefix", ["", "opt/target/"])

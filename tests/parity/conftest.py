@@ -1,5 +1,7 @@
 """torch beside JAX: the same weights in both, the same images, and the differences of what comes out."""
 
+import functools
+import math
 import re
 
 import jax
@@ -17,9 +19,14 @@ def torch():
     allow_torchvision()
     pytest.importorskip("torchvision", reason="parity tests need torchvision", exc_type=Exception)
     pytest.importorskip("timm", reason="parity tests need timm", exc_type=Exception)
-    torch.manual_seed(0)
     torch.set_num_threads(2)
     return torch
+
+
+@pytest.fixture(autouse=True)
+def seeded(torch):
+    """What a test draws does not follow from those before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +98,42 @@ def convert(state, variables, rules):
 def assert_close(got, want):
     """Within 1e-4 of the largest value."""
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0)
+
+
+@pytest.fixture(scope="session")
+def sensitive(torch):
+    """`sensitive(model)`: a torch model in evaluation, with weights that show an epsilon and the form of a GELU."""
+    return functools.partial(with_sensitive_weights, torch)
+
+
+def with_sensitive_weights(torch, model):
+    """Weights with which an epsilon and the form of a GELU show: what is normalised is small, what a GELU sees is not.
+
+    Convolutions and branches make numbers of a hundredth, whose variance is not far above an epsilon; norms make ones
+    of them, and the layer before a GELU keeps these.
+    """
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(1)
+        for name, value in model.state_dict().items():
+            if not value.is_floating_point():
+                continue
+            noise = torch.randn_like(value)
+            fan_in = max(value[0].numel(), 1) if value.ndim > 1 else 1
+            if name.endswith("running_var"):
+                value.copy_(1e-4 * (0.5 + torch.rand_like(value)))
+            elif name.endswith("running_mean"):
+                value.copy_(0.003 * noise)
+            elif value.ndim == 1:
+                norm = name.endswith("weight")
+                value.copy_(1 + 0.2 * noise if norm else 0.003 * noise)
+                if "gamma" in name:
+                    value.copy_(0.5 + 0.1 * noise)
+            elif re.search(r"fc1|mlp_tokens|c_fc|qkv|in_proj|head|^fc|attn_pool.(?:q|kv)", name) and value.ndim > 1:
+                value.copy_(1.5 * noise / math.sqrt(fan_in))
+            elif re.search(r"fc2|c_proj", name) and value.ndim == 2:
+                value.copy_(0.1 * noise / math.sqrt(fan_in))
+            elif re.search(r"embed$|token$|embedding$|latent", name):
+                value.copy_(0.01 * noise)
+            else:
+                value.copy_(0.01 * noise / math.sqrt(fan_in))
+    return model.eval()

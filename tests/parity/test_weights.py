@@ -10,19 +10,19 @@ import pytest
 
 from jaxvision import models
 from jaxvision.models import weights
-from jaxvision.models.weights import mapping
+from jaxvision.models.weights import mapping, properties
 
 pytestmark = pytest.mark.parity
 SMALL_VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2, "num_classes": 10, "img_size": 32, "patch_size": 8}
 VIT = {"variant": "mu/8", "width": 64, "depth": 3}
 CASES = {  # name in timm, its options, our model and options, side of the images
     "vit": ("vit_tiny_patch16_224", SMALL_VIT, "vit", VIT, 32),
-    "vit_map": ("vit_base_patch16_siglip_224", SMALL_VIT | {"class_token": False}, "vit", VIT | {"gelu": "tanh"}, 32),
+    "vit_map": ("vit_base_patch16_siglip_224", SMALL_VIT | {"class_token": False}, "vit", VIT, 32),
     "vit_layer_scale_qk_norm": (
-        "vit_tiny_patch16_224",
-        SMALL_VIT | {"init_values": 0.1, "qk_norm": True, "pre_norm": True},
+        "vit_base_patch32_clip_224",
+        SMALL_VIT | {"init_values": 0.1, "qk_norm": True},
         "vit",
-        VIT | {"patch_bias": False},
+        VIT,
         32,
     ),
     "vit_pairs": ("vit_small_patch16_36x1_224", SMALL_VIT, "vit", VIT, 32),
@@ -38,38 +38,36 @@ CASES = {  # name in timm, its options, our model and options, side of the image
 }
 
 
-def in_general_position(torch, model):
-    with torch.no_grad():
-        for value in model.state_dict().values():
-            if value.is_floating_point():
-                value += 0.1 * value.std().nan_to_num(1).clamp(0.1) * torch.rand_like(value)
-    return model.eval()
+def assert_same_logits(torch, reference, path, source, name, options, size, architecture=None):
+    """Our logits, with the weights in the file `path`, equal those of `reference` within 5e-6 of their scale.
 
-
-def assert_same_logits(torch, reference, path, source, name, options, size):
-    """Our logits, with the weights in the file `path`, equal those of `reference` within 1e-4 of their scale."""
+    Of BiT within 2e-4: its weights are divided by their deviation. tests/parity/test_properties.py shows that a wrong
+    epsilon or GELU makes more.
+    """
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         want = reference(images).numpy()
     x = jnp.asarray(images.permute(0, 2, 3, 1).numpy())
     arrays = weights.read(path)
-    model = models.build(name, want.shape[1], **mapping.options(arrays, source, name) | options)
+    right = properties.options({"name": name}, properties.stated(arrays, source, name, architecture))
+    model = models.build(name, want.shape[1], **right | options)
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     variables = weights.import_weights(arrays, source, name, shapes).variables
     got = jax.jit(lambda v, x: model.apply(v, x)[1]["logits"])(variables, x)
-    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0)
+    np.testing.assert_allclose(got, want, atol=(2e-4 if name == "bit" else 5e-6) * np.abs(want).max(), rtol=0)
     return variables
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_timm_weights_give_timms_logits_and_go_back(torch, case, tmp_path):
+def test_timm_weights_give_timms_logits_and_go_back(torch, sensitive, case, tmp_path):
     import timm
     from safetensors.torch import save_model
 
     name_in_timm, their_options, name, options, size = CASES[case]
-    reference = in_general_position(torch, timm.create_model(name_in_timm, **their_options))
+    reference = sensitive(timm.create_model(name_in_timm, **their_options))
     save_model(reference, str(tmp_path / "in.safetensors"))
-    variables = assert_same_logits(torch, reference, tmp_path / "in.safetensors", "timm", name, options, size)
+    path = tmp_path / "in.safetensors"
+    variables = assert_same_logits(torch, reference, path, "timm", name, options, size, name_in_timm)
     weights.write(tmp_path / "out.safetensors", weights.export_weights(variables, "timm", name))
     back = weights.read(tmp_path / "out.safetensors")
     state = {k: v for k, v in reference.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -78,7 +76,7 @@ def test_timm_weights_give_timms_logits_and_go_back(torch, case, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["resnet18", "vit"])
-def test_torchvision_weights_give_torchvisions_logits(torch, case, tmp_path):
+def test_torchvision_weights_give_torchvisions_logits(torch, sensitive, case, tmp_path):
     import torchvision
     from safetensors.torch import save_model
 
@@ -89,7 +87,7 @@ def test_torchvision_weights_give_torchvisions_logits(torch, case, tmp_path):
         name, options = "vit", VIT
     else:
         reference, name, options = torchvision.models.resnet18(num_classes=10), "resnet", {"variant": 18}
-    save_model(in_general_position(torch, reference), str(tmp_path / "in.safetensors"))
+    save_model(sensitive(reference), str(tmp_path / "in.safetensors"))
     assert_same_logits(torch, reference, tmp_path / "in.safetensors", "torchvision", name, options, 32)
 
 

@@ -38,7 +38,7 @@ VITS = {  # options of timm, ours beside those that the file tells, or the reaso
     "registers, average": (GAP | {"reg_tokens": 3, "no_embed_class": True}, {}),
     "DeiT III": ({"no_embed_class": True, "init_values": 1e-6}, {}),
     "norms of q and k": ({"qk_norm": True}, {}),
-    "pre-norm": ({"pre_norm": True}, {}),
+    "pre-norm": ({"pre_norm": True}, {"norm_epsilon": 1e-6}),  # of timm's own, CLIP's alone have it, with 1e-5
     "half as wide an MLP": ({"mlp_ratio": 2}, {"mlp_dim": 128}),
     "registers with positions": ({"reg_tokens": 3}, "registers have none"),
     "no positions": ({"pos_embed": ""}, "Positions go with posemb='learned'"),

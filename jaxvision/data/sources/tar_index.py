@@ -188,8 +188,8 @@ class _Members:
     def _reason(self, suffix: str) -> str:
         if "." in suffix and f".{suffix.rpartition('.')[2]}" in (*IMAGE_SUFFIXES, ".txt", ".json", ".cls"):
             return (
-                "suffix (all after the first dot) that is not read; give dot='last' where the dots belong to the names, "
-                "else the suffixes, as in image='input.jpg' and text='outputs.txt'"
+                "suffix (all after the first dot) that is not read; give dot='last' where the dots belong to the "
+                "names, else the suffixes, as in image='input.jpg' and text='outputs.txt'"
             )
         return "suffix that is not read"
 

@@ -3,11 +3,13 @@
 from jaxvision.models.weights import misfits
 from jaxvision.models.weights.table import COLLECTION, Rules, Table, below
 
+NORMS = {"norm_epsilon": 1e-6}  # Linen's
 SAME: Rules = ((".", "same"),)
 PREFIXES = ("", "params/", "params/img/", "opt/target/")
 SCANNED = (r"(?<=/)encoderblock/", "encoderblock_{}/")
 VIT_OPTIONS = (
-    (r".", {"posemb": "learned", "pool": "gap"}),
+    (r".", {"posemb": "sincos2d", "pool": "gap", "gelu": "tanh"}),  # Linen's GELU is the approximation
+    (r"(?:^|/)pos_embedding$", {"posemb": "learned"}),
     (r"(?:^|/)cls$", {"pool": "token"}),
     (r"(?:^|/)MAPHead_0/", {"pool": "map"}),
 )
@@ -39,6 +41,7 @@ def vit(*names: str) -> Table:
         scanned=SCANNED,
         options=VIT_OPTIONS,
         lacks=misfits.BIG_VISION_VIT,
+        computes=NORMS,
     )
 
 
@@ -103,6 +106,8 @@ SIGLIP: Rules = (
     *below("image_tower/", "img/", vit_rules(*BLOCK)),
     (r"^image_tower/", "img/"),
 )
+SIGLIP_COMPUTES = {"image.gelu": "tanh", "image.norm_epsilon": 1e-6, "image.posemb": "learned", "text.end_token": None}
+SIGLIP_COMPUTES |= {f"text.{name}": TEXT_OPTIONS[name] for name in ("causal", "pool", "gelu", "norm_epsilon")}
 BIG_VISION = {
     "vit": (
         vit(*BLOCK),
@@ -113,7 +118,7 @@ BIG_VISION = {
             "Transformer/posembed_input/pos_embedding",
         ),
     ),
-    "mixer": (Table(MIXER, SAME, prefixes=PREFIXES),),
+    "mixer": (Table(MIXER, SAME, prefixes=PREFIXES, computes=NORMS | {"gelu": "tanh"}),),
     "text_transformer": (
         Table(
             (COLLECTION, *TEXT),
@@ -122,12 +127,29 @@ BIG_VISION = {
             prefixes=("", "params/", "params/txt/"),
             scanned=SCANNED,
             options=((r".", TEXT_OPTIONS),),
+            computes={"end_token": None},
             positions_of_grid=False,
         ),
     ),
     "two_towers": (
-        Table(SIGLIP, ((r"/logit_(?:scale|bias)$", "one"), *SAME), prefixes=("", "params/"), scanned=SCANNED),
+        Table(
+            SIGLIP,
+            ((r"/logit_(?:scale|bias)$", "one"), *SAME),
+            prefixes=("", "params/"),
+            scanned=SCANNED,
+            computes=SIGLIP_COMPUTES,
+        ),
     ),
 }
-BIT = {"bit": (Table(BIT_RELEASE, ((r"^params/head/kernel$", "tf_1x1"), *SAME), prefixes=("resnet/", "")),)}
-KERAS = {"mlperf_resnet8": (Table(KERAS_RESNET8, SAME),)}
+BIT_COMPUTES = {
+    "norm_epsilon": 1e-5,
+    "groups": 32,
+    "standardize_epsilon": 1e-10,
+    "stride_in": "3x3",
+    "padding": "both sides",
+    "pool_padding": "zeros",
+    "antialias": "none",
+}
+BIT_LAYOUTS: Rules = ((r"^params/head/kernel$", "tf_1x1"), *SAME)
+BIT = {"bit": (Table(BIT_RELEASE, BIT_LAYOUTS, prefixes=("resnet/", ""), computes=BIT_COMPUTES),)}
+KERAS = {"mlperf_resnet8": (Table(KERAS_RESNET8, SAME, computes={"norm_epsilon": 1e-3, "padding": "SAME"}),)}

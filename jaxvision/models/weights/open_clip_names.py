@@ -10,6 +10,7 @@ from jaxvision.models.weights.torch_names import (
     CLIP_SIZES,
     CLIP_TEXT,
     CONVNEXT,
+    CONVNEXT_PROPERTIES,
     CONVNEXT_REST,
     PAIR_LACKS,
     TIMM_VIT,
@@ -36,7 +37,8 @@ TRUNK_DEFAULTS = {"pre_norm": False, "patch_bias": True, "norm_epsilon": 1e-6}
 def siglip_text(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The text tower of SigLIP: exact GELU in the first, tanh in the second, which has 256,000 words."""
     words, length = len(arrays["text.token_embedding.weight"]), len(arrays["text.positional_embedding"])
-    return {"text": {"vocab_size": words, "length": length, "gelu": "tanh" if words > 200_000 else "exact"}}
+    told = {"vocab_size": words, "length": length, "gelu": "tanh" if words > 200_000 else "exact"}
+    return {"text": told | {"causal": False, "pool": "last", "end_token": None, "norm_epsilon": 1e-6}}
 
 
 def of_trunk(options: dict[str, Any] | Any, pair: bool) -> Any:
@@ -93,7 +95,10 @@ def towers(image: Rules, head: str, text: str, projection: str, **rest: Any) -> 
 
 ZEROS = tuple("image_tower/.*" + pattern for pattern in (*TIMM_VIT["zeros"], *CONVNEXT_REST["zeros"]))
 VIT_PAIR = (*vit_options(pair=True), (r"^text\.text_projection\.weight$", siglip_text))
-CONVNEXT_PAIR = ((r"^visual\.trunk\.stages\.", of_trunk(no_layer_scale, pair=True)),)
+CONVNEXT_PAIR = (
+    (r"^visual\.trunk\.stages\.", of_trunk(no_layer_scale, pair=True)),
+    (r"^visual\.trunk\.stages\.", {"image": dict(CONVNEXT_PROPERTIES["computes"])}),
+)
 TRUNKS = tuple(
     towers(image, head, *text, options=options, when=when, zeros=ZEROS)
     for image, options, when in (
@@ -111,6 +116,12 @@ OPEN_CLIP = CLIP | {
         torch(*TRUNK_VIT, **(TIMM_VIT | {"options": vit_options(pair=False)}), prefixes=(TRUNK,)),
     ),
     "convnext": (
-        torch(*CONVNEXT, **CONVNEXT_REST, options=((r"^visual\.trunk\.", no_layer_scale),), prefixes=(TRUNK,)),
+        torch(
+            *CONVNEXT,
+            **CONVNEXT_REST,
+            **CONVNEXT_PROPERTIES,
+            options=((r"^visual\.trunk\.", no_layer_scale),),
+            prefixes=(TRUNK,),
+        ),
     ),
 }

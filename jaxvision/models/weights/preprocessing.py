@@ -1,12 +1,15 @@
 """What images must look like for weights that were trained elsewhere, as specs of host operations and augmentation."""
 
-import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.models.weights.table import Stated
+from jaxvision.reading import read_json
 
 FILTERS = ("bilinear", "bicubic")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -61,7 +64,7 @@ class Preprocessing(NamedTuple):
 PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("timm", "vit"): Preprocessing(crop=0.9, interpolation="bicubic", **HALF),
     ("timm", "resnet"): Preprocessing(crop=0.95, interpolation="bicubic"),
-    ("timm", "resnet_v2"): Preprocessing(crop=0.95, interpolation="bicubic"),
+    ("timm", "resnet_v2"): Preprocessing(crop=0.95, interpolation="bicubic", **HALF),
     ("timm", "bit"): Preprocessing(size=448, crop=1.0, **HALF),
     ("timm", "mixer"): Preprocessing(interpolation="bicubic", **HALF),
     ("timm", "convnext"): Preprocessing(interpolation="bicubic"),
@@ -81,7 +84,34 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("big_vision", "two_towers"): Preprocessing(squash=True, **HALF),  # SigLIP: "resize(224)|value_range(-1, 1)"
     ("keras", "mlperf_resnet8"): Preprocessing(size=32, crop=1.0, **BYTES),
     ("lenet5", "lenet"): Preprocessing(size=32, crop=1.0, mean=(0.0,), std=(1.0,)),  # one grey channel
-    ("bit", "bit"): Preprocessing(size=480, crop=1.0, **HALF),
+    ("bit", "bit"): Preprocessing(size=480, squash=True, **HALF),  # bit_hyperrule.py: the whole image, after tuning
+    ("pytorch_resnet_cifar10", "resnet"): Preprocessing(size=32, crop=1.0, **IMAGENET),  # the authors' mean of ImageNet
+}
+ZERO_ONE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+UNTOLD = {"mean": None, "std": None}
+# What differs from that, by the library's own name of a network and its weights: (pattern, attributes); later ones win.
+# tests/parity/test_properties.py compares mean and std with timm's registry, all with torchvision's.
+BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
+    ("timm", "vit"): (
+        (r"_clip_|^aimv2|^eva_large|\.bamboo$|_radio_", CLIP),
+        (r"^vit_large_patch14_clip_(?:224|336)\.laion2b(?:_ft|$)", HALF),
+        (r"^beit3|^deit|dinov2|\.dino$|\.mae$|ijepa|_intern300m", IMAGENET),
+        (r"tipsv2|_miil", ZERO_ONE),
+    ),
+    ("timm", "convnext"): ((r"\.clip_|_large_mlp|_xxlarge", CLIP), (r"_zepto|^test_", HALF)),
+    ("timm", "resnet"): ((r"\.ra4_e3600|^test_", HALF),),
+    ("timm", "mixer"): ((r"\.miil", ZERO_ONE), (r"^resmlp|^gmixer", IMAGENET)),
+    ("torchvision", "resnet"): ((r"IMAGENET1K_V2$|^(?:ResNeXt101_64X4D|resnext101_64x4d)", {"crop": 0.965}),),
+    ("torchvision", "vit"): (
+        (r"(?i)^vit_l_16(?:_Weights)?\.IMAGENET1K_V1$", {"crop": 0.925}),
+        (r"SWAG_", {"crop": 1.0, "interpolation": "bicubic"}),
+    ),
+}
+# The same by names in the file.
+BY_NAMES: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
+    ("timm", "vit"): ((r"^norm_pre\.", CLIP), (r"^dist_token$", IMAGENET)),
+    # With projections the names are also those of other collections, whose images are prepared otherwise.
+    ("pytorch_resnet_cifar10", "resnet"): ((r"\.shortcut\.0\.", UNTOLD),),
 }
 
 
@@ -94,6 +124,71 @@ def preset(source: str, model: str) -> Preprocessing:
     return PRESETS.get((source, model), Preprocessing())
 
 
+class Beside(NamedTuple):
+    """What a file beside the weights says of them.
+
+    Attributes:
+      file: its name, "" where there is none.
+      architecture: the library's name of the network.
+      options: properties of the network, by the names of `properties.computed`.
+      images: attributes of `Preprocessing`.
+    """
+
+    file: str = ""
+    architecture: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+    images: Mapping[str, Any] = MappingProxyType({})
+
+
+def beside(path: str | Path, source: str, model: str) -> Beside:
+    """Reads what stands beside the weights `path`: timm's `config.json`, open_clip's `open_clip_config.json`.
+
+    Raises:
+      UserError: it is no JSON.
+    """
+    config = Path(path).parent / {"timm": "config.json", "open_clip": "open_clip_config.json"}.get(source, "")
+    if not config.is_file():
+        return Beside()
+    content = read_json(config)
+    if source == "open_clip":
+        return _open_clip(config.name, content, model)
+    tag = content.get("pretrained_cfg", {}).get("tag")
+    name = content.get("architecture", content.get("pretrained_cfg", {}).get("architecture"))
+    gelu = GELUS.get(content.get("model_args", {}).get("act_layer"))
+    return Beside(
+        config.name, f"{name}.{tag}" if name and tag else name, {"gelu": gelu} if gelu else {}, read_timm_config(config)
+    )
+
+
+GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "gelu_pytorch_tanh": "tanh", "quick_gelu": "quick"}
+
+
+def _open_clip(file: str, content: Mapping[str, Any], model: str) -> Beside:
+    whole, images = content.get("model_cfg", {}), content.get("preprocess_cfg", {})
+    said: dict[str, Any] = {}
+    for part in ("image", "text"):
+        tower = whole.get({"image": "vision_cfg", "text": "text_cfg"}[part], {})
+        if "timm_model_name" not in tower and not isinstance(tower.get("layers"), list):
+            tanh = tower.get("act_kwargs", {}).get("approximate") == "tanh"
+            said[f"{part}.gelu"] = "quick" if whole.get("quick_gelu") else "tanh" if tanh else "exact"
+            epsilon = {**tower.get("norm_kwargs", {}), **(tower.get("ln_kwargs") or {})}.get("eps")
+            said |= {f"{part}.norm_epsilon": epsilon} if epsilon else {}
+        said |= {f"{part}.causal": False} if tower.get("no_causal_mask") else {}
+        if part == "text" and "heads" in tower:
+            said["text.num_heads"] = tower["heads"]
+        if part == "image" and "head_width" in tower:
+            said["image.head_width"] = tower["head_width"]
+        if tower.get("final_ln_after_pool"):
+            said[f"{part}.norm"] = "behind the mean of the tokens"
+    of = {"vit": "image.", "clip_resnet": "image.", "text_transformer": "text."}.get(model, "")
+    said = {name.removeprefix(of): x for name, x in said.items() if name.startswith(of)}
+    found = {name: tuple(images[name]) for name in ("mean", "std") if name in images}
+    found |= {"interpolation": images["interpolation"]} if "interpolation" in images else {}
+    found |= {"squash": images["resize_mode"] == "squash"} if "resize_mode" in images else {}
+    size = whole.get("vision_cfg", {}).get("image_size")
+    return Beside(file, None, said, found | ({"size": size} if isinstance(size, int) else {}))
+
+
 def read_timm_config(path: str | Path) -> dict[str, Any]:
     """Reads the preprocessing from the `config.json` that stands beside timm's weights.
 
@@ -103,15 +198,51 @@ def read_timm_config(path: str | Path) -> dict[str, Any]:
     Raises:
       UserError: it is no JSON.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    content = read_json(path)
     config = content.get("pretrained_cfg", content)
     keys = {"crop": "crop_pct", "interpolation": "interpolation"}
     found = {name: config[key] for name, key in keys.items() if key in config}
     found |= {name: tuple(config[name]) for name in ("mean", "std") if name in config}
     return found | ({"size": config["input_size"][-1]} if "input_size" in config else {})
+
+
+def stated(names: Iterable[str], source: str, model: str, architecture: str | None = None) -> dict[str, Stated]:
+    """How images were prepared, attribute by attribute, and who says so; None is a value that nobody tells.
+
+    Args:
+      names: of the arrays in the file.
+      source: of the weights.
+      model: name of our model.
+      architecture: the library's own name of the network, with the tag of its weights behind a dot.
+
+    >>> stated(["norm_pre.weight"], "timm", "vit")["mean"].by
+    'names in the file'
+    """
+    names = list(names)
+    found = {name: Stated(x, f"usual of {source}") for name, x in preset(source, model)._asdict().items()}
+    for pattern, values in BY_NAMES.get((source, model), ()):
+        if any(re.search(pattern, name) for name in names):
+            found |= {name: Stated(value, "names in the file") for name, value in values.items()}
+    for pattern, values in BY_ARCHITECTURE.get((source, model), ()):
+        if architecture and re.search(pattern, architecture):
+            found |= {name: Stated(value, f"architecture {architecture}") for name, value in values.items()}
+    return found
+
+
+def expand(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of `Preprocessing`, with mean and std in place of the name `normalize`.
+
+    Raises:
+      UserError: an unknown name.
+
+    >>> expand({"normalize": "inception", "size": 32})["mean"]
+    (0.5, 0.5, 0.5)
+    """
+    given = dict(given)
+    name = given.pop("normalize", None)
+    if name is not None and name not in NORMALISATIONS:
+        raise unknown("normalisation", name, NORMALISATIONS)
+    return {**NORMALISATIONS.get(name, {}), **given}
 
 
 def make(source: str, model: str, given: Mapping[str, Any]) -> Preprocessing:
@@ -128,11 +259,13 @@ def make(source: str, model: str, given: Mapping[str, Any]) -> Preprocessing:
     >>> make("timm", "vit", {"size": 384, "crop": 1.0}).host
     "decode|resize_short(384, method='bicubic')|central_crop(384)"
     """
-    given = dict(given)
-    name = given.pop("normalize", None)
-    if name is not None and name not in NORMALISATIONS:
-        raise unknown("normalisation", name, NORMALISATIONS)
-    made = preset(source, model)._replace(**{**NORMALISATIONS.get(name, {}), **given})
+    made = preset(source, model)._replace(**expand(given))
+    if made.mean is None or made.std is None:
+        raise UserError(
+            f"nobody tells how the images of these weights were normalised: {source}'s usual mean and std are those of "
+            "another kind of network. Say --mean and --std, for images in [0, 1], as their training code has them, or "
+            f"--normalize={'|'.join(NORMALISATIONS)}"
+        )
     if made.interpolation not in FILTERS:
         raise unknown("interpolation", made.interpolation, FILTERS)
     if made.size < 1:

@@ -7,7 +7,8 @@ Where query, key and value get one name, the file holds them in this order in on
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,13 @@ def below(ours: str, theirs: str, rules: Rules) -> Rules:
     """
     inside = lambda pattern, template: (f"^{ours}{pattern[1:]}", theirs + template)
     return tuple(inside(*rule) if rule[0].startswith("^") else rule for rule in rules)
+
+
+class Stated(NamedTuple):
+    """A value that goes with weights, and who says so."""
+
+    value: Any
+    by: str
 
 
 def within(ours: str, theirs: str, rules: Rules) -> Rules:
@@ -54,6 +62,12 @@ class Table(NamedTuple):
       options: pairs (pattern, options of our model that hold where a name in the file matches, or a function from the
         file's arrays to them); later ones win.
       when: a pattern found in our paths where the table is meant; None is any.
+      computes: what every network of this layout computes that leaves no array and is no option of our model, or is one
+        and always the same; see `properties`.
+      architectures: pairs (pattern found in the library's own name of a network, options or further properties of it);
+        later ones win.
+      assumed: options that differ between the library's networks and that no array tells: the ones in `options` are the
+        usual ones, and hold where nobody names the architecture.
       roots: first words of names in the file that are the layout's own, where all names may share one.
       zeros: patterns of our paths that are zero where the file has none of them: biases that were left out.
       lacks: pairs (pattern found in our paths, what it is) of what the layout has no names for, which is not exported.
@@ -69,6 +83,9 @@ class Table(NamedTuple):
     scanned: tuple[str, str] | None = None
     options: tuple[tuple[str, dict[str, Any] | Callable[[dict[str, np.ndarray]], dict[str, Any]]], ...] = ()
     when: str | None = None
+    computes: Mapping[str, Any] = MappingProxyType({})
+    architectures: tuple[tuple[str, dict[str, Any]], ...] = ()
+    assumed: tuple[str, ...] = ()
     positions_of_grid: bool = True
     roots: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ TABLES: dict[str, dict[str, tuple[Table, ...]]] = {
     "big_vision": flax_names.BIG_VISION,
     "bit": flax_names.BIT,
     "keras": flax_names.KERAS,
+    "pytorch_resnet_cifar10": torch_names.RESNET_CIFAR10,  # github.com/akamaster/pytorch_resnet_cifar10
     "lenet5": torch_names.LENET5,  # github.com/activatedgeek/LeNet-5 and its copies
 }
 

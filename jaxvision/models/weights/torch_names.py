@@ -41,6 +41,44 @@ RESNET_D: Rules = (
     (r"/shortcut_conv/", "/downsample/1/"),
     (r"/shortcut_norm/", "/downsample/2/"),
 )
+RESNET_PROPERTIES = {
+    # He et al. 2016's stride is in the first 1x1; torchvision and timm have it in the 3x3 (v1.5).
+    "computes": {"norm_epsilon": 1e-5, "stride_in": "3x3", "padding": "both sides", "antialias": "none"},
+    # Where there is no name of a projection, nothing tells where zero channels lie: the user must.
+    "options": (
+        (r"\.downsample\.0\.", {"shortcut": "B"}),
+        (r"\.downsample\.2\.", {"shortcut": "D"}),
+        (r"layer1\.1\.downsample\.", {"shortcut": "C"}),
+    ),
+}
+TIMM_RESNET_PROPERTIES = RESNET_PROPERTIES | {
+    "assumed": ("antialias",),
+    "architectures": (
+        (r"^(?:se)?resne(?:t|xt)aa\d", {"antialias": "average"}),
+        (r"^resnetblur\d", {"antialias": "blur"}),
+    ),
+}
+RESNET_V2_PROPERTIES = {
+    "computes": {
+        "norm_epsilon": 1e-5,
+        "stride_in": "3x3",
+        "padding": "both sides",
+        "antialias": "none",
+        "pool_padding": "ignored",
+    }
+}
+BIT_PROPERTIES = {
+    "computes": RESNET_V2_PROPERTIES["computes"]
+    | {"pool_padding": "zeros", "groups": 32, "standardize_epsilon": 1e-8}  # 1e-10 in the authors' code
+}
+CONVNEXT_PROPERTIES = {
+    "computes": {"norm_epsilon": 1e-6, "gelu": "exact"},
+    "assumed": ("norm_epsilon", "gelu"),
+    "architectures": (
+        (r"^convnext_xxlarge|^test_convnext", {"norm_epsilon": 1e-5}),
+        (r"^test_convnext2?(?:\.|$)", {"gelu": "tanh"}),
+    ),
+}
 SQUEEZE_EXCITE: Rules = ((r"/se/fc\d/kernel$", "torch_1x1"), (".", "torch"))
 RESNET_V2: Rules = (
     (r"^stem_conv/", "stem/conv/"),
@@ -107,12 +145,25 @@ VIT_PAIRS: Rules = (  # ParallelThingsBlock; the names of our second of each pai
     (r"/mlp_2/", "/ffns/1/mlp/"),
     *VIT_ATTENTION,
 )
+# What leaves no array, of timm's networks that have the names of ours; tests/parity/test_properties.py asks timm.
+VIT_PROPERTIES = {
+    "computes": {"norm_epsilon": 1e-6},
+    "assumed": ("gelu", "num_heads"),
+    "architectures": (
+        (r"_clip_", {"norm_epsilon": 1e-5}),
+        (r"_quickgelu_", {"gelu": "quick"}),
+        (r"^vit_(?:base_patch32|so400m_patch16|giantopt_patch16)_siglip_", {"gelu": "tanh"}),
+        (r"^vit_large_patch16_siglip_(?:gap_)?512", {"gelu": "tanh"}),
+        (r"^vit_base_patch16_gap_224", {"num_heads": 16}),
+        (r"_rpn_", {"norm": "behind each branch"}),
+    ),
+}
 VIT_OPTIONS = (
     (r".", {"posemb": "learned", "gelu": "exact", "pool": "gap"}),
     (r"^cls_token$|^class_token$", {"pool": "token"}),
     (r"^dist_token$", {"distilled": True}),
     (r"^attn_pool\.", {"pool": "map"}),
-    (r"^norm_pre\.", {"pre_norm": True}),
+    (r"^norm_pre\.", {"pre_norm": True, "norm_epsilon": 1e-5}),  # CLIP's alone have it
     (r"\.ls1\.gamma$", {"layer_scale": 1e-5}),
     (r"\.q_norm\.", {"qk_norm": True}),
     (r"^fc_norm\.", {"fc_norm": True}),
@@ -244,12 +295,43 @@ PAIR_LACKS = (
     (r"text_tower/pool/", "attention pooling of texts"),
 )
 CLIP_SCALARS = (r"^logit_(?:scale|bias)$", *CLIP_SIZES)
+CLIP_VIT_OPTIONS = {"posemb": "learned", "pool": "token", "pre_norm": True, "patch_bias": False, "norm_epsilon": 1e-5}
+CLIP_TEXT_COMPUTES = {"norm_epsilon": 1e-5, "causal": True, "pool": "end", "end_token": None}
+CLIP_RESNET_COMPUTES = {"norm_epsilon": 1e-5, "antialias": "average", "head_width": 64}
+# open_clip's own names of networks, with the tag of the weights behind a slash. Its quick GELUs are OpenAI's networks
+# and those that began from their code; `open_clip.pretrained` lists them.
+QUICK_GELU = (
+    r"(?i)quickgelu|/(?:openai|dfn2b|dfn5b|metaclip_400m|metaclip_fullcc|yfcc15m|cc12m)$|^ViT-B-32/laion400m"
+    r"|^ViT-H-14-worldwide/metaclip2"
+)
+
+
+def clip_properties(part: str, gelu: str) -> dict[str, Any]:
+    """What leaves no array in weights of OpenAI ("quick") or open_clip: of "vit", "text", or "", of both towers."""
+    of = {"vit": ("image.",), "text": ("text.",), "": ("image.", "text.")}[part]
+    computes = {f"text.{name}": value for name, value in CLIP_TEXT_COMPUTES.items()} | {"image.norm_epsilon": 1e-5}
+    computes |= {"image.head_width": 64, "text.head_width": 64} if gelu == "quick" else {}
+    computes |= {"image.antialias": "average"} if not part else {}  # of the ResNets, in which it alone exists
+    mine = lambda values: {k if not part else k.partition(".")[2]: v for k, v in values.items() if k.startswith(of)}
+    properties: dict[str, Any] = {"computes": mine(computes)}
+    if gelu != "quick":
+        properties["assumed"] = tuple(mine({"image.gelu": 0, "text.gelu": 0}))
+        rows = {
+            QUICK_GELU: {"image.gelu": "quick", "text.gelu": "quick"},
+            r"-CLIPA": {"image.norm": "behind the mean of the tokens", "text.pool": "last", "text.causal": False},
+            r"-worldwide": {"text.end_token": 2},
+            # Those whose image tower is timm's: its vit_base_patch32_siglip_256, ... have the approximation.
+            r"^ViT-(?:B-32|SO400M-16|gopt-16|L-16)-SigLIP(?:2-512)?": {"image.gelu": "tanh"},
+            r"^ViT-L-16-SigLIP2?-(?:256|384)": {"image.gelu": "exact"},
+            r"^convnext_xxlarge": {"image.norm_epsilon": 1e-5},
+        }
+        properties["architectures"] = tuple((pattern, mine(values)) for pattern, values in rows.items())
+    return properties
 
 
 def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
     """Tables of CLIP's towers, and of both with the projections behind them."""
-    options = {"posemb": "learned", "pool": "token", "pre_norm": True, "patch_bias": False, "norm_epsilon": 1e-5}
-    vit_options = ((r".", options | {"gelu": gelu}),)
+    vit_options = ((r".", CLIP_VIT_OPTIONS | {"gelu": gelu}),)
     text_unused = (r"^visual\.", r"^text_projection$", r"attn_mask$", *CLIP_SCALARS)
     return {
         "vit": (
@@ -260,9 +342,10 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
                 prefixes=("visual.", ""),
                 options=vit_options,
                 lacks=misfits.CLIP_VIT,
+                **clip_properties("vit", gelu),
             ),
         ),
-        "clip_resnet": (torch(*CLIP_RESNET, layouts=BARE, prefixes=("visual.", "")),),
+        "clip_resnet": (torch(*CLIP_RESNET, layouts=BARE, prefixes=("visual.", ""), computes=CLIP_RESNET_COMPUTES),),
         "text_transformer": (
             torch(
                 *CLIP_TEXT,
@@ -271,6 +354,7 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
                 prefixes=("", "text."),
                 options=((r".", {"gelu": gelu}),),
                 positions_of_grid=False,
+                **clip_properties("text", gelu),
             ),
         ),
         "two_towers": tuple(
@@ -282,6 +366,7 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
 def clip_towers(gelu: str, image: Rules, text: str) -> Table:
     """Both towers in one file, with `text` before the names of the text tower (open_clip's `CustomTextCLIP`)."""
     same_gelu = {"text": {"gelu": gelu}}
+    vit = CLIP_VIT_OPTIONS | {"gelu": gelu}
     return torch(
         (r"^image_tower/projection/kernel$", "visual/proj"),
         (r"^text_tower/projection/kernel$", f"{text}text_projection"),
@@ -289,7 +374,8 @@ def clip_towers(gelu: str, image: Rules, text: str) -> Table:
         *below("text_tower/", text, CLIP_TEXT),
         layouts=((r"/projection/kernel$|/logit_scale$", "same"), *BARE),
         unused=(r"attn_mask$", *CLIP_SIZES),
-        options=((r".", same_gelu), (r"^visual\.class_embedding$", {"image": {"gelu": gelu}})),
+        options=((r".", same_gelu), (r"^visual\.class_embedding$", {"image": vit})),
+        **clip_properties("", gelu),
         when=r"image_tower/cls$" if image is CLIP_VIT else r"image_tower/stem_conv1/",
         lacks=(*PAIR_LACKS, *(misfits.CLIP_VIT if image is CLIP_VIT else ())),
         what="a ViT with a class token or a CLIP ResNet, beside a text transformer",
@@ -302,7 +388,9 @@ def no_layer_scale(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 TIMM_VIT = {"options": VIT_OPTIONS, "zeros": VIT_ZEROS, "lacks": misfits.TIMM_VIT, "reasons": misfits.VIT_REASONS}
+TIMM_VIT |= VIT_PROPERTIES
 TIMM_RESNET = {"layouts": SQUEEZE_EXCITE, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_REASONS}
+TIMM_RESNET |= TIMM_RESNET_PROPERTIES
 CONVNEXT_REST = {"zeros": CONVNEXT_ZEROS, "lacks": (misfits.PROJECTION,), "reasons": misfits.CONVNEXT_REASONS}
 CONVNEXT_OPTIONS = ((r".", no_layer_scale),)
 RESNET_V2_REST = {"layouts": HEAD_1X1, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_V2_REASONS}
@@ -313,22 +401,71 @@ TIMM = {
         torch(*VIT, *VIT_BLOCK, **TIMM_VIT),
     ),
     "mixer": (
-        torch(*MIXER, options=((r".", {"gelu": "exact"}),), lacks=(misfits.PROJECTION,), reasons=misfits.MIXER_REASONS),
+        torch(
+            *MIXER,
+            options=((r".", {"gelu": "exact"}),),
+            computes={"norm_epsilon": 1e-6},
+            lacks=(misfits.PROJECTION,),
+            reasons=misfits.MIXER_REASONS,
+        ),
     ),
-    "convnext": (torch(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST),),
+    "convnext": (torch(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST, **CONVNEXT_PROPERTIES),),
     "resnet": (
         torch(*RESNET_D, *RESNET, when=r"stem_conv1", **TIMM_RESNET),
         torch(*RESNET, **TIMM_RESNET),
     ),
-    "resnet_v2": (torch(*RESNET_V2, **RESNET_V2_REST),),
-    "bit": (torch(*RESNET_V2, **RESNET_V2_REST),),
-    "clip_resnet": (torch(*TIMM_CLIP_RESNET, layouts=BARE, lacks=(misfits.PROJECTION,)),),
+    "resnet_v2": (torch(*RESNET_V2, **RESNET_V2_REST, **RESNET_V2_PROPERTIES),),
+    "bit": (torch(*RESNET_V2, **RESNET_V2_REST, **BIT_PROPERTIES),),
+    "clip_resnet": (
+        torch(*TIMM_CLIP_RESNET, layouts=BARE, lacks=(misfits.PROJECTION,), computes=CLIP_RESNET_COMPUTES),
+    ),
 }
 TORCHVISION = {
-    "vit": (torch(*TORCHVISION_VIT, options=VIT_OPTIONS, lacks=misfits.TORCHVISION_VIT, reasons=misfits.VIT_REASONS),),
-    "resnet": (torch(*RESNET, lacks=misfits.TORCHVISION_RESNET, reasons=misfits.RESNET_REASONS),),
-    "convnext": (torch(*TORCHVISION_CONVNEXT, layouts=LAYER_SCALE, options=CONVNEXT_OPTIONS, **CONVNEXT_REST),),
+    "vit": (
+        torch(
+            *TORCHVISION_VIT,
+            options=VIT_OPTIONS,
+            computes={"norm_epsilon": 1e-6},
+            lacks=misfits.TORCHVISION_VIT,
+            reasons=misfits.VIT_REASONS,
+        ),
+    ),
+    "resnet": (torch(*RESNET, lacks=misfits.TORCHVISION_RESNET, reasons=misfits.RESNET_REASONS, **RESNET_PROPERTIES),),
+    "convnext": (
+        torch(
+            *TORCHVISION_CONVNEXT,
+            layouts=LAYER_SCALE,
+            options=CONVNEXT_OPTIONS,
+            computes=CONVNEXT_PROPERTIES["computes"],
+            **CONVNEXT_REST,
+        ),
+    ),
+}
+# CIFAR's ResNets of 20 to 1202 layers, with shortcuts without parameters: x[:, :, ::2, ::2], padded by a quarter of the
+# new channels in front and behind. With projections (its option B) they are named shortcut.0 and shortcut.1.
+CIFAR_RESNET: Rules = (
+    (r"/shortcut_conv/", "/shortcut/0/"),
+    (r"/shortcut_norm/", "/shortcut/1/"),
+    (r"^head/", "linear/"),
+    *RESNET,
+)
+RESNET_CIFAR10 = {
+    "resnet": (
+        torch(
+            *CIFAR_RESNET,
+            prefixes=("", "module."),
+            options=((r".", {"shortcut": "zeros_centred"}), (r"\.shortcut\.0\.", {"shortcut": "B"})),
+            computes=RESNET_PROPERTIES["computes"],
+        ),
+    )
 }
 LENET5 = {
-    "lenet": (torch((r"^(c\d)/", "convnet/{1}/"), (r"^f6/", "fc/f6/"), (r"^head/", "fc/f7/")),),
+    "lenet": (
+        torch(
+            (r"^(c\d)/", "convnet/{1}/"),
+            (r"^f6/", "fc/f6/"),
+            (r"^head/", "fc/f7/"),
+            computes={"activation": "relu", "pool": "max"},
+        ),
+    ),
 }
