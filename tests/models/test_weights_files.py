@@ -168,7 +168,7 @@ LONG = len(HEADER).to_bytes(8, "little")
         (b"\x81\xa1a", "(?i)unpack|incomplete|data"),  # a cut map of msgpack
         (bytes(range(128, 256)), "it is of an unknown format|does not begin as a"),
     ],
-    ids=lambda v: v[:12].decode("latin1") if isinstance(v, bytes) else None,
+    ids=lambda v: v[:8].hex() if isinstance(v, bytes) else None,
 )
 def test_what_is_no_file_of_weights_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
