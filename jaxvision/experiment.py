@@ -233,26 +233,26 @@ class Experiment(NamedTuple):
         """The evaluators of the config, with their data opened; `features` as for `judged`."""
         return evaluations.make(self.config.get("evals", {}), self.judged(features), self.durations)
 
-    def check(self) -> list[str]:
+    def check(self) -> tuple[list[str], list[str]]:
         """Opens and checks what a run needs beside what `build` has checked: evaluations, first weights, the feed.
 
         Returns:
-          what could not be checked because it is not here, a line each.
+          what could not be checked because it is not here, and what a person should know before it trains, a line each.
 
         Raises:
           UserError: what a run would refuse.
         """
-        missing = []
+        missing, lines = [], self.cautions()
         if self.pretrained is not None and not Path(self.pretrained.weights).exists():
             missing.append(f"init.weights, {self.pretrained.weights} is not here")
         else:
             self.load_pretrained()
         if self.source is not None:
             self.in_memory()
-            self.evaluations()
+            lines += [line for one in self.evaluations() for line in one.cautions]
         elif self.config.get("evals"):
             missing.append(f"evals {', '.join(self.config.evals)}, for the training set is not here")
-        return missing
+        return missing, list(dict.fromkeys(lines))  # several evaluations may read one split
 
     def cautions(self) -> list[str]:
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""

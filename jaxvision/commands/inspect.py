@@ -32,11 +32,14 @@ def run(config: ConfigDict, *, pages: str | None = None, compile_step: bool = Tr
     pages = storage.path(pages, "--pages") if pages else None
     experiment = experiments.build(config, training_data="optional")
     out = console()
-    state, flops, unchecked = experiment.abstract_state(), experiment.flops(), experiment.check()
+    state, flops = experiment.abstract_state(), experiment.flops()
+    unchecked, cautions = experiment.check()
     _print_parameters(experiment, state.params)
     _print_data(experiment)
     for line in unchecked:
         out.print(f"not checked: {line}", markup=False)
+    for line in cautions:
+        out.print(line, markup=False)
     _print_sharding(experiment, state)
     if flops:
         per_example = flops / experiment.data.batch_size

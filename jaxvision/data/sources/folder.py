@@ -138,9 +138,6 @@ def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: Pas
                 f"{nearest(name, classes) or ' of train'}: take it away, or give all names with the option classes"
             )
         paths[name] += _images(Path(entry.path), shown, passed_over)
-    for name, own in paths.items():
-        if not own:
-            passed_over.add("class without an image", f"{split}/{name}")
     found = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
     if not found:
         raise UserError(
