@@ -8,6 +8,8 @@ table.py            what such a table says; layouts.py: how arrays lie in memory
 prefixes.py         what stands before the names of a file: of wrappers, of sets of weights in one checkpoint, of parts
 mapping.py          import and export, driven by the tables; heads, positions
 mismatch.py         the error for weights that do not fit; misfits.py: words for known differences
+properties.py       what no array tells, such as an epsilon: what our models compute, what the weights were trained with
+                    (torch_properties.py), and where they differ
 preprocessing.py    what images must look like for them
 folder.py           a folder of converted weights
 """

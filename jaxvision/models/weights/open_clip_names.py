@@ -10,7 +10,6 @@ from jaxvision.models.weights.torch_names import (
     CLIP_SIZES,
     CLIP_TEXT,
     CONVNEXT,
-    CONVNEXT_PROPERTIES,
     CONVNEXT_REST,
     PAIR_LACKS,
     TIMM_VIT,
@@ -21,6 +20,7 @@ from jaxvision.models.weights.torch_names import (
     no_layer_scale,
     torch,
 )
+from jaxvision.models.weights.torch_properties import CONVNEXT_PROPERTIES
 
 TRUNK = "visual.trunk."
 TRUNK_VIT: Rules = (*VIT, *VIT_BLOCK)
