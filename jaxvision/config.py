@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxvision import arguments, durations, scripts, specs, values
 from jaxvision.errors import UserError, listed, nearest
 from jaxvision.reading import parse_json, read_text
+from jaxvision.sections import DataSection, EvalSection, InitSection, TrainSection
 
 SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
     "fewshot": dict(shots=(1,)),
@@ -24,6 +25,12 @@ SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
     "linear_probe": dict(l2=(1.0,)),
     "sgd_probe": dict(epochs=1, train_batch_size=16),
     "zeroshot": dict(prompts=("photo", "clip7"), classes=None, only=None, report=None),
+}
+SECTION_KEYS = {
+    "data": DataSection._fields,
+    "train": TrainSection._fields,
+    "init": InitSection._fields,
+    "evals": EvalSection._fields,
 }
 SECTIONS = ("seed", "data", "augment", "model", "task", "optimizer", "train", "init", "evals", "mesh")
 
@@ -84,7 +91,10 @@ def normalised(config: ConfigDict) -> ConfigDict:
     ...
     jaxvision.errors.UserError: augment is empty: was a variable not set? Write 'none' for no operations
     """
-    found = values.plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
+    try:
+        found = values.plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
+    except RecursionError:
+        raise UserError("the config holds itself, or is nested too deep") from None
     for key, value in flatten(found).items():
         if any(text == "" for text in _texts(value)) or (is_spec(key) and value is not None and not str(value).strip()):
             instead = "Write 'none' for no operations" if is_spec(key) else "Give it a value, or leave it out"
@@ -123,6 +133,11 @@ def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
             section = section.get(parent) if isinstance(section, ConfigDict) else None
         if not isinstance(section, ConfigDict) or leaf not in section:
             keys = flatten(config)
+            if parents and leaf in SECTION_KEYS.get(parents[0], ()):
+                raise UserError(
+                    f"{key!r} is a key that the config does not set, and the command line changes only what it sets: "
+                    f"write {leaf}=... into its section {'.'.join(parents)}"
+                )
             raise UserError(f"the config has no key {key!r}{nearest(key, keys)}")
         with section.ignore_type():
             section[leaf] = value
@@ -200,7 +215,7 @@ def check_sections(config: ConfigDict) -> None:
     """Raises UserError where a top-level key is none of `SECTIONS`, or a required section is missing or is none."""
     check_keys(config, "config", SECTIONS)
     for key in ("data", "model", "task", "optimizer", "train"):
-        if key not in config:
+        if config.get(key) is None:
             raise UserError(f"the config misses the section {key!r}. Sections: {', '.join(SECTIONS)}")
     for key in set(SECTIONS) - {"seed", "augment"}:
         if not isinstance(config.get(key, {}), Mapping | ConfigDict | None):

@@ -60,6 +60,8 @@ def entries(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for name, section in ConfigDict(dict(sections)).to_dict().items():
+        if not name or not isinstance(section, Mapping):
+            raise UserError(f"evals.{name} must be a dict(name=..., split=...) under a name, not {section!r}")
         sets = section.get("sets")
         if sets is not None and not (isinstance(sets, Mapping) and all(isinstance(s, Mapping) for s in sets.values())):
             raise UserError(f"evals.{name}.sets must be a dict(NAME=dict(data=..., split=...), ...), not {sets!r}")

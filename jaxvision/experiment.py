@@ -305,7 +305,7 @@ def build(
     entries = evaluations.entries(config.get("evals", {}))
     for name, section in entries.items():
         evaluations.read(name, section)
-    arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0)])
+    arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0, 2**63 - 1)])
     inputs.check(data)
     mesh, rules = configs.call(parts.make_mesh_and_rules, config.get("mesh", {}), "mesh")
     parts.check_train(train, data.batch_size, mesh)

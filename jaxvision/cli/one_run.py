@@ -14,7 +14,9 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
     workdir_flag(values)
     flags.DEFINE_bool("fresh", False, "move a run that lies in the workdir aside and start anew", flag_values=values)
     flags.DEFINE_bool("resume", False, "go on with a run even if its config differs", flag_values=values)
-    flags.DEFINE_integer("stop_after", None, "stop after this step, as if told to by a signal", flag_values=values)
+    flags.DEFINE_integer(
+        "stop_after", None, "stop after this step, as if told to by a signal", lower_bound=1, flag_values=values
+    )
 
 
 def _train(values: flags.FlagValues, rest: list[str]) -> None:

@@ -51,12 +51,12 @@ def read_config(words: list[str]) -> ConfigDict | None:
 
     config = configs.read(path)
     configs.override(config, changes)
-    for key in changes:
+    for key, text in changes.items():
         *parents, leaf = key.split(".")
         section = config
         for parent in parents:
             section = section[parent]
-        if isinstance(section[leaf], ConfigDict):
+        if isinstance(section[leaf], ConfigDict) and not text.strip().startswith("{"):  # a dict replaces it
             raise UserError(f"{key!r} is a section of {path}: change the keys in it, as in --config.{key}.KEY=VALUE")
         if section.get_type(leaf) is type(None):
             raise UserError(

@@ -1,7 +1,10 @@
 """Nested, class-balanced subsets: 5,000 examples of a seed always lie inside its 10,000."""
 
+from typing import Annotated
+
 import numpy as np
 
+from jaxvision.arguments import Range
 from jaxvision.data.sources.base import Source
 from jaxvision.errors import UserError
 
@@ -74,7 +77,9 @@ def unwrap(source: Source) -> tuple[Source, np.ndarray]:
     return source, rows
 
 
-def take(source: Source, examples: int | None = None, per_class: int | None = None, *, seed: int) -> Subset:
+def take(
+    source: Source, examples: int | None = None, per_class: int | None = None, *, seed: Annotated[int, Range(0)] = 0
+) -> Subset:
     """The nested subset of `source` with so many `examples`, balanced where each is of one class (see `subset`).
 
     Args:

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100, binary or python version (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
 import functools
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class CifarSource(Source):
         )
         suffix = "" if python else ".bin"
         ten = not (root / f"train{suffix}").is_file()
+        if ten and labels != "fine":
+            raise UserError(f"labels={labels!r}: CIFAR-10 in {root} has one kind of labels; CIFAR-100 has two")
         self._label_byte = 0 if ten or labels == "coarse" else 1
         names = _CIFAR10 if ten else _CIFAR100
         used = files.named(split, names)
@@ -54,6 +57,8 @@ class CifarSource(Source):
         parts = slices(split, {s: sum(map(len, records.get(s, ()))) for s in names}, f"CIFAR in {root}")
         self._rows = files.Rows(parts, {s: [(r, len(r)) for r in records[s]] for s in used})
         classes = _python_names(root, ten, labels) if python else _binary_names(root, ten, labels)
+        if not classes or len(set(classes)) < len(classes):
+            raise UserError(f"CIFAR in {root} names its classes {', '.join(classes) or '(none)'}: want different names")
         self.info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
         largest = max(int(r[a:b, self._label_byte].max()) for r, a, b in self._rows.ranges)
         if largest >= len(classes):
@@ -97,8 +102,11 @@ def _read_pickle(file: Path, label_bytes: int) -> np.ndarray:
         if key not in batch:
             raise UserError(f"{file} has no {key!r}; want the python version of CIFAR")
     with reading(file):
-        labels = np.array([batch[key] for key in keys], np.uint8).T
-        return np.concatenate([labels, np.asarray(batch["data"]).reshape(len(labels), _PIXELS)], axis=1)
+        labels = [[operator.index(label) for label in batch[key]] for key in keys]  # no fractions
+        labels, pixels = np.array(labels, np.uint8).T, np.asarray(batch["data"])
+    if pixels.shape != (len(labels), _PIXELS):
+        raise UserError(f"{file} has data of shape {pixels.shape} beside {len(labels)} labels; want [n, {_PIXELS}]")
+    return np.concatenate([labels, pixels], axis=1)
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import bisect
 import functools
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError
 
 Pattern = str | Mapping[str, str]
+_log = logging.getLogger(__name__)
 
 
 def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
@@ -60,6 +62,9 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
     Raises:
       UserError: no file matches; a file that a split's own pattern names is missing.
     """
+    for one in [pattern] if isinstance(pattern, str) else pattern.values():
+        if not one or one.startswith("/") or one == "." or re.search(r"\*\*[^/]|[^/]\*\*", one):
+            raise UserError(f"the pattern {one!r} names no files inside data_dir: write it relative to {root}")
     if isinstance(pattern, str):
         if "{split}" not in pattern:
             raise UserError(
@@ -71,7 +76,33 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
         found = {split: _files_of_split(root, own) for split, own in pattern.items()}
     if not found:
         raise UserError(f"no {pattern} in {root}{what_lies_there(root)}")
+    _warn_of_gaps(root, found)
+    if isinstance(pattern, str):
+        _warn_of_absent(root, pattern, found)
     return {split: sorted(files) for split, files in found.items()}
+
+
+def _warn_of_gaps(root: Path, found: Mapping[str, Iterable[Path]]) -> None:
+    """Warns where files say how many there are, as in `train-00000-of-00003.parquet`, and some are not there."""
+    for split, paths in found.items():
+        counted = [m for path in paths if (m := re.search(r"-(\d{3,})-of-(\d{3,})(?=\.)", path.name))]
+        for total in {int(m[2]) for m in counted}:
+            absent = sorted(set(range(total)) - {int(m[1]) for m in counted if int(m[2]) == total})
+            if absent:
+                named = ", ".join(map(str, absent[:3])) + (", ..." if len(absent) > 3 else "")
+                _log.warning("%s %s lacks %d of %d files: numbers %s", root, split, len(absent), total, named)
+
+
+def _warn_of_absent(root: Path, pattern: str, found: Mapping[str, Iterable[Path]]) -> None:
+    """Warns where a pattern counts, as in `{split}-{000..331}.tar`, and some of the files are not there."""
+    if not re.search(r"\{\d+\.\.\d+\}", pattern) or "{split}" not in pattern:
+        return
+    for split in found:
+        names = [name.replace("{split}", split) for name in expand(pattern)]
+        absent = [name for name in names if not any(root.glob(name))]
+        if absent:
+            named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+            _log.warning("%s %s lacks %d of %d files: %s", root, split, len(absent), len(names), named)
 
 
 def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:

@@ -54,6 +54,9 @@ class FolderSource(Source):
         known = read_classes(classes, root)
         names = _train_classes(root, splits) if known is None else known
         # Listing a million files is slow: only the splits that the text can mean are listed.
+        for name in files.named(split, _folders(root)):
+            if name not in splits and not files.named(split, splits):
+                raise UserError(f"{root / name} holds no class folder with an image; want {name}/CLASS/*.jpg in {root}")
         found = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}
         parts = slices(split, {s: len(found.get(s, ())) for s in splits}, f"the folder {root}")
         self._files = [file for name, start, stop in parts for file in found[name][start:stop]]

@@ -56,17 +56,19 @@ class IdxSource(Source):
                 f"them, in {root}{files.what_lies_there(root)}"
             )
         stated = {s: read_idx(labels) for s, (_, labels) in found.items()}
+        for name, array in stated.items():
+            if array.ndim != 1:
+                raise UserError(f"{found[name][1]} has {array.ndim} axes, want 1")
         parts = slices(split, {s: len(x) for s, x in stated.items()}, f"the IDX files in {root}")
         images = {s: read_idx(found[s][0]) for s, _, _ in parts}
         for s in images:
-            for file, array, axes in zip(found[s], (images[s], stated[s]), (3, 1)):
-                if array.ndim != axes:
-                    raise UserError(f"{file} has {array.ndim} axes, want {axes}")
+            if images[s].ndim != 3:
+                raise UserError(f"{found[s][0]} has {images[s].ndim} axes, want 3")
             if len(images[s]) != len(stated[s]):
                 raise UserError(f"{found[s][0]} has {len(images[s])} images, but there are {len(stated[s])} labels")
         self._rows = files.Rows(parts, {s: [(x, len(x))] for s, x in images.items()})
         self._transpose = transpose
-        known = read_classes(classes, root) or 1 + max(int(x.max()) for x in stated.values())
+        known = read_classes(classes, root) or 1 + max(int(x.max()) for x in stated.values() if len(x))
         chosen = np.concatenate([stated[s][start:stop] for s, start, stop in parts])
         self._labels = Labels(chosen.tolist(), known, lambda i: f"example {i} of {root}")
         self.info = make_info(root.resolve().name, split, len(chosen), self._labels)
@@ -121,8 +123,12 @@ def read_idx(file: Path) -> np.ndarray:
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:
         raise UserError(f"{file} is no IDX file of bytes")
     axes = int(data[3])
-    shape = np.frombuffer(data[4 : 4 + 4 * axes], ">u4").tolist()
-    body = data[4 + 4 * axes :]
+    head = 4 + 4 * axes
+    if axes == 0 or len(data) < head:
+        raise UserError(f"{file} is truncated or damaged: its header of {axes} axes is not whole")
+    shape = np.frombuffer(data[4:head], ">u4").tolist()
+    body = data[head:]
     if len(body) != math.prod(shape):
-        raise UserError(f"{file} is truncated: {len(body)} bytes, but its header says {shape}")
+        what = "truncated" if len(body) < math.prod(shape) else "damaged"
+        raise UserError(f"{file} is {what}: {len(body)} bytes, but its header says {shape}")
     return body.reshape(shape)

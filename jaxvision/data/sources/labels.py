@@ -1,5 +1,6 @@
 """From the labels that a file states (numbers or names, one or several) to class numbers."""
 
+import ast
 import math
 import re
 import unicodedata
@@ -19,9 +20,9 @@ Stated = int | float | str | Sequence[int | float | str]
 Describe = Callable[[int], str]
 
 # What spreadsheets, pandas and databases write where there is no value. `classes=` makes one of them a name.
-MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>")
+MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "<na>", "#n/a", "#na", "nat")
 LARGEST = 2**31 - 1  # labels are int32
-_WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def read_classes(classes: str | Sequence[str] | int | None, root: Path) -> Classes | None:
@@ -119,14 +120,31 @@ def _clean(label: Any, index: int, describe: Describe, names: Sequence[str] | di
                 f"{describe(index)}: the label is missing ({label!r}). Leave the example out, or if this is the name "
                 "of a class, give all names with the option classes"
             )
-        return int(name.partition(".")[0]) if _WHOLE.fullmatch(name) else name
+        if _NUMBER.fullmatch(name):
+            if name.lstrip("+-").isdecimal() and len(name) < 20:
+                return int(name)
+            label = float(name)
+        elif name[0] in "[({" and _is_list(name):
+            raise UserError(f"{describe(index)}: the label {shown(label)} is a list; want a whole number or a name")
+        else:
+            return name
     if label is None or (isinstance(label, float | np.floating) and math.isnan(label)):
         raise UserError(f"{describe(index)}: the label is missing ({label!r})")
     if isinstance(label, int | np.integer) and not isinstance(label, bool):
         return int(label)
     if isinstance(label, float | np.floating) and float(label).is_integer():
         return int(label)
-    raise UserError(f"{describe(index)}: the label {shown(label)} is neither a whole number nor a name")
+    raise UserError(
+        f"{describe(index)}: the label {shown(label)} is neither a whole number nor a name; where it is the name of a "
+        "class, give all names with the option classes"
+    )
+
+
+def _is_list(text: str) -> bool:
+    try:
+        return not isinstance(ast.literal_eval(text), str | int | float)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
 
 
 class Labels:
@@ -134,8 +152,11 @@ class Labels:
 
     Args:
       stated: for each example a number, a name, or a list of them. Numbers may be written as floats or texts.
-      classes: what they may be. A name is looked up first; a text of digits that is no name is a number.
+      classes: what they may be. A text is looked up among the names; a text of digits that is no name is a number,
+        unless names are digits themselves.
       describe: names the example at an index, for messages.
+      numbered: whether a number is the place of its class in `classes` even where names are digits, as in sets that
+        store class numbers beside the names; else a number that is the text of another class's name is an error.
 
     Raises:
       UserError: a label is missing, or none of `classes`.
@@ -145,15 +166,24 @@ class Labels:
     (array([1., 1.], dtype=float32), [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     """
 
-    def __init__(self, stated: Sequence[Stated], classes: Classes, describe: Describe = str):
+    def __init__(self, stated: Sequence[Stated], classes: Classes, describe: Describe = str, *, numbered: bool = False):
         self.names = () if isinstance(classes, int) else classes
         self.count = classes if isinstance(classes, int) else len(classes)
         self.multi = any(isinstance(label, list | tuple | np.ndarray) for label in stated)
         lookup = {name: i for i, name in enumerate(self.names)}
+        digits = any(name.isdecimal() for name in self.names)
 
         def number(label: Any, example: int) -> int:
             value = _clean(label, example, describe, lookup)
-            found = lookup.get(value) if isinstance(value, str) else value
+            if digits and isinstance(label, str):
+                found = lookup.get(class_name(label))
+            elif digits and not numbered and lookup.get(str(value)) not in (None, value):
+                raise UserError(
+                    f"{describe(example)}: the label {shown(label)} is the number of one class and the name of "
+                    f"another, {str(value)!r}: write names as texts"
+                )
+            else:
+                found = lookup.get(value) if isinstance(value, str) else value
             if found is None or not 0 <= found < self.count:
                 hint = nearest(label, self.names)
                 raise UserError(

@@ -63,6 +63,9 @@ class ManifestSource(Source):
         delimiter: str | None = None,
     ):
         folder = files.directory("manifest", data_dir, "SPLIT.csv, SPLIT.tsv or SPLIT.jsonl")
+        delimiter = "\t" if delimiter == "\\t" else delimiter  # as a shell hands it on
+        if delimiter is not None and len(delimiter) != 1:
+            raise UserError(f"delimiter is one character, such as ';', not {delimiter!r}")
         columns = Columns(path, label, labels, text, split_column)
         manifests = _manifests(folder, file, split_column)
         read_all = lambda names: _read(manifests, names, columns, delimiter)

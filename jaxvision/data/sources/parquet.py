@@ -118,6 +118,7 @@ class ParquetSource(Source):
 
     def _read(self, column: str, schema: Any, found: Mapping[str, list[Path]], classes: Any) -> Labels:
         """Reads the labels; those of all splits where only they tell the classes."""
+        numbered = classes is None
         classes = _names(schema, column) if classes is None else classes
         if classes is None:
             files = [str(file) for split in found.values() for file in split]
@@ -126,7 +127,7 @@ class ParquetSource(Source):
         stated = [
             x for group, start, stop in ranges for x in _read_column(group.file, column, group.number)[start:stop]
         ]
-        return Labels(stated, classes, self.describe)
+        return Labels(stated, classes, self.describe, numbered=numbered)
 
     def _read_labels(self) -> np.ndarray:
         return self._labels.array()

@@ -15,6 +15,7 @@ from jaxvision.reading import parse_json, read_text
 
 _TEXTS = ("text", "caption", "captions")
 _DELIMITERS = (",", "\t", ";", "|")
+csv.field_size_limit(2**24)  # characters of a cell; the default cuts long captions
 
 
 class Columns(NamedTuple):
@@ -60,7 +61,7 @@ def read(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator
     """The lines of a manifest.
 
     Args:
-      file: `.jsonl` for JSON lines, anything else is CSV with a header.
+      file: `.jsonl`, `.ndjson` or `.json` for JSON lines, anything else is CSV with a header.
       columns: names of the columns that the user gave.
       delimiter: what stands between the cells of CSV; None for what the header shows.
 
@@ -69,7 +70,7 @@ def read(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator
         number of the line.
     """
     text = read_text(file)
-    if file.suffix == ".jsonl":
+    if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         # Any line may be the first with a key, so the lines are read twice rather than all kept.
         names = list(dict.fromkeys(name for _, cells in _json_lines(file, text) for name in cells))
         lines, where = _json_lines(file, text), str(file)
@@ -91,7 +92,7 @@ def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
     label = None
     if columns.label is not None:
         label = cells.get(columns.label)
-        if isinstance(label, str) and label.strip().startswith("["):
+        if isinstance(label, str) and label.strip().startswith("[") and _list(label) is not None:
             raise UserError(
                 f"{where}: the label {shown(label)} is a list: name its column with labels={columns.label!r}"
             )
@@ -103,7 +104,7 @@ def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
         label = _several(cells[columns.labels], where)
     split = None
     if columns.split is not None:
-        split = str(cells.get(columns.split) or "").strip()
+        split = "" if cells.get(columns.split) is None else str(cells[columns.split]).strip()
         if not split:
             raise UserError(f"{where} lacks its {columns.split!r}")
     return Row(path, label, cells.get(columns.text) if columns.text else None, split, columns, file, line)
@@ -111,15 +112,18 @@ def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
 
 def _resolve(columns: Columns, names: Iterable[str], where: str) -> Columns:
     """Fills in what the user did not say, from the names of the columns that there are."""
+    lower = {name.lower(): name for name in reversed(list(names))}  # a header may be written Path,Label
+    if columns.path not in names:
+        columns = columns._replace(path=lower.get(columns.path, columns.path))
     for column in filter(None, columns):
         if column not in names:
             raise unknown(f"column at {where}", column, names)
     label, labels, text = columns.label, columns.labels, columns.text
     if label is None and labels is None:
-        label, labels = ("label" if "label" in names else None), ("labels" if "labels" in names else None)
+        label, labels = lower.get("label"), lower.get("labels")
     if label and labels:
         raise UserError(f"{where} has both {label!r} and {labels!r}: give one of the options label and labels")
-    text = text or next((t for t in _TEXTS if t in names), None)
+    text = text or next((lower[t] for t in _TEXTS if t in lower), None)
     return columns._replace(label=label, labels=labels, text=text)
 
 
@@ -129,16 +133,24 @@ def _several(cell: Any, where: str) -> list:
         return cell
     if not isinstance(cell, str):
         raise UserError(f"{where}: the labels {shown(cell)} are no list")
-    if not cell.strip().startswith("["):
+    if not cell.strip().startswith(("[", "(", "{")):
         return [label.strip() for label in cell.split(";") if label.strip()]
-    for parse in (json.loads, ast.literal_eval):  # pandas writes lists as Python does
+    labels = _list(cell)
+    if labels is None:
+        raise UserError(f'{where}: the labels {shown(cell)} are no list: write ["cat", "dog"] or cat;dog')
+    return labels
+
+
+def _list(text: str) -> list | None:
+    """The list that a text writes as JSON or Python do; pandas writes tuples and sets, too."""
+    for parse in (json.loads, ast.literal_eval):
         try:
-            labels = parse(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            value = parse(text.strip())
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        if isinstance(labels, list):
-            return labels
-    raise UserError(f'{where}: the labels {shown(cell)} are no list: write ["cat", "dog"] or cat;dog')
+        if isinstance(value, list | tuple | set):
+            return sorted(value, key=str) if isinstance(value, set) else list(value)
+    return None
 
 
 def _csv(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -169,13 +181,12 @@ def _delimiter(file: Path, text: str, path: str) -> str:
         raise UserError(f"{file} is empty; want a header, such as path,label")
     if "\0" in text[:1024]:
         raise UserError(f"{file} holds NUL characters, so it may be UTF-16: save it as UTF-8")
-    if file.suffix == ".tsv":
+    if file.suffix.lower() == ".tsv":
         return "\t"
     header = text.lstrip().splitlines()[0]
     for delimiter in _DELIMITERS:
-        if path in [
-            name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-        ]:
+        names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        if path.lower() in [name.strip().lower() for name in names]:
             return delimiter
     return ","
 

@@ -223,7 +223,10 @@ def _given(table: Table, arrays: Mapping[str, np.ndarray], ignore: tuple[str, ..
 
 
 def _any(patterns: tuple[str, ...], name: str) -> bool:
-    return any(re.search(pattern, name) for pattern in patterns)
+    try:
+        return any(re.search(pattern, name) for pattern in patterns)
+    except re.error as error:
+        raise UserError(f"ignore: {', '.join(patterns)} is no regular expression: {error}") from None
 
 
 def _prefix(table: Table, arrays: Mapping[str, np.ndarray]) -> str:

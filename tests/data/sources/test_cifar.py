@@ -188,3 +188,25 @@ def test_real_cifar10(shared, tmp_path):
     assert source.info.classes[:3] == ("airplane", "automobile", "bird")
     np.testing.assert_array_equal(source.labels, labels)
     np.testing.assert_array_equal(source[321]["image"], images[321])
+
+
+def test_what_python_files_hold_is_checked(tmp_path):
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": NAMES}))
+    good = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
+    for change, message in [
+        ({"labels": [0, 1.7]}, "'float' object cannot be interpreted as an integer"),
+        ({"data": np.zeros((2, 32, 32, 3), np.uint8)}, r"data of shape \(2, 32, 32, 3\) beside 2 labels"),
+    ]:
+        for i in range(1, 6):
+            (tmp_path / f"data_batch_{i}").write_bytes(pickle.dumps(good | change))
+        with pytest.raises(UserError, match=message):
+            open_cifar(tmp_path)
+
+
+def test_names_and_kinds_of_labels_that_cannot_be(cifar10):
+    root, _, _ = cifar10
+    with pytest.raises(UserError, match="CIFAR-10 .* has one kind of labels"):
+        open_cifar(root, labels="coarse")
+    (root / "batches.meta.txt").write_text("a\na\nb\n")
+    with pytest.raises(UserError, match="want different names"):
+        open_cifar(root)

@@ -71,3 +71,15 @@ def test_more_files_than_may_be_open_at_once(tmp_path):
     with pytest.raises(OSError, match="ends before byte 20"):
         files.pread(str(tmp_path / "0"), 5, 15)
     files._opened.cache_clear()
+
+
+def test_files_that_a_count_says_are_there_and_are_not_are_told(tree, caplog):
+    root = tree("train-0.tar", "train-2.tar")
+    files.split_files(root, "{split}-{0..3}.tar")
+    assert f"{root} train lacks 2 of 4 files: train-1.tar, train-3.tar" in caplog.text
+    caplog.clear()
+    files.split_files(tree("train-00000-of-00003.parquet", "train-00002-of-00003.parquet"), "{split}-*.parquet")
+    assert "train lacks 1 of 3 files: numbers 1" in caplog.text
+    caplog.clear()
+    files.split_files(tree("train-00001-of-00003.parquet"), "{split}-*.parquet")
+    assert not caplog.records

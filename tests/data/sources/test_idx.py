@@ -117,3 +117,16 @@ def test_images_and_labels_that_are_swapped_are_told(tmp_path):
     images.write_bytes(labels.read_bytes())
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte has 1 axes, want 3"):
         open_idx(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [bytes([0, 0, 8, 0, 1]), bytes([0, 0, 8, 1, 0]), bytes([0, 0, 8, 3, 0, 0, 0, 1, 0])]
+)
+def test_headers_that_are_not_whole(tmp_path, content):
+    write_idx(tmp_path, suffix="")
+    for kind in ("images-idx3", "labels-idx1"):
+        whole = (tmp_path / f"train-{kind}-ubyte").read_bytes()
+        (tmp_path / f"train-{kind}-ubyte").write_bytes(content)
+        with pytest.raises(UserError, match=rf"train-{kind}-ubyte is truncated or damaged"):
+            open_idx(tmp_path)
+        (tmp_path / f"train-{kind}-ubyte").write_bytes(whole)

@@ -270,3 +270,63 @@ def test_lists_that_belong_to_no_split_are_told(tmp_path, caplog):
     write(tmp_path / "1.jpg", "")
     open_manifest(write(tmp_path / "train.csv", "path\n1.jpg\n"))
     assert "train passes over: name fits no split: 1 (train-old.csv)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("lines", "labels"),
+    [
+        ("a.jpg,1\nb.jpg,3\n", [0, 2]),
+        ("a.jpg,0\nb.jpg,1\n", r"train\.csv:2: the label '0' is none of the 3 classes"),
+        ("a.jpg,1.0\n", r"train\.csv:2: the label '1\.0' is none of the 3 classes"),
+    ],
+)
+def test_where_names_are_digits_a_text_is_a_name(tmp_path, lines, labels):
+    root = write(tmp_path / "train.csv", "path,label\n" + lines)
+    if isinstance(labels, list):
+        assert open_manifest(root, classes=("1", "2", "3")).labels.tolist() == labels
+    else:
+        with pytest.raises(UserError, match=labels):
+            open_manifest(root, classes=("1", "2", "3"))
+
+
+def test_a_number_that_is_the_name_of_another_class_is_refused(tmp_path):
+    root = write(tmp_path / "train.jsonl", '{"path": "a.jpg", "label": 1}')
+    with pytest.raises(UserError, match="the label 1 is the number of one class and the name of another, '1'"):
+        open_manifest(root, classes=("1", "2", "3"))
+    assert open_manifest(root, classes=("0", "1", "2")).labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("label", ["0.5", "1e-1", "9" * 5000, '"[0, 1]"', "\"('a', 'b')\"", "#N/A", "NaT", "-nan"])
+def test_texts_that_are_no_label(tmp_path, label):
+    with pytest.raises(UserError, match=r"train\.csv:2: the label"):
+        open_manifest(write(tmp_path / "train.csv", f"path,label\na.jpg,{label}\nb.jpg,cat\n"))
+
+
+def test_labels_that_look_odd_and_are_none_the_less(tmp_path):
+    root = write(tmp_path / "train.csv", "Path,Label\na.jpg,[unk]\nb.jpg,2e0\nc.jpg,0.5\n")
+    assert open_manifest(root, classes=("0.5", "2e0", "[unk]")).labels.tolist() == [2, 1, 0]
+    root = write(tmp_path / "train.csv", "path,labels\na.jpg,\"('cat', 'dog')\"\nb.jpg,{'dog'}\n")
+    assert open_manifest(root).labels.tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(delimiter="::"), "delimiter is one character"),
+        (dict(file="/x/{split}.csv"), "the pattern '/x/{split}.csv' names no files inside data_dir"),
+        (dict(file={"train": ""}), "the pattern '' names no files"),
+        (dict(file="**{split}.csv"), "names no files inside data_dir"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        open_manifest(write(tmp_path / "train.csv", "path\na.jpg\n"), **options)
+
+
+def test_other_suffixes_long_cells_and_folds_that_are_numbers(tmp_path):
+    root = write(tmp_path / "train.ndjson", '{"path": "a.jpg", "fold": 0}\n{"path": "b.jpg", "fold": 1}\n')
+    assert len(open_manifest(root, file="{split}.ndjson")) == 2
+    with pytest.raises(UserError, match="which has 0, 1"):
+        open_manifest(root, file="train.ndjson", split_column="fold")
+    root = write(tmp_path / "train.csv", f"path,text\na.jpg,{'x' * 200_000}\n")
+    assert len(open_manifest(root)) == 1
