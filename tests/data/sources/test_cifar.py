@@ -152,7 +152,7 @@ class Runs:
         (pickle.dumps({"data": Runs()}), r"more than plain data \((posix|nt)\.system\)"),
         (pickle.dumps([1]), "holds no dict"),
         (pickle.dumps({"data": b""}), "has no 'labels'"),
-        (pickle.dumps({"data": b"", "labels": [1]}), "cannot reshape"),
+        (pickle.dumps({"data": b"", "labels": [1]}), r"has data of shape \(\) beside 1 labels"),
         (pickle.dumps({"data": np.zeros((1, 3072)), "labels": [1]}), "more than plain data"),
         (b"", "damaged"),
         (b"<html>", "damaged"),

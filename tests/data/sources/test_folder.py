@@ -158,7 +158,7 @@ def test_folder_that_lacks_something(folder, tmp_path_factory):
         open_folder(folder / "train")
     for file in (folder / "train").glob("*/*"):
         file.rename(file.with_suffix(".heic"))
-    with pytest.raises(UserError, match=r"which has validation"):
+    with pytest.raises(UserError, match=r"train holds no class folder with an image"):
         open_folder(folder)
 
 

@@ -97,7 +97,7 @@ def test_numbers_and_names_of_classes(tmp_path):
         (
             "path,label\n1.jpg,0.5\n2.jpg,1\n",
             {},
-            r"1 whole numbers \(such as 1 at .*:3\) and 1 names \(such as '0\.5' at",
+            r"train\.csv:2: the label 0\.5 is neither a whole number nor a name",
         ),
         ("path,label\n1.jpg,0\n2.jpg,cat\n", {"split_column": "part"}, "unknown column"),
         ("path,label\n1.jpg,2\n", {"file": {"all": "train.csv"}}, "a split that is called 'all'"),
