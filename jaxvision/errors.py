@@ -10,6 +10,7 @@ MAX_VALUE = 120  # characters of a value that a message repeats
 # What people write who come from timm, torchvision, Lightning, Ultralytics, Keras, Transformers or big_vision, by what
 # it is called here: the first of these names that there is.
 _CALLED = {
+    "patch": "patch_size",
     "learning_rate": "lr lr0 base_lr peak_lr init_lr initial_learning_rate",
     "weight_decay": "wd decay_rate norm_weight_decay",
     "batch_size": "bs batch train_batch_size validation_batch_size per_device_train_batch_size global_batch_size",
