@@ -69,8 +69,8 @@ class TrainSection(NamedTuple):
     precision: str = "float32"
     ema: float | None = None
     accumulate: COUNT = 1
-    log_every: str | int = "1 percent"
-    checkpoint_every: str | int = "10 percent"
+    log_every: str | float = "1 percent"
+    checkpoint_every: str | float = "10 percent"
     keep: COUNT = 1
     steps_per_dispatch: Annotated[int, Range(0)] = 0
 

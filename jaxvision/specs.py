@@ -10,8 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxvision import arguments
 from jaxvision.errors import UserError, shown, unknown
 
@@ -31,8 +29,8 @@ class Call(NamedTuple):
 def _literal(value: Any) -> str:
     """A value as a spec has it: the numbers of NumPy, whose `repr` is none, as those of Python."""
     if isinstance(value, tuple | list):
-        return repr(type(value)(v.item() if isinstance(v, np.generic) else v for v in value))
-    return repr(value.item() if isinstance(value, np.generic) else value)
+        return repr(type(value)(v.item() if hasattr(v, "item") else v for v in value))
+    return repr(value.item() if hasattr(value, "item") else value)
 
 
 NONE = "none"  # the operation that is none: how a spec without operations is written

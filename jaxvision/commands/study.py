@@ -106,9 +106,9 @@ def run(
     say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
     if dry_run:
         return ""
-    output_folder(out, "--out")
     if launcher is None:
         _check([one for one in planned if not one.fill and not row_of(one, out)])
+    output_folder(out, "--out")
     _cache_compilations(out)
     do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
     rows = do([one for one in planned if not one.fill])

@@ -155,7 +155,7 @@ def test_evaluation(spec, expected):
     [
         ("flip_rl", "unknown augmentation 'flip_rl'; did you mean 'flip_lr'?"),
         ("flip_lr(1.5)", r"flip_lr: p must be a number in \[0, 1\], not 1.5"),
-        ("flip_lr('a')", "flip_lr: p must be a number"),
+        ("flip_lr('a')", "p must be a number, not 'a'"),
         ("flip_lr(q=1)", r"Usage: flip_lr\(p"),
         ("random_crop(0)", "random_crop: size must be a positive whole number or a pair"),
         ("random_crop(32, -1)", "random_crop: padding must be a whole number of at least 0, not -1"),
@@ -188,7 +188,7 @@ def test_evaluation(spec, expected):
         ("resize(32, 'bilinear')", "unknown method of resize 'bilinear'"),
         ("mixup(-1)", "mixup: alpha must be a number of at least 0, not -1"),
         ("mixup_or_cutmix(switch=2)", "mixup_or_cutmix: switch"),
-        ("cutout(2.5)", "cutout: size must be a whole number"),
+        ("cutout(2.5)", "size must be a whole number, not 2.5"),
         ("normalize(0.5, 0)", "normalize: std must be above 0"),
         ("normalize((0.5, 0.5))", "normalize: mean must be a number or three numbers"),
         ("color_jitter(hue=0.6)", r"color_jitter: hue must be a number in \[0, 0.5\]"),

@@ -88,7 +88,7 @@ def test_weights_have_the_moments_of_dirichlet(monkeypatch):
     [
         ("augmix(11)", r"augmix: severity must be a number in \[0.1, 10\], not 11"),
         ("augmix(width=0)", "augmix: width must be a whole number of at least 1"),
-        ("augmix(depth=1.5)", "augmix: depth"),
+        ("augmix(depth=1.5)", "depth must be a whole number, not 1.5"),
         ("augmix(alpha=0)", "augmix: alpha"),
     ],
 )

@@ -33,7 +33,7 @@ def test_five_classes_with_probabilities(trained, photos, capsys):
         assert 0.5 <= sum(probabilities) <= 1.0 + 1e-5  # five of ten classes
     assert [file.rsplit("/", 1)[1] for file in found.left_out] == ["broken.jpg"]
     out, err = capsys.readouterr()
-    assert "broken.jpg: not an image" in err
+    assert "broken.jpg: it begins like JPEG, but is damaged" in err
     assert "broken.jpg" not in out
 
 

@@ -73,8 +73,8 @@ def kind(path: str | Path) -> str:
     if not path.is_file():
         raise UserError(f"no file of weights {str(path)!r}")
     with reading(path), path.open("rb") as file:
-        head, size = file.read(HEAD), path.stat().st_size
-    if not size:
+        head = file.read(HEAD)
+    if not head:
         raise UserError(f"cannot read {path}: it is empty, 0 bytes")
     if head.startswith(b"PK"):
         return _kind_of_zip(path)
