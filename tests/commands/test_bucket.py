@@ -63,7 +63,7 @@ def test_a_run_in_a_bucket_is_the_run_of_a_folder(bucket, trained, config, tmp_p
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
     config.init = dict(weights=where)
     assert f"from {where}" in experiments.build(config).load_pretrained().notes[0]
-    with pytest.raises(UserError, match="no file matches"):
+    with pytest.raises(UserError, match="no file or folder"):
         predict.run(where, str(tmp_path / "none.jpg"))
     assert not [name for name in os.listdir() if name.startswith("gs:")]
 
