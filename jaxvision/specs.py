@@ -29,8 +29,13 @@ class Call(NamedTuple):
 def _literal(value: Any) -> str:
     """A value as a spec has it: the numbers of NumPy, whose `repr` is none, as those of Python."""
     if isinstance(value, tuple | list):
-        return repr(type(value)(v.item() if hasattr(v, "item") else v for v in value))
-    return repr(value.item() if hasattr(value, "item") else value)
+        return repr(type(value)(map(_plain, value)))
+    return repr(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    # By name, for a job that is only watched must not import NumPy; a traced number has no value to take.
+    return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
 
 
 NONE = "none"  # the operation that is none: how a spec without operations is written
