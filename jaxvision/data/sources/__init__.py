@@ -90,6 +90,8 @@ def _check_options(where: str, options: Mapping[str, Any], kind: Callable) -> No
     for key in options:
         if key not in known:
             raise unknown(f"option of {where}", key, known) if known else UserError(f"{where} takes no options")
+        if options[key] == "" and inspect.signature(kind).parameters[key].default != "":
+            raise UserError(f"{where}: the option {key} is empty: give it a value or leave it out")
     arguments.check(kind, options, f"{where}: ")
 
 

@@ -127,7 +127,7 @@ def _save(place: Path, stamp: str, index: TarIndex) -> None:
 
 def build(tar: Path, layout: Layout) -> TarIndex:
     """Reads the headers of a shard, and the bodies of those members that state labels. See `load`."""
-    if tar.suffix != ".tar":
+    if tar.suffix.lower() != ".tar":
         raise UserError(f"{tar} is compressed, so has no random access: unpack it to .tar (images gain nothing by it)")
     found = _Members(tar, layout)
     with reading(tar):
