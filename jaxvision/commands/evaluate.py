@@ -16,7 +16,7 @@ from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main, together
 from jaxvision.storage import Path
 from jaxvision.train.loop import Evaluation
-from jaxvision.train.progress import console, words
+from jaxvision.train.progress import console, print_cautions, words
 from jaxvision.train.state import TrainState
 
 COLUMNS = ("evaluator", "metric", "value", "step", "workdir")
@@ -60,6 +60,8 @@ def run(
             chosen, state = _of_weights(path, step, evals, data, features)
         else:
             chosen, state = _of_run(path, step, evals, features)
+    if is_main():
+        print_cautions((line for one in chosen for line in one.cautions), stderr=form != tables.TABLE)
     at, results, rows = int(state.step), {}, []
     for evaluation in chosen:
         values = evaluation.run(state)

@@ -185,8 +185,8 @@ def _difference(file: File, names: Sequence[str], other: File, others: Sequence[
     pairs = itertools.zip_longest(names, others)
     place, here, there = next((i, a, b) for i, (a, b) in enumerate(pairs) if a != b)
     return (
-        f"{file.path} and {other.path} number the classes of {column!r} differently: {place} is {here!r} in the one and "
-        f"{there!r} in the other"
+        f"{file.path} and {other.path} number the classes of {column!r} differently: {place} is {here!r} in the one "
+        f"and {there!r} in the other"
     )
 
 
