@@ -103,10 +103,8 @@ def of_captions(source: Source, host: str) -> list[str]:
     if count < 2:
         return []
     looked = f"all {count:,} captions" if count == len(source) else f"all {count:,} captions that were looked at"
-    return [
-        f"warning: {looked} of {source.info.split} of {source.info.name} are {shown(same[0] if len(same) == 1 else same)}: "
-        "a text that every image has tells none from another"
-    ]
+    where, said = f"{source.info.split} of {source.info.name}", shown(same[0] if len(same) == 1 else same)
+    return [f"warning: {looked} of {where} are {said}: a text that every image has tells none from another"]
 
 
 def of_overlap(
