@@ -11,16 +11,18 @@ import numpy as np
 
 from jaxvision import paths, specs
 from jaxvision.augment.mix import MIXING
-from jaxvision.data import overlap
-from jaxvision.data.sources import Source
+from jaxvision.data import overlap, text
+from jaxvision.data.sources import BadExample, Source
 from jaxvision.data.sources.tfds import TfdsSource
 from jaxvision.data.subsets import unwrap
+from jaxvision.errors import shown
 from jaxvision.optim import rules
 from jaxvision.optim.optimizers import Optimizer
 
 NAMED = 3  # of the classes that are missing
 MOST_RECORDS = 10_000  # of a TFDS set, whose labels lie beside the images
 MOST_FLAGS = 50_000_000  # labels of a multi-label set times its classes
+MOST_CAPTIONS = 256  # that are looked at; those of most sets differ at the second
 _PLACES = 1_000  # steps at which the learning rate is looked at
 
 
@@ -75,6 +77,34 @@ def of_classes(source: Source, trained: bool) -> list[str]:
         f"warning: {len(absent):,} of the {info.num_classes:,} classes have no example in {where}: "
         f"{', '.join(map(name, absent[:NAMED]))}{more}"
     ]
+
+
+def of_captions(source: Source, host: str) -> list[str]:
+    """Says that the captions of a split are all equal, as far as some that are spread over it tell.
+
+    Args:
+      source: the split.
+      host: spec, whose `tokenize` says which field the captions are; those that it makes of class names are not
+        looked at.
+    """
+    fields = [field for field in text.sources_of(("tokens",), host) if field not in ("tokens", "label")]
+    if not fields:
+        return []
+    count, same = 0, None
+    for index in np.unique(np.linspace(0, len(source) - 1, MOST_CAPTIONS).round().astype(int)).tolist():
+        try:
+            found = source[index].get(fields[0])
+        except (BadExample, OSError):  # counted when it is read
+            continue
+        captions = (found,) if isinstance(found, str) else tuple(found or ())
+        if same is not None and captions != same:
+            return []
+        count, same = count + 1, captions
+    if count < 2:
+        return []
+    looked = f"all {count:,} captions" if count == len(source) else f"all {count:,} captions that were looked at"
+    where, said = f"{source.info.split} of {source.info.name}", shown(same[0] if len(same) == 1 else same)
+    return [f"warning: {looked} of {where} are {said}: a text that every image has tells none from another"]
 
 
 def of_overlap(

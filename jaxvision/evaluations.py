@@ -150,6 +150,9 @@ def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: 
     if layers:
         features.check_layers(judged.task, given["data"], judged.variables, layers)
     told = () if own.get("only") else _cautions(where, common, judged, **given)
+    if given.get("texts") and "text" in (wanted or ()):
+        host = judged.host if common.host is None else common.host
+        told += tuple(cautions.of_captions(given["data"].source, host))
     return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)), told)
 
 

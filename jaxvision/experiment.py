@@ -257,9 +257,11 @@ class Experiment(NamedTuple):
     def cautions(self) -> list[str]:
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
         trained = self.source is not None and cautions.reads_labels(self.config.task)
+        read = self.source is not None and "tokens" in self.data.fields
         warmup = self.schedule.warmup
         return [
             *(cautions.of_classes(self.source, trained=True) if trained else ()),
+            *(cautions.of_captions(self.source, self.data.host) if read else ()),
             *cautions.of_augmentation(self.config.get("augment", ""), self.data.batch_size),
             *cautions.of_optimizer(self.config.optimizer, self.optimizer, self.params, self.total, warmup),
         ]

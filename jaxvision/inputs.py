@@ -35,6 +35,14 @@ def check(data: DataSection) -> None:
         raise unknown("value of data.resident", data.resident, RESIDENT)
     if "image" not in data.fields:
         raise UserError(f"data.fields must hold 'image', not only {', '.join(data.fields)}")
+    if twice := [field for field in dict.fromkeys(data.fields) if list(data.fields).count(field) > 1]:
+        raise UserError(
+            f"data.fields names {twice[0]!r} {list(data.fields).count(twice[0])} times: name each field once"
+        )
+    if data.subset is not None and not data.subset:
+        raise UserError(
+            "data.subset is empty: say dict(examples=...) or dict(per_class=...), or leave it out for the whole set"
+        )
 
 
 def check_size(data: DataSection, info: sources.Info) -> None:
@@ -60,7 +68,7 @@ def open_set(
     """Opens a set for batches of `fields`, some of which the host spec may make."""
     stored = text.sources_of(fields, host)
     source = sources.open_source(name, split, data_dir=data_dir, options=options, fields=stored)
-    return configs.call(subsets.take, subset, "subset", source=source) if subset else source
+    return source if subset is None else configs.call(subsets.take, subset, "subset", source=source)
 
 
 def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info, str]:
@@ -94,7 +102,7 @@ def _check_known(data: DataSection, source: sources.Source) -> None:
     if data.multi_label and not info.multi_label:
         raise UserError(f"data.multi_label is True, but an image of {info.name} {info.split} has one label")
     said, has = data.examples or len(source), len(source)
-    if data.subset or said == has:
+    if data.subset is not None or said == has:
         return
     text = f"data.examples is {said:,}, but {info.name} {info.split} has {has:,} examples"
     if said < has:
@@ -128,7 +136,7 @@ def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int
 def _describe(data: DataSection) -> sources.Info:
     """What the section says of a set that is absent."""
     examples = data.examples
-    if data.subset:
+    if data.subset is not None:
         wanted = {key: value for key, value in data.subset.items() if key != "seed"}
         examples = configs.call(subsets.size, wanted, "subset", num_classes=data.classes)
     return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label)

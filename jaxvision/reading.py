@@ -2,7 +2,9 @@
 
 import codecs
 import contextlib
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,12 @@ def _worded(where: str | Path, cause: Exception) -> str:
         return f"{where} is not UTF-8 ({byte}): save it as UTF-8"
     if isinstance(cause, json.JSONDecodeError):
         return f"{where} is no JSON: {cause}"
+    if isinstance(cause, gzip.BadGzipFile) and str(cause).startswith("Not a gzipped"):
+        return f"{where} is no gzip file, though it is called so"
+    if isinstance(cause, gzip.BadGzipFile | zlib.error):
+        return f"{where} is damaged, for its content does not fit its checksum ({cause}): copy or download it again"
+    if isinstance(cause, EOFError):
+        return f"{where} is truncated: copy or download it again"
     if isinstance(cause, OSError):
         file = "" if cause.filename in (None, str(where)) else f" ({cause.filename})"
         words = " ".join(str(cause.strerror or cause).split())  # Arrow's take several lines
@@ -73,6 +81,17 @@ def read_text(path: str | Path) -> str:
     with reading(path):
         data = (Path(path) if isinstance(path, str) else path).read_bytes()  # it may lie in a bucket
     return decode_text(data, path)
+
+
+def read_unpacked(path: str | Path) -> bytes:
+    """The bytes of a file, unpacked where its name ends in `.gz`; then its checksum is compared, too.
+
+    Raises:
+      UserError: the file is missing, cannot be read, or as gzip is truncated, damaged or none.
+    """
+    with reading(path):
+        data = (Path(path) if isinstance(path, str) else path).read_bytes()
+        return gzip.decompress(data) if str(path).lower().endswith(".gz") else data
 
 
 def decode_text(data: bytes, where: str | Path, error: type[Exception] = UserError) -> str:

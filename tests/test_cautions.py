@@ -7,9 +7,9 @@ from PIL import Image
 
 from jaxvision import cautions, inputs, parts
 from jaxvision import experiment as experiments
-from jaxvision.commands import train
+from jaxvision.commands import evaluate, train
 from jaxvision.data import loader, resident
-from jaxvision.data.sources import Info, Source
+from jaxvision.data.sources import BadExample, Info, Source
 from jaxvision.errors import UserError
 from jaxvision.evals import dataset
 from jaxvision.optim import optimizers
@@ -86,6 +86,38 @@ def test_labels_that_are_dear_to_read_are_not_looked_at():
 )
 def test_tasks_that_read_labels(section, reads):
     assert cautions.reads_labels(section) == reads
+
+
+class Captioned(Source):
+    """A source of captions; None is an example that cannot be read."""
+
+    def __init__(self, captions):
+        self._captions, self.read = captions, []
+        self.info = Info("pets", "train", len(captions), (), None)
+
+    def __len__(self):
+        return len(self._captions)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        if self._captions[index] is None:
+            raise BadExample("no caption")
+        return {"words": self._captions[index]}
+
+
+def test_captions_that_are_all_equal_are_told():
+    host = "decode|tokenize('bytes', 8, field='words')"
+    (told,) = cautions.of_captions(Captioned(["a pet", None, ("a pet",)]), host)
+    assert told.startswith("warning: all 2 captions that were looked at of train of pets are 'a pet': ")
+    (told,) = cautions.of_captions(Captioned([("a", "b")] * 1000), host)
+    assert told.startswith("warning: all 256 captions that were looked at of train of pets are ('a', 'b'): ")
+    varied = Captioned(["a cat"] * 900 + ["a dog"] * 100)  # in the order of their classes
+    assert cautions.of_captions(varied, host) == []
+    different = Captioned([str(i) for i in range(1000)])
+    assert cautions.of_captions(different, host) == []
+    assert len(different.read) == 2
+    for captions, spec in (["a"], host), ([None, None], host), (["a", "a"], "decode|class_captions|tokenize('bytes')"):
+        assert cautions.of_captions(Captioned(captions), spec) == []
 
 
 def of_optimizer(total=100, warmup=0, **section):
@@ -214,6 +246,14 @@ def test_a_run_tells_them_once_before_its_first_step(pets, tmp_path, capsys):
         judges.format("the run", 1, "train[:21]"),
     ]
     assert lines.index(told[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1/1"))
+    evaluate.run(tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("warning: ")] == told[1:]
+    assert lines.index(told[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1 "))
+    evaluate.run(tmp_path / "run", form="json")
+    shown = capsys.readouterr()
+    assert "warning" not in shown.out
+    assert shown.err.count("warning: ") == 4
 
 
 def test_a_healthy_run_tells_nothing(pets):
@@ -229,6 +269,24 @@ def test_one_class_is_an_error_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="this data set has one class, so that every answer is right"):
         train.run(config(tmp_path / "data"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (dict(subset={}), "data.subset is empty: say dict"),
+        (dict(fields=("image", "label", "label")), "data.fields names 'label' 2 times"),
+        (dict(split="train+train"), "holds examples of 'train' twice"),
+    ],
+)
+def test_what_would_be_read_otherwise_than_it_says_is_an_error(pets, data, message):
+    with pytest.raises(UserError, match=message):
+        experiments.build(config(pets, data=data))
+    if "subset" in data:
+        with pytest.raises(UserError, match="give one of the two"):
+            experiments.build(
+                config(pets, evals=dict(val=dict(name="classify", split="train", subset={})))
+            ).evaluations()
 
 
 def test_a_batch_of_more_than_the_set_is_an_error_before_anything_is_written(pets, tmp_path):

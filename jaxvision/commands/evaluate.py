@@ -7,16 +7,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxvision import evaluations, storage
+from jaxvision import evaluations, inputs, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import tables
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.errors import UserError
+from jaxvision.experiment import Experiment
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main, together
 from jaxvision.storage import Path
 from jaxvision.train.loop import Evaluation
-from jaxvision.train.progress import console, words
+from jaxvision.train.progress import console, print_cautions, words
 from jaxvision.train.state import TrainState
 
 COLUMNS = ("evaluator", "metric", "value", "step", "workdir")
@@ -60,6 +61,8 @@ def run(
             chosen, state = _of_weights(path, step, evals, data, features)
         else:
             chosen, state = _of_run(path, step, evals, features)
+    if is_main():
+        print_cautions((line for one in chosen for line in one.cautions), stderr=form != tables.TABLE)
     at, results, rows = int(state.step), {}, []
     for evaluation in chosen:
         values = evaluation.run(state)
@@ -84,7 +87,19 @@ def _of_run(
     experiment, state, _ = restore(path, step)
     if evals is not None:
         experiment = experiment._replace(config=ConfigDict({**experiment.config.to_dict(), "evals": dict(evals)}))
-    return experiment.evaluations(features), state
+    return _with_training_set(experiment).evaluations(features), state
+
+
+def _with_training_set(experiment: Experiment) -> Experiment:
+    """Opens the training set where an evaluation is of the same and it is here, to tell whether they share images."""
+    sections = evaluations.entries(experiment.config.get("evals", {})).values()
+    if all(section.get("data") for section in sections):
+        return experiment
+    try:
+        source, *_ = inputs.open_or_describe(experiment.data, "optional")
+    except UserError:  # another set lies there by now; the model is judged all the same
+        source = None
+    return experiment._replace(source=source)
 
 
 def _of_weights(

@@ -18,7 +18,7 @@ from jaxvision.storage import Path
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints, saved_steps
 from jaxvision.train.metrics import NoRecords, Records
-from jaxvision.train.progress import Reporter, console, duration, number
+from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
 
@@ -87,7 +87,7 @@ def run(
         records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
-            _print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
+            print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
         began = time.perf_counter()
         _, results = loop.train(
             start,
@@ -147,12 +147,6 @@ def _print_header(experiment: experiments.Experiment, workdir: Path, first: int,
         out.print(f"going on from step {first} of {workdir}")
     for note in notes:
         out.print(note, markup=False)
-
-
-def _print_cautions(lines: list[str]) -> None:
-    out = console()
-    for line in dict.fromkeys(lines):  # several evaluations may read one split
-        out.print(line, markup=False)
 
 
 def _print_results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> None:

@@ -28,7 +28,7 @@ def described(data: bytes) -> str:
     >>> described(b"")
     'the file is empty'
     >>> described(b"<!DOCTYPE html><title>404</title>")
-    'it is a web page or XML, not an image, as a failed download leaves it: download it again'
+    'it is a web page (HTML), as a failed download leaves it: download it again'
     """
     if not data:
         return "the file is empty"
@@ -37,14 +37,23 @@ def described(data: bytes) -> str:
             return words
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
         return "it is HEIC, which is not read: convert it to JPEG or PNG"
+    if found := page(data):
+        return found
     text = data.removeprefix(b"\xef\xbb\xbf")[:256]
-    if page := _PAGE.match(text):
-        if page[1].lower() == b"svg" or b"<svg" in data[:1024]:
-            return "it is a drawing in SVG, which is not read: convert it to PNG"
-        return "it is a web page or XML, not an image, as a failed download leaves it: download it again"
     if _TEXT.fullmatch(text):
         shown = " ".join(text[:_SHOWN].decode("ascii").split())
-        return f"it is a text that begins with {shown!r}, not an image"
+        return f"it is a text that begins with {shown!r}"
     if not data.strip(b"\0"):
         return f"all its {len(data):,} bytes are 0, as an unfinished copy leaves it: copy it again"
     return ""
+
+
+def page(data: bytes) -> str:
+    """Says that bytes are a web page or XML, whatever a file is called; an empty string where they are neither."""
+    found = _PAGE.match(data.removeprefix(b"\xef\xbb\xbf")[:256])
+    if not found:
+        return ""
+    if found[1].lower() == b"svg" or b"<svg" in data[:1024]:
+        return "it is a drawing in SVG, which is not read: convert it to PNG"
+    kind = "XML, such as the message of a server" if found[1].lower() in (b"?xml", b"error") else "a web page (HTML)"
+    return f"it is {kind}, as a failed download leaves it: download it again"

@@ -1,13 +1,13 @@
 """What a person sees while it runs: a bar on a terminal, plain lines elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxvision.progress import duration, occupy, release
 
-__all__ = ["Guessing", "Reporter", "console", "duration", "number", "words"]
+__all__ = ["Guessing", "Reporter", "console", "duration", "number", "print_cautions", "words"]
 
 SHOWN = ("loss", "top1", "examples_per_second")  # in the line of the bar; metrics.jsonl has them all
 _FEWEST_STEPS, _MOST_STEPS = 200, 2000  # at guessing, before `Guessing` warns; between them a tenth of the run
@@ -19,6 +19,18 @@ def console() -> Console:
     """Standard output; lines are not wrapped where it is no terminal."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
+
+
+def print_cautions(lines: Iterable[str], stderr: bool = False) -> None:
+    """Prints what a person should know before something runs, each line once: evaluations may read one split.
+
+    Args:
+      lines: what to print.
+      stderr: whether standard output is left to results, as where a program reads them.
+    """
+    out = Console(highlight=False, stderr=True, width=200, soft_wrap=True) if stderr else console()
+    for line in dict.fromkeys(lines):
+        out.print(line, markup=False)
 
 
 def number(name: str, value: float) -> str:

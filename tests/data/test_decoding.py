@@ -86,7 +86,7 @@ def bmp_of_no_width(photo):
 WORDS = {
     b"": "^the file is empty$",
     b"\n<!doctype HTML>\n<p>404": "web page",
-    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "web page or XML",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "it is XML",
     b"<?xml version='1.0'?>\n<svg width='3'/>": "SVG",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n": "git lfs pull",
     b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "HEIC, which is not read: convert it",

@@ -53,8 +53,16 @@ def test_clip_reads_an_unpacked_vocabulary_and_refuses_another(clip, shared, tmp
     plain.write_text("version\na b\n")
     with pytest.raises(UserError, match="not CLIP's vocabulary"):
         text.make("clip", path=plain)
-    with pytest.raises(UserError, match="cannot read the vocabulary"):
+    with pytest.raises(UserError, match="broken.gz is no gzip file, though"):
         text.make("clip", path=_written(tmp_path / "broken.gz", "no gzip"))
+    packed = bytearray(shared("clip/bpe_simple_vocab_16e6.txt.gz").read_bytes())
+    packed[-8] ^= 1  # of the checksum
+    (tmp_path / "bitten.gz").write_bytes(packed)
+    with pytest.raises(UserError, match="bitten.gz is damaged, for its content does not fit its checksum"):
+        text.make("clip", path=str(tmp_path / "bitten.gz"))
+    (tmp_path / "cut.gz").write_bytes(packed[:1000])
+    with pytest.raises(UserError, match="cut.gz is truncated"):
+        text.make("clip", path=str(tmp_path / "cut.gz"))
 
 
 def test_bytes_hold_every_text():

@@ -6,8 +6,10 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
     base.py         Info and Source, and the texts of splits
     folder.py       image files in a tree of class folders
     webdataset.py   tar shards, read in place; tar_index.py: what lies where in them
-    parquet.py      Parquet files of the Hugging Face Hub; row_groups.py: what is kept in memory of them
-    manifest.py     a list of image files, labels and texts, as CSV, TSV or JSON lines; rows.py: what a line says
+    parquet.py      Parquet files of the Hugging Face Hub; parquet_schema.py: what they say of their columns;
+                    row_groups.py: what is kept in memory of them
+    manifest.py     a list of image files, labels and texts, as CSV, TSV or JSON lines; rows.py: what a line says;
+                    columns.py: what other programs call the columns
     cifar.py        CIFAR-10 and CIFAR-100, binary or python version; plain_pickle.py reads that without running it
     idx.py          MNIST and its relatives
     tfds.py         prepared TFDS sets; the embedded set `shapes` is one
@@ -90,6 +92,8 @@ def _check_options(where: str, options: Mapping[str, Any], kind: Callable) -> No
     for key in options:
         if key not in known:
             raise unknown(f"option of {where}", key, known) if known else UserError(f"{where} takes no options")
+        if options[key] == "" and inspect.signature(kind).parameters[key].default != "":
+            raise UserError(f"{where}: the option {key} is empty: give it a value or leave it out")
     arguments.check(kind, options, f"{where}: ")
 
 
@@ -145,7 +149,7 @@ def _open_part(
         )
     own = mixture_split if splits is None else splits[mixture_split]
     source = open_source(name, own, data_dir=data_dir, options=options, fields=fields)
-    return subsets.take(source, **subset) if subset else source
+    return source if subset is None else subsets.take(source, **subset)
 
 
 # Each is called with data_dir, split and fields; its options are its keyword-only parameters.

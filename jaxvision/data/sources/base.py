@@ -1,6 +1,7 @@
 """What a source is, and how the text of a split is read."""
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -103,8 +104,8 @@ def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, 
     """Reads a TFDS split text into (split name, start, stop), given the size of every split.
 
     Raises:
-      UserError: the text cannot be read, names another split, or means no example; or a split is called `all`, which
-        stands for all of them. `where` is the set in the message.
+      UserError: the text cannot be read, names another split, means no example, or some twice; or a split is called
+        `all`, which stands for all of them. `where` is the set in the message.
 
     >>> slices("train[:75%]+test", {"train": 10, "test": 5}, "the set")
     [('train', 0, 8), ('test', 0, 5)]
@@ -123,4 +124,11 @@ def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, 
     ranges = [(p.splitname, p.from_ or 0, sizes[p.splitname] if p.to is None else p.to) for p in parts]
     if all(start >= stop for _, start, stop in ranges):
         raise UserError(f"the split {split!r} of {where} is empty")
+    ordered = sorted(ranges)
+    for (name, _, stop), (other, start, end) in itertools.pairwise(ordered):
+        if name == other and start < min(stop, end):
+            raise UserError(
+                f"the split {split!r} of {where} holds examples of {name!r} twice: name each once. The data set "
+                "'mixture' has weights for examples that should come more often"
+            )
     return ranges

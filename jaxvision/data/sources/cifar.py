@@ -1,16 +1,17 @@
 """CIFAR-10 and CIFAR-100, binary or python version (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
 import functools
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxvision.arguments import is_whole
+from jaxvision.data.signatures import page
 from jaxvision.data.sources import files, plain_pickle
 from jaxvision.data.sources.base import Info, Source, slices
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, shown, unknown
 from jaxvision.reading import read_text, reading
 
 _CIFAR10 = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -42,9 +43,9 @@ class CifarSource(Source):
         if labels not in _KINDS:
             raise unknown("kind of labels of cifar", labels, _KINDS)
         self._root, self._kind = root, labels
-        python = not any(root.glob("*.bin")) and any(
-            (root / name).is_file() for name in ("data_batch_1", "train", "test")
-        )
+        stems = [name for split in (_CIFAR10, _CIFAR100) for of in split.values() for name in of]
+        binary = any((root / f"{name}.bin").is_file() for name in stems)  # another .bin is no part of the set
+        python = not binary and any((root / name).is_file() for name in stems)
         suffix = "" if python else ".bin"
         ten = not (root / f"train{suffix}").is_file()
         if ten and labels != "fine":
@@ -60,11 +61,15 @@ class CifarSource(Source):
         if not classes or len(set(classes)) < len(classes):
             raise UserError(f"CIFAR in {root} names its classes {', '.join(classes) or '(none)'}: want different names")
         self.info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
-        largest = max(int(r[a:b, self._label_byte].max()) for r, a, b in self._rows.ranges)
-        if largest >= len(classes):
-            raise UserError(
-                f"CIFAR in {root} has a label {largest}, but names only {len(classes)} classes: it is damaged"
-            )
+        paths = {id(r): root / f"{n}{suffix}" for s in used for n, r in zip(names[s], records[s])}
+        for r, a, b in self._rows.ranges:
+            largest = int(r[a:b, self._label_byte].max())
+            if largest >= len(classes):
+                row = a + int(r[a:b, self._label_byte].argmax())
+                raise UserError(
+                    f"record {row:,} of {paths[id(r)]} has a label {largest}, but the set names only {len(classes)} "
+                    "classes: it is damaged"
+                )
 
     def __reduce__(self):  # a copy for another process maps the files anew
         return functools.partial(CifarSource, labels=self._kind), (self._root, self.info.split)
@@ -89,7 +94,9 @@ def _map_records(file: Path, label_bytes: int) -> np.ndarray:
     record = label_bytes + _PIXELS
     size = file.stat().st_size
     if size == 0 or size % record:
-        raise UserError(f"{file} is truncated: {size} bytes are not a number of records of {record}")
+        with reading(file), open(file, "rb") as stream:
+            what = page(stream.read(512))
+        raise UserError(f"{file} is truncated: {what or f'{size} bytes are not a number of records of {record}'}")
     with reading(file):
         return np.memmap(file, np.uint8, "r").reshape(-1, record)
 
@@ -101,19 +108,32 @@ def _read_pickle(file: Path, label_bytes: int) -> np.ndarray:
     for key in (*keys, "data"):
         if key not in batch:
             raise UserError(f"{file} has no {key!r}; want the python version of CIFAR")
+    labels = np.array([_labels(batch[key], f"{key!r} of {file}") for key in keys], np.uint8).T
     with reading(file):
-        labels = [[operator.index(label) for label in batch[key]] for key in keys]  # no fractions
-        labels, pixels = np.array(labels, np.uint8).T, np.asarray(batch["data"])
+        pixels = np.asarray(batch["data"])
     if pixels.shape != (len(labels), _PIXELS):
         raise UserError(f"{file} has data of shape {pixels.shape} beside {len(labels)} labels; want [n, {_PIXELS}]")
     return np.concatenate([labels, pixels], axis=1)
+
+
+def _labels(stated: Any, where: str) -> list[int]:
+    """Labels as a pickle holds them, each a whole number that a byte can hold."""
+    if not isinstance(stated, list | tuple | np.ndarray):
+        raise UserError(f"{where} is {shown(stated)}, not a list of labels")
+    for record, label in enumerate(stated):
+        if not is_whole(label, least=0) or label > 255:
+            raise UserError(f"{where}: the label of record {record:,} is {shown(label)}; want a whole number from 0 on")
+    return [int(label) for label in stated]
 
 
 def _load(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"no file {file}: unpack the python version of the set, whole")
     with reading(file):
-        content = plain_pickle.load(file.read_bytes())
+        data = file.read_bytes()
+        if reason := page(data) or ("" if data else "the file is empty"):
+            raise UserError(f"{file} is damaged: {reason}")
+        content = plain_pickle.load(data)
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no dict; want the python version of CIFAR")
     return content

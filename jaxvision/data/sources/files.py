@@ -57,7 +57,8 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
     Args:
       root: a folder.
       pattern: one for all splits, in which `{split}` stands for the name of the split (letters, digits, `_`); or a
-        pattern for each split by its name. `*` and `?` are those of a shell, `{000..123}` counts, `{a,b}` lists.
+        pattern for each split by its name. `*` and `?` are those of a shell, `{000..123}` counts, `{a,b}` lists. The
+        suffix may be in capitals.
 
     Raises:
       UserError: no file matches; a file that a split's own pattern names is missing.
@@ -79,7 +80,34 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
     _warn_of_gaps(root, found)
     if isinstance(pattern, str):
         _warn_of_absent(root, pattern, found)
+        warn_of_alike(root, found)
     return {split: sorted(files) for split, files in found.items()}
+
+
+def any_case(pattern: str) -> str:
+    """The pattern of a shell whose suffix may be in capitals, too: cameras and Windows write `.JPG` and `.CSV`.
+
+    >>> any_case("train-*.tar"), any_case("train*")
+    ('train-*.[tT][aA][rR]', 'train*')
+    """
+    stem, dot, suffix = pattern.rpartition(".")
+    if not suffix.isalnum():
+        return pattern
+    return stem + dot + "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in suffix)
+
+
+def warn_of_alike(root: Path, splits: Iterable[str]) -> None:
+    """Warns of splits whose names differ in capitals alone, of which one may have been forgotten."""
+    folded: dict[str, list[str]] = {}
+    for split in splits:
+        folded.setdefault(split.casefold(), []).append(split)
+    for alike in folded.values():
+        if len(alike) > 1:
+            _log.warning(
+                "%s has the splits %s, which differ in capitals alone: each is a split of its own",
+                root,
+                " and ".join(map(repr, alike)),
+            )
 
 
 def _warn_of_gaps(root: Path, found: Mapping[str, Iterable[Path]]) -> None:
@@ -99,7 +127,7 @@ def _warn_of_absent(root: Path, pattern: str, found: Mapping[str, Iterable[Path]
         return
     for split in found:
         names = [name.replace("{split}", split) for name in expand(pattern)]
-        absent = [name for name in names if not any(root.glob(name))]
+        absent = [name for name in names if not any(root.glob(any_case(name)))]
         if absent:
             named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
             _log.warning("%s %s lacks %d of %d files: %s", root, split, len(absent), len(names), named)
@@ -110,7 +138,9 @@ def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:
     for pattern in patterns:
         text = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
         text = text.replace(r"\{split\}", r"(?P<split>\w+?)", 1).replace(r"\{split\}", "(?P=split)")
-        for path in root.glob(pattern.replace("{split}", "*")):
+        stem, dot, suffix = text.rpartition(r"\.")
+        text = f"{stem}{dot}(?i:{suffix})" if dot and suffix.isalnum() else text
+        for path in root.glob(any_case(pattern.replace("{split}", "*"))):
             if name := re.fullmatch(text, path.relative_to(root).as_posix()):
                 found.setdefault(name["split"], set()).add(path)
     return dict(sorted(found.items()))
@@ -119,7 +149,7 @@ def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:
 def _files_of_split(root: Path, pattern: str) -> set[Path]:
     files = set()
     for name in expand(pattern):
-        matches = set(root.glob(name))
+        matches = set(root.glob(any_case(name)))
         if not matches:
             raise UserError(f"no {name} in {root}{what_lies_there(root)}")
         files |= matches

@@ -51,6 +51,7 @@ class FolderSource(Source):
         root = files.directory("folder", data_dir, _WANT)
         self.passed_over = PassedOver()
         splits = _splits(root, self.passed_over)
+        files.warn_of_alike(root, splits)
         known = read_classes(classes, root)
         names = _train_classes(root, splits) if known is None else known
         # Listing a million files is slow: only the splits that the text can mean are listed.

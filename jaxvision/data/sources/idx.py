@@ -1,20 +1,19 @@
 """IDX files: MNIST (LeCun, Cortes, Burges 1998), Fashion-MNIST, KMNIST, EMNIST."""
 
 import functools
-import gzip
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxvision.data.signatures import described
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
-from jaxvision.reading import reading
+from jaxvision.reading import read_unpacked, reading
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 
@@ -113,15 +112,16 @@ def read_idx(file: Path) -> np.ndarray:
     """
     with reading(file):
         if file.suffix == ".gz":
-            try:
-                with gzip.open(file) as stream:
-                    data = np.frombuffer(stream.read(), np.uint8)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise UserError(f"{file} is truncated or no gzip file: {error}") from None
+            with open(file, "rb") as stream:
+                head = stream.read(512)
+            if not head.startswith(b"\x1f\x8b") and (reason := described(head)):
+                raise UserError(f"{file} is no gzip file: {reason}")
+            data = np.frombuffer(read_unpacked(file), np.uint8)
         else:
             data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:
-        raise UserError(f"{file} is no IDX file of bytes")
+        reason = described(data[:512].tobytes())
+        raise UserError(f"{file} is no IDX file of bytes{f': {reason}' if reason else ''}")
     axes = int(data[3])
     head = 4 + 4 * axes
     if axes == 0 or len(data) < head:

@@ -1,11 +1,13 @@
 """From the labels that a file states (numbers or names, one or several) to class numbers."""
 
 import ast
+import logging
 import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,23 @@ import numpy as np
 
 from jaxvision.data.sources.base import Info
 from jaxvision.errors import UserError, nearest, shown
-from jaxvision.reading import read_text
+from jaxvision.reading import decode_text, read_text
+
+_log = logging.getLogger(__name__)
 
 Classes = tuple[str, ...] | int  # names, or how many there are
-Stated = int | float | str | Sequence[int | float | str]
+Stated = int | float | str | bytes | Decimal | Sequence[int | float | str | bytes | Decimal]
 Describe = Callable[[int], str]
 
 # What spreadsheets, pandas and databases write where there is no value. `classes=` makes one of them a name.
 MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "<na>", "#n/a", "#na", "nat")
 LARGEST = 2**31 - 1  # labels are int32
+BOOLEANS = ("false", "true")
+_NO_LABEL = (
+    "; -1 says 'no label', as in test splits of the Hugging Face Hub. To use this split leave 'label' out of "
+    "data.fields; if only another split has no labels, say how many classes there are with the option classes"
+)
+_SEPARATORS = re.compile(r"[,;|]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -69,16 +79,19 @@ def infer_classes(groups: Iterable[tuple[Iterable[Stated], Describe]]) -> Classe
       groups: labels as files state them, each group with the function that names the place of the label at an index.
 
     Raises:
-      UserError: a label that is missing, negative, or neither a whole number nor a name; or numbers beside names.
+      UserError: a label that is missing, negative, or neither a whole number nor a name; numbers beside names; or lists
+        that are all empty.
 
     >>> infer_classes([(["owl", "cat ", "owl"], str)]), infer_classes([([[0, 2], [], ["1"]], str)])
     (('cat', 'owl'), 3)
     """
     examples: dict[type, tuple[Any, str]] = {}
     counts: Counter[type] = Counter()
-    names, largest = set(), -1
+    names: dict[str, str] = {}  # each with the place where it stands first
+    largest, first = -1, ""
     for stated, describe in groups:
         for index, label in enumerate(stated):
+            first = first or describe(index)
             for one in _flat(label):
                 value = _clean(one, index, describe)
                 kind = type(value)
@@ -86,10 +99,12 @@ def infer_classes(groups: Iterable[tuple[Iterable[Stated], Describe]]) -> Classe
                 if kind not in examples:
                     examples[kind] = value, describe(index)
                 if kind is str:
-                    names.add(value)
+                    if value not in names:
+                        names[value] = describe(index)
                 elif not 0 <= value <= LARGEST:
                     why = "negative" if value < 0 else f"larger than {LARGEST:,}"
-                    raise UserError(f"{describe(index)}: the label {one!r} is {why}; classes are numbered from 0")
+                    hint = _NO_LABEL if value == -1 else ""
+                    raise UserError(f"{describe(index)}: the label {one!r} is {why}; classes are numbered from 0{hint}")
                 else:
                     largest = max(largest, value)
     if len(counts) > 1:
@@ -98,7 +113,50 @@ def infer_classes(groups: Iterable[tuple[Iterable[Stated], Describe]]) -> Classe
             for kind, word in ((int, "whole numbers"), (str, "names"))
         )
         raise UserError(f"the labels mix {said}. Mend the labels, or give all names with the option classes")
+    if first and not counts:
+        raise UserError(
+            f"no example has a label: all are empty lists, such as that of {first}. Name another column with the "
+            "option label, or leave 'label' out of data.fields"
+        )
+    _warn_of_odd_names(names)
     return tuple(sorted(names)) if names else largest + 1
+
+
+def _warn_of_odd_names(names: Mapping[str, str]) -> None:
+    """Warns of a name that seems to hold several, and of names that differ in capitals alone.
+
+    Args:
+      names: class names, each with the place where it stands first.
+    """
+    parts = {name: [part.strip() for part in _SEPARATORS.split(name) if part.strip()] for name in names}
+    several = {name: found for name, found in parts.items() if len(found) > 1}
+    known = Counter(part for found in parts.values() for part in set(found))
+    # A comma stands in the names of ImageNet, too ("tench, Tinca tinca"); bars and semicolons hardly in any.
+    told = [name for name, of in several.items() if re.search("[;|]", name) or any(known[part] > 1 for part in of)]
+    if told:
+        _log.warning(
+            "the label %s at %s is read as one class of this name%s. If an image may be of several classes, write "
+            "lists, as in ['cat', 'dog'] (in a manifest also cat;dog, in a column that is named with the option "
+            "labels); if it is one name, give all names with the option classes",
+            shown(told[0]),
+            names[told[0]],
+            f", and so are {len(told) - 1:,} more like it" if len(told) > 1 else "",
+        )
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    if alike := [group for group in folded.values() if len(group) > 1]:
+        one, other = alike[0][:2]
+        more = f", and {len(alike) - 1:,} more pairs" if len(alike) > 1 else ""
+        _log.warning(
+            "%r (at %s) and %r (at %s) are two classes whose names differ in capitals alone%s: write them alike if "
+            "they are one",
+            one,
+            names[one],
+            other,
+            names[other],
+            more,
+        )
 
 
 def _flat(label: Any) -> Iterable[Any]:
@@ -106,11 +164,24 @@ def _flat(label: Any) -> Iterable[Any]:
 
 
 def _clean(label: Any, index: int, describe: Describe, names: Sequence[str] | dict[str, int] = ()) -> int | str:
-    """A stated label as a whole number, or as a name without blanks around it.
+    """A stated label as a whole number, or as a name without blanks around it. Bytes are the text that they encode.
+
+    A boolean, written as one or as a text, is a label only where `names` has it, in whatever capitals.
 
     Raises:
       UserError: it is missing, or neither; with its place.
     """
+    if isinstance(label, bytes):
+        label = decode_text(label, f"{describe(index)}: the label {shown(label)}")
+    if isinstance(label, bool | np.bool_) or (isinstance(label, str) and label.strip().lower() in BOOLEANS):
+        text = str(label).strip()
+        found = [text] if text in names else [name for name in names if name.lower() == text.lower()]
+        if len(found) == 1:
+            return found[0]
+        raise UserError(
+            f"{describe(index)}: the label {label!r} is neither a whole number nor a name, but a boolean: write 0 and "
+            "1, or give the two names with the option classes=('False', 'True')"
+        )
     if isinstance(label, str):
         name = class_name(label)
         if name in names:
@@ -128,11 +199,11 @@ def _clean(label: Any, index: int, describe: Describe, names: Sequence[str] | di
             raise UserError(f"{describe(index)}: the label {shown(label)} is a list; want a whole number or a name")
         else:
             return name
-    if label is None or (isinstance(label, float | np.floating) and math.isnan(label)):
+    if label is None or (isinstance(label, float | np.floating | Decimal) and math.isnan(label)):
         raise UserError(f"{describe(index)}: the label is missing ({label!r})")
-    if isinstance(label, int | np.integer) and not isinstance(label, bool):
+    if isinstance(label, int | np.integer):
         return int(label)
-    if isinstance(label, float | np.floating) and float(label).is_integer():
+    if isinstance(label, float | np.floating | Decimal) and math.isfinite(label) and label == math.floor(label):
         return int(label)
     raise UserError(
         f"{describe(index)}: the label {shown(label)} is neither a whole number nor a name; where it is the name of a "
@@ -151,7 +222,8 @@ class Labels:
     """The class numbers of a list of examples; multi-label if any of them states a list.
 
     Args:
-      stated: for each example a number, a name, or a list of them. Numbers may be written as floats or texts.
+      stated: for each example a number, a name, or a list of them. Numbers may be written as floats, decimals or
+        texts, names as UTF-8 bytes.
       classes: what they may be. A text is looked up among the names; a text of digits that is no name is a number,
         unless names are digits themselves.
       describe: names the example at an index, for messages.
@@ -175,6 +247,7 @@ class Labels:
 
         def number(label: Any, example: int) -> int:
             value = _clean(label, example, describe, lookup)
+            label = label.decode("utf-8-sig") if isinstance(label, bytes) else label
             if digits and isinstance(label, str):
                 found = lookup.get(class_name(label))
             elif digits and not numbered and lookup.get(str(value)) not in (None, value):
@@ -185,7 +258,7 @@ class Labels:
             else:
                 found = lookup.get(value) if isinstance(value, str) else value
             if found is None or not 0 <= found < self.count:
-                hint = nearest(label, self.names)
+                hint = _NO_LABEL if value == -1 else nearest(label, self.names)
                 raise UserError(
                     f"{describe(example)}: the label {shown(label)} is none of the {self.count} classes{hint}"
                 )

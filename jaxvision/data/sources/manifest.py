@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import BadExample, Source, slices
+from jaxvision.data.sources.columns import warn_of_lack
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.rows import Columns, Row, read
 from jaxvision.errors import UserError
@@ -42,7 +43,8 @@ class ManifestSource(Source):
       delimiter: what stands between the cells of CSV; by default a comma, tab, semicolon or bar, as the header shows.
 
     Raises:
-      UserError: no such manifest, split or column; a file that is not UTF-8; a line without its path or label.
+      UserError: no such manifest, split or column; a file that is not UTF-8; a line without its path or label; a column
+        of splits with names that differ in capitals alone.
       BadExample (when read): an example without a text, or whose path cannot be that of a file.
     """
 
@@ -72,6 +74,8 @@ class ManifestSource(Source):
         used = manifests if split_column else files.named(split, manifests)
         rows = read_all(used)
         splits = list(rows) if split_column else list(manifests)
+        if split_column:
+            _check_alike(rows, split_column)
         parts = slices(split, {s: len(rows.get(s, ())) for s in splits}, f"the manifest in {folder}")
         self.passed_over = files.unmatched(folder, manifests, [classes], _LISTS)
         chosen = [row for name, start, stop in parts for row in rows[name][start:stop]]
@@ -93,6 +97,10 @@ class ManifestSource(Source):
                     ((row.label for row in own), lambda i, own=own: own[i].where) for own in every.values()
                 )
             self._labels = Labels([row.label for row in chosen], known, lambda i: chosen[i].where)
+        else:
+            warn_of_lack(str(chosen[0].file), "label", chosen[0].columns.names, fields)
+        if not self._has_texts and fields is not None:
+            warn_of_lack(str(chosen[0].file), "text", chosen[0].columns.names, fields)
         self._fields = fields
         self.info = make_info(folder.resolve().name, split, len(chosen), self._labels)
         self._warn_of_duplicates()
@@ -133,7 +141,8 @@ def _manifests(folder: Path, file: files.Pattern | None, split_column: str | Non
     if split_column is None:
         return files.split_files(folder, file or "{split}.{csv,tsv,jsonl}")
     if file is None:
-        file = next((f"*{suffix}" for suffix in (".csv", ".tsv", ".jsonl") if any(folder.glob(f"*{suffix}"))), "*.csv")
+        patterns = ("*.csv", "*.tsv", "*.jsonl")
+        file = next((pattern for pattern in patterns if any(folder.glob(files.any_case(pattern)))), patterns[0])
     return files.split_files(folder, {"any": file} if isinstance(file, str) else file)
 
 
@@ -147,3 +156,15 @@ def _read(
             for row in read(manifest, columns, delimiter):
                 rows.setdefault(name if row.split is None else row.split, []).append(row)
     return rows
+
+
+def _check_alike(rows: Mapping[str, list[Row]], column: str) -> None:
+    """Raises a UserError where a column of splits writes one in several ways: the lines of one would be left out."""
+    seen: dict[str, str] = {}
+    for split, own in rows.items():
+        other = seen.setdefault(split.casefold(), split)
+        if other != split:
+            raise UserError(
+                f"the column {column!r} writes one split in two ways: {other!r} in {len(rows[other]):,} lines, such as "
+                f"{rows[other][0].where}, and {split!r} in {len(own):,}, such as {own[0].where}: write them alike"
+            )

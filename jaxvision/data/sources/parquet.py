@@ -1,26 +1,30 @@
 """Parquet files with encoded images, in the layout of the Hugging Face Hub."""
 
-import contextlib
-import json
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxvision.data.signatures import described
 from jaxvision.data.sources.base import BadExample, Source, slices
+from jaxvision.data.sources.columns import warn_of_lack
 from jaxvision.data.sources.files import Pattern, Rows, directory, named, split_files, unmatched
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
+from jaxvision.data.sources.parquet_schema import (
+    File,
+    check_alike,
+    check_column,
+    class_names,
+    is_struct,
+    read_column,
+    row_of,
+    warn_of_other_splits,
+)
 from jaxvision.data.sources.row_groups import RowGroups
 from jaxvision.data.sources.texts import one_or_several
-from jaxvision.errors import UserError, unknown
 from jaxvision.reading import reading
 
 _TEXTS = ("text", "caption", "captions")
-
-_log = logging.getLogger(__name__)
 
 
 class ParquetSource(Source):
@@ -44,8 +48,8 @@ class ParquetSource(Source):
       cache_bytes: memory for the row groups that were read last, for each process.
 
     Raises:
-      UserError: no such file or column; a file that is damaged; a column of another type in one of the files; a label
-        that is missing or no class.
+      UserError: no such file or column; a file that is damaged; a column of another type, or other class names, in one
+        of the files; a label that is missing or no class.
       BadExample (when read): a row that cannot be read, or one without an image or a text.
     """
 
@@ -65,28 +69,35 @@ class ParquetSource(Source):
         folder = directory("parquet", data_dir, "SPLIT-*.parquet")
         found = split_files(folder, files)
         self.passed_over = unmatched(folder, found, [classes])
-        opened = {s: [_File.read(file) for file in found[s]] for s in named(split, found)}
+        opened = {s: [File.read(file) for file in found[s]] for s in named(split, found)}
         groups = {s: [piece for file in opened[s] for piece in file.groups] for s in opened}
         sizes = {s: sum(count for _, count in groups.get(s, ())) for s in found}
         parts = slices(split, sizes, f"the Parquet files in {folder}")
         self._rows = Rows(parts, groups)
 
         used = [file for s in dict.fromkeys(name for name, _, _ in parts) for file in opened[s]]
-        first = next(file for file in used if file.groups).schema
+        with_rows = [file for file in used if file.groups]
+        names = list(dict.fromkeys(name for file in with_rows for name in file.schema.names))
         columns = {
             "image": image,
-            "label": label or ("label" if "label" in first.names else None),
-            "text": text or next((t for t in _TEXTS if t in first.names), None),
+            "label": label or ("label" if "label" in names else None),
+            "text": text or next((t for t in _TEXTS if t in names), None),
         }
         self._columns = {f: c for f, c in columns.items() if c and (fields is None or f in fields)}
         for file in used:
             for field, column in self._columns.items():
-                _check_column(file, field, column)
+                check_column(file, field, column)
+        for field, column in self._columns.items():
+            check_alike(with_rows, field, column)
+        for field in ("label", "text"):
+            if columns[field] is None and (field == "label" or fields is not None):
+                warn_of_lack(f"the Parquet files in {folder}", field, names, fields)
         self._labels = None
         if "label" in self._columns:
             classes = read_classes(classes, folder)
-            self._labels = self._read(self._columns["label"], first, found, classes)
-        struct = "image" in self._columns and _is_struct(first.field(image).type)
+            self._labels = self._read(self._columns["label"], with_rows, found, classes)
+        # Of structs the paths are not read; where a file has nothing but nulls, there is no field of theirs to name.
+        struct = "image" in self._columns and all(is_struct(file.schema.field(image).type) for file in with_rows)
         stored = {"image": f"{image}.bytes" if struct else image, "text": columns["text"]}
         self._cells = RowGroups([stored[f] for f in ("image", "text") if f in self._columns], cache_bytes)
         self.info = make_info(folder.resolve().name, split, len(self._rows), self._labels)
@@ -116,136 +127,18 @@ class ParquetSource(Source):
         group, row = self._rows[index]
         return f"row {group.first + row} of {group.file}"
 
-    def _read(self, column: str, schema: Any, found: Mapping[str, list[Path]], classes: Any) -> Labels:
+    def _read(self, column: str, used: Sequence["File"], found: Mapping[str, list[Path]], classes: Any) -> Labels:
         """Reads the labels; those of all splits where only they tell the classes."""
         numbered = classes is None
-        classes = _names(schema, column) if classes is None else classes
+        if classes is None and (classes := class_names(used, column)) is not None:
+            read = {file.path for file in used}
+            warn_of_other_splits(used, [own[0] for own in found.values() if own[0] not in read], classes, column)
         if classes is None:
             files = [str(file) for split in found.values() for file in split]
-            classes = infer_classes((_read_column(file, column), _row_of(file)) for file in files)
+            classes = infer_classes((read_column(file, column), row_of(file)) for file in files)
         ranges = self._rows.ranges
-        stated = [
-            x for group, start, stop in ranges for x in _read_column(group.file, column, group.number)[start:stop]
-        ]
+        stated = [x for group, start, stop in ranges for x in read_column(group.file, column, group.number)[start:stop]]
         return Labels(stated, classes, self.describe, numbered=numbered)
 
     def _read_labels(self) -> np.ndarray:
         return self._labels.array()
-
-
-class _Group(NamedTuple):
-    """A row group: its file, its number there, and its first row in the file."""
-
-    file: str
-    number: int
-    first: int
-
-
-class _File(NamedTuple):
-    path: Path
-    schema: Any
-    groups: list[tuple[_Group, int]]  # each with the number of its rows
-
-    @classmethod
-    def read(cls, path: Path) -> "_File":
-        """Reads what the end of a file says of it.
-
-        Raises:
-          UserError: it is damaged, or no Parquet file.
-        """
-        with _reading(path):
-            import pyarrow.parquet
-
-            metadata = pyarrow.parquet.read_metadata(path)
-            schema = metadata.schema.to_arrow_schema()
-            counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        starts = np.cumsum([0, *counts]).tolist()
-        return cls(path, schema, [(_Group(str(path), i, starts[i]), n) for i, n in enumerate(counts) if n])
-
-
-@contextlib.contextmanager
-def _reading(path: str | Path) -> Iterator[None]:
-    """As `reading`, and says what a file is that is not Parquet."""
-    import pyarrow
-
-    with reading(path):
-        try:
-            yield
-        except pyarrow.ArrowInvalid as error:
-            with open(path, "rb") as file:
-                reason = described(file.read(512)) or error
-            raise UserError(f"{path} is truncated, or no Parquet file: {reason}") from None
-
-
-def _row_of(file: str) -> Callable[[int], str]:
-    return lambda row: f"row {row} of {file}"
-
-
-def _is_struct(type_: Any) -> bool:
-    import pyarrow
-
-    return pyarrow.types.is_struct(type_)
-
-
-def _check_column(file: _File, field: str, column: str) -> None:
-    """Raises a UserError unless a file has the column, of a type that the field may have."""
-    import pyarrow.types as types
-
-    count = file.schema.names.count(column)
-    if count != 1:
-        if not count:
-            raise unknown(f"column of {file.path}", column, file.schema.names)
-        raise UserError(f"{file.path} has {count} columns that are called {column!r}")
-    stored = file.schema.field(column).type
-    of = stored.value_type if types.is_dictionary(stored) else stored
-    is_binary = any(getattr(types, f"is_{kind}", lambda _: False)(of) for kind in _BINARY)
-    is_text = any(getattr(types, f"is_{kind}", lambda _: False)(of) for kind in _STRINGS)
-    where = f"the column {column!r} of {file.path}"
-    if types.is_null(of):
-        return
-    if field == "image" and is_text:
-        raise UserError(
-            f"{where} holds texts, not the bytes of images: for files that a table names use the data set 'manifest'"
-        )
-    if field == "image" and types.is_struct(of):
-        if "bytes" not in [of.field(i).name for i in range(of.num_fields)]:
-            raise UserError(f"{where} holds {of}, and the bytes of an image are looked for in its field 'bytes'")
-    elif field == "image" and not is_binary:
-        raise UserError(f"{where} holds {of}, not the bytes of one image file in each row")
-    if field == "text" and not (is_text or is_binary or types.is_list(of) or types.is_large_list(of)):
-        raise UserError(f"{where} holds {of}, not texts or lists of texts")
-
-
-_BINARY = ("binary", "large_binary", "fixed_size_binary", "binary_view")
-_STRINGS = ("string", "large_string", "string_view")
-
-
-def _read_column(file: str | Path, column: str, group: int | None = None) -> list[Any]:
-    """A column of a row group, or of all."""
-    import pyarrow.parquet
-
-    with _reading(file), pyarrow.parquet.ParquetFile(file) as parquet:
-        if column not in parquet.schema_arrow.names:
-            raise unknown(f"column of {file}", column, parquet.schema_arrow.names)
-        table = parquet.read([column]) if group is None else parquet.read_row_group(group, [column])
-        return table.column(column).to_pylist()
-
-
-def _names(schema: Any, column: str) -> tuple[str, ...] | None:
-    """The class names that the library `datasets` keeps in a file, where it does."""
-    stored = (schema.metadata or {}).get(b"huggingface")
-    if stored is None:
-        return None
-    try:
-        feature = json.loads(stored).get("info", {}).get("features", {}).get(column, {})
-        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
-        if not feature.get("names"):
-            return None
-        if not (isinstance(feature["names"], list) and all(isinstance(name, str) for name in feature["names"])):
-            raise TypeError("names is no list of texts")
-        return read_classes(feature["names"], Path())
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        if isinstance(error, UserError):
-            raise
-        _log.warning("the metadata 'huggingface' cannot be read, so that the labels themselves tell classes: %s", error)
-        return None

@@ -131,11 +131,21 @@ def _call(function: Any, arguments: Any) -> Any:
         raise NotPlainError("it calls what is no function")
     if tuple(function) in _ARRAY and tuple(arguments[0]) == _NDARRAY:
         return _Array()
-    if tuple(function) == _DTYPE and arguments[0] in ("u1", b"u1"):
-        return _DTYPE
+    if tuple(function) == _DTYPE:
+        if arguments[0] in ("u1", b"u1"):
+            return _DTYPE
+        kind = arguments[0].decode("latin1") if isinstance(arguments[0], bytes) else arguments[0]
+        raise NotPlainError(f"it holds an array of {_dtype_name(kind)}, where pixels are uint8")
     if tuple(function) == _ENCODE and isinstance(arguments[0], str) and arguments[1:] == ("latin1",):
         return arguments[0].encode("latin1")
     raise NotPlainError(f"it holds more than plain data ({'.'.join(map(str, function))})")
+
+
+def _dtype_name(kind: Any) -> str:
+    try:
+        return np.dtype(kind).name
+    except (TypeError, ValueError):
+        return repr(kind)
 
 
 def _bytes_array(state: tuple) -> np.ndarray:

@@ -5,12 +5,15 @@ import collections
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxvision.data import signatures
+from jaxvision.data.sources.columns import meant
 from jaxvision.data.sources.texts import one_or_several
-from jaxvision.errors import UserError, shown, unknown
+from jaxvision.errors import UserError, listed, shown, unknown
 from jaxvision.reading import parse_json, read_text
 
 _TEXTS = ("text", "caption", "captions")
@@ -19,13 +22,14 @@ csv.field_size_limit(2**24)  # characters of a cell; the default cuts long capti
 
 
 class Columns(NamedTuple):
-    """The names of the columns; None for one that is not told."""
+    """The names of the columns; None for one that is not told. `names` are all that a file has."""
 
     path: str = "path"
     label: str | None = None
     labels: str | None = None
     text: str | None = None
     split: str | None = None
+    names: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -70,12 +74,16 @@ def read(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator
         number of the line.
     """
     text = read_text(file)
+    if reason := signatures.page(text[:1024].encode()):
+        raise UserError(f"{file} is no manifest: {reason}")
     if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         # Any line may be the first with a key, so the lines are read twice rather than all kept.
         names = list(dict.fromkeys(name for _, cells in _json_lines(file, text) for name in cells))
         lines, where = _json_lines(file, text), str(file)
     else:
-        lines, where = _csv(file, text, delimiter or _delimiter(file, text, columns.path)), f"{file}:1"
+        text, above, said = _without_top(text)
+        delimiter = delimiter or said or _delimiter(file, text, columns.path)
+        lines, where = _csv(file, text, delimiter, above), f"{file}:{above + 1}"
         names = next(lines)[1]
     found = _resolve(columns, names, where) if names else columns
     for line, cells in lines:
@@ -115,16 +123,22 @@ def _resolve(columns: Columns, names: Iterable[str], where: str) -> Columns:
     lower = {name.lower(): name for name in reversed(list(names))}  # a header may be written Path,Label
     if columns.path not in names:
         columns = columns._replace(path=lower.get(columns.path, columns.path))
-    for column in filter(None, columns):
-        if column not in names:
-            raise unknown(f"column at {where}", column, names)
+    for column in filter(None, columns[:5]):
+        if column in names:
+            continue
+        if column == Columns().path and (likely := meant("path", names)):
+            raise UserError(
+                f"unknown column at {where} {column!r}: if {likely!r} names the files, set "
+                f"options=dict(path={likely!r}). Choices: {listed(likely, names)}"
+            )
+        raise unknown(f"column at {where}", column, names)
     label, labels, text = columns.label, columns.labels, columns.text
     if label is None and labels is None:
         label, labels = lower.get("label"), lower.get("labels")
     if label and labels:
         raise UserError(f"{where} has both {label!r} and {labels!r}: give one of the options label and labels")
     text = text or next((lower[t] for t in _TEXTS if t in lower), None)
-    return columns._replace(label=label, labels=labels, text=text)
+    return columns._replace(label=label, labels=labels, text=text, names=tuple(names))
 
 
 def _several(cell: Any, where: str) -> list:
@@ -153,26 +167,36 @@ def _list(text: str) -> list | None:
     return None
 
 
-def _csv(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a CSV file, each with its number, without blanks around cells; first the header, as its own keys."""
+def _without_top(text: str) -> tuple[str, int, str | None]:
+    """A CSV from its header on, how many lines stand above that, and the delimiter that Excel wrote there: `sep=;`."""
+    blank = r"(?:[^\S\r\n]*(?:\r\n?|\n))*"  # lines; a tab before the first name may stand behind a cell that is empty
+    top = re.match(rf'{blank}(?:"?sep=(?P<delimiter>[^\r\n])"?[ ,;\t]*(?:\r\n?|\n){blank})?', text, re.IGNORECASE)
+    return text[top.end() :], len(text[: top.end()].splitlines()), top["delimiter"]
+
+
+def _csv(file: Path, text: str, delimiter: str, above: int = 0) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a CSV file, each with its number, without blanks around cells; first the header, as its own keys.
+
+    Lines count from `above` on, those that stand above the header.
+    """
     # Strict: else a quotation mark that is not closed swallows the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         names = [name.strip() for name in next(reader, [])]
         for name, count in collections.Counter(names).items():
             if count > 1 and name:
-                raise UserError(f"{file}:1 names the column {name!r} {count} times")
-        yield 1, dict(zip(names, names))
+                raise UserError(f"{file}:{above + 1} names the column {name!r} {count} times")
+        yield above + 1, dict(zip(names, names))
         for cells in reader:
             if len(cells) > len(names):
                 raise UserError(
-                    f"{file}:{reader.line_num} has more cells ({len(cells)}) than the header ({len(names)}): put "
-                    f"quotation marks around a cell that holds {delimiter!r}"
+                    f"{file}:{above + reader.line_num} has more cells ({len(cells)}) than the header ({len(names)}): "
+                    f"put quotation marks around a cell that holds {delimiter!r}"
                 )
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, dict(zip(names, (cell.strip() for cell in cells)))
+                yield above + reader.line_num, dict(zip(names, (cell.strip() for cell in cells)))
     except csv.Error as error:
-        raise UserError(f"{file}:{reader.line_num} is no CSV: {error}") from None
+        raise UserError(f"{file}:{above + reader.line_num} is no CSV: {error}") from None
 
 
 def _delimiter(file: Path, text: str, path: str) -> str:

@@ -5,7 +5,8 @@ import json
 import os
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,11 @@ import numpy as np
 from jaxvision.data.formats import IMAGE_SUFFIXES
 from jaxvision.data.signatures import described
 from jaxvision.data.sources.passed_over import PassedOver
-from jaxvision.errors import UserError, nearest
+from jaxvision.errors import MAX_CHOICES, UserError, nearest
 from jaxvision.progress import track
 from jaxvision.reading import decode_text, parse_json, reading
 
-_VERSION = 2  # raise it when the content of an index changes
+_VERSION = 3  # raise it when the content of an index changes
 PARTS = ("image", "text", "json")
 
 
@@ -62,6 +63,7 @@ class TarIndex(NamedTuple):
       image, text, json: int64 [n, 2], the offset and the size of a member; the size is -1 where there is none.
       labels: the label of every example as `.cls` or the JSON member states it, or None if none was asked for.
       passed_over: the members that are not read.
+      suffixes: how many members there are of each suffix, hidden ones left out.
     """
 
     keys: np.ndarray
@@ -70,6 +72,7 @@ class TarIndex(NamedTuple):
     json: np.ndarray
     labels: list[Any] | None
     passed_over: PassedOver
+    suffixes: dict[str, int]
 
 
 def load(tar: Path, layout: Layout) -> TarIndex:
@@ -107,8 +110,8 @@ def _kept(place: Path, stamp: str) -> TarIndex | None:
         with np.load(place) as kept:
             if kept["stamp"].item() != stamp:
                 return None
-            labels, passed_over = json.loads(kept["labels"].item()), json.loads(kept["passed_over"].item())
-            return TarIndex(kept["keys"], *(kept[part] for part in PARTS), labels, PassedOver(passed_over))
+            labels, passed_over, suffixes = (json.loads(kept[k].item()) for k in ("labels", "passed_over", "suffixes"))
+            return TarIndex(kept["keys"], *(kept[part] for part in PARTS), labels, PassedOver(passed_over), suffixes)
     except Exception:  # a damaged file raises anything
         return None
 
@@ -117,6 +120,7 @@ def _save(place: Path, stamp: str, index: TarIndex) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f"{place.name}.{uuid.uuid4().hex}")  # another host may write at the same time
     texts = {"stamp": stamp, "labels": json.dumps(index.labels), "passed_over": json.dumps(index.passed_over.as_dict())}
+    texts["suffixes"] = json.dumps(index.suffixes)
     try:
         with open(part, "wb") as file:
             np.savez(file, **index._asdict() | texts)
@@ -127,7 +131,7 @@ def _save(place: Path, stamp: str, index: TarIndex) -> None:
 
 def build(tar: Path, layout: Layout) -> TarIndex:
     """Reads the headers of a shard, and the bodies of those members that state labels. See `load`."""
-    if tar.suffix != ".tar":
+    if tar.suffix.lower() != ".tar":
         raise UserError(f"{tar} is compressed, so has no random access: unpack it to .tar (images gain nothing by it)")
     found = _Members(tar, layout)
     with reading(tar):
@@ -145,6 +149,26 @@ def build(tar: Path, layout: Layout) -> TarIndex:
     return found.index()
 
 
+def _of_members(label: str, suffixes: Mapping[str, int]) -> str:
+    """What to do where `label` is no key of the JSON members but a suffix, or there are none of those."""
+    if label.lower().removeprefix(".") == "cls" and "cls" in suffixes:
+        return "leave the option label out, and the .cls members are the labels"
+    if "json" not in suffixes:
+        return f"there are no .json members, only {listed_suffixes(suffixes)}"
+    return ""
+
+
+def listed_suffixes(suffixes: Mapping[str, int]) -> str:
+    """The suffixes of members in words, the most frequent first.
+
+    >>> listed_suffixes({"txt": 2, "jpg": 3, "": 1})
+    '.jpg (3), .txt (2), no suffix (1)'
+    """
+    most = sorted(suffixes.items(), key=lambda pair: -pair[1])
+    words = [f"{'.' + suffix if suffix else 'no suffix'} ({count:,})" for suffix, count in most[:MAX_CHOICES]]
+    return ", ".join(words) + (f" and {len(most) - MAX_CHOICES} more" if len(most) > MAX_CHOICES else "")
+
+
 class _Members:
     """Sorts the members of a shard into examples."""
 
@@ -153,6 +177,7 @@ class _Members:
         self._examples: dict[str, dict[str, tuple[tuple[int, str], tuple[int, int]]]] = {}
         self._labels: dict[str, Any] = {}
         self._passed_over = PassedOver()
+        self._suffixes: Counter[str] = Counter()
         self._hint = ""  # the key that was probably meant
 
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -166,6 +191,7 @@ class _Members:
             self._passed_over.add("hidden", member.name)
             return
         stem, suffix = self._layout.split(name)
+        self._suffixes[suffix] += 1
         found = self._layout.part(suffix)
         if found is None:
             self._passed_over.add(self._reason(suffix), member.name)
@@ -216,12 +242,15 @@ class _Members:
         places = {part: [e[part][1] if part in e else (0, -1) for e in self._examples.values()] for part in PARTS}
         arrays = {part: np.array(p, np.int64).reshape(-1, 2) for part, p in places.items()}
         labels = list(self._checked_labels()) if labelled else None
-        return TarIndex(np.array(list(self._examples), str), **arrays, labels=labels, passed_over=self._passed_over)
+        keys = np.array(list(self._examples), str)
+        return TarIndex(keys, **arrays, labels=labels, passed_over=self._passed_over, suffixes=dict(self._suffixes))
 
     def _checked_labels(self) -> Iterator[Any]:
         lacking = [key for key in self._examples if key not in self._labels]
         if lacking:
             label = self._layout.label
             what = "a .cls member" if label is None else f"the key {label!r} in a .json member{self._hint}"
+            if label is not None and (hint := _of_members(label, self._suffixes)):
+                raise UserError(f"no .json member of {self._tar} has the key label={label!r}: {hint}")
             raise UserError(f"{len(lacking):,} examples of {self._tar} lack {what}, such as {lacking[0]}")
         return (self._labels[key] for key in self._examples)

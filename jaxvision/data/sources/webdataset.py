@@ -1,6 +1,9 @@
 """Tar shards in the layout of webdataset, read in place: nothing is extracted."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +66,7 @@ class WebDatasetSource(Source):
     ):
         layout, self._key = _layout(image, label, text, dot)
         folder = files.directory("webdataset", data_dir, "SPLIT-*.tar")
-        tars = files.split_files(folder, shards)
+        tars = _split_shards(folder, shards)
         used = files.named(split, tars)
         loaded: dict[str, list[_Shard]] = {s: [] for s in used}
         each = [(name, tar) for name in used for tar in tars[name]]
@@ -80,6 +83,9 @@ class WebDatasetSource(Source):
         parts = slices(split, sizes, f"the shards in {folder}")
         self._rows = files.Rows(parts, pieces)
         ranges = self._rows.ranges
+        given = {"image": layout.image if image else None, "text": layout.text if text and not self._key else None}
+        given = {field: suffixes for field, suffixes in given.items() if fields is None or field in fields}
+        _check_members(given, self._key if "text" in given else None, [shard for shard, _, _ in ranges])
         has_texts = any((shard.index.text[:, 1] >= 0).any() for shard, _, _ in ranges)
         self._has_texts = text is not None or has_texts
         self._fields = fields
@@ -141,6 +147,45 @@ class _Shard(NamedTuple):
 
     def describe(self, row: int) -> str:
         return f"{self.index.keys[row]} in {self.tar}"
+
+
+def _split_shards(folder: Path, pattern: files.Pattern) -> dict[str, list[Path]]:
+    """As `files.split_files`, and says what to do with tars that are called otherwise, or compressed."""
+    try:
+        return files.split_files(folder, pattern)
+    except UserError as error:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
+        packed = [name for name in names if re.search(r"\.(tgz|tbz2?|txz|tar\.\w+)$", name, re.IGNORECASE)]
+        tars = [name for name in names if name.lower().endswith(".tar")]
+        if packed and not tars:
+            raise UserError(f"{error}. {packed[0]} is compressed, so has no random access: unpack it to .tar") from None
+        if tars and isinstance(pattern, str) and "{split}" in pattern:
+            split = re.match(r"\w*", tars[0])[0] or "train"
+            plain = all(re.fullmatch(r"\w+\.tar", name, re.IGNORECASE) for name in tars)
+            hint = '"{split}.tar"' if plain else f'dict({split}="{tars[0]}")'
+            raise UserError(f"{error}. Where {tars[0]} is a shard, say so with options=dict(shards={hint})") from None
+        raise
+
+
+def _check_members(given: Mapping[str, tuple[str, ...] | None], key: str | None, shards: Sequence["_Shard"]) -> None:
+    """Raises a UserError where an option names members of which no shard has one.
+
+    Args:
+      given: by option the suffixes that it says, or None.
+      key: of the .json members that holds the text, or None.
+      shards: those that are read.
+    """
+    found: Counter[str] = Counter()
+    for shard in shards:
+        found.update(shard.index.suffixes)
+    there = f"the members there end in {tar_index.listed_suffixes(found)}"
+    for option, suffixes in given.items():
+        if suffixes is not None and not found.keys() & set(suffixes):
+            said = " or ".join(f".{suffix}" for suffix in suffixes)
+            raise UserError(f"no member of {shards[0].tar} ends in {said}, which the option {option} names; {there}")
+    if key is not None and "json" not in found:
+        hint = f". For the .{key.lower()} members write text='.{key.lower()}'" if key.lower() in found else ""
+        raise UserError(f"text={key!r} is a key of .json members, and {shards[0].tar} has none{hint}; {there}")
 
 
 def _layout(

@@ -153,11 +153,20 @@ class Runs:
         (pickle.dumps([1]), "holds no dict"),
         (pickle.dumps({"data": b""}), "has no 'labels'"),
         (pickle.dumps({"data": b"", "labels": [1]}), r"has data of shape \(\) beside 1 labels"),
-        (pickle.dumps({"data": np.zeros((1, 3072)), "labels": [1]}), "more than plain data"),
+        (pickle.dumps({"data": np.zeros((1, 3072)), "labels": [1]}), "array of float64, where pixels are uint8"),
         (b"", "damaged"),
-        (b"<html>", "damaged"),
+        (b"no pickle", "damaged"),
         (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [1]})[:-9], "damaged"),
-        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [300]}), "300 out of bounds"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [300]}), "label of record 0 is 300; want"),
+        (
+            pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [3, -1]}),
+            "label of record 1 is -1; want a whole",
+        ),
+        (
+            pickle.dumps({"data": np.zeros((1, 3072), np.float32), "labels": [1]}),
+            "it holds an array of float32, where pixels are uint8",
+        ),
+        (b"<!doctype html>", r"a web page \(HTML\)"),
     ],
 )
 def test_a_pickle_that_is_damaged_or_runs_something_is_refused(tmp_path, monkeypatch, content, message):
@@ -173,7 +182,9 @@ def test_a_pickle_that_is_damaged_or_runs_something_is_refused(tmp_path, monkeyp
 def test_a_label_that_is_no_class_is_told(cifar10):
     root, images, _ = cifar10
     write_cifar10(root, images[:5], np.full(5, 12, np.uint8), ["test_batch.bin"])
-    with pytest.raises(UserError, match="has a label 12, but names only 10 classes"):
+    with pytest.raises(
+        UserError, match="record 0 of .*test_batch.bin has a label 12, but the set names only 10 classes"
+    ):
         open_cifar(root, "test")
 
 
@@ -194,7 +205,7 @@ def test_what_python_files_hold_is_checked(tmp_path):
     (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": NAMES}))
     good = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
     for change, message in [
-        ({"labels": [0, 1.7]}, "'float' object cannot be interpreted as an integer"),
+        ({"labels": [0, 1.7]}, "'labels' of .*data_batch_1: the label of record 1 is 1.7; want"),
         ({"data": np.zeros((2, 32, 32, 3), np.uint8)}, r"data of shape \(2, 32, 32, 3\) beside 2 labels"),
     ]:
         for i in range(1, 6):
@@ -210,3 +221,15 @@ def test_names_and_kinds_of_labels_that_cannot_be(cifar10):
     (root / "batches.meta.txt").write_text("a\na\nb\n")
     with pytest.raises(UserError, match="want different names"):
         open_cifar(root)
+
+
+def test_a_file_that_is_no_part_of_the_set_hides_nothing(tmp_path):
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": NAMES}))
+    for i in range(1, 6):
+        content = {"data": np.full((1, 3072), i, np.uint8), "labels": [i]}
+        (tmp_path / f"data_batch_{i}").write_bytes(pickle.dumps(content))
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    assert open_cifar(tmp_path).labels.tolist() == [1, 2, 3, 4, 5]
+    (tmp_path / "data_batch_1.bin").write_bytes(b"<html>404")
+    with pytest.raises(UserError, match=r"data_batch_1\.bin is truncated: it is a web page"):
+        open_cifar(tmp_path)

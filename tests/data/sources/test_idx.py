@@ -130,3 +130,18 @@ def test_headers_that_are_not_whole(tmp_path, content):
         with pytest.raises(UserError, match=rf"train-{kind}-ubyte is truncated or damaged"):
             open_idx(tmp_path)
         (tmp_path / f"train-{kind}-ubyte").write_bytes(whole)
+
+
+def test_gzip_that_is_damaged_or_something_else(tmp_path):
+    write_idx(tmp_path, suffix=".gz")
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = bytearray(file.read_bytes())
+    for content, words in [
+        (whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:], "is damaged, for its content does not fit its checksum"),
+        (whole[:20] + b"\xff" * 20 + whole[40:], "is damaged"),
+        (b"<html>404", r"is no gzip file: it is a web page \(HTML\)"),
+        (gzip.compress(b"<html>404"), r"is no IDX file of bytes: it is a web page \(HTML\)"),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=rf"train-images-idx3-ubyte\.gz {words}"):
+            open_idx(tmp_path)

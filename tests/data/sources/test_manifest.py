@@ -330,3 +330,107 @@ def test_other_suffixes_long_cells_and_folds_that_are_numbers(tmp_path):
         open_manifest(root, file="train.ndjson", split_column="fold")
     root = write(tmp_path / "train.csv", f"path,text\na.jpg,{'x' * 200_000}\n")
     assert len(open_manifest(root)) == 1
+
+
+def test_one_split_that_is_written_in_two_ways(tmp_path, caplog):
+    lines = "".join(f"{i}.jpg,{fold}\n" for i, fold in enumerate(["train", "Train", "val", "Train"]))
+    root = write(tmp_path / "all.csv", f"path,fold\n{lines}")
+    words = r"'train' in 1 lines, such as .*all\.csv:2, and 'Train' in 2, such as .*all\.csv:3: write them alike"
+    with pytest.raises(UserError, match=words):
+        open_manifest(root, split_column="fold")
+    (root / "all.csv").rename(root / "TRAIN.CSV")
+    write(root / "train.csv", "path\n1.jpg\n")
+    assert len(open_manifest(root)) == 1
+    assert "the splits 'TRAIN' and 'train', which differ in capitals alone" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".CSV", ".Tsv", ".JSONL"])
+def test_suffixes_in_capitals(tmp_path, suffix):
+    text = {
+        ".CSV": "path,fold\n1.jpg,a\n",
+        ".Tsv": "path\tfold\n1.jpg\ta\n",
+        ".JSONL": '{"path": "1.jpg", "fold": "a"}',
+    }
+    root = write(tmp_path / f"train{suffix}", text[suffix])
+    assert open_manifest(root).describe(0) == str(tmp_path / "1.jpg")
+    assert len(open_manifest(root, "a", split_column="fold")) == 1
+    assert len(open_manifest(root, "x", file=dict(x=f"train{suffix.lower()}"))) == 1
+
+
+@pytest.mark.parametrize("top", ["sep=;\r\n", '"sep=;"\n', "SEP=;\n\n", "\n\n"])
+def test_the_first_line_of_excel(tmp_path, top):
+    root = write(tmp_path / "train.csv", f"\ufeff{top}path;label\n1.jpg;a\n2.jpg;\n")
+    line = len(top.splitlines()) + 3
+    with pytest.raises(UserError, match=rf"train\.csv:{line} lacks its 'label'"):
+        open_manifest(root)
+    source = open_manifest(write(tmp_path / "train.csv", f"{top}path;label\n1.jpg;a\n"))
+    assert (source.describe(0), source.info.classes) == (str(tmp_path / "1.jpg"), ("a",))
+
+
+def test_an_index_without_a_name_before_the_header(tmp_path):
+    root = write(tmp_path / "train.tsv", "\tpath\tlabel\n0\t1.jpg\ta\n")
+    assert open_manifest(root).describe(0) == str(tmp_path / "1.jpg")
+
+
+def test_other_names_of_columns_are_hinted_at(tmp_path, caplog):
+    root = write(tmp_path / "train.csv", "path,Class\n1.jpg,cat\n")
+    assert open_manifest(root).info.num_classes is None
+    assert "the columns are path, Class: if it is 'Class', set options=dict(label='Class')" in caplog.text
+    caplog.clear()
+    sources.open_source("manifest", "train", data_dir=str(root), fields=["image"])
+    assert open_manifest(root, label="Class").info.classes == ("cat",)
+    write(root / "train.csv", "path,width\n1.jpg,3\n")
+    open_manifest(root)
+    assert not caplog.text
+    sources.open_source("manifest", "train", data_dir=str(root), fields=["image", "label"])
+    assert "is called 'label', so its examples have no label; the columns are path, width" in caplog.text
+    write(root / "train.csv", "file_name,label\n1.jpg,3\n")
+    with pytest.raises(UserError, match=r"set options=dict\(path='file_name'\)"):
+        open_manifest(root)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["cat|dog", "owl"], "the label 'cat|dog' at {}:2 is read as one class"),
+        (
+            ["cat", "cat;dog", "dog;cat"],
+            "the label 'cat;dog' at {}:3 is read as one class of this name, and so are 1 more",
+        ),
+        (["owl", '"cat, dog"', "dog"], "the label 'cat, dog' at {}:3"),
+        (["cat", "Cat"], "'cat' (at {}:2) and 'Cat' (at {}:3) are two classes whose names differ in capitals"),
+        (['"tench, Tinca tinca"', '"goldfish, Carassius auratus"'], None),
+    ],
+)
+def test_names_that_may_be_meant_otherwise_are_told(tmp_path, labels, told, caplog):
+    rows = "".join(f"{i}.jpg,{label}\n" for i, label in enumerate(labels))
+    assert open_manifest(write(tmp_path / "train.csv", f"path,label\n{rows}"), delimiter=",").info.num_classes == len(
+        labels
+    )
+    file = tmp_path / "train.csv"
+    assert told is None or told.replace("{}", str(file)) in caplog.text
+    assert bool(told) == bool(caplog.text)
+
+
+@pytest.mark.parametrize("stated", [["True", "False", "true"], [True, False, True], [True, "false", "TRUE"]])
+def test_booleans_are_labels_only_where_classes_names_them(tmp_path, stated):
+    lines = "\n".join(json.dumps(dict(path="1.jpg", label=label)) for label in stated)
+    root = write(tmp_path / "train.jsonl", lines)
+    with pytest.raises(UserError, match=r"train\.jsonl:1: .* a boolean: write 0 and 1, or give the two names"):
+        open_manifest(root)
+    assert open_manifest(root, classes=("False", "True")).labels.tolist() == [1, 0, 1]
+
+
+def test_labels_that_are_all_empty_lists(tmp_path):
+    root = write(tmp_path / "train.jsonl", '{"path": "1.jpg", "labels": []}\n{"path": "2.jpg", "labels": []}')
+    with pytest.raises(
+        UserError, match=r"no example has a label: all are empty lists, such as that of .*train\.jsonl:1"
+    ):
+        open_manifest(root)
+    assert open_manifest(root, classes=("cat",)).labels.tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
+def test_a_web_page_under_another_suffix(tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name} is no manifest: it is a web page \(HTML\)"):
+        open_manifest(write(tmp_path / name, "<!DOCTYPE html>\n<p>404"))

@@ -193,7 +193,8 @@ def test_types_of_images(tmp_path, kind):
         ([True, False], "row 0 of .*: the label True is neither"),
         ([[[1]], [[2]]], r"row 0 of .*: the label \[1\] is neither"),
         ([{"id": 1}, {"id": 2}], "row 0 of .*: the label {'id': 1} is neither"),
-        ([b"cat", b"dog"], "row 0 of .*: the label b'cat' is neither"),
+        ([b"cat", b"caf\xe9"], "row 1 of .*: the label .* is not UTF-8"),
+        (["true", "False"], "row 0 of .*: the label 'true' is .* a boolean"),
         ([Decimal("0.5"), Decimal("1")], "row 0 of .*: the label Decimal"),
         (["cat", ""], "row 1 of .*: the label is missing"),
         (["cat", "3"], "the labels mix"),
@@ -211,6 +212,8 @@ def test_labels_of_other_types(tmp_path):
         pa.array(["0", "2"]),
         pa.array([0, 2], pa.uint8()),
         pa.array(["0", "2.0"]).dictionary_encode(),
+        [Decimal("0"), Decimal("2.00")],
+        [b"0", b"2"],
     ):
         write(tmp_path / "train.parquet", {"image": [b"0", b"1"], "label": labels})
         source = open_parquet(tmp_path)
@@ -285,10 +288,89 @@ def test_a_damaged_page_costs_its_rows_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "metadata", ["{broken", "[]", '{"info": []}', '{"info": {"features": {"label": {"names": 3}}}}']
+    ("metadata", "words"),
+    [
+        ("{broken", "is no JSON"),
+        ("[]", "holds [], not an object"),
+        ('{"info": []}', "holds [] in place of an object"),
+        ('{"info": {"features": [1]}}', "holds [1] in place"),
+        ('{"info": {"features": {"label": ["ClassLabel"]}}}', "on 'label' holds 'ClassLabel' in place"),
+        ('{"info": {"features": {"label": {"names": 3}}}}', "says that the names of 'label' are 3"),
+    ],
 )
-def test_broken_metadata_of_the_hub_leaves_the_labels_to_tell(tmp_path, metadata, caplog):
+def test_broken_metadata_of_the_hub_leaves_the_labels_to_tell(tmp_path, metadata, words, caplog):
     table = pa.table({"image": [b"0", b"1"], "label": [0, 4]}).replace_schema_metadata({"huggingface": metadata})
     pq.write_table(table, tmp_path / "train.parquet")
     assert open_parquet(tmp_path).info.num_classes == 5
-    assert "the metadata 'huggingface' cannot be read" in caplog.text
+    assert f"{tmp_path / 'train.parquet'}: the metadata 'huggingface' {words}" in caplog.text
+    assert "So the labels themselves tell the classes" in caplog.text
+    assert "attribute" not in caplog.text
+
+
+def test_files_that_store_a_column_in_another_form_are_named(tmp_path):
+    forms = {"image": ([b"0"], images([b"0"])), "label": ([1], [[1]]), "caption": (["a"], [["a"]])}
+    for column, (plain, other) in forms.items():
+        good = {"image": [b"0"], "label": [1], "caption": ["a"]}
+        for i in range(3):
+            write(tmp_path / f"train-{i}.parquet", good | {column: other if i == 1 else plain})
+        assert re.search(
+            f"the column '{column}' of .*train-1.parquet holds .*that of .*train-0.parquet", refused(tmp_path)
+        )
+    write(
+        tmp_path / "train-1.parquet", {"image": pa.nulls(1), "label": pa.array([1], pa.int8()), "caption": pa.nulls(1)}
+    )
+    assert len(open_parquet(tmp_path)) == 3
+    for i in (0, 2):
+        write(tmp_path / f"train-{i}.parquet", good | {"image": images([b"0"])})
+    source = open_parquet(tmp_path)
+    assert source[2]["image"] == b"0"
+    with pytest.raises(sources.BadExample, match="its column 'image' is empty"):
+        source[1]
+
+
+def test_a_column_that_the_first_file_lacks_is_not_left_out(tmp_path):
+    write(tmp_path / "train-0.parquet", {"image": [b"0"]})
+    write(tmp_path / "train-1.parquet", {"image": [b"1"], "label": [1]})
+    assert re.search("unknown column of .*train-0.parquet 'label'", refused(tmp_path))
+
+
+def test_a_struct_whose_bytes_are_texts(tmp_path):
+    write(tmp_path / "train.parquet", {"image": [{"bytes": "iVBORw0KGgo=", "path": None}]})
+    assert "whose field 'bytes' is string, not the bytes of image files" in refused(tmp_path)
+
+
+def test_class_names_that_differ_between_files(tmp_path, caplog):
+    columns = {"image": [b"0"], "label": [0]}
+    for name, names in {"train-0": ["cat", "owl"], "train-1": ["cat", "owl"], "test": ["owl", "cat"]}.items():
+        write(tmp_path / f"{name}.parquet", columns, names)
+    assert open_parquet(tmp_path).info.classes == ("cat", "owl")
+    assert "test.parquet and" in caplog.text
+    assert "differently: 0 is 'owl' in the one and 'cat' in the other" in caplog.text
+    write(tmp_path / "train-1.parquet", columns, ["cat", "owl", "eel"])
+    assert re.search("train-1.parquet and .*train-0.* differently: 2 is 'eel' in the one and None", refused(tmp_path))
+
+
+def test_minus_one_says_that_there_is_no_label(tmp_path):
+    write(tmp_path / "train.parquet", {"image": [b"0"], "label": [-1]}, ["cat", "owl"])
+    assert "leave 'label' out of data.fields" in refused(tmp_path)
+    write(tmp_path / "train.parquet", {"image": [b"0"], "label": [-1]})
+    assert "leave 'label' out of data.fields" in refused(tmp_path)
+    assert open_parquet(tmp_path, fields=["image"])[0] == {"image": b"0"}
+
+
+@pytest.mark.parametrize("option", ["image", "label", "text"])
+def test_the_name_of_a_column_is_not_empty(hub, option):
+    assert f"the option {option} is empty" in refused(hub[0], **{option: ""})
+
+
+def test_other_names_of_columns_are_hinted_at(tmp_path, caplog):
+    write(tmp_path / "train.parquet", {"image": [b"0"], "fine_label": [3]})
+    assert open_parquet(tmp_path, fields=["image", "label"]).info.num_classes is None
+    assert "if it is 'fine_label', set options=dict(label='fine_label')" in caplog.text
+    write(tmp_path / "train.parquet", {"jpg": [b"0"], "label": [3]})
+    assert "did you mean 'jpg'? Then set options=dict(image='jpg')" in refused(tmp_path)
+
+
+def test_a_web_page_is_named_so_under_any_name(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"<html><title>Sign in</title>")
+    assert "it is a web page (HTML)" in refused(tmp_path)
