@@ -173,6 +173,25 @@ def central_crop(size: int | tuple[int, int]) -> HostOp:
     return _on_image(apply)
 
 
+@host_ops.register()
+def corner_crop(size: int | tuple[int, int]) -> HostOp:
+    """Cuts the upper left `size` (a side, or height and width) out of the image.
+
+    What a convolution without padding sees of an image that its patches do not fill: of 384 pixels the first 378, if
+    they are of 14.
+
+    Raises (when called):
+      UserError: the image is smaller.
+    """
+    size = _pair(size)
+
+    def apply(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _free(image, size)
+        return _cut(image, 0, 0, size)
+
+    return _on_image(apply)
+
+
 def _evaluate_random_crop(size, padding: int = 0) -> str:
     return f"central_crop({size})"
 
