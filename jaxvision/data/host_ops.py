@@ -204,6 +204,11 @@ def random_crop(size: int | tuple[int, int], padding: int = 0) -> HostOp:
     """
     size = _pair(size)
     border = pad(padding)
+    if padding > min(size):
+        raise UserError(
+            f"random_crop: with a padding of {padding} pixels, windows of {size[0]}x{size[1]} may hold nothing of the "
+            "image. The usual padding is an eighth of the side"
+        )
 
     def apply(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         free_rows, free_columns = _free(image, size)
