@@ -65,8 +65,8 @@ def read(path: str) -> ConfigDict:
 def plain_writes() -> Iterator[None]:
     """While a file of a user is executed, what it writes into a ConfigDict is checked in the project's words.
 
-    A path becomes a text. True and False, which ml_collections makes 1.0 and 0.0 of in the place of a number, and values
-    of another kind than the one that was there are a `scripts.Unfit`.
+    A path becomes a text. True and False, which ml_collections makes 1.0 and 0.0 of in the place of a number, and
+    values of another kind than the one that was there are a `scripts.Unfit`.
     """
     write = ConfigDict.__setitem__
 

@@ -83,7 +83,7 @@ def check_python(file: str, kind: str) -> None:
 
 
 def _check_text(data: bytes, file: str | Path) -> None:
-    """Raises UserError where the bytes of a Python file are no text, or one of an encoding that Python does not read."""
+    """Raises UserError where the bytes of a Python file are no text, or of an encoding that Python does not read."""
     if b"\0" in data:
         decode_text(data, file)  # UTF-16 and UTF-32 are told by their marks
         line = data[: data.index(b"\0")].count(b"\n") + 1

@@ -1,6 +1,7 @@
 """`jaxvision search` and `jaxvision predict --labels` with a tiny model of image and text, and its evaluations."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,3 +220,16 @@ def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures
     assert len(first.files) == 6  # each once
     assert search._identity(other)["variables"] == search._identity(model)["variables"]
     assert search._identity(other)["model"] != search._identity(model)["model"]
+
+
+def test_files_that_cannot_be_read_are_counted(pretrained, pictures, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    images = [str(pictures / "*.png"), str(tmp_path / "broken.png")]
+    found = search.run(tmp_path / "index", images=images, workdir=pretrained[0])
+    assert [Path(file).name for file in found.left_out] == ["broken.png"]
+    with pytest.raises(SystemExit) as stop:
+        words = [f"--images={file}" for file in images]
+        cli.main(["jaxvision", "search", f"--index={tmp_path / 'two'}", f"--workdir={pretrained[0]}", *words])
+    assert stop.value.code == 3
+    with pytest.raises(UserError, match="--image"):
+        search.run(tmp_path / "index", image="gs://bucket/x.png")
