@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,9 @@ class Found(dict):
       left_out: files of --images that could not be read, and why.
     """
 
-    left_out: dict[str, str]
+    def __init__(self, found: Mapping[str, list] = MappingProxyType({}), left_out: Mapping = MappingProxyType({})):
+        super().__init__(found)
+        self.left_out = dict(left_out)
 
 
 def run(
@@ -135,9 +138,7 @@ def run(
         ]
         tables.write(rows, RESULTS, form, out)
         _show(ranked, Path(page) if page else folder / SHEET, quiet=form != tables.TABLE)
-    found = Found(ranked)
-    found.left_out = left_out
-    return found
+    return Found(ranked, left_out)
 
 
 def nearest(query: np.ndarray, index: Index, top: int) -> list[tuple[str, float]]:
