@@ -227,8 +227,8 @@ def test_files_that_cannot_be_read_are_counted(pretrained, pictures, tmp_path):
     images = [str(pictures / "*.png"), str(tmp_path / "broken.png")]
     found = search.run(tmp_path / "index", images=images, workdir=pretrained[0])
     assert [Path(file).name for file in found.left_out] == ["broken.png"] * 2  # one is among the pictures
+    words = [f"--images={file}" for file in images]
     with pytest.raises(SystemExit) as stop:
-        words = [f"--images={file}" for file in images]
         cli.main(["jaxvision", "search", f"--index={tmp_path / 'two'}", f"--workdir={pretrained[0]}", *words])
     assert stop.value.code == 3
     with pytest.raises(UserError, match="--image"):
