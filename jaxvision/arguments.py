@@ -80,7 +80,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return value is None
     if annotation in (int, float):
         if not isinstance(value, numbers.Number):
-            return getattr(value, "shape", None) == ()  # an array of one number, perhaps traced
+            return _is_array_of_one(value, annotation)
         kind = numbers.Integral if annotation is int else numbers.Real
         return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is bool:
@@ -98,6 +98,12 @@ def fits(value: Any, annotation: Any) -> bool:
     if kind in (dict, Mapping):
         return hasattr(value, "items") and (len(inside) < 2 or all(fits(v, inside[1]) for _, v in value.items()))
     return True
+
+
+def _is_array_of_one(value: Any, kind: type) -> bool:
+    """Whether a value is an array of one number of a kind, perhaps a traced one; one of a truth value is none."""
+    dtype = str(getattr(value, "dtype", ""))
+    return getattr(value, "shape", None) == () and dtype != "bool" and (kind is float or "int" in dtype)
 
 
 def words(annotation: Any) -> str:

@@ -5,17 +5,19 @@ the keyword arguments of one function, so `call` can name a misspelt key before 
 Its values are plain numbers and texts; `normalised` makes them so, and refuses what cannot be meant.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxvision import arguments, durations, scripts, specs, values
-from jaxvision.errors import UserError, listed, nearest
+from jaxvision.errors import UserError, listed, nearest, shown
 from jaxvision.reading import parse_json, read_text
 from jaxvision.sections import DataSection, EvalSection, InitSection, TrainSection
 
@@ -51,11 +53,43 @@ def read(path: str) -> ConfigDict:
         return saved(read_text(file), file)
     if Path(file).is_dir() and (Path(file) / "config.json").is_file():
         raise UserError(f"{file} is the folder of a run: --config={Path(file) / 'config.json'} takes its config")
-    config = scripts.load(path, "get_config", "config")
+    with plain_writes():
+        config = scripts.load(path, "get_config", "config")
     if not isinstance(config, Mapping | ConfigDict):
         missing = ": is its last line 'return c' missing?" if config is None else ""
         raise UserError(f"get_config of {file} must return a ConfigDict, not {type(config).__name__}{missing}")
     return config if type(config) is ConfigDict else ConfigDict(dict(config))
+
+
+@contextlib.contextmanager
+def plain_writes() -> Iterator[None]:
+    """While a file of a user is executed, what it writes into a ConfigDict is checked in the project's words.
+
+    A path becomes a text. True and False, which ml_collections makes 1.0 and 0.0 of in the place of a number, and
+    values of another kind than the one that was there are a `scripts.Unfit`.
+    """
+    write = ConfigDict.__setitem__
+
+    def checked(config: ConfigDict, key: str, value: Any) -> None:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        kind = config.get_type(key) if key in config else type(None)
+        if isinstance(value, bool) and kind in (int, float):
+            raise scripts.Unfit(_unfit(key, kind, value))
+        try:
+            write(config, key, value)
+        except TypeError:
+            raise scripts.Unfit(_unfit(key, kind, value)) from None
+
+    ConfigDict.__setitem__ = checked
+    try:
+        yield
+    finally:
+        ConfigDict.__setitem__ = write
+
+
+def _unfit(key: str, kind: type, value: Any) -> str:
+    plural = "a section dict(...)" if issubclass(kind, ConfigDict) else arguments.words(kind)
+    return f"{key} must be {plural}, like its value before, not {shown(value)}"
 
 
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -139,6 +173,8 @@ def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
                     f"write {leaf}=... into its section {'.'.join(parents)}"
                 )
             raise UserError(f"the config has no key {key!r}{nearest(key, keys)}")
+        if isinstance(value, bool) and (kind := section.get_type(leaf)) in (int, float):
+            raise UserError(_unfit(key, kind, value))
         with section.ignore_type():
             section[leaf] = value
     return config

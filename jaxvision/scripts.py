@@ -10,6 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from jaxvision.errors import UserError, nearest
+from jaxvision.reading import decode_text, reading
+
+
+class Unfit(TypeError):
+    """A value that a key of a config cannot hold, in words; the file and its line are added where it is caught."""
 
 
 def split(path: str) -> tuple[str, str | None]:
@@ -32,6 +37,8 @@ def run(file: str | Path, name: str) -> ModuleType:
     Raises:
       UserError: the file cannot be read or executed; with the line of it at which that happened.
     """
+    with reading(file, only=OSError):
+        _check_text(Path(file).read_bytes(), file)
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     _in_words(file, lambda: spec.loader.exec_module(module))
@@ -75,6 +82,14 @@ def check_python(file: str, kind: str) -> None:
         raise UserError(f"a {kind} file is a Python file, FILE.py or FILE.py:ARG, not {file!r}")
 
 
+def _check_text(data: bytes, file: str | Path) -> None:
+    """Raises UserError where the bytes of a Python file are no text, or of an encoding that Python does not read."""
+    if b"\0" in data:
+        decode_text(data, file)  # UTF-16 and UTF-32 are told by their marks
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise UserError(f"{file}:{line} holds a NUL byte, so it is no text file: save it as UTF-8")
+
+
 def _beside(path: Path) -> str:
     folder = path.parent
     names = [other.name for other in folder.glob("*.py")] if folder.is_dir() else []
@@ -106,15 +121,31 @@ def _in_words(file: str | Path, do: Callable[[], Any]) -> Any:
         return do()
     except UserError:
         raise
+    except SystemExit as error:
+        code = "" if error.code is None else repr(error.code)
+        raise UserError(
+            f"{_place(error, file)}: the file ends the program (sys.exit({code})): what is read of it must return"
+        ) from error
     except SyntaxError as error:
         code = (error.text or "").strip()
-        raise UserError(f"{error.filename or file}:{error.lineno}: SyntaxError: {error.msg} ({code})") from error
+        line = f":{error.lineno}" if error.lineno else ""
+        raise UserError(f"{error.filename or file}{line}: SyntaxError: {error.msg} ({code})") from error
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
-        place = f"{file}:{frames[-1].lineno}" if frames else f"{file}"
-        code = f" ({frames[-1].line})" if frames and frames[-1].line else ""
+        code = f" ({frame.line})" if (frame := _frame(error, file)) and frame.line else ""
         text = " ".join(str(error).split())
-        raise UserError(f"{place}: {type(error).__name__}{': ' if text else ''}{text}{code}") from error
+        name = "" if isinstance(error, Unfit) else f"{type(error).__name__}{': ' if text else ''}"
+        raise UserError(f"{_place(error, file)}: {name}{text}{code}") from error
+
+
+def _frame(error: BaseException, file: str | Path) -> traceback.FrameSummary | None:
+    """The last place in `file` on the way to an error."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
+    return frames[-1] if frames else None
+
+
+def _place(error: BaseException, file: str | Path) -> str:
+    frame = _frame(error, file)
+    return f"{file}:{frame.lineno}" if frame else f"{file}"
 
 
 def _same(name: str, file: str | Path) -> bool:

@@ -7,6 +7,7 @@ cannot run code. A `Registry` holds the operations that a spec may name.
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,7 +60,12 @@ def parse(spec: str | list[Call]) -> list[Call]:
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except SyntaxError as error:
-        raise UserError(f"cannot read the spec {shown(spec)}: {error.msg} at column {error.offset}") from None
+        if re.search(r"^\s*\||\|\s*(?:\||$)", spec):
+            raise UserError(
+                f"cannot read the spec {shown(spec)}: an operation is missing beside a '|', which stands between two"
+            ) from None
+        column = f" at column {error.offset}" if error.offset else ""
+        raise UserError(f"cannot read the spec {shown(spec)}: {error.msg}{column}") from None
     except (ValueError, RecursionError, MemoryError):
         raise UserError(
             f"cannot read the spec {shown(spec)}: it holds a character that is no text, or is nested too deep"

@@ -37,6 +37,8 @@ def write_json(path: Path, value: Any) -> None:
 def saved_config(workdir: Path) -> ConfigDict:
     """The config of the run in `workdir`, without running any config file."""
     path = workdir / "config.json"
+    if workdir.is_file():
+        raise UserError(f"{workdir} is a file, not the folder of a run")
     if not path.is_file():
         raise UserError(f"{workdir} holds no run (no config.json)")
     return configs.saved(path.read_text(), str(path))
@@ -80,6 +82,10 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     """
     if fresh and resume:
         raise UserError("--fresh and --resume exclude each other")
+    if not storage.is_remote(workdir):
+        there = next((place for place in (workdir, *workdir.parents) if place.exists()), workdir)
+        if there.exists() and not there.is_dir():
+            raise UserError(f"--workdir={workdir} cannot be a folder: {there} is a file")
     if resume or not (workdir / "config.json").is_file():
         return
     if fresh:

@@ -230,3 +230,12 @@ def test_a_whole_number_is_a_number():
     batch = {"image": jnp.arange(12, dtype=jnp.uint8).reshape(1, 2, 2, 3)}
     once = augment.make("flip_lr(1)")(jax.random.key(0), batch)["image"]
     np.testing.assert_array_equal(once, augment.make("flip_lr(1.0)")(jax.random.key(0), batch)["image"])
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.array(True)])
+def test_truth_values_are_no_numbers(value):
+    assert not arguments.fits(value, float)
+    assert not arguments.fits(value, int)
+    assert not arguments.fits((value, value), tuple[float, float])
+    assert not arguments.fits(np.array(1.5), int)
+    assert arguments.fits(np.array(1.5), float)

@@ -231,3 +231,46 @@ def test_sections_that_are_none_and_configs_that_hold_themselves():
     config["data"] = config
     with pytest.raises(UserError, match="holds itself"):
         configs.normalised(config)
+
+
+WRITES = """
+import pathlib, sys
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+def get_config():
+    c = ConfigDict(dict(data=dict(split="train", data_dir=placeholder(str), size=3), lr=0.1))
+    {line}
+    return c
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("c.data.split = 5", "x.py:7: split must be a text, like its value before, not 5"),
+        ("c.data.size = 'a'", "x.py:7: size must be a whole number, like its value before, not 'a'"),
+        ("c.lr = True", "x.py:7: lr must be a number, like its value before, not True"),
+        ("c['data']['size'] = False", "x.py:7: size must be a whole number, like its value before, not False"),
+        ("c.update(dict(lr=False))", "x.py:7: lr must be a number"),
+        ("sys.exit(3)", "x.py:7: the file ends the program"),
+        ("'" + chr(0) + "'", "x.py:7 holds a NUL byte"),
+    ],
+)
+def test_what_a_config_file_may_not_do_is_told_with_its_line(line, message, tmp_path):
+    (tmp_path / "x.py").write_text(WRITES.format(line=line))
+    with pytest.raises(UserError) as error:
+        configs.load(str(tmp_path / "x.py"))
+    assert message in str(error.value)
+
+
+def test_a_path_in_a_config_file_is_a_text(tmp_path):
+    (tmp_path / "x.py").write_text(WRITES.format(line="c.data.data_dir = pathlib.Path('a') / 'b'; c.lr = 2"))
+    before = ConfigDict.__setitem__
+    found = configs.load(str(tmp_path / "x.py"))
+    assert (found.data.data_dir, found.lr) == ("a/b", 2.0)
+    assert ConfigDict.__setitem__ is before
+
+
+def test_a_truth_value_overrides_no_number():
+    with pytest.raises(UserError, match="a.lr must be a number"):
+        configs.override(ConfigDict(dict(a=dict(lr=0.1))), {"a.lr": True})

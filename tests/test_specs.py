@@ -106,3 +106,9 @@ def test_a_named_call_has_every_argument(ops):
     assert ops.named(Call("add", (3,))) == Call("add", (), {"n": 3, "times": 1})
     with pytest.raises(UserError, match="Usage: add"):
         ops.named(Call("add"))
+
+
+@pytest.mark.parametrize("spec", ["flip_lr|", "|flip_lr", "flip_lr||flip_ud", "flip_lr | "])
+def test_a_missing_operation_is_told(spec):
+    with pytest.raises(UserError, match="an operation is missing beside a '|'"):
+        parse(spec)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment.registry import interval, number, on_each_image, ops, per_channel
-from jaxvision.errors import unknown
+from jaxvision.errors import UserError, unknown
 
 ATTEMPTS = 32  # boxes drawn by random_erasing before it gives up
 FILLS = ("uniform", "normal", "mean")
+MOST_ERASED = 0.99  # the smallest share of an image that random_erasing may have to fill
 
 
 @ops.register(evaluation="")
@@ -16,10 +17,19 @@ def cutout(size: int):
 
     The centre is uniform over the image and what lies outside is cut off. Put it after `normalize`,
     where zero is the mean colour, as in the paper.
+
+    Raises (when called):
+      UserError: the square is larger than the image, so that it can hide all of it.
     """
     number("cutout", "size", size, low=1, kind=int)
 
     def cut(rng, image):
+        h, w, _ = image.shape
+        if size > max(h, w):
+            raise UserError(
+                f"augmentation cutout: a square of {size} pixels can hide all of an image of {h}x{w}: it is a side in "
+                f"pixels, usually half of the image's, as in cutout({max(h, w) // 2})"
+            )
         return jnp.where(box_mask(rng, image.shape[:2], size, size)[..., None], 0, image)
 
     return on_each_image(cut)
@@ -44,6 +54,7 @@ def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill=
     """
     number("random_erasing", "p", p, high=1)
     area = interval("random_erasing", "area", area, 0, 1)
+    number("random_erasing", "area", area[0], high=MOST_ERASED)
     ratio = interval("random_erasing", "ratio", ratio, 0, float("inf"))
     if isinstance(fill, str):
         if fill not in FILLS:

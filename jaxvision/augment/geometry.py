@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxvision.arguments import is_whole
 from jaxvision.augment.registry import image_size, interval, number, on_each_image, ops, per_channel
 from jaxvision.errors import UserError, unknown
 
@@ -39,7 +40,8 @@ def rotate90(turns=(0, 1, 2, 3)):
     Args:
       turns: whole numbers from 0 to 3. Images that are not square take 0 and 2 only.
     """
-    if not isinstance(turns, (tuple, list)) or not turns or any(turn not in range(4) for turn in turns):
+    whole = isinstance(turns, (tuple, list)) and all(is_whole(turn, least=0) and turn < 4 for turn in turns)
+    if not whole or not turns:
         raise UserError(f"augmentation rotate90: turns must be a tuple of whole numbers from 0 to 3, not {turns!r}")
     quarters = any(turn % 2 for turn in turns)
 
@@ -154,6 +156,11 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
     number("random_crop", "padding", padding, kind=int)
     if mode not in PADDING_MODES:
         raise unknown("padding mode of random_crop", mode, PADDING_MODES)
+    if mode != "reflect" and padding > min(height, width):
+        raise UserError(
+            f"augmentation random_crop: with a padding of {padding} pixels, windows of {height}x{width} may hold "
+            "nothing of the image. The usual padding is an eighth of the side, and mode='reflect' has no such limit"
+        )
 
     def crop(rng, image):
         image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), PADDING_MODES[mode])

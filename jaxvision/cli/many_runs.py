@@ -77,10 +77,11 @@ def _launch(values: flags.FlagValues, rest: list[str]) -> None:
         raise UserError("where to? One of --slurm, --jobset, --tpu is needed")
     if rest and rest[0] not in one_run.COMMANDS:
         raise unknown("command to launch", rest[0], one_run.COMMANDS)
-    read_config(list(rest[1:]))  # a mistake in it is found here, not when the job has waited
     from jaxvision.commands import launch
 
-    launch.run(rest, *given.popitem(), name=values.name, dry_run=values.dry_run)
+    # A mistake in the config is found here, not when the job has waited, and after one in launch's own options.
+    check = lambda: read_config(list(rest[1:]))
+    launch.run(rest, *given.popitem(), name=values.name, dry_run=values.dry_run, check=check)
 
 
 COMMANDS = {

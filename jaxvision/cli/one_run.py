@@ -132,7 +132,7 @@ def _search(values: flags.FlagValues, rest: list[str]) -> None:
     start([])
     from jaxvision.commands import search
 
-    search.run(
+    found = search.run(
         values.index,
         rest,
         image=values.image,
@@ -145,6 +145,8 @@ def _search(values: flags.FlagValues, rest: list[str]) -> None:
         form=values["format"].value,
         out=values.out,
     )
+    if found.left_out:
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def _define_visualize(values: flags.FlagValues, words: list[str]) -> None:

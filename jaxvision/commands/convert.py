@@ -123,32 +123,38 @@ def _import(
     num_classes = None if bias is None else bias.size
     module = models.build(name, num_classes, **built)
     ours, told = properties.computed(module), properties.flat(given)
-    weights_of = f"{source}'s {architecture or name}"
-    unlike = properties.differences(ours, said, properties.flat(taken))
-    notes = properties.refuse_or_note(unlike, told, {"name": name, **given}, weights_of, _flag)
     by = {key: "--option" if key in told else said[key].by if key in said else "size of the variant" for key in ours}
 
     pair = name in models.PAIR_NAMES
     trunk = module.image_tower.backbone if pair else module
     looks = preprocessing.stated(arrays, source, name, architecture) | _of_cifar(trunk, source)
     looks |= {key: Stated(value, found.file) for key, value in found.images.items()}
-    looks |= _native_size(arrays, source, name, trunk)
+    looks |= _native_size(arrays, source, name, module, looks.get("size"))
     looks |= {key: Stated(value, f"--{key}") for key, value in preprocessing.expand(images).items()}
-    pictures = preprocessing.make(source, name, {key: x.value for key, x in looks.items()})
-    shape = (1, pictures.size, pictures.size, len(pictures.mean))
+    wanted = {key: x.value for key, x in looks.items()}
+    # Of a file that does not fit nothing else is asked, so names are compared before what nobody tells is missed.
+    known = preprocessing.make(source, name, {key: value for key, value in wanted.items() if value is not None})
+    whole_patches, seen = _whole_patches(known.size, trunk)
+    side = whole_patches or known.size
+    shape = (1, side, side, len(known.mean))
     tokens = [jnp.zeros((1, module.text_tower.backbone.length), jnp.int32)] if pair else []
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape), *tokens)
     imported = weights.import_weights(whole, source, name, variables, head=head, ignore=ignore, prefix=prefix)
+    weights_of = f"{source}'s {architecture or name}"
+    unlike = properties.differences(ours, said, properties.flat(taken))
+    notes = properties.refuse_or_note(unlike, told, {"name": name, **given}, weights_of, _flag)
+    pictures = preprocessing.make(source, name, wanted)
+    host = pictures.host + (f"|corner_crop({whole_patches})" if whole_patches else "")
     meta = {
         "model": {"name": name, **built},
         "num_classes": num_classes,
         "properties": ours,
-        "preprocessing": {"host": pictures.host, "augment": pictures.augment, **pictures._asdict()},
+        "preprocessing": {"host": host, "augment": pictures.augment, **pictures._asdict()},
         "told_by": by | {f"images.{key}": looks[key].by for key in pictures._fields},
         "source": source,
         "architecture": architecture,
         "input": {"file": path.name, "sha256": folder.sha256(path)},
-        "notes": [*notes, *imported.notes],
+        "notes": [*notes, *seen, *imported.notes],
     }
     return imported.variables, meta
 
@@ -160,15 +166,45 @@ def _flag(name: str, value: Any) -> str:
     return f'--option="{section}={{{option!r}: {text}}}"' if section else f"--option={option}={text}"
 
 
-def _native_size(arrays: Mapping[str, np.ndarray], source: str, name: str, trunk: Any) -> dict[str, Stated]:
-    """The side of the images that the positions in the file are for; empty where there are none."""
-    tower = "image_tower/" if name in models.PAIR_NAMES else ""
+def _native_size(
+    arrays: Mapping[str, np.ndarray], source: str, name: str, module: Any, said: Stated | None
+) -> dict[str, Stated]:
+    """The side of the images that the positions in the file are for; empty where there are none.
+
+    What is `said` of the size stays where it means as many patches: of 384 pixels 27 patches of 14 are seen, as of 378.
+    """
+    pair = name in models.PAIR_NAMES
+    trunk = module.image_tower.backbone if pair else module
     pooled = isinstance(trunk, ClipResNet)
+    tower = "image_tower/" if pair else ""
     positions = mapping.find(arrays, source, name, f"params/{tower}{'pool/' if pooled else ''}pos_embedding")
     pixels = REDUCTION if pooled else getattr(trunk, "patch", None)
     if positions is None or pixels is None:
         return {}
-    return {"size": Stated(mapping.grid(positions.shape[-2])[1] * pixels, "positions in the file")}
+    side = mapping.grid(positions.shape[-2])[1]
+    if said is not None and not said.by.startswith("usual") and said.value // pixels == side:
+        return {"size": said}
+    words = module.text_tower.backbone.vocab_size if pair else None
+    if (positions.shape[-1], pixels, side, words) == SIGLIP_384:
+        return {"size": Stated(384, "SigLIP's ViT So400m/14 of 27x27 patches")}
+    return {"size": Stated(side * pixels, "positions in the file")}
+
+
+# Width, patch, patches a side and words of the network that was trained at 384 pixels, which patches of 14 do not fill;
+# SigLIP 2's, which has other words, was at 378.
+SIGLIP_384 = (1152, 14, 27, 32_000)
+
+
+def _whole_patches(size: int, trunk: Any) -> tuple[int, list[str]]:
+    """The side that patches fill of images whose side they do not (else 0), and a note on it.
+
+    A convolution without padding, which is how other libraries cut patches, leaves out the last rows and columns.
+    """
+    patch = getattr(trunk, "patch", None)
+    if patch is None or size % patch == 0 or size < patch:
+        return 0, []
+    seen = size - size % patch
+    return seen, [f"of {size} pixels a side, the first {seen} are whole patches of {patch}: corner_crop keeps these"]
 
 
 def _of_cifar(trunk: Any, source: str) -> dict[str, Stated]:

@@ -15,7 +15,15 @@ from jaxvision.launch.places import value_of
 from jaxvision.specs import parse
 
 
-def run(words: Sequence[str], where: str, options: str, *, name: str | None = None, dry_run: bool = False) -> None:
+def run(
+    words: Sequence[str],
+    where: str,
+    options: str,
+    *,
+    name: str | None = None,
+    dry_run: bool = False,
+    check: Callable[[], object] = lambda: None,
+) -> None:
     """Submits `jaxvision WORDS` to a cluster, or prints what would be submitted.
 
     Args:
@@ -24,6 +32,7 @@ def run(words: Sequence[str], where: str, options: str, *, name: str | None = No
       options: arguments of `slurm.script`, `jobset.manifest` or `tpu.commands` as text, such as "nodes=4, gpus=8".
       name: of the job; the last part of the workdir unless given.
       dry_run: print the script, manifest or command lines.
+      check: called once the options fit, before anything is printed or submitted; raises where WORDS are wrong.
 
     Raises:
       UserError: an option that is unknown or missing, or the cluster refuses the job.
@@ -31,23 +40,25 @@ def run(words: Sequence[str], where: str, options: str, *, name: str | None = No
     if not words:
         raise UserError("launch what? Its words come after --: jaxvision launch --slurm='nodes=4' -- train ...")
     name = name or _name(words)
-    LAUNCH[where](words, name, options, dry_run)
+    LAUNCH[where](words, name, options, dry_run, check)
 
 
-def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool, check: Callable) -> None:
     # The Python of this environment, since nodes share its file system; they may not have it on their PATH.
     command = [sys.executable, "-m", "jaxvision.cli", *words]
     if workdir := value_of(words, "workdir"):
         storage.check(workdir, "--workdir")
     text = _call("slurm", options, slurm.script, command, name)
+    check()
     if dry_run:
         print(text, end="")
         return
     print(f"job {slurm.submit(text)}: squeue shows it, scancel --signal=TERM has it save itself and queue again")
 
 
-def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool, check: Callable) -> None:
     text = jobset.to_yaml(_call("jobset", options, jobset.manifest, ["jaxvision", *words], name))
+    check()
     if dry_run:
         print(text, end="")
         return
@@ -59,10 +70,11 @@ def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool) -> Non
         sys.exit(code)
 
 
-def _tpu(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
+def _tpu(words: Sequence[str], name: str, options: str, dry_run: bool, check: Callable) -> None:
+    lines = _call("tpu", options, tpu.commands, ["jaxvision", *words], name)
+    check()
     if not dry_run:
         tpu.check_installed()
-    lines = _call("tpu", options, tpu.commands, ["jaxvision", *words], name)
     if dry_run:
         print(tpu.script(lines), end="")
         return

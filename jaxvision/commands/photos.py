@@ -164,10 +164,10 @@ def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequenc
     return lambda words: run(model.variables, words)
 
 
-def embed_images(model: Model, files: Sequence[str]) -> dict[str, np.ndarray]:
-    """The embedding of each file by a model of image and text, float32 [D] of length 1."""
+def embed_images(model: Model, files: Sequence[str], left_out: dict[str, str] | None = None) -> dict[str, np.ndarray]:
+    """The embedding of each file by a model of image and text, float32 [D] of length 1; `left_out` as in `apply`."""
     _check_pair(model)
-    return apply(model, files, lambda out: out[zeroshot.LAYER], what="embedding images")
+    return apply(model, files, lambda out: out[zeroshot.LAYER], left_out, "embedding images")
 
 
 def _check_pair(model: Model) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,18 @@ class Index(NamedTuple):
     model: np.ndarray
 
 
+class Found(dict):
+    """What a search found, `{query: [(file, cosine), ...]}` by falling cosine.
+
+    Attributes:
+      left_out: files of --images that could not be read, and why.
+    """
+
+    def __init__(self, found: Mapping[str, list] = MappingProxyType({}), left_out: Mapping = MappingProxyType({})):
+        super().__init__(found)
+        self.left_out = dict(left_out)
+
+
 def run(
     index: str | Path,
     words: Sequence[str] = (),
@@ -55,7 +68,7 @@ def run(
     page: str | Path | None = None,
     form: str = tables.TABLE,
     out: str | Path | None = None,
-) -> dict[str, list[tuple[str, float]]]:
+) -> Found:
     """Builds an index of image files, or brings it up to date; then searches in it.
 
     Args:
@@ -74,7 +87,7 @@ def run(
       out: a file .json, .jsonl or .csv for the same rows.
 
     Returns:
-      `{query: [(file, cosine), ...]}`, by falling cosine.
+      What was found, and the files that could not be read.
 
     Raises:
       UserError: no index, no query, or a model that is another than that of the index.
@@ -84,6 +97,9 @@ def run(
     tables.check(form, out)
     folder = storage.local(index, "--index", "it holds the times of files")
     page = None if page is None else storage.local(page, "--sheet")
+    if image is not None:
+        storage.local(image, "--image")
+    left_out: dict[str, str] = {}
     held = _load(folder)
     if images is None and held is None:
         raise UserError(f"{folder} holds no index: make it with --images='photos/**/*.jpg' --workdir=RUN")
@@ -100,7 +116,7 @@ def run(
     embed = photos.embed_texts(model, tokenizer) if words or tokenizer else None  # checked before images are read
     identity = {**_identity(model), "tokenizer": tokenizer}
     if images is not None:
-        held = _build(model, identity, photos.matching(images), held)
+        held = _build(model, identity, photos.matching(images), held, left_out)
         _save(folder, held)
     elif any(identity[key] != made_by[key] for key in ("variables", "model")):
         raise UserError(f"the model in {model.name} has changed since the index was made: give --images= again")
@@ -122,7 +138,7 @@ def run(
         ]
         tables.write(rows, RESULTS, form, out)
         _show(ranked, Path(page) if page else folder / SHEET, quiet=form != tables.TABLE)
-    return ranked
+    return Found(ranked, left_out)
 
 
 def nearest(query: np.ndarray, index: Index, top: int) -> list[tuple[str, float]]:
@@ -142,8 +158,10 @@ def _identity(model: photos.Model) -> dict[str, Any]:
     }
 
 
-def _build(model: photos.Model, identity: dict[str, Any], files: Sequence[str], held: Index | None) -> Index:
-    """The index of the files; rows of files that have not changed come from `held`."""
+def _build(
+    model: photos.Model, identity: dict[str, Any], files: Sequence[str], held: Index | None, left_out: dict[str, str]
+) -> Index:
+    """The index of the files; rows of files that have not changed come from `held`, `left_out` gains the unreadable."""
     same = ("variables", "model", "host", "augment")
     known = {}
     if held is not None and all(json.loads(held.model.item())[key] == identity[key] for key in same):
@@ -154,7 +172,7 @@ def _build(model: photos.Model, identity: dict[str, Any], files: Sequence[str], 
     stamps = {path: (os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths}
     rows = {path: known[path, *stamps[path]] for path in paths if (path, *stamps[path]) in known}
     new = [path for path in paths if path not in rows]
-    rows |= photos.embed_images(model, new) if new else {}
+    rows |= photos.embed_images(model, new, left_out) if new else {}
     kept = [path for path in paths if path in rows]
     if not kept:
         raise UserError(f"none of the {len(files)} files is an image that can be read")

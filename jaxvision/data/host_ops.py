@@ -173,6 +173,25 @@ def central_crop(size: int | tuple[int, int]) -> HostOp:
     return _on_image(apply)
 
 
+@host_ops.register()
+def corner_crop(size: int | tuple[int, int]) -> HostOp:
+    """Cuts the upper left `size` (a side, or height and width) out of the image.
+
+    What a convolution without padding sees of an image that its patches do not fill: of 384 pixels the first 378, if
+    they are of 14.
+
+    Raises (when called):
+      UserError: the image is smaller.
+    """
+    size = _pair(size)
+
+    def apply(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _free(image, size)
+        return _cut(image, 0, 0, size)
+
+    return _on_image(apply)
+
+
 def _evaluate_random_crop(size, padding: int = 0) -> str:
     return f"central_crop({size})"
 
@@ -185,6 +204,11 @@ def random_crop(size: int | tuple[int, int], padding: int = 0) -> HostOp:
     """
     size = _pair(size)
     border = pad(padding)
+    if padding > min(size):
+        raise UserError(
+            f"random_crop: with a padding of {padding} pixels, windows of {size[0]}x{size[1]} may hold nothing of the "
+            "image. The usual padding is an eighth of the side"
+        )
 
     def apply(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         free_rows, free_columns = _free(image, size)

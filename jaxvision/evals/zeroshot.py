@@ -127,7 +127,7 @@ def judge(
       mesh: over which images are split.
 
     Returns:
-      (ranks, predicted), int32 [T, N]; a rank of 0 is right.
+      (ranks, predicted), int32 [T, N]; a rank of 0 is right, and where a cosine is no number the class is -1.
     """
     parts = batch_axis_size(mesh)
     rows = -(-min(ROWS, len(images)) // parts) * parts
@@ -145,7 +145,8 @@ def judge(
 def _judge(images: jax.Array, labels: jax.Array, heads: jax.Array) -> tuple[jax.Array, jax.Array]:
     def one(head):
         cosines = jnp.matmul(images, head.T, precision=jax.lax.Precision.HIGHEST)  # n k
-        return rank(cosines, labels), cosines.argmax(axis=1).astype(jnp.int32)
+        chosen = jnp.where(jnp.isnan(cosines).any(axis=1), -1, cosines.argmax(axis=1))
+        return rank(cosines, labels), chosen.astype(jnp.int32)
 
     return jax.lax.map(one, heads)
 
@@ -178,22 +179,24 @@ def details(
 ) -> dict[str, Any]:
     """What the report holds beside the measures: every class with what it was taken for, and every prompt."""
     counts = np.zeros((len(chosen.names),) * 2, np.int64)
-    np.add.at(counts, (labels, predicted[0]), 1)
+    judged = predicted[0] >= 0  # else no class was chosen: the embeddings are no numbers
+    np.add.at(counts, (labels[judged], predicted[0][judged]), 1)
+    images = np.bincount(labels, minlength=len(chosen.names))
     often = Counter(chosen.names)  # CLIP calls two classes of ImageNet "missile"
     names = [name if often[name] == 1 else f"{name} ({label})" for name, label in zip(chosen.names, chosen.labels)]
     classes = [
         {
             "class": name,
             "label": label,
-            "images": int(row.sum()),
-            "accuracy": float(row[i] / row.sum()) if row.any() else None,
+            "images": int(images[i]),
+            "accuracy": float(row[i] / images[i]) if images[i] else None,
             "taken_for": {names[j]: int(row[j]) for j in np.argsort(-row, kind="stable") if row[j] and j != i},
         }
         for i, (name, label, row) in enumerate(zip(names, chosen.labels, counts))
     ]
     single = ranks if len(ranks) == 1 else ranks[1:]
     accuracies = {text: float(np.mean(row == 0)) for text, row in zip(of_set.templates, single)}
-    return {"classes": classes, "prompts": accuracies}
+    return {"not_numbers": int((~judged).sum()), "classes": classes, "prompts": accuracies}
 
 
 def _prompt_sets(names: Sequence[str]) -> list[PromptSet]:

@@ -7,6 +7,7 @@ import pytest
 
 from jaxvision import augment
 from jaxvision.augment import erase
+from jaxvision.errors import UserError
 
 
 def run(spec, images, seed=0):
@@ -101,3 +102,19 @@ def test_rectangle_is_a_slice(corner, size):
     top, left = np.maximum(corner, 0)
     expected[top : corner[0] + size[0], left : corner[1] + size[1]] = True
     np.testing.assert_array_equal(erase.rectangle((6, 5), corner, size), expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cutout(100)", "a square of 100 pixels can hide all of an image of 16x16"),
+        ("random_erasing(area=(1.0, 1.0))", "area must be a number"),
+        ("random_crop(16, 40)", "windows of 16x16 may hold nothing of the image"),
+        ("random_crop(16, 40, 'edge')", "windows of 16x16 may hold nothing of the image"),
+    ],
+)
+def test_what_hides_a_whole_image_is_refused(spec, message):
+    batch = {"image": jnp.ones((2, 16, 16, 3))}
+    with pytest.raises(UserError, match=message):
+        augment.make(spec)(jax.random.key(0), batch)
+    augment.make("cutout(16)|random_crop(16, 16)|random_crop(16, 40, 'reflect')")(jax.random.key(0), batch)

@@ -233,6 +233,44 @@ def test_a_resnet_of_cifar_is_not_prepared_as_one_of_imagenet(tmp_path, capsys):
     assert meta["told_by"]["images.mean"] == "--mean"
 
 
+def test_a_file_that_does_not_fit_is_told_so_before_anything_else_is_asked(tmp_path):
+    cifar_file(tmp_path / "in.safetensors", "timm")
+    arrays = weights.read(tmp_path / "in.safetensors")
+    weights.write(tmp_path / "part.safetensors", {k: x for k, x in arrays.items() if not k.startswith("layer3")})
+    given = dict(source="timm", model="resnet:8", options=["width=0.25"])
+    with pytest.raises(UserError, match="do not fit the model 'resnet'") as error:
+        convert.run(tmp_path / "part.safetensors", tmp_path / "out", **given)
+    assert "--option=shortcut" not in str(error.value)
+    assert "--mean" not in str(error.value)
+
+
+@pytest.mark.parametrize(("told", "size", "host"), [(30, 30, "|corner_crop(28)"), (28, 28, ""), (99, 28, "")])
+def test_a_side_that_patches_do_not_fill_is_kept_and_told(told, size, host, tmp_path):
+    """As in timm's `vit_so400m_patch14_siglip_384`; a side that means other positions gives way to the positions."""
+    model = models.build("vit", 3, variant="mu/14", depth=2, width=16, **TOKEN)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "timm", "vit"))
+    config = {"architecture": "vit_x", "pretrained_cfg": {"input_size": [3, told, told], "crop_pct": 1.0}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", source="timm", model="vit:mu/14", options=OPTIONS)
+    assert meta["preprocessing"]["size"] == size
+    assert meta["preprocessing"]["host"].endswith(f"central_crop({size}){host}")
+    assert any("the first 28 are whole patches of 14" in note for note in meta["notes"]) == bool(host)
+    assert not any("resized" in note for note in meta["notes"])
+
+
+@pytest.mark.parametrize(("words", "size"), [(32_000, 384), (256_000, 378)])
+def test_siglip_at_384_pixels_is_told_by_its_words(words, size):
+    image = dict(variant="So400m/14", posemb="learned", pool="map", depth=1)
+    text = dict(variant="So400m", vocab_size=words, length=64)
+    model = models.build("two_towers", None, variant="siglip_vit_b16", image=image, text=text, embedding=1152)
+    arrays = {"visual.trunk.pos_embed": np.broadcast_to(np.float32(0), (1, 729, 1152))}
+    assert convert._native_size(arrays, "open_clip", "two_towers", model, None)["size"].value == size
+    said = preprocessing.stated(arrays, "open_clip", "two_towers", "ViT-SO400M-14-SigLIP-384/webli")["size"]
+    assert convert._native_size(arrays, "open_clip", "two_towers", model, said)["size"].value == 384
+
+
 def test_the_layout_of_the_published_resnets_says_where_the_zero_channels_lie(tmp_path, capsys):
     cifar_file(tmp_path / "in.safetensors", "pytorch_resnet_cifar10", shortcut="zeros_centred")
     given = dict(source="pytorch_resnet_cifar10", model="resnet:8", options=["width=0.25"])

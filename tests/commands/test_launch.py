@@ -109,3 +109,11 @@ def test_a_workdir_that_goes_with_its_machine_is_refused(capsys, words, workdir,
 def test_one_that_stays_is_not(capsys, words, workdir):
     launch(words, "--dry_run", after=[*TRAIN[:2], f"--workdir={workdir}"])
     assert workdir in capsys.readouterr().out
+
+
+def test_options_of_the_cluster_are_checked_before_the_config(capsys):
+    for options, message in (("nodes=0", "nodes must be"), ("nodes=1", "no config file 'nowhere.py'")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["jaxvision", "launch", f"--slurm={options}", "--", "train", "--config=nowhere.py", "--workdir=x"])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """`jaxvision search` and `jaxvision predict --labels` with a tiny model of image and text, and its evaluations."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_an_index_remembers_its_tokenizer(pretrained, pictures, tmp_path):
 
 def test_words_and_flags_of_the_command_line(monkeypatch):
     given = {}
-    monkeypatch.setattr(search, "run", lambda *args, **options: given.update(options, args=args))
+    monkeypatch.setattr(search, "run", lambda *args, **options: given.update(options, args=args) or search.Found())
     cli.main(["jaxvision", "search", "a red circle", "--index=runs/photos", "a dog", "--top=3", "--sheet=found.png"])
     assert given["args"] == ("runs/photos", ["a red circle", "a dog"])
     assert (given["top"], given["page"], given["images"], given["workdir"]) == (3, "found.png", None, None)
@@ -219,3 +220,16 @@ def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures
     assert len(first.files) == 6  # each once
     assert search._identity(other)["variables"] == search._identity(model)["variables"]
     assert search._identity(other)["model"] != search._identity(model)["model"]
+
+
+def test_files_that_cannot_be_read_are_counted(pretrained, pictures, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    images = [str(pictures / "*.png"), str(tmp_path / "broken.png")]
+    found = search.run(tmp_path / "index", images=images, workdir=pretrained[0])
+    assert [Path(file).name for file in found.left_out] == ["broken.png"] * 2  # one is among the pictures
+    words = [f"--images={file}" for file in images]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["jaxvision", "search", f"--index={tmp_path / 'two'}", f"--workdir={pretrained[0]}", *words])
+    assert stop.value.code == 3
+    with pytest.raises(UserError, match="--image"):
+        search.run(tmp_path / "index", image="gs://bucket/x.png")

@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxvision import experiment as experiments
+from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, inspect, train
 from jaxvision.config import override
 from jaxvision.errors import UserError
@@ -301,3 +302,10 @@ def test_evaluate_repeats_the_last_evaluation(trained):
 def test_evaluate_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         evaluate.run(tmp_path)
+
+
+def test_a_workdir_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "f").write_text("x")
+    for where in (tmp_path / "f", tmp_path / "f" / "sub"):
+        with pytest.raises(UserError, match=f"cannot be a folder: {tmp_path / 'f'} is a file"):
+            workdirs.check(where, ConfigDict())

@@ -216,6 +216,13 @@ def test_evaluation_specs(photo):
         assert run(evaluation(spec), photo(0)).shape == run(spec, photo(0)).shape
 
 
+def test_corner_crop_keeps_what_patches_fill(photo):
+    image = photo(3)
+    np.testing.assert_array_equal(run("corner_crop((4, 5))", image), image[:4, :5])
+    with pytest.raises(UserError, match="cannot cut 700x700 out of an image"):
+        run("corner_crop(700)", image)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

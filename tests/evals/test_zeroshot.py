@@ -2,10 +2,11 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from jaxvision.data.text import imagenet, prompts
+from jaxvision.data.text import class_names, imagenet, prompts
 from jaxvision.errors import UserError
 from jaxvision.evals import retrieval, zeroshot
 from jaxvision.evals.store import Store
@@ -158,3 +159,17 @@ def test_options_that_make_no_sense(pairs, mesh, source, options, message):
     fields = ("image",) if source.true is None else ("image", "label")
     with pytest.raises(UserError, match=message):
         zeroshot.make(**pairs.open_set(source, mesh(1), fields), **options)
+
+
+def test_embeddings_that_are_no_numbers_are_of_no_class():
+    images = np.array([[1, 0], [0, 1], [np.nan, 0]], np.float32)
+    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1])
+    labels = np.array([0, 1, 0])
+    ranks, predicted = zeroshot.judge(images, labels, np.eye(2, dtype=np.float32)[None], mesh)
+    assert predicted.tolist() == [[0, 1, -1]]
+    assert (ranks == 0).tolist() == [[True, True, False]]
+    chosen = class_names.Classes((0, 1), ("a", "b"), "")
+    told = zeroshot.details(ranks, predicted, labels, chosen, prompts.get("photo"))
+    assert told["not_numbers"] == 1
+    rows = [(row["images"], row["accuracy"], row["taken_for"]) for row in told["classes"]]
+    assert rows == [(2, 0.5, {}), (1, 1.0, {})]

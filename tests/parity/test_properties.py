@@ -265,6 +265,49 @@ def test_tables_know_the_quick_gelus_of_open_clip(torch):
             assert said["gelu"].value == ("quick" if quick else "exact"), (model, tag)
 
 
+@pytest.mark.parametrize(
+    "name", ["B-32-SigLIP2-256", "L-16-SigLIP2-512", "L-16-SigLIP2-256", "B-16-SigLIP-i18n-256", "SO400M-14-SigLIP-384"]
+)
+def test_siglips_of_open_clip(torch, name):
+    """GELUs of both towers and how images look, told by shapes, by the architecture and by the config beside them."""
+    open_clip = pytest.importorskip("open_clip", reason="parity with open_clip", exc_type=Exception)
+    from open_clip.pretrained import get_pretrained_cfg
+
+    name = f"ViT-{name}"
+    config = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        reference = open_clip.CustomTextCLIP(**{key: x for key, x in config.items() if key != "custom_text"})
+    arrays = {key: np.broadcast_to(np.float32(0), tuple(x.shape)) for key, x in reference.state_dict().items()}
+    kinds = {"GELU(approximate='none')": "exact", "GELU(approximate='tanh')": "tanh", "GELUTanh()": "tanh"}
+    mlps = {"image": reference.visual.trunk.blocks[0].mlp.act, "text": reference.text.transformer.resblocks[0].mlp.gelu}
+    gelus = {f"{tower}.gelu": kinds[str(mlp)] for tower, mlp in mlps.items()}
+    images = get_pretrained_cfg(name, "webli")
+    for architecture in (None, f"{name}/webli"):
+        said = properties.stated(arrays, "open_clip", "two_towers", architecture)
+        assert {key: said[key].value for key in gelus} == gelus
+        looks = preprocessing.stated(arrays, "open_clip", "two_towers", architecture)
+        assert (looks["mean"].value, looks["std"].value) == (images["mean"], images["std"])
+        assert (looks["interpolation"].value, looks["squash"].value) == (images["interpolation"], True)
+        assert images["resize_mode"] == "squash"
+    beside = preprocessing._open_clip("x.json", {"model_cfg": config}, "two_towers")
+    assert {key: beside.options[key] for key in gelus} == gelus
+    assert beside.images["size"] == config["vision_cfg"]["image_size"]
+
+
+def test_of_images_that_patches_do_not_fill_timm_sees_the_corner(torch):
+    import timm
+
+    small = {**SMALL_VIT, "patch_size": 14, "img_size": 30}
+    reference = timm.create_model("vit_tiny_patch16_224", **small).eval()
+    x = torch.randn(1, 3, 30, 30)
+    grey = x.clone()
+    grey[..., 28:, :] = grey[..., 28:] = 0
+    with torch.no_grad():
+        assert torch.equal(reference(x), reference(grey))
+        grey[..., 27, 27] = 9
+        assert not torch.equal(reference(x), reference(grey))
+
+
 CLIP = {"context_length": 9, "vocab_size": 20, "width": 64, "heads": 1, "layers": 2}
 CLIP_TEXT = dict(variant="mu", width=64, depth=2, num_heads=1, vocab_size=20, length=9)
 CLIP_VIT = dict(name="vit", variant="mu/8", width=64, depth=2, num_heads=1)

@@ -34,11 +34,27 @@ TEXTS = (  # what stands before the text tower's names, and whether its projecti
 TRUNK_DEFAULTS = {"pre_norm": False, "patch_bias": True, "norm_epsilon": 1e-6}
 
 
+SIGLIP_2_WORDS = 256_000
+# Width and patch of its image towers whose GELU is timm's approximation by tanh, and the patches of one that has it at
+# this size alone (0 is any): B/32, So400m/16, g-opt/16, and L/16 at 512 pixels.
+SIGLIP_2_TANH = ((768, 32, 0), (1152, 16, 0), (1536, 16, 0), (1024, 16, 1024))
+
+
 def siglip_text(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The text tower of SigLIP: exact GELU in the first, tanh in the second, which has 256,000 words."""
+    """The text tower of SigLIP: exact GELU in the first and its multilingual one, tanh in the second."""
     words, length = len(arrays["text.token_embedding.weight"]), len(arrays["text.positional_embedding"])
-    told = {"vocab_size": words, "length": length, "gelu": "tanh" if words > 200_000 else "exact"}
+    told = {"vocab_size": words, "length": length, "gelu": "tanh" if words == SIGLIP_2_WORDS else "exact"}
     return {"text": told | {"causal": False, "pool": "last", "end_token": None, "norm_epsilon": 1e-6}}
+
+
+def siglip_image(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The GELU of the image tower of SigLIP 2; nothing for other weights."""
+    kernel, positions = (arrays.get(TRUNK + name) for name in ("patch_embed.proj.weight", "pos_embed"))
+    words = arrays.get("text.token_embedding.weight")
+    if kernel is None or positions is None or words is None or len(words) != SIGLIP_2_WORDS:
+        return {}
+    width, patch, n = kernel.shape[0], kernel.shape[-1], positions.shape[-2]
+    return {"gelu": "tanh" if {(width, patch, 0), (width, patch, n)} & set(SIGLIP_2_TANH) else "exact"}
 
 
 def of_trunk(options: dict[str, Any] | Any, pair: bool) -> Any:
@@ -58,6 +74,7 @@ def vit_options(pair: bool) -> tuple:
     every = r"^visual\.trunk\.patch_embed\."
     found = [(every, TRUNK_DEFAULTS)]
     found += [(every if pattern == "." else behind_trunk(pattern), options) for pattern, options in VIT_OPTIONS]
+    found.append((behind_trunk(r"^attn_pool\."), siglip_image))
     return tuple((pattern, of_trunk(options, pair)) for pattern, options in found)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.errors import UserError, unknown
 from jaxvision.models.weights.table import Stated
+from jaxvision.models.weights.torch_properties import CONVNEXT_PROPERTIES, VIT_PROPERTIES
 from jaxvision.reading import read_json
 
 FILTERS = ("bilinear", "bicubic")
@@ -89,10 +90,12 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
 }
 ZERO_ONE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 UNTOLD = {"mean": None, "std": None}
+SIGLIP_384 = (r"^ViT-SO400M-14-SigLIP-384", {"size": 384})
 # What differs from that, by the library's own name of a network and its weights: (pattern, attributes); later ones win.
 # tests/parity/test_properties.py compares mean and std with timm's registry, all with torchvision's.
 BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
     ("timm", "vit"): (
+        (r"^vit_so400m_patch14_siglip_(?:gap_)?384", {"size": 384}),
         (r"_clip_|^aimv2|^eva_large|\.bamboo$|_radio_", CLIP),
         (r"^vit_large_patch14_clip_(?:224|336)\.laion2b(?:_ft|$)", HALF),
         (r"^beit3|^deit|dinov2|\.dino$|\.mae$|ijepa|_intern300m", IMAGENET),
@@ -101,14 +104,19 @@ BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] =
     ("timm", "convnext"): ((r"\.clip_|_large_mlp|_xxlarge", CLIP), (r"_zepto|^test_", HALF)),
     ("timm", "resnet"): ((r"\.ra4_e3600|^test_", HALF),),
     ("timm", "mixer"): ((r"\.miil", ZERO_ONE), (r"^resmlp|^gmixer", IMAGENET)),
+    ("open_clip", "vit"): (SIGLIP_384,),
+    ("open_clip", "two_towers"): (SIGLIP_384,),
     ("torchvision", "resnet"): ((r"IMAGENET1K_V2$|^(?:ResNeXt101_64X4D|resnext101_64x4d)", {"crop": 0.965}),),
     ("torchvision", "vit"): (
         (r"(?i)^vit_l_16(?:_Weights)?\.IMAGENET1K_V1$", {"crop": 0.925}),
         (r"SWAG_", {"crop": 1.0, "interpolation": "bicubic"}),
     ),
 }
-# The same by names in the file.
+# The same by names in the file. Of open_clip's ViTs of timm, SigLIP's pool by attention.
+SIGLIP = (r"^visual\.trunk\.attn_pool\.", {**HALF, "squash": True})
 BY_NAMES: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
+    ("open_clip", "vit"): (SIGLIP,),
+    ("open_clip", "two_towers"): (SIGLIP,),
     ("timm", "vit"): ((r"^norm_pre\.", CLIP), (r"^dist_token$", IMAGENET)),
     # With projections the names are also those of other collections, whose images are prepared otherwise.
     ("pytorch_resnet_cifar10", "resnet"): ((r"\.shortcut\.0\.", UNTOLD),),
@@ -168,7 +176,9 @@ def _open_clip(file: str, content: Mapping[str, Any], model: str) -> Beside:
     said: dict[str, Any] = {}
     for part in ("image", "text"):
         tower = whole.get({"image": "vision_cfg", "text": "text_cfg"}[part], {})
-        if "timm_model_name" not in tower and not isinstance(tower.get("layers"), list):
+        if network := tower.get("timm_model_name"):
+            said |= {f"{part}.{key}": value for key, value in _of_timm(network).items()}
+        elif not isinstance(tower.get("layers"), list):
             tanh = tower.get("act_kwargs", {}).get("approximate") == "tanh"
             said[f"{part}.gelu"] = "quick" if whole.get("quick_gelu") else "tanh" if tanh else "exact"
             epsilon = {**tower.get("norm_kwargs", {}), **(tower.get("ln_kwargs") or {})}.get("eps")
@@ -187,6 +197,21 @@ def _open_clip(file: str, content: Mapping[str, Any], model: str) -> Beside:
     found |= {"squash": images["resize_mode"] == "squash"} if "resize_mode" in images else {}
     size = whole.get("vision_cfg", {}).get("image_size")
     return Beside(file, None, said, found | ({"size": size} if isinstance(size, int) else {}))
+
+
+def _of_timm(network: str) -> dict[str, Any]:
+    """The GELU and the epsilon of a network of timm, by its name there.
+
+    >>> _of_timm("vit_base_patch32_siglip_256")["gelu"], _of_timm("vit_base_patch16_siglip_256")["gelu"]
+    ('tanh', 'exact')
+    """
+    if not (found := re.match(r"vit|convnext", network)):
+        return {}
+    of = {"vit": VIT_PROPERTIES, "convnext": CONVNEXT_PROPERTIES}[found[0]]
+    said = {"gelu": "exact", "norm_epsilon": 1e-6}
+    for pattern, values in of["architectures"]:
+        said |= {key: x for key, x in values.items() if key in said and re.search(pattern, network)}
+    return said
 
 
 def read_timm_config(path: str | Path) -> dict[str, Any]:

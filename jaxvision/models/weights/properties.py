@@ -33,6 +33,7 @@ from jaxvision.models.weights.preprocessing import beside
 from jaxvision.models.weights.table import Stated
 from jaxvision.models.weights.tables import tables_of
 
+SHAPES = "shapes in the file"
 # What the size of a variant says, where nobody else does.
 OF_THE_VARIANT = ("num_heads", "head_width")
 # Properties of a kind of layer: a model that has none of the kind cannot differ.
@@ -131,12 +132,12 @@ def stated(names: Iterable[str], source: str, model: str, architecture: str | No
         everywhere = pattern == "."
         if not everywhere and not any(re.search(pattern, name) for name in names):
             continue
-        if callable(values):
-            values = {} if arrays is None else values(arrays)
         by = f"every {model} of {source}" if everywhere else "names in the file"
+        if callable(values):
+            values, by = {} if arrays is None else values(arrays), SHAPES
         found |= {name: Stated(value, by) for name, value in flat(values).items()}
     for name in table.assumed:
-        if name in found:
+        if name in found and found[name].by != SHAPES:
             why = f"{architecture} is not listed otherwise" if architecture else "the file cannot tell"
             found[name] = Stated(found[name].value, f"assumed: usual of {source}, and {why}")
     for pattern, values in table.architectures:
@@ -222,7 +223,7 @@ def differences(ours: Mapping[str, Any], said: Mapping[str, Stated], taken: Iter
     """
     found = [Difference(name, x, said.get(name)) for name, x in ours.items() if name in said or _must_be_said(name)]
     found = [d for d in found if d.theirs is None or d.theirs.value != d.ours]
-    definite = lambda name: not said[name].by.startswith(("every", "assumed", "names"))
+    definite = lambda name: not said[name].by.startswith(("every", "assumed", "names", SHAPES))
     alone = lambda name: name not in ours and name not in taken and definite(name) and _last(name) not in OF_LAYERS
     beyond = [name for name in said if alone(name)]
     return found + [Difference(name, None, said[name]) for name in beyond]
