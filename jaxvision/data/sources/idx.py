@@ -1,15 +1,14 @@
 """IDX files: MNIST (LeCun, Cortes, Burges 1998), Fashion-MNIST, KMNIST, EMNIST."""
 
 import functools
-import gzip
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxvision import unpacking
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
@@ -113,11 +112,7 @@ def read_idx(file: Path) -> np.ndarray:
     """
     with reading(file):
         if file.suffix == ".gz":
-            try:
-                with gzip.open(file) as stream:
-                    data = np.frombuffer(stream.read(), np.uint8)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise UserError(f"{file} is truncated or no gzip file: {error}") from None
+            data = np.frombuffer(unpacking.gunzip(file), np.uint8)
         else:
             data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:

@@ -1,7 +1,6 @@
 """Parquet files with encoded images, in the layout of the Hugging Face Hub."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ from jaxvision.data.signatures import described
 from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.files import Pattern, Rows, directory, named, split_files, unmatched
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
-from jaxvision.data.sources.row_groups import RowGroups
+from jaxvision.data.sources.row_groups import RowGroups, check_groups, read_group
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, unknown
-from jaxvision.reading import reading
+from jaxvision.reading import parse_json, reading
 
 _TEXTS = ("text", "caption", "captions")
 
@@ -158,6 +157,7 @@ class _File(NamedTuple):
 
             metadata = pyarrow.parquet.read_metadata(path)
             schema = metadata.schema.to_arrow_schema()
+            check_groups(path, metadata)
             counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         starts = np.cumsum([0, *counts]).tolist()
         return cls(path, schema, [(_Group(str(path), i, starts[i]), n) for i, n in enumerate(counts) if n])
@@ -227,8 +227,8 @@ def _read_column(file: str | Path, column: str, group: int | None = None) -> lis
     with _reading(file), pyarrow.parquet.ParquetFile(file) as parquet:
         if column not in parquet.schema_arrow.names:
             raise unknown(f"column of {file}", column, parquet.schema_arrow.names)
-        table = parquet.read([column]) if group is None else parquet.read_row_group(group, [column])
-        return table.column(column).to_pylist()
+        groups = range(parquet.metadata.num_row_groups) if group is None else [group]
+        return [x for one in groups for x in read_group(parquet, file, one, [column]).column(column).to_pylist()]
 
 
 def _names(schema: Any, column: str) -> tuple[str, ...] | None:
@@ -237,7 +237,12 @@ def _names(schema: Any, column: str) -> tuple[str, ...] | None:
     if stored is None:
         return None
     try:
-        feature = json.loads(stored).get("info", {}).get("features", {}).get(column, {})
+        feature = (
+            parse_json(stored, "the metadata 'huggingface'", dict, ValueError)
+            .get("info", {})
+            .get("features", {})
+            .get(column, {})
+        )
         feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
         if not feature.get("names"):
             return None

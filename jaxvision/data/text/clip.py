@@ -5,14 +5,14 @@ The merging is written out here because the fast implementations split text by o
 zero-width spaces of captions from the web then give other ids.
 """
 
-import gzip
 import html
 import itertools
 from pathlib import Path
 
+from jaxvision import unpacking
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError
-from jaxvision.reading import reading
+from jaxvision.reading import decode_text, read_text
 
 MERGES = 49_152 - 256 - 2  # of the file's 262,144 lines, those that CLIP uses
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -73,9 +73,9 @@ _BYTES = _byte_characters()
 
 
 def _read_merges(path: str) -> list[Merge]:
-    opened = gzip.open if path.endswith(".gz") else open
-    with reading(f"the vocabulary {path}"), opened(path, "rt", encoding="utf-8") as file:
-        lines = list(itertools.islice(file, 1, 1 + MERGES))  # the first line is a version
+    file = Path(path)
+    text = decode_text(unpacking.gunzip(file), f"the vocabulary {path}") if file.suffix == ".gz" else read_text(file)
+    lines = text.split("\n")[1 : 1 + MERGES]  # the first line is a version
     merges = [tuple(line.split()) for line in lines]
     if len(merges) < MERGES or any(len(merge) != 2 for merge in merges):
         raise UserError(f"{path} is not CLIP's vocabulary: want bpe_simple_vocab_16e6.txt.gz of openai/CLIP")
