@@ -87,6 +87,7 @@ def _call(node: ast.expr, spec: str) -> Call:
     try:
         args = tuple(ast.literal_eval(a) for a in node.args)
         kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
+        repr((args, kwargs))  # a ValueError where a number has thousands of digits, which nothing can take or show
     except (ValueError, TypeError, RecursionError, MemoryError):  # TypeError: a set or dict of what has no hash
         args = kwargs = None
     if kwargs is None or len(kwargs) < len(node.keywords):

@@ -44,8 +44,10 @@ def expand(pattern: str) -> list[str]:
     """
     names, whole = [pattern], pattern
     while _BRACE.search(names[0]):  # all names have the same braces at the same turn
-        names = [made for name in names for made in _first_brace(name, whole)]
-        if len(names) > MAX_FILES:
+        several = len(_first_brace(names[0], whole))
+        if len(names) * several <= MAX_FILES:
+            names = [made for name in names for made in _first_brace(name, whole)]
+        else:
             raise UserError(f"the pattern {shown(whole)} means more than {MAX_FILES:,} files")
     return names
 

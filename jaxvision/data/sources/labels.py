@@ -38,7 +38,7 @@ def read_classes(classes: str | Sequence[str] | int | None, root: Path) -> Class
         raise UserError(f"classes is a file of names, a tuple of names or their number, not {shown(classes)}")
     if isinstance(classes, int | np.integer):
         if not 1 <= classes <= LARGEST + 1:
-            raise UserError(f"classes={shown(classes)}: a set has from one class to {LARGEST + 1:,}")
+            raise UserError(f"classes={shown(classes)}: a set has at least one class, at most {LARGEST + 1:,}")
         return int(classes)
     if isinstance(classes, str):
         file = root / Path(classes).expanduser()

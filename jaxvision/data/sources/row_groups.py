@@ -9,7 +9,6 @@ from typing import Any
 
 from jaxvision import unpacking
 
-
 _BATCH = 1024  # rows that are decoded at once, where a group is of usual size
 
 

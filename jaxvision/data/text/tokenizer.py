@@ -35,7 +35,8 @@ class Tokenizer:
     def __init__(self, length: int = 77, *, lower: bool = False):
         if not is_whole(length, least=3) or length > MAX_LENGTH:
             raise UserError(
-                f"the length of a tokenizer is a number of tokens from 3 to {MAX_LENGTH:,}, not {shown(length)}"
+                f"the length of a tokenizer is a number of tokens, at least 3 and at most {MAX_LENGTH:,}, not "
+                f"{shown(length)}"
             )
         self.length = int(length)
         self._lower = lower

@@ -1,6 +1,7 @@
 """What no test of a stranger's things may do: start a program, or write outside its folder."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -16,6 +17,7 @@ _PROGRAMS = (
     "pty.spawn",
 )
 _CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree", "os.truncate")
+_OURS = re.compile(r"__pycache__|/\.hypothesis")  # what Python and the tests' own library keep
 _watched: dict = {}
 _hooked: list = []
 
@@ -38,7 +40,7 @@ def _hook(event, args):
     if path is None or isinstance(path, int):
         return
     where = os.path.realpath(os.fsdecode(path))
-    if not where.startswith(_watched["scratch"]) and "__pycache__" not in where and where != "/dev/null":
+    if not where.startswith(_watched["scratch"]) and not _OURS.search(where) and where != "/dev/null":
         raise StrangerError(f"{event} {args}")
 
 

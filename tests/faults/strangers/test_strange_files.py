@@ -5,6 +5,7 @@ nothing that it has not compared with the size of the file.
 """
 
 import ast
+import contextlib
 import gzip
 import io
 import json
@@ -36,6 +37,9 @@ from jaxvision.data.text import registry
 from jaxvision.errors import MAX_LINE, UserError
 from jaxvision.evals.store import Features, Store
 from jaxvision.models.weights import files as weights
+
+with contextlib.suppress(ImportError):
+    import h5py  # here, for it asks `uname` what machine this is
 
 ROOT = Path(jaxvision.__file__).parent
 SECONDS = 30  # of one read, on a machine that does other things too; these take milliseconds
@@ -104,7 +108,7 @@ ARRAYS = {"a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.one
 
 
 def h5_bytes():
-    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("h5py")
     data = io.BytesIO()
     with h5py.File(data, "w") as file:
         group = file.create_group("model_weights").create_group("layer").create_group("layer")
@@ -177,10 +181,11 @@ def of_source(kind, name, beside=None, **options):
     return read
 
 
-def of_file(name, use):
+def of_file(name, use, beside=None):
     def read(data):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(data)
+        for file, content in ((beside or {}) | {name: data}).items():
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).write_bytes(content)
         use(Path(name))
 
     return read
@@ -197,10 +202,10 @@ def store_of(data):
 
 
 FEATURES = Features(np.ones((3, 2), np.float32), np.ones(3, np.int32), np.arange(3))
+MADE_BY = {"workdir": "w", "step": 1, "variables": "v", "model": {}, "host": "decode", "augment": "", "tokenizer": None}
 INDEX = dict(
     files=np.array(["a", "b"]), stamps=np.ones((2, 2), np.int64), embeddings=np.ones((2, 3), np.float32),
-    model=np.array(json.dumps({"workdir": "w", "step": 1, "variables": "v", "model": {}, "host": "decode", "augment": "",
-                               "tokenizer": None})),
+    model=np.array(json.dumps(MADE_BY)),
 )  # fmt: skip
 TEN = {f"data_batch_{i}": cifar_pickle() for i in range(1, 6)} | {"test_batch": cifar_pickle()}
 NAMES = {"batches.meta": pickle.dumps({"label_names": ["a", "b"]}, protocol=2)}
@@ -225,7 +230,10 @@ def tokenizer(kind, name):
 FILES = {
     **{kind: (lambda data=data: data, read_image) for kind, data in IMAGES.items()},
     **{kind: (made, of_file(f"w.{kind}", weights.read)) for kind, made in WEIGHTS.items()},
-    "index": (lambda: b'{"weight_map": {"a": "w.safetensors"}}', of_file("w.index.json", weights.read)),
+    "index": (
+        lambda: b'{"weight_map": {"b": "w.safetensors"}}',
+        of_file("w.index.json", weights.read, {"w.safetensors": safetensors.numpy.save(ARRAYS)}),
+    ),
     "tar": (tar_bytes, of_source("webdataset", "train-0.tar")),
     "tar label": (tar_bytes, of_source("webdataset", "train-0.tar", label="label", text="caption")),
     "tar index": (
