@@ -150,7 +150,7 @@ def _transforms():
 def _torch_file(paths: list[str], transforms: list, index: int):
     from PIL import Image
 
-    with Image.open(Path(paths[index])) as image:
+    with Image.open(Path(paths[index]), formats=("JPEG", "PNG")) as image:
         image = image.convert("RGB")
     return [transform(image) for transform in transforms]
 

@@ -21,6 +21,7 @@ specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 storage.py      where files of a run may lie: a folder, or a bucket; writing whole, appending
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
+unpacking.py    how much may come out of a file, told before room is made for it
 progress.py     how far something is that takes long: a bar or lines on stderr
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader

@@ -8,6 +8,7 @@ import inspect
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,8 +48,36 @@ class Range(NamedTuple):
         return f"in {'(' if self.above else '['}{low}, {high}{')' if self.below else ']'}"
 
 
+class Text(NamedTuple):
+    """The texts that an argument may be, as in `Annotated[str, Text(r"[a-z]+", "of small letters")]`.
+
+    Attributes:
+      pattern: regular expression of the whole text.
+      words: what it says, in words that follow "a text".
+      most: number of characters that it may have.
+    """
+
+    pattern: str
+    words: str
+    most: int = 4096
+
+    def holds(self, value: str | os.PathLike) -> bool:
+        """Whether the text is allowed."""
+        text = os.fspath(value)
+        return isinstance(text, str) and len(text) <= self.most and re.fullmatch(self.pattern, text) is not None
+
+    def __str__(self) -> str:
+        return f"{self.words}, at most {self.most:,} characters"
+
+
 COUNT = Annotated[int, Range(1)]
+MAX_SIDE = 2**14  # pixels of a side that an operation makes, or of a border
+SIDE = Annotated[int, Range(1, MAX_SIDE)]
 SHARE = Annotated[float, Range(0, 1)]
+# What can stand in a line of a script or of a log: no line breaks, no other control characters, no surrogates.
+LINE = Annotated[
+    str, Text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "of one line without control characters")
+]
 
 
 def is_whole(value: object, least: int = 1) -> bool:
@@ -71,7 +100,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return fits(value, inside[0]) and all(r.holds(value) for r in inside[1:] if isinstance(r, Range))
+        return fits(value, inside[0]) and all(r.holds(value) for r in inside[1:] if isinstance(r, Range | Text))
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, choice) for choice in inside)
     if origin is typing.Literal:
@@ -114,7 +143,7 @@ def words(annotation: Any) -> str:
     """
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return " ".join([words(inside[0]), *(str(r) for r in inside[1:] if isinstance(r, Range))])
+        return " ".join([words(inside[0]), *(str(r) for r in inside[1:] if isinstance(r, Range | Text))])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(words(choice) for choice in inside))
     if origin is typing.Literal:

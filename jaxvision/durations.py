@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, shown, unknown
 
+MOST = 1e15  # steps; a float counts no further by ones
 UNITS = ("steps", "epochs", "examples", "percent")
 KEYS = {  # of a config, by section
     "train": ("total", "log_every", "checkpoint_every"),
@@ -39,15 +40,19 @@ def steps(duration: str | float, *, batch_size: int, examples: int | None = None
     """
     amount, unit = _read(duration)
     if unit == "epochs" and examples is None:
-        raise UserError(f"duration {duration!r}: the size of an epoch is not known; give it in steps or examples")
+        raise UserError(f"duration {shown(duration)}: the size of an epoch is not known; give it in steps or examples")
     if unit == "percent" and total is None:
-        raise UserError(f"duration {duration!r}: percent of what? This one must be given in steps, epochs or examples")
+        raise UserError(
+            f"duration {shown(duration)}: percent of what? This one must be given in steps, epochs or examples"
+        )
     if unit == "epochs":
         amount = amount * examples / batch_size
     elif unit == "examples":
         amount = amount / batch_size
     elif unit == "percent":
         amount = amount * total / 100
+    if not amount < MOST:
+        raise UserError(f"duration {shown(duration)} is more than {MOST:.0e} steps")
     return max(round(amount), 1) if amount else 0
 
 
@@ -77,21 +82,23 @@ def is_bare(value: Any) -> bool:
     """
     try:
         return not isinstance(value, bool) and float(value) != 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
 def _read(duration: str | float) -> tuple[float, str]:
     if is_bare(duration) and 0 < float(duration) < math.inf:
-        number = str(duration).strip()
-        raise UserError(f"the duration {duration!r} has no unit: write {_listed(number)}")
-    number, _, unit = str(duration).strip().partition(" ")
+        number = shown(str(duration).strip())[1:-1]
+        raise UserError(f"the duration {shown(duration)} has no unit: write {_listed(number)}")
     try:
+        number, _, unit = str(duration).strip().partition(" ")
         amount = float(number)
     except ValueError:
-        raise UserError(f"cannot read the duration {duration!r}: want a number and a unit, like '90 epochs'") from None
+        raise UserError(
+            f"cannot read the duration {shown(duration)}: want a number and a unit, like '90 epochs'"
+        ) from None
     if not 0 <= amount < math.inf:
-        raise UserError(f"duration {duration!r} must be finite and not negative")
+        raise UserError(f"duration {shown(duration)} must be finite and not negative")
     names = {name.removesuffix("s"): name for name in UNITS}
     unit = unit.strip() or "steps"  # of zero
     if unit.removesuffix("s") not in names:

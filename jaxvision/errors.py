@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 MAX_CHOICES = 12  # named in a message; a misspelt run of a study has seventy
+MAX_LINE = 1800  # characters of a line of a message
 MAX_VALUE = 120  # characters of a value that a message repeats
 
 # What people write who come from timm, torchvision, Lightning, Ultralytics, Keras, Transformers or big_vision, by what
@@ -92,8 +93,31 @@ SYNONYMS = {word: tuple(meant.split()) for meant, words in _CALLED.items() for w
 class UserError(ValueError):
     """Something the user can mend: a config key, a name, a path, a file.
 
-    The command line prints its message without a traceback and exits with status 2.
+    The command line prints its message without a traceback and exits with status 2. However long a value of the user's
+    is that the message repeats, a line of it stays one that can be read (`readable`).
     """
+
+    def __init__(self, message: object = ""):
+        super().__init__(readable(str(message)))
+
+
+def readable(message: str) -> str:
+    """A message whose lines have at most `MAX_LINE` characters; what is left out of the middle of one is counted.
+
+    >>> len(readable("no file " + "a" * 20_000)) < 2000
+    True
+    """
+    if len(message) <= MAX_LINE:
+        return message
+    return "\n".join(map(_cut, message.split("\n")))
+
+
+def _cut(line: str) -> str:
+    if len(line) <= MAX_LINE:
+        return line
+    kept = MAX_LINE - 100
+    head, tail = line[: 2 * kept // 3], line[-kept // 3 :]
+    return f"{head} ...({len(line) - len(head) - len(tail):,} characters)... {tail}"
 
 
 def shown(value: object) -> str:
@@ -102,7 +126,10 @@ def shown(value: object) -> str:
     >>> shown("adam"), len(shown("a" * 20_000)) < 200
     ("'adam'", True)
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, or what is nested too deep
+        return f"a {type(value).__name__} too long to be written"
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}... ({len(text):,} characters)"
 
 

@@ -11,7 +11,15 @@ from typing import Any
 
 from jaxvision.errors import UserError, shown
 
-_KINDS = {dict: 'an object like {"key": ...}', list: "a list", str: "a text", int: "a whole number"}
+MAX_JSON = 2**26  # bytes of a JSON text, 67 MB; in memory it takes some ten times as many
+_KINDS: dict[type, str] = {
+    dict: 'an object like {"key": ...}',
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    type(None): "null",
+}
 # Marks at the beginning of texts that are not UTF-8; the mark of UTF-32 begins with that of UTF-16.
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -72,6 +80,26 @@ def _worded(where: str | Path, cause: Exception) -> str:
     return f"cannot read {where}: {named}"
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; a name that no file can have, too long or with a NUL, is the name of none.
+
+    >>> is_file("x" * 5000), is_file("a\\0b")
+    (False, False)
+    """
+    try:
+        return (Path(path).expanduser() if isinstance(path, str) else path).is_file()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: ~name of nobody
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; as `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without the byte-order mark that spreadsheets write.
 
@@ -81,17 +109,6 @@ def read_text(path: str | Path) -> str:
     with reading(path):
         data = (Path(path) if isinstance(path, str) else path).read_bytes()  # it may lie in a bucket
     return decode_text(data, path)
-
-
-def read_unpacked(path: str | Path) -> bytes:
-    """The bytes of a file, unpacked where its name ends in `.gz`; then its checksum is compared, too.
-
-    Raises:
-      UserError: the file is missing, cannot be read, or as gzip is truncated, damaged or none.
-    """
-    with reading(path):
-        data = (Path(path) if isinstance(path, str) else path).read_bytes()
-        return gzip.decompress(data) if str(path).lower().endswith(".gz") else data
 
 
 def decode_text(data: bytes, where: str | Path, error: type[Exception] = UserError) -> str:
@@ -123,8 +140,11 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
       kind: type that its content must have.
 
     Raises:
-      UserError: the file is missing, not UTF-8, no JSON, or holds another type.
+      UserError: the file is missing, larger than `MAX_JSON`, not UTF-8, no JSON, or holds another type.
     """
+    path = Path(path) if isinstance(path, str) else path
+    with reading(path):
+        _check_json(path.stat().st_size, path, UserError)
     return parse_json(read_text(path), path, kind)
 
 
@@ -132,18 +152,56 @@ def parse_json(text: str | bytes, where: str | Path, kind: type = dict, error: t
     """The content of a JSON text.
 
     Raises:
-      UserError: (or `error`) the text is no JSON or holds another type than `kind`; `where` is named.
+      UserError: (or `error`) the text is no JSON, larger than `MAX_JSON`, nested too deep, or holds another type than
+        `kind`; `where` is named.
 
     >>> parse_json('[1, 2]', "train.tar: 0001.json")
     Traceback (most recent call last):
     ...
     jaxvision.errors.UserError: train.tar: 0001.json holds [1, 2], not an object like {"key": ...}
     """
+    _check_json(len(text), where, error)
     text = decode_text(text, where, error) if isinstance(text, bytes) else text
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as cause:
+    except RecursionError as cause:
+        raise error(f"{where} is no JSON that is read here: it is nested too deep") from cause
+    except (ValueError, MemoryError) as cause:
         raise error(f"{where} is no JSON: {cause}") from cause
     if not isinstance(value, kind):
         raise error(f"{where} holds {shown(value)}, not {_KINDS.get(kind, kind.__name__)}")
+    return value
+
+
+def _check_json(size: int, where: str | Path, error: type[Exception]) -> None:
+    if size > MAX_JSON:
+        raise error(f"{where} has {size:,} bytes, more than the {MAX_JSON:,} that are read of JSON")
+
+
+def check_fields(value: dict[str, Any], where: str | Path, **kinds: Any) -> dict[str, Any]:
+    """The content of a JSON object, once its fields are what they must be.
+
+    Args:
+      value: content.
+      where: file, for the message.
+      **kinds: types of the fields that it must have; a tuple of types where there are several, with NoneType where the
+        field may be null. A whole number is a number.
+
+    Raises:
+      UserError: a field is missing or of another type.
+
+    >>> check_fields({"code": "0"}, "exit.json", code=int)
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: exit.json is damaged: its 'code' is '0', not a whole number
+    """
+    for name, kind in kinds.items():
+        several = kind if isinstance(kind, tuple) else (kind,)
+        if name not in value:
+            raise UserError(f"{where} is damaged: it has no {name!r}")
+        found = value[name]
+        fits = isinstance(found, (*several, int) if float in several else several)
+        if not fits or (isinstance(found, bool) and bool not in several):
+            words = " or ".join(_KINDS.get(one, one.__name__) for one in several)
+            raise UserError(f"{where} is damaged: its {name!r} is {shown(found)}, not {words}")
     return value

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jaxvision.errors import UserError, nearest
-from jaxvision.reading import decode_text, reading
+from jaxvision.errors import UserError, nearest, shown
+from jaxvision.reading import decode_text, is_file, is_folder, reading
 
 
 class Unfit(TypeError):
@@ -74,10 +74,10 @@ def load(path: str, function: str, kind: str) -> Any:
 def check_python(file: str, kind: str) -> None:
     """Raises UserError unless `file` is there and is a Python file."""
     path = Path(file)
-    if path.is_dir():
+    if is_folder(path):
         raise UserError(f"{file} is a folder, not a {kind} file: name a file in it, FILE.py or FILE.py:ARG")
-    if not path.is_file():
-        raise UserError(f"no {kind} file {file!r} (looked in {Path.cwd()}){_beside(path)}")
+    if not is_file(file):
+        raise UserError(f"no {kind} file {shown(file)} (looked in {Path.cwd()}){_beside(path)}")
     if path.suffix != ".py":
         raise UserError(f"a {kind} file is a Python file, FILE.py or FILE.py:ARG, not {file!r}")
 
@@ -92,7 +92,7 @@ def _check_text(data: bytes, file: str | Path) -> None:
 
 def _beside(path: Path) -> str:
     folder = path.parent
-    names = [other.name for other in folder.glob("*.py")] if folder.is_dir() else []
+    names = [other.name for other in folder.glob("*.py")] if is_folder(folder) else []
     return nearest(path.name, names)
 
 

@@ -7,7 +7,7 @@ optimizer (`optim.make`), an evaluator's factory.
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
-from jaxvision.arguments import COUNT, SHARE, Range
+from jaxvision.arguments import COUNT, SHARE, SIDE, Range
 
 
 class DataSection(NamedTuple):
@@ -43,7 +43,7 @@ class DataSection(NamedTuple):
     classes: COUNT | None = None
     examples: COUNT | None = None
     multi_label: bool = False
-    image_size: COUNT | tuple[COUNT, COUNT] | None = None
+    image_size: SIDE | tuple[SIDE, SIDE] | None = None
     resident: str = "auto"
     threads: Annotated[int, Range(0)] = 16
     processes: Annotated[int, Range(0)] = 0

@@ -39,6 +39,7 @@ def _plain(value: Any) -> Any:
     return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
 
 
+MAX_LENGTH, MAX_CALLS = 100_000, 1000  # characters and operations of a spec
 NONE = "none"  # the operation that is none: how a spec without operations is written
 
 
@@ -54,9 +55,11 @@ def parse(spec: str | list[Call]) -> list[Call]:
     if isinstance(spec, list) and all(isinstance(call, Call) for call in spec):
         return spec
     if not isinstance(spec, str):
-        raise UserError(f"a spec is a string like 'op(1)|op(2)', not {spec!r}")
+        raise UserError(f"a spec is a string like 'op(1)|op(2)', not {shown(spec)}")
     if not spec.strip():
         return []
+    if len(spec) > MAX_LENGTH:
+        raise UserError(f"a spec has at most {MAX_LENGTH:,} characters, not {len(spec):,}: {shown(spec)}")
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except SyntaxError as error:
@@ -74,6 +77,8 @@ def parse(spec: str | list[Call]) -> list[Call]:
     while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
         links.append(tree.right)
         tree = tree.left
+    if len(links) >= MAX_CALLS:
+        raise UserError(f"a spec has at most {MAX_CALLS:,} operations, not {len(links) + 1:,}: {shown(spec)}")
     calls = [_call(node, spec) for node in [tree, *reversed(links)]]
     return [call for call in calls if call != Call(NONE)]
 
@@ -83,18 +88,26 @@ def _call(node: ast.expr, spec: str) -> Call:
         return Call(node.id, (), {})
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         raise UserError(
-            f"cannot read {ast.unparse(node)!r} in the spec {spec!r}: want a name or a call, like 'resize(32)'"
+            f"cannot read {_source(node)} in the spec {shown(spec)}: want a name or a call, like 'resize(32)'"
         )
     try:
         args = tuple(ast.literal_eval(a) for a in node.args)
         kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
-    except ValueError:
+        repr((args, kwargs))  # a ValueError where a number has thousands of digits, which nothing can take or show
+    except (ValueError, TypeError, RecursionError, MemoryError):  # TypeError: a set or dict of what has no hash
         args = kwargs = None
     if kwargs is None or len(kwargs) < len(node.keywords):
         raise UserError(
-            f"the arguments of {ast.unparse(node)!r} in the spec {spec!r} must be literals: numbers, strings, tuples"
+            f"the arguments of {_source(node)} in the spec {shown(spec)} must be literals: numbers, strings, tuples"
         )
     return Call(node.func.id, args, kwargs)
+
+
+def _source(node: ast.expr) -> str:
+    try:
+        return shown(ast.unparse(node))
+    except (ValueError, RecursionError):
+        return "a part"
 
 
 class Registry:

@@ -37,6 +37,10 @@ _SCHEME = re.compile(rf"(?:(?P<known>{_KNOWN})|(?P<other>[a-z][a-z0-9+.-]+)(?=:/
 _BUCKET = re.compile(r"//(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.*)", re.S)
 # fsspec takes *, ? and brackets for patterns, Orbax drops what follows # or ?, and Cloud Storage refuses line ends.
 _UNFIT = re.compile(r"[*?\[\]#\x00-\x1f\x7f]")
+# A NUL ends a name in the system's calls, a line end would make two lines of a journal's one, and half of a surrogate
+# pair is no character; those with which Python stands for bytes that are not UTF-8 are names of files that there are.
+_NO_NAME = re.compile(r"[\x00\n\r]|[\ud800-\udc7f\udd00-\udfff]")
+LONGEST = 255  # bytes of a name, of every file system in use
 _MOUNT = "mount the bucket and give the folder where it is mounted (docs/clusters.md, section Buckets)"
 
 PART_BYTES = 2**16  # of the lines in one object
@@ -68,6 +72,10 @@ def check(where: str | os.PathLike, what: str = "the path") -> None:
     if not text:
         raise UserError(f"{what} is empty: want a folder, or gs://BUCKET/NAME")
     is_, match = f"{what} is {shown(text)}:", _SCHEME.match(text)
+    if bad := _NO_NAME.search(text):
+        raise UserError(f"{is_} a name of a file or folder must not hold {bad[0]!r}")
+    if longest := [part for part in text.split("/") if len(os.fsencode(part)) > LONGEST]:
+        raise UserError(f"{is_} a name of a file or folder has at most {LONGEST} bytes, not {len(longest[0])}")
     if match is None:
         first = pathlib.Path(text).absolute().parts[1:2]
         if first and first[0] in ("gs", "s3", "az", "hf"):

@@ -36,7 +36,10 @@ def read_strips(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, 32, 32, 3] and labels uint8 [N] of a zip of strips."""
     with zipfile.ZipFile(path) as archive:
         names = sorted(n for n in archive.namelist() if n.startswith("strip"))
-        strips = [np.asarray(Image.open(io.BytesIO(archive.read(n))).convert("RGB")) for n in names]
+        strips = [
+            np.asarray(Image.open(io.BytesIO(archive.read(n)), formats=("PNG", "WEBP", "JPEG")).convert("RGB"))
+            for n in names
+        ]
         labels = np.load(io.BytesIO(archive.read("labels.npy")))
     return np.concatenate(strips).reshape(-1, 32, 32, 3), labels
 

@@ -2,15 +2,26 @@
 
 import base64
 import html
-import mimetypes
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
 
+# What a page may show: its own folder's pictures of these kinds. An SVG in an <img> runs nothing and loads nothing.
+PICTURES = {
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+LARGEST = 2**27  # bytes of a picture
+_LINKS = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -42,12 +53,13 @@ def page(markdown: str, folder: Path, title: str) -> str:
     """The text as an HTML page with its pictures inside it.
 
     Args:
-      markdown: CommonMark with tables. HTML in it is shown, not obeyed, so that messages and paths may stand in it.
+      markdown: CommonMark with tables. HTML in it is shown, not obeyed, and links lead to the web or within the page,
+        so that messages and paths may stand in it.
       folder: that paths of pictures are relative to.
       title: of the page.
 
     Raises:
-      UserError: a picture is not there, or is on the network.
+      UserError: a picture is not in the folder, is none of `PICTURES`, is too large, or is on the network.
 
     >>> "<p><em>so</em></p>" in page("*so*", Path(), "title")
     True
@@ -57,6 +69,8 @@ def page(markdown: str, folder: Path, title: str) -> str:
     for piece in (piece for token in tokens for piece in token.children or ()):
         if piece.type == "image":
             piece.attrSet("src", _embedded(str(piece.attrGet("src")), folder))
+        if piece.type == "link_open" and not _LINKS.match(str(piece.attrGet("href"))):
+            piece.attrs.pop("href")
     body = parser.renderer.render(tokens, parser.options, {})
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
 
@@ -75,8 +89,16 @@ def write(markdown: str, path: Path, title: str) -> None:
 
 
 def _embedded(source: str, folder: Path) -> str:
-    file = folder / unquote(source)
-    if not file.is_file():
-        raise UserError(f"no picture {source!r} in {folder}")
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    try:
+        file = (folder / unquote(source)).resolve()
+        inside = file.is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        inside = False
+    if not inside:
+        raise UserError(f"no picture {shown(source)} in {folder}")
+    kind = PICTURES.get(file.suffix.lower())
+    if kind is None:
+        raise UserError(f"{shown(source)} in {folder} is no picture that a page shows: {', '.join(PICTURES)}")
+    if file.stat().st_size > LARGEST:
+        raise UserError(f"the picture {file} has {file.stat().st_size:,} bytes, and a page holds at most {LARGEST:,}")
     return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from jaxvision.analysis.plots import canvas
+from jaxvision.analysis.plots import canvas, literal
 from jaxvision.errors import UserError
 
 PERPLEXITY = 30.0
@@ -130,7 +130,7 @@ def draw(embedding: Embedding, labels: np.ndarray, classes: Sequence[str], path:
         right.set(title=f"t-SNE, perplexity {embedding.perplexity:g}, seed {embedding.seed}", xticks=[], yticks=[])
         right.spines[:].set_visible(True)
         for k, colour in colours.items():
-            right.plot([], [], "o", color=colour, label=classes[k])
+            right.plot([], [], "o", color=colour, label=literal(classes[k]))
         if len(colours) < len(classes):
             right.plot([], [], "o", color="0.85", label=f"{len(classes) - len(colours):,} others")
         right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)

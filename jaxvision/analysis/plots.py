@@ -129,6 +129,16 @@ def data_curves(
         axis.legend()
 
 
+def literal(name: object, most: int = 60) -> str:
+    """A name of the user's as it stands in a figure: one line of so many characters, in which a dollar is no formula.
+
+    >>> print(literal("US$ x$"))
+    US\\$ x\\$
+    """
+    text = " ".join(str(name).split())
+    return (text if len(text) <= most else f"{text[: most - 3]}...").replace("$", r"\$")
+
+
 def histogram(counts: Mapping[str, float], path: str | Path, *, xlabel: str, title: str = "", named: int = 60) -> None:
     """Draws one bar a name; names are left out where there are more than `named`, and bars are then sorted.
 
@@ -142,9 +152,9 @@ def histogram(counts: Mapping[str, float], path: str | Path, *, xlabel: str, tit
     values = sorted(counts.values(), reverse=True) if many else list(counts.values())
     with canvas(path, size=(6.4, 6.4 if many else 1.2 + 0.22 * len(values))) as axis:
         axis.barh(range(len(values)), values, height=1.0 if many else 0.8, color=COLOURS[0])
-        axis.set(xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
+        axis.set(xlabel=xlabel, title=literal(title), ylim=(len(values) - 0.5, -0.5))
         if many:
             axis.set_ylabel(f"{len(values):,} classes, by falling count")
         else:
-            axis.set_yticks(range(len(values)), list(counts))
+            axis.set_yticks(range(len(values)), list(map(literal, counts)))
         axis.grid(visible=False, axis="y")

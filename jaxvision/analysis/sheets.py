@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+_NAME, _TITLE, _WORDS = 60, 400, 2000  # characters of a name, a title and of words under a picture that are drawn
 _GAP = 6  # pixels between cells
 _FRAME = 3  # of them, where a picture has a frame
 _LINE = 13  # pixels from one line of words to the next
@@ -32,6 +33,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: st
 
     Float images that leave [0, 1], as normalised ones do, are stretched to it.
     """
+    rows, title = [(name[:_NAME], cells) for name, cells in rows], title[:_TITLE]
     pictures = [[_picture(cell.image, side) for cell in cells] for _, cells in rows]
     left = max((round(len(name) * _CHARACTER) + 2 * _GAP for name, _ in rows if name), default=_GAP)
     width = left + max(sum(p.width + _GAP for p in row) for row in pictures)
@@ -48,7 +50,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: st
                     (x - _FRAME, y - _FRAME, x + picture.width + _FRAME - 1, y + side + _FRAME - 1), cell.frame
                 )
             page.paste(picture, (x, y))
-            words = textwrap.wrap(cell.words, max(int(picture.width / _CHARACTER), 8))
+            words = textwrap.wrap(cell.words[:_WORDS], max(int(picture.width / _CHARACTER), 8))
             draw.multiline_text((x, y + side + 1), "\n".join(words[:lines]), "black", font, spacing=2)
             x += picture.width + _GAP
     return page

@@ -1,10 +1,29 @@
 """Results in words, as the reports of the studies write them."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jaxvision.analysis.statistics import Difference, Interval
+
+
+def plain(text: object) -> str:
+    r"""A name or a message as it stands in Markdown: nothing in it is a link, a picture or a line of its own.
+
+    >>> print(plain("set_a [x](http://y)"))
+    set_a \[x\](http://y)
+    """
+    return re.sub(r"([\\`*\[\]<>|&~]|^[#+-])", r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: object) -> str:
+    r"""A value as code in Markdown, also in the cell of a table.
+
+    >>> print(code("a`b|c"))
+    `a'b\|c`
+    """
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def percent(interval: Interval) -> str:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import policy
 from jaxvision.augment.policy import none, signed
-from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.augment.registry import MAX_TIMES, number, on_each_image, ops
 
 MAX_DEPTH = 3
 
@@ -48,8 +48,8 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1
       all_ops: also color, contrast, brightness and sharpness, which ImageNet-C and CIFAR-10-C test.
     """
     number("augmix", "severity", severity, low=0.1, high=10)
-    number("augmix", "width", width, low=1, kind=int)
-    number("augmix", "depth", depth, kind=int)
+    number("augmix", "width", width, low=1, high=MAX_TIMES, kind=int)
+    number("augmix", "depth", depth, high=MAX_TIMES, kind=int)
     number("augmix", "alpha", alpha, low=1e-3)
     strengths = {**STRENGTHS, **COLOR_OPS} if all_ops else STRENGTHS
     names = tuple(strengths)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxvision.arguments import is_whole
+from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.augment.registry import image_size, interval, number, on_each_image, ops, per_channel
 from jaxvision.errors import UserError, unknown
 
@@ -68,7 +68,7 @@ def pad(padding, fill=0.0):
     sides = (padding, padding) if isinstance(padding, int) else padding
     if not isinstance(sides, (tuple, list)) or len(sides) != 2:
         raise UserError(f"augmentation pad: padding must be a whole number or (vertical, horizontal), not {padding!r}")
-    vertical, horizontal = (number("pad", "padding", side, kind=int) for side in sides)
+    vertical, horizontal = (number("pad", "padding", side, high=MAX_SIDE, kind=int) for side in sides)
     if isinstance(fill, str) and fill not in ("reflect", "edge"):
         raise unknown("fill of pad", fill, ("reflect", "edge"))
     value = None if isinstance(fill, str) else per_channel("pad", "fill", fill)
@@ -110,7 +110,7 @@ def resize_short(size: int, method: str = "linear"):
       size: pixels, at least 1.
       method: see `resize`.
     """
-    number("resize_short", "size", size, low=1, kind=int)
+    number("resize_short", "size", size, low=1, high=MAX_SIDE, kind=int)
     _check_method("resize_short", method, ("nearest", *FILTERS))
 
     def op(rng, batch):
@@ -153,7 +153,7 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
       mode: what is added: "zero" (black before `normalize`, the mean after it), "reflect" or "edge", see `pad`.
     """
     height, width = image_size("random_crop", size)
-    number("random_crop", "padding", padding, kind=int)
+    number("random_crop", "padding", padding, high=MAX_SIDE, kind=int)
     if mode not in PADDING_MODES:
         raise unknown("padding mode of random_crop", mode, PADDING_MODES)
     if mode != "reflect" and padding > min(height, width):
@@ -233,8 +233,8 @@ def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
     """
     size = image_size("random_short_side_crop", size)
     low, high = interval("random_short_side_crop", "short", short, 0, float("inf"))
-    number("random_short_side_crop", "short", low, low=max(size), kind=int)
-    number("random_short_side_crop", "short", high, low=max(size), kind=int)
+    number("random_short_side_crop", "short", low, low=max(size), high=MAX_SIDE, kind=int)
+    number("random_short_side_crop", "short", high, low=max(size), high=MAX_SIDE, kind=int)
     _check_method("random_short_side_crop", method, FILTERS)
 
     def crop(rng, image):

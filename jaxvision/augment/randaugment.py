@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import policy
 from jaxvision.augment.policy import none, signed
-from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.augment.registry import MAX_TIMES, number, on_each_image, ops
 from jaxvision.errors import unknown
 
 
@@ -87,7 +87,7 @@ def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: fl
     if variant not in VARIANTS:
         raise unknown("variant of randaugment", variant, VARIANTS)
     highest = HIGHEST_MAGNITUDE[variant]
-    number("randaugment", "num_ops", num_ops, kind=int)
+    number("randaugment", "num_ops", num_ops, high=MAX_TIMES, kind=int)
     number("randaugment", "magnitude", magnitude, high=highest)
     number("randaugment", "std", std)
     number("randaugment", "p", p, high=1)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 import jax
 
 from jaxvision import arguments, specs
-from jaxvision.errors import UserError, reading_fields
+from jaxvision.errors import UserError, reading_fields, shown
 from jaxvision.specs import Registry
 from jaxvision.traced import known
 
 ops = Registry("augmentation")
+MAX_TIMES = 64  # views, operations in a row: each is traced by itself
 
 _statistics: dict[str, tuple[str, ...]] = {}  # what an operation reads from batch["statistics"]
 
@@ -60,7 +61,7 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
         return value
     noun = "a whole number" if kind is int else "a number"
     limits = f"of at least {low}" if high == math.inf else f"in [{low}, {high}]"
-    raise UserError(f"augmentation {op}: {name} must be {noun} {limits}, not {value!r}")
+    raise UserError(f"augmentation {op}: {name} must be {noun} {limits}, not {shown(value)}")
 
 
 def interval(op: str, name: str, value, low: float, high: float, closed: bool = False) -> tuple[float, float]:
@@ -69,7 +70,7 @@ def interval(op: str, name: str, value, low: float, high: float, closed: bool = 
     if is_pair and (low < value[0] or (closed and low == value[0])) and value[0] <= value[1] <= high:
         return tuple(value)
     limits = f"{low} {'<=' if closed else '<'} a <= b" + ("" if high == math.inf else f" <= {high}")
-    raise UserError(f"augmentation {op}: {name} must be a pair (a, b) of numbers with {limits}, not {value!r}")
+    raise UserError(f"augmentation {op}: {name} must be a pair (a, b) of numbers with {limits}, not {shown(value)}")
 
 
 def image_size(op: str, value) -> tuple[int, int]:
@@ -79,9 +80,12 @@ def image_size(op: str, value) -> tuple[int, int]:
     (224, 224)
     """
     sides = (value, value) if isinstance(value, int) else value
-    if arguments.fits(sides, tuple[arguments.COUNT, arguments.COUNT]):
+    if arguments.fits(sides, tuple[arguments.SIDE, arguments.SIDE]):
         return tuple(sides)
-    raise UserError(f"augmentation {op}: size must be a positive whole number or a pair (height, width), not {value!r}")
+    raise UserError(
+        f"augmentation {op}: size must be a positive whole number or a pair (height, width), at most "
+        f"{arguments.MAX_SIDE:,}, not {shown(value)}"
+    )
 
 
 def per_channel(op: str, name: str, value) -> tuple:
@@ -93,7 +97,7 @@ def per_channel(op: str, name: str, value) -> tuple:
     values = value if isinstance(value, (tuple, list)) else (value,)
     if len(values) in (1, 3) and arguments.fits(values, tuple[float, ...]) and all(map(math.isfinite, values)):
         return tuple(values)
-    raise UserError(f"augmentation {op}: {name} must be a number or three numbers, not {value!r}")
+    raise UserError(f"augmentation {op}: {name} must be a number or three numbers, not {shown(value)}")
 
 
 def chain(spec: str) -> Callable:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxvision import specs
 from jaxvision.augment.geometry import check_fits
 from jaxvision.augment.mix import MIXING
-from jaxvision.augment.registry import chain, image_size, number, ops
-from jaxvision.errors import UserError
+from jaxvision.augment.registry import MAX_TIMES, chain, image_size, number, ops
+from jaxvision.errors import UserError, shown
 
 
 def _first(spec) -> str:
@@ -118,10 +118,10 @@ def flip_both():
 
 def _chains(op: str, name: str, n: int, spec) -> list[Callable]:
     """The functions of n views, from a spec for all or a tuple with one for each."""
-    number(op, name, n, low=1, kind=int)
+    number(op, name, n, low=1, high=MAX_TIMES, kind=int)
     each = (spec,) * n if isinstance(spec, str) else spec
     if not isinstance(each, (tuple, list)) or len(each) != n:
-        raise UserError(f"augmentation {op}: want a spec or a tuple of {n} specs, as {name} is {n}, not {spec!r}")
+        raise UserError(f"augmentation {op}: want a spec or a tuple of {n} specs, as {name} is {n}, not {shown(spec)}")
     for call in {call.name: call for part in each for call in specs.parse(part)}.values():
         if call.name in MIXING:
             raise UserError(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Any
 
 from jaxvision import arguments, storage
 from jaxvision.errors import UserError, unknown
@@ -100,11 +100,6 @@ def _call(where: str, options: str, function: Callable[..., Any], command: Seque
     if missing:
         raise UserError(f"--{where} needs {', '.join(missing)}, as in --{where}=\"{missing[0]}='...'\"")
     arguments.check(function, given, f"--{where}: ")
-    for key in sorted({"nodes", "gpus", "cpus", "minutes", "tasks", "slices", "chips", "restarts"} & given.keys()):
-        if given[key] is None:
-            continue
-        lowest = 0 if key in ("gpus", "restarts") else 1
-        arguments.check_value(f"--{where}: {key}", given[key], Annotated[int, arguments.Range(lowest)])
     return function(command, name, **given)
 
 

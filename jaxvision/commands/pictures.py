@@ -12,6 +12,7 @@ import numpy as np
 from jaxvision import inputs
 from jaxvision.analysis import embedding, kernels
 from jaxvision.analysis.sheets import Cell, beside, grid, sheet
+from jaxvision.analysis.words import code, plain
 from jaxvision.commands.pages import first_batch, label_text, viewable
 from jaxvision.data import host_ops
 from jaxvision.data.sources import Info
@@ -36,7 +37,7 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
         return [title, "Left out: how these weights were trained is not known here."]
     source, info, absent = inputs.open_or_describe(experiment.data, "optional")
     if source is None:
-        return [title, f"Left out: the training set is not here ({absent})."]
+        return [title, f"Left out: the training set is not here ({plain(absent)})."]
     experiment = experiment._replace(source=source, info=info)
     rows = [("", cells) for cells in waiting("drawing what the network sees", seen, experiment)]
     columns = max(1, PICTURES // max(_width(cells) for _, cells in rows))
@@ -49,9 +50,9 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
     asks = " Under what the task shows stands the answer, as its position among the answers that the task knows."
     return [
         title,
-        f"The first of a row is an image of the batch of step 0 after `{experiment.data.host}`; the others are what it "
-        f"is after `{experiment.config.get('augment', '') or 'nothing'}`, with the normalisation taken back."
-        + (asks if experiment.task.ask else ""),
+        f"The first of a row is an image of the batch of step 0 after {code(experiment.data.host)}; the others are "
+        f"what it is after {code(experiment.config.get('augment', '') or 'nothing')}, with the normalisation taken "
+        "back." + (asks if experiment.task.ask else ""),
         f"![what the network sees]({path.name})",
     ]
 
@@ -152,7 +153,7 @@ def filters(params: Any, path: Path) -> list[str]:
     some = f", the {FILTERS} largest of which are shown" if count > FILTERS else ""
     return [
         title,
-        f"`{name}`: {count} filters of {height}x{width} pixels and {channels} channels{some}, by falling norm. Each is "
-        "scaled by its own largest weight, so that a weak filter looks as strong as any; grey is 0.",
+        f"{code(name)}: {count} filters of {height}x{width} pixels and {channels} channels{some}, by falling norm. "
+        "Each is scaled by its own largest weight, so that a weak filter looks as strong as any; grey is 0.",
         f"![filters of the first layer]({path.name})",
     ]

@@ -17,6 +17,7 @@ from jaxvision.errors import UserError
 from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
 from jaxvision.parallel.mesh import make_mesh, replicate
+from jaxvision.reading import check_fields
 from jaxvision.sections import DataSection
 from jaxvision.storage import Path
 from jaxvision.tasks import image_text
@@ -75,6 +76,7 @@ def open_weights(
       UserError: preprocessing that needs statistics of a training set, which the folder has not.
     """
     arrays, meta = folder.load(path)
+    check_fields(meta, f"{path}/{folder.META}", preprocessing=dict, classes=(list, type(None)))
     host, transform = (meta["preprocessing"][name] for name in ("host", "augment"))
     if augment.needs_statistics(transform):
         raise UserError(
@@ -103,7 +105,7 @@ def open_weights(
         configs.call(DataSection, section, "data"),
         host,
         transform,
-        Info(str(path), "", 0, tuple(meta["classes"]), classes),
+        Info(str(path), "", 0, tuple(meta["classes"] or ()), classes),
         {},
         mesh,
         Store({"model": meta["model"], "versions": workdirs.versions()}, features),

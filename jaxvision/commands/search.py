@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxvision import config as configs
-from jaxvision import storage
+from jaxvision import storage, unpacking
 from jaxvision.analysis.sheets import Cell, sheet
 from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals.store import digest
+from jaxvision.reading import check_fields, parse_json, reading
 from jaxvision.storage import output_folder
 from jaxvision.train.progress import console
 
@@ -184,8 +185,16 @@ def _build(
 def _load(folder: Path) -> Index | None:
     if not (folder / INDEX).is_file():
         return None
-    with np.load(folder / INDEX) as arrays:
-        return Index(*(arrays[name] for name in Index._fields))
+    arrays = unpacking.npz(folder / INDEX)
+    with reading(folder / INDEX):
+        index = Index(*(arrays[name] for name in Index._fields))
+        made_by = parse_json(index.model.item(), folder / INDEX)
+        check_fields(made_by, folder / INDEX, **dict.fromkeys(("workdir", "variables", "host", "augment"), str))
+        check_fields(made_by, folder / INDEX, step=(int, type(None)), model=dict, tokenizer=(str, type(None)))
+        shapes = index.files.ndim, index.stamps.shape[1:], index.embeddings.ndim, index.embeddings.dtype.kind
+        if shapes != (1, (2,), 2, "f") or not len(index.files) == len(index.stamps) == len(index.embeddings):
+            raise ValueError("its arrays are not those of an index")
+    return index
 
 
 def _save(folder: Path, index: Index) -> None:

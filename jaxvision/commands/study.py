@@ -16,6 +16,7 @@ person can type:
 import functools
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
 from jaxvision.parallel.distributed import is_main
 from jaxvision.progress import track
+from jaxvision.reading import check_fields, read_json
 from jaxvision.storage import output_folder
 from jaxvision.train import divergence, metrics
 from jaxvision.train.progress import console, duration, words
@@ -128,7 +130,7 @@ def run(
 def load(name: str) -> ModuleType:
     """The study of that name, from experiments/ of the current folder or of this source tree."""
     places = list(dict.fromkeys([Path.cwd() / "experiments", Path(jaxvision.__file__).parents[1] / "experiments"]))
-    for place in places:
+    for place in places if re.fullmatch(r"\w[\w.-]{0,100}", name) else ():
         if (place / name / "study.py").is_file():
             return _module(place / name / "study.py")
     known = sorted({f.parent.name for place in places for f in place.glob("*/study.py")})
@@ -273,7 +275,7 @@ def row_of(one: Run, out: Path) -> Row | None:
     folder = workdir(out, one.name)
     failed = folder / FAILED
     if one.may_fail and failed.is_file():
-        return {"run": one.name, **one.tags, **json.loads(failed.read_text())}
+        return {"run": one.name, **one.tags, **check_fields(read_json(failed), failed, error=str)}
     finished = workdirs.results(folder)
     if finished is None:
         return None

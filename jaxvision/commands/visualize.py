@@ -8,6 +8,7 @@ import numpy as np
 from jaxvision import config as configs
 from jaxvision import evaluations, storage
 from jaxvision.analysis import documents, embedding
+from jaxvision.analysis.words import code, plain
 from jaxvision.commands import pictures
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.data.subsets import subset
@@ -134,13 +135,15 @@ def _heading(
 ) -> list[str]:
     what = "Converted weights"
     if experiment is not None:
-        what = f"Step {step:,} of `{_call(experiment.config.task)}` with `{_call(experiment.config.model)}`"
+        task, model = (code(_call(experiment.config[part])) for part in ("task", "model"))
+        what = f"Step {step:,} of {task} with {model}"
     (count, dimensions), info = values.shape, images.info
     return [
-        f"# What {workdir} learned",
-        f"{what}. Below, features are the output `{layer}` of {count:,} images of {info.name} {info.split} (where "
-        f"there are more, seed {seed} chose them, evenly over {info.num_classes} classes): {dimensions:,} numbers an "
-        f"image, scaled to length 1. Images were prepared by `{images.host}`, then `{images.augment or 'nothing'}`.",
+        f"# What {plain(workdir)} learned",
+        f"{what}. Below, features are the output {code(layer)} of {count:,} images of {plain(info.name)} "
+        f"{plain(info.split)} (where there are more, seed {seed} chose them, evenly over {info.num_classes} "
+        f"classes): {dimensions:,} numbers an image, scaled to length 1. Images were prepared by "
+        f"{code(images.host)}, then {code(images.augment or 'nothing')}.",
     ]
 
 

@@ -3,6 +3,7 @@
 The records are the same bytes in the same shards and the same order; only the files around them differ.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from tensorflow_datasets.core.proto import dataset_info_pb2
 
 from jaxvision.data import tfrecord
 from jaxvision.data.staging import set_folder, staged, write_shard
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
 from jaxvision.progress import Progress
+from jaxvision.reading import reading
 
 _TFRECORD, _ARRAY_RECORD = file_adapters.FileFormat.TFRECORD, file_adapters.FileFormat.ARRAY_RECORD
 
@@ -62,7 +64,11 @@ def _read_info(source: Path) -> dataset_info_pb2.DatasetInfo:
         raise UserError(f"no dataset_info.json in {source}; want the folder of one version of a TFDS set{hint}")
     if not (source / "features.json").exists():
         raise UserError(f"no features.json in {source}: it was prepared by a TFDS before 4.0; prepare it once more")
-    info = dataset_info.read_proto_from_builder_dir(source)
+    with reading(source / "dataset_info.json"):
+        info = dataset_info.read_proto_from_builder_dir(source)
+    names = [info.name, info.version, *([info.config_name] if info.config_name else []), *(s.name for s in info.splits)]
+    if bad := [name for name in names if not re.fullmatch(r"\w[\w.+-]*", name)]:
+        raise UserError(f"{source}/dataset_info.json is damaged: {shown(bad[0])} is no name of a set, version or split")
     if info.file_format not in ("", _TFRECORD.value):
         raise UserError(f"{source} is prepared as {info.file_format}; only tfrecord is converted")
     return info

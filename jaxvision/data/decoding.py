@@ -1,15 +1,17 @@
 """Bytes of an image file to RGB pixels, or BadImage: never part of a picture."""
 
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from jaxvision.data.formats import FORMATS
+from jaxvision.data.formats import FORMATS, MAX_SCANS
 from jaxvision.data.signatures import described
 
+_TILE = 2**20  # pixels of a tile of a TIFF that is decoded in any case
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
@@ -83,6 +85,8 @@ def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
     except Exception:
         return _decode_by_pillow(data, max_pixels)
     _check_size(width, height, max_pixels)
+    if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS:  # the mark of a scan, which pixels cannot hold
+        raise BadImage(f"the JPEG has {scans:,} scans, each as long in work as all of it; {MAX_SCANS} is the limit")
     if colorspace in ("Gray", "YCbCr", "RGB"):
         return Jpeg(data, height, width)
     _decode_jpeg(data, "CMYK")  # Pillow converts the colours, but would go on with grey where the file is damaged
@@ -164,8 +168,15 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
                 reason = reason or f"it begins like {kind}, but is damaged or truncated: {_words(error)}"
                 continue
             _check_size(*image.size, max_pixels)
+            tile = [_number(getattr(image, "tag_v2", {}).get(tag)) for tag in (322, 323)]  # TileWidth, TileLength
+            if math.prod(tile) > max(max_pixels, _TILE):
+                raise BadImage(f"the TIFF has tiles of {tile[0]}x{tile[1]} pixels, more than are decoded")
             return image
     raise BadImage(described(data) or reason or f"it is none of the formats that are read: {', '.join(FORMATS)}")
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -15,6 +15,10 @@ FORMATS = {
     "JPEG2000": (".jp2", ".j2k"),
     "AVIF": (".avif",),
 }
+# Pixels of the largest image that is decoded unless a config says otherwise: 67 million, of which RGB takes 201 MB, and
+# the conversion of palettes and CMYK up to three times as much. The largest photograph of ImageNet has 61 million.
+MAX_PIXELS = 2**26
+MAX_SCANS = 250  # of a progressive JPEG; each takes the time of the whole picture, and cameras write some ten
 IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 

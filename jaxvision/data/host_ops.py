@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxvision.arguments import is_whole
+from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.data import decoding
 from jaxvision.data.decoding import BadImage, Box, Jpeg
+from jaxvision.data.formats import MAX_PIXELS
 from jaxvision.data.resizing import Resize, resizer
-from jaxvision.errors import UserError, reading_fields
+from jaxvision.errors import UserError, reading_fields, shown
 from jaxvision.specs import Registry, parse
 
 __all__ = ["CLASS_NAME", "BadImage", "HostOp", "host_ops", "make"]
@@ -88,7 +89,7 @@ def _decoded(example: dict) -> np.ndarray | Jpeg:
 
 
 @host_ops.register()
-def decode(max_pixels: int = 178_956_970, fast: bool = False) -> HostOp:
+def decode(max_pixels: int = MAX_PIXELS, fast: bool = False) -> HostOp:
     """Bytes of a JPEG, PNG, WebP, ... to a uint8 [H, W, 3] RGB array, turned upright by the EXIF orientation.
 
     Grey becomes three equal channels, palettes are looked up, CMYK is converted, an alpha channel is dropped,
@@ -97,7 +98,8 @@ def decode(max_pixels: int = 178_956_970, fast: bool = False) -> HostOp:
     tried, so that no bytes start another program.
 
     Args:
-      max_pixels: larger images are refused before they are decoded. The default is where Pillow stops.
+      max_pixels: larger images are refused by their headers, before they are decoded. The default, 67 million, is
+        `formats.MAX_PIXELS`.
       fast: decode JPEGs with libjpeg's quicker inverse transform and without interpolating colours, and where the
         next operation resizes to a quarter of the size or less, let libjpeg reduce by 2, 4 or 8 first, to no less
         than twice the size wanted. The pixels differ a little. Off, pixels are those of Pillow.
@@ -107,7 +109,7 @@ def decode(max_pixels: int = 178_956_970, fast: bool = False) -> HostOp:
         numbers, whose range is not known. A damaged JPEG is refused even where libjpeg could fill the rest with grey.
     """
     if not is_whole(max_pixels):
-        raise UserError(f"decode: max_pixels is a number of pixels, not {max_pixels!r}")
+        raise UserError(f"decode: max_pixels is a number of pixels, not {shown(max_pixels)}")
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
         image = example["image"]
@@ -239,9 +241,9 @@ def random_resized_crop(
     """
     size = _pair(size)
     if not (_is_range(area) and area[1] <= 1):
-        raise UserError(f"random_resized_crop: area is (low, high) with 0 < low <= high <= 1, not {area!r}")
+        raise UserError(f"random_resized_crop: area is (low, high) with 0 < low <= high <= 1, not {shown(area)}")
     if not _is_range(ratio):
-        raise UserError(f"random_resized_crop: ratio is (low, high) with 0 < low <= high, not {ratio!r}")
+        raise UserError(f"random_resized_crop: ratio is (low, high) with 0 < low <= high, not {shown(ratio)}")
 
     def choose(height: int, width: int, rng: np.random.Generator) -> tuple[Box, tuple[int, int]]:
         return _random_box((height, width), area, ratio, rng), size
@@ -252,10 +254,10 @@ def random_resized_crop(
 @host_ops.register()
 def pad(padding: int, value: int = 0) -> HostOp:
     """Adds a border of `padding` pixels of grey level `value` (0 to 255) on every side."""
-    if not is_whole(padding, least=0):
-        raise UserError(f"pad: padding is a number of pixels, not {padding!r}")
+    if not is_whole(padding, least=0) or padding > MAX_SIDE:
+        raise UserError(f"pad: padding is a number of pixels, at most {MAX_SIDE:,}, not {shown(padding)}")
     if not (is_whole(value, least=0) and value <= 255):
-        raise UserError(f"pad: value is a grey level from 0 to 255, not {value!r}")
+        raise UserError(f"pad: value is a grey level from 0 to 255, not {shown(value)}")
     widths = ((int(padding),) * 2, (int(padding),) * 2, (0, 0))
     return _on_image(lambda image, rng: np.pad(image, widths, constant_values=value))
 
@@ -282,8 +284,10 @@ def _random_box(shape, area, ratio, rng: np.random.Generator) -> Box:
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(pair) != 2 or not all(map(is_whole, pair)):
-        raise UserError(f"a size is a whole number of pixels or two, (height, width), not {size!r}")
+    if len(pair) != 2 or not all(map(is_whole, pair)) or max(pair) > MAX_SIDE:
+        raise UserError(
+            f"a size is a whole number of pixels or two, (height, width), at most {MAX_SIDE:,}, not {shown(size)}"
+        )
     return int(pair[0]), int(pair[1])
 
 
@@ -294,8 +298,8 @@ def _is_range(value: object) -> bool:
 
 
 def _side(op: str, size: int) -> int:
-    if not is_whole(size):
-        raise UserError(f"{op}: size is a whole number of pixels, not {size!r}")
+    if not is_whole(size) or size > MAX_SIDE:
+        raise UserError(f"{op}: size is a whole number of pixels, at most {MAX_SIDE:,}, not {shown(size)}")
     return int(size)  # one of NumPy may overflow
 
 

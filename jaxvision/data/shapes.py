@@ -29,6 +29,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.data import shapes_render, shapes_scene
+from jaxvision.arguments import MAX_SIDE
 from jaxvision.errors import UserError, unknown
 from jaxvision.progress import Progress
 
@@ -80,8 +81,10 @@ def render(split: str, index: int, image_size: int = 32) -> dict:
 
 
 def _check_size(image_size: int) -> None:
-    if image_size < MIN_SIZE:
-        raise UserError(f"shapes renders images of at least {MIN_SIZE} pixels, got image_size={image_size}")
+    if not MIN_SIZE <= image_size <= MAX_SIDE:
+        raise UserError(
+            f"shapes renders images of at least {MIN_SIZE} pixels and at most {MAX_SIDE:,}, got image_size={image_size}"
+        )
 
 
 def _box(shown: np.ndarray) -> tuple[float, float, float, float]:

@@ -1,9 +1,9 @@
 """The records of a TFRecord file, without TensorFlow."""
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 
@@ -22,16 +22,17 @@ def read(path: str | Path) -> Iterator[bytes]:
       UserError: the file is truncated or damaged; names the file and the byte where the record starts.
     """
     with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
         while header := file.read(_HEADER.size):
             start = file.tell() - len(header)
             if len(header) < _HEADER.size:
-                raise _truncated(path, start, file)
+                raise _truncated(path, start, end)
             length, check = _HEADER.unpack(header)
             if check != masked_crc(header[:8]):
                 raise UserError(f"{path}: at byte {start} there is no record, or a damaged one (the length is wrong)")
+            if length > end - file.tell() - _FOOTER.size:
+                raise _truncated(path, start, end)
             data, footer = file.read(length), file.read(_FOOTER.size)
-            if len(data) + len(footer) < length + _FOOTER.size:
-                raise _truncated(path, start, file)
             if _FOOTER.unpack(footer)[0] != masked_crc(data):
                 raise UserError(f"{path}: the record at byte {start} is damaged (its checksum is wrong)")
             yield data
@@ -47,5 +48,5 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _truncated(path: str | Path, start: int, file: BinaryIO) -> UserError:
-    return UserError(f"{path} is truncated: the record at byte {start} goes on after the end at byte {file.tell()}")
+def _truncated(path: str | Path, start: int, end: int) -> UserError:
+    return UserError(f"{path} is truncated: the record at byte {start} goes on after the end at byte {end}")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision import storage
+from jaxvision import storage, unpacking
 from jaxvision.parallel.distributed import gather, is_main
+from jaxvision.reading import reading
 from jaxvision.storage import Path
 
 MEMORY_BYTES = 2**31  # of features that stay in memory between evaluators
@@ -55,8 +56,15 @@ class Store:
         file = self._file(key)
         if file is None or not file.is_file():
             return None
-        with np.load(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file) as arrays:
-            return Features(*(arrays[name] for name in Features._fields))
+        arrays = unpacking.npz(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file, file)
+        with reading(file):
+            found = Features(*(arrays[name] for name in Features._fields))
+            kinds = [array.dtype.kind for array in found]
+            if arrays["key"].item() != key or kinds not in (["f", "i", "i"], ["f", "f", "i"]):
+                raise ValueError("it holds other features than its name says")
+            if found.values.ndim != 2 or not len(found.values) == len(found.labels) == len(found.rows):
+                raise ValueError("its arrays differ in length")
+        return found
 
     def keep(self, variables: str, images: Mapping[str, Any], layer: str, features: Features) -> None:
         """Keeps features; those of other variables leave the memory."""

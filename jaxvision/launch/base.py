@@ -11,10 +11,11 @@ So an exit status outlives both the controller and the launcher's own memory of 
 whether a job without exit status is still alive.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from jaxvision.reading import check_fields, read_json
 
 JOB_FILE, EXIT_FILE, OUTPUT_FILE = "job.json", "exit.json", "output.log"
 
@@ -71,7 +72,7 @@ def status(folder: Path, alive: bool) -> Status:
     """
     path = folder / EXIT_FILE
     if path.exists():
-        return Status("ended", json.loads(path.read_text())["code"])
+        return Status("ended", check_fields(read_json(path), path, code=int)["code"])
     if not alive:
         return Status("lost")
     return Status("running" if (folder / JOB_FILE).exists() else "waiting")

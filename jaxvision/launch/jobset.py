@@ -11,34 +11,36 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
 from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
+from jaxvision.launch.options import AMOUNT, CODE, FOLDER, IMAGE, MANY, OBJECT, checked, environment
 from jaxvision.launch.places import check_workdir
 
 COORDINATOR_PORT = 8476
 LONGEST_NAME = 40  # what JobSet appends, "-workers-0-127-x7k2p", has to fit into 63 characters as well
 
 
+@checked
 def manifest(
     command: Sequence[str],
     name: str,
     *,
-    image: str,
-    nodes: int | None = None,
-    gpus: int = 0,
-    tpu: str | None = None,
-    topology: str | None = None,
-    slices: int = 1,
-    chips: int = 4,
-    queue: str | None = None,
-    namespace: str | None = None,
-    claim: str | None = None,
-    mount: str = "/work",
-    cpus: int | None = None,
-    memory_gb: int | None = None,
-    env: Mapping[str, str] | None = None,
-    grace_seconds: int = 120,
-    restarts: int = 3,
+    image: IMAGE,
+    nodes: MANY | None = None,
+    gpus: AMOUNT = 0,
+    tpu: CODE | None = None,
+    topology: CODE | None = None,
+    slices: MANY = 1,
+    chips: MANY = 4,
+    queue: OBJECT | None = None,
+    namespace: OBJECT | None = None,
+    claim: OBJECT | None = None,
+    mount: FOLDER = "/work",
+    cpus: MANY | None = None,
+    memory_gb: MANY | None = None,
+    env: Mapping[str, Any] | None = None,
+    grace_seconds: AMOUNT = 120,
+    restarts: AMOUNT = 3,
 ) -> dict[str, Any]:
     """The JobSet that runs `command` as one process a node, as a tree that `to_yaml` writes.
 
@@ -74,23 +76,21 @@ def manifest(
             raise UserError(f"topology={topology!r} and slices={slices} are for TPUs: name them in tpu='tpu-v6e-slice'")
         hosts = 1 if nodes is None else nodes
         accelerator = {"nvidia.com/gpu": gpus} if gpus else {}
-        environment = _coordinator(name, hosts)
+        coordinator = _coordinator(name, hosts)
     else:
         if gpus or nodes is not None:
             raise UserError(f"tpu={tpu!r} has its own chips and hosts: leave out gpus={gpus} and nodes={nodes}")
         hosts = _hosts(topology, chips)
         accelerator = {"google.com/tpu": chips}
-        environment = []  # GKE tells each host its rank and the others' names, and JAX reads that
-    if hosts < 1 or slices < 1:
-        raise UserError(f"nodes={hosts} and slices={slices} must be at least 1")
+        coordinator = []  # GKE tells each host its rank and the others' names, and JAX reads that
 
     requests = {"cpu": cpus, "memory": memory_gb and f"{memory_gb}Gi", **accelerator}
     requests = {key: value for key, value in requests.items() if value}
     container = {
         "name": "run",
         "image": image,
-        "command": list(command),
-        "env": environment + [{"name": key, "value": str(value)} for key, value in (env or {}).items()],
+        "command": [word.replace("$", "$$") for word in command],  # Kubernetes would put variables in for $(NAME)
+        "env": coordinator + [{"name": key, "value": value} for key, value in environment(env).items()],
         "resources": {"requests": requests, "limits": accelerator},
     }
     pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": grace_seconds, "containers": [container]}
@@ -142,8 +142,8 @@ def to_yaml(tree: Mapping[str, Any]) -> str:
 def _check_name(name: str) -> None:
     if len(name) > LONGEST_NAME or not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name):
         raise UserError(
-            f"Kubernetes refuses the name {name!r}: want at most {LONGEST_NAME} lower-case letters, digits and '-', "
-            "a letter first"
+            f"Kubernetes refuses the name {shown(name)}: want at most {LONGEST_NAME} lower-case letters, digits "
+            "and '-', a letter first"
         )
 
 

@@ -7,6 +7,7 @@ does not take it for lost.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,10 +18,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from jaxvision.arguments import COUNT, Range
-from jaxvision.errors import UserError
+from jaxvision.arguments import Range
+from jaxvision.errors import UserError, shown
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import process_start
+from jaxvision.reading import check_fields, read_json
 
 SLOT_FILE = "slot.json"  # which share of the machine a job has
 
@@ -40,7 +42,9 @@ class LocalLauncher:
       UserError: no slots, or more GPUs than there are.
     """
 
-    def __init__(self, slots: COUNT | None = None, gpus: Annotated[int, Range(0)] | None = None):
+    def __init__(
+        self, slots: Annotated[int, Range(1, 10_000)] | None = None, gpus: Annotated[int, Range(0, 1024)] | None = None
+    ):
         devices = [] if gpus == 0 else visible_gpus()
         gpus = min(1, len(devices)) if gpus is None else gpus
         cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -85,7 +89,7 @@ class LocalLauncher:
         folder = Path(folder).absolute()
         path = folder / JOB_FILE
         if path.exists():
-            found = json.loads(path.read_text())
+            found = check_fields(read_json(path), path, pid=int, start=(str, type(None)), host=str)
             job = _id(found["pid"], found["start"], found["host"])
             return job if found["host"] != socket.gethostname() or _alive(job) else None
         lines = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True).stdout
@@ -106,7 +110,7 @@ class LocalLauncher:
             alive = _alive(job)
             found[job] = status(Path(folder), alive)
             if alive and job not in self._slots and (path := Path(folder) / SLOT_FILE).exists():
-                self._slots[job] = json.loads(path.read_text())["slot"]
+                self._slots[job] = check_fields(read_json(path), path, slot=int)["slot"]
         return found
 
     def cancel(self, job: str, folder: Path) -> None:
@@ -131,9 +135,9 @@ def _id(pid: int, start: str | None, host: str | None = None) -> str:
 
 
 def _parts(job: str) -> tuple[int, str, str]:
-    process, _, host = job.rpartition("@")
-    pid, _, start = process.partition("-")
-    return int(pid), start, host
+    if (found := re.fullmatch(r"(\d{1,10})-(.*)@([^@]*)", job, re.DOTALL)) is None:
+        raise UserError(f"{shown(job)} is no job of this launcher, PROCESS-START@HOST: was it another's?")
+    return int(found[1]), found[2], found[3]
 
 
 def _alive(job: str) -> bool:

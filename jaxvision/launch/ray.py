@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from jaxvision.arguments import Range
+from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import dies_with_parent
@@ -40,11 +40,14 @@ class RayLauncher:
 
     def __init__(
         self,
-        address: str = "auto",
-        cpus: Annotated[float, Range(0)] = 1,
-        gpus: Annotated[float, Range(0)] = 0,
+        address: LINE = "auto",
+        cpus: Annotated[float, Range(0, 10**6)] = 1,
+        gpus: Annotated[float, Range(0, 10**6)] = 0,
         resources: Mapping[str, float] | None = None,
     ):
+        for resource, amount in (resources or {}).items():
+            check_value("a name in resources=", resource, LINE)
+            check_value(f"resources={{{resource!r}: ...}}", amount, Annotated[float, Range(0, 10**6)])
         try:
             import ray
         except ImportError:

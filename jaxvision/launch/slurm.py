@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxvision.arguments import COUNT, Range
+from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch import job as jobs
+from jaxvision.launch import options as allowed
 from jaxvision.launch.base import Status, prepare, status
+from jaxvision.launch.options import AMOUNT, GIGABYTES, JOB, MANY, checked
 
 SETTLE_SECONDS = 15  # that a network file system may take to show the exit status of a job that has left the queue
 
@@ -41,15 +43,15 @@ class SlurmLauncher:
 
     def __init__(
         self,
-        partition: str | None = None,
-        minutes: COUNT = 240,
-        gpus: Annotated[int, Range(0)] = 0,
-        cpus: COUNT = 1,
-        memory_gb: Annotated[float, Range(0, above=True)] | None = None,
-        account: str | None = None,
-        qos: str | None = None,
-        constraint: str | None = None,
-        save_seconds: Annotated[int, Range(0)] = 120,
+        partition: LINE | None = None,
+        minutes: MANY = 240,
+        gpus: Annotated[int, Range(0, 1024)] = 0,
+        cpus: MANY = 1,
+        memory_gb: GIGABYTES | None = None,
+        account: LINE | None = None,
+        qos: LINE | None = None,
+        constraint: LINE | None = None,
+        save_seconds: AMOUNT = 120,
         sbatch: Mapping[str, Any] | None = None,
     ):
         try:
@@ -70,11 +72,13 @@ class SlurmLauncher:
             **{key: value for key, value in named.items() if value is not None},
         )  # fmt: skip
         # TERM and not submitit's signal, and to the job's step, not to the shell around it.
-        self._sbatch = {"no_requeue": True, "signal": f"TERM@{save_seconds}", **(sbatch or {})}
+        self._sbatch = {"no_requeue": True, "signal": f"TERM@{save_seconds}", **allowed.sbatch(sbatch)}
 
     def submit(self, command: Sequence[str], folder: Path, name: str) -> str:
         """Queues `command`; returns SLURM's id of the job."""
         folder = Path(folder).absolute()
+        check_value("the name of a job", name, LINE)
+        check_value("the folder of a job", str(folder), LINE)  # it is the comment that finds the job again
         prepare(folder)
         executor = self._submitit.AutoExecutor(folder=folder / "slurm", cluster="slurm")
         executor.update_parameters(
@@ -116,23 +120,24 @@ class SlurmLauncher:
         subprocess.run(["scancel", "--signal=TERM", job], capture_output=True)
 
 
+@checked
 def script(
     command: Sequence[str],
-    name: str,
+    name: JOB,
     *,
-    nodes: int = 1,
-    tasks: int | None = None,
-    gpus: int = 0,
-    cpus: int | None = None,
-    memory_gb: float | None = None,
-    minutes: int = 240,
-    partition: str | None = None,
-    account: str | None = None,
-    qos: str | None = None,
-    constraint: str | None = None,
-    output: str = "%x-%j.log",
-    save_seconds: int = 120,
-    setup: str | None = None,
+    nodes: MANY = 1,
+    tasks: MANY | None = None,
+    gpus: AMOUNT = 0,
+    cpus: MANY | None = None,
+    memory_gb: GIGABYTES | None = None,
+    minutes: MANY = 240,
+    partition: LINE | None = None,
+    account: LINE | None = None,
+    qos: LINE | None = None,
+    constraint: LINE | None = None,
+    output: LINE = "%x-%j.log",
+    save_seconds: AMOUNT = 120,
+    setup: LINE | None = None,
     sbatch: Mapping[str, Any] | None = None,
 ) -> str:
     """The sbatch script of one run over several nodes, which requeues itself when it was preempted.
@@ -151,14 +156,12 @@ def script(
       setup: shell line that comes first, such as "source .venv/bin/activate".
 
     Raises:
-      UserError: a number below 1.
+      UserError: an option of another type, out of its range, or of several lines.
 
     >>> print(script(["jaxvision", "train"], "vit", nodes=4, gpus=8).splitlines()[3])
     #SBATCH --ntasks-per-node=8
     """
     tasks = tasks or gpus or 1
-    if nodes < 1 or tasks < 1 or minutes < 1:
-        raise UserError(f"nodes={nodes}, tasks={tasks} and minutes={minutes} must be at least 1")
     options = {
         "job-name": name,
         "nodes": nodes,
@@ -175,12 +178,12 @@ def script(
         "open-mode": "append",
         "signal": f"TERM@{save_seconds}",
         "requeue": True,  # also after the loss of a node
-        **{key.replace("_", "-"): value for key, value in (sbatch or {}).items()},
+        **allowed.sbatch(sbatch),
     }
     lines = [
         f"#SBATCH --{key}" + ("" if value is True else f"={shlex.quote(str(value))}")
         for key, value in options.items()
-        if value not in (None, False)
+        if value is not None and value is not False
     ]
     each = f" --cpus-per-task={cpus}" if cpus else ""  # srun does not take it from sbatch
     return "\n".join(

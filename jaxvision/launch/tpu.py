@@ -12,8 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxvision.arguments import LINE
 from jaxvision.errors import UserError, unknown
 from jaxvision.launch import pack
+from jaxvision.launch.options import CODE, GIGABYTES, MACHINE, MANY, checked
 from jaxvision.launch.places import check_workdir
 
 # https://cloud.google.com/tpu/docs/runtimes, by the part of the accelerator's type before its size.
@@ -44,20 +46,21 @@ class Commands(NamedTuple):
     delete: list[str]
 
 
+@checked
 def commands(
     command: Sequence[str],
-    name: str,
+    name: MACHINE,
     *,
-    accelerator: str,
-    zone: str,
-    project: str | None = None,
-    runtime: str | None = None,
-    slices: int = 1,
+    accelerator: CODE,
+    zone: CODE,
+    project: CODE | None = None,
+    runtime: CODE | None = None,
+    slices: MANY = 1,
     spot: bool = False,
-    service_account: str | None = None,
-    source: str = ".",
-    setup: str = SETUP,
-    largest_mb: float = pack.LARGEST_MB,
+    service_account: CODE | None = None,
+    source: LINE = ".",
+    setup: LINE = SETUP,
+    largest_mb: GIGABYTES = pack.LARGEST_MB,
 ) -> Commands:
     """The command lines that run `command` on every host of a TPU slice, or of several.
 
@@ -81,8 +84,6 @@ def commands(
     >>> commands(["jaxvision", "train"], "vit", accelerator="v6e-16", zone="us-east5-a").delete[-4:]
     ['vit', '--zone=us-east5-a', '--force', '--quiet']
     """
-    if slices < 1:
-        raise UserError(f"slices={slices} must be at least 1")
     check_workdir(command, "/", "the hosts", "an absolute path that `setup` mounts on each of them")
     family = accelerator.partition("-")[0]
     if runtime is None and family not in RUNTIMES:

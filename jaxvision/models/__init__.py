@@ -32,7 +32,7 @@ from jaxvision.models import (
     vit,
     wide_resnet,
 )
-from jaxvision.models.options import whole
+from jaxvision.models.options import bounded, whole
 
 NAMES = {
     "vit": vit.vit,
@@ -84,6 +84,7 @@ def build(
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes is at least 1, or None for a model without a head, not {num_classes!r}")
     whole("projection_layers", projection_layers, low=0)
+    bounded(f"model {name!r}", {"projection_layers": projection_layers, "projection_hidden": projection_hidden})
     whole("projection_hidden", projection_hidden, optional=True)
     if name in PAIR_NAMES:
         if num_classes is not None:
@@ -129,4 +130,5 @@ def _builder(kind: str, name: str, names: dict[str, Callable], kwargs: dict[str,
         if option not in options:
             raise unknown(f"option of {kind} {name!r}", option, options)
     arguments.check(names[name], kwargs, f"{kind} {name!r}: ")
+    bounded(f"{kind} {name!r}", kwargs)
     return partial(names[name], **kwargs)

@@ -1,10 +1,30 @@
 """Checks of the options that a config passes to a model, made when the model is built."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, shown, unknown
 from jaxvision.traced import known
+
+MAX_LAYERS, MAX_UNITS = 2000, 2**20
+_LAYERS = ("depth", "blocks", "layers")  # endings of options that count what is traced one by one
+
+
+def bounded(kind: str, options: Mapping[str, Any]) -> None:
+    """Raises UserError where an option counts more layers, units or pixels than a model can be built of.
+
+    >>> bounded("model 'vit'", {"depth": 10**6})
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: model 'vit': depth is at most 2,000, not 1000000
+    """
+    for option, value in options.items():
+        most = MAX_LAYERS if option.endswith(_LAYERS) else MAX_UNITS
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(number, int | float) and known(number) and not number <= most:
+                raise UserError(f"{kind}: {option} is at most {most:,}, not {shown(value)}")
+        if isinstance(value, tuple | list) and len(value) > MAX_LAYERS:
+            raise UserError(f"{kind}: {option} has at most {MAX_LAYERS:,} values, not {len(value):,}")
 
 
 def one_of(kind: str, value: Any, choices: Iterable[Any]) -> Any:
@@ -31,7 +51,7 @@ def rate(name: str, value: float) -> float:
     0.1
     """
     if known(value) and not 0 <= value < 1:
-        raise UserError(f"{name} is a rate of at least 0 and below 1, not {value!r}")
+        raise UserError(f"{name} is a rate of at least 0 and below 1, not {shown(value)}")
     return value
 
 
@@ -45,7 +65,7 @@ def positive(name: str, value: float) -> float:
     0.5
     """
     if not value > 0:
-        raise UserError(f"{name} must be above 0, not {value!r}")
+        raise UserError(f"{name} must be above 0, not {shown(value)}")
     return value
 
 
@@ -60,5 +80,5 @@ def whole(name: str, value: int | None, low: int = 1, optional: bool = False) ->
     """
     if not (optional and value is None) and (not isinstance(value, int) or value < low):
         or_none = ", or None" if optional else ""
-        raise UserError(f"{name} must be a whole number of at least {low}{or_none}, not {value!r}")
+        raise UserError(f"{name} must be a whole number of at least {low}{or_none}, not {shown(value)}")
     return value

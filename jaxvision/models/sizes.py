@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
 from jaxvision.models.options import one_of, positive
 
 
@@ -39,8 +39,8 @@ def split_variant(kind: str, variant: str) -> tuple[str, int]:
     ('S', 16)
     """
     size, _, patch = str(variant).partition("/")
-    if not (patch.isdecimal() and int(patch) > 0):
-        raise UserError(f"a {kind} variant is a size and a patch side in pixels, like 'S/16', not {variant!r}")
+    if not (patch.isdecimal() and len(patch) < 6 and int(patch) > 0):
+        raise UserError(f"a {kind} variant is a size and a patch side in pixels, like 'S/16', not {shown(variant)}")
     return size, int(patch)
 
 

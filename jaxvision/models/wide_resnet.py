@@ -4,7 +4,7 @@ import re
 
 import jax.numpy as jnp
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
 from jaxvision.models.heads import HEAD_INITS
 from jaxvision.models.options import one_of, rate
 from jaxvision.models.resnet_v2 import ResNetV2
@@ -40,9 +40,9 @@ def wide_resnet(
     Raises:
       UserError: a malformed variant or an unknown option value.
     """
-    match = re.fullmatch(r"(\d+)-([1-9]\d*)", variant)
+    match = re.fullmatch(r"(\d{1,4})-([1-9]\d{0,3})", variant)
     if not match or int(match[1]) < 10 or (int(match[1]) - 4) % 6:
-        raise UserError(f"a Wide ResNet variant is like '28-10', of 6 n + 4 layers, not {variant!r}")
+        raise UserError(f"a Wide ResNet variant is like '28-10', of 6 n + 4 layers, not {shown(variant)}")
     depth, width = map(int, match.groups())
     return ResNetV2(
         num_classes=num_classes,

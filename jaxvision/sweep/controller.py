@@ -11,7 +11,6 @@ and called again, as often as one likes.
 
 import contextlib
 import fcntl
-import json
 import math
 import os
 import socket
@@ -26,6 +25,7 @@ from optuna.trial import TrialState
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, listed
 from jaxvision.launch.base import Launcher
+from jaxvision.reading import check_fields, read_json
 from jaxvision.storage import output_folder
 from jaxvision.sweep import runs, searches, spec
 from jaxvision.sweep import space as spaces
@@ -309,7 +309,9 @@ def claim(out: Path, sweep: Sweep) -> None:
     """
     path, new = out / "sweep.json", spec.to_json(sweep)
     if path.is_file():
-        changed = spec.differences(json.loads(path.read_text()), new)
+        saved = check_fields(read_json(path), path, sweep=dict, config=dict)
+        check_fields(saved["sweep"], path, space=dict)
+        changed = spec.differences(saved, new)
         if changed:
             raise UserError(
                 f"{out} holds another sweep. It differs in (there -> here):\n  " + "\n  ".join(changed) + "\n"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots, sweep_plots
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
+from jaxvision.analysis.words import code, plain
 from jaxvision.estimate import flops_words
 from jaxvision.sweep import importance
 from jaxvision.sweep import space as spaces
@@ -65,7 +67,7 @@ def write(sweep: Sweep, table: pa.Table, out: Path) -> str:
     judged.sort(key=lambda trial: trial.mean, reverse=maximize)
     summary = _summary(trials, table)
     parts = [
-        f"# {sweep.config}: the search for {'high' if maximize else 'low'} {sweep.objective}",
+        f"# {plain(sweep.config)}: the search for {'high' if maximize else 'low'} {plain(sweep.objective)}",
         _searched(sweep),
         summary,
     ]
@@ -111,12 +113,12 @@ def _state(states: Sequence[str], wanted: int) -> str:
 
 
 def _searched(sweep: Sweep) -> str:
-    lines = [f"| `{key}` | {_code(value)} |" for key, value in sweep.space.items()]
-    pruning = f", pruning by `{sweep.pruning}`" if sweep.pruning else ""
+    lines = [f"| {code(key)} | {_code(value)} |" for key, value in sweep.space.items()]
+    pruning = f", pruning by {code(sweep.pruning)}" if sweep.pruning else ""
     seeds = f"seed {sweep.seeds[0]}" if len(sweep.seeds) == 1 else f"seeds {', '.join(map(str, sweep.seeds))}"
     return "\n".join(
         [
-            f"Searched by `{sweep.search}`{pruning}, every point with {seeds}:",
+            f"Searched by {code(sweep.search)}{pruning}, every point with {seeds}:",
             "",
             "| key | values |",
             "|---|---|",
@@ -141,17 +143,18 @@ def _summary(trials: Sequence[Trial], table: pa.Table) -> str:
 
 def _best(sweep: Sweep, best: Trial, count: int, file: Path) -> list[str]:
     new = range(max(sweep.seeds) + 1, max(sweep.seeds) + 1 + max(len(sweep.seeds), 3))
-    values = "\n".join(f"| `{key}` | {_code(value)} |" for key, value in best.params.items())
+    values = "\n".join(f"| {code(key)} | {_code(value)} |" for key, value in best.params.items())
     return [
         "## The best trial",
-        f"Trial {best.number}: {sweep.objective} **{_interval(best)}**. As a config: `{file}`.",
+        f"Trial {best.number}: {plain(sweep.objective)} **{_interval(best)}**. As a config: {code(file)}.",
         f"| key | value |\n|---|---|\n{values}",
         f"This value is optimistic. The trial was taken as the best of {count} by the same numbers that judge it here, "
         "so part of it is luck, and the more so the more trials there are and the fewer seeds. An interval over the "
         "seeds does not know that. To report a number, train the config with seeds that played no part in the choice "
         "(and, where there is a test set, judge it there once):",
         f"    for seed in {' '.join(map(str, new))}; do\n"
-        f"      jaxvision train --config={file} --config.seed=$seed --workdir={file.parent}/best/seed$seed\n"
+        f"      jaxvision train --config={shlex.quote(str(file))} --config.seed=$seed "
+        f"--workdir={shlex.quote(str(file.parent))}/best/seed$seed\n"
         "    done",
     ]
 
@@ -163,9 +166,9 @@ def _ranking(sweep: Sweep, judged: Sequence[Trial]) -> str:
     several = len(sweep.seeds) > 1
     head = [
         "trial",
-        sweep.objective,
+        plain(sweep.objective),
         *(["by seed", "minus the best, paired"] if several else []),
-        *(f"`{k}`" for k in keys),
+        *map(code, keys),
     ]
     lines = [_line(head), "|" + "---|" * len(head)]
     for trial in shown:
@@ -206,7 +209,7 @@ def _figures(sweep: Sweep, trials: Sequence[Trial], judged: Sequence[Trial], out
         return [*parts, f"{needed}, there are {len(judged)}."]
     found = importance.shares(domains, [t.params for t in judged], list(means.values()), maximize)
     plots.histogram(found, out / "importance", xlabel="share of the importance")
-    shares = ", ".join(f"`{key}` {share:.0%}" for key, share in found.items())
+    shares = ", ".join(f"{code(key)} {share:.0%}" for key, share in found.items())
     return [
         *parts,
         f"What tells the best trials from the others (PED-ANOVA): {shares}.",
@@ -280,5 +283,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _code(value: Any) -> str:
     """A value for a cell of a table."""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return "`" + text.replace("`", "'").replace("|", "\\|") + "`"
+    return code(f"{value:.6g}" if isinstance(value, float) else value)

@@ -1,6 +1,5 @@
 """The table of a sweep: one row a run, read from the workdirs."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import pyarrow.parquet
 
 from jaxvision import workdir as workdirs
 from jaxvision.estimate import step_cost
+from jaxvision.reading import check_fields, read_json
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import RunRecord, TrialRecord
 from jaxvision.sweep.spec import Sweep
@@ -75,7 +75,9 @@ def error(workdir: Path) -> str:
     """
     mark, log = workdir / "failed.json", workdir / "launch" / "output.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    found = str(json.loads(mark.read_text())["error"]) if mark.is_file() else lines[-1].strip() if lines else ""
+    found = lines[-1].strip() if lines else ""
+    if mark.is_file():
+        found = check_fields(read_json(mark), mark, error=str)["error"]
     if divergence.tells(found):
         return f"{DIVERGED}{found}"
     if not mark.is_file() and (why := divergence.of_workdir(workdir, (workdirs.results(workdir) or {}).get("results"))):

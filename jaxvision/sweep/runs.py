@@ -8,7 +8,6 @@ WORKDIR/results.json          written by `jaxvision train` at its end
 So a controller that was killed at any point finds the run again, and starts no second process in its workdir.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from jaxvision import workdir as workdirs
 from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
+from jaxvision.reading import check_fields, read_json, read_text
 from jaxvision.sweep.records import RunRecord
 from jaxvision.sweep.spec import argument
 from jaxvision.train import divergence, metrics
@@ -53,7 +53,8 @@ class Run:
     def __init__(self, workdir: Path, words: Sequence[str], name: str):
         self.workdir, self.launch = workdir, workdir / "launch"
         self._words, self._name = list(words), name
-        saved = json.loads(text) if (text := _text(self.launch / "command.json")) else {}
+        file = self.launch / "command.json"
+        saved = _read_command(file) if file.is_file() else {}
         self.job: str | None = saved.get("job")
         self.attempts: int = saved.get("attempts", 0)
         self._lost: int = saved.get("lost", 0)
@@ -161,5 +162,10 @@ class Run:
         workdirs.write_json(self.launch / "command.json", saved)
 
 
+def _read_command(file: Path) -> dict[str, Any]:
+    text = (str, type(None))
+    return check_fields(read_json(file), file, job=text, attempts=int, lost=int, before=text)
+
+
 def _text(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
+    return read_text(path) if path.is_file() else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jaxvision.analysis import documents
+from jaxvision.analysis import documents, words
 from jaxvision.errors import UserError
 
 
@@ -80,3 +80,49 @@ def test_markdown_and_page_are_written_beside_each_other(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.md"]
     assert (tmp_path / "report.md").read_text() == "# One ± two\n"
     assert "<h1>One ± two</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_page_takes_no_file_from_outside_its_folder_and_none_but_pictures(tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    Image.new("L", (2, 2)).save(tmp_path / "other.png")
+    (tmp_path / "secret").write_text("key")
+    (folder / "notes.txt").write_text("key")
+    (folder / "link.png").symlink_to(tmp_path / "secret")
+    (folder / "there.png").symlink_to(tmp_path / "other.png")
+    absolute = tmp_path / "other.png"
+    outside = ["../secret", "../other.png", "%2e%2e/other.png", absolute, "/etc/hostname", "link.png", "there.png"]
+    for source in [*outside, "a%00.png", "x" * 5000 + ".png", "report/../../other.png", "."]:
+        with pytest.raises(UserError, match="no picture"):
+            documents.page(f"![a](<{source}>)", folder, "t")
+    with pytest.raises(UserError, match=r"no picture that a page shows"):
+        documents.page("![a](notes.txt)", folder, "t")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "java&#115;cript:alert(1)", "vbscript:x", "file:///etc/passwd"]
+    + ["data:text/html,<script>x</script>", "../../etc/hostname", "//evil.example/x", "\tjavascript:alert(1)"],
+)
+def test_links_lead_to_the_web_or_nowhere(target):
+    reader = read(documents.page(f"[a]({target}) [b](<{target}>) <{target}> [c]\n\n[c]: {target}\n", Path(), "t"))
+    assert not [attrs for tag, attrs in reader.tags if "href" in attrs]
+    assert {"href": "https://example.org/"} in [
+        a for _, a in read(documents.page("[a](https://example.org/)", Path(), "t")).tags
+    ]
+
+
+HOSTILE = ["[x](javascript:alert(1))", "![x](../../etc/hostname)", "<img src=x onerror=alert(1)>", "a|b|c", "`x` <b>"]
+HOSTILE += ["# head", "a\n\n![x](/etc/hostname)", "<https://evil.example>", "*a* **b**", "&lt;b&gt;", "\\[x](y)"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_in_a_report_is_only_its_letters(name):
+    text = " ".join(name.split())
+    for made, shown in ((words.plain(name), text), (words.code(name), text.replace("`", "'"))):
+        page = documents.page(f"| a | b |\n|---|---|\n| {made} | {made} |\n", Path(), "t")
+        reader = read(page)
+        assert not {"img", "a", "script", "b", "strong", "em", "h1"} & {tag for tag, _ in reader.tags}
+        assert reader.cells[:2] == ["a", "b"]
+        assert "".join(reader.words).count(shown) == 2
+        assert len([tag for tag, _ in reader.tags if tag == "td"]) == 2

@@ -2,6 +2,7 @@
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 from jaxvision.analysis import plots
 
@@ -30,3 +31,9 @@ def test_histogram_bars_are_as_long_as_their_counts(tmp_path):
 def test_a_histogram_of_many_classes_is_sorted_and_unnamed(tmp_path):
     plots.histogram({str(k): k % 7 + 1 for k in range(200)}, tmp_path / "many.svg", xlabel="examples")
     assert "200 classes, by falling count" in (tmp_path / "many.svg").read_text()
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "a$b", "US$ x$", "$", "\\$", "x" * 5000, "a\nb", "_^{", "\\alpha$\\x"])
+def test_a_name_is_no_formula(tmp_path, name):
+    plots.histogram({name: 1, "b": 2}, tmp_path / "a.svg", xlabel="n", title=name)
+    assert (tmp_path / "a.svg").stat().st_size < 200_000

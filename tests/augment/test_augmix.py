@@ -87,7 +87,7 @@ def test_weights_have_the_moments_of_dirichlet(monkeypatch):
     ("spec", "message"),
     [
         ("augmix(11)", r"augmix: severity must be a number in \[0.1, 10\], not 11"),
-        ("augmix(width=0)", "augmix: width must be a whole number of at least 1"),
+        ("augmix(width=0)", r"augmix: width must be a whole number in \[1, 64\]"),
         ("augmix(depth=1.5)", "depth must be a whole number, not 1.5"),
         ("augmix(alpha=0)", "augmix: alpha"),
     ],

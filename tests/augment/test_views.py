@@ -87,7 +87,7 @@ def test_evaluation_follows_the_first_view_without_an_axis_of_views(spec, expect
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("views(0, 'flip_lr')", "views: n must be a whole number of at least 1, not 0"),
+        ("views(0, 'flip_lr')", r"views: n must be a whole number in \[1, 64\], not 0"),
         ("views(2, 'flip_rl')", "unknown augmentation 'flip_rl'; did you mean 'flip_lr'"),
         ("views(2, 'views(2, \"cutout(0)\")')", "cutout: size must be a whole number of at least 1"),
         ("views(2, ('flip_lr',))", "views: want a spec or a tuple of 2 specs, as n is 2"),

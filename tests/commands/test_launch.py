@@ -57,7 +57,7 @@ def test_a_missing_tool_is_named(capsys, monkeypatch):
         (["--slurm=4"], "wants options like"),
         (["--slurm=partition=gpu"], "must be literals"),
         (["--slurm=nodes=0"], "--slurm: nodes must be a whole number of at least 1, not 0"),
-        (["--slurm=nodes='four'"], "--slurm: nodes must be a whole number, not 'four'"),
+        (["--slurm=nodes='four'"], "--slurm: nodes must be a whole number of at least 1, not 'four'"),
         (["--slurm=gpus=-1"], "--slurm: gpus must be a whole number of at least 0, not -1"),
         (["--jobset=nodes=2"], "needs image"),
         (["--tpu=accelerator='v6e-16'"], "needs zone"),

@@ -114,7 +114,7 @@ def test_the_shared_claim_is_mounted_where_the_workdir_lies():
     ("vit", dict(tpu="tpu-v6e-slice", topology="4by4"), "4by4"),
     ("vit", dict(tpu="tpu-v6e-slice", topology="2x3"), "chips=4"),
     ("vit", dict(tpu="tpu-v6e-slice", topology="4x4", gpus=8), "gpus=8"),
-    ("vit", dict(nodes=0), "nodes=0"),
+    ("vit", dict(nodes=0), "nodes must be a whole number of at least 1 or None, not 0"),
 ])  # fmt: skip
 def test_values_that_kubernetes_would_refuse_are_named(name, options, words):
     with pytest.raises(UserError, match=words):

@@ -131,7 +131,7 @@ def test_the_command_for_a_pickle_of_arrays_works(tmp_path):
 
 def test_an_npz_with_objects_is_not_unpickled(tmp_path):
     np.savez(tmp_path / "w.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(UserError, match="cannot read .*w.npz: x: "):
+    with pytest.raises(UserError, match="cannot read .*w.npz: 'x': "):
         weights.read(tmp_path / "w.npz")
 
 

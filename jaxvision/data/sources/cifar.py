@@ -142,9 +142,9 @@ def _load(file: Path) -> dict[str, Any]:
 def _python_names(root: Path, ten: bool, labels: str) -> tuple[str, ...]:
     file, key = (root / "batches.meta", "label_names") if ten else (root / "meta", f"{labels}_label_names")
     names = _load(file).get(key)
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{file} has no list {key!r}, which names the classes")
-    return tuple(map(str, names))
+    return tuple(names)
 
 
 def _binary_names(root: Path, ten: bool, labels: str) -> tuple[str, ...]:

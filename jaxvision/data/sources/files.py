@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxvision.data.sources.passed_over import PassedOver
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
+from jaxvision.reading import is_folder
 
+MAX_FILES = 1_000_000  # that a pattern may write out
+_BRACE = re.compile(r"\{(?!split\})([^{}]*)\}")
 Pattern = str | Mapping[str, str]
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
     if data_dir is None:
         raise UserError(f"the data set {name!r} needs data_dir, the directory that holds {want}")
     root = Path(data_dir).expanduser()
-    if not root.is_dir():
+    if not is_folder(root):
         raise UserError(f"no directory {root}; want one that holds {want}")
     return root
 
@@ -39,16 +42,28 @@ def expand(pattern: str) -> list[str]:
     >>> expand("{data/,}all.parquet")
     ['data/all.parquet', 'all.parquet']
     """
-    brace = re.search(r"\{(?!split\})([^{}]*)\}", pattern)
-    if not brace:
-        return [pattern]
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", brace[1])
+    names, whole = [pattern], pattern
+    while _BRACE.search(names[0]):  # all names have the same braces at the same turn
+        several = len(_first_brace(names[0], whole))
+        if len(names) * several <= MAX_FILES:
+            names = [made for name in names for made in _first_brace(name, whole)]
+        else:
+            raise UserError(f"the pattern {shown(whole)} means more than {MAX_FILES:,} files")
+    return names
+
+
+def _first_brace(name: str, whole: str) -> list[str]:
+    """A name with its first innermost braces written out."""
+    brace = _BRACE.search(name)
+    numbers = re.fullmatch(r"(\d{1,12})\.\.(\d{1,12})", brace[1])
     if numbers:
         first, last = numbers.groups()
+        if int(last) - int(first) >= MAX_FILES:
+            raise UserError(f"the pattern {shown(whole)} means more than {MAX_FILES:,} files")
         words = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
     else:
         words = brace[1].split(",")
-    return [name for word in words for name in expand(pattern[: brace.start()] + word + pattern[brace.end() :])]
+    return [name[: brace.start()] + word + name[brace.end() :] for word in words]
 
 
 def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
@@ -65,12 +80,12 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
     """
     for one in [pattern] if isinstance(pattern, str) else pattern.values():
         if not one or one.startswith("/") or one == "." or re.search(r"\*\*[^/]|[^/]\*\*", one):
-            raise UserError(f"the pattern {one!r} names no files inside data_dir: write it relative to {root}")
+            raise UserError(f"the pattern {shown(one)} names no files inside data_dir: write it relative to {root}")
     if isinstance(pattern, str):
         if "{split}" not in pattern:
             raise UserError(
-                f"the pattern {pattern!r} says nothing of splits: write {{split}} in it, or give one for each split, "
-                f"like dict(train={pattern!r})"
+                f"the pattern {shown(pattern)} says nothing of splits: write {{split}} in it, or give one for each "
+                f"split, like dict(train={pattern!r})"
             )
         found = _files_of_template(root, expand(pattern))
     else:
@@ -234,7 +249,8 @@ def pread(path: str, offset: int, size: int) -> bytes:
       OSError: the file is missing, or shorter.
     """
     file = _opened(path)  # held until it is read: a file is closed with its last reference
-    data = os.pread(file.fileno(), size, offset)
+    fits = 0 <= offset <= offset + size <= os.fstat(file.fileno()).st_size  # else no room is made for it
+    data = os.pread(file.fileno(), size, offset) if fits else b""
     if len(data) < size:
         raise OSError(f"{path} ends before byte {offset + size}")
     return data

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision import unpacking
 from jaxvision.data.signatures import described
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
-from jaxvision.reading import read_unpacked, reading
+from jaxvision.reading import reading
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 
@@ -116,7 +117,7 @@ def read_idx(file: Path) -> np.ndarray:
                 head = stream.read(512)
             if not head.startswith(b"\x1f\x8b") and (reason := described(head)):
                 raise UserError(f"{file} is no gzip file: {reason}")
-            data = np.frombuffer(read_unpacked(file), np.uint8)
+            data = np.frombuffer(unpacking.gunzip(file), np.uint8)
         else:
             data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:

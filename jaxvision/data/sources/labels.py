@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxvision.data.sources.base import Info
 from jaxvision.errors import UserError, nearest, shown
-from jaxvision.reading import decode_text, read_text
+from jaxvision.reading import decode_text, is_file, read_text
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ Describe = Callable[[int], str]
 
 # What spreadsheets, pandas and databases write where there is no value. `classes=` makes one of them a name.
 MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "<na>", "#n/a", "#na", "nat")
+MOST_OF_SEVERAL = 2**20  # classes where an example may be of several
 LARGEST = 2**31 - 1  # labels are int32
 BOOLEANS = ("false", "true")
 _NO_LABEL = (
@@ -46,12 +47,12 @@ def read_classes(classes: str | Sequence[str] | int | None, root: Path) -> Class
     if isinstance(classes, bool) or not isinstance(classes, str | int | np.integer | Sequence):
         raise UserError(f"classes is a file of names, a tuple of names or their number, not {shown(classes)}")
     if isinstance(classes, int | np.integer):
-        if classes < 1:
-            raise UserError(f"classes={classes}: a set has at least one class")
+        if not 1 <= classes <= LARGEST + 1:
+            raise UserError(f"classes={shown(classes)}: a set has at least one class, at most {LARGEST + 1:,}")
         return int(classes)
     if isinstance(classes, str):
         file = root / Path(classes).expanduser()
-        if not file.is_file():
+        if not is_file(file):
             raise UserError(f"no file of class names {file}")
         classes = [line for line in read_text(file).splitlines() if line.strip()]
         if not classes:
@@ -242,6 +243,8 @@ class Labels:
         self.names = () if isinstance(classes, int) else classes
         self.count = classes if isinstance(classes, int) else len(classes)
         self.multi = any(isinstance(label, list | tuple | np.ndarray) for label in stated)
+        if self.multi and self.count > MOST_OF_SEVERAL:
+            raise UserError(f"an example of several labels is an array of all classes: {self.count:,} are too many")
         lookup = {name: i for i, name in enumerate(self.names)}
         digits = any(name.isdecimal() for name in self.names)
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxvision.data.signatures import described
 from jaxvision.data.sources.columns import meant
 from jaxvision.data.sources.labels import read_classes
+from jaxvision.data.sources.row_groups import check_groups, read_group
 from jaxvision.errors import UserError, listed, shown, unknown
 from jaxvision.reading import parse_json, reading
 
@@ -44,6 +45,7 @@ class File(NamedTuple):
 
             metadata = pyarrow.parquet.read_metadata(path)
             schema = metadata.schema.to_arrow_schema()
+            check_groups(path, metadata)
             counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         starts = np.cumsum([0, *counts]).tolist()
         return cls(path, schema, [(Group(str(path), i, starts[i]), n) for i, n in enumerate(counts) if n])
@@ -156,8 +158,8 @@ def read_column(file: str | Path, column: str, group: int | None = None) -> list
     with _reading(file), pyarrow.parquet.ParquetFile(file) as parquet:
         if column not in parquet.schema_arrow.names:
             raise unknown(f"column of {file}", column, parquet.schema_arrow.names)
-        table = parquet.read([column]) if group is None else parquet.read_row_group(group, [column])
-        return table.column(column).to_pylist()
+        groups = range(parquet.metadata.num_row_groups) if group is None else [group]
+        return [x for one in groups for x in read_group(parquet, file, one, [column]).column(column).to_pylist()]
 
 
 def class_names(files: Sequence[File], column: str) -> tuple[str, ...] | None:

@@ -23,7 +23,6 @@ _PLAIN = (
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_MARK = object()
 
 
 class NotPlainError(ValueError):
@@ -51,7 +50,7 @@ def load(data: bytes) -> Any:
     {'labels': [3]}
     """
     try:
-        return _plain(_run(data))
+        return _plain(_run(data), {})
     except NotPlainError:
         raise
     except Exception as error:  # the stack runs empty, an instruction is cut, a number is none: whatever is damaged
@@ -61,10 +60,11 @@ def load(data: bytes) -> Any:
 def _run(data: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    marks: list[int] = []  # lengths of the stack
 
     def to_mark() -> list[Any]:
-        at = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[at + 1 :]
+        at = marks.pop()
+        items = stack[at:]
         del stack[at:]
         return items
 
@@ -81,18 +81,18 @@ def _run(data: bytes) -> Any:
             del stack[-_TUPLES[name] :]
             stack.append(tuple(items))
         elif name == "MARK":
-            stack.append(_MARK)
+            marks.append(len(stack))
         elif name == "TUPLE":
             stack.append(tuple(to_mark()))
         elif name == "LIST":
             stack.append(to_mark())
         elif name in ("DICT", "SETITEMS"):
             items = to_mark()
-            pairs = dict(zip(items[::2], items[1::2]))
+            pairs = dict(zip(map(_key, items[::2]), items[1::2]))
             stack[-1].update(pairs) if name == "SETITEMS" else stack.append(pairs)
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
-            stack[-1][key] = value
+            stack[-1][_key(key)] = value
         elif name == "APPEND":
             item = stack.pop()
             stack[-1].append(item)
@@ -118,7 +118,7 @@ def _run(data: bytes) -> Any:
             if isinstance(target, _Array):
                 target.value = _bytes_array(state)
             elif target != _DTYPE:
-                raise NotPlainError(f"it sets the state of {target!r}")
+                raise NotPlainError(f"it sets the state of a {type(target).__name__}")
         elif name == "STOP":
             return stack.pop()
         elif name not in ("PROTO", "FRAME"):
@@ -157,16 +157,30 @@ def _bytes_array(state: tuple) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-def _plain(value: Any) -> Any:
-    """The value with arrays in their places and the keys and texts of Python 2 as str."""
+def _key(value: Any) -> Any:
+    """A key of a dict; of nested tuples, the digest of one may take for ever."""
+    if isinstance(value, str | bytes | int | float):
+        return value
+    raise NotPlainError(f"a key of a dict in it is a {type(value).__name__}")
+
+
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """The value with arrays in their places and the keys and texts of Python 2 as str.
+
+    `done` has what came of a list or dict, by its identity: one may stand in many places, and is gone through once.
+    """
     if isinstance(value, _Array):
         if value.value is None:
             raise NotPlainError("it holds an array without a content")
         return value.value
     if isinstance(value, _Global) or value is _DTYPE:
         raise NotPlainError("it holds a function")
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
+    if isinstance(value, dict | list | tuple):
+        if id(value) not in done:
+            if isinstance(value, dict):
+                made = {_plain(k, done): _plain(v, done) for k, v in value.items()}
+            else:
+                made = type(value)(_plain(one, done) for one in value)
+            done[id(value)] = made
+        return done[id(value)]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxvision import unpacking
 from jaxvision.data.formats import IMAGE_SUFFIXES
 from jaxvision.data.signatures import described
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import MAX_CHOICES, UserError, nearest
 from jaxvision.progress import track
-from jaxvision.reading import decode_text, parse_json, reading
+from jaxvision.reading import MAX_JSON, decode_text, parse_json, reading
 
 _VERSION = 3  # raise it when the content of an index changes
 PARTS = ("image", "text", "json")
@@ -107,11 +108,14 @@ def _cache() -> Path:
 def _kept(place: Path, stamp: str) -> TarIndex | None:
     """The index in a file; None where there is none, or one of another shard or layout, or a damaged one."""
     try:
-        with np.load(place) as kept:
-            if kept["stamp"].item() != stamp:
-                return None
-            labels, passed_over, suffixes = (json.loads(kept[k].item()) for k in ("labels", "passed_over", "suffixes"))
-            return TarIndex(kept["keys"], *(kept[part] for part in PARTS), labels, PassedOver(passed_over), suffixes)
+        kept = unpacking.npz(place)
+        if kept["stamp"].item() != stamp:
+            return None
+        labels, passed_over, suffixes = (json.loads(kept[k].item()) for k in ("labels", "passed_over", "suffixes"))
+        index = TarIndex(kept["keys"], *(kept[part] for part in PARTS), labels, PassedOver(passed_over), suffixes)
+        count = len(index.keys)
+        fits = all(getattr(index, part).shape == (count, 2) for part in PARTS) and index.keys.dtype.kind == "U"
+        return index if fits and (labels is None or len(labels) == count) else None
     except Exception:  # a damaged file raises anything
         return None
 
@@ -169,6 +173,13 @@ def listed_suffixes(suffixes: Mapping[str, int]) -> str:
     return ", ".join(words) + (f" and {len(most) - MAX_CHOICES} more" if len(most) > MAX_CHOICES else "")
 
 
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes:
+    """The body of a small member; UserError where it is a large one, or says that it goes on after the end."""
+    if member.size > MAX_JSON:
+        raise UserError(f"{where} has {member.size:,} bytes, too many for what states a label: at most {MAX_JSON:,}")
+    return archive.extractfile(member).read()
+
+
 class _Members:
     """Sorts the members of a shard into examples."""
 
@@ -222,14 +233,14 @@ class _Members:
     def _read_label(self, archive: tarfile.TarFile, member: tarfile.TarInfo, part: str, key: str) -> None:
         where, label = f"{member.name} in {self._tar}", self._layout.label
         if part == "json" and label is not None:
-            stated = parse_json(archive.extractfile(member).read(), where)
+            stated = parse_json(_content(archive, member, where), where)
             self._labels.pop(key, None)
             if label in stated:
                 self._labels[key] = stated[label]
             else:
                 self._hint = nearest(label, stated)
         elif part == "cls" and label is None:
-            self._labels[key] = decode_text(archive.extractfile(member).read(), where).strip()
+            self._labels[key] = decode_text(_content(archive, member, where), where).strip()
 
     def index(self) -> TarIndex:
         labelled = bool(self._labels) or (self._layout.label is not None and bool(self._examples))

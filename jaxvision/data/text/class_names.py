@@ -8,8 +8,8 @@ from typing import NamedTuple
 from jaxvision.data.sources.base import Info
 from jaxvision.data.text import imagenet
 from jaxvision.data.text.prompts import fingerprint
-from jaxvision.errors import UserError, unknown
-from jaxvision.reading import read_text
+from jaxvision.errors import UserError, shown, unknown
+from jaxvision.reading import is_file, read_text
 
 # The classes of ImageNet that sets which vary it have, as its labels.
 VARIANTS = {
@@ -63,7 +63,7 @@ def of_set(info: Info, names: str | Sequence[str] | None = None, only: str | Seq
         kept = tuple(i for i, name in enumerate(own) if name in imagenet.OBJECTNET)
         words = [imagenet.OBJECTNET.get(name, name) for name in own]
     elif only is not None:
-        if isinstance(only, str) and not Path(only).expanduser().is_file():
+        if isinstance(only, str) and not is_file(only):
             raise unknown("set of classes (or file of classes)", only, ONLY)
         chosen = lines(only) if isinstance(only, str) else only
         kept = tuple(sorted({_label(chosen_one, own) for chosen_one in chosen}))
@@ -97,9 +97,9 @@ def in_words(name: str) -> str:
 
 def lines(file: str | Path) -> list[str]:
     """The classes of a file with one a line; UserError where there is no such file, or it is not UTF-8."""
+    if not is_file(str(file)):
+        raise UserError(f"no file of class names {shown(str(file))[1:-1]}")
     path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"no file of class names {path}")
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 

@@ -9,9 +9,10 @@ import html
 import itertools
 from pathlib import Path
 
+from jaxvision import unpacking
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError
-from jaxvision.reading import decode_text, read_unpacked
+from jaxvision.reading import decode_text, reading
 
 MERGES = 49_152 - 256 - 2  # of the file's 262,144 lines, those that CLIP uses
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -72,7 +73,10 @@ _BYTES = _byte_characters()
 
 
 def _read_merges(path: str) -> list[Merge]:
-    text = decode_text(read_unpacked(path), path)
+    file = Path(path)
+    with reading(path):
+        data = unpacking.gunzip(file) if file.suffix.lower() == ".gz" else file.read_bytes()
+    text = decode_text(data, path)
     lines = text.split("\n")[1 : 1 + MERGES]  # the first line is a version
     merges = [tuple(line.split()) for line in lines]
     if len(merges) < MERGES or any(len(merge) != 2 for merge in merges):

@@ -12,9 +12,10 @@ from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.data.text.class_names import in_words, lines
 from jaxvision.data.text.registry import make
 from jaxvision.data.text.tokenizer import Tokenizer
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, shown, unknown
 from jaxvision.specs import Call, parse
 
+MAX_CAPTIONS = 1000
 CAPTIONS = ("random", "first", "all")
 MADE = ("tokens", "tokens_mask")
 
@@ -34,7 +35,8 @@ def sources_of(fields: Sequence[str], host: str) -> list[str]:
         if call.name == "class_captions":
             needed.append("label")
             made.add("text")
-        if call.name == "tokenize" and (field := call.kwargs.get("field", "text")) not in made:
+        field = call.kwargs.get("field", "text")
+        if call.name == "tokenize" and isinstance(field, str) and field not in made:
             needed.append(field)
     return list(dict.fromkeys([field for field in fields if field not in made] + needed))
 
@@ -145,7 +147,9 @@ def tokenize(
     if caption not in CAPTIONS:
         raise unknown("choice of caption", caption, CAPTIONS)
     if (caption == "all") != (captions is not None) or not (captions is None or is_whole(captions)):
-        raise UserError(f"tokenize: captions is how many there are with caption='all' alone, not {captions!r}")
+        raise UserError(f"tokenize: captions is how many there are with caption='all' alone, not {shown(captions)}")
+    if captions is not None and captions > MAX_CAPTIONS:
+        raise UserError(f"tokenize: captions is at most {MAX_CAPTIONS:,}, not {shown(captions)}")
     encode = _made_once(tokenizer, length, path=path, lower=lower, pad=pad)
     rows = functools.lru_cache(maxsize=1024)(lambda texts: _rows(encode, texts, captions)) if captions else None
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxvision.errors import UserError, unknown
-from jaxvision.reading import parse_json, read_text
+from jaxvision.errors import UserError, shown, unknown
+from jaxvision.reading import is_file, parse_json, read_text
 
 PLACE = "{}"
 
@@ -78,9 +78,9 @@ def get(name: str | Path) -> PromptSet:
         return SETS[name]
     if PLACE in name:
         return _own("own", (name,), name)
-    file = Path(name).expanduser()
-    if not file.is_file():
+    if not is_file(name):
         raise unknown("set of prompts (or file of prompts, or text with {})", name, SETS)
+    file = Path(name).expanduser()
     return _own(file.stem, _read(file), str(file))
 
 
@@ -101,7 +101,9 @@ def fingerprint(texts: Sequence[str]) -> str:
 def _own(stem: str, templates: tuple[str, ...], where: str) -> PromptSet:
     for template in templates:
         if not isinstance(template, str) or PLACE not in template:
-            raise UserError(f"{where}: a prompt is a text with {{}} in the place of the class name, not {template!r}")
+            raise UserError(
+                f"{where}: a prompt is a text with {{}} in the place of the class name, not {shown(template)}"
+            )
     if not templates:
         raise UserError(f"{where} holds no prompts")
     return PromptSet(f"{stem}_{fingerprint(templates)}", templates)

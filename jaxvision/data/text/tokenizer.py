@@ -8,7 +8,10 @@ from types import ModuleType
 import numpy as np
 
 from jaxvision.arguments import is_whole
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
+from jaxvision.reading import is_file
+
+MAX_LENGTH = 2**17  # tokens of a text
 
 
 class Tokenizer:
@@ -30,8 +33,11 @@ class Tokenizer:
     end: int | None = None
 
     def __init__(self, length: int = 77, *, lower: bool = False):
-        if not is_whole(length, least=3):
-            raise UserError(f"the length of a tokenizer is a number of tokens, at least 3, not {length!r}")
+        if not is_whole(length, least=3) or length > MAX_LENGTH:
+            raise UserError(
+                f"the length of a tokenizer is a number of tokens, at least 3 and at most {MAX_LENGTH:,}, not "
+                f"{shown(length)}"
+            )
         self.length = int(length)
         self._lower = lower
 
@@ -93,7 +99,6 @@ def existing(path: str | Path) -> str:
     Raises:
       UserError: there is no such file.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    if not is_file(str(path)):
         raise UserError(f"no tokenizer file {path}")
-    return str(path)
+    return str(Path(path).expanduser())

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ import safetensors
 from flax import serialization, traverse_util
 from safetensors.numpy import save_file
 
-from jaxvision import storage
-from jaxvision.errors import UserError
+from jaxvision import storage, unpacking
+from jaxvision.errors import UserError, shown
 from jaxvision.models.weights import formats
 from jaxvision.reading import read_json, reading
 from jaxvision.storage import Path
@@ -103,15 +104,9 @@ def _opened(path: Path) -> Path | io.BytesIO:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
-    with np.load(_opened(path), allow_pickle=False) as file:
-        for name in file.files:
-            with reading(f"{path}: {name}"):
-                array = file[name]
-            if isinstance(array, np.ndarray):
-                # NumPy writes the types of ml_dtypes as bytes; of two bytes, in files of weights, there is bfloat16.
-                arrays[name] = array.view(ml_dtypes.bfloat16) if array.dtype == "V2" else array
-    return arrays
+    # NumPy writes the types of ml_dtypes as bytes; of two bytes, in files of weights, there is bfloat16.
+    found = unpacking.npz(_opened(path), path)
+    return {name: a.view(ml_dtypes.bfloat16) if a.dtype == "V2" else a for name, a in found.items()}
 
 
 def _read_h5(path: Path) -> dict[str, np.ndarray]:
@@ -119,14 +114,21 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} needs h5py: pip install 'jaxvision[weights]'")
     import h5py
 
-    found = {}
+    stored, sets = path.stat().st_size, {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name.rpartition(":")[0] or name] = item[()]
+        if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in "biufcV":
+            return  # texts and references are no weights
+        if item.external or item.is_virtual:
+            raise UserError(f"cannot read {path}: its array {shown(name)} lies in another file")
+        sets[name.rpartition(":")[0] or name] = item
 
-    with h5py.File(_opened(path)) as file:
-        file.get("model_weights", file).visititems(visit)
+    with h5py.File(_opened(path), "r") as file:
+        inside = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)  # no link to another file
+        (file["model_weights"] if inside else file).visititems(visit)
+        size = sum(math.prod(item.shape) * item.dtype.itemsize for item in sets.values())
+        unpacking.check(path, size, stored, "save it without compression")
+        found = {name: item[()] for name, item in sets.items()}
     if numbered := [name for name in found if re.search(r"(?:^|/)vars/\d+$", name)]:
         raise UserError(
             f"cannot read {path}: Keras 3 numbered its arrays, {numbered[0]}, and did not name them; "

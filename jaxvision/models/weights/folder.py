@@ -13,8 +13,11 @@ import numpy as np
 from jaxvision import storage
 from jaxvision.errors import UserError
 from jaxvision.models.weights import files
+from jaxvision.reading import check_fields, read_json
 from jaxvision.storage import Path
 
+_KINDS = {"preprocessing": dict, "num_classes": (int, type(None)), "classes": (list, type(None)), "notes": list}
+_KINDS |= {"image_size": (int, list, type(None)), "source": str, "properties": dict, "told_by": dict}
 WEIGHTS, META = "weights.safetensors", "meta.json"
 
 
@@ -61,7 +64,26 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     folder = storage.path(folder, "the folder of weights")
     if not is_folder(folder):
         raise UserError(f"{folder} is no folder of weights: it has no {WEIGHTS} and {META}")
-    return files.read(folder / WEIGHTS), json.loads((folder / META).read_text())
+    return files.read(folder / WEIGHTS), read_meta(folder)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The meta data alone.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    file = folder / META
+    meta = check_fields(read_json(file), file, model=dict)
+    check_fields(meta["model"], f"{file}: model", name=str)
+    for key, kind in _KINDS.items():
+        if key in meta:
+            check_fields(meta, file, **{key: kind})
+    if "preprocessing" in meta:
+        check_fields(meta["preprocessing"], f"{file}: preprocessing", host=str, augment=str)
+    if not all(isinstance(name, str) for name in meta.get("classes") or ()):
+        raise UserError(f"{file} is damaged: its 'classes' are not all texts")
+    return meta
 
 
 def is_folder(path: str | Path) -> bool:

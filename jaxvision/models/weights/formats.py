@@ -5,8 +5,8 @@ import shlex
 import zipfile
 
 from jaxvision import storage
-from jaxvision.errors import UserError
-from jaxvision.reading import reading
+from jaxvision.errors import UserError, shown
+from jaxvision.reading import is_file, is_folder, reading
 from jaxvision.storage import Path
 
 READ = "safetensors (or the .index.json of several), .npz, Keras .h5, Flax .msgpack"
@@ -68,10 +68,10 @@ def kind(path: str | Path) -> str:
         safetensors), an archive, a web page or a pointer in place of the file, an empty one.
     """
     path = storage.path(path, "the file of weights")
-    if path.is_dir():
+    if is_folder(path):
         raise UserError(f"{path} is a folder, not a file of weights{_inside(path)}")
-    if not path.is_file():
-        raise UserError(f"no file of weights {str(path)!r}")
+    if not is_file(path):
+        raise UserError(f"no file of weights {shown(str(path))}")
     with reading(path), path.open("rb") as file:
         head = file.read(HEAD)
     if not head:

@@ -1,16 +1,19 @@
 """What images must look like for weights that were trained elsewhere, as specs of host operations and augmentation."""
 
+import inspect
 import math
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxvision.errors import UserError, unknown
+from jaxvision import arguments
+from jaxvision.errors import UserError, shown, unknown
 from jaxvision.models.weights.table import Stated
 from jaxvision.models.weights.torch_properties import CONVNEXT_PROPERTIES, VIT_PROPERTIES
-from jaxvision.reading import read_json
+from jaxvision.reading import read_json, reading
 
 FILTERS = ("bilinear", "bicubic")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -152,14 +155,17 @@ def beside(path: str | Path, source: str, model: str) -> Beside:
     """Reads what stands beside the weights `path`: timm's `config.json`, open_clip's `open_clip_config.json`.
 
     Raises:
-      UserError: it is no JSON.
+      UserError: it is no JSON, or says things of another kind than these libraries write.
     """
     config = Path(path).parent / {"timm": "config.json", "open_clip": "open_clip_config.json"}.get(source, "")
     if not config.is_file():
         return Beside()
     content = read_json(config)
-    if source == "open_clip":
-        return _open_clip(config.name, content, model)
+    with reading(config):
+        return _open_clip(config.name, content, model) if source == "open_clip" else _timm(config, content)
+
+
+def _timm(config: Path, content: Mapping[str, Any]) -> Beside:
     tag = content.get("pretrained_cfg", {}).get("tag")
     name = content.get("architecture", content.get("pretrained_cfg", {}).get("architecture"))
     gelu = GELUS.get(content.get("model_args", {}).get("act_layer"))
@@ -182,12 +188,12 @@ def _open_clip(file: str, content: Mapping[str, Any], model: str) -> Beside:
             tanh = tower.get("act_kwargs", {}).get("approximate") == "tanh"
             said[f"{part}.gelu"] = "quick" if whole.get("quick_gelu") else "tanh" if tanh else "exact"
             epsilon = {**tower.get("norm_kwargs", {}), **(tower.get("ln_kwargs") or {})}.get("eps")
-            said |= {f"{part}.norm_epsilon": epsilon} if epsilon else {}
+            said |= {f"{part}.norm_epsilon": float(epsilon)} if epsilon else {}
         said |= {f"{part}.causal": False} if tower.get("no_causal_mask") else {}
         if part == "text" and "heads" in tower:
-            said["text.num_heads"] = tower["heads"]
+            said["text.num_heads"] = operator.index(tower["heads"])
         if part == "image" and "head_width" in tower:
-            said["image.head_width"] = tower["head_width"]
+            said["image.head_width"] = operator.index(tower["head_width"])
         if tower.get("final_ln_after_pool"):
             said[f"{part}.norm"] = "behind the mean of the tokens"
     of = {"vit": "image.", "clip_resnet": "image.", "text_transformer": "text."}.get(model, "")
@@ -226,9 +232,10 @@ def read_timm_config(path: str | Path) -> dict[str, Any]:
     content = read_json(path)
     config = content.get("pretrained_cfg", content)
     keys = {"crop": "crop_pct", "interpolation": "interpolation"}
-    found = {name: config[key] for name, key in keys.items() if key in config}
-    found |= {name: tuple(config[name]) for name in ("mean", "std") if name in config}
-    return found | ({"size": config["input_size"][-1]} if "input_size" in config else {})
+    with reading(path):
+        found = {name: config[key] for name, key in keys.items() if key in config}
+        found |= {name: tuple(config[name]) for name in ("mean", "std") if name in config}
+        return found | ({"size": config["input_size"][-1]} if "input_size" in config else {})
 
 
 def stated(names: Iterable[str], source: str, model: str, architecture: str | None = None) -> dict[str, Stated]:
@@ -291,10 +298,12 @@ def make(source: str, model: str, given: Mapping[str, Any]) -> Preprocessing:
             "another kind of network. Say --mean and --std, for images in [0, 1], as their training code has them, or "
             f"--normalize={'|'.join(NORMALISATIONS)}"
         )
+    for name, annotation in inspect.get_annotations(Preprocessing).items():
+        arguments.check_value(f"{name} of the images", getattr(made, name), annotation)
     if made.interpolation not in FILTERS:
         raise unknown("interpolation", made.interpolation, FILTERS)
-    if made.size < 1:
-        raise UserError(f"size is a number of pixels, not {made.size!r}")
+    if not 1 <= made.size <= arguments.MAX_SIDE:
+        raise UserError(f"size is a number of pixels, at most {arguments.MAX_SIDE:,}, not {shown(made.size)}")
     if not 0 < made.crop <= 1:
         raise UserError(f"crop is the part of the shorter side that is kept, above 0 and at most 1, not {made.crop!r}")
     if len(made.mean) != len(made.std) or min(made.std) <= 0:
