@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "train": BASE | {"parallel", "tasks", "data"},
     "evals": BASE | {"parallel", "losses", "data", "augment"},
     "config": BASE,
-    "workdir": BASE | {"config"},
+    "workdir": BASE | {"config", "train"},
     "inputs": BASE | {"config", "data", "tasks"},
     "transfer": BASE | {"workdir", "models", "train"},
     "cautions": BASE | {"data", "augment", "optim"},

@@ -20,7 +20,7 @@ from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sections import DataSection
 from jaxvision.storage import Path
 from jaxvision.tasks import image_text
-from jaxvision.train.checkpoint import Checkpoints, saved_steps
+from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
 
 BATCH_SIZE = 64  # a device, where neither run nor config says
@@ -48,13 +48,15 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
     Returns:
       The experiment, the state, and the metadata of the checkpoint.
     """
-    config = workdirs.saved_config(workdir)
-    with Checkpoints(workdir) as checkpoints:
-        meta = checkpoints.meta(step)
-        with config.unlocked(), config.data.ignore_type():
-            config.data.update(meta["data"])
-        experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
-        return experiment, checkpoints.restore(experiment.abstract_state(), step), meta
+    if not workdirs.is_run(workdir):
+        raise UserError(f"{workdir} holds no run (no config.json)")
+    saved = Saved(workdir)
+    meta = saved.meta(step)
+    config = workdirs.config_of(meta, workdir)
+    with config.unlocked(), config.data.ignore_type():
+        config.data.update(meta["data"])
+    experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
+    return experiment, saved.restore(experiment.abstract_state(), step), meta
 
 
 def open_weights(
@@ -118,9 +120,6 @@ def image_shape(judged: evaluations.Judged, meta: Mapping[str, Any]) -> tuple[in
     return inputs.raw_batch(blank, data)["image"].shape[1:3]
 
 
-def saved_statistics(workdir: Path) -> dict[str, Any] | None:
-    """The statistics of the training set that the latest checkpoint carries; None where there is no checkpoint."""
-    if not saved_steps(workdir):
-        return None
-    with Checkpoints(workdir) as checkpoints:
-        return checkpoints.meta().get("statistics", {})
+def saved_statistics(saved: Saved) -> dict[str, Any] | None:
+    """The statistics of the training set that the newest checkpoint carries; None where there is no checkpoint."""
+    return None if saved.newest() is None else saved.meta().get("statistics", {})
