@@ -3,7 +3,7 @@
 config.json          the resolved config
 run.json             versions, devices, git commit and command of every launch
 metrics.jsonl        every number, a line a step; tensorboard/ holds the same
-checkpoints/STEP     state and metadata
+checkpoints/STEP     state and metadata, with the config; digests of all of it
 results.json         written at the end: the last evaluation of each evaluator
 
 It may lie in a bucket (`storage.py`).
