@@ -96,9 +96,7 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
     """
     found = []
     if read.bad:
-        found.append(
-            (True, f"{_some(read.bad)} are no metrics" if len(read.bad) > 1 else f"line {read.bad[0]} is none")
-        )
+        found.append((True, f"{len(read.bad)} of its lines are no metrics: line {_some(read.bad)}"))
     steps = [line["step"] for line in read.lines]
     if falls := [b for a, b in itertools.pairwise(steps) if b < a]:
         found.append((True, f"its steps do not ascend: {_some(falls)} after a later one"))

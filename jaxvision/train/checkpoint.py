@@ -32,7 +32,7 @@ from jaxvision.train.watch import Preempted
 
 PyTree = Any
 _VARIABLES = ("params", "model_state")
-_MANIFEST = {"digests": "crc32c"}  # tells a checkpoint that had a manifest from one of an older version
+_MANIFEST = {"digests": "crc32c crc32"}  # tells a checkpoint that had a manifest from one of an older version
 _MAX_NAMED = 3  # damaged files that a message names
 
 _log = logging.getLogger(__name__)
@@ -87,10 +87,9 @@ class Saved:
         for step in reversed(self.steps()):
             place = self.folder / str(step)
             try:
-                known = digests.read(place)[1].get("meta/metadata") if (place / digests.NAME).exists() else None
-                file = storage.files(place / "meta")["metadata"]
-                found = _words(place)
-                if known is not None and known != (file.size, digests.crc32c(place / "meta", "metadata", file)):
+                found, name = _words(place), "meta/metadata"
+                known = digests.read(place)[1][name] if (place / digests.NAME).exists() else None
+                if known and digests.difference(place, name, storage.files(place)[name], known):
                     continue
             except (UserError, OSError, KeyError):
                 continue

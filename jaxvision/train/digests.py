@@ -1,17 +1,20 @@
 """Digests of the files of a checkpoint: what is read is what was written, or it is known not to be.
 
-STEP/digests.json      {"step": 45, "files": {PATH: [bytes, CRC-32C]}, "digest": CRC-32C of the rest}
+STEP/digests.json      {"step": 45, "files": {PATH: [bytes, CRC-32C, CRC-32]}, "digest": CRC-32C of the rest}
 
 It is written into the temporary folder of a checkpoint, after its files are on disk and before the folder gets its
 name, so that no finished checkpoint is without one. The two files that Orbax writes after that are added once they are
 there.
 
 CRC-32C (RFC 3720, appendix B.4) finds every damage of up to 32 bits in a row and all but one in 4 billion of any other
-kind. It is no proof against somebody who changes a file on purpose. A processor computes it at 10 GB/s and more, and
-Google Cloud Storage keeps it for each object, so that nothing needs to be fetched to compare it.
+kind, and a bucket keeps it for each object, so that nothing needs to be fetched to compare it. But most files of a
+checkpoint end with their own CRC-32C, which makes that of the whole file the same for all of them: one that was put in
+the place of another of its size would pass. So a file on a disk has the CRC-32 of zlib (ISO 3309), too. Neither is a
+proof against somebody who changes a file on purpose.
 """
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 
 import google_crc32c
@@ -25,7 +28,8 @@ NAME = "digests.json"
 LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")  # what Orbax writes, or writes anew, when it commits
 PART = 2**22  # bytes that are read at once
 
-Files = Mapping[str, tuple[int, int]]  # bytes and CRC-32C by path
+# By path: bytes, CRC-32C, and CRC-32, which is not known (None) of what was written into a bucket.
+Files = Mapping[str, tuple[int, int, int | None]]
 
 
 def write(folder: Path, step: int, late: Iterable[str] = LATE) -> None:
@@ -38,7 +42,7 @@ def write(folder: Path, step: int, late: Iterable[str] = LATE) -> None:
     """
     listing = {name: file for name, file in _files(folder).items() if name not in late}
     _sync(folder, listing)
-    _write(folder, step, {name: (file.size, crc32c(folder, name, file)) for name, file in listing.items()})
+    _write(folder, step, {name: digest(folder, name, file) for name, file in listing.items()})
 
 
 def complete(folder: Path, step: int) -> None:
@@ -48,7 +52,7 @@ def complete(folder: Path, step: int) -> None:
         write(folder, step, ())
         return
     listing = _files(folder)
-    late = {name: (listing[name].size, crc32c(folder, name, listing[name])) for name in LATE if name in listing}
+    late = {name: digest(folder, name, listing[name]) for name in LATE if name in listing}
     _sync(folder, late)
     _write(folder, step, {**files, **late})
 
@@ -63,7 +67,7 @@ def read(folder: Path) -> tuple[int, Files]:
     content = (folder / NAME).read_bytes()
     try:
         found = parse_json(content, NAME)
-        step, files = found["step"], {name: (size, crc) for name, (size, crc) in found["files"].items()}
+        step, files = found["step"], {name: (size, a, b) for name, (size, a, b) in found["files"].items()}
     except (UserError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{NAME} is damaged") from None
     if content != _text(step, files).encode():
@@ -89,25 +93,30 @@ def problems(folder: Path, step: int) -> list[str]:
     late = set(LATE) - files.keys()
     found = [f"{name} is missing" for name in [*files, *sorted(late)] if name not in listing]
     found += [f"{name} is none of its files" for name in listing if name not in files and name not in late]
-    for name, (size, crc) in files.items():
-        if name not in listing:
-            continue
-        if listing[name].size != size:
-            found.append(f"{name} has {listing[name].size:,} bytes of {size:,}")
-        elif crc32c(folder, name, listing[name]) != crc:
-            found.append(f"{name} is not what was written (CRC-32C)")
+    for name, known in files.items():
+        if name in listing and (words := difference(folder, name, listing[name], known)):
+            found.append(f"{name} {words}")
     return found
 
 
-def crc32c(folder: Path, name: str, known: storage.File) -> int:
-    """The CRC-32C of a file, read in parts; that of an object in a bucket is the one that its listing says."""
-    if known.crc32c is not None:
-        return known.crc32c
-    digest = 0
-    with (folder / name).open("rb") as file:
-        while part := file.read(PART):
-            digest = google_crc32c.extend(digest, part)
-    return digest
+def difference(folder: Path, name: str, file: storage.File, known: tuple[int, int, int | None]) -> str:
+    """How a file differs from what its manifest knows of it, in words; empty where it does not."""
+    if file.size != known[0]:
+        return f"has {file.size:,} bytes of {known[0]:,}"
+    mine = digest(folder, name, file)
+    same = all(a is None or b is None or a == b for a, b in zip(mine, known, strict=True))
+    return "" if same else "is not what was written (its digest differs)"
+
+
+def digest(folder: Path, name: str, file: storage.File) -> tuple[int, int, int | None]:
+    """Size and digests of a file, read in parts; of an object in a bucket those that its listing says."""
+    if file.crc32c is not None:
+        return file.size, file.crc32c, None
+    size = first = second = 0
+    with (folder / name).open("rb") as opened:
+        while part := opened.read(PART):
+            size, first, second = size + len(part), google_crc32c.extend(first, part), zlib.crc32(part, second)
+    return size, first, second
 
 
 def _files(folder: Path) -> dict[str, storage.File]:
@@ -129,6 +138,6 @@ def _write(folder: Path, step: int, files: Files) -> None:
 
 def _text(step: int, files: Files) -> str:
     """The only text of these digests: a manifest with another one is damaged."""
-    content = {"step": step, "files": {name: list(pair) for name, pair in files.items()}}
-    digest = google_crc32c.value(json.dumps(content).encode())
-    return json.dumps({**content, "digest": digest}, indent=1) + "\n"
+    content = {"step": step, "files": {name: list(known) for name, known in files.items()}}
+    own = google_crc32c.value(json.dumps(content).encode())
+    return json.dumps({**content, "digest": own}) + "\n"
