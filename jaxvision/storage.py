@@ -275,10 +275,17 @@ def sync(where: Path) -> None:
 
 def move(where: Path, to: Path) -> None:
     """Gives a file or folder another name; what is in a bucket is copied there, by the bucket itself."""
-    if is_remote(where):
-        _filesystem().mv(os.fspath(where), os.fspath(to), recursive=True)
-    else:
+    if not is_remote(where):
         os.rename(where, to)
+        return
+    store, old, new = _filesystem(), os.fspath(where), os.fspath(to)
+    if store.isfile(old):
+        store.cp_file(old, new)
+        store.rm_file(old)
+        return
+    for name in files(where):
+        store.cp_file(f"{old}/{name}", f"{new}/{name}")
+    remove(where)
 
 
 def remove(where: Path) -> None:

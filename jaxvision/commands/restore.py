@@ -48,10 +48,13 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
     Returns:
       The experiment, the state, and the metadata of the checkpoint.
     """
-    if not workdirs.is_run(workdir):
-        raise UserError(f"{workdir} holds no run (no config.json)")
     saved = Saved(workdir)
-    meta = saved.meta(step)
+    try:
+        meta = saved.meta(step)
+    except UserError:
+        if not workdirs.is_run(workdir):
+            raise UserError(f"{workdir} holds no run (no config.json)") from None
+        raise
     config = workdirs.config_of(meta, workdir)
     with config.unlocked(), config.data.ignore_type():
         config.data.update(meta["data"])

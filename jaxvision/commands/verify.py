@@ -53,7 +53,7 @@ def run(workdir: str | Path, *, repair: bool = False) -> int:
     with storage.reaching(workdir):
         if not (workdir / "checkpoints").exists() and not any((workdir / n).exists() for n in ("config.json", *MEANT)):
             raise UserError(f"{workdir} holds no run: neither config.json nor checkpoints")
-        found = list(_repaired(findings(workdir)) if repair else findings(workdir))
+        found = mended(workdir) if repair else list(findings(workdir))
     width = max(len(one.thing) for one in found)
     for one in found:
         mends = " (--repair mends it)" if one.repair and not repair else ""
@@ -77,9 +77,12 @@ def findings(workdir: Path) -> Iterator[Finding]:
     yield from _metrics(workdir, saved, max(good, default=None))
 
 
-def _repaired(found: Iterator[Finding]) -> Iterator[Finding]:
-    for one in found:
-        yield one if one.repair is None else Finding(one.thing, REPAIRED, f"{one.words}: {one.repair()}")
+def mended(workdir: Path) -> list[Finding]:
+    """What is found, where it can be repaired after it was; only for the one writer of the workdir."""
+    found = []
+    for one in findings(workdir):  # a step that was set aside no more tells what the config was
+        found.append(one if one.repair is None else Finding(one.thing, REPAIRED, f"{one.words}: {one.repair()}"))
+    return found
 
 
 def _checkpoints(saved: Saved) -> Iterator[Finding]:

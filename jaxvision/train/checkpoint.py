@@ -66,6 +66,7 @@ class Saved:
         self.damaged: dict[int, str] = {}
         self._workdir = workdir
         self._newest: int | None = None
+        self._looked = False
         self._known: dict[int, dict[str, Any]] = {}  # by step that was found good: its JSON
 
     def steps(self) -> list[int]:
@@ -78,8 +79,8 @@ class Saved:
         Raises:
           UserError: there are some, but all of them are damaged.
         """
-        if self._newest is None:
-            self._newest = self._agree(None)
+        if not self._looked:
+            self._newest, self._looked = self._agree(None), True
         return self._newest
 
     def config(self) -> tuple[int, dict[str, Any]] | None:
@@ -290,7 +291,7 @@ class Saved:
                     self.damaged[chosen] = _first_line(error)
                     if not alone:
                         raise UserError(f"the checkpoint {place} is damaged: {self.damaged[chosen]}") from error
-                self._newest = None
+                self._looked = False
                 self._known.pop(chosen, None)
 
     def _is_there(self, step: int) -> bool:
