@@ -122,6 +122,22 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         )
 
 
+def edited(workdir: Path, config: ConfigDict) -> str:
+    """How config.json differs from the config of a checkpoint, in a line; empty where it does not, or was replaced.
+
+    Of `--resume` under another config, the checkpoints before it have the old one.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        return f"{path} is missing"
+    try:
+        mine = saved_config(workdir)
+    except UserError as error:
+        return str(error)
+    changed = [] if was_resumed(workdir, mine) else configs.differences(config, mine)
+    return f"{path} was changed ({'; '.join(changed)})" if changed else ""
+
+
 def is_run(workdir: Path) -> bool:
     """Whether a run lies in `workdir`: its config or checkpoints."""
     return (workdir / "config.json").is_file() or bool(Saved(workdir).steps())

@@ -82,7 +82,7 @@ def test_imports_run_one_way(file):
     ("module", "home"),
     [
         ("flax.linen", "models"),
-        ("orbax", "train/checkpoint.py"),
+        ("orbax", ("train/checkpoint.py", "train/stored.py")),  # written, and read
         ("absl", "cli"),
         ("tensorflow_datasets", "data"),
     ],

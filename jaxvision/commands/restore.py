@@ -1,6 +1,7 @@
 """A trained model, opened again from the workdir of its run or from converted weights: for commands that look at it."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,12 +17,15 @@ from jaxvision.data.sources import Info
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
+from jaxvision.parallel.distributed import is_main
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sections import DataSection
 from jaxvision.storage import Path
 from jaxvision.tasks import image_text
 from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
+
+_log = logging.getLogger(__name__)
 
 BATCH_SIZE = 64  # a device, where neither run nor config says
 
@@ -56,6 +60,8 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
             raise UserError(f"{workdir} holds no run (no config.json)") from None
         raise
     config = workdirs.config_of(meta, workdir)
+    if is_main() and (words := workdirs.edited(workdir, config)):
+        _log.warning("%s: the checkpoint's own config is taken", words)
     with config.unlocked(), config.data.ignore_type():
         config.data.update(meta["data"])
     experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))

@@ -13,7 +13,7 @@ from jaxvision.exits import EXIT_INCOMPLETE, EXIT_USER_ERROR
 from jaxvision.reading import read_json
 from jaxvision.storage import Path
 from jaxvision.train import digests, entries
-from jaxvision.train.checkpoint import Gone, Saved
+from jaxvision.train.saved import Gone, Saved
 
 GOOD, NOTE, WARNING, DAMAGED, REPAIRED = "good", "note", "warning", "DAMAGED", "repaired"
 MEANT = {"run.json": "launches", "results.json": "results"}

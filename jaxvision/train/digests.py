@@ -26,6 +26,7 @@ from jaxvision.storage import Path
 
 NAME = "digests.json"
 LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")  # what Orbax writes, or writes anew, when it commits
+KIND = {"digests": "crc32c crc32"}  # in the metadata of Orbax: tells a checkpoint that had a manifest from an older one
 PART = 2**22  # bytes that are read at once
 
 # By path: bytes, CRC-32C, and CRC-32, which is not known (None) of what was written into a bucket.

@@ -33,6 +33,11 @@ class Listing(NamedTuple):
     foreign: tuple[str, ...] = ()
 
 
+def folder(workdir: Path) -> Path:
+    """Where the checkpoints of a run lie."""
+    return storage.absolute(workdir) / "checkpoints"
+
+
 def listing(folder: Path) -> Listing:
     """What lies in a folder of checkpoints; nothing where there is no such folder. Nothing is changed."""
     kinds: dict[str, list] = {kind: [] for kind in Listing._fields}

@@ -5,7 +5,6 @@ The quick ones are of a checkpoint of a few arrays; those marked slow are of a r
 
 import errno
 import json
-import logging
 import os
 import random
 import shutil
@@ -169,6 +168,15 @@ def test_where_all_steps_are_damaged_the_error_names_each_and_nothing_is_trained
         assert words in str(error.value)
 
 
+def test_a_run_whose_checkpoints_were_all_set_aside_does_not_begin_anew(run, capsys):
+    for step in (3, 6):
+        os.truncate(largest(run / "checkpoints" / str(step)), 10)
+    verify.run(run, repair=True)
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"damaged-3-1", "damaged-6-1"}
+    with pytest.raises(UserError, match=r"(?s)no good checkpoint is left.*damaged-3-1: set aside before.*--fresh"):
+        Saved(run).newest()
+
+
 def test_only_the_folder_of_a_step_is_a_step(run, caplog):
     folder = run / "checkpoints"
     shutil.copytree(folder / "3", folder / "00045")
@@ -280,11 +288,10 @@ def test_no_save_and_no_digests_are_lost_by_wait(run):
         assert checkpoints.steps() == [6, 9]
 
 
-def test_a_save_that_fails_is_one_line_and_leaves_what_was_there(run, monkeypatch):
+def test_a_save_that_fails_is_one_line_and_leaves_what_was_there(run, monkeypatch, caplog):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
     with Checkpoints(run) as checkpoints:
         with monkeypatch.context() as patch:
             patch.setattr(digests, "write", full)
@@ -293,6 +300,7 @@ def test_a_save_that_fails_is_one_line_and_leaves_what_was_there(run, monkeypatc
                 UserError, match=r"^cannot write .*9: No space left on device; the one of step 6 is intact"
             ):
                 checkpoints.wait()
+        assert caplog.records == []  # no traceback of Orbax's
         assert checkpoints.steps() == [3, 6]
         assert Saved(run).newest() == 6
         checkpoints.save(state_at(12), META)
@@ -375,6 +383,19 @@ def test_a_run_is_what_its_newest_checkpoint_was_saved_with(run):
     workdirs.claim(run, other, resume=True)  # it is meant, and goes on before the first save under it
     workdirs.record_launch(run, other, 6)
     workdirs.check(run, other)
+
+
+def test_an_edited_config_is_told_to_who_reads(run):
+    mine = ConfigDict(CONFIG)
+    assert workdirs.edited(run, mine) == ""
+    workdirs.write_json(run / "config.json", CONFIG | {"seed": 5})
+    assert workdirs.edited(run, mine) == f"{run / 'config.json'} was changed (seed: 0 -> 5)"
+    workdirs.record_launch(run, ConfigDict(CONFIG | {"seed": 5}), 6)  # by --resume
+    assert workdirs.edited(run, mine) == ""
+    (run / "config.json").write_text("{")
+    assert "config.json is no JSON" in workdirs.edited(run, mine)
+    (run / "config.json").unlink()
+    assert "config.json is missing" in workdirs.edited(run, mine)
 
 
 def told(run, capsys, **options):
