@@ -69,7 +69,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
+        if error is None or issubclass(error, Preempted):  # who says that the state is saved waits until it is
             self.close()
             return
         try:

@@ -69,9 +69,10 @@ class Saved:
             place = self.folder / str(step)
             try:
                 found, name = stored.words(place), stored.META
-                known = digests.read(place)[1][name] if (place / digests.NAME).exists() else None
-                if known and digests.difference(place, name, storage.files(place)[name], known):
-                    continue
+                if (place / digests.NAME).exists():
+                    said, known = digests.read(place)
+                    if said != step or digests.difference(place, name, storage.files(place)[name], known[name]):
+                        continue
             except (UserError, OSError, KeyError):
                 continue
             if isinstance(found.get("config"), dict):

@@ -28,6 +28,7 @@ from jaxvision.errors import UserError
 from jaxvision.train import digests, entries
 from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.state import TrainState
+from jaxvision.train.watch import Preempted
 
 CONFIG = dict(seed=0, data=dict(batch_size=4), train=dict(total="9 steps", log_every="3 steps"), evals=None)
 META = {"config": CONFIG, "data": {"examples": 100}, "statistics": {"mean": np.arange(3.0)}}
@@ -306,6 +307,19 @@ def test_a_save_that_fails_is_one_line_and_leaves_what_was_there(run, monkeypatc
         checkpoints.save(state_at(12), META)
     assert Saved(run).steps() == [6, 12]
     assert {p.name for p in (run / "checkpoints").iterdir()} <= {"6", "12", "9.orbax-checkpoint-tmp"}
+
+
+@pytest.mark.parametrize("raised", [Preempted, KeyError])
+def test_a_failed_last_save_is_told_unless_something_else_failed_before(run, monkeypatch, caplog, raised):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(digests, "write", full)
+    with pytest.raises(UserError if raised is Preempted else raised):  # "preempted" would say that it is saved
+        with Checkpoints(run) as checkpoints:
+            checkpoints.save(state_at(9), META)
+            raise raised("stop")
+    assert ("No space left" in caplog.text) == (raised is KeyError)
 
 
 def read_on(run, stop, found, errors):
