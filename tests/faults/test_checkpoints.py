@@ -314,11 +314,14 @@ def test_a_failed_last_save_is_told_unless_something_else_failed_before(run, mon
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(digests, "write", full)
-    with pytest.raises(UserError if raised is Preempted else raised):  # "preempted" would say that it is saved
+    def train():
         with Checkpoints(run) as checkpoints:
             checkpoints.save(state_at(9), META)
             raise raised("stop")
+
+    monkeypatch.setattr(digests, "write", full)
+    with pytest.raises(UserError if raised is Preempted else raised):  # "preempted" would say that it is saved
+        train()
     assert ("No space left" in caplog.text) == (raised is KeyError)
 
 
