@@ -61,7 +61,7 @@ class TrainSection(NamedTuple):
       accumulate: parts of a batch that are computed one after the other; their gradients are averaged, or, of
         `image_text`, those of the whole batch.
       log_every, checkpoint_every: durations; 0 means at the end only.
-      keep: how many of the latest checkpoints stay.
+      keep: how many of the latest checkpoints stay; with 1 there is none to go back to if that one is damaged.
       steps_per_dispatch: of a set in memory; 0 lets the program choose. A stream has one.
     """
 
@@ -71,7 +71,7 @@ class TrainSection(NamedTuple):
     accumulate: COUNT = 1
     log_every: str | float = "1 percent"
     checkpoint_every: str | float = "10 percent"
-    keep: COUNT = 1
+    keep: COUNT = 2
     steps_per_dispatch: Annotated[int, Range(0)] = 0
 
 

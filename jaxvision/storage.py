@@ -8,6 +8,7 @@ Every file of a workdir is named, read and written through this page. A path is 
 - Libraries that write to a file name cannot reach it: `file` and `folder` lend them a local one.
 """
 
+import base64
 import contextlib
 import functools
 import importlib.util
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -234,6 +235,76 @@ def read_lines(where: Path) -> list[str]:
     more = [line for name in sorted(found) for line in found[name].decode().splitlines()]
     # A writer that died while it joined its parts has left some of the lines twice.
     return list(dict.fromkeys(lines + more))
+
+
+class File(NamedTuple):
+    """A file as its store lists it: `size` in bytes; `crc32c` where the store knows it, else None."""
+
+    size: int
+    crc32c: int | None = None
+
+
+def files(where: Path) -> dict[str, File]:
+    """All files in a folder and those below it, by their path in it. A bucket knows the CRC-32C of each.
+
+    Raises:
+      OSError: the folder cannot be read, or a file vanished meanwhile.
+    """
+    if is_remote(where):
+        found = _filesystem().find(os.fspath(where), detail=True)
+        root = os.fspath(where).partition("://")[2].rstrip("/") + "/"
+        return {name.removeprefix(root): _listed(one) for name, one in sorted(found.items()) if name != root}
+    found, folders = {}, [where]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(pathlib.Path(entry.path))
+                else:
+                    found[pathlib.Path(entry.path).relative_to(where).as_posix()] = File(entry.stat().st_size)
+    return dict(sorted(found.items()))
+
+
+def _listed(entry: dict[str, Any]) -> File:
+    known = entry.get("crc32c")  # base64 of four bytes, the highest first
+    return File(int(entry["size"]), int.from_bytes(base64.b64decode(known), "big") if known else None)
+
+
+def sync(where: Path) -> None:
+    """Returns once a file, or the names in a folder, survive a loss of power; in a bucket they do when written."""
+    if is_remote(where):
+        return
+    number = os.open(where, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def move(where: Path, to: Path) -> None:
+    """Gives a file or folder another name; what is in a bucket is copied there, by the bucket itself."""
+    if not is_remote(where):
+        os.rename(where, to)
+        return
+    store, old, new = _filesystem(), os.fspath(where), os.fspath(to)
+    if store.isfile(old):
+        store.cp_file(old, new)
+        store.rm_file(old)
+        return
+    for name in files(where):
+        store.cp_file(f"{old}/{name}", f"{new}/{name}")
+    remove(where)
+
+
+def remove(where: Path) -> None:
+    """Deletes a folder with all that is in it; one that is not there is none."""
+    if is_remote(where):
+        with contextlib.suppress(FileNotFoundError):
+            where.rmtree()
+    elif where.is_symlink():
+        where.unlink()
+    elif where.exists():
+        shutil.rmtree(where)
 
 
 class Lines:

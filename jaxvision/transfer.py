@@ -15,7 +15,7 @@ from jaxvision.models.weights import folder, mapping, properties
 from jaxvision.models.weights.table import Stated
 from jaxvision.sections import InitSection
 from jaxvision.storage import Path
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
 
 PyTree = Any
@@ -165,15 +165,15 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     path = storage.path(path, "the folder of weights")
     if folder.is_folder(path):
         return folder.load(path)
-    if not (path / "config.json").is_file():
+    if not workdirs.is_run(path):
         raise UserError(
             f"{path} is neither a folder of converted weights nor the workdir of a run. A file of another library "
             f"needs its name: {', '.join(weights.sources()[1:])}"
         )
-    config = workdirs.saved_config(path)
-    with Checkpoints(path) as checkpoints:
-        arrays, meta = checkpoints.variables(step), checkpoints.meta(step)
-    known = {"model": config.model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
+    saved = Saved(path)
+    arrays, meta = saved.variables(step), saved.meta(step)
+    model = workdirs.config_of(meta, path).model
+    known = {"model": model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
     known["image_size"] = meta["data"]["image_size"]
     return arrays, known | {name: meta[name] for name in ("preprocessing", "classes")}
 

@@ -128,7 +128,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if match is None or match[2] != BUCKET:
             self._answer(404, {"error": {"code": 404, "message": f"no {url.path} here"}})
             return
-        name = match[4] and urllib.parse.unquote(match[4])
+        name, _, copy = (match[4] or "").partition(f"/rewriteTo/b/{BUCKET}/o/")
+        name, copy = urllib.parse.unquote(name) or None, urllib.parse.unquote(copy)
         if match[1] == "/upload":
             self._upload(query, body)
         elif match[3] is None:
@@ -144,6 +145,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 if met:
                     self.bucket.objects.pop(name, None)
             self._answer(204 if met else 412)
+        elif copy:
+            made = self.bucket.put(copy, self.bucket.objects[name][0], query)
+            self._answer(200, {"kind": "storage#rewriteResponse", "done": True, "resource": made})
         elif match[1] == "/download" or query.get("alt") == "media":
             self._download(name, query)
         else:

@@ -14,7 +14,7 @@ from jaxvision.commands import train
 from jaxvision.errors import UserError
 from jaxvision.models import weights
 from jaxvision.models.weights import folder
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Saved
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,8 +69,7 @@ def start(c):
 
 
 def final(workdir):
-    with Checkpoints(workdir) as checkpoints:
-        return checkpoints.variables()
+    return Saved(workdir).variables()
 
 
 def after_a_step(c):

@@ -1,7 +1,7 @@
 """The command line, `jaxvision COMMAND --flags`. The only place with flags.
 
 shared.py      a command, and the flags that several have
-one_run.py     train, evaluate, inspect, predict, visualize, search
+one_run.py     train, evaluate, inspect, verify, predict, visualize, search
 many_runs.py   study, sweep, launch
 files.py       convert, data
 mistakes.py    mistakes in flags, in words

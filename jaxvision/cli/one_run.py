@@ -177,6 +177,24 @@ def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
     )
 
 
+def _define_verify(values: flags.FlagValues, words: list[str]) -> None:
+    workdir_flag(values)
+    flags.DEFINE_bool(
+        "repair",
+        False,
+        "set damaged checkpoints aside, write a lost config.json or lost digests again; no training may go on",
+        flag_values=values,
+    )
+
+
+def _verify(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "workdir")
+    start(rest)
+    from jaxvision.commands import verify
+
+    sys.exit(verify.run(values.workdir, repair=values.repair))
+
+
 COMMANDS = {
     "train": Command(
         "train a config in a workdir, or go on with it",
@@ -195,6 +213,12 @@ COMMANDS = {
         "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py",
         _define_inspect,
         _inspect,
+    ),
+    "verify": Command(
+        "check the checkpoints, the config and the metrics of a workdir; repair them only if asked to",
+        "jaxvision verify --workdir=runs/quickstart",
+        _define_verify,
+        _verify,
     ),
     "predict": Command(
         "print the five most probable classes of image files; of an image-text model, in your own words",

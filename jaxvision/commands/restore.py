@@ -1,6 +1,7 @@
 """A trained model, opened again from the workdir of its run or from converted weights: for commands that look at it."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,13 +17,16 @@ from jaxvision.data.sources import Info
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
+from jaxvision.parallel.distributed import is_main
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.reading import check_fields
 from jaxvision.sections import DataSection
 from jaxvision.storage import Path
 from jaxvision.tasks import image_text
-from jaxvision.train.checkpoint import Checkpoints, saved_steps
+from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
+
+_log = logging.getLogger(__name__)
 
 BATCH_SIZE = 64  # a device, where neither run nor config says
 
@@ -49,13 +53,20 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
     Returns:
       The experiment, the state, and the metadata of the checkpoint.
     """
-    config = workdirs.saved_config(workdir)
-    with Checkpoints(workdir) as checkpoints:
-        meta = checkpoints.meta(step)
-        with config.unlocked(), config.data.ignore_type():
-            config.data.update(meta["data"])
-        experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
-        return experiment, checkpoints.restore(experiment.abstract_state(), step), meta
+    saved = Saved(workdir)
+    try:
+        meta = saved.meta(step)
+    except UserError:
+        if not workdirs.is_run(workdir):
+            raise UserError(f"{workdir} holds no run (no config.json)") from None
+        raise
+    config = workdirs.config_of(meta, workdir)
+    if is_main() and (words := workdirs.edited(workdir, config)):
+        _log.warning("%s: the checkpoint's own config is taken", words)
+    with config.unlocked(), config.data.ignore_type():
+        config.data.update(meta["data"])
+    experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
+    return experiment, saved.restore(experiment.abstract_state(), step), meta
 
 
 def open_weights(
@@ -120,9 +131,6 @@ def image_shape(judged: evaluations.Judged, meta: Mapping[str, Any]) -> tuple[in
     return inputs.raw_batch(blank, data)["image"].shape[1:3]
 
 
-def saved_statistics(workdir: Path) -> dict[str, Any] | None:
-    """The statistics of the training set that the latest checkpoint carries; None where there is no checkpoint."""
-    if not saved_steps(workdir):
-        return None
-    with Checkpoints(workdir) as checkpoints:
-        return checkpoints.meta().get("statistics", {})
+def saved_statistics(saved: Saved) -> dict[str, Any] | None:
+    """The statistics of the training set that the newest checkpoint carries; None where there is no checkpoint."""
+    return None if saved.newest() is None else saved.meta().get("statistics", {})

@@ -16,7 +16,7 @@ from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
 from jaxvision.storage import Path
 from jaxvision.train import loop
-from jaxvision.train.checkpoint import Checkpoints, saved_steps
+from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
 from jaxvision.train.state import TrainState
@@ -53,8 +53,10 @@ def run(
     with together("reading the config"):
         config = configs.normalised(config)
     _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
+    saved = Saved(workdir)
+    statistics = None if fresh else saved_statistics(saved)
     with together("building the experiment"):
-        experiment = experiments.build(config, statistics=None if fresh else saved_statistics(workdir))
+        experiment = experiments.build(config, statistics=statistics)
         workdirs.check(workdir, config, fresh=fresh, resume=resume)
     finished = None if fresh or resume else workdirs.results(workdir)
     if finished:
@@ -63,7 +65,7 @@ def run(
             _print_results(finished["results"], workdir)
         return finished["results"]
 
-    resuming = not fresh and bool(saved_steps(workdir))
+    resuming = not fresh and saved.newest() is not None
     with together("opening evaluations and data"):
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
         evaluations = experiment.evaluations()
@@ -72,13 +74,12 @@ def run(
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
             if resuming:
-                checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
-                start = _restored(checkpoints, experiment, workdir)
+                start = _restored(saved, experiment, workdir)
         with together("claiming the workdir"):
             if is_main():
                 workdirs.claim(workdir, config, fresh=fresh, resume=resume)
+        checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep, saved.damaged))
         if not resuming:
-            checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
             start = experiment.initial_state(pretrained)
         first = int(start.step)
         assert_equal_across_processes(first, "the step to go on from")
@@ -127,9 +128,9 @@ def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
     assert_equal_across_processes(flags, "what the command line says")
 
 
-def _restored(checkpoints: Checkpoints, experiment: experiments.Experiment, workdir: Path) -> TrainState:
-    """The state of the latest checkpoint; UserError where it does not fit the config."""
-    state = checkpoints.restore(experiment.abstract_state())
+def _restored(saved: Saved, experiment: experiments.Experiment, workdir: Path) -> TrainState:
+    """The state of the newest good checkpoint; UserError where it does not fit the config."""
+    state = saved.restore(experiment.abstract_state())
     if int(state.step) > experiment.total:
         raise UserError(f"{workdir} holds step {int(state.step)}, beyond train.total ({experiment.total} steps)")
     return state

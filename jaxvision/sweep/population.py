@@ -30,7 +30,7 @@ from jaxvision.models import weights
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sweep.stacking import Group, Member, groups, overrides
 from jaxvision.train import loop, population
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
 from jaxvision.train.throughput import Throughput
@@ -126,11 +126,12 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
     )
     folder = out / f"program-{_fingerprint(group)}"
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(folder))
-        if checkpoints.steps():
-            state = checkpoints.restore(population.abstract(init, places))
+        saved = Saved(folder)
+        if saved.newest() is not None:
+            state = saved.restore(population.abstract(init, places))
         else:
             state = _initial_state(init, places, size, pretrained)
+        checkpoints = stack.enter_context(Checkpoints(folder, damaged=saved.damaged))
         first = int(state.step)
         for member in group.members:
             workdirs.record_launch(member.workdir, member.config, first, pretrained.notes if pretrained else ())

@@ -5,7 +5,8 @@ step.py         one update as a pure function; many of them in one dispatch
 accumulation.py the gradient of a batch from its parts: their mean, or exactly that of a loss over all pairs
 feed.py         what the steps are fed: batches from a stream, or a set held in memory
 loop.py         steps, logs, evaluations, checkpoints, in that order
-checkpoint.py   the only file that knows Orbax
+checkpoint.py   who writes checkpoints; saved.py: who reads them; stored.py: how Orbax lays them out
+entries.py      what lies in the folder of checkpoints; digests.py: whether it is what was written
 metrics.py      where numbers go: metrics.jsonl and TensorBoard
 divergence.py   whether a run diverged, by the numbers that it left
 progress.py     what a person sees while it runs

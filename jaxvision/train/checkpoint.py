@@ -1,68 +1,101 @@
-"""Checkpoints: the whole state of a run and what a reader needs later. The only file that knows Orbax.
+"""Checkpoints: the whole state of a run and what a reader needs later.
 
-WORKDIR/checkpoints/STEP/state        every leaf of the TrainState, by path
-WORKDIR/checkpoints/STEP/meta         JSON: config, preprocessing, class names, library versions
-WORKDIR/checkpoints/STEP/statistics   arrays that the preprocessing needs, where it does
+WORKDIR/checkpoints/STEP/state         every leaf of the TrainState, by path
+WORKDIR/checkpoints/STEP/meta          JSON: config, preprocessing, class names, library versions
+WORKDIR/checkpoints/STEP/statistics    arrays that the preprocessing needs, where it does
+WORKDIR/checkpoints/STEP/digests.json  sizes and digests of all of these (`digests.py`)
+
+`Checkpoints` writes them, and is for the one training that owns the workdir. `Saved` (`saved.py`) reads them, at any
+moment and beside a training; it changes nothing. Which folders are steps says `entries.py`. Orbax is known here and in
+`stored.py` alone.
 """
 
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import LatestN
+from etils import epath
 
 from jaxvision import storage
-from jaxvision.errors import UserError, listed
+from jaxvision.errors import UserError
+from jaxvision.parallel.distributed import is_main, text_of_process_0, together
 from jaxvision.storage import Path
+from jaxvision.train import digests, entries, stored
+from jaxvision.train.saved import Saved
 from jaxvision.train.state import TrainState
+from jaxvision.train.watch import Preempted
 
-PyTree = Any
-_VARIABLES = ("params", "model_state")
+__all__ = ["Checkpoints", "Saved"]
 
-
-def folder(workdir: Path) -> Path:
-    """Where the checkpoints of a run lie."""
-    return storage.absolute(workdir) / "checkpoints"
-
-
-def saved_steps(workdir: Path) -> list[int]:
-    """The steps of a run that can be restored, ascending; what is being written is none. Nothing is changed."""
-    return sorted(ocp.utils.checkpoint_steps(folder(workdir))) if folder(workdir).is_dir() else []
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one workdir. Saving is asynchronous; use as a context or call `close`.
+    """Writes the checkpoints of one workdir, for the one training that owns it. Use as a context or call `close`.
+
+    Saving is asynchronous. Where it opens, it deletes what a killed save has left and sets damaged steps aside, under
+    the names `damaged-STEP-N`; all processes must open it.
 
     Args:
       workdir: holds the folder `checkpoints`.
-      keep: how many of the latest to keep.
+      keep: how many of the latest to keep; with 1 there is nothing to go back to if that one is damaged.
+      damaged: steps that were found damaged, from `Saved.damaged`.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
 
-    def __init__(self, workdir: Path, keep: int = 1):
-        options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "meta": ocp.JsonCheckpointHandler(),
-            "statistics": ocp.StandardCheckpointHandler(),
-        }
-        self.folder = folder(workdir)
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+    def __init__(self, workdir: Path, keep: int = 2, damaged: Mapping[int, str] | None = None):
+        self.folder = entries.folder(workdir)
+        self._keep = keep
+        self._steps = self._open(damaged or {})
+        self._saving = 0  # the step
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(),
+            meta=ocp.JsonCheckpointHandler(),
+            statistics=ocp.StandardCheckpointHandler(),
+        )
+        logging.getLogger("absl").addFilter(_is_news)
+        options = ocp.options.AsyncOptions(post_finalization_callback=self._before_commit)
+        self._checkpointer = ocp.AsyncCheckpointer(handler, async_options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None or issubclass(error, Preempted):  # who says that the state is saved waits until it is
+            self.close()
+            return
+        try:
+            self.close()
+        except Exception as second:  # the first one is what is told
+            _log.warning("%s", stored.first_line(second))
 
     def close(self) -> None:
-        """Waits for what is being saved. An error of a save that ran in the background surfaces here."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what this process is saving. An error of a save that ran in the background surfaces here."""
+        try:
+            self._finish()
+        finally:
+            self._checkpointer.close()
+
+    def wait(self) -> None:
+        """Returns once what was saved would survive a loss of power, its digests too. All processes must call it.
+
+        Raises:
+          UserError: it could not be written; in every process.
+        """
+        with together("saving a checkpoint"):
+            self._finish()
 
     def steps(self) -> list[int]:
-        """The steps that can be restored, ascending."""
-        return sorted(self._manager.all_steps())
+        """The steps that were saved, ascending, with the one that is being saved."""
+        return sorted(self._steps)
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
         """Starts saving; the state may be donated to the next step as soon as this returns.
@@ -70,103 +103,101 @@ class Checkpoints:
         Args:
           state: of the run.
           meta: JSON, but for NumPy arrays by name under "statistics".
-        """
-        step = int(state.step)
-        if step in self.steps():
-            return
-        words = {key: value for key, value in meta.items() if key != "statistics"}
-        items = {"state": ocp.args.StandardSave(_by_name(state)), "meta": ocp.args.JsonSave(words)}
-        if meta.get("statistics"):
-            items["statistics"] = ocp.args.StandardSave(meta["statistics"])
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-
-    def meta(self, step: int | None = None) -> dict[str, Any]:
-        """What was saved beside the state: `meta` of `save`."""
-        step, items = self._choose(step), {"meta": ocp.args.JsonRestore()}
-        if (self.folder / str(step) / "statistics").is_dir():
-            items["statistics"] = ocp.args.StandardRestore()
-        found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return found["meta"] | ({"statistics": found["statistics"]} if "statistics" in items else {})
-
-    def restore(self, target: TrainState, step: int | None = None) -> TrainState:
-        """The state saved at `step` (default: the latest), laid out as `target` says.
-
-        Args:
-          target: `ShapeDtypeStruct`s with shardings, from `state.abstract`.
 
         Raises:
-          UserError: no such step, or leaves missing, surplus or of another shape; all are named.
+          UserError: this checkpoint, or the one before it, cannot be written.
         """
-        step = self._choose(step)
-        wanted = _by_name(target)
-        saved = self._manager.item_metadata(step)["state"].tree
-        _check_leaves(wanted, saved, f"{self.folder / str(step)}")
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-        tree = self._manager.restore(step, args=args)["state"]
-        leaves = [_get(tree, path) for path, _ in jax.tree_util.tree_leaves_with_path(target)]
-        return jax.tree.unflatten(jax.tree.structure(target), leaves)
+        step = int(state.step)
+        self.wait()
+        if step in self._steps:
+            return
+        words = {key: value for key, value in meta.items() if key != "statistics"}
+        items = {"state": ocp.args.StandardSave(stored.by_name(state)), "meta": ocp.args.JsonSave(words)}
+        if meta.get("statistics"):
+            items["statistics"] = ocp.args.StandardSave(meta["statistics"])
+        self._saving, place = step, self.folder / str(step)
+        with self._writing():
+            if is_main() and place.exists():
+                _log.warning(
+                    "%s is no checkpoint of this run: it is now %s", place, entries.set_aside(self.folder, step)
+                )
+            args = ocp.args.Composite(**items)
+            self._checkpointer.save(place, args=args, custom_metadata=digests.KIND)
+        self._steps.append(step)
+        self._thread = threading.Thread(target=self._after_commit, name="checkpoint", daemon=True)
+        self._thread.start()
 
-    def variables(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """The variables alone, by path (`params/head/kernel`), whole on every process.
+    def _open(self, damaged: Mapping[int, str]) -> list[int]:
+        """Makes the folder fit to be written, in process 0; returns the steps in it."""
+        answer: dict[str, Any] = {}
+        if is_main():
+            try:
+                with storage.reaching(self.folder, "write to"):
+                    storage.make_folder(self.folder)
+                    for step in damaged:
+                        if (self.folder / str(step)).exists():
+                            name = entries.set_aside(self.folder, step)
+                            _log.warning("the damaged checkpoint %s is now %s", self.folder / str(step), name)
+                    entries.clean(self.folder)
+                    answer = {"steps": entries.listing(self.folder).finished}
+            except UserError as error:
+                answer = {"error": str(error)}
+        answer = json.loads(text_of_process_0(json.dumps(answer)))
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer["steps"]
 
-        The averaged ones where the run keeps an average. Nothing else is read, so the moments of the optimizer
-        cost nothing.
-        """
-        step = self._choose(step)
-        saved = self._manager.item_metadata(step)["state"].tree
-        wanted = {"ema": saved["ema"]} if "ema" in saved else {k: saved[k] for k in _VARIABLES if k in saved}
-        is_leaf = lambda x: hasattr(x, "shape")
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), wanted, is_leaf=is_leaf)
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        args = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            tree = reader.restore(self.folder / str(step) / "state", args=args)
-        tree = tree["ema"] if "ema" in tree else {"params": tree["params"], **tree.get("model_state", {})}
-        return {"/".join(_names(path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    def _before_commit(self) -> None:
+        """In process 0, in a thread of Orbax: all processes have written their files, the folder has no name yet."""
+        place = self._checkpointer.get_temporary_path(epath.Path(self.folder / str(self._saving))).get()
+        digests.write(self.folder / place.name, self._saving)
 
-    def _choose(self, step: int | None) -> int:
-        steps = self.steps()
-        if not steps:
-            raise UserError(f"no checkpoint in {self.folder}")
-        if step is not None and step not in steps:
-            raise UserError(f"no checkpoint of step {step} in {self.folder}. Steps: {listed(step, steps)}")
-        return steps[-1] if step is None else step
+    def _after_commit(self) -> None:
+        """In a thread of its own: waits for the end of the save, and then deletes what is not kept."""
+        try:
+            self._checkpointer.wait_until_finished()
+            old = sorted(self._steps)[: -self._keep]
+            if is_main():
+                storage.sync(self.folder)
+                digests.complete(self.folder / str(self._saving), self._saving)
+                self._delete(old)
+            self._steps = [step for step in self._steps if step not in old]
+        except Exception as error:
+            self._error = error
+
+    def _delete(self, old: list[int]) -> None:
+        for step in old:
+            try:
+                entries.delete(self.folder, step)
+            except OSError as error:
+                _log.warning(
+                    "cannot delete the old checkpoint %s: %s", self.folder / str(step), error.strerror or error
+                )
+
+    def _finish(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            self._steps.remove(self._saving)
+            with self._writing():
+                raise error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What is raised inside becomes one line."""
+        try:
+            yield
+        except (UserError, Preempted):
+            raise
+        except Exception as error:  # Orbax and TensorStore raise what comes
+            older = [step for step in self._steps if step != self._saving]
+            intact = f"; the one of step {max(older)} is intact" if older else ""
+            place = self.folder / str(self._saving)
+            raise UserError(f"cannot write the checkpoint {place}: {stored.first_line(error)}{intact}") from error
 
 
-def _names(path: tuple) -> list[str]:
-    return [jax.tree_util.keystr((key,), simple=True) for key in path]
-
-
-def _by_name(tree: PyTree) -> dict:
-    """Nested dicts keyed by field name, key or index: a layout that any reader can open without this code."""
-    nested: dict = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        *parents, last = _names(path)
-        place = nested
-        for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = leaf
-    return nested
-
-
-def _get(nested: dict, path: tuple) -> Any:
-    for name in _names(path):
-        nested = nested[name]
-    return nested
-
-
-def _check_leaves(wanted: dict, saved: dict, where: str) -> None:
-    shapes = lambda tree: {
-        "/".join(_names(path)): tuple(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    }
-    want, have = shapes(wanted), shapes(saved)
-    problems = [f"missing {name} {want[name]}" for name in want if name not in have]
-    problems += [f"surplus {name} {have[name]}" for name in have if name not in want]
-    problems += [
-        f"{name} is {have[name]}, the config's is {want[name]}"
-        for name in want
-        if name in have and have[name] != want[name]
-    ]
-    if problems:
-        raise UserError(f"the checkpoint {where} does not fit the config:\n  " + "\n  ".join(problems))
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the traceback that Orbax logs of a save that failed, since the error itself is raised later."""
+    return "Failed to run" not in str(record.msg)

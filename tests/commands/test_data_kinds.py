@@ -11,7 +11,7 @@ from jaxvision.commands import evaluate, inspect, predict, train
 from jaxvision.commands.restore import restore
 from jaxvision.config import override
 from jaxvision.errors import UserError
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Saved
 
 
 @pytest.fixture
@@ -61,8 +61,7 @@ def test_statistics_travel_with_the_checkpoint(config, tmp_path, monkeypatch):
     config.augment = "flip_lr|pca_lighting(0.1)|standardize"
     workdir = tmp_path / "run"
     results = train.run(config, workdir, quiet=True)
-    with Checkpoints(workdir) as checkpoints:
-        saved = checkpoints.meta()["statistics"]
+    saved = Saved(workdir).meta()["statistics"]
     experiment, _, meta = restore(workdir)
     assert set(saved) == {"mean", "std", "color_values", "color_vectors"}
     assert meta["preprocessing"]["augment"] == "standardize"

@@ -13,7 +13,7 @@ from jaxvision import models
 from jaxvision.commands import train
 from jaxvision.errors import UserError
 from jaxvision.tasks import get
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Saved
 
 STUDENT = partial(models.build, "nin", blocks=3, width=0.05)
 TEACHER = dict(name="nin", blocks=3, width=0.1)
@@ -94,8 +94,7 @@ def config(task, model, steps=2, **sections):
 
 
 def final(workdir):
-    with Checkpoints(workdir) as checkpoints:
-        return checkpoints.variables()
+    return Saved(workdir).variables()
 
 
 @pytest.mark.slow
