@@ -5,12 +5,15 @@ run.json             versions, devices, git commit and command of every launch
 metrics.jsonl        every number, a line a step; tensorboard/ holds the same
 checkpoints/STEP     state and metadata
 results.json         written at the end: the last evaluation of each evaluator
+lock.json            of the process that writes there, while it does (`locks.py`)
+errors/              the traceback of each failure
 
 It may lie in a bucket (`storage.py`).
 """
 
 import importlib.metadata
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,9 +27,14 @@ from ml_collections import ConfigDict
 from jaxvision import config as configs
 from jaxvision import storage
 from jaxvision.errors import UserError
+from jaxvision.locks import Lock
+from jaxvision.reading import parse_json, read_json, read_text
 from jaxvision.storage import Path
 
 LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+WRITTEN = ("config.json", "run.json", "metrics.jsonl", "metrics.jsonl.parts", "tensorboard", "checkpoints", "results.json")
+RECORD_BYTES = 2**26  # far beyond any file of JSON that a run writes
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,16 +47,73 @@ def saved_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} holds no run (no config.json)")
-    return configs.saved(path.read_text(), str(path))
+    _check_size(path)
+    text = read_text(path)
+    known = parse_json(text, path)
+    missing = [name for name in ("data", "model", "task", "optimizer", "train") if not isinstance(known.get(name), dict)]
+    if missing:
+        raise UserError(f"{path} is not the config of a run: it has no section {missing[0]!r}")
+    return configs.saved(text, str(path))
+
+
+def record(path: Path, **keys: type | tuple[type, ...]) -> dict[str, Any] | None:
+    """What a JSON file that a run wrote says, or None where there is none.
+
+    Args:
+      path: file of one object.
+      keys: types of what it must hold.
+
+    Raises:
+      UserError: the file is damaged; it is named, with what is wrong and what to do.
+    """
+    if not path.is_file():
+        return None
+    try:
+        _check_size(path)
+        found = read_json(path)
+        for key, kind in keys.items():
+            if not isinstance(found.get(key), kind) or isinstance(found[key], bool):
+                raise UserError(f"{path} holds no {key!r} of the right kind")
+    except UserError as error:
+        raise UserError(f"{error}. The file is damaged: bring back a copy of it, or move it away") from error
+    return found
+
+
+def _check_size(path: Path) -> None:
+    if (size := path.stat().st_size if not storage.is_remote(path) else path.stat().length) > RECORD_BYTES:
+        raise UserError(f"{path} has {size:,} bytes, far beyond what a run writes there")
 
 
 def results(workdir: Path) -> dict[str, Any] | None:
-    """What results.json says, or None while the run is unfinished."""
-    path = workdir / "results.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    """What results.json says, or None while the run is unfinished.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return record(workdir / "results.json", steps=int, seconds=(int, float), results=dict)
 
 
-def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False) -> None:
+def launches(workdir: Path) -> list[dict[str, Any]]:
+    """The launches that run.json tells of, the latest last; none where there is no such file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = workdir / "run.json"
+    found = (record(path, launches=list) or {"launches": []})["launches"]
+    if not all(isinstance(one, dict) and isinstance(one.get("start_step"), int) for one in found):
+        raise UserError(f"{path} holds launches without 'start_step'. The file is damaged: move it away")
+    return found
+
+
+def writer(workdir: Path) -> Lock:
+    """The lock of a process that writes to the workdir, to be entered before anything is written there."""
+    return Lock(workdir, "the workdir")
+
+
+def claim(
+    workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False, lock: Lock | None = None
+) -> None:
     """Makes `workdir` the folder of a run of `config`, or raises what `check` does before anything is changed.
 
     Args:
@@ -56,14 +121,17 @@ def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
       config: of the run.
       fresh: a run that lies there is moved aside, to `WORKDIR.1`, `WORKDIR.2`, ...
       resume: a run that lies there goes on under `config`, even where it was made from another.
+      lock: held by this process, from `writer`; taken anew where the folder is moved.
 
     Raises:
       UserError: what `check` refuses, or the folder cannot be written.
     """
     check(workdir, config, fresh=fresh, resume=resume)
-    if fresh and (workdir / "config.json").is_file():
-        aside = next(p for i in range(1, 10**6) if not (p := workdir.with_name(f"{workdir.name}.{i}")).exists())
-        workdir.rename(aside)
+    if fresh and files_of_runs(workdir):
+        workdir = storage.absolute(workdir)
+        aside = next(p for i in range(1, 10**6) if not os.path.lexists(p := workdir.with_name(f"{workdir.name}.{i}")))
+        with storage.reaching(workdir, f"move to {aside} the folder"):
+            (workdir.rename if lock is None else lock.rename)(aside)
     with storage.reaching(workdir, "write to the workdir"):
         storage.make_folder(workdir)
         write_json(workdir / "config.json", json.loads(configs.to_json(config)))
@@ -75,21 +143,32 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     """Whether `claim` will not refuse the workdir; writes nothing.
 
     Raises:
-      UserError: a run of another config lies there (the differing keys are named), or one is to be moved aside in a
-        bucket, which cannot rename.
+      UserError: a run of another config lies there (the differing keys are named), one whose files are damaged, or
+        files that no run wrote and that this one would overwrite; or a run is to be moved aside in a bucket, which
+        cannot rename.
     """
     if fresh and resume:
         raise UserError("--fresh and --resume exclude each other")
-    if resume or not (workdir / "config.json").is_file():
-        return
+    found = files_of_runs(workdir)
     if fresh:
-        if storage.is_remote(workdir):
+        if found and storage.is_remote(workdir):
             raise UserError(
                 f"--fresh cannot move aside the run in {workdir}: a bucket copies what is renamed. Give another "
                 f"--workdir, or move it yourself: gcloud storage mv {workdir} {workdir}.1"
             )
         return
-    changed = configs.differences(saved_config(workdir), config)
+    if "config.json" not in found:
+        if found and not _has_checkpoints(workdir):
+            raise UserError(
+                f"{workdir} holds {', '.join(found)}, but no config.json: what lies there was not written by a run, or is "
+                "what is left of one, and would be overwritten. Give another --workdir; --fresh moves the folder aside"
+            )
+        return
+    saved = saved_config(workdir)
+    results(workdir), launches(workdir)  # a damaged one is told before anything is done
+    if resume:
+        return
+    changed = configs.differences(saved, config)
     if changed:
         raise UserError(
             f"{workdir} holds a run of another config. It differs in (there -> here):\n  "
@@ -98,10 +177,18 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         )
 
 
+def files_of_runs(workdir: Path) -> list[str]:
+    """Names in a folder that a run would write there; they may be the user's own."""
+    return [name for name in WRITTEN if (workdir / name).exists()]
+
+
+def _has_checkpoints(workdir: Path) -> bool:
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(one.name.isdecimal() and one.is_dir() for one in folder.iterdir())
+
+
 def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence[str] = ()) -> None:
     """Adds this launch to run.json, with `notes` on the weights that it starts from."""
-    path = workdir / "run.json"
-    launches = json.loads(path.read_text())["launches"] if path.is_file() else []
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -113,7 +200,7 @@ def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence
         "processes": jax.process_count(),
         "git": git_commit(),
     }
-    write_json(path, {"launches": [*launches, launch]})
+    write_json(workdir / "run.json", {"launches": [*launches(workdir), launch]})
 
 
 def versions() -> dict[str, str]:

@@ -9,12 +9,13 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "storage", "traced"}
+BASE |= {"scripts", "storage", "traced", "processes", "locks"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
     "specs": {"errors", "arguments"},
     "sections": {"errors", "arguments"},
+    "locks": {"errors", "processes", "storage"},
     "parallel": BASE,
     "losses": BASE,
     "models": BASE,

@@ -34,6 +34,7 @@ from jaxvision import scripts, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
+from jaxvision.locks import Held
 from jaxvision.parallel.distributed import is_main
 from jaxvision.progress import track
 from jaxvision.storage import output_folder
@@ -250,7 +251,7 @@ class _Here:
         try:
             results = train.run(one.config, folder, quiet=True)
         except UserError as error:
-            if not (one.may_fail and _started(one, folder)):
+            if isinstance(error, Held) or not (one.may_fail and _started(one, folder)):
                 raise UserError(f"{one.name}: {error}") from error
             if is_main():
                 workdirs.write_json(folder / FAILED, {"error": str(error)})
@@ -272,12 +273,12 @@ def row_of(one: Run, out: Path) -> Row | None:
     """
     folder = workdir(out, one.name)
     failed = folder / FAILED
-    if one.may_fail and failed.is_file():
-        return {"run": one.name, **one.tags, **json.loads(failed.read_text())}
+    if one.may_fail and (told := workdirs.record(failed, error=str)):
+        return {"run": one.name, **one.tags, **told}
     finished = workdirs.results(folder)
     if finished is None:
         return None
-    workdirs.claim(folder, one.config)
+    workdirs.check(folder, one.config)
     return _row(one, folder, finished["results"])
 
 

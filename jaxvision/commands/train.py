@@ -47,8 +47,20 @@ def run(
       UserError: something the user can mend; at a start that fails, nothing was written.
       Preempted: told to stop; the state is saved and the same call goes on.
     """
-    workdir = storage.path(workdir, "--workdir")
-    quiet = quiet or not is_main()
+    with contextlib.ExitStack() as held:
+        return _run(config, storage.path(workdir, "--workdir"), fresh, resume, stop_after, quiet or not is_main(), held)
+
+
+def _run(
+    config: ConfigDict,
+    workdir: Path,
+    fresh: bool,
+    resume: bool,
+    stop_after: int | None,
+    quiet: bool,
+    held: contextlib.ExitStack,
+) -> dict[str, float]:
+    """See `run`; what `held` gets is let go when everything is written."""
     # Each block does what any process may fail at by itself. Up to the claim of the workdir nothing is written.
     with together("reading the config"):
         config = configs.normalised(config)
@@ -56,18 +68,19 @@ def run(
     with together("building the experiment"):
         experiment = experiments.build(config, statistics=None if fresh else saved_statistics(workdir))
         workdirs.check(workdir, config, fresh=fresh, resume=resume)
-    finished = None if fresh or resume else workdirs.results(workdir)
-    if finished:
-        if not quiet:
-            console().print(f"{workdir} is finished ({finished['steps']} steps).")
-            _print_results(finished["results"], workdir)
-        return finished["results"]
-
-    resuming = not fresh and bool(saved_steps(workdir))
+    if not (fresh or resume) and (finished := workdirs.results(workdir)):
+        return _told(finished, workdir, quiet)
     with together("opening evaluations and data"):
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
         evaluations = experiment.evaluations()
         feed = experiment.feed()
+    with together("taking the workdir"):
+        lock = held.enter_context(workdirs.writer(workdir)) if is_main() else None
+    with together("looking at the workdir"):  # again: it may have changed while this one waited for the one before it
+        workdirs.check(workdir, config, fresh=fresh, resume=resume)
+    if not (fresh or resume) and (finished := workdirs.results(workdir)):
+        return _told(finished, workdir, quiet)
+    resuming = not fresh and bool(saved_steps(workdir))
     with contextlib.ExitStack() as stack:
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
@@ -76,7 +89,7 @@ def run(
                 start = _restored(checkpoints, experiment, workdir)
         with together("claiming the workdir"):
             if is_main():
-                workdirs.claim(workdir, config, fresh=fresh, resume=resume)
+                workdirs.claim(workdir, config, fresh=fresh, resume=resume, lock=lock)
         if not resuming:
             checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
             start = experiment.initial_state(pretrained)
@@ -84,7 +97,8 @@ def run(
         assert_equal_across_processes(first, "the step to go on from")
         if is_main():
             workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
-        records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
+        records = Records(workdir, first, lock.check) if lock is not None else NoRecords()
+        stack.enter_context(contextlib.closing(records))
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             _print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
@@ -104,13 +118,21 @@ def run(
             stop_after=stop_after,
         )
     seconds = time.perf_counter() - began
-    if is_main():
+    if lock is not None:
+        lock.check()
         workdirs.write_json(
             workdir / "results.json", {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
         )
     if not quiet:
         _print_results(results, workdir, seconds)
     return results
+
+
+def _told(finished: dict, workdir: Path, quiet: bool) -> dict[str, float]:
+    if not quiet:
+        console().print(f"{workdir} is finished ({finished['steps']} steps).")
+        _print_results(finished["results"], workdir)
+    return finished["results"]
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:

@@ -20,7 +20,7 @@ from typing import Annotated
 from jaxvision.arguments import COUNT, Range
 from jaxvision.errors import UserError
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
-from jaxvision.launch.job import process_start
+from jaxvision.processes import process_start
 
 SLOT_FILE = "slot.json"  # which share of the machine a job has
 

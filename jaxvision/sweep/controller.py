@@ -9,15 +9,10 @@ and a controller that starts again after a death at any point of it goes on ther
 and called again, as often as one likes.
 """
 
-import contextlib
-import fcntl
-import json
 import math
-import os
-import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +21,7 @@ from optuna.trial import TrialState
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, listed
 from jaxvision.launch.base import Launcher
+from jaxvision.locks import Lock
 from jaxvision.storage import output_folder
 from jaxvision.sweep import runs, searches, spec
 from jaxvision.sweep import space as spaces
@@ -309,7 +305,7 @@ def claim(out: Path, sweep: Sweep) -> None:
     """
     path, new = out / "sweep.json", spec.to_json(sweep)
     if path.is_file():
-        changed = spec.differences(json.loads(path.read_text()), new)
+        changed = spec.differences(workdirs.record(path, sweep=dict, config=dict), new)
         if changed:
             raise UserError(
                 f"{out} holds another sweep. It differs in (there -> here):\n  " + "\n  ".join(changed) + "\n"
@@ -318,25 +314,7 @@ def claim(out: Path, sweep: Sweep) -> None:
     workdirs.write_json(path, new)
 
 
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds the folder for one controller; a dead one's hold ends with it.
-
-    Raises:
-      UserError: another controller works in the folder, or it cannot be written.
-    """
-    try:
-        output_folder(out, "--out")
-        file = (out / "controller.lock").open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(f"a controller works in {out} already: {file.read().strip()}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+def locked(out: Path) -> Lock:
+    """Holds the folder for one controller while entered; see `jaxvision.locks`."""
+    output_folder(out, "--out")
+    return Lock(out, "the folder", wait=0)
