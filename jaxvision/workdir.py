@@ -11,6 +11,7 @@ errors/              the traceback of each failure
 It may lie in a bucket (`storage.py`).
 """
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -31,9 +32,27 @@ from jaxvision.locks import Lock
 from jaxvision.reading import parse_json, read_json, read_text
 from jaxvision.storage import Path
 
-LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+LIBRARIES = (
+    "jaxvision",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "numpy",
+    "pillow",
+)
 
-WRITTEN = ("config.json", "run.json", "metrics.jsonl", "metrics.jsonl.parts", "tensorboard", "checkpoints", "results.json")
+WRITTEN = (
+    "config.json",
+    "run.json",
+    "metrics.jsonl",
+    "metrics.jsonl.parts",
+    "tensorboard",
+    "checkpoints",
+    "results.json",
+)
 RECORD_BYTES = 2**26  # far beyond any file of JSON that a run writes
 
 
@@ -50,7 +69,9 @@ def saved_config(workdir: Path) -> ConfigDict:
     _check_size(path)
     text = read_text(path)
     known = parse_json(text, path)
-    missing = [name for name in ("data", "model", "task", "optimizer", "train") if not isinstance(known.get(name), dict)]
+    missing = [
+        name for name in ("data", "model", "task", "optimizer", "train") if not isinstance(known.get(name), dict)
+    ]
     if missing:
         raise UserError(f"{path} is not the config of a run: it has no section {missing[0]!r}")
     return configs.saved(text, str(path))
@@ -212,6 +233,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def code() -> dict[str, Any]:
+    """What tells this code from another: versions of libraries, and digests of the Python files of the package."""
+    here = pathlib.Path(__file__).parent
+    files = {
+        file.relative_to(here).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        for file in sorted(here.rglob("*.py"))
+    }
+    return {"versions": versions(), "files": files}
 
 
 def git_commit() -> str | None:

@@ -9,13 +9,14 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "storage", "traced", "processes", "locks"}
+BASE |= {"scripts", "storage", "traced", "processes", "locks", "outputs"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
     "specs": {"errors", "arguments"},
     "sections": {"errors", "arguments"},
     "locks": {"errors", "processes", "storage"},
+    "outputs": {"errors", "reading", "storage"},
     "parallel": BASE,
     "losses": BASE,
     "models": BASE,

@@ -3,12 +3,12 @@
 import base64
 import html
 import mimetypes
-import os
 from pathlib import Path
 from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 
+from jaxvision import storage
 from jaxvision.errors import UserError
 
 _STYLE = """
@@ -69,9 +69,7 @@ def write(markdown: str, path: Path, title: str) -> None:
     """
     whole = page(markdown, path.parent, title)
     for target, text in ((path, markdown), (path.with_suffix(".html"), whole)):
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, target)
+        storage.write(target, text)
 
 
 def _embedded(source: str, folder: Path) -> str:

@@ -18,6 +18,7 @@ from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals.store import digest
+from jaxvision.reading import reading
 from jaxvision.storage import output_folder
 from jaxvision.train.progress import console
 
@@ -166,15 +167,14 @@ def _build(model: photos.Model, identity: dict[str, Any], files: Sequence[str], 
 def _load(folder: Path) -> Index | None:
     if not (folder / INDEX).is_file():
         return None
-    with np.load(folder / INDEX) as arrays:
+    with reading(f"{folder / INDEX} as an index (move it away if it is damaged)"), np.load(folder / INDEX) as arrays:
         return Index(*(arrays[name] for name in Index._fields))
 
 
 def _save(folder: Path, index: Index) -> None:
     output_folder(folder, "--index")
-    temporary = folder / f".{os.getpid()}.npz"
-    np.savez(temporary, **index._asdict())
-    os.replace(temporary, folder / INDEX)
+    with storage.file(folder / INDEX) as made:
+        np.savez(made, **index._asdict())
 
 
 def _show(ranked: dict[str, list[tuple[str, float]]], page: Path, quiet: bool) -> None:

@@ -30,7 +30,7 @@ from rich.table import Table
 import jaxvision
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import scripts, storage
+from jaxvision import outputs, scripts, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
@@ -109,6 +109,8 @@ def run(
         return ""
     if launcher is None:
         _check([one for one in planned if not one.fill and not row_of(one, out)])
+    if not (out / "runs").is_dir():  # nothing of a study lies there yet
+        outputs.claim(out, ("results.csv", "results.parquet", "report.md", "report.html"), "--out")
     output_folder(out, "--out")
     _cache_compilations(out)
     do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)

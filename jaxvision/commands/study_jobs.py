@@ -1,6 +1,5 @@
 """The runs of a study as command lines that a launcher keeps running."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,5 +129,5 @@ def command(config: str, one: Run, folder: Path) -> list[str]:
 
 def _failed(launch: Path) -> bool:
     """Whether the last process of this run ended, and neither finished nor was preempted."""
-    path = launch / "exit.json"
-    return path.is_file() and json.loads(path.read_text())["code"] not in (0, EXIT_PREEMPTED)
+    found = workdirs.record(launch / "exit.json", code=int)
+    return found is not None and found["code"] not in (0, EXIT_PREEMPTED)

@@ -1,6 +1,7 @@
 """`jaxvision train`: train a config in a workdir."""
 
 import contextlib
+import json
 import time
 
 import jax
@@ -12,8 +13,11 @@ from jaxvision import experiment as experiments
 from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
+from jaxvision.data.fingerprint import fingerprint
+from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
-from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
+from jaxvision.parallel import agreement
+from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, together
 from jaxvision.storage import Path
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints, saved_steps
@@ -74,6 +78,7 @@ def _run(
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
         evaluations = experiment.evaluations()
         feed = experiment.feed()
+    _agree_on_data(experiment.source, workdir, fresh)
     with together("taking the workdir"):
         lock = held.enter_context(workdirs.writer(workdir)) if is_main() else None
     with together("looking at the workdir"):  # again: it may have changed while this one waited for the one before it
@@ -136,17 +141,28 @@ def _told(finished: dict, workdir: Path, quiet: bool) -> dict[str, float]:
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
-    """UserError in every process where they were started with different configs or flags, before anything else."""
-    mine = configs.to_json(config)
-    first = text_of_process_0(mine)
-    differences = configs.differences(configs.from_json(first), configs.from_json(mine))
-    with together("comparing the configs"):
-        if differences:
-            raise UserError(
-                f"process {jax.process_index()} has another config than process 0. It differs in (there -> here):\n  "
-                + "\n  ".join(differences)
-            )
-    assert_equal_across_processes(flags, "what the command line says")
+    """UserError in every process where they were started with other configs, flags, code or devices."""
+    if jax.process_count() == 1:
+        return
+    facts = {
+        "config": json.loads(configs.to_json(config)),
+        "flags": flags,
+        "code": workdirs.code(),
+        "devices": agreement.devices(),
+    }
+    agreement.check_equal(facts, "config, flags, code or devices")
+
+
+def _agree_on_data(source: Source | None, workdir: Path, fresh: bool) -> None:
+    """UserError in every process where they see other data, or another state of the run, before anything is written."""
+    if jax.process_count() == 1:
+        return
+    with together("looking at the data"):
+        facts = {
+            "data": source and fingerprint(source),
+            "workdir": {"steps": [] if fresh else saved_steps(workdir), "finished": bool(workdirs.results(workdir))},
+        }
+    agreement.check_equal(facts, "the data or the workdir that they see")
 
 
 def _restored(checkpoints: Checkpoints, experiment: experiments.Experiment, workdir: Path) -> TrainState:

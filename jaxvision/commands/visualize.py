@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import config as configs
-from jaxvision import evaluations, storage
+from jaxvision import evaluations, outputs, storage
 from jaxvision.analysis import documents, embedding
 from jaxvision.commands import pictures
 from jaxvision.commands.restore import open_weights, restore
@@ -65,6 +65,7 @@ def run(
         before anything is computed or written.
     """
     workdir, out = storage.path(workdir, "--workdir"), storage.path(out, "--out")
+    outputs.check(out, WRITTEN, "--out")
     judged, state, experiment = _open(workdir, step, data)
     images = _images(judged, _section(judged, experiment, split, data), examples, seed)
     embedding.check(len(images.source), perplexity)
@@ -73,7 +74,7 @@ def run(
     found = features.make(task=judged.task, data=images, layer=layer)(variables)
     if not is_main():
         return out / "index.html"
-    output_folder(out, "--out")
+    outputs.claim(out, WRITTEN, "--out")
     with storage.folder(out) as here:
         parts = [
             *_heading(workdir, int(state.step), experiment, images, layer, found.values, seed),

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import jax
 import numpy as np
 
 from jaxvision import storage
+from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import gather, is_main
+from jaxvision.reading import reading
 from jaxvision.storage import Path
 
 MEMORY_BYTES = 2**31  # of features that stay in memory between evaluators
@@ -55,8 +58,12 @@ class Store:
         file = self._file(key)
         if file is None or not file.is_file():
             return None
-        with np.load(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file) as arrays:
-            return Features(*(arrays[name] for name in Features._fields))
+        try:
+            with reading(file), np.load(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file) as arrays:
+                return Features(*(arrays[name] for name in Features._fields))
+        except UserError as error:
+            logging.warning("%s: the features are computed anew", error)
+            return None
 
     def keep(self, variables: str, images: Mapping[str, Any], layer: str, features: Features) -> None:
         """Keeps features; those of other variables leave the memory."""

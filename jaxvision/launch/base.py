@@ -11,10 +11,12 @@ So an exit status outlives both the controller and the launcher's own memory of 
 whether a job without exit status is still alive.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from jaxvision.errors import UserError
+from jaxvision.reading import read_json
 
 JOB_FILE, EXIT_FILE, OUTPUT_FILE = "job.json", "exit.json", "output.log"
 
@@ -64,14 +66,32 @@ def prepare(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def read(path: Path, **keys: type) -> dict[str, Any] | None:
+    """What a file of a job says, or None where there is none.
+
+    Args:
+      path: file of one JSON object.
+      keys: types of what it must hold.
+
+    Raises:
+      UserError: the file is damaged; it is named.
+    """
+    if not path.exists():
+        return None
+    found = read_json(path)
+    for key, kind in keys.items():
+        if not isinstance(found.get(key), kind):
+            raise UserError(f"{path} holds no {key!r} of the right kind. The file is damaged: move it away")
+    return found
+
+
 def status(folder: Path, alive: bool) -> Status:
     """The state of a job from its folder, and from whether its launcher says that it waits or runs.
 
     Ask the launcher first and call this afterwards: a job that ends in between has written its exit status.
     """
-    path = folder / EXIT_FILE
-    if path.exists():
-        return Status("ended", json.loads(path.read_text())["code"])
+    if (found := read(folder / EXIT_FILE, code=int)) is not None:
+        return Status("ended", found["code"])
     if not alive:
         return Status("lost")
     return Status("running" if (folder / JOB_FILE).exists() else "waiting")

@@ -89,7 +89,7 @@ def dies_with_parent() -> Callable[[], None] | None:
 
 
 def _write(path: Path, value: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value) + "\n")
     os.replace(temporary, path)
 

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from jaxvision.arguments import COUNT, Range
 from jaxvision.errors import UserError
-from jaxvision.launch.base import JOB_FILE, Status, prepare, status
+from jaxvision.launch.base import JOB_FILE, Status, prepare, read, status
 from jaxvision.processes import process_start
 
 SLOT_FILE = "slot.json"  # which share of the machine a job has
@@ -83,10 +83,9 @@ class LocalLauncher:
     def find(self, folder: Path, name: str) -> str | None:
         """The id that the job wrote into its folder, if it is alive; else that of a process which is about to."""
         folder = Path(folder).absolute()
-        path = folder / JOB_FILE
-        if path.exists():
-            found = json.loads(path.read_text())
-            job = _id(found["pid"], found["start"], found["host"])
+        found = read(folder / JOB_FILE, pid=int, host=str)
+        if found is not None:
+            job = _id(found["pid"], found.get("start"), found["host"])
             return job if found["host"] != socket.gethostname() or _alive(job) else None
         lines = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True).stdout
         for line in lines.splitlines():
@@ -105,8 +104,8 @@ class LocalLauncher:
         for job, folder in jobs.items():
             alive = _alive(job)
             found[job] = status(Path(folder), alive)
-            if alive and job not in self._slots and (path := Path(folder) / SLOT_FILE).exists():
-                self._slots[job] = json.loads(path.read_text())["slot"]
+            if alive and job not in self._slots and (known := read(Path(folder) / SLOT_FILE, slot=int)):
+                self._slots[job] = known["slot"]
         return found
 
     def cancel(self, job: str, folder: Path) -> None:

@@ -30,6 +30,17 @@ from jaxvision.sweep.runs import Run
 from jaxvision.sweep.spec import Sweep
 from jaxvision.train.watch import Preempted, StopSignal
 
+# Beside sweep.json.
+WRITTEN = (
+    "journal.log",
+    "trials",
+    "population",
+    "results.csv",
+    "results.parquet",
+    "report.md",
+    "report.html",
+    "best.py",
+)
 SAVING_SECONDS = 300  # that runs have to save when the controller is told to stop
 
 
@@ -301,7 +312,7 @@ def claim(out: Path, sweep: Sweep) -> None:
     """Makes `out` the folder of a sweep, or goes on with the same one, of which `trials` may have changed.
 
     Raises:
-      UserError: another sweep lies there; what differs is named.
+      UserError: another sweep lies there, and what differs is named; or files that no sweep wrote.
     """
     path, new = out / "sweep.json", spec.to_json(sweep)
     if path.is_file():
@@ -311,6 +322,11 @@ def claim(out: Path, sweep: Sweep) -> None:
                 f"{out} holds another sweep. It differs in (there -> here):\n  " + "\n  ".join(changed) + "\n"
                 "Only `trials` may change; another --out starts anew."
             )
+    elif found := [name for name in WRITTEN if (out / name).exists()]:
+        raise UserError(
+            f"{out} holds {', '.join(found)}, but no sweep.json: no sweep wrote that there, and this one would overwrite "
+            "it. Give another --out"
+        )
     workdirs.write_json(path, new)
 
 

@@ -8,7 +8,6 @@ WORKDIR/results.json          written by `jaxvision train` at its end
 So a controller that was killed at any point finds the run again, and starts no second process in its workdir.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ class Run:
     def __init__(self, workdir: Path, words: Sequence[str], name: str):
         self.workdir, self.launch = workdir, workdir / "launch"
         self._words, self._name = list(words), name
-        saved = json.loads(text) if (text := _text(self.launch / "command.json")) else {}
+        saved = workdirs.record(self.launch / "command.json", attempts=int) or {}
         self.job: str | None = saved.get("job")
         self.attempts: int = saved.get("attempts", 0)
         self._lost: int = saved.get("lost", 0)
