@@ -1,7 +1,7 @@
 """One writer a folder: a lock that says who holds it, and that a dead owner does not keep.
 
-The lock is the file `lock.json` in the folder: user, host, process, command, since when, and a sign of life that a thread
-renews. Who is refused reads it there. It is removed when the owner lets go; that of an owner which died is taken over:
+The lock is the file `lock.json` in the folder: user, host, process, command, since when, and a sign of life that a
+thread renews. It is removed when its owner lets go. That of an owner which died is taken over:
 
 - On a file system of this machine by `flock`, which the kernel releases with the process, whatever killed it.
 - Where `flock` may not reach the other hosts (NFS, Lustre, FUSE) by the sign of life: no new one within
@@ -9,8 +9,8 @@ renews. Who is refused reads it there. It is removed when the owner lets go; tha
 - In a bucket by the sign of life, too; each write names the generation of the object that it replaces, so of two that
   take at the same moment one is refused.
 
-An owner whose lock was taken over, since its host slept or the network was gone, is told by `check`, which belongs before
-every write.
+An owner whose lock was taken over, since its host slept or the network was gone, is told by `check`, which belongs
+before every write.
 """
 
 import contextlib
@@ -269,10 +269,10 @@ class _File:
             return None
 
     def lost(self, token: str) -> str | None:
-        """Why the lock is no more that of `token`, in words; None where it is. A file that somebody removed is renewed."""
+        """Why the lock is no more that of `token`, in words; None where it is. A file that was removed is renewed."""
         folder = self._path.parent
         if _identity(folder) != self._place:
-            return f"{folder} was moved or removed while this process wrote there: it stops, to write to no other folder"
+            return f"{folder} was moved or removed while this process wrote there: it stops, to harm no other folder"
         seen = self.read()
         if seen is None:
             os.close(self._file)
@@ -318,7 +318,8 @@ class _Object:
 
         self._path, self._record = path, record
         bucket, _, name = os.fspath(path).partition("://")[2].partition("/")
-        self._bucket, self._name = gcs.Client(project="none").bucket(bucket), name  # of objects the project is not asked
+        # Requests for objects name no project.
+        self._bucket, self._name = gcs.Client(project="none").bucket(bucket), name
         self._generation = 0
 
     def take(self, over: Seen | None = None) -> Seen | None:
@@ -397,7 +398,7 @@ def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any], Any]:
             return record, (record["token"], record.get("beat"))
     except ValueError:
         pass
-    raise UserError(f"{path} is not the lock of a run, and that is where it would lie: move it away, or give another folder")
+    raise UserError(f"{path} has the name of a run's lock, but is none: move it away, or give another folder")
 
 
 def _content(file: int) -> bytes:

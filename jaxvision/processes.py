@@ -29,7 +29,8 @@ def process_start(pid: int) -> str | None:
 def describe() -> dict[str, Any]:
     """This process: user, host, process id and start, and what tells its host from others of the same name."""
     pid = os.getpid()
-    return {"user": _user(), "host": socket.gethostname(), "pid": pid, "started": process_start(pid), "machine": _here()}
+    host = socket.gethostname()
+    return {"user": _user(), "host": host, "pid": pid, "started": process_start(pid), "machine": _here()}
 
 
 def is_alive(described: dict[str, Any]) -> bool | None:

@@ -181,8 +181,8 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     if "config.json" not in found:
         if found and not _has_checkpoints(workdir):
             raise UserError(
-                f"{workdir} holds {', '.join(found)}, but no config.json: what lies there was not written by a run, or is "
-                "what is left of one, and would be overwritten. Give another --workdir; --fresh moves the folder aside"
+                f"{workdir} holds {', '.join(found)}, but no config.json: that is no run, or what is left of one, and "
+                "would be overwritten. Give another --workdir; --fresh moves the folder aside"
             )
         return
     saved = saved_config(workdir)

@@ -36,7 +36,7 @@ _ADVICE = {
     errno.ENOENT: "was it removed while the program ran?",
     errno.ETIMEDOUT: f"the network or its server does not answer; {_GO_ON}",
 }
-# Those that are the reason whenever they occur; others are handled as a matter of course, such as a file that is not there.
+# Those that are the reason whenever they occur. Others are handled as a matter of course: a file that is not there.
 _SERIOUS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EFBIG, errno.EMFILE}
 _TOLD = {os.strerror(number): number for number in _ADVICE}
 # TensorStore: `Error writing "/a/b.tmp" [...] [OS error 28: ENOSPC No space left on device]`.
@@ -50,8 +50,8 @@ def tell(error: BaseException, command: str, words: list[str], folder: str | Non
       error: the exception.
       command: name of the command, such as "train".
       words: words of the command line behind it.
-      folder: where the command writes: its workdir or --out. The traceback goes there, into the folder `errors`, where a
-        run, sweep or study lies there already; else into the folder for temporary files.
+      folder: where the command writes: its workdir or --out. The traceback goes into the folder `errors` in it, where
+        a run, sweep or study lies there already; else into the folder for temporary files.
     """
     text = "".join(traceback.format_exception(error))
     if os.environ.get(VARIABLE, "0") not in ("", "0"):
@@ -75,7 +75,8 @@ def line(error: BaseException) -> str:
         return "the memory of this machine is used up; a smaller data.batch_size or fewer data.threads may help"
     text = " ".join(str(error).split())
     if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-        return f"the memory of the device is used up; a smaller data.batch_size may help, or train.accumulate: {text[:MOST]}"
+        advice = "a smaller data.batch_size may help, or train.accumulate"
+        return f"the memory of the device is used up; {advice}: {text[:MOST]}"
     short = text if len(text) <= MOST else f"{text[:MOST]}..."
     return (
         f"{type(error).__name__}{': ' if short else ''}{short}. This was not foreseen: it may be a fault of jaxvision"

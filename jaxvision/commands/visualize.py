@@ -18,9 +18,11 @@ from jaxvision.experiment import Experiment
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main
 from jaxvision.sections import DataSection, EvalSection
-from jaxvision.storage import Path, output_folder
+from jaxvision.storage import Path
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
+
+WRITTEN = ("views.png", "neighbours.png", "embedding.png", "filters.png", "index.html", "index.md")
 
 
 def run(

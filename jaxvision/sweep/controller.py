@@ -324,8 +324,8 @@ def claim(out: Path, sweep: Sweep) -> None:
             )
     elif found := [name for name in WRITTEN if (out / name).exists()]:
         raise UserError(
-            f"{out} holds {', '.join(found)}, but no sweep.json: no sweep wrote that there, and this one would overwrite "
-            "it. Give another --out"
+            f"{out} holds {', '.join(found)}, but no sweep.json: no sweep wrote that, and this one would overwrite it. "
+            "Give another --out"
         )
     workdirs.write_json(path, new)
 
