@@ -32,27 +32,9 @@ from jaxvision.locks import Lock
 from jaxvision.reading import parse_json, read_json, read_text
 from jaxvision.storage import Path
 
-LIBRARIES = (
-    "jaxvision",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "tensorflow-datasets",
-    "numpy",
-    "pillow",
-)
-
-WRITTEN = (
-    "config.json",
-    "run.json",
-    "metrics.jsonl",
-    "metrics.jsonl.parts",
-    "tensorboard",
-    "checkpoints",
-    "results.json",
-)
+LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+RECORDS = ("config.json", "run.json", "metrics.jsonl", "results.json")
+WRITTEN = (*RECORDS, "metrics.jsonl.parts", "tensorboard", "checkpoints")
 RECORD_BYTES = 2**26  # far beyond any file of JSON that a run writes
 
 

@@ -48,8 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except Exception as error:
-        failures.tell(error, name, argv[2:], _folder_of(argv[2:]))
-        sys.exit(EXIT_FAILED)
+        sys.exit(failures.tell(error, name, argv[2:], _folder_of(argv[2:])))
 
 
 def _folder_of(words: list[str]) -> str | None:

@@ -15,6 +15,9 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxvision.errors import UserError
+from jaxvision.exits import EXIT_FAILED, EXIT_USER_ERROR
+
 VARIABLE = "JAXVISION_TRACEBACK"
 MOST = 400  # characters of a line about an exception that nobody foresaw
 
@@ -43,8 +46,10 @@ _TOLD = {os.strerror(number): number for number in _ADVICE}
 _QUOTED = re.compile(r"""["'](?:file://)?(/[^"'\n]{1,300})["']""")
 
 
-def tell(error: BaseException, command: str, words: list[str], folder: str | None) -> None:
+def tell(error: BaseException, command: str, words: list[str], folder: str | None) -> int:
     """Prints one line about an exception that was not foreseen, and leaves its traceback in a file.
+
+    Where a UserError was on its way and something else failed when the program ended because of it, that one counts.
 
     Args:
       error: the exception.
@@ -52,13 +57,19 @@ def tell(error: BaseException, command: str, words: list[str], folder: str | Non
       words: words of the command line behind it.
       folder: where the command writes: its workdir or --out. The traceback goes into the folder `errors` in it, where
         a run, sweep or study lies there already; else into the folder for temporary files.
+
+    Returns:
+      The exit status.
     """
     text = "".join(traceback.format_exception(error))
     if os.environ.get(VARIABLE, "0") not in ("", "0"):
         print(text, file=sys.stderr)
     file = _store(_report(text, command, words), command, folder)
     where = f"traceback: {file}" if file else f"the traceback cannot be stored; {VARIABLE}=1 prints it"
-    print(f"jaxvision: {line(error)} ({where})", file=sys.stderr)
+    foreseen = next((one for one, _ in _chain(error) if isinstance(one, UserError)), None)
+    told = f"{foreseen} (and while it ended: {line(error)})" if foreseen else line(error)
+    print(f"jaxvision: {told} ({where})", file=sys.stderr)
+    return EXIT_USER_ERROR if foreseen else EXIT_FAILED
 
 
 def line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxvision import config as configs
-from jaxvision import storage
+from jaxvision import outputs, storage
 from jaxvision.analysis.sheets import Cell, sheet
 from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
@@ -172,7 +172,8 @@ def _load(folder: Path) -> Index | None:
 
 
 def _save(folder: Path, index: Index) -> None:
-    output_folder(folder, "--index")
+    if not (folder / INDEX).is_file():
+        outputs.claim(folder, (INDEX, SHEET), "--index")
     with storage.file(folder / INDEX) as made:
         np.savez(made, **index._asdict())
 
