@@ -235,7 +235,12 @@ class _File:
 
     def take(self, over: Seen | None = None) -> Seen | None:
         """Takes the lock, or returns whose it is. `over` is the lock of an owner that counts as dead."""
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            file = os.open(self._path, how, 0o666)
+        except FileNotFoundError:  # its last owner had made the folder, and has just removed it
+            storage.make_folder(self._path.parent)
+            file = os.open(self._path, how, 0o666)
         keep = False
         try:
             try:

@@ -29,7 +29,15 @@ def main(argv: list[str] | None = None) -> None:
     It exits with 0, 1 (it failed; one line says why, and where the traceback lies), 2 (the user can mend it), 3 (done,
     but some files were left out) or 85 (preempted).
     """
-    argv = list(sys.argv if argv is None else argv)
+    try:
+        _main(list(sys.argv if argv is None else argv))
+    except SystemExit as left:
+        if argv is None and left.code:
+            failures.end_soon(left.code)
+        raise
+
+
+def _main(argv: list[str]) -> None:
     name = argv[1] if len(argv) > 1 else "--help"
     if name in ("-h", "--help", "help"):
         print(_overview())

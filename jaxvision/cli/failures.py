@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_FAILED, EXIT_USER_ERROR
 
 VARIABLE = "JAXVISION_TRACEBACK"
+LEAVING_SECONDS = 60.0  # from the last words of a command that failed to the end of its process
 MOST = 400  # characters of a line about an exception that nobody foresaw
 
 # What to do, by what the system says. Libraries wrap that in their own exceptions, with the system's words in the text.
@@ -67,20 +69,32 @@ def tell(error: BaseException, command: str, words: list[str], folder: str | Non
     file = _store(_report(text, command, words), command, folder)
     where = f"traceback: {file}" if file else f"the traceback cannot be stored; {VARIABLE}=1 prints it"
     foreseen = next((one for one, _ in _chain(error) if isinstance(one, UserError)), None)
-    told = f"{foreseen} (and while it ended: {line(error)})" if foreseen else line(error)
+    what = line(error, folder)
+    told = f"{foreseen} (and while it ended: {what})" if foreseen else what
     print(f"jaxvision: {told} ({where})", file=sys.stderr)
     return EXIT_USER_ERROR if foreseen else EXIT_FAILED
 
 
-def line(error: BaseException) -> str:
+def end_soon(code: int) -> None:
+    """Ends this process in a minute, should it hang: threads of libraries may wait for what has failed."""
+    timer = threading.Timer(LEAVING_SECONDS, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+
+
+def line(error: BaseException, folder: str | None = None) -> str:
     """What happened and what to do, in one line.
+
+    Args:
+      error: the exception.
+      folder: named where the system does not say which file it was.
 
     >>> line(OSError(28, "No space left on device", "/runs/a/metrics.jsonl"))
     'No space left on device: /runs/a/metrics.jsonl; free some space; the same command goes on from the last checkpoint'
     """
     chain = list(_chain(error))
     for one, meant in reversed(chain):  # the first cause is the truest
-        if found := _of_system(one, meant):
+        if found := _of_system(one, meant, folder):
             return found
     if any(isinstance(one, MemoryError) for one, _ in chain):
         return "the memory of this machine is used up; a smaller data.batch_size or fewer data.threads may help"
@@ -94,7 +108,7 @@ def line(error: BaseException) -> str:
     )
 
 
-def _of_system(error: BaseException, meant: bool) -> str | None:
+def _of_system(error: BaseException, meant: bool, folder: str | None) -> str | None:
     """What the system said, by the exception's number or by its words in the text of a library."""
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
@@ -109,7 +123,8 @@ def _of_system(error: BaseException, meant: bool) -> str | None:
     found = _QUOTED.search(text)
     name = name if name is not None else found[1] if found else None
     advice = _ADVICE.get(number)
-    return said + (f": {name}" if name is not None else "") + (f"; {advice}" if advice else "")
+    where = f": {name}" if name is not None else f", probably in {folder}" if folder else ""
+    return said + where + (f"; {advice}" if advice else "")
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, bool]]:

@@ -115,8 +115,8 @@ def test_an_owner_is_named_and_a_killed_one_does_not_keep_the_lock(tmp_path):
 
 
 def test_an_owner_that_is_about_to_end_is_waited_for_with_a_line(tmp_path):
-    process, said = holder(tmp_path, 0.5), []
-    with locks.Lock(tmp_path, say=said.append):
+    process, said = holder(tmp_path / "run", 0.5), []
+    with locks.Lock(tmp_path / "run", say=said.append):  # the folder goes with its first owner, and comes back
         assert process.wait(5) == 0
     (line,) = said
     assert f"process {process.pid}" in line
@@ -502,6 +502,11 @@ def test_what_the_system_said_is_the_line(number):
         assert len(line) < 250
 
 
+def test_a_file_that_nobody_names_is_sought_in_the_workdir():
+    line = failures.line(OSError(errno.ENOSPC, "No space left on device"), "runs/a")
+    assert line.startswith("No space left on device, probably in runs/a; free some space")
+
+
 def raised(error, cause):
     """`error` as it is caught when it was raised while `cause` was handled."""
     try:
@@ -723,6 +728,46 @@ def test_a_killed_owner_does_not_keep_the_workdir(unbroken, tmp_path, record_pro
     assert board == pytest.approx(lines)
 
 
+@pytest.mark.slow
+def test_processes_that_see_other_data_write_nothing(tmp_path, record_property):
+    """One picture of the second process is another."""
+    from PIL import Image
+
+    sizes = 'options=sizes, split="train"'
+    text = CONFIG.replace('name="shapes"', 'name="folder", data_dir="set"').replace(sizes, 'split="train"')
+    (tmp_path / "own.py").write_text(text.replace('split="validation"', 'split="train"'))
+    for place, color in (("here", 0), ("there", 9)):
+        for kind in range(4):
+            folder = tmp_path / place / "set" / "train" / f"kind{kind}"
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (32, 32), (color * (kind == i == 0), i, kind)).save(folder / f"{i}.png")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "2"}
+    words = ["train", f"--config={tmp_path / 'own.py'}", f"--workdir={tmp_path / 'run'}"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", "from jaxvision.cli import main; main()", *words],
+            env={**os.environ, **job, "JAX_PROCESS_ID": str(i)},
+            cwd=tmp_path / place,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, place in enumerate(("here", "there"))
+    ]
+    ended = [p.communicate(timeout=300)[1] for p in both]
+    wrong = [p.returncode for p in both] != [2, 2] or (tmp_path / "run").exists()
+    for err in ended:
+        wrong |= "differ in the data or the workdir that they see" not in err
+        wrong |= re.search(r"data.content: '\w{12}' -> '\w{12}'", err) is None or "data.names" in err
+    record_property("promise", "processes that differ write nothing")
+    for name, value in {"injections": 1, "lost": 0, "hung": 0, "wrong": int(wrong)}.items():
+        record_property(name, value)
+    assert not wrong, ended
+
+
 @contextlib.contextmanager
 def small_disk(folder, size):
     """A file system of that size; the test is skipped where none may be mounted."""
@@ -741,7 +786,6 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(unbroken
     file, _run = unbroken
     disk, wrong = tmp_path / "disk", 0
     with small_disk(disk, "64m"):
-        (disk / "filler").write_bytes(b"")
         process = training(file, disk / "run", "--config.train.total=2000 steps")
         until = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < until and not (disk / "run/checkpoints/10").is_dir():
@@ -754,8 +798,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(unbroken
         wrong += process.returncode != 1 or len(lines) != 1 or "No space left on device: " not in err
         wrong += not any(step.isdecimal() for step in os.listdir(disk / "run/checkpoints"))
         (disk / "filler").unlink()
-        again = training(file, disk / "run", "--config.train.total=2000 steps", "--stop_after=100000")
-        again.send_signal(0)
+        again = training(file, disk / "run", "--config.train.total=2000 steps")
         out, err2 = again.communicate(timeout=600)
         wrong += again.returncode != 0 or "going on from step" not in out
     record_property("promise", "a full disk is one line, and loses at most one interval")
