@@ -178,6 +178,24 @@ def _check_json(size: int, where: str | Path, error: type[Exception]) -> None:
         raise error(f"{where} has {size:,} bytes, more than the {MAX_JSON:,} that are read of JSON")
 
 
+def read_record(path: Path, **kinds: Any) -> dict[str, Any] | None:
+    """What a JSON file says that the project wrote itself, or None where there is none.
+
+    Args:
+      path: file of one object.
+      **kinds: types of the fields that it must have; see `check_fields`.
+
+    Raises:
+      UserError: the file is damaged; what is wrong with it is named, and what to do.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return check_fields(read_json(path), path, **kinds)
+    except UserError as error:
+        raise UserError(f"{error}. Bring back a copy of the file, or move it away") from error
+
+
 def check_fields(value: dict[str, Any], where: str | Path, **kinds: Any) -> dict[str, Any]:
     """The content of a JSON object, once its fields are what they must be.
 

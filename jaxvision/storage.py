@@ -10,12 +10,14 @@ Every file of a workdir is named, read and written through this page. A path is 
 
 import base64
 import contextlib
+import errno
 import functools
 import importlib.util
 import logging
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -46,6 +48,7 @@ _MOUNT = "mount the bucket and give the folder where it is mounted (docs/cluster
 
 PART_BYTES = 2**16  # of the lines in one object
 PART_SECONDS = 1.0  # between two writes of one object
+SYNC_SHARE = 0.01  # of the time between two lines, at most, may go into waiting for the disk
 
 
 def is_remote(where: str | os.PathLike) -> bool:
@@ -195,12 +198,44 @@ def file(where: Path) -> Iterator[pathlib.Path]:
             yield made
             _upload(made, where)
         return
-    made = where.with_name(f".{where.stem}-{os.getpid()}{where.suffix}")
+    made = temporary(where)
     try:
         yield made
+        sync(made)
         os.replace(made, where)
+        sync(where.parent)
     finally:
-        made.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            made.unlink()
+
+
+def temporary(where: pathlib.Path) -> pathlib.Path:
+    """A name beside a file, with its suffix, that no other process and no user has given."""
+    return where.with_name(f".{where.stem[:100]}-{secrets.token_hex(8)}{where.suffix}")
+
+
+def sync(where: pathlib.Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk: a loss of power does not undo them any more."""
+    handle = os.open(where, os.O_RDONLY)
+    try:
+        with naming(where):
+            os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # file systems that cannot, of folders
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def naming(where: Path) -> Iterator[None]:
+    """An OSError of an open file, which does not know its name, gets it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(where)
+        raise
 
 
 @contextlib.contextmanager
@@ -223,16 +258,23 @@ def append(where: Path, text: str) -> None:
         return
     with where.open("a") as opened:
         opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def read_lines(where: Path) -> list[str]:
-    """The lines of a file that `Lines` wrote or is writing; none where there is no file. The last may be cut off."""
-    lines = where.read_text().splitlines() if where.exists() else []
+    """The lines of a file that `Lines` wrote or is writing; none where there is no file. The last may be cut off.
+
+    Bytes that are not UTF-8 come as surrogates (`errors="surrogateescape"`).
+    """
+    lines = where.read_bytes().decode(errors="surrogateescape").split("\n") if where.exists() else []
+    lines = lines[:-1] if lines and not lines[-1] else lines
     if not is_remote(where) or not (parts := _parts(where)).exists():
         return lines
     store = _filesystem()
     found = store.cat(store.find(os.fspath(parts)))
-    more = [line for name in sorted(found) for line in found[name].decode().splitlines()]
+    texts = [found[name].decode(errors="surrogateescape") for name in sorted(found)]
+    more = [line for text in texts for line in text.split("\n") if line]
     # A writer that died while it joined its parts has left some of the lines twice.
     return list(dict.fromkeys(lines + more))
 
@@ -310,6 +352,9 @@ def remove(where: Path) -> None:
 class Lines:
     """A file of lines that grows; a line is stored when `append` returns, and survives a kill.
 
+    It survives a loss of power, too, once it is on the disk (fsync). `append` waits for that unless lines come so fast
+    that it would take more than `SYNC_SHARE` of the time; then the next `append` after a while, `sync` or `close` does.
+
     In a bucket it lies in parts, `NAME.parts/000001`, ..., while it grows, since objects can only be replaced, and each
     about once a second: a line goes to the last part unless that is large or was written just now. `close` joins them.
 
@@ -321,12 +366,18 @@ class Lines:
     def __init__(self, where: Path, lines: Sequence[str] = ()):
         self._where, self._remote = where, is_remote(where)
         self._begin(lines)
-        self._file = None if self._remote else where.open("a")
+        self._file = None if self._remote else where.open("ab", buffering=0)
+        self._synced, self._cost = float("-inf"), 0.0  # when it was on the disk, and what that took, in seconds
 
     def append(self, line: str) -> None:
         if not self._remote:
-            self._file.write(line + "\n")
-            self._file.flush()
+            data = line.encode() + b"\n"
+            with naming(self._where):
+                if (written := self._file.write(data)) < len(data):  # a disk that is nearly full takes a part
+                    self._file.truncate(self._file.seek(0, os.SEEK_END) - written)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._cost < SYNC_SHARE * (time.monotonic() - self._synced):
+                self.sync()
             return
         if len(self._last) > PART_BYTES or time.monotonic() - self._written < PART_SECONDS or not self._number:
             self._number, self._last = self._number + 1, ""
@@ -334,9 +385,19 @@ class Lines:
         write(_parts(self._where) / f"{self._number:06d}", self._last)
         self._written = time.monotonic()
 
+    def sync(self) -> None:
+        """Waits until all lines are on the disk."""
+        if not self._remote:
+            began = time.monotonic()
+            with naming(self._where):
+                os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+            self._cost = self._synced - began
+
     def close(self) -> None:
         if not self._remote:
-            self._file.close()
+            with self._file:
+                self.sync()
         elif self._number:
             self._begin(read_lines(self._where))
 

@@ -5,12 +5,16 @@ run.json             versions, devices, git commit and command of every launch
 metrics.jsonl        every number, a line a step; tensorboard/ holds the same
 checkpoints/STEP     state and metadata, with the config; digests of all of it
 results.json         written at the end: the last evaluation of each evaluator
+lock.json            of the process that writes there, while it does (`locks.py`)
+errors/              the traceback of each failure
 
 It may lie in a bucket (`storage.py`).
 """
 
+import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,11 +28,14 @@ from ml_collections import ConfigDict
 from jaxvision import config as configs
 from jaxvision import storage
 from jaxvision.errors import UserError
-from jaxvision.reading import read_json, read_text
+from jaxvision.locks import Lock
+from jaxvision.reading import parse_json, read_record, read_text
 from jaxvision.storage import Path
 from jaxvision.train.checkpoint import Saved
 
 LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+RECORDS = ("config.json", "run.json", "metrics.jsonl", "results.json")
+WRITTEN = (*RECORDS, "metrics.jsonl.parts", "tensorboard", "checkpoints")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -42,11 +49,23 @@ def saved_config(workdir: Path) -> ConfigDict:
     if workdir.is_file():
         raise UserError(f"{workdir} is a file, not the folder of a run")
     if path.is_file():
-        return configs.saved(read_text(path), str(path))
+        return _config_in(path)
     found = checkpoint_config(workdir)
     if found is None:
         raise UserError(f"{workdir} holds no run (no config.json)")
     return found
+
+
+def _config_in(path: Path) -> ConfigDict:
+    """The config in a config.json, which holds the sections that every run has."""
+    text = read_text(path)
+    known = parse_json(text, path)
+    missing = [
+        name for name in ("data", "model", "task", "optimizer", "train") if not isinstance(known.get(name), dict)
+    ]
+    if missing:
+        raise UserError(f"{path} is not the config of a run: it has no section {missing[0]!r}")
+    return configs.saved(text, str(path))
 
 
 def config_of(meta: Mapping[str, Any], workdir: Path) -> ConfigDict:
@@ -61,12 +80,35 @@ def checkpoint_config(workdir: Path) -> ConfigDict | None:
 
 
 def results(workdir: Path) -> dict[str, Any] | None:
-    """What results.json says, or None while the run is unfinished."""
-    path = workdir / "results.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    """What results.json says, or None while the run is unfinished.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return read_record(workdir / "results.json", steps=int, seconds=(int, float), results=dict)
 
 
-def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False) -> None:
+def launches(workdir: Path) -> list[dict[str, Any]]:
+    """The launches that run.json tells of, the latest last; none where there is no such file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = workdir / "run.json"
+    found = (read_record(path, launches=list) or {"launches": []})["launches"]
+    if not all(isinstance(one, dict) and isinstance(one.get("start_step"), int) for one in found):
+        raise UserError(f"{path} holds launches without 'start_step'. The file is damaged: move it away")
+    return found
+
+
+def writer(workdir: Path) -> Lock:
+    """The lock of a process that writes to the workdir, to be entered before anything is written there."""
+    return Lock(workdir, "the workdir")
+
+
+def claim(
+    workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False, lock: Lock | None = None
+) -> None:
     """Makes `workdir` the folder of a run of `config`, or raises what `check` does before anything is changed.
 
     Args:
@@ -74,14 +116,17 @@ def claim(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
       config: of the run.
       fresh: a run that lies there is moved aside, to `WORKDIR.1`, `WORKDIR.2`, ...
       resume: a run that lies there goes on under `config`, even where it was made from another.
+      lock: held by this process, from `writer`; taken anew where the folder is moved.
 
     Raises:
       UserError: what `check` refuses, or the folder cannot be written.
     """
     check(workdir, config, fresh=fresh, resume=resume)
-    if fresh and is_run(workdir):
-        aside = next(p for i in range(1, 10**6) if not (p := workdir.with_name(f"{workdir.name}.{i}")).exists())
-        workdir.rename(aside)
+    if fresh and files_of_runs(workdir):
+        workdir = storage.absolute(workdir)
+        aside = next(p for i in range(1, 10**6) if not os.path.lexists(p := workdir.with_name(f"{workdir.name}.{i}")))
+        with storage.reaching(workdir, f"move to {aside} the folder"):
+            (workdir.rename if lock is None else lock.rename)(aside)
     with storage.reaching(workdir, "write to the workdir"):
         storage.make_folder(workdir)
         write_json(workdir / "config.json", json.loads(configs.to_json(config)))
@@ -93,8 +138,9 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     """Whether `claim` will not refuse the workdir; writes nothing.
 
     Raises:
-      UserError: a run of another config lies there (the differing keys are named), or one is to be moved aside in a
-        bucket, which cannot rename.
+      UserError: a run of another config lies there (the differing keys are named), one whose files are damaged, or
+        files that no run wrote and that this one would overwrite; or a run is to be moved aside in a bucket, which
+        cannot rename.
 
     A run is what its config.json says and what its newest checkpoint was saved with, so that it is not taken for
     another where that file is lost or was edited.
@@ -105,21 +151,27 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         there = next((place for place in (workdir, *workdir.parents) if place.exists()), workdir)
         if there.exists() and not there.is_dir():
             raise UserError(f"--workdir={workdir} cannot be a folder: {there} is a file")
-    if resume:
-        return
+    found = files_of_runs(workdir)
     if fresh:
-        if not is_run(workdir):
-            return
-        if storage.is_remote(workdir):
+        if found and storage.is_remote(workdir):
             raise UserError(
                 f"--fresh cannot move aside the run in {workdir}: a bucket copies what is renamed. Give another "
                 f"--workdir, or move it yourself: gcloud storage mv {workdir} {workdir}.1"
             )
         return
     path = workdir / "config.json"
-    if path.is_file():
-        _refuse(configs.differences(saved_config(workdir), config), f"{workdir} holds a run of another config")
     known = checkpoint_config(workdir)
+    if found and not path.is_file() and known is None:
+        raise UserError(
+            f"{workdir} holds {', '.join(found)}, but neither config.json nor a checkpoint: that is no run, or what is "
+            "left of one, and would be overwritten. Give another --workdir; --fresh moves the folder aside"
+        )
+    saved = saved_config(workdir) if path.is_file() else None
+    results(workdir), launches(workdir)  # a damaged one is told before anything is done
+    if resume:
+        return
+    if saved is not None:
+        _refuse(configs.differences(saved, config), f"{workdir} holds a run of another config")
     if known is not None and not was_resumed(workdir, config):
         _refuse(
             configs.differences(known, config),
@@ -161,16 +213,18 @@ def _refuse(changed: Sequence[str], why: str) -> None:
 def was_resumed(workdir: Path, config: ConfigDict) -> bool:
     """Whether the latest launch went on under `config`, by --resume, and may not have saved a checkpoint yet."""
     try:
-        launches = read_json(workdir / "run.json")["launches"]
-        return launches[-1]["config_fingerprint"] == configs.fingerprint(config)
-    except (UserError, LookupError, TypeError):
+        return launches(workdir)[-1]["config_fingerprint"] == configs.fingerprint(config)
+    except (UserError, LookupError):
         return False
+
+
+def files_of_runs(workdir: Path) -> list[str]:
+    """Names in a folder that a run would write there; they may be the user's own."""
+    return [name for name in WRITTEN if (workdir / name).exists()]
 
 
 def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence[str] = ()) -> None:
     """Adds this launch to run.json, with `notes` on the weights that it starts from."""
-    path = workdir / "run.json"
-    launches = json.loads(path.read_text())["launches"] if path.is_file() else []
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -182,7 +236,7 @@ def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence
         "processes": jax.process_count(),
         "git": git_commit(),
     }
-    write_json(path, {"launches": [*launches, launch]})
+    write_json(workdir / "run.json", {"launches": [*launches(workdir), launch]})
 
 
 def versions() -> dict[str, str]:
@@ -194,6 +248,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def code() -> dict[str, Any]:
+    """What tells this code from another: versions of libraries, and digests of the Python files of the package."""
+    here = pathlib.Path(__file__).parent
+    files = {
+        file.relative_to(here).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        for file in sorted(here.rglob("*.py"))
+    }
+    return {"versions": versions(), "files": files}
 
 
 def git_commit() -> str | None:

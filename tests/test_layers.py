@@ -9,7 +9,7 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "storage", "traced", "unpacking"}
+BASE |= {"scripts", "storage", "traced", "unpacking", "processes", "locks", "outputs"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "sections": {"errors", "arguments"},
     "unpacking": {"errors", "reading"},
     "scripts": {"errors", "reading"},
+    "locks": {"errors", "processes", "storage"},
+    "outputs": {"errors", "reading", "storage"},
     "parallel": BASE,
     "losses": BASE,
     "models": BASE,

@@ -2,13 +2,13 @@
 
 import base64
 import html
-import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 
+from jaxvision import storage
 from jaxvision.errors import UserError, shown
 
 # What a page may show: its own folder's pictures of these kinds. An SVG in an <img> runs nothing and loads nothing.
@@ -83,9 +83,7 @@ def write(markdown: str, path: Path, title: str) -> None:
     """
     whole = page(markdown, path.parent, title)
     for target, text in ((path, markdown), (path.with_suffix(".html"), whole)):
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, target)
+        storage.write(target, text)
 
 
 def _embedded(source: str, folder: Path) -> str:

@@ -5,18 +5,20 @@ one_run.py     train, evaluate, inspect, verify, predict, visualize, search
 many_runs.py   study, sweep, launch
 files.py       convert, data
 mistakes.py    mistakes in flags, in words
+failures.py    what nobody foresaw, in one line
 
 Nothing heavy is imported before the flags are parsed, so that `--help` answers at once.
 """
 
+import os
 import sys
 
 from absl import flags
 
-from jaxvision.cli import files, many_runs, mistakes, one_run
+from jaxvision.cli import failures, files, many_runs, mistakes, one_run
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
-from jaxvision.exits import EXIT_PREEMPTED, EXIT_USER_ERROR
+from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR
 
 COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **files.COMMANDS}
 
@@ -24,9 +26,18 @@ COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **file
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script.
 
-    It exits with 0, 1, 2 (the user can mend it), 3 (done, but some files were left out) or 85 (preempted).
+    It exits with 0, 1 (it failed; one line says why, and where the traceback lies), 2 (the user can mend it), 3 (done,
+    but some files were left out) or 85 (preempted).
     """
-    argv = list(sys.argv if argv is None else argv)
+    try:
+        _main(list(sys.argv if argv is None else argv))
+    except SystemExit as left:
+        if argv is None and left.code:
+            failures.end_soon(left.code)
+        raise
+
+
+def _main(argv: list[str]) -> None:
     name = argv[1] if len(argv) > 1 else "--help"
     if name in ("-h", "--help", "help"):
         print(_overview())
@@ -38,6 +49,24 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         print(f"jaxvision: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("jaxvision: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # who reads the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except Exception as error:
+        sys.exit(failures.tell(error, name, argv[2:], _folder_of(argv[2:])))
+
+
+def _folder_of(words: list[str]) -> str | None:
+    """The value of --workdir, or of --out, on a command line that may be wrong."""
+    found = {}
+    for word, following in zip(words, [*words[1:], ""]):
+        name, equals, value = word.partition("=")
+        if word.startswith("-"):
+            found.setdefault(name.lstrip("-"), value if equals else following)
+    return found.get("workdir") or found.get("out")
 
 
 def _run(name: str, words: list[str]) -> None:

@@ -141,4 +141,11 @@ def start(rest: list[str]) -> None:
 
 def log_warnings() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    absl = logging.getLogger("absl")
+    absl.setLevel(logging.ERROR)
+    absl.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """What Orbax logs with a traceback, it raises too."""
+    return not record.exc_info

@@ -18,6 +18,7 @@ from jaxvision.models.clip_resnet import REDUCTION, ClipResNet
 from jaxvision.models.weights import folder, mapping, preprocessing, properties
 from jaxvision.models.weights.table import Stated
 from jaxvision.progress import waiting
+from jaxvision.reading import read_text
 from jaxvision.train.progress import console
 
 
@@ -260,7 +261,7 @@ def _class_names(path: str | Path | None, num_classes: int | None) -> list[str]:
         return []
     if not Path(path).is_file():
         raise UserError(f"no file of class names {str(path)!r}")
-    names = Path(path).read_text().splitlines()
+    names = read_text(path).splitlines()
     if len(names) != num_classes:
         raise UserError(f"{path} names {len(names)} classes, the head has {num_classes}")
     return names

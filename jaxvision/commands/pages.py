@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import augment
+from jaxvision import augment, outputs
 from jaxvision.analysis import plots
 from jaxvision.analysis.sheets import Cell, beside, grid, sheet
 from jaxvision.augment import gallery
@@ -16,10 +16,10 @@ from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.progress import track, waiting
-from jaxvision.storage import output_folder
 from jaxvision.tasks.task import Batch
 from jaxvision.train.step import step_keys
 
+WRITTEN = ("classes.png", "examples.png", "operations.png", "batch.png")
 EXAMPLES_SHOWN = 48
 GALLERY_SIDE = 80
 WHITENED_SIDE = 24  # whitening takes the eigenvectors of all pixels
@@ -40,7 +40,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     """
     if experiment.source is None:
         raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here")
-    output_folder(folder, "--pages")
+    outputs.claim(folder, WRITTEN, "--pages")
     written = []
 
     def save(name: str, draw: Callable[[Path], None]) -> None:

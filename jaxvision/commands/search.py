@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxvision import config as configs
-from jaxvision import storage, unpacking
+from jaxvision import outputs, storage, unpacking
 from jaxvision.analysis.sheets import Cell, sheet
 from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
@@ -198,10 +198,10 @@ def _load(folder: Path) -> Index | None:
 
 
 def _save(folder: Path, index: Index) -> None:
-    output_folder(folder, "--index")
-    temporary = folder / f".{os.getpid()}.npz"
-    np.savez(temporary, **index._asdict())
-    os.replace(temporary, folder / INDEX)
+    if not (folder / INDEX).is_file():
+        outputs.claim(folder, (INDEX, SHEET), "--index")
+    with storage.file(folder / INDEX) as made:
+        np.savez(made, **index._asdict())
 
 
 def _show(ranked: dict[str, list[tuple[str, float]]], page: Path, quiet: bool) -> None:

@@ -31,13 +31,14 @@ from rich.table import Table
 import jaxvision
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import scripts, storage
+from jaxvision import outputs, scripts, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
+from jaxvision.locks import Held
 from jaxvision.parallel.distributed import is_main
 from jaxvision.progress import track
-from jaxvision.reading import check_fields, read_json
+from jaxvision.reading import read_record
 from jaxvision.storage import output_folder
 from jaxvision.train import divergence, metrics
 from jaxvision.train.progress import console, duration, words
@@ -110,6 +111,8 @@ def run(
         return ""
     if launcher is None:
         _check([one for one in planned if not one.fill and not row_of(one, out)])
+    if not (out / "runs").is_dir():  # nothing of a study lies there yet
+        outputs.claim(out, ("results.csv", "results.parquet", "report.md", "report.html"), "--out")
     output_folder(out, "--out")
     _cache_compilations(out)
     do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
@@ -252,7 +255,7 @@ class _Here:
         try:
             results = train.run(one.config, folder, quiet=True)
         except UserError as error:
-            if not (one.may_fail and _started(one, folder)):
+            if isinstance(error, Held) or not (one.may_fail and _started(one, folder)):
                 raise UserError(f"{one.name}: {error}") from error
             if is_main():
                 workdirs.write_json(folder / FAILED, {"error": str(error)})
@@ -274,12 +277,12 @@ def row_of(one: Run, out: Path) -> Row | None:
     """
     folder = workdir(out, one.name)
     failed = folder / FAILED
-    if one.may_fail and failed.is_file():
-        return {"run": one.name, **one.tags, **check_fields(read_json(failed), failed, error=str)}
+    if one.may_fail and (told := read_record(failed, error=str)):
+        return {"run": one.name, **one.tags, **told}
     finished = workdirs.results(folder)
     if finished is None:
         return None
-    workdirs.claim(folder, one.config)
+    workdirs.check(folder, one.config)
     return _row(one, folder, finished["results"])
 
 

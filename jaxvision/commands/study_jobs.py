@@ -10,7 +10,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands.study import FAILED, Row, Run, row_of, workdir
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_PREEMPTED
-from jaxvision.reading import check_fields, read_json
+from jaxvision.reading import read_record
 from jaxvision.sweep import results, runs
 from jaxvision.sweep.controller import SAVING_SECONDS, locked
 from jaxvision.train.progress import words
@@ -130,5 +130,5 @@ def command(config: str, one: Run, folder: Path) -> list[str]:
 
 def _failed(launch: Path) -> bool:
     """Whether the last process of this run ended, and neither finished nor was preempted."""
-    path = launch / "exit.json"
-    return path.is_file() and check_fields(read_json(path), path, code=int)["code"] not in (0, EXIT_PREEMPTED)
+    found = read_record(launch / "exit.json", code=int)
+    return found is not None and found["code"] not in (0, EXIT_PREEMPTED)

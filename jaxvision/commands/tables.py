@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision import storage
+from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 
 TABLE = "table"
@@ -36,6 +37,8 @@ def check(form: str, out: str | Path | None) -> None:
         raise UserError(f"--out={out} is a folder: name a file in it, such as {path / ('results' + path.suffix)}")
     if not path.parent.is_dir():
         raise UserError(f"no folder {str(path.parent)!r} for --out={out}")
+    if path.name in workdirs.WRITTEN and (path.parent / "config.json").is_file():
+        raise UserError(f"--out={out} is a file of the run in {path.parent}: give another name")
 
 
 def text(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
@@ -64,10 +67,8 @@ def write(rows: Sequence[Row], columns: Sequence[str], form: str, out: str | Pat
         _print(text(rows, columns, form))
     if out is not None:
         path = Path(out)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_bytes(text(rows, columns, path.suffix.lower()[1:]).encode())
-            os.replace(temporary, path)
+            storage.write(path, text(rows, columns, path.suffix.lower()[1:]))
         except OSError as error:
             raise UserError(f"cannot write {out}: {error.strerror}") from None
 

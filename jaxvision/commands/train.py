@@ -1,6 +1,7 @@
 """`jaxvision train`: train a config in a workdir."""
 
 import contextlib
+import json
 import time
 
 import jax
@@ -12,8 +13,11 @@ from jaxvision import experiment as experiments
 from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
+from jaxvision.data.fingerprint import fingerprint
+from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
-from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
+from jaxvision.parallel import agreement
+from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
 from jaxvision.storage import Path
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints, Saved
@@ -47,29 +51,46 @@ def run(
       UserError: something the user can mend; at a start that fails, nothing was written.
       Preempted: told to stop; the state is saved and the same call goes on.
     """
-    workdir = storage.path(workdir, "--workdir")
-    quiet = quiet or not is_main()
+    with contextlib.ExitStack() as held:
+        return _run(config, storage.path(workdir, "--workdir"), fresh, resume, stop_after, quiet or not is_main(), held)
+
+
+def _run(
+    config: ConfigDict,
+    workdir: Path,
+    fresh: bool,
+    resume: bool,
+    stop_after: int | None,
+    quiet: bool,
+    held: contextlib.ExitStack,
+) -> dict[str, float]:
+    """See `run`; what `held` gets is let go when everything is written."""
     # Each block does what any process may fail at by itself. Up to the claim of the workdir nothing is written.
     with together("reading the config"):
         config = configs.normalised(config)
     _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
     saved = Saved(workdir)
+    steps = saved.steps()
     statistics = None if fresh else saved_statistics(saved)
     with together("building the experiment"):
         experiment = experiments.build(config, statistics=statistics)
         workdirs.check(workdir, config, fresh=fresh, resume=resume)
-    finished = None if fresh or resume else workdirs.results(workdir)
-    if finished:
-        if not quiet:
-            console().print(f"{workdir} is finished ({finished['steps']} steps).")
-            _print_results(finished["results"], workdir)
-        return finished["results"]
-
-    resuming = not fresh and saved.newest() is not None
+    if not (fresh or resume) and (finished := workdirs.results(workdir)):
+        return _told(finished, workdir, quiet)
     with together("opening evaluations and data"):
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
         evaluations = experiment.evaluations()
         feed = experiment.feed()
+    _agree_on_data(experiment.source, workdir, fresh)
+    with together("taking the workdir"):
+        lock = held.enter_context(workdirs.writer(workdir)) if is_main() else None
+    with together("looking at the workdir"):  # again: it may have changed while this one waited for the one before it
+        workdirs.check(workdir, config, fresh=fresh, resume=resume)
+    if not (fresh or resume) and (finished := workdirs.results(workdir)):
+        return _told(finished, workdir, quiet)
+    if any_process(saved.steps() != steps):
+        saved = Saved(workdir)
+    resuming = not fresh and saved.newest() is not None
     with contextlib.ExitStack() as stack:
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
@@ -77,7 +98,7 @@ def run(
                 start = _restored(saved, experiment, workdir)
         with together("claiming the workdir"):
             if is_main():
-                workdirs.claim(workdir, config, fresh=fresh, resume=resume)
+                workdirs.claim(workdir, config, fresh=fresh, resume=resume, lock=lock)
         checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep, saved.damaged))
         if not resuming:
             start = experiment.initial_state(pretrained)
@@ -85,7 +106,8 @@ def run(
         assert_equal_across_processes(first, "the step to go on from")
         if is_main():
             workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
-        records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
+        records = Records(workdir, first, lock.check) if lock is not None else NoRecords()
+        stack.enter_context(contextlib.closing(records))
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
@@ -105,7 +127,8 @@ def run(
             stop_after=stop_after,
         )
     seconds = time.perf_counter() - began
-    if is_main():
+    if lock is not None:
+        lock.check()
         workdirs.write_json(
             workdir / "results.json", {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
         )
@@ -114,18 +137,36 @@ def run(
     return results
 
 
+def _told(finished: dict, workdir: Path, quiet: bool) -> dict[str, float]:
+    if not quiet:
+        console().print(f"{workdir} is finished ({finished['steps']} steps).")
+        _print_results(finished["results"], workdir)
+    return finished["results"]
+
+
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
-    """UserError in every process where they were started with different configs or flags, before anything else."""
-    mine = configs.to_json(config)
-    first = text_of_process_0(mine)
-    differences = configs.differences(configs.from_json(first), configs.from_json(mine))
-    with together("comparing the configs"):
-        if differences:
-            raise UserError(
-                f"process {jax.process_index()} has another config than process 0. It differs in (there -> here):\n  "
-                + "\n  ".join(differences)
-            )
-    assert_equal_across_processes(flags, "what the command line says")
+    """UserError in every process where they were started with other configs, flags, code or devices."""
+    if jax.process_count() == 1:
+        return
+    facts = {
+        "config": json.loads(configs.to_json(config)),
+        "flags": flags,
+        "code": workdirs.code(),
+        "devices": agreement.devices(),
+    }
+    agreement.check_equal(facts, "config, flags, code or devices")
+
+
+def _agree_on_data(source: Source | None, workdir: Path, fresh: bool) -> None:
+    """UserError in every process where they see other data, or another state of the run, before anything is written."""
+    if jax.process_count() == 1:
+        return
+    with together("looking at the data"):
+        facts = {
+            "data": source and fingerprint(source),
+            "workdir": {"steps": [] if fresh else Saved(workdir).steps(), "finished": bool(workdirs.results(workdir))},
+        }
+    agreement.check_equal(facts, "the data or the workdir that they see")
 
 
 def _restored(saved: Saved, experiment: experiments.Experiment, workdir: Path) -> TrainState:

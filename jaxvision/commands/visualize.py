@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import config as configs
-from jaxvision import evaluations, storage
+from jaxvision import evaluations, outputs, storage
 from jaxvision.analysis import documents, embedding
 from jaxvision.analysis.words import code, plain
 from jaxvision.commands import pictures
@@ -19,9 +19,11 @@ from jaxvision.experiment import Experiment
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main
 from jaxvision.sections import DataSection, EvalSection
-from jaxvision.storage import Path, output_folder
+from jaxvision.storage import Path
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
+
+WRITTEN = ("views.png", "neighbours.png", "embedding.png", "filters.png", "index.html", "index.md")
 
 
 def run(
@@ -66,6 +68,7 @@ def run(
         before anything is computed or written.
     """
     workdir, out = storage.path(workdir, "--workdir"), storage.path(out, "--out")
+    outputs.check(out, WRITTEN, "--out")
     judged, state, experiment = _open(workdir, step, data)
     images = _images(judged, _section(judged, experiment, split, data), examples, seed)
     embedding.check(len(images.source), perplexity)
@@ -74,7 +77,7 @@ def run(
     found = features.make(task=judged.task, data=images, layer=layer)(variables)
     if not is_main():
         return out / "index.html"
-    output_folder(out, "--out")
+    outputs.claim(out, WRITTEN, "--out")
     with storage.folder(out) as here:
         parts = [
             *_heading(workdir, int(state.step), experiment, images, layer, found.values, seed),

@@ -32,7 +32,9 @@ def staged(target: Path, recipe: Mapping[str, object]) -> Iterator[Path]:
     folder, text = target.with_name(f"{target.name}.incomplete"), json.dumps(recipe, indent=2, default=str)
     file = folder / "recipe.json"
     try:
-        if folder.exists() and not (file.exists() and file.read_text() == text):
+        if folder.exists() and any(folder.iterdir()) and not file.exists():
+            raise UserError(f"{folder} would be filled, but holds other files (no {file.name}): move it away")
+        if folder.exists() and not (file.exists() and file.read_text(errors="replace") == text):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(text)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxvision import storage, unpacking
+from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import gather, is_main
 from jaxvision.reading import reading
 from jaxvision.storage import Path
@@ -56,6 +58,13 @@ class Store:
         file = self._file(key)
         if file is None or not file.is_file():
             return None
+        try:
+            return self._read(file, key)
+        except UserError as error:
+            logging.warning("%s: the features are computed anew", error)
+            return None
+
+    def _read(self, file: Path, key: str) -> Features:
         arrays = unpacking.npz(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file, file)
         with reading(file):
             found = Features(*(arrays[name] for name in Features._fields))

@@ -1,7 +1,6 @@
 """Zero-shot classification: the class whose name, put into prompts, is most like the image. Nothing is learned."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -219,6 +218,4 @@ def _embedded(
 
 def _write(folder: Path, name: str, content: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}-{os.getpid()}.json"
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, folder / f"{name}.json")
+    storage.write(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")

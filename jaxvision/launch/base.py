@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from jaxvision.reading import check_fields, read_json
-
 JOB_FILE, EXIT_FILE, OUTPUT_FILE = "job.json", "exit.json", "output.log"
 
 
@@ -70,9 +68,8 @@ def status(folder: Path, alive: bool) -> Status:
 
     Ask the launcher first and call this afterwards: a job that ends in between has written its exit status.
     """
-    path = folder / EXIT_FILE
-    if path.exists():
-        return Status("ended", check_fields(read_json(path), path, code=int)["code"])
+    if (found := read_record(folder / EXIT_FILE, code=int)) is not None:
+        return Status("ended", found["code"])
     if not alive:
         return Status("lost")
     return Status("running" if (folder / JOB_FILE).exists() else "waiting")

@@ -17,6 +17,7 @@ from types import FrameType
 
 from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch.base import EXIT_FILE, JOB_FILE, OUTPUT_FILE
+from jaxvision.processes import process_start
 
 CANNOT_START = 127  # as in a shell, for a command that is not there
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -69,24 +70,6 @@ def run(folder: Path, command: Sequence[str]) -> int:
     return code
 
 
-def process_start(pid: int) -> str | None:
-    """When a process of this host started, in the system's own terms; None where it has ended.
-
-    Process ids are given out again; with its start, an id means one process.
-    """
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()  # the name before it may hold anything
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        state, start = fields[0], fields[19]
-    else:
-        words = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True).stdout
-        state, _, start = words.strip().partition(" ")
-    return start.strip() if state and state[0] not in "ZX" else None  # a zombie has ended
-
-
 def dies_with_parent() -> Callable[[], None] | None:
     """What the child calls before it becomes the command: the kernel shall kill it when this process dies.
 
@@ -106,7 +89,7 @@ def dies_with_parent() -> Callable[[], None] | None:
 
 
 def _write(path: Path, value: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value) + "\n")
     os.replace(temporary, path)
 

@@ -21,8 +21,8 @@ from typing import Annotated
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, shown
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
-from jaxvision.launch.job import process_start
-from jaxvision.reading import check_fields, read_json
+from jaxvision.processes import process_start
+from jaxvision.reading import read_record
 
 SLOT_FILE = "slot.json"  # which share of the machine a job has
 
@@ -87,9 +87,8 @@ class LocalLauncher:
     def find(self, folder: Path, name: str) -> str | None:
         """The id that the job wrote into its folder, if it is alive; else that of a process which is about to."""
         folder = Path(folder).absolute()
-        path = folder / JOB_FILE
-        if path.exists():
-            found = check_fields(read_json(path), path, pid=int, start=(str, type(None)), host=str)
+        found = read_record(folder / JOB_FILE, pid=int, start=(str, type(None)), host=str)
+        if found is not None:
             job = _id(found["pid"], found["start"], found["host"])
             return job if found["host"] != socket.gethostname() or _alive(job) else None
         lines = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True).stdout
@@ -109,8 +108,8 @@ class LocalLauncher:
         for job, folder in jobs.items():
             alive = _alive(job)
             found[job] = status(Path(folder), alive)
-            if alive and job not in self._slots and (path := Path(folder) / SLOT_FILE).exists():
-                self._slots[job] = check_fields(read_json(path), path, slot=int)["slot"]
+            if alive and job not in self._slots and (known := read_record(Path(folder) / SLOT_FILE, slot=int)):
+                self._slots[job] = known["slot"]
         return found
 
     def cancel(self, job: str, folder: Path) -> None:

@@ -9,14 +9,10 @@ and a controller that starts again after a death at any point of it goes on ther
 and called again, as often as one likes.
 """
 
-import contextlib
-import fcntl
 import math
-import os
-import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,8 @@ from optuna.trial import TrialState
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, listed
 from jaxvision.launch.base import Launcher
-from jaxvision.reading import check_fields, read_json
+from jaxvision.locks import Lock
+from jaxvision.reading import check_fields, read_record
 from jaxvision.storage import output_folder
 from jaxvision.sweep import runs, searches, spec
 from jaxvision.sweep import space as spaces
@@ -34,6 +31,17 @@ from jaxvision.sweep.runs import Run
 from jaxvision.sweep.spec import Sweep
 from jaxvision.train.watch import Preempted, StopSignal
 
+# Beside sweep.json.
+WRITTEN = (
+    "journal.log",
+    "trials",
+    "population",
+    "results.csv",
+    "results.parquet",
+    "report.md",
+    "report.html",
+    "best.py",
+)
 SAVING_SECONDS = 300  # that runs have to save when the controller is told to stop
 
 
@@ -305,11 +313,11 @@ def claim(out: Path, sweep: Sweep) -> None:
     """Makes `out` the folder of a sweep, or goes on with the same one, of which `trials` may have changed.
 
     Raises:
-      UserError: another sweep lies there; what differs is named.
+      UserError: another sweep lies there, and what differs is named; or files that no sweep wrote.
     """
     path, new = out / "sweep.json", spec.to_json(sweep)
     if path.is_file():
-        saved = check_fields(read_json(path), path, sweep=dict, config=dict)
+        saved = read_record(path, sweep=dict, config=dict)
         check_fields(saved["sweep"], path, space=dict)
         changed = spec.differences(saved, new)
         if changed:
@@ -317,28 +325,15 @@ def claim(out: Path, sweep: Sweep) -> None:
                 f"{out} holds another sweep. It differs in (there -> here):\n  " + "\n  ".join(changed) + "\n"
                 "Only `trials` may change; another --out starts anew."
             )
+    elif found := [name for name in WRITTEN if (out / name).exists()]:
+        raise UserError(
+            f"{out} holds {', '.join(found)}, but no sweep.json: no sweep wrote that, and this one would overwrite it. "
+            "Give another --out"
+        )
     workdirs.write_json(path, new)
 
 
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds the folder for one controller; a dead one's hold ends with it.
-
-    Raises:
-      UserError: another controller works in the folder, or it cannot be written.
-    """
-    try:
-        output_folder(out, "--out")
-        file = (out / "controller.lock").open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(f"a controller works in {out} already: {file.read().strip()}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+def locked(out: Path) -> Lock:
+    """Holds the folder for one controller while entered; see `jaxvision.locks`."""
+    output_folder(out, "--out")
+    return Lock(out, "the folder", wait=0)

@@ -26,6 +26,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.data.host_ops import host_ops
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
+from jaxvision.locks import Lock
 from jaxvision.models import weights
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sweep.stacking import Group, Member, groups, overrides
@@ -77,12 +78,13 @@ def train(
     for number, group in enumerate(programs, 1):
         if all(_has_ended(member.workdir) for member in group.members):
             for member in group.members:
-                workdirs.claim(member.workdir, member.config)  # refuses where it ended with another config
+                workdirs.check(member.workdir, member.config)  # refuses where it ended with another config
             continue
         if not quiet:
             differ = f" that differ in {', '.join(group.values)}" if group.values else ""
             console().print(f"program {number} of {len(programs)}: {len(group.members)} members{differ}", markup=False)
-        _train_group(group, out, at_once, quiet)
+        with ExitStack() as held:
+            _train_group(group, out, at_once, quiet, held)
     return [(workdirs.results(member.workdir) or {}).get("results") for member in members]
 
 
@@ -90,8 +92,8 @@ def _has_ended(workdir: Path) -> bool:
     return any((workdir / name).is_file() for name in ("results.json", "failed.json"))
 
 
-def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
-    """Trains one program and fills the workdirs of its members."""
+def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: ExitStack) -> None:
+    """Trains one program and fills the workdirs of its members, whose locks `held` gets."""
     began = time.perf_counter()
     count = len(group.members)
     mesh, size = _layout(count, jax.devices() if at_once else jax.devices()[:1])
@@ -109,8 +111,9 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
     evaluations = [_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()]
     for member in group.members:
         workdirs.check(member.workdir, member.config)  # all of them, before the first is claimed
-    for member in group.members:
-        workdirs.claim(member.workdir, member.config)
+    locks = [held.enter_context(workdirs.writer(member.workdir)) for member in group.members]
+    for member, lock in zip(group.members, locks):
+        workdirs.claim(member.workdir, member.config, lock=lock)
 
     arrays = {key: _array(key, of_all) for key, of_all in values.items()}
     init = population.initializer(lambda values: vary(values).init(), arrays, size)
@@ -151,7 +154,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
                 evaluations=evaluations,
                 checkpoints=checkpoints,
                 meta={"members": [str(member.workdir) for member in group.members]},
-                records=stack.enter_context(closing(_Records([m.workdir for m in group.members], first))),
+                records=stack.enter_context(closing(_Records([m.workdir for m in group.members], first, locks))),
                 reporter=_Reporter(first, experiment.total, quiet),
                 throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
                 extra=_learning_rates(variants),
@@ -274,8 +277,8 @@ def _of_members(evaluation: loop.Evaluation, count: int, mesh: Mesh) -> loop.Eva
 class _Records:
     """Writes the numbers of each member that still trains where its own run would have written them."""
 
-    def __init__(self, workdirs: Sequence[Path], start: int):
-        self._records = [Records(workdir, start) for workdir in workdirs]
+    def __init__(self, workdirs: Sequence[Path], start: int, locks: Sequence[Lock]):
+        self._records = [Records(workdir, start, lock.check) for workdir, lock in zip(workdirs, locks)]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Raises AllDiverged where no loss is finite."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots, sweep_plots
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
@@ -267,9 +267,7 @@ def get_config(arg={arg or None!r}):
 {chr(10).join(lines)}
     return config
 '''
-    temporary = path.with_suffix(".py.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    storage.write(path, text)
 
 
 def _interval(trial: Trial) -> str:

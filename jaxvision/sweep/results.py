@@ -1,7 +1,6 @@
 """The table of a sweep: one row a run, read from the workdirs."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.estimate import step_cost
-from jaxvision.reading import check_fields, read_json
+from jaxvision.reading import read_record
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import RunRecord, TrialRecord
 from jaxvision.sweep.spec import Sweep
@@ -63,9 +63,8 @@ _TAIL = {
 def write(table: pa.Table, out: Path) -> None:
     """Writes results.parquet and results.csv to `out`, each whole or not at all."""
     for name, save in (("results.parquet", pyarrow.parquet.write_table), ("results.csv", pyarrow.csv.write_csv)):
-        temporary = out / (name + ".tmp")
-        save(table, temporary)
-        os.replace(temporary, out / name)
+        with storage.file(out / name) as made:
+            save(table, made)
 
 
 def error(workdir: Path) -> str:
@@ -73,14 +72,12 @@ def error(workdir: Path) -> str:
 
     Of a run that diverged it begins with "diverged: ".
     """
-    mark, log = workdir / "failed.json", workdir / "launch" / "output.log"
+    mark, log = read_record(workdir / "failed.json", error=str), workdir / "launch" / "output.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    found = lines[-1].strip() if lines else ""
-    if mark.is_file():
-        found = check_fields(read_json(mark), mark, error=str)["error"]
+    found = mark["error"] if mark else lines[-1].strip() if lines else ""
     if divergence.tells(found):
         return f"{DIVERGED}{found}"
-    if not mark.is_file() and (why := divergence.of_workdir(workdir, (workdirs.results(workdir) or {}).get("results"))):
+    if not mark and (why := divergence.of_workdir(workdir, (workdirs.results(workdir) or {}).get("results"))):
         return f"{DIVERGED}{why}"
     return found or "no output"
 

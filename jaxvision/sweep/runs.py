@@ -16,7 +16,7 @@ from typing import Any
 from jaxvision import workdir as workdirs
 from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
-from jaxvision.reading import check_fields, read_json, read_text
+from jaxvision.reading import read_text
 from jaxvision.sweep.records import RunRecord
 from jaxvision.sweep.spec import argument
 from jaxvision.train import divergence, metrics
@@ -53,8 +53,8 @@ class Run:
     def __init__(self, workdir: Path, words: Sequence[str], name: str):
         self.workdir, self.launch = workdir, workdir / "launch"
         self._words, self._name = list(words), name
-        file = self.launch / "command.json"
-        saved = _read_command(file) if file.is_file() else {}
+        text = (str, type(None))
+        saved = read_record(self.launch / "command.json", job=text, attempts=int, lost=int, before=text) or {}
         self.job: str | None = saved.get("job")
         self.attempts: int = saved.get("attempts", 0)
         self._lost: int = saved.get("lost", 0)
@@ -160,11 +160,6 @@ class Run:
     def _save(self) -> None:
         saved = dict(command=self._words, job=self.job, attempts=self.attempts, lost=self._lost, before=self._before)
         workdirs.write_json(self.launch / "command.json", saved)
-
-
-def _read_command(file: Path) -> dict[str, Any]:
-    text = (str, type(None))
-    return check_fields(read_json(file), file, job=text, attempts=int, lost=int, before=text)
 
 
 def _text(path: Path) -> str | None:

@@ -1,9 +1,9 @@
 """The controller of a sweep whose trials are trained several at a time, as one program in this process."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError
 from jaxvision.sweep import population, searches
 from jaxvision.sweep.controller import Controller
@@ -59,5 +59,4 @@ class _Nowhere:
 
 
 def _launches(run: Run) -> int:
-    path = run.workdir / "run.json"
-    return len(json.loads(path.read_text())["launches"]) if path.is_file() else 0
+    return len(workdirs.launches(run.workdir))

@@ -1,6 +1,5 @@
 """What a person sees of a sweep while it runs: a table on a terminal, lines elsewhere."""
 
-import json
 import time
 from typing import Any
 
@@ -95,8 +94,8 @@ def seconds_left(controller: Controller) -> float | None:
 def _seconds(run: Run) -> float:
     """What a complete run takes from its start, by the steps of its last launch."""
     done = workdirs.results(run.workdir)
-    record = run.workdir / "run.json"
-    start = json.loads(record.read_text())["launches"][-1]["start_step"] if record.is_file() else 0
+    launches = workdirs.launches(run.workdir)
+    start = launches[-1]["start_step"] if launches else 0
     return done["seconds"] * done["steps"] / max(done["steps"] - start, 1)
 
 

@@ -1,16 +1,26 @@
 """TensorBoard events of a run, beside `metrics.jsonl`, which is the source of truth."""
 
+import functools
+import os
 import pathlib
+import re
+import socket
+import struct
 import tempfile
 import time
 from collections.abc import Mapping
 
-from tensorboardX import SummaryWriter
+from google.protobuf.message import DecodeError
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxvision import storage
+from jaxvision.data.tfrecord import masked_crc
 from jaxvision.storage import Path
 
 UPLOAD_SECONDS = 60.0  # between two uploads of the events that have come since the last checkpoint
+
+_OURS = re.compile(r"events\.out\.tfevents\.\d+\..*\.(\d+-)?\d{6}")
 
 
 def make_board(folder: Path, purge_step: int | None = None) -> "Board | RemoteBoard":
@@ -18,28 +28,92 @@ def make_board(folder: Path, purge_step: int | None = None) -> "Board | RemoteBo
 
     Args:
       folder: where the files of events lie.
-      purge_step: first step that this run writes; TensorBoard forgets earlier events from there on. None for a new run.
+      purge_step: first step that this run writes; earlier events from there on go, as a run that was killed leaves
+        them. None for a new run.
     """
+    if purge_step is not None and folder.is_dir():
+        for file in folder.iterdir():
+            if _OURS.fullmatch(file.name):
+                _purge(file, purge_step)
     return (RemoteBoard if storage.is_remote(folder) else Board)(folder, purge_step)
+
+
+class _Events:
+    """A file of events that a kill of this process leaves complete: `SummaryWriter` writes from a thread, too late.
+
+    Args:
+      path: beginning of its name.
+      purge_step: see `make_board`.
+    """
+
+    def __init__(self, path: pathlib.Path, purge_step: int | None):
+        place = path.with_name(f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{path.name}")
+        self._file = place.open("xb", buffering=0)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if purge_step is not None:
+            log = SessionLog(status=SessionLog.START)
+            self._add(Event(wall_time=time.time(), step=purge_step, session_log=log))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        found = [Summary.Value(tag=_clean_tag(name), simple_value=float(value)) for name, value in values.items()]
+        self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=found)))
+
+    def _add(self, event: Event) -> None:
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        check = struct.Struct("<I").pack
+        with storage.naming(self._file.name):
+            self._file.write(length + check(masked_crc(length)) + data + check(masked_crc(data)))
+
+    def sync(self) -> None:
+        with storage.naming(self._file.name):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _purge(file: Path, step: int) -> None:
+    """Takes the events from `step` on out of a file that an earlier launch of this run wrote."""
+    data, at, kept = file.read_bytes(), 0, []
+    while at + 12 <= len(data):
+        end = at + 16 + int.from_bytes(data[at : at + 8], "little")
+        if end > len(data):  # cut off by a kill
+            break
+        try:
+            if Event.FromString(data[at + 12 : end - 4]).step < step:
+                kept.append(data[at:end])
+        except DecodeError:  # damaged: TensorBoard reads no further
+            break
+        at = end
+    if len(left := b"".join(kept)) < len(data):
+        storage.write(file, left)
+
+
+@functools.cache
+def _clean_tag(name: str) -> str:
+    """The name as TensorBoard's own writers put it down."""
+    return re.sub(r"[^-/\w\.]", "_", name).lstrip("/")
 
 
 class Board:
     """Writes events into a folder of this machine."""
 
     def __init__(self, folder: Path, purge_step: int | None):
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.iterdir()))  # files of one second would have one name
+        self._events = _Events(folder / f"{number:06d}", purge_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds scalars by name."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, float(value), step)
+        """Adds scalars by name; a kill of this process does not lose them."""
+        self._events.write(step, values)
 
     def flush(self) -> None:
-        """Stores what was written."""
-        self._writer.flush()
+        """Stores what was written, on the disk too."""
+        self._events.sync()
 
     def close(self) -> None:
-        self._writer.close()
+        self._events.close()
 
 
 class RemoteBoard:
@@ -52,26 +126,24 @@ class RemoteBoard:
     def __init__(self, folder: Path, purge_step: int | None):
         self._folder, self._purge, self._start = folder, purge_step, purge_step or 0
         self._here = tempfile.TemporaryDirectory(prefix="jaxvision-events-")
-        self._writer: SummaryWriter | None = None
+        self._events: _Events | None = None
         self._files, self._uploaded = 0, 0.0
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars by name."""
-        if self._writer is None:
-            suffix = f".{self._start}-{self._files:06d}"  # files of one second would have one name
-            self._writer = SummaryWriter(self._here.name, purge_step=self._purge, filename_suffix=suffix)
+        if self._events is None:
+            suffix = f"{self._start}-{self._files:06d}"  # files of one second would have one name
+            self._events = _Events(pathlib.Path(self._here.name, suffix), self._purge)
             self._files, self._purge, self._uploaded = self._files + 1, None, time.monotonic()
-        for name, value in values.items():
-            self._writer.add_scalar(name, float(value), step)
+        self._events.write(step, values)
         if time.monotonic() - self._uploaded > UPLOAD_SECONDS:
-            self._writer.flush()
             self._upload()
 
     def flush(self) -> None:
         """Stores what was written."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
             for file in self._upload():
                 file.unlink()
 

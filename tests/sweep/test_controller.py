@@ -204,7 +204,7 @@ def test_a_sweep_that_was_changed_is_refused(sweep, start, tmp_path):
 
 
 def test_two_controllers_do_not_share_a_folder(sweep, start, tmp_path):
-    with controller.locked(tmp_path / "out"), pytest.raises(UserError, match=f"process {os.getpid()} on "):
+    with controller.locked(tmp_path / "out"), pytest.raises(UserError, match=f"process {os.getpid()} of "):
         start(sweep()).run()
     start(sweep()).run()
 
@@ -301,11 +301,11 @@ def test_a_population_is_asked_for_trained_and_told_in_groups(sweep, tmp_path, m
         groups.append([(member.config.x, member.config.seed) for member in members])
         for member in members:
             member.workdir.mkdir(parents=True, exist_ok=True)
-            (member.workdir / "run.json").write_text('{"launches": [{}]}')
+            (member.workdir / "run.json").write_text('{"launches": [{"start_step": 0}]}')
         if len(groups) == 2:
             raise Preempted("stopped")
         for member in members:
-            done = {"seconds": 1.0, "results": {"val/top1": member.config.x}}
+            done = {"steps": 1, "seconds": 1.0, "results": {"val/top1": member.config.x}}
             (member.workdir / "results.json").write_text(json.dumps(done))
             if member.config.x == 1:
                 (member.workdir / "results.json").rename(member.workdir / "failed.json")

@@ -1,0 +1,466 @@
+"""One writer a folder: a lock that says who holds it, and that a dead owner does not keep.
+
+The lock is the file `lock.json` in the folder: user, host, process, command, since when, and a sign of life that a
+thread renews. It is removed when its owner lets go. That of an owner which died is taken over:
+
+- On a file system of this machine by `flock`, which the kernel releases with the process, whatever killed it.
+- Where `flock` may not reach the other hosts (NFS, Lustre, FUSE) by the sign of life: no new one within
+  `STALE_SECONDS`, as watched from here, for clocks of hosts differ. A dead process of this machine is seen at once.
+- In a bucket by the sign of life, too; each write names the generation of the object that it replaces, so of two that
+  take at the same moment one is refused.
+
+An owner whose lock was taken over, since its host slept or the network was gone, is told by `check`, which belongs
+before every write.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxvision import processes, storage
+from jaxvision.errors import UserError
+from jaxvision.storage import Path
+
+NAME = "lock.json"
+BEAT_SECONDS = 20.0  # between two signs of life
+STALE_SECONDS = 120.0  # without one, after which an owner that cannot be seen from here counts as dead
+LONG_AGO = 10 * STALE_SECONDS  # by the clocks of both hosts; no watching is needed then
+WAIT_SECONDS = 20.0  # for an owner that lives: a requeued job may start before its former self has ended
+SETTLE_SECONDS = 2.0  # until a record that was written over a network can be read by others
+# Those whose `flock` is seen by every process that can reach their files: they lie on this machine.
+_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "apfs", "hfs", "ufs"}
+_WORDS = 300  # characters of a command that the lock repeats
+
+
+class Held(UserError):
+    """Another process writes in the folder, or took it over."""
+
+
+class Seen(NamedTuple):
+    """Somebody's lock.
+
+    Attributes:
+      record: what its file says; empty where it says nothing.
+      version: changes with every sign of life.
+      alive: whether its owner lives; None where only time can tell.
+    """
+
+    record: dict[str, Any]
+    version: Any
+    alive: bool | None
+
+
+class Lock:
+    """Holds a folder for this process while entered. See the head of the file.
+
+    Args:
+      folder: is made where it is absent; one that was made for the lock and is still empty at the end goes again.
+      what: name of the folder for messages, such as "the workdir".
+      wait: seconds for an owner that is alive to end.
+      say: called with a line before waiting.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        what: str = "the folder",
+        *,
+        wait: float | None = None,
+        say: Callable[[str], None] | None = None,
+    ):
+        self.folder, self._what = folder, what
+        self._wait = WAIT_SECONDS if wait is None else wait
+        self._say = say or (lambda line: print(f"jaxvision: {line}", file=sys.stderr, flush=True))
+        self._token = secrets.token_hex(8)
+        self._made: list[Path] = []
+        self._store: _File | _Object | None = None
+        self._mutex = threading.Lock()
+        self._ended = threading.Event()
+        self._lost: str | None = None
+        self._checked = _clock()
+
+    def __enter__(self) -> "Lock":
+        """Takes the lock.
+
+        Raises:
+          Held: another process has it, and does not end soon.
+          UserError: the folder cannot be written, or its lock.json is a file of another kind.
+        """
+        with storage.reaching(self.folder, f"write to {self._what}"):
+            if not storage.is_remote(self.folder):
+                missing = [place for place in (self.folder, *self.folder.absolute().parents) if not place.exists()]
+                storage.make_folder(self.folder)
+                self._made = missing
+            make = _Object if storage.is_remote(self.folder) else _File
+            self._store = make(self.folder / NAME, self._record)
+            try:
+                self._take()
+            except BaseException:
+                self._store.close()
+                self._remove_made()
+                raise
+        self._checked = _clock()
+        threading.Thread(target=self._renew, name=f"lock of {self.folder}", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Lets go; a lock that was lost is left to whom it belongs now. What goes wrong here harms nobody."""
+        self._ended.set()
+        with self._mutex, contextlib.suppress(Exception):
+            if self._lost is None:
+                self._store.remove()
+        self._store.close()
+        self._remove_made()
+
+    def check(self) -> None:
+        """Whether this process still is the one writer: to be called before each write.
+
+        Raises:
+          Held: the lock was taken over, or the folder was moved or removed.
+        """
+        if self._lost is None and (self._store.quick or _clock() - self._checked > 1.5 * BEAT_SECONDS):
+            try:
+                self._look()
+            except OSError:
+                if _clock() - self._checked > STALE_SECONDS:
+                    raise
+        if self._lost is not None:
+            raise Held(self._lost)
+
+    def rename(self, aside: Path) -> None:
+        """Renames the folder, and takes the lock anew where it was; for folders of file systems.
+
+        Raises:
+          OSError: it cannot be renamed.
+          Held: another process was faster in the new folder. What was moved stays moved.
+        """
+        with self._mutex:
+            self.folder.rename(aside)
+            self._store.moved(aside / NAME)
+            with contextlib.suppress(OSError):
+                self._store.remove()
+            self._store.close()
+            storage.make_folder(self.folder)
+            self._store = _File(self.folder / NAME, self._record)
+            self._take()
+
+    def _record(self) -> dict[str, Any]:
+        words = " ".join(sys.argv)
+        return {
+            "token": self._token,
+            **processes.describe(),
+            "command": words if len(words) <= _WORDS else words[:_WORDS] + "...",
+            "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "beat": int(time.time()),
+        }
+
+    def _take(self) -> None:
+        began, told, watched = _clock(), False, None  # watched: version, and since when
+        while (seen := self._store.take()) is not None:
+            now = _clock()
+            if watched is None or watched[0] != seen.version:
+                alive = seen.alive or (watched is not None and seen.alive is None)
+                watched = (seen.version, now)
+            else:
+                alive = seen.alive
+            silent = now - watched[1] > STALE_SECONDS or _age(seen.record) > LONG_AGO
+            if alive is None and silent and self._store.take(over=seen) is None:
+                break
+            if alive is not None and now - began >= self._wait:
+                raise Held(self._refused(seen))
+            if not told and (self._wait or alive is None):
+                told = True
+                most = self._wait if alive else STALE_SECONDS
+                self._say(f"{self.folder}: {_owner(seen.record)} holds it; waiting up to {most:.0f} s for it to end")
+            time.sleep(0.25)
+        if self._store.settles:
+            time.sleep(SETTLE_SECONDS)
+            if (seen := self._store.read()) is None or seen.record.get("token") != self._token:
+                raise Held(self._refused(seen or Seen({}, None, None)))
+
+    def _refused(self, seen: Seen) -> str:
+        pid, host = seen.record.get("pid"), seen.record.get("host")
+        lines = f"cannot write to {self._what} {self.folder}: {_owner(seen.record)} writes there"
+        if command := seen.record.get("command"):
+            lines += f"\n  {command}"
+        stop = f"stop it (kill {pid} on {host}), " if pid else ""
+        return (
+            f"{lines}\nWait until it has ended, {stop}or give another folder. If that process is surely gone, "
+            f"remove {self.folder / NAME}"
+        )
+
+    def _look(self) -> None:
+        """Compares the lock with this owner, and notes what happened to it."""
+        with self._mutex:
+            if self._lost is None and not self._ended.is_set():
+                self._lost = self._store.lost(self._token)
+                self._checked = _clock()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            with contextlib.suppress(Exception):  # a network that is gone for a while; `check` tells if it stays away
+                self._look()
+                with self._mutex:
+                    if self._lost is None and not self._ended.is_set():
+                        self._store.beat()
+
+    def _remove_made(self) -> None:
+        with contextlib.suppress(OSError):  # as soon as one of them is not empty
+            for folder in self._made:
+                folder.rmdir()
+
+
+class _File:
+    """The lock as a file of a file system, local or shared."""
+
+    quick = True  # to look at
+
+    def __init__(self, path: Path, record: Callable[[], dict[str, Any]]):
+        self._path, self._record = path, record
+        self._file: int | None = None
+        self._local = _file_system(path.parent) in _LOCAL
+        self._flocked = False
+        self.settles = False
+        self._place = _identity(path.parent)
+
+    def take(self, over: Seen | None = None) -> Seen | None:
+        """Takes the lock, or returns whose it is. `over` is the lock of an owner that counts as dead."""
+        how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            file = os.open(self._path, how, 0o666)
+        except FileNotFoundError:  # its last owner had made the folder, and has just removed it
+            storage.make_folder(self._path.parent)
+            file = os.open(self._path, how, 0o666)
+        keep = False
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flocked = True
+            except BlockingIOError:
+                return Seen(*_parsed(_content(file), self._path), True)
+            except OSError:  # a file system without it
+                flocked = False
+            if _identity(self._path) != _identity(file):  # its last owner has just removed it
+                return Seen({}, None, None)
+            record, version = _parsed(_content(file), self._path)
+            alive = processes.is_alive(record) if record else False
+            if alive is None and flocked and self._local:
+                alive = False
+            if alive or (alive is None and (over is None or over.version != version)):
+                return Seen(record, version, alive)
+            self.settles = not (flocked and self._local)
+            self._file, self._flocked, keep = file, flocked, True
+            self._place = _identity(self._path.parent)
+            self.beat(first=True)
+            return None
+        finally:
+            if not keep:
+                os.close(file)
+
+    def read(self) -> Seen | None:
+        try:
+            return Seen(*_parsed(self._path.read_bytes(), self._path), None)
+        except FileNotFoundError:
+            return None
+
+    def lost(self, token: str) -> str | None:
+        """Why the lock is no more that of `token`, in words; None where it is. A file that was removed is renewed."""
+        folder = self._path.parent
+        if _identity(folder) != self._place:
+            return f"{folder} was moved or removed while this process wrote there: it stops, to harm no other folder"
+        seen = self.read()
+        if seen is None:
+            os.close(self._file)
+            self._file = None
+            if self.take() is None:
+                return None
+            seen = self.read() or Seen({}, None, None)
+        if seen.record.get("token") == token:
+            return None
+        return _taken_over(folder, seen)
+
+    def beat(self, first: bool = False) -> None:
+        """Writes a sign of life into the file, in place: its lock belongs to it."""
+        if first:
+            self._kept = self._record()
+        text = json.dumps(self._kept | {"beat": int(time.time())}, indent=1).encode() + b"\n"
+        os.pwrite(self._file, text, 0)
+        os.ftruncate(self._file, len(text))
+        if first and self.settles:
+            os.fsync(self._file)
+
+    def moved(self, path: Path) -> None:
+        self._path, self._place = path, _identity(path.parent)
+
+    def remove(self) -> None:
+        seen = self.read()
+        if self._file is not None and seen is not None and seen.record.get("token") == self._kept["token"]:
+            self._path.unlink()
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)  # which releases it
+            self._file = None
+
+
+class _Object:
+    """The lock as an object of a bucket."""
+
+    quick, settles = False, False
+
+    def __init__(self, path: Path, record: Callable[[], dict[str, Any]]):
+        from google.cloud import storage as gcs
+
+        self._path, self._record = path, record
+        bucket, _, name = os.fspath(path).partition("://")[2].partition("/")
+        # Requests for objects name no project.
+        self._bucket, self._name = gcs.Client(project="none").bucket(bucket), name
+        self._generation = 0
+
+    def take(self, over: Seen | None = None) -> Seen | None:
+        seen = self.read()
+        if seen is None:
+            return None if self._write(0) else self._other()
+        alive = processes.is_alive(seen.record)
+        if alive is False or (over is not None and over.version == seen.version):
+            return None if self._write(seen.version) else self._other()
+        return seen._replace(alive=alive)
+
+    def read(self) -> Seen | None:
+        from google.api_core.exceptions import NotFound
+
+        try:
+            blob = self._bucket.get_blob(self._name)
+            if blob is None:
+                return None
+            record, _ = _parsed(blob.download_as_bytes(), self._path)
+        except NotFound:  # removed just now
+            return None
+        return Seen(record, blob.generation, None)
+
+    def lost(self, token: str) -> str | None:
+        seen = self.read()
+        if seen is None:
+            if self._write(0):
+                return None
+            seen = self._other()
+        if seen.record.get("token") == token:
+            self._generation = seen.version
+            return None
+        return _taken_over(self._path.parent, seen)
+
+    def beat(self) -> None:
+        self._write(self._generation, first=False)
+
+    def remove(self) -> None:
+        blob = self._bucket.blob(self._name)
+        blob.delete(if_generation_match=self._generation)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _write(self, generation: int, first: bool = True) -> bool:
+        """Replaces the object of that generation, 0 for none; False where another was faster."""
+        from google.api_core.exceptions import PreconditionFailed
+
+        if first:
+            self._kept = self._record()
+        text = json.dumps(self._kept | {"beat": int(time.time())}, indent=1)
+        blob = self._bucket.blob(self._name)
+        try:
+            blob.upload_from_string(text + "\n", if_generation_match=generation)
+        except PreconditionFailed:
+            # A write whose answer was lost is done again by the library, and then fails on itself.
+            seen = self.read()
+            if seen is None or seen.record.get("token") != self._kept["token"]:
+                return False
+            self._generation = seen.version
+            return True
+        self._generation = blob.generation
+        return True
+
+    def _other(self) -> Seen:
+        return self.read() or Seen({}, None, None)
+
+
+def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any], Any]:
+    """The record of a lock and its version; an empty one where its owner died before it had written."""
+    if not content.strip(b"\0 \n"):
+        return {}, content
+    try:
+        record = json.loads(content)
+        if isinstance(record, dict) and "token" in record:
+            return record, (record["token"], record.get("beat"))
+    except ValueError:
+        pass
+    raise UserError(f"{path} has the name of a run's lock, but is none: move it away, or give another folder")
+
+
+def _content(file: int) -> bytes:
+    return os.pread(file, 2**16, 0)
+
+
+def _identity(what: Path | int) -> tuple[int, int] | None:
+    try:
+        found = os.stat(what)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies on; empty where the system does not tell."""
+    try:
+        device = os.stat(folder).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                head, _, tail = line.partition(" - ")
+                if head.split()[2] == wanted:
+                    return tail.split()[0]
+    except (OSError, IndexError):
+        pass
+    return ""
+
+
+def _taken_over(folder: Path, seen: Seen) -> str:
+    return (
+        f"{folder} was taken over by {_owner(seen.record)}, since this process gave no sign of life for a while (was "
+        "its host asleep, or the network gone?). It stops, so that the folder has one writer"
+    )
+
+
+def _owner(record: dict[str, Any]) -> str:
+    """Who holds a lock, in words."""
+    if not record:
+        return "another process"
+    who = f"process {record.get('pid')} of {record.get('user')} on {record.get('host')}"
+    return f"{who} (since {record.get('since')}, last sign of life {_ago(_age(record))} ago)"
+
+
+def _age(record: dict[str, Any]) -> float:
+    """Seconds since the sign of life of a lock, by the clocks of both hosts; infinite where it says nothing."""
+    beat = record.get("beat")
+    return max(time.time() - beat, 0.0) if isinstance(beat, int) else float("inf")
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _clock() -> float:
+    """Seconds that go on while the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()

@@ -1,0 +1,68 @@
+"""What the processes of a job must have in common, compared by name before anything is written."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxvision.errors import UserError, shown
+from jaxvision.parallel.distributed import text_of_process_0
+
+MOST = 20  # differences, and processes, that a message names
+
+
+def check_equal(facts: Mapping[str, Any], what: str) -> None:
+    """Compares facts with those of process 0; every process must call it.
+
+    Args:
+      facts: JSON by name; sections may lie in one another. Every process has the same names.
+      what: kind of the facts, for the message, such as "the data".
+
+    Raises:
+      UserError: in every process, where any has other facts; each difference with both values, process by process.
+    """
+    if jax.process_count() == 1:
+        return
+    mine = json.loads(json.dumps(facts, sort_keys=True, default=repr))
+    found = _differences(json.loads(text_of_process_0(json.dumps(mine, sort_keys=True))), mine)
+    told = [(number, lines) for number, lines in enumerate(map(json.loads, texts(json.dumps(found)))) if lines]
+    if not told:
+        return
+    lines = []
+    for number, differences in told[:MOST]:
+        lines.append(f"process {number} has other values than process 0 (process 0 -> process {number}):")
+        lines += [f"  {line}" for line in differences[:MOST]]
+        lines += [f"  and {len(differences) - MOST} more"] if len(differences) > MOST else []
+    more = f"\nand {len(told) - MOST} more processes" if len(told) > MOST else ""
+    raise UserError(f"the processes of this job differ in {what}:\n  " + "\n  ".join(lines) + more)
+
+
+def texts(text: str) -> list[str]:
+    """The texts of all processes, by their number; every process must call it."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(data)))
+    padded = np.zeros(max(int(lengths.max()), 1), np.uint8)
+    padded[: len(data)] = data
+    rows = np.asarray(multihost_utils.process_allgather(padded)).astype(np.uint8)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths)]
+
+
+def devices() -> dict[str, Any]:
+    """The devices of this process: they must be as many and of one kind everywhere."""
+    kinds = sorted({f"{device.platform} {device.device_kind}" for device in jax.local_devices()})
+    return {"kind": ", ".join(kinds), "count": jax.local_device_count(), "processes": jax.process_count()}
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    missing, lines = object(), []
+    for key in dict.fromkeys([*there, *here]):
+        a, b = there.get(key, missing), here.get(key, missing)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            a, b = ("(absent)" if value is missing else shown(value) for value in (a, b))
+            lines.append(f"{prefix}{key}: {a} -> {b}")
+    return lines
