@@ -28,8 +28,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxvision.data import shapes_render, shapes_scene
 from jaxvision.arguments import MAX_SIDE
+from jaxvision.data import shapes_render, shapes_scene
 from jaxvision.errors import UserError, unknown
 from jaxvision.progress import Progress
 
