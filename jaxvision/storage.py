@@ -214,8 +214,10 @@ def temporary(where: pathlib.Path) -> pathlib.Path:
     return where.with_name(f".{where.stem[:100]}-{secrets.token_hex(8)}{where.suffix}")
 
 
-def sync(where: pathlib.Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk: a loss of power does not undo them any more."""
+def sync(where: Path) -> None:
+    """Returns once a file, or the names in a folder, survive a loss of power; in a bucket they do when written."""
+    if is_remote(where):
+        return
     handle = os.open(where, os.O_RDONLY)
     try:
         with naming(where):
@@ -310,17 +312,6 @@ def files(where: Path) -> dict[str, File]:
 def _listed(entry: dict[str, Any]) -> File:
     known = entry.get("crc32c")  # base64 of four bytes, the highest first
     return File(int(entry["size"]), int.from_bytes(base64.b64decode(known), "big") if known else None)
-
-
-def sync(where: Path) -> None:
-    """Returns once a file, or the names in a folder, survive a loss of power; in a bucket they do when written."""
-    if is_remote(where):
-        return
-    number = os.open(where, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def move(where: Path, to: Path) -> None:

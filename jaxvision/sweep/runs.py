@@ -16,7 +16,7 @@ from typing import Any
 from jaxvision import workdir as workdirs
 from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
-from jaxvision.reading import read_text
+from jaxvision.reading import read_record, read_text
 from jaxvision.sweep.records import RunRecord
 from jaxvision.sweep.spec import argument
 from jaxvision.train import divergence, metrics
