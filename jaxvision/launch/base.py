@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from jaxvision.reading import read_record
+
 JOB_FILE, EXIT_FILE, OUTPUT_FILE = "job.json", "exit.json", "output.log"
 
 
