@@ -291,8 +291,10 @@ class File(NamedTuple):
 def files(where: Path) -> dict[str, File]:
     """All files in a folder and those below it, by their path in it. A bucket knows the CRC-32C of each.
 
+    A file that vanishes meanwhile is none.
+
     Raises:
-      OSError: the folder cannot be read, or a file vanished meanwhile.
+      OSError: the folder cannot be read, or one in it vanished meanwhile.
     """
     if is_remote(where):
         found = _filesystem().find(os.fspath(where), detail=True)
@@ -304,7 +306,8 @@ def files(where: Path) -> dict[str, File]:
             for entry in entries:
                 if entry.is_dir():
                     folders.append(pathlib.Path(entry.path))
-                else:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
                     found[pathlib.Path(entry.path).relative_to(where).as_posix()] = File(entry.stat().st_size)
     return dict(sorted(found.items()))
 

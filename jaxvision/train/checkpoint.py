@@ -199,5 +199,5 @@ class Checkpoints:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False for the traceback that Orbax logs of a save that failed, since the error itself is raised later."""
-    return "Failed to run" not in str(record.msg)
+    """False for the tracebacks that Orbax logs of a save that failed: the error itself is raised, as one line."""
+    return not (record.exc_info and "orbax" in record.pathname)

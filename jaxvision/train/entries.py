@@ -49,13 +49,13 @@ def listing(folder: Path) -> Listing:
         name = entry.name
         is_folder = storage.is_remote(entry) or (entry.is_dir() and not entry.is_symlink())
         if _STEP.fullmatch(name) and entry.is_dir():
-            kinds["finished" if (entry / COMMITTED).exists() else "unfinished"].append(int(name))
+            kind, name = "finished" if (entry / COMMITTED).exists() else "unfinished", int(name)
         elif _TEMPORARY.fullmatch(name) and is_folder:
-            kinds["temporary"].append(name)
-        elif name.startswith(ASIDE):
-            kinds["aside"].append(name)
+            kind = "temporary"
         else:
-            kinds["foreign"].append(name)
+            kind = "aside" if name.startswith(ASIDE) else "foreign"
+        if entry.exists() or entry.is_symlink():  # else it was renamed or deleted meanwhile, whatever it looked like
+            kinds[kind].append(name)
     return Listing(*(tuple(sorted(kinds[kind])) for kind in Listing._fields))
 
 

@@ -5,6 +5,8 @@ STEP/meta          JSON
 STEP/statistics    arrays by name
 """
 
+import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +39,13 @@ def arrays(place: Path, choose: Callable[[dict], dict] = lambda saved: saved) ->
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an exception says, for a message of one line."""
+    """The first line of what an exception says, or the error of the system that TensorStore tells of at its end.
+
+    >>> first_line(ValueError("Error writing x/0: Failed to write 8 bytes [os_error_code='28']"))
+    'No space left on device'
+    """
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
     words = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
     return f"{words[:300]}" if words else type(error).__name__
 

@@ -349,7 +349,7 @@ def read_beside(run, saves, caplog):
     for reader in readers:
         reader.join()
     assert errors == []
-    assert "damaged" not in caplog.text
+    assert caplog.records == []
     assert Saved(run).steps() == [3 + 3 * saves, 6 + 3 * saves]
     return found
 
@@ -586,7 +586,10 @@ def test_a_real_run_goes_on_from_the_good_step_and_ends_as_it_would_have(real, t
         ranks = [{"JAX_PROCESS_ID": str(i)} if job else {} for i in range(processes)]
         return [finish(p) for p in [cli(*words, f"--workdir={workdir}", **job, **rank) for rank in ranks]]
 
-    train(shutil.copytree(stopped, tmp_path / "whole"))
+    shutil.copytree(stopped, tmp_path / "whole")
+    if processes > 1:  # sums over two processes differ in rounding from those of one, which went up to step 9
+        shutil.rmtree(tmp_path / "whole" / "checkpoints" / "9")
+    train(tmp_path / "whole")
     whole = Saved(tmp_path / "whole").variables()
     for damage in ("flipped bit", "missing", "meta is no JSON", "folder is empty", "digests are broken"):
         run = shutil.copytree(stopped, tmp_path / damage.replace(" ", "_"))
