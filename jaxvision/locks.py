@@ -168,11 +168,10 @@ class Lock:
         began, told, watched = _clock(), False, None  # watched: version, and since when
         while (seen := self._store.take()) is not None:
             now = _clock()
-            if watched is None or watched[0] != seen.version:
-                alive = seen.alive or (watched is not None and seen.alive is None)
+            renewed = watched is not None and watched[0] != seen.version
+            if watched is None or renewed:
                 watched = (seen.version, now)
-            else:
-                alive = seen.alive
+            alive = True if renewed else seen.alive
             silent = now - watched[1] > STALE_SECONDS or _age(seen.record) > LONG_AGO
             if alive is None and silent and self._store.take(over=seen) is None:
                 break
@@ -251,7 +250,7 @@ class _File:
             except OSError:  # a file system without it
                 flocked = False
             if _identity(self._path) != _identity(file):  # its last owner has just removed it
-                return Seen({}, None, None)
+                return self.take(over)
             record, version = _parsed(_content(file), self._path)
             alive = processes.is_alive(record) if record else False
             if alive is None and flocked and self._local:
