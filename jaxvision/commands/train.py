@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import storage
+from jaxvision import launches, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
@@ -17,6 +17,8 @@ from jaxvision.parallel.distributed import assert_equal_across_processes, is_mai
 from jaxvision.storage import Path
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints, saved_steps
+from jaxvision.train.goodput import Goodput, words
+from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.state import TrainState
@@ -31,6 +33,7 @@ def run(
     resume: bool = False,
     stop_after: int | None = None,
     quiet: bool = False,
+    began: float | None = None,
 ) -> dict[str, float]:
     """Trains `config` in `workdir`, from its latest checkpoint if there is one.
 
@@ -39,6 +42,7 @@ def run(
       workdir: folder of the run, which may be gs://BUCKET/NAME; see `workdir.claim` for `fresh` and `resume`.
       stop_after: leave after this step, as if told to stop.
       quiet: print nothing.
+      began: `time.perf_counter()` when the launch began, for the account of its time; now if not given.
 
     Returns:
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
@@ -47,6 +51,7 @@ def run(
       UserError: something the user can mend; at a start that fails, nothing was written.
       Preempted: told to stop; the state is saved and the same call goes on.
     """
+    goodput = Goodput(began)
     workdir = storage.path(workdir, "--workdir")
     quiet = quiet or not is_main()
     # Each block does what any process may fail at by itself. Up to the claim of the workdir nothing is written.
@@ -69,11 +74,14 @@ def run(
         evaluations = experiment.evaluations()
         feed = experiment.feed()
     with contextlib.ExitStack() as stack:
+        progress = None
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
             if resuming:
-                checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
-                start = _restored(checkpoints, experiment, workdir)
+                with goodput.spent("restore"):
+                    checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep))
+                    start = _restored(checkpoints, experiment, workdir)
+                    progress = carried(checkpoints.meta(int(start.step)), experiment.metadata["config"])
         with together("claiming the workdir"):
             if is_main():
                 workdirs.claim(workdir, config, fresh=fresh, resume=resume)
@@ -82,9 +90,15 @@ def run(
             start = experiment.initial_state(pretrained)
         first = int(start.step)
         assert_equal_across_processes(first, "the step to go on from")
+        journal = Journal(first, progress, feed.bad, workdir if is_main() else None)
+        journal.recheck(experiment.bad_example)
+        account = None
         if is_main():
             workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
-        records = stack.enter_context(contextlib.closing(Records(workdir, first) if is_main() else NoRecords()))
+            account = stack.enter_context(launches.account(workdir, first, goodput))
+        lines = (progress or {}).get("lines")
+        records = Records(workdir, first, lines) if is_main() else NoRecords()
+        stack.enter_context(contextlib.closing(records))
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             _print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
@@ -101,8 +115,12 @@ def run(
             reporter=Reporter(first, experiment.total, quiet),
             throughput=throughput,
             extra=lambda step: {"learning_rate": float(experiment.optimizer.learning_rate(step - 1))},
+            journal=journal,
+            goodput=goodput,
             stop_after=stop_after,
         )
+        with goodput.spent("checkpoint"):
+            checkpoints.wait()
     seconds = time.perf_counter() - began
     if is_main():
         workdirs.write_json(
@@ -110,7 +128,15 @@ def run(
         )
     if not quiet:
         _print_results(results, workdir, seconds)
+        _print_times(account)
     return results
+
+
+def _print_times(account: launches.Account) -> None:
+    out = console()
+    out.print(f"time of this launch, {words(account.launch)}")
+    if account.all["launches"] > 1:
+        out.print(f"time of all {account.all['launches']} launches, {words(account.all)}")
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:

@@ -60,6 +60,10 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.close()
 
+    def wait(self) -> None:
+        """Returns when what was saved is durable; every process must call it. An error of that save surfaces here."""
+        self._manager.wait_until_finished()
+
     def steps(self) -> list[int]:
         """The steps that can be restored, ascending."""
         return sorted(self._manager.all_steps())

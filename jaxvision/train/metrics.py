@@ -12,21 +12,37 @@ from jaxvision.train.board import make_board
 class Records:
     """Writes `{"step": s, name: value, ...}` lines and the same as TensorBoard scalars.
 
-    Opening a file that has lines beyond `start` (a run that died after its last checkpoint) drops
-    those lines, so that each step stands in it once.
+    Opening a file that has lines written after the checkpoint of `start` (by a run that died) drops them: they will be
+    written again.
+
+    Args:
+      workdir: folder of the run.
+      start: step that the run goes on from.
+      lines: how many lines of that step the file had when its checkpoint was saved, from `mark`; None for all of them.
     """
 
-    def __init__(self, workdir: Path, start: int):
+    def __init__(self, workdir: Path, start: int, lines: int | None = None):
         self.path = workdir / "metrics.jsonl"
-        kept = [line for line in read(self.path) if line["step"] <= start]
+        kept, dropped = _split(read(self.path), start, lines)
         self._lines = storage.Lines(self.path, [json.dumps(line) for line in kept])
-        self._board = make_board(workdir / "tensorboard", purge_step=start + 1 if start else None)
+        # Lines of the very step of the checkpoint may have been dropped. Events can be purged by whole steps only.
+        again = any(line["step"] == start for line in dropped)
+        self._board = make_board(workdir / "tensorboard", purge_step=start + (not again) if start or dropped else None)
+        own = [line for line in kept if line["step"] == start]
+        for line in own if again else ():
+            self._board.write(start, {k: math.nan if v is None else v for k, v in line.items() if k != "step"})
+        self._step, self._count = start, len(own)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; it is stored when this returns. Non-finite numbers become null."""
         line = {"step": step} | {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
         self._lines.append(json.dumps(line))
         self._board.write(step, values)
+        self._step, self._count = step, self.mark(step) + 1
+
+    def mark(self, step: int) -> int:
+        """How many lines of this step have been written; a checkpoint carries it."""
+        return self._count if step == self._step else 0
 
     def flush(self) -> None:
         """Stores the TensorBoard events, too: before a checkpoint, since a run goes on behind it."""
@@ -43,11 +59,25 @@ class NoRecords:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
+    def mark(self, step: int) -> int:
+        """The process that writes knows better."""
+        return 0
+
     def flush(self) -> None:
         """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""
+
+
+def _split(lines: list[dict], start: int, most: int | None) -> tuple[list[dict], list[dict]]:
+    """Lines that a run at a step keeps, at most so many of them of that step itself, and the others."""
+    kept, dropped, of_start = [], [], 0
+    for line in lines:
+        of_start += line["step"] == start
+        keep = line["step"] < start or (line["step"] == start and (most is None or of_start <= most))
+        (kept if keep else dropped).append(line)
+    return kept, dropped
 
 
 def read(path: Path) -> list[dict]:
