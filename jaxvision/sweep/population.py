@@ -31,6 +31,7 @@ from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sweep.stacking import Group, Member, groups, overrides
 from jaxvision.train import loop, population
 from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
 from jaxvision.train.throughput import Throughput
@@ -127,8 +128,10 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
     folder = out / f"program-{_fingerprint(group)}"
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(folder))
+        progress = None
         if checkpoints.steps():
             state = checkpoints.restore(population.abstract(init, places))
+            progress = checkpoints.meta(int(state.step)).get(PROGRESS)
         else:
             state = _initial_state(init, places, size, pretrained)
         first = int(state.step)
@@ -140,6 +143,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
             state, metrics = runner(*arguments)
             return state, metrics
 
+        records = _Records([m.workdir for m in group.members], first, progress and progress["lines"])
         results: dict[str, float] = {}
         with suppress(AllDiverged):
             _, results = loop.train(
@@ -150,10 +154,11 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
                 evaluations=evaluations,
                 checkpoints=checkpoints,
                 meta={"members": [str(member.workdir) for member in group.members]},
-                records=stack.enter_context(closing(_Records([m.workdir for m in group.members], first))),
+                records=stack.enter_context(closing(records)),
                 reporter=_Reporter(first, experiment.total, quiet),
                 throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
                 extra=_learning_rates(variants),
+                journal=Journal(first, progress, feed.bad),
             )
     seconds = (time.perf_counter() - began) / count
     for i, member in enumerate(group.members):
@@ -273,8 +278,9 @@ def _of_members(evaluation: loop.Evaluation, count: int, mesh: Mesh) -> loop.Eva
 class _Records:
     """Writes the numbers of each member that still trains where its own run would have written them."""
 
-    def __init__(self, workdirs: Sequence[Path], start: int):
-        self._records = [Records(workdir, start) for workdir in workdirs]
+    def __init__(self, workdirs: Sequence[Path], start: int, lines: Sequence[int] | None = None):
+        lines = lines or [None] * len(workdirs)
+        self._records = [Records(workdir, start, own) for workdir, own in zip(workdirs, lines)]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Raises AllDiverged where no loss is finite."""
@@ -285,6 +291,9 @@ class _Records:
             self._records[i].write(step, of_program | own[i])
         if "loss" in values and not going:
             raise AllDiverged
+
+    def mark(self, step: int) -> list[int]:
+        return [records.mark(step) for records in self._records]
 
     def flush(self) -> None:
         for records in self._records:
