@@ -21,52 +21,59 @@ from jaxvision.workdir import write_json
 
 
 class Account:
-    """The account of the last launch in run.json, which `workdir.record_launch` has added.
+    """The account of a launch in run.json; nothing is written before `begin`.
 
     Args:
       workdir: folder of the run.
-      start: step from which the launch goes on.
-      goodput: measures it, and publishes it here at checkpoints.
+      goodput: measures the launch, and publishes it here at checkpoints.
 
     Attributes:
       launch, all: accounts of this launch and of all together, as they were last written.
     """
 
-    def __init__(self, workdir: Path, start: int, goodput: Goodput):
-        self._path, self._goodput = workdir / "run.json", goodput
-        self._launches: list[dict[str, Any]] = json.loads(self._path.read_text())["launches"]
+    def __init__(self, workdir: Path, goodput: Goodput):
+        self._workdir, self._goodput = workdir, goodput
+        self._launches: list[dict[str, Any]] = []
+
+    def begin(self, start: int) -> None:
+        """Opens the account of the last launch in run.json, which `workdir.record_launch` has added.
+
+        Args:
+          start: step from which the launch goes on.
+        """
+        self._launches = json.loads((self._workdir / "run.json").read_text())["launches"]
         for before in self._launches[-2:-1]:
             if "goodput" in before:
-                seen = _last_line(workdir) if before["goodput"]["end"] == "running" else 0.0
+                seen = _last_line(self._workdir) if before["goodput"]["end"] == "running" else 0.0
                 before["goodput"] = _ended(before["goodput"], start, seen)
-        goodput.publish = self._publish
-        goodput.step = start
-        self._publish(goodput.record())
+        self._goodput.step, self._goodput.publish = start, self._publish
+        self._publish(self._goodput.record())
 
-    def ended(self, end: str) -> None:
-        """Writes how the launch ended: "finished", "stopped" or "failed"."""
-        with contextlib.suppress(OSError) if end == "failed" else contextlib.nullcontext():
-            self._publish(self._goodput.record(end))
+    def end(self, how: str) -> None:
+        """Writes how the launch ended, if it has begun: "finished", "stopped" or "failed"."""
+        if not self._launches:
+            return
+        with contextlib.suppress(OSError) if how == "failed" else contextlib.nullcontext():
+            self._publish(self._goodput.record(how))
 
     def _publish(self, record: dict[str, Any]) -> None:
         self.launch = self._launches[-1]["goodput"] = {**record, "updated": round(time.time(), 3)}
         self.all = goodputs.total([one["goodput"] for one in self._launches if "goodput" in one])
-        write_json(self._path, {"launches": self._launches, "goodput": self.all})
+        write_json(self._workdir / "run.json", {"launches": self._launches, "goodput": self.all})
 
 
 @contextlib.contextmanager
-def account(workdir: Path, start: int, goodput: Goodput) -> Iterator[Account]:
-    """A context that keeps the account of a launch, and writes at the end how it ended; see `Account`."""
-    opened = Account(workdir, start, goodput)
-    end = "failed"
+def account(workdir: Path, goodput: Goodput) -> Iterator[Account]:
+    """A context that writes at its end how a launch ended; see `Account`."""
+    opened, how = Account(workdir, goodput), "failed"
     try:
         yield opened
-        end = "finished"
+        how = "finished"
     except Preempted:
-        end = "stopped"
+        how = "stopped"
         raise
     finally:
-        opened.ended(end)
+        opened.end(how)
 
 
 def _ended(record: dict[str, Any], start: int, seen: float) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def run(
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
         evaluations = experiment.evaluations()
         feed = experiment.feed()
-    with contextlib.ExitStack() as stack:
+    with launches.account(workdir, goodput) as account, contextlib.ExitStack() as stack:
         progress = None
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
@@ -92,12 +92,11 @@ def run(
         assert_equal_across_processes(first, "the step to go on from")
         journal = Journal(first, progress, feed.bad, workdir if is_main() else None)
         journal.recheck(experiment.bad_example)
-        account = None
         if is_main():
             workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
-            account = stack.enter_context(launches.account(workdir, first, goodput))
+            account.begin(first)
         lines = (progress or {}).get("lines")
-        records = Records(workdir, first, lines) if is_main() else NoRecords()
+        records = Records(workdir, first, lines=lines) if is_main() else NoRecords()
         stack.enter_context(contextlib.closing(records))
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())

@@ -280,7 +280,7 @@ class _Records:
 
     def __init__(self, workdirs: Sequence[Path], start: int, lines: Sequence[int] | None = None):
         lines = lines or [None] * len(workdirs)
-        self._records = [Records(workdir, start, own) for workdir, own in zip(workdirs, lines)]
+        self._records = [Records(workdir, start, lines=own) for workdir, own in zip(workdirs, lines)]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Raises AllDiverged where no loss is finite."""

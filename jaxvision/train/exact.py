@@ -46,7 +46,9 @@ class ExactSum:
             self._units += total << (int(exponent) - 53 + _LEAST)
 
     def mean(self) -> float:
-        """Mean of the values; not finite where one of them is not."""
+        """Mean of the values; not finite where one of them is not, or where there is none."""
+        if self.count == 0:
+            return math.nan
         if self._odd != 0.0:  # nan, too
             return self._odd
         try:

@@ -82,10 +82,10 @@ class Journal:
             values = {name: np.concatenate([metrics[name] for metrics in fetched]) for name in fetched[0]}
             first = step - len(values["loss"]) + 1
             _check_finite(values["loss"], first)
-            if first == 1:  # the run begins here: its first loss is that of the untrained network
-                names = [name for name in values if name.partition("@")[0] == "loss"]  # of a population, `loss@3`
-                self._first = {name.replace("loss", FIRST): float(values[name][0]) for name in names}
             for name, of_steps in values.items():
+                # The run begins here: its first loss is that of the untrained network. Of a population, `loss@3`.
+                if first == 1 and name.partition("@")[0] == "loss":
+                    self._first[name.replace("loss", FIRST)] = float(of_steps[0])
                 self._sums.setdefault(name, ExactSum()).add(of_steps)
         return self._count_bad(step)
 
@@ -130,13 +130,19 @@ class Journal:
     def recheck(self, read: Callable[[int], Bad | None]) -> None:
         """Where the account that is carried has too many bad examples, looks whether they were mended.
 
+        The file that names them becomes that of this account; before a launch it may name some that stopped the last.
+
         Args:
           read: `index -> what is bad with the example`, or None.
 
         Raises:
           UserError: there are still too many.
         """
-        if self._bad is None or len(self._bad) <= self._bad.allowed:
+        if self._bad is None:
+            return
+        if len(self._bad) <= self._bad.allowed:
+            if self._folder is not None and (self._folder / BAD_FILE).exists():
+                self._write_names(0)
             return
         self._bad.recheck(read)
         self._exchange([(self._step, index) for index in self._bad.state()["indices"]])
@@ -172,10 +178,9 @@ class Journal:
         self._bad.add(pairs)
 
     def _write_names(self, step: int) -> bool:
-        lines = self._bad.lines(step) if self._folder is not None else ""
-        if lines:
-            storage.write(self._folder / BAD_FILE, lines)
-        return bool(lines)
+        if self._folder is not None:
+            storage.write(self._folder / BAD_FILE, self._bad.lines(step))
+        return self._folder is not None
 
 
 def carried(meta: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ class Run:
             first = int(state.step)
             journal = Journal(first, progress, account, self.folder)
             journal.recheck(lambda index: Bad(index, "") if any(index in of for of in self.bad.values()) else None)
-            records = Records(self.folder, first, progress and progress["lines"])
+            records = Records(self.folder, first, lines=progress and progress["lines"])
             write, save, wait = records.write, checkpoints.save, checkpoints.wait
 
             def save_durably(state, meta):

@@ -51,7 +51,7 @@ def train(regression, images, adam, mesh, tmp_path):
             target = states.abstract(init, one, "replicated")
             state = checkpoints.restore(target) if checkpoints.steps() else states.create(init, one, "replicated")
             saved = checkpoints.steps() and checkpoints.meta()["progress"]
-            records = Records(folder, int(state.step), saved["lines"] if saved else None)
+            records = Records(folder, int(state.step), lines=saved["lines"] if saved else None)
             options.setdefault("journal", Journal(int(state.step), saved or None))
             state, results = loop.train(
                 state,
