@@ -12,6 +12,7 @@ import time
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
 from jaxvision.train.metrics import read
 
@@ -23,8 +24,7 @@ from ml_collections import ConfigDict
 def get_config(arg=None):
     c = ConfigDict()
     c.seed = 0
-    sizes = dict(image_size=32, train=80, validation=24, test=8)
-    c.data = dict(name="shapes", options=sizes, split="train", batch_size=16, threads=2)
+    c.data = dict(name="folder", data_dir="DATA", split="train", batch_size=16, threads=2, max_bad_fraction=0.05)
     c.data.update(host="decode|random_resized_crop(24)")
     c.augment = "flip_lr|normalize(0.5, 0.5)"
     c.model = dict(name="resnet", variant="8", width=0.25)
@@ -34,6 +34,20 @@ def get_config(arg=None):
     c.evals = dict(val=dict(name="classify", split="validation", every="30 steps", host="decode|resize(24)"))
     return c
 """
+
+
+BAD = (3, 4, 31)  # of 80 images
+
+
+def make_images(folder):
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 80, "validation": 24}.items():
+        for i in range(count):
+            place = folder / split / "ab"[i % 2] / f"{i:02}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 128 + 127 * (i % 2), (32, 32, 3), np.uint8)).save(place)
+            if split == "train" and i in BAD:
+                place.write_bytes(b"broken")
 
 
 class Job:
@@ -83,16 +97,15 @@ def state_of(workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "kills"), [(1, 12), (2, 8)])
-def test_a_run_that_is_killed_at_random_moments_equals_the_unbroken(
-    processes, kills, tmp_path, monkeypatch, record_property
-):
-    monkeypatch.setenv("JAXVISION_DATA", str(tmp_path / "data"))
+def test_a_run_that_is_killed_at_random_moments_equals_the_unbroken(processes, kills, tmp_path, record_property):
+    make_images(tmp_path / "data")
     config = tmp_path / "config.py"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.replace("DATA", str(tmp_path / "data")))
     began = time.monotonic()
     printed = Job(config, tmp_path / "whole", processes).finish()
     wall = time.monotonic() - began
     assert "time of this launch" in printed
+    assert lines_of(tmp_path / "whole")[-2]["bad_records"] == len(BAD)
     launch = json.loads((tmp_path / "whole" / "run.json").read_text())["launches"][0]["goodput"]
     assert sum(launch["seconds"].values()) == pytest.approx(launch["wall"], abs=0.01)
     assert launch["wall"] <= wall
