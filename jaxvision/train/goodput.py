@@ -117,16 +117,14 @@ def lose(record: Mapping[str, Any], start: int) -> dict[str, Any]:
     >>> lose({"step": 150, "seconds": spent, "marks": [mark]}, start=100)["seconds"]
     {'productive': 20.0, 'data_wait': 0.0, 'evaluation': 2.0, 'lost': 10.0}
     """
-    if record["step"] <= start:
-        return dict(record)
     seconds = dict(record["seconds"])
-    # A launch that has no checkpoint of that step began there, or in front of it.
+    # A launch that saved no checkpoint of that step began there, or behind it, and all of its steps are done again.
     base = next((mark for mark in record["marks"] if mark["step"] == start), dict.fromkeys(_REDONE, 0.0))
     for kind in _REDONE:
         seconds["lost"] = round(seconds["lost"] + seconds[kind] - base[kind], 3)
         seconds[kind] = base[kind]
     marks = [mark for mark in record["marks"] if mark["step"] <= start]
-    return {**record, "step": start, "seconds": seconds, "marks": marks}
+    return {**record, "step": min(record["step"], start), "seconds": seconds, "marks": marks}
 
 
 def total(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

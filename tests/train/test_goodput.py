@@ -92,7 +92,8 @@ def test_steps_that_are_done_again_are_lost(tmp_path, clock):
     again = launch(tmp_path, clock, 17, 1)["goodput"]
     assert again["launches"] == 4
     assert sum(again["seconds"].values()) == pytest.approx(again["wall"])
-    assert again["seconds"]["productive"] == 10 + 7 + 3  # of the last launch nothing is saved yet
+    assert again["seconds"]["productive"] == 10 + 7  # the third had not saved its steps, nor has the last
+    assert again["seconds"]["lost"] == 10 + 3
 
 
 def test_what_a_killed_launch_wrote_after_its_last_save_is_lost(tmp_path, clock, monkeypatch):
