@@ -12,6 +12,7 @@ estimate.py     what a run will cost
 sections.py     the keys of the sections data, train, init and evals
 transfer.py     a run that starts from weights
 workdir.py      the folder of a run
+launches.py     where the time of its launches went
 durations.py    '90 epochs', '5 percent' -> steps
 traced.py       hyperparameters that differ between the runs of one program
 arguments.py    what a config or spec gives to a function, checked against its annotations

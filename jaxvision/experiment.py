@@ -14,7 +14,8 @@ from jaxvision import arguments, augment, cautions, durations, evaluations, inpu
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
-from jaxvision.data.reader import first_arrays
+from jaxvision.data.bad import Bad, BadRecords
+from jaxvision.data.reader import Reader, first_arrays
 from jaxvision.errors import UserError, reading_fields
 from jaxvision.evals import texts
 from jaxvision.evals.store import Store
@@ -189,7 +190,9 @@ class Experiment(NamedTuple):
     def feed(self) -> feeds.Feed:
         """Opens the training data: held in memory where it fits, else streamed."""
         data, reading = self.data, inputs.reading_options(self.data)
-        if self.in_memory():
+        held = self.in_memory()
+        bad = BadRecords(self.source, data.max_bad_fraction, warn=not held)  # what is read into memory is named there
+        if held:
             on_cpu = jax.default_backend() == "cpu"
             return feeds.from_arrays(
                 resident.load(self.source, data.host, fields=data.fields, **reading),
@@ -197,6 +200,7 @@ class Experiment(NamedTuple):
                 self.mesh,
                 batch_size=data.batch_size,
                 max_steps=self.train.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH),
+                bad=bad,
             )
 
         def batches(start: int, stop: int) -> Iterator[Batch]:
@@ -210,10 +214,16 @@ class Experiment(NamedTuple):
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
                 fields=data.fields,
+                bad=bad,
                 **reading,
             )
 
-        return feeds.from_stream(batches, self.mesh)
+        return feeds.from_stream(batches, self.mesh, bad=bad)
+
+    def bad_example(self, index: int) -> Bad | None:
+        """What is bad with an example of the training set, or None where it can be read now."""
+        reader = Reader(self.source, self.data.host, self.data.fields, max_bad_fraction=1.0)
+        return next(iter(reader.look(index, 0, 0)[1]), None)
 
     def judged(self, features: str | Path | None = None) -> evaluations.Judged:
         """The model as evaluations take it.

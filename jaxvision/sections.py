@@ -29,7 +29,7 @@ class DataSection(NamedTuple):
       resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
       threads: that read and decode a stream; 0 does it in the main thread.
       processes: that read and decode a stream in place of threads, which must then be left out or 0; 0 for none.
-      max_bad_fraction: share of the set that may be unreadable; see `data.reader.Reader`.
+      max_bad_fraction: share of the set that may be unreadable, over the whole run; see docs/data.md.
     """
 
     name: str

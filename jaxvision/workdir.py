@@ -1,8 +1,9 @@
 """The folder of a run: what lies in it, and whether a command may write there.
 
 config.json          the resolved config
-run.json             versions, devices, git commit and command of every launch
+run.json             versions, devices, git commit and command of every launch, and where its time went
 metrics.jsonl        every number, a line a step; tensorboard/ holds the same
+bad_records.jsonl    the first examples that could not be read, where there are any
 checkpoints/STEP     state and metadata, with the config; digests of all of it
 results.json         written at the end: the last evaluation of each evaluator
 lock.json            of the process that writes there, while it does (`locks.py`)

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "evals": BASE | {"parallel", "losses", "data", "augment"},
     "config": BASE,
     "workdir": BASE | {"config", "train"},
+    "launches": BASE | {"workdir", "train"},
     "inputs": BASE | {"config", "data", "tasks"},
     "transfer": BASE | {"workdir", "models", "train"},
     "cautions": BASE | {"data", "augment", "optim"},
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "estimate": BASE | {"config", "inputs", "parts", "experiment", "analysis", "train"},
     "sweep": BASE
     | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "estimate", "launch"}
-    | {"data", "augment", "models", "parallel", "train", "analysis"},
+    | {"data", "augment", "models", "parallel", "train", "analysis", "launches"},
     "commands": None,  # anything but the command line
     "cli": None,
 }

@@ -24,8 +24,16 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
     config = config_of(values)
     start(rest)
     from jaxvision.commands import train
+    from jaxvision.train.goodput import process_began
 
-    train.run(config, values.workdir, fresh=values.fresh, resume=values.resume, stop_after=values.stop_after)
+    train.run(
+        config,
+        values.workdir,
+        fresh=values.fresh,
+        resume=values.resume,
+        stop_after=values.stop_after,
+        began=process_began(),
+    )
 
 
 def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import storage
+from jaxvision import launches, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.data.fingerprint import fingerprint
@@ -21,6 +21,8 @@ from jaxvision.parallel.distributed import any_process, assert_equal_across_proc
 from jaxvision.storage import Path
 from jaxvision.train import loop
 from jaxvision.train.checkpoint import Checkpoints, Saved
+from jaxvision.train.goodput import Goodput, words
+from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
 from jaxvision.train.state import TrainState
@@ -35,6 +37,7 @@ def run(
     resume: bool = False,
     stop_after: int | None = None,
     quiet: bool = False,
+    began: float | None = None,
 ) -> dict[str, float]:
     """Trains `config` in `workdir`, from its latest checkpoint if there is one.
 
@@ -43,6 +46,7 @@ def run(
       workdir: folder of the run, which may be gs://BUCKET/NAME; see `workdir.claim` for `fresh` and `resume`.
       stop_after: leave after this step, as if told to stop.
       quiet: print nothing.
+      began: `time.perf_counter()` when the launch began, for the account of its time; now if not given.
 
     Returns:
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
@@ -51,8 +55,10 @@ def run(
       UserError: something the user can mend; at a start that fails, nothing was written.
       Preempted: told to stop; the state is saved and the same call goes on.
     """
+    goodput = Goodput(began)
+    workdir, quiet = storage.path(workdir, "--workdir"), quiet or not is_main()
     with contextlib.ExitStack() as held:
-        return _run(config, storage.path(workdir, "--workdir"), fresh, resume, stop_after, quiet or not is_main(), held)
+        return _run(config, workdir, fresh, resume, stop_after, quiet, goodput, held)
 
 
 def _run(
@@ -62,6 +68,7 @@ def _run(
     resume: bool,
     stop_after: int | None,
     quiet: bool,
+    goodput: Goodput,
     held: contextlib.ExitStack,
 ) -> dict[str, float]:
     """See `run`; what `held` gets is let go when everything is written."""
@@ -91,11 +98,14 @@ def _run(
     if any_process(saved.steps() != steps):
         saved = Saved(workdir)
     resuming = not fresh and saved.newest() is not None
-    with contextlib.ExitStack() as stack:
+    with launches.account(workdir, goodput) as account, contextlib.ExitStack() as stack:
+        progress = None
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
-            if resuming:
+        if resuming:
+            with goodput.spent("restore"):
                 start = _restored(saved, experiment, workdir)
+                progress = carried(saved.meta(int(start.step)), experiment.metadata["config"])
         with together("claiming the workdir"):
             if is_main():
                 workdirs.claim(workdir, config, fresh=fresh, resume=resume, lock=lock)
@@ -104,9 +114,13 @@ def _run(
             start = experiment.initial_state(pretrained)
         first = int(start.step)
         assert_equal_across_processes(first, "the step to go on from")
+        journal = Journal(first, progress, feed.bad, workdir if is_main() else None)
+        journal.recheck(experiment.bad_example)
         if is_main():
             workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
-        records = Records(workdir, first, lock.check) if lock is not None else NoRecords()
+            account.begin(first)
+        lines = (progress or {}).get("lines")
+        records = NoRecords() if lock is None else Records(workdir, first, lock.check, lines=lines)
         stack.enter_context(contextlib.closing(records))
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
@@ -124,8 +138,12 @@ def _run(
             reporter=Reporter(first, experiment.total, quiet),
             throughput=throughput,
             extra=lambda step: {"learning_rate": float(experiment.optimizer.learning_rate(step - 1))},
+            journal=journal,
+            goodput=goodput,
             stop_after=stop_after,
         )
+        with goodput.spent("checkpoint"):
+            checkpoints.wait()
     seconds = time.perf_counter() - began
     if lock is not None:
         lock.check()
@@ -134,6 +152,7 @@ def _run(
         )
     if not quiet:
         _print_results(results, workdir, seconds)
+        _print_times(account)
     return results
 
 
@@ -142,6 +161,13 @@ def _told(finished: dict, workdir: Path, quiet: bool) -> dict[str, float]:
         console().print(f"{workdir} is finished ({finished['steps']} steps).")
         _print_results(finished["results"], workdir)
     return finished["results"]
+
+
+def _print_times(account: launches.Account) -> None:
+    out = console()
+    out.print(f"time of this launch, {words(account.launch)}")
+    if account.all["launches"] > 1:
+        out.print(f"time of all {account.all['launches']} launches, {words(account.all)}")
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:

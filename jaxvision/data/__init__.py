@@ -10,7 +10,7 @@ In the order in which an example meets them:
     text/         captions to token ids: tokenizers, and the host operations "class_captions" and "tokenize"
     overlap.py    how many examples two splits share
     order.py      which example stands at which position of the endless shuffled stream
-    reader.py     one processed example; bad images named, counted, bounded
+    reader.py     one processed example; bad images named, counted, bounded (bad.py: over a whole run)
     loader.py     batches for training and evaluation, by host; workers.py: in threads or processes
     resident.py   small sets, read into memory once
     statistics.py mean, deviation, mean image and principal components of a split

@@ -3,11 +3,12 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from jaxvision.data import workers
+from jaxvision.data.bad import Bad, BadRecords
 from jaxvision.data.reader import Reader, stack
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
@@ -29,6 +30,7 @@ def train_batches(
     threads: int = 16,
     processes: int = 0,
     max_bad_fraction: float = 0.001,
+    bad: BadRecords | None = None,
 ) -> Iterator[Batch]:
     """The training batches of steps `start` to `stop`.
 
@@ -48,6 +50,8 @@ def train_batches(
         is asked for. Decoding and resizing release Python's lock, so threads use all cores.
       processes: how many worker processes do it instead of the threads: for sources or tokenizers that hold the lock.
       max_bad_fraction: how many undecodable images are tolerated (see `reader.Reader`).
+      bad: account of a run, which gains what each batch met when the batch is handed out, and whose owner sees to the
+        limit; None for one of this stream alone, which stops it.
 
     Returns:
       an iterator of dicts of arrays with `batch_size / process_count` rows: `image` uint8 [b, H, W, 3],
@@ -60,7 +64,17 @@ def train_batches(
     rows = _rows_per_process(batch_size, process_count)
     first = start * batch_size + process_index * rows
     task = functools.partial(_train_rows, Reader(source, host, fields, max_bad_fraction), source, seed)
-    return _batches(task, _spans(first, stop - start, rows, batch_size), rows, threads, processes)
+    own = BadRecords(source, max_bad_fraction)
+
+    def note(number: int, met: Sequence[Bad]) -> None:
+        step = start + number + 1
+        (own if bad is None else bad).note(step, met)
+        if bad is None:
+            if own.excess(step):
+                raise own.error(step)
+            own.advance(step)
+
+    return _batches(task, _spans(first, stop - start, rows, batch_size), rows, threads, processes, note)
 
 
 def eval_batches(
@@ -89,18 +103,18 @@ def eval_batches(
     return _batches(task, spans, rows, threads, processes)
 
 
-def _train_rows(reader: Reader, source: Source, seed: int, span: range) -> list[Batch]:
-    """The examples at the positions of `span` in the training stream."""
+def _train_rows(reader: Reader, source: Source, seed: int, span: range) -> tuple[list[Batch], list[Bad]]:
+    """The examples at the positions of `span` in the training stream, and the bad ones that were asked for."""
     indices = source.order(seed, span.start, span.stop)
-    examples = (reader.read(int(index), seed, position)[0] for index, position in zip(indices, span))
-    return [{**example, "mask": np.True_} for example in examples]
+    found = [reader.look(int(index), seed, position) for index, position in zip(indices, span)]
+    return [{**example, "mask": np.True_} for example, _ in found], [bad for _, met in found for bad in met]
 
 
-def _eval_rows(reader: Reader, n: int, filling: Batch, span: range) -> list[Batch]:
+def _eval_rows(reader: Reader, n: int, filling: Batch, span: range) -> tuple[list[Batch], list[Bad]]:
     """The examples at the indices of `span`, and `filling` from `n` on."""
     examples = (reader.read(index, 0, index) for index in range(span.start, min(span.stop, n)))
     rows = [{**example, "mask": np.bool_(readable)} for example, readable in examples]
-    return rows + [filling] * (len(span) - len(rows))
+    return rows + [filling] * (len(span) - len(rows)), []
 
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:
@@ -122,12 +136,26 @@ def _spans(first: int, batches: int, rows: int, batch_size: int) -> Iterator[ran
             yield range(position, position + _chunk(rows))
 
 
-def _batches(task: workers.Task, spans: Iterator[range], rows: int, threads: int, processes: int) -> Iterator[Batch]:
-    """Runs `task` on the spans, two batches ahead, and stacks every `rows` examples."""
+def _batches(
+    task: workers.Task,
+    spans: Iterator[range],
+    rows: int,
+    threads: int,
+    processes: int,
+    note: Callable[[int, Sequence[Bad]], None] = lambda number, met: None,
+) -> Iterator[Batch]:
+    """Runs `task` on the spans, two batches ahead, and stacks every `rows` examples.
+
+    `note` gets the number of each batch and the bad examples that it met, before the batch is handed out.
+    """
     per_batch = rows // _chunk(rows)
     chunks = workers.ordered(task, spans, threads=threads, processes=processes, ahead=2 * per_batch)
     try:
-        while parts := list(itertools.islice(chunks, per_batch)):
-            yield stack(list(itertools.chain(*parts)))
+        for number in itertools.count():
+            parts = list(itertools.islice(chunks, per_batch))
+            if not parts:
+                return
+            note(number, [bad for _, met in parts for bad in met])
+            yield stack([example for examples, _ in parts for example in examples])
     finally:
         chunks.close()

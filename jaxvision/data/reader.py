@@ -1,14 +1,14 @@
 """One processed example at a time: read, host operations, and what happens to those that cannot be read."""
 
 import logging
-import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from jaxvision.data import host_ops
+from jaxvision.data.bad import Bad, allowed, too_many
 from jaxvision.data.sources.base import BadExample, Source
 from jaxvision.errors import UserError, shown, unknown
 
@@ -27,7 +27,10 @@ class Reader:
     it is of another type or shape than in the first good example of the set. It is replaced by the next good one in
     the order of indices, so that what is read at an index depends on the set alone. Each is named once in a warning,
     up to 100. At most `max_bad_fraction` of the set, rounded up to a whole example, may be bad (so one is always
-    allowed, unless the fraction is 0). Every process counts the bad examples that it meets itself.
+    allowed, unless the fraction is 0).
+
+    `read` keeps that account by itself, for whoever reads a set from one end to the other. `look` only says what was
+    met, for a training stream, whose account is that of the whole run (`bad.BadRecords`).
     """
 
     def __init__(self, source: Source, host: str, fields: Sequence[str], max_bad_fraction: float = 0.001):
@@ -37,8 +40,9 @@ class Reader:
         self._host = host_ops.make(host, source.info.classes)
         self._random = host_ops.host_ops.is_random(host)
         self._fields = tuple(fields)
-        self._allowed = math.ceil(max_bad_fraction * len(source))
-        self._bad: set[int] = set()
+        self._allowed = allowed(source, max_bad_fraction)
+        self._known: dict[int, str] = {}  # bad examples, and why: they are not tried again
+        self._bad: set[int] = set()  # those that `read` has counted
         self._names: deque[str] = deque(maxlen=_NAMES)
         self._first: dict[str, np.ndarray] | None = None
         self._lock, self._first_lock = threading.Lock(), threading.Lock()
@@ -65,9 +69,37 @@ class Reader:
         Raises:
           UserError: too many bad examples, a field that examples do not have, or host operations that do not fit.
         """
+        arrays, first = self._search(index, seed, position, self._note)
+        return arrays, first == index
+
+    def look(self, index: int, seed: int, position: int) -> tuple[dict[str, np.ndarray], list[Bad]]:
+        """The same, without an account.
+
+        Returns:
+          the wanted fields, and the bad examples that were asked for on the way: `index` and those that follow it. They
+          depend on the set and `index` alone, not on what else was read.
+
+        Raises:
+          UserError: as `read`; too many bad examples are those of this one search.
+        """
+        met: list[Bad] = []
+
+        def note(i: int, error: object) -> None:
+            met.append(Bad(i, str(error)))
+            if len(met) > self._allowed:
+                names = [self._source.describe(bad.index) for bad in met[-_NAMES:]]
+                raise too_many(self._source, len(met), self._allowed, names, error)
+
+        return self._search(index, seed, position, note)[0], met
+
+    def _search(
+        self, index: int, seed: int, position: int, note: Callable[[int, object], None]
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """The first good example from `index` on, and which it is; `note` is called with every bad one before it."""
         n = len(self._source)
         for i in (j % n for j in range(index, index + n)):
-            if i in self._bad:
+            if i in self._known:
+                note(i, self._known[i])
                 continue
             # A generator takes a fifth of the time of a small image, so there is none where nothing is drawn.
             rng = _generator(seed, position) if self._random else None
@@ -75,9 +107,10 @@ class Reader:
                 example = self._host(self._source[i], rng)
                 arrays = {field: self._fitting(example, field) for field in self._fields}
             except _BAD as error:
-                self._note(i, error)
+                self._known[i] = str(error)
+                note(i, error)
                 continue
-            return arrays, i == index
+            return arrays, i
         raise UserError(f"none of the {n} examples of {self._source.info.name} can be read")
 
     def _fitting(self, example: Mapping, field: str) -> np.ndarray:
@@ -94,7 +127,7 @@ class Reader:
             )
         return value.astype(like.dtype, copy=False)
 
-    def _note(self, index: int, error: Exception) -> None:
+    def _note(self, index: int, error: object) -> None:
         with self._lock:
             if index in self._bad:
                 return
@@ -104,10 +137,7 @@ class Reader:
                 last = "; no more are named" if len(self._bad) == _MAX_WARNINGS else ""
                 _log.warning("cannot read %s (%s): bad example %d%s", self._names[-1], error, len(self._bad), last)
             if len(self._bad) > self._allowed:
-                raise UserError(
-                    f"{len(self._bad)} examples of {self._source.info.name} cannot be read, more than the "
-                    f"{self._allowed} that max_bad_fraction allows: {', '.join(self._names)} (the last: {error})"
-                )
+                raise too_many(self._source, len(self._bad), self._allowed, self._names, error)
 
 
 def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, np.ndarray]:

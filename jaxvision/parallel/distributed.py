@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -134,6 +134,19 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def gather_numbers(mine: Sequence[int]) -> list[list[int]]:
+    """The whole numbers, of 64 bits, that each process passes, by process; every process must call it."""
+    if jax.process_count() == 1:
+        return [list(mine)]
+    lengths = multihost_utils.process_allgather(np.int32(len(mine)))
+    if not lengths.any():
+        return [[] for _ in lengths]
+    padded = np.zeros(lengths.max(), np.int64)
+    padded[: len(mine)] = mine
+    found = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8)), np.uint8)  # JAX would make it int32
+    return [row.view(np.int64)[:length].tolist() for row, length in zip(found, lengths)]
 
 
 def gather(tree: Any) -> Any:

@@ -32,6 +32,7 @@ from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.sweep.stacking import Group, Member, groups, overrides
 from jaxvision.train import loop, population
 from jaxvision.train.checkpoint import Checkpoints, Saved
+from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
 from jaxvision.train.throughput import Throughput
@@ -129,9 +130,10 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     )
     folder = out / f"program-{_fingerprint(group)}"
     with ExitStack() as stack:
-        saved = Saved(folder)
+        saved, progress = Saved(folder), None
         if saved.newest() is not None:
             state = saved.restore(population.abstract(init, places))
+            progress = saved.meta(int(state.step)).get(PROGRESS)
         else:
             state = _initial_state(init, places, size, pretrained)
         checkpoints = stack.enter_context(Checkpoints(folder, damaged=saved.damaged))
@@ -144,6 +146,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
             state, metrics = runner(*arguments)
             return state, metrics
 
+        records = _Records([m.workdir for m in group.members], first, locks, progress and progress["lines"])
         results: dict[str, float] = {}
         with suppress(AllDiverged):
             _, results = loop.train(
@@ -154,10 +157,11 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
                 evaluations=evaluations,
                 checkpoints=checkpoints,
                 meta={"members": [str(member.workdir) for member in group.members]},
-                records=stack.enter_context(closing(_Records([m.workdir for m in group.members], first, locks))),
+                records=stack.enter_context(closing(records)),
                 reporter=_Reporter(first, experiment.total, quiet),
                 throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
                 extra=_learning_rates(variants),
+                journal=Journal(first, progress, feed.bad),
             )
     seconds = (time.perf_counter() - began) / count
     for i, member in enumerate(group.members):
@@ -277,8 +281,11 @@ def _of_members(evaluation: loop.Evaluation, count: int, mesh: Mesh) -> loop.Eva
 class _Records:
     """Writes the numbers of each member that still trains where its own run would have written them."""
 
-    def __init__(self, workdirs: Sequence[Path], start: int, locks: Sequence[Lock]):
-        self._records = [Records(workdir, start, lock.check) for workdir, lock in zip(workdirs, locks)]
+    def __init__(self, workdirs: Sequence[Path], start: int, locks: Sequence[Lock], lines: Sequence[int] | None = None):
+        lines = lines or [None] * len(workdirs)
+        self._records = [
+            Records(workdir, start, lock.check, lines=own) for workdir, lock, own in zip(workdirs, locks, lines)
+        ]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Raises AllDiverged where no loss is finite."""
@@ -289,6 +296,9 @@ class _Records:
             self._records[i].write(step, of_program | own[i])
         if "loss" in values and not going:
             raise AllDiverged
+
+    def mark(self, step: int) -> list[int]:
+        return [records.mark(step) for records in self._records]
 
     def flush(self) -> None:
         for records in self._records:

@@ -5,6 +5,8 @@ step.py         one update as a pure function; many of them in one dispatch
 accumulation.py the gradient of a batch from its parts: their mean, or exactly that of a loss over all pairs
 feed.py         what the steps are fed: batches from a stream, or a set held in memory
 loop.py         steps, logs, evaluations, checkpoints, in that order
+journal.py      what a run remembers beside its state, so that its records do not depend on stops; exact.py: sums
+goodput.py      where the time goes
 checkpoint.py   who writes checkpoints; saved.py: who reads them; stored.py: how Orbax lays them out
 entries.py      what lies in the folder of checkpoints; digests.py: whether it is what was written
 metrics.py      where numbers go: metrics.jsonl and TensorBoard

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxvision.data.bad import Bad, BadRecords
 from jaxvision.parallel.mesh import chunk_sharding, replicate, shard_batch
 from jaxvision.tasks.task import Batch
 
@@ -25,32 +26,44 @@ class Feed(NamedTuple):
       items: `(start, lengths) -> iterator`; yields for each length k the items of k steps, with a
         leading axis of k, beginning at step `start`.
       max_steps: how many steps one dispatch may hold.
+      bad: account of the examples that could not be read, or None where there is none.
     """
 
     constants: Any
     fetch: Callable[[Any, Any], Batch]
     items: Callable[[int, list[int]], Iterator[Any]]
     max_steps: int
+    bad: BadRecords | None = None
 
 
 def _as_is(constants: Any, item: Batch) -> Batch:
     return item
 
 
-def from_stream(batches: Callable[[int, int], Iterator[Batch]], mesh: Mesh, ahead: int = 2) -> Feed:
+def from_stream(
+    batches: Callable[[int, int], Iterator[Batch]], mesh: Mesh, ahead: int = 2, bad: BadRecords | None = None
+) -> Feed:
     """Feeds batches read by the host, one step a dispatch.
 
     Args:
       batches: `(start, stop) -> iterator` of this process's rows of the batches of those steps.
       mesh: where the global batch is laid out.
       ahead: how many batches are sent to the devices before they are needed.
+      bad: account that `batches` keeps.
     """
 
     def items(start: int, lengths: list[int]) -> Iterator[Any]:
         queue: deque = deque()
         stream = batches(start, start + sum(lengths))
         try:
-            for batch in stream:
+            while True:
+                try:
+                    batch = next(stream, None)
+                except Exception:
+                    yield from queue  # what was read before it is good, and is trained on before the error is met
+                    raise
+                if batch is None:
+                    break
                 queue.append(shard_batch({k: v[None] for k, v in batch.items()}, mesh, leading=1))
                 if len(queue) > ahead:
                     yield queue.popleft()
@@ -60,7 +73,7 @@ def from_stream(batches: Callable[[int, int], Iterator[Batch]], mesh: Mesh, ahea
             if close:
                 close()
 
-    return Feed({}, _as_is, items, max_steps=1)
+    return Feed({}, _as_is, items, max_steps=1, bad=bad)
 
 
 def from_arrays(
@@ -70,6 +83,7 @@ def from_arrays(
     *,
     batch_size: int,
     max_steps: int,
+    bad: BadRecords | None = None,
 ) -> Feed:
     """Feeds a whole set held in memory.
 
@@ -81,14 +95,19 @@ def from_arrays(
       arrays: field -> [N, ...] array, equal in every process.
       order: `(start, stop) -> int [stop - start]`, the rows at those positions of the stream; see `Source.order`.
       batch_size: global.
+      max_steps: how many steps a dispatch holds.
+      bad: account that gains the rows whose `mask` is False in `arrays` where a batch asks for them, as a stream would.
     """
     size = len(next(iter(arrays.values())))
+    lost = np.zeros(size, bool) if bad is None or "mask" not in arrays else ~arrays["mask"]
     arrays = {**arrays, "mask": np.ones(size, bool)}
 
     def indices(start: int, lengths: list[int]) -> Iterator[np.ndarray]:
         for length in lengths:
-            rows = order(start * batch_size, (start + length) * batch_size)
-            yield rows.reshape(length, batch_size).astype(np.int32)
+            rows = order(start * batch_size, (start + length) * batch_size).reshape(length, batch_size)
+            for number, chosen in enumerate(rows) if lost.any() else ():
+                bad.note(start + number + 1, _met(chosen, lost))
+            yield rows.astype(np.int32)
             start += length
 
     if max_steps == 1:
@@ -99,7 +118,7 @@ def from_arrays(
                 mine = np.split(chosen, count, axis=1)[process]
                 yield shard_batch({k: v[mine] for k, v in arrays.items()}, mesh, leading=1)
 
-        return Feed({}, _as_is, rows, max_steps=1)
+        return Feed({}, _as_is, rows, max_steps=1, bad=bad)
 
     def on_device(start: int, lengths: list[int]) -> Iterator[Any]:
         for chosen in indices(start, lengths):
@@ -108,4 +127,14 @@ def from_arrays(
     def fetch(constants: Any, item: jax.Array) -> Batch:
         return {k: v[item] for k, v in constants.items()}
 
-    return Feed(replicate(arrays, mesh), fetch, on_device, max_steps)
+    return Feed(replicate(arrays, mesh), fetch, on_device, max_steps, bad)
+
+
+def _met(rows: np.ndarray, lost: np.ndarray) -> list[Bad]:
+    """The bad rows that a reader asks for on its way to the ones that stand in for them; see `Reader.look`."""
+    found = {}
+    for row in rows[lost[rows]]:
+        while lost[row]:
+            found[int(row)] = Bad(int(row), "it could not be read into memory")
+            row = (row + 1) % len(lost)
+    return list(found.values())

@@ -1,18 +1,17 @@
 """The loop: steps, logs, evaluations, checkpoints. It knows neither data sets, nor models, nor labels."""
 
-import math
-import time
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import any_process
 from jaxvision.train.checkpoint import Checkpoints
-from jaxvision.train.divergence import FIRST
 from jaxvision.train.feed import Feed
+from jaxvision.train.goodput import Goodput
+from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Guessing, Reporter, words
 from jaxvision.train.state import TrainState
@@ -61,6 +60,8 @@ def train(
     reporter: Reporter,
     throughput: Throughput,
     extra: Callable[[int], dict[str, float]],
+    journal: Journal | None = None,
+    goodput: Goodput | None = None,
     stop_after: int | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Trains from `state.step` to the end, and logs, evaluates and saves there too.
@@ -76,26 +77,33 @@ def train(
       reporter: what a person sees.
       throughput: measures speed.
       extra: `step -> numbers` to write with each log, such as the learning rate.
+      journal: what the checkpoint of `state.step` carries for the records; a new one for a new run.
+      goodput: measures where the time goes.
       stop_after: leave after this step, as if told to stop.
 
     Returns:
       The final state and the results of the last evaluations, `{"NAME/metric": value}`.
 
     Raises:
-      UserError: a loss that is not finite; the step is named. Checkpoints hold only states before it.
+      UserError: a loss that is not finite; the step is named. Checkpoints hold only states before it. Or more examples
+        that cannot be read than may be; the state before them is saved.
       Preempted: SIGTERM or SIGINT came; the state is saved.
     """
     total = schedule.total
-    step = int(state.step)
+    step = start = int(state.step)
+    if stop_after is not None and stop_after <= step < total:
+        raise Preempted(f"already at step {step} of {total}, behind step {stop_after} where to stop")
+    journal, goodput = journal or Journal(step, bad=feed.bad), goodput or Goodput()
     stops = _stops(step, total, [schedule.log_every, schedule.checkpoint_every, *(e.every for e in evaluations)])
     if stop_after is not None:
         stops = sorted({s for s in stops if s < stop_after} | {stop_after})
     lengths = list(_lengths(step, stops, feed.max_steps))
     boundaries = set(stops)
     items = feed.items(step, lengths)
-    pending: list[dict[str, jax.Array]] = []
     results: dict[str, float] = {}
     guessing = Guessing(total, schedule.warmup)
+    if "guessing" in journal.carried:
+        guessing.load(journal.carried["guessing"])
     pauses = {"checkpoint": schedule.checkpoint_every} | {f"evals.{e.name}": e.every for e in evaluations}
     time_left = TimeLeft(step, total, pauses)
 
@@ -103,42 +111,73 @@ def train(
         return step == total or (every > 0 and step % every == 0)
 
     def log() -> None:
-        values = _means(pending, step) | throughput.read() | extra(step)
-        pending.clear()
-        records.write(step, values)
-        time_left.logged(step)
-        reporter.step(step, values, time_left.seconds(step))
-        if warning := guessing.warning(step, values):
-            reporter.note(warning)
+        values = journal.line(step) | throughput.read() | extra(step)
+        with goodput.spent("other"):
+            records.write(step, values)
+            time_left.logged(step)
+            reporter.step(step, values, time_left.seconds(step))
+            if warning := guessing.warning(step, values):
+                reporter.note(warning)
 
-    def paused(name: str, began: float) -> None:
-        seconds = time.perf_counter() - began
-        throughput.paused(seconds)
-        time_left.paused(name, seconds)
+    @contextlib.contextmanager
+    def pause(kind: str, name: str) -> Iterator[None]:
+        with goodput.spent(kind) as span:
+            yield
+        throughput.paused(span.seconds)
+        time_left.paused(name, span.seconds)
 
     def evaluate(evaluation: Evaluation) -> None:
-        jax.block_until_ready(pending)  # the steps before it are not its time
-        began = time.perf_counter()
-        found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
-        paused(f"evals.{evaluation.name}", began)
-        results.update(found)
+        jax.block_until_ready(journal.pending)  # the steps before it are not its time
+        with pause("evaluation", f"evals.{evaluation.name}"):
+            found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
+        journal.evaluated(step, evaluation.name, found)
         records.write(step, found)
         reporter.note(f"step {step}/{total}  {words(found)}")
 
+    def save() -> None:
+        """Saves the state, once its losses are seen to be finite."""
+        if journal.pending:
+            journal.settle(step)
+        records.flush()
+        progress = journal.progress(step) | {"lines": records.mark(step), "guessing": guessing.state()}
+        with pause("checkpoint", "checkpoint"):
+            checkpoints.save(state, {**meta, PROGRESS: progress})
+        goodput.saved(step)
+
+    @contextlib.contextmanager
+    def saving() -> Iterator[None]:
+        """Saves the state where what is done inside fails, for the state is good. Of several processes one may fail."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, Preempted) or jax.process_count() > 1 or step == start:
+                raise
+            save()
+            checkpoints.wait()
+            if isinstance(error, UserError):
+                raise UserError(f"{error}. The state of step {step} is saved") from error
+            raise
+
+    def owed() -> list[Evaluation]:
+        return [e for e in evaluations if due(e.every) and e.name not in journal.results(step)]
+
     throughput.reset()
+    goodput.turn("productive")
     try:
         with StopSignal() as signal:
-            if step == total:  # it was stopped between its last checkpoint and its end
-                for evaluation in evaluations:
-                    evaluate(evaluation)
+            # Evaluations that a stop left out, or of a run that ended between its last checkpoint and its results.
+            for evaluation in owed() if step and (journal.carried or step == total) else ():
+                evaluate(evaluation)
             for length in lengths:
-                began = time.perf_counter()
-                item = next(items)
-                throughput.waited(time.perf_counter() - began)
-                state, metrics = run(state, feed.constants, item)
-                time_left.dispatched(length, time.perf_counter() - began)
+                with goodput.spent("data_wait") as waited, saving():
+                    item = next(items)
+                    journal.check(step + length)
+                throughput.waited(waited.seconds)
+                with goodput.dispatch(length) as dispatched:
+                    state, metrics = run(state, feed.constants, item)
+                time_left.dispatched(length, waited.seconds + dispatched.seconds)
                 step += length
-                pending.append(metrics)
+                journal.stepped(metrics)
                 throughput.stepped(length)
                 at_boundary = step in boundaries
                 # Several processes must leave after the same step, so they agree at boundaries only.
@@ -147,20 +186,33 @@ def train(
                 leaving = (leaving or step == stop_after) and step < total
                 if not (at_boundary or leaving):
                     continue
-                save = due(schedule.checkpoint_every) or leaving
-                if due(schedule.log_every) or save:
-                    log()  # which also refuses to save a state whose loss was not finite
-                for evaluation in evaluations:
-                    if due(evaluation.every) and not leaving:
-                        evaluate(evaluation)
-                if save:
-                    records.flush()
-                    began = time.perf_counter()
-                    checkpoints.save(state, meta)
-                    paused("checkpoint", began)
-                if leaving:
-                    raise Preempted(f"stopped by {signal.received or 'request'} after step {step} of {total}")
+                to_save = due(schedule.checkpoint_every) or leaving
+                if to_save:  # else a kill would lose two intervals, where a step takes longer to write than one
+                    with pause("checkpoint", "checkpoint"):
+                        checkpoints.wait()
+                too_many = (to_save or due(schedule.log_every)) and journal.settle(step)
+                if due(schedule.log_every):
+                    log()
+                preempted = None
+                for evaluation in () if leaving or too_many else owed():
+                    try:
+                        with saving():
+                            evaluate(evaluation)
+                    except Preempted as error:
+                        preempted = error
+                        break
+                if to_save or preempted or too_many:
+                    save()
+                if too_many:
+                    checkpoints.wait()
+                    raise UserError(f"{journal.too_many(step)}. The state of step {step} is saved")
+                if preempted or leaving:
+                    checkpoints.wait()
+                    why = f"stopped by {signal.received or 'request'} after step {step} of {total}"
+                    raise Preempted(why) from preempted
+            results.update(value for found in journal.results(step).values() for value in found.items())
     finally:
+        goodput.turn("other")
         items.close()
         reporter.close()
     return state, results
@@ -181,21 +233,3 @@ def _lengths(start: int, stops: list[int], most: int) -> Iterable[int]:
         whole, rest = divmod(stop - start, most)
         yield from [most] * whole + [1] * rest
         start = stop
-
-
-def _means(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
-    """Mean of each metric over the steps since the last log; UserError if a loss among them is not finite."""
-    fetched = jax.device_get(pending)
-    values = {name: np.concatenate([metrics[name] for metrics in fetched]) for name in fetched[0]}
-    bad = np.flatnonzero(~np.isfinite(values["loss"]))
-    if len(bad):
-        at = step - len(values["loss"]) + 1 + int(bad[0])
-        raise UserError(
-            f"the loss of step {at} is {values['loss'][bad[0]]}. A lower optimizer.learning_rate, a longer warmup or a "
-            "clip_norm may help; the latest checkpoint holds a state from before"
-        )
-    means = {name: math.fsum(v) / len(v) for name, v in values.items()}
-    if step == len(values["loss"]):  # the run begins here: its first loss is that of the untrained network
-        names = [name for name in values if name.partition("@")[0] == "loss"]  # of a population, `loss@3`
-        means |= {name.replace("loss", FIRST): float(values[name][0]) for name in names}
-    return means

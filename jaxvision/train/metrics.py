@@ -15,16 +15,19 @@ from jaxvision.train.board import make_board
 class Records:
     """Writes `{"step": s, name: value, ...}` lines and the same as TensorBoard scalars.
 
-    Opening a file that has lines beyond `start` (a run that died after its last checkpoint) drops
-    those lines, so that each step stands in it once.
+    Opening a file that has lines written after the checkpoint of `start` (by a run that died) drops them: they will be
+    written again.
 
     Args:
-      workdir: of the run.
+      workdir: folder of the run.
       start: step that the run goes on from.
       check: called before anything is written; raises where this process is the writer no more.
+      lines: how many lines of that step the file had when its checkpoint was saved, from `mark`; None for all of them.
     """
 
-    def __init__(self, workdir: Path, start: int, check: Callable[[], None] = lambda: None):
+    def __init__(
+        self, workdir: Path, start: int, check: Callable[[], None] = lambda: None, *, lines: int | None = None
+    ):
         self.path, self._check = workdir / "metrics.jsonl", check
         check()
         found, damaged = parse(self.path)
@@ -32,10 +35,16 @@ class Records:
             copy = _damaged_copy(self.path)
             numbers = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
             logging.warning("%s: lines %s cannot be read and are left out; %s has them", self.path, numbers, copy.name)
-        kept = [line for line in found if line["step"] <= start]
+        kept, dropped = _split(found, start, lines)
         self._lines = storage.Lines(self.path, [json.dumps(line) for line in kept])
         board = workdir / "tensorboard"
-        self._board = make_board(board, purge_step=start + 1 if start or board.is_dir() else None)
+        # Lines of the very step of the checkpoint may have been dropped. Events can be purged by whole steps only.
+        again = any(line["step"] == start for line in dropped)
+        self._board = make_board(board, purge_step=start + (not again) if start or board.is_dir() else None)
+        own = [line for line in kept if line["step"] == start]
+        for line in own if again else ():
+            self._board.write(start, {k: math.nan if v is None else v for k, v in line.items() if k != "step"})
+        self._step, self._count = start, len(own)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; it is stored when this returns (see `storage.Lines`). Non-finite numbers become null."""
@@ -43,6 +52,11 @@ class Records:
         line = {"step": step} | {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
         self._lines.append(json.dumps(line))
         self._board.write(step, values)
+        self._step, self._count = step, self.mark(step) + 1
+
+    def mark(self, step: int) -> int:
+        """How many lines of this step have been written; a checkpoint carries it."""
+        return self._count if step == self._step else 0
 
     def flush(self) -> None:
         """Stores all of it on the disk: before a checkpoint, since a run goes on behind it."""
@@ -61,6 +75,10 @@ class NoRecords:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
+    def mark(self, step: int) -> int:
+        """The process that writes knows better."""
+        return 0
+
     def flush(self) -> None:
         """Does nothing."""
 
@@ -74,6 +92,16 @@ def _damaged_copy(path: Path) -> Path:
     text = "".join(line + "\n" for line in storage.read_lines(path))
     storage.write(copy, text.encode(errors="surrogateescape"))
     return copy
+
+
+def _split(lines: list[dict], start: int, most: int | None) -> tuple[list[dict], list[dict]]:
+    """Lines that a run at a step keeps, at most so many of them of that step itself, and the others."""
+    kept, dropped, of_start = [], [], 0
+    for line in lines:
+        of_start += line["step"] == start
+        keep = line["step"] < start or (line["step"] == start and (most is None or of_start <= most))
+        (kept if keep else dropped).append(line)
+    return kept, dropped
 
 
 def read(path: Path) -> list[dict]:

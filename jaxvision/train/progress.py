@@ -76,6 +76,14 @@ class Guessing:
         self._since: int | None = None
         self._level, self._told = 0.0, False
 
+    def state(self) -> dict[str, float | None]:
+        """What it has seen, as JSON."""
+        return {"since": self._since, "level": self._level, "told": self._told}
+
+    def load(self, state: Mapping[str, float | None]) -> None:
+        """Goes on from what `state` gave."""
+        self._since, self._level, self._told = state["since"], state["level"], state["told"]
+
     def warning(self, step: int, values: Mapping[str, float]) -> str | None:
         """What to say of the numbers of a log at `step`: something once, when the loss has stayed there for long.
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision.data import loader, order
+from jaxvision.data.bad import BadRecords
 from jaxvision.data.sources import Info, Source, open_source
 from jaxvision.errors import UserError
 
@@ -67,6 +68,34 @@ def test_worker_processes_change_nothing(files, processes):
     if processes == 2:
         assert_equal(evaluate(files, processes=processes), evaluate(files))
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [dict(threads=0), dict(threads=8), dict(processes=2)], ids=str)
+def test_bad_examples_are_counted_at_their_step_whoever_reads_ahead(files, workers):
+    """Against the order of the stream; example 5 comes once in 23 positions, and then again."""
+    bad = BadRecords(files, 0.1)
+    batches = loader.train_batches(files, HOST, batch_size=4, seed=0, start=0, stop=12, bad=bad, **workers)
+    where = [step for step in range(12) if 5 in files.order(0, 4 * step, 4 * step + 4)]
+    assert len(where) == 2
+    for step, _ in enumerate(batches):
+        bad.advance(step)  # as a loop that has not yet taken this step
+        assert len(bad) == (step > where[0])
+    assert bad.advance(12) is False
+    assert bad.state()["named"][0]["step"] == where[0] + 1
+
+
+def test_the_account_of_a_resumed_stream_is_that_of_the_whole(files):
+    def account(state, start, stop):
+        bad = BadRecords(files, 0.1)
+        bad.load(state)
+        for _ in loader.train_batches(files, HOST, batch_size=4, seed=0, start=start, stop=stop, bad=bad):
+            pass
+        bad.advance(stop)
+        return bad.state()
+
+    empty = BadRecords(files, 0.1).state()
+    for stop in range(12):
+        assert account(account(empty, 0, stop), stop, 12) == account(empty, 0, 12)
 
 
 def test_errors_of_worker_processes_keep_their_kind(files):

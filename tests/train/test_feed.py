@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxvision.data import loader, order
+from jaxvision.data.bad import BadRecords
 from jaxvision.train import feed as feeds
 
 
@@ -70,3 +71,20 @@ def test_a_stream_that_is_left_is_closed(mesh):
     assert next(items)["x"][0, 0] == 0
     items.close()
     assert closed == [True]
+
+
+def test_rows_that_could_not_be_read_into_memory_are_counted_as_a_stream_counts_them(images, mesh):
+    """Rows 3 and 4 are bad: who asks for 3 meets both, who asks for 4 meets one."""
+    mask = np.ones(37, bool)
+    mask[[3, 4]] = False
+    bad = BadRecords(
+        type("Rows", (), {"__len__": lambda self: 37, "describe": lambda self, i: str(i)})(), 0.5, warn=False
+    )
+    feed = feeds.from_arrays({**images, "mask": mask}, shuffled, mesh(1), batch_size=16, max_steps=2, bad=bad)
+    for length in batches(feed, 0, [2, 1, 1]):
+        assert length["mask"].all()
+    stream = [set(order.indices(3, 37, 16 * step, 16 * step + 16).tolist()) for step in range(4)]
+    for step in range(5):
+        bad.advance(step)
+        seen = set().union(*stream[:step]) & {3, 4}
+        assert set(bad.state()["indices"]) == (seen | {4} if 3 in seen else seen)

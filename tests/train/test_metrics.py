@@ -3,6 +3,8 @@
 import json
 import math
 
+import pytest
+
 from jaxvision.train.metrics import Records, read
 
 
@@ -39,3 +41,22 @@ def test_numbers_that_are_none_are_null(tmp_path):
 
 def test_no_file_is_no_lines(tmp_path):
     assert read(tmp_path / "metrics.jsonl") == []
+
+
+def test_lines_of_the_step_of_the_checkpoint_that_were_written_later_are_dropped(tmp_path):
+    records = Records(tmp_path, 0)
+    for name in ("loss", "a", "b"):
+        records.write(5, {name: math.nan if name == "loss" else 1.0})
+        assert records.mark(5) == ("loss", "a", "b").index(name) + 1
+    assert records.mark(6) == 0
+    records.close()
+    records = Records(tmp_path, 5, lines=1)
+    assert records.mark(5) == 1
+    records.write(5, {"b": 2.0})
+    assert records.mark(5) == 2
+    records.close()
+    assert read(tmp_path / "metrics.jsonl") == [{"step": 5, "loss": None}, {"step": 5, "b": 2.0}]
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("b")] == [(5, 2.0)]
+    assert [e.step for e in events.Scalars("loss")] == [5]

@@ -1,0 +1,97 @@
+"""Where the time of each launch of a run went, in its run.json; written at checkpoints, so that a kill leaves it.
+
+    launches[i].goodput   seconds by kind of one launch; what a kill made the next one do again is `lost`
+    goodput               the same of all launches together
+
+Between the launches there is time that no process of the run saw, which is not counted.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from jaxvision import storage
+from jaxvision.storage import Path
+from jaxvision.train import goodput as goodputs
+from jaxvision.train.goodput import Goodput
+from jaxvision.train.watch import Preempted
+from jaxvision.workdir import write_json
+
+
+class Account:
+    """The account of a launch in run.json; nothing is written before `begin`.
+
+    Args:
+      workdir: folder of the run.
+      goodput: measures the launch, and publishes it here at checkpoints.
+
+    Attributes:
+      launch, all: accounts of this launch and of all together, as they were last written.
+    """
+
+    def __init__(self, workdir: Path, goodput: Goodput):
+        self._workdir, self._goodput = workdir, goodput
+        self._launches: list[dict[str, Any]] = []
+
+    def begin(self, start: int) -> None:
+        """Opens the account of the last launch in run.json, which `workdir.record_launch` has added.
+
+        Args:
+          start: step from which the launch goes on.
+        """
+        self._launches = json.loads((self._workdir / "run.json").read_text())["launches"]
+        for before in self._launches[-2:-1]:
+            if "goodput" in before:
+                seen = _last_line(self._workdir) if before["goodput"]["end"] == "running" else 0.0
+                before["goodput"] = _ended(before["goodput"], start, seen)
+        self._goodput.step, self._goodput.publish = start, self._publish
+        self._publish(self._goodput.record())
+
+    def end(self, how: str) -> None:
+        """Writes how the launch ended, if it has begun: "finished", "stopped" or "failed"."""
+        if not self._launches:
+            return
+        with contextlib.suppress(OSError) if how == "failed" else contextlib.nullcontext():
+            self._publish(self._goodput.record(how))
+
+    def _publish(self, record: dict[str, Any]) -> None:
+        self.launch = self._launches[-1]["goodput"] = {**record, "updated": round(time.time(), 3)}
+        self.all = goodputs.total([one["goodput"] for one in self._launches if "goodput" in one])
+        write_json(self._workdir / "run.json", {"launches": self._launches, "goodput": self.all})
+
+
+@contextlib.contextmanager
+def account(workdir: Path, goodput: Goodput) -> Iterator[Account]:
+    """A context that writes at its end how a launch ended; see `Account`."""
+    opened, how = Account(workdir, goodput), "failed"
+    try:
+        yield opened
+        how = "finished"
+    except Preempted:
+        how = "stopped"
+        raise
+    finally:
+        opened.end(how)
+
+
+def _ended(record: dict[str, Any], start: int, seen: float) -> dict[str, Any]:
+    """The account of a launch that ended before the one that goes on from `start`.
+
+    Args:
+      record: of the launch.
+      start: step.
+      seen: seconds since 1970 when it was last heard of, which may be after its account was written.
+    """
+    record = goodputs.lose(record, start)
+    if record["end"] == "running":
+        silent = round(max(seen - record["updated"], 0.0), 3)  # after its last checkpoint
+        seconds = {**record["seconds"], "lost": round(record["seconds"]["lost"] + silent, 3)}
+        record |= {"end": "killed", "wall": round(record["wall"] + silent, 3), "seconds": seconds}
+    return record
+
+
+def _last_line(workdir: Path) -> float:
+    path = workdir / "metrics.jsonl"
+    return 0.0 if storage.is_remote(workdir) or not path.exists() else path.stat().st_mtime

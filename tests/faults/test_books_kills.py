@@ -1,0 +1,154 @@
+"""Runs of one and of two processes that are killed with -9 at random moments, and what they leave."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from jaxvision.train.metrics import read
+
+SPEED = {"examples_per_second", "data_wait", "mfu"}
+SAVE, TOTAL = 20, 300
+CONFIG = f"""
+from ml_collections import ConfigDict
+
+def get_config(arg=None):
+    c = ConfigDict()
+    c.seed = 0
+    c.data = dict(name="folder", data_dir="DATA", split="train", batch_size=16, threads=2, max_bad_fraction=0.05)
+    c.data.update(host="decode|random_resized_crop(24)")
+    c.augment = "flip_lr|normalize(0.5, 0.5)"
+    c.model = dict(name="resnet", variant="8", width=0.25)
+    c.task = dict(name="supervised")
+    c.optimizer = dict(name="sgd", learning_rate=0.02, momentum=0.9)
+    c.train = dict(total="{TOTAL} steps", log_every="7 steps", checkpoint_every="{SAVE} steps", keep=2)
+    c.evals = dict(val=dict(name="classify", split="validation", every="30 steps", host="decode|resize(24)"))
+    return c
+"""
+
+
+BAD = (3, 4, 31)  # of 80 images
+
+
+def make_images(folder):
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 80, "validation": 24}.items():
+        for i in range(count):
+            place = folder / split / "ab"[i % 2] / f"{i:02}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 128 + 127 * (i % 2), (32, 32, 3), np.uint8)).save(place)
+            if split == "train" and i in BAD:
+                place.write_bytes(b"broken")
+
+
+class Job:
+    """Processes that train one run together."""
+
+    def __init__(self, config, workdir, processes, words=()):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        one = {"JAX_NUM_CPU_DEVICES": "1"}
+        job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)} if processes > 1 else {}
+        command = [sys.executable, "-c", "from jaxvision.cli import main; main()", "train"]
+        self.processes = [
+            subprocess.Popen(
+                [*command, f"--config={config}", f"--workdir={workdir}", *words],
+                env={**os.environ, **one, **job, **({"JAX_PROCESS_ID": str(i)} if processes > 1 else {})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for i in range(processes)
+        ]
+
+    def running(self):
+        return all(process.poll() is None for process in self.processes)
+
+    def kill(self):
+        for process in self.processes:
+            process.send_signal(signal.SIGKILL)
+        for process in self.processes:
+            process.communicate()
+
+    def finish(self):
+        outputs = [process.communicate(timeout=600)[0] for process in self.processes]
+        assert [process.returncode for process in self.processes] == [0] * len(outputs), outputs
+        return outputs[0]
+
+
+def lines_of(workdir):
+    return [{k: v for k, v in line.items() if k not in SPEED} for line in read(workdir / "metrics.jsonl")]
+
+
+def state_of(workdir):
+    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(TOTAL) / "state")
+    return {str(path): np.asarray(leaf) for path, leaf in ocp.tree.to_flat_dict(tree).items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "kills"), [(1, 12), (2, 8)])
+def test_a_run_that_is_killed_at_random_moments_equals_the_unbroken(processes, kills, tmp_path, record_property):
+    make_images(tmp_path / "data")
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.replace("DATA", str(tmp_path / "data")))
+    began = time.monotonic()
+    printed = Job(config, tmp_path / "whole", processes).finish()
+    wall = time.monotonic() - began
+    assert "time of this launch" in printed
+    assert lines_of(tmp_path / "whole")[-2]["bad_records"] == len(BAD)
+    launch = json.loads((tmp_path / "whole" / "run.json").read_text())["launches"][0]["goodput"]
+    assert sum(launch["seconds"].values()) == pytest.approx(launch["wall"], abs=0.01)
+    assert launch["wall"] <= wall
+    assert launch["wall"] == pytest.approx(wall, rel=0.02, abs=3.0)  # the interpreter ends after the last word
+
+    draw, run, lost = random.Random(processes), tmp_path / "run", []
+    for _ in range(kills):
+        before = (run / "metrics.jsonl").read_bytes() if (run / "metrics.jsonl").exists() else b""
+        job = Job(config, run, processes)
+        in_steps, wait = draw.random() < 0.75, draw.uniform(0, 6)
+        while in_steps and job.running() and _unchanged(run, before):
+            time.sleep(0.01)
+        deadline = time.monotonic() + wait * (0.25 if in_steps else 1)
+        while job.running() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if not job.running():
+            job.finish()
+            break
+        job.kill()
+        reached = max([line["step"] for line in lines_of(run)], default=0) if run.exists() else 0
+        saved = [int(p.name) for p in (run / "checkpoints").glob("*") if p.name.isdecimal()] if run.exists() else []
+        lost.append(max(reached - max(saved, default=0), 0))
+    printed = Job(config, run, processes).finish()
+    wrong = lines_of(run) != lines_of(tmp_path / "whole")
+    record_property("promise", "the records of a killed run are those of the unbroken run")
+    record_property("injections", len(lost))
+    record_property("lost", sum(steps > 2 * SAVE for steps in lost))
+    record_property("hung", 0)
+    record_property("wrong", int(wrong))
+    assert not wrong
+    assert max(lost) <= 2 * SAVE, lost  # an interval, and the steps while one was being written
+    one, other = state_of(run), state_of(tmp_path / "whole")
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    results = [json.loads((tmp_path / name / "results.json").read_text())["results"] for name in ("run", "whole")]
+    assert results[0] == results[1]
+    account = json.loads((run / "run.json").read_text())["goodput"]
+    assert sum(account["seconds"].values()) == pytest.approx(account["wall"], rel=0.02)
+    assert not sum(lost) or account["seconds"]["lost"] > 0
+    assert "launches" in printed
+
+
+def _unchanged(run, before):
+    path = run / "metrics.jsonl"
+    return not path.exists() or path.read_bytes() == before
