@@ -14,7 +14,7 @@ from jaxvision.data.bad import Bad, BadRecords
 from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
 from jaxvision.train import loop
-from jaxvision.train.checkpoint import Checkpoints
+from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.exact import ExactSum
 from jaxvision.train.feed import Feed
 from jaxvision.train.journal import Journal, carried
@@ -112,8 +112,8 @@ class Run:
             progress = None
             if checkpoints.steps():
                 target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
-                state = checkpoints.restore(target)
-                progress = checkpoints.meta()["progress"]
+                saved = Saved(self.folder)
+                state, progress = saved.restore(target), saved.meta()["progress"]
             first = int(state.step)
             journal = Journal(first, progress, account, self.folder)
             journal.recheck(lambda index: Bad(index, "") if any(index in of for of in self.bad.values()) else None)
