@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
 from jaxvision.storage import Path
-from jaxvision.train import loop
+from jaxvision.train import finite, loop, skips
 from jaxvision.train.checkpoint import Checkpoints, saved_steps
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number
@@ -88,10 +89,12 @@ def run(
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             _print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
+        guard = finite.from_json(checkpoints.meta().get("progress", {}).get("guard")) if resuming else None
         began = time.perf_counter()
+        stack.enter_context(_noting_skips(workdir))
         _, results = loop.train(
             start,
-            experiment.runner(feed.fetch),
+            experiment.runner(feed.fetch, guard),
             feed,
             experiment.schedule,
             evaluations=evaluations,
@@ -100,7 +103,7 @@ def run(
             records=records,
             reporter=Reporter(first, experiment.total, quiet),
             throughput=throughput,
-            extra=lambda step: {"learning_rate": float(experiment.optimizer.learning_rate(step - 1))},
+            extra=lambda updates: {"learning_rate": float(experiment.optimizer.learning_rate(updates - 1))},
             stop_after=stop_after,
         )
     seconds = time.perf_counter() - began
@@ -111,6 +114,17 @@ def run(
     if not quiet:
         _print_results(results, workdir, seconds)
     return results
+
+
+@contextlib.contextmanager
+def _noting_skips(workdir: Path) -> Iterator[None]:
+    """Leaves skipped.json in the workdir of a run that ends because it skips too many steps."""
+    try:
+        yield
+    except skips.TooManySkipped as error:
+        if is_main():
+            workdirs.write_json(workdir / "skipped.json", error.report)
+        raise
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:

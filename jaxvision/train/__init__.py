@@ -7,6 +7,7 @@ feed.py         what the steps are fed: batches from a stream, or a set held in 
 loop.py         steps, logs, evaluations, checkpoints, in that order
 checkpoint.py   the only file that knows Orbax
 metrics.py      where numbers go: metrics.jsonl and TensorBoard
+finite.py       which steps may be taken: those whose numbers are finite; skips.py: what the host makes of the others
 divergence.py   whether a run diverged, by the numbers that it left
 progress.py     what a person sees while it runs
 time_left.py    seconds up to the end of the run

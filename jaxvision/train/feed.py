@@ -25,12 +25,15 @@ class Feed(NamedTuple):
       items: `(start, lengths) -> iterator`; yields for each length k the items of k steps, with a
         leading axis of k, beginning at step `start`.
       max_steps: how many steps one dispatch may hold.
+      examples: `step -> (indices, index -> name)`, the examples of the batch of a step, counted from 0; None where
+        that is not known.
     """
 
     constants: Any
     fetch: Callable[[Any, Any], Batch]
     items: Callable[[int, list[int]], Iterator[Any]]
     max_steps: int
+    examples: Callable[[int], tuple[np.ndarray, Callable[[int], str]]] | None = None
 
 
 def _as_is(constants: Any, item: Batch) -> Batch:

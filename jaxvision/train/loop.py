@@ -1,17 +1,14 @@
 """The loop: steps, logs, evaluations, checkpoints. It knows neither data sets, nor models, nor labels."""
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import any_process
+from jaxvision.train import finite, skips
 from jaxvision.train.checkpoint import Checkpoints
-from jaxvision.train.divergence import FIRST
 from jaxvision.train.feed import Feed
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Guessing, Reporter, words
@@ -75,14 +72,16 @@ def train(
       records: where numbers are written.
       reporter: what a person sees.
       throughput: measures speed.
-      extra: `step -> numbers` to write with each log, such as the learning rate.
+      extra: `updates -> numbers` to write with each log, such as the learning rate of the last of that many updates:
+        the steps that were not skipped.
       stop_after: leave after this step, as if told to stop.
 
     Returns:
       The final state and the results of the last evaluations, `{"NAME/metric": value}`.
 
     Raises:
-      UserError: a loss that is not finite; the step is named. Checkpoints hold only states before it.
+      TooManySkipped: more steps in a row were skipped than may be, for their numbers were not finite. The state, as it
+        was before them, is saved.
       Preempted: SIGTERM or SIGINT came; the state is saved.
     """
     total = schedule.total
@@ -102,14 +101,36 @@ def train(
     def due(every: int) -> bool:
         return step == total or (every > 0 and step % every == 0)
 
-    def log() -> None:
-        values = _means(pending, step) | throughput.read() | extra(step)
+    logged = {"step": step, "guard": {}}
+
+    def log() -> skips.Stop | None:
+        values, logged["guard"], stop = skips.read(pending, step)
+        updates = (stop.step if stop else step) - int(logged["guard"].get("skipped", 0))
+        values |= throughput.read() | extra(max(updates, 1))
         pending.clear()
         records.write(step, values)
+        if told := skips.note(values, step - logged["step"]):
+            reporter.note(told)
+        logged["step"] = step
         time_left.logged(step)
         reporter.step(step, values, time_left.seconds(step))
         if warning := guessing.warning(step, values):
             reporter.note(warning)
+        return stop
+
+    def save() -> None:
+        records.flush()
+        began = time.perf_counter()
+        checkpoints.save(state, meta | {"progress": meta.get("progress", {}) | {"guard": logged["guard"]}})
+        paused("checkpoint", began)
+
+    def give_up(stop: skips.Stop) -> skips.TooManySkipped:
+        good = bool(jax.jit(finite.is_finite)(state))
+        if good:
+            logged["guard"]["in_a_row"] = 0
+            save()
+        updates = stop.step - int(logged["guard"].get("skipped", 0))
+        return skips.ends(stop, extra(max(updates, 1)).get("learning_rate"), feed.examples, good)
 
     def paused(name: str, began: float) -> None:
         seconds = time.perf_counter() - began
@@ -147,17 +168,14 @@ def train(
                 leaving = (leaving or step == stop_after) and step < total
                 if not (at_boundary or leaving):
                     continue
-                save = due(schedule.checkpoint_every) or leaving
-                if due(schedule.log_every) or save:
-                    log()  # which also refuses to save a state whose loss was not finite
+                saving = due(schedule.checkpoint_every) or leaving
+                if (due(schedule.log_every) or saving) and (stop := log()):
+                    raise give_up(stop)
                 for evaluation in evaluations:
                     if due(evaluation.every) and not leaving:
                         evaluate(evaluation)
-                if save:
-                    records.flush()
-                    began = time.perf_counter()
-                    checkpoints.save(state, meta)
-                    paused("checkpoint", began)
+                if saving:
+                    save()
                 if leaving:
                     raise Preempted(f"stopped by {signal.received or 'request'} after step {step} of {total}")
     finally:
@@ -181,21 +199,3 @@ def _lengths(start: int, stops: list[int], most: int) -> Iterable[int]:
         whole, rest = divmod(stop - start, most)
         yield from [most] * whole + [1] * rest
         start = stop
-
-
-def _means(pending: list[dict[str, jax.Array]], step: int) -> dict[str, float]:
-    """Mean of each metric over the steps since the last log; UserError if a loss among them is not finite."""
-    fetched = jax.device_get(pending)
-    values = {name: np.concatenate([metrics[name] for metrics in fetched]) for name in fetched[0]}
-    bad = np.flatnonzero(~np.isfinite(values["loss"]))
-    if len(bad):
-        at = step - len(values["loss"]) + 1 + int(bad[0])
-        raise UserError(
-            f"the loss of step {at} is {values['loss'][bad[0]]}. A lower optimizer.learning_rate, a longer warmup or a "
-            "clip_norm may help; the latest checkpoint holds a state from before"
-        )
-    means = {name: math.fsum(v) / len(v) for name, v in values.items()}
-    if step == len(values["loss"]):  # the run begins here: its first loss is that of the untrained network
-        names = [name for name in values if name.partition("@")[0] == "loss"]  # of a population, `loss@3`
-        means |= {name.replace("loss", FIRST): float(values[name][0]) for name in names}
-    return means
