@@ -1,8 +1,8 @@
 """Several runs as one: their states stacked, and one step that advances all of them.
 
 The loop trains a population as it trains a single run. Its state is a `Population`, and its metrics carry their member
-in the name, `loss@3`. A member skips steps as its own run would (finite.py); one that skips too many in a row has diverged
-and stays as it was before them, and the others go on.
+in the name, `loss@3`. A member skips steps as its own run would (finite.py); one that skips too many in a row has
+diverged and stays as it was before them, and the others go on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -126,9 +126,9 @@ def make_runner(
         backend, where XLA runs batched matrix products and convolutions with a kernel for each member slowly
         (benchmarks/population.py).
 
-    Metrics: `NAME@i` of each member, NaN where it took no step, and under the plain name the mean of those that took one,
-    0 where none did. The flags `skipped`, `stopped` and `spike` are 0 or 1; of all together, a step is skipped where
-    none took it.
+    Metrics: `NAME@i` of each member, NaN where it took no step, and under the plain name the mean of those that took
+    one, 0 where none did. The flags `skipped`, `stopped` and `spike` are 0 or 1; of all together, a step is skipped
+    where none took it.
     """
 
     def advance(values: Values, state: TrainState, guard: finite.Guard, batch: Batch) -> tuple:

@@ -1,4 +1,4 @@
-"""What the host makes of skipped steps: means over the steps taken, counts, and the end of a run that skips too many."""
+"""What the host makes of skipped steps: means over the others, counts, and the end of a run that skips too many."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -122,7 +122,10 @@ def note(values: Mapping[str, float], length: int) -> str | None:
 
 
 def ends(
-    stop: Stop, learning_rate: float | None, examples: Callable[[int], tuple[Sequence[int], Callable]] | None, saved: bool
+    stop: Stop,
+    learning_rate: float | None,
+    examples: Callable[[int], tuple[Sequence[int], Callable]] | None,
+    saved: bool,
 ) -> TooManySkipped:
     """The error with which a run ends.
 
@@ -147,8 +150,8 @@ def ends(
         text += f". Its batch: {', '.join(map(str, indices[:_NAMED]))}{more}; the first is {name(indices[0])}"
     if saved:
         text += (
-            f". The state as it was before is saved as step {stop.step}: the same command passes these batches over and "
-            "goes on. If it ends again, the cause is no single batch: a lower optimizer.learning_rate, a longer warmup "
+            f". The state as it was before is saved as step {stop.step}: the same command passes these batches over "
+            "and goes on. If it ends again, the cause is no single batch: a lower optimizer.learning_rate, a longer warmup "
             "or a clip_norm may help, with --fresh or from an older checkpoint; train.max_skipped allows more"
         )
     else:

@@ -53,7 +53,7 @@ def make_config(model="vit", **changes):
     c.model = MODELS[model]
     c.task = dict(name="supervised", label_smoothing=0.0)
     c.optimizer = dict(name="sgd", learning_rate=0.1, weight_decay=1e-3, clip_norm=1.0, schedule="cosine")
-    c.train = dict(total="7 steps", log_every="2 steps", checkpoint_every="3 steps", ema=0.9)
+    c.train = dict(total="7 steps", log_every="2 steps", checkpoint_every="3 steps", ema=0.9, max_skipped=0)
     c.evals = dict(val=dict(name="classify", split="validation", every="4 steps"))
     return override(c, changes)
 
