@@ -55,5 +55,9 @@ def tells(error: str) -> bool:
 
     >>> tells("jaxvision: the loss of step 4 is nan. A lower optimizer.learning_rate ..."), tells("no such file")
     (True, False)
+    >>> tells("the gradient of step 13 is not finite, step 11 in a row"), tells("the loss of step 9, 5.2, is a spike")
+    (True, False)
+    >>> tells("the loss, gradient or update of step 5 is not finite; it is skipped step 11 in a row")
+    True
     """
     return bool(_STOPPED.search(error))
