@@ -140,4 +140,4 @@ def make_runner(
         in_shardings=(state_shardings, everywhere, None, None),
         out_shardings=(state_shardings, everywhere, None),
     )
-    return Runner(jitted, guard)
+    return Runner(jitted, None if guard is None else jax.device_put(guard, everywhere))
