@@ -90,7 +90,8 @@ def test_a_member_that_diverges_stays_as_it_was_before(regression, images, mesh,
     assert metrics["stopped@1"].tolist() == [1, 1, 1, 1]
     assert metrics["stopped"].tolist() == metrics["skipped"].tolist() == [0, 0, 0, 0]
     start = state_at(regression, 0.0)
-    jax.tree.map(np.testing.assert_array_equal, state.member(1, mesh(1))._replace(step=0), start)
+    same = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5)
+    jax.tree.map(same, state.member(1, mesh(1))._replace(step=0), start)
     training = [metrics["loss@0"], metrics["loss@2"]]
     np.testing.assert_allclose(metrics["loss"][1:], np.mean(training, axis=0)[1:], rtol=1e-6)
 
