@@ -15,6 +15,7 @@ from jaxvision.config import override
 from jaxvision.errors import UserError
 from jaxvision.sweep import population
 from jaxvision.sweep.population import Member
+from jaxvision.train import divergence
 from jaxvision.train.metrics import read
 from jaxvision.train.watch import Preempted
 
@@ -143,7 +144,8 @@ def test_a_member_that_diverges_is_frozen_and_reported(at_once, trained):
     assert [result is None for result in results] == [False, False, False, True]
     lost = of_all[3].workdir
     failed = json.loads((lost / "failed.json").read_text())
-    assert failed["error"] == f"the loss of step {failed['step']} is not finite"
+    assert failed["error"].startswith(f"the loss, gradient or update of step {failed['step']} is not finite")
+    assert divergence.tells(failed["error"])
     assert 1 < failed["step"] <= 4
     assert all(line["step"] < failed["step"] for line in read(lost / "metrics.jsonl"))
     assert not (lost / "results.json").exists()
