@@ -25,6 +25,7 @@ from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.sections import DataSection, InitSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
+from jaxvision.train import finite
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
@@ -150,6 +151,8 @@ class Experiment(NamedTuple):
             seed=self.seed,
             accumulate=self.train.accumulate,
             ema=self.train.ema,
+            max_skipped=self.train.max_skipped,
+            skip_spikes=self.train.skip_spikes,
         )
 
     def flops(self) -> float | None:
@@ -160,9 +163,10 @@ class Experiment(NamedTuple):
         """
         return step_flops(self.step(), self.abstract_state(), self.batch)
 
-    def runner(self, fetch: Callable) -> Callable:
-        """The jitted, sharded steps; see `step.make_runner`."""
-        return steps.make_runner(self.step(), fetch, shardings(jax.eval_shape(self.init), self.mesh, self.rules))
+    def runner(self, fetch: Callable, guard: finite.Guard | None = None) -> Callable:
+        """The jitted, sharded steps, after those that left `guard`; see `step.make_runner`."""
+        placed = shardings(jax.eval_shape(self.init), self.mesh, self.rules)
+        return steps.make_runner(self.step(), fetch, placed, finite.start() if guard is None else guard)
 
     def in_memory(self) -> bool:
         """Whether the training set is held in memory; else it is a stream.
@@ -190,11 +194,16 @@ class Experiment(NamedTuple):
     def feed(self) -> feeds.Feed:
         """Opens the training data: held in memory where it fits, else streamed."""
         data, reading = self.data, inputs.reading_options(self.data)
+
+        def examples(step: int) -> tuple[np.ndarray, Callable[[int], str]]:
+            rows = self.source.order(self.seed, step * data.batch_size, (step + 1) * data.batch_size)
+            return rows, self.source.describe
+
         held = self.in_memory()
         bad = BadRecords(self.source, data.max_bad_fraction, warn=not held)  # what is read into memory is named there
         if held:
             on_cpu = jax.default_backend() == "cpu"
-            return feeds.from_arrays(
+            fed = feeds.from_arrays(
                 resident.load(self.source, data.host, fields=data.fields, **reading),
                 partial(self.source.order, self.seed),
                 self.mesh,
@@ -202,6 +211,7 @@ class Experiment(NamedTuple):
                 max_steps=self.train.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH),
                 bad=bad,
             )
+            return fed._replace(examples=examples)
 
         def batches(start: int, stop: int) -> Iterator[Batch]:
             return loader.train_batches(
@@ -218,7 +228,7 @@ class Experiment(NamedTuple):
                 **reading,
             )
 
-        return feeds.from_stream(batches, self.mesh, bad=bad)
+        return feeds.from_stream(batches, self.mesh, bad=bad)._replace(examples=examples)
 
     def bad_example(self, index: int) -> Bad | None:
         """What is bad with an example of the training set, or None where it can be read now."""

@@ -63,6 +63,9 @@ class TrainSection(NamedTuple):
       log_every, checkpoint_every: durations; 0 means at the end only.
       keep: how many of the latest checkpoints stay; with 1 there is none to go back to if that one is damaged.
       steps_per_dispatch: of a set in memory; 0 lets the program choose. A stream has one.
+      max_skipped: how many steps in a row may be skipped because their loss, gradient or update is not finite; at one
+        more the run saves its state and stops. 0: at the first.
+      skip_spikes: whether a step is skipped, too, whose loss is a spike: 7 standard deviations above its average.
     """
 
     total: str | float
@@ -73,6 +76,8 @@ class TrainSection(NamedTuple):
     checkpoint_every: str | float = "10 percent"
     keep: COUNT = 2
     steps_per_dispatch: Annotated[int, Range(0)] = 0
+    max_skipped: Annotated[int, Range(0, 2**30)] = 10
+    skip_spikes: bool = False
 
 
 class InitSection(NamedTuple):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -19,7 +20,7 @@ from jaxvision.errors import UserError
 from jaxvision.parallel import agreement
 from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
 from jaxvision.storage import Path
-from jaxvision.train import loop
+from jaxvision.train import finite, loop, skips
 from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.goodput import Goodput, words
 from jaxvision.train.journal import Journal, carried
@@ -126,9 +127,10 @@ def _run(
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
         began = time.perf_counter()
+        stack.enter_context(_noting_skips(workdir))
         _, results = loop.train(
             start,
-            experiment.runner(feed.fetch),
+            experiment.runner(feed.fetch, finite.from_json((progress or {}).get("guard"))),
             feed,
             experiment.schedule,
             evaluations=evaluations,
@@ -137,7 +139,7 @@ def _run(
             records=records,
             reporter=Reporter(first, experiment.total, quiet),
             throughput=throughput,
-            extra=lambda step: {"learning_rate": float(experiment.optimizer.learning_rate(step - 1))},
+            extra=lambda updates: {"learning_rate": float(experiment.optimizer.learning_rate(updates - 1))},
             journal=journal,
             goodput=goodput,
             stop_after=stop_after,
@@ -168,6 +170,17 @@ def _print_times(account: launches.Account) -> None:
     out.print(f"time of this launch, {words(account.launch)}")
     if account.all["launches"] > 1:
         out.print(f"time of all {account.all['launches']} launches, {words(account.all)}")
+
+
+@contextlib.contextmanager
+def _noting_skips(workdir: Path) -> Iterator[None]:
+    """Leaves skipped.json in the workdir of a run that ends because it skips too many steps."""
+    try:
+        yield
+    except skips.TooManySkipped as error:
+        if is_main():
+            workdirs.write_json(workdir / "skipped.json", error.report)
+        raise
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:

@@ -200,9 +200,10 @@ def _finish(
 ) -> None:
     """Leaves in the workdir of a member what its own run would have left, or that it diverged."""
     member = state.member(index, experiment.mesh)
-    if int(member.step) < experiment.total:
-        error = f"the loss of step {int(member.step) + 1} is not finite"
-        workdirs.write_json(workdir / "failed.json", {"error": error, "step": int(member.step) + 1})
+    if int(member.step) < experiment.total or int(state.guards.in_a_row[index]) > experiment.train.max_skipped:
+        step, skipped = int(member.step), int(state.guards.in_a_row[index])
+        error = f"the loss, gradient or update of step {step} is not finite; it is skipped step {skipped} in a row"
+        workdirs.write_json(workdir / "failed.json", {"error": error, "step": step})
         return
     with Checkpoints(workdir, experiment.train.keep) as checkpoints:
         checkpoints.save(member, experiment.metadata | {"versions": workdirs.versions()})
@@ -288,10 +289,10 @@ class _Records:
         ]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Raises AllDiverged where no loss is finite."""
+        """Raises AllDiverged where no member is left."""
         of_program = {name: value for name, value in values.items() if "@" not in name}
         own = [population.of_member(values, i) for i in range(len(self._records))]
-        going = [i for i, mine in enumerate(own) if mine and math.isfinite(mine.get("loss", 0.0))]
+        going = [i for i, mine in enumerate(own) if mine and not mine.pop("stopped", 0)]
         for i in going:
             self._records[i].write(step, of_program | own[i])
         if "loss" in values and not going:

@@ -10,6 +10,7 @@ goodput.py      where the time goes
 checkpoint.py   who writes checkpoints; saved.py: who reads them; stored.py: how Orbax lays them out
 entries.py      what lies in the folder of checkpoints; digests.py: whether it is what was written
 metrics.py      where numbers go: metrics.jsonl and TensorBoard
+finite.py       which steps may be taken: those whose numbers are finite; skips.py: what the host makes of the others
 divergence.py   whether a run diverged, by the numbers that it left
 progress.py     what a person sees while it runs
 time_left.py    seconds up to the end of the run

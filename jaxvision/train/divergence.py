@@ -12,7 +12,7 @@ FIRST = "first_loss"  # in the first line of metrics: the loss before any update
 # Times the first loss. A network that answers at random, or always the same, stays near 1; one that is wrong and sure
 # of it may come to 3 or 4 in the evaluations of an overfitted model.
 FACTOR = 10.0
-_STOPPED = re.compile(r"the loss of step [\d,]+ is (nan|-?inf|not finite)")
+_STOPPED = re.compile(r"the (?:loss|gradient|update|, | or )+ of step [\d,]+ is (?:nan|-?inf|not finite)")
 
 
 def of_numbers(lines: Sequence[Mapping[str, Any]], results: Mapping[str, float | None] | None = None) -> str:
@@ -51,9 +51,13 @@ def of_workdir(workdir: Path, results: Mapping[str, float | None] | None = None)
 
 
 def tells(error: str) -> bool:
-    """Whether the error of a run says that its loss was not finite.
+    """Whether the error of a run says that its loss, gradient or update was not finite.
 
     >>> tells("jaxvision: the loss of step 4 is nan. A lower optimizer.learning_rate ..."), tells("no such file")
     (True, False)
+    >>> tells("the gradient of step 13 is not finite, step 11 in a row"), tells("the loss of step 9, 5.2, is a spike")
+    (True, False)
+    >>> tells("the loss, gradient or update of step 5 is not finite; it is skipped step 11 in a row")
+    True
     """
     return bool(_STOPPED.search(error))

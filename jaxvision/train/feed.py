@@ -27,6 +27,8 @@ class Feed(NamedTuple):
         leading axis of k, beginning at step `start`.
       max_steps: how many steps one dispatch may hold.
       bad: account of the examples that could not be read, or None where there is none.
+      examples: `step -> (indices, index -> name)`, the examples of the batch of a step, counted from 0; None where
+        that is not known.
     """
 
     constants: Any
@@ -34,6 +36,7 @@ class Feed(NamedTuple):
     items: Callable[[int, list[int]], Iterator[Any]]
     max_steps: int
     bad: BadRecords | None = None
+    examples: Callable[[int], tuple[np.ndarray, Callable[[int], str]]] | None = None
 
 
 def _as_is(constants: Any, item: Batch) -> Batch:

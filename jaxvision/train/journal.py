@@ -4,7 +4,8 @@ Between two log lines these are the metrics of the steps so far, at a boundary t
 and of the whole run the examples that could not be read. It lies in a checkpoint under `progress` of the meta, as JSON:
 
     lines       how many lines of that step metrics.jsonl held; what stands behind them was written later
-    interval    steps since the last log line, exact sums of their metrics, and the first losses of the run
+    interval    steps since the last log line, exact sums of their metrics, counts, and the first losses of the run
+    guard       of the steps that were skipped, see `finite.py`
     evaluated   evaluations that were run at that step, and what they found
     guessing    of the warning that a loss stays at guessing
     bad         account of examples that could not be read
@@ -18,14 +19,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxvision import storage
 from jaxvision.data.bad import Bad, BadRecords
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import gather_numbers
 from jaxvision.storage import Path
-from jaxvision.train.divergence import FIRST
+from jaxvision.train import skips
 from jaxvision.train.exact import ExactSum
 
 PROGRESS = "progress"  # its key in the meta of a checkpoint
@@ -40,6 +40,12 @@ class Journal:
       progress: of the checkpoint of that step; None for a new run, or where the checkpoint has none.
       bad: account of the examples that could not be read.
       folder: where the first of these are named; None for nowhere.
+
+    Attributes:
+      since: step of the last log line.
+      pending: metrics of dispatches, each [k], that the host has not seen.
+      guard: of the latest step that was settled, as JSON.
+      stop: the step that was one skipped step in a row too many; None while there is none.
     """
 
     def __init__(
@@ -51,10 +57,14 @@ class Journal:
     ):
         self.carried = dict(progress or {})
         interval = self.carried.get("interval", {})
-        self._since = step - interval.get("steps", 0)
+        self.since = step - interval.get("steps", 0)
         self._sums = {name: ExactSum.read(of) for name, of in interval.get("sums", {}).items()}
         self._first = {name: float(value) for name, value in interval.get("first", {}).items()}
-        self.pending: list[dict[str, jax.Array]] = []  # metrics that the host has not seen
+        self._counts: dict[str, float] = dict(interval.get("counts", {}))
+        self._marks: dict[str, float] = {}
+        self.guard: dict[str, float] = dict(self.carried.get("guard", {}))
+        self.stop: skips.Stop | None = None
+        self.pending: list[dict[str, jax.Array]] = []
         self._step, self._evaluated = step, {}
         for name, found in self.carried.get("evaluated", {}).items():
             self._evaluated[name] = {key: float(value) for key, value in found.items()}
@@ -73,26 +83,22 @@ class Journal:
           whether more examples could not be read than may be. One process stops before such a batch (`check`); of
           several, each knows of the others only here.
 
-        Raises:
-          UserError: a loss among them is not finite; the step is named.
         """
         if self.pending:
-            fetched = jax.device_get(self.pending)
+            found = skips.read(self.pending, step)
             self.pending.clear()
-            values = {name: np.concatenate([metrics[name] for metrics in fetched]) for name in fetched[0]}
-            first = step - len(values["loss"]) + 1
-            _check_finite(values["loss"], first)
-            for name, of_steps in values.items():
-                # The run begins here: its first loss is that of the untrained network. Of a population, `loss@3`.
-                if first == 1 and name.partition("@")[0] == "loss":
-                    self._first[name.replace("loss", FIRST)] = float(of_steps[0])
-                self._sums.setdefault(name, ExactSum()).add(of_steps)
+            for name, taken in found.taken.items():
+                self._sums.setdefault(name, ExactSum()).add(taken)
+            for name, count in found.counts.items():
+                self._counts[name] = self._counts.get(name, 0.0) + count
+            self._first |= found.first
+            self._marks, self.guard, self.stop = found.marks, found.guard or self.guard, found.stop
         return self._count_bad(step)
 
     def line(self, step: int) -> dict[str, float]:
-        """Means of the metrics over the steps since the last line; a new stretch begins."""
-        values = {name: of.mean() for name, of in self._sums.items()} | self._first
-        self._since, self._sums, self._first = step, {}, {}
+        """Means of the metrics over the steps that were taken since the last line, and counts; a new interval begins."""
+        values = {name: of.mean() for name, of in self._sums.items()} | self._first | self._counts | self._marks
+        self.since, self._sums, self._first, self._counts = step, {}, {}, {}
         return values | ({"bad_records": len(self._bad)} if self._bad is not None else {})
 
     def evaluated(self, step: int, name: str, found: Mapping[str, float]) -> None:
@@ -110,10 +116,12 @@ class Journal:
         as_text = lambda values: {name: repr(float(value)) for name, value in values.items()}  # nan is no JSON
         found = {
             "interval": {
-                "steps": step - self._since,
+                "steps": step - self.since,
                 "sums": {name: of.written() for name, of in self._sums.items()},
                 "first": as_text(self._first),
+                "counts": self._counts,
             },
+            "guard": self.guard,
             "evaluated": {name: as_text(values) for name, values in self.results(step).items()},
         }
         return found | ({"bad": self._bad.state()} if self._bad is not None else {})
@@ -203,12 +211,3 @@ def carried(meta: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any
 
     same = {name: of for name, of in progress["evaluated"].items() if section(before, name) == section(now, name)}
     return {**progress, "evaluated": same}
-
-
-def _check_finite(losses: np.ndarray, first: int) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        raise UserError(
-            f"the loss of step {first + int(bad[0])} is {losses[bad[0]]}. A lower optimizer.learning_rate, a longer "
-            "warmup or a clip_norm may help; the latest checkpoint holds a state from before"
-        )

@@ -8,6 +8,7 @@ import jax
 
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import any_process
+from jaxvision.train import finite, skips
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.feed import Feed
 from jaxvision.train.goodput import Goodput
@@ -111,9 +112,13 @@ def train(
         return step == total or (every > 0 and step % every == 0)
 
     def log() -> None:
-        values = journal.line(step) | throughput.read() | extra(step)
+        taken = (journal.stop.step if journal.stop else step) - int(journal.guard.get("skipped", 0))
+        length, values = step - journal.since, journal.line(step)
+        values |= throughput.read() | extra(max(taken, 1))
         with goodput.spent("other"):
             records.write(step, values)
+            if told := skips.note(values, length):
+                reporter.note(told)
             time_left.logged(step)
             reporter.step(step, values, time_left.seconds(step))
             if warning := guessing.warning(step, values):
@@ -135,14 +140,25 @@ def train(
         reporter.note(f"step {step}/{total}  {words(found)}")
 
     def save() -> None:
-        """Saves the state, once its losses are seen to be finite."""
+        """Saves the state, once the metrics of the steps before it are known."""
         if journal.pending:
             journal.settle(step)
         records.flush()
-        progress = journal.progress(step) | {"lines": records.mark(step), "guessing": guessing.state()}
+        at = int(state.step) if journal.stop else step  # which stands still where too many steps were skipped
+        progress = journal.progress(at) | {"lines": records.mark(at), "guessing": guessing.state()}
         with pause("checkpoint", "checkpoint"):
             checkpoints.save(state, {**meta, PROGRESS: progress})
-        goodput.saved(step)
+        goodput.saved(at)
+
+    def give_up() -> skips.TooManySkipped:
+        """The error of a run that skipped too many steps in a row; its state is saved first, if it is finite."""
+        stop, good = journal.stop, bool(jax.jit(finite.is_finite)(state))
+        if good:
+            journal.guard["in_a_row"] = 0
+            save()
+            checkpoints.wait()
+        taken = stop.step - int(journal.guard.get("skipped", 0))
+        return skips.ends(stop, extra(max(taken, 1)).get("learning_rate"), feed.examples, good)
 
     @contextlib.contextmanager
     def saving() -> Iterator[None]:
@@ -193,6 +209,8 @@ def train(
                 too_many = (to_save or due(schedule.log_every)) and journal.settle(step)
                 if due(schedule.log_every):
                     log()
+                if journal.stop:
+                    raise give_up()
                 preempted = None
                 for evaluation in () if leaving or too_many else owed():
                     try:

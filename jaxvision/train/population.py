@@ -1,7 +1,8 @@
 """Several runs as one: their states stacked, and one step that advances all of them.
 
 The loop trains a population as it trains a single run. Its state is a `Population`, and its metrics carry their member
-in the name, `loss@3`. A member whose loss is not finite stays as it was before that step, and the others go on.
+in the name, `loss@3`. A member skips steps as its own run would (finite.py); one that skips too many in a row has
+diverged and stays as it was before them, and the others go on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,12 @@ from jax.sharding import Mesh
 
 from jaxvision.parallel.mesh import batch_sharding, replicated
 from jaxvision.tasks.task import Batch, Metrics
+from jaxvision.train import finite
 from jaxvision.train import step as steps
 from jaxvision.train.state import TrainState
 
 Values = Mapping[str, jax.Array]  # hyperparameters by name
+FLAGS = ("skipped", "stopped", "spike")  # metrics of a step that are 0 or 1
 
 
 class Population(NamedTuple):
@@ -26,11 +29,13 @@ class Population(NamedTuple):
     Attributes:
       step: int32 scalar.
       members: a train state whose leaves have a leading axis of M. The own step of a member that has diverged lags
-        behind: it is the number of updates before the loss that was not finite.
+        behind: it is the last of the steps that were skipped.
+      guards: of the members; see finite.py.
     """
 
     step: jax.Array
     members: TrainState
+    guards: finite.Guard
 
     @property
     def training(self) -> jax.Array:
@@ -58,7 +63,8 @@ def initializer(init: Callable[[Values], TrainState], values: Values, members: i
 
     def create() -> Population:
         states = jax.vmap(lambda _, values: init(values))(jnp.arange(members), values)
-        return Population(jnp.zeros((), jnp.int32), states)
+        guards = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), finite.start())
+        return Population(jnp.zeros((), jnp.int32), states, guards)
 
     return create
 
@@ -66,7 +72,8 @@ def initializer(init: Callable[[Values], TrainState], values: Values, members: i
 def shardings(init: Callable[[], Population], mesh: Mesh) -> Population:
     """Whole members on every device: the leading axis is split over the mesh, which must divide it."""
     shapes = jax.eval_shape(init)
-    return Population(replicated(mesh), jax.tree.map(lambda _: batch_sharding(mesh), shapes.members))
+    split = jax.tree.map(lambda _: batch_sharding(mesh), (shapes.members, shapes.guards))
+    return Population(replicated(mesh), *split)
 
 
 def abstract(init: Callable[[], Population], places: Population) -> Population:
@@ -119,34 +126,35 @@ def make_runner(
         backend, where XLA runs batched matrix products and convolutions with a kernel for each member slowly
         (benchmarks/population.py).
 
-    Metrics: `NAME@i` of each member, NaN from the step on at which it diverged, and under the plain name the mean of
-    those that train, 0 where none is left.
+    Metrics: `NAME@i` of each member, NaN where it took no step, and under the plain name the mean of those that took
+    one, 0 where none did. The flags `skipped`, `stopped` and `spike` are 0 or 1; of all together, a step is skipped
+    where none took it.
     """
 
-    def advance(values: Values, now: jax.Array, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        updated, metrics = step(values)(state, batch)
-        going = (state.step == now) & jnp.isfinite(metrics["loss"])
-        state = jax.tree.map(lambda new, old: jnp.where(going, new, old), updated, state)
-        return state, {name: jnp.where(going, value, jnp.nan) for name, value in metrics.items()}
+    def advance(values: Values, state: TrainState, guard: finite.Guard, batch: Batch) -> tuple:
+        state, metrics = step(values)(state, batch, guard)
+        guard = metrics.pop("guard")
+        taken = (metrics["skipped"] + metrics["stopped"]) == 0
+        return state, guard, {k: v if k in FLAGS else jnp.where(taken, v, jnp.nan) for k, v in metrics.items()}
 
     def rows(batch: Batch) -> Batch:
         return batch if shared else jax.tree.map(lambda x: x.reshape(members, -1, *x.shape[1:]), batch)
 
     def together(population: Population, given: tuple[Values, Batch]) -> tuple[Population, Metrics]:
         values, batch = given
-        lifted = jax.vmap(advance, in_axes=(0, None, 0, None if shared else 0))
-        states, metrics = lifted(values, population.step, population.members, rows(batch))
-        return Population(population.step + 1, states), _reported(metrics, count)
+        lifted = jax.vmap(advance, in_axes=(0, 0, 0, None if shared else 0))
+        states, guards, metrics = lifted(values, population.members, population.guards, rows(batch))
+        return Population(population.step + 1, states, guards), _reported(metrics, count)
 
     if at_once:
         return steps.make_runner(together, lambda given, item: (given[0], fetch(given[1], item)), places)
 
     @partial(jax.jit, donate_argnums=0)
-    def turn(states, now, values, constants, items, position, index):
+    def turn(carried, values, constants, items, position, index):
         at = lambda tree: jax.tree.map(lambda x: x[index], tree)
         batch = rows(fetch(constants, jax.tree.map(lambda x: x[position], items)))
-        state, metrics = advance(at(values), now, at(states), batch if shared else at(batch))
-        return jax.tree.map(lambda x, new: x.at[index].set(new), states, state), metrics
+        *new, metrics = advance(at(values), *at(carried), batch if shared else at(batch))
+        return jax.tree.map(lambda x, new: x.at[index].set(new), carried, tuple(new)), metrics
 
     @jax.jit
     def collect(metrics: Sequence[Sequence[Metrics]]) -> Metrics:
@@ -154,15 +162,15 @@ def make_runner(
         return stack([_reported(stack(of_step), count) for of_step in metrics])
 
     def in_turn(population: Population, given: tuple[Values, Any], items: Any) -> tuple[Population, Metrics]:
-        now, states = population
-        found = []
+        now, *carried = population
+        carried, found = tuple(carried), []
         for position in range(jax.tree.leaves(items)[0].shape[0]):
             found.append([])
             for index in range(members):
-                states, metrics = turn(states, now, *given, items, position, index)
+                carried, metrics = turn(carried, *given, items, position, index)
                 found[-1].append(metrics)
             now = now + 1
-        return Population(now, states), collect(found)
+        return Population(now, *carried), collect(found)
 
     return in_turn
 
@@ -170,4 +178,9 @@ def make_runner(
 def _reported(metrics: Metrics, count: int) -> Metrics:
     """Metrics [M] by member, and their means; see `make_runner`."""
     named = {name_of(name, i): values[i] for name, values in metrics.items() for i in range(count)}
-    return named | {name: jnp.nan_to_num(jnp.nanmean(values[:count])) for name, values in metrics.items()}
+    means = {name: jnp.nan_to_num(jnp.nanmean(values[:count])) for name, values in metrics.items()}
+    if set(FLAGS) <= set(metrics):
+        skipped, stopped, spike = (metrics[name][:count] for name in FLAGS)
+        idle, ended = jnp.min(skipped + stopped), jnp.min(stopped)
+        means |= {"skipped": idle - ended, "stopped": ended, "spike": jnp.max(spike)}
+    return named | means

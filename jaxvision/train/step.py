@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.errors import reading_fields
+from jaxvision.parallel.mesh import replicated
 from jaxvision.tasks.task import Batch, Metrics, Task
-from jaxvision.train import accumulation
+from jaxvision.train import accumulation, finite
 from jaxvision.train.state import TrainState
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Step = Callable[..., tuple[TrainState, Metrics]]  # (state, batch), or (state, batch, guard)
 
 
 def step_keys(seed: int, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
@@ -29,11 +30,14 @@ def make_train_step(
     seed: int,
     accumulate: int = 1,
     ema: float | None = None,
+    max_skipped: int = finite.MAX_SKIPPED,
+    skip_spikes: bool = False,
 ) -> Step:
-    """Builds `step(state, batch) -> (state, metrics)`.
+    """Builds `step(state, batch, guard=None) -> (state, metrics)`.
 
     All that is random in it (augmentation, dropout) follows from (seed, state.step), so a resumed
-    run repeats an unbroken one.
+    run repeats an unbroken one. A step whose loss, gradient, new parameters, optimizer state, model state or average
+    are not finite is not taken; `guard` is what the steps before it left for that decision (see finite.py).
 
     Args:
       task: what is learned.
@@ -45,8 +49,11 @@ def make_train_step(
       ema: decay of the average of the variables, in (0, 1), or None. The average starts at the
         initial variables; early on the decay is min(ema, (1 + t) / (10 + t)), as in TensorFlow's
         ExponentialMovingAverage with num_updates.
+      max_skipped: how many steps in a row may be skipped; after one more nothing moves, not even `step`.
+      skip_spikes: whether steps are skipped, too, whose loss is a spike (`finite.DEVIATIONS`).
 
-    Metrics: `loss`, `grad_norm` (before clipping), `param_norm`, and those of the task; float32 scalars.
+    Metrics: `loss`, `grad_norm` (before clipping), `param_norm`, and those of the task; float32 scalars. Of these,
+    `skipped`, `stopped` and `spike` are 0 or 1. `guard`, a `finite.Guard`, belongs to the next step.
     """
 
     if accumulate == 1:
@@ -54,43 +61,83 @@ def make_train_step(
     else:
         gradients = (accumulation.cached if task.joint else accumulation.averaged)(task, accumulate)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, guard: finite.Guard | None = None) -> tuple[TrainState, Metrics]:
         augment_rng, task_rng = step_keys(seed, state.step)
         batch = augment(augment_rng, batch)
         with reading_fields("the task", batch):
             grads, model_state, metrics = gradients(state.params, state.model_state, batch, task_rng)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = task.constrain(optax.apply_updates(state.params, updates))
-        average = state.ema
-        if ema is not None:
-            decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-            average = optax.incremental_update({"params": params, **model_state}, state.ema, 1.0 - decay)
-        metrics |= {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(params)}
-        return TrainState(state.step + 1, params, model_state, opt_state, average), metrics
+
+        def updated() -> TrainState:
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = task.constrain(optax.apply_updates(state.params, updates))
+            average = state.ema
+            if ema is not None:
+                decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+                average = optax.incremental_update({"params": params, **model_state}, state.ema, 1.0 - decay)
+            return TrainState(state.step, params, model_state, opt_state, average)
+
+        metrics |= {"grad_norm": optax.tree.norm(grads)}
+        following, guarding = finite.guarded(
+            state, updated, grads, metrics, guard, max_skipped=max_skipped, skip_spikes=skip_spikes
+        )
+        return following, metrics | {"param_norm": optax.tree.norm(following.params)} | guarding
 
     return step
 
 
-def make_runner(step: Step, fetch: Callable[[Any, Any], Batch], state_shardings: TrainState) -> Callable:
+class Runner:
+    """Takes steps, `runner(state, constants, items) -> (state, metrics)`, and keeps the guard between them.
+
+    Args:
+      run: jitted, `(state, guard, constants, items) -> (state, guard, metrics)`.
+      guard: of the steps before the first.
+    """
+
+    def __init__(self, run: Callable, guard: finite.Guard | None):
+        self.run, self._guard = run, guard
+
+    def __call__(self, state: TrainState, constants: Any, items: Any) -> tuple[TrainState, Metrics]:
+        """One step for each item."""
+        state, self._guard, metrics = self.run(state, self._guard, constants, items)
+        return state, metrics
+
+
+def make_runner(
+    step: Step,
+    fetch: Callable[[Any, Any], Batch],
+    state_shardings: TrainState,
+    guard: finite.Guard | None = None,
+) -> Runner:
     """Jits `run(state, constants, items) -> (state, metrics)`, which takes one step for each item.
 
     Args:
       step: from `make_train_step`.
       fetch: `(constants, item) -> batch`, e.g. the rows of a set on the device for some indices.
       state_shardings: of the state, in and out; the state that goes in is donated.
+      guard: what the steps before the first one left; the runner carries it on from step to step. Where it is None,
+        every step is judged by itself and none is given to `step`.
 
     The items have a leading axis of k steps; so have the metrics. Compiled once for each k.
     """
 
-    def run(state: TrainState, constants: Any, items: Any) -> tuple[TrainState, Metrics]:
-        def body(state, item):
-            return step(state, fetch(constants, item))
+    def run(state: TrainState, guard: Any, constants: Any, items: Any) -> tuple[TrainState, Any, Metrics]:
+        def body(carry, item):
+            state, guard = carry
+            batch = fetch(constants, item)
+            state, metrics = step(state, batch) if guard is None else step(state, batch, guard)
+            return (state, None if guard is None else metrics["guard"]), metrics
 
         if jax.tree.leaves(items)[0].shape[0] > 1:
-            return jax.lax.scan(body, state, items)
-        state, metrics = body(state, jax.tree.map(lambda x: x[0], items))
-        return state, jax.tree.map(lambda x: x[None], metrics)
+            (state, guard), metrics = jax.lax.scan(body, (state, guard), items)
+            return state, guard, metrics
+        (state, guard), metrics = body((state, guard), jax.tree.map(lambda x: x[0], items))
+        return state, guard, jax.tree.map(lambda x: x[None], metrics)
 
-    return jax.jit(
-        run, donate_argnums=0, in_shardings=(state_shardings, None, None), out_shardings=(state_shardings, None)
+    everywhere = replicated(jax.tree.leaves(state_shardings)[0].mesh)
+    jitted = jax.jit(
+        run,
+        donate_argnums=0,
+        in_shardings=(state_shardings, everywhere, None, None),
+        out_shardings=(state_shardings, everywhere, None),
     )
+    return Runner(jitted, None if guard is None else jax.device_put(guard, everywhere))

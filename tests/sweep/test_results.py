@@ -129,9 +129,9 @@ def test_a_run_that_ended_with_worthless_numbers_has_failed(tmp_path, end, found
 def test_a_loss_that_was_not_finite_is_told_as_diverged(tmp_path):
     text = "jaxvision: the loss of step 4 is nan. A lower optimizer.learning_rate may help"
     run(tmp_path / "own", log=f"step 3\n{text}\n")
-    run(tmp_path / "member", failed="the loss of step 5 is not finite")
+    run(tmp_path / "member", failed="the loss, gradient or update of step 5 is not finite")
     assert results.error(tmp_path / "own") == f"diverged: {text}"
-    assert results.error(tmp_path / "member") == "diverged: the loss of step 5 is not finite"
+    assert results.error(tmp_path / "member") == "diverged: the loss, gradient or update of step 5 is not finite"
 
 
 def test_values_of_several_types_stand_as_text(tmp_path):

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from jaxvision.data.order import indices
-from jaxvision.errors import UserError
 from jaxvision.parallel.rules import shardings
+from jaxvision.train import divergence, finite, loop
 from jaxvision.train import feed as feeds
-from jaxvision.train import loop
 from jaxvision.train import state as states
 from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.journal import Journal
 from jaxvision.train.metrics import Records, read
 from jaxvision.train.progress import Reporter
+from jaxvision.train.skips import TooManySkipped
 from jaxvision.train.step import make_runner, make_train_step
 from jaxvision.train.throughput import Throughput
 from jaxvision.train.watch import Preempted, StopSignal
@@ -27,20 +27,28 @@ from jaxvision.train.watch import Preempted, StopSignal
 def train(regression, images, adam, mesh, tmp_path):
     """`train(name, **options)`: a run of 12 steps in a folder of that name, from its latest checkpoint."""
 
-    def go(name, *, chunk=1, on_step=lambda step: None, arrays=images, evaluate=None, schedule=(12, 4, 6), **options):
+    def go(
+        name,
+        *,
+        chunk=1,
+        on_step=lambda step: None,
+        arrays=images,
+        evaluate=None,
+        schedule=(12, 4, 6),
+        max_skipped=10,
+        **options,
+    ):
         options.setdefault("reporter", Reporter(0, 12, quiet=True))
         options.setdefault("extra", lambda step: {"step_squared": float(step**2)})
         one = mesh(1)
         order = partial(indices, 0, len(arrays["image"]))
         feed = feeds.from_arrays(arrays, order, one, batch_size=8, max_steps=chunk)
+        feed = feed._replace(examples=lambda step: (order(step * 8, step * 8 + 8), "image {}".format))
         scale = lambda rng, batch: {**batch, "image": batch["image"] / 255.0}
         raw = {"image": jax.ShapeDtypeStruct((8, *arrays["image"].shape[1:]), np.float32)}
         init = states.initializer(regression, adam, raw, 0, False)
-        runner = make_runner(
-            make_train_step(regression, scale, adam, seed=0),
-            feed.fetch,
-            shardings(jax.eval_shape(init), one, "replicated"),
-        )
+        step = make_train_step(regression, scale, adam, seed=0, max_skipped=max_skipped)
+        placed = shardings(jax.eval_shape(init), one, "replicated")
 
         def run(state, constants, item):
             on_step(int(state.step))
@@ -51,9 +59,10 @@ def train(regression, images, adam, mesh, tmp_path):
             target = states.abstract(init, one, "replicated")
             reader = Saved(folder)
             state = reader.restore(target) if checkpoints.steps() else states.create(init, one, "replicated")
-            saved = checkpoints.steps() and reader.meta()["progress"]
+            saved = reader.meta()["progress"] if checkpoints.steps() else None
+            runner = make_runner(step, feed.fetch, placed, finite.from_json((saved or {}).get("guard")))
             records = Records(folder, int(state.step), lines=saved["lines"] if saved else None)
-            options.setdefault("journal", Journal(int(state.step), saved or None))
+            options.setdefault("journal", Journal(int(state.step), saved))
             state, results = loop.train(
                 state,
                 run,
@@ -104,14 +113,51 @@ def test_a_signal_saves_and_leaves(train):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_loss_that_is_not_finite_names_its_step_and_is_not_saved(train, images, tmp_path):
-    bad = int(indices(0, 37, 0, 32)[8 * 3])  # of the first epoch, in the batch of step 4
+def poisoned(images, bad):
+    """The images with one of the batch of step 4 not finite, and its index."""
+    chosen = int(indices(0, 37, 0, 32)[8 * 3])
     pixels = images["image"].astype(np.float32)
-    pixels[bad] = np.inf
-    with pytest.raises(UserError, match="the loss of step 4 is (inf|nan)"):
-        train("nan", arrays={"image": pixels}, schedule=(12, 6, 3))
+    pixels[chosen] = bad
+    return {"image": pixels}, chosen
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(train, images, chunk):
+    arrays, _ = poisoned(images, np.inf)
+    reporter, told = Reporter(0, 12, quiet=True), []
+    reporter.note = told.append
+    state, _, lines, _ = train("nan", arrays=arrays, reporter=reporter, chunk=chunk)
+    logs = [line for line in lines if "loss" in line]
+    assert logs[0]["skipped_steps"] == 1  # the image comes again in later epochs
+    assert all(np.isfinite(line["loss"]) for line in logs)
+    assert logs[0]["step_squared"] == 9.0  # of three updates in four steps: so is the learning rate
+    assert told[0] == "warning: 1 of the last 4 steps were skipped; means are over the others"
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def test_too_many_skipped_steps_end_a_run_with_its_state_saved(train, images, tmp_path):
+    arrays, bad = poisoned(images, np.nan)
+    with pytest.raises(TooManySkipped, match="the loss of step 4 is nan, and so it was skipped") as found:
+        train("nan", arrays=arrays, schedule=(12, 6, 3), max_skipped=0)
+    assert found.value.report["examples"] == indices(0, 37, 24, 32).tolist()
+    assert f"Its batch: {bad}, " in str(found.value)
+    assert "saved as step 4" in str(found.value)
+    assert divergence.tells(str(found.value))
     with Checkpoints(tmp_path / "nan") as checkpoints:
-        assert checkpoints.steps() == [3]
+        assert checkpoints.steps() == [4]
+    assert train("nan", arrays=arrays, schedule=(5, 6, 3), max_skipped=0)[0].step == 5  # goes on behind that batch
+
+
+def test_how_many_were_skipped_is_carried_through_a_stop(train, images, tmp_path):
+    arrays, _ = poisoned(images, np.nan)
+    whole, *_ = train("whole", arrays=arrays)
+    with pytest.raises(Preempted):
+        train("broken", arrays=arrays, stop_after=4)
+    with Checkpoints(tmp_path / "broken") as checkpoints:
+        guard = checkpoints.meta()["progress"]["guard"]
+    assert (guard["in_a_row"], guard["skipped"], guard["count"]) == (1, 1, 3)
+    broken, *_ = train("broken", arrays=arrays)
+    jax.tree.map(np.testing.assert_array_equal, whole, broken)
 
 
 def notes(train, name, schedule, ratio):
