@@ -96,7 +96,7 @@ class Journal:
         return self._count_bad(step)
 
     def line(self, step: int) -> dict[str, float]:
-        """Means of the metrics over the steps that were taken since the last line, and counts; a new interval begins."""
+        """Means of the metrics over the steps taken since the last line, and counts; a new interval begins."""
         values = {name: of.mean() for name, of in self._sums.items()} | self._first | self._counts | self._marks
         self.since, self._sums, self._first, self._counts = step, {}, {}, {}
         return values | ({"bad_records": len(self._bad)} if self._bad is not None else {})

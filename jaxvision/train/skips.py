@@ -88,9 +88,8 @@ def read(pending: Sequence[Mapping[str, Any]], step: int) -> Interval:
     marks = {name: float(array[-1]) for name, array in flags.items() if name.startswith("stopped@")}
     guards = [m["guard"] for m in fetched if "guard" in m]
     guard = finite.to_json(jax.tree.map(lambda x: x[-1], guards[-1])) if guards else {}
-    return Interval(
-        taken, counts, marks, first, guard, _stop(arrays, flags.get("stopped", none), guards, step - length)
-    )
+    stop = _stop(arrays, flags.get("stopped", none), guards, step - length)
+    return Interval(taken, counts, marks, first, guard, stop)
 
 
 def _stop(arrays: Mapping[str, np.ndarray], stopped: np.ndarray, guards: Sequence[Any], before: int) -> Stop | None:

@@ -14,8 +14,9 @@ import pytest
 from jaxvision.parallel.rules import shardings
 from jaxvision.tasks.task import Joint, Task
 from jaxvision.train import feed as feeds
-from jaxvision.train import finite, skips
+from jaxvision.train import finite
 from jaxvision.train import state as states
+from jaxvision.train.journal import Journal
 from jaxvision.train.step import make_runner, make_train_step
 
 PLACES = ("nowhere", "image", "loss", "gradient", "params", "moments", "model state")
@@ -300,14 +301,19 @@ def test_means_are_over_the_steps_taken():
         dict(loss=np.array([1.0, np.nan, 3.0]), grad_norm=np.array([1.0, np.nan, 1.0]), skipped=np.array([0.0, 1, 0]))
         | dict(stopped=np.zeros(3), spike=np.array([0.0, 0, 1]), guard=guard)
     ]
-    values, _, stop = skips.read(pending, 9)
-    assert stop is None
-    assert values == {"loss": 2.0, "grad_norm": 1.0, "skipped_steps": 1.0, "loss_spikes": 1.0}
+    journal = Journal(6)
+    journal.stepped(pending[0])
+    journal.settle(9)
+    assert journal.stop is None
+    assert journal.line(9) == {"loss": 2.0, "grad_norm": 1.0, "skipped_steps": 1.0, "loss_spikes": 1.0}
 
 
 def test_of_an_interval_without_a_step_the_means_are_not_finite():
     pending = [dict(loss=np.full(2, np.inf), grad_norm=np.ones(2), skipped=np.ones(2), stopped=np.zeros(2))]
-    values = skips.read([pending[0] | {"spike": np.zeros(2)}], 9).values
+    journal = Journal(7)
+    journal.stepped(pending[0] | {"spike": np.zeros(2)})
+    journal.settle(9)
+    values = journal.line(9)
     assert np.isnan(values["loss"])
     assert values["skipped_steps"] == 2
 
