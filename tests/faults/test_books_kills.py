@@ -109,7 +109,7 @@ def test_a_run_that_is_killed_at_random_moments_equals_the_unbroken(processes, k
     launch = json.loads((tmp_path / "whole" / "run.json").read_text())["launches"][0]["goodput"]
     assert sum(launch["seconds"].values()) == pytest.approx(launch["wall"], abs=0.01)
     assert launch["wall"] <= wall
-    assert launch["wall"] == pytest.approx(wall, rel=0.02, abs=3.0)  # the interpreter ends after the last word
+    assert launch["wall"] > 0.8 * wall  # it cannot see how long the interpreter takes to end
 
     draw, run, lost = random.Random(processes), tmp_path / "run", []
     for _ in range(kills):
