@@ -63,6 +63,9 @@ class TrainSection(NamedTuple):
       log_every, checkpoint_every: durations; 0 means at the end only.
       keep: how many of the latest checkpoints stay.
       steps_per_dispatch: of a set in memory; 0 lets the program choose. A stream has one.
+      hang_timeout: seconds without progress after which a run ends with status 86 and the stacks of its threads in
+        WORKDIR/hang-PROCESS.txt; 20 times the slowest of the recent steps if that is longer, and six times as many
+        for what is no step (compiling, evaluations, saving). 0 turns it off.
     """
 
     total: str | float
@@ -73,6 +76,7 @@ class TrainSection(NamedTuple):
     checkpoint_every: str | float = "10 percent"
     keep: COUNT = 1
     steps_per_dispatch: Annotated[int, Range(0)] = 0
+    hang_timeout: Annotated[float, Range(0)] = 300.0
 
 
 class InitSection(NamedTuple):

@@ -13,6 +13,7 @@ import sys
 
 from absl import flags
 
+from jaxvision import signals
 from jaxvision.cli import files, many_runs, mistakes, one_run
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
@@ -24,10 +25,16 @@ COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **file
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script.
 
-    It exits with 0, 1, 2 (the user can mend it), 3 (done, but some files were left out) or 85 (preempted).
+    It exits with 0, 1, or one of `jaxvision.exits`.
     """
+    console = argv is None
     argv = list(sys.argv if argv is None else argv)
     name = argv[1] if len(argv) > 1 else "--help"
+    with signals.listening(name, console=console):
+        _main(name, argv)
+
+
+def _main(name: str, argv: list[str]) -> None:
     if name in ("-h", "--help", "help"):
         print(_overview())
         return
@@ -61,7 +68,8 @@ def _run(name: str, words: list[str]) -> None:
 
         if not isinstance(error, Preempted):
             raise
-        print(f"jaxvision: {error}; the same command goes on", file=sys.stderr)
+        if signals.speaks():
+            print(f"jaxvision: {error}. Run the same command to resume.", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
 
 

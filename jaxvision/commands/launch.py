@@ -36,7 +36,7 @@ def run(words: Sequence[str], where: str, options: str, *, name: str | None = No
 
 def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool) -> None:
     # The Python of this environment, since nodes share its file system; they may not have it on their PATH.
-    command = [sys.executable, "-m", "jaxvision.cli", *words]
+    command = [sys.executable, "-m", "jaxvision", *words]
     if workdir := value_of(words, "workdir"):
         storage.check(workdir, "--workdir")
     text = _call("slurm", options, slurm.script, command, name)

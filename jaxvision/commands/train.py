@@ -13,6 +13,7 @@ from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.errors import UserError
+from jaxvision.parallel import peers
 from jaxvision.parallel.distributed import assert_equal_across_processes, is_main, text_of_process_0, together
 from jaxvision.storage import Path
 from jaxvision.train import loop
@@ -21,8 +22,11 @@ from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
+from jaxvision.train.watch import to_its_end
+from jaxvision.train.watchdog import Watchdog
 
 
+@to_its_end
 def run(
     config: ConfigDict,
     workdir: str | Path,
@@ -69,6 +73,8 @@ def run(
         evaluations = experiment.evaluations()
         feed = experiment.feed()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(peers.explaining())
+        stack.enter_context(Watchdog(workdir, experiment.train.hang_timeout, jax.process_index()))
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
             if resuming:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxvision.errors import UserError
-from jaxvision.parallel.distributed import any_process
+from jaxvision.parallel.gate import Stopped, gate
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.divergence import FIRST
 from jaxvision.train.feed import Feed
@@ -19,6 +19,7 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
 from jaxvision.train.time_left import TimeLeft
 from jaxvision.train.watch import Preempted, StopSignal
+from jaxvision.train.watchdog import Ahead
 
 
 class Evaluation(NamedTuple):
@@ -119,47 +120,59 @@ def train(
     def evaluate(evaluation: Evaluation) -> None:
         jax.block_until_ready(pending)  # the steps before it are not its time
         began = time.perf_counter()
-        found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
+        with gate.busy(f"evaluation {evaluation.name}"):
+            found = evaluation.run(state)
+        found = {f"{evaluation.name}/{name}": value for name, value in found.items()}
         paused(f"evals.{evaluation.name}", began)
         results.update(found)
         records.write(step, found)
         reporter.note(f"step {step}/{total}  {words(found)}")
 
+    def save() -> None:
+        records.flush()
+        began = time.perf_counter()
+        with gate.busy("saving"):
+            checkpoints.save(state, meta)
+        paused("checkpoint", began)
+
     throughput.reset()
+    ahead, compiled = Ahead(), set()
     try:
-        with StopSignal() as signal:
-            if step == total:  # it was stopped between its last checkpoint and its end
-                for evaluation in evaluations:
-                    evaluate(evaluation)
-            for length in lengths:
-                began = time.perf_counter()
-                item = next(items)
-                throughput.waited(time.perf_counter() - began)
-                state, metrics = run(state, feed.constants, item)
-                time_left.dispatched(length, time.perf_counter() - began)
-                step += length
-                pending.append(metrics)
-                throughput.stepped(length)
-                at_boundary = step in boundaries
-                # Several processes must leave after the same step, so they agree at boundaries only.
-                told = signal.received is not None
-                leaving = any_process(told) if at_boundary else (told and jax.process_count() == 1)
-                leaving = (leaving or step == stop_after) and step < total
-                if not (at_boundary or leaving):
-                    continue
-                save = due(schedule.checkpoint_every) or leaving
-                if due(schedule.log_every) or save:
-                    log()  # which also refuses to save a state whose loss was not finite
-                for evaluation in evaluations:
-                    if due(evaluation.every) and not leaving:
+        with StopSignal(), gate.busy(None):
+            try:
+                if step == total:  # it was stopped between its last checkpoint and its end
+                    for evaluation in evaluations:
                         evaluate(evaluation)
-                if save:
-                    records.flush()
+                for length in lengths:
                     began = time.perf_counter()
-                    checkpoints.save(state, meta)
-                    paused("checkpoint", began)
-                if leaving:
-                    raise Preempted(f"stopped by {signal.received or 'request'} after step {step} of {total}")
+                    item = next(items)
+                    throughput.waited(time.perf_counter() - began)
+                    gate.tick(compiles=length not in compiled)
+                    compiled.add(length)
+                    state, metrics = run(state, feed.constants, item)
+                    time_left.dispatched(length, time.perf_counter() - began)
+                    step += length
+                    pending.append(metrics)
+                    throughput.stepped(length)
+                    ahead.dispatched(metrics)
+                    if step not in boundaries:
+                        continue
+                    saving = due(schedule.checkpoint_every)
+                    if due(schedule.log_every) or saving:
+                        log()  # which also refuses to save a state whose loss was not finite
+                    for evaluation in evaluations:
+                        if due(evaluation.every):
+                            evaluate(evaluation)
+                    if saving:
+                        save()
+                    if step == stop_after and step < total:
+                        raise Stopped("request")
+            except Stopped as told:
+                # By a tick, before a step or in an evaluation: `state` is whole, and that of `step`.
+                if pending:
+                    log()
+                save()
+                raise Preempted(f"stopped by {told} after step {step} of {total}; the state is saved") from None
     finally:
         items.close()
         reporter.close()
