@@ -151,7 +151,7 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
     os.set_blocking(write, False)
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(read,), name="jaxvision-signals", daemon=True).start()
+    threading.Thread(target=_listen, args=(read, _state), name="jaxvision-signals", daemon=True).start()
     if console:
         atexit.register(_deaf)  # the first that is registered is the last that is called
     try:
@@ -200,11 +200,11 @@ def _handle(number: int, frame: FrameType | None) -> None:
         raise Interrupted
 
 
-def _listen(pipe: int) -> None:
+def _listen(pipe: int, state: _State) -> None:
     with contextlib.suppress(OSError), os.fdopen(pipe, "rb", buffering=0) as numbers:
         while data := numbers.read(64):
             for number in data:
-                if number in SIGNALS:
+                if number in SIGNALS and state is _state:
                     _heard(signal.Signals(number))
 
 
@@ -225,23 +225,36 @@ def _heard(number: signal.Signals) -> None:
     if _state.joined:
         _state.joined()
     elif not held():
-        timer = threading.Timer(UNWIND_SECONDS, _unwound)
+        timer = threading.Timer(UNWIND_SECONDS, _unwound, (_state,))
         timer.daemon = True
         timer.start()
 
 
-def _unwound() -> None:
-    if not held() and _state.ended is None:
+def _unwound(state: _State) -> None:
+    if state is _state and not held() and _state.ended is None:
         leave(status_when_stopped(), stopped_early())
 
 
-def _in_child() -> None:
-    """A forked child must not write its signals into the pipe of its parent."""
+# A forked child must not write its signals into the pipe of its parent, not even the first it gets.
+def _before_fork() -> None:
     if _listening:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _in_parent() -> None:
+    if _listening:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _in_child() -> None:
+    global _state, _listening
+    if _listening:
+        _state, _listening = _State(), False
         signal.set_wakeup_fd(-1)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -69,6 +69,7 @@ class Peers:
       store: that all of them see.
       process, count: number of this process, and of all.
       watched: the gate of this process.
+      heard: what knows which signal this process has heard: `jaxvision.signals`.
       leave: ends the process: `leave(status, line)`.
       beat, silence, grace: seconds; see the constants above.
     """
@@ -79,13 +80,15 @@ class Peers:
         process: int,
         count: int,
         watched: Gate = gate,
-        leave: Callable[[int, str], None] = signals.leave,
+        heard: Any = signals,
+        leave: Callable[[int, str], None] | None = None,
         beat: float = BEAT_SECONDS,
         silence: float = SILENCE_SECONDS,
         grace: float = GRACE_SECONDS,
     ) -> None:
         self._store, self._process, self._count, self._gate = store, process, count, watched
-        self._leave, self._beat_seconds, self._silence, self._grace = leave, beat, silence, grace
+        self._heard, self._leave = heard, leave or signals.leave
+        self._beat_seconds, self._silence, self._grace = beat, silence, grace
         self._wake, self._ended = threading.Event(), threading.Event()
         self._beats = 0
         self._tell: dict[str, str] = {}  # of this process, for the next beat
@@ -154,8 +157,8 @@ class Peers:
     def _beat(self) -> None:
         self._beats += 1
         self._say_alive(f"{self._beats} {self._gate.passed} {self._gate.doing or 'steps'}")
-        if signals.requested() and not self._closed:
-            self._tell.setdefault("stop", signals.requested())
+        if self._heard.requested() and not self._closed:
+            self._tell.setdefault("stop", self._heard.requested())
         for what in list(self._tell):
             self._store.set(f"told/{what}", self._tell.pop(what))
         told = self._store.read("told")
@@ -195,11 +198,11 @@ class Peers:
                     self._store.set("told/dead", name)
 
     def _stop(self, told: dict[str, str]) -> None:
-        signals.request(told["stop"])
+        self._heard.request(told["stop"])
         if not self._closed:
             passed = self._gate.close()
             # Where nobody holds signals there is nothing to save, here or, since all steps are common ones, anywhere.
-            self._store.set(f"count/{self._process}", str(passed if signals.held() else 0))
+            self._store.set(f"count/{self._process}", str(passed if self._heard.held() else 0))
             self._closed = True
         if "last" not in told and self._process == 0:
             counts = self._store.read("count")
@@ -211,8 +214,8 @@ class Peers:
         if "last" in told and not self._opened:
             self._opened = True
             if told["last"] == "0":
-                line = signals.stopped_early() if self._process == 0 else ""
-                self._go(signals.status_when_stopped(), line)
+                line = self._heard.stopped_early() if self._process == 0 else ""
+                self._go(self._heard.status_when_stopped(), line)
             elif told["last"] == "ended":  # nothing that all do together is left
                 self._gate.open_until(2**62)
             else:
