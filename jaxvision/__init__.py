@@ -22,6 +22,7 @@ paths.py        rules over parameter paths
 storage.py      where files of a run may lie: a folder, or a bucket; writing whole, appending
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
 progress.py     how far something is that takes long: a bar or lines on stderr
+signals.py      SIGTERM and SIGINT, heard from the first line of a command on; __main__.py: the console script
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
