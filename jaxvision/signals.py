@@ -38,15 +38,16 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     """What has been heard. It is read and written without locks, since a handler may interrupt whoever holds one."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: "_State | None" = None) -> None:
         self.command: str | None = None
         self.requested: str | None = None
         self.heard = 0.0  # when, of time.monotonic(); 0: never
         self.holds = 0
         self.ended: int | None = None  # exit status of a command that has ended
-        self.joined: Callable[[], None] | None = None
-        self.failing: Callable[[int], None] | None = None
-        self.speaks = True
+        self.joined: Callable[[], None] | None = before.joined if before else None
+        self.failing: Callable[[int, BaseException], None] | None = before.failing if before else None
+        self.speaks = before.speaks if before else True
+        self.console = False
 
 
 _state = _State()
@@ -79,15 +80,20 @@ def release() -> None:
     _state.holds -= 1
 
 
-def join(ask: Callable[[], None], failing: Callable[[int], None], speaks: bool) -> None:
+def join(ask: Callable[[], None], failing: Callable[[int, BaseException], None], speaks: bool) -> None:
     """Makes this process one of several.
 
     Args:
       ask: called in place of leaving, from another thread; makes all processes of the job leave.
-      failing: called with the exit status of a command that fails; tells the others.
+      failing: called with the exit status and the error of a command that fails; tells the others.
       speaks: whether this process says what all of them do.
     """
     _state.joined, _state.failing, _state.speaks = ask, failing, speaks
+
+
+def ended() -> int | None:
+    """The exit status of a command that has ended, whose process is about to; else None."""
+    return _state.ended
 
 
 def speaks() -> bool:
@@ -135,7 +141,8 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
     Args:
       command: name of the command, on which the exit status depends.
       console: True where the process ends with what is entered: it listens on up to the very end, and a signal that
-        comes then does not change the exit status.
+        comes then does not change the exit status. Otherwise a signal raises KeyboardInterrupt, the second one where
+        it is held, and never ends the process.
     """
     global _state, _listening
     if _listening:
@@ -145,8 +152,8 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state, _listening = _State(), True
-    _state.command = command
+    _state, _listening = _State(_state), True
+    _state.command, _state.console = command, console
     read, write = os.pipe()
     os.set_blocking(write, False)
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
@@ -163,13 +170,11 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
             leave(status_when_stopped(), stopped_early())
         except SystemExit as error:
             _state.ended = error.code if isinstance(error.code, int) else int(error.code is not None)
-            _failed(_state.ended)
+            _failed(_state.ended, error)
             raise
-        except BaseException:
+        except BaseException as error:
             _state.ended = 1
-            if _state.failing:
-                traceback.print_exc()
-            _failed(1)
+            _failed(1, error)
             raise
         else:
             _state.ended = 0
@@ -179,13 +184,15 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
             for number, handler in before.items():
                 signal.signal(number, handler)
             os.close(write)
-            _state, _listening = _State(), False
+            _state, _listening = _State(_state), False
 
 
-def _failed(status: int) -> None:
+def _failed(status: int, error: BaseException) -> None:
     """Of several processes, one that fails does not wait at its end for the others, who may be waiting for it."""
-    if _state.failing and status not in (0, EXIT_INCOMPLETE, EXIT_PREEMPTED):
-        _state.failing(status)
+    if _state.console and _state.failing and status not in (0, EXIT_INCOMPLETE, EXIT_PREEMPTED):
+        _state.failing(status, error)
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error)
         leave(status)
 
 
@@ -195,6 +202,9 @@ def _deaf() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
+    again = _state.heard and time.monotonic() - _state.heard > SAME_SIGNAL_SECONDS
+    if again and number == signal.SIGINT and not _state.console:
+        raise KeyboardInterrupt  # the process, such as a notebook, is not ours to end
     request(signal.Signals(number).name)
     if not (held() or _state.joined or _state.ended is not None):
         raise Interrupted
@@ -210,6 +220,11 @@ def _listen(pipe: int, state: _State) -> None:
 
 def _heard(number: signal.Signals) -> None:
     now = time.monotonic()
+    if not _state.console:
+        _state.heard = _state.heard or now
+        if _state.joined:
+            _state.joined()
+        return
     if _state.ended is not None:
         leave(_state.ended)
     if _state.heard and number == signal.SIGINT and now - _state.heard > SAME_SIGNAL_SECONDS:

@@ -73,7 +73,6 @@ def run(
         evaluations = experiment.evaluations()
         feed = experiment.feed()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(peers.explaining())
         stack.enter_context(Watchdog(workdir, experiment.train.hang_timeout, jax.process_index()))
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
@@ -94,6 +93,7 @@ def run(
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             _print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
+        stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
         began = time.perf_counter()
         _, results = loop.train(
             start,

@@ -63,7 +63,9 @@ def orderly() -> Iterator[None]:
 
 
 def _gone(*_: object) -> None:
-    signals.leave(EXIT_PREEMPTED, lost(0))
+    if signals.ended() is None:
+        signals.leave(EXIT_PREEMPTED, lost(0))
+    signals.leave(signals.ended())
 
 
 def _terminate_orderly() -> None:

@@ -92,7 +92,7 @@ class Peers:
         self._wake, self._ended = threading.Event(), threading.Event()
         self._beats = 0
         self._tell: dict[str, str] = {}  # of this process, for the next beat
-        self._closed = self._opened = False
+        self._closed = self._opened = self._doubted = False
         self._seen: dict[str, tuple[str, float]] = {}  # what `alive` said, and when that was new
         self._failed_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="jaxvision-peers", daemon=True)
@@ -120,14 +120,22 @@ class Peers:
 
     def doubt(self) -> None:
         """A collective operation failed, so another process may be gone; returns if all turn out to be alive."""
+        if self._doubted:
+            return
+        self._doubted = True
         self.tell("suspect", str(self._process))
         self._ended.wait(min(SUSPECT_SECONDS, self._silence) + 5 * self._beat_seconds)
 
-    def failed(self, status: int) -> None:
+    def failed(self, status: int, error: BaseException | None = None) -> None:
         """This process ends because it failed: tells the others, who would wait for it.
 
-        Process 0 returns when they have ended too: without the store they could not tell why.
+        Process 0 returns when they have ended too: without the store they could not tell why. An error that a dead
+        process may have caused is in doubt first.
         """
+        while error is not None:
+            if _may_be_of_another(error):
+                self.doubt()
+            error = error.__cause__ or error.__context__
         with contextlib.suppress(Exception):
             self._store.set(f"told/left-{self._process}", str(status))
             until = time.monotonic() + self._grace + 2 * self._beat_seconds
@@ -286,6 +294,10 @@ def explaining() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _peers and isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if _peers and _may_be_of_another(error):
             _peers.doubt()
         raise
+
+
+def _may_be_of_another(error: BaseException) -> bool:
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from jaxvision import signals
+from jaxvision.parallel import peers
 from jaxvision.parallel.gate import Preempted as Preempted
 
 
@@ -57,7 +58,7 @@ def to_its_end(run: Callable) -> Callable:
 
     @functools.wraps(run)
     def wrapped(*args, **kwargs):
-        with StopSignal(armed=False):
+        with StopSignal(armed=False), peers.explaining():
             return run(*args, **kwargs)
 
     return wrapped
