@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxvision import signals
-from jaxvision.exits import EXIT_PREEMPTED
+from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.parallel.peers import lost
 
 _kept: list[Any] = []  # what C++ calls must stay
+_joining = False
 
 
 class Joined(NamedTuple):
@@ -28,11 +29,13 @@ class Joined(NamedTuple):
     Attributes:
       client: of the coordination service, with a key-value store.
       process, count: number of this process, and of all.
+      address: of process 0, where that is known.
     """
 
     client: Any
     process: int
     count: int
+    address: str | None = None
 
 
 def joined() -> Joined | None:
@@ -40,7 +43,9 @@ def joined() -> Joined | None:
     from jax._src import distributed
 
     state = distributed.global_state
-    return Joined(state.client, state.process_id, state.num_processes) if state.num_processes > 1 else None
+    if state.num_processes < 2:
+        return None
+    return Joined(state.client, state.process_id, state.num_processes, getattr(state, "coordinator_address", None))
 
 
 @contextlib.contextmanager
@@ -54,15 +59,29 @@ def orderly() -> Iterator[None]:
     except (ImportError, AttributeError):
         yield
         return
+    global _joining
     _terminate_orderly()
+    _joining = True
     library.get_distributed_runtime_client = functools.partial(make, missed_heartbeat_callback=_gone)
     try:
         yield
+    except RuntimeError:
+        if joined():  # else JAX was in use already, and did not begin to join
+            _gone()
+        raise
     finally:
+        _joining = False
         library.get_distributed_runtime_client = make
 
 
 def _gone(*_: object) -> None:
+    if _joining and (job := joined()):
+        where = f"process 0 is to answer at {job.address}" if job.address else "process 0 did not answer"
+        signals.leave(
+            EXIT_HUNG,
+            f"process {job.process} has waited too long for the {job.count} processes of the job: {where}. See whether "
+            "all of them were started, and can reach it; then run the same command again.",
+        )
     if signals.ended() is None:
         signals.leave(EXIT_PREEMPTED, lost(0))
     signals.leave(signals.ended())
