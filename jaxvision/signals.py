@@ -31,6 +31,9 @@ UNWIND_SECONDS = 2.0
 SAME_SIGNAL_SECONDS = 0.3  # a shell and a launcher may both hand on one Ctrl-C
 
 
+Failing = Callable[[int, BaseException, Callable[[], None]], None]
+
+
 class Interrupted(KeyboardInterrupt):
     """Raised in the main thread by a signal where there is nothing to save."""
 
@@ -45,7 +48,7 @@ class _State:
         self.holds = 0
         self.ended: int | None = None  # exit status of a command that has ended
         self.joined: Callable[[], None] | None = before.joined if before else None
-        self.failing: Callable[[int, BaseException], None] | None = before.failing if before else None
+        self.failing: Failing | None = before.failing if before else None
         self.speaks = before.speaks if before else True
         self.console = False
 
@@ -80,12 +83,13 @@ def release() -> None:
     _state.holds -= 1
 
 
-def join(ask: Callable[[], None], failing: Callable[[int, BaseException], None], speaks: bool) -> None:
+def join(ask: Callable[[], None], failing: Failing, speaks: bool) -> None:
     """Makes this process one of several.
 
     Args:
       ask: called in place of leaving, from another thread; makes all processes of the job leave.
-      failing: called with the exit status and the error of a command that fails; tells the others.
+      failing: called with the exit status and the error of a command that fails, and what prints the error; tells
+        the others.
       speaks: whether this process says what all of them do.
     """
     _state.joined, _state.failing, _state.speaks = ask, failing, speaks
@@ -190,9 +194,8 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
 def _failed(status: int, error: BaseException) -> None:
     """Of several processes, one that fails does not wait at its end for the others, who may be waiting for it."""
     if _state.console and _state.failing and status not in (0, EXIT_INCOMPLETE, EXIT_PREEMPTED):
-        _state.failing(status, error)
-        if not isinstance(error, SystemExit):
-            traceback.print_exception(error)
+        says = (lambda: None) if isinstance(error, SystemExit) else lambda: traceback.print_exception(error)
+        _state.failing(status, error, says)
         leave(status)
 
 

@@ -126,16 +126,17 @@ class Peers:
         self.tell("suspect", str(self._process))
         self._ended.wait(min(SUSPECT_SECONDS, self._silence) + 5 * self._beat_seconds)
 
-    def failed(self, status: int, error: BaseException | None = None) -> None:
+    def failed(self, status: int, error: BaseException | None = None, says: Callable[[], None] = lambda: None) -> None:
         """This process ends because it failed: tells the others, who would wait for it.
 
         Process 0 returns when they have ended too: without the store they could not tell why. An error that a dead
-        process may have caused is in doubt first.
+        process may have caused is in doubt first, and then `says` prints it.
         """
         while error is not None:
             if _may_be_of_another(error):
                 self.doubt()
             error = error.__cause__ or error.__context__
+        says()
         with contextlib.suppress(Exception):
             self._store.set(f"told/left-{self._process}", str(status))
             until = time.monotonic() + self._grace + 2 * self._beat_seconds
