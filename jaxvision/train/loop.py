@@ -138,9 +138,10 @@ def train(
     throughput.reset()
     ahead, compiled = Ahead(), set()
     try:
-        with StopSignal(), gate.busy(None):
+        with StopSignal(armed=False) as stop, gate.busy(None):
             try:
                 if step == total:  # it was stopped between its last checkpoint and its end
+                    stop.arm()
                     for evaluation in evaluations:
                         evaluate(evaluation)
                 for length in lengths:
@@ -150,6 +151,7 @@ def train(
                     gate.tick(compiles=length not in compiled)
                     compiled.add(length)
                     state, metrics = run(state, feed.constants, item)
+                    stop.arm()  # while the first step was compiled there was nothing to save
                     time_left.dispatched(length, time.perf_counter() - began)
                     step += length
                     pending.append(metrics)

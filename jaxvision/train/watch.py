@@ -30,19 +30,18 @@ class StopSignal:
         return signals.requested() if self._holds else self._received
 
     def arm(self) -> None:
-        """Begins to hold signals, up to the exit."""
-        if not self._holds:
-            signals.hold()
-            self._holds = True
+        """Begins to hold signals, up to the exit, and makes those do it that are around."""
+        for one in self._around[: self._around.index(self) + 1]:
+            if not one._holds:
+                signals.hold()
+                one._holds = True
 
     def __enter__(self) -> "StopSignal":
         self._listening = signals.listening()
         self._listening.__enter__()
-        if self._armed:
-            for around in self._around:
-                around.arm()
-            self.arm()
         self._around.append(self)
+        if self._armed:
+            self.arm()
         return self
 
     def __exit__(self, *error: object) -> None:

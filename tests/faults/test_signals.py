@@ -12,7 +12,6 @@ import threading
 import time
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -544,10 +543,37 @@ def test_a_process_that_is_stopped_by_the_system_ends_the_others(tmp_path, stopp
     assert "jaxvision: " in line
 
 
+ALONE = """
+import functools, jax
+from jaxvision import signals
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=3)
+with signals.listening("train", console=True):
+    from jaxvision.parallel import distributed
+    distributed.initialize()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_process_whose_others_never_come_says_so(process, record_property):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}
+    done = subprocess.run([sys.executable, "-c", ALONE], env={**os.environ, **job}, capture_output=True, text=True)
+    record_property("promise", "dead processes")
+    record_property("injections", 1)
+    assert done.returncode == 86, done.stderr
+    (line,) = words_of(done.stderr)
+    assert line.startswith(
+        f"jaxvision: process {process} has waited too long for the 2 processes of the job: process 0"
+    )
+    assert address in line
+
+
 def test_a_tick_costs_little():
     gate, steps = Gate(), 10_000
     began = time.perf_counter()
     for _ in range(steps):
         gate.tick()
     assert (time.perf_counter() - began) / steps < 1e-4
-    assert jax is not None
