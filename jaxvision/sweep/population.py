@@ -34,6 +34,8 @@ from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
 from jaxvision.train.throughput import Throughput
+from jaxvision.train.watch import to_its_end
+from jaxvision.train.watchdog import Watchdog
 
 __all__ = ["Member", "train"]
 
@@ -90,6 +92,7 @@ def _has_ended(workdir: Path) -> bool:
     return any((workdir / name).is_file() for name in ("results.json", "failed.json"))
 
 
+@to_its_end
 def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
     """Trains one program and fills the workdirs of its members."""
     began = time.perf_counter()
@@ -126,6 +129,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool) -> None:
     )
     folder = out / f"program-{_fingerprint(group)}"
     with ExitStack() as stack:
+        stack.enter_context(Watchdog(folder, experiment.train.hang_timeout))
         checkpoints = stack.enter_context(Checkpoints(folder))
         if checkpoints.steps():
             state = checkpoints.restore(population.abstract(init, places))
