@@ -209,6 +209,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if again and number == signal.SIGINT and not _state.console:
         raise KeyboardInterrupt  # the process, such as a notebook, is not ours to end
     request(signal.Signals(number).name)
+    if _state.console and _state.command in GOES_ON:
+        return  # the thread ends the process: what unwinds out of a compilation prints its trace
     if not (held() or _state.joined or _state.ended is not None):
         raise Interrupted
 
@@ -243,7 +245,7 @@ def _heard(number: signal.Signals) -> None:
     if _state.joined:
         _state.joined()
     elif not held():
-        timer = threading.Timer(UNWIND_SECONDS, _unwound, (_state,))
+        timer = threading.Timer(0 if _state.command in GOES_ON else UNWIND_SECONDS, _unwound, (_state,))
         timer.daemon = True
         timer.start()
 
