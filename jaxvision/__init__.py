@@ -24,6 +24,7 @@ storage.py      where files of a run may lie: a folder, or a bucket; writing who
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
 unpacking.py    how much may come out of a file, told before room is made for it
 progress.py     how far something is that takes long: a bar or lines on stderr
+signals.py      SIGTERM and SIGINT, heard from the first line of a command on; __main__.py: the console script
 errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device

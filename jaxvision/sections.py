@@ -66,6 +66,9 @@ class TrainSection(NamedTuple):
       max_skipped: how many steps in a row may be skipped because their loss, gradient or update is not finite; at one
         more the run saves its state and stops. 0: at the first.
       skip_spikes: whether a step is skipped, too, whose loss is a spike: 7 standard deviations above its average.
+      hang_timeout: seconds without progress after which a run ends with status 86 and the stacks of its threads in
+        WORKDIR/hang-PROCESS.txt; 20 times the slowest of the recent steps if that is longer, and six times as many
+        for what is no step (compiling, evaluations, saving). 0 turns it off.
     """
 
     total: str | float
@@ -78,6 +81,7 @@ class TrainSection(NamedTuple):
     steps_per_dispatch: Annotated[int, Range(0)] = 0
     max_skipped: Annotated[int, Range(0, 2**30)] = 10
     skip_spikes: bool = False
+    hang_timeout: Annotated[float, Range(0)] = 300.0
 
 
 class InitSection(NamedTuple):

@@ -15,6 +15,7 @@ import sys
 
 from absl import flags
 
+from jaxvision import signals
 from jaxvision.cli import failures, files, many_runs, mistakes, one_run
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
@@ -26,19 +27,21 @@ COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **file
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script.
 
-    It exits with 0, 1 (it failed; one line says why, and where the traceback lies), 2 (the user can mend it), 3 (done,
-    but some files were left out) or 85 (preempted).
+    It exits with 0, or one of `jaxvision.exits`.
     """
+    console = argv is None
+    argv = list(sys.argv if argv is None else argv)
+    name = argv[1] if len(argv) > 1 else "--help"
     try:
-        _main(list(sys.argv if argv is None else argv))
+        with signals.listening(name, console=console):
+            _main(name, argv)
     except SystemExit as left:
-        if argv is None and left.code:
+        if console and left.code:
             failures.end_soon(left.code)
         raise
 
 
-def _main(argv: list[str]) -> None:
-    name = argv[1] if len(argv) > 1 else "--help"
+def _main(name: str, argv: list[str]) -> None:
     if name in ("-h", "--help", "help"):
         print(_overview())
         return
@@ -90,7 +93,8 @@ def _run(name: str, words: list[str]) -> None:
 
         if not isinstance(error, Preempted):
             raise
-        print(f"jaxvision: {error}; the same command goes on", file=sys.stderr)
+        if signals.speaks():
+            print(f"jaxvision: {error}. Run the same command to resume.", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
 
 

@@ -45,7 +45,7 @@ def run(
 
 def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool, check: Callable) -> None:
     # The Python of this environment, since nodes share its file system; they may not have it on their PATH.
-    command = [sys.executable, "-m", "jaxvision.cli", *words]
+    command = [sys.executable, "-m", "jaxvision", *words]
     if workdir := value_of(words, "workdir"):
         storage.check(workdir, "--workdir")
     text = _call("slurm", options, slurm.script, command, name)

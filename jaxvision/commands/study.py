@@ -36,7 +36,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.errors import UserError, unknown
 from jaxvision.locks import Held
-from jaxvision.parallel.distributed import is_main
+from jaxvision.parallel.distributed import any_process, is_main
 from jaxvision.progress import track
 from jaxvision.reading import read_record
 from jaxvision.storage import output_folder
@@ -239,7 +239,7 @@ class _Here:
         rows, began, ran = [], time.perf_counter(), 0
         with StopSignal() as stop:
             for i, one in enumerate(planned):
-                if stop.received:
+                if any_process(stop.received is not None):
                     raise Preempted(f"stopped by {stop.received} after run {i} of {len(planned)}")
                 done = row_of(one, self._out)
                 rows.append(done or self._train(one))

@@ -9,7 +9,7 @@ from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.commands.study import FAILED, Row, Run, row_of, workdir
 from jaxvision.errors import UserError
-from jaxvision.exits import EXIT_PREEMPTED
+from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.reading import read_record
 from jaxvision.sweep import results, runs
 from jaxvision.sweep.controller import SAVING_SECONDS, locked
@@ -131,4 +131,4 @@ def command(config: str, one: Run, folder: Path) -> list[str]:
 def _failed(launch: Path) -> bool:
     """Whether the last process of this run ended, and neither finished nor was preempted."""
     found = read_record(launch / "exit.json", code=int)
-    return found is not None and found["code"] not in (0, EXIT_PREEMPTED)
+    return found is not None and found["code"] not in (0, EXIT_PREEMPTED, EXIT_HUNG)

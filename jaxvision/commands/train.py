@@ -17,7 +17,7 @@ from jaxvision.commands.restore import saved_statistics
 from jaxvision.data.fingerprint import fingerprint
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
-from jaxvision.parallel import agreement
+from jaxvision.parallel import agreement, peers
 from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
 from jaxvision.storage import Path
 from jaxvision.train import finite, loop, skips
@@ -28,8 +28,11 @@ from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
+from jaxvision.train.watch import to_its_end
+from jaxvision.train.watchdog import Watchdog
 
 
+@to_its_end
 def run(
     config: ConfigDict,
     workdir: str | Path,
@@ -100,6 +103,7 @@ def _run(
         saved = Saved(workdir)
     resuming = not fresh and saved.newest() is not None
     with launches.account(workdir, goodput) as account, contextlib.ExitStack() as stack:
+        stack.enter_context(Watchdog(workdir, experiment.train.hang_timeout, jax.process_index()))
         progress = None
         with together("reading the weights to start from"):
             pretrained = None if resuming else experiment.load_pretrained()
@@ -126,6 +130,7 @@ def _run(
         if not quiet:
             _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
             print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
+        stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
         began = time.perf_counter()
         stack.enter_context(_noting_skips(workdir))
         _, results = loop.train(

@@ -14,6 +14,7 @@ from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Info, Source
 from jaxvision.data.subsets import Subset
 from jaxvision.evals.store import Store, digest
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, check_batch, shard_batch, split_rows
 from jaxvision.progress import track
 
@@ -94,7 +95,9 @@ def make(
 
     def batches() -> Iterator[Batch]:
         if kept:
-            yield from kept
+            for batch in kept:
+                tick()
+                yield batch
             return
         read = []
         images, what = (
@@ -105,6 +108,7 @@ def make(
             batch = shard_batch(batch, mesh)
             if keep:
                 read.append(batch)
+            tick()
             yield batch
         kept[:] = read
 
@@ -134,12 +138,15 @@ def make(
                 drawn = loader.train_batches(
                     source, host, batch_size=batch_size, seed=seed, start=start, stop=stop, **own
                 )
-                yield from (shard_batch(batch, mesh) for batch in drawn)
+                for batch in drawn:
+                    tick()
+                    yield shard_batch(batch, mesh)
                 return
             if not whole:
                 whole.update(resident.load(source, host, fields=fields, **reading))
             for step in range(start, stop):
                 rows = source.order(seed, step * batch_size, (step + 1) * batch_size)
+                tick()
                 yield split_rows({field: x[rows] for field, x in whole.items()}, mesh)
 
         return batches, augmentation.make(augment, source.info.num_classes, statistics)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.parallel.gate import tick
 
 BIAS = 100.0  # the constant feature; so large that its weight is hardly regularised
 EPSILON = 1e-5
@@ -73,6 +74,7 @@ def make(
         for s in shots:
             accuracies = []
             for seed in range(draws):
+                tick()
                 chosen = np.isin(drawn[known.rows], supports[s, seed])
                 fitted = fit(known.values[chosen], known.labels[chosen], k, l2)
                 accuracies.append(accuracy(*fitted, judged.values, judged.labels))

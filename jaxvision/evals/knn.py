@@ -15,6 +15,7 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
 QUERIES = 1024  # images that are judged at a time
@@ -84,6 +85,7 @@ def make(
         bank = _spread(known.values, known.labels, chunk, data.mesh)
         ranks = []
         for start in range(0, len(judged.values), QUERIES):
+            tick()
             rows = (x[start : start + QUERIES] for x in (judged.values, judged.labels))
             queries = replicate([_filled(x, QUERIES, 0) for x in rows], data.mesh)
             ranks.append(gather(judge(*queries, *bank)))

@@ -17,6 +17,7 @@ from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
 _log = logging.getLogger(__name__)
@@ -237,6 +238,7 @@ class Objective:
 
     def _value_and_gradient(self, w: np.ndarray, l2: float, offset: float = 0.0) -> tuple[float, np.ndarray]:
         """F and its gradient; `offset` is about the mean loss, without which its changes drown in rounding."""
+        tick()
         of = replicate((w.astype(np.float32), np.float32(offset)), self._mesh)
         loss, gradient = gather(_cross_entropy(*of, *self._arrays))
         decayed = np.concatenate([w[:-1], np.zeros_like(w[-1:])])

@@ -21,6 +21,7 @@ from jaxvision.evals.zeroshot import LAYER
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
 BY = ("text", "class")
@@ -168,6 +169,7 @@ def first_right(
     chunk = min(chunk, len(queries))
     places = []
     for start in range(0, len(queries), chunk):
+        tick()
         some = queries[start : start + chunk]
         marked = np.full((chunk, widest), n + parts, np.int32)  # beyond the last: none
         for row, indices in zip(marked, right[start : start + chunk]):

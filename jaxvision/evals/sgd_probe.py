@@ -15,6 +15,7 @@ from jaxvision.evals.linear_probe import judge
 from jaxvision.evals.store import Features
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.parallel.distributed import gather
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import check_batch, replicate, split_rows
 
 Examples = tuple[dict[str, jax.Array], jax.Array]  # features by layer [B, D], and labels
@@ -132,6 +133,7 @@ def _fixed(
         labels = known[layers[0]].labels
         for step in range(steps):
             rows = order.indices(seed, len(labels), step * batch_size, (step + 1) * batch_size)
+            tick()
             yield split_rows(({layer: known[layer].values[rows] for layer in layers}, labels[rows]), train.mesh)
 
     return examples

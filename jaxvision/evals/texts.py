@@ -13,6 +13,7 @@ from jaxvision.data.host_ops import host_ops
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Features, Store, digest
 from jaxvision.parallel.distributed import any_process, gather
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, split_rows
 from jaxvision.specs import parse
 
@@ -71,6 +72,7 @@ def make(
         rows = -(-min(BATCH, len(ids[0])) // parts) * parts
         found = []
         for start in range(0, len(ids[0]), rows):
+            tick()
             some = [x[start : start + rows] for x in ids]
             filled = [np.pad(x, ((0, rows - len(x)), (0, 0)), mode="edge") for x in some]  # one shape, compiled once
             found.append(gather(apply(variables, *split_rows(filled, mesh)))[: len(some[0])])

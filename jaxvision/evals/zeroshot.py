@@ -22,6 +22,7 @@ from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.texts import Texts
 from jaxvision.parallel.distributed import gather, is_main
+from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
 LAYER = "image_embedding"
@@ -132,6 +133,7 @@ def judge(
     rows = -(-min(ROWS, len(images)) // parts) * parts
     heads, found = replicate(heads, mesh), []
     for start in range(0, len(images), rows):
+        tick()
         some = images[start : start + rows], labels[start : start + rows].astype(np.int32)
         missing = rows - len(some[1])
         filled = [np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for x in some]

@@ -2,8 +2,8 @@
 
 A JobSet (jobset.sigs.k8s.io, 0.10 or later) is a group of Jobs with one network. A run is one Job with a pod for each
 node, or one Job for each slice of TPUs. The whole group starts again when a pod leaves with status 85 or its node goes
-away, as often as that happens; after other failures at most `restarts` times; and never after status 2, since the
-same command would fail in the same way.
+away, as often as that happens; after other failures, such as a hang (86), at most `restarts` times; and never after
+status 2, since the same command would fail in the same way.
 """
 
 import math

@@ -16,12 +16,13 @@ from typing import Annotated, Any
 
 from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
-from jaxvision.exits import EXIT_PREEMPTED
+from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.launch import job as jobs
 from jaxvision.launch import options as allowed
 from jaxvision.launch.base import Status, prepare, status
 from jaxvision.launch.options import AMOUNT, GIGABYTES, JOB, MANY, checked
 
+_KILLED = "|".join(str(128 + number) for number in (6, 7, 9, 11, 15))  # ABRT, BUS, KILL, SEGV, TERM
 SETTLE_SECONDS = 15  # that a network file system may take to show the exit status of a job that has left the queue
 
 
@@ -138,6 +139,7 @@ def script(
     output: LINE = "%x-%j.log",
     save_seconds: AMOUNT = 120,
     setup: LINE | None = None,
+    restarts: AMOUNT = 3,
     sbatch: Mapping[str, Any] | None = None,
 ) -> str:
     """The sbatch script of one run over several nodes, which requeues itself when it was preempted.
@@ -154,6 +156,8 @@ def script(
       output: file of what all processes print; %x is the name, %j the job's id. Later attempts append to it.
       save_seconds: from SIGTERM to the time limit, and from the first process that leaves to the last.
       setup: shell line that comes first, such as "source .venv/bin/activate".
+      restarts: how often it is requeued after a hang (86) or a process that was killed, as by the kernel for its
+        memory; a file slurm-JOB.restarts in the folder of the submission counts. Preemption does not count.
 
     Raises:
       UserError: an option of another type, out of its range, or of several lines.
@@ -195,9 +199,15 @@ def script(
             # The first process that leaves must not end the others: they may still be saving.
             f"srun --kill-on-bad-exit=0 --wait={save_seconds}{each} {shlex.join(command)}",
             "code=$?",
-            f"if [ $code -eq {EXIT_PREEMPTED} ]; then",
-            "  scontrol requeue $SLURM_JOB_ID  # the state is saved, and the same command goes on",
-            "fi",
+            'count="${SLURM_SUBMIT_DIR:-.}/slurm-$SLURM_JOB_ID.restarts"',
+            "case $code in",
+            f"  {EXIT_PREEMPTED}) scontrol requeue $SLURM_JOB_ID ;;  # saved; the same command goes on",
+            # srun tells the highest status: of a job of which a process was killed that one's, 128 and the signal.
+            f"  {EXIT_HUNG}|{_KILLED})",
+            '    echo "$code" >> "$count"',
+            f'    if [ "$(wc -l < "$count")" -le {restarts} ]; then scontrol requeue $SLURM_JOB_ID; fi ;;',
+            '  0) rm -f "$count" ;;',
+            "esac",
             "exit $code",
             "",
         ]

@@ -1,5 +1,6 @@
 """The processes of a job: joining them, and checking that they agree."""
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -11,9 +12,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxvision.errors import UserError
+from jaxvision.parallel import coordination, peers
 
-# Long enough for a pause of the host, short enough that the others do not wait minutes for a dead process.
-HEARTBEAT_SECONDS = 30
+# JAX aborts a process that has lost another one for so long; `peers` ends it in an orderly way well before that.
+HEARTBEAT_SECONDS = 100
 
 
 def initialize(
@@ -37,9 +39,10 @@ def initialize(
     process_id = _from_environment("JAX_PROCESS_ID") if process_id is None else process_id
     given = (coordinator_address, num_processes, process_id) != (None, None, None)
     try:
-        jax.distributed.initialize(
-            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-        )
+        with coordination.orderly():
+            jax.distributed.initialize(
+                coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+            )
     except ValueError as error:
         if given:
             raise UserError(
@@ -54,6 +57,9 @@ def initialize(
         tasks = max(_from_environment(name) or 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
         if given or tasks > 1:
             raise
+    if joined := coordination.joined():
+        peers.start(peers.CoordinationStore(joined.client), joined.process, joined.count)
+        atexit.register(peers.stop)  # before JAX's own, which was registered before
 
 
 def _from_environment(name: str) -> int | None:

@@ -36,6 +36,8 @@ from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
 from jaxvision.train.throughput import Throughput
+from jaxvision.train.watch import to_its_end
+from jaxvision.train.watchdog import Watchdog
 
 __all__ = ["Member", "train"]
 
@@ -93,6 +95,7 @@ def _has_ended(workdir: Path) -> bool:
     return any((workdir / name).is_file() for name in ("results.json", "failed.json"))
 
 
+@to_its_end
 def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: ExitStack) -> None:
     """Trains one program and fills the workdirs of its members, whose locks `held` gets."""
     began = time.perf_counter()
@@ -130,6 +133,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     )
     folder = out / f"program-{_fingerprint(group)}"
     with ExitStack() as stack:
+        stack.enter_context(Watchdog(folder, experiment.train.hang_timeout))
         saved, progress = Saved(folder), None
         if saved.newest() is not None:
             state = saved.restore(population.abstract(init, places))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision import workdir as workdirs
-from jaxvision.exits import EXIT_PREEMPTED
+from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
 from jaxvision.reading import read_record, read_text
 from jaxvision.sweep.records import RunRecord
@@ -29,12 +29,12 @@ def command(config: str, values: Mapping[str, Any], workdir: Path) -> list[str]:
     """The command line of a run, as a person would type it.
 
     >>> command("/c/tiny.py:8", {"model.width": 0.5}, Path("/runs/a"))[1:]
-    ['-m', 'jaxvision.cli', 'train', '--config=/c/tiny.py:8', '--workdir=/runs/a', '--config.model.width=0.5']
+    ['-m', 'jaxvision', 'train', '--config=/c/tiny.py:8', '--workdir=/runs/a', '--config.model.width=0.5']
     """
     file, colon, arg = config.partition(":")
     words = [f"--config={Path(file).absolute()}{colon}{arg}", f"--workdir={workdir.absolute()}"]
     words += [f"--config.{key}={argument(value)}" for key, value in values.items()]
-    return [sys.executable, "-m", "jaxvision.cli", "train", *words]
+    return [sys.executable, "-m", "jaxvision", "train", *words]
 
 
 class Run:
@@ -129,12 +129,13 @@ class Run:
             return
         elif found.state == "ended" and found.code == EXIT_PREEMPTED:
             self.state, self.news = "waiting", "preempted"
-        elif found.state == "ended" and 0 <= found.code <= SIGNALLED:
+        elif found.state == "ended" and 0 <= found.code <= SIGNALLED and found.code != EXIT_HUNG:
             self.state = "failed"
             self.news = f"exit status {found.code}" if found.code else "it ended without results"
         else:
             self._lost += 1
-            self.news = f"killed, {found.code}" if found.state == "ended" else "lost"
+            ended = "it hung" if found.code == EXIT_HUNG else f"killed, {found.code}"
+            self.news = ended if found.state == "ended" else "lost"
             self.state = "waiting" if self._lost <= MOST_LOST else "failed"
 
     def prune(self, launcher: Launcher) -> None:

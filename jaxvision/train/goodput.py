@@ -78,6 +78,10 @@ class Goodput:
         """A context whose time is of a kind."""
         return Span(self, kind)
 
+    def compiles(self, length: int) -> bool:
+        """Whether a dispatch of so many steps would be the first of its length."""
+        return length not in self._dispatched
+
     def dispatch(self, length: int) -> Span:
         """A context for a dispatch of so many steps: the first of each length compiles its program."""
         new = length not in self._dispatched

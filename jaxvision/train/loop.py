@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxvision.errors import UserError
-from jaxvision.parallel.distributed import any_process
+from jaxvision.parallel.gate import Stopped, gate
 from jaxvision.train import finite, skips
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.feed import Feed
@@ -19,6 +19,7 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
 from jaxvision.train.time_left import TimeLeft
 from jaxvision.train.watch import Preempted, StopSignal
+from jaxvision.train.watchdog import Ahead
 
 
 class Evaluation(NamedTuple):
@@ -101,7 +102,6 @@ def train(
     lengths = list(_lengths(step, stops, feed.max_steps))
     boundaries = set(stops)
     items = feed.items(step, lengths)
-    results: dict[str, float] = {}
     guessing = Guessing(total, schedule.warmup)
     if "guessing" in journal.carried:
         guessing.load(journal.carried["guessing"])
@@ -133,8 +133,9 @@ def train(
 
     def evaluate(evaluation: Evaluation) -> None:
         jax.block_until_ready(journal.pending)  # the steps before it are not its time
-        with pause("evaluation", f"evals.{evaluation.name}"):
-            found = {f"{evaluation.name}/{name}": value for name, value in evaluation.run(state).items()}
+        with pause("evaluation", f"evals.{evaluation.name}"), gate.busy(f"evaluation {evaluation.name}"):
+            found = evaluation.run(state)
+        found = {f"{evaluation.name}/{name}": value for name, value in found.items()}
         journal.evaluated(step, evaluation.name, found)
         records.write(step, found)
         reporter.note(f"step {step}/{total}  {words(found)}")
@@ -146,7 +147,7 @@ def train(
         records.flush()
         at = int(state.step) if journal.stop else step  # which stands still where too many steps were skipped
         progress = journal.progress(at) | {"lines": records.mark(at), "guessing": guessing.state()}
-        with pause("checkpoint", "checkpoint"):
+        with pause("checkpoint", "checkpoint"), gate.busy("saving"):
             checkpoints.save(state, {**meta, PROGRESS: progress})
         goodput.saved(at)
 
@@ -177,58 +178,62 @@ def train(
     def owed() -> list[Evaluation]:
         return [e for e in evaluations if due(e.every) and e.name not in journal.results(step)]
 
+    def boundary() -> None:
+        """Logs, evaluates and saves, as far as that is due."""
+        to_log, to_save = due(schedule.log_every), due(schedule.checkpoint_every)
+        if to_save:  # else a kill would lose two intervals, where a step takes longer to write than one
+            with pause("checkpoint", "checkpoint"), gate.busy("saving"):
+                checkpoints.wait()
+        too_many = (to_log or to_save) and journal.settle(step)
+        if to_log:
+            log()
+        if journal.stop:
+            raise give_up()
+        for evaluation in () if too_many else owed():
+            with saving():
+                evaluate(evaluation)
+        if to_save or too_many:
+            save()
+        if too_many:
+            checkpoints.wait()
+            raise UserError(f"{journal.too_many(step)}. The state of step {step} is saved")
+
     throughput.reset()
     goodput.turn("productive")
+    ahead = Ahead()
     try:
-        with StopSignal() as signal:
-            # Evaluations that a stop left out, or of a run that ended between its last checkpoint and its results.
-            for evaluation in owed() if step and (journal.carried or step == total) else ():
-                evaluate(evaluation)
-            for length in lengths:
-                with goodput.spent("data_wait") as waited, saving():
-                    item = next(items)
-                    journal.check(step + length)
-                throughput.waited(waited.seconds)
-                with goodput.dispatch(length) as dispatched:
-                    state, metrics = run(state, feed.constants, item)
-                time_left.dispatched(length, waited.seconds + dispatched.seconds)
-                step += length
-                journal.stepped(metrics)
-                throughput.stepped(length)
-                at_boundary = step in boundaries
-                # Several processes must leave after the same step, so they agree at boundaries only.
-                told = signal.received is not None
-                leaving = any_process(told) if at_boundary else (told and jax.process_count() == 1)
-                leaving = (leaving or step == stop_after) and step < total
-                if not (at_boundary or leaving):
-                    continue
-                to_save = due(schedule.checkpoint_every) or leaving
-                if to_save:  # else a kill would lose two intervals, where a step takes longer to write than one
-                    with pause("checkpoint", "checkpoint"):
-                        checkpoints.wait()
-                too_many = (to_save or due(schedule.log_every)) and journal.settle(step)
-                if due(schedule.log_every):
-                    log()
-                if journal.stop:
-                    raise give_up()
-                preempted = None
-                for evaluation in () if leaving or too_many else owed():
-                    try:
-                        with saving():
-                            evaluate(evaluation)
-                    except Preempted as error:
-                        preempted = error
-                        break
-                if to_save or preempted or too_many:
-                    save()
-                if too_many:
-                    checkpoints.wait()
-                    raise UserError(f"{journal.too_many(step)}. The state of step {step} is saved")
-                if preempted or leaving:
-                    checkpoints.wait()
-                    why = f"stopped by {signal.received or 'request'} after step {step} of {total}"
-                    raise Preempted(why) from preempted
-            results.update(value for found in journal.results(step).values() for value in found.items())
+        with StopSignal(armed=False) as signal, gate.busy(None):
+            try:
+                # Evaluations that a stop left out, or of a run that ended between its last checkpoint and its results.
+                if step == total:
+                    signal.arm()
+                for evaluation in owed() if step and (journal.carried or step == total) else ():
+                    evaluate(evaluation)
+                for length in lengths:
+                    with goodput.spent("data_wait") as waited, saving():
+                        item = next(items)
+                        journal.check(step + length)
+                    throughput.waited(waited.seconds)
+                    gate.tick(compiles=goodput.compiles(length))
+                    with goodput.dispatch(length) as dispatched:
+                        state, metrics = run(state, feed.constants, item)
+                    signal.arm()  # while the first step was compiled there was nothing to save
+                    time_left.dispatched(length, waited.seconds + dispatched.seconds)
+                    step += length
+                    journal.stepped(metrics)
+                    throughput.stepped(length)
+                    ahead.dispatched(metrics)
+                    if step in boundaries:
+                        boundary()
+                    if step == stop_after and step < total:
+                        raise Stopped("request")
+            except Preempted as told:
+                # By a tick, before a step or in an evaluation: `state` is whole, and that of `step`.
+                save()
+                checkpoints.wait()
+                why = f"stopped by {told} after step {step} of {total}; the state is saved"
+                raise Preempted(why) from None
+        results = {name: value for found in journal.results(step).values() for name, value in found.items()}
     finally:
         goodput.turn("other")
         items.close()

@@ -143,7 +143,7 @@ def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path):
     words = ["train", f"--config={config_file}:8", f"--workdir={workdir}", "--config.optimizer.learning_rate=0.25"]
     stopped = jaxvision(*words, "--stop_after=2")
     assert stopped.returncode == 85, stopped.stderr
-    assert "after step 2 of 6; the same command goes on" in stopped.stderr
+    assert "after step 2 of 6; the state is saved. Run the same command to resume." in stopped.stderr
     done = jaxvision(*words)
     assert done.returncode == 0, done.stderr
     assert "going on from step 2" in done.stdout

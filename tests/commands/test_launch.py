@@ -28,7 +28,7 @@ def test_the_sbatch_script_has_the_options_and_runs_the_command_on_all_nodes(cap
     wanted = "job-name=vit-a nodes=4 ntasks-per-node=8 gpus-per-node=8 partition=a100 mem=1536M no-kill requeue"
     assert {f"--{word}" for word in wanted.split()} <= set(options)
     (run,) = [line for line in lines if line.startswith("srun")]
-    assert run.endswith("-m jaxvision.cli " + " ".join(TRAIN))
+    assert run.endswith("-m jaxvision " + " ".join(TRAIN))
 
 
 def test_the_manifest_and_the_gcloud_lines_hold_the_command(capsys):

@@ -1,4 +1,5 @@
-"""A sweep on a real SLURM cluster, whose controller is killed, then one of its jobs, then one of the nodes."""
+"""On a real SLURM cluster: a sweep whose controller is killed, then one of its jobs, then one of the nodes; and a
+training over two nodes of which a process is killed, or whose node is drained."""
 
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jaxvision import launch
@@ -36,6 +38,11 @@ echo '{"steps": 30, "seconds": 6.0, "results": {"val/top1": '$2'}}' > $1/results
 mv $1/results.new $1/results.json
 """
 TRIALS = 6
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "--config.data.examples=512", "--config.data.options.train=512", "--config.data.options.validation=64",
+    "--config.data.options.test=64", "--config.train.total=80 steps", "--config.train.checkpoint_every=10 steps",
+)  # fmt: skip
 
 
 def controller(folder, show=lambda _: None):
@@ -88,6 +95,55 @@ def test_each_trial_ends_once_though_the_controller_a_job_and_a_node_were_killed
     log = [json.loads(line) for line in (tmp_path / "out" / "journal.log").read_text().splitlines()]
     told = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
     assert sorted(told) == list(range(TRIALS))
+
+
+def submit(folder, name):
+    """A training of two processes, each on its own "node"; returns SLURM's id of the job."""
+    options = f"nodes=2, minutes=10, output='{folder}/{name}.log'"
+    words = [sys.executable, "-m", "jaxvision", "launch", f"--slurm={options}", f"--name={name}", "--", "train"]
+    words += [f"--config={ROOT}/configs/quickstart.py", f"--workdir={folder / name}", *SMALL]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, cwd=folder)
+    return done.stdout.split()[1].rstrip(":")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["process killed", "node drained"])
+def test_a_training_that_was_hit_ends_as_the_unbroken_one(slurm, tmp_path, until, fault, record_property):
+    def ended(name):
+        path = tmp_path / name / "results.json"
+        return json.loads(path.read_text())["results"] if path.exists() else None
+
+    job = submit(tmp_path, "broken")
+    saved = tmp_path / "broken" / "checkpoints"
+    until(lambda: saved.is_dir() and any(place.name.isdecimal() for place in saved.iterdir()), 300)
+    drained = None
+    try:
+        if fault == "process killed":
+            words = f"--workdir={tmp_path / 'broken'}"
+            ranks = [p for p in psutil.process_iter(["cmdline"]) if words in (p.info["cmdline"] or [])]
+            processes = [p for p in ranks if "python" in p.name()]
+            assert len(processes) == 2
+            processes[1].kill()
+        else:
+            drained = slurm.job(job)["BatchHost"]
+            subprocess.run(
+                ["scontrol", "update", f"NodeName={drained}", "State=DRAIN", "Reason=maintenance"], check=True
+            )
+            subprocess.run(["scancel", "--signal=TERM", job], check=True)
+        until(lambda: slurm.job(job).get("Restarts") == "1", 150)
+        broken = until(lambda: ended("broken"), 300)
+        until(lambda: slurm.job(job)["JobState"] == "COMPLETED")
+        assert not drained or slurm.nodes()[drained].startswith("drain")
+    finally:
+        if drained:
+            subprocess.run(["scontrol", "update", f"NodeName={drained}", "State=RESUME"], check=True)
+    launches = json.loads((tmp_path / "broken" / "run.json").read_text())["launches"]
+    assert 0 < launches[1]["start_step"] < 80
+    submit(tmp_path, "unbroken")
+    assert until(lambda: ended("unbroken"), 300) == broken
+    for key, value in dict(promise="preemption on SLURM", injections=1, lost=0, hung=0, wrong=0).items():
+        record_property(key, value)
 
 
 if __name__ == "__main__":

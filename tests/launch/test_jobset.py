@@ -85,6 +85,7 @@ def test_what_happens_after_each_way_to_fail():
     assert decide(tree, exit_code=85) == "RestartJobSetAndIgnoreMaxRestarts"
     assert decide(tree, condition="DisruptionTarget") == "RestartJobSetAndIgnoreMaxRestarts"
     assert decide(tree, exit_code=1) == "RestartJobSet"
+    assert decide(tree, exit_code=86) == "RestartJobSet"  # a hang, a few times
     assert tree["spec"]["failurePolicy"]["maxRestarts"] == 5
     assert job(tree)["backoffLimit"] == 0
 

@@ -283,7 +283,7 @@ def test_a_pruned_run_that_outlived_its_controller_is_ended(sweep, start, tmp_pa
 def test_the_command_is_one_that_a_person_can_type(tmp_path):
     values = {"optimizer.learning_rate": 1e-05, "model.variant": "8", "data.fields": ("image", "label"), "seed": 3}
     words = runs.command("configs/a.py:8", values, tmp_path / "seed3")
-    assert words[:4] == [sys.executable, "-m", "jaxvision.cli", "train"]
+    assert words[:4] == [sys.executable, "-m", "jaxvision", "train"]
     assert words[4:6] == [f"--config={Path.cwd()}/configs/a.py:8", f"--workdir={tmp_path}/seed3"]
     assert words[6:] == [
         "--config.optimizer.learning_rate=1e-05",

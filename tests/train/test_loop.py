@@ -153,8 +153,7 @@ def test_how_many_were_skipped_is_carried_through_a_stop(train, images, tmp_path
     whole, *_ = train("whole", arrays=arrays)
     with pytest.raises(Preempted):
         train("broken", arrays=arrays, stop_after=4)
-    with Checkpoints(tmp_path / "broken") as checkpoints:
-        guard = checkpoints.meta()["progress"]["guard"]
+    guard = Saved(tmp_path / "broken").meta()["progress"]["guard"]
     assert (guard["in_a_row"], guard["skipped"], guard["count"]) == (1, 1, 3)
     broken, *_ = train("broken", arrays=arrays)
     jax.tree.map(np.testing.assert_array_equal, whole, broken)

@@ -1,0 +1,304 @@
+"""What the processes of a job tell one another beside their work: I am alive, stop, I am stuck, I failed.
+
+A thread of each process writes and reads the key-value store of JAX's coordination service, which lives in process 0:
+
+    alive/P   a number that grows with every beat, the ticks of P's gate, and what P is doing; or "ended"
+    told/...  beat: the same of process 0; stop: the signal that a process has heard; last: the tick after which all
+              leave (see `gate.py`); suspect: a collective operation failed; dead: a process that is gone; hang: nothing
+              moves; left-P: P failed
+    count/P   the tick at which P has closed its gate
+
+Process 0 reads all of `alive`, the others its beat alone. Who is silent for SILENCE_SECONDS is dead: the others leave
+with one line and EXIT_PREEMPTED. JAX's own heartbeat, which takes longer, would abort them.
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+
+from jaxvision import signals
+from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
+from jaxvision.parallel.gate import Gate, gate
+
+BEAT_SECONDS = 1.0
+AGREEING_SECONDS = 0.1  # between two looks while the processes agree where to stop
+SILENCE_SECONDS = 30.0  # long enough for a pause of the host, short enough that the others do not wait minutes
+SUSPECT_SECONDS = 10.0  # the same, after a collective operation failed
+GRACE_SECONDS = 5.0  # for a process to end in its own way, with its own message, after another one failed
+TOLD_BEATS = 4  # of process 0, which holds the store, between telling the others and leaving
+RESUME = "Run the same command to resume from the latest checkpoint."
+SAFE = "what was saved is safe. Run the same command to resume."
+
+_peers: "Peers | None" = None
+_write_stacks: Callable[[], str] | None = None
+
+
+class Store(Protocol):
+    """Texts by key that all processes see."""
+
+    def set(self, key: str, value: str) -> None:
+        """Sets a key, which may have been set."""
+
+    def read(self, folder: str) -> dict[str, str]:
+        """All `FOLDER/NAME` that are set, by NAME."""
+
+
+class CoordinationStore:
+    """The store of `jax.distributed`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def set(self, key: str, value: str) -> None:
+        self._client.key_value_set(f"jaxvision/{key}", value, allow_overwrite=True)
+
+    def read(self, folder: str) -> dict[str, str]:
+        found = self._client.key_value_dir_get(f"jaxvision/{folder}/")
+        return {key.rpartition("/")[2]: value for key, value in found}
+
+
+class Peers:
+    """The part of one process in the conversation.
+
+    Args:
+      store: that all of them see.
+      process, count: number of this process, and of all.
+      watched: the gate of this process.
+      heard: what knows which signal this process has heard: `jaxvision.signals`.
+      leave: ends the process: `leave(status, line)`.
+      beat, silence, grace: seconds; see the constants above.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        process: int,
+        count: int,
+        watched: Gate = gate,
+        heard: Any = signals,
+        leave: Callable[[int, str], None] | None = None,
+        beat: float = BEAT_SECONDS,
+        silence: float = SILENCE_SECONDS,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        self._store, self._process, self._count, self._gate = store, process, count, watched
+        self._heard, self._leave = heard, leave or signals.leave
+        self._beat_seconds, self._silence, self._grace = beat, silence, grace
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._beats = 0
+        self._tell: dict[str, str] = {}  # of this process, for the next beat
+        self._closed = self._opened = self._doubted = False
+        self._seen: dict[str, tuple[str, float]] = {}  # what `alive` said, and when that was new
+        self._failed_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="jaxvision-peers", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; the others do not miss this process from now on."""
+        self._ended.set()
+        self._wake.set()
+        self._thread.join(self._beat_seconds + 1)
+        with contextlib.suppress(Exception):
+            self._say_alive("ended")
+
+    def wake(self) -> None:
+        """A signal was heard: tells the others without waiting for the next beat."""
+        self._wake.set()
+
+    def tell(self, what: str, value: str) -> None:
+        """Tells all processes, this one included."""
+        self._tell[what] = value
+        self._wake.set()
+
+    def doubt(self) -> None:
+        """A collective operation failed, so another process may be gone; returns if all turn out to be alive."""
+        if self._doubted:
+            return
+        self._doubted = True
+        self.tell("suspect", str(self._process))
+        self._ended.wait(min(SUSPECT_SECONDS, self._silence) + 5 * self._beat_seconds)
+
+    def failed(self, status: int, error: BaseException | None = None, says: Callable[[], None] = lambda: None) -> None:
+        """This process ends because it failed: tells the others, who would wait for it.
+
+        Process 0 returns when they have ended too: without the store they could not tell why. An error that a dead
+        process may have caused is in doubt first, and then `says` prints it.
+        """
+        while error is not None:
+            if _may_be_of_another(error):
+                self.doubt()
+            error = error.__cause__ or error.__context__
+        says()
+        with contextlib.suppress(Exception):
+            self._store.set(f"told/left-{self._process}", str(status))
+            until = time.monotonic() + self._grace + 2 * self._beat_seconds
+            while self._process == 0 and time.monotonic() < until:
+                left = {name.removeprefix("left-") for name in self._store.read("told") if name.startswith("left-")}
+                ended = {name for name, value in self._store.read("alive").items() if value == "ended"}
+                if len(left | ended) == self._count:
+                    break
+                time.sleep(AGREEING_SECONDS)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._beat()
+                self._failed_since = None
+            except Exception:
+                self._no_answer()
+            self._wake.wait(AGREEING_SECONDS if self._closed and not self._opened else self._beat_seconds)
+            self._wake.clear()
+
+    def _no_answer(self) -> None:
+        now = time.monotonic()
+        self._failed_since = self._failed_since or now
+        if not self._ended.is_set() and now - self._failed_since > 3 * self._beat_seconds:
+            self._leave(EXIT_PREEMPTED, lost(0))
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._say_alive(f"{self._beats} {self._gate.passed} {self._gate.doing or 'steps'}")
+        if self._heard.requested() and not self._closed:
+            self._tell.setdefault("stop", self._heard.requested())
+        for what in list(self._tell):
+            self._store.set(f"told/{what}", self._tell.pop(what))
+        told = self._store.read("told")
+        self._look_for_the_dead(told)
+        if "dead" in told:
+            self._go(EXIT_PREEMPTED, lost(int(told["dead"])))
+        elif "hang" in told:
+            self._hang(json.loads(told["hang"]))
+        elif left := [name for name in told if name.startswith("left-")]:
+            self._left(left[0], told[left[0]])
+        elif "stop" in told:
+            self._stop(told)
+
+    def _say_alive(self, value: str) -> None:
+        self._store.set(f"alive/{self._process}", value)
+        if self._process == 0:
+            self._store.set("told/beat", value)
+
+    def _go(self, status: int, line: str) -> None:
+        if self._process == 0:  # the store goes with it: the others have to read it first
+            time.sleep(TOLD_BEATS * self._beat_seconds)
+        self._leave(status, line)
+
+    def _look_for_the_dead(self, told: dict[str, str]) -> None:
+        now = time.monotonic()
+        silence = min(SUSPECT_SECONDS, self._silence) if "suspect" in told else self._silence
+        if self._process == 0:
+            alive = {str(p): "" for p in range(self._count)} | self._store.read("alive")
+        else:
+            alive = {"0": told.get("beat", "")}
+        for name, value in alive.items():
+            if self._seen.get(name, ("?", 0))[0] != value:
+                self._seen[name] = (value, now)
+            elif now - self._seen[name][1] > silence and value != "ended" and name != str(self._process):
+                told["dead"] = name
+                if self._process == 0:
+                    self._store.set("told/dead", name)
+
+    def _stop(self, told: dict[str, str]) -> None:
+        self._heard.request(told["stop"])
+        if not self._closed:
+            passed = self._gate.close()
+            # Where nobody holds signals there is nothing to save, here or, since all steps are common ones, anywhere.
+            self._store.set(f"count/{self._process}", str(passed if self._heard.held() else 0))
+            self._closed = True
+        if "last" not in told and self._process == 0:
+            counts = self._store.read("count")
+            ended = [name for name, (value, _) in self._seen.items() if value == "ended"]
+            if len({*counts, *ended}) == self._count:
+                ticks = [int(passed) for passed in counts.values()]
+                told["last"] = "ended" if ended else str(max(ticks) if min(ticks) else 0)
+                self._store.set("told/last", told["last"])
+        if "last" in told and not self._opened:
+            self._opened = True
+            if told["last"] == "0":
+                line = self._heard.stopped_early() if self._process == 0 else ""
+                self._go(self._heard.status_when_stopped(), line)
+            elif told["last"] == "ended":  # nothing that all do together is left
+                self._gate.open_until(2**62)
+            else:
+                self._gate.open_until(int(told["last"]))
+
+    def _hang(self, told: dict[str, Any]) -> None:
+        behind = _behind(self._store.read("alive"))
+        where = _write_stacks() if _write_stacks else ""
+        own = f"; {where}" if where else ""
+        self._go(EXIT_HUNG, f"{told['line']}{behind}{own}. {RESUME}")
+
+    def _left(self, name: str, status: str) -> None:
+        process = int(name.rpartition("-")[2])
+        if process == self._process:
+            return
+        if not self._ended.wait(self._grace):
+            self._store.set(f"told/left-{self._process}", status)
+            self._leave(int(status), f"process {process} failed (exit status {status}); its own message says why.")
+
+
+def _behind(alive: dict[str, str]) -> str:
+    """Which processes have passed the fewest ticks, where they differ."""
+    ticks = {name: int(value.split()[1]) for name, value in alive.items() if value != "ended"}
+    least = min(ticks.values(), default=0)
+    slow = sorted(int(name) for name, passed in ticks.items() if passed == least)
+    return f" (process {', '.join(map(str, slow))} is behind the others)" if len(slow) < len(ticks) else ""
+
+
+def lost(process: int) -> str:
+    """The line of a process that leaves because another one is gone."""
+    return f"process {process} died, or its host does not answer; {SAFE}"
+
+
+def start(store: Store, process: int, count: int) -> None:
+    """Begins the conversation in this process."""
+    global _peers
+    gate.alone = False
+    _peers = Peers(store, process, count)
+    signals.join(_peers.wake, _peers.failed, speaks=process == 0)
+    _peers.start()
+
+
+def stop() -> None:
+    """Ends it, before `jax.distributed` does."""
+    global _peers
+    if _peers:
+        _peers.stop()
+        _peers = None
+
+
+def on_hang(write: Callable[[], str] | None) -> None:
+    """Says what writes the stacks of this process."""
+    global _write_stacks
+    _write_stacks = write
+
+
+def tell_hang(line: str) -> bool:
+    """Tells all processes that nothing moves; False where this one is alone."""
+    if _peers is None:
+        return False
+    _peers.tell("hang", json.dumps({"line": line}))
+    return True
+
+
+@contextlib.contextmanager
+def explaining() -> Iterator[None]:
+    """An error of JAX's runtime inside, which a process that is gone may have caused, waits until that is known."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _peers and _may_be_of_another(error):
+            _peers.doubt()
+        raise
+
+
+def _may_be_of_another(error: BaseException) -> bool:
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
