@@ -47,13 +47,17 @@ def run(workdir: str | Path, *, repair: bool = False) -> int:
       The exit status: 0, 2 where something is damaged (and was not repaired), 3 where there are warnings only.
 
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or a training goes on in a run that is to be repaired.
     """
     workdir = storage.path(workdir, "--workdir")
     with storage.reaching(workdir):
         if not (workdir / "checkpoints").exists() and not any((workdir / n).exists() for n in ("config.json", *MEANT)):
             raise UserError(f"{workdir} holds no run: neither config.json nor checkpoints")
-        found = mended(workdir) if repair else list(findings(workdir))
+        if repair:
+            with workdirs.writer(workdir):
+                found = mended(workdir)
+        else:
+            found = list(findings(workdir))
     width = max(len(one.thing) for one in found)
     for one in found:
         mends = " (--repair mends it)" if one.repair and not repair else ""

@@ -98,7 +98,7 @@ def test_another_config_is_refused_until_the_user_decides(config, tmp_path):
 
 def test_a_workdir_that_cannot_be_written(config, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot write to the workdir"):
+    with pytest.raises(UserError, match="run cannot be a folder: .*file is a file"):
         train.run(config, tmp_path / "file" / "run")
 
 

@@ -222,7 +222,7 @@ def test_killed_before_and_after_every_event_equals_unbroken(unbroken, tmp_path)
 def test_killed_while_it_catches_up_on_an_evaluation(unbroken, tmp_path):
     run = Run(tmp_path, bad=unbroken[0].bad)
     with pytest.raises(Preempted):
-        run(stop_after=6)
+        run(preempt=[("b", 6)])
     for number, after in itertools.product(range(2), (False, True)):
         with pytest.raises(Killed):
             run(kill=number, after=after)

@@ -31,6 +31,7 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.watch import Preempted
 
 CONFIG = dict(seed=0, data=dict(batch_size=4), train=dict(total="9 steps", log_every="3 steps"), evals=None)
+CONFIG |= dict(model=dict(name="vit"), task=dict(name="supervised"), optimizer=dict(name="sgd"))
 META = {"config": CONFIG, "data": {"examples": 100}, "statistics": {"mean": np.arange(3.0)}}
 
 
@@ -65,7 +66,7 @@ def made(tmp_path_factory):
         for step in (3, 6):
             checkpoints.save(state_at(step), META)
     workdirs.write_json(workdir / "config.json", CONFIG)
-    launch = {"config_fingerprint": configs.fingerprint(ConfigDict(CONFIG))}
+    launch = {"start_step": 0, "config_fingerprint": configs.fingerprint(ConfigDict(CONFIG))}
     workdirs.write_json(workdir / "run.json", {"launches": [launch]})
     (workdir / "metrics.jsonl").write_text('{"step": 3, "loss": 1.5}\n{"step": 6, "loss": 1.0}\n')
     return workdir
