@@ -280,7 +280,9 @@ def test_files_that_no_run_wrote_are_not_overwritten(tmp_path, config, name):
         place.mkdir()
         (place / "2026-notes.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=f"holds {name}, but neither config.json nor a checkpoint.*Give another --workdir"):
+    with pytest.raises(
+        UserError, match=f"holds {name}, but neither config.json nor a checkpoint.*Give another --workdir"
+    ):
         workdirs.claim(tmp_path / "run", config)
     assert sorted(tmp_path.rglob("*")) == before
     workdirs.claim(tmp_path / "run", config, fresh=True)
