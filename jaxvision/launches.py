@@ -7,17 +7,17 @@ Between the launches there is time that no process of the run saw, which is not 
 """
 
 import contextlib
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxvision import storage
+from jaxvision.errors import UserError
 from jaxvision.storage import Path
 from jaxvision.train import goodput as goodputs
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.watch import Preempted
-from jaxvision.workdir import write_json
+from jaxvision.workdir import launches, write_json
 
 
 class Account:
@@ -26,13 +26,14 @@ class Account:
     Args:
       workdir: folder of the run.
       goodput: measures the launch, and publishes it here at checkpoints.
+      check: called before anything is written; raises where this process is the writer no more.
 
     Attributes:
       launch, all: accounts of this launch and of all together, as they were last written.
     """
 
-    def __init__(self, workdir: Path, goodput: Goodput):
-        self._workdir, self._goodput = workdir, goodput
+    def __init__(self, workdir: Path, goodput: Goodput, check: Callable[[], None] = lambda: None):
+        self._workdir, self._goodput, self._check = workdir, goodput, check
         self._launches: list[dict[str, Any]] = []
 
     def begin(self, start: int) -> None:
@@ -41,7 +42,10 @@ class Account:
         Args:
           start: step from which the launch goes on.
         """
-        self._launches = json.loads((self._workdir / "run.json").read_text())["launches"]
+        self._launches = launches(self._workdir)
+        for one in self._launches:
+            if not goodputs.is_record(one.get("goodput")):
+                one.pop("goodput", None)  # damaged, or of an earlier version
         for before in self._launches[-2:-1]:
             if "goodput" in before:
                 seen = _last_line(self._workdir) if before["goodput"]["end"] == "running" else 0.0
@@ -53,19 +57,20 @@ class Account:
         """Writes how the launch ended, if it has begun: "finished", "stopped" or "failed"."""
         if not self._launches:
             return
-        with contextlib.suppress(OSError) if how == "failed" else contextlib.nullcontext():
+        with contextlib.suppress(OSError, UserError) if how == "failed" else contextlib.nullcontext():
             self._publish(self._goodput.record(how))
 
     def _publish(self, record: dict[str, Any]) -> None:
+        self._check()
         self.launch = self._launches[-1]["goodput"] = {**record, "updated": round(time.time(), 3)}
         self.all = goodputs.total([one["goodput"] for one in self._launches if "goodput" in one])
         write_json(self._workdir / "run.json", {"launches": self._launches, "goodput": self.all})
 
 
 @contextlib.contextmanager
-def account(workdir: Path, goodput: Goodput) -> Iterator[Account]:
+def account(workdir: Path, goodput: Goodput, check: Callable[[], None] = lambda: None) -> Iterator[Account]:
     """A context that writes at its end how a launch ended; see `Account`."""
-    opened, how = Account(workdir, goodput), "failed"
+    opened, how = Account(workdir, goodput, check), "failed"
     try:
         yield opened
         how = "finished"

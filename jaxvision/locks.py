@@ -277,7 +277,14 @@ class _File:
         folder = self._path.parent
         if _identity(folder) != self._place:
             return f"{folder} was moved or removed while this process wrote there: it stops, to harm no other folder"
-        seen = self.read()
+        try:
+            seen = self.read()
+        except UserError:  # somebody wrote something else into it
+            seen = Seen({}, None, None)
+        is_empty = seen is not None and not seen.record
+        if is_empty and self._flocked and _identity(self._path) == _identity(self._file):  # it is still ours
+            self.beat()
+            return None
         if seen is None:
             os.close(self._file)
             self._file = None

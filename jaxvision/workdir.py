@@ -86,7 +86,11 @@ def results(workdir: Path) -> dict[str, Any] | None:
     Raises:
       UserError: the file is damaged.
     """
-    return read_record(workdir / "results.json", steps=int, seconds=(int, float), results=dict)
+    path = workdir / "results.json"
+    found = read_record(path, steps=int, seconds=(int, float), results=dict)
+    if found and (bad := [k for k, v in found["results"].items() if not isinstance(v, int | float | None)]):
+        raise UserError(f"{path} is damaged: {bad[0]!r} is no number. Bring back a copy of the file, or move it away")
+    return found
 
 
 def launches(workdir: Path) -> list[dict[str, Any]]:
@@ -161,7 +165,8 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
             )
         return
     path = workdir / "config.json"
-    known = checkpoint_config(workdir)
+    newest = Saved(workdir).config()
+    known = config_of({"config": newest[1]}, workdir) if newest else None
     if found and not path.is_file() and known is None:
         raise UserError(
             f"{workdir} holds {', '.join(found)}, but neither config.json nor a checkpoint: that is no run, or what is "
@@ -173,7 +178,7 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         return
     if saved is not None:
         _refuse(configs.differences(saved, config), f"{workdir} holds a run of another config")
-    if known is not None and not was_resumed(workdir, config):
+    if known is not None and not was_resumed(workdir, config, newest[0]):
         _refuse(
             configs.differences(known, config),
             f"{workdir} holds a run of another config: its {path.name} is {'not the one' if path.is_file() else 'lost'}"
@@ -211,12 +216,19 @@ def _refuse(changed: Sequence[str], why: str) -> None:
         )
 
 
-def was_resumed(workdir: Path, config: ConfigDict) -> bool:
-    """Whether the latest launch went on under `config`, by --resume, and may not have saved a checkpoint yet."""
+def was_resumed(workdir: Path, config: ConfigDict, step: int = 0) -> bool:
+    """Whether a launch went on under `config` by --resume, from `step` or a later one.
+
+    Args:
+      workdir: folder of the run.
+      config: that its config.json holds.
+      step: of the newest checkpoint, where no checkpoint may have been saved since.
+    """
     try:
-        return launches(workdir)[-1]["config_fingerprint"] == configs.fingerprint(config)
-    except (UserError, LookupError):
+        told = [one for one in launches(workdir) if one.get("resume") and one["start_step"] >= step]
+    except UserError:
         return False
+    return configs.fingerprint(config) in [one.get("config_fingerprint") for one in told]
 
 
 def files_of_runs(workdir: Path) -> list[str]:
@@ -224,12 +236,23 @@ def files_of_runs(workdir: Path) -> list[str]:
     return [name for name in WRITTEN if (workdir / name).exists()]
 
 
-def record_launch(workdir: Path, config: ConfigDict, start: int, notes: Sequence[str] = ()) -> None:
-    """Adds this launch to run.json, with `notes` on the weights that it starts from."""
+def record_launch(
+    workdir: Path, config: ConfigDict, start: int, notes: Sequence[str] = (), *, resume: bool = False
+) -> None:
+    """Adds this launch to run.json.
+
+    Args:
+      workdir: folder of the run.
+      config: of the launch.
+      start: step that it goes on from.
+      notes: on the weights that it starts from.
+      resume: whether it was told to go on under another config.
+    """
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "start_step": start,
+        "resume": resume,
         "init": list(notes),
         "config_fingerprint": configs.fingerprint(config),
         "versions": versions(),

@@ -67,7 +67,7 @@ def load(name, overrides=None):
 def small_configs():
     """(name, small copy): configs that differ in size, in where the data lies or in what is evaluated appear once.
 
-    All but the first of a file are marked slow.
+    All but the first of each task and model are marked slow.
     """
     unique = {}
     for name in CONFIGS:
@@ -75,9 +75,9 @@ def small_configs():
         small = configs.shrink(config, SMALL[config.model.name])
         trained = ConfigDict({key: value for key, value in small.items() if key != "evals"})
         unique.setdefault(configs.fingerprint(trained), (name, small))
-    files = [name.partition(":")[0] for name, _ in unique.values()]
+    kinds = [(small.task.name, small.model.name) for _, small in unique.values()]
     for i, (name, small) in enumerate(unique.values()):
-        yield pytest.param(name, small, id=name, marks=[pytest.mark.slow] if files[i] in files[:i] else [])
+        yield pytest.param(name, small, id=name, marks=[pytest.mark.slow] if kinds[i] in kinds[:i] else [])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -52,6 +52,8 @@ def _main(name: str, argv: list[str]) -> None:
     except UserError as error:
         print(f"jaxvision: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except signals.Interrupted:  # `listening` knows the status
+        raise
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -70,12 +70,14 @@ def _find(given: str) -> Found:
         raise UserError("--images is empty: give a folder, a file or a pattern such as 'photos/*.jpg'")
     there, rest = _existing(os.path.expanduser(given))
     if not rest:
+        if not os.path.isdir(there) and _waits(there):
+            raise UserError(f"{given!r} is a pipe or a device, not a file")
         return _in_folder(given, there) if os.path.isdir(there) else Found([there], [])
     if not glob.has_magic(rest):
         raise UserError(f"no file or folder {given!r}: {_instead(there, rest)}")
     patterns = {unicodedata.normalize(form, rest) for form in ("NFC", "NFD")} | {rest}
     matches = {m for p in patterns for m in glob.glob(os.path.join(glob.escape(there), p), recursive=True)}
-    files = sorted(m for m in matches if os.path.isfile(m))
+    files = sorted(m for m in matches if os.path.isfile(m))  # no pipes and devices either
     if not files and matches:
         raise UserError(
             f"only folders match {given!r}, such as {_names(sorted(matches))}: give one of them, which means the "
@@ -159,5 +161,13 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
             continue
         if entry.is_dir():
             yield from _walk(entry.path, seen)
-        elif entry.is_symlink() or stat.S_ISREG(entry.stat().st_mode):  # a pipe would be waited for
+        elif not _waits(entry.path):
             yield entry.path
+
+
+def _waits(path: str) -> bool:
+    """Whether a path, or what it links to, is a pipe or a device, which would be waited for or has no end."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a link to nothing: named when it is read
+        return False

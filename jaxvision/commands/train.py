@@ -102,7 +102,8 @@ def _run(
     if any_process(saved.steps() != steps):
         saved = Saved(workdir)
     resuming = not fresh and saved.newest() is not None
-    with launches.account(workdir, goodput) as account, contextlib.ExitStack() as stack:
+    may_write = lock.check if lock is not None else lambda: None
+    with launches.account(workdir, goodput, may_write) as account, contextlib.ExitStack() as stack:
         stack.enter_context(Watchdog(workdir, experiment.train.hang_timeout, jax.process_index()))
         progress = None
         with together("reading the weights to start from"):
@@ -122,7 +123,7 @@ def _run(
         journal = Journal(first, progress, feed.bad, workdir if is_main() else None)
         journal.recheck(experiment.bad_example)
         if is_main():
-            workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else ())
+            workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else (), resume=resume)
             account.begin(first)
         lines = (progress or {}).get("lines")
         records = NoRecords() if lock is None else Records(workdir, first, lock.check, lines=lines)

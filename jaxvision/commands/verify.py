@@ -151,7 +151,7 @@ def _config(workdir: Path) -> Iterator[Finding]:
         if not changed:
             yield Finding("config.json", GOOD, f"that of checkpoint {step}")
             return
-        if workdirs.was_resumed(workdir, mine):
+        if workdirs.was_resumed(workdir, mine, step):
             yield Finding("config.json", NOTE, f"of a --resume under another config since checkpoint {step}")
             return
         words = f"is not the one of checkpoint {step} (there -> here): {'; '.join(changed)}"

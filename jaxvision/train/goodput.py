@@ -107,6 +107,21 @@ class Goodput:
         return {"end": end, "step": self.step, "wall": wall, "seconds": seconds, "marks": list(self._marks)}
 
 
+def is_record(found: Any) -> bool:
+    """Whether JSON that was read is an account, as `Goodput.record` makes it."""
+
+    def numbers(of: Any, names: Iterable[str]) -> bool:
+        return isinstance(of, dict) and all(isinstance(of.get(name), int | float) for name in names)
+
+    return (
+        numbers(found, ("step", "wall", "updated"))
+        and isinstance(found.get("end"), str)
+        and numbers(found.get("seconds"), KINDS)
+        and isinstance(found.get("marks"), list)
+        and all(numbers(mark, ("step", *_REDONE)) for mark in found["marks"])
+    )
+
+
 def lose(record: Mapping[str, Any], start: int) -> dict[str, Any]:
     """The account of a launch whose steps after `start` are done again, for the next launch went on from there.
 

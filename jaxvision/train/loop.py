@@ -97,7 +97,7 @@ def train(
         raise Preempted(f"already at step {step} of {total}, behind step {stop_after} where to stop")
     journal, goodput = journal or Journal(step, bad=feed.bad), goodput or Goodput()
     stops = _stops(step, total, [schedule.log_every, schedule.checkpoint_every, *(e.every for e in evaluations)])
-    if stop_after is not None:
+    if stop_after is not None and stop_after < total:
         stops = sorted({s for s in stops if s < stop_after} | {stop_after})
     lengths = list(_lengths(step, stops, feed.max_steps))
     boundaries = set(stops)
@@ -159,7 +159,7 @@ def train(
             save()
             checkpoints.wait()
         taken = stop.step - int(journal.guard.get("skipped", 0))
-        return skips.ends(stop, extra(max(taken, 1)).get("learning_rate"), feed.examples, good)
+        return skips.ends(stop, extra(taken + 1).get("learning_rate"), feed.examples, good)
 
     @contextlib.contextmanager
     def saving() -> Iterator[None]:

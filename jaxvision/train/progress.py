@@ -1,5 +1,7 @@
 """What a person sees while it runs: a bar on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 
 from rich.console import Console
@@ -17,8 +19,16 @@ SHARES = ("top", "recall", "mean_class", "prompt_")  # results that are shares o
 
 def console() -> Console:
     """Standard output; lines are not wrapped where it is no terminal."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
+    out = _Console(highlight=False)
+    return out if out.is_terminal else _Console(highlight=False, width=200, soft_wrap=True)
+
+
+class _Console(Console):
+    """One that goes on in silence once nobody reads any more, as behind `| head`; rich ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_cautions(lines: Iterable[str], stderr: bool = False) -> None:

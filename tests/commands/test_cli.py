@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxvision import cli
+from jaxvision import cli, signals
 from jaxvision.cli import COMMANDS
 
 
@@ -161,3 +161,14 @@ def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path):
         assert wrong.returncode == 2, flag
         assert message in wrong.stderr
         assert "Traceback" not in wrong.stderr
+
+
+def test_a_signal_is_left_to_who_knows_its_status(monkeypatch, capsys):
+    def interrupted(values, rest):
+        raise signals.Interrupted
+
+    command = cli.COMMANDS["predict"]._replace(run=interrupted, define=lambda values, words: None)
+    monkeypatch.setitem(cli.COMMANDS, "predict", command)
+    with pytest.raises(signals.Interrupted):
+        cli.main(["jaxvision", "predict"])
+    assert capsys.readouterr().err == ""

@@ -41,8 +41,13 @@ def test_links_lead_on_and_round_in_circles_once(folder):
 def test_a_link_to_nothing_is_named_when_it_is_read_and_a_pipe_is_not_waited_for(folder):
     (folder / "gone.png").symlink_to(folder / "absent.png")
     os.mkfifo(folder / "pipe.png")
-    assert "gone.png" in names(image_files.find("photos"))
-    assert "pipe.png" not in names(image_files.find("photos"))
+    (folder / "piped.png").symlink_to(folder / "pipe.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    found = names(image_files.find("photos"))
+    assert "gone.png" in found
+    assert not {"pipe.png", "piped.png", "zero.png"} & set(found)
+    with pytest.raises(UserError, match="zero.png' is a pipe or a device, not a file"):
+        image_files.find("photos/zero.png")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from jaxvision import launches
+from jaxvision.errors import UserError
 from jaxvision.train import goodput as goodputs
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.watch import Preempted
@@ -107,3 +108,24 @@ def test_the_start_of_this_process_is_not_in_the_future():
     import time
 
     assert 0 <= time.perf_counter() - goodputs.process_began() < 24 * 3600
+
+
+@pytest.mark.parametrize("damaged", [7, {"end": "running"}, {"end": 1, "seconds": {}, "marks": []}])
+def test_a_damaged_account_is_left_out(tmp_path, clock, damaged):
+    first = launch(tmp_path, clock, 0, 5, saves=(5,), error=Preempted())
+    first["launches"][0]["goodput"] = damaged
+    (tmp_path / "run.json").write_text(json.dumps(first))
+    assert launch(tmp_path, clock, 5, 5, error=Preempted())["goodput"]["launches"] == 1
+
+
+def test_a_writer_no_more_leaves_the_account_of_the_next_alone(tmp_path, clock):
+    def taken_over():
+        raise UserError("another process writes there")
+
+    launch(tmp_path, clock, 0, 5, saves=(5,), error=Preempted())
+    account = launches.Account(tmp_path, Goodput(), taken_over)
+    before = (tmp_path / "run.json").read_text()
+    with pytest.raises(UserError):
+        account.begin(5)
+    account.end("failed")
+    assert (tmp_path / "run.json").read_text() == before

@@ -92,6 +92,15 @@ def test_everything_happens_at_its_step(train, chunk):
     assert all(line["step_squared"] == line["step"] ** 2 for line in lines if "loss" in line)
 
 
+def test_a_stop_behind_the_end_is_none(train):
+    whole, results, lines, saved = train("whole")
+    beyond, *found = train("beyond", stop_after=15)
+    jax.tree.map(np.testing.assert_array_equal, whole, beyond)
+    assert found[0] == results
+    assert [line["step"] for line in found[1]] == [line["step"] for line in lines]
+    assert found[2] == saved
+
+
 def test_resumed_equals_unbroken(train):
     whole, *_ = train("whole")
     with pytest.raises(Preempted, match="after step 7 of 12"):
@@ -137,8 +146,10 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(train, images, chunk):
 
 def test_too_many_skipped_steps_end_a_run_with_its_state_saved(train, images, tmp_path):
     arrays, bad = poisoned(images, np.nan)
+    rate = lambda update: {"learning_rate": float(update)}  # of the first update, 1
     with pytest.raises(TooManySkipped, match="the loss of step 4 is nan, and so it was skipped") as found:
-        train("nan", arrays=arrays, schedule=(12, 6, 3), max_skipped=0)
+        train("nan", arrays=arrays, schedule=(12, 6, 3), max_skipped=0, extra=rate)
+    assert found.value.report["learning_rate"] == 4.0
     assert found.value.report["examples"] == indices(0, 37, 24, 32).tolist()
     assert f"Its batch: {bad}, " in str(found.value)
     assert "saved as step 4" in str(found.value)
