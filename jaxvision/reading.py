@@ -144,7 +144,8 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
     """
     path = Path(path) if isinstance(path, str) else path
     with reading(path):
-        _check_json(path.stat().st_size, path, UserError)
+        found = path.stat()  # that of a bucket calls it `length`
+        _check_json(found.length if hasattr(found, "length") else found.st_size, path, UserError)
     return parse_json(read_text(path), path, kind)
 
 

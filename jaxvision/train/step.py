@@ -101,6 +101,10 @@ class Runner:
         state, self._guard, metrics = self.run(state, self._guard, constants, items)
         return state, metrics
 
+    def lower(self, state: TrainState, constants: Any, items: Any) -> jax.stages.Lowered:
+        """The program of a call with arguments of these shapes, to be compiled and looked at."""
+        return self.run.lower(state, self._guard, constants, items)
+
 
 def make_runner(
     step: Step,

@@ -1,5 +1,7 @@
 """`jaxvision launch`: what it would submit, and what it refuses."""
 
+import shutil
+
 import pytest
 import yaml
 
@@ -41,8 +43,9 @@ def test_the_manifest_and_the_gcloud_lines_hold_the_command(capsys):
     assert "jaxvision " + " ".join(BUCKET) in capsys.readouterr().out
 
 
-def test_a_missing_tool_is_named(capsys, monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_a_missing_tool_is_named(capsys, monkeypatch, tmp_path):
+    (tmp_path / "git").symlink_to(shutil.which("git"))  # which knows what --tpu would copy
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert "sbatch is not installed" in refused(capsys, "--slurm=nodes=2")
     assert "kubectl is not installed" in refused(capsys, "--jobset=image='a'", after=BUCKET)
     assert "gcloud is not installed" in refused(capsys, "--tpu=accelerator='v6e-16', zone='a'", after=BUCKET)

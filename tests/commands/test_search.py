@@ -216,7 +216,7 @@ def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures
     model = photos.open_model(pretrained[0])
     other = model._replace(section={**model.section, "embedding": 17})
     files = photos.matching(str(pictures / "0*.png"))
-    first = search._build(model, search._identity(model), [*files, *files], None)
+    first = search._build(model, search._identity(model), [*files, *files], None, {})
     assert len(first.files) == 6  # each once
     assert search._identity(other)["variables"] == search._identity(model)["variables"]
     assert search._identity(other)["model"] != search._identity(model)["model"]

@@ -243,7 +243,8 @@ def test_names_that_are_not_there(tiny_study):
 
 @pytest.mark.parametrize(("loss", "may_fail", "error"), [(6e29, True, True), (6e29, False, False), (2.0, True, False)])
 def test_a_run_that_may_fail_and_ended_at_a_huge_loss_has_an_error_in_place_of_results(tmp_path, loss, may_fail, error):
-    one = study.Run("a", ConfigDict(), {"rate": 1.0}, may_fail=may_fail)
+    config = ConfigDict({name: {} for name in ("data", "model", "task", "optimizer", "train")})
+    one = study.Run("a", config, {"rate": 1.0}, may_fail=may_fail)
     folder = study.workdir(tmp_path, "a")
     workdirs.claim(folder, one.config)
     (folder / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2.3}}\n{{"step": 9, "loss": {loss}}}\n')

@@ -133,7 +133,7 @@ def test_an_outline_fills_its_disc_and_no_more(kind):
     [
         (("training", 0), "unknown split of shapes 'training'; did you mean 'train'"),
         (("train", -1), "starts at 0"),
-        (("train", 0, 16), "at least 32 pixels, got image_size=16"),
+        (("train", 0, 16), "at least 32 pixels and at most 16,384, got image_size=16"),
     ],
 )
 def test_render_names_wrong_arguments(arguments, message):

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 def get_config(depth="2"):
     model = dict(depth=int(depth), pool="gap", sides=(4, 4))
-    return ConfigDict(dict(seed=0, model=model, optimizer=dict(rate=1.0, decay=0.0)))
+    others = dict(data={}, task={}, train={})  # sections that every run has
+    return ConfigDict(dict(seed=0, model=model, optimizer=dict(rate=1.0, decay=0.0), **others))
 """
 SPACE = {
     "optimizer.rate": log_uniform(1e-4, 1),

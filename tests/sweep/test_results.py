@@ -32,7 +32,8 @@ def flops(monkeypatch):
 def run(folder, state="complete", attempts=1, top1=None, steps=(), log="", failed=None):
     """A workdir."""
     (folder / "launch").mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    config = {name: {} for name in ("data", "model", "task", "optimizer", "train")}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "loss": 1.0}) + "\n" for s in steps))
     (folder / "launch" / "output.log").write_text(log)
     if top1 is not None:

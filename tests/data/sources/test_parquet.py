@@ -77,10 +77,11 @@ def test_several_captions_of_an_image(tmp_path, encode, photo):
 
 def test_only_wanted_columns(hub, monkeypatch):
     root, _ = hub
-    read = []
-    read_row_group = pq.ParquetFile.read_row_group
+    read, batches = [], pq.ParquetFile.iter_batches
     monkeypatch.setattr(
-        pq.ParquetFile, "read_row_group", lambda f, i, columns: read.append(columns) or read_row_group(f, i, columns)
+        pq.ParquetFile,
+        "iter_batches",
+        lambda f, rows, row_groups, columns: read.append(columns) or batches(f, rows, row_groups, columns),
     )
     assert open_parquet(root, fields=["image", "label"])[4].keys() == {"image", "label"}
     assert open_parquet(root, fields=["text"])[4] == {"text": "caption 4"}
@@ -137,12 +138,13 @@ def test_read_by_many_threads_and_by_a_copy(hub):
 def test_groups_are_kept_up_to_a_limit(hub, monkeypatch):
     root, _ = hub
     file = str(root / "data" / "train-00000-of-00002.parquet")
-    read = []
-    read_row_group = pq.ParquetFile.read_row_group
+    read, batches = [], pq.ParquetFile.iter_batches
+    size = pq.ParquetFile(file).read_row_group(0, ["image.bytes"]).nbytes
     monkeypatch.setattr(
-        pq.ParquetFile, "read_row_group", lambda f, i, columns: read.append(i) or read_row_group(f, i, columns)
+        pq.ParquetFile,
+        "iter_batches",
+        lambda f, rows, row_groups, columns: read.extend(row_groups) or batches(f, rows, row_groups, columns),
     )
-    size = read_row_group(pq.ParquetFile(file), 0, ["image.bytes"]).nbytes
     groups = RowGroups(["image.bytes"], int(1.5 * size))  # one group of three rows and one of a single row
     for group in (0, 0, 2, 0, 1, 1, 0):
         groups.cell(file, group, 0, "image")
