@@ -36,7 +36,8 @@ from jaxvision.train.checkpoint import Saved
 
 LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 RECORDS = ("config.json", "run.json", "metrics.jsonl", "results.json")
-WRITTEN = (*RECORDS, "metrics.jsonl.parts", "tensorboard", "checkpoints")
+FOLDERS = ("tensorboard", "checkpoints")
+WRITTEN = (*RECORDS, "bad_records.jsonl", "skipped.json", "metrics.jsonl.parts", *FOLDERS)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -156,6 +157,11 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         there = next((place for place in (workdir, *workdir.parents) if place.exists()), workdir)
         if there.exists() and not there.is_dir():
             raise UserError(f"--workdir={workdir} cannot be a folder: {there} is a file")
+        for name in FOLDERS if not fresh else ():
+            if (workdir / name).is_file():
+                raise UserError(f"{workdir / name} is a file, where a run has a folder of that name: move it away")
+        if (workdir / "lock.json").is_dir():
+            raise UserError(f"{workdir / 'lock.json'} is a folder, where a run has its lock: move it away")
     found = files_of_runs(workdir)
     if fresh:
         if found and storage.is_remote(workdir):

@@ -157,7 +157,7 @@ def ends(
         text += (
             f". The state as it was before is saved as step {stop.step}: the same command passes these batches over "
             "and goes on. If it ends again, no single batch is the cause: a lower optimizer.learning_rate, a longer "
-            "warmup or a clip_norm may help, with --fresh or from an older checkpoint; train.max_skipped allows more"
+            "warmup or a clip_norm may help, with --fresh; train.max_skipped allows more"
         )
     else:
         text += (

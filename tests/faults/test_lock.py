@@ -289,6 +289,13 @@ def test_files_that_no_run_wrote_are_not_overwritten(tmp_path, config, name):
     assert (tmp_path / "run.1" / name).exists()
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "checkpoints", "lock.json"])
+def test_what_is_no_folder_or_no_file_is_named(tmp_path, config, name):
+    (tmp_path / name).mkdir() if name == "lock.json" else (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"{name} is a fil|{name} is a folder, where a run has its lock"):
+        workdirs.check(tmp_path, config)
+
+
 def test_other_files_do_not_hinder_a_run(tmp_path, config):
     for name in ("slurm-12.out", "notes.md", "launch", ".gitignore"):
         (tmp_path / name).write_text("")
