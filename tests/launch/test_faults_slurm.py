@@ -41,7 +41,7 @@ TRIALS = 6
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "--config.data.examples=512", "--config.data.options.train=512", "--config.data.options.validation=64",
-    "--config.data.options.test=64", "--config.train.total=80 steps", "--config.train.checkpoint_every=10 steps",
+    "--config.data.options.test=64", "--config.train.total=80 steps",
 )  # fmt: skip
 
 
