@@ -85,10 +85,9 @@ class Watchdog:
     def _hung(self, idle: float) -> None:
         doing = self._gate.doing or "the training steps"
         line = f"no progress for {idle:.0f} s in {doing}"
-        if not peers.tell_hang(line):
+        alone = not peers.tell_hang(line)  # else the thread of the peers leaves
+        if alone or not self._end.wait(60):  # nor does one leave that has ended meanwhile
             leave(f"{line}: {self.write()}")
-        self._end.wait(60)  # the thread of the peers leaves
-        leave(f"{line}: {self.write()}")
 
     def write(self) -> str:
         """Writes the stacks of all threads; returns where they are, in words."""
