@@ -1,6 +1,6 @@
-"""Injects faults into real runs and prints what became of them, the table of docs/reliability.md.
+"""Injects faults into real runs and prints what became of them, a row for each promise of docs/reliability.md.
 
-    python benchmarks/reliability.py                    all of tests/faults, 1 to 2 hours on two cores
+    python benchmarks/reliability.py                    all of tests/faults, which takes hours on two cores
     python benchmarks/reliability.py -k signals         some of it; arguments go to pytest
     python benchmarks/reliability.py --read report.xml  the table of an earlier run of pytest
 

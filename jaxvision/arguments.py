@@ -53,7 +53,7 @@ class Text(NamedTuple):
 
     Attributes:
       pattern: regular expression of the whole text.
-      words: what it says, in words that follow "a text".
+      words: description of it, which follows "a text".
       most: number of characters that it may have.
     """
 

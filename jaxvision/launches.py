@@ -85,7 +85,7 @@ def _ended(record: dict[str, Any], start: int, seen: float) -> dict[str, Any]:
     """The account of a launch that ended before the one that goes on from `start`.
 
     Args:
-      record: of the launch.
+      record: account of the launch.
       start: step.
       seen: seconds since 1970 when it was last heard of, which may be after its account was written.
     """

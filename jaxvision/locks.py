@@ -47,9 +47,9 @@ class Seen(NamedTuple):
     """Somebody's lock.
 
     Attributes:
-      record: what its file says; empty where it says nothing.
+      record: content of its file; empty where it says nothing.
       version: changes with every sign of life.
-      alive: whether its owner lives; None where only time can tell.
+      alive: True where its owner lives, False where it has ended; None where only time can tell.
     """
 
     record: dict[str, Any]

@@ -20,8 +20,8 @@ def check(folder: Path, names: Sequence[str], flag: str) -> None:
 
     Args:
       folder: need not be there.
-      names: of the files.
-      flag: what named the folder, such as "--out".
+      names: names of the files.
+      flag: option that named the folder, such as "--out".
 
     Raises:
       UserError: files that no earlier call wrote would be overwritten; they are named.

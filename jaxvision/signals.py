@@ -90,7 +90,7 @@ def join(ask: Callable[[], None], failing: Failing, speaks: bool) -> None:
       ask: called in place of leaving, from another thread; makes all processes of the job leave.
       failing: called with the exit status and the error of a command that fails, and what prints the error; tells
         the others.
-      speaks: whether this process says what all of them do.
+      speaks: True in the process that says what all of them do.
     """
     _state.joined, _state.failing, _state.speaks = ask, failing, speaks
 

@@ -34,7 +34,7 @@ def check(where: Any, unpacked: int, stored: int, advice: str = "", error: type[
       where: file, for the message.
       unpacked: bytes that would come out.
       stored: bytes of the file.
-      advice: what else the user may do, for the message.
+      advice: other way out for the user, for the message.
 
     >>> check("a.npz", 10**9, 4_700_000)
     Traceback (most recent call last):

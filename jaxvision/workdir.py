@@ -119,7 +119,7 @@ def claim(
 
     Args:
       workdir: created if absent.
-      config: of the run.
+      config: config of the run.
       fresh: a run that lies there is moved aside, to `WORKDIR.1`, `WORKDIR.2`, ...
       resume: a run that lies there goes on under `config`, even where it was made from another.
       lock: held by this process, from `writer`; taken anew where the folder is moved.
@@ -228,7 +228,7 @@ def was_resumed(workdir: Path, config: ConfigDict, step: int = 0) -> bool:
     Args:
       workdir: folder of the run.
       config: that its config.json holds.
-      step: of the newest checkpoint, where no checkpoint may have been saved since.
+      step: step of the newest checkpoint, where no checkpoint may have been saved since.
     """
     try:
         told = [one for one in launches(workdir) if one.get("resume") and one["start_step"] >= step]
@@ -249,10 +249,10 @@ def record_launch(
 
     Args:
       workdir: folder of the run.
-      config: of the launch.
+      config: config of the launch.
       start: step that it goes on from.
-      notes: on the weights that it starts from.
-      resume: whether it was told to go on under another config.
+      notes: lines on the weights that it starts from.
+      resume: True where it was told to go on under another config.
     """
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -57,7 +57,7 @@ def tell(error: BaseException, command: str, words: list[str], folder: str | Non
       error: the exception.
       command: name of the command, such as "train".
       words: words of the command line behind it.
-      folder: where the command writes: its workdir or --out. The traceback goes into the folder `errors` in it, where
+      folder: workdir of the command, or its --out. The traceback goes into the folder `errors` in it, where
         a run, sweep or study lies there already; else into the folder for temporary files.
 
     Returns:

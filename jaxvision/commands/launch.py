@@ -30,7 +30,7 @@ def run(
       words: the command line after "jaxvision".
       where: "slurm", "jobset" (Kubernetes) or "tpu" (gcloud).
       options: arguments of `slurm.script`, `jobset.manifest` or `tpu.commands` as text, such as "nodes=4, gpus=8".
-      name: of the job; the last part of the workdir unless given.
+      name: name of the job; the last part of the workdir unless given.
       dry_run: print the script, manifest or command lines.
       check: called once the options fit, before anything is printed or submitted; raises where WORDS are wrong.
 

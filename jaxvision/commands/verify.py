@@ -25,7 +25,7 @@ class Finding(NamedTuple):
     Attributes:
       thing: its name in the workdir.
       state: GOOD, NOTE (normal, but worth a line), WARNING, DAMAGED or REPAIRED.
-      words: what is known of it.
+      words: finding, as a person reads it.
       repair: puts it in order and returns what was done; None where that needs a person.
     """
 

@@ -92,7 +92,7 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
       read: the file.
       newest: newest good step; what came before it must be there.
       plan: when there is to be a line; None where that is not known.
-      finished: whether the run has ended, and with it the evaluations of the last step.
+      finished: True where the run has ended, and with it the evaluations of the last step.
     """
     found = []
     if read.bad:

@@ -47,7 +47,7 @@ class BadRecords:
     Args:
       source: set that is read.
       max_bad_fraction: share of it that may be bad, in [0, 1].
-      warn: whether each is named in a warning, up to 100; not where somebody else has done so.
+      warn: True to name each in a warning, up to 100; False where somebody else has done so.
     """
 
     def __init__(self, source: Source, max_bad_fraction: float, warn: bool = True):

@@ -84,8 +84,8 @@ def take(
 
     Args:
       source: the set.
-      examples: how many; or
-      per_class: how many of every class.
+      examples: number of examples; or
+      per_class: number of examples of every class.
       seed: another seed gives another subset.
 
     Raises:

@@ -27,9 +27,9 @@ class Joined(NamedTuple):
     """The job that this process has joined.
 
     Attributes:
-      client: of the coordination service, with a key-value store.
+      client: client of the coordination service, with a key-value store.
       process, count: number of this process, and of all.
-      address: of process 0, where that is known.
+      address: address of process 0, where that is known.
     """
 
     client: Any

@@ -28,9 +28,9 @@ class Gate:
     """Counts ticks, and stops all processes at the same one.
 
     Attributes:
-      passed: how many ticks the main thread has passed.
-      compiles: whether the work that follows the latest tick may compile a program, and so take long.
-      doing: what the main thread is doing, in words; None for training steps.
+      passed: number of ticks that the main thread has passed.
+      compiles: True where the work that follows the latest tick may compile a program, and so take long.
+      doing: activity of the main thread, in words; None for training steps.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def tick(compiles: bool = False) -> None:
     """What precedes each piece of work that all processes do together.
 
     Args:
-      compiles: whether the work may compile a program, and so take long.
+      compiles: True where the work may compile a program, and so take long.
 
     Raises:
       Stopped: the processes stop here.

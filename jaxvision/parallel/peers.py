@@ -69,7 +69,7 @@ class Peers:
       store: that all of them see.
       process, count: number of this process, and of all.
       watched: the gate of this process.
-      heard: what knows which signal this process has heard: `jaxvision.signals`.
+      heard: module that knows which signal this process has heard: `jaxvision.signals`.
       leave: ends the process: `leave(status, line)`.
       beat, silence, grace: seconds; see the constants above.
     """

@@ -50,8 +50,8 @@ def from_stream(
 
     Args:
       batches: `(start, stop) -> iterator` of this process's rows of the batches of those steps.
-      mesh: where the global batch is laid out.
-      ahead: how many batches are sent to the devices before they are needed.
+      mesh: mesh over which the global batch is laid out.
+      ahead: number of batches that are sent to the devices before they are needed.
       bad: account that `batches` keeps.
     """
 

@@ -91,9 +91,9 @@ def guarded(
       attempt: makes the state after it, `step` left aside.
       grads: gradient of the loss.
       metrics: `loss` and `grad_norm` are read.
-      guard: of the steps before, None where they do not matter.
-      max_skipped: how many steps may be skipped in a row.
-      skip_spikes: whether spikes of the loss are skipped, too.
+      guard: guard that the step before left; None where it does not matter.
+      max_skipped: largest number of steps that may be skipped in a row.
+      skip_spikes: True to skip spikes of the loss, too.
 
     Returns:
       the state, with the next step; and `skipped`, `stopped` (too many in a row, this step and all that follow) and

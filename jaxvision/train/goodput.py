@@ -99,7 +99,7 @@ class Goodput:
         """The account as JSON.
 
         Args:
-          end: how the launch ended: "running", "finished", "stopped" or "failed".
+          end: way in which the launch ended: "running", "finished", "stopped" or "failed".
         """
         self.turn(self.kind)
         seconds = {kind: round(spent, 3) for kind, spent in self.seconds.items()}
@@ -128,7 +128,7 @@ def lose(record: Mapping[str, Any], start: int) -> dict[str, Any]:
     Their time, as far as the account has it, becomes `lost`.
 
     Args:
-      record: of `Goodput.record`.
+      record: account from `Goodput.record`.
       start: step from which the next launch went on.
 
     >>> spent = {"productive": 30.0, "data_wait": 0.0, "evaluation": 2.0, "lost": 0.0}

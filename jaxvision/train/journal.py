@@ -37,9 +37,9 @@ class Journal:
 
     Args:
       step: that the run goes on from.
-      progress: of the checkpoint of that step; None for a new run, or where the checkpoint has none.
+      progress: entry `progress` of the checkpoint of that step; None for a new run, or where the checkpoint has none.
       bad: account of the examples that could not be read.
-      folder: where the first of these are named; None for nowhere.
+      folder: folder of the file that names the first of these; None for no file.
 
     Attributes:
       since: step of the last log line.
@@ -197,8 +197,8 @@ def carried(meta: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any
     An evaluation whose section has changed counts as one that was not run.
 
     Args:
-      meta: of the checkpoint.
-      config: of the run, plain.
+      meta: metadata of the checkpoint.
+      config: config of the run, plain.
     """
     progress = meta.get(PROGRESS)
     if progress is None:

@@ -35,8 +35,8 @@ def print_cautions(lines: Iterable[str], stderr: bool = False) -> None:
     """Prints what a person should know before something runs, each line once: evaluations may read one split.
 
     Args:
-      lines: what to print.
-      stderr: whether standard output is left to results, as where a program reads them.
+      lines: texts to print, one a line.
+      stderr: True to leave standard output to results, as where a program reads them.
     """
     out = Console(highlight=False, stderr=True, width=200, soft_wrap=True) if stderr else console()
     for line in dict.fromkeys(lines):

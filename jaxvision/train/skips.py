@@ -32,7 +32,7 @@ class Stop(NamedTuple):
 
     Attributes:
       step: its number, counted from 1.
-      what: which of its numbers were not finite, in words.
+      what: description of the numbers that were not finite.
       in_a_row: skipped steps up to it, itself included.
     """
 
@@ -45,13 +45,13 @@ class Interval(NamedTuple):
     """Steps in a row.
 
     Attributes:
-      taken: of each metric its values at the steps that were taken, float [n].
+      taken: values of each metric at the steps that were taken, float [n].
       counts: `skipped_steps`, steps whose numbers were not finite or whose loss was a spike that the config skips, and
         `loss_spikes`.
-      marks: of members of a population `stopped@3`, which is 1 where that one takes no more steps.
+      marks: flags of the members of a population, `stopped@3`: 1 where that one takes no more steps.
       first: losses of the untrained network, where the run begins with these steps; of members `first_loss@3`.
-      guard: of the last step, as JSON; empty where the metrics hold none.
-      stop: where more steps in a row were skipped than may be, else None.
+      guard: guard of the last step, as JSON; empty where the metrics hold none.
+      stop: step that was one too many in a row to be skipped; None where there is none.
     """
 
     taken: dict[str, np.ndarray]
@@ -136,9 +136,9 @@ def ends(
 
     Args:
       stop: the step that was one too many.
-      learning_rate: of that step, if known.
+      learning_rate: learning rate of that step, if known.
       examples: `step -> (indices, index -> name)` of its batch, counting steps from 0, where the feed knows them.
-      saved: whether the state could be saved, that is, whether it is finite.
+      saved: True where the state is finite, and so could be saved.
     """
     report: dict[str, Any] = {"step": stop.step, "error": stop.what, "skipped_in_a_row": stop.in_a_row}
     words = [stop.what]

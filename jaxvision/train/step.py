@@ -90,7 +90,7 @@ class Runner:
 
     Args:
       run: jitted, `(state, guard, constants, items) -> (state, guard, metrics)`.
-      guard: of the steps before the first.
+      guard: guard that the steps before the first one left.
     """
 
     def __init__(self, run: Callable, guard: finite.Guard | None):
@@ -115,11 +115,11 @@ def make_runner(
     """Jits `run(state, constants, items) -> (state, metrics)`, which takes one step for each item.
 
     Args:
-      step: from `make_train_step`.
+      step: step from `make_train_step`.
       fetch: `(constants, item) -> batch`, e.g. the rows of a set on the device for some indices.
-      state_shardings: of the state, in and out; the state that goes in is donated.
-      guard: what the steps before the first one left; the runner carries it on from step to step. Where it is None,
-        every step is judged by itself and none is given to `step`.
+      state_shardings: shardings of the state, in and out; the state that goes in is donated.
+      guard: guard that the steps before the first one left; the runner carries it on from step to step. With None
+        every step is judged by itself.
 
     The items have a leading axis of k steps; so have the metrics. Compiled once for each k.
     """

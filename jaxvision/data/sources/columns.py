@@ -32,8 +32,8 @@ def warn_of_lack(where: str, field: str, names: Sequence[str], fields: Sequence[
     Args:
       where: the table, for the message.
       field: "label" or "text".
-      names: of its columns.
-      fields: of an example, which are wanted; None for all, of which a table may lack some.
+      names: names of its columns.
+      fields: fields of an example that are wanted; None for all, of which a table may lack some.
     """
     found = meant(field, names)
     if (fields is None and not found) or (fields is not None and field not in fields):

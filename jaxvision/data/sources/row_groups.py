@@ -17,7 +17,7 @@ def check_groups(path: str | Path, metadata: Any) -> None:
 
     Args:
       path: file.
-      metadata: of the file, as pyarrow reads it.
+      metadata: metadata of the file, as pyarrow reads it.
     """
     stored = os.stat(path).st_size
     for i in range(metadata.num_row_groups):
@@ -36,8 +36,8 @@ def read_group(parquet: Any, path: str | Path, number: int, columns: Sequence[st
     Args:
       parquet: file, as pyarrow opens it.
       path: its path.
-      number: of the row group.
-      columns: which are read.
+      number: number of the row group.
+      columns: names of the columns to read.
 
     Raises:
       UserError: the table is larger.

@@ -171,8 +171,8 @@ def _check_members(given: Mapping[str, tuple[str, ...] | None], key: str | None,
     """Raises a UserError where an option names members of which no shard has one.
 
     Args:
-      given: by option the suffixes that it says, or None.
-      key: of the .json members that holds the text, or None.
+      given: suffixes by the option that states them, or None.
+      key: key of the .json members that holds the text, or None.
       shards: those that are read.
     """
     found: Counter[str] = Counter()
