@@ -20,7 +20,10 @@ values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
-storage.py      where files of a run may lie: a folder, or a bucket; writing whole, appending
+storage.py      where files of a run may lie: a folder, or a bucket; writing them whole
+line_files.py   files that grow by lines
+locks.py        one writer a folder; lock_files.py: where the lock is kept; processes.py: whether its owner lives
+outputs.py      files of fixed names in a folder of the user's
 reading.py      users' files: whatever a library raises becomes one error that names the file and the place
 unpacking.py    how much may come out of a file, told before room is made for it
 progress.py     how far something is that takes long: a bar or lines on stderr

@@ -14,18 +14,16 @@ before every write.
 """
 
 import contextlib
-import fcntl
-import json
-import os
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxvision import processes, storage
 from jaxvision.errors import UserError
+from jaxvision.lock_files import LockFile, LockObject, Seen, age, owner
 from jaxvision.storage import Path
 
 NAME = "lock.json"
@@ -34,27 +32,11 @@ STALE_SECONDS = 120.0  # without one, after which an owner that cannot be seen f
 LONG_AGO = 10 * STALE_SECONDS  # by the clocks of both hosts; no watching is needed then
 WAIT_SECONDS = 20.0  # for an owner that lives: a requeued job may start before its former self has ended
 SETTLE_SECONDS = 2.0  # until a record that was written over a network can be read by others
-# Those whose `flock` is seen by every process that can reach their files: they lie on this machine.
-_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "apfs", "hfs", "ufs"}
 _WORDS = 300  # characters of a command that the lock repeats
 
 
 class Held(UserError):
     """Another process writes in the folder, or took it over."""
-
-
-class Seen(NamedTuple):
-    """Somebody's lock.
-
-    Attributes:
-      record: content of its file; empty where it says nothing.
-      version: changes with every sign of life.
-      alive: True where its owner lives, False where it has ended; None where only time can tell.
-    """
-
-    record: dict[str, Any]
-    version: Any
-    alive: bool | None
 
 
 class Lock:
@@ -80,7 +62,7 @@ class Lock:
         self._say = say or (lambda line: print(f"jaxvision: {line}", file=sys.stderr, flush=True))
         self._token = secrets.token_hex(8)
         self._made: list[Path] = []
-        self._store: _File | _Object | None = None
+        self._store: LockFile | LockObject | None = None
         self._mutex = threading.Lock()
         self._ended = threading.Event()
         self._lost: str | None = None
@@ -98,7 +80,7 @@ class Lock:
                 missing = [place for place in (self.folder, *self.folder.absolute().parents) if not place.exists()]
                 storage.make_folder(self.folder)
                 self._made = missing
-            make = _Object if storage.is_remote(self.folder) else _File
+            make = LockObject if storage.is_remote(self.folder) else LockFile
             self._store = make(self.folder / NAME, self._record)
             try:
                 self._take()
@@ -151,7 +133,7 @@ class Lock:
                 self._store.remove()
             self._store.close()
             storage.make_folder(self.folder)
-            self._store = _File(self.folder / NAME, self._record)
+            self._store = LockFile(self.folder / NAME, self._record)
             self._take()
 
     def _record(self) -> dict[str, Any]:
@@ -172,7 +154,7 @@ class Lock:
             if watched is None or renewed:
                 watched = (seen.version, now)
             alive = True if renewed else seen.alive
-            silent = now - watched[1] > STALE_SECONDS or _age(seen.record) > LONG_AGO
+            silent = now - watched[1] > STALE_SECONDS or age(seen.record) > LONG_AGO
             if alive is None and silent and self._store.take(over=seen) is None:
                 break
             if alive is not None and now - began >= self._wait:
@@ -180,7 +162,7 @@ class Lock:
             if not told and (self._wait or alive is None):
                 told = True
                 most = self._wait if alive else STALE_SECONDS
-                self._say(f"{self.folder}: {_owner(seen.record)} holds it; waiting up to {most:.0f} s for it to end")
+                self._say(f"{self.folder}: {owner(seen.record)} holds it; waiting up to {most:.0f} s for it to end")
             time.sleep(0.25)
         if self._store.settles:
             time.sleep(SETTLE_SECONDS)
@@ -189,7 +171,7 @@ class Lock:
 
     def _refused(self, seen: Seen) -> str:
         pid, host = seen.record.get("pid"), seen.record.get("host")
-        lines = f"cannot write to {self._what} {self.folder}: {_owner(seen.record)} writes there"
+        lines = f"cannot write to {self._what} {self.folder}: {owner(seen.record)} writes there"
         if command := seen.record.get("command"):
             lines += f"\n  {command}"
         stop = f"stop it (kill {pid} on {host}), " if pid else ""
@@ -217,254 +199,6 @@ class Lock:
         with contextlib.suppress(OSError):  # as soon as one of them is not empty
             for folder in self._made:
                 folder.rmdir()
-
-
-class _File:
-    """The lock as a file of a file system, local or shared."""
-
-    quick = True  # to look at
-
-    def __init__(self, path: Path, record: Callable[[], dict[str, Any]]):
-        self._path, self._record = path, record
-        self._file: int | None = None
-        self._local = _file_system(path.parent) in _LOCAL
-        self._flocked = False
-        self.settles = False
-        self._place = _identity(path.parent)
-
-    def take(self, over: Seen | None = None) -> Seen | None:
-        """Takes the lock, or returns whose it is. `over` is the lock of an owner that counts as dead."""
-        how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            file = os.open(self._path, how, 0o666)
-        except FileNotFoundError:  # its last owner had made the folder, and has just removed it
-            storage.make_folder(self._path.parent)
-            file = os.open(self._path, how, 0o666)
-        keep = False
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                flocked = True
-            except BlockingIOError:
-                return Seen(*_parsed(_content(file), self._path), True)
-            except OSError:  # a file system without it
-                flocked = False
-            if _identity(self._path) != _identity(file):  # its last owner has just removed it
-                return self.take(over)
-            record, version = _parsed(_content(file), self._path)
-            alive = processes.is_alive(record) if record else False
-            if alive is None and flocked and self._local:
-                alive = False
-            if alive or (alive is None and (over is None or over.version != version)):
-                return Seen(record, version, alive)
-            self.settles = not (flocked and self._local)
-            self._file, self._flocked, keep = file, flocked, True
-            self._place = _identity(self._path.parent)
-            self.beat(first=True)
-            return None
-        finally:
-            if not keep:
-                os.close(file)
-
-    def read(self) -> Seen | None:
-        try:
-            return Seen(*_parsed(self._path.read_bytes(), self._path), None)
-        except FileNotFoundError:
-            return None
-
-    def lost(self, token: str) -> str | None:
-        """Why the lock is no more that of `token`, in words; None where it is. A file that was removed is renewed."""
-        folder = self._path.parent
-        if _identity(folder) != self._place:
-            return f"{folder} was moved or removed while this process wrote there: it stops, to harm no other folder"
-        try:
-            seen = self.read()
-        except UserError:  # somebody wrote something else into it
-            seen = Seen({}, None, None)
-        is_empty = seen is not None and not seen.record
-        if is_empty and self._flocked and _identity(self._path) == _identity(self._file):  # it is still ours
-            self.beat()
-            return None
-        if seen is None:
-            os.close(self._file)
-            self._file = None
-            if self.take() is None:
-                return None
-            seen = self.read() or Seen({}, None, None)
-        if seen.record.get("token") == token:
-            return None
-        return _taken_over(folder, seen)
-
-    def beat(self, first: bool = False) -> None:
-        """Writes a sign of life into the file, in place: its lock belongs to it."""
-        if first:
-            self._kept = self._record()
-        text = json.dumps(self._kept | {"beat": int(time.time())}, indent=1).encode() + b"\n"
-        os.pwrite(self._file, text, 0)
-        os.ftruncate(self._file, len(text))
-        if first and self.settles:
-            os.fsync(self._file)
-
-    def moved(self, path: Path) -> None:
-        self._path, self._place = path, _identity(path.parent)
-
-    def remove(self) -> None:
-        seen = self.read()
-        if self._file is not None and seen is not None and seen.record.get("token") == self._kept["token"]:
-            self._path.unlink()
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)  # which releases it
-            self._file = None
-
-
-class _Object:
-    """The lock as an object of a bucket."""
-
-    quick, settles = False, False
-
-    def __init__(self, path: Path, record: Callable[[], dict[str, Any]]):
-        from google.cloud import storage as gcs
-
-        self._path, self._record = path, record
-        bucket, _, name = os.fspath(path).partition("://")[2].partition("/")
-        # Requests for objects name no project.
-        self._bucket, self._name = gcs.Client(project="none").bucket(bucket), name
-        self._generation = 0
-
-    def take(self, over: Seen | None = None) -> Seen | None:
-        seen = self.read()
-        if seen is None:
-            return None if self._write(0) else self._other()
-        alive = processes.is_alive(seen.record)
-        if alive is False or (over is not None and over.version == seen.version):
-            return None if self._write(seen.version) else self._other()
-        return seen._replace(alive=alive)
-
-    def read(self) -> Seen | None:
-        from google.api_core.exceptions import NotFound
-
-        try:
-            blob = self._bucket.get_blob(self._name)
-            if blob is None:
-                return None
-            record, _ = _parsed(blob.download_as_bytes(), self._path)
-        except NotFound:  # removed just now
-            return None
-        return Seen(record, blob.generation, None)
-
-    def lost(self, token: str) -> str | None:
-        seen = self.read()
-        if seen is None:
-            if self._write(0):
-                return None
-            seen = self._other()
-        if seen.record.get("token") == token:
-            self._generation = seen.version
-            return None
-        return _taken_over(self._path.parent, seen)
-
-    def beat(self) -> None:
-        self._write(self._generation, first=False)
-
-    def remove(self) -> None:
-        blob = self._bucket.blob(self._name)
-        blob.delete(if_generation_match=self._generation)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _write(self, generation: int, first: bool = True) -> bool:
-        """Replaces the object of that generation, 0 for none; False where another was faster."""
-        from google.api_core.exceptions import PreconditionFailed
-
-        if first:
-            self._kept = self._record()
-        text = json.dumps(self._kept | {"beat": int(time.time())}, indent=1)
-        blob = self._bucket.blob(self._name)
-        try:
-            blob.upload_from_string(text + "\n", if_generation_match=generation)
-        except PreconditionFailed:
-            # A write whose answer was lost is done again by the library, and then fails on itself.
-            seen = self.read()
-            if seen is None or seen.record.get("token") != self._kept["token"]:
-                return False
-            self._generation = seen.version
-            return True
-        self._generation = blob.generation
-        return True
-
-    def _other(self) -> Seen:
-        return self.read() or Seen({}, None, None)
-
-
-def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any], Any]:
-    """The record of a lock and its version; an empty one where its owner died before it had written."""
-    if not content.strip(b"\0 \n"):
-        return {}, content
-    try:
-        record = json.loads(content)
-        if isinstance(record, dict) and "token" in record:
-            return record, (record["token"], record.get("beat"))
-    except ValueError:
-        pass
-    raise UserError(f"{path} has the name of a run's lock, but is none: move it away, or give another folder")
-
-
-def _content(file: int) -> bytes:
-    return os.pread(file, 2**16, 0)
-
-
-def _identity(what: Path | int) -> tuple[int, int] | None:
-    try:
-        found = os.stat(what)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder lies on; empty where the system does not tell."""
-    try:
-        device = os.stat(folder).st_dev
-        wanted = f"{os.major(device)}:{os.minor(device)}"
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                head, _, tail = line.partition(" - ")
-                if head.split()[2] == wanted:
-                    return tail.split()[0]
-    except (OSError, IndexError):
-        pass
-    return ""
-
-
-def _taken_over(folder: Path, seen: Seen) -> str:
-    return (
-        f"{folder} was taken over by {_owner(seen.record)}, since this process gave no sign of life for a while (was "
-        "its host asleep, or the network gone?). It stops, so that the folder has one writer"
-    )
-
-
-def _owner(record: dict[str, Any]) -> str:
-    """Who holds a lock, in words."""
-    if not record:
-        return "another process"
-    who = f"process {record.get('pid')} of {record.get('user')} on {record.get('host')}"
-    return f"{who} (since {record.get('since')}, last sign of life {_ago(_age(record))} ago)"
-
-
-def _age(record: dict[str, Any]) -> float:
-    """Seconds since the sign of life of a lock, by the clocks of both hosts; infinite where it says nothing."""
-    beat = record.get("beat")
-    return max(time.time() - beat, 0.0) if isinstance(beat, int) else float("inf")
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _clock() -> float:

@@ -4,7 +4,7 @@ Every file of a workdir is named, read and written through this page. A path is 
 `epath.Path`, which has the same methods. A bucket differs from a disk in three things, which callers need not know:
 
 - An object is written whole or not at all, and cannot be renamed: `write` and `file` need no temporary name there.
-- An object cannot grow, and can be replaced about once a second: `Lines` writes several, and joins them at its end.
+- An object cannot grow, and can be replaced about once a second: `line_files.Lines` writes several, and joins them.
 - Libraries that write to a file name cannot reach it: `file` and `folder` lend them a local one.
 """
 
@@ -20,8 +20,7 @@ import re
 import secrets
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -45,10 +44,6 @@ _UNFIT = re.compile(r"[*?\[\]#\x00-\x1f\x7f]")
 _NO_NAME = re.compile(r"[\x00\n\r]|[\ud800-\udc7f\udd00-\udfff]")
 LONGEST = 255  # bytes of a name, of every file system in use
 _MOUNT = "mount the bucket and give the folder where it is mounted (docs/clusters.md, section Buckets)"
-
-PART_BYTES = 2**16  # of the lines in one object
-PART_SECONDS = 1.0  # between two writes of one object
-SYNC_SHARE = 0.01  # of the time between two lines, at most, may go into waiting for the disk
 
 
 def is_remote(where: str | os.PathLike) -> bool:
@@ -264,23 +259,6 @@ def append(where: Path, text: str) -> None:
         os.fsync(opened.fileno())
 
 
-def read_lines(where: Path) -> list[str]:
-    """The lines of a file that `Lines` wrote or is writing; none where there is no file. The last may be cut off.
-
-    Bytes that are not UTF-8 come as surrogates (`errors="surrogateescape"`).
-    """
-    lines = where.read_bytes().decode(errors="surrogateescape").split("\n") if where.exists() else []
-    lines = lines[:-1] if lines and not lines[-1] else lines
-    if not is_remote(where) or not (parts := _parts(where)).exists():
-        return lines
-    store = _filesystem()
-    found = store.cat(store.find(os.fspath(parts)))
-    texts = [found[name].decode(errors="surrogateescape") for name in sorted(found)]
-    more = [line for text in texts for line in text.split("\n") if line]
-    # A writer that died while it joined its parts has left some of the lines twice.
-    return list(dict.fromkeys(lines + more))
-
-
 class File(NamedTuple):
     """A file as its store lists it: `size` in bytes; `crc32c` where the store knows it, else None."""
 
@@ -297,7 +275,7 @@ def files(where: Path) -> dict[str, File]:
       OSError: the folder cannot be read, or one in it vanished meanwhile.
     """
     if is_remote(where):
-        found = _filesystem().find(os.fspath(where), detail=True)
+        found = filesystem().find(os.fspath(where), detail=True)
         root = os.fspath(where).partition("://")[2].rstrip("/") + "/"
         return {name.removeprefix(root): _listed(one) for name, one in sorted(found.items()) if name != root}
     found, folders = {}, [where]
@@ -322,7 +300,7 @@ def move(where: Path, to: Path) -> None:
     if not is_remote(where):
         os.rename(where, to)
         return
-    store, old, new = _filesystem(), os.fspath(where), os.fspath(to)
+    store, old, new = filesystem(), os.fspath(where), os.fspath(to)
     if store.isfile(old):
         store.cp_file(old, new)
         store.rm_file(old)
@@ -341,65 +319,6 @@ def remove(where: Path) -> None:
         where.unlink()
     elif where.exists():
         shutil.rmtree(where)
-
-
-class Lines:
-    """A file of lines that grows; a line is stored when `append` returns, and survives a kill.
-
-    It survives a loss of power, too, once it is on the disk (fsync). `append` waits for that unless lines come so fast
-    that it would take more than `SYNC_SHARE` of the time; then the next `append` after a while, `sync` or `close` does.
-
-    In a bucket it lies in parts, `NAME.parts/000001`, ..., while it grows, since objects can only be replaced, and each
-    about once a second: a line goes to the last part unless that is large or was written just now. `close` joins them.
-
-    Args:
-      where: file.
-      lines: content that it has at first, in place of what it held.
-    """
-
-    def __init__(self, where: Path, lines: Sequence[str] = ()):
-        self._where, self._remote = where, is_remote(where)
-        self._begin(lines)
-        self._file = None if self._remote else where.open("ab", buffering=0)
-        self._synced, self._cost = float("-inf"), 0.0  # when it was on the disk, and what that took, in seconds
-
-    def append(self, line: str) -> None:
-        if not self._remote:
-            data = line.encode() + b"\n"
-            with naming(self._where):
-                if (written := self._file.write(data)) < len(data):  # a disk that is nearly full takes a part
-                    self._file.truncate(self._file.seek(0, os.SEEK_END) - written)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if self._cost < SYNC_SHARE * (time.monotonic() - self._synced):
-                self.sync()
-            return
-        if len(self._last) > PART_BYTES or time.monotonic() - self._written < PART_SECONDS or not self._number:
-            self._number, self._last = self._number + 1, ""
-        self._last += line + "\n"
-        write(_parts(self._where) / f"{self._number:06d}", self._last)
-        self._written = time.monotonic()
-
-    def sync(self) -> None:
-        """Waits until all lines are on the disk."""
-        if not self._remote:
-            began = time.monotonic()
-            with naming(self._where):
-                os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
-            self._cost = self._synced - began
-
-    def close(self) -> None:
-        if not self._remote:
-            with self._file:
-                self.sync()
-        elif self._number:
-            self._begin(read_lines(self._where))
-
-    def _begin(self, lines: Sequence[str]) -> None:
-        write(self._where, "".join(line + "\n" for line in lines))
-        self._number, self._last, self._written = 0, "", float("-inf")
-        if self._remote and _parts(self._where).exists():
-            _parts(self._where).rmtree()
 
 
 @contextlib.contextmanager
@@ -439,10 +358,11 @@ def _reach(bucket: str) -> None:
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises, too
     with reaching(epath.Path(f"{BUCKETS}://{bucket}")):
-        _filesystem().info(bucket)
+        filesystem().info(bucket)
 
 
-def _filesystem() -> Any:
+def filesystem() -> Any:
+    """The store of all buckets, from fsspec."""
     import fsspec
 
     return fsspec.filesystem("gcs")
@@ -451,7 +371,3 @@ def _filesystem() -> Any:
 def _upload(made: pathlib.Path, where: Path) -> None:
     with made.open("rb") as source, where.open("wb") as target:
         shutil.copyfileobj(source, target, 2**24)
-
-
-def _parts(where: Path) -> Path:
-    return where.with_name(where.name + ".parts")

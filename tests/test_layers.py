@@ -9,7 +9,8 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "signals", "storage", "traced", "unpacking", "processes", "locks", "outputs"}
+BASE |= {"scripts", "signals", "storage", "traced", "unpacking"}
+BASE |= {"processes", "lock_files", "locks", "line_files", "outputs"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -18,7 +19,9 @@ MAY_IMPORT = {
     "sections": {"errors", "arguments"},
     "unpacking": {"errors", "reading"},
     "scripts": {"errors", "reading"},
-    "locks": {"errors", "processes", "storage"},
+    "line_files": {"storage"},
+    "lock_files": {"errors", "processes", "storage"},
+    "locks": {"errors", "lock_files", "processes", "storage"},
     "outputs": {"errors", "reading", "storage"},
     "parallel": BASE,
     "losses": BASE,

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxvision import storage
+from jaxvision import line_files, storage
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Features, Store
 from jaxvision.models.weights import files, folder
@@ -112,15 +112,15 @@ def test_a_folder_is_filled_by_name(place):
 
 def test_lines_are_stored_when_they_are_written(place, monkeypatch):
     storage.make_folder(place)
-    monkeypatch.setattr(storage, "PART_BYTES", 100)
+    monkeypatch.setattr(line_files, "PART_BYTES", 100)
     path, ticks = place / "metrics.jsonl", itertools.count()
-    monkeypatch.setattr(storage.time, "monotonic", lambda: next(ticks) * 0.4)
-    lines = storage.Lines(path, ["kept"])
+    monkeypatch.setattr(line_files.time, "monotonic", lambda: next(ticks) * 0.4)
+    lines = line_files.Lines(path, ["kept"])
     for i in range(30):
         lines.append(f"line {i}")
-        assert storage.read_lines(path) == ["kept", *(f"line {j}" for j in range(i + 1))]
-    again = storage.Lines(path, ["kept", "line 0"])  # the first was killed
-    assert storage.read_lines(path) == ["kept", "line 0"]
+        assert line_files.read_lines(path) == ["kept", *(f"line {j}" for j in range(i + 1))]
+    again = line_files.Lines(path, ["kept", "line 0"])  # the first was killed
+    assert line_files.read_lines(path) == ["kept", "line 0"]
     again.append("other")
     again.close()
     assert path.read_text() == "kept\nline 0\nother\n"
@@ -129,11 +129,11 @@ def test_lines_are_stored_when_they_are_written(place, monkeypatch):
 
 def test_a_kill_while_parts_are_joined_doubles_no_line(bucket, tmp_path):
     path = storage.path(f"gs://bucket/{tmp_path.name}/metrics.jsonl")
-    lines = storage.Lines(path)
+    lines = line_files.Lines(path)
     lines.append("a")
     lines.append("b")
     storage.write(path, "a\nb\n")  # as `close` does first
-    assert storage.read_lines(path) == ["a", "b"]
+    assert line_files.read_lines(path) == ["a", "b"]
 
 
 def test_no_object_is_written_twice_within_a_second(bucket, tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxvision import config as configs
-from jaxvision import storage
+from jaxvision import line_files, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import verify_metrics as metrics
 from jaxvision.errors import UserError, shown
@@ -197,7 +197,7 @@ def _metrics(workdir: Path, saved: Saved, newest: int | None) -> Iterator[Findin
     if not path.exists():
         yield Finding(path.name, WARNING if newest else NOTE, "is missing")
         return
-    read = metrics.parse(storage.read_lines(path))
+    read = metrics.parse(line_files.read_lines(path))
     if newest is not None:
         known = json.loads((saved.folder / str(newest) / "meta" / "metadata").read_bytes())
     problems = metrics.problems(read, newest, metrics.schedule(workdir, known), metrics.ended(workdir))

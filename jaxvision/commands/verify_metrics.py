@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvision import config as configs
-from jaxvision import durations, storage
+from jaxvision import durations, line_files
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError
 from jaxvision.reading import read_json
@@ -125,7 +125,7 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
 
 def drop_last(path: Path) -> str:
     """Writes the file without its last line, which was cut off."""
-    storage.Lines(path, storage.read_lines(path)[:-1]).close()
+    line_files.Lines(path, line_files.read_lines(path)[:-1]).close()
     return "it was dropped"
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-from jaxvision import storage
+from jaxvision import line_files, storage
 from jaxvision.reading import reading
 from jaxvision.storage import Path
 from jaxvision.train.board import make_board
@@ -36,7 +36,7 @@ class Records:
             numbers = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
             logging.warning("%s: lines %s cannot be read and are left out; %s has them", self.path, numbers, copy.name)
         kept, dropped = _split(found, start, lines)
-        self._lines = storage.Lines(self.path, [json.dumps(line) for line in kept])
+        self._lines = line_files.Lines(self.path, [json.dumps(line) for line in kept])
         board = workdir / "tensorboard"
         # Lines of the very step of the checkpoint may have been dropped. Events can be purged by whole steps only.
         again = any(line["step"] == start for line in dropped)
@@ -47,7 +47,7 @@ class Records:
         self._step, self._count = start, len(own)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line; it is stored when this returns (see `storage.Lines`). Non-finite numbers become null."""
+        """Appends one line; it is stored when this returns (see `line_files.Lines`). Non-finite numbers become null."""
         self._check()
         line = {"step": step} | {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
         self._lines.append(json.dumps(line))
@@ -89,7 +89,7 @@ class NoRecords:
 def _damaged_copy(path: Path) -> Path:
     names = (path.with_name(f"metrics.damaged{number or ''}.jsonl") for number in itertools.count())
     copy = next(name for name in names if not name.exists())
-    text = "".join(line + "\n" for line in storage.read_lines(path))
+    text = "".join(line + "\n" for line in line_files.read_lines(path))
     storage.write(copy, text.encode(errors="surrogateescape"))
     return copy
 
@@ -119,7 +119,7 @@ def parse(path: Path) -> tuple[list[dict], list[int]]:
     """
     lines, damaged = [], []
     with reading(path, only=OSError):
-        texts = storage.read_lines(path)
+        texts = line_files.read_lines(path)
     for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)
