@@ -24,22 +24,22 @@ LEAVING_SECONDS = 60.0  # from the last words of a command that failed to the en
 MOST = 400  # characters of a line about an exception that nobody foresaw
 
 # What to do, by what the system says. Libraries wrap that in their own exceptions, with the system's words in the text.
-_GO_ON = "the same command goes on from the last checkpoint"
+_RESUME = "then run the same command to resume from the last checkpoint"
 _ADVICE = {
-    errno.ENOSPC: f"free some space; {_GO_ON}",
-    errno.EDQUOT: f"free some of your quota; {_GO_ON}",
+    errno.ENOSPC: f"free some space; {_RESUME}",
+    errno.EDQUOT: f"free some of your quota; {_RESUME}",
     errno.EROFS: "is it mounted read-only, or did the kernel make it so after an error of the disk (dmesg)?",
     errno.EACCES: "may this account read and write there (ls -ld)?",
     errno.EPERM: "may this account change it (ls -ld, lsattr)?",
     errno.EMFILE: "raise the limit of open files (ulimit -n), or set data.threads lower",
     errno.ENFILE: "the machine has too many open files",
     errno.EIO: "the disk or its connection fails (dmesg)",
-    errno.ESTALE: f"the network file system was mounted anew, or the folder replaced; {_GO_ON}",
-    errno.ENOTCONN: f"the mount is gone; mount it again; {_GO_ON}",
-    errno.ENODEV: f"the device is gone; {_GO_ON}",
-    errno.EFBIG: f"a file would be larger than allowed (ulimit -f, or the file system); {_GO_ON}",
+    errno.ESTALE: f"the network file system or the folder was replaced: look whether the workdir is there; {_RESUME}",
+    errno.ENOTCONN: f"the mount is gone; mount it again; {_RESUME}",
+    errno.ENODEV: f"the device is gone: bring it back; {_RESUME}",
+    errno.EFBIG: f"a file would be larger than allowed (ulimit -f, or the file system): make room; {_RESUME}",
     errno.ENOENT: "was it removed while the program ran?",
-    errno.ETIMEDOUT: f"the network or its server does not answer; {_GO_ON}",
+    errno.ETIMEDOUT: f"the network or its server does not answer: wait until it does; {_RESUME}",
 }
 # Those that are the reason whenever they occur. Others are handled as a matter of course: a file that is not there.
 _SERIOUS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EFBIG, errno.EMFILE}
@@ -90,7 +90,8 @@ def line(error: BaseException, folder: str | None = None) -> str:
       folder: named where the system does not say which file it was.
 
     >>> line(OSError(28, "No space left on device", "/runs/a/metrics.jsonl"))
-    'No space left on device: /runs/a/metrics.jsonl; free some space; the same command goes on from the last checkpoint'
+    'No space left on device: /runs/a/metrics.jsonl; free some space; then run the same command to resume
+    from the last checkpoint'
     """
     chain = list(_chain(error))
     for one, meant in reversed(chain):  # the first cause is the truest

@@ -201,7 +201,7 @@ def script(
             "code=$?",
             'count="${SLURM_SUBMIT_DIR:-.}/slurm-$SLURM_JOB_ID.restarts"',
             "case $code in",
-            f"  {EXIT_PREEMPTED}) scontrol requeue $SLURM_JOB_ID ;;  # saved; the same command goes on",
+            f"  {EXIT_PREEMPTED}) scontrol requeue $SLURM_JOB_ID ;;  # saved; the same command resumes",
             # srun tells the highest status: of a job of which a process was killed that one's, 128 and the signal.
             f"  {EXIT_HUNG}|{_KILLED})",
             '    echo "$code" >> "$count"',

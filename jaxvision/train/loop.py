@@ -69,26 +69,27 @@ def train(
     """Trains from `state.step` to the end, and logs, evaluates and saves there too.
 
     Args:
-      state: to go on from; donated.
-      run: from `step.make_runner`.
-      feed: gives the items that `run` takes.
+      state: state to start from; donated.
+      run: runner from `step.make_runner`.
+      feed: source of the items that `run` takes.
       schedule: total steps, and the intervals of logs and checkpoints.
-      evaluations: run at their intervals.
-      checkpoints, meta: where the state is saved, and the JSON saved with it.
-      records: where numbers are written.
-      reporter: what a person sees.
-      throughput: measures speed.
-      extra: `step -> numbers` to write with each log, such as the learning rate.
+      evaluations: evaluations, run at their intervals.
+      checkpoints, meta: writer of the state, and the JSON saved with it.
+      records: writer of the numbers.
+      reporter: display for a person.
+      throughput: meter of the speed.
+      extra: function of the number of updates, which is that of the steps but for skipped ones, that gives more numbers
+        for a log, such as the learning rate of the latest update.
       journal: what the checkpoint of `state.step` carries for the records; a new one for a new run.
-      goodput: measures where the time goes.
-      stop_after: leave after this step, as if told to stop.
+      goodput: meter of where the time goes.
+      stop_after: step after which to leave, as if told to stop; one behind the end has no effect.
 
     Returns:
       The final state and the results of the last evaluations, `{"NAME/metric": value}`.
 
     Raises:
-      UserError: a loss that is not finite; the step is named. Checkpoints hold only states before it. Or more examples
-        that cannot be read than may be; the state before them is saved.
+      TooManySkipped: more steps in a row were skipped than the config allows; the state before them is saved.
+      UserError: more examples cannot be read than the config allows; the state before them is saved.
       Preempted: SIGTERM or SIGINT came; the state is saved.
     """
     total = schedule.total

@@ -155,13 +155,13 @@ def ends(
         text += f". Its batch: {', '.join(map(str, indices[:_NAMED]))}{more}; the first is {name(indices[0])}"
     if saved:
         text += (
-            f". The state as it was before is saved as step {stop.step}: the same command passes these batches over "
-            "and goes on. If it ends again, no single batch is the cause: a lower optimizer.learning_rate, a longer "
-            "warmup or a clip_norm may help, with --fresh; train.max_skipped allows more"
+            f". The state as it was before is saved as step {stop.step}: run the same command to resume behind "
+            "these batches. If that stops too, no single batch is the cause: try a lower optimizer.learning_rate, a "
+            "longer warmup or a clip_norm, with --fresh, or a larger train.max_skipped"
         )
     else:
         text += (
-            ". The state that this run went on from is itself not finite and was not saved again: take an older "
-            "checkpoint, or begin anew with --fresh"
+            ". The state that this run started from is itself not finite, and was not saved again: start again with "
+            "--fresh"
         )
     return TooManySkipped(text, report)
