@@ -7,6 +7,7 @@ Between the launches there is time that no process of the run saw, which is not 
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from jaxvision.train import goodput as goodputs
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.watch import Preempted
 from jaxvision.workdir import launches, write_json
+
+_log = logging.getLogger(__name__)
 
 
 class Account:
@@ -44,8 +47,9 @@ class Account:
         """
         self._launches = launches(self._workdir)
         for one in self._launches:
-            if not goodputs.is_record(one.get("goodput")):
-                one.pop("goodput", None)  # damaged, or of an earlier version
+            if "goodput" in one and not goodputs.is_record(one["goodput"]):
+                del one["goodput"]
+                _log.warning("%s: an account of time is damaged and left out", self._workdir / "run.json")
         for before in self._launches[-2:-1]:
             if "goodput" in before:
                 seen = _last_line(self._workdir) if before["goodput"]["end"] == "running" else 0.0

@@ -5,18 +5,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxvision import config as configs
-from jaxvision import line_files, storage
+from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import verify_metrics as metrics
 from jaxvision.errors import UserError, shown
 from jaxvision.exits import EXIT_INCOMPLETE, EXIT_USER_ERROR
-from jaxvision.reading import read_json
 from jaxvision.storage import Path
 from jaxvision.train import digests, entries
+from jaxvision.train.goodput import is_record
+from jaxvision.train.metrics import parse
 from jaxvision.train.saved import Gone, Saved
 
 GOOD, NOTE, WARNING, DAMAGED, REPAIRED = "good", "note", "warning", "DAMAGED", "repaired"
-MEANT = {"run.json": "launches", "results.json": "results"}
+RECORDS = {"run.json": workdirs.launches, "results.json": workdirs.results}  # what reads them, and so checks them
 
 
 class Finding(NamedTuple):
@@ -51,7 +52,9 @@ def run(workdir: str | Path, *, repair: bool = False) -> int:
     """
     workdir = storage.path(workdir, "--workdir")
     with storage.reaching(workdir):
-        if not (workdir / "checkpoints").exists() and not any((workdir / n).exists() for n in ("config.json", *MEANT)):
+        if not (workdir / "checkpoints").exists() and not any(
+            (workdir / n).exists() for n in ("config.json", *RECORDS)
+        ):
             raise UserError(f"{workdir} holds no run: neither config.json nor checkpoints")
         if repair:
             with workdirs.writer(workdir):
@@ -169,24 +172,24 @@ def _write_config(path: Path, config: Any, step: int) -> str:
 
 
 def _files(workdir: Path, newest: int | None) -> Iterator[Finding]:
-    for name, key in MEANT.items():
+    for name, read in RECORDS.items():
         path = workdir / name
         if not path.exists():
             if name == "run.json":
                 yield Finding(name, WARNING, "is missing: versions, devices and commit of the launches are not known")
             continue
         try:
-            content = read_json(path)
-            if key not in content:
-                raise UserError(f"{path} has no {key!r}, only {shown(sorted(content))}")
+            content = read(workdir)
         except UserError as error:
             words = str(error).removeprefix(f"{path} ")
-            yield Finding(name, DAMAGED, f"{words}. Move it away: the next `train` writes it again")
+            yield Finding(name, DAMAGED, f"{words}. The next `train` writes it again")
             continue
         if name == "run.json":
-            yield Finding(name, GOOD, f"{len(content[key])} launches")
-        elif content.get("steps") != newest:
-            words = f"the run finished at step {shown(content.get('steps'))}, the newest good checkpoint is {newest}"
+            bad = sum("goodput" in one and not is_record(one["goodput"]) for one in content)
+            words = f"{len(content)} launches" + (f"; the account of time of {bad} of them is damaged" if bad else "")
+            yield Finding(name, WARNING if bad else GOOD, words)
+        elif content["steps"] != newest:
+            words = f"the run finished at step {content['steps']}, the newest good checkpoint is {newest}"
             yield Finding(name, WARNING, words)
         else:
             yield Finding(name, GOOD, f"the run finished at step {newest}")
@@ -197,7 +200,7 @@ def _metrics(workdir: Path, saved: Saved, newest: int | None) -> Iterator[Findin
     if not path.exists():
         yield Finding(path.name, WARNING if newest else NOTE, "is missing")
         return
-    read = metrics.parse(line_files.read_lines(path))
+    read = parse(path)
     if newest is not None:
         known = json.loads((saved.folder / str(newest) / "meta" / "metadata").read_bytes())
     problems = metrics.problems(read, newest, metrics.schedule(workdir, known), metrics.ended(workdir))

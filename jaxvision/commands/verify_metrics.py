@@ -1,7 +1,6 @@
 """What `jaxvision verify` looks for in metrics.jsonl: each number where the schedule says, once, and in order."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,25 +8,11 @@ from jaxvision import config as configs
 from jaxvision import durations, line_files
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError
-from jaxvision.reading import read_json
 from jaxvision.sections import TrainSection
 from jaxvision.storage import Path
+from jaxvision.train.metrics import Lines
 
 NAMED = 5  # steps that a message names
-
-
-class Lines(NamedTuple):
-    """The lines of a metrics file.
-
-    Attributes:
-      lines: those that are objects with a step.
-      bad: numbers of the lines that are not, but for a last one.
-      cut_off: the last line, where it is no JSON; empty where it is.
-    """
-
-    lines: list[dict[str, Any]]
-    bad: list[int]
-    cut_off: str
 
 
 class Schedule(NamedTuple):
@@ -38,33 +23,10 @@ class Schedule(NamedTuple):
     evals: Mapping[str, int]
 
 
-def parse(texts: Sequence[str]) -> Lines:
-    """The lines of a metrics file, apart from what is none.
-
-    >>> parse(['{"step": 1, "loss": 2.0}', '7', '{"step": 2, "lo'])
-    Lines(lines=[{'step': 1, 'loss': 2.0}], bad=[2], cut_off='{"step": 2, "lo')
-    """
-    lines, bad, cut_off = [], [], ""
-    for number, text in enumerate(texts, 1):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            line = None
-            if number == len(texts):
-                cut_off = text
-                continue
-        if isinstance(line, dict) and type(line.get("step")) is int:
-            lines.append(line)
-        else:
-            bad.append(number)
-    return Lines(lines, bad, cut_off)
-
-
 def schedule(workdir: Path, meta: Mapping[str, Any]) -> Schedule | None:
     """When a run logs and evaluates; None where that is not known, or was changed on the way by --resume."""
     try:
-        launches = read_json(workdir / "run.json")["launches"]
-        if len({launch["config_fingerprint"] for launch in launches}) > 1:
+        if len({launch["config_fingerprint"] for launch in workdirs.launches(workdir)}) > 1:
             return None
         config = workdirs.config_of(meta, workdir)
         train = configs.call(TrainSection, config.train, "train")
@@ -95,8 +57,8 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
       finished: True where the run has ended, and with it the evaluations of the last step.
     """
     found = []
-    if read.bad:
-        found.append((True, f"{len(read.bad)} of its lines are no metrics: line {_some(read.bad)}"))
+    if read.damaged:
+        found.append((True, f"{len(read.damaged)} of its lines are no metrics: line {_some(read.damaged)}"))
     steps = [line["step"] for line in read.lines]
     if falls := [b for a, b in itertools.pairwise(steps) if b < a]:
         found.append((True, f"its steps do not ascend: {_some(falls)} after a later one"))

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from jaxvision import line_files, storage
 from jaxvision.reading import reading
@@ -30,7 +31,7 @@ class Records:
     ):
         self.path, self._check = workdir / "metrics.jsonl", check
         check()
-        found, damaged = parse(self.path)
+        found, damaged, _ = parse(self.path)
         if damaged:
             copy = _damaged_copy(self.path)
             numbers = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
@@ -104,15 +105,27 @@ def _split(lines: list[dict], start: int, most: int | None) -> tuple[list[dict],
     return kept, dropped
 
 
-def read(path: Path) -> list[dict]:
+class Lines(NamedTuple):
+    """The lines of a metrics file.
+
+    Attributes:
+      lines: objects with a step, in their order in the file.
+      damaged: numbers, from 1, of the lines that are none.
+      cut_off: text of a last line that is no JSON, as a kill leaves it; empty where there is none.
+    """
+
+    lines: list[dict[str, Any]]
+    damaged: list[int]
+    cut_off: str
+
+
+def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics file, without those that cannot be read. Empty where there is none."""
-    return parse(path)[0]
+    return parse(path).lines
 
 
-def parse(path: Path) -> tuple[list[dict], list[int]]:
-    """The lines of a metrics file, and the numbers (from 1) of those that cannot be read.
-
-    A last line cut off by a crash is none of them: a kill leaves it.
+def parse(path: Path) -> Lines:
+    """The lines of a metrics file, and what in it is none.
 
     Raises:
       UserError: the file cannot be read at all.
@@ -124,9 +137,11 @@ def parse(path: Path) -> tuple[list[dict], list[int]]:
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):
+            if number == len(texts):
+                return Lines(lines, damaged, text)
             line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
+        if isinstance(line, dict) and type(line.get("step")) is int:
             lines.append(line)
-        elif text.strip() and number < len(texts):
+        elif text.strip():
             damaged.append(number)
-    return lines, damaged
+    return Lines(lines, damaged, "")

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -492,6 +493,25 @@ def test_verify_names_a_file_that_cannot_be_read(run, capsys, name):
     code, lines = told(run, capsys)
     assert code == 2
     assert any(line.startswith(f"DAMAGED  {name}") and "is no JSON" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "results.json",
+            {"steps": 6, "seconds": 1.0, "results": {"a": "b"}},
+            "DAMAGED  results.json .*'a' is no number",
+        ),
+        ("results.json", {"steps": "6", "seconds": 1.0, "results": {}}, "DAMAGED  results.json .*'steps' is '6'"),
+        ("run.json", {"launches": [7]}, "DAMAGED  run.json .*without 'start_step'"),
+        ("run.json", {"launches": [{"start_step": 0, "goodput": 7}]}, "warning  run.json .*1 launches; the account"),
+    ],
+)
+def test_verify_names_what_train_cannot_use(run, capsys, name, content, words):
+    workdirs.write_json(run / name, content)
+    _, lines = told(run, capsys)
+    assert any(re.match(words, line) for line in lines), lines
 
 
 def test_verify_of_no_run(tmp_path):
