@@ -18,6 +18,7 @@ traced.py       hyperparameters that differ between the runs of one program
 arguments.py    what a config or spec gives to a function, checked against its annotations
 values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
+fields.py       what the fields of an example are: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
 storage.py      where files of a run may lie: a folder, or a bucket; writing them whole

@@ -10,7 +10,7 @@ import jaxvision
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
 BASE |= {"scripts", "signals", "storage", "traced", "unpacking"}
-BASE |= {"processes", "lock_files", "locks", "line_files", "outputs"}
+BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
