@@ -31,8 +31,8 @@ class Field(NamedTuple):
       dtype: NumPy's name of the type of its numbers, "bytes" for an encoded image, "str" for text.
       classes: Number of classes of a label or a segmentation, None where it has none.
       names: Names of the classes; empty where they are not known.
-      of: Name of the field to which this one belongs: of a segmentation, boxes or points the image in which they lie, of
-        the labels of boxes the boxes. None where it stands for itself.
+      of: Name of the field to which this one belongs: for a segmentation, boxes or points the image in which they lie,
+        for the labels of boxes the boxes. None where it stands for itself.
       views: Number of views of an example, which stand on an axis before those of `shape`; 0 for no such axis.
     """
 
