@@ -122,17 +122,20 @@ class Lock:
     def rename(self, aside: Path) -> None:
         """Renames the folder, and takes the lock anew where it was; for folders of file systems.
 
+        Where a symbolic link leads to the folder, it is the folder that is renamed, and the link leads to the new one.
+
         Raises:
           OSError: it cannot be renamed.
           Held: another process was faster in the new folder. What was moved stays moved.
         """
         with self._mutex:
-            self.folder.rename(aside)
+            folder = self.folder.resolve()
+            folder.rename(aside)
             self._store.moved(aside / NAME)
             with contextlib.suppress(OSError):
                 self._store.remove()
             self._store.close()
-            storage.make_folder(self.folder)
+            storage.make_folder(folder)
             self._store = LockFile(self.folder / NAME, self._record)
             self._take()
 

@@ -129,7 +129,7 @@ def claim(
     """
     check(workdir, config, fresh=fresh, resume=resume)
     if fresh and files_of_runs(workdir):
-        workdir = storage.absolute(workdir)
+        workdir = workdir.resolve()  # not a link that leads there, to a larger disk perhaps
         aside = next(p for i in range(1, 10**6) if not os.path.lexists(p := workdir.with_name(f"{workdir.name}.{i}")))
         with storage.reaching(workdir, f"move to {aside} the folder"):
             (workdir.rename if lock is None else lock.rename)(aside)

@@ -32,6 +32,20 @@ def test_files_that_no_run_wrote_are_not_overwritten(tmp_path, config, name):
     assert (tmp_path / "run.1" / name).exists()
 
 
+def test_fresh_moves_the_run_and_not_the_link_that_leads_to_it(tmp_path, config):
+    disk, link = tmp_path / "disk" / "run", tmp_path / "run"
+    disk.mkdir(parents=True)
+    link.symlink_to(disk)
+    with workdirs.writer(link) as lock:
+        workdirs.claim(link, config, lock=lock)
+        (link / "metrics.jsonl").write_text("")
+        workdirs.claim(link, config, fresh=True, lock=lock)
+        lock.check()
+    assert link.is_symlink() and link.resolve() == disk
+    assert [p.name for p in disk.iterdir()] == ["config.json"]
+    assert (tmp_path / "disk" / "run.1" / "metrics.jsonl").exists()
+
+
 @pytest.mark.parametrize("name", ["tensorboard", "checkpoints", "lock.json"])
 def test_what_is_no_folder_or_no_file_is_named(tmp_path, config, name):
     (tmp_path / name).mkdir() if name == "lock.json" else (tmp_path / name).write_text("mine")
