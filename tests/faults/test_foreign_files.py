@@ -41,7 +41,8 @@ def test_fresh_moves_the_run_and_not_the_link_that_leads_to_it(tmp_path, config)
         (link / "metrics.jsonl").write_text("")
         workdirs.claim(link, config, fresh=True, lock=lock)
         lock.check()
-    assert link.is_symlink() and link.resolve() == disk
+    assert link.is_symlink()
+    assert link.resolve() == disk
     assert [p.name for p in disk.iterdir()] == ["config.json"]
     assert (tmp_path / "disk" / "run.1" / "metrics.jsonl").exists()
 
