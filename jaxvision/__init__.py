@@ -2,7 +2,7 @@
 
 cli/            the command line: train, evaluate, predict, search, inspect, visualize, study, sweep, launch, ...
 commands/       what each command does
-config.py       load, override, check, shrink, compare and save configs
+config.py       load, override, check, compare and save configs
 inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
 parts.py        from its sections to mesh, task and optimizer

@@ -223,7 +223,7 @@ def open_split(
     identity = json.loads(configs.to_json(ConfigDict(examples)))
     key = json.dumps([identity, host, augment, stored, batch_size])
     if key not in opened:
-        opened[key] = dataset.make(
+        opened[key] = dataset.EvalSet(
             inputs.open_set(**examples, host=host, fields=stored),
             host=host,
             augment=augment,

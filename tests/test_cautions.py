@@ -197,7 +197,7 @@ def test_memory_follows_the_size_of_a_split_not_that_of_a_batch(mesh, monkeypatc
     loaded = resident.load(source, "decode")
     assert asked == [16]
     np.testing.assert_array_equal(loaded["image"][:, 0, 0, 0], [0, 1, 2])
-    opened = dataset.make(source, host="decode", augment="", batch_size=1 << 20, mesh=mesh(2))
+    opened = dataset.EvalSet(source, host="decode", augment="", batch_size=1 << 20, mesh=mesh(2))
     (batch,) = opened.batches()
     assert batch["image"].shape == opened.batch["image"].shape == (4, 8, 8, 3)
     assert batch["mask"].tolist() == [True] * 3 + [False]

@@ -2,6 +2,7 @@
 
 import pytest
 from ml_collections import ConfigDict
+from shrinking import shrink
 
 from jaxvision import config as configs
 from jaxvision.errors import UserError
@@ -174,7 +175,7 @@ def test_shrink_reaches_the_specs_of_views_and_the_teacher():
             evals=dict(knn=dict(name="knn", split="test", train_split="train")),
         )
     )
-    small = configs.shrink(config, dict(variant="8"), size=32)
+    small = shrink(config, dict(variant="8"), size=32)
     assert small.augment == "views(2, ('random_resized_crop(32)|flip_lr', \"resize(32, 'cubic')\"))|normalize"
     assert small.data.host == "decode|resize_short(32)"
     assert small.task.teacher.to_dict() == dict(name="resnet", variant="8", projection_layers=1)
@@ -192,7 +193,7 @@ def test_shrink_reads_texts_as_bytes():
             train=dict(total="90 epochs"),
         )
     )
-    small = configs.shrink(config, {})
+    small = shrink(config, {})
     assert small.data.host == "decode|resize(32)|class_captions('photo')|tokenize('bytes', 9, caption='first')"
     assert small.data.options.text == "caption"
 
@@ -209,7 +210,7 @@ def test_shrink_leaves_one_set_of_several():
             evals=dict(zero=dict(name="zeroshot", prompts=("clip80",), sets=sets, every="1 epoch")),
         )
     )
-    small = configs.shrink(config, {}).evals.zero
+    small = shrink(config, {}).evals.zero
     assert "sets" not in small
     assert (small.split, small.prompts, small.every) == ("validation", ("photo", "clip7"), "1 epoch")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 from ml_collections import ConfigDict
+from shrinking import shrink
 
 from jaxvision import augment, evaluations
 from jaxvision import config as configs
@@ -72,7 +73,7 @@ def small_configs():
     unique = {}
     for name in CONFIGS:
         config = load(name)
-        small = configs.shrink(config, SMALL[config.model.name])
+        small = shrink(config, SMALL[config.model.name])
         trained = ConfigDict({key: value for key, value in small.items() if key != "evals"})
         unique.setdefault(configs.fingerprint(trained), (name, small))
     kinds = [(small.task.name, small.model.name) for _, small in unique.values()]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxvision import augment as augmentation
 from jaxvision.data import loader, resident
 from jaxvision.data.reader import first_arrays
-from jaxvision.data.sources import Info, Source
+from jaxvision.data.sources import Source
 from jaxvision.data.subsets import Subset
 from jaxvision.evals.store import Store, digest
 from jaxvision.parallel.gate import tick
@@ -22,154 +22,138 @@ Batch = dict
 RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
 
 
-class EvalSet(NamedTuple):
-    """One split, ready to be read.
+class EvalSet:
+    """One split, ready to be read. A set that fits in memory stays on the devices between evaluations.
 
     Attributes:
       info: name, size and classes.
-      batches: `() -> iterator` of global batches on the devices; the last is filled up, with `mask` False.
-      preprocess: `batch -> batch` with float images, inside jit; draws nothing.
-      host, augment: the specs that were used, to be stored with the results.
       source: the examples themselves, with their labels.
-      take: `indices -> EvalSet` of those examples of the split alone, read in the same way.
+      host, augment: the specs that are used, to be stored with the results.
       batch: `ShapeDtypeStruct`s of a batch.
       mesh: on which the batches lie.
-      training: prepares the split for an evaluator that trains on it, in random order and with specs of its own:
-        `(host, augment, batch_size, seed) -> (batches, transform)`, where `batches(start, stop)` gives the batches
-        of those steps, and `transform(rng, batch)` augments one inside jit.
       store: where features of the split are kept, or None.
       identity: JSON that says which images these are and how they are prepared, for the store.
     """
 
-    info: Info
-    batches: Callable[[], Iterator[Batch]]
-    preprocess: Callable[[Batch], Batch]
-    host: str
-    augment: str
-    source: Source
-    take: Callable[[np.ndarray], "EvalSet"]
-    batch: Batch
-    mesh: Mesh
-    training: Callable[[str, str, int, int], tuple[Callable[[int, int], Iterator[Batch]], Callable]]
-    store: Store | None
-    identity: Mapping[str, Any]
+    def __init__(
+        self,
+        source: Source,
+        *,
+        host: str,
+        augment: str,
+        batch_size: int,
+        mesh: Mesh,
+        fields: Sequence[str] = ("image", "label"),
+        statistics: Mapping[str, Any] | None = None,
+        store: Store | None = None,
+        identity: Mapping[str, Any] | None = None,
+        **reading: Any,
+    ):
+        """Prepares a split for evaluation.
 
+        Args:
+          source: the split.
+          host, augment: deterministic specs (see `Registry.evaluation`).
+          batch_size: global; must divide over the mesh. A split that is smaller is one batch of its size.
+          mesh: where the batches are laid out.
+          fields: of the examples, what the batches hold.
+          statistics: of the training set, which `augment` may need; see `augment.make`.
+          store, identity: where features of the split are kept, and what tells its examples from others; the specs and
+            statistics need not be in it.
+          reading: threads, processes and max_bad_fraction of `loader.eval_batches`.
+        """
+        check_batch(batch_size, mesh)
+        each = math.lcm(batch_axis_size(mesh), jax.process_count())
+        self.info, self.source, self.mesh, self.store = source.info, source, mesh, store
+        self.host, self.augment = host, augment
+        self._batch_size = min(batch_size, -(-len(source) // each) * each)  # what stays empty is not allocated
+        self._fields, self._statistics, self._reading = fields, statistics, reading
+        self._transform = augmentation.make(augment, statistics=statistics)
+        self._keep = resident.fits(source, host, RESIDENT_BYTES, fields)
+        self._kept: list[Batch] = []
+        example = first_arrays(source, host, fields)
+        self.batch = {
+            field: jax.ShapeDtypeStruct((self._batch_size, *x.shape), x.dtype) for field, x in example.items()
+        }
+        self.batch["mask"] = jax.ShapeDtypeStruct((self._batch_size,), np.bool_)
+        self.identity = {
+            **(identity or {}),
+            "host": host,
+            "augment": augment,
+            "statistics": digest(dict(statistics or {})),
+            "examples": len(source),
+            "labelled": "label" in fields,  # features are kept with their labels
+        }
 
-def make(
-    source: Source,
-    *,
-    host: str,
-    augment: str,
-    batch_size: int,
-    mesh: Mesh,
-    fields: Sequence[str] = ("image", "label"),
-    statistics: Mapping[str, Any] | None = None,
-    store: Store | None = None,
-    identity: Mapping[str, Any] | None = None,
-    **reading: Any,
-) -> EvalSet:
-    """Prepares a split for evaluation.
-
-    Args:
-      source: the split.
-      host, augment: deterministic specs (see `Registry.evaluation`).
-      batch_size: global; must divide over the mesh. A split that is smaller is one batch of its size.
-      mesh: where the batches are laid out.
-      fields: of the examples, what the batches hold.
-      statistics: of the training set, which `augment` may need; see `augment.make`.
-      store, identity: where features of the split are kept, and what tells its examples from others; the specs and
-        statistics need not be in it.
-      reading: threads, processes and max_bad_fraction of `loader.eval_batches`.
-
-    A set that fits in memory stays on the devices between evaluations.
-    """
-    check_batch(batch_size, mesh)
-    each = math.lcm(batch_axis_size(mesh), jax.process_count())
-    batch_size = min(batch_size, -(-len(source) // each) * each)  # what a small split does not fill is not allocated
-    transform = augmentation.make(augment, statistics=statistics)
-    keep = resident.fits(source, host, RESIDENT_BYTES, fields)
-    kept: list[Batch] = []
-    example = first_arrays(source, host, fields)
-    shapes = {field: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype) for field, x in example.items()}
-    own = dict(process_index=jax.process_index(), process_count=jax.process_count(), fields=fields, **reading)
-
-    def batches() -> Iterator[Batch]:
-        if kept:
-            for batch in kept:
+    def batches(self) -> Iterator[Batch]:
+        """Global batches on the devices; the last is filled up, with `mask` False."""
+        if self._kept:
+            for batch in self._kept:
                 tick()
                 yield batch
             return
         read = []
-        images, what = (
-            loader.eval_batches(source, host, batch_size=batch_size, **own),
-            f"{source.info.name} {source.info.split}",
-        )
-        for batch in track(images, f"evaluating {what}", -(-len(source) // batch_size), "batches"):
-            batch = shard_batch(batch, mesh)
-            if keep:
+        images = loader.eval_batches(self.source, self.host, batch_size=self._batch_size, **self._own())
+        what = f"evaluating {self.info.name} {self.info.split}"
+        for batch in track(images, what, -(-len(self.source) // self._batch_size), "batches"):
+            batch = shard_batch(batch, self.mesh)
+            if self._keep:
                 read.append(batch)
             tick()
             yield batch
-        kept[:] = read
+        self._kept[:] = read
 
-    def preprocess(batch: Batch) -> Batch:
-        return transform(jax.random.key(0), batch)
+    def preprocess(self, batch: Batch) -> Batch:
+        """The batch with float images, inside jit; draws nothing."""
+        return self._transform(jax.random.key(0), batch)
 
-    def take(indices: np.ndarray) -> EvalSet:
-        return make(
-            Subset(source, indices),
-            host=host,
-            augment=augment,
-            batch_size=batch_size,
-            mesh=mesh,
-            fields=fields,
-            statistics=statistics,
-            store=store,
-            identity={**identified, "rows": digest(indices)},
-            **reading,
+    def take(self, indices: np.ndarray) -> "EvalSet":
+        """Those examples of the split alone, read in the same way."""
+        return EvalSet(
+            Subset(self.source, indices),
+            host=self.host,
+            augment=self.augment,
+            batch_size=self._batch_size,
+            mesh=self.mesh,
+            fields=self._fields,
+            statistics=self._statistics,
+            store=self.store,
+            identity={**self.identity, "rows": digest(indices)},
+            **self._reading,
         )
 
-    def training(host: str, augment: str, batch_size: int, seed: int) -> tuple[Callable, Callable]:
-        check_batch(batch_size, mesh)
-        fits, whole = resident.fits(source, host, RESIDENT_BYTES, fields), {}
+    def training(
+        self, host: str, augment: str, batch_size: int, seed: int
+    ) -> tuple[Callable[[int, int], Iterator[Batch]], Callable]:
+        """Prepares the split for an evaluator that trains on it, in random order and with specs of its own.
+
+        Returns:
+          `batches(start, stop)`, which gives the batches of those steps, and `transform(rng, batch)`, which augments
+          one inside jit.
+        """
+        check_batch(batch_size, self.mesh)
+        source, mesh = self.source, self.mesh
+        fits, whole = resident.fits(source, host, RESIDENT_BYTES, self._fields), {}
 
         def batches(start: int, stop: int) -> Iterator[Batch]:
             if not fits:
                 drawn = loader.train_batches(
-                    source, host, batch_size=batch_size, seed=seed, start=start, stop=stop, **own
+                    source, host, batch_size=batch_size, seed=seed, start=start, stop=stop, **self._own()
                 )
                 for batch in drawn:
                     tick()
                     yield shard_batch(batch, mesh)
                 return
             if not whole:
-                whole.update(resident.load(source, host, fields=fields, **reading))
+                whole.update(resident.load(source, host, fields=self._fields, **self._reading))
             for step in range(start, stop):
                 rows = source.order(seed, step * batch_size, (step + 1) * batch_size)
                 tick()
                 yield split_rows({field: x[rows] for field, x in whole.items()}, mesh)
 
-        return batches, augmentation.make(augment, source.info.num_classes, statistics)
+        return batches, augmentation.make(augment, self.info.num_classes, self._statistics)
 
-    identified = {
-        **(identity or {}),
-        "host": host,
-        "augment": augment,
-        "statistics": digest(dict(statistics or {})),
-        "examples": len(source),
-        "labelled": "label" in fields,  # features are kept with their labels
-    }
-    return EvalSet(
-        info=source.info,
-        batches=batches,
-        preprocess=preprocess,
-        host=host,
-        augment=augment,
-        source=source,
-        take=take,
-        batch=shapes | {"mask": jax.ShapeDtypeStruct((batch_size,), np.bool_)},
-        mesh=mesh,
-        training=training,
-        store=store,
-        identity=identified,
-    )
+    def _own(self) -> dict[str, Any]:
+        """What this process reads of a batch, and how: keyword arguments of the loader."""
+        places = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        return {**places, "fields": self._fields, **self._reading}

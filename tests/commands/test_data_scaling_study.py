@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from shrinking import shrink
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
@@ -144,7 +145,7 @@ def test_presets_of_large_sets_build_and_train_when_shrunk(scaling, presets, pre
         config = scaling.get_config(f"{preset}/fixed/{arm}/seed0/{p.sizes[0]}")
         experiment = experiments.build(config, training_data="ignored")
         assert experiment.total == p.steps
-        small = configs.shrink(config, p.arms[arm].small)
+        small = shrink(config, p.arms[arm].small)
         results = train.run(small, tmp_path / arm, quiet=True)
         assert 0 <= results["val/top1"] <= 1
 

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from shrinking import SMALL_PROTOCOLS, shrink
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision.cli import main
 from jaxvision.commands import convert, evaluate, predict, train
 from jaxvision.commands.restore import restore
-from jaxvision.config import SMALL_PROTOCOLS, override
+from jaxvision.config import override
 from jaxvision.errors import UserError
 from jaxvision.evals import EVALUATORS, features
 from jaxvision.models.weights import folder
@@ -176,7 +177,7 @@ def test_errors_come_before_the_first_step(config, tmp_path, change, message):
 
 def test_shrunk_configs_have_enough_images_of_each_class(config):
     few = dict(name="fewshot", shots=(1, 5, 10, 25), split="validation", train_split="train[:1%]")
-    small = configs.shrink(override(config, {"evals": {"few": few}}), dict(width=0.25))
+    small = shrink(override(config, {"evals": {"few": few}}), dict(width=0.25))
     (evaluation,) = experiments.build(small).evaluations()
     assert evaluation.name == "few"
 

@@ -63,7 +63,7 @@ def text_embedding(text):
 
 def open_set(source, mesh, fields=("image", "label"), **options):
     """The split, and how the model is given texts."""
-    data = dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh, fields=fields, **options)
+    data = dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh, fields=fields, **options)
     return dict(task=Towers(), data=data, texts=texts.of_host(HOST))
 
 

@@ -42,7 +42,7 @@ class ReadsPixels(NamedTuple):
 @pytest.mark.parametrize("n", [5, 16, 37])
 def test_every_example_counts_once(mesh, devices, n):
     source = Coded(n)
-    data = dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh(devices))
+    data = dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh(devices))
     run = classify.make(task=ReadsPixels(7), data=data, topk=(1, 3, 50))
     for _ in range(2):  # the second time from what stayed on the devices
         result = run({"scale": jnp.float32(3.0)})
@@ -67,7 +67,7 @@ def test_constant_and_broken_logits_are_not_right():
 def test_a_set_without_classes(mesh):
     source = Coded(5)
     source.info = source.info._replace(num_classes=None)
-    data = dataset.make(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
+    data = dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
     with pytest.raises(UserError, match="names no classes"):
         classify.make(task=ReadsPixels(7), data=data)
 

@@ -52,7 +52,7 @@ VARIABLES = {"scale": jnp.float32(3.0)}
 
 
 def open_set(source, mesh, **options):
-    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh, **options)
+    return dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh, **options)
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -38,7 +38,7 @@ class Pixels(NamedTuple):
 
 
 def open_set(source, mesh):
-    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh)
+    return dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh)
 
 
 def naive(x, y, x_test, y_test, l2):

@@ -37,7 +37,7 @@ class Pixels(NamedTuple):
 
 
 def open_set(source, mesh):
-    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh)
+    return dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh)
 
 
 def newton(x, y, l2):

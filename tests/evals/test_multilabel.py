@@ -44,7 +44,7 @@ def naive_average_precision(scores, positive):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_map_equals_a_plain_loop(mesh, devices):
     source = Coded()
-    data = dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh(devices))
+    data = dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh(devices))
     result = multilabel.make(task=ReadsPixels(), data=data)(jnp.float32(2.0))
     naive = [naive_average_precision(source.scores[:, k], source.true[:, k] > 0) for k in range(3)]
     assert result["map"] == pytest.approx(np.mean(naive))
@@ -57,7 +57,7 @@ def test_map_equals_a_plain_loop(mesh, devices):
 
 def test_each_evaluator_refuses_the_other_kind_of_set(mesh):
     source = Coded()
-    make = lambda: dataset.make(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
+    make = lambda: dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
     with pytest.raises(UserError, match="use the evaluator 'multilabel'"):
         classify.make(task=ReadsPixels(), data=make())
     source.info = source.info._replace(multi_label=False)
@@ -110,6 +110,6 @@ def test_average_precision_equals_scikit_learns_and_torchmetrics_in_any_order(le
 def test_a_split_without_labels(mesh):
     source = Coded()
     source.true = np.zeros_like(source.true)
-    data = dataset.make(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
+    data = dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
     with pytest.raises(UserError, match="no image of coded validation has a label"):
         multilabel.make(task=ReadsPixels(), data=data)(jnp.float32(1.0))

@@ -39,7 +39,7 @@ class Pixels(NamedTuple):
 
 
 def open_set(source, mesh):
-    return dataset.make(source, host="decode", augment="", batch_size=16, mesh=mesh)
+    return dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh)
 
 
 def written_out(x, y, epochs, batch, rate, momentum, seed):
@@ -66,8 +66,8 @@ def test_the_classifier_is_that_of_sgd_written_out(mesh, devices, options):
     normalised = dict(host="decode", augment="normalize(0.3, 0.5)", batch_size=16, mesh=mesh(devices))
     found = sgd_probe.make(
         task=Pixels(),
-        data=dataset.make(test, **normalised),
-        train=dataset.make(train, **normalised),
+        data=dataset.EvalSet(test, **normalised),
+        train=dataset.EvalSet(train, **normalised),
         epochs=3,
         train_batch_size=16,
         learning_rate=2.0,

@@ -42,7 +42,7 @@ class Counting(NamedTuple):
 
 def open_set(mesh, store, augment="", identity=None, n=20):
     identity = identity or {"split": "train"}
-    return dataset.make(
+    return dataset.EvalSet(
         Noise(n), host="decode", augment=augment, batch_size=n, mesh=mesh, store=store, identity=identity
     )
 

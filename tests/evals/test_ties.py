@@ -47,7 +47,7 @@ def orders():
 
 
 def open_set(source, mesh):
-    return dataset.make(source, host="decode", augment="", batch_size=8, mesh=mesh)
+    return dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh)
 
 
 def runs(mesh, evaluator, kinds=1, **options):

@@ -1,0 +1,71 @@
+"""Small copies of configs, which train in seconds on `shapes`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxvision import specs
+
+SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
+    "fewshot": dict(shots=(1,)),
+    "knn": dict(k=(5,)),
+    "linear_probe": dict(l2=(1.0,)),
+    "sgd_probe": dict(epochs=1, train_batch_size=16),
+    "zeroshot": dict(prompts=("photo", "clip7"), classes=None, only=None, report=None),
+}
+
+
+def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: int = 32) -> ConfigDict:
+    """A copy that takes `steps` steps in seconds: `shapes` as data, small images, the given model sizes.
+
+    Everything else (augmentation, task, optimizer, schedule, evaluators) stays, so that a smoke
+    test runs what the config says. Texts are read as bytes, which needs no file.
+
+    Args:
+      model: keyword arguments that make the config's model small, and a teacher of the same name.
+      steps: length of the run.
+      size: side of the images; arguments of specs larger than this are cut down to it.
+    """
+    small = config.to_dict()
+    sizes = dict(image_size=size, train=96, validation=24, test=8)  # all classes occur
+    shapes = dict(name="shapes", options=sizes | dict(text="caption"))
+
+    def smaller(spec: str) -> str:
+        return "|".join(str(shrunk(call)) for call in specs.parse(spec)) or "none"
+
+    def shrunk(call: specs.Call) -> specs.Call:
+        if call.name == "tokenize":
+            kept = {key: value for key, value in call.kwargs.items() if key in ("length", "caption", "captions")}
+            return call._replace(args=("bytes", *call.args[1:]), kwargs=kept)
+        if call.name == "class_captions":
+            return call._replace(kwargs={})
+        return call._replace(args=tuple(map(cut, call.args)))
+
+    def cut(argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(map(cut, argument))
+        if isinstance(argument, str):  # of `views`, a spec
+            return smaller(argument) if "(" in argument else argument
+        return size if isinstance(argument, int) and argument > size else argument
+
+    def on_shapes(section: dict[str, Any], split: str) -> dict[str, Any]:
+        drop = ("data", "data_dir", "options", "classes", "examples", "subset", "train_subset", "sets")
+        kept = {key: value for key, value in section.items() if key not in drop}
+        kept |= {key: smaller(kept[key]) for key in kept if key.endswith(("host", "augment")) and kept[key]}
+        if kept.get("train_split"):
+            kept["train_split"] = "train"
+        return kept | SMALL_PROTOCOLS.get(kept["name"], {}) | dict(split=split, batch_size=16)
+
+    small["data"] = on_shapes(small["data"], "train") | shapes
+    small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
+    small["augment"] = smaller(small.get("augment", "none"))
+    small["model"] |= model
+    if "teacher" in small["task"]:
+        small["task"]["teacher"] |= model
+    small.pop("init", None)  # the weights of a large model do not fit
+    small["train"]["total"] = f"{steps} steps"
+    for key in ("warmup", "cooldown"):
+        if key in small["optimizer"]:
+            small["optimizer"][key] = "1 step"
+    return ConfigDict(small)
