@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import pyarrow as pa
@@ -31,43 +31,19 @@ from rich.table import Table
 import jaxvision
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import outputs, scripts, storage
+from jaxvision import launch, outputs, scripts, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
+from jaxvision.commands.study_jobs import Jobs
+from jaxvision.commands.study_runs import FAILED, Row, Run, finished_row, row_of, started, workdir
 from jaxvision.errors import UserError, unknown
 from jaxvision.locks import Held
 from jaxvision.parallel.distributed import any_process, is_main
 from jaxvision.progress import track
-from jaxvision.reading import read_record
 from jaxvision.storage import output_folder
-from jaxvision.train import divergence, metrics
+from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
-
-Row = dict[str, Any]
-FAILED = "failed.json"  # in the workdir of a run that cannot be finished: {"error": why}
-
-
-class Run(NamedTuple):
-    """One run of a study.
-
-    Attributes:
-      name: a relative path.
-      config: what it trains.
-      tags: what tells it from the others.
-      fill: of a run that needs the results of others: `(rows, out) -> overrides` of its config by dotted key, asked
-        when all runs without one are done; None where they show that it is not needed. `rows` are theirs;
-        `workdir(out, name)` is where one of them lies.
-      may_fail: a run that diverges is a result, too: its row then has "error" in place of results.
-      measures: section `evals` of what is evaluated when the run is finished, beside its own evaluations.
-    """
-
-    name: str
-    config: ConfigDict
-    tags: dict[str, Any]
-    fill: Callable[[list[Row], Path], dict[str, Any]] | None = None
-    may_fail: bool = False
-    measures: Mapping[str, Any] | None = None
 
 
 def run(
@@ -115,7 +91,10 @@ def run(
         outputs.claim(out, ("results.csv", "results.parquet", "report.md", "report.html"), "--out")
     output_folder(out, "--out")
     _cache_compilations(out)
-    do = _Here(out, say) if launcher is None else _jobs(f"{study.__file__}:{preset}", out, launcher, parallel, say)
+    do = _Here(out, say)
+    if launcher is not None:
+        leave = launcher.partition("(")[0] != "local"
+        do = Jobs(f"{study.__file__}:{preset}", out, launch.make(launcher), parallel, leave=leave, say=say)
     rows = do([one for one in planned if not one.fill])
     rows += do([_filled(one, overrides) for one in planned if one.fill and (overrides := one.fill(rows, out))])
     order = {one.name: i for i, one in enumerate(planned)}
@@ -180,11 +159,6 @@ def check_dir(preset: str, needed: str, data_dir: str | None) -> None:
         raise UserError(f"the preset {preset!r} reads {needed}: name it with --data_dir=DIR")
 
 
-def workdir(out: Path, name: str) -> Path:
-    """Where the run of that name lies; absolute, so that it can stand in a config."""
-    return out.absolute() / "runs" / name
-
-
 def _cost(planned: list[Run], say: Callable | None) -> str:
     """What the runs cost in words; with `say`, each one's too."""
     from jaxvision import estimate
@@ -217,14 +191,6 @@ def _check(planned: list[Run]) -> None:
                 raise UserError(f"{one.name}: {error}") from error
 
 
-def _jobs(config: str, out: Path, launcher: str, parallel: int, say: Callable) -> Callable[[list[Run]], list[Row]]:
-    from jaxvision import launch
-    from jaxvision.commands.study_jobs import Jobs
-
-    leave = launcher.partition("(")[0] != "local"
-    return Jobs(config, out, launch.make(launcher), parallel, leave=leave, say=say)
-
-
 def _filled(one: Run, overrides: dict[str, Any]) -> Run:
     return one._replace(config=configs.override(one.config, overrides), fill=None)
 
@@ -255,41 +221,12 @@ class _Here:
         try:
             results = train.run(one.config, folder, quiet=True)
         except UserError as error:
-            if isinstance(error, Held) or not (one.may_fail and _started(one, folder)):
+            if isinstance(error, Held) or not (one.may_fail and started(one, folder)):
                 raise UserError(f"{one.name}: {error}") from error
             if is_main():
                 workdirs.write_json(folder / FAILED, {"error": str(error)})
             return {"run": one.name, **one.tags, "error": str(error)}
-        return _row(one, folder, results)
-
-
-def _started(one: Run, folder: Path) -> bool:
-    """Whether the run got as far as its first step, so that its failure is its own."""
-    launched = (folder / "run.json").is_file()
-    return launched and not configs.differences(workdirs.saved_config(folder), one.config)
-
-
-def row_of(one: Run, out: Path) -> Row | None:
-    """The row of a run that is finished, or that failed and may; None of any other.
-
-    Raises:
-      UserError: another run lies there.
-    """
-    folder = workdir(out, one.name)
-    failed = folder / FAILED
-    if one.may_fail and (told := read_record(failed, error=str)):
-        return {"run": one.name, **one.tags, **told}
-    finished = workdirs.results(folder)
-    if finished is None:
-        return None
-    workdirs.check(folder, one.config)
-    return _row(one, folder, finished["results"])
-
-
-def _row(one: Run, folder: Path, results: Mapping[str, float]) -> Row:
-    """The row of a finished run; of one that diverged and may, it holds "error" in place of results."""
-    why = divergence.of_workdir(folder, results) if one.may_fail else ""
-    return {"run": one.name, **one.tags, **({"error": f"diverged: {why}"} if why else results)}
+        return finished_row(one, folder, results)
 
 
 def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, float]:

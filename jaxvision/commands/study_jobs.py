@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
-from jaxvision.commands.study import FAILED, Row, Run, row_of, workdir
+from jaxvision.commands.study_runs import FAILED, Row, Run, row_of, workdir
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.reading import read_record
