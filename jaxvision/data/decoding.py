@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from jaxvision.data.formats import FORMATS, MAX_SCANS
+from jaxvision.data.formats import FORMATS, MAX_PIXELS, MAX_SCANS
 from jaxvision.data.signatures import described
 
 _TILE = 2**20  # pixels of a tile of a TIFF that is decoded in any case
@@ -91,6 +91,23 @@ def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
         return Jpeg(data, height, width)
     _decode_jpeg(data, "CMYK")  # Pillow converts the colours, but would go on with grey where the file is damaged
     return _decode_by_pillow(data, max_pixels)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Height and width of the upright picture, from its header alone.
+
+    Raises:
+      BadImage: The bytes are no picture that is read.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise BadImage(f"its image is a {type(data).__name__}, not the bytes of an image file")
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        orientation = _jpeg_orientation(data)
+    except Exception:
+        with _opened(data, MAX_PIXELS) as image:
+            (width, height), orientation = image.size, _orientation(image.getexif)
+    return (width, height) if orientation >= 5 else (height, width)
 
 
 def three_channels(image: np.ndarray) -> np.ndarray:

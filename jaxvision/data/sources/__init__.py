@@ -12,7 +12,7 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
                     columns.py: what other programs call the columns
     cifar.py        CIFAR-10 and CIFAR-100, binary or python version; plain_pickle.py reads that without running it
     idx.py          MNIST and its relatives
-    tfds.py         prepared TFDS sets; the embedded set `shapes` is one
+    tfds.py         prepared TFDS sets; the embedded set `shapes` is one; tfds_features.py: what their features are
     compositions.py scenes of `shapes` chosen by the colours and kinds they show
     mixture.py      several sources in one stream, each with its share
     files.py        which files make up which split; labels.py: class numbers from what files state;
@@ -109,10 +109,11 @@ def _open_shapes(
     text: str = "text",
     label: str = "kind",
     scenes: str = "all",
+    features: Mapping[str, str] | None = None,
 ) -> Source:
     cache = Path(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser()
     builder = shapes.prepare(cache, image_size=image_size, train=train, validation=validation, test=test)
-    return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes)
+    return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
 
 
 def _open_mixture(

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from jaxvision.data import order
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import MAX_CHOICES, UserError, listed, nearest
+from jaxvision.fields import Field
 
 
 class BadExample(Exception):
@@ -21,7 +22,8 @@ class Info(NamedTuple):
     """What a source says about itself.
 
     `classes` may be empty where there are no names; `num_classes` is None for a set without class labels.
-    `multi_label` is True where an example may be of several classes.
+    `multi_label` is True where an example may be of several classes. `fields` are all that an example can have, as they
+    are stored; a source that does not say is taken to have those of `standard_fields`.
     """
 
     name: str
@@ -30,6 +32,35 @@ class Info(NamedTuple):
     classes: tuple[str, ...]
     num_classes: int | None
     multi_label: bool = False
+    fields: Mapping[str, Field] = {}
+
+
+ENCODED = Field("image", (None, None, 3), "bytes")  # an image file
+
+
+def label_field(num_classes: int | None, names: tuple[str, ...] = (), multi_label: bool = False) -> Field:
+    """The field of the class of an example, or of its classes.
+
+    >>> label_field(10).dtype, label_field(10, multi_label=True).shape
+    ('int32', (10,))
+    """
+    if multi_label:
+        return Field("label", (num_classes,), "float32", num_classes, tuple(names))
+    return Field("label", (), "int32", num_classes, tuple(names))
+
+
+def standard_fields(info: Info, image: Field | None = ENCODED, text: bool = True) -> dict[str, Field]:
+    """The usual fields: `image`, `label` where there are classes, and `text`.
+
+    Args:
+      info: what is known of the labels.
+      image: what the images are; None where there are none.
+      text: whether there are texts.
+    """
+    fields = {} if image is None else {"image": image}
+    if info.num_classes is not None:
+        fields["label"] = label_field(info.num_classes, info.classes, info.multi_label)
+    return {**fields, "text": Field("text", (), "str")} if text else fields
 
 
 class Source:
@@ -37,13 +68,18 @@ class Source:
 
     An example is a dict with some of these fields: `image`, the bytes of a file or uint8 [H, W, 3] (or [H, W]);
     `label`, an int, or float32 [K] of zeros and ones where `info.multi_label`; `text`, a str, or a tuple of several
-    that say the same. A TFDS set has the fields of its own as well. Reading an example raises OSError or
+    that say the same. `info.fields` says which, and may name others. Reading an example raises OSError or
     BadExample where it is not there. `passed_over` counts what lies beside the examples and is not read; `open_source`
     warns of it.
     """
 
     info: Info
     passed_over: PassedOver | None = None
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The fields that an example can have, as they are stored."""
+        return self.info.fields or standard_fields(self.info)
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -10,8 +10,9 @@ import numpy as np
 from jaxvision.arguments import is_whole
 from jaxvision.data.signatures import page
 from jaxvision.data.sources import files, plain_pickle
-from jaxvision.data.sources.base import Info, Source, slices
+from jaxvision.data.sources.base import Info, Source, slices, standard_fields
 from jaxvision.errors import UserError, shown, unknown
+from jaxvision.fields import Field
 from jaxvision.reading import read_text, reading
 
 _CIFAR10 = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -60,7 +61,9 @@ class CifarSource(Source):
         classes = _python_names(root, ten, labels) if python else _binary_names(root, ten, labels)
         if not classes or len(set(classes)) < len(classes):
             raise UserError(f"CIFAR in {root} names its classes {', '.join(classes) or '(none)'}: want different names")
-        self.info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
+        info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
+        image = Field("image", (32, 32, 3), "uint8")
+        self.info = info._replace(fields=standard_fields(info, image, text=False))
         paths = {id(r): root / f"{n}{suffix}" for s in used for n, r in zip(names[s], records[s])}
         for r, a, b in self._rows.ranges:
             largest = int(r[a:b, self._label_byte].max())

@@ -1,13 +1,13 @@
 """Scenes of `shapes` by the colours and kinds they show, so that some pairs of both can be kept from training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxvision.data.shapes import CLASSES, COLOURS
-from jaxvision.data.sources.base import Source
+from jaxvision.data.sources.base import Source, label_field
 from jaxvision.data.sources.tfds import TfdsSource
 from jaxvision.data.subsets import Subset
 from jaxvision.errors import UserError, unknown
@@ -34,6 +34,7 @@ def open_scenes(
     text: str = "text",
     label: str = "kind",
     scenes: str = "all",
+    features: Mapping[str, str] | None = None,
 ) -> Source:
     """Opens a split of a prepared `shapes`.
 
@@ -46,6 +47,7 @@ def open_scenes(
         circle").
       scenes: "all"; "seen", those in which no object is of a held-out pair; or "held_out", those whose main object
         is of one.
+      features: paths of features by the names of the fields that they become, see `TfdsSource`.
 
     Raises:
       UserError: an unknown label or choice of scenes, or a split in which there are no such scenes.
@@ -54,10 +56,10 @@ def open_scenes(
         raise unknown("label of shapes", label, LABELS)
     if scenes not in SCENES:
         raise unknown("choice of scenes of shapes", scenes, SCENES)
-    source = TfdsSource(builder, "shapes", split, fields, text=text)
+    source = TfdsSource(builder, "shapes", split, fields, text=text, features=features)
     if (label, scenes) == ("kind", "all"):
         return source
-    shown = _objects(TfdsSource(builder, "shapes", split, ("objects",)))
+    shown = _objects(TfdsSource(builder, "shapes", split, ("objects/colour", "objects/label")))
     if label != "kind":
         colours, kinds = np.array([objects[0] for objects in shown]).T
         source = _Relabelled(source, colours if label == "colour" else colours * len(CLASSES) + kinds, LABELS[label])
@@ -72,8 +74,8 @@ def open_scenes(
 
 def _objects(source: Source) -> list[list[tuple[int, int]]]:
     """(colour, kind) of the objects of each scene, the main one first."""
-    read = (source[i]["objects"] for i in range(len(source)))
-    return [list(zip(map(int, objects["colour"]), map(int, objects["label"]))) for objects in read]
+    read = (source[i] for i in range(len(source)))
+    return [list(zip(map(int, one["objects/colour"]), map(int, one["objects/label"]))) for one in read]
 
 
 class _Relabelled(Source):
@@ -81,7 +83,8 @@ class _Relabelled(Source):
 
     def __init__(self, source: Source, labels: np.ndarray, classes: tuple[str, ...]):
         self._source, self._new = source, labels.astype(np.int32)
-        self.info = source.info._replace(classes=classes, num_classes=len(classes))
+        fields = {**source.fields, "label": label_field(len(classes), classes)}
+        self.info = source.info._replace(classes=classes, num_classes=len(classes), fields=fields)
 
     def __len__(self) -> int:
         return len(self._source)

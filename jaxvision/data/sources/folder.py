@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxvision.data.formats import is_image_name
 from jaxvision.data.sources import files
-from jaxvision.data.sources.base import Info, Source, slices
+from jaxvision.data.sources.base import Info, Source, slices, standard_fields
 from jaxvision.data.sources.labels import class_name, read_classes
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, nearest
@@ -61,7 +61,8 @@ class FolderSource(Source):
         found = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}
         parts = slices(split, {s: len(found.get(s, ())) for s in splits}, f"the folder {root}")
         self._files = [file for name, start, stop in parts for file in found[name][start:stop]]
-        self.info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
+        info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
+        self.info = info._replace(fields=standard_fields(info, text=False))
 
     def __len__(self) -> int:
         return len(self._files)

@@ -14,6 +14,7 @@ from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 from jaxvision.reading import reading
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
@@ -71,7 +72,10 @@ class IdxSource(Source):
         known = read_classes(classes, root) or 1 + max(int(x.max()) for x in stated.values() if len(x))
         chosen = np.concatenate([stated[s][start:stop] for s, start, stop in parts])
         self._labels = Labels(chosen.tolist(), known, lambda i: f"example {i} of {root}")
-        self.info = make_info(root.resolve().name, split, len(chosen), self._labels)
+        height, width = next(iter(images.values())).shape[1:]
+        shape = (width, height) if transpose else (height, width)
+        image = Field("image", shape, "uint8")
+        self.info = make_info(root.resolve().name, split, len(chosen), self._labels, image)
 
     def __reduce__(self):  # a copy for another process maps the files anew
         return functools.partial(IdxSource, **self._options), (self._root, self.info.split)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.sources.base import Info
+from jaxvision.data.sources.base import ENCODED, Info, standard_fields
 from jaxvision.errors import UserError, nearest, shown
+from jaxvision.fields import Field
 from jaxvision.reading import decode_text, is_file, read_text
 
 _log = logging.getLogger(__name__)
@@ -286,8 +287,11 @@ class Labels:
         return np.stack([self[i] for i in range(len(self._numbers))]) if self.multi else self._numbers
 
 
-def make_info(name: str, split: str, examples: int, labels: Labels | None) -> Info:
-    """What a source with these labels says of itself."""
-    if labels is None:
-        return Info(name, split, examples, (), None)
-    return Info(name, split, examples, labels.names, labels.count, labels.multi)
+def make_info(
+    name: str, split: str, examples: int, labels: Labels | None, image: Field = ENCODED, text: bool = False
+) -> Info:
+    """What a source with these labels, images and perhaps texts says of itself."""
+    info = Info(name, split, examples, (), None)
+    if labels is not None:
+        info = Info(name, split, examples, labels.names, labels.count, labels.multi)
+    return info._replace(fields=standard_fields(info, image, text))

@@ -102,7 +102,7 @@ class ManifestSource(Source):
         if not self._has_texts and fields is not None:
             warn_of_lack(str(chosen[0].file), "text", chosen[0].columns.names, fields)
         self._fields = fields
-        self.info = make_info(folder.resolve().name, split, len(chosen), self._labels)
+        self.info = make_info(folder.resolve().name, split, len(chosen), self._labels, text=self._has_texts)
         self._warn_of_duplicates()
 
     def __len__(self) -> int:

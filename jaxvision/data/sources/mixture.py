@@ -1,14 +1,15 @@
 """Several sources in one stream, each with its share."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxvision.data.sources.base import Info, Source
+from jaxvision.data.sources.base import Info, Source, label_field
 from jaxvision.data.sources.files import Rows
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 
 BLOCK = 1000  # positions of the stream in which every part has its exact share
 _STREAM = (0, 0, 0, 2)  # a Philox counter that neither `order` nor the draws of host operations reach
@@ -104,7 +105,7 @@ def _info(parts: Mapping[str, Source], split: str) -> Info:
     name, examples = "+".join(parts), sum(info.num_examples for info in infos.values())
     (first, reference), *others = infos.items()
     if any(info.num_classes is None for info in infos.values()):
-        return Info(name, split, examples, (), None)
+        return Info(name, split, examples, (), None, fields=_common(parts, Info(name, split, examples, (), None)))
     for other, info in others:
         if (info.num_classes, info.multi_label) != (reference.num_classes, reference.multi_label):
             raise UserError(
@@ -118,4 +119,31 @@ def _info(parts: Mapping[str, Source], split: str) -> Info:
                 "Give both one list with the option classes"
             )
     names = next((info.classes for info in infos.values() if info.classes), ())
-    return reference._replace(name=name, split=split, num_examples=examples, classes=names)
+    info = reference._replace(name=name, split=split, num_examples=examples, classes=names)
+    return info._replace(fields=_common(parts, info))
+
+
+def _common(parts: Mapping[str, Source], info: Info) -> dict[str, Field]:
+    """The fields that all parts have, with lengths of None where the parts differ; the label is that of the mixture."""
+    first, *others = (source.fields for source in parts.values())
+    common = {}
+    for name, field in first.items():
+        same = [other[name] for other in others if name in other and other[name].kind == field.kind]
+        if len(same) < len(others):
+            continue
+        if name == "label":
+            if info.num_classes is not None:
+                common[name] = label_field(info.num_classes, info.classes, info.multi_label)
+            continue
+        if any(len(other.shape) != len(field.shape) for other in same):
+            continue
+        shape = tuple(n if all(other.shape[i] == n for other in same) else None for i, n in enumerate(field.shape))
+        dtype = field.dtype if all(other.dtype == field.dtype for other in same) else _dtype([field, *same])
+        common[name] = field._replace(shape=shape, dtype=dtype)
+    return common
+
+
+def _dtype(fields: Sequence[Field]) -> str:
+    """The type of a field whose parts differ: encoded where some are, else what holds all numbers."""
+    dtypes = [field.dtype for field in fields]
+    return "bytes" if "bytes" in dtypes else str(np.result_type(*dtypes))

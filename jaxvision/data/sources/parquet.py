@@ -100,7 +100,8 @@ class ParquetSource(Source):
         struct = "image" in self._columns and all(is_struct(file.schema.field(image).type) for file in with_rows)
         stored = {"image": f"{image}.bytes" if struct else image, "text": columns["text"]}
         self._cells = RowGroups([stored[f] for f in ("image", "text") if f in self._columns], cache_bytes)
-        self.info = make_info(folder.resolve().name, split, len(self._rows), self._labels)
+        texts = columns["text"] is not None
+        self.info = make_info(folder.resolve().name, split, len(self._rows), self._labels, text=texts)
 
     def __len__(self) -> int:
         return len(self._rows)

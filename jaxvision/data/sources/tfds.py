@@ -1,39 +1,46 @@
 """Prepared TFDS sets, read from ArrayRecord without TensorFlow."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
 
+from jaxvision.data import decoding
+from jaxvision.data.sources import tfds_features as of_tfds
 from jaxvision.data.sources.base import BadExample, Info, Source, slices
 from jaxvision.data.sources.labels import read_classes
 from jaxvision.data.sources.texts import one_or_several
-from jaxvision.errors import UserError, nearest, shown, unknown
+from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.reading import reading
 
 
 class TfdsSource(Source):
     """A split of a prepared TFDS builder, read from ArrayRecord.
 
-    The image stays encoded, if it is stored so. Texts come as str, lists of texts as tuples of str.
+    Every feature that holds no others is a field, a nested one under its path (`objects/bbox`). The image stays
+    encoded, if it is stored so. Texts come as str, lists of texts as tuples of str, boxes in pixels of the upright
+    image.
 
     Args:
-      builder: of a set that is prepared as ArrayRecord.
-      name: what the set is called in messages.
-      split: in the syntax of TFDS.
-      fields: of an example, which are decoded; None for all.
-      image, label, text: the features that become these fields, where they have other names: `label="coarse_label"`,
-        `text="captions/text"`. A label that is a list of classes makes a multi-label set.
-      classes: of a label that is a whole number and no ClassLabel: a file with one name a line, a tuple of names, or
-        their number.
+      builder: Builder of a set that is prepared as ArrayRecord.
+      name: Name of the set in messages.
+      split: Split in the syntax of TFDS.
+      fields: Names of the fields that are decoded; None for all.
+      image, label, text: Paths of the features that become these fields, where they have other names:
+        `label="coarse_label"`, `text="captions/text"`. A label that is a list of classes makes a multi-label set.
+      features: Paths of the features that become further fields, by their names: `dict(boxes="objects/bbox")`.
+      kinds: Kinds of fields, keys of `fields.KINDS`, where the features do not tell them: `dict(joints="points")`.
+      classes: Classes of a label that is a whole number and no ClassLabel: a file with one name a line, a tuple of
+        names, or their number.
 
     Raises:
       UserError: no such split, field or feature; a feature that cannot be what it should become; records that are not
         there.
       BadExample (when read): a record that is damaged, has no text, or whose label is none of `classes`.
+      BadImage (when read): boxes beside an image whose size cannot be read.
     """
 
     def __init__(
@@ -46,43 +53,48 @@ class TfdsSource(Source):
         image: str = "image",
         label: str = "label",
         text: str = "text",
+        features: Mapping[str, str] | None = None,
+        kinds: Mapping[str, str] | None = None,
         classes: str | Sequence[str] | int | None = None,
     ):
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
         slices(split, sizes, f"the data set {name!r}")
-        features = dict(builder.info.features.items())
-        paths = {f: f for f in features if f not in ("image", "label", "text")}
-        for field, path in {"image": image, "label": label, "text": text}.items():
-            if path in features or path != field:
-                _leaf(builder.info.features, path.split("/"), name)
-                paths[field] = path
+        top = dict(builder.info.features.items())
+        known = of_tfds.leaves(builder.info.features)
+        paths = _paths(name, known, {"image": image, "label": label, "text": text}, features or {})
         for field in fields or ():
             if field not in paths:
-                raise unknown(f"field of the data set {name!r}", field, paths)
-        self._paths = {f: paths[f].split("/") for f in fields or paths}
-        for field, check in {"image": _check_image, "text": _check_text}.items():
-            if field in self._paths:
-                check(
-                    f"the feature {paths[field]!r} of {name!r}", *_leaf(builder.info.features, self._paths[field], name)
-                )
+                _refuse(field, name, paths, known)
+        wanted = list(fields or paths)
+        for field, check in {"image": of_tfds.check_image, "text": of_tfds.check_text}.items():
+            if field in wanted:
+                check(f"the feature {paths[field]!r} of {name!r}", known[paths[field]])
+        labels = known[paths["label"]] if "label" in paths else None
+        names, count = (), None
+        if labels and isinstance(labels.feature, tfds.features.ClassLabel):
+            names, count = tuple(labels.feature.names), labels.feature.num_classes
+        self._given = read_classes(classes, builder.data_path)
+        if self._given is not None:
+            of_tfds.check_label(f"the feature {paths.get('label', label)!r} of {name!r}", labels, count)
+            names = () if isinstance(self._given, int) else self._given
+            count = self._given if isinstance(self._given, int) else len(self._given)
+        several = count is not None and bool(labels.lengths)
+        described = of_tfds.describe(paths, known, kinds or {}, (count, names, several))
+        self._leaves = {field: known[paths[field]] for field in wanted}
+        self._boxes = [field for field in wanted if isinstance(known[paths[field]].feature, tfds.features.BBoxFeature)]
+        self._image = known[paths["image"]] if "image" in paths else None
+        if self._boxes and self._image is None:
+            raise UserError(f"the boxes {self._boxes[0]!r} of the data set {name!r} lie in no image")
         # Decoding here instead of in TFDS skips the fields that nobody wants, most of the work in rich sets.
         with reading(f"the records of {name!r} in {builder.data_path}"):
             self._records = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        self._features = tfds.features.FeaturesDict({top: features[top] for top, *_ in self._paths.values()})
-        encoded = "image" in self._paths and isinstance(features.get(image), tfds.features.Image)
+        read = [*self._leaves.values(), *([self._image] if self._boxes else [])]
+        self._features = tfds.features.FeaturesDict({leaf.path[0]: top[leaf.path[0]] for leaf in read})
+        encoded = self._image in read and isinstance(top.get(image), tfds.features.Image)
         self._decoders = {image: tfds.decode.SkipDecoding()} if encoded else None
-        self._label_path = paths["label"].split("/") if "label" in paths else []
-        feature, several = _leaf(builder.info.features, self._label_path, name)
-        self._label_feature = features[self._label_path[0]] if self._label_path else None
-        names, count = (), None
-        if isinstance(feature, tfds.features.ClassLabel):
-            names, count = tuple(feature.names), feature.num_classes
-        self._given = read_classes(classes, builder.data_path)
-        if self._given is not None:
-            _check_label(f"the feature {paths.get('label', label)!r} of {name!r}", feature, count)
-            names = () if isinstance(self._given, int) else self._given
-            count = self._given if isinstance(self._given, int) else len(self._given)
-        self.info = Info(name, split, len(self._records), names, count, count is not None and several)
+        self._label = labels
+        self._label_feature = top[labels.path[0]] if labels else None
+        self.info = Info(name, split, len(self._records), names, count, several, described)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -90,11 +102,17 @@ class TfdsSource(Source):
     def __getitem__(self, index: int) -> dict[str, Any]:
         with reading("its record", BadExample):
             record = self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
-        example = {f: _texts(_walk(record, path)) for f, path in self._paths.items() if f != "image"}
-        if "image" in self._paths:
-            example["image"] = _walk(record, self._paths["image"])
-        if "text" in example:
-            example["text"] = one_or_several(_walk(record, self._paths["text"]), "its text")
+        example = {field: _walk(record, leaf.path) for field, leaf in self._leaves.items()}
+        for field, value in example.items():
+            if field == "text":
+                example[field] = one_or_several(value, "its text")
+            elif field != "image":
+                example[field] = of_tfds.typed(_texts(value), self._leaves[field])
+        if self._boxes:
+            size = _size(_walk(record, self._image.path))
+            for field in self._boxes:
+                where, feature = f"the field {field!r} of {self.info.name}", self._leaves[field].feature
+                example[field] = of_tfds.pixels(example[field], feature, size, where)
         if "label" in example and self._given is not None:
             self._check_numbers(example["label"], "its label", BadExample)
         if self.info.multi_label and "label" in example:
@@ -113,68 +131,55 @@ class TfdsSource(Source):
         return hot
 
     def _read_labels(self) -> np.ndarray:
-        features = tfds.features.FeaturesDict({self._label_path[0]: self._label_feature})
+        features = tfds.features.FeaturesDict({self._label.path[0]: self._label_feature})
         n = len(self)
         chunks = (self._records.__getitems__(range(i, min(i + 1024, n))) for i in range(0, n, 1024))
         with reading(f"the labels of {self.info.name} {self.info.split}"):
-            labels = [_walk(features.deserialize_example_np(r), self._label_path) for chunk in chunks for r in chunk]
+            labels = [_walk(features.deserialize_example_np(r), self._label.path) for chunk in chunks for r in chunk]
         if self._given is not None:
             for index, label in enumerate(labels):
                 self._check_numbers(label, f"{self.describe(index)}: the label", UserError)
         return np.stack([self._hot(x) for x in labels]) if self.info.multi_label else np.array(labels, np.int32)
 
 
-def _walk(record: Any, path: list[str]) -> Any:
+def _paths(
+    name: str, known: Mapping[str, of_tfds.Leaf], usual: Mapping[str, str], others: Mapping[str, str]
+) -> dict[str, str]:
+    """The paths of the features by the names of their fields.
+
+    Args:
+      name: Name of the set.
+      known: Features by path.
+      usual: Paths of image, label and text; one that has the name of its field may be absent.
+      others: Paths that the option features gives.
+    """
+    for field in others:
+        if field in usual:
+            raise UserError(f"the field {field!r} is named by the option {field}, not by the option features")
+    paths = {}
+    for field, path in {**usual, **others}.items():
+        if path in known or path != field or field in others:
+            of_tfds.find(known, path, name)
+            paths[field] = path
+    return paths | {path: path for path in known if path not in usual and path not in others}
+
+
+def _refuse(field: str, name: str, paths: Mapping[str, str], known: Mapping[str, of_tfds.Leaf]) -> None:
+    """Raises the UserError for a field that there is not."""
+    if any(path.startswith(f"{field}/") for path in known):
+        of_tfds.find(known, field, name)
+    raise unknown(f"field of the data set {name!r}", field, paths)
+
+
+def _size(image: Any) -> tuple[int, int]:
+    """Height and width of an image as it is stored, upright."""
+    return image.shape[:2] if isinstance(image, np.ndarray) else decoding.size(image)
+
+
+def _walk(record: Any, path: Sequence[str]) -> Any:
     for key in path:
         record = record[key]
     return record
-
-
-def _leaf(feature: Any, path: list[str], name: str) -> tuple[Any, bool]:
-    """The feature at the end of a path, and whether an example holds any number of it."""
-    several = False
-    for key in [*path, None]:
-        while isinstance(feature, tfds.features.Sequence):
-            feature, several = feature.feature, True
-        if key is not None:
-            choices = feature.keys() if isinstance(feature, tfds.features.FeaturesDict) else ()
-            if key not in choices:
-                raise unknown(f"feature of the data set {name!r}", key, choices)
-            feature = feature[key]
-    return feature, several
-
-
-def _check_image(where: str, feature: Any, several: bool) -> None:
-    """Raises a UserError unless a feature is an image an example: of 8 or 16 bits, encoded or not."""
-    dtype = getattr(feature, "np_dtype", None)
-    if isinstance(feature, tfds.features.Image):
-        fits = dtype in (np.uint8, np.uint16)
-    else:
-        plain = isinstance(feature, tfds.features.Tensor)
-        is_bytes = plain and dtype == np.object_ and feature.shape == () and not isinstance(feature, tfds.features.Text)
-        fits = plain and (is_bytes or (dtype == np.uint8 and len(feature.shape) in (2, 3)))
-    if several or not fits:
-        raise UserError(
-            f"{where} is {shown(feature)}{', any number of it' if several else ''}, not an image an example"
-        )
-
-
-def _check_text(where: str, feature: Any, several: bool) -> None:
-    """Raises a UserError unless a feature is a text, or several."""
-    if not (isinstance(feature, tfds.features.Tensor) and feature.np_dtype == np.object_):
-        raise UserError(f"{where} is {shown(feature)}, not a text or a list of texts")
-
-
-def _check_label(where: str, feature: Any, count: int | None) -> None:
-    """Raises a UserError unless `classes` may be given: the feature is a whole number and no ClassLabel."""
-    if count is not None:
-        raise UserError(f"{where} has {count} classes of its own: leave the option classes out")
-    if (
-        not isinstance(feature, tfds.features.Tensor)
-        or feature.shape != ()
-        or np.dtype(feature.np_dtype).kind not in "iu"
-    ):
-        raise UserError(f"{where} is {shown(feature)}, not a whole number, so classes= cannot say what it means")
 
 
 def _texts(value: Any) -> Any:

@@ -103,7 +103,7 @@ class WebDatasetSource(Source):
             self._labels = Labels(stated, known, self.describe)
         elif len(unlabelled) < len(ranges) and (fields is None or "label" in fields):
             raise UserError(f"some shards in {folder} have .cls members, others like {unlabelled[0]} have none")
-        self.info = make_info(folder.resolve().name, split, len(self), self._labels)
+        self.info = make_info(folder.resolve().name, split, len(self), self._labels, text=self._has_texts)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -28,7 +28,7 @@ def mixed():
 
 
 def test_parts_stand_one_after_the_other(mixed):
-    assert mixed.info == sources.Info("a+b+c", "train", 737, ("x", "y"), 2)
+    assert mixed.info._replace(fields={}) == sources.Info("a+b+c", "train", 737, ("x", "y"), 2)
     assert [mixed[i]["text"] for i in (0, 29, 30, 729, 730, 736)] == ["a0", "a29", "b0", "b699", "c0", "c6"]
     assert mixed.labels.tolist() == [mixed[i]["label"] for i in range(737)]
     assert mixed.describe(730) == "example 0 of c train"
