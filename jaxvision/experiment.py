@@ -344,7 +344,7 @@ def build(
         inputs.check_size(data, info)
     task = parts.make_task(config, train, info, pretrained, mesh)
     parts.check_compared(task, train, data.batch_size)
-    if source and config.model.get("name") in models.PAIR_NAMES and (read := texts.of_host(data.host)):
+    if source and models.is_pair(config.model.get("name")) and (read := texts.of_host(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)
     stand_in = source or inputs.Blank(info, data.image_size)
     stored = first_arrays(stand_in, "decode", ["image"])

@@ -115,7 +115,7 @@ def pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str
     """The section of the model that the weights are of."""
     if pretrained.part is None:
         return config.model
-    if config.model.get("name") in models.PAIR_NAMES:
+    if models.is_pair(config.model.get("name")):
         return two_towers.towers(**config.model).get(pretrained.part, config.model)
     return config.task.get(pretrained.part, config.model)
 

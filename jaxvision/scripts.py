@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 
 from jaxvision.errors import UserError, nearest, shown
 from jaxvision.reading import decode_text, is_file, is_folder, reading
+
+folders: list[Path] = []  # of the files that were executed, which own modules may lie beside
+_added: list[str] = []  # to sys.path
+_closed: list[Path] = []  # folders of runs, which may be somebody else's
 
 
 class Unfit(TypeError):
@@ -39,10 +44,43 @@ def run(file: str | Path, name: str) -> ModuleType:
     """
     with reading(file, only=OSError):
         _check_text(Path(file).read_bytes(), file)
+    folder = Path(file).absolute().parent
+    if folder not in folders:
+        folders.append(folder)
+    for place in (Path.cwd(), folder):  # so that it can import what lies there
+        make_importable(place)
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
-    _in_words(file, lambda: spec.loader.exec_module(module))
+    in_words(file, lambda: spec.loader.exec_module(module))
     return module
+
+
+def make_importable(folder: Path) -> None:
+    """Puts a folder at the end of `sys.path`, behind everything that is installed; processes that are spawned get it.
+
+    Not one that lies in a folder of `closed`.
+    """
+    if str(folder) not in sys.path and not is_closed(folder):
+        sys.path.append(str(folder))
+        _added.append(str(folder))
+
+
+def close(folder: str | Path) -> None:
+    """Takes back what `make_importable` put on `sys.path` in a folder that somebody else may have made, for ever."""
+    path = Path(folder).absolute()
+    if path not in _closed:
+        _closed.append(path)
+    for place in [place for place in _added if is_closed(place)]:
+        _added.remove(place)
+        sys.path.remove(place)
+
+
+def is_closed(path: str | Path | None = None) -> bool:
+    """Whether a path lies in a folder that was closed; without a path, whether any was."""
+    if path is None:
+        return bool(_closed)
+    path = Path(path)
+    return any(p.is_relative_to(folder.resolve()) for folder in _closed for p in (path.absolute(), path.resolve()))
 
 
 def load(path: str, function: str, kind: str) -> Any:
@@ -68,7 +106,7 @@ def load(path: str, function: str, kind: str) -> Any:
         raise UserError(f"{file} defines no {function}(arg){nearest(function, names)}")
     called = getattr(module, function)
     _check_signature(called, file, function, arg)
-    return _in_words(file, lambda: called(*([] if arg is None else [arg])))
+    return in_words(file, lambda: called(*([] if arg is None else [arg])))
 
 
 def check_python(file: str, kind: str) -> None:
@@ -115,7 +153,7 @@ def _check_signature(called: Callable, file: str, function: str, arg: str | None
     raise UserError(f"{file} needs an argument: {Path(file).name}:ARG. It defines {function}{signature}")
 
 
-def _in_words(file: str | Path, do: Callable[[], Any]) -> Any:
+def in_words(file: str | Path, do: Callable[[], Any]) -> Any:
     """What `do` returns; what it raises, other than UserError, as one line with the line of `file` that led to it."""
     try:
         return do()

@@ -68,7 +68,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
     else:
         arrays, meta = open_own(path)
         theirs = meta["model"]
-        if theirs["name"] in models.PAIR_NAMES and model["name"] not in models.PAIR_NAMES:
+        if models.is_pair(theirs["name"]) and not models.is_pair(model["name"]):
             tower = init.part if init.part in two_towers.TOWERS else "image_tower"
             arrays, theirs = _of_tower(arrays, theirs, tower)
         if theirs["name"] != model["name"]:

@@ -6,12 +6,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from jaxvision import own_modules, scripts
 from jaxvision.parallel.mesh import make_mesh
 
 
@@ -78,3 +80,19 @@ def bucket():
     yield served
     patch.undo()
     served.close()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder of a user with modules of their own, which is the working directory; they are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("folders", "_added", "_closed"):
+        monkeypatch.setattr(scripts, name, [])
+    monkeypatch.setattr(own_modules, "_told", set())
+    monkeypatch.setattr(own_modules, "_trained_from", {})
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if tmp_path in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
+            del sys.modules[name]

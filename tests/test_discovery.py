@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxvision import augment, evals, models, tasks
+from jaxvision import augment, evals, losses, models, tasks
 from jaxvision.data.host_ops import host_ops
-from jaxvision.losses import classification
 from jaxvision.optim import optimizers
 
 HERE = Path(__file__).parent
@@ -15,7 +14,7 @@ NAMED = {
     "models": models.NAMES | models.TEXT_NAMES | models.PAIR_NAMES,
     "tasks": tasks.TASKS,
     "evals": evals.EVALUATORS,
-    "losses": classification.LOSSES,
+    "losses": losses.LOSSES,
     "optim": optimizers.OPTIMIZERS,
     "augment": augment.ops.factories,
     "data": host_ops.factories,

@@ -9,7 +9,7 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "signals", "storage", "traced", "unpacking"}
+BASE |= {"scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
 BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "sections": {"errors", "arguments"},
     "unpacking": {"errors", "reading"},
     "scripts": {"errors", "reading"},
+    "own_modules": {"errors", "scripts"},
+    "found": {"errors", "own_modules"},
     "line_files": {"storage"},
     "lock_files": {"errors", "processes", "storage"},
     "locks": {"errors", "lock_files", "processes", "storage"},

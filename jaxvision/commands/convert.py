@@ -110,8 +110,7 @@ def _import(
     if head not in ("keep", "drop"):
         raise unknown("value of --head", head, ("keep", "drop"))
     name, _, variant = model.partition(":")
-    if name not in models.NAMES | models.PAIR_NAMES:
-        raise unknown("model", name, models.NAMES | models.PAIR_NAMES)
+    models.NAMES.resolve(name, models.PAIR_NAMES)
     whole = waiting(f"reading {path.name}", weights.read, path)
     arrays, _ = mapping.select(whole, source, name, prefix, ignore)
     found = preprocessing.beside(path, source, name)
@@ -126,7 +125,7 @@ def _import(
     ours, told = properties.computed(module), properties.flat(given)
     by = {key: "--option" if key in told else said[key].by if key in said else "size of the variant" for key in ours}
 
-    pair = name in models.PAIR_NAMES
+    pair = models.is_pair(name)
     trunk = module.image_tower.backbone if pair else module
     looks = preprocessing.stated(arrays, source, name, architecture) | _of_cifar(trunk, source)
     looks |= {key: Stated(value, found.file) for key, value in found.images.items()}
@@ -174,7 +173,7 @@ def _native_size(
 
     What is `said` of the size stays where it means as many patches: of 384 pixels 27 patches of 14 are seen, as of 378.
     """
-    pair = name in models.PAIR_NAMES
+    pair = models.is_pair(name)
     trunk = module.image_tower.backbone if pair else module
     pooled = isinstance(trunk, ClipResNet)
     tower = "image_tower/" if pair else ""

@@ -98,11 +98,11 @@ def open_weights(
     classes = next((x.size for name, x in arrays.items() if name.endswith("head/bias")), None)
     options = configs.from_json(json.dumps(meta["model"])).to_dict()  # with tuples in place of lists
     module = models.build(num_classes=classes, **options)
-    mesh = make_mesh()
+    mesh, pair = make_mesh(), models.is_pair(options["name"])
     variables = replicate(flax.traverse_util.unflatten_dict(arrays, sep="/"), mesh)
 
     def outputs(variables, batch):
-        if options["name"] in models.PAIR_NAMES:
+        if pair:
             return image_text.outputs(module, variables, batch)
         found, out = module.apply(variables, batch["image"], train=False)
         return {"features": found, **out}

@@ -1,4 +1,4 @@
-"""How a model is judged: one file a protocol.
+"""How a model is judged: one file a protocol, whose factory is decorated with `@part("evaluator", "NAME")`.
 
 dataset.py      the split that an evaluator reads: every example once, on any number of devices
 views.py        several views of an image, averaged (test-time augmentation)
@@ -17,36 +17,16 @@ retrieval.py    search among images by caption, and among captions by image
 
 An evaluator is made by `make(*, task, data, **options)` and called with variables:
 `run(variables) -> {metric: float}`. One that learns from images itself has an argument `train` beside `data`; one that
-needs texts has an argument `texts`.
+needs texts has an argument `texts`. What it reads of an example, where that is not what training reads, its decorator
+says: `@part("evaluator", "NAME", fields=function of its options)`, "text" standing for the captions.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxvision.errors import unknown
-from jaxvision.evals import (
-    class_mean,
-    classify,
-    fewshot,
-    knn,
-    linear_probe,
-    multilabel,
-    retrieval,
-    sgd_probe,
-    zeroshot,
-)
+from jaxvision.found import Parts
 
-EVALUATORS: dict[str, Callable[..., Callable]] = {
-    "classify": classify.make,
-    "multilabel": multilabel.make,
-    "knn": knn.make,
-    "linear_probe": linear_probe.make,
-    "sgd_probe": sgd_probe.make,
-    "fewshot": fewshot.make,
-    "class_mean": class_mean.make,
-    "zeroshot": zeroshot.make,
-    "retrieval": retrieval.make,
-}
+EVALUATORS = Parts("evaluator", [__name__], given=("task", "data"))
 
 
 def fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -57,13 +37,10 @@ def fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
     >>> fields("retrieval", {"by": ("text", "class")})
     ('image', 'text', 'label')
     """
-    if name == "retrieval":
-        return ("image", "text", "label") if "class" in options.get("by", ()) else ("image", "text")
-    return ("image", "label") if name == "zeroshot" else None
+    reads = EVALUATORS.more(get(name), "fields")
+    return None if reads is None else tuple(reads(options))
 
 
 def get(name: str) -> Callable[..., Callable]:
-    """The factory of the evaluator of that name; UserError otherwise."""
-    if name not in EVALUATORS:
-        raise unknown("evaluator", name, EVALUATORS)
-    return EVALUATORS[name]
+    """The factory of the evaluator of that name, or of "package.module:function"; UserError otherwise."""
+    return EVALUATORS.resolve(name)

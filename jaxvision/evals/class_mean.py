@@ -10,8 +10,10 @@ from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.linear_probe import judge
 from jaxvision.evals.multilabel import average_precision
+from jaxvision.found import part
 
 
+@part("evaluator", "class_mean")
 def make(*, task: Any, data: EvalSet, train: EvalSet, layer: str = "features") -> Callable[[Any], dict[str, float]]:
     """Judges features by the cosine between images and the mean of each class over the training images.
 

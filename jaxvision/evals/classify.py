@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 
 
+@part("evaluator", "classify")
 def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callable[[Any], dict[str, float]]:
     """Judges `logits` against `label`.
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.found import part
 from jaxvision.parallel.gate import tick
 
 BIAS = 100.0  # the constant feature; so large that its weight is hardly regularised
@@ -15,6 +16,7 @@ EPSILON = 1e-5
 _CHUNK = 8192  # rows whose scores are held at a time
 
 
+@part("evaluator", "fewshot", small={"shots": (1,)})
 def make(
     *,
     task: Any,

@@ -12,6 +12,7 @@ from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.found import part
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
@@ -22,6 +23,7 @@ QUERIES = 1024  # images that are judged at a time
 TOPK = (1, 5)
 
 
+@part("evaluator", "knn", small={"k": (5,)})
 def make(
     *,
     task: Any,

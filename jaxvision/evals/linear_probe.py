@@ -16,6 +16,7 @@ from jaxvision.evals import features
 from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
+from jaxvision.found import part
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
@@ -31,6 +32,7 @@ BOUND, GAP, STALLED_GAP = 1e-6, 1e-7, 1e-4
 STALLED = 1e-6  # less than this share gained in a round is nothing
 
 
+@part("evaluator", "linear_probe", small={"l2": (1.0,)})
 def make(
     *,
     task: Any,

@@ -10,10 +10,12 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.found import part
 from jaxvision.losses.classification import sigmoid_cross_entropy
 from jaxvision.parallel.distributed import gather
 
 
+@part("evaluator", "multilabel")
 def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
     """Judges `logits` [B, K] against labels float32 [B, K] of ones and zeros.
 

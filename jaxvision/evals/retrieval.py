@@ -1,6 +1,6 @@
 """Retrieval: which image a caption finds among all, and which caption an image finds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.evals.texts import Texts
 from jaxvision.evals.zeroshot import LAYER
+from jaxvision.found import part
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
@@ -27,6 +28,11 @@ from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 BY = ("text", "class")
 
 
+def _fields(options: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("image", "text", "label") if "class" in options.get("by", ()) else ("image", "text")
+
+
+@part("evaluator", "retrieval", fields=_fields)
 def make(
     *,
     task: Any,

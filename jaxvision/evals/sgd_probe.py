@@ -13,6 +13,7 @@ from jaxvision.evals import features, views
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.linear_probe import judge
 from jaxvision.evals.store import Features
+from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
@@ -21,6 +22,7 @@ from jaxvision.parallel.mesh import check_batch, replicate, split_rows
 Examples = tuple[dict[str, jax.Array], jax.Array]  # features by layer [B, D], and labels
 
 
+@part("evaluator", "sgd_probe", small={"epochs": 1, "train_batch_size": 16})
 def make(
     *,
     task: Any,

@@ -21,6 +21,7 @@ from jaxvision.evals.class_mean import unit
 from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.texts import Texts
+from jaxvision.found import part
 from jaxvision.parallel.distributed import gather, is_main
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
@@ -29,6 +30,12 @@ LAYER = "image_embedding"
 ROWS = 4096  # images that are judged at a time
 
 
+@part(
+    "evaluator",
+    "zeroshot",
+    small={"prompts": ("photo", "clip7"), "classes": None, "only": None, "report": None},
+    fields=lambda options: ("image", "label"),
+)
 def make(
     *,
     task: Any,

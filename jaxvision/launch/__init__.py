@@ -1,13 +1,11 @@
 """Where commands run: processes of this machine, SLURM, Ray; and files for Kubernetes and Cloud TPUs."""
 
-from importlib import import_module
-
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError
+from jaxvision.found import Parts
 from jaxvision.launch.base import Launcher
 from jaxvision.specs import Registry, parse
 
-# Module and class of each; imported where it is asked for.
-LAUNCHERS = {"local": "LocalLauncher", "slurm": "SlurmLauncher", "ray": "RayLauncher"}
+LAUNCHERS = Parts("launcher", [__name__])
 
 
 def make(spec: str) -> Launcher:
@@ -21,9 +19,6 @@ def make(spec: str) -> Launcher:
     calls = parse(spec)
     if len(calls) != 1:
         raise UserError(f"want one launcher, like 'local(slots=2)', not {spec!r}")
-    name = calls[0].name
-    if name not in LAUNCHERS:
-        raise unknown("launcher", name, LAUNCHERS)
     registry = Registry("launcher")
-    registry.factories[name] = getattr(import_module(f"jaxvision.launch.{name}"), LAUNCHERS[name])
+    registry.factories[calls[0].name] = LAUNCHERS.resolve(calls[0].name)
     return registry.build(calls)[0]

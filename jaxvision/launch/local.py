@@ -20,6 +20,7 @@ from typing import Annotated
 
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, shown
+from jaxvision.found import part
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.processes import process_start
 from jaxvision.reading import read_record
@@ -27,6 +28,7 @@ from jaxvision.reading import read_record
 SLOT_FILE = "slot.json"  # which share of the machine a job has
 
 
+@part("launcher", "local")
 class LocalLauncher:
     """Starts each job at once as a process; see `jaxvision.launch.base.Launcher`.
 

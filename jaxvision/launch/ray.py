@@ -17,6 +17,7 @@ from typing import Annotated
 
 from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import dies_with_parent
 
@@ -24,6 +25,7 @@ NAMESPACE = "jaxvision"
 CANCEL_SECONDS = 10  # for the node to hear of a cancellation
 
 
+@part("launcher", "ray")
 class RayLauncher:
     """Starts each job as an actor that takes `cpus` and `gpus` of one node; see `launch.base.Launcher`.
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
+from jaxvision.found import part
 from jaxvision.launch import job as jobs
 from jaxvision.launch import options as allowed
 from jaxvision.launch.base import Status, prepare, status
@@ -26,6 +27,7 @@ _KILLED = "|".join(str(128 + number) for number in (6, 7, 9, 11, 15))  # ABRT, B
 SETTLE_SECONDS = 15  # that a network file system may take to show the exit status of a job that has left the queue
 
 
+@part("launcher", "slurm")
 class SlurmLauncher:
     """Queues each job by itself; see `jaxvision.launch.base.Launcher`.
 

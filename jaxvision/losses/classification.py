@@ -9,10 +9,11 @@ label is 0, and smoothing gives it nothing. Where the label of a masked class is
 import jax
 import jax.numpy as jnp
 
-from jaxvision.errors import unknown
+from jaxvision.found import part
 from jaxvision.traced import known
 
 
+@part("loss")
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Cross entropy of the softmax, in nats.
 
@@ -34,6 +35,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     return -_weighted(_distribution(logits, labels, smoothing), log_probabilities).sum(-1)
 
 
+@part("loss", multi_label=True)
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Binary cross entropy of every class on its own, summed over classes, in nats.
 
@@ -46,6 +48,7 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     return -(_weighted(targets, log_yes) + _weighted(1 - targets, log_no)).sum(-1)
 
 
+@part("loss")
 def squared_error(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Half the squared distance between the outputs themselves and the label, summed over classes.
 
@@ -74,13 +77,3 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
 def _weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
     """`weights * values`, 0 where the weight is 0, whatever the value: 0 times -inf is no number, nor its gradient."""
     return jnp.where(weights == 0, 0.0, weights * jnp.where(weights == 0, 0.0, values))
-
-
-LOSSES = {f.__name__: f for f in (softmax_cross_entropy, sigmoid_cross_entropy, squared_error)}
-
-
-def get(name: str):
-    """The loss of that name; UserError otherwise."""
-    if name not in LOSSES:
-        raise unknown("loss", name, LOSSES)
-    return LOSSES[name]

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.resnet_v2 import GROUPS, ResNetV2
@@ -17,6 +18,7 @@ VARIANTS = {  # blocks of each stage, width factor
 }
 
 
+@part("model", small={"variant": "R50x1", "blocks": (1, 1), "width": 0.5})
 def bit(
     *,
     num_classes: int | None,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, avg_pool, batch_norm
 from jaxvision.models.options import one_of, positive
@@ -134,6 +135,7 @@ class Stage(nn.Module):
         return x
 
 
+@part("model", small={"blocks": (1, 1), "channels": 16, "features": 24})
 def clip_resnet(
     *,
     num_classes: int | None,

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath, LayerScale, global_mean
 from jaxvision.models.options import one_of, positive, rate
@@ -103,6 +104,7 @@ class ConvNeXt(nn.Module):
         return features, out
 
 
+@part("model", small={"blocks": (1, 1), "channels": 16, "patch": 2})
 def convnext(
     *,
     num_classes: int | None,

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
@@ -42,6 +43,7 @@ class LeNet(nn.Module):
         return features, out
 
 
+@part("model", image_size=32)
 def lenet(
     *,
     num_classes: int | None,

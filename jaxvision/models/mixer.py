@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath
 from jaxvision.models.options import one_of, positive, rate
@@ -91,6 +92,7 @@ class Mixer(nn.Module):
         return features, out
 
 
+@part("model", small={"variant": "S/4", "depth": 2, "width": 32, "tokens_dim": 16, "channels_dim": 64})
 def mixer(
     *,
     num_classes: int | None,

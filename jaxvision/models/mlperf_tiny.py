@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
@@ -65,6 +66,7 @@ class MlperfResNet8(nn.Module):
         return features, out
 
 
+@part("model")
 def mlperf_resnet8(
     *,
     num_classes: int | None,

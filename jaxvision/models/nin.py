@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, max_pool
 from jaxvision.models.options import one_of, positive
@@ -59,6 +60,7 @@ class NetworkInNetwork(nn.Module):
         return features, out
 
 
+@part("model", small={"blocks": 4, "width": 1 / 12})
 def nin(
     *,
     num_classes: int | None,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
@@ -105,6 +106,7 @@ class ResNet(nn.Module):
         return x if self.stem == "cifar" else max_pool(x)
 
 
+@part("model", small={"variant": "8", "width": 0.5})
 def resnet(
     *,
     num_classes: int | None,

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, Dropout, DropPath, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
@@ -132,6 +133,7 @@ class ResNetV2(nn.Module):
         return features, out
 
 
+@part("model", small={"variant": 164, "blocks": (1, 1)})
 def resnet_v2(
     *,
     num_classes: int | None,

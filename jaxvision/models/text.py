@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.models.heads import AttentionPool
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
@@ -80,6 +81,7 @@ class TextTransformer(nn.Module):
         return features.astype(jnp.float32), out
 
 
+@part("text model", small={"width": 16, "depth": 1, "num_heads": 2, "vocab_size": 259, "length": 7})
 def text_transformer(
     *,
     dtype: jnp.dtype = jnp.float32,

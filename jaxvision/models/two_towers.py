@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision import models
+from jaxvision import models, own_modules
 from jaxvision.errors import UserError, unknown
+from jaxvision.found import part
 from jaxvision.models.options import one_of, positive
 
 TOWERS = ("image_tower", "text_tower")
@@ -64,6 +65,19 @@ VARIANTS = {  # Radford et al. 2021, tables 19 and 20; Zhai et al. 2023, sec. 4,
         scale=10.0,
         bias=-10.0,
     ),
+}
+SMALL = {
+    "image": {"name": "resnet", "variant": "8", "width": 0.25},
+    "text": {
+        "name": "text_transformer",
+        "width": 16,
+        "depth": 1,
+        "num_heads": 2,
+        "vocab_size": 259,  # of bytes
+        "end_token": 2,
+    },
+    "embedding": 16,
+    "image_projection": "linear",
 }
 
 
@@ -129,6 +143,7 @@ class TwoTowers(nn.Module):
         return out
 
 
+@part("pair model", small=SMALL)
 def two_towers(
     *,
     dtype: jnp.dtype = jnp.float32,
@@ -219,7 +234,7 @@ def towers(
 
 
 def _check_sections(image: Mapping[str, Any], text: Mapping[str, Any]) -> None:
-    if image["name"] not in models.NAMES:
+    if not own_modules.is_own(image["name"]) and image["name"] not in models.NAMES:
         raise unknown("image model of two_towers", image["name"], models.NAMES)
     for kind, section in (("image", image), ("text", text)):
         for option in ("num_classes", "dtype"):

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, AttentionPool, linear_head
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
@@ -172,6 +173,7 @@ def keep_patches(rng: jax.Array, b: int, n: int, rate: float) -> jax.Array:
     return jnp.argsort(jax.random.uniform(rng, (b, n)))[:, :kept]
 
 
+@part("model", small={"variant": "mu/4", "depth": 2})
 def vit(
     *,
     num_classes: int | None,

@@ -5,11 +5,13 @@ import re
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, shown
+from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS
 from jaxvision.models.options import one_of, rate
 from jaxvision.models.resnet_v2 import ResNetV2
 
 
+@part("model", small={"variant": "10-2"})
 def wide_resnet(
     *,
     num_classes: int | None,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision import arguments, paths
+from jaxvision import arguments, found, paths
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
@@ -51,6 +51,7 @@ class Parts(NamedTuple):
     decayed: PyTree
 
 
+@found.part("optimizer")
 def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, decay: str = "coupled") -> list[Transform]:
     """Stochastic gradient descent: v = momentum * v + g; w -= rate * v (Sutskever et al. 2013, sec. 2).
 
@@ -65,6 +66,7 @@ def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, decay: s
     return orders[decay]
 
 
+@found.part("optimizer")
 def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-10) -> list[Transform]:
     """Divides by the root of the sum of all squared gradients. Coupled decay.
 
@@ -83,6 +85,7 @@ def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-1
     return [parts.decay, Transform(init, update), parts.rate]
 
 
+@found.part("optimizer")
 def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float = 0.0) -> list[Transform]:
     """Divides by the root of a moving average of squared gradients (Tieleman & Hinton 2012). Coupled decay.
 
@@ -92,6 +95,7 @@ def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float
     return [parts.decay, scale, *_trace(momentum, nesterov=False), parts.rate]
 
 
+@found.part("optimizer")
 def adam(
     parts: Parts,
     *,
@@ -114,6 +118,7 @@ def adam(
     return [parts.decay, corrected, undo, parts.rate]
 
 
+@found.part("optimizer")
 def adamw(
     parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None
 ) -> list[Transform]:
@@ -124,11 +129,13 @@ def adamw(
     return [optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype), parts.decay, parts.rate]
 
 
+@found.part("optimizer")
 def lion(parts: Parts, *, b1: float = 0.9, b2: float = 0.99, mu_dtype: str | None = None) -> list[Transform]:
     """The sign of a momentum (Chen et al. 2023, alg. 2), with decoupled weight decay."""
     return [optax.scale_by_lion(b1, b2, mu_dtype), parts.decay, parts.rate]
 
 
+@found.part("optimizer")
 def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> list[Transform]:
     """Adam with decay, rescaled in every layer to the norm of its weights (You et al. 2020, alg. 2).
 
@@ -138,6 +145,7 @@ def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6)
     return [optax.scale_by_adam(b1, b2, eps), parts.decay, trust_ratio, parts.rate]
 
 
+@found.part("optimizer")
 def lars(
     parts: Parts,
     *,
@@ -181,6 +189,7 @@ def _lars_of_paper(parts: Parts, trust_coefficient: float) -> Transform:
     return optax.stateless(of)
 
 
+@found.part("optimizer")
 def adafactor(
     parts: Parts,
     *,
@@ -219,9 +228,7 @@ _RANGES = {
 }
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
-OPTIMIZERS: dict[str, Callable[..., list[Transform]]] = {
-    f.__name__: f for f in (sgd, adagrad, rmsprop, adam, adamw, lion, lamb, lars, adafactor)
-}
+OPTIMIZERS = found.Parts("optimizer", [__package__], given=("parts",))
 
 
 def make(
@@ -249,7 +256,7 @@ def make(
     array with those of all layers, and so is their norm in lamb and lars.
 
     Args:
-      name: a key of `OPTIMIZERS`.
+      name: a key of `OPTIMIZERS`, or "package.module:function" of one of your own.
       learning_rate: the peak of the schedule.
       params: the parameters; only paths are read, so `ShapeDtypeStruct`s will do.
       total: steps of the run.
@@ -302,7 +309,7 @@ def make(
         decayed=jax.tree.map(bool, decays),
     )
     clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
-    tx = optax.chain(*clip, *OPTIMIZERS[name](parts, **own))
+    tx = optax.chain(*clip, *OPTIMIZERS.resolve(name)(parts, **own))
     if freeze:
         tx = optax.selective_transform(tx, freeze_mask=frozen)
     return Optimizer(tx, rate, frozen)
@@ -310,9 +317,8 @@ def make(
 
 def _check_own(name: str, own: dict[str, Any]) -> None:
     """UserError where the optimizer is unknown, or an argument of its own is none that it takes, or of a wrong kind."""
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer", name, OPTIMIZERS)
-    parameters = inspect.signature(OPTIMIZERS[name]).parameters
+    optimizer = OPTIMIZERS.resolve(name)
+    parameters = inspect.signature(optimizer).parameters
     taken = [p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY]
     common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
     from_program = ("params", "total", "steps")  # not the user's to choose
@@ -320,7 +326,7 @@ def _check_own(name: str, own: dict[str, Any]) -> None:
         if key not in taken:
             choices = [choice for choice in taken + common if choice not in from_program]
             raise unknown(f"argument of optimizer {name!r}", key, choices)
-    arguments.check(OPTIMIZERS[name], own, f"optimizer {name!r}: ")
+    arguments.check(optimizer, own, f"optimizer {name!r}: ")
     for key, value in own.items():
         if key in _RANGES:
             arguments.check_value(f"optimizer {name!r}: {key}", value, Annotated[float, _RANGES[key]])

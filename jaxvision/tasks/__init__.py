@@ -1,4 +1,4 @@
-"""What is learned: one file a task.
+"""What is learned: one file a task, whose factory is decorated with `@part("task", "NAME")`.
 
 task.py         the contract that every task fills and the rest of the engine relies on
 supervised.py   predict the label of an image
@@ -15,24 +15,12 @@ probe.py        predict the label from one layer of a network that is given
 
 from collections.abc import Callable
 
-from jaxvision.errors import unknown
-from jaxvision.tasks import context, distill, image_text, jigsaw, probe, rotation, simclr, supervised
+from jaxvision.found import Parts
 from jaxvision.tasks.task import Task
 
-TASKS: dict[str, Callable[..., Task]] = {
-    "supervised": supervised.make,
-    "simclr": simclr.make,
-    "image_text": image_text.make,
-    "distill": distill.make,
-    "rotation": rotation.make,
-    "context": context.make,
-    "jigsaw": jigsaw.make,
-    "probe": probe.make,
-}
+TASKS = Parts("task", [__name__], given=("model",))
 
 
 def get(name: str) -> Callable[..., Task]:
-    """The factory of the task of that name; UserError otherwise."""
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    return TASKS[name]
+    """The factory of the task of that name, or of "package.module:function"; UserError otherwise."""
+    return TASKS.resolve(name)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.found import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import Task
 from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
@@ -15,6 +16,7 @@ MIDDLE = 4
 NEIGHBOURS = tuple(i for i in range(9) if i != MIDDLE)  # row by row, the order of the answers
 
 
+@part("task", "context")
 def make(
     *,
     model: Callable[[int | None], Any],

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxvision import models
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.tasks.task import Task, Variables, check_classes, in_training, outputs_of
 from jaxvision.traced import known
@@ -15,6 +16,7 @@ from jaxvision.traced import known
 TEACHER = "teacher"
 
 
+@part("task", "distill", small={"teacher": {"name": "resnet", "variant": "8"}})
 def make(
     *,
     model: Callable[[int | None], Any],

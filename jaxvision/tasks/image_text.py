@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.found import part
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
@@ -14,6 +15,7 @@ from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes
 from jaxvision.traced import known
 
 
+@part("task", "image_text")
 def make(
     *,
     model: Callable[[int | None], Any],

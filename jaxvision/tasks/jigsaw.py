@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import Task
 from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
@@ -19,6 +20,7 @@ from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
 GRIDS = (2, 3)
 
 
+@part("task", "jigsaw")
 def make(
     *,
     model: Callable[[int | None], Any],

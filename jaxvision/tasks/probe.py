@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxvision.errors import unknown
+from jaxvision.found import part
 from jaxvision.models.options import whole
 from jaxvision.models.probe import HIDDEN, Probed
 from jaxvision.tasks import supervised
 from jaxvision.tasks.task import Task
 
 
+@part("task", "probe")
 def make(
     *,
     model: Callable[[int | None], Any],

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import Task
 
 
+@part("task", "rotation")
 def make(
     *,
     model: Callable[[int | None], Any],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
+from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
@@ -16,6 +17,7 @@ from jaxvision.traced import known
 LOSSES = ("nt_xent", "supervised_contrastive")
 
 
+@part("task", "simclr")
 def make(
     *,
     model: Callable[[int | None], Any],

@@ -5,14 +5,16 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxvision import losses
 from jaxvision.errors import UserError, unknown
-from jaxvision.losses import classification
+from jaxvision.found import part
 from jaxvision.tasks.task import Task, check_classes, in_training, outputs_of
 from jaxvision.traced import known
 
 STATISTICS = ("batch", "running")
 
 
+@part("task", "supervised")
 def make(
     *,
     model: Callable[[int | None], Any],
@@ -28,7 +30,7 @@ def make(
       model: `model(num_classes)` builds the module; its `logits` are trained.
       num_classes: classes of the data set.
       multi_label: an image of it has any number of them, which only `sigmoid_cross_entropy` fits.
-      loss: name of a loss in losses/classification.py.
+      loss: name of a loss in losses/classification.py, or one of your own, "package.module:function".
       label_smoothing: share of each label spread over all classes, in [0, 1).
       statistics: "batch": the model is applied as in training; "running": as in evaluation, with the
         running statistics of its BatchNorm, which never change, and without dropout. So features of
@@ -41,14 +43,12 @@ def make(
     if not num_classes:
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
     check_classes("supervised", num_classes, multi_label)
-    if multi_label and loss != "sigmoid_cross_entropy":
-        raise UserError(f"images of this set have many labels: set task.loss to 'sigmoid_cross_entropy', not {loss!r}")
     if known(label_smoothing) and not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
     if statistics not in STATISTICS:
         raise unknown("value of task.statistics", statistics, STATISTICS)
     module = model(num_classes)
-    loss_fn = classification.get(loss)
+    loss_fn = losses.smoothed(loss, label_smoothing, multi_label)
 
     def init(rng, batch):
         return module.init(rng, batch["image"], train=False)
@@ -56,7 +56,7 @@ def make(
     def loss_of(variables, batch, rng):
         (_, out), updates = in_training(module, variables, batch["image"], rng=rng, train=statistics == "batch")
         logits, labels = out["logits"], batch["label"]
-        value = loss_fn(logits, labels, label_smoothing).mean()
+        value = loss_fn(logits, labels).mean()
         best = logits.argmax(-1)
         right = best == labels if labels.ndim == 1 else _at(labels, best) == labels.max(-1)
         return value, ({"top1": jnp.mean(right)}, updates)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.losses.classification import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from jaxvision.losses import LOSSES
+from jaxvision.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 
 LOGITS = jnp.array([[3.2, 5.1, -1.7]])  # the example of many courses; the first class is right
 

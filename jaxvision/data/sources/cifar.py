@@ -13,6 +13,7 @@ from jaxvision.data.sources import files, plain_pickle
 from jaxvision.data.sources.base import Info, Source, slices, standard_fields
 from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import Field
+from jaxvision.found import part
 from jaxvision.reading import read_text, reading
 
 _CIFAR10 = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -21,6 +22,7 @@ _KINDS = ("coarse", "fine")  # of labels of CIFAR-100, in the order of their byt
 _PIXELS = 3 * 32 * 32
 
 
+@part("data set", "cifar")
 class CifarSource(Source):
     """The splits `train` and `test`: `{"image": uint8 [32, 32, 3], "label": int}`, in the order of the files.
 

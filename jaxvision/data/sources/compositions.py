@@ -1,16 +1,20 @@
 """Scenes of `shapes` by the colours and kinds they show, so that some pairs of both can be kept from training."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxvision.data import shapes
 from jaxvision.data.shapes import CLASSES, COLOURS
 from jaxvision.data.sources.base import Source, label_field
 from jaxvision.data.sources.tfds import TfdsSource
 from jaxvision.data.subsets import Subset
 from jaxvision.errors import UserError, unknown
+from jaxvision.found import part
 
 PAIRS: tuple[str, ...] = tuple(f"{colour} {kind}" for colour in COLOURS for kind in CLASSES)
 LABELS = {"kind": CLASSES, "colour": COLOURS, "pair": PAIRS}
@@ -24,6 +28,27 @@ def held_out(colour: int, kind: int) -> bool:
     20
     """
     return (kind - colour) % len(CLASSES) < 2
+
+
+@part("data set", "shapes", small={"image_size": 16, "train": 12, "validation": 6, "test": 6})
+def open_shapes(
+    data_dir: str | Path | None,
+    split: str,
+    fields: Sequence[str] | None = None,
+    *,
+    image_size: int = 32,
+    train: int = 60_000,
+    validation: int = 5_000,
+    test: int = 5_000,
+    text: str = "text",
+    label: str = "kind",
+    scenes: str = "all",
+    features: Mapping[str, str] | None = None,
+) -> Source:
+    """Opens a split of `shapes`, which is rendered at first use; see `shapes.prepare` and `open_scenes`."""
+    cache = Path(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser()
+    builder = shapes.prepare(cache, image_size=image_size, train=train, validation=validation, test=test)
+    return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
 
 
 def open_scenes(

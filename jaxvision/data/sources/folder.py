@@ -13,6 +13,7 @@ from jaxvision.data.sources.base import Info, Source, slices, standard_fields
 from jaxvision.data.sources.labels import class_name, read_classes
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, nearest
+from jaxvision.found import part
 
 _WANT = "SPLIT/CLASS/*.jpg"
 _NO_IMAGE = "name ends like no image"
@@ -20,6 +21,7 @@ _HIDDEN = "hidden, or made by an operating system"
 _SYSTEM = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 
 
+@part("data set", "folder")
 class FolderSource(Source):
     """Image files in a tree `SPLIT/CLASS/**/*.jpg`, in sorted order: `{"image": bytes, "label": int}`.
 

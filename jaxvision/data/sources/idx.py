@@ -15,11 +15,13 @@ from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
+from jaxvision.found import part
 from jaxvision.reading import reading
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 
 
+@part("data set", "idx")
 class IdxSource(Source):
     """The splits `train` and `test`: `{"image": uint8 [H, W], "label": int}`, in the order of the files.
 

@@ -15,12 +15,14 @@ from jaxvision.data.sources.columns import warn_of_lack
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.rows import Columns, Row, read
 from jaxvision.errors import UserError
+from jaxvision.found import part
 
 _log = logging.getLogger(__name__)
 _NAMED = 3
 _LISTS = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".xlsx")  # what a user may take for a manifest
 
 
+@part("data set", "manifest")
 class ManifestSource(Source):
     """The images that `SPLIT.csv`, `SPLIT.tsv` or `SPLIT.jsonl` lists: `{"image": bytes, "label": ..., "text": ...}`.
 

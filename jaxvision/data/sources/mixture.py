@@ -2,10 +2,13 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxvision import found
+from jaxvision.data import sources, subsets
 from jaxvision.data.sources.base import Info, Source, label_field
 from jaxvision.data.sources.files import Rows
 from jaxvision.errors import UserError
@@ -13,6 +16,46 @@ from jaxvision.fields import Field
 
 BLOCK = 1000  # positions of the stream in which every part has its exact share
 _STREAM = (0, 0, 0, 2)  # a Philox counter that neither `order` nor the draws of host operations reach
+
+
+@found.part("data set", "mixture")
+def open_mixture(
+    data_dir: str | Path | None, split: str, fields: Sequence[str] | None = None, **parts: Mapping[str, Any]
+) -> Source:
+    """Opens a mixture; each of `parts` is a section with the arguments of `_open_part`."""
+    opened, weights = {}, {}
+    for part, section in parts.items():
+        where = f"the part {part!r} of the mixture"
+        sources.check_options(where, section, _open_part)
+        if "name" not in section:
+            kinds = ", ".join(sources.KINDS)
+            raise UserError(f"{where} has no name, the kind of its source. Choices: {kinds}, or a TFDS name")
+        opened[part] = _open_part(where, split, fields, **{"data_dir": data_dir, **section})
+        weights[part] = section.get("weight", 1.0)
+    return Mixture(opened, split, weights)
+
+
+def _open_part(
+    where: str,
+    mixture_split: str,
+    fields: Sequence[str] | None,
+    *,
+    name: str,
+    split: str | Mapping[str, str] | None = None,
+    data_dir: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    subset: Mapping[str, int] | None = None,
+    weight: float = 1.0,
+) -> Source:
+    splits = {"train": split} if isinstance(split, str) else split
+    if splits is not None and mixture_split not in splits:
+        raise UserError(
+            f"{where} does not say what its split {mixture_split!r} is, only {', '.join(splits)}: "
+            "give split=dict(train=..., validation=...)"
+        )
+    own = mixture_split if splits is None else splits[mixture_split]
+    source = sources.open_source(name, own, data_dir=data_dir, options=options, fields=fields)
+    return source if subset is None else subsets.take(source, **subset)
 
 
 class Mixture(Source):

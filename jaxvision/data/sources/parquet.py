@@ -22,11 +22,13 @@ from jaxvision.data.sources.parquet_schema import (
 )
 from jaxvision.data.sources.row_groups import RowGroups
 from jaxvision.data.sources.texts import one_or_several
+from jaxvision.found import part
 from jaxvision.reading import reading
 
 _TEXTS = ("text", "caption", "captions")
 
 
+@part("data set", "parquet")
 class ParquetSource(Source):
     """The rows of Parquet files: `{"image": bytes, "label": ..., "text": ...}`.
 

@@ -14,12 +14,14 @@ from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
+from jaxvision.found import part
 from jaxvision.progress import track
 from jaxvision.reading import parse_json
 
 DOTS = ("first", "last")
 
 
+@part("data set", "webdataset")
 class WebDatasetSource(Source):
     """The examples of tar shards: `{"image": bytes, "label": ..., "text": ...}`.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from jaxvision import unpacking
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError
+from jaxvision.found import part
 from jaxvision.reading import decode_text, reading
 
 MERGES = 49_152 - 256 - 2  # of the file's 262,144 lines, those that CLIP uses
@@ -22,6 +23,7 @@ KEPT = 2**17  # words whose ids are remembered
 Merge = tuple[str, str]
 
 
+@part("tokenizer", "clip")
 class Clip(Tokenizer):
     """CLIP's tokens: 49,408 ids, start 49406, end 49407, padding 0 (also the id of a "!" before other signs).
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError
+from jaxvision.found import part
 
 
+@part("tokenizer", "sentencepiece")
 class SentencePiece(Tokenizer):
     """A SentencePiece model file (Kudo and Richardson 2018), such as T5's, SigLIP's or Gemma's.
 
@@ -30,6 +32,7 @@ class SentencePiece(Tokenizer):
         return self._model.encode(text)
 
 
+@part("tokenizer", "huggingface")
 class HuggingFace(Tokenizer):
     """A `tokenizer.json`, with the special tokens that its post-processor adds.
 

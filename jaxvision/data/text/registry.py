@@ -1,19 +1,14 @@
 """Tokenizers by name."""
 
+import inspect
 from pathlib import Path
 
 from jaxvision.arguments import is_whole
-from jaxvision.data.text.clip import Clip
-from jaxvision.data.text.libraries import HuggingFace, SentencePiece
-from jaxvision.data.text.tokenizer import Bytes, Tokenizer
-from jaxvision.errors import UserError, unknown
+from jaxvision.data.text.tokenizer import Tokenizer
+from jaxvision.errors import UserError
+from jaxvision.found import Parts
 
-TOKENIZERS: dict[str, type[Tokenizer]] = {
-    "bytes": Bytes,
-    "clip": Clip,
-    "huggingface": HuggingFace,
-    "sentencepiece": SentencePiece,
-}
+TOKENIZERS = Parts("tokenizer", [__package__], given=("length", "lower"))
 
 
 def make(
@@ -22,7 +17,7 @@ def make(
     """Makes a tokenizer: `tokenizer(texts) -> int32 [n, length]`.
 
     Args:
-      name: one of `TOKENIZERS`.
+      name: one of `TOKENIZERS`, or "package.module:function" of one of your own.
       length: tokens a text, with start and end.
       path: the vocabulary, for all but "bytes": `bpe_simple_vocab_16e6.txt.gz` for "clip", a `.model` for
         "sentencepiece", a `tokenizer.json` for "huggingface".
@@ -35,13 +30,13 @@ def make(
     >>> make("bytes", length=5, lower=True)("A").tolist()
     [[1, 100, 2, 0, 0]]
     """
-    if name not in TOKENIZERS:
-        raise unknown("tokenizer", name, TOKENIZERS)
-    if name == "bytes" and path is not None:
-        raise UserError(f"the tokenizer 'bytes' reads no file, but path is {str(path)!r}")
-    if name != "bytes" and path is None:
+    factory = TOKENIZERS.resolve(name)
+    reads = inspect.signature(factory).parameters.get("path")
+    if reads is None and path is not None:
+        raise UserError(f"the tokenizer {name!r} reads no file, but path is {str(path)!r}")
+    if reads is not None and reads.default is reads.empty and path is None:
         raise UserError(f"the tokenizer {name!r} needs path, the file of its vocabulary")
-    tokenizer = TOKENIZERS[name](*([] if path is None else [path]), length, lower=lower)
+    tokenizer = factory(**({} if path is None else {"path": path}), length=length, lower=lower)
     if pad is not None:
         if not (is_whole(pad, least=0) and pad < tokenizer.vocabulary):
             raise UserError(f"the padding of {name!r} is an id below {tokenizer.vocabulary}, not {pad!r}")

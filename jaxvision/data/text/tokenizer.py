@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxvision.arguments import is_whole
 from jaxvision.errors import UserError, shown
+from jaxvision.found import part
 from jaxvision.reading import is_file
 
 MAX_LENGTH = 2**17  # tokens of a text
@@ -69,6 +70,7 @@ class Tokenizer:
         return self.with_mask(texts)[0]
 
 
+@part("tokenizer", "bytes")
 class Bytes(Tokenizer):
     """UTF-8 bytes: padding 0, start 1, end 2, and byte b is b + 3, so the vocabulary has 259 ids.
 

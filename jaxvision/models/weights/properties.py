@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from jaxvision import models
+from jaxvision import models, own_modules
 from jaxvision.errors import UserError
 from jaxvision.models import two_towers
 from jaxvision.models.bit import GROUPS
@@ -201,15 +201,16 @@ def takers(model: Mapping[str, Any]) -> Callable[[str], bool]:
     (True, False)
     """
     taken = {"": _parameters(model["name"])}
-    if model["name"] in models.PAIR_NAMES:
+    if models.is_pair(model["name"]):
         sections = two_towers.towers(**{key: model.get(key) for key in ("variant", "image", "text")})
         taken |= {name.removesuffix("_tower") + ".": _parameters(s["name"]) for name, s in sections.items()}
     return lambda name: _last(name) in taken.get("".join(name.rpartition(".")[:2]), ())
 
 
 def _parameters(name: str) -> list[str]:
-    builders = models.NAMES | models.TEXT_NAMES | models.PAIR_NAMES
-    return list(inspect.signature(builders[name]).parameters) if name in builders else []
+    every = models.NAMES, models.TEXT_NAMES, models.PAIR_NAMES
+    known = own_modules.is_own(name) or any(name in names for names in every)
+    return list(inspect.signature(every[0].resolve(name, *every[1:])).parameters) if known else []
 
 
 def differences(ours: Mapping[str, Any], said: Mapping[str, Stated], taken: Iterable[str] = ()) -> list[Difference]:

@@ -1,0 +1,210 @@
+"""A user's own parts by name: where their modules are looked for, what is refused, what is told before an import."""
+
+import sys
+from pathlib import Path
+
+import flax.linen as nn
+import pytest
+
+from jaxvision import evals, found, losses, models, own_modules, scripts, tasks
+from jaxvision.data import sources
+from jaxvision.errors import UserError
+from jaxvision.optim import optimizers
+
+TINY = """
+import flax.linen as nn
+
+
+class Tiny(nn.Module):
+    num_classes: int | None
+    width: int
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        features = nn.Dense(self.width)(images.mean((1, 2)))
+        out = {} if self.num_classes is None else {"logits": nn.Dense(self.num_classes, name="head")(features)}
+        return features, out
+
+
+def tiny(*, num_classes, dtype, width: int = 8):
+    return Tiny(num_classes, width)
+
+
+def without_classes(*, dtype, **options):
+    return Tiny(None, 8)
+
+
+def not_a_module(*, num_classes, dtype):
+    return "a text"
+
+
+def fails(*, num_classes, dtype):
+    return 1 / 0
+
+
+def crossing(logits, labels):
+    return ((logits.argmax(-1) == labels) * 1.0)
+"""
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_model_beside_the_working_directory_is_built_and_its_options_are_checked(own):
+    write(own, "my_models.py", TINY)
+    module = models.build("my_models:tiny", 5, width=4)
+    assert isinstance(module, nn.Module)
+    assert (module.num_classes, module.width) == (5, 4)
+    with pytest.raises(UserError, match="unknown option of model 'my_models:tiny' 'widht'; did you mean 'width'"):
+        models.build("my_models:tiny", 5, widht=4)
+    with pytest.raises(UserError, match="model 'my_models:tiny': width must be a whole number, not 'wide'"):
+        models.build("my_models:tiny", 5, width="wide")
+
+
+def test_a_module_in_a_package_and_beside_a_config(own, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs")
+    write(folder, "my_package/__init__.py", "raise RuntimeError('the parent is imported too early')\n")
+    write(folder, "my_package/deep.py", TINY)
+    config = write(folder, "a_config.py", "def get_config():\n    return dict()\n")
+    assert own_modules.find("my_package.deep") is None
+    scripts.load(str(config), "get_config", "config")
+    assert own_modules.find("my_package.deep") == str(folder / "my_package" / "deep.py")  # and nothing was executed
+    write(folder, "my_package/__init__.py", "")
+    assert models.build("my_package.deep:tiny", 2).num_classes == 2
+
+
+def test_what_is_installed_comes_before_the_working_directory(own):
+    write(own, "optax.py", "raise SystemExit('the user has shadowed a library')\n")
+    assert own_modules.find("optax") != str(own / "optax.py")
+    assert Path(own_modules.find("optax")).parent.name == "optax"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_models:tinny", "my_models.py defines no 'tinny'; did you mean 'tiny'?"),
+        ("my_models:without_classes", "has no parameter num_classes, which the program gives to each model"),
+        ("my_models:not_a_module", "returned a str, not a flax.linen.Module"),
+        ("my_models:fails", r"my_models.py:\d+: ZeroDivisionError: division by zero"),
+        ("broken:tiny", r"cannot be imported: .*broken.py:2: NameError: name 'nothing' is not defined"),
+        ("needs:tiny", "install 'a_library_that_is_not_here', which it imports"),
+        ("nowhere.inside:tiny", "there is no module 'nowhere' where Python looks, nor in the working directory"),
+        ("my_models.inside:tiny", "'my_models' is .*my_models.py, and has no module 'my_models.inside'"),
+        ("os:system", "in the module 'os' of Python itself"),
+        ("subprocess:run", "of Python itself"),
+        ("jaxvision.storage:write", "is inside jaxvision: built-in parts go by their short names"),
+        ("my_models.py:tiny", "is named as Python imports it, without .py: 'my_models:tiny'"),
+        ("folder/my_models.py:tiny", "as in 'folder.my_models:tiny'"),
+        ("my_models.tiny", "as in 'my_models:tiny'"),
+        ("tinny", "Choices: .*; or one of your own, 'package.module:function'"),
+    ],
+)
+def test_what_cannot_be_had_is_one_error(own, name, message):
+    write(own, "my_models.py", TINY)
+    write(own, "broken.py", "import flax\nnothing\n")
+    write(own, "needs.py", "import a_library_that_is_not_here\n")
+    with pytest.raises(UserError, match=message):
+        models.build(name, 5)
+
+
+def test_functions_that_were_not_written_as_parts_are_never_called(own):
+    """A config that somebody else wrote may name any function that is installed here."""
+    write(
+        own,
+        "tools.py",
+        "def anything(*args, **kwargs):\n    raise SystemExit('it was called')\n\nread_pickle = anything\n",
+    )
+    for resolve in (models.build, tasks.get, evals.get, losses.get):
+        with pytest.raises(UserError, match="has no parameter"):
+            resolve("tools:anything", *([5] if resolve is models.build else []))
+    with pytest.raises(UserError, match="has no parameters data_dir, split, fields"):
+        sources.open_source("tools:read_pickle", "train", data_dir=str(own))
+    with pytest.raises(UserError, match="has no parameter parts"):
+        optimizers.OPTIMIZERS.resolve("tools:anything")
+
+
+def test_a_loss_that_takes_no_smoothing(own):
+    write(own, "my_models.py", TINY)
+    assert losses.smoothed("my_models:crossing", 0.0) is losses.get("my_models:crossing")
+    with pytest.raises(UserError, match="has no parameter smoothing"):
+        losses.smoothed("my_models:crossing", 0.1)
+
+
+def test_code_that_came_with_a_folder_is_not_run(own, capsys):
+    workdir = own / "downloaded"
+    write(workdir, "evil.py", "raise SystemExit('it was executed')\n")
+    write(own, "my_models.py", TINY)
+    scripts.close(workdir)
+    with pytest.raises(UserError, match="lies in the folder that is read. Code that came with a folder is not run"):
+        models.build("downloaded.evil:tiny", 5)
+    (own / "link").symlink_to(workdir)
+    with pytest.raises(UserError, match="Code that came with a folder is not run"):
+        models.build("link.evil:tiny", 5)
+    models.build("my_models:tiny", 5)
+    said = capsys.readouterr().err
+    assert said == f"own code: the config asks for my_models:tiny, in {own / 'my_models.py'}\n"
+
+
+def test_a_working_directory_that_is_closed_is_not_searched(own, monkeypatch):
+    workdir = own / "downloaded"
+    write(workdir, "evil.py", "raise SystemExit('it was executed')\n")
+    config = write(workdir, "config.py", "def get_config():\n    return dict()\n")
+    monkeypatch.chdir(workdir)
+    scripts.load(str(config), "get_config", "config")
+    assert str(workdir) in sys.path
+    scripts.close(workdir)
+    assert str(workdir) not in sys.path
+    with pytest.raises(UserError, match="no module 'evil' where Python looks"):
+        models.build("evil:tiny", 5)
+
+
+def test_what_a_config_asks_for_is_told_without_importing_it(own):
+    file = write(own, "my_ops.py", "raise SystemExit('it was executed')\n")
+    config = {
+        "model": {"name": "gone.away:net"},
+        "evals": {"val": {"name": "my_ops:judge", "host": "decode|my_ops:blur(3)|views(2, 'my_ops:fog')"}},
+        "init": {"model": "resnet:R50"},
+        "data": {"name": "cifar10:3.0.2", "data_dir": "gs://bucket"},
+    }
+    assert own_modules.asked(config) == {
+        "gone.away": ["gone.away:net"],
+        "my_ops": ["my_ops:judge", "my_ops:blur", "my_ops:fog"],
+    }
+    assert own_modules.tell(config, {"gone.away": "/home/a/project/gone/away.py"}) == [
+        "own code: the config asks for gone.away:net, in gone.away, which is not here",
+        f"own code: the config asks for my_ops:judge, my_ops:blur, my_ops:fog, in {file}",
+    ]
+    with pytest.raises(
+        UserError, match="was trained with /home/a/project/gone/away.py. Run the command in /home/a/pro"
+    ):
+        models.build("gone.away:net", 5)
+    assert own_modules.files(config) == {"my_ops": str(file)}
+
+
+def test_a_built_in_part_needs_no_list(own, monkeypatch):
+    """A file where the walker looks is all that a model is."""
+    write(
+        own,
+        "models/brand_new.py",
+        "from jaxvision.found import part\n" + TINY.replace("def tiny", '@part("model", small={"width": 2})\ndef tiny'),
+    )
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(own / "models")])
+    monkeypatch.setattr(models.NAMES, "_found", None)
+    try:
+        assert {"tiny", "vit"} <= set(models.NAMES)
+        assert models.build("tiny", 5, **models.NAMES.small("tiny")).width == 2
+    finally:
+        sys.modules.pop("jaxvision.models.brand_new", None)
+
+
+def test_two_files_of_one_name_are_an_error(own, monkeypatch):
+    for file in ("one", "two"):
+        write(own, f"kinds/{file}.py", 'from jaxvision.found import part\n@part("thing", "same")\ndef make(): ...\n')
+    write(own, "kinds/__init__.py", "")
+    monkeypatch.syspath_prepend(own)
+    with pytest.raises(ValueError, match="kinds.two and kinds.one both hold the thing same"):
+        list(found.Parts("thing", ["kinds"]))
