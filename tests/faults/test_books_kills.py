@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -91,8 +92,13 @@ def lines_of(workdir):
 
 
 def state_of(workdir):
-    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(TOTAL) / "state")
-    return {str(path): np.asarray(leaf) for path, leaf in ocp.tree.to_flat_dict(tree).items()}
+    """The arrays of the last checkpoint; without target, Orbax wants the devices of all processes that wrote it."""
+    folder = workdir / "checkpoints" / str(TOTAL) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+        tree = reader.metadata(folder).item_metadata.tree
+        numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        found = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=numpy))
+    return {str(path): np.asarray(leaf) for path, leaf in ocp.tree.to_flat_dict(found).items()}
 
 
 @pytest.mark.slow
@@ -137,20 +143,23 @@ def test_runs_that_are_killed_at_random_moments_equal_the_unbroken(processes, ki
 def _killed_and_resumed(config, run, processes, draw, lost, kills):
     """Kills a run until it ends, or there were enough kills; adds the steps behind its latest save to `lost`."""
     while len(lost) < kills:
-        before = (run / "metrics.jsonl").read_bytes() if (run / "metrics.jsonl").exists() else b""
+        before = _bytes(run)
         job = Job(config, run, processes)
-        in_steps, wait = draw.random() < 0.75, draw.uniform(0, 6)
-        while in_steps and job.running() and _unchanged(run, before):
-            time.sleep(0.01)
-        deadline = time.monotonic() + wait * (0.25 if in_steps else 1)
+        if (
+            draw.random() < 0.75
+        ):  # in the steps: at any place of the next two and a half intervals, however fast they are
+            until = _saved(run) + draw.uniform(0, 2.5 * SAVE)
+            while job.running() and (_bytes(run) == before or _reached(run) < until):
+                time.sleep(0.02)
+            deadline = time.monotonic() + draw.uniform(0, 0.3)
+        else:  # at any moment, which is in the start for the most part
+            deadline = time.monotonic() + draw.uniform(0, 12)
         while job.running() and time.monotonic() < deadline:
             time.sleep(0.005)
         if not job.running():
             return job.finish()
         job.kill()
-        reached = max([line["step"] for line in lines_of(run)], default=0) if run.exists() else 0
-        saved = [int(p.name) for p in (run / "checkpoints").glob("*") if p.name.isdecimal()] if run.exists() else []
-        lost.append(max(reached - max(saved, default=0), 0))
+        lost.append(max(_reached(run) - _saved(run), 0))
     return Job(config, run, processes).finish()
 
 
@@ -166,6 +175,15 @@ def _differences(run, whole):
     return found + ([] if abs(sum(account["seconds"].values()) / account["wall"] - 1) < 0.02 else ["goodput"])
 
 
-def _unchanged(run, before):
+def _bytes(run):
     path = run / "metrics.jsonl"
-    return not path.exists() or path.read_bytes() == before
+    return path.read_bytes() if path.exists() else b""
+
+
+def _reached(run):
+    """The last step that is logged; lines of an earlier launch behind its save stay until the next one drops them."""
+    return max([line["step"] for line in lines_of(run)], default=0) if _bytes(run) else 0
+
+
+def _saved(run):
+    return max((int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdecimal()), default=0)
