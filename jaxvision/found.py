@@ -11,6 +11,7 @@ A part of a user needs no decorator; with one it may say the same as a built-in 
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from jaxvision import own_modules
@@ -54,6 +55,13 @@ def part(kind: str, name: str | None = None, *, small: Mapping[str, Any] | None 
 def said(kind: str, factory: Callable) -> Said | None:
     """What a factory says of itself as a part of that kind; None where it says nothing."""
     return getattr(factory, "__dict__", {}).get(_MARK, {}).get(kind)
+
+
+def modules(package: str) -> list[ModuleType]:
+    """The modules of a package, imported, in the order of their names; packages in it are left out."""
+    paths = importlib.import_module(package).__path__
+    names = sorted(module.name for module in pkgutil.iter_modules(paths) if not module.ispkg)
+    return [importlib.import_module(f"{package}.{name}") for name in names]
 
 
 class Parts(Mapping[str, Callable]):
@@ -130,9 +138,7 @@ class Parts(Mapping[str, Callable]):
 
     def _in(self, package: str) -> Iterator[tuple[str, Callable]]:
         seen: dict[str, str] = {}
-        paths = importlib.import_module(package).__path__
-        for name in sorted(module.name for module in pkgutil.iter_modules(paths) if not module.ispkg):
-            module = importlib.import_module(f"{package}.{name}")
+        for module in modules(package):
             for factory in list(vars(module).values()):
                 found = said(self.kind, factory)
                 if found is None or factory.__module__ != module.__name__:

@@ -2,16 +2,17 @@
 
 A spec is a chain of names or calls joined by `|`. It is read as a Python expression tree of which
 only names, calls and literals are accepted, so a spec from a config file or from the command line
-cannot run code. A `Registry` holds the operations that a spec may name.
+runs no code but that of operations. A `Registry` holds the operations that a spec may name. One of a user's own is
+written `my_package.ops:blur(3)`; it is registered as built-in ones are, so that nothing else can be called.
 """
 
 import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxvision import arguments
+from jaxvision import arguments, found, own_modules
 from jaxvision.errors import UserError, shown, unknown
 
 
@@ -41,6 +42,8 @@ def _plain(value: Any) -> Any:
 
 MAX_LENGTH, MAX_CALLS = 100_000, 1000  # characters and operations of a spec
 NONE = "none"  # the operation that is none: how a spec without operations is written
+COLON = "\N{MODIFIER LETTER TRIANGULAR COLON}"  # a letter to Python's parser: it stands for the colon of own names
+_TEXT_OR_OWN = re.compile(rf"(?P<text>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')|{own_modules.NAME.pattern}")
 
 
 def parse(spec: str | list[Call]) -> list[Call]:
@@ -51,6 +54,8 @@ def parse(spec: str | list[Call]) -> list[Call]:
 
     >>> parse("flip_lr|resize(32, method='area')")
     [Call(name='flip_lr', args=(), kwargs={}), Call(name='resize', args=(32,), kwargs={'method': 'area'})]
+    >>> parse("my_package.ops:blur(3)")
+    [Call(name='my_package.ops:blur', args=(3,), kwargs={})]
     """
     if isinstance(spec, list) and all(isinstance(call, Call) for call in spec):
         return spec
@@ -61,7 +66,7 @@ def parse(spec: str | list[Call]) -> list[Call]:
     if len(spec) > MAX_LENGTH:
         raise UserError(f"a spec has at most {MAX_LENGTH:,} characters, not {len(spec):,}: {shown(spec)}")
     try:
-        tree = ast.parse(spec.strip(), mode="eval").body
+        tree = ast.parse(_TEXT_OR_OWN.sub(_letter_for_colon, spec.strip()), mode="eval").body
     except SyntaxError as error:
         if re.search(r"^\s*\||\|\s*(?:\||$)", spec):
             raise UserError(
@@ -83,10 +88,20 @@ def parse(spec: str | list[Call]) -> list[Call]:
     return [call for call in calls if call != Call(NONE)]
 
 
+def _letter_for_colon(match: re.Match) -> str:
+    return match["text"] or match[0].replace(":", COLON)
+
+
+def _name(node: ast.expr) -> str | None:
+    """The name of an operation, `flip_lr` or `my_package.ops:blur`; None where a node is none."""
+    name = ast.unparse(node).replace(COLON, ":") if isinstance(node, ast.Name | ast.Attribute) else ""
+    return name if isinstance(node, ast.Name) or own_modules.is_own(name) else None
+
+
 def _call(node: ast.expr, spec: str) -> Call:
-    if isinstance(node, ast.Name):
-        return Call(node.id, (), {})
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+    if (name := _name(node)) is not None:
+        return Call(name, (), {})
+    if not (isinstance(node, ast.Call) and _name(node.func) is not None):
         raise UserError(
             f"cannot read {_source(node)} in the spec {shown(spec)}: want a name or a call, like 'resize(32)'"
         )
@@ -100,14 +115,26 @@ def _call(node: ast.expr, spec: str) -> Call:
         raise UserError(
             f"the arguments of {_source(node)} in the spec {shown(spec)} must be literals: numbers, strings, tuples"
         )
-    return Call(node.func.id, args, kwargs)
+    return Call(_name(node.func), args, kwargs)
 
 
 def _source(node: ast.expr) -> str:
     try:
-        return shown(ast.unparse(node))
+        return shown(ast.unparse(node).replace(COLON, ":"))
     except (ValueError, RecursionError):
         return "a part"
+
+
+class Said(NamedTuple):
+    """What an operation says of itself.
+
+    Attributes:
+      evaluation: What stands in its place when a model is evaluated; None for itself.
+      more: Whatever else its kind of spec asks for.
+    """
+
+    evaluation: str | Callable[..., str] | None
+    more: Mapping[str, Any]
 
 
 class Registry:
@@ -117,23 +144,42 @@ class Registry:
     function that does the work. An operation that draws random numbers says what stands in its
     place when a model is evaluated: `evaluation=""` for nothing, or a function of the same
     arguments that returns another spec.
+
+    Args:
+      kind: Kind of the operations, as in a message: "augmentation".
+      packages: Names of packages whose modules hold the built-in ones; they are walked when one is first asked for.
+      where: Name by which a user imports this registry, "jaxvision.augment.ops"; empty where there are none of users.
     """
 
-    def __init__(self, kind: str):
-        self.kind = kind
-        self.factories: dict[str, Callable] = {}
-        self._evaluation: dict[str, str | Callable[..., str]] = {}
+    def __init__(self, kind: str, packages: Sequence[str] = (), where: str = ""):
+        self.kind, self.packages, self._where = kind, tuple(packages), where
+        self._built_in: dict[str, Callable] = {}
+        self._said: dict[Callable, Said] = {}
+        self._walked = False
 
-    def register(self, evaluation: str | Callable[..., str] | None = None) -> Callable:
-        """Decorates a factory; its function name is its name in specs."""
+    def register(self, evaluation: str | Callable[..., str] | None = None, **more: Any) -> Callable:
+        """Decorates a factory; its function name is its name in specs, after "package.module:" for a user's own."""
 
         def decorate(factory: Callable) -> Callable:
-            self.factories[factory.__name__] = factory
-            if evaluation is not None:
-                self._evaluation[factory.__name__] = evaluation
+            self._said[factory] = Said(evaluation, more)
+            if not self._where or factory.__module__.partition(".")[0] == own_modules.PACKAGE:
+                self._built_in[factory.__name__] = factory
             return factory
 
         return decorate
+
+    @property
+    def factories(self) -> dict[str, Callable]:
+        """The built-in operations by name."""
+        if not self._walked:
+            for package in self.packages:
+                found.modules(package)
+            self._walked = True
+        return self._built_in
+
+    def more(self, call: Call, key: str, default: Any = None) -> Any:
+        """What the operation of a call says under a key of its decorator."""
+        return self._said[self.find(call.name)].more.get(key, default)
 
     def build(self, spec: str) -> list[Callable]:
         """Builds every operation of `spec`, in order.
@@ -155,17 +201,29 @@ class Registry:
 
     def _build(self, call: Call) -> Callable:
         bound = self._bind(call)
-        return self._find(call)(*bound.args, **bound.kwargs)
+        return self.find(call.name)(*bound.args, **bound.kwargs)
 
     def _bind(self, call: Call) -> inspect.BoundArguments:
-        factory = self._find(call)
+        factory = self.find(call.name)
         how = arguments.usage(factory, call.name)
         return arguments.bind(factory, f"{self.kind} {shown(str(call))}", call.args, call.kwargs, how)
 
-    def _find(self, call: Call) -> Callable:
-        if call.name not in self.factories:
-            raise unknown(self.kind, call.name, self.factories)
-        return self.factories[call.name]
+    def find(self, name: str) -> Callable:
+        """The factory of a name, built in or "package.module:function".
+
+        Raises:
+          UserError: there is none, or it is not registered.
+        """
+        if own_modules.is_own(name):
+            factory = own_modules.load(self.kind, name)
+            if factory not in self._said:
+                hint = f": decorate it with @{self._where.rpartition('.')[2]}.register(), from {self._where}"
+                raise UserError(f"{name!r} is not registered as {self.kind}{hint if self._where else ''}")
+            return factory
+        if name not in self.factories:
+            own = "; or one of your own, 'package.module:function'" if self._where else ""
+            raise UserError(f"{unknown(self.kind, name, self.factories)}{own}")
+        return self.factories[name]
 
     def is_random(self, spec: str) -> bool:
         """True if any operation of `spec` draws random numbers: one that evaluation would drop or replace."""
@@ -178,5 +236,7 @@ class Registry:
 
     def _in_evaluation(self, call: Call) -> str:
         bound = self._bind(call)  # arguments are checked even where the operation is dropped
-        instead = self._evaluation.get(call.name, str(call))
+        instead = self._said[self.find(call.name)].evaluation
+        if instead is None:
+            return str(call)
         return instead(*bound.args, **bound.kwargs) if callable(instead) else instead

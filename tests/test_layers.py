@@ -14,7 +14,7 @@ BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
-    "specs": {"errors", "arguments"},
+    "specs": {"errors", "arguments", "found", "own_modules"},
     "signals": {"exits"},
     "sections": {"errors", "arguments"},
     "unpacking": {"errors", "reading"},

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
+import numpy as np
 import pytest
 
-from jaxvision import evals, found, losses, models, own_modules, scripts, tasks
-from jaxvision.data import sources
+from jaxvision import augment, evals, found, losses, models, own_modules, scripts, tasks
+from jaxvision.data import host_ops, sources
 from jaxvision.errors import UserError
 from jaxvision.optim import optimizers
 
@@ -208,3 +209,46 @@ def test_two_files_of_one_name_are_an_error(own, monkeypatch):
     monkeypatch.syspath_prepend(own)
     with pytest.raises(ValueError, match="kinds.two and kinds.one both hold the thing same"):
         list(found.Parts("thing", ["kinds"]))
+
+
+OPS = """
+from jaxvision.data.host_ops import host_ops
+
+
+@host_ops.register(evaluation="")
+def darker(by: int = 2):
+    def apply(example, rng):
+        return {**example, "image": example["image"] // by}
+
+    return apply
+
+
+def forgotten():
+    return lambda example, rng: example
+"""
+
+
+def test_a_host_operation_of_ones_own(own):
+    write(own, "my_ops.py", OPS)
+    image = np.full((4, 4, 3), 200, np.uint8)
+    made = host_ops.make("my_ops:darker(by=4)|resize(2)")
+    assert made({"image": image}, None)["image"].tolist() == np.full((2, 2, 3), 50).tolist()
+    assert host_ops.host_ops.evaluation("my_ops:darker(4)|resize(2)") == "resize(2)"
+    assert host_ops.host_ops.is_random("my_ops:darker")
+    assert "darker" not in host_ops.host_ops.factories
+    with pytest.raises(UserError, match=r"'my_ops:darker\(4.5\)': by must be a whole number, not 4.5"):
+        host_ops.make("my_ops:darker(4.5)")
+    with pytest.raises(UserError, match=r"is named 'buy'; did you mean 'by'\? Usage: my_ops:darker\(by=2\)"):
+        host_ops.make("my_ops:darker(buy=4)")
+
+
+def test_an_operation_must_be_registered(own):
+    """A spec gives its arguments to what it names, so that it must not name whatever is installed."""
+    write(own, "my_ops.py", OPS)
+    with pytest.raises(UserError, match="decorate it with @host_ops.register.., from jaxvision.data.host_ops.host_ops"):
+        host_ops.make("my_ops:forgotten")
+    with pytest.raises(UserError, match="decorate it with @ops.register.., from jaxvision.augment.ops"):
+        augment.make("my_ops:forgotten")
+    for spec in ("shutil:rmtree('/')", "os:system('true')"):
+        with pytest.raises(UserError, match="of Python itself"):
+            host_ops.make(spec)

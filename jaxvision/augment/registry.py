@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from jaxvision import arguments, specs
+from jaxvision import arguments, own_modules, specs
 from jaxvision.errors import UserError, reading_fields, shown
 from jaxvision.specs import Registry
 from jaxvision.traced import known
 
-ops = Registry("augmentation")
+ops = Registry("augmentation", [__package__], "jaxvision.augment.ops")
 MAX_TIMES = 64  # views, operations in a row: each is traced by itself
 
-_statistics: dict[str, tuple[str, ...]] = {}  # what an operation reads from batch["statistics"]
+_statistics: dict[Callable, tuple[str, ...]] = {}  # what an operation reads from batch["statistics"]
 
 
 def uses_statistics(*names: str) -> Callable:
     """Decorates a factory whose operation reads these arrays from `batch["statistics"]` (see `augment.make`)."""
 
     def decorate(factory: Callable) -> Callable:
-        _statistics[factory.__name__] = names
+        _statistics[factory] = names
         return factory
 
     return decorate
@@ -32,7 +32,11 @@ def needs_statistics(spec: str) -> frozenset[str]:
     >>> sorted(needs_statistics("flip_lr|standardize"))
     ['mean', 'std']
     """
-    return frozenset(name for call in _calls(spec) for name in _statistics.get(call.name, ()))
+    return frozenset(name for call in _calls(spec) for name in _statistics.get(_factory(call.name), ()))
+
+
+def _factory(name: str) -> Callable | None:
+    return ops.find(name) if own_modules.is_own(name) else ops.factories.get(name)
 
 
 def _calls(spec: str) -> Iterator[specs.Call]:

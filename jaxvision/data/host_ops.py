@@ -27,7 +27,7 @@ __all__ = ["CLASS_NAME", "BadImage", "HostOp", "host_ops", "make"]
 HostOp = Callable[[dict, np.random.Generator | None], dict]  # None will do where no operation is random
 CLASS_NAME = "/class_name"  # the field in which operations find the name of the class of an example; no set's own
 
-host_ops = Registry("host operation")
+host_ops = Registry("host operation", where="jaxvision.data.host_ops.host_ops")
 
 
 def make(spec: str, classes: Sequence[str] = ()) -> HostOp:

@@ -20,5 +20,6 @@ def make(spec: str) -> Launcher:
     if len(calls) != 1:
         raise UserError(f"want one launcher, like 'local(slots=2)', not {spec!r}")
     registry = Registry("launcher")
-    registry.factories[calls[0].name] = LAUNCHERS.resolve(calls[0].name)
+    factory = registry.register()(LAUNCHERS.resolve(calls[0].name))
+    registry.factories[calls[0].name] = factory
     return registry.build(calls)[0]
