@@ -6,8 +6,9 @@ In the order in which an example meets them:
     sources/      open_source: folders, tar shards, Parquet, manifests, CIFAR, IDX, TFDS sets, mixtures of them
     subsets.py    nested class-balanced subsets of a source
     formats.py    the image formats that are read; signatures.py: what other bytes are, in words
-    host_ops.py   decode, crop and resize, as specs: "decode|random_resized_crop(224)" (decoding.py, resizing.py)
+    host_ops/     decode, crop and resize, as specs: "decode|random_resized_crop(224)" (decoding.py, resizing.py)
     text/         captions to token ids: tokenizers, and the host operations "class_captions" and "tokenize"
+    wanted.py     which fields of a set a batch is made of
     overlap.py    how many examples two splits share
     order.py      which example stands at which position of the endless shuffled stream
     reader.py     one processed example; bad images named, counted, bounded (bad.py: over a whole run)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from jaxvision.data import host_ops
+from jaxvision.data import host_ops, text, wanted
 from jaxvision.data.bad import Bad, allowed, too_many
 from jaxvision.data.sources.base import BadExample, Source
 from jaxvision.errors import UserError, shown, unknown
+from jaxvision.fields import Field
 
 _log = logging.getLogger(__name__)
 _MAX_WARNINGS = 100
@@ -37,7 +38,7 @@ class Reader:
         """Args are those of `loader.train_batches`."""
         self._recipe = source, host, fields, max_bad_fraction
         self._source = source
-        self._host = host_ops.make(host, source.info.classes)
+        self._host = wanted.chain(source, host, fields)
         self._random = host_ops.host_ops.is_random(host)
         self._fields = tuple(fields)
         self._allowed = allowed(source, max_bad_fraction)
@@ -117,11 +118,12 @@ class Reader:
         """A field of an example as an array like that of the first.
 
         Raises:
-          BadExample: it is not there, or of another type or shape. Images may differ in height and width.
+          BadExample: it is not there, or of another type or shape. Images and what lies in them may differ in height
+            and width.
         """
         like = self.first[field]
         value = _array(example, field)
-        if not _alike(field, value, like):
+        if not _alike(self._host.fields.get(field), value, like):
             raise BadExample(
                 f"its field {field!r} is {value.dtype} of shape {value.shape}, in others {like.dtype} of {like.shape}"
             )
@@ -148,9 +150,11 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
     reads the set counts and names them.
 
     Raises:
-      UserError: none of the first 1,000 examples is good, or a field that examples do not have.
+      UserError: none of the first 1,000 examples is good, or a field that examples do not have, or in another number
+        each.
     """
-    process, reason, unfit, found = host_ops.make(host, source.info.classes), "", [], []
+    process, reason, unfit, found = wanted.chain(source, host, fields), "", [], []
+    process.check(fields)
     for i in range(min(len(source), _LOOKS)):
         try:
             example = process(source[i], _generator(0, 0))
@@ -165,29 +169,30 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
             if len(unfit) == _UNFIT:
                 break
             continue
-        alike = [one for one in found if all(_alike(field, one[field], arrays[field]) for field in fields)]
+        alike = [one for one in found if all(_alike(process.fields.get(f), one[f], arrays[f]) for f in fields)]
         found.append(arrays)
         if alike or len(found) == _UNFIT:
             return (alike or found)[0]
     if found:
         return found[0]
     for example in unfit[:1]:
-        _check_config(example, fields)
+        _check_config(example, fields, process.fields)
     looks = f"first {_LOOKS:,}" if len(source) > _LOOKS else f"{len(source):,}"
     raise UserError(f"none of the {looks} examples of {source.info.name} {source.info.split} can be read ({reason})")
 
 
-def _check_config(example: Mapping, fields: Sequence[str]) -> None:
+def _check_config(example: Mapping, fields: Sequence[str], known: Mapping[str, Field]) -> None:
     """Raises the UserError that says how to mend the config whose fields this example, like others, does not have."""
     for field in fields:
-        if field in ("tokens", "tokens_mask") and field not in example:
+        if field in text.MADE and field not in example:
             raise UserError(f"the field {field!r} is what tokenize makes: add that to the host spec")
         if field not in example:
             raise unknown("field", field, example)
         value = example[field]
         several = isinstance(value, tuple | list | np.ndarray)
         if any(isinstance(one, str | bytes) for one in (value if several else [value])):
-            what = "still encoded: add decode" if field == "image" else "a string: add tokenize"
+            is_image = field in known and known[field].kind == "image"
+            what = "still encoded: add decode" if is_image else "a string: add tokenize"
             raise UserError(f"the field {field!r} is {what} to the host spec, or leave it out of the batch")
         try:
             _array(example, field)
@@ -214,11 +219,19 @@ def _array(example: Mapping, field: str) -> np.ndarray:
     return value.astype(np.float32) if value.dtype == np.float64 else value
 
 
-def _alike(field: str, value: np.ndarray, like: np.ndarray) -> bool:
-    """Whether a field of two examples can stand in one batch, images perhaps after a resize."""
-    image = field == "image" and value.ndim == like.ndim == 3
-    same_shape = value.shape[2:] == like.shape[2:] if image else value.shape == like.shape
-    return same_shape and np.can_cast(value.dtype, like.dtype, "same_kind")
+def _alike(field: Field | None, value: np.ndarray, like: np.ndarray) -> bool:
+    """Whether a field of two examples can stand in one batch: of those that cover an image, perhaps after a resize."""
+    return _fixed(field, value) == _fixed(field, like) and np.can_cast(value.dtype, like.dtype, "same_kind")
+
+
+def _fixed(field: Field | None, value: np.ndarray) -> tuple[int | None, ...]:
+    """The shape of a value, with None for the height and width of what covers an image."""
+    shape = value.shape
+    if field is not None and field.kind == "image" and value.ndim >= 3:
+        return (*shape[:-3], None, None, shape[-1])
+    if field is not None and field.kind == "segmentation" and value.ndim >= 2:
+        return (None, None, *shape[2:])
+    return shape
 
 
 def _generator(seed: int, position: int) -> np.random.Generator:

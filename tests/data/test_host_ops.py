@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from jaxvision.data import decoding, host_ops, resizing
+from jaxvision.data.host_ops.resize import random_box
 from jaxvision.errors import UserError
 from jaxvision.specs import Call
 
@@ -179,7 +180,7 @@ def test_crops_cut_where_they_say():
 
 def test_random_resized_crop_draws_areas_and_ratios_of_the_paper():
     rng = np.random.default_rng(0)
-    boxes = np.array([host_ops._random_box((350, 350), (0.08, 1), (3 / 4, 4 / 3), rng) for _ in range(2000)])
+    boxes = np.array([random_box((350, 350), (0.08, 1), (3 / 4, 4 / 3), rng) for _ in range(2000)])
     top, left, height, width = boxes.T
     share, ratio = height * width / 350**2, width / height
     assert (top >= 0).all()
@@ -194,7 +195,7 @@ def test_random_resized_crop_draws_areas_and_ratios_of_the_paper():
 
 
 def test_random_resized_crop_of_an_extreme_picture_takes_the_middle(photo):
-    assert host_ops._random_box((10, 1000), (0.5, 1), (3 / 4, 4 / 3), np.random.default_rng(0)) == (0, 493, 10, 13)
+    assert random_box((10, 1000), (0.5, 1), (3 / 4, 4 / 3), np.random.default_rng(0)) == (0, 493, 10, 13)
     assert run("random_resized_crop(8)", photo(0, 3, 900)).shape == (8, 8, 3)
 
 

@@ -11,11 +11,12 @@
 The libraries behind `clip.py` and `libraries.py` are the extra `text`: pip install 'jaxvision[text]'.
 """
 
-from jaxvision.data.text.host import class_captions, images_only, sources_of, stand_in, texts_in, tokenize
+from jaxvision.data.text.host import MADE, class_captions, images_only, sources_of, stand_in, texts_in, tokenize
 from jaxvision.data.text.registry import TOKENIZERS, make
 from jaxvision.data.text.tokenizer import Tokenizer
 
 __all__ = [
+    "MADE",
     "TOKENIZERS",
     "Tokenizer",
     "class_captions",

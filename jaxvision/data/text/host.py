@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.arguments import is_whole
-from jaxvision.data.host_ops import CLASS_NAME, HostOp, host_ops
+from jaxvision.data.host_ops import CLASS_NAME, Still, host_ops
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.data.text.class_names import in_words, lines
 from jaxvision.data.text.registry import make
 from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError, shown, unknown
+from jaxvision.fields import Field
 from jaxvision.specs import Call, parse
 
 MAX_CAPTIONS = 1000
@@ -69,7 +70,7 @@ def _stand_in(call: Call) -> str:
 
 
 @host_ops.register()
-def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence[str] | None = None) -> HostOp:
+def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence[str] | None = None) -> Still:
     """Makes captions of the class of an example: adds `text`, prompts with its name in them.
 
     So any labelled set trains a model of image and text.
@@ -107,7 +108,7 @@ def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence
             raise UserError(f"class_captions: {len(given)} names are given, but there is a class {label}")
         return {**example, "text": captions(in_words(example[CLASS_NAME]) if given is None else given[label])}
 
-    return apply
+    return Still(apply, {"text": Field("text", (), "str")})
 
 
 def _evaluate_tokenize(*args, **kwargs) -> str:
@@ -128,7 +129,7 @@ def tokenize(
     field: str = "text",
     caption: str = "random",
     captions: int | None = None,
-) -> HostOp:
+) -> Still:
     """Adds `tokens`, int32 [length], and `tokens_mask`, bool [length], False at the padding, to an example.
 
     The other arguments are those of `make`.
@@ -164,7 +165,8 @@ def tokenize(
         ids, mask = encode.with_mask(texts[chosen])
         return {**example, "tokens": ids[0], "tokens_mask": mask[0]}
 
-    return apply
+    shape = (length,) if captions is None else (captions, length)
+    return Still(apply, {"tokens": Field("tokens", shape, "int32"), "tokens_mask": Field("other", shape, "bool")})
 
 
 def _rows(encode: Tokenizer, texts: Sequence[str], captions: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,113 @@
+"""Cutting and padding without resizing. Boxes of which less than `min_visibility` is left are dropped."""
+
+import numpy as np
+
+from jaxvision.arguments import MAX_SIDE, is_whole
+from jaxvision.data.decoding import Jpeg
+from jaxvision.data.host_ops.base import Joined, Moving, host_ops
+from jaxvision.data.host_ops.placing import MIN_VISIBILITY, Window
+from jaxvision.data.host_ops.sizes import Share, free, further, pair
+from jaxvision.errors import UserError, shown
+
+
+def cut(image: np.ndarray, window: Window) -> np.ndarray:
+    """The pixels of a window that lies within an image [..., H, W, C]."""
+    rows, columns = (
+        slice(at, at + length) for at, length in ((window.top, window.height), (window.left, window.width))
+    )
+    return image[..., rows, columns, :]
+
+
+def _cut(image: np.ndarray | Jpeg, window: Window) -> np.ndarray:
+    return cut(image.pixels() if isinstance(image, Jpeg) else image, window)
+
+
+@host_ops.register()
+def central_crop(size: int | tuple[int, int], min_visibility: Share = MIN_VISIBILITY) -> Moving:
+    """Cuts the middle `size` (a side, or height and width) out of the image.
+
+    Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision's CenterCrop
+    and in the operation of the same name on the device.
+
+    Raises (when called):
+      UserError: the image is smaller.
+    """
+    size = pair(size)
+
+    def choose(height: int, width: int, rng: np.random.Generator) -> Window:
+        free_rows, free_columns = free(height, width, size)
+        return Window(round(free_rows / 2), round(free_columns / 2), *size, size)
+
+    return Moving(choose, _cut, size, min_visibility)
+
+
+@host_ops.register()
+def corner_crop(size: int | tuple[int, int], min_visibility: Share = MIN_VISIBILITY) -> Moving:
+    """Cuts the upper left `size` (a side, or height and width) out of the image.
+
+    What a convolution without padding sees of an image that its patches do not fill: of 384 pixels the first 378, if
+    they are of 14.
+
+    Raises (when called):
+      UserError: the image is smaller.
+    """
+    size = pair(size)
+
+    def choose(height: int, width: int, rng: np.random.Generator) -> Window:
+        free(height, width, size)
+        return Window(0, 0, *size, size)
+
+    return Moving(choose, _cut, size, min_visibility)
+
+
+def _evaluate_random_crop(size, padding: int = 0, min_visibility: float = MIN_VISIBILITY) -> str:
+    return f"central_crop({size}{further(min_visibility=min_visibility)})"
+
+
+@host_ops.register(evaluation=_evaluate_random_crop)
+def random_crop(size: int | tuple[int, int], padding: int = 0, min_visibility: Share = MIN_VISIBILITY) -> Joined:
+    """Pads every border with `padding` black pixels, then cuts `size` out at a uniformly random place.
+
+    Segmentations are padded with 0. In evaluation it is `central_crop(size)`.
+    """
+    size = pair(size)
+    border = pad(padding)
+    if padding > min(size):
+        raise UserError(
+            f"random_crop: with a padding of {padding} pixels, windows of {size[0]}x{size[1]} may hold nothing of the "
+            "image. The usual padding is an eighth of the side"
+        )
+
+    def choose(height: int, width: int, rng: np.random.Generator) -> Window:
+        free_rows, free_columns = free(height, width, size)
+        return Window(int(rng.integers(free_rows + 1)), int(rng.integers(free_columns + 1)), *size, size)
+
+    return Joined(border, Moving(choose, _cut, size, min_visibility))
+
+
+@host_ops.register()
+def pad(padding: int, value: int = 0, fill: int = 0) -> Moving:
+    """Adds a border of `padding` pixels on every side.
+
+    Args:
+      padding: Number of pixels.
+      value: Grey level of the border of images, 0 to 255.
+      fill: Value of the border of segmentations, such as that of the background or the one that a loss leaves out.
+    """
+    if not is_whole(padding, least=0) or padding > MAX_SIDE:
+        raise UserError(f"pad: padding is a number of pixels, at most {MAX_SIDE:,}, not {shown(padding)}")
+    if not (is_whole(value, least=0) and value <= 255):
+        raise UserError(f"pad: value is a grey level from 0 to 255, not {shown(value)}")
+    padding = int(padding)
+
+    def choose(height: int, width: int, rng: np.random.Generator | None) -> Window:
+        size = height + 2 * padding, width + 2 * padding
+        return Window(-padding, -padding, *size, size)
+
+    def draw(image: np.ndarray | Jpeg, window: Window) -> np.ndarray:
+        image = image.pixels() if isinstance(image, Jpeg) else image
+        widths = (*((0, 0),) * (image.ndim - 3), (padding,) * 2, (padding,) * 2, (0, 0))
+        return np.pad(image, widths, constant_values=value)
+
+    larger = lambda *size: tuple(None if length is None else length + 2 * padding for length in size)
+    return Moving(choose, draw, larger, fill=fill)
