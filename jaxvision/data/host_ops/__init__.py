@@ -10,7 +10,7 @@ colour, mixing, normalisation) runs on the device, in `augment/`.
     crop.py      cutting and padding
     resize.py    resizing, with or without cutting; the default is Pillow's bilinear filter, whose support grows with
                  the reduction (antialiased), the one of torchvision on Pillow images
-    boxes.py     boxes in any number as arrays of one shape
+    boxes.py     which boxes are dropped, and boxes in any number as arrays of one shape
     sizes.py     their arguments
 
 Operations on texts lie in `data/text/host.py`.
@@ -22,12 +22,12 @@ import numpy as np
 
 from jaxvision.arguments import is_whole
 from jaxvision.data.decoding import BadImage, Jpeg
-from jaxvision.data.host_ops.base import HostOp, Moving, Still, bind, host_ops, images
+from jaxvision.data.host_ops.base import HostOp, Moving, Scene, Still, bind, host_ops
 from jaxvision.errors import UserError, reading_fields
 from jaxvision.fields import PLACED, Field
 from jaxvision.specs import parse
 
-__all__ = ["CLASS_NAME", "BadImage", "Chain", "HostOp", "Moving", "Still", "host_ops", "make", "moves"]
+__all__ = ["CLASS_NAME", "BadImage", "Chain", "HostOp", "Moving", "Scene", "Still", "host_ops", "make", "moves"]
 
 CLASS_NAME = "/class_name"  # the field in which operations find the name of the class of an example; no set's own
 STANDARD = {"image": Field("image", (None, None, 3), "bytes")}
@@ -42,12 +42,12 @@ class Chain:
 
     def __init__(self, spec: str, classes: Sequence[str], fields: Mapping[str, Field]):
         self._classes, self._calls = tuple(classes), parse(spec)
-        self._ops = []
+        self._ops, scene = [], Scene(fields)
         for call, op in zip(self._calls, host_ops.build(spec)):
-            apply, fields = bind(op, str(call), fields, host_ops.more(call, "keeps_places", False))
+            apply, scene = bind(op, str(call), scene, host_ops.more(call, "keeps_places", False))
             self._ops.append(apply)
-        self.fields = dict(fields)
-        self._images = images(fields)
+        self.fields = dict(scene.fields)
+        self._images = scene.images()
 
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
         # A label beyond the names, like the -1 of a test split of TFDS that hides its labels, has no name.

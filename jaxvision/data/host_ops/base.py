@@ -1,12 +1,12 @@
 """What a host operation is: a function of an example, and what it makes of the fields that the example has."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxvision.data.decoding import Jpeg
-from jaxvision.data.host_ops.placing import MIN_VISIBILITY, Window, move_boxes, move_points, move_segmentation
+from jaxvision.data.host_ops.placing import Rule, Window, move_boxes, move_points, move_segmentation
 from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError
 from jaxvision.fields import PLACED, Field
@@ -19,47 +19,60 @@ Size = tuple[int | None, int | None]
 host_ops = Registry("host operation", [__package__], "jaxvision.data.host_ops.host_ops")
 
 
+class Scene(NamedTuple):
+    """What is known of an example at one place of a chain.
+
+    Attributes:
+      fields: Fields of the example.
+      rule: How what lies in an image moves.
+    """
+
+    fields: Fields
+    rule: Rule = Rule()
+
+    def with_fields(self, fields: Fields) -> "Scene":
+        """The scene with some fields added or changed."""
+        return self._replace(fields={**self.fields, **fields})
+
+    def images(self) -> list[str]:
+        """The names of the fields that are images."""
+        return [name for name, field in self.fields.items() if field.kind == "image"]
+
+
 class HostOp(Protocol):
     """A host operation: `op(example, rng) -> example`, on the field `image`.
 
-    One that has a method `over(fields) -> (function, fields)` says how it is applied to examples of other fields, and
-    what they become. One that has none is taken to change the pixels of `image` and nothing else, so it is refused
-    beside fields that lie in an image, unless its factory is registered with `keeps_places=True`.
+    One that has a method `bind(call, scene) -> (function, scene)` says how it is applied to examples of other fields,
+    and what they become; `call` is how a spec has it, for messages. One that has none is taken to change the pixels of
+    `image` and nothing else, so it is refused beside fields that lie in an image, unless its factory is registered with
+    `keeps_places=True`.
     """
 
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict: ...
 
 
-def bind(op: HostOp, name: str, fields: Fields, keeps_places: bool = False) -> tuple[Apply, Fields]:
-    """The operation for examples of these fields, and the fields that come out of it.
+def bind(op: HostOp, call: str, scene: Scene, keeps_places: bool = False) -> tuple[Apply, Scene]:
+    """The operation for examples of these fields, and what they are after it.
 
     Args:
       op: An operation.
-      name: Its call, for messages.
-      fields: Fields of the examples.
-      keeps_places: Whether one without a method `over` moves no pixels.
+      call: How a spec has it.
+      scene: Fields of the examples.
+      keeps_places: Whether one without a method `bind` moves no pixels.
 
     Raises:
       UserError: The operation and a field do not go together.
     """
-    if hasattr(op, "over"):
-        try:
-            return op.over(fields)
-        except UserError as error:
-            raise UserError(f"the host operation {name} {error}") from None
-    for field, of in fields.items():
-        if of.kind in PLACED and not keeps_places:
+    if hasattr(op, "bind"):
+        return op.bind(call, scene)
+    for name, field in scene.fields.items():
+        if field.kind in PLACED and not keeps_places:
             raise UserError(
-                f"the host operation {name} does not say how it moves the field {field!r} ({of.kind}), which lies in "
-                f"{of.of or 'the image'!r}: leave one of the two out; or where it moves no pixels register it with "
-                "@host_ops.register(keeps_places=True), else give what it returns a method over(fields)"
+                f"the host operation {call} does not say how it moves the field {name!r} ({field.kind}), which lies in "
+                f"{field.of or 'the image'!r}: leave one of the two out; or where it moves no pixels register it with "
+                "@host_ops.register(keeps_places=True), else give what it returns a method bind(call, scene)"
             )
-    return op, fields
-
-
-def images(fields: Fields) -> list[str]:
-    """The names of the fields that are images."""
-    return [name for name, field in fields.items() if field.kind == "image"]
+    return op, scene
 
 
 class Still:
@@ -78,9 +91,9 @@ class Still:
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
         return self._apply(example, rng)
 
-    def over(self, fields: Fields) -> tuple[Apply, Fields]:
+    def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
         """The same for any fields."""
-        return self._apply, {**fields, **self._makes}
+        return self._apply, scene.with_fields(self._makes)
 
 
 class Moving:
@@ -92,9 +105,6 @@ class Moving:
       choose: `(height, width, rng) -> Window`.
       draw: `(image, window) -> image`, the window of a uint8 array [..., H, W, C] or a `Jpeg`.
       size: Height and width of the result, or a function of those of the image; None where that is not known.
-      min_visibility: Share of the area of a box that must be left in the window; the others are dropped: the box
-        becomes 0, and its labels -1.
-      fill: Value of segmentations where the window reaches beyond the image.
     """
 
     moves = True
@@ -104,28 +114,25 @@ class Moving:
         choose: Callable[[int, int, np.random.Generator], Window],
         draw: Callable[[np.ndarray | Jpeg, Window], np.ndarray],
         size: Size | Callable[[int | None, int | None], Size],
-        min_visibility: float = MIN_VISIBILITY,
-        fill: int = 0,
     ):
         self._choose, self._draw, self._size = choose, draw, size
-        self._min_visibility, self._fill = min_visibility, fill
 
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
-        return self._apply(example, rng, ["image"], {})
+        return self._apply(example, rng, ["image"], {}, Rule())
 
-    def over(self, fields: Fields) -> tuple[Apply, Fields]:
-        """The operation on all images of `fields` and on what lies in them."""
-        names = images(fields)
+    def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
+        """The operation on all images of an example and on what lies in them."""
+        fields, names = scene.fields, scene.images()
         if not names:
-            raise UserError("needs an image, and the set has none")
+            raise UserError(f"the host operation {call} needs an image, and there is none, only {', '.join(fields)}")
         placed = {name: field for name, field in fields.items() if field.kind in PLACED}
         for name, field in placed.items():
             if field.of not in names:
                 raise UserError(
-                    f"cannot move the field {name!r} ({field.kind}): the image in which it lies, {field.of!r}, is "
-                    f"none of {', '.join(names)}"
+                    f"the host operation {call} cannot move the field {name!r} ({field.kind}): the image in which it "
+                    f"lies, {field.of!r}, is none of {', '.join(names)}"
                 )
-        out = dict(fields)
+        out = {}
         for name in names:
             *frames, height, width, channels = _three(fields[name].shape)
             size = self._size(height, width) if callable(self._size) else self._size
@@ -134,7 +141,7 @@ class Moving:
             if field.kind == "segmentation":
                 out[name] = field._replace(shape=(*out[field.of].shape[-3:-1], *field.shape[2:]))
         moved = {name: (field.kind, field.of, _labels(name, fields)) for name, field in placed.items()}
-        return lambda example, rng: self._apply(example, rng, names, moved), out
+        return lambda example, rng: self._apply(example, rng, names, moved, scene.rule), scene.with_fields(out)
 
     def _apply(
         self,
@@ -142,6 +149,7 @@ class Moving:
         rng: np.random.Generator | None,
         names: Sequence[str],
         placed: Mapping[str, tuple[str, str, Sequence[str]]],
+        rule: Rule,
     ) -> dict:
         there = [name for name in names if name in example] or names[:1]
         pictures = {name: decoded(example[name]) for name in there}
@@ -160,12 +168,12 @@ class Moving:
             if kind == "points":
                 example[name] = move_points(value, window)
             elif kind == "boxes":
-                example[name], kept = move_boxes(value, window, self._min_visibility)
+                example[name], kept = move_boxes(value, window, rule.least_area)
                 _drop(example, labels, kept)
             elif value.shape[:2] != size:
                 raise BadExample(f"its {name!r} is of {_by(value.shape[:2])} pixels, its {of!r} of {_by(size)}")
             else:
-                example[name] = move_segmentation(value, window, self._fill)
+                example[name] = move_segmentation(value, window, rule.fill)
         return example
 
 
@@ -179,13 +187,13 @@ class Joined:
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
         return _in_turn(self._ops)(example, rng)
 
-    def over(self, fields: Fields) -> tuple[Apply, Fields]:
-        """All of them over the fields that the one before gives."""
+    def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
+        """All of them, each over what the one before gives."""
         applied = []
         for op in self._ops:
-            apply, fields = op.over(fields)
+            apply, scene = op.bind(call, scene)
             applied.append(apply)
-        return _in_turn(applied), fields
+        return _in_turn(applied), scene
 
 
 def _in_turn(ops: Sequence[Apply]) -> Apply:

@@ -1,13 +1,14 @@
-"""Boxes of which every example has another number, as arrays of one shape."""
+"""How boxes and segmentations move, and boxes of which every example has another number as arrays of one shape."""
 
 import logging
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
-from jaxvision.arguments import is_whole
-from jaxvision.data.host_ops.base import Apply, Fields, host_ops
-from jaxvision.data.host_ops.placing import areas
+from jaxvision.arguments import Range, is_whole
+from jaxvision.data.host_ops.base import Apply, Scene, host_ops
+from jaxvision.data.host_ops.placing import Rule, areas
 from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError, shown, unknown
 
@@ -15,6 +16,38 @@ _log = logging.getLogger(__name__)
 
 MORE = ("largest", "bad")
 MOST = 10_000  # boxes of an example
+
+
+@host_ops.register()
+def placed(least_area: Annotated[float, Range(0, 1)] = 0.1, fill: int = 0) -> "Placed":
+    """Says how the operations after it move boxes and segmentations, and changes nothing itself.
+
+    `"decode|placed(fill=255)|random_crop(32, 4)"`. Without it, the defaults hold. The operation of the same name in
+    `augment` says it of those on the device.
+
+    Args:
+      least_area: Share of its area below which a box is dropped, for each operation by itself: its row becomes 0, its
+        labels -1. 0 drops boxes that lie outside.
+      fill: Value of pixels of a segmentation that move into view: 0, often the background, or a number that a loss
+        leaves out, often 255.
+    """
+    return Placed(Rule(least_area, fill))
+
+
+class Placed:
+    """The operation `placed`."""
+
+    moves = False
+
+    def __init__(self, rule: Rule):
+        self._rule = rule
+
+    def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
+        return example
+
+    def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
+        """The rule for the operations that follow."""
+        return self, scene._replace(rule=self._rule)
 
 
 @host_ops.register()
@@ -56,23 +89,25 @@ class PadBoxes:
             raise unknown("field of boxes", name, example)
         return self._apply(example, name, (), ())
 
-    def over(self, fields: Fields) -> tuple[Apply, Fields]:
-        """The operation on the boxes among `fields` and what belongs to them."""
+    def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
+        """The operation on the boxes of an example and what belongs to them."""
+        fields = scene.fields
         boxes = [name for name, field in fields.items() if field.kind == "boxes"]
         if not boxes:
             raise UserError(
-                f"finds no boxes in the batch, only {', '.join(fields)}: name a field of boxes in data.fields"
+                f"the host operation {call} finds no boxes in the batch, only {', '.join(fields)}: name a field of "
+                "boxes in data.fields"
             )
         if self._field is not None and self._field not in boxes:
-            raise unknown("(field=...) names an unknown field of boxes", self._field, boxes)
-        chosen = boxes if self._field is None else [self._field]
-        out, padded = dict(fields), {}
-        for name in chosen:
+            raise unknown(f"field of boxes in {call}", self._field, boxes)
+        out, padded = {}, {}
+        for name in boxes if self._field is None else [self._field]:
             others = [other for other, field in fields.items() if field.of == name]
             for other in others:
                 if fields[other].kind in ("text", "image"):
                     raise UserError(
-                        f"cannot pad the field {other!r} ({fields[other].kind}): leave it out of data.fields"
+                        f"the host operation {call} cannot pad the field {other!r} ({fields[other].kind}): leave it "
+                        "out of data.fields"
                     )
             labels = [other for other in others if fields[other].kind == "label"]
             padded[name] = labels, [other for other in others if other not in labels]
@@ -85,7 +120,7 @@ class PadBoxes:
                     example = self._apply(example, name, labels, others)
             return example
 
-        return apply, out
+        return apply, scene.with_fields(out)
 
     def _apply(self, example: dict, boxes: str, labels: Sequence[str], others: Sequence[str]) -> dict:
         values = np.asarray(example[boxes], np.float32).reshape(-1, 4)

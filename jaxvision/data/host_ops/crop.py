@@ -1,12 +1,12 @@
-"""Cutting and padding without resizing. Boxes of which less than `min_visibility` is left are dropped."""
+"""Cutting and padding without resizing."""
 
 import numpy as np
 
 from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.data.decoding import Jpeg
 from jaxvision.data.host_ops.base import Joined, Moving, host_ops
-from jaxvision.data.host_ops.placing import MIN_VISIBILITY, Window
-from jaxvision.data.host_ops.sizes import Share, free, further, pair
+from jaxvision.data.host_ops.placing import Window
+from jaxvision.data.host_ops.sizes import free, pair
 from jaxvision.errors import UserError, shown
 
 
@@ -23,7 +23,7 @@ def _cut(image: np.ndarray | Jpeg, window: Window) -> np.ndarray:
 
 
 @host_ops.register()
-def central_crop(size: int | tuple[int, int], min_visibility: Share = MIN_VISIBILITY) -> Moving:
+def central_crop(size: int | tuple[int, int]) -> Moving:
     """Cuts the middle `size` (a side, or height and width) out of the image.
 
     Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision's CenterCrop
@@ -38,11 +38,11 @@ def central_crop(size: int | tuple[int, int], min_visibility: Share = MIN_VISIBI
         free_rows, free_columns = free(height, width, size)
         return Window(round(free_rows / 2), round(free_columns / 2), *size, size)
 
-    return Moving(choose, _cut, size, min_visibility)
+    return Moving(choose, _cut, size)
 
 
 @host_ops.register()
-def corner_crop(size: int | tuple[int, int], min_visibility: Share = MIN_VISIBILITY) -> Moving:
+def corner_crop(size: int | tuple[int, int]) -> Moving:
     """Cuts the upper left `size` (a side, or height and width) out of the image.
 
     What a convolution without padding sees of an image that its patches do not fill: of 384 pixels the first 378, if
@@ -57,18 +57,18 @@ def corner_crop(size: int | tuple[int, int], min_visibility: Share = MIN_VISIBIL
         free(height, width, size)
         return Window(0, 0, *size, size)
 
-    return Moving(choose, _cut, size, min_visibility)
+    return Moving(choose, _cut, size)
 
 
-def _evaluate_random_crop(size, padding: int = 0, min_visibility: float = MIN_VISIBILITY) -> str:
-    return f"central_crop({size}{further(min_visibility=min_visibility)})"
+def _evaluate_random_crop(size, padding: int = 0) -> str:
+    return f"central_crop({size})"
 
 
 @host_ops.register(evaluation=_evaluate_random_crop)
-def random_crop(size: int | tuple[int, int], padding: int = 0, min_visibility: Share = MIN_VISIBILITY) -> Joined:
+def random_crop(size: int | tuple[int, int], padding: int = 0) -> Joined:
     """Pads every border with `padding` black pixels, then cuts `size` out at a uniformly random place.
 
-    Segmentations are padded with 0. In evaluation it is `central_crop(size)`.
+    In evaluation it is `central_crop(size)`.
     """
     size = pair(size)
     border = pad(padding)
@@ -82,18 +82,12 @@ def random_crop(size: int | tuple[int, int], padding: int = 0, min_visibility: S
         free_rows, free_columns = free(height, width, size)
         return Window(int(rng.integers(free_rows + 1)), int(rng.integers(free_columns + 1)), *size, size)
 
-    return Joined(border, Moving(choose, _cut, size, min_visibility))
+    return Joined(border, Moving(choose, _cut, size))
 
 
 @host_ops.register()
-def pad(padding: int, value: int = 0, fill: int = 0) -> Moving:
-    """Adds a border of `padding` pixels on every side.
-
-    Args:
-      padding: Number of pixels.
-      value: Grey level of the border of images, 0 to 255.
-      fill: Value of the border of segmentations, such as that of the background or the one that a loss leaves out.
-    """
+def pad(padding: int, value: int = 0) -> Moving:
+    """Adds a border of `padding` pixels of grey level `value` (0 to 255) on every side."""
     if not is_whole(padding, least=0) or padding > MAX_SIDE:
         raise UserError(f"pad: padding is a number of pixels, at most {MAX_SIDE:,}, not {shown(padding)}")
     if not (is_whole(value, least=0) and value <= 255):
@@ -110,4 +104,4 @@ def pad(padding: int, value: int = 0, fill: int = 0) -> Moving:
         return np.pad(image, widths, constant_values=value)
 
     larger = lambda *size: tuple(None if length is None else length + 2 * padding for length in size)
-    return Moving(choose, draw, larger, fill=fill)
+    return Moving(choose, draw, larger)

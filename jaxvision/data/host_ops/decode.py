@@ -6,7 +6,7 @@ from jaxvision.arguments import is_whole
 from jaxvision.data import decoding
 from jaxvision.data.decoding import Jpeg
 from jaxvision.data.formats import MAX_PIXELS
-from jaxvision.data.host_ops.base import Apply, Fields, host_ops, images
+from jaxvision.data.host_ops.base import Apply, Scene, host_ops
 from jaxvision.errors import UserError, shown
 
 
@@ -46,18 +46,18 @@ class Decode:
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
         return {**example, "image": self._read(example["image"])}
 
-    def over(self, fields: Fields) -> tuple[Apply, Fields]:
-        """Decodes all images of `fields` that an example has."""
-        names, out = images(fields), dict(fields)
+    def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
+        """Decodes all images that an example has."""
+        names, out = scene.images(), {}
         for name in names:
-            shape = fields[name].shape
+            shape = scene.fields[name].shape
             pixels = shape if len(shape) < 3 else shape[:-1]
-            out[name] = fields[name]._replace(shape=(*pixels, 3), dtype="uint8")
+            out[name] = scene.fields[name]._replace(shape=(*pixels, 3), dtype="uint8")
 
         def apply(example: dict, rng: np.random.Generator | None) -> dict:
             return example | {name: self._read(example[name]) for name in names if name in example}
 
-        return apply, out
+        return apply, scene.with_fields(out)
 
     def _read(self, image: bytes | np.ndarray) -> np.ndarray | Jpeg:
         if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 4:

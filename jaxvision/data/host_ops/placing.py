@@ -4,7 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-MIN_VISIBILITY = 0.1  # share of the area of a box that must be left
+
+class Rule(NamedTuple):
+    """How what lies in an image moves, beside where.
+
+    Attributes:
+      least_area: Share of its area below which a box is dropped.
+      fill: Value of pixels of a segmentation that move into view.
+    """
+
+    least_area: float = 0.1
+    fill: int = 0
 
 
 class Window(NamedTuple):
@@ -49,13 +59,13 @@ def _nearest(start: int, length: int, size: int) -> np.ndarray:
     return np.floor(start + (np.arange(size) + 0.5) * length / size).astype(np.int64)
 
 
-def move_boxes(boxes: np.ndarray, window: Window, min_visibility: float) -> tuple[np.ndarray, np.ndarray]:
+def move_boxes(boxes: np.ndarray, window: Window, least_area: float) -> tuple[np.ndarray, np.ndarray]:
     """Boxes in a window, clipped to it.
 
     Args:
       boxes: float [n, 4], x1 y1 x2 y2 in pixels.
       window: Window of their image.
-      min_visibility: Share of the area of a box, from 0 to 1, that must lie in the window.
+      least_area: Share of its area, from 0 to 1, below which a box is dropped.
 
     Returns:
       float32 [n, 4], of which those that are dropped are 0, and bool [n], those that are left.
@@ -68,7 +78,7 @@ def move_boxes(boxes: np.ndarray, window: Window, min_visibility: float) -> tupl
     moved = (boxes - np.tile(shift, 2)) * np.tile(scale, 2)
     clipped = moved.clip(0, np.tile(window.size[::-1], 2))
     area, left = areas(moved), areas(clipped)
-    kept = (left > 0) & (left >= min_visibility * area)
+    kept = (left > 0) & (left >= least_area * area)
     return np.where(kept[:, None], clipped, 0).astype(np.float32), kept
 
 
@@ -83,7 +93,7 @@ def move_points(points: np.ndarray, window: Window) -> np.ndarray:
     points = np.array(points, np.float64)
     places = (points[:, :2] - shift) * scale
     moved = np.concatenate([places, points[:, 2:]], axis=1)
-    beyond = ((places < 0) | (places >= window.size[::-1])).any(axis=1)
+    beyond = ((places < 0) | (places > window.size[::-1])).any(axis=1)
     moved[beyond, 2:] = 0
     return moved.astype(np.float32)
 

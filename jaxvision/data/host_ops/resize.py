@@ -9,8 +9,8 @@ from jaxvision.data.decoding import Box, Jpeg
 from jaxvision.data.host_ops import sizes
 from jaxvision.data.host_ops.base import Moving, host_ops
 from jaxvision.data.host_ops.crop import cut
-from jaxvision.data.host_ops.placing import MIN_VISIBILITY, Window
-from jaxvision.data.host_ops.sizes import Share, further, pair, side
+from jaxvision.data.host_ops.placing import Window
+from jaxvision.data.host_ops.sizes import further, pair, side
 from jaxvision.data.resizing import resizer
 from jaxvision.errors import UserError, shown
 
@@ -63,11 +63,9 @@ def random_resize_short(low: int, high: int, method: str = "bilinear") -> Moving
     return Moving(choose, _drawn(method), (None, None))
 
 
-def _evaluate_random_resized_crop(
-    size, area=None, ratio=None, method: str = "bilinear", min_visibility: float = MIN_VISIBILITY
-) -> str:
+def _evaluate_random_resized_crop(size, area=None, ratio=None, method: str = "bilinear") -> str:
     short = f"resize_short({round(max(pair(size)) * 8 / 7)}{further(method)})"
-    return f"{short}|central_crop({size}{further(min_visibility=min_visibility)})"
+    return f"{short}|central_crop({size})"
 
 
 @host_ops.register(evaluation=_evaluate_random_resized_crop)
@@ -76,13 +74,12 @@ def random_resized_crop(
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     method: str = "bilinear",
-    min_visibility: Share = MIN_VISIBILITY,
 ) -> Moving:
     """Cuts a random rectangle out and resizes it to `size` (Szegedy et al. 2015, arXiv 1409.4842, sec. 6).
 
     The rectangle has a share of the image's area uniform in `area` and an aspect ratio (width / height)
     log-uniform in `ratio`. As in torchvision, after ten rectangles that do not fit the largest central
-    one of an allowed aspect ratio is taken. Boxes of which less than `min_visibility` is left are dropped.
+    one of an allowed aspect ratio is taken.
 
     In evaluation the shorter side is resized to 8/7 of `size` (256 for 224), then the middle is cut out.
     """
@@ -95,7 +92,7 @@ def random_resized_crop(
     def choose(height: int, width: int, rng: np.random.Generator) -> Window:
         return Window(*random_box((height, width), area, ratio, rng), size)
 
-    return Moving(choose, _drawn(method), size, min_visibility)
+    return Moving(choose, _drawn(method), size)
 
 
 def _short(height: int, width: int, size: int) -> Window:

@@ -1,13 +1,9 @@
 """Arguments of host operations: sizes in pixels, and what messages say of them."""
 
 import numbers
-from typing import Annotated
 
-from jaxvision.arguments import MAX_SIDE, Range, is_whole
-from jaxvision.data.host_ops.placing import MIN_VISIBILITY
+from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.errors import UserError, shown
-
-Share = Annotated[float, Range(0, 1)]
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -48,8 +44,6 @@ def free(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
     return left
 
 
-def further(method: str = "bilinear", min_visibility: float = MIN_VISIBILITY) -> str:
-    """The arguments of a call that are not the defaults, to be written behind others."""
-    words = [] if method == "bilinear" else [f"method={method!r}"]
-    words += [] if min_visibility == MIN_VISIBILITY else [f"min_visibility={min_visibility!r}"]
-    return "".join(f", {word}" for word in words)
+def further(method: str) -> str:
+    """The argument of a method that is not the default, to be written behind others."""
+    return "" if method == "bilinear" else f", method={method!r}"
