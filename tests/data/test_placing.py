@@ -177,12 +177,12 @@ def test_boxes_are_padded_to_a_fixed_number(caplog):
         (
             "pad_boxes(3)",
             ["image", "mask"],
-            r"host operation pad_boxes\(3\) finds no boxes in the batch, only image, mask",
+            r"pad_boxes\(3\) finds no boxes in the batch, only image, mask",
         ),
         (
             "pad_boxes(3, field='box')",
             ["boxes"],
-            "pad_boxes.*did you mean 'boxes'"),
+            "pad_boxes.*did you mean 'boxes'",
         ),
         ("random_crop(3)", ["weight"], r"random_crop\(3\) needs an image"),
         ("resize(3)", ["mask"], r"resize\(3\) needs an image"),
