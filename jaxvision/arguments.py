@@ -89,11 +89,23 @@ def is_whole(value: object, least: int = 1) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
 
 
+def is_finite(value: numbers.Real) -> bool:
+    """Whether a number is neither NaN, nor infinite, nor a whole one of hundreds of digits, which no float can be.
+
+    >>> is_finite(1e308), is_finite(float("nan")), is_finite(10**400)
+    (True, False, False)
+    """
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a value is what an annotation says; what says nothing of a plain value is not looked into.
 
     Whole numbers of NumPy are whole numbers, a whole number is a number, a list stands for a tuple, and True is no
-    number. NaN and infinity are no numbers.
+    number. NaN and infinity are no numbers, nor is a whole one that is too large for a float.
 
     >>> fits(3, float), fits(3.0, int), fits(True, int), fits("ab", tuple[str, ...]), fits([1, 2], tuple[int, int])
     (True, False, False, False, True)
@@ -111,7 +123,7 @@ def fits(value: Any, annotation: Any) -> bool:
         if not isinstance(value, numbers.Number):
             return _is_array_of_one(value, annotation)
         kind = numbers.Integral if annotation is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, kind) and not isinstance(value, bool) and is_finite(value)
     if annotation is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     if annotation is str:
@@ -175,10 +187,13 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
     jaxvision.errors.UserError: task.smoothing must be a number, not 'lots'
     """
     if not fits(value, annotation):
-        plain = (
-            f": write {value.strip()} without quotes" if isinstance(value, str) and _number(value, annotation) else ""
-        )
-        raise UserError(f"{name} must be {words(annotation)}, not {shown(value)}{plain}")
+        raise UserError(f"{name} must be {words(annotation)}, not {shown(value)}{_advice(value, annotation)}")
+
+
+def _advice(value: Any, annotation: Any) -> str:
+    if isinstance(value, str) and _number(value, annotation):
+        return f": write {value.strip()} without quotes"
+    return ", which is too large" if isinstance(value, int) and not is_finite(value) else ""
 
 
 def _number(text: str, annotation: Any) -> bool:

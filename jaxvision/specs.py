@@ -158,7 +158,14 @@ class Registry:
         self._walked = False
 
     def register(self, evaluation: str | Callable[..., str] | None = None, **more: Any) -> Callable:
-        """Decorates a factory; its function name is its name in specs, after "package.module:" for a user's own."""
+        """Decorates a factory; its function name is its name in specs, after "package.module:" for a user's own.
+
+        Args:
+          evaluation: What stands in its place in evaluation. A function may count on arguments that the factory takes,
+            or, where `reads=True` is among `more`, that fit its annotations: the factory reads a file of the user's,
+            which need not be there when a spec is only looked at.
+          more: Whatever else its kind of spec asks for.
+        """
 
         def decorate(factory: Callable) -> Callable:
             self._said[factory] = Said(evaluation, more)
@@ -239,4 +246,8 @@ class Registry:
         instead = self._said[self.find(call.name)].evaluation
         if instead is None:
             return str(call)
-        return instead(*bound.args, **bound.kwargs) if callable(instead) else instead
+        if not callable(instead):
+            return instead
+        if not self.more(call, "reads", False):
+            self._build(call)  # for its own checks
+        return instead(*bound.args, **bound.kwargs)

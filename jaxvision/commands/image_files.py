@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxvision.data.sources.files import check_depth
 from jaxvision.errors import UserError
 
 # Of the files in a folder, those that are read. Files that a pattern or a name means are read whatever they are called.
@@ -75,6 +76,7 @@ def _find(given: str) -> Found:
         return _in_folder(given, there) if os.path.isdir(there) else Found([there], [])
     if not glob.has_magic(rest):
         raise UserError(f"no file or folder {given!r}: {_instead(there, rest)}")
+    check_depth(rest)
     patterns = {unicodedata.normalize(form, rest) for form in ("NFC", "NFD")} | {rest}
     matches = {m for p in patterns for m in glob.glob(os.path.join(glob.escape(there), p), recursive=True)}
     files = sorted(m for m in matches if os.path.isfile(m))  # no pipes and devices either

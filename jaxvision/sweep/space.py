@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.errors import UserError
+from jaxvision.arguments import is_finite
+from jaxvision.errors import UserError, shown
 from jaxvision.values import plain
 
 
@@ -239,9 +240,9 @@ def points(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def _check_bounds(name: str, low: Any, high: Any, positive: bool = False) -> None:
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in (low, high))
+    numbers = all(isinstance(x, int | float) and is_finite(x) for x in (low, high))
     if not numbers or not low < high:
-        raise UserError(f"{name}({low!r}, {high!r}): want two numbers, the lower one first")
+        raise UserError(f"{name}({shown(low)}, {shown(high)}): want two numbers, the lower one first")
     if positive and low <= 0:
         raise UserError(f"{name}({low!r}, {high!r}): on a logarithmic scale the lower bound must be above 0")
 

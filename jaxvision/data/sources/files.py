@@ -15,6 +15,8 @@ from jaxvision.errors import UserError, shown
 from jaxvision.reading import is_folder
 
 MAX_FILES = 1_000_000  # that a pattern may write out
+MAX_DEPTH = 64  # folders of a pattern: pathlib and glob go down by calling themselves
+MAX_TREES = 2  # times that it may say `**`: each looks into all folders below each that the one before has found
 _BRACE = re.compile(r"\{(?!split\})([^{}]*)\}")
 Pattern = str | Mapping[str, str]
 _log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
     for one in [pattern] if isinstance(pattern, str) else pattern.values():
         if not one or one.startswith("/") or one == "." or re.search(r"\*\*[^/]|[^/]\*\*", one):
             raise UserError(f"the pattern {shown(one)} names no files inside data_dir: write it relative to {root}")
+        check_depth(one)
     if isinstance(pattern, str):
         if "{split}" not in pattern:
             raise UserError(
@@ -97,6 +100,13 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
         _warn_of_absent(root, pattern, found)
         warn_of_alike(root, found)
     return {split: sorted(files) for split, files in found.items()}
+
+
+def check_depth(pattern: str) -> None:
+    """Raises UserError where a pattern has so many folders or `**` that looking for its files may not end."""
+    for mark, most, what in (("/", MAX_DEPTH, "folders"), ("**", MAX_TREES, "'**'")):
+        if (count := pattern.count(mark)) > most:
+            raise UserError(f"the pattern {shown(pattern)} has {count:,} {what}, more than {most}")
 
 
 def any_case(pattern: str) -> str:

@@ -118,7 +118,7 @@ def _evaluate_tokenize(*args, **kwargs) -> str:
     return str(Call("tokenize", args, kwargs))
 
 
-@host_ops.register(evaluation=_evaluate_tokenize)
+@host_ops.register(evaluation=_evaluate_tokenize, reads=True)
 def tokenize(
     tokenizer: str = "bytes",
     length: int = 77,

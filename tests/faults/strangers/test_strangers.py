@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxvision import augment, durations, models, scripts, storage
-from jaxvision.commands import study
+from jaxvision.commands import image_files, study
 from jaxvision.data import host_ops
 from jaxvision.data.sources import base, files, labels
 from jaxvision.data.text import class_names, prompts
@@ -23,6 +23,7 @@ from jaxvision.models.weights import folder as weights
 from jaxvision.models.weights import preprocessing
 from jaxvision.reading import check_fields, parse_json
 from jaxvision.specs import parse
+from jaxvision.sweep import space
 from jaxvision.sweep.runs import Run
 
 QUICK = settings(
@@ -182,6 +183,11 @@ SPECS += [
     "tokenize('clip', path='a\\0b')",
 ]
 SPECS += ["random_crop(8, 10000000)", "random_short_side_crop(8, (8, 10000000))", "gaussian_blur(kernel=10000000)"]
+# An evaluation was made of arguments that the operation does not take.
+SPECS += ["views(0, 0)", "multi_crop(0, 0)", "multi_crop((), 0)", "views(1, ('flip_lr', ))", "random_crop([])"]
+SPECS += ["random_resized_crop([])", "random_short_side_crop(())", "pick_caption([])", "random_resize_short(2, 1)"]
+# A whole number that no float can be.
+SPECS += [f"{name}({10**400})" for name in ("central_crop", "resize", "augmix", "views", "normalize", "tokenize")]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: repr(spec[:20]) + str(len(spec)))
@@ -256,6 +262,24 @@ def test_names_and_paths(name, others):
     ends_well(files.directory, "folder", name, "images")
     for use in (lambda: unknown("thing", name, others), lambda: listed(name, others), lambda: nearest(name, others)):
         use()
+
+
+@pytest.mark.parametrize("pattern", ["x/" * 3000, "**/" * 30 + "*.tar", "{" + "x/" * 3000 + ",y}"], ids=range(3))
+def test_patterns_that_were_seen_to_fail(pattern, scratch):
+    """pathlib and glob call themselves for every folder of a pattern, and for every `**` in every folder."""
+    (scratch / "a/b/c/d/e/f/g/h").mkdir(parents=True)
+    for files_of in ({"train": pattern}, "{split}/" + pattern):
+        with pytest.raises(UserError, match="has .* more than"):
+            files.split_files(scratch, files_of)
+    with pytest.raises(UserError):
+        image_files.find([f"{scratch}/*/{pattern}"])
+
+
+def test_whole_numbers_that_no_float_can_be_are_refused_in_words():
+    with pytest.raises(UserError, match="must be a whole number .*, which is too large"):
+        models.build("vit", 10, depth=10**400)
+    with pytest.raises(UserError, match="want two numbers"):
+        space.uniform(0, 10**400)
 
 
 @both(
