@@ -70,6 +70,16 @@ class Text(NamedTuple):
         return f"{self.words}, at most {self.most:,} characters"
 
 
+class Section(NamedTuple):
+    """Marks a parameter that takes a section of a config, as in `Annotated[Mapping, Section("model")]`.
+
+    Attributes:
+      kind: Kind of the section, one of those in keys.py, which says what keys it may hold.
+    """
+
+    kind: str
+
+
 COUNT = Annotated[int, Range(1)]
 MAX_SIDE = 2**14  # pixels of a side that an operation makes, or of a border
 SIDE = Annotated[int, Range(1, MAX_SIDE)]

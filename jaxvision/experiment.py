@@ -21,8 +21,9 @@ from jaxvision.evals import texts
 from jaxvision.evals.store import Store
 from jaxvision.models import weights
 from jaxvision.optim import optimizers
+from jaxvision.parallel.mesh import make_mesh
 from jaxvision.parallel.rules import Rules, shardings
-from jaxvision.sections import DataSection, InitSection, TrainSection
+from jaxvision.sections import DataSection, InitSection, MeshSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
 from jaxvision.train import finite
@@ -329,7 +330,8 @@ def build(
         evaluations.read(name, section)
     arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0, 2**63 - 1)])
     inputs.check(data)
-    mesh, rules = configs.call(parts.make_mesh_and_rules, config.get("mesh", {}), "mesh")
+    layout = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
+    mesh = make_mesh(layout.data, layout.fsdp, layout.tensor)
     parts.check_train(train, data.batch_size, mesh)
 
     source, info, absent = inputs.open_or_describe(data, training_data)
@@ -375,7 +377,7 @@ def build(
         augmented,
         params,
         mesh,
-        rules,
+        layout.rules,
         task,
         transform(statistics=statistics),
         optimizer,

@@ -9,8 +9,9 @@ A part of a user needs no decorator; with one it may say the same as a built-in 
 """
 
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -57,6 +58,23 @@ def said(kind: str, factory: Callable) -> Said | None:
     return getattr(factory, "__dict__", {}).get(_MARK, {}).get(kind)
 
 
+def options(function: Callable, program: Collection[str] = ()) -> dict[str, Any] | None:
+    """Annotations of the parameters of a function, by name; None where it takes anything.
+
+    Args:
+      function: What is called, or made.
+      program: Names of the parameters that are not a user's to set.
+
+    >>> options(lambda data, *, size=3: None, program=["data"])
+    {'size': typing.Any}
+    """
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD and p.name not in program for p in parameters):
+        return None
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in program]
+    return {p.name: Any if p.annotation is p.empty else p.annotation for p in named}
+
+
 def modules(package: str) -> list[ModuleType]:
     """The modules of a package, imported, in the order of their names; packages in it are left out."""
     paths = importlib.import_module(package).__path__
@@ -71,10 +89,11 @@ class Parts(Mapping[str, Callable]):
       kind: Kind of the parts, as in a message: "model".
       packages: Names of packages whose modules are walked.
       given: Names of the arguments that the program gives to every part of this kind; a user's own must take them.
+      offered: Names of further arguments that the program gives to those that ask for them.
     """
 
-    def __init__(self, kind: str, packages: Sequence[str], given: Sequence[str] = ()):
-        self.kind, self.packages, self.given = kind, tuple(packages), tuple(given)
+    def __init__(self, kind: str, packages: Sequence[str], given: Sequence[str] = (), offered: Sequence[str] = ()):
+        self.kind, self.packages, self.given, self.offered = kind, tuple(packages), tuple(given), tuple(offered)
         self._found: dict[str, Callable] | None = None
 
     def __getitem__(self, name: str) -> Callable:
@@ -112,6 +131,14 @@ class Parts(Mapping[str, Callable]):
             if isinstance(name, str) and name in parts:
                 return parts[name]
         raise self.unknown(name, *others)
+
+    def options(self, name: Any, *others: "Parts") -> dict[str, Any] | None:
+        """Annotations of what a part takes beside what the program gives, by name; None where that is anything.
+
+        Raises:
+          UserError: As `resolve`.
+        """
+        return options(self.resolve(name, *others), (*self.given, *self.offered))
 
     def unknown(self, name: Any, *others: "Parts") -> UserError:
         """The error for a name that is none of this kind."""

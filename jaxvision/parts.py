@@ -17,20 +17,12 @@ from jaxvision.models import two_towers
 from jaxvision.optim import optimizers
 from jaxvision.optim import rules as optimizer_rules
 from jaxvision.parallel.collectives import over_batch
-from jaxvision.parallel.mesh import check_batch, make_mesh
-from jaxvision.parallel.rules import Rules
+from jaxvision.parallel.mesh import check_batch
 from jaxvision.sections import InitSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import state as states
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def make_mesh_and_rules(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, rules: Rules | str = "replicated"
-) -> tuple[Mesh, Rules | str]:
-    """The devices, and how the state is laid over them: what the section `mesh` says."""
-    return make_mesh(data, fsdp, tensor), rules
 
 
 def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:

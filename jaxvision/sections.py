@@ -1,13 +1,13 @@
-"""The sections of a config that the engine itself reads: data, train, init, and the common part of evals.
+"""The sections of a config that the engine itself reads: data, train, init, mesh, and the common part of evals.
 
 The others are the keyword arguments of what they name: a model's builder, a task's factory, an
 optimizer (`optim.make`), an evaluator's factory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
-from jaxvision.arguments import COUNT, SHARE, SIDE, Range
+from jaxvision.arguments import COUNT, SHARE, SIDE, Range, Section
 
 
 class DataSection(NamedTuple):
@@ -38,8 +38,8 @@ class DataSection(NamedTuple):
     host: str = "decode"
     fields: tuple[str, ...] = ("image", "label")
     data_dir: str | None = None
-    options: Mapping | None = None
-    subset: Mapping | None = None
+    options: Annotated[Mapping | None, Section("data options")] = None
+    subset: Annotated[Mapping | None, Section("subset")] = None
     classes: COUNT | None = None
     examples: COUNT | None = None
     multi_label: bool = False
@@ -113,6 +113,20 @@ class InitSection(NamedTuple):
     part: str | None = None
 
 
+class MeshSection(NamedTuple):
+    """`config.mesh`: the devices, and how the state is laid over them.
+
+    Attributes:
+      data, fsdp, tensor: sizes of the axes; at most one is -1, which is what the others leave. See parallel/mesh.py.
+      rules: name of sharding rules, or the rules themselves; see parallel/rules.py.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    rules: str | Sequence = "replicated"
+
+
 class EvalSection(NamedTuple):
     """What each entry of `config.evals` may hold beside the options of its evaluator.
 
@@ -133,13 +147,13 @@ class EvalSection(NamedTuple):
     name: str
     split: str
     train_split: str | None = None
-    train_subset: Mapping | None = None
+    train_subset: Annotated[Mapping | None, Section("subset")] = None
     every: str | float = 0
     weights: str = "averaged"
     data: str | None = None
     data_dir: str | None = None
-    options: Mapping | None = None
-    subset: Mapping | None = None
+    options: Annotated[Mapping | None, Section("evaluation options")] = None
+    subset: Annotated[Mapping | None, Section("subset")] = None
     host: str | None = None
     augment: str | None = None
     batch_size: COUNT | None = None

@@ -215,16 +215,6 @@ def test_shrink_leaves_one_set_of_several():
     assert (small.split, small.prompts, small.every) == ("validation", ("photo", "clip7"), "1 epoch")
 
 
-def test_a_key_that_the_file_does_not_set_is_said_to_be_one():
-    config = ConfigDict(dict(train=dict(total="1 steps")))
-    with pytest.raises(
-        UserError, match="'train.ema' is a key that the config does not set.* write ema=... into its section"
-    ):
-        configs.override(config, {"train.ema": 0.9})
-    with pytest.raises(UserError, match="the config has no key 'train.emma'"):
-        configs.override(config, {"train.emma": 0.9})
-
-
 def test_sections_that_are_none_and_configs_that_hold_themselves():
     with pytest.raises(UserError, match="misses the section 'train'"):
         configs.check_sections(ConfigDict(dict(data={}, model={}, task={}, optimizer={}, train=None)))

@@ -9,7 +9,7 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
+BASE |= {"literals", "scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
 BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "specs": {"errors", "arguments", "found", "own_modules"},
     "signals": {"exits"},
     "sections": {"errors", "arguments"},
+    "literals": {"errors", "arguments"},
     "unpacking": {"errors", "reading"},
     "scripts": {"errors", "reading"},
     "own_modules": {"errors", "scripts"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "tasks": BASE | {"models", "losses"},
     "train": BASE | {"parallel", "tasks", "data"},
     "evals": BASE | {"parallel", "losses", "data", "augment"},
-    "config": BASE,
+    "config": BASE | {"data", "models", "tasks", "optim", "evals"},  # what sections are handed to
     "workdir": BASE | {"config", "train"},
     "launches": BASE | {"workdir", "train"},
     "inputs": BASE | {"config", "data", "tasks"},

@@ -26,8 +26,6 @@ def reworded(error: flags.Error, command: str, values: flags.FlagValues, words: 
         return UserError(f"--{name} must be {_wanted(name, values)}, not {shown(given)}{_whole(given, name, values)}")
     if found := re.match(r"Missing value for flag -*([\w.]+)", text):
         return UserError(f"--{found[1]} has no value: write --{found[1]}=VALUE, {_wanted(found[1], values)} {see}")
-    if found := re.match(r"Type <class '(\w+)'> of field config\.([\w.]+) is not supported", text):
-        return _unsupported(found[1], found[2])
     return UserError(f"{text} {see}")
 
 
@@ -70,11 +68,6 @@ def _wanted(name: str, values: flags.FlagValues) -> str:
         return "true or false"
     if isinstance(parser, flags.EnumParser):
         return f"one of {', '.join(parser.enum_values)}"
-    kind = type(parser).__name__
-    if "ConfigDict" in kind:
-        return f"a section in braces; set the keys in it, as in --{name}.KEY=VALUE"
-    if "Tuple" in kind:
-        return "values with commas between in parentheses, as in '(1, 2)'"
     return "a value"
 
 
@@ -87,15 +80,3 @@ def _whole(given: str, name: str, values: flags.FlagValues) -> str:
         except (ValueError, OverflowError):
             pass
     return ""
-
-
-def _unsupported(kind: str, key: str) -> UserError:
-    if kind == "NoneType":
-        return UserError(
-            f"config key {key!r} is None in the file, so that the command line does not know what it should hold: "
-            f"write ml_collections.config_dict.placeholder(str) there, or int, float, bool, and it can be set"
-        )
-    return UserError(
-        f"config key {key!r} is a {kind}, which the command line cannot set: write a tuple (...) there, or set it in "
-        "the file"
-    )

@@ -2,13 +2,15 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from jaxvision.errors import UserError
+from jaxvision.literals import Written
 
 MAY_BE_EMPTY = ("slurm", "jobset", "tpu")  # options of `launch`: none
 
@@ -23,23 +25,21 @@ class Command(NamedTuple):
 
 
 def config_flag(values: flags.FlagValues, words: list[str], what: str = "config file") -> None:
-    """Defines --config, and a flag for each --config.SECTION.KEY among `words`, from which --config is taken out.
+    """Defines --config, whose value becomes the config; it and each --config.SECTION.KEY are taken out of `words`.
 
-    The file is executed here, once: a mistake in it, or an override of a key that it does not have, is a UserError.
+    The file is executed here, once: a mistake in it, or in a change of its values, is a UserError.
     """
     text = f"{what}, FILE.py or FILE.py:ARG, or the config.json of a run; --config.SECTION.KEY=VALUE changes a value"
     config = read_config(words)
-    if config is None:
-        flags.DEFINE_string("config", None, text, flag_values=values)
-        return
-    config_flags.DEFINE_config_dict("config", config, text, flag_values=values, sys_argv=["jaxvision", *words])
+    flags.DEFINE_string("config", None, text, flag_values=values)
+    values["config"].value = config
 
 
 def read_config(words: list[str]) -> ConfigDict | None:
-    """Executes the file of --config, which is taken out of the words; None where they have none.
+    """The config of --config with the changes of --config.KEY, which are taken out of the words.
 
     Raises:
-      UserError: a mistake in the file, or a --config.KEY that it does not have or that cannot be set.
+      UserError: a mistake in the file, or a --config.KEY that nothing takes, or with a value that does not fit.
     """
     path, changes = _take_config(words)
     if path is None:
@@ -49,39 +49,43 @@ def read_config(words: list[str]) -> ConfigDict | None:
         return None
     from jaxvision import config as configs
 
-    config = configs.read(path)
-    configs.override(config, changes)
-    for key, text in changes.items():
-        *parents, leaf = key.split(".")
-        section = config
-        for parent in parents:
-            section = section[parent]
-        if isinstance(section[leaf], ConfigDict) and not text.strip().startswith("{"):  # a dict replaces it
-            raise UserError(f"{key!r} is a section of {path}: change the keys in it, as in --config.{key}.KEY=VALUE")
-        if section.get_type(leaf) is type(None):
-            raise UserError(
-                f"{key!r} is None in {path}, and the command line cannot tell of what kind its values are: write "
-                "ml_collections.config_dict.placeholder(KIND) there, KIND being int, float, str, ..."
-            )
-    return config
+    return configs.override(configs.read(path), changes, lambda line: print(line, file=sys.stderr))
 
 
-def _take_config(words: list[str]) -> tuple[str | None, dict[str, str]]:
-    """Takes --config out of the words; returns its value, and the values of --config.KEY by key, which stay."""
+def _take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
+    """Takes --config and each --config.KEY out of the words; returns the value of --config, and the others by key."""
     path, changes, i = None, {}, 0
     while i < len(words) and words[i] != "--":
         name, equals, value = words[i].removeprefix("-").removeprefix("-").partition("=")
-        if words[i].startswith("-") and name == "config":
-            if not equals and i + 1 == len(words):
-                raise UserError("--config needs a file: --config=FILE.py")
-            path = value if equals else words.pop(i + 1)
-            del words[i]
+        switch = name.startswith("noconfig.") and not equals
+        if not words[i].startswith("-") or not (name == "config" or switch or name.startswith("config.")):
+            i += 1
             continue
-        if words[i].startswith("-") and name.removeprefix("no").startswith("config."):
-            following = words[i + 1] if i + 1 < len(words) else ""
-            changes[name.removeprefix("no").removeprefix("config.")] = value if equals else following
-        i += 1
+        del words[i]
+        key = name.removeprefix("no").removeprefix("config.")
+        following = words[i] if i < len(words) and not _is_flag(words[i]) else None
+        if switch:
+            changes[key] = Written("false")
+        elif equals:
+            changes[key] = Written(value)
+        elif following is not None:
+            changes[key] = Written(words.pop(i))
+        elif name == "config":
+            raise UserError("--config needs a file: --config=FILE.py")
+        else:
+            changes[key] = Written("true")  # of what is a truth value, the name alone turns it on
+        if name == "config":
+            path = changes.pop(key)
     return path, changes
+
+
+def _is_flag(word: str) -> bool:
+    """Whether a word is a flag, not a negative number or another value.
+
+    >>> _is_flag("--workdir=x"), _is_flag("-1e-3"), _is_flag("flip_lr")
+    (True, False, False)
+    """
+    return word.startswith("-") and word[1:2] not in {"", *"0123456789."}
 
 
 def config_of(values: flags.FlagValues) -> ConfigDict | None:

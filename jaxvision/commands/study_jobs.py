@@ -125,7 +125,7 @@ def command(config: str, one: Run, folder: Path) -> list[str]:
     """The command line of a run, with what `get_config` of its study does not know as overrides."""
     named = f"{config}/{one.name}"
     base, mine = configs.flatten(configs.load(named)), configs.flatten(one.config)
-    return runs.command(named, {key: value for key, value in mine.items() if base[key] != value}, folder)
+    return runs.command(named, {key: value for key, value in mine.items() if base.get(key) != value}, folder)
 
 
 def _failed(launch: Path) -> bool:

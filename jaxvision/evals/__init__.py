@@ -26,7 +26,7 @@ from typing import Any
 
 from jaxvision.found import Parts
 
-EVALUATORS = Parts("evaluator", [__name__], given=("task", "data"))
+EVALUATORS = Parts("evaluator", [__name__], given=("task", "data"), offered=("train", "texts"))
 
 
 def fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:

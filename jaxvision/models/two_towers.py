@@ -3,13 +3,14 @@ arXiv 2103.00020, and SigLIP, Zhai et al. 2023, arXiv 2303.15343."""
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxvision import models, own_modules
+from jaxvision.arguments import Section
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.models.options import one_of, positive
@@ -148,8 +149,8 @@ def two_towers(
     *,
     dtype: jnp.dtype = jnp.float32,
     variant: str | None = None,
-    image: Mapping[str, Any] | None = None,
-    text: Mapping[str, Any] | None = None,
+    image: Annotated[Mapping[str, Any] | None, Section("model")] = None,
+    text: Annotated[Mapping[str, Any] | None, Section("text model")] = None,
     embedding: int | None = None,
     image_projection: str | None = None,
     text_projection: str | None = None,

@@ -229,6 +229,7 @@ _RANGES = {
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
 OPTIMIZERS = found.Parts("optimizer", [__package__], given=("parts",))
+GIVEN = ("params", "total", "steps")  # what the program gives to `make`, so that no config may
 
 
 def make(
@@ -321,10 +322,9 @@ def _check_own(name: str, own: dict[str, Any]) -> None:
     parameters = inspect.signature(optimizer).parameters
     taken = [p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY]
     common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
-    from_program = ("params", "total", "steps")  # not the user's to choose
     for key in own:
         if key not in taken:
-            choices = [choice for choice in taken + common if choice not in from_program]
+            choices = [choice for choice in taken + common if choice not in GIVEN]
             raise unknown(f"argument of optimizer {name!r}", key, choices)
     arguments.check(optimizer, own, f"optimizer {name!r}: ")
     for key, value in own.items():

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision import literals
 from jaxvision import workdir as workdirs
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
 from jaxvision.reading import read_record, read_text
 from jaxvision.sweep.records import RunRecord
-from jaxvision.sweep.spec import argument
 from jaxvision.train import divergence, metrics
 
 MOST_LOST = 3  # jobs of a run that may vanish or be killed before it counts as failed
@@ -33,7 +33,7 @@ def command(config: str, values: Mapping[str, Any], workdir: Path) -> list[str]:
     """
     file, colon, arg = config.partition(":")
     words = [f"--config={Path(file).absolute()}{colon}{arg}", f"--workdir={workdir.absolute()}"]
-    words += [f"--config.{key}={argument(value)}" for key, value in values.items()]
+    words += [f"--config.{key}={literals.write(value)}" for key, value in values.items()]
     return [sys.executable, "-m", "jaxvision", "train", *words]
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, durations, evaluations, inputs, scripts, specs
 from jaxvision import config as configs
+from jaxvision import durations, evaluations, inputs, literals, scripts, specs
 from jaxvision.errors import UserError, nearest, unknown
 from jaxvision.progress import track
 from jaxvision.sweep import searches
@@ -62,7 +62,7 @@ class Sweep(NamedTuple):
     def config_of(self, params: Mapping[str, Any], seed: int) -> ConfigDict:
         """The config of one run."""
         base = self.base()
-        return configs.override(base, {**params, "seed": seed} if "seed" in base else params)
+        return configs.override(base, {**params, "seed": seed} if "seed" in base or seed else params)
 
 
 def load(path: str) -> Sweep:
@@ -89,9 +89,9 @@ def check(sweep: Sweep) -> None:
     if sweep.direction not in DIRECTIONS:
         raise unknown("direction", sweep.direction, DIRECTIONS)
     base = configs.load(sweep.config)
-    _check_space(sweep.space, configs.read(sweep.config))
+    _check_space(sweep.space, base)
     _check_trials(sweep)
-    _check_seeds(sweep, base)
+    _check_seeds(sweep)
     evals = evaluations.entries(base.get("evals", {}))
     name = max((entry for entry in evals if sweep.objective.startswith(f"{entry}/")), key=len, default="")
     if sweep.objective in ("", f"{name}/") or not name:
@@ -154,15 +154,6 @@ def check_experiments(sweep: Sweep, here: bool = False) -> int:
     return total
 
 
-def argument(value: Any) -> str:
-    """A value as it is written on the command line.
-
-    >>> argument(1e-4), argument("adamw"), argument((4, 5)), argument(True)
-    ('0.0001', 'adamw', '(4, 5)', 'True')
-    """
-    return value if isinstance(value, str) else repr(value)
-
-
 def to_json(sweep: Sweep) -> dict[str, Any]:
     """The sweep and its resolved base config, as OUT/sweep.json holds them; domains as their text."""
     fields = sweep._asdict() | {"space": {key: repr(value) for key, value in sweep.space.items()}}
@@ -183,22 +174,32 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _check_space(space: spaces.Space, base: ConfigDict) -> None:
-    keys = configs.flatten(base)
     domains = spaces.searched(space)
     if not domains:
         raise UserError("the space of the sweep holds no domain, so that there is nothing to search")
+    fixed = {key: value for key, value in space.items() if not spaces.is_domain(value)}
     before: dict[str, Any] = {}
     for key, value in space.items():
-        if key not in keys:
-            raise UserError(f"the space of the sweep names {key!r}, which the config does not have{nearest(key, keys)}")
         if key == "seed":
             raise UserError("the space of the sweep holds 'seed': seeds are not searched; list them in `seeds`")
         if isinstance(value, spaces.When):
             _check_condition(key, value, before)
         for sample in spaces.samples(value) if spaces.is_domain(value) else [value]:
-            _check_type(key, sample, keys[key], _type(base, key))
             _check_value(key, sample)
+            _check_override(base, {**fixed, **_condition(value, domains)}, key, sample)
         before[key] = value
+
+
+def _check_override(base: ConfigDict, others: Mapping[str, Any], key: str, value: Any) -> None:
+    """UserError where the command line of a run could not set a key to a value, or would set it to another."""
+    words = {name: literals.Written(literals.write(x)) for name, x in {**others, key: value}.items()}
+    try:
+        found = configs.at(configs.override(base, words), key.split("."))
+    except UserError as error:
+        raise UserError(f"the space of the sweep: {error}") from error
+    found = found.to_dict() if isinstance(found, ConfigDict) else found
+    if found != value or isinstance(found, bool) != isinstance(value, bool):
+        raise UserError(f"the space of the sweep: {key} cannot be {value!r}: the command line makes {found!r} of it")
 
 
 def _check_condition(key: str, domain: spaces.When, before: Mapping[str, Any]) -> None:
@@ -214,27 +215,6 @@ def _check_condition(key: str, domain: spaces.When, before: Mapping[str, Any]) -
         for value in domain.values:
             if value not in spaces.inner(other).values:
                 raise unknown(f"value of {domain.key!r} in the condition of {key!r}", value, spaces.inner(other).values)
-
-
-def _type(base: ConfigDict, key: str) -> type:
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        base = base[parent]
-    return base.get_type(leaf)
-
-
-def _check_type(key: str, value: Any, present: Any, kind: type) -> None:
-    """What the command line could not set, or would set to something else."""
-    if kind is type(None):
-        raise UserError(
-            f"{key!r} is None in the config, and the command line cannot set such a key: write "
-            f"ml_collections.config_dict.placeholder({type(value).__name__}) there"
-        )
-    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{key!r} is {arguments.words(kind)} in the config ({present!r}), so it cannot be {value!r}")
-    if kind in (list, dict, ConfigDict):
-        raise UserError(f"{key!r} is a {kind.__name__}, which the command line cannot set: search the keys within it")
 
 
 def _check_value(key: str, value: Any) -> None:
@@ -254,19 +234,15 @@ def _check_trials(sweep: Sweep) -> None:
             raise UserError(f"a grid search goes through listed values, but {key!r} is {domain!r}: use grid(...)")
 
 
-def _check_seeds(sweep: Sweep, base: ConfigDict) -> None:
+def _check_seeds(sweep: Sweep) -> None:
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise UserError(f"seeds must be different whole numbers, at least one, not {sweep.seeds!r}")
     for seed in sweep.seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise UserError(f"seeds must be whole numbers of at least 0, not {seed!r}")
-    if "seed" not in base and tuple(sweep.seeds) != (0,):
-        raise UserError(
-            f"the config {sweep.config} has no key 'seed', so that seeds other than 0 cannot be given to it"
-        )
 
 
-def _condition(domain: spaces.Domain, domains: Mapping[str, spaces.Domain]) -> dict[str, Any]:
+def _condition(domain: Any, domains: Mapping[str, spaces.Domain]) -> dict[str, Any]:
     """Values under which a domain is searched."""
     if not isinstance(domain, spaces.When):
         return {}

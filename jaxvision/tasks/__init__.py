@@ -18,7 +18,7 @@ from collections.abc import Callable
 from jaxvision.found import Parts
 from jaxvision.tasks.task import Task
 
-TASKS = Parts("task", [__name__], given=("model",))
+TASKS = Parts("task", [__name__], given=("model",), offered=("num_classes", "multi_label", "over_batch"))
 
 
 def get(name: str) -> Callable[..., Task]:

@@ -1,12 +1,13 @@
 """Distillation: a student learns the predictions of a frozen teacher, on images that need no labels."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxvision import models
+from jaxvision.arguments import Section
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
@@ -22,7 +23,7 @@ def make(
     model: Callable[[int | None], Any],
     num_classes: int | None,
     multi_label: bool = False,
-    teacher: Mapping[str, Any],
+    teacher: Annotated[Mapping[str, Any], Section("model")],
     temperature: float = 1.0,
     alpha: float = 1.0,
 ) -> Task:

@@ -84,10 +84,11 @@ def test_a_grid_has_as_many_trials_as_points(make):
         ({"space": {"optimizer.learning_rat": uniform(0, 1)}}, "did you mean 'optimizer.learning_rate'"),
         (
             {"space": {"data.batch_size": uniform(8, 64)}},
-            "is a whole number in the config .16., so it cannot be 8.0",
+            "--config.data.batch_size must be a whole number of at least 1, not '8.0': write 8",
         ),
-        ({"space": {"model.variant": choice(8, 20)}}, "is a text in the config"),
-        ({"space": {"data.subset": choice(1, 2)}}, "is None in the config"),
+        ({"space": {"model.variant": choice(8, 20)}}, "cannot be 8: the command line makes '8' of it"),
+        ({"space": {"data.subset": choice(1, 2)}}, r"subset must be a dict\(...\) or None, not '1'"),
+        ({"space": {"optimizer.b1": uniform(0, 1)}}, "no key 'optimizer.b1'.* Keys of optimizer: .*momentum"),
         ({"space": {"seed": integers(0, 9)}}, "list them in `seeds`"),
         ({"space": {"train.total": "2 steps"}}, "holds no domain"),
         ({"space": {**RATE, "train.total": "5"}}, "train.total: the duration '5' has no unit: write '5 steps'"),
@@ -95,7 +96,7 @@ def test_a_grid_has_as_many_trials_as_points(make):
             {"space": {**RATE, "augment": choice("flip_lr", "")}},
             "an empty text for 'augment'; 'none' is a spec without",
         ),
-        ({"space": {**RATE, "train.total": 2}}, "'train.total' is a text in the config"),
+        ({"space": {**RATE, "train.total": 2}}, "train.total: the duration 2 has no unit"),
         ({"space": {"optimizer.momentum": when("optimizer.nam", "sgd", uniform(0, 1))}}, "no key before it"),
         (
             {

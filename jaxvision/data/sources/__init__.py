@@ -29,7 +29,7 @@ from jaxvision import arguments, own_modules, storage
 from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
 from jaxvision.errors import UserError, unknown
-from jaxvision.found import Parts
+from jaxvision.found import Parts, options
 from jaxvision.reading import reading
 
 _log = logging.getLogger(__name__)
@@ -82,6 +82,16 @@ def open_source(
     builder = prepared_builder(name, data_dir, tuple(KINDS))  # first, for it tells a misspelt name
     check_options(f"the data set {name!r}", options, TfdsSource)
     return TfdsSource(builder, name, split, fields, **options)
+
+
+def options_of(name: str) -> dict[str, Any] | None:
+    """Annotations of the options that a data set of that name takes, by name; None where it takes any.
+
+    Raises:
+      UserError: A source of the user's own that cannot be imported.
+    """
+    own = own_modules.is_own(name) or name in KINDS
+    return options(KINDS.resolve(name) if own else TfdsSource, ("builder", "name", *KINDS.given))
 
 
 def check_options(where: str, options: Mapping[str, Any], kind: Callable) -> None:

@@ -1,0 +1,155 @@
+"""Which keys a section of a config may hold, and of what types: the parameters of what it is handed to.
+
+That follows from the names in it: `config.model` goes to the builder of `model.name`, `config.task` to the factory of
+`task.name`. A parameter that is a section itself says so, `Annotated[Mapping, Section("model")]`.
+
+Modules are imported where they are asked for: a command that changes no config needs none of them.
+"""
+
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from jaxvision.arguments import Section
+from jaxvision.found import options
+from jaxvision.sections import DataSection, EvalSection, InitSection, MeshSection, TrainSection
+
+ANY_NAME = "*"  # among the keys of a section whose keys the user names, such as `evals`
+
+Keys = dict[str, Any]  # the annotation of each key
+SECTIONS: Keys = {
+    "seed": int,
+    "data": Annotated[Mapping, Section("data")],
+    "augment": str,
+    "model": Annotated[Mapping, Section("model")],
+    "task": Annotated[Mapping, Section("task")],
+    "optimizer": Annotated[Mapping, Section("optimizer")],
+    "train": Annotated[Mapping, Section("train")],
+    "init": Annotated[Mapping | None, Section("init")],
+    "evals": Annotated[Mapping, Section("evals")],
+    "mesh": Annotated[Mapping, Section("mesh")],
+}
+
+
+def of(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
+    """The keys that a section may hold, with their annotations; `ANY_NAME` stands for those that the user names.
+
+    Args:
+      config: Config, as far as it is known.
+      path: Keys that lead to the section, such as ("model",) or ("evals", "val"); () for the config itself.
+
+    Returns:
+      None where nobody says it: the section has no name yet, or its parameter is any mapping.
+
+    Raises:
+      UserError: The section names something that there is not.
+
+    >>> of({"model": {"name": "resnet"}}, ("model",))["stem"]
+    str | None
+    """
+    keys, section = SECTIONS, config
+    for name in path:
+        annotation = keys.get(name, keys.get(ANY_NAME))
+        around, section = section, section.get(name)
+        section = section if hasattr(section, "items") else {}
+        kind = _kind(annotation)
+        keys = _INSIDE[kind](section, around, config) if kind in _INSIDE else None
+        if keys is None:
+            return None
+    return keys
+
+
+def may_be_section(annotation: Any) -> bool:
+    """Whether a key with this annotation may be a section."""
+    return _kind(annotation) is not None or any(
+        typing.get_origin(one) or one in (dict, Mapping) for one in (annotation, *typing.get_args(annotation))
+    )
+
+
+def _kind(annotation: Any) -> str | None:
+    """The kind of section that an annotation marks."""
+    marks = getattr(annotation, "__metadata__", ())
+    return next((mark.kind for mark in marks if isinstance(mark, Section)), None)
+
+
+def _all(*of_parts: Keys | None) -> Keys | None:
+    """The keys of several functions that share a section; None where one of them takes any."""
+    return None if None in of_parts else {name: keys for part in reversed(of_parts) for name, keys in part.items()}
+
+
+def _model(section: Mapping, *_: Any) -> Keys | None:
+    if "name" not in section:
+        return None
+    from jaxvision import models
+
+    own = models.NAMES.options(section["name"], models.PAIR_NAMES)
+    return _all({"name": str}, options(models.build, ("num_classes", "dtype", "kwargs")), own)
+
+
+def _text_model(section: Mapping, *_: Any) -> Keys | None:
+    if "name" not in section:
+        return None
+    from jaxvision import models
+
+    return _all({"name": str}, models.TEXT_NAMES.options(section["name"]))
+
+
+def _task(section: Mapping, *_: Any) -> Keys | None:
+    if "name" not in section:
+        return None
+    from jaxvision.tasks import TASKS
+
+    return _all({"name": str}, TASKS.options(section["name"]))
+
+
+def _optimizer(section: Mapping, *_: Any) -> Keys | None:
+    from jaxvision.optim import optimizers
+
+    own = optimizers.OPTIMIZERS.options(section["name"]) if "name" in section else {}
+    return _all(options(optimizers.make, (*optimizers.GIVEN, "own")), own)
+
+
+def _evaluation(section: Mapping, *_: Any) -> Keys | None:
+    from jaxvision.evals import EVALUATORS
+
+    return _all(options(EvalSection), EVALUATORS.options(section["name"]) if "name" in section else {})
+
+
+def _data_options(_: Mapping, data: Mapping, config: Mapping) -> Keys | None:
+    return _source(data.get("name"))
+
+
+def _evaluation_options(_: Mapping, evaluation: Mapping, config: Mapping) -> Keys | None:
+    return _source(evaluation.get("data") or (config.get("data") or {}).get("name"))
+
+
+def _source(name: str | None) -> Keys | None:
+    if name is None:
+        return None
+    from jaxvision.data import sources
+
+    return sources.options_of(name)
+
+
+def _subset(*_: Any) -> Keys:
+    from jaxvision.data import subsets
+
+    return options(subsets.take, ("source",))
+
+
+# What a section of each kind may hold: `(section, the section around it, config) -> keys`.
+_INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping], Keys | None]] = {
+    "data": lambda *_: options(DataSection),
+    "data options": _data_options,
+    "subset": _subset,
+    "model": _model,
+    "text model": _text_model,
+    "task": _task,
+    "optimizer": _optimizer,
+    "train": lambda *_: options(TrainSection),
+    "init": lambda *_: options(InitSection),
+    "evals": lambda *_: {ANY_NAME: Annotated[Mapping, Section("evaluation")]},
+    "evaluation": _evaluation,
+    "evaluation options": _evaluation_options,
+    "mesh": lambda *_: options(MeshSection),
+}

@@ -1,0 +1,98 @@
+"""Values as they are written on the command line: read by the type of what they are for, and written again."""
+
+import ast
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from jaxvision import arguments
+from jaxvision.errors import UserError, shown
+
+_TRUTH = {"true": True, "false": False}
+
+
+class Written(str):
+    """The text of a value of the command line, whose type only its place in the config tells; see `read`."""
+
+
+def write(value: Any) -> str:
+    """A value as it is written on the command line.
+
+    >>> write(1e-4), write("adamw"), write((4, 5)), write(True)
+    ('0.0001', 'adamw', '(4, 5)', 'True')
+    """
+    return value if isinstance(value, str) else repr(value)
+
+
+def read(text: str, name: str, annotation: Any = Any, before: Any = None) -> Any:
+    """The value that a text stands for.
+
+    Args:
+      text: Value as it was written: `3e-4`, `90 epochs`, `true`, `(4, 5)`, `image,tokens`, `None`.
+      name: Name of the flag, for messages.
+      annotation: Annotation of the parameter that the value is for; `Any` where nobody knows it.
+      before: Value that stands in that place so far. A text stays a text where the annotation lets it, a number one of
+        the same kind; without an annotation the new value is of its kind.
+
+    Raises:
+      UserError: The text is nothing that the annotation allows.
+
+    >>> read("0.99", "ema", float | None), read("8", "variant", str), read("image,tokens", "fields", tuple[str, ...])
+    (0.99, '8', ('image', 'tokens'))
+    >>> read("1", "rate", float), read("5 epochs", "total", str | float), read("0", "every", str | float, "1 epoch")
+    (1.0, '5 epochs', '0')
+    >>> read("1e3", "depth", int)
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: --depth must be a whole number, not '1e3': write 1000
+    """
+    text = str(text)  # no longer to be read
+    literal = _literal(text)
+    if _is_section(before) and not _is_section(literal) and literal is not None:
+        raise UserError(f"--{name} is a section, not {shown(text)}: change the keys in it, as in --{name}.KEY=VALUE")
+    if annotation is Any and before is None:
+        return literal
+    if annotation is Any:
+        annotation = dict if _is_section(before) else tuple if isinstance(before, tuple | list) else type(before)
+    items = (tuple(part.strip() for part in text.split(",")),) if "," in text else ()
+    candidates = [literal, text, *items, (literal,)]
+    if isinstance(before, str) and literal is not None:
+        candidates.insert(0, text)
+    if type(literal) is int and (isinstance(before, float) or (before is None and _kinds(annotation) <= {float, None})):
+        candidates.insert(0, float(literal))
+    for value in candidates:
+        if arguments.fits(value, annotation):
+            return value
+    raise UserError(f"--{name} must be {arguments.words(annotation)}, not {shown(text)}{_without_point(literal)}")
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is a union of; that of None is None."""
+    if typing.get_origin(annotation) is Annotated:
+        return _kinds(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return set().union(*map(_kinds, typing.get_args(annotation)))
+    return {None if annotation is type(None) else annotation}
+
+
+def _literal(text: str) -> Any:
+    """The number, truth value, None, tuple or dict that a text is; the text itself where it is none of them."""
+    if text.strip().lower() in _TRUTH:
+        return _TRUTH[text.strip().lower()]
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
+    if isinstance(value, str):
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping) or hasattr(value, "items")
+
+
+def _without_point(literal: Any) -> str:
+    """What to write in place of 1e3 where a whole number is wanted."""
+    return f": write {int(literal)}" if isinstance(literal, float) and literal.is_integer() else ""
