@@ -43,7 +43,9 @@ def _plain(value: Any) -> Any:
 MAX_LENGTH, MAX_CALLS = 100_000, 1000  # characters and operations of a spec
 NONE = "none"  # the operation that is none: how a spec without operations is written
 COLON = "\N{MODIFIER LETTER TRIANGULAR COLON}"  # a letter to Python's parser: it stands for the colon of own names
-_TEXT_OR_OWN = re.compile(rf"(?P<text>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')|{own_modules.NAME.pattern}")
+# Quoted texts, with an end or without; names of a user's own; other words, each as a whole. So no character is looked
+# at from more than one beginning, however long a spec is.
+_WORDS = re.compile(rf"""(?P<own>{own_modules.NAME.pattern})|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|[\w.]+""", re.DOTALL)
 
 
 def parse(spec: str | list[Call]) -> list[Call]:
@@ -66,7 +68,7 @@ def parse(spec: str | list[Call]) -> list[Call]:
     if len(spec) > MAX_LENGTH:
         raise UserError(f"a spec has at most {MAX_LENGTH:,} characters, not {len(spec):,}: {shown(spec)}")
     try:
-        tree = ast.parse(_TEXT_OR_OWN.sub(_letter_for_colon, spec.strip()), mode="eval").body
+        tree = ast.parse(_WORDS.sub(_letter_for_colon, spec.strip()), mode="eval").body
     except SyntaxError as error:
         if re.search(r"^\s*\||\|\s*(?:\||$)", spec):
             raise UserError(
@@ -89,7 +91,7 @@ def parse(spec: str | list[Call]) -> list[Call]:
 
 
 def _letter_for_colon(match: re.Match) -> str:
-    return match["text"] or match[0].replace(":", COLON)
+    return match[0].replace(":", COLON) if match["own"] else match[0]
 
 
 def _name(node: ast.expr) -> str | None:

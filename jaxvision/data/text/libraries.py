@@ -1,10 +1,27 @@
 """Tokenizers that other libraries read: SentencePiece models and the tokenizer.json of Hugging Face."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, shown
 from jaxvision.found import part
+
+MAX_VOCABULARY = 2**24  # ids; an embedding has a row for each
+
+
+@contextlib.contextmanager
+def _of_library(what: str) -> Iterator[None]:
+    """Whatever a library raises inside becomes a UserError; a panic of one in Rust is no Exception."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{what}: {' '.join(str(error).split())}") from None
 
 
 @part("tokenizer", "sentencepiece")
@@ -19,10 +36,8 @@ class SentencePiece(Tokenizer):
         super().__init__(length, lower=lower)
         sentencepiece = library("sentencepiece")
         path = existing(path)
-        try:
+        with _of_library(f"{path} is not a SentencePiece model"):
             self._model = sentencepiece.SentencePieceProcessor(model_file=path)
-        except (RuntimeError, OSError) as error:
-            raise UserError(f"{path} is not a SentencePiece model: {error}") from None
         self.vocabulary = self._model.vocab_size()
         start, end, pad = self._model.bos_id(), self._model.eos_id(), self._model.pad_id()  # -1 where there is none
         self.start, self.end = (None if i < 0 else i for i in (start, end))
@@ -44,20 +59,29 @@ class HuggingFace(Tokenizer):
         super().__init__(length, lower=lower)
         tokenizers = library("tokenizers")
         path = existing(path)
-        try:
+        self._path = path
+        with _of_library(f"{path} is not a tokenizer.json of Hugging Face"):
             self._model = tokenizers.Tokenizer.from_file(path)
-        except Exception as error:  # the library raises nothing more definite
-            raise UserError(f"{path} is not a tokenizer.json of Hugging Face: {error}") from None
         named = next((i for name in ("<pad>", "[PAD]") if (i := self._model.token_to_id(name)) is not None), 0)
         self.pad = self._model.padding["pad_id"] if self._model.padding else named
         self._model.no_padding()
         self._model.enable_truncation(length)
-        self.vocabulary = self._model.get_vocab_size()
-        example = self._model.encode("a")
+        greatest = max(self._model.get_vocab().values(), default=-1)  # where ids are left out, not their number less 1
+        self.vocabulary = max(self._model.get_vocab_size(), greatest + 1)
+        example = self._encoded("a")
+        if highest := [i for i in (greatest, self.pad, *example.ids) if i >= min(self.vocabulary, MAX_VOCABULARY)]:
+            raise UserError(
+                f"{path}: the id {max(highest)} is too large, for its vocabulary has {self.vocabulary:,} ids and may "
+                f"have {MAX_VOCABULARY:,}"
+            )
         if example.special_tokens_mask[:1] == [1]:
             self.start = example.ids[0]
         if example.special_tokens_mask[-1:] == [1]:
             self.end = example.ids[-1]
 
     def encode(self, text: str) -> list[int]:
-        return self._model.encode(text.lower() if self._lower else text).ids
+        return self._encoded(text.lower() if self._lower else text).ids
+
+    def _encoded(self, text: str):
+        with _of_library(f"{self._path} makes no tokens of {shown(text)}"):
+            return self._model.encode(text)

@@ -216,6 +216,46 @@ TOKENIZER = {
     "added_tokens": [],
     "pre_tokenizer": {"type": "Whitespace"},
 }
+WORDS = ["a red cat on the mat", "two dogs, one ball!", "Ünïcode ≥ 3"] * 9
+SPECIAL = ["[UNK]", "<pad>", "[CLS]", "[SEP]"]
+
+
+def word_level():
+    pytest.importorskip("tokenizers")
+    return json.dumps(TOKENIZER).encode()
+
+
+def bpe():
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
+    made.normalizer = tokenizers.normalizers.Replace(tokenizers.Regex("[0-9]+"), "0")
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    made.train_from_iterator(WORDS, tokenizers.trainers.BpeTrainer(vocab_size=60, special_tokens=SPECIAL))
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    made.enable_padding()
+    return made.to_str().encode()
+
+
+def word_piece():
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = (
+        tokenizers.normalizers.BertNormalizer(),
+        tokenizers.pre_tokenizers.Whitespace(),
+    )
+    made.train_from_iterator(WORDS, tokenizers.trainers.WordPieceTrainer(vocab_size=60, special_tokens=SPECIAL))
+    made.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return made.to_str().encode()
+
+
+def sentencepiece_bytes():
+    sentencepiece, model = pytest.importorskip("sentencepiece"), io.BytesIO()
+    options = dict(vocab_size=40, hard_vocab_limit=False, normalization_rule_name="identity", minloglevel=2)
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(WORDS), model_writer=model, **options)
+    return model.getvalue()
+
+
 OTHERS = {name: data for name, data in (TEN | NAMES).items() if name != "data_batch_1"}
 CSV = b'path,label,text\na.jpg,1,"a, b"\nb.jpg,0,c\n'
 LINES = b'{"path": "a.jpg", "label": 1}\n{"path": "b", "label": 0}\n'
@@ -224,7 +264,12 @@ KEY = Store({}, ".")._key("v", {}, "features")
 
 
 def tokenizer(kind, name):
-    return of_file(name, lambda file: registry.make(kind, path=str(file)))
+    def use(file):
+        made = registry.make(kind, path=str(file))
+        ids = made(["a red cat", "Ünïcode \U0001f600" + "x" * 99, ""])
+        assert 0 <= ids.min() <= ids.max() < made.vocabulary
+
+    return of_file(name, use)
 
 
 FILES = {
@@ -251,7 +296,10 @@ FILES = {
     "features": (lambda: npz_bytes(key=KEY, **FEATURES._asdict()), store_of),
     "search index": (lambda: npz_bytes(**INDEX), of_file("search/index.npz", lambda file: search._load(file.parent))),
     "clip vocabulary": (lambda: gzip.compress(b"v\n" + b"a b\n" * 99), tokenizer("clip", "v.txt.gz")),
-    "tokenizer.json": (lambda: json.dumps(TOKENIZER).encode(), tokenizer("huggingface", "tokenizer.json")),
+    "tokenizer.json": (word_level, tokenizer("huggingface", "tokenizer.json")),
+    "bpe": (bpe, tokenizer("huggingface", "tokenizer.json")),
+    "word pieces": (word_piece, tokenizer("huggingface", "tokenizer.json")),
+    "sentencepiece": (sentencepiece_bytes, tokenizer("sentencepiece", "a.model")),
 }
 
 
@@ -286,6 +334,40 @@ def test_many_changed_files(kind, scratch, record_property):
     record_property("injections", LONG)
     for wrong in ("lost", "hung", "wrong"):
         record_property(wrong, 0)
+
+
+def template(ids):
+    parts = [{"SpecialToken": {"id": "X", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"X": {"id": "X", "ids": ids, "tokens": ["X"] * len(ids)}} if ids else {}
+    return {"type": "TemplateProcessing", "single": parts, "pair": parts, "special_tokens": special}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": TOKENIZER["model"] | {"vocab": {"b": 0}}}, "makes no tokens of 'a'"),
+        ({"model": TOKENIZER["model"] | {"vocab": {"a": 2**31, "[UNK]": 1}}}, "the id 2147483648 is too large"),
+        ({"post_processor": template([9])}, "the id 9 is too large, for its vocabulary has 2 ids"),
+        ({"post_processor": template([])}, "makes no tokens of 'a'"),  # a panic of the library, which is no Exception
+        ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"],
+                    "continuing_subword_prefix": "a" * 8}}, "is not a tokenizer.json"),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_tokenizers_that_were_seen_to_fail(changes, told, scratch):
+    pytest.importorskip("tokenizers")
+    Path("tokenizer.json").write_text(json.dumps(TOKENIZER | changes))
+    with pytest.raises(UserError, match=told):
+        registry.make("huggingface", path="tokenizer.json")
+
+
+def test_ids_that_a_vocabulary_leaves_out_are_ids(scratch):
+    pytest.importorskip("tokenizers")
+    vocabulary = {"vocab": {"a": 0, "[UNK]": 70}}
+    Path("tokenizer.json").write_text(json.dumps(TOKENIZER | {"model": TOKENIZER["model"] | vocabulary}))
+    made = registry.make("huggingface", path="tokenizer.json")
+    assert made("a b")[0, :2].tolist() == [0, 70]
+    assert made.vocabulary == 71
 
 
 def opened_without_formats(file):

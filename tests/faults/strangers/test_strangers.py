@@ -5,6 +5,9 @@ Here are texts: specs, durations, JSON, names, options. Files of every format ar
 
 import json
 import string
+import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,6 +32,7 @@ from jaxvision.sweep.runs import Run
 QUICK = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
+SECONDS = 30  # of one call, on a machine that does other things too; these take milliseconds
 LONG = settings(QUICK, max_examples=4000, derandomize=False)
 
 ANY_TEXT = st.text(st.characters(), max_size=60)  # surrogates, NUL and line ends too
@@ -73,10 +77,13 @@ JSONS = st.recursive(
 
 def ends_well(function, *args, **kwargs):
     """What a call returns; None where it ends in an error of the project, whose lines a person can read."""
+    began = time.monotonic()
     try:
         return function(*args, **kwargs)
     except UserError as error:
         told = str(error)
+    finally:
+        assert time.monotonic() - began < SECONDS
     assert all(len(line) <= MAX_LINE for line in told.split("\n"))
     assert len(told) <= 2 * MAX_LINE
     told.encode("utf-8", "backslashreplace")
@@ -106,25 +113,31 @@ def calls(registry):
     )
 
 
+class Check(NamedTuple):
+    test: Callable[[], None]
+    settings: settings
+
+
 def both(strategy, *more):
     """Runs a test of the values of strategies quickly by default, and with many where slow tests are asked for."""
 
     def decorate(test):
-        quick = QUICK(given(strategy, *more)(test))
-        return pytest.mark.parametrize(
-            "check",
-            [
-                pytest.param(quick, id="quick"),
-                pytest.param(LONG(given(strategy, *more)(test)), id="long", marks=pytest.mark.slow),
-            ],
-        )(_run(test))
+        made = lambda limits: Check(limits(given(strategy, *more)(test)), limits)
+        checks = [
+            pytest.param(made(QUICK), id="quick"),
+            pytest.param(made(LONG), id="long", marks=pytest.mark.slow),
+        ]
+        return pytest.mark.parametrize("check", checks)(_run(test))
 
     return decorate
 
 
 def _run(test):
-    def run(check, scratch):
-        check()
+    def run(check, scratch, record_property):
+        check.test()
+        if check.settings is LONG:
+            record_property("promise", "what a stranger hands over ends in the project's error")
+            record_property("injections", LONG.max_examples)
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
@@ -183,6 +196,7 @@ SPECS += [
     "tokenize('clip', path='a\\0b')",
 ]
 SPECS += ["random_crop(8, 10000000)", "random_short_side_crop(8, (8, 10000000))", "gaussian_blur(kernel=10000000)"]
+SPECS += ["\\'" * 50_000, "a." * 50_000, "a" * 99_999 + ":", "9" * 4000 + "a" * 90_000, "'" + "\\\\" * 49_000]
 # An evaluation was made of arguments that the operation does not take.
 SPECS += ["views(0, 0)", "multi_crop(0, 0)", "multi_crop((), 0)", "views(1, ('flip_lr', ))", "random_crop([])"]
 SPECS += ["random_resized_crop([])", "random_short_side_crop(())", "pick_caption([])", "random_resize_short(2, 1)"]
