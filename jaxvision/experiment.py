@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, augment, cautions, durations, evaluations, inputs, models, parts, transfer
+from jaxvision import arguments, augment, cautions, durations, evaluations, inputs, models, own_modules, parts, transfer
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
@@ -104,6 +104,7 @@ class Experiment(NamedTuple):
                 "multi_label": self.info.multi_label,
             },
             "classes": list(self.info.classes),
+            "own": own_modules.files(self.config.to_dict()),
         }
 
     def vary(self, changes: Mapping[str, Any]) -> "Experiment":

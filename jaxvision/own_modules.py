@@ -15,6 +15,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ NAME = re.compile(rf"({_WORD}(?:\.{_WORD})*):({_WORD})")
 PACKAGE = __package__
 
 _trained_from: dict[str, str] = {}  # by module, the file that a run was trained with
+_imported: set[str] = set()
 _told: set[str] = set()  # modules of a closed folder's config that the user has read of
 
 
@@ -68,6 +70,7 @@ def load(kind: str, name: str) -> Any:
         print(line(module_name, [name]), file=sys.stderr, flush=True)
         _told.add(module_name)
     module = _import(what, module_name, file)
+    _imported.add(module_name)
     if not hasattr(module, function):
         names = [n for n, value in vars(module).items() if inspect.isfunction(value) and not n.startswith("_")]
         raise UserError(f"{what}: {file} defines no {function!r}{nearest(function, names)}")
@@ -138,7 +141,9 @@ def _missing(what: str, module: str) -> str:
     if here:
         lacks = f"{top!r} is {here}, and has no module {module!r}"
     else:
-        places = [f"in the working directory {Path.cwd()}", *(f"beside the config in {p}" for p in _config_folders())]
+        is_read = " (the folder that is read: nothing is imported from it)" if scripts.is_closed(Path.cwd()) else ""
+        places = [f"in the working directory {Path.cwd()}{is_read}"]
+        places += [f"beside the config in {folder}" for folder in _config_folders()]
         lacks = f"there is no module {top!r} where Python looks, nor {', nor '.join(places)}"
     known = _trained_from.get(module)
     then = f" The run was trained with {known}." if known else ""
@@ -198,16 +203,26 @@ def asked(config: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def tell(config: Mapping[str, Any], trained_from: Mapping[str, str] | None = None) -> list[str]:
-    """Lines that say which modules a config asks for and where they lie; nothing is imported.
+    """Lines that say which modules a config asks for and where they lie, each module once; nothing is imported.
 
     Args:
       config: Sections of a config.
       trained_from: File of each module when the run was trained, as `files` gave them to the checkpoint.
     """
     _trained_from.update({str(module): str(file) for module, file in (trained_from or {}).items()})
-    wanted = asked(config)
+    wanted = {module: names for module, names in asked(config).items() if module not in _told}
     _told.update(wanted)
     return [line(module, names) for module, names in wanted.items()]
+
+
+def check_outside(folder: str | Path, config: Mapping[str, Any]) -> None:
+    """Raises UserError where a module that a config asks for lies in the folder of its run: no reader imports it."""
+    for module, file in files(config).items():
+        if Path(file).resolve().is_relative_to(Path(folder).resolve()):
+            raise UserError(
+                f"the config asks for {asked(config)[module][0]}, and {file} lies in --workdir={folder}: evaluate and "
+                "predict import nothing from the folder of a run, which may be somebody else's. Give another --workdir"
+            )
 
 
 def line(module: str, names: Sequence[str]) -> str:
@@ -224,6 +239,21 @@ def digests(config: Mapping[str, Any]) -> dict[str, str]:
     """The beginning of the SHA-256 of the file of each module that a config asks for."""
     found = {module: Path(file) for module, file in files(config).items()}
     return {m: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for m, file in found.items() if file.is_file()}
+
+
+def place(error: BaseException) -> str | None:
+    """Where in a user's module an error was raised, "FILE:LINE (code)"; None where it was elsewhere.
+
+    What a library raises that a user's module calls is raised there; what jaxvision raises is not.
+    """
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in _imported}
+    package = str(Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            return f"{frame.filename}:{frame.lineno}" + (f" ({frame.line})" if frame.line else "")
+        if frame.filename.startswith(package):
+            return None
+    return None
 
 
 def called(what: str, factory: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -44,7 +45,7 @@ def run(file: str | Path, name: str) -> ModuleType:
     """
     with reading(file, only=OSError):
         _check_text(Path(file).read_bytes(), file)
-    folder = Path(file).absolute().parent
+    folder = Path(os.path.abspath(file)).parent  # without "..", for messages and checkpoints
     if folder not in folders:
         folders.append(folder)
     for place in (Path.cwd(), folder):  # so that it can import what lies there

@@ -164,7 +164,9 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     """
     path = storage.path(path, "the folder of weights")
     if folder.is_folder(path):
-        return folder.load(path)
+        arrays, meta = folder.load(path)
+        workdirs.follow(path, {"model": meta["model"]}, meta.get("own"))
+        return arrays, meta
     if not workdirs.is_run(path):
         raise UserError(
             f"{path} is neither a folder of converted weights nor the workdir of a run. A file of another library "
@@ -173,8 +175,10 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     saved = Saved(path)
     arrays, meta = saved.variables(step), saved.meta(step)
     model = workdirs.config_of(meta, path).model
+    workdirs.follow(path, {"model": model.to_dict()}, meta.get("own"))
     known = {"model": model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
     known["image_size"] = meta["data"]["image_size"]
+    known["own"] = meta.get("own", {})
     return arrays, known | {name: meta[name] for name in ("preprocessing", "classes")}
 
 

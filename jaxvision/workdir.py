@@ -27,7 +27,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import storage
+from jaxvision import own_modules, scripts, storage
 from jaxvision.errors import UserError
 from jaxvision.locks import Lock
 from jaxvision.reading import parse_json, read_record, read_text
@@ -79,6 +79,22 @@ def checkpoint_config(workdir: Path) -> ConfigDict | None:
     """The config that the newest checkpoint of the run in `workdir` was saved with; None where there is none."""
     found = Saved(workdir).config()
     return config_of({"config": found[1]}, workdir) if found else None
+
+
+def follow(folder: Path, config: Mapping[str, Any], trained_from: Mapping[str, str] | None = None) -> None:
+    """Called before parts are made of a config that lies in a folder, which may be somebody else's.
+
+    Prints which modules it asks for; none of those that lie in the folder will be imported.
+
+    Args:
+      folder: Folder of a run, or of converted weights.
+      config: Its sections.
+      trained_from: File of each module when it was trained, `meta["own"]` of a checkpoint.
+    """
+    scripts.close(str(folder))
+    lines = own_modules.tell(config, trained_from)
+    if lines and jax.process_index() == 0:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def results(workdir: Path) -> dict[str, Any] | None:
@@ -280,14 +296,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code() -> dict[str, Any]:
-    """What tells this code from another: versions of libraries, and digests of the Python files of the package."""
+def code(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells this code from another: versions of libraries, digests of the files of the package and of own modules.
+
+    Args:
+      config: Sections that may ask for own modules.
+    """
     here = pathlib.Path(__file__).parent
     files = {
         file.relative_to(here).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         for file in sorted(here.rglob("*.py"))
     }
-    return {"versions": versions(), "files": files}
+    return {"versions": versions(), "files": files, "own": own_modules.digests(config)}
 
 
 def git_commit() -> str | None:

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxvision import own_modules
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_FAILED, EXIT_USER_ERROR
 
@@ -104,6 +105,8 @@ def line(error: BaseException, folder: str | None = None) -> str:
         advice = "a smaller data.batch_size may help, or train.accumulate"
         return f"the memory of the device is used up; {advice}: {text[:MOST]}"
     short = text if len(text) <= MOST else f"{text[:MOST]}..."
+    if place := next((found for one, _ in chain if (found := own_modules.place(one))), None):
+        return f"{type(error).__name__}{': ' if short else ''}{short}. It was raised in your own code, {place}"
     return (
         f"{type(error).__name__}{': ' if short else ''}{short}. This was not foreseen: it may be a fault of jaxvision"
     )

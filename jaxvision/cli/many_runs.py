@@ -24,7 +24,7 @@ def _define_study(values: flags.FlagValues, words: list[str]) -> None:
 def _study(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "out")
     if not rest:
-        raise UserError("which study? jaxvision study NAME --out=DIR")
+        raise UserError("which study? jaxvision study NAME --out=DIR, or the path of its folder or file")
     start(rest[1:])
     from jaxvision.commands import study
 
@@ -86,7 +86,7 @@ def _launch(values: flags.FlagValues, rest: list[str]) -> None:
 
 COMMANDS = {
     "study": Command(
-        "run a study of experiments/: all its runs, then its tables and figures",
+        "run a study, of experiments/ or named by its path: all its runs, then its tables and figures",
         "jaxvision study data_scaling --preset=laptop --out=runs/data_scaling",
         _define_study,
         _study,

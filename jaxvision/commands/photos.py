@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import augment, parts, storage
+from jaxvision import augment, parts, specs, storage
 from jaxvision.commands import image_files
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
@@ -188,7 +188,8 @@ def _batches(
 
 def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[str, np.ndarray]:
     """Decoded and processed images; those of another size than the model was trained on are resized and cropped."""
-    process = host_ops.make(model.host)
+    decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not where the set holds arrays
+    process = host_ops.make(model.host if decodes else f"decode|{model.host or 'none'}")
     fit = host_ops.make(f"resize_short({max(model.shape)})|central_crop({model.shape})")
     rng, images = np.random.default_rng(0), {}
     for file in files:

@@ -63,6 +63,7 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
     config = workdirs.config_of(meta, workdir)
     if is_main() and (words := workdirs.edited(workdir, config)):
         _log.warning("%s: the checkpoint's own config is taken", words)
+    workdirs.follow(workdir, config.to_dict(), meta.get("own"))
     with config.unlocked(), config.data.ignore_type():
         config.data.update(meta["data"])
     experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
@@ -87,6 +88,7 @@ def open_weights(
       UserError: preprocessing that needs statistics of a training set, which the folder has not.
     """
     arrays, meta = folder.load(path)
+    workdirs.follow(path, {key: meta.get(key) for key in ("model", "preprocessing")}, meta.get("own"))
     check_fields(meta, f"{path}/{folder.META}", preprocessing=dict, classes=(list, type(None)))
     host, transform = (meta["preprocessing"][name] for name in ("host", "augment"))
     if augment.needs_statistics(transform):

@@ -36,10 +36,11 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.commands.study_jobs import Jobs
 from jaxvision.commands.study_runs import FAILED, Row, Run, finished_row, row_of, started, workdir
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, nearest, shown, unknown
 from jaxvision.locks import Held
 from jaxvision.parallel.distributed import any_process, is_main
 from jaxvision.progress import track
+from jaxvision.reading import is_file
 from jaxvision.storage import output_folder
 from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
@@ -59,7 +60,7 @@ def run(
     """Does the runs that are not yet done and analyses all.
 
     Args:
-      name: a folder of experiments/.
+      name: a folder of experiments/, or the path of a folder with a study.py, or of a Python file.
       out: holds runs/, results.csv, results.parquet, and what the analysis writes.
       preset: a size of the study; its default if None.
       data_dir: handed to the study.
@@ -110,15 +111,31 @@ def run(
 
 
 def load(name: str) -> ModuleType:
-    """The study of that name, from experiments/ of the current folder or of this source tree."""
+    """The study of that name, from experiments/ of the current folder or of this source tree; or of a folder or file.
+
+    Args:
+      name: Name of a folder of experiments/, or the path of a folder with a study.py, or of a Python file.
+    """
+    if ("/" in name or name.endswith(".py")) and (is_file(name) or is_file(os.path.join(name, "study.py"))):
+        file = Path(name if is_file(name) else os.path.join(name, "study.py")).resolve()
+        return _checked(_module(file), file)
     places = list(dict.fromkeys([Path.cwd() / "experiments", Path(jaxvision.__file__).parents[1] / "experiments"]))
     for place in places if re.fullmatch(r"\w[\w.-]{0,100}", name) else ():
         if (place / name / "study.py").is_file():
             return _module(place / name / "study.py")
     known = sorted({f.parent.name for place in places for f in place.glob("*/study.py")})
     if not known:
-        raise UserError(f"no studies in {' or '.join(map(str, places))}")
-    raise unknown("study", name, known)
+        raise UserError(f"no study {shown(name)} in {' or '.join(map(str, places))}, and no folder with a study.py")
+    raise UserError(f"{unknown('study', name, known)}; or the path of a folder with a study.py")
+
+
+def _checked(study: ModuleType, file: Path) -> ModuleType:
+    """The module, if it has what a study has."""
+    for needed in ("PRESETS", "runs", "get_config", "analyse"):
+        if not hasattr(study, needed):
+            names = [name for name in vars(study) if not name.startswith("_")]
+            raise UserError(f"{file} is no study: it defines no {needed}{nearest(needed, names)}")
+    return study
 
 
 def sibling(file: str, name: str) -> ModuleType:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import launches, storage
+from jaxvision import launches, own_modules, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.data.fingerprint import fingerprint
@@ -84,6 +84,7 @@ def _run(
     steps = saved.steps()
     statistics = None if fresh else saved_statistics(saved)
     with together("building the experiment"):
+        own_modules.check_outside(workdir, config.to_dict())
         experiment = experiments.build(config, statistics=statistics)
         workdirs.check(workdir, config, fresh=fresh, resume=resume)
     if not (fresh or resume) and (finished := workdirs.results(workdir)):
@@ -196,7 +197,7 @@ def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
     facts = {
         "config": json.loads(configs.to_json(config)),
         "flags": flags,
-        "code": workdirs.code(),
+        "code": workdirs.code(config.to_dict()),
         "devices": agreement.devices(),
     }
     agreement.check_equal(facts, "config, flags, code or devices")
