@@ -1,20 +1,19 @@
-"""What a config, a spec or a flag gives to a function, checked against the annotations of its parameters.
+"""Values that a user gives, checked against the annotations of parameters.
 
-Whatever a user writes reaches a function by keyword: a section of a config, an operation of a spec, the options of a
-model. So types and ranges are checked here, once, in words that a person reads without knowing Python's own.
+Types and ranges are said by annotations, `Annotated[float, Range(0, 1)]`, and checked here, in words that a person
+reads without knowing Python's own. Names are checked in calls.py.
 """
 
-import inspect
 import math
 import numbers
 import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from jaxvision.errors import UserError, nearest, shown
+from jaxvision.errors import UserError, shown
 
 
 class Range(NamedTuple):
@@ -211,89 +210,3 @@ def _number(text: str, annotation: Any) -> bool:
         return fits(float(text), annotation) or fits(int(text), annotation)
     except ValueError:
         return False
-
-
-def check(function: Callable, arguments: Mapping[str, Any], where: str = "") -> None:
-    """Raises UserError where an argument is not what the annotation of its parameter says.
-
-    Args:
-      function: what will be called.
-      arguments: values by the names of parameters; names that it does not have are left to others.
-      where: what comes before the name of the argument in the message, as in "optimizer.".
-    """
-    parameters = inspect.signature(function).parameters
-    for name, value in arguments.items():
-        parameter = parameters.get(name)
-        if parameter is None or parameter.annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        if type(value) is type(parameter.default) and value == parameter.default:
-            continue
-        annotation = parameter.annotation
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            annotation = tuple[annotation, ...]
-        check_value(f"{where}{name}", value, annotation)
-
-
-def bind(
-    function: Callable, call: str, args: Sequence, kwargs: Mapping[str, Any], how: str = ""
-) -> inspect.BoundArguments:
-    """The arguments of a call under the names of the parameters, each of a fitting type.
-
-    Args:
-      function: what will be called.
-      call: what the call is, for messages: `"host operation 'resize(32, 4)'"`.
-      args, kwargs: arguments by place and by name.
-      how: usage, where it is not that of a Python function.
-
-    Raises:
-      UserError: too many or too few arguments, a name that is no parameter or is given twice, or a wrong type.
-
-    >>> bind(lambda size, method="area": None, "'resize()'", (), {})
-    Traceback (most recent call last):
-    ...
-    jaxvision.errors.UserError: 'resize()': missing argument size. Usage: <lambda>(size, method='area')
-    """
-    signature = inspect.signature(function)
-    parameters = signature.parameters
-    named = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    placed = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
-    tail = f"Usage: {how or usage(function)}"
-    many = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in kwargs:
-        if key not in named and not anything:
-            raise UserError(f"{call}: no argument is named {key!r}{nearest(key, named) or '.'} {tail}")
-        if key in placed[: len(args)]:
-            raise UserError(f"{call}: the argument {key} is given twice, by place and by name. {tail}")
-    if len(args) > len(placed) and not many:
-        given, most = len(args), len(placed)
-        raise UserError(
-            f"{call}: {given} arguments without a name, but it takes {f'at most {most}' if most else 'none'}. {tail}"
-        )
-    missing = [
-        key
-        for key, p in parameters.items()
-        if p.default is p.empty
-        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        and key not in kwargs
-        and key not in placed[: len(args)]
-    ]
-    if missing:
-        raise UserError(f"{call}: missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}. {tail}")
-    bound = signature.bind(*args, **kwargs)
-    check(function, bound.arguments, f"{call}: ")
-    for key, value in bound.arguments.items():  # of a number, 1 is 1.0: jax.random.bernoulli, for one, minds
-        if parameters[key].annotation is float and isinstance(value, numbers.Integral):
-            bound.arguments[key] = float(value)
-    return bound
-
-
-def usage(function: Callable, name: str = "") -> str:
-    """How a function is called: its parameters and their defaults, without annotations.
-
-    >>> usage(bind)
-    "bind(function, call, args, kwargs, how='')"
-    """
-    parameters = inspect.signature(function).parameters.values()
-    plain = [p.replace(annotation=p.empty) for p in parameters]
-    return f"{name or function.__name__}{inspect.Signature(plain)}"

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, cautions, durations, evals, inputs
+from jaxvision import arguments, calls, cautions, durations, evals, inputs
 from jaxvision import config as configs
 from jaxvision.data import text
 from jaxvision.data.sources import Info, Source, open_source
@@ -83,10 +83,10 @@ def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, 
         raise UserError(f"the config misses '{where}.name'. Evaluators: {listed(name, evals.EVALUATORS)}")
     arguments.check_value(f"config key {where}.name", common["name"], str)
     factory = evals.get(common["name"])
-    taken = configs.parameters(factory)
-    extra = [k for k in taken if k not in ("task", "data", "train", "texts")]
-    configs.check_keys(section, where, [*EvalSection._fields, *extra])
+    program = (*evals.EVALUATORS.given, *evals.EVALUATORS.offered)
+    calls.check(factory, own, calls.ConfigKeys(where), program=program, others=EvalSection._fields)
     filled = configs.call(EvalSection, common, where)
+    taken = calls.parameters(factory)
     if "train" in taken and filled.train_split is None:
         raise UserError(f"{where}: the evaluator {filled.name!r} learns from images: set '{where}.train_split'")
     if "train" not in taken and filled.train_split is not None:
@@ -119,7 +119,7 @@ def make(sections: Mapping[str, Mapping], judged: Judged, steps: Callable[[str |
 def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
     where, (common, factory, own) = f"evals.{name}", read(name, section)
     given = {}
-    if "texts" in configs.parameters(factory):
+    if "texts" in calls.parameters(factory):
         given["texts"] = texts.of_host(common.host, judged.host)
         if given["texts"] is None:
             raise UserError(

@@ -9,13 +9,12 @@ A part of a user needs no decorator; with one it may say the same as a built-in 
 """
 
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jaxvision import own_modules
+from jaxvision import calls, own_modules
 from jaxvision.errors import UserError, unknown
 
 _MARK = "jaxvision_parts"  # attribute of a factory that is a part: {kind: Said}
@@ -56,23 +55,6 @@ def part(kind: str, name: str | None = None, *, small: Mapping[str, Any] | None 
 def said(kind: str, factory: Callable) -> Said | None:
     """What a factory says of itself as a part of that kind; None where it says nothing."""
     return getattr(factory, "__dict__", {}).get(_MARK, {}).get(kind)
-
-
-def options(function: Callable, program: Collection[str] = ()) -> dict[str, Any] | None:
-    """Annotations of the parameters of a function, by name; None where it takes anything.
-
-    Args:
-      function: What is called, or made.
-      program: Names of the parameters that are not a user's to set.
-
-    >>> options(lambda data, *, size=3: None, program=["data"])
-    {'size': typing.Any}
-    """
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD and p.name not in program for p in parameters):
-        return None
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in program]
-    return {p.name: Any if p.annotation is p.empty else p.annotation for p in named}
 
 
 def modules(package: str) -> list[ModuleType]:
@@ -138,7 +120,7 @@ class Parts(Mapping[str, Callable]):
         Raises:
           UserError: As `resolve`.
         """
-        return options(self.resolve(name, *others), (*self.given, *self.offered))
+        return calls.options(self.resolve(name, *others), (*self.given, *self.offered))
 
     def unknown(self, name: Any, *others: "Parts") -> UserError:
         """The error for a name that is none of this kind."""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxvision import calls, durations, models, tasks
 from jaxvision import config as configs
-from jaxvision import durations, models, tasks
 from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
 from jaxvision.errors import UserError, unknown
@@ -63,14 +63,14 @@ def make_task(
     """The task of the config, which will build the model of the config; with a mesh, laid out for it where it asks."""
     factory = tasks.get(config.task.get("name"))
     given = {}
-    if "over_batch" in configs.parameters(factory):
+    if "over_batch" in calls.parameters(factory):
         given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
     model = {k: v for k, v in config.model.items() if k != "name"}
     for key, source in {"num_classes": "the classes of the data set", "dtype": "train.precision"}.items():
         if key in model:
             raise UserError(f"'model.{key}' is set by the program: it follows from {source}. Leave it out")
     options = {k: v for k, v in config.task.items() if k != "name"}
-    if pretrained and pretrained.freeze and "statistics" in configs.parameters(factory):
+    if pretrained and pretrained.freeze and "statistics" in calls.parameters(factory):
         options.setdefault("statistics", "running")
     return configs.call(
         factory,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxvision import arguments, found, own_modules
+from jaxvision import calls, found, own_modules
 from jaxvision.errors import UserError, shown, unknown
 
 
@@ -214,8 +214,8 @@ class Registry:
 
     def _bind(self, call: Call) -> inspect.BoundArguments:
         factory = self.find(call.name)
-        how = arguments.usage(factory, call.name)
-        return arguments.bind(factory, f"{self.kind} {shown(str(call))}", call.args, call.kwargs, how)
+        words = calls.Usage(f"{self.kind} {shown(str(call))}", calls.usage(factory, call.name))
+        return calls.bind(factory, words, call.args, call.kwargs)
 
     def find(self, name: str) -> Callable:
         """The factory of a name, built in or "package.module:function".

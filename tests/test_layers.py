@@ -9,19 +9,20 @@ import jaxvision
 
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
-BASE |= {"literals", "scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
+BASE |= {"calls", "literals", "scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
 BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
-    "specs": {"errors", "arguments", "found", "own_modules"},
+    "calls": {"errors", "arguments"},
+    "specs": {"errors", "calls", "found", "own_modules"},
     "signals": {"exits"},
     "sections": {"errors", "arguments"},
     "literals": {"errors", "arguments"},
     "unpacking": {"errors", "reading"},
     "scripts": {"errors", "reading"},
     "own_modules": {"errors", "scripts"},
-    "found": {"errors", "own_modules"},
+    "found": {"errors", "calls", "own_modules"},
     "line_files": {"storage"},
     "lock_files": {"errors", "processes", "storage"},
     "locks": {"errors", "lock_files", "processes", "storage"},

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision import arguments, storage
+from jaxvision import calls, storage
 from jaxvision.errors import UserError, nearest
 
 
@@ -21,7 +21,7 @@ def run(words: Sequence[str], flags: Mapping[str, Any]) -> None:
         usages = "\n".join(f"  {_usage(name)}\n      {inspect.getdoc(VERBS[name])}" for name in VERBS)
         asked = f"unknown verb {verb!r}{nearest(verb, VERBS) or '.'}" if words else "which verb?"
         raise UserError(f"{asked} There are\n{usages}")
-    given = arguments.bind(VERBS[verb], f"data {verb}", words[1:], flags, _usage(verb)).arguments
+    given = calls.bind(VERBS[verb], calls.Usage(f"data {verb}", _usage(verb)), words[1:], flags).arguments
     for name in ("SRC", "OUT", "data_dir", "out"):
         if given.get(name) is not None:
             storage.local(given[name], name if name.isupper() else f"--{name}", "sets are read from files")

@@ -1,6 +1,5 @@
 """`jaxvision launch`: one command line on all nodes of a cluster."""
 
-import inspect
 import re
 import subprocess
 import sys
@@ -8,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from jaxvision import arguments, storage
-from jaxvision.errors import UserError, unknown
+from jaxvision import calls, storage
+from jaxvision.errors import UserError
 from jaxvision.launch import jobset, slurm, tpu
 from jaxvision.launch.places import value_of
 from jaxvision.specs import parse
@@ -88,18 +87,11 @@ LAUNCH = {"slurm": _slurm, "jobset": _jobset, "tpu": _tpu}
 
 def _call(where: str, options: str, function: Callable[..., Any], command: Sequence[str], name: str) -> Any:
     """`function(command, name, **options)`, once the options fit its signature."""
-    calls = parse(f"{where}({options})")
-    if len(calls) != 1 or calls[0].args:
+    written = parse(f"{where}({options})")
+    if len(written) != 1 or written[0].args:
         raise UserError(f"--{where} wants options like 'nodes=4, minutes=240', not {options!r}")
-    given = calls[0].kwargs
-    known = {key: p for key, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    for key in given:
-        if key not in known:
-            raise unknown(f"option of --{where}", key, known)
-    missing = [key for key, parameter in known.items() if parameter.default is parameter.empty and key not in given]
-    if missing:
-        raise UserError(f"--{where} needs {', '.join(missing)}, as in --{where}=\"{missing[0]}='...'\"")
-    arguments.check(function, given, f"--{where}: ")
+    given = written[0].kwargs
+    calls.check(function, given, calls.Options(f"--{where}"), program=("command", "name"))
     return function(command, name, **given)
 
 

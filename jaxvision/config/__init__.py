@@ -11,7 +11,7 @@ calls.py      sections as keyword arguments
 saved.py      configs as JSON: written, read again, told apart
 """
 
-from jaxvision.config.calls import call, check_keys, check_sections, parameters
+from jaxvision.config.calls import call, check_sections
 from jaxvision.config.files import load, plain_writes, read
 from jaxvision.config.overrides import at, override
 from jaxvision.config.plain import flatten, is_spec, normalised
@@ -22,7 +22,6 @@ __all__ = [
     "SECTIONS",
     "at",
     "call",
-    "check_keys",
     "check_sections",
     "differences",
     "fingerprint",
@@ -32,7 +31,6 @@ __all__ = [
     "load",
     "normalised",
     "override",
-    "parameters",
     "plain_writes",
     "read",
     "saved",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from jaxvision.arguments import Section
-from jaxvision.found import options
+from jaxvision.calls import options
 from jaxvision.sections import DataSection, EvalSection, InitSection, MeshSection, TrainSection
 
 ANY_NAME = "*"  # among the keys of a section whose keys the user names, such as `evals`

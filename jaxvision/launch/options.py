@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from jaxvision import arguments
+from jaxvision import arguments, calls
 from jaxvision.arguments import LINE, Range, Text
 from jaxvision.errors import UserError, shown
 
@@ -36,7 +36,8 @@ def checked(function: Callable) -> Callable:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(function).bind(*args, **kwargs).arguments
-        arguments.check(function, {key: value for key, value in given.items() if key != "command"})
+        options = {key: value for key, value in given.items() if key != "command"}
+        calls.check_values(function, options, calls.Plain())
         check_command(given["command"])
         return function(*args, **kwargs)
 

@@ -8,7 +8,6 @@ is found before anything is compiled.
 A user's own is named "package.module:function".
 """
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,8 +15,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxvision import arguments, own_modules
-from jaxvision.errors import UserError, unknown
+from jaxvision import calls, own_modules
+from jaxvision.errors import UserError
 from jaxvision.found import Parts, said
 from jaxvision.models import heads
 from jaxvision.models.options import bounded, whole
@@ -109,12 +108,7 @@ def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.M
 
 def _builder(kind: str, name: str, builder: Callable, kwargs: dict[str, Any]) -> Callable[..., nn.Module]:
     """The builder of this name with its options, once they are found to be some that it has, of the right kinds."""
-    parameters = inspect.signature(builder).parameters
-    options = [p for p in parameters if p not in ("num_classes", "dtype")]
-    for option in kwargs:
-        if option not in options:
-            raise unknown(f"option of {kind} {name!r}", option, options)
-    arguments.check(builder, kwargs, f"{kind} {name!r}: ")
+    calls.check(builder, kwargs, calls.Options(f"{kind} {name!r}"), program=("num_classes", "dtype"))
     bounded(f"{kind} {name!r}", kwargs)
     if not own_modules.is_own(name):
         return partial(builder, **kwargs)

@@ -5,7 +5,6 @@ clip the gradient -> the optimizer's own rule, with weight decay -> multipliers 
 What differs between optimizers is the middle: one small function each, below.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision import arguments, found, paths
+from jaxvision import arguments, calls, found, paths
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
@@ -318,15 +317,9 @@ def make(
 
 def _check_own(name: str, own: dict[str, Any]) -> None:
     """UserError where the optimizer is unknown, or an argument of its own is none that it takes, or of a wrong kind."""
-    optimizer = OPTIMIZERS.resolve(name)
-    parameters = inspect.signature(optimizer).parameters
-    taken = [p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY]
-    common = [p.name for p in inspect.signature(make).parameters.values() if p.kind == p.KEYWORD_ONLY]
-    for key in own:
-        if key not in taken:
-            choices = [choice for choice in taken + common if choice not in GIVEN]
-            raise unknown(f"argument of optimizer {name!r}", key, choices)
-    arguments.check(optimizer, own, f"optimizer {name!r}: ")
+    common = calls.options(make, (*GIVEN, "own"))
+    words = calls.Options(f"optimizer {name!r}")
+    calls.check(OPTIMIZERS.resolve(name), own, words, program=OPTIMIZERS.given, others=common)
     for key, value in own.items():
         if key in _RANGES:
             arguments.check_value(f"optimizer {name!r}: {key}", value, Annotated[float, _RANGES[key]])

@@ -281,7 +281,7 @@ def test_abstract_parameters_and_jit(name):
         ({"name": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam'"),
         (
             {"name": "adamw", "nesterov": True},
-            r"unknown argument of optimizer 'adamw' 'nesterov'.*Choices: .* and 3 more",
+            r"unknown option of optimizer 'adamw' 'nesterov'.*Choices: .* and 3 more",
         ),
         ({"name": "sgd", "weight_dacay": 0.1}, "did you mean 'weight_decay'"),
         ({"name": "sgd", "momentum": 1.0}, "momentum must be"),

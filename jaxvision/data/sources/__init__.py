@@ -19,23 +19,23 @@ encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.m
                     passed_over.py: what lies beside the examples and is not read; texts.py: what is a caption
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from jaxvision import arguments, own_modules, storage
+from jaxvision import calls, own_modules, storage
 from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
-from jaxvision.errors import UserError, unknown
-from jaxvision.found import Parts, options
+from jaxvision.errors import UserError
+from jaxvision.found import Parts
 from jaxvision.reading import reading
 
 _log = logging.getLogger(__name__)
 
 # Each is called with data_dir, split and fields; its options are its keyword-only parameters.
 KINDS = Parts("data set", [__name__], given=("data_dir", "split", "fields"))
+
 
 __all__ = ["KINDS", "BadExample", "Info", "Source", "check_classes", "open_source"]
 
@@ -90,19 +90,18 @@ def options_of(name: str) -> dict[str, Any] | None:
     Raises:
       UserError: A source of the user's own that cannot be imported.
     """
-    own = own_modules.is_own(name) or name in KINDS
-    return options(KINDS.resolve(name) if own else TfdsSource, ("builder", "name", *KINDS.given))
+    kind = KINDS.resolve(name) if own_modules.is_own(name) or name in KINDS else TfdsSource
+    return calls.options(kind, _given(kind))
 
 
 def check_options(where: str, options: Mapping[str, Any], kind: Callable) -> None:
-    """Raises UserError where an option is no keyword-only parameter of a kind of source, or no fitting value of it."""
-    parameters = inspect.signature(kind).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    for key in options:
-        if key not in known:
-            raise unknown(f"option of {where}", key, known) if known else UserError(f"{where} takes no options")
-        if options[key] == "" and inspect.signature(kind).parameters[key].default != "":
-            raise UserError(f"{where}: the option {key} is empty: give it a value or leave it out")
-    arguments.check(kind, options, f"{where}: ")
+    """Raises UserError where an option is none that a kind of source takes, or no fitting value of it."""
+    calls.check(kind, options, calls.Options(where), program=_given(kind))
+    for name, parameter in calls.parameters(kind).items():
+        if options.get(name) == "" and parameter.default != "":
+            raise UserError(f"{where}: the option {name} is empty: give it a value or leave it out")
+
+
+def _given(kind: Callable) -> list[str]:
+    """Names of what the program gives to a source: its options are its keyword-only parameters."""
+    return [name for name, p in calls.parameters(kind).items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]

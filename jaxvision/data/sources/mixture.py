@@ -26,10 +26,10 @@ def open_mixture(
     opened, weights = {}, {}
     for part, section in parts.items():
         where = f"the part {part!r} of the mixture"
-        sources.check_options(where, section, _open_part)
         if "name" not in section:
             kinds = ", ".join(sources.KINDS)
             raise UserError(f"{where} has no name, the kind of its source. Choices: {kinds}, or a TFDS name")
+        sources.check_options(where, section, _open_part)
         opened[part] = _open_part(where, split, fields, **{"data_dir": data_dir, **section})
         weights[part] = section.get("weight", 1.0)
     return Mixture(opened, split, weights)

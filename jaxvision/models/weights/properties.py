@@ -4,7 +4,6 @@ Two networks whose arrays have the same names and shapes may compute different t
 ours, `stated` says what a library's weights were trained with, as its tables have it, and `differences` compares.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from jaxvision import models, own_modules
+from jaxvision import calls, models, own_modules
 from jaxvision.errors import UserError
 from jaxvision.models import two_towers
 from jaxvision.models.bit import GROUPS
@@ -210,7 +209,7 @@ def takers(model: Mapping[str, Any]) -> Callable[[str], bool]:
 def _parameters(name: str) -> list[str]:
     every = models.NAMES, models.TEXT_NAMES, models.PAIR_NAMES
     known = own_modules.is_own(name) or any(name in names for names in every)
-    return list(inspect.signature(every[0].resolve(name, *every[1:])).parameters) if known else []
+    return list(calls.parameters(every[0].resolve(name, *every[1:]))) if known else []
 
 
 def differences(ours: Mapping[str, Any], said: Mapping[str, Stated], taken: Iterable[str] = ()) -> list[Difference]:
