@@ -10,7 +10,19 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import arguments, augment, cautions, durations, evaluations, inputs, models, own_modules, parts, transfer
+from jaxvision import (
+    arguments,
+    augment,
+    cautions,
+    durations,
+    evaluations,
+    inputs,
+    layout,
+    models,
+    own_modules,
+    parts,
+    transfer,
+)
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
@@ -26,7 +38,7 @@ from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.sections import DataSection, InitSection, MeshSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
-from jaxvision.train import finite
+from jaxvision.train import finite, players
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
@@ -72,7 +84,7 @@ class Experiment(NamedTuple):
     rules: Rules | str
     task: Task
     augment: Callable
-    optimizer: optimizers.Optimizer
+    optimizer: optimizers.Optimizer | optimizers.Optimizers
     durations: Callable[[str | int], int]
     total: int
     init: Callable[[], states.TrainState]
@@ -105,6 +117,7 @@ class Experiment(NamedTuple):
             },
             "classes": list(self.info.classes),
             "own": own_modules.files(self.config.to_dict()),
+            "parts": layout.to_json(self.layout),
         }
 
     def vary(self, changes: Mapping[str, Any]) -> "Experiment":
@@ -118,7 +131,7 @@ class Experiment(NamedTuple):
           UserError: a key that is not there, or a number out of range that is not traced.
         """
         config = configs.override(self.config, changes)
-        task = parts.make_task(config, self.train, self.info, self.pretrained)
+        task = parts.make_task(config, self.train, self.info, self.pretrained, self.durations, self.total)
         optimizer = parts.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
         return self._replace(
             config=config,
@@ -127,6 +140,11 @@ class Experiment(NamedTuple):
             optimizer=optimizer,
             init=parts.initializer(config, self.train, task, optimizer, self.augmented),
         )
+
+    @property
+    def layout(self) -> layout.Layout:
+        """The named parts of the variables."""
+        return parts.make_layout(self.config, self.task)
 
     def abstract_state(self) -> states.TrainState:
         """Shapes, dtypes and shardings of the state."""
@@ -137,7 +155,7 @@ class Experiment(NamedTuple):
         if self.pretrained is None:
             return None
         model = parts.pretrained_model(self.config, self.pretrained)
-        return transfer.load(self.pretrained, model, jax.eval_shape(self.init).variables)
+        return transfer.load(self.pretrained, model, jax.eval_shape(self.init).variables, self.layout)
 
     def initial_state(self, pretrained: weights.Imported | None = None) -> states.TrainState:
         """The state at step 0 on the devices, with the variables that `load_pretrained` read."""
@@ -280,13 +298,20 @@ class Experiment(NamedTuple):
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
         trained = self.source is not None and cautions.reads_labels(self.config.task)
         read = self.source is not None and "tokens" in self.data.fields
-        warmup = self.schedule.warmup
         return [
             *(cautions.of_classes(self.source, trained=True) if trained else ()),
             *(cautions.of_captions(self.source, self.data.host) if read else ()),
             *cautions.of_augmentation(self.config.get("augment", ""), self.data.batch_size),
-            *cautions.of_optimizer(self.config.optimizer, self.optimizer, self.params, self.total, warmup),
+            *self._cautions_of_optimizers(),
         ]
+
+    def _cautions_of_optimizers(self) -> list[str]:
+        found = []
+        for player, section in parts.optimizer_sections(self.config.optimizer, self.task).items():
+            optimizer = self.optimizer.of[player] if self.task.players else self.optimizer
+            params, warmup = players.own(self.task, player, self.params), self.durations(section.get("warmup", 0))
+            found += cautions.of_optimizer(section, optimizer, params, self.total, warmup)
+        return found
 
     def preprocessing(self) -> tuple[str, str]:
         """The (host, augment) specs of training made deterministic."""
@@ -345,7 +370,7 @@ def build(
         transfer.check(pretrained, parts.pretrained_model(config, pretrained))
     if training_data != "ignored":
         inputs.check_size(data, info)
-    task = parts.make_task(config, train, info, pretrained, mesh)
+    task = parts.make_task(config, train, info, pretrained, to_steps, total, mesh)
     parts.check_compared(task, train, data.batch_size)
     if source and models.is_pair(config.model.get("name")) and (read := texts.of_host(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)

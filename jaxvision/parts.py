@@ -1,5 +1,6 @@
 """The parts of an experiment that sections of its config name: mesh, task, optimizer, initial state."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import calls, durations, models, tasks
+from jaxvision import calls, durations, layout, models, paths, tasks
 from jaxvision import config as configs
 from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
@@ -19,7 +20,8 @@ from jaxvision.optim import rules as optimizer_rules
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch
 from jaxvision.sections import InitSection, TrainSection
-from jaxvision.tasks.task import Batch, Task
+from jaxvision.tasks.task import Batch, Joint, Task, part_of_params
+from jaxvision.train import players as who
 from jaxvision.train import state as states
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -44,7 +46,7 @@ def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
 
 def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
     """UserError where the parts of a batch are so small that the loss of the task compares an example with nothing."""
-    parts = 1 if task.joint else train.accumulate
+    parts = 1 if isinstance(task.loss, Joint) else train.accumulate
     if batch_size // parts < task.least:
         part = f" in {parts} parts (train.accumulate), of {batch_size // parts} each" if parts > 1 else ""
         raise UserError(
@@ -58,29 +60,43 @@ def make_task(
     train: TrainSection,
     info: sources.Info,
     pretrained: InitSection | None,
+    steps: Callable[[str | int], int],
+    total: int,
     mesh: Mesh | None = None,
 ) -> Task:
-    """The task of the config, which will build the model of the config; with a mesh, laid out for it where it asks."""
+    """The task of the config, which will build the model of the config.
+
+    Its factory gets those of the offers below that it has parameters for, and no more.
+
+    Args:
+      config: The config.
+      train: Its section `train`.
+      info: What is known of the training set.
+      pretrained: Section `init`, or None.
+      steps: Function that turns a duration into steps.
+      total: Number of steps of the run.
+      mesh: Mesh of the devices; None leaves the layout to XLA.
+    """
     factory = tasks.get(config.task.get("name"))
-    given = {}
-    if "over_batch" in calls.parameters(factory):
-        given["over_batch"] = None if mesh is None else partial(over_batch, mesh=mesh)
     model = {k: v for k, v in config.model.items() if k != "name"}
     for key, source in {"num_classes": "the classes of the data set", "dtype": "train.precision"}.items():
         if key in model:
             raise UserError(f"'model.{key}' is set by the program: it follows from {source}. Leave it out")
+    dtype = PRECISIONS[train.precision]
+    offers = {
+        "model": partial(models.build, config.model.get("name"), dtype=dtype, **model),  # num_classes or None -> module
+        "dtype": dtype,
+        "num_classes": info.num_classes,
+        "multi_label": info.multi_label,
+        "total_steps": total,
+        "steps": steps,
+        "over_batch": None if mesh is None else partial(over_batch, mesh=mesh),
+        "freeze": pretrained.freeze if pretrained else None,
+    }
     options = {k: v for k, v in config.task.items() if k != "name"}
-    if pretrained and pretrained.freeze and "statistics" in calls.parameters(factory):
-        options.setdefault("statistics", "running")
-    return configs.call(
-        factory,
-        options,
-        "task",
-        model=partial(models.build, config.model.get("name"), dtype=PRECISIONS[train.precision], **model),
-        num_classes=info.num_classes,
-        multi_label=info.multi_label,
-        **given,
-    )
+    asked = calls.parameters(factory)
+    given = {name: offers[name] for name in (*tasks.TASKS.given, *tasks.TASKS.offered) if name in asked}
+    return configs.call(factory, options, "task", **given)
 
 
 def check_tokenizer(model: Mapping[str, Any], tokenizer: Tokenizer) -> None:
@@ -112,34 +128,82 @@ def pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str
     return config.task.get(pretrained.part, config.model)
 
 
+def make_layout(config: ConfigDict, task: Task) -> layout.Layout:
+    """What the variables of a task are made of, with the sections of the models that they are of."""
+    sections = {
+        name: config.task[name].to_dict() for name in task.parts if isinstance(config.task.get(name), ConfigDict)
+    }
+    return layout.Layout(task.parts, task.model, sections)
+
+
 def make_optimizer(
     config: ConfigDict, pretrained: InitSection | None, task: Task, params: Any, steps: Callable, total: int
+) -> optimizers.Optimizer | optimizers.Optimizers:
+    """The optimizer chain of the config for parameters of these shapes, or one for each player of the task.
+
+    The section of a player is the section `optimizer` with what `optimizer.players.NAME` says otherwise. A player that
+    moves in every n-th step makes that many updates fewer, and its durations count them.
+    """
+    made = {}
+    for name, section in optimizer_sections(config.optimizer, task).items():
+        every = task.players[name].every if task.players else 1
+        mine, where = who.own(task, name, params), f"optimizer.players.{name}" if task.players else "optimizer"
+        if freeze := _frozen_rules(section, pretrained, task, mine):
+            section = {**section, "freeze": freeze}
+        fewer = lambda duration, every=every: -(-steps(duration) // every)
+        one = _optimizer(section, where, mine, fewer, -(-total // every))
+        made[name] = one._replace(learning_rate=lambda step, rate=one.learning_rate, every=every: rate(step // every))
+    if not task.players:
+        return made[who.ALL]
+    return optimizers.Optimizers(made, who.together(task, params, {name: of.frozen for name, of in made.items()}))
+
+
+def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapping[str, Any]]:
+    """The section `optimizer` of each player: what all share, and what `players.NAME` says otherwise.
+
+    Raises:
+      UserError: A name that is no player's, or players of a task that has none.
+    """
+    shared = {key: value for key, value in section.items() if key != "players"}
+    own = section.get("players") or {}
+    if own and not task.players:
+        raise UserError("optimizer.players is for a task of several players, and this one has none: take it out")
+    for name in own:
+        if name not in task.players:
+            raise calls.ConfigKeys("optimizer.players").unknown(name, task.players)
+    return {name: {**shared, **dict(own.get(name) or {})} for name in task.players} or {who.ALL: shared}
+
+
+def _optimizer(
+    section: Mapping[str, Any], where: str, params: Any, steps: Callable, total: int
 ) -> optimizers.Optimizer:
-    """The optimizer chain of the config for parameters of these shapes; see `optimizers.make`."""
-    section = _optimizer_section(config, pretrained, task, params)
     for key in durations.KEYS["optimizer"]:
-        durations.check(section.get(key, 0), f"optimizer.{key}")
-    return configs.call(optimizers.make, section, "optimizer", steps=steps, total=total, params=params)
+        durations.check(section.get(key, 0), f"{where}.{key}")
+    return configs.call(optimizers.make, section, where, steps=steps, total=total, params=params)
 
 
 def initializer(
-    config: ConfigDict, train: TrainSection, task: Task, optimizer: optimizers.Optimizer, augmented: Batch
+    config: ConfigDict,
+    train: TrainSection,
+    task: Task,
+    optimizer: optimizers.Optimizer | optimizers.Optimizers,
+    augmented: Batch,
 ) -> Callable[[], states.TrainState]:
     """What makes the initial state; see `state.initializer`."""
     return states.initializer(task, optimizer.tx, augmented, config.get("seed", 0), train.ema is not None)
 
 
-def _optimizer_section(
-    config: ConfigDict, pretrained: InitSection | None, task: Task, params: Any
-) -> Mapping[str, Any]:
-    """The section `optimizer`, with what the task or `init.freeze` freezes."""
-    if task.frozen:
-        if pretrained and pretrained.freeze:
-            raise UserError("init.freeze and task.locked exclude each other")
-        rest = tuple(config.optimizer.get("freeze") or ((".*", False),))
-        return {**config.optimizer, "freeze": (*((pattern, True) for pattern in task.frozen), *rest)}
-    if not (pretrained and pretrained.freeze):
-        return config.optimizer
-    if config.optimizer.get("freeze"):
+def _frozen_rules(section: Mapping[str, Any], pretrained: InitSection | None, task: Task, params: Any) -> paths.Rules:
+    """The rules `freeze` for parameters that the task, `init.freeze` or the section `optimizer` freezes; or none."""
+    spec, own = pretrained.freeze if pretrained else None, tuple(section.get("freeze") or ())
+    if spec and task.frozen:
+        raise UserError("init.freeze and task.locked exclude each other")
+    if spec and own:
         raise UserError("init.freeze and optimizer.freeze exclude each other")
-    return {**config.optimizer, "freeze": optimizer_rules.freeze_rules(params, pretrained.freeze)}
+    if spec and spec not in task.parts:
+        return optimizer_rules.freeze_rules(params, spec)
+    names = (spec,) if spec else task.frozen
+    frozen = [(f"^{re.escape(path)}$", True) for path, name in part_of_params(task, params).items() if name in names]
+    if spec and not frozen and not task.players:
+        raise UserError(f"init.freeze {spec!r} freezes nothing: this model has no parameters in that part")
+    return (*frozen, *(own or ((".*", False),))) if frozen or own else ()

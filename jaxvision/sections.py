@@ -100,6 +100,8 @@ class InitSection(NamedTuple):
         None takes off what all names share, and of several sets of weights takes the average.
       part: of the variables, what is filled, where the task has more than one model: "teacher" of `distill`,
         "image_tower" or "text_tower" of a model of two towers (None for both).
+      from_part: of the run that `weights` names, what is taken, such as the "teacher" of a run with one; None takes its
+        model.
     """
 
     weights: str
@@ -111,6 +113,7 @@ class InitSection(NamedTuple):
     positions: str = "bicubic"
     prefix: str | None = None
     part: str | None = None
+    from_part: str | None = None
 
 
 class MeshSection(NamedTuple):

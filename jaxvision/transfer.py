@@ -1,13 +1,13 @@
 """A run that starts from weights: of a converted folder, of another library, or of another run (`config.init`)."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import flax.traverse_util
 import jax
 import numpy as np
 
-from jaxvision import models, paths, storage
+from jaxvision import layout, models, paths, storage
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import two_towers, weights
@@ -19,9 +19,6 @@ from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
 
 PyTree = Any
-
-# What a run trains beside its model: heads of pretraining, and the teacher of a distillation.
-_BESIDE_THE_MODEL = re.compile(r"^(?:teacher/|(?:params|batch_stats)/projection/)")
 
 
 def check(init: InitSection, model: Mapping[str, Any]) -> None:
@@ -36,7 +33,7 @@ def check(init: InitSection, model: Mapping[str, Any]) -> None:
             raise UserError(f"init.model is {init.model!r}, but config.model is {model['name']}:{mine}")
 
 
-def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weights.Imported:
+def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: layout.Layout) -> weights.Imported:
     """Reads the weights that a config starts from.
 
     What a run of ours trained beside its model, such as the layers of a projection head that this model has not, is
@@ -47,6 +44,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
       init: section of the config.
       model: its section `model`, or that of the part that `init.part` names.
       variables: shapes of the task's variables.
+      mine: what these are made of.
 
     Returns:
       The filled variables, and what was loaded, replaced or resized, a line each.
@@ -57,25 +55,36 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
         shortcuts) without its section saying so.
     """
     path = storage.path(init.weights, "config.init.weights")
-    target = _part(init, variables)
+    there = list(dict.fromkeys(mine.part_of(paths.names(variables)).values()))
+    if init.part is not None and init.part not in there:
+        raise unknown("value of init.part", init.part, there)
     notes: tuple[str, ...] = ()
     said: dict[str, Stated] = {}
+    given, taken = layout.EARLIER if init.source == "jaxvision" else None, None
     if init.source != "jaxvision" or path.is_file():
         arrays = weights.read(path)
         if init.source != "jaxvision":
-            mine, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
-            said = properties.of_file(path, mine, init.source, model["name"])
+            used, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
+            said = properties.of_file(path, used, init.source, model["name"])
     else:
         arrays, meta = open_own(path)
-        theirs = meta["model"]
-        if models.is_pair(theirs["name"]) and not models.is_pair(model["name"]):
-            tower = init.part if init.part in two_towers.TOWERS else "image_tower"
-            arrays, theirs = _of_tower(arrays, theirs, tower)
+        given = _layout_of(meta)
+        taken = init.from_part
+        if taken is not None and taken not in given.parts:
+            raise unknown("value of init.from_part", taken, given.parts)
+        if taken is None and models.is_pair(meta["model"]["name"]) and not models.is_pair(model["name"]):
+            taken = init.part if init.part in given.sections else two_towers.TOWERS[0]
+        theirs = given.sections.get(taken, meta["model"])
         if theirs["name"] != model["name"]:
             raise UserError(f"{path} holds weights of the model {theirs['name']!r}, not {model['name']!r}")
         said = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(theirs)).items()}
-    if init.source == "jaxvision":
-        arrays, beside = of_model(arrays, paths.names(target))
+    if init.from_part is not None and given is None:
+        raise UserError(f"init.from_part={init.from_part!r} is a part of a run, and {path} is none: take it out")
+    names = _names(init, variables, mine, arrays)
+    flat = paths.flatten(variables)
+    target = flax.traverse_util.unflatten_dict({called: flat[name] for name, called in names.items()}, sep="/")
+    if given is not None:
+        arrays, beside = of_model(arrays, given, names.values(), taken)
         notes = left_out(beside)
     imported = weights.import_weights(
         arrays,
@@ -93,7 +102,9 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree) -> weig
     count = len(jax.tree.leaves(target))
     numbers = sum(x.size for x in filled)
     line = f"init: {len(filled)} of {count} arrays, {numbers:,} numbers, from {path} ({init.source})"
-    whole = _with_part(init.part, imported.variables, variables)
+    found = paths.flatten(imported.variables)
+    leaves = [found[names[name]] if name in names else leaf for name, leaf in flat.items()]
+    whole = jax.tree.unflatten(jax.tree.structure(variables), leaves)
     return weights.Imported(whole, (line, *(f"init: {note}" for note in (*notes, *imported.notes))))
 
 
@@ -117,40 +128,26 @@ def _compare(model: Mapping[str, Any], said: Mapping[str, Stated], path: Path) -
     return tuple(properties.refuse_or_note(found, properties.flat(section), section, str(path), key))
 
 
-def _part(init: InitSection, variables: PyTree) -> PyTree:
-    """The variables that the weights fill: all, or those of one model of several."""
-    parts = [name for name, collection in variables.items() if "params" in collection]
-    towers = [name for name in two_towers.TOWERS if name in variables["params"]]
-    if init.part is not None and init.part not in parts + towers:
-        raise unknown("value of init.part", init.part, parts + towers or ["None"])
-    if init.part is None and parts:
-        raise UserError(f"the task has several models: say with init.part which one the weights are of: {parts}")
-    if init.part in towers:
-        of_tower = {
-            name: dict(collection[init.part]) for name, collection in variables.items() if init.part in collection
-        }
-        of_tower["params"].pop("projection", None)
-        return of_tower
-    return variables if init.part is None else variables[init.part]
+def _names(
+    init: InitSection, variables: PyTree, mine: layout.Layout, arrays: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """The paths that the weights fill, all or those of one part, and what they are called in it."""
+    names = paths.names(variables)
+    if init.part is not None:
+        return mine.inside(init.part, names)
+    others = [name for name, collection in variables.items() if name != "params" and "params" in collection]
+    if others and not set(names) <= set(arrays):  # of a run of the same task they fill everything
+        several = [*others, *(name for name in mine.model if name != "head")]
+        raise UserError(f"the task has several models: say with init.part which one the weights are of: {several}")
+    return {name: name for name in names}
 
 
-def _with_part(part: str | None, filled: PyTree, variables: PyTree) -> PyTree:
-    """All variables, those of the part being the filled ones."""
-    if part is None:
-        return filled
-    if part in variables:
-        return {**variables, part: filled}
-    towers = {name: {**variables[name], part: {**variables[name][part], **tower}} for name, tower in filled.items()}
-    return {**variables, **towers}
-
-
-def _of_tower(
-    arrays: Mapping[str, np.ndarray], model: Mapping[str, Any], tower: str
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of one tower of a model of two, by their paths in that tower alone, and the section of its model."""
-    inside = f"/{tower}/"
-    mine = {name.replace(inside, "/", 1): x for name, x in arrays.items() if inside in name}
-    return mine, two_towers.towers(**model)[tower]
+def _layout_of(meta: Mapping[str, Any]) -> layout.Layout:
+    """What the variables of a run or of a converted folder are made of."""
+    found = layout.from_json(meta.get("parts"))
+    if not models.is_pair(meta["model"]["name"]):
+        return found
+    return found._replace(sections={**found.sections, **two_towers.towers(**meta["model"])})
 
 
 def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -177,15 +174,39 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     model = workdirs.config_of(meta, path).model
     workdirs.follow(path, {"model": model.to_dict()}, meta.get("own"))
     known = {"model": model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
-    known["image_size"] = meta["data"]["image_size"]
-    known["own"] = meta.get("own", {})
+    known |= {"own": meta.get("own", {}), "image_size": meta["data"]["image_size"]} | (
+        {"parts": meta["parts"]} if "parts" in meta else {}
+    )
     return arrays, known | {name: meta[name] for name in ("preprocessing", "classes")}
 
 
-def of_model(arrays: Mapping[str, np.ndarray], wanted: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of a run's model and those of `wanted`, without what it trained beside them, which is named."""
-    beside = [name for name in arrays if _BESIDE_THE_MODEL.search(name) and name not in wanted]
-    return {name: x for name, x in arrays.items() if name not in beside}, beside
+def of_model(
+    arrays: Mapping[str, np.ndarray],
+    given: layout.Layout,
+    wanted: Collection[str] = (),
+    part: str | None = None,
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a run's model, or of a part of it, as they are called there.
+
+    Args:
+      arrays: Arrays by path.
+      given: What they are made of.
+      wanted: Paths of the model that they are for: what it has is taken from beside the model, too.
+      part: Name of the part that is taken; None for the model.
+
+    Returns:
+      The arrays, and the paths of those beside them that are left out.
+    """
+    kept, beside = {called: arrays[name] for name, called in given.inside(part, arrays).items()}, []
+    for name in arrays:
+        called = given.called(part, name)
+        if called in kept or (called == name and part not in (None, "backbone")):
+            continue
+        if called in wanted:
+            kept[called] = arrays[name]
+        else:
+            beside.append(name)
+    return kept, beside
 
 
 def left_out(beside: list[str]) -> tuple[str, ...]:

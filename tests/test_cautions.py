@@ -171,7 +171,7 @@ def test_a_batch_larger_than_the_set_names_both_numbers():
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_loss_that_compares_examples_needs_two_of_them_at_a_time(joint):
-    task = Task(None, None, None, joint=Joint(None, None) if joint else None, least=2)
+    task = Task(None, Joint(None, None) if joint else None, None, least=2)
     check = lambda size, parts_: parts.check_compared(task, TrainSection("1 step", accumulate=parts_), size)
     check(2, 1)
     check(8, 4)

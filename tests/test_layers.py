@@ -10,7 +10,7 @@ import jaxvision
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
 BASE |= {"calls", "literals", "scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
-BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields"}
+BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields", "layout"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "signals": {"exits"},
     "sections": {"errors", "arguments"},
     "literals": {"errors", "arguments"},
+    "layout": {"errors", "paths"},
     "unpacking": {"errors", "reading"},
     "scripts": {"errors", "reading"},
     "own_modules": {"errors", "scripts"},

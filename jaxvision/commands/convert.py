@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import models, storage, transfer
+from jaxvision import layout, models, storage, transfer
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import weights
@@ -74,7 +74,7 @@ def run(
             raise UserError("our own weights know their model and preprocessing: only --to is for them, or name --from")
         arrays, meta = transfer.open_own(path)
         if target != "jaxvision":
-            arrays, beside = transfer.of_model(arrays)
+            arrays, beside = transfer.of_model(arrays, layout.from_json(meta.get("parts")))
             meta["notes"] = [*meta.get("notes", ()), *transfer.left_out(beside)]
         variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
     else:

@@ -9,7 +9,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from jaxvision import augment, evaluations, inputs, models, transfer
+from jaxvision import augment, evaluations, inputs, layout, models, transfer
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
@@ -96,7 +96,7 @@ def open_weights(
             f"{path}: the preprocessing {transform!r} needs statistics of the training images, which a folder of "
             "weights has not: evaluate the run itself"
         )
-    arrays, _ = transfer.of_model(arrays)
+    arrays, _ = transfer.of_model(arrays, layout.from_json(meta.get("parts")))
     classes = next((x.size for name, x in arrays.items() if name.endswith("head/bias")), None)
     options = configs.from_json(json.dumps(meta["model"])).to_dict()  # with tuples in place of lists
     module = models.build(num_classes=classes, **options)

@@ -106,7 +106,13 @@ def _optimizer(section: Mapping, *_: Any) -> Keys | None:
     from jaxvision.optim import optimizers
 
     own = optimizers.OPTIMIZERS.options(section["name"]) if "name" in section else {}
-    return _all(options(optimizers.make, (*optimizers.GIVEN, "own")), own)
+    players = {"players": Annotated[Mapping, Section("players")]}
+    return _all(options(optimizers.make, (*optimizers.GIVEN, "own")), own, players)
+
+
+def _player(section: Mapping, players: Mapping, config: Mapping) -> Keys | None:
+    shared = config.get("optimizer") or {}
+    return _optimizer({**dict(shared), **dict(section)})
 
 
 def _evaluation(section: Mapping, *_: Any) -> Keys | None:
@@ -146,6 +152,8 @@ _INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping], Keys | None]] = {
     "text model": _text_model,
     "task": _task,
     "optimizer": _optimizer,
+    "players": lambda *_: {ANY_NAME: Annotated[Mapping, Section("player")]},
+    "player": _player,
     "train": lambda *_: options(TrainSection),
     "init": lambda *_: options(InitSection),
     "evals": lambda *_: {ANY_NAME: Annotated[Mapping, Section("evaluation")]},

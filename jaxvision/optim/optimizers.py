@@ -19,6 +19,7 @@ from jaxvision.optim import rules, schedules
 from jaxvision.traced import known
 
 PyTree = Any
+RATE = "learning_rate"  # the metric
 Transform = optax.GradientTransformation
 
 
@@ -34,6 +35,31 @@ class Optimizer(NamedTuple):
     tx: Transform
     learning_rate: schedules.Schedule
     frozen: PyTree
+
+    def rates(self, updates: int) -> dict[str, float]:
+        """The learning rate of the update before which so many were made, by the name of its metric."""
+        return {RATE: float(self.learning_rate(updates))}
+
+
+class Optimizers(NamedTuple):
+    """The optimizers of several players, each of a part of the parameters.
+
+    Attributes:
+      of: Optimizers by player.
+      frozen: Tree like all parameters, True for those that are never changed.
+    """
+
+    of: Mapping[str, Optimizer]
+    frozen: PyTree
+
+    @property
+    def tx(self) -> dict[str, Transform]:
+        """The optax transformations by player."""
+        return {name: optimizer.tx for name, optimizer in self.of.items()}
+
+    def rates(self, updates: int) -> dict[str, float]:
+        """The learning rates after so many steps were taken, by the names of their metrics: `NAME_learning_rate`."""
+        return {f"{name}_{RATE}": rate for name, one in self.of.items() for rate in one.rates(updates).values()}
 
 
 class Parts(NamedTuple):

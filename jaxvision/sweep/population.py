@@ -162,7 +162,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
                 checkpoints=checkpoints,
                 meta={"members": [str(member.workdir) for member in group.members]},
                 records=stack.enter_context(closing(records)),
-                reporter=_Reporter(first, experiment.total, quiet),
+                reporter=_Reporter(first, experiment.total, quiet, experiment.task.progress),
                 throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
                 extra=_learning_rates(variants),
                 journal=Journal(first, progress, feed.bad),
@@ -188,9 +188,10 @@ def _initial_state(
 
 
 def _learning_rates(variants: Sequence[experiments.Experiment]) -> Callable[[int], dict[str, float]]:
-    schedules = [variant.optimizer.learning_rate for variant in variants]
     return lambda step: {
-        population.name_of("learning_rate", i): float(rate(step - 1)) for i, rate in enumerate(schedules)
+        population.name_of(name, i): rate
+        for i, variant in enumerate(variants)
+        for name, rate in variant.optimizer.rates(step - 1).items()
     }
 
 

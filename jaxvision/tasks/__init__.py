@@ -18,7 +18,9 @@ from collections.abc import Callable
 from jaxvision.found import Parts
 from jaxvision.tasks.task import Task
 
-TASKS = Parts("task", [__name__], given=("model",), offered=("num_classes", "multi_label", "over_batch"))
+# What a factory may ask for, by the names of its parameters; see `parts.make_task`, which has it.
+OFFERED = ("num_classes", "multi_label", "dtype", "over_batch", "total_steps", "steps", "freeze")
+TASKS = Parts("task", [__name__], given=("model",), offered=OFFERED)
 
 
 def get(name: str) -> Callable[..., Task]:

@@ -20,8 +20,6 @@ NEIGHBOURS = tuple(i for i in range(9) if i != MIDDLE)  # row by row, the order 
 def make(
     *,
     model: Callable[[int | None], Any],
-    num_classes: int | None,
-    multi_label: bool = False,
     patch: float = 0.25,
     gap: float = 0.5,
     jitter: float = 7 / 96,
@@ -39,7 +37,6 @@ def make(
     Args:
       model: `model(None)` builds the trunk, which sees patches of patch x side pixels, and whole images when it is
         judged.
-      num_classes, multi_label: of the data set; not used.
       patch: side of a patch, as a share of the shorter side of the image. The paper's has 96 pixels.
       gap: between the patches of the grid, as a share of a patch's side; the paper's is a half.
       jitter: by how much a patch may lie off its place on the grid in either direction, as a share of its side.
@@ -49,7 +46,6 @@ def make(
 
     Batches, metrics (`context_top1`) and outputs: see `pretext.make`.
     """
-    del num_classes, multi_label
     check_share("task.patch", patch, low=0.01)
     check_share("task.gap", gap)
     check_share("task.jitter", jitter)

@@ -11,7 +11,7 @@ from jaxvision.arguments import Section
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.tasks.task import Task, Variables, check_classes, in_training, outputs_of
+from jaxvision.tasks.task import PARTS, Task, Variables, check_classes, collection, in_training, outputs_of
 from jaxvision.traced import known
 
 TEACHER = "teacher"
@@ -74,7 +74,7 @@ def make(
     def outputs(variables, batch):
         return outputs_of(student, _of_student(variables), batch["image"])
 
-    return Task(init, loss_of, outputs)
+    return Task(init, loss_of, outputs, parts={TEACHER: collection(TEACHER), **PARTS}, progress=("agreement",))
 
 
 def _of_student(variables: Variables) -> Variables:

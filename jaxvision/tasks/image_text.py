@@ -11,15 +11,21 @@ from jaxvision.found import part
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
-from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes
+from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes, module
 from jaxvision.traced import known
+
+PARTS = {
+    **{f"{tower}_projection": module(f"{tower}/projection") for tower in TOWERS},
+    **{tower: module(tower) for tower in TOWERS},
+    "logits": r"^params/logit_(?:scale|bias)$",
+}
 
 
 @part("task", "image_text")
 def make(
     *,
     model: Callable[[int | None], Any],
-    num_classes: int | None,
+    num_classes: int | None = None,
     multi_label: bool = False,
     over_batch: Callable[[Callable], Callable] | None = None,
     loss: str = "softmax",
@@ -37,7 +43,7 @@ def make(
 
     Args:
       model: `model(None)` builds a model of two towers; their scale and bias are parameters of it.
-      num_classes, multi_label: of the data set, whose labels are not used.
+      num_classes, multi_label: of the data set; only `mask_equal="label"` uses its labels.
       over_batch: `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
       loss: "softmax" (CLIP) or "sigmoid" (SigLIP).
       max_scale: the scale of cosines is cut down to it after each step, or None for no limit. "loss" is 100 for
@@ -67,14 +73,16 @@ def make(
     _check(loss, max_scale, locked, chunk)
     if mask_equal == "label":
         check_classes("image_text", num_classes, multi_label)
-    module = model(None)
-    if not isinstance(module, TwoTowers):
+    network = model(None)
+    if not isinstance(network, TwoTowers):
         raise UserError("the task 'image_text' needs a model of two towers: set model.name to 'two_towers'")
-    if loss == "sigmoid" and module.bias is None:
+    if loss == "sigmoid" and network.bias is None:
         raise UserError("the loss 'sigmoid' needs a bias: set model.bias to its initial value, -10 or 'batch'")
 
-    if max_scale is not None and known(max_scale) and known(module.scale) and module.scale > max_scale:
-        raise UserError(f"model.scale={module.scale:g} is above task.max_scale={max_scale:g}, to which it would be cut")
+    if max_scale is not None and known(max_scale) and known(network.scale) and network.scale > max_scale:
+        raise UserError(
+            f"model.scale={network.scale:g} is above task.max_scale={max_scale:g}, to which it would be cut"
+        )
 
     def compare_rows(image, text, scale, bias, ids=None, axis_name=None):
         fn = image_text.LOSSES[loss]
@@ -86,14 +94,14 @@ def make(
         _check_batch(batch)
         if mask_equal is not None:
             _field(batch, mask_equal)
-        return module.init(rng, batch["image"], batch["tokens"], train=False)
+        return network.init(rng, batch["image"], batch["tokens"], train=False)
 
     def embed(variables, batch, rng):
         embeddings, given = [], dict(variables)
         for tower, field in zip(TOWERS, ("image", "tokens")):
             frozen = tower in locked
             inputs = {"images" if field == "image" else field: batch[field]}
-            out, updates = module.apply(
+            out, updates = network.apply(
                 given, **inputs, train=not frozen, rngs={"dropout": rng}, mutable=_collections(given)
             )
             given |= updates
@@ -112,36 +120,32 @@ def make(
             metrics["loss_over_chance"] = mean / image_text.chance(loss, len(value))
         return mean, metrics | ({"bias": bias} if "logit_bias" in params else {})
 
-    def loss_of(variables, batch, rng):
-        embeddings, updates = embed(variables, batch, rng)
-        value, metrics = compare(variables, embeddings, batch)
-        return value, (metrics, updates)
-
-    def constrain(params):
-        if max_scale is None:
-            return params
-        return {**params, "logit_scale": jnp.minimum(params["logit_scale"], jnp.log(max_scale))}
+    def limit_scale(done):
+        params = done.variables["params"]
+        return {"params": {**params, "logit_scale": jnp.minimum(params["logit_scale"], jnp.log(max_scale))}}
 
     return Task(
         init,
-        loss_of,
-        lambda variables, batch: outputs(module, variables, batch),
-        joint=Joint(embed, compare),
-        constrain=constrain,
-        frozen=tuple(f"^{tower}/" for tower in locked),
+        Joint(embed, compare),
+        lambda variables, batch: outputs(network, variables, batch),
+        after=None if max_scale is None else limit_scale,
+        parts=PARTS,
+        model=tuple(PARTS),
+        frozen=tuple(name for tower in locked for name in (f"{tower}_projection", tower)),
+        progress=("contrastive_top1",),
         least=2,
     )
 
 
-def outputs(module: TwoTowers, variables: Variables, batch: Batch) -> dict[str, Any]:
+def outputs(network: TwoTowers, variables: Variables, batch: Batch) -> dict[str, Any]:
     """What a model of two towers says of a batch of images, of tokens or of both; see `make`."""
     found = {}
     if "image" in batch:
-        out = module.apply(variables, images=batch["image"], train=False)
+        out = network.apply(variables, images=batch["image"], train=False)
         found |= {**out["image"], "features": out["image_features"], "image_embedding": unit(out["image_projection"])}
     if "tokens" in batch:
         tokens = batch["tokens"]
-        out = module.apply(variables, tokens=tokens.reshape(-1, tokens.shape[-1]), train=False)
+        out = network.apply(variables, tokens=tokens.reshape(-1, tokens.shape[-1]), train=False)
         texts = {"text_features": out["text_features"], "text_embedding": unit(out["text_projection"])}
         found |= {name: x.reshape(*tokens.shape[:-1], -1) for name, x in texts.items()}
     return found

@@ -24,8 +24,6 @@ GRIDS = (2, 3)
 def make(
     *,
     model: Callable[[int | None], Any],
-    num_classes: int | None,
-    multi_label: bool = False,
     permutations: int = 100,
     permutation_seed: Annotated[int, Range(0)] = 0,
     questions: int = 1,
@@ -45,7 +43,6 @@ def make(
 
     Args:
       model: `model(None)` builds the trunk, which sees tiles, and whole images when it is judged.
-      num_classes, multi_label: of the data set; not used.
       permutations: how many make up the set, at least 2.
       permutation_seed: of the set, see `permutation_set`.
       questions: permutations asked about for each image and step. More cost little: the tiles go through the trunk
@@ -59,7 +56,6 @@ def make(
 
     Batches, metrics (`jigsaw_top1`) and outputs: see `pretext.make`.
     """
-    del num_classes, multi_label
     check_share("task.tile", tile, low=0.01)
     check_share("task.channel_jitter", channel_jitter)
     if not isinstance(questions, int) or not 1 <= questions <= permutations:

@@ -11,7 +11,7 @@ from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.models.heads import bare
 from jaxvision.models.options import whole
 from jaxvision.models.parts import PartsClassifier
-from jaxvision.tasks.task import Batch, Task, in_training, outputs_of
+from jaxvision.tasks.task import PARTS, Batch, Task, in_training, module, outputs_of
 
 
 class Questions(NamedTuple):
@@ -68,18 +68,18 @@ def make(
     whole("task.part_dim", part_dim, optional=True)
     whole("task.hidden", hidden, optional=True)
     trunk = bare(pretext.name, model(None))
-    module = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
+    network = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
 
     def ask(batch, rng):
         return pretext.ask(jax.random.split(rng)[0], _single_view(pretext, batch))
 
     def init(rng, batch):
         parts, beside, _ = ask(batch, rng)
-        return module.init(rng, parts, beside, train=False)
+        return network.init(rng, parts, beside, train=False)
 
     def loss(variables, batch, rng):
         parts, beside, answers = ask(batch, rng)
-        logits, updates = in_training(module, variables, parts, beside, rng=jax.random.split(rng)[1])
+        logits, updates = in_training(network, variables, parts, beside, rng=jax.random.split(rng)[1])
         logits, answers = logits.reshape(-1, pretext.num_answers), answers.ravel()
         right = logits.argmax(-1) == answers
         return softmax_cross_entropy(logits, answers).mean(), ({f"{pretext.name}_top1": jnp.mean(right)}, updates)
@@ -87,7 +87,14 @@ def make(
     def outputs(variables, batch):
         return outputs_of(trunk, variables, pretext.look(batch["image"]))
 
-    return Task(init, loss, outputs, ask)
+    return Task(
+        init,
+        loss,
+        outputs,
+        parts={"projection": module("projection"), **PARTS},
+        progress=(f"{pretext.name}_top1",),
+        ask=ask,
+    )
 
 
 def _single_view(pretext: Pretext, batch: Batch) -> jax.Array:

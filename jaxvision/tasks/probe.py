@@ -22,7 +22,8 @@ def make(
     hidden: int | None = None,
     loss: str = "softmax_cross_entropy",
     label_smoothing: float = 0.0,
-    statistics: str = "batch",
+    statistics: str | None = None,
+    freeze: str | None = None,
 ) -> Task:
     """A task that fits labels by a new classifier on a layer of the network.
 
@@ -38,16 +39,15 @@ def make(
         convolutional classifier of Gidaris et al. 2018, sec. 3.1.
       hidden: units of "mlp" (200 by default) or channels of "conv" (192).
       loss, label_smoothing: see `supervised.make`.
-      statistics: "batch" or "running": how the network below the classifier is applied, see `supervised.make`;
-        `init.freeze` makes "running" the default.
+      statistics, freeze: "batch" or "running", and `init.freeze`: how the network below the classifier is applied, see
+        `supervised.make`.
 
     Batches, metrics and outputs: see `supervised.make`; "logits" are those of the classifier.
     """
     if classifier not in HIDDEN:
         raise unknown("value of task.classifier", classifier, HIDDEN)
     whole("task.hidden", hidden, optional=True)
-    if statistics not in supervised.STATISTICS:
-        raise unknown("value of task.statistics", statistics, supervised.STATISTICS)
+    statistics = supervised.chosen_statistics(statistics, freeze)
     units = HIDDEN[classifier] if hidden is None else hidden
     return supervised.make(
         model=lambda k: Probed(model(None), layer, classifier, k, units, statistics),

@@ -16,8 +16,6 @@ from jaxvision.tasks.task import Task
 def make(
     *,
     model: Callable[[int | None], Any],
-    num_classes: int | None,
-    multi_label: bool = False,
     angles: tuple[float, ...] = (0, 90, 180, 270),
     each: str = "all",
 ) -> Task:
@@ -29,14 +27,12 @@ def make(
 
     Args:
       model: `model(None)` builds the network; a linear classifier of the angles is put on its features.
-      num_classes, multi_label: of the data set; not used.
       angles: in degrees, counter-clockwise; their order is that of the answers.
       each: "all": every image is seen at every angle in one step, which the paper found to be much better (sec. 3.1)
         and makes the network's batch so many times larger; "one": at one, each equally likely.
 
     Batches, metrics (`rotation_top1`) and outputs: see `pretext.make`. Images must be square.
     """
-    del num_classes, multi_label
     if len(angles) < 2 or len({angle % 360 for angle in angles}) < len(angles):
         raise UserError(f"task.angles must be at least two different angles in degrees, not {angles!r}")
     if each not in ("all", "one"):

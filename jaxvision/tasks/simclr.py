@@ -11,7 +11,7 @@ from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
-from jaxvision.tasks.task import Batch, Task, check_classes, in_training, outputs_of
+from jaxvision.tasks.task import PARTS, Batch, Task, check_classes, in_training, module, outputs_of
 from jaxvision.traced import known
 
 LOSSES = ("nt_xent", "supervised_contrastive")
@@ -21,7 +21,7 @@ LOSSES = ("nt_xent", "supervised_contrastive")
 def make(
     *,
     model: Callable[[int | None], Any],
-    num_classes: int | None,
+    num_classes: int | None = None,
     multi_label: bool = False,
     over_batch: Callable[[Callable], Callable] | None = None,
     loss: str = "nt_xent",
@@ -69,7 +69,7 @@ def make(
     backbone = heads.bare("simclr", model(None))
     out = projection_dim if projection_layers else None
     head = heads.Projection(projection_layers, out, projection_hidden, projection_norm, backbone.dtype)
-    module = heads.Projected(backbone, head)
+    network = heads.Projected(backbone, head)
 
     def compare(embeddings, *labels, axis_name=None):
         memory = dict(chunk=chunk, axis_name=axis_name)
@@ -80,12 +80,12 @@ def make(
     compare_all = compare if over_batch is None else over_batch(compare)
 
     def init(rng, batch):
-        return module.init(rng, _views(batch)[:, 0], train=False)
+        return network.init(rng, _views(batch)[:, 0], train=False)
 
     def loss_of(variables, batch, rng):
         images = _views(batch)
         b, v = images.shape[:2]
-        (_, out), updates = in_training(module, variables, images.reshape(b * v, *images.shape[2:]), rng=rng)
+        (_, out), updates = in_training(network, variables, images.reshape(b * v, *images.shape[2:]), rng=rng)
         embeddings = out["projection"].reshape(b, v, -1)
         labels = () if loss == "nt_xent" else (batch["label"],)
         value, correct, potential = compare_all(embeddings, *labels)
@@ -99,9 +99,16 @@ def make(
         return value.mean(), (metrics, updates)
 
     def outputs(variables, batch):
-        return outputs_of(module, variables, batch["image"])
+        return outputs_of(network, variables, batch["image"])
 
-    return Task(init, loss_of, outputs, least=2)
+    return Task(
+        init,
+        loss_of,
+        outputs,
+        parts={"projection": module("projection"), **PARTS},
+        progress=("contrastive_top1",),
+        least=2,
+    )
 
 
 def _views(batch: Batch) -> jax.Array:

@@ -22,7 +22,8 @@ def make(
     multi_label: bool = False,
     loss: str = "softmax_cross_entropy",
     label_smoothing: float = 0.0,
-    statistics: str = "batch",
+    statistics: str | None = None,
+    freeze: str | None = None,
 ) -> Task:
     """A task that fits the `label` of each image.
 
@@ -34,7 +35,8 @@ def make(
       label_smoothing: share of each label spread over all classes, in [0, 1).
       statistics: "batch": the model is applied as in training; "running": as in evaluation, with the
         running statistics of its BatchNorm, which never change, and without dropout. So features of
-        frozen parameters are those that an evaluation sees; `init.freeze` makes it the default.
+        frozen parameters are those that an evaluation sees. None takes "running" where `freeze` is set, else "batch".
+      freeze: `init.freeze` of the config.
 
     Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K].
     Metrics: `top1`, the share of examples whose largest logit, the first of equal ones, is at their largest label, or
@@ -45,8 +47,7 @@ def make(
     check_classes("supervised", num_classes, multi_label)
     if known(label_smoothing) and not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
-    if statistics not in STATISTICS:
-        raise unknown("value of task.statistics", statistics, STATISTICS)
+    statistics = chosen_statistics(statistics, freeze)
     module = model(num_classes)
     loss_fn = losses.smoothed(loss, label_smoothing, multi_label)
 
@@ -64,7 +65,16 @@ def make(
     def outputs(variables, batch):
         return outputs_of(module, variables, batch["image"])
 
-    return Task(init, loss_of, outputs)
+    return Task(init, loss_of, outputs, progress=("top1",))
+
+
+def chosen_statistics(statistics: str | None, freeze: str | None) -> str:
+    """How a network is applied in training, by `task.statistics` and `init.freeze`; UserError where it is no way."""
+    if statistics is None:
+        return "running" if freeze else "batch"
+    if statistics not in STATISTICS:
+        raise unknown("value of task.statistics", statistics, STATISTICS)
+    return statistics
 
 
 def _at(labels, classes):

@@ -1,15 +1,25 @@
 """The contract between what is learned and the engine that trains it."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxvision import paths
 from jaxvision.errors import UserError
+from jaxvision.layout import Layout, collection, module
+
+__all__ = ["collection", "module"]  # patterns of parts, which tasks take from here
 
 Batch = dict[str, Any]
 Variables = dict[str, Any]
 Metrics = dict[str, jax.Array]
+# (variables, batch, rng) -> (loss, (metrics, updated collections)), or (loss, (metrics, updated collections, rows))
+Loss = Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple]]
+
+
+PARTS = {"head": module("(?:distillation_)?head"), "backbone": r".*"}  # of a task that trains one model
 
 
 def check_classes(task: str, num_classes: int | None, multi_label: bool = False) -> None:
@@ -22,17 +32,59 @@ def check_classes(task: str, num_classes: int | None, multi_label: bool = False)
         )
 
 
-class Joint(NamedTuple):
-    """A loss over all pairs of a batch, cut where its examples first meet; see train/accumulation.py.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joint:
+    """A loss over all pairs of a batch, cut where its examples first meet; it is called like any other loss.
+
+    So it can be accumulated exactly; see train/accumulation.py.
 
     Attributes:
       embed: `(variables, batch, rng) -> (embeddings, updated collections)`: arrays [B, ...], of each example alone
         (but for BatchNorm, which sees those that are embedded together).
-      compare: `(variables, embeddings, batch) -> (loss, metrics)`, of all of them.
+      compare: `(variables, embeddings, batch) -> (loss, metrics)`, of all of them, or `(loss, metrics, rows)`.
     """
 
     embed: Callable[[Variables, Batch, jax.Array], tuple[Any, Variables]]
-    compare: Callable[[Variables, Any, Batch], tuple[jax.Array, Metrics]]
+    compare: Callable[[Variables, Any, Batch], tuple]
+
+    def __call__(self, variables: Variables, batch: Batch, rng: jax.Array) -> tuple[jax.Array, tuple]:
+        """The loss of a batch at once."""
+        embeddings, updates = self.embed(variables, batch, rng)
+        value, metrics, *rows = self.compare(variables, embeddings, batch)
+        return value, (metrics, updates, *rows)
+
+
+class After(NamedTuple):
+    """What a task sees after an optimizer step.
+
+    Attributes:
+      step: Number of the step, int32: 0 in the first, the last of a run has `total_steps - 1`.
+      variables: All collections, with the parameters and the statistics that the step made.
+      rows: Arrays [B, ...] that the loss gave of the examples, of the whole batch in its order, however many parts it
+        was computed in and devices it lies on; of several players a dict of theirs by player. None where the loss
+        gives none.
+      rng: Key of the step, for what is drawn here.
+    """
+
+    step: jax.Array
+    variables: Variables
+    rows: Any
+    rng: jax.Array
+
+
+class Player(NamedTuple):
+    """One of several that train against or beside one another, each a part of the parameters.
+
+    Attributes:
+      part: Name of the part of the parameters that it moves, one of `Task.parts`.
+      loss: Loss of its own, which may read all variables; only the gradient of its part is taken.
+      every: Number of steps from one move to the next: it moves in the steps 0, every, 2 every, ... In the others its
+        loss and gradient are computed for the metrics, and left.
+    """
+
+    part: str
+    loss: Loss
+    every: int = 1
 
 
 class Task(NamedTuple):
@@ -43,27 +95,52 @@ class Task(NamedTuple):
 
     Attributes:
       init: `(rng, batch) -> variables`.
-      loss: `(variables, batch, rng) -> (loss, (metrics, updated collections))`. The loss is the mean
-        over the batch; metrics are scalars that average over the batch likewise. A metric `loss_over_chance`, the
-        loss divided by that of the best answer that looks at nothing, lets the loop warn where it stays at 1.
+      loss: `(variables, batch, rng) -> (loss, (metrics, updated collections))`, or a `Joint`. The loss is the mean
+        over the batch; metrics are scalars that average over the batch likewise. A third element beside metrics and
+        collections is `rows`, arrays [B, ...] of the examples, for `after`. A metric `loss_over_chance`, the loss
+        divided by that of the best answer that looks at nothing, lets the loop warn where it stays at 1. None where
+        there are players.
       outputs: `(variables, batch) -> {"features": [B, D], "logits": [B, K], ...}` for evaluators,
-        without dropout and with running statistics.
+        without dropout and with running statistics. It may take a key, `outputs(variables, batch, rng)`, for what it
+        draws.
+      after: `After -> updated collections`, called once an optimizer step, after it, and never for a part of an
+        accumulated batch: averages of weights, centres, queues, limits of parameters. None where there is nothing to
+        do. A step that is skipped skips it too.
+      players: By name, those who train in turn within a step, each seeing what those before it made. Empty where one
+        loss trains all parameters.
+      parts: Patterns over the paths of variables ("params/head/bias") by the name of a part; the first that is found
+        in a path decides, and every path must have one. Transfer, freezing and players go by these names.
+      model: Names of the parts that make up `config.model`. The others lie beside it: a run that starts from this one
+        leaves out those that it has not itself.
+      frozen: Names of parts that the optimizer never changes.
+      progress: Names of metrics that a person sees while it trains, beside the loss.
       ask: `(batch, rng) -> pretext.Questions`, what `loss` shows the network in place of the images; None where it
         sees them as they are.
-      joint: the same loss in two stages, where it compares examples with one another, so that it can be accumulated.
-      constrain: `params -> params`, applied after each update.
-      frozen: patterns over the paths of parameters that the optimizer never changes.
-      least: examples that are needed at a time for the loss to compare one with another; 1 where it compares none.
+      least: Number of examples that are needed at a time for the loss to compare one with another; 1 where it
+        compares none.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
-    loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple[Metrics, Variables]]]
-    outputs: Callable[[Variables, Batch], dict[str, Any]]
-    ask: Callable[[Batch, jax.Array], Any] | None = None
-    joint: Joint | None = None
-    constrain: Callable[[Any], Any] = lambda params: params
+    loss: Loss | None
+    outputs: Callable[..., dict[str, Any]]
+    after: Callable[[After], Variables] | None = None
+    players: Mapping[str, Player] = {}
+    parts: Mapping[str, str] = PARTS
+    model: tuple[str, ...] = ("backbone", "head")
     frozen: tuple[str, ...] = ()
+    progress: tuple[str, ...] = ()
+    ask: Callable[[Batch, jax.Array], Any] | None = None
     least: int = 1
+
+
+def part_of_params(task: Task, params: Any) -> dict[str, str]:
+    """The part of every trained variable by its path, which begins below `params`.
+
+    >>> part_of_params(Task(None, None, None), {"head": {"bias": 0}, "stem": {"kernel": 0}})
+    {'head/bias': 'head', 'stem/kernel': 'backbone'}
+    """
+    found = Layout(task.parts, task.model).part_of(f"params/{path}" for path in paths.names(params))
+    return {path.removeprefix("params/"): part for path, part in found.items()}
 
 
 def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:

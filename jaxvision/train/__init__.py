@@ -2,6 +2,7 @@
 
 state.py        what a run carries from step to step, and how it is born sharded
 step.py         one update as a pure function; many of them in one dispatch
+turns.py        the moves of a step: of one player, or of several in turn; players.py: which parameters are whose
 accumulation.py the gradient of a batch from its parts: their mean, or exactly that of a loss over all pairs
 feed.py         what the steps are fed: batches from a stream, or a set held in memory
 loop.py         steps, logs, evaluations, checkpoints, in that order

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,7 +11,7 @@ from jaxvision.progress import duration, occupy, release
 
 __all__ = ["Guessing", "Reporter", "console", "duration", "number", "print_cautions", "words"]
 
-SHOWN = ("loss", "top1", "examples_per_second")  # in the line of the bar; metrics.jsonl has them all
+SHOWN = ("loss", "examples_per_second")  # in the line of the bar, about what the task names; metrics.jsonl has all
 _FEWEST_STEPS, _MOST_STEPS = 200, 2000  # at guessing, before `Guessing` warns; between them a tenth of the run
 _NEAR, _FALL = 0.02, 0.01  # of the loss of guessing
 SHARES = ("top", "recall", "mean_class", "prompt_")  # results that are shares of examples, shown in percent
@@ -49,7 +49,8 @@ def number(name: str, value: float) -> str:
     >>> number("val/top1", 0.5), number("val/images", 1500.0), number("val/loss", 2.30258)
     ('50.00%', '1,500', '2.303')
     """
-    if name.rsplit("/", 1)[-1].startswith(SHARES):
+    leaf = name.rsplit("/", 1)[-1]
+    if leaf.startswith(SHARES) or leaf.endswith("_top1"):
         return f"{value:.2%}"
     return f"{value:,.4g}" if value % 1 else f"{value:,.0f}"
 
@@ -118,10 +119,17 @@ class Guessing:
 
 
 class Reporter:
-    """Shows the progress of a run from `start` to `total` steps. Silent where `quiet`."""
+    """Shows the progress of a run.
 
-    def __init__(self, start: int, total: int, quiet: bool = False):
+    Args:
+      start, total: Steps that it begins and ends with.
+      quiet: True for silence.
+      metrics: Names of the metrics that stand behind the loss.
+    """
+
+    def __init__(self, start: int, total: int, quiet: bool = False, metrics: Sequence[str] = ()):
         self.console = console()
+        self._shown = dict.fromkeys([*SHOWN[:1], *metrics, *SHOWN[1:]])
         self._total, self._quiet = total, quiet
         self._bar: Progress | None = None
         if self.console.is_terminal and not quiet:
@@ -133,7 +141,7 @@ class Reporter:
 
     def step(self, step: int, values: Mapping[str, float], left: float | None = None) -> None:
         """Reports the numbers of a logging step, and the seconds left where they are known."""
-        shown = words({name: values[name] for name in SHOWN if name in values})
+        shown = words({name: values[name] for name in self._shown if name in values})
         told = "" if left is None else f"left {duration(left)}"
         if self._bar:
             self._bar.update(self._task, completed=step, description=shown, left=told)

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.tasks.task import Batch, Task
+from jaxvision.train import players
 
 PyTree = Any
 
@@ -20,7 +20,7 @@ class TrainState(NamedTuple):
       step: int32 scalar.
       params: the trained variables.
       model_state: the other collections of the model, such as `batch_stats`.
-      opt_state: state of the optax chain.
+      opt_state: state of the optax chain, or of those of the players by name.
       ema: exponential moving average of {"params", **model_state}, or None.
     """
 
@@ -41,12 +41,12 @@ class TrainState(NamedTuple):
         return self.variables if self.ema is None else self.ema
 
 
-def initializer(task: Task, tx: optax.GradientTransformation, batch: Batch, seed: int, ema: bool) -> Callable:
+def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema: bool) -> Callable:
     """A function of no arguments that makes the state at step 0.
 
     Args:
       task: gives the variables.
-      tx: gives the optimizer state.
+      tx: gives the optimizer state: an optimizer, or those of the players by name.
       batch: an augmented batch, arrays or `ShapeDtypeStruct`s; only shapes and dtypes matter.
       seed: of the initial parameters.
       ema: whether the state keeps an average.
@@ -57,7 +57,7 @@ def initializer(task: Task, tx: optax.GradientTransformation, batch: Batch, seed
         variables = dict(task.init(jax.random.key(seed), zeros))
         params = variables.pop("params")
         average = jax.tree.map(jnp.copy, {"params": params, **variables}) if ema else None
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), average)
+        return TrainState(jnp.zeros((), jnp.int32), params, variables, players.start(task, tx, params), average)
 
     return init
 

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision.errors import reading_fields
+from jaxvision.errors import UserError, reading_fields
 from jaxvision.parallel.mesh import replicated
-from jaxvision.tasks.task import Batch, Metrics, Task
-from jaxvision.train import accumulation, finite
+from jaxvision.tasks.task import After, Batch, Metrics, Task, Variables
+from jaxvision.train import finite, players, turns
 from jaxvision.train.state import TrainState
 
 Step = Callable[..., tuple[TrainState, Metrics]]  # (state, batch), or (state, batch, guard)
+
+_AFTER = 2**31  # folded into the key of a step for what follows it; parts and players fold in their numbers
 
 
 def step_keys(seed: int, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
@@ -25,7 +27,7 @@ def step_keys(seed: int, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
 def make_train_step(
     task: Task,
     augment: Callable[[jax.Array, Batch], Batch],
-    tx: optax.GradientTransformation,
+    tx: players.Transforms,
     *,
     seed: int,
     accumulate: int = 1,
@@ -42,39 +44,38 @@ def make_train_step(
     Args:
       task: what is learned.
       augment: `(rng, batch) -> batch`, applied to the whole batch before it is split.
-      tx: the optimizer chain.
+      tx: the optimizer chain, or those of the players by name.
       seed: of the random draws.
       accumulate: number of parts into which the batch is split. The gradient is the mean over the parts, or that of
-        the whole batch exactly where the task is a `joint` one; see accumulation.py.
+        the whole batch exactly where the loss is a `Joint`; see accumulation.py.
       ema: decay of the average of the variables, in (0, 1), or None. The average starts at the
         initial variables; early on the decay is min(ema, (1 + t) / (10 + t)), as in TensorFlow's
         ExponentialMovingAverage with num_updates.
       max_skipped: how many steps in a row may be skipped; after one more nothing moves, not even `step`.
       skip_spikes: whether steps are skipped, too, whose loss is a spike (`finite.DEVIATIONS`).
 
-    Metrics: `loss`, `grad_norm` (before clipping), `param_norm`, and those of the task; float32 scalars. Of these,
+    Metrics: `loss`, `grad_norm` (before clipping), `param_norm`, and those of the task; float32 scalars. Of several
+    players, `loss` is the sum of `NAME_loss`. Of these,
     `skipped`, `stopped` and `spike` are 0 or 1. `guard`, a `finite.Guard`, belongs to the next step.
     """
-
-    if accumulate == 1:
-        gradients = accumulation.whole(task)
-    else:
-        gradients = (accumulation.cached if task.joint else accumulation.averaged)(task, accumulate)
 
     def step(state: TrainState, batch: Batch, guard: finite.Guard | None = None) -> tuple[TrainState, Metrics]:
         augment_rng, task_rng = step_keys(seed, state.step)
         batch = augment(augment_rng, batch)
         with reading_fields("the task", batch):
-            grads, model_state, metrics = gradients(state.params, state.model_state, batch, task_rng)
+            grads, model_state, metrics, rows = turns.take_turns(task, tx, accumulate, state, batch, task_rng)
 
         def updated() -> TrainState:
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
-            params = task.constrain(optax.apply_updates(state.params, updates))
+            params, opt_state = turns.apply(task, tx, state, grads)
+            variables = {"params": params, **model_state}
+            if task.after is not None:
+                key = jax.random.fold_in(task_rng, _AFTER)
+                variables = _replaced(variables, task.after(After(state.step, variables, rows, key)))
             average = state.ema
             if ema is not None:
                 decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-                average = optax.incremental_update({"params": params, **model_state}, state.ema, 1.0 - decay)
-            return TrainState(state.step, params, model_state, opt_state, average)
+                average = _averaged(variables, state.ema, 1.0 - decay)
+            return TrainState(state.step, variables.pop("params"), variables, opt_state, average)
 
         metrics |= {"grad_norm": optax.tree.norm(grads)}
         following, guarding = finite.guarded(
@@ -83,6 +84,24 @@ def make_train_step(
         return following, metrics | {"param_norm": optax.tree.norm(following.params)} | guarding
 
     return step
+
+
+def _replaced(variables: Variables, changed: Variables) -> Variables:
+    """The variables with some collections replaced; UserError where these are not of the same arrays."""
+    for name, collection in changed.items():
+        of = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+        if name not in variables or of(collection) != of(variables[name]):
+            raise UserError(
+                f"what the task changes after a step must have the arrays that it had before: the collection {name!r} "
+                + ("is new: make it in `init`" if name not in variables else "has others, or of another shape or type")
+            )
+    return {**variables, **changed}
+
+
+def _averaged(new: Variables, average: Variables, rate: jax.Array) -> Variables:
+    """The average moved to the new variables; what is no real number, such as a place in a queue, is the new one."""
+    real = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    return jax.tree.map(lambda n, a: optax.incremental_update(n, a, rate) if real(a) else n, new, average)
 
 
 class Runner:

@@ -92,7 +92,7 @@ def make_batches(faults, bad=np.nan, seed=0):
 def run(faults, mesh, *, bad=np.nan, chunk=1, joint=False, guard=None, start=None, seed=0, transform=None, **options):
     """All steps; returns the state after each dispatch and the metrics, name -> [steps], with the last guard."""
     task, pairs = make_task(bad)
-    task = task._replace(joint=pairs) if joint else task
+    task = task._replace(loss=pairs) if joint else task
     tx = make_tx(bad)
     batches = make_batches(faults, bad, seed)
     shapes = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in batches.items()}

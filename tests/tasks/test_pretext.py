@@ -25,7 +25,7 @@ TASKS = {
 def build(request):
     """`build(model)` -> (name, task, number of answers)."""
     make, options, answers = TASKS[request.param]
-    return lambda model: (request.param, make(model=model, num_classes=None, **options), answers)
+    return lambda model: (request.param, make(model=model, **options), answers)
 
 
 def test_any_trunk_will_do(build, trunk, scenes):

@@ -75,7 +75,7 @@ def test_weights_of_a_rotation_run_fill_all_but_the_classifier(batch, nin, rando
         imported = weights.import_weights(arrays, "jaxvision", "nin", fresh, head="new")
         return dict(zip(paths.names(fresh), jax.tree.leaves(imported.variables)))
 
-    given = random_variables(rotation.make(model=nin, num_classes=None).init, batch)
+    given = random_variables(rotation.make(model=nin).init, batch)
     given = dict(zip(paths.names(given), jax.tree.leaves(given)))
     probed = start(probe.make(model=nin, num_classes=3, layer="stages/1", classifier="conv", hidden=4), given)
     again = start(supervised.make(model=nin, num_classes=3), probed)

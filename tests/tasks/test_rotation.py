@@ -64,7 +64,7 @@ def test_oblique_angles_interpolate_as_scipy(degrees):
 )
 def test_mistakes_are_named(options, message):
     with pytest.raises(UserError, match=message):
-        rotation.make(model=None, num_classes=None, **options)
+        rotation.make(model=None, **options)
 
 
 def test_images_that_are_not_square_are_refused():

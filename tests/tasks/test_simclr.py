@@ -34,7 +34,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def variables(nin, batch, random_variables):
-    return random_variables(get("simclr")(model=nin, num_classes=None, projection_dim=8).init, batch)
+    return random_variables(get("simclr")(model=nin, projection_dim=8).init, batch)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_it_learns_to_tell_images_apart(vit):
     rng = np.random.default_rng(0)
     views = rng.normal(size=(16, 1, 8, 8, 3)) + 3 * rng.normal(size=(16, 2, 8, 8, 3))
     batch = {"image": jnp.asarray(views, jnp.float32)}
-    task = get("simclr")(model=vit, num_classes=None, projection_dim=16)
+    task = get("simclr")(model=vit, projection_dim=16)
     tx = optax.adam(1e-2)
 
     @jax.jit

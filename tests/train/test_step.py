@@ -126,12 +126,7 @@ def test_accumulating_a_joint_loss_is_exact(images, mesh, regression):
         spread = jnp.square(embeddings[:, None] - embeddings - 0.1).mean()
         return spread * jnp.exp(variables["params"]["b"]), {"spread": spread}
 
-    def loss(variables, batch, rng):
-        embeddings, updates = embed(variables, batch, rng)
-        value, metrics = compare(variables, embeddings, batch)
-        return value, (metrics, updates)
-
-    task = regression._replace(loss=loss, joint=Joint(embed, compare))
+    task = regression._replace(loss=Joint(embed, compare))
     whole, losses = run(task, optax.sgd(0.1), images, mesh(1), 2)
     parts, part_losses = run(task, optax.sgd(0.1), images, mesh(2), 2, accumulate=4)
     assert losses == pytest.approx(part_losses, rel=1e-5)
@@ -139,7 +134,8 @@ def test_accumulating_a_joint_loss_is_exact(images, mesh, regression):
 
 
 def test_a_constraint_holds_after_each_step(regression, images, adam, mesh):
-    task = regression._replace(constrain=lambda params: {**params, "b": jnp.minimum(params["b"], -0.5)})
+    limit = lambda done: {"params": {**done.variables["params"], "b": jnp.minimum(done.variables["params"]["b"], -0.5)}}
+    task = regression._replace(after=limit)
     state, _ = run(task, adam, images, mesh(1), 2)
     assert state.params["b"] == -0.5
 
