@@ -104,6 +104,24 @@ def check(where: str | os.PathLike, what: str = "the path") -> None:
         raise UserError(f"{is_} a name in a bucket must not hold '.' or '..' as a part")
 
 
+def expanded(where: str | os.PathLike, what: str = "the path") -> pathlib.Path:
+    """A local path with `~` and `~name` expanded.
+
+    Raises:
+      UserError: There is no user of that name.
+
+    >>> expanded("~no-such-user/runs", "--workdir")
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: --workdir is '~no-such-user/runs': no user '~no-such-user' has a home folder here
+    """
+    try:
+        return pathlib.Path(where).expanduser()
+    except RuntimeError:
+        user = shown(os.fspath(where).split("/")[0])
+        raise UserError(f"{what} is {shown(os.fspath(where))}: no user {user} has a home folder here") from None
+
+
 def path(where: str | os.PathLike, what: str = "the path") -> Path:
     """The path of a file or folder: local, with `~` expanded, or in a bucket that can be reached.
 
@@ -116,7 +134,7 @@ def path(where: str | os.PathLike, what: str = "the path") -> Path:
     """
     check(where, what)
     if not is_remote(where):
-        return pathlib.Path(where).expanduser()
+        return expanded(where, what)
     if not all(map(_installed, ("gcsfs", "google.cloud.storage"))):
         raise UserError(f"{what} is {shown(os.fspath(where))}, which needs gcsfs: pip install 'jaxvision[gcs]'")
     found = epath.Path(where)
@@ -141,7 +159,7 @@ def local(where: str | os.PathLike, what: str = "the path", why: str = "") -> pa
             f"{what} is {shown(os.fspath(where))}, but must lie on a file system{because}: give a local folder, or "
             "one where the bucket is mounted"
         )
-    return pathlib.Path(where).expanduser()
+    return expanded(where, what)
 
 
 def absolute(where: Path) -> Path:

@@ -48,6 +48,7 @@ NAMES = st.one_of(
             "a/../../b",
             "~",
             "~nobody",
+            "~no-such-user/x",
             "a\0b",
             "a\nb",
             "\ud800",
@@ -276,6 +277,12 @@ def test_names_and_paths(name, others):
     ends_well(files.directory, "folder", name, "images")
     for use in (lambda: unknown("thing", name, others), lambda: listed(name, others), lambda: nearest(name, others)):
         use()
+
+
+def test_the_home_of_nobody_is_refused_in_words(scratch):
+    for use in (storage.local, storage.path, lambda name, what: files.directory("folder", name, what)):
+        with pytest.raises(UserError, match="no user '~no-such-user' has a home folder"):
+            use("~no-such-user/x", "--out")
 
 
 @pytest.mark.parametrize("pattern", ["x/" * 3000, "**/" * 30 + "*.tar", "{" + "x/" * 3000 + ",y}"], ids=range(3))
