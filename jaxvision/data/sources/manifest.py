@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision import storage
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.columns import warn_of_lack
@@ -81,7 +82,7 @@ class ManifestSource(Source):
         parts = slices(split, {s: len(rows.get(s, ())) for s in splits}, f"the manifest in {folder}")
         self.passed_over = files.unmatched(folder, manifests, [classes], _LISTS)
         chosen = [row for name, start, stop in parts for row in rows[name][start:stop]]
-        base = root and folder / Path(root).expanduser()
+        base = root and folder / storage.expanded(root)
         self._rows = chosen
         self._paths = [os.path.join(base or row.file.parent, row.path) for row in chosen]
         self._has_texts = any(row.columns.text for row in chosen)

@@ -280,7 +280,9 @@ def test_names_and_paths(name, others):
 
 
 def test_the_home_of_nobody_is_refused_in_words(scratch):
-    for use in (storage.local, storage.path, lambda name, what: files.directory("folder", name, what)):
+    of_classes = lambda name, what: labels.read_classes(name, study.Path("."))
+    of_folder = lambda name, what: files.directory("folder", name, what)
+    for use in (storage.local, storage.path, of_folder, of_classes):
         with pytest.raises(UserError, match="no user '~no-such-user' has a home folder"):
             use("~no-such-user/x", "--out")
 
