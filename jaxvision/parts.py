@@ -15,6 +15,7 @@ from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import two_towers
+from jaxvision.models.order import layer_order
 from jaxvision.optim import optimizers
 from jaxvision.optim import rules as optimizer_rules
 from jaxvision.parallel.collectives import over_batch
@@ -144,14 +145,14 @@ def make_optimizer(
     The section of a player is the section `optimizer` with what `optimizer.players.NAME` says otherwise. A player that
     moves in every n-th step makes that many updates fewer, and its durations count them.
     """
-    made = {}
+    made, order = {}, partial(_layer_order, config)
     for name, section in optimizer_sections(config.optimizer, task).items():
         every = task.players[name].every if task.players else 1
         mine, where = who.own(task, name, params), f"optimizer.players.{name}" if task.players else "optimizer"
-        if freeze := _frozen_rules(section, pretrained, task, mine):
+        if freeze := _frozen_rules(section, pretrained, task, mine, order):
             section = {**section, "freeze": freeze}
         fewer = lambda duration, every=every: -(-steps(duration) // every)
-        one = _optimizer(section, where, mine, fewer, -(-total // every))
+        one = _optimizer(section, where, mine, fewer, -(-total // every), order)
         made[name] = one._replace(learning_rate=lambda step, rate=one.learning_rate, every=every: rate(step // every))
     if not task.players:
         return made[who.ALL]
@@ -175,11 +176,11 @@ def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapp
 
 
 def _optimizer(
-    section: Mapping[str, Any], where: str, params: Any, steps: Callable, total: int
+    section: Mapping[str, Any], where: str, params: Any, steps: Callable, total: int, order: Callable
 ) -> optimizers.Optimizer:
     for key in durations.KEYS["optimizer"]:
         durations.check(section.get(key, 0), f"{where}.{key}")
-    return configs.call(optimizers.make, section, where, steps=steps, total=total, params=params)
+    return configs.call(optimizers.make, section, where, steps=steps, total=total, params=params, order=order)
 
 
 def initializer(
@@ -193,7 +194,15 @@ def initializer(
     return states.initializer(task, optimizer.tx, augmented, config.get("seed", 0), train.ema is not None)
 
 
-def _frozen_rules(section: Mapping[str, Any], pretrained: InitSection | None, task: Task, params: Any) -> paths.Rules:
+def _layer_order(config: ConfigDict) -> optimizer_rules.LayerOrder:
+    """The order of the layers of the config's model."""
+    section = {key: value for key, value in config.model.items() if key != "name"}
+    return layer_order(models.build(config.model.name, None, **section))
+
+
+def _frozen_rules(
+    section: Mapping[str, Any], pretrained: InitSection | None, task: Task, params: Any, order: Callable
+) -> paths.Rules:
     """The rules `freeze` for parameters that the task, `init.freeze` or the section `optimizer` freezes; or none."""
     spec, own = pretrained.freeze if pretrained else None, tuple(section.get("freeze") or ())
     if spec and task.frozen:
@@ -201,7 +210,9 @@ def _frozen_rules(section: Mapping[str, Any], pretrained: InitSection | None, ta
     if spec and own:
         raise UserError("init.freeze and optimizer.freeze exclude each other")
     if spec and spec not in task.parts:
-        return optimizer_rules.freeze_rules(params, spec)
+        if spec.isidentifier():
+            raise unknown("value of init.freeze", spec, [*task.parts, "all_but_last(2)"])
+        return optimizer_rules.freeze_rules(params, spec, order)
     names = (spec,) if spec else task.frozen
     frozen = [(f"^{re.escape(path)}$", True) for path, name in part_of_params(task, params).items() if name in names]
     if spec and not frozen and not task.players:

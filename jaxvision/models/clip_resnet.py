@@ -15,6 +15,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, avg_pool, batch_norm
 from jaxvision.models.options import one_of, positive
+from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.transformer import ATTENTIONS, Attention, Deviations
 
 REDUCTION = 32  # pixels a side of a position of the last map
@@ -96,6 +97,10 @@ class ClipResNet(nn.Module):
     head_init: str
     head_bias: float
     dtype: jnp.dtype
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return stem_and_stages(len(self.blocks))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

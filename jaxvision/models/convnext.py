@@ -11,6 +11,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath, LayerScale, global_mean
 from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.transformer import GELUS, NORM_EPSILON, Deviations, Mlp
 
@@ -80,6 +81,10 @@ class ConvNeXt(nn.Module):
     head_init: str
     head_bias: float
     dtype: jnp.dtype
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return stem_and_stages(len(self.blocks))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.layers import batch_norm
+from jaxvision.models.order import Groups
 from jaxvision.models.transformer import Attention, Mlp
 
 HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0.01)}
@@ -117,6 +118,10 @@ class Projected(nn.Module):
     def dtype(self) -> jnp.dtype:
         """Of the computation."""
         return self.backbone.dtype
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return self.backbone.layer_order()
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

@@ -9,6 +9,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
+from jaxvision.models.order import Groups
 
 MIN_SIZE = 32
 
@@ -20,6 +21,10 @@ class LeNet(nn.Module):
     head_init: str = "normal"
     head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return ("c1",), ("c3",), ("c5",), ("f6",)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

@@ -11,6 +11,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath
 from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.sizes import split_variant
 from jaxvision.models.transformer import GELUS, NORM_EPSILON, REMATS, Deviations, Encoder, Mlp
@@ -72,6 +73,10 @@ class Mixer(nn.Module):
     scan: bool
     remat: str
     dtype: jnp.dtype
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return input_and_blocks(self.size.depth, self.scan, ("embedding",))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

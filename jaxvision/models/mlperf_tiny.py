@@ -8,6 +8,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
+from jaxvision.models.order import Groups, stem_and_stages
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's
 
@@ -47,6 +48,10 @@ class MlperfResNet8(nn.Module):
     head_init: str = "normal"
     head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return stem_and_stages(3)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

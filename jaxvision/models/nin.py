@@ -8,6 +8,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, max_pool
 from jaxvision.models.options import one_of, positive
+from jaxvision.models.order import Groups, stem_and_stages
 
 LAYERS = (  # size of the first kernel and channels of the three convolutions; a stage after these is like the last
     (5, (192, 160, 96)),
@@ -40,6 +41,10 @@ class NetworkInNetwork(nn.Module):
     head_init: str = "normal"
     head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return stem_and_stages(self.blocks)[1:]  # no stem
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

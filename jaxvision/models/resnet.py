@@ -16,6 +16,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.resnet_blocks import Block, Stage
 
 IMAGENET_BLOCKS = {  # He et al. 2016, table 1
@@ -63,6 +64,10 @@ class ResNet(nn.Module):
     head_init: str = "normal"
     head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return stem_and_stages(len(self.blocks))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

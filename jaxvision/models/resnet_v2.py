@@ -14,6 +14,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, Dropout, DropPath, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.resnet_blocks import Stage
 
 IMAGENET_BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3), "200": (3, 24, 36, 3)}
@@ -97,6 +98,10 @@ class ResNetV2(nn.Module):
     head_init: str = "normal"
     head_bias: float = 0.0
     dtype: jnp.dtype = jnp.float32
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return stem_and_stages(len(self.blocks))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

@@ -12,6 +12,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import AttentionPool
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.sizes import Size, transformer_size
 from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, Block, BlockOptions, Deviations, Encoder
 
@@ -51,6 +52,10 @@ class TextTransformer(nn.Module):
     scan: bool
     remat: str
     dtype: jnp.dtype
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        return input_and_blocks(self.depth, self.scan, ("embedding", "pos_embedding"))
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

@@ -14,6 +14,7 @@ from jaxvision.arguments import Section
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.models.options import one_of, positive
+from jaxvision.models.order import Groups
 
 TOWERS = ("image_tower", "text_tower")
 PROJECTIONS = ("linear", "affine", "none")
@@ -118,6 +119,10 @@ class TwoTowers(nn.Module):
     text_tower: Tower
     scale: float
     bias: float | str | None
+
+    def layer_order(self) -> dict[str, Groups]:
+        """See `order`; each tower counts its own layers."""
+        return {tower: getattr(self, tower).backbone.layer_order() for tower in TOWERS}
 
     @nn.compact
     def __call__(

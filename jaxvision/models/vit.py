@@ -21,6 +21,7 @@ from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, AttentionPool, linear_head
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.positions import rope2d, sincos2d
 from jaxvision.models.sizes import split_variant, transformer_size
@@ -65,6 +66,11 @@ class ViT(nn.Module):
     scan: bool
     remat: str
     dtype: jnp.dtype
+
+    def layer_order(self) -> Groups:
+        """See `order`."""
+        first = ("embedding", "pos_embedding", "cls", "distillation_token", "registers", "pre_norm")
+        return input_and_blocks(self.depth, self.scan, first)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:

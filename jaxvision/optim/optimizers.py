@@ -254,7 +254,7 @@ _RANGES = {
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
 OPTIMIZERS = found.Parts("optimizer", [__package__], given=("parts",))
-GIVEN = ("params", "total", "steps")  # what the program gives to `make`, so that no config may
+GIVEN = ("params", "total", "steps", "order")  # what the program gives to `make`, so that no config may
 
 
 def make(
@@ -264,6 +264,7 @@ def make(
     params: PyTree,
     total: int,
     steps: Callable[[schedules.Duration], int],
+    order: Callable[[], rules.LayerOrder] = lambda: {},
     schedule: str = "constant",
     warmup: schedules.Duration = 0,
     cooldown: schedules.Duration = 0,
@@ -287,6 +288,7 @@ def make(
       params: the parameters; only paths are read, so `ShapeDtypeStruct`s will do.
       total: steps of the run.
       steps: turns a duration into steps.
+      order: Function that returns the order of the model's layers, called where there is a `layer_decay`.
       schedule, warmup, cooldown: see `schedules.make`.
       clip_norm: limit of the global norm of the gradient of all trained parameters.
       weight_decay: strength; where it enters is said at each optimizer. It is always multiplied by the
@@ -324,7 +326,7 @@ def make(
     decays = of_trained(paths.match(decay_rules, params, "decay_rules", check_unused=decay_rules != rules.DECAY_RULES))
     multipliers = paths.match(lr_rules or ((".*", 1.0),), params, "lr_rules")
     if layer_decay is not None:
-        multipliers = jax.tree.map(lambda a, b: a * b, multipliers, rules.layer_decay(params, layer_decay))
+        multipliers = jax.tree.map(lambda a, b: a * b, multipliers, rules.layer_decay(params, layer_decay, order()))
 
     rate = schedules.make(
         schedule, learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown

@@ -1,13 +1,13 @@
 """Which parameters are decayed by default, and layer-wise learning rates."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jaxvision import paths
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, listed, unknown
 from jaxvision.specs import Registry
 
 PyTree = Any
@@ -20,113 +20,98 @@ DECAY_RULES: paths.Rules = (
     (r".*", 0.0),
 )
 
-NUMBERED = re.compile(r"(?:^|/)(?:block_|stage)(\d+)(?:/|$)")
-INPUT = re.compile(
-    r"(?:^|/)(?:embedding|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
-)
-HEAD = re.compile(r"(?:^|/)(?:distillation_)?head(?:/|$)")
-OUTPUT = re.compile(
-    r"(?:^|/)(?:(?:fc_)?norm|pool|pre_logits|projection|(?:distillation_)?head)(?:/|$)|^logit_(?:scale|bias)$"
-)
-TOWER = re.compile(r"^(\w+)_tower/")
+# Of each network of a model, groups of paths of parameters from the input on; see `models.order`.
+LayerOrder = Mapping[str, Sequence[Sequence[str]]]
 
 freezings = Registry("value of init.freeze")
 
 
 @freezings.register()
-def backbone() -> Callable[[PyTree], list[str]]:
-    """Everything but the head is frozen: a linear classifier on fixed features."""
-    return lambda params: [name for name in paths.names(params) if not HEAD.search(name)]
-
-
-@freezings.register()
-def all_but_last(blocks: int) -> Callable[[PyTree], list[str]]:
+def all_but_last(blocks: int) -> Callable[[PyTree, LayerOrder], list[str]]:
     """Final norm, pooling, head, and the last `blocks` blocks of a transformer or stages of a ResNet are trained."""
     if not isinstance(blocks, int) or blocks < 0:
         raise UserError(f"all_but_last(k) wants a number of blocks of at least 0, not {blocks!r}")
-    return lambda params: [name for name, from_top in _from_top(params).items() if from_top > blocks]
+    return lambda params, order: [name for name, (_, depth) in from_top(params, order).items() if depth > blocks]
 
 
-def freeze_rules(params: PyTree, spec: str) -> paths.Rules:
+def freeze_rules(params: PyTree, spec: str, order: Callable[[], LayerOrder]) -> paths.Rules:
     """Rules for the `freeze` of an optimizer: which parameters are not trained.
 
     Args:
       params: any tree of parameters; only its paths are read.
-      spec: "backbone" or "all_but_last(k)".
+      spec: "all_but_last(k)".
+      order: Function that returns the order of the model's layers.
 
     Raises:
-      UserError: another spec, more blocks than there are, or a parameter without a place among the layers.
+      UserError: another spec, more blocks than there are, or a model that does not tell its layers apart.
 
-    >>> freeze_rules({"head": 0, "stage1": 0, "stage2": 0, "stem_conv": 0}, "all_but_last(1)")
+    >>> order = lambda: {"": (("stem_conv",), ("stage1",), ("stage2",))}
+    >>> freeze_rules({"head": 0, "stage1": 0, "stage2": 0, "stem_conv": 0}, "all_but_last(1)", order)
     (('^stage1$', True), ('^stem_conv$', True), ('.*', False))
     """
     calls = freezings.build(spec)
     if len(calls) != 1:
-        raise UserError(f"init.freeze {spec!r} must be one call. Choices: backbone, all_but_last(2)")
-    frozen = calls[0](params)
+        raise UserError(f"init.freeze {spec!r} must be one call, like all_but_last(2)")
+    frozen = calls[0](params, order())
     if not frozen:
         raise UserError(f"init.freeze {spec!r} freezes nothing: the model has no more layers than that")
     return (*((f"^{re.escape(name)}$", True) for name in frozen), (".*", False))
 
 
-def layer_decay(params: PyTree, decay: float | Mapping[str, float]) -> PyTree:
+def layer_decay(params: PyTree, decay: float | Mapping[str, float], order: LayerOrder) -> PyTree:
     """Learning-rate multipliers that fall geometrically from the head to the input.
 
     Of n blocks, block i (from 0) gets `decay ** (n - i)`; patch embedding, positions and class token,
     or the stem, `decay ** (n + 1)`; final norm, pooling, projection and head 1 (Bao et al. 2022, BEiT, and its
-    code; Clark et al. 2020, ELECTRA). Blocks are found in the paths as `block_07` (ViT) or `stage3`
-    (ResNet: all blocks of a stage share one multiplier). Of a model of two towers, each counts its own blocks.
+    code; Clark et al. 2020, ELECTRA). All blocks of a ResNet's stage share one multiplier. Of a model of two towers,
+    each counts its own blocks.
 
     Args:
       params: any tree of parameters; only its paths are read.
       decay: ratio of the rates of neighbouring layers, in (0, 1]; or of each tower, {"image_tower": 0.75}, where the
         others have none.
+      order: Order of the model's layers.
 
     Returns:
       The same tree of floats.
 
     Raises:
-      UserError: the ratio is out of range, or a parameter has no place in the order of layers, such
-        as the stacked blocks of a scanned model.
+      UserError: the ratio is out of range, or a layer of the order has no parameters.
 
-    >>> layer_decay({"embedding": 0, "block_00": {"kernel": 0}, "block_01": {"kernel": 0}, "head": 0}, 0.5)
+    >>> order = {"": (("embedding",), ("block_00",), ("block_01",))}
+    >>> layer_decay({"embedding": 0, "block_00": {"kernel": 0}, "block_01": {"kernel": 0}, "head": 0}, 0.5, order)
     {'block_00': {'kernel': 0.25}, 'block_01': {'kernel': 0.5}, 'embedding': 0.125, 'head': 1.0}
     """
-    towers = dict.fromkeys(_tower(name) for name in paths.names(params))
-    ratios = dict.fromkeys(towers, decay) if isinstance(decay, int | float) else dict(decay)
+    ratios = dict.fromkeys(order, decay) if isinstance(decay, int | float) else dict(decay)
     for tower, ratio in ratios.items():
-        if tower not in towers:
-            raise unknown("tower in layer_decay", tower, towers)
+        if tower not in order:
+            raise unknown("tower in layer_decay", tower, order)
         if not 0 < ratio <= 1:
             raise UserError(f"layer_decay must lie in (0, 1], not {ratio!r}")
-    multipliers = [float(ratios.get(_tower(name), 1.0) ** exponent) for name, exponent in _from_top(params).items()]
+    multipliers = [float(ratios.get(tower, 1.0) ** depth) for tower, depth in from_top(params, order).values()]
     return jax.tree.unflatten(jax.tree.structure(params), multipliers)
 
 
-def _tower(name: str) -> str:
-    """The tower of a model of two that a parameter belongs to, else ""."""
-    found = TOWER.search(name)
-    return f"{found[1]}_tower" if found else ""
+def from_top(params: PyTree, order: LayerOrder) -> dict[str, tuple[str, int]]:
+    """For the path of every parameter, its network and how many layers its own lies below the top (0: head, norm).
 
+    Raises:
+      UserError: A layer of the order has no parameters.
 
-def _from_top(params: PyTree) -> dict[str, int]:
-    """For the path of every parameter, how many layers its layer lies below the head (0: head, final norm, pooling)."""
+    >>> from_top({"a": {"stem": 0, "norm": 0}, "scale": 0}, {"a": (("stem",),)})
+    {'a/norm': ('a', 0), 'a/stem': ('a', 1), 'scale': ('', 0)}
+    """
     names = paths.names(params)
-    numbered = {name: (_tower(name), int(found[1])) for name in names if (found := NUMBERED.search(name))}
-    blocks = {tower: sorted({i for t, i in numbered.values() if t == tower}) for tower in map(_tower, names)}
-
-    def exponent(name: str) -> int:
-        if name in numbered:
-            tower, number = numbered[name]
-            return len(blocks[tower]) - blocks[tower].index(number)
-        if OUTPUT.search(name):  # before the input: attention pooling may have positions of its own
-            return 0
-        if INPUT.search(name):
-            return len(blocks[_tower(name)]) + 1
-        raise UserError(
-            f"layer_decay and init.freeze cannot place the parameter {name!r}: they know blocks (block_07, stage3), "
-            "embeddings, stem, final norm, pooling and head. Use lr_rules or optimizer.freeze; a scanned model needs "
-            "scan=False"
-        )
-
-    return {name: exponent(name) for name in names}
+    found = {name: (next((n for n in order if n and name.startswith(f"{n}/")), ""), 0) for name in names}
+    for network, groups in order.items():
+        root = f"{network}/" if network else ""
+        for i, group in enumerate(groups):
+            inside = [name for name in names if any(f"{name}/".startswith(f"{root}{path}/") for path in group)]
+            if not inside:
+                where = " or ".join(root + path for path in group)
+                raise UserError(
+                    f"layer_decay and init.freeze find no parameter under {where}, "
+                    f"which layer_order of the model names. Parameters: {listed(root + group[0], names)}"
+                )
+            found |= dict.fromkeys(inside, (network, len(groups) - i))
+    return found

@@ -19,7 +19,12 @@ PARAMS = {
 GRADS = jax.tree.map(lambda p: jnp.linspace(-1, 2, p.size).reshape(p.shape), PARAMS)
 
 
+ORDER = {"": (("embedding",), ("block_00",), ("block_01",))}
+
+
 def make(name, params, learning_rate=0.1, **kwargs):
+    if "layer_decay" in kwargs:
+        kwargs["order"] = lambda: ORDER
     return optim.make(name=name, learning_rate=learning_rate, params=params, total=100, steps=int, **kwargs)
 
 

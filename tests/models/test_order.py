@@ -1,0 +1,91 @@
+"""The order of the layers of every model: what five regular expressions over the names of parameters once said."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxvision import models, paths
+from jaxvision.errors import UserError
+from jaxvision.models.order import layer_order
+from jaxvision.optim import rules
+
+# The rules of before models were asked, for the families that they knew (jaxvision/optim/rules.py at commit f671649).
+NUMBERED = re.compile(r"(?:^|/)(?:block_|stage)(\d+)(?:/|$)")
+INPUT = re.compile(
+    r"(?:^|/)(?:embedding|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
+)
+OUTPUT = re.compile(
+    r"(?:^|/)(?:(?:fc_)?norm|pool|pre_logits|projection|(?:distillation_)?head)(?:/|$)|^logit_(?:scale|bias)$"
+)
+
+
+def by_names(names):
+    blocks = sorted({int(found[1]) for name in names if (found := NUMBERED.search(name))})
+
+    def from_top(name):
+        if found := NUMBERED.search(name):
+            return len(blocks) - blocks.index(int(found[1]))
+        if OUTPUT.search(name):
+            return 0
+        assert INPUT.search(name), name
+        return len(blocks) + 1
+
+    return {name: from_top(name) for name in names}
+
+
+VARIANTS = [
+    *((name, models.NAMES.small(name)) for name in models.NAMES if name != "lenet"),
+    ("vit", {"variant": "mu/4", "depth": 12, "pool": "token", "distilled": True, "registers": 2, "pre_norm": True}),
+    ("vit", {"variant": "mu/4", "depth": 2, "pool": "map", "posemb": "learned", "parallel": "pairs"}),
+    ("vit", {"variant": "mu/4", "depth": 2, "class_token": True, "fc_norm": True, "posemb": "learned"}),
+    ("vit", {"variant": "mu/4", "depth": 2, "pool": "token", "rep_size": 4, "projection_layers": 2}),
+    ("resnet", {"variant": "18d", "width": 0.125}),
+    ("convnext", {"blocks": (1, 1, 2, 1), "channels": 8, "patch": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda v: str(v)[:40])
+def test_the_order_is_that_of_the_names(name, options):
+    module = models.build(name, 5, **options)
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    params["projection"] = params.get("projection", {"kernel": jnp.zeros(1)})
+    found = rules.from_top(params, layer_order(module))
+    assert {name: depth for name, (_, depth) in found.items()} == by_names(paths.names(params))
+
+
+@pytest.mark.parametrize("name", list(models.NAMES))
+def test_every_model_tells_its_input_from_its_top(name):
+    module = models.build(name, 5, **models.NAMES.small(name))
+    size = models.NAMES.more(models.NAMES[name], "image_size", 16)
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+    depths = {path: depth for path, (_, depth) in rules.from_top(params, layer_order(module)).items()}
+    top = {path for path, depth in depths.items() if depth == 0}
+    assert all(re.match(r"(encoder/)?norm/|pool/|head/", path) for path in top), top
+    assert set(depths.values()) == set(range(max(depths.values()) + 1))
+
+
+def test_lenet_has_an_order_now():
+    assert layer_order(models.build("lenet", 5)) == {"": (("c1",), ("c3",), ("c5",), ("f6",))}
+
+
+def test_each_tower_counts_its_own_layers():
+    image = {"name": "vit", "variant": "mu/4", "depth": 3}
+    module = models.build("two_towers", None, **models.PAIR_NAMES.small("two_towers") | {"image": image})
+    inputs = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 77), jnp.int32)
+    params = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    depths = rules.from_top(params, layer_order(module))
+    for tower in ("image_tower", "text_tower"):
+        mine = {path: depth for path, (of, depth) in depths.items() if of == tower}
+        wanted = by_names([path.removeprefix(f"{tower}/") for path in mine])
+        assert mine == {f"{tower}/{path}": depth for path, depth in wanted.items()}
+        assert max(mine.values()) == {"image_tower": 4, "text_tower": 2}[tower]
+    assert depths["logit_scale"] == ("", 0)
+
+
+def test_what_has_no_order_says_what_to_do():
+    with pytest.raises(UserError, match="those of a scanned model are one array: set model.scan=False"):
+        layer_order(models.build("vit", 5, variant="mu/4", depth=2, scan=True))
+    with pytest.raises(UserError, match="the model object does not say it: give it a method layer_order"):
+        layer_order(object())
