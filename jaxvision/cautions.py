@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import paths, specs
-from jaxvision.augment.mix import MIXING
+from jaxvision import augment, paths
 from jaxvision.data import overlap, text
 from jaxvision.data.sources import BadExample, Source
 from jaxvision.data.sources.tfds import TfdsSource
@@ -159,7 +158,7 @@ def of_optimizer(section: Mapping[str, Any], optimizer: Optimizer, params: Any, 
 
 def of_augmentation(spec: str, batch_size: int) -> list[str]:
     """Says that images would be mixed with themselves."""
-    mixing = [call.name for call in specs.parse(spec) if call.name in MIXING]
+    mixing = [call.name for call in augment.mixing(spec)]
     if batch_size > 1 or not mixing:
         return []
     return [f"warning: {mixing[0]} mixes the images of a batch, and in a batch of 1 an image with itself"]

@@ -2,6 +2,8 @@
 
 import jax.numpy as jnp
 
+from jaxvision.augment.moves import Move
+
 
 def affine_matrices(strength, h: int, w: int) -> dict[str, tuple]:
     """For each geometric operation (a, b, c, d, e, f): output pixel (x, y) shows input (ax + by + c, dx + ey + f).
@@ -38,6 +40,29 @@ def warp(image, matrix, fill, method: str = "nearest"):
     a, b, tx, d, e, ty = matrix
     x, y = centred_grid(h, w)
     return sample(image, d * x + e * y + ty + h / 2, a * x + b * y + tx + w / 2, fill, method)
+
+
+def warp_move(matrix, size: tuple[int, int], fill, method: str) -> Move:
+    """`warp` as the move of an image of `size`, (height, width)."""
+    return Move(
+        lambda image: warp(image, matrix, fill, method),
+        lambda values, new: warp(values, matrix, new),
+        lambda points: warped(points, matrix, size),
+    )
+
+
+def warped(points, matrix, size: tuple[int, int]):
+    """Where `warp` shows points (x, y), in pixels from the upper left corner of an image of `size`: float32 [..., 2].
+
+    >>> warped(jnp.array([[1.0, 2.0]]), (1, 0, -3.0, 0, 1, 0), (8, 8)).tolist()
+    [[4.0, 2.0]]
+    """
+    a, b, tx, d, e, ty = matrix
+    middle = jnp.array([size[1] / 2, size[0] / 2])
+    x, y = jnp.moveaxis(points - middle, -1, 0)
+    x, y = x - tx, y - ty
+    determinant = a * e - b * d
+    return jnp.stack([(e * x - b * y) / determinant, (a * y - d * x) / determinant], axis=-1) + middle
 
 
 def centred_grid(h: int, w: int):

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
+from jaxvision.augment.operations import image_only
 from jaxvision.augment.policy import none, signed
-from jaxvision.augment.registry import MAX_TIMES, number, on_each_image, ops
+from jaxvision.augment.registry import MAX_TIMES, number, ops
 
 MAX_DEPTH = 3
 
@@ -79,4 +80,4 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1
         blend = jax.random.beta(blend_key, alpha, alpha)
         return jnp.clip((1 - blend) * image + blend * jnp.tensordot(weights, copies, 1), 0, 1)
 
-    return on_each_image(mixed)
+    return image_only(mixed, "it blends copies of an image that are moved differently")

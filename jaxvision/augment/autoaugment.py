@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
+from jaxvision.augment.operations import geometric
 from jaxvision.augment.policy import none
 from jaxvision.augment.randaugment import VARIANTS
-from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.augment.registry import number, ops
 from jaxvision.errors import unknown
 
 STRENGTHS = {**VARIANTS["increasing"], "invert": none}
@@ -137,7 +138,8 @@ def autoaugment(name: str = "imagenet", fill: int = 128):
         names = tuple(dict.fromkeys(drawn))
         steps.append((names, [names.index(name) for name in drawn], probabilities, magnitudes))
 
-    def distort(rng, image):
+    def draw(rng, size):
+        moves = []
         choice_key, rng = jax.random.split(rng)
         choice = jax.random.randint(choice_key, (), 0, 25)
         for key, (names, indices, probabilities, magnitudes) in zip(jax.random.split(rng, len(steps)), steps):
@@ -145,8 +147,8 @@ def autoaugment(name: str = "imagenet", fill: int = 128):
             sign = jax.random.rademacher(sign_key, (), jnp.float32)
             index, m = jnp.array(indices)[choice], jnp.array(magnitudes)[choice] / 9
             strength = policy.strength_of({name: STRENGTHS[name] for name in names}, index, m, sign)
-            changed = policy.apply(names, index, strength, place_key, image, fill / 255)
-            image = jnp.where(jax.random.bernoulli(p_key, jnp.array(probabilities)[choice]), changed, image)
-        return image
+            applied = jax.random.bernoulli(p_key, jnp.array(probabilities)[choice])
+            moves.append(policy.move(names, index, strength, place_key, size, fill / 255, applied=applied))
+        return moves
 
-    return on_each_image(distort)
+    return geometric(draw)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxvision.augment.operations import Operation
 from jaxvision.augment.registry import ops
 from jaxvision.errors import UserError, unknown
 
@@ -37,7 +38,11 @@ def pick_caption(which: str = "random"):
         pick = lambda x: jnp.take_along_axis(x, chosen[:, None, None], axis=1)[:, 0]
         return {**batch, "tokens": pick(tokens), "tokens_mask": pick(mask)}
 
-    return op
+    def bind(call, scene):
+        several = {name: scene.fields[name] for name in ("tokens", "tokens_mask") if name in scene.fields}
+        return op, scene.with_fields({name: field._replace(shape=field.shape[1:]) for name, field in several.items()})
+
+    return Operation(bind)
 
 
 @ops.register(evaluation="")
@@ -52,7 +57,7 @@ def shuffle_captions():
         order = jax.random.permutation(rng, len(tokens))
         return {**batch, "tokens": tokens[order], "tokens_mask": mask[order]}
 
-    return op
+    return Operation(lambda call, scene: (op, scene))
 
 
 def _tokens(op: str, batch: dict) -> tuple[jax.Array, jax.Array]:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import pixels
-from jaxvision.augment.registry import number, on_each_image, ops, per_channel
+from jaxvision.augment.operations import image_wide, photometric
+from jaxvision.augment.registry import number, ops, per_channel
 from jaxvision.errors import UserError
 
 
@@ -20,10 +21,7 @@ def normalize(mean=0.5, std=0.5):
     if min(std) <= 0:
         raise UserError(f"augmentation normalize: std must be above 0, not {std}")
 
-    def op(rng, batch):
-        return {**batch, "image": (batch["image"] - jnp.array(mean)) / jnp.array(std)}
-
-    return op
+    return image_wide(lambda rng, images, statistics: (images - jnp.array(mean)) / jnp.array(std))
 
 
 @ops.register()
@@ -74,25 +72,23 @@ def color_jitter(
     if number("color_jitter", "hue", hue, high=0.5):
         changes.append((pixels.hue, -hue, hue))
     if not changes:
-        return lambda rng, batch: batch
+        return photometric(lambda rng, image: image)
     functions, low, high = zip(*changes)
 
-    def op(rng, batch):
+    def order_of_batch(rng):
         order_key, rng = jax.random.split(rng)
-        batch_order = jax.random.permutation(order_key, len(changes))
+        return jax.random.permutation(order_key, len(changes)), rng
 
-        def jitter(rng, image):
-            amount_key, order_key, p_key = jax.random.split(rng, 3)
-            amounts = jax.random.uniform(amount_key, (len(changes),), minval=jnp.array(low), maxval=jnp.array(high))
-            order = jax.random.permutation(order_key, len(changes)) if per_example_order else batch_order
-            changed = image
-            for i in range(len(changes)):
-                changed = jax.lax.switch(order[i], functions, changed, amounts[order[i]])
-            return jnp.where(jax.random.bernoulli(p_key, p), changed, image)
+    def jitter(rng, image, order_of_batch):
+        amount_key, order_key, p_key = jax.random.split(rng, 3)
+        amounts = jax.random.uniform(amount_key, (len(changes),), minval=jnp.array(low), maxval=jnp.array(high))
+        order = jax.random.permutation(order_key, len(changes)) if per_example_order else order_of_batch
+        changed = image
+        for i in range(len(changes)):
+            changed = jax.lax.switch(order[i], functions, changed, amounts[order[i]])
+        return jnp.where(jax.random.bernoulli(p_key, p), changed, image)
 
-        return on_each_image(jitter)(rng, batch)
-
-    return op
+    return photometric(jitter, once=order_of_batch)
 
 
 @ops.register(evaluation="")
@@ -145,4 +141,4 @@ def _with_probability(name: str, p: float, change):
     def op(rng, image):
         return jnp.where(jax.random.bernoulli(rng, p), change(image), image)
 
-    return on_each_image(op)
+    return photometric(op)

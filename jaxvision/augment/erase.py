@@ -1,9 +1,10 @@
-"""Replacing a box of each image: cutout and random erasing."""
+"""Replacing a box of each image: cutout and random erasing. What lies in the image stays: it is hidden, not moved."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment.registry import interval, number, on_each_image, ops, per_channel
+from jaxvision.augment.operations import photometric
+from jaxvision.augment.registry import interval, number, ops, per_channel
 from jaxvision.errors import UserError, unknown
 
 ATTEMPTS = 32  # boxes drawn by random_erasing before it gives up
@@ -32,7 +33,7 @@ def cutout(size: int):
             )
         return jnp.where(box_mask(rng, image.shape[:2], size, size)[..., None], 0, image)
 
-    return on_each_image(cut)
+    return photometric(cut)
 
 
 @ops.register(evaluation="")
@@ -75,7 +76,7 @@ def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill=
         hole = rectangle((h, w), corners[first], boxes[first]) & fits[first] & jax.random.bernoulli(p_key, p)
         return jnp.where(hole[..., None], _filling(fill, fill_key, image), image)
 
-    return on_each_image(erase)
+    return photometric(erase)
 
 
 def _filling(fill, rng, image):

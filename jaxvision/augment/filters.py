@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import pixels
-from jaxvision.augment.registry import interval, number, on_each_image, ops
+from jaxvision.augment.operations import photometric
+from jaxvision.augment.registry import interval, number, ops
 from jaxvision.errors import UserError
 
 
@@ -39,7 +40,7 @@ def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0):
         deviation = jax.random.uniform(sigma_key, minval=sigma[0], maxval=sigma[1])
         return jnp.where(jax.random.bernoulli(p_key, p), blur(image, deviation, radius), image)
 
-    return on_each_image(change)
+    return photometric(change)
 
 
 def blur(image, sigma, radius: int):
@@ -79,4 +80,4 @@ def sharpness(factor=(0.1, 1.9), p: float = 1.0):
         strength = jax.random.uniform(factor_key, minval=low, maxval=high)
         return jnp.where(jax.random.bernoulli(p_key, p), pixels.sharpness(image, strength), image)
 
-    return on_each_image(change)
+    return photometric(change)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.arguments import MAX_SIDE, is_whole
-from jaxvision.augment.registry import image_size, interval, number, on_each_image, ops, per_channel
+from jaxvision.augment.moves import Move, exact_move
+from jaxvision.augment.operations import fixed, geometric
+from jaxvision.augment.registry import image_size, interval, number, ops, per_channel
 from jaxvision.errors import UserError, unknown
 
 FILTERS = ("linear", "cubic", "lanczos3", "lanczos5")
@@ -16,10 +18,14 @@ def flip_lr(p: float = 0.5):
     """Mirrors each image left to right with probability `p`."""
     number("flip_lr", "p", p, high=1)
 
-    def flip(rng, image):
-        return jnp.where(jax.random.bernoulli(rng, p), image[:, ::-1], image)
+    def draw(rng, size):
+        flipped = jax.random.bernoulli(rng, p)
+        return exact_move(
+            lambda image: jnp.where(flipped, image[:, ::-1], image),
+            lambda points: jnp.where(flipped, mirrored(points, 0, size[1]), points),
+        )
 
-    return on_each_image(flip)
+    return geometric(draw)
 
 
 @ops.register(evaluation="")
@@ -27,10 +33,23 @@ def flip_ud(p: float = 0.5):
     """Mirrors each image top to bottom with probability `p`."""
     number("flip_ud", "p", p, high=1)
 
-    def flip(rng, image):
-        return jnp.where(jax.random.bernoulli(rng, p), image[::-1], image)
+    def draw(rng, size):
+        flipped = jax.random.bernoulli(rng, p)
+        return exact_move(
+            lambda image: jnp.where(flipped, image[::-1], image),
+            lambda points: jnp.where(flipped, mirrored(points, 1, size[0]), points),
+        )
 
-    return on_each_image(flip)
+    return geometric(draw)
+
+
+def mirrored(points, axis: int, side):
+    """Points (x, y) with one coordinate, of axis 0 or 1, counted from the other end of a side of so many pixels.
+
+    >>> mirrored(jnp.array([[1.0, 2.0]]), 0, 10).tolist()
+    [[9.0, 2.0]]
+    """
+    return points.at[..., axis].set(side - points[..., axis])
 
 
 @ops.register(evaluation="")
@@ -45,15 +64,24 @@ def rotate90(turns=(0, 1, 2, 3)):
         raise UserError(f"augmentation rotate90: turns must be a tuple of whole numbers from 0 to 3, not {turns!r}")
     quarters = any(turn % 2 for turn in turns)
 
-    def turn(rng, image):
-        h, w, _ = image.shape
+    def draw(rng, size):
+        h, w = size
         if quarters and h != w:
             raise UserError(f"augmentation rotate90: images of {h}x{w} pixels are not square, so use rotate90((0, 2))")
         n = jax.random.choice(rng, jnp.array(turns))
-        image = jnp.where(n % 2 == 1, jnp.rot90(image), image) if quarters else image
-        return jnp.where(n >= 2, image[::-1, ::-1], image)
 
-    return on_each_image(turn)
+        def pixels(image):
+            image = jnp.where(n % 2 == 1, jnp.rot90(image), image) if quarters else image
+            return jnp.where(n >= 2, image[::-1, ::-1], image)
+
+        def places(points):
+            quarter = mirrored(points[..., ::-1], 1, w)  # (x, y) -> (y, w - x)
+            points = jnp.where(n % 2 == 1, quarter, points) if quarters else points
+            return jnp.where(n >= 2, jnp.array([w, h]) - points, points)
+
+        return exact_move(pixels, places)
+
+    return geometric(draw)
 
 
 @ops.register()
@@ -73,15 +101,22 @@ def pad(padding, fill=0.0):
         raise unknown("fill of pad", fill, ("reflect", "edge"))
     value = None if isinstance(fill, str) else per_channel("pad", "fill", fill)
 
-    def op(rng, batch):
-        images = batch["image"]
-        around = [(0, 0)] * (images.ndim - 3) + [(vertical, vertical), (horizontal, horizontal), (0, 0)]
-        if value is None:
-            return {**batch, "image": jnp.pad(images, around, fill)}
-        inner = jnp.pad(jnp.ones(images.shape[-3:-1], bool), around[-3:-1])[..., None]
-        return {**batch, "image": jnp.where(inner, jnp.pad(images, around), jnp.array(value))}
+    def padded(values, mode):
+        around = [(0, 0)] * (values.ndim - 3) + [(vertical, vertical), (horizontal, horizontal), (0, 0)]
+        return jnp.pad(values, around, mode)
 
-    return op
+    def filled(values, colour):
+        inner = padded(jnp.ones((*values.shape[-3:-1], 1), bool), "constant")
+        return jnp.where(inner, padded(values, "constant"), colour)
+
+    def move(size):
+        return Move(
+            lambda images: padded(images, fill) if value is None else filled(images, jnp.array(value)),
+            lambda values, new: padded(values, fill) if value is None else filled(values, new),
+            lambda points: points + jnp.array([horizontal, vertical]),
+        )
+
+    return fixed(move)
 
 
 @ops.register()
@@ -96,10 +131,7 @@ def resize(size, method: str = "linear"):
     size = image_size("resize", size)
     _check_method("resize", method, ("nearest", *FILTERS))
 
-    def op(rng, batch):
-        return {**batch, "image": _resized(batch["image"], size, method)}
-
-    return op
+    return fixed(lambda before: _resize(before, size, method))
 
 
 @ops.register()
@@ -113,12 +145,11 @@ def resize_short(size: int, method: str = "linear"):
     number("resize_short", "size", size, low=1, high=MAX_SIDE, kind=int)
     _check_method("resize_short", method, ("nearest", *FILTERS))
 
-    def op(rng, batch):
-        h, w = batch["image"].shape[-3:-1]
-        sides = (size * h // min(h, w), size * w // min(h, w))
-        return {**batch, "image": _resized(batch["image"], sides, method)}
+    def move(before):
+        h, w = before
+        return _resize(before, (size * h // min(h, w), size * w // min(h, w)), method)
 
-    return op
+    return fixed(move)
 
 
 @ops.register()
@@ -130,14 +161,20 @@ def central_crop(size):
     """
     height, width = image_size("central_crop", size)
 
-    def op(rng, batch):
-        images = batch["image"]
-        h, w = images.shape[-3:-1]
+    def move(before):
+        h, w = before
         check_fits("central_crop", (height, width), (h, w))
-        top, left = round((h - height) / 2), round((w - width) / 2)
-        return {**batch, "image": images[..., top : top + height, left : left + width, :]}
+        return cut(round((h - height) / 2), round((w - width) / 2), height, width)
 
-    return op
+    return fixed(move)
+
+
+def cut(top: int, left: int, height: int, width: int) -> Move:
+    """The move that keeps a window of whole pixels; for arrays with any axes before H, W and C."""
+    return exact_move(
+        lambda values: values[..., top : top + height, left : left + width, :],
+        lambda points: points - jnp.array([left, top]),
+    )
 
 
 @ops.register(evaluation=lambda size, padding=0, mode="zero": f"central_crop({size!r})")
@@ -162,14 +199,28 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
             "nothing of the image. The usual padding is an eighth of the side, and mode='reflect' has no such limit"
         )
 
-    def crop(rng, image):
-        image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), PADDING_MODES[mode])
-        check_fits("random_crop", (height, width), image.shape[:2])
-        highest = jnp.array([image.shape[0] - height, image.shape[1] - width])
-        top, left = jax.random.randint(rng, (2,), 0, highest + 1)
-        return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, image.shape[2]))
+    around = ((padding, padding), (padding, padding), (0, 0))
 
-    return on_each_image(crop)
+    def draw(rng, before):
+        sides = (before[0] + 2 * padding, before[1] + 2 * padding)
+        check_fits("random_crop", (height, width), sides)
+        highest = jnp.array([sides[0] - height, sides[1] - width])
+        top, left = jax.random.randint(rng, (2,), 0, highest + 1)
+
+        def window_of(values):
+            return jax.lax.dynamic_slice(values, (top, left, 0), (height, width, values.shape[2]))
+
+        def segmentation(values, fill):
+            with_fill = {"constant_values": fill} if mode == "zero" else {}
+            return window_of(jnp.pad(values, around, PADDING_MODES[mode], **with_fill))
+
+        return Move(
+            lambda image: window_of(jnp.pad(image, around, PADDING_MODES[mode])),
+            segmentation,
+            lambda points: points + (padding - jnp.stack([left, top])),
+        )
+
+    return geometric(draw)
 
 
 def _resize_instead(size, area=None, ratio=None, method="linear"):
@@ -196,8 +247,8 @@ def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: st
     ratio = interval("random_resized_crop", "ratio", ratio, 0, float("inf"))
     _check_method("random_resized_crop", method, FILTERS)
 
-    def crop(rng, image):
-        sides = jnp.array(image.shape[:2], jnp.float32)
+    def draw(rng, before):
+        sides = jnp.array(before, jnp.float32)
         area_key, ratio_key, place_key = jax.random.split(rng, 3)
         share = jax.random.uniform(area_key, (10,), minval=area[0], maxval=area[1])
         log_ratio = jnp.log(jnp.array(ratio))
@@ -207,9 +258,9 @@ def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: st
         box = jnp.minimum(boxes[first], sides)
         corner = jax.random.uniform(place_key, (2,)) * (sides - box)
         scale = jnp.array(size) / box
-        return window(image, sides * scale, corner * scale, size, method)
+        return _window_move(before, sides * scale, corner * scale, size, method)
 
-    return on_each_image(crop)
+    return geometric(draw)
 
 
 def _central_window(size, short=(256, 480), method="linear"):
@@ -237,15 +288,15 @@ def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
     number("random_short_side_crop", "short", high, low=max(size), high=MAX_SIDE, kind=int)
     _check_method("random_short_side_crop", method, FILTERS)
 
-    def crop(rng, image):
+    def draw(rng, before):
         side_key, place_key = jax.random.split(rng)
-        h, w, _ = image.shape
+        h, w = before
         side = jax.random.randint(side_key, (), low, high + 1)
         sides = side * jnp.array([h, w]) // min(h, w)
         corner = jax.random.randint(place_key, (2,), 0, sides - jnp.array(size) + 1)
-        return window(image, sides, corner, size, method)
+        return _window_move(before, sides, corner, size, method)
 
-    return on_each_image(crop)
+    return geometric(draw)
 
 
 def window(image, sides, corner, size: tuple[int, int], method: str):
@@ -261,6 +312,37 @@ def window(image, sides, corner, size: tuple[int, int], method: str):
     shape = (*size, image.shape[2])
     out = jax.image.scale_and_translate(image, shape, (0, 1), scale, -jnp.asarray(corner, jnp.float32), method)
     return _in_range(out, method)
+
+
+def _window_move(before: tuple[int, int], sides, corner, size: tuple[int, int], method: str) -> Move:
+    """`window` as a move of images of (height, width) `before`."""
+    return Move(
+        lambda image: window(image, sides, corner, size, method),
+        lambda values, fill: _nearest(values, sides, corner, size),
+        lambda points: points * _xy(sides) / _xy(before) - _xy(corner),
+    )
+
+
+def _resize(before: tuple[int, int], sides: tuple[int, int], method: str) -> Move:
+    return Move(
+        lambda images: _resized(images, sides, method),
+        lambda values, fill: _nearest(values, sides, (0, 0), sides),
+        lambda points: points * _xy(sides) / _xy(before),
+    )
+
+
+def _nearest(values, sides, corner, size: tuple[int, int]):
+    """`window` by nearest neighbour: each pixel of the result shows the pixel that holds its middle."""
+    for axis in (0, 1):
+        length = values.shape[axis - 3]
+        middles = (jnp.arange(size[axis]) + 0.5 + corner[axis]) * (length / sides[axis])
+        values = jnp.take(values, jnp.clip(middles.astype(int), 0, length - 1), axis=axis - 3)
+    return values
+
+
+def _xy(pair):
+    """(x, y) from (height, width) or (top, left)."""
+    return jnp.asarray(pair, jnp.float32)[::-1]
 
 
 def _resized(images, sides: tuple[int, int], method: str):

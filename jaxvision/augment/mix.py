@@ -4,17 +4,27 @@ Each image is mixed with the one before it in the batch. Batches come shuffled, 
 as a permutation drawn anew, an image never meets itself (in a batch of two or more), and on several
 devices only one image crosses from a device to the next (tests/augment/test_augment_sharded.py).
 Several views of an example are mixed with the same views of the example before, all by the same weights.
+
+Labels become float32 [B, K], the share of each class. What cannot be mixed is refused when the chain is built: boxes,
+points, tokens, and by mixup a segmentation too, whose pixels cutmix takes from where it takes those of the image.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxvision.augment.erase import box_mask
+from jaxvision.augment.moves import has_channel
+from jaxvision.augment.operations import Batch, BatchOp, Operation, Scene
 from jaxvision.augment.registry import number, ops
+from jaxvision.errors import UserError
+from jaxvision.fields import Field
 from jaxvision.traced import known
 
-# Operations that mix labels as well: `augment.make` gives them labels as float32 [B, K].
-MIXING = frozenset({"mixup", "cutmix", "mixup_or_cutmix"})
+UNMIXED = ("boxes", "points", "tokens", "text")  # kinds of fields of which no part can be taken
 
 
 @ops.register(evaluation="")
@@ -28,12 +38,7 @@ def mixup(alpha: float, per_example: bool = False):
       per_example: draw `lam` for every image; the default, once for the batch, is the paper's code.
     """
     number("mixup", "alpha", alpha)
-
-    def op(rng, batch):
-        lam = _beta(rng, alpha, len(batch["image"]) if per_example else 1)
-        return _mix(batch, lam[:, None, None, None], lam)
-
-    return op
+    return mixing_operation(lambda parts: _blend(parts, alpha, per_example))
 
 
 @ops.register(evaluation="")
@@ -48,13 +53,7 @@ def cutmix(alpha: float, per_example: bool = False):
       per_example: draw a box for every image; the default, once for the batch, is the paper's code.
     """
     number("cutmix", "alpha", alpha)
-
-    def op(rng, batch):
-        lam_key, box_key = jax.random.split(rng)
-        lam = _beta(lam_key, alpha, len(batch["image"]) if per_example else 1)
-        return _mix(batch, *_cutmix_weights(box_key, lam, batch["image"].shape[-3:-1]))
-
-    return op
+    return mixing_operation(lambda parts: _paste(parts, alpha, per_example), cuts=True)
 
 
 @ops.register(evaluation="")
@@ -67,11 +66,87 @@ def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch:
     number("mixup_or_cutmix", "mixup_alpha", mixup_alpha)
     number("mixup_or_cutmix", "cutmix_alpha", cutmix_alpha)
     number("mixup_or_cutmix", "switch", switch, high=1)
-    blend, paste = mixup(mixup_alpha), cutmix(cutmix_alpha)
 
+    def either(parts):
+        blend, paste = _blend(parts, mixup_alpha, False), _paste(parts, cutmix_alpha, False)
+
+        def op(rng, batch):
+            switch_key, op_key = jax.random.split(rng)
+            return jax.lax.cond(jax.random.bernoulli(switch_key, switch), paste, blend, op_key, batch)
+
+        return op
+
+    return mixing_operation(either)
+
+
+class Mixed(NamedTuple):
+    """The fields that an operation mixes, by name."""
+
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    segmentations: dict[str, Field]
+
+
+def mixing_operation(make: Callable[[Mixed], BatchOp], cuts: bool = False) -> Operation:
+    """The operation that mixes the examples of a batch.
+
+    Args:
+      make: Makes the function of the fields to mix; labels of its batch are float32 [B, K].
+      cuts: Whether each pixel of the result is that of one image, so that segmentations can be mixed.
+    """
+
+    def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
+        parts = _parts(call, scene, cuts)
+        classes = {name: scene.fields[name].classes for name in parts.labels}
+        op = make(parts)
+
+        def mix(rng, batch):
+            hard = [name for name in parts.labels if jnp.issubdtype(batch[name].dtype, jnp.integer)]
+            return op(rng, {**batch, **{name: jax.nn.one_hot(batch[name], classes[name]) for name in hard}})
+
+        soft = {name: scene.fields[name]._replace(shape=(k,), dtype="float32") for name, k in classes.items()}
+        return mix, scene.with_fields(soft)
+
+    return Operation(bind, mixes=True)
+
+
+def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
+    """The fields of a scene to mix; UserError where one cannot be, or a label is missing."""
+    images, fields = scene.images(call), scene.fields
+    advice = f"take {call} out of augment, or it out of data.fields"
+    for name, field in fields.items():
+        if field.kind in UNMIXED or (field.kind == "segmentation" and not cuts):
+            instead = "; cutmix mixes segmentations" if field.kind == "segmentation" else ""
+            raise UserError(f"augmentation {call} cannot mix the field {name!r} ({field.kind}): {advice}{instead}")
+    labels = {name: field for name, field in fields.items() if field.kind == "label" and field.of in (None, *images)}
+    segmentations = {name: field for name, field in fields.items() if field.kind == "segmentation"}
+    if not labels and not segmentations:
+        raise UserError(
+            f"augmentation {call} mixes labels with their images, and the fields are {', '.join(fields)}, none of them "
+            f"a label: add the label to data.fields, or take {call} out of augment"
+        )
+    for name, field in labels.items():
+        if np.dtype(field.dtype).kind in "iu" and field.shape:
+            raise UserError(f"augmentation {call} cannot mix {name!r}, several labels of an image: {advice}")
+        if field.classes is None and np.dtype(field.dtype).kind in "iu":
+            raise UserError(f"the augmentation {call} mixes labels, so it needs the number of classes of {name!r}")
+    return Mixed(images, tuple(labels), segmentations)
+
+
+def _blend(parts: Mixed, alpha: float, per_example: bool) -> BatchOp:
     def op(rng, batch):
-        switch_key, op_key = jax.random.split(rng)
-        return jax.lax.cond(jax.random.bernoulli(switch_key, switch), paste, blend, op_key, batch)
+        lam = _beta(rng, alpha, len(batch[parts.images[0]]) if per_example else 1)
+        return _mix(batch, parts, lam[:, None, None, None], lam)
+
+    return op
+
+
+def _paste(parts: Mixed, alpha: float, per_example: bool) -> BatchOp:
+    def op(rng, batch):
+        lam_key, box_key = jax.random.split(rng)
+        images = batch[parts.images[0]]
+        lam = _beta(lam_key, alpha, len(images) if per_example else 1)
+        return _mix(batch, parts, *_cutmix_weights(box_key, lam, images.shape[-3:-1]))
 
     return op
 
@@ -92,12 +167,19 @@ def _cutmix_weights(rng, lam, sides: tuple[int, int]):
     return keep[..., None], keep.mean(axis=(1, 2))
 
 
-def _mix(batch, weight, share):
+def _mix(batch: Batch, parts: Mixed, weight, share) -> Batch:
     """Mixes images by `weight` [B or 1, H or 1, W or 1, 1] and labels by `share` [B or 1], the part of the first."""
 
     def mix(first, weight):
         return weight * first + (1 - weight) * jnp.roll(first, 1, axis=0)
 
-    views = (1,) * (batch["image"].ndim - weight.ndim)
-    weight = weight.reshape(len(weight), *views, *weight.shape[1:])
-    return {**batch, "image": mix(batch["image"], weight), "label": mix(batch["label"], share[:, None])}
+    def over(values, weight):  # with axes of views and frames after that of the batch
+        return weight.reshape(len(weight), *(1,) * (values.ndim - weight.ndim), *weight.shape[1:])
+
+    mixed = {name: mix(batch[name], over(batch[name], weight)) for name in parts.images}
+    mixed |= {name: mix(batch[name], share[:, None]) for name in parts.labels}
+    for name, field in parts.segmentations.items():
+        if name in batch:
+            keep = over(batch[name], weight if has_channel(field) else weight[..., 0])
+            mixed[name] = jnp.where(keep, batch[name], jnp.roll(batch[name], 1, axis=0))
+    return {**batch, **mixed}

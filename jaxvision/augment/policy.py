@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import pixels
-from jaxvision.augment.affine import affine_matrices, warp
+from jaxvision.augment.affine import affine_matrices, warp, warp_move
 from jaxvision.augment.erase import box_mask
+from jaxvision.augment.moves import Move, move_if
 
 GREY = 128 / 255
 
@@ -57,9 +58,7 @@ def apply(names: tuple[str, ...], index, strength, rng, image, fill: float = GRE
     """
     h, w, _ = image.shape
     if any(name in GEOMETRIC for name in names):
-        matrices = affine_matrices(strength, h, w)
-        matrix = jnp.stack([jnp.stack(matrices.get(name, matrices["identity"])) for name in names])[index]
-        image = warp(image, matrix, fill, method)
+        image = warp(image, _matrix(names, index, strength, h, w), fill, method)
 
     def unchanged(image, strength):
         return image
@@ -86,3 +85,37 @@ def apply(names: tuple[str, ...], index, strength, rng, image, fill: float = GRE
     position = {name: i for i, name in enumerate(filter(functions.__contains__, names), start=1)}
     branch = jnp.array([position.get(name, 0) for name in names])[index]
     return jax.lax.switch(branch, branches, image, strength)
+
+
+def move(
+    names: tuple[str, ...],
+    index,
+    strength,
+    rng,
+    size: tuple[int, int],
+    fill: float = GREY,
+    method: str = "nearest",
+    applied=True,
+) -> Move:
+    """`apply` as the move of an image of `size`, (height, width), where `applied`, bool []; see there.
+
+    What lies in the image follows the geometric operations. Colours and cutout leave it as it is.
+    """
+
+    def stay(values, new=None):
+        return values
+
+    if any(name in GEOMETRIC for name in names):
+        _, segmentation, points = warp_move(_matrix(names, index, strength, *size), size, fill, method)
+    else:
+        segmentation, points = stay, stay
+    return move_if(
+        applied,
+        Move(lambda image: apply(names, index, strength, rng, image, fill, method), segmentation, points),
+    )
+
+
+def _matrix(names: tuple[str, ...], index, strength, h: int, w: int):
+    """The six numbers of `affine_matrices` of operation `names[index]`: those of none where it is not geometric."""
+    matrices = affine_matrices(strength, h, w)
+    return jnp.stack([jnp.stack(matrices.get(name, matrices["identity"])) for name in names])[index]

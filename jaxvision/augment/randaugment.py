@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
+from jaxvision.augment.operations import geometric
 from jaxvision.augment.policy import none, signed
-from jaxvision.augment.registry import MAX_TIMES, number, on_each_image, ops
+from jaxvision.augment.registry import MAX_TIMES, number, ops
 from jaxvision.errors import unknown
 
 
@@ -93,15 +94,16 @@ def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: fl
     number("randaugment", "p", p, high=1)
     strengths = VARIANTS[variant]
 
-    def distort(rng, image):
+    def draw(rng, size):
+        moves = []
         for key in jax.random.split(rng, num_ops):
             op_key, sign_key, magnitude_key, p_key, place_key = jax.random.split(key, 5)
             index = jax.random.randint(op_key, (), 0, len(strengths))
             sign = jax.random.rademacher(sign_key, (), jnp.float32)
             m = jnp.clip(magnitude + std * jax.random.normal(magnitude_key), 0, highest) / 10
             strength = policy.strength_of(strengths, index, m, sign)
-            changed = policy.apply(tuple(strengths), index, strength, place_key, image)
-            image = jnp.where(jax.random.bernoulli(p_key, p), changed, image)
-        return image
+            applied = jax.random.bernoulli(p_key, p)
+            moves.append(policy.move(tuple(strengths), index, strength, place_key, size, applied=applied))
+        return moves
 
-    return on_each_image(distort)
+    return geometric(draw)

@@ -1,12 +1,10 @@
-"""What every augmentation is built from: the registry, the checks of arguments, and per-example application."""
+"""The operations that a spec may name, and the checks of their arguments."""
 
 import math
 from collections.abc import Callable, Iterator
 
-import jax
-
 from jaxvision import arguments, own_modules, specs
-from jaxvision.errors import UserError, reading_fields, shown
+from jaxvision.errors import UserError, shown
 from jaxvision.specs import Registry
 from jaxvision.traced import known
 
@@ -102,37 +100,3 @@ def per_channel(op: str, name: str, value) -> tuple:
     if len(values) in (1, 3) and arguments.fits(values, tuple[float, ...]) and all(map(math.isfinite, values)):
         return tuple(values)
     raise UserError(f"augmentation {op}: {name} must be a number or three numbers, not {shown(value)}")
-
-
-def chain(spec: str) -> Callable:
-    """Builds the operations of a spec as one, `op(rng, batch) -> batch`; position i draws from `fold_in(rng, i)`."""
-    calls = specs.parse(spec)
-    parts = ops.build(spec)
-
-    def op(rng, batch):
-        for position, (call, part) in enumerate(zip(calls, parts)):
-            with reading_fields(f"augmentation {call}", {name: x for name, x in batch.items() if name != "statistics"}):
-                batch = part(jax.random.fold_in(rng, position), batch)
-        return batch
-
-    return op
-
-
-def on_each_image(transform: Callable) -> Callable:
-    """Makes an augmentation of `transform(rng, image)`, each image of the batch with its own key.
-
-    Args:
-      transform: takes a key and one image, float32 [H, W, C], and returns an image, float32 [H', W', C].
-
-    Returns:
-      `op(rng, batch) -> batch`, which changes `batch["image"]` only. Several views of an example, float32
-      [B, V, H, W, C], are so many images, each with its own key.
-    """
-
-    def op(rng, batch):
-        leading = batch["image"].shape[:-3]
-        images = batch["image"].reshape(-1, *batch["image"].shape[-3:])
-        images = jax.vmap(transform)(jax.random.split(rng, len(images)), images)
-        return {**batch, "image": images.reshape(*leading, *images.shape[1:])}
-
-    return op

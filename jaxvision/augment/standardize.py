@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxvision.augment.operations import Operation, image_wide
 from jaxvision.augment.registry import number, ops, uses_statistics
 from jaxvision.errors import UserError, unknown
 
@@ -19,11 +20,10 @@ KINDS = ("zca", "pca")
 def standardize():
     """`(image - mean) / std` with the mean and deviation of each channel over all pixels of the training split."""
 
-    def op(rng, batch):
-        mean, std = _read(batch, "mean"), _read(batch, "std")
-        return {**batch, "image": (batch["image"] - mean) / std}
+    def change(rng, images, statistics):
+        return (images - _read(statistics, "mean")) / _read(statistics, "std")
 
-    return op
+    return image_wide(change)
 
 
 @ops.register()
@@ -33,14 +33,13 @@ def standardize_image():
     The deviation is at least 1 / sqrt(H * W * 3), so that a uniform image becomes 0.
     """
 
-    def op(rng, batch):
-        images = batch["image"]
+    def change(rng, images, statistics):
         axes = (-3, -2, -1)
         least = 1 / math.sqrt(math.prod(images.shape[-3:]))
         centred = images - images.mean(axes, keepdims=True)
-        return {**batch, "image": centred / jnp.maximum(centred.std(axes, keepdims=True), least)}
+        return centred / jnp.maximum(centred.std(axes, keepdims=True), least)
 
-    return op
+    return image_wide(change)
 
 
 @ops.register()
@@ -48,10 +47,10 @@ def standardize_image():
 def subtract_mean_image():
     """Subtracts the mean of the training images, pixel by pixel (Krizhevsky et al. 2012, sec. 2)."""
 
-    def op(rng, batch):
-        return {**batch, "image": _centred("subtract_mean_image", batch)}
+    def change(rng, images, statistics):
+        return _centred("subtract_mean_image", images, statistics)
 
-    return op
+    return image_wide(change)
 
 
 @ops.register(evaluation="")
@@ -68,13 +67,22 @@ def pca_lighting(std: float = 0.1):
     """
     number("pca_lighting", "std", std)
 
-    def op(rng, batch):
-        images = batch["image"]
-        amounts = std * jax.random.normal(rng, (*images.shape[:-3], 3)) * _read(batch, "color_values")
-        shift = amounts @ _read(batch, "color_vectors").T
-        return {**batch, "image": jnp.clip(images + shift[..., None, None, :], 0, 1)}
+    def bind(call, scene):
+        names = scene.images(call)
 
-    return op
+        def op(rng, batch):
+            values, vectors = (_read(batch["statistics"], name) for name in ("color_values", "color_vectors"))
+            shifted = {}
+            for name in names:
+                images, frames = batch[name], len(scene.fields[name].shape) - 3
+                amounts = std * jax.random.normal(rng, (*images.shape[: images.ndim - 3 - frames], 3)) * values
+                shift = jnp.expand_dims(amounts @ vectors.T, tuple(range(-3 - frames, -1)))
+                shifted[name] = jnp.clip(images + shift, 0, 1)
+            return {**batch, **shifted}
+
+        return op, scene
+
+    return Operation(bind)
 
 
 @ops.register()
@@ -95,25 +103,25 @@ def whiten(kind: str = "zca", epsilon: float = 0.1):
         raise unknown("kind of whiten", kind, KINDS)
     number("whiten", "epsilon", epsilon, low=1e-12)
 
-    def op(rng, batch):
-        centred = _centred("whiten", batch)
-        vectors = _read(batch, "pixel_vectors")  # d d
+    def change(rng, images, statistics):
+        centred = _centred("whiten", images, statistics)
+        vectors = _read(statistics, "pixel_vectors")  # d d
         flat = centred.reshape(*centred.shape[:-3], -1)
         # The least directions are amplified hundreds of times: the half precision of TPUs and GPUs will not do.
-        white = jnp.matmul(flat, vectors, precision="highest") / jnp.sqrt(_read(batch, "pixel_values") + epsilon)
+        white = jnp.matmul(flat, vectors, precision="highest") / jnp.sqrt(_read(statistics, "pixel_values") + epsilon)
         if kind == "zca":
             white = jnp.matmul(white, vectors.T, precision="highest")
-        return {**batch, "image": white.reshape(centred.shape)}
+        return white.reshape(centred.shape)
 
-    return op
-
-
-def _read(batch, name: str):
-    return jnp.asarray(batch["statistics"][name], jnp.float32)
+    return image_wide(change)
 
 
-def _centred(op: str, batch):
-    images, mean = batch["image"], _read(batch, "mean_image")
+def _read(statistics, name: str):
+    return jnp.asarray(statistics[name], jnp.float32)
+
+
+def _centred(op: str, images, statistics):
+    mean = _read(statistics, "mean_image")
     if images.shape[-3:] != mean.shape:
         raise UserError(
             f"augmentation {op}: the mean image is {mean.shape[0]}x{mean.shape[1]}, images here "

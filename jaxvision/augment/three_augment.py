@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from jaxvision.augment import pixels
 from jaxvision.augment.filters import blur
-from jaxvision.augment.registry import interval, on_each_image, ops
+from jaxvision.augment.operations import photometric
+from jaxvision.augment.registry import interval, ops
 
 THRESHOLD = 128  # of solarize: Pillow's default
 
@@ -38,4 +39,4 @@ def three_augment(sigma=(0.1, 2.0)):
         deviation = jax.random.uniform(sigma_key, minval=low, maxval=high)
         return jax.lax.switch(choice, (grey, solarized, blurred), image, deviation)
 
-    return on_each_image(change)
+    return photometric(change)

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
+from jaxvision.augment.operations import geometric
 from jaxvision.augment.policy import none
-from jaxvision.augment.registry import number, on_each_image, ops
+from jaxvision.augment.registry import number, ops
 from jaxvision.errors import unknown
 
 LEVELS = 31
@@ -78,14 +79,14 @@ def trivialaugment(space: str = "wide", fill: int = 0):
     strengths = SPACES[space]
     names = tuple(strengths)
 
-    def distort(rng, image):
+    def draw(rng, size):
         op_key, sign_key, level_key, place_key = jax.random.split(rng, 4)
         index = jax.random.randint(op_key, (), 0, len(names))
         sign = jax.random.rademacher(sign_key, (), jnp.float32)
         level = jax.random.randint(level_key, (), 0, LEVELS)
         strength = policy.strength_of(strengths, index, level / (LEVELS - 1), sign)
-        h, w, _ = image.shape
+        h, w = size
         side = jnp.array([{"translate_x": w, "translate_y": h}.get(name, 1) for name in names])[index]
-        return policy.apply(names, index, strength / side, place_key, image, fill / 255)
+        return policy.move(names, index, strength / side, place_key, size, fill / 255)
 
-    return on_each_image(distort)
+    return geometric(draw)

@@ -1,19 +1,21 @@
 """Several views of an image: pairs for contrastive learning, multi-crop, and views to average predictions over.
 
-Views of an example stand on an axis after the batch's: images become float32 [B, V, H, W, 3]. Where images have
-views already, each yields new ones, all on that one axis.
+Views of an example stand on an axis after the batch's: images become float32 [B, V, H, W, 3], and what lies in them
+gets the same axis. Where images have views already, each yields new ones, all on that one axis. The field says how many
+there are (`Field.views`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jaxvision import specs
-from jaxvision.augment.geometry import check_fits
-from jaxvision.augment.mix import MIXING
-from jaxvision.augment.registry import MAX_TIMES, chain, image_size, number, ops
+from jaxvision.augment.geometry import check_fits, cut, mirrored
+from jaxvision.augment.moves import exact_move
+from jaxvision.augment.operations import Batch, Operation, Scene, chain, fixed, mixing
+from jaxvision.augment.registry import MAX_TIMES, image_size, number, ops
 from jaxvision.errors import UserError, shown
+from jaxvision.fields import Field
 
 
 def _first(spec) -> str:
@@ -35,10 +37,11 @@ def views(n: int, spec):
     """
     parts = _chains("views", "n", n, spec)
 
-    def op(rng, batch):
-        return {**batch, "image": _augmented("views", parts, rng, batch)}
+    def bind(call, scene):
+        views, fields = _together(call, scene, parts)
+        return lambda rng, batch: {**batch, **views(rng, batch)}, scene.with_fields(fields)
 
-    return op
+    return Operation(bind)
 
 
 @ops.register(evaluation=lambda global_spec, local_spec, num_global=2, num_local=6: _first(global_spec))
@@ -58,15 +61,22 @@ def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6)
     large = _chains("multi_crop", "num_global", num_global, global_spec)
     small = _chains("multi_crop", "num_local", num_local, local_spec)
 
-    def op(rng, batch):
-        large_rng, small_rng = jax.random.split(rng)
-        views = {
-            "image": _augmented("multi_crop", large, large_rng, batch),
-            "local_image": _augmented("multi_crop", small, small_rng, batch),
+    def bind(call, scene):
+        large_views, large_fields = _together(call, scene, large)
+        small_views, small_fields = _together(call, scene, small)
+        local = {
+            f"local_{name}": field._replace(of=name if field.kind == "image" else f"local_{field.of}")
+            for name, field in small_fields.items()
         }
-        return {**batch, **views}
 
-    return op
+        def op(rng, batch):
+            large_rng, small_rng = jax.random.split(rng)
+            found = {f"local_{name}": x for name, x in small_views(small_rng, batch).items()}
+            return {**batch, **large_views(large_rng, batch), **found}
+
+        return op, scene.with_fields({**large_fields, **local})
+
+    return Operation(bind)
 
 
 @ops.register()
@@ -80,16 +90,22 @@ def five_crop(size):
     """
     height, width = image_size("five_crop", size)
 
-    def op(rng, batch):
-        images = batch["image"]
-        h, w = images.shape[-3:-1]
-        check_fits("five_crop", (height, width), (h, w))
-        bottom, right = h - height, w - width
-        corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]
-        crops = [images[..., top : top + height, left : left + width, :] for top, left in corners]
-        return {**batch, "image": _stack("five_crop", crops)}
+    def crop(vertical, horizontal):
+        """A crop whose place is a share of what is left of the sides: 0, 1/2 or 1."""
 
-    return op
+        def move(size):
+            check_fits("five_crop", (height, width), size)
+            return cut(round((size[0] - height) * vertical), round((size[1] - width) * horizontal), height, width)
+
+        return fixed(move)
+
+    crops = [crop(vertical, horizontal) for vertical, horizontal in ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))]
+
+    def bind(call, scene):
+        views, fields = _together(call, scene, crops)
+        return lambda rng, batch: {**batch, **views(rng, batch)}, scene.with_fields(fields)
+
+    return Operation(bind)
 
 
 @ops.register()
@@ -109,35 +125,68 @@ def flip_both():
     Where there are V views already, their mirror images follow them: [B, 2 V, H, W, 3].
     """
 
-    def op(rng, batch):
-        images = batch["image"] if batch["image"].ndim == 5 else batch["image"][:, None]
-        return {**batch, "image": jnp.concatenate([images, images[..., ::-1, :]], axis=1)}
+    mirror = fixed(
+        lambda size: exact_move(lambda images: images[..., ::-1, :], lambda points: mirrored(points, 0, size[1]))
+    )
 
-    return op
+    def bind(call, scene):
+        flip, _ = mirror.bind(call, scene)
+        moving = scene.moving(call)
+
+        def op(rng, batch):
+            flipped, both = flip(rng, batch), {}
+            for name, field in moving.items():
+                if name in batch:
+                    first, second = (_with_views(x[name], field) for x in (batch, flipped))
+                    both[name] = jnp.concatenate([first, second], axis=1)
+            return {**batch, **both}
+
+        fields = {name: field._replace(views=2 * max(field.views, 1)) for name, field in moving.items()}
+        return op, scene.with_fields(fields)
+
+    return Operation(bind)
 
 
-def _chains(op: str, name: str, n: int, spec) -> list[Callable]:
-    """The functions of n views, from a spec for all or a tuple with one for each."""
+def _chains(op: str, name: str, n: int, spec) -> list[Operation]:
+    """The operations of n views, from a spec for all or a tuple with one for each."""
     number(op, name, n, low=1, high=MAX_TIMES, kind=int)
     each = (spec,) * n if isinstance(spec, str) else spec
     if not isinstance(each, (tuple, list)) or len(each) != n:
         raise UserError(f"augmentation {op}: want a spec or a tuple of {n} specs, as {name} is {n}, not {shown(spec)}")
-    for call in {call.name: call for part in each for call in specs.parse(part)}.values():
-        if call.name in MIXING:
-            raise UserError(
-                f"augmentation {op}: {str(call)!r} mixes labels, which all views of an example share; put it after {op}"
-            )
+    for call in [call for part in dict.fromkeys(each) for call in mixing(part)]:
+        raise UserError(
+            f"augmentation {op}: {str(call)!r} mixes labels, which all views of an example share; put it after {op}"
+        )
     return [chain(part) for part in each]
 
 
-def _augmented(op: str, parts: list[Callable], rng, batch):
-    return _stack(op, [part(jax.random.fold_in(rng, i), batch)["image"] for i, part in enumerate(parts)])
+def _together(
+    call: str, scene: Scene, parts: Sequence[Operation]
+) -> tuple[Callable[[jax.Array, Batch], Batch], dict[str, Field]]:
+    """`(rng, batch) -> images` and what lies in them, of all parts as views, and the fields that they are."""
+    bound = [part.bind(call, scene) for part in parts]
+    moving = scene.moving(call)
+    found = [{name: after.fields[name] for name in moving} for _, after in bound]
+
+    def views(rng, batch: Batch) -> Batch:
+        made = [op(jax.random.fold_in(rng, i), batch) for i, (op, _) in enumerate(bound)]
+        return {name: _stack(call, found[0][name], [one[name] for one in made]) for name in moving if name in batch}
+
+    count = {name: sum(max(fields[name].views, 1) for fields in found) for name in moving}
+    return views, {name: found[0][name]._replace(views=count[name]) for name in moving}
 
 
-def _stack(op: str, images: list):
-    """Puts arrays of images [B, (V,) H, W, C] on one axis of views."""
-    sizes = {image.shape[-3:-1] for image in images}
-    if len(sizes) > 1:
-        raise UserError(f"augmentation {op}: views must have one size, not " + ", ".join(f"{h}x{w}" for h, w in sizes))
-    stacked = jnp.stack(images, axis=-4)
-    return stacked.reshape(len(stacked), -1, *stacked.shape[-3:])
+def _stack(call: str, field: Field, views: list[jax.Array]) -> jax.Array:
+    """Puts arrays [B, (V,) ...] of one field on one axis of views."""
+    if len({view.shape for view in views}) > 1:
+        sides = dict.fromkeys(view.shape[-3:-1] if field.kind == "image" else view.shape[1:] for view in views)
+        told = ", ".join("x".join(map(str, some)) for some in sides)
+        raise UserError(f"augmentation {call}: views must have one size, not {told}")
+    rank = len(field.shape)
+    stacked = jnp.stack(views, axis=-1 - rank)
+    return stacked.reshape(len(stacked), -1, *stacked.shape[stacked.ndim - rank :])
+
+
+def _with_views(values: jax.Array, field: Field) -> jax.Array:
+    """[B, V, ...], with an axis of one view where there is none."""
+    return values if values.ndim > 1 + len(field.shape) else values[:, None]

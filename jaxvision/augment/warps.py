@@ -10,8 +10,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment.affine import affine_matrices, centred_grid, sample, warp
-from jaxvision.augment.registry import interval, number, on_each_image, ops, per_channel
+from jaxvision.augment.affine import affine_matrices, centred_grid, sample, warp_move
+from jaxvision.augment.moves import Move, move_if
+from jaxvision.augment.operations import geometric
+from jaxvision.augment.registry import interval, number, ops, per_channel
 from jaxvision.errors import UserError, unknown
 
 METHODS = ("nearest", "linear")
@@ -106,12 +108,17 @@ def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "line
     low, high = zip(k1, k2)
     fill, method = _checked("lens_distortion", fill, method, p)
 
-    def distort(rng, image):
+    def draw_move(rng, size):
         k_key, p_key = jax.random.split(rng)
         k = jax.random.uniform(k_key, (2,), minval=jnp.array(low), maxval=jnp.array(high))
-        return jnp.where(jax.random.bernoulli(p_key, p), bend(image, *k, jnp.array(fill), method), image)
+        move = Move(
+            lambda image: bend(image, *k, jnp.array(fill), method),
+            lambda values, new: bend(values, *k, new, "nearest"),
+            lambda points: bent(points, *k, size),
+        )
+        return move_if(jax.random.bernoulli(p_key, p), move)
 
-    return on_each_image(distort)
+    return geometric(draw_move)
 
 
 def bend(image, k1, k2, fill, method: str = "linear"):
@@ -123,16 +130,38 @@ def bend(image, k1, k2, fill, method: str = "linear"):
     return sample(image, y * factor + h / 2, x * factor + w / 2, fill, method)
 
 
+def bent(points, k1, k2, size: tuple[int, int]):
+    """Where `bend` shows points (x, y) of an image of `size` (height, width): float32 [..., 2].
+
+    The radius r in the result of a point at radius R solves r (1 + k1 r^2 + k2 r^4) = R, by halving an interval. Beyond
+    r = 1, which is outside the image, the map goes on as a straight line, so that it never folds.
+    """
+    middle = jnp.array([size[1] / 2, size[0] / 2])
+    wanted = jnp.sqrt(jnp.sum((points - middle) ** 2, axis=-1) / jnp.sum(middle**2))  # R
+    at_1, slope_at_1 = 1 + k1 + k2, 1 + 3 * k1 + 5 * k2
+
+    def nearer(_, bounds):
+        low, high = bounds
+        r = (low + high) / 2
+        reached = r * (1 + r**2 * (k1 + r**2 * k2)) >= wanted
+        return jnp.where(reached, low, r), jnp.where(reached, r, high)
+
+    low, high = jax.lax.fori_loop(0, 24, nearer, (jnp.zeros_like(wanted), jnp.ones_like(wanted)))
+    r = jnp.where(wanted > at_1, 1 + (wanted - at_1) / slope_at_1, (low + high) / 2)
+    factor = jnp.where(wanted > 0, r / jnp.where(wanted > 0, wanted, 1), 1)
+    return middle + (points - middle) * factor[..., None]
+
+
 def _affine(name: str, draw: Callable, fill, method: str, p: float) -> Callable:
     """The operation that warps each image by the matrix `draw(rng, h, w)`, with probability `p`."""
     fill, method = _checked(name, fill, method, p)
 
-    def transform(rng, image):
+    def draw_move(rng, size):
         matrix_key, p_key = jax.random.split(rng)
-        warped = warp(image, draw(matrix_key, *image.shape[:2]), jnp.array(fill), method)
-        return jnp.where(jax.random.bernoulli(p_key, p), warped, image)
+        move = warp_move(draw(matrix_key, *size), size, jnp.array(fill), method)
+        return move_if(jax.random.bernoulli(p_key, p), move)
 
-    return on_each_image(transform)
+    return geometric(draw_move)
 
 
 def _checked(name: str, fill, method: str, p: float) -> tuple[tuple, str]:
