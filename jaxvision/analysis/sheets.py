@@ -15,7 +15,7 @@ _CHARACTER = 5.6  # mean width in pixels
 
 
 class Cell(NamedTuple):
-    """A picture, uint8 or float [H, W, 3] or several in a row [V, H, W, 3], words under it, a colour around it."""
+    """A picture, uint8 or float [H, W, 3] or several in a row [..., H, W, 3], words under it, a colour around it."""
 
     image: np.ndarray
     words: str = ""
@@ -71,8 +71,8 @@ def grid(cells: Sequence[Cell], columns: int = 8, **options) -> Image.Image:
 
 def _picture(image: np.ndarray, side: int) -> Image.Image:
     image = np.asarray(image)
-    if image.ndim == 4:
-        image = np.concatenate(list(image), axis=1)  # h v*w 3
+    if image.ndim > 3:
+        image = np.concatenate(list(image.reshape(-1, *image.shape[-3:])), axis=1)  # h v*w 3
     if image.dtype != np.uint8:
         low, high = min(image.min(), 0), max(image.max(), 1)
         image = np.round((image - low) / (high - low) * 255).astype(np.uint8)

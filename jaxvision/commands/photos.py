@@ -129,7 +129,8 @@ def apply(
 
     @jax.jit
     def call(variables, pixels):
-        return fn(views.outputs(model.task, variables, model.transform(jax.random.key(0), {"image": pixels})))
+        batch = model.transform(jax.random.key(0), {"image": pixels})
+        return fn(views.outputs(model.task, variables, batch, model.transform.fields))
 
     found: dict[str, np.ndarray] = {}
     left_out = {} if left_out is None else left_out

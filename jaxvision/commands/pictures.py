@@ -3,6 +3,7 @@
 What cannot be drawn is left out, and the words say why. They are parts of a text in Markdown, the first a heading.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def seen(experiment: Experiment) -> list[list[Cell]]:
     words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
     if experiment.task.ask is None:
         images = viewable(batch["image"][:count], experiment)
-        views = images if images.ndim == 5 else images[:, None]
+        views = images if experiment.augment.fields["image"].views else images[:, None]
         shown = [[Cell(view) for view in of] for of in views]
     else:
         parts, together, answers = jax.device_get(jax.jit(experiment.task.ask)(batch, step_keys(experiment.seed, 0)[1]))
@@ -79,7 +80,7 @@ def seen(experiment: Experiment) -> list[list[Cell]]:
 
 def _width(cells: list[Cell]) -> int:
     """Pictures in a row."""
-    return sum(1 if np.ndim(cell.image) == 3 else len(cell.image) for cell in cells)
+    return sum(math.prod(np.shape(cell.image)[:-3]) for cell in cells)
 
 
 def neighbours(images: EvalSet, found: Features, path: Path) -> list[str]:

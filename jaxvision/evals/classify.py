@@ -38,7 +38,7 @@ def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callabl
     @jax.jit
     def sums(variables, batch):
         batch = data.preprocess(batch)
-        logits = views.outputs(task, variables, batch)["logits"].astype(jnp.float32)
+        logits = views.outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
         mask, ranks = batch["mask"], rank(logits, batch["label"])
         loss = softmax_cross_entropy(logits, batch["label"])
         counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import augment as augmentation
-from jaxvision.data import loader, resident
+from jaxvision.data import loader, resident, wanted
 from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Source
 from jaxvision.data.subsets import Subset
@@ -30,6 +30,7 @@ class EvalSet:
       source: the examples themselves, with their labels.
       host, augment: the specs that are used, to be stored with the results.
       batch: `ShapeDtypeStruct`s of a batch.
+      fields: Fields of a batch that `preprocess` returns.
       mesh: on which the batches lie.
       store: where features of the split are kept, or None.
       identity: JSON that says which images these are and how they are prepared, for the store.
@@ -68,7 +69,8 @@ class EvalSet:
         self.host, self.augment = host, augment
         self._batch_size = min(batch_size, -(-len(source) // each) * each)  # what stays empty is not allocated
         self._fields, self._statistics, self._reading = fields, statistics, reading
-        self._transform = augmentation.make(augment, statistics=statistics)
+        self._transform = self._augmentation(host, augment)
+        self.fields = self._transform.fields
         self._keep = resident.fits(source, host, RESIDENT_BYTES, fields)
         self._kept: list[Batch] = []
         example = first_arrays(source, host, fields)
@@ -151,7 +153,13 @@ class EvalSet:
                 tick()
                 yield split_rows({field: x[rows] for field, x in whole.items()}, mesh)
 
-        return batches, augmentation.make(augment, self.info.num_classes, self._statistics)
+        return batches, self._augmentation(host, augment)
+
+    def _augmentation(self, host: str, augment: str) -> augmentation.Augmentation:
+        """The augmentation of batches that a host spec makes."""
+        known = wanted.chain(self.source, host, self._fields).fields
+        fields = {name: known[name] for name in self._fields if name in known}
+        return augmentation.make(augment, self.info.num_classes, self._statistics, fields)
 
     def _own(self) -> dict[str, Any]:
         """What this process reads of a batch, and how: keyword arguments of the loader."""

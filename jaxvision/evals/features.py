@@ -38,7 +38,7 @@ def several(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any
 
     @partial(jax.jit, static_argnames="wanted")
     def apply(variables, batch, wanted):
-        return tuple(picked(views.outputs(task, variables, data.preprocess(batch)), wanted).values())
+        return tuple(picked(_outputs(task, data, variables, batch), wanted).values())
 
     def compute(variables: Any, wanted: tuple[str, ...]) -> dict[str, Features]:
         values, labels, masks = [[] for _ in wanted], [], []
@@ -96,9 +96,14 @@ def picked(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.A
     return {layer: pick(outputs, layer) for layer in layers}
 
 
+def _outputs(task: Any, data: EvalSet, variables: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task makes of a batch as it is read, as one view."""
+    return views.outputs(task, variables, data.preprocess(batch), data.fields)
+
+
 def _shapes(task: Any, data: EvalSet, variables: Any) -> dict[str, Any]:
     """The outputs of a task for a batch, as `ShapeDtypeStruct`s."""
-    return jax.eval_shape(lambda v, batch: views.outputs(task, v, data.preprocess(batch)), variables, data.batch)
+    return jax.eval_shape(lambda v, batch: _outputs(task, data, v, batch), variables, data.batch)
 
 
 def check_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
     @jax.jit
     def judge(variables, batch):
         batch = data.preprocess(batch)
-        logits = views.outputs(task, variables, batch)["logits"].astype(jnp.float32)
+        logits = views.outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
         return logits, sigmoid_cross_entropy(logits, batch["label"])
 
     def run(variables: Any) -> dict[str, float]:

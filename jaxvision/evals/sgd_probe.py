@@ -150,7 +150,7 @@ def _augmented(
     @jax.jit
     def extract(variables, batch, step):
         batch = transform(jax.random.fold_in(jax.random.key(seed), step), batch)
-        return features.picked(views.outputs(task, variables, batch), layers), batch["label"]
+        return features.picked(views.outputs(task, variables, batch, transform.fields), layers), batch["label"]
 
     def examples(variables: Any, steps: int) -> Iterator[Examples]:
         for step, batch in enumerate(batches(0, steps)):

@@ -8,31 +8,47 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 
 
-def outputs(task: Any, variables: Any, batch: Mapping[str, Any], rng: jax.Array | None = None) -> dict[str, jax.Array]:
-    """`task.outputs(variables, batch)`, averaged over the views of each image where there are several.
+def outputs(
+    task: Any,
+    variables: Any,
+    batch: Mapping[str, Any],
+    fields: Mapping[str, Field],
+    rng: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """`task.outputs(variables, batch)`, averaged over the views of each example where there are several.
 
     Softmax probabilities are averaged, as in Krizhevsky et al. 2012, sec. 4.1; features are, too.
 
     Args:
       task: its `outputs` gives "logits" [B, K] or "features" [B, D].
       variables: of the task.
+      batch: Arrays [B, ...] by field, or [B, V, ...] where the field says that there are V views, as `ten_crop` and
+        `flip_both` make them. Of a batch with views the task sees these fields only.
+      fields: What the augmentation says of the fields of the batch.
       rng: Key of what the outputs draw, where they take one; None for the same one in every batch.
-      batch: `image` float32 [B, H, W, C], or [B, V, H, W, C] as `ten_crop` and `flip_both` make it.
 
     Returns:
       All outputs for one view; for several "logits", whose softmax is the mean probability, and "features".
 
     Raises:
-      UserError: several views of a task whose outputs are neither.
+      UserError: several views of a task whose outputs are neither, or are of places in an image.
     """
-    images = batch["image"]
-    if images.ndim == 4:
+    several = [name for name, field in fields.items() if field.views and name in batch]
+    if not several:
         return outputs_of(task)(variables, batch, rng)
-    b, views = images.shape[:2]
-    out = outputs_of(task)(variables, {"image": images.reshape(b * views, *images.shape[2:])}, rng)
+    b, views = batch[several[0]].shape[:2]
+    flat = {name: batch[name].reshape(b * views, *batch[name].shape[2:]) for name in several}
+    out = outputs_of(task)(variables, flat, rng)
     averaged = {}
+    for name in ("logits", "features"):
+        if name in out and out[name].ndim != 2:
+            raise UserError(
+                f"views are averaged for {name} [B, D] of whole images; this task's have {out[name].ndim} axes: take "
+                "the operation that makes views out of augment"
+            )
     if "logits" in out:
         log_probabilities = jax.nn.log_softmax(out["logits"].reshape(b, views, -1).astype(jnp.float32))  # b v k
         averaged["logits"] = jax.nn.logsumexp(log_probabilities, axis=1) - jnp.log(views)
