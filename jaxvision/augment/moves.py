@@ -94,7 +94,7 @@ def move_fields(
             moved[name], kept = _boxes(move, values, sides["before"], sides["after"], rule.least_area)
             for other, of_boxes in fields.items():
                 if of_boxes.kind == "label" and of_boxes.of == name and other in example:
-                    moved[other] = jnp.where(kept, example[other], -1)
+                    moved[other] = _labels(example[other], kept)
     return moved
 
 
@@ -144,6 +144,13 @@ def _boxes(
     area, left = jnp.prod(high - low, axis=-1), jnp.prod(edges[1] - edges[0], axis=-1)
     kept = (left > 0) & (left >= least_area * area)
     return jnp.where(kept[..., None], jnp.concatenate(edges, axis=-1), 0), kept
+
+
+def _labels(labels: jax.Array, kept: jax.Array) -> jax.Array:
+    """The labels [..., n] or [..., n, k] of boxes, -1 for those that are not kept."""
+    if jnp.issubdtype(labels.dtype, jnp.unsignedinteger):  # which has no -1
+        labels = labels.astype(jnp.int32)
+    return jnp.where(jnp.expand_dims(kept, tuple(range(kept.ndim, labels.ndim))), labels, -1)
 
 
 def _corner(sides: tuple[int, int]) -> jax.Array:

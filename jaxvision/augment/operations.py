@@ -305,7 +305,10 @@ def _resized(op: BatchOp, moving: Mapping[str, Field]) -> dict[str, Field]:
             for name, field in moving.items()
         }
         out = jax.eval_shape(op, jax.eval_shape(lambda: jax.random.key(0)), batch)
-        return {name: field._replace(shape=out[name].shape[1 + bool(field.views) :]) for name, field in moving.items()}
+        return {
+            name: field._replace(shape=out[name].shape[1 + bool(field.views) :], dtype=str(out[name].dtype))
+            for name, field in moving.items()
+        }
     after = {}
     for name, field in moving.items():
         if field.kind == "image" or (field.kind == "segmentation" and has_channel(field)):
