@@ -17,9 +17,8 @@ IMAGE = {**CLIP, "image": Field("image", (H, W, 3), "uint8")}
 STATISTICS = {"color_values": np.array([0.3, 0.2, 0.1], np.float32), "color_vectors": np.eye(3, dtype=np.float32)}
 
 
-def run(spec, batch, fields=None, seed=0, **options):
-    fn = augment.make(spec, 4, STATISTICS, fields, **options)
-    out = jax.jit(lambda key, batch: fn(key, batch))(jax.random.key(seed), batch)
+def run(spec, batch, fields=None, seed=0):
+    out = jax.jit(augment.make(spec, 4, STATISTICS, fields))(jax.random.key(seed), batch)
     return jax.tree.map(np.asarray, out)
 
 

