@@ -39,16 +39,6 @@ def labels(source: Source) -> np.ndarray | None:
     return source.labels
 
 
-def reads_labels(section: Mapping[str, Any]) -> bool:
-    """Whether the task of a section `task` learns from labels."""
-    name = section.get("name")
-    if name == "simclr":
-        return section.get("loss") == "supervised_contrastive"
-    if name == "distill":
-        return section.get("alpha", 1.0) < 1
-    return name not in ("image_text", "rotation", "context", "jigsaw")
-
-
 def of_classes(source: Source, trained: bool) -> list[str]:
     """Says which classes have no example in a split, or that all examples are of one.
 

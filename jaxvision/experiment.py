@@ -296,7 +296,7 @@ class Experiment(NamedTuple):
 
     def cautions(self) -> list[str]:
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
-        trained = self.source is not None and cautions.reads_labels(self.config.task)
+        trained = self.source is not None and self.task.labelled
         read = self.source is not None and "tokens" in self.data.fields
         return [
             *(cautions.of_classes(self.source, trained=True) if trained else ()),

@@ -3,6 +3,7 @@
 A task says them as patterns over paths (`Task.parts`), a checkpoint carries them, and transfer goes by their names.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -40,6 +41,11 @@ class Layout(NamedTuple):
         """
         wanted = self.model if part is None else (part, "head") if part == "backbone" else (part,)
         return {name: self.called(part, name) for name, of in self.part_of(names).items() if of in wanted}
+
+    def of_model(self, name: str) -> bool:
+        """Whether a path would lie in the model. A teacher may have a projection beside its own model, too."""
+        found = next((part for part, pattern in self.parts.items() if re.search(pattern, name)), None)
+        return found is None or found in self.model
 
     @staticmethod
     def called(part: str | None, name: str) -> str:

@@ -197,7 +197,9 @@ def of_model(
     Returns:
       The arrays, and the paths of those beside them that are left out.
     """
-    kept, beside = {called: arrays[name] for name, called in given.inside(part, arrays).items()}, []
+    inside = given.inside(part, arrays)
+    mine = {name: called for name, called in inside.items() if called == name or given.of_model(called)}
+    kept, beside = {called: arrays[name] for name, called in mine.items()}, []
     for name in arrays:
         called = given.called(part, name)
         if called in kept or (called == name and part not in (None, "backbone")):

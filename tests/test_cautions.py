@@ -1,11 +1,13 @@
 """What is told before a run starts, and what is an error then; as a user meets them, and by its parts."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxvision import cautions, inputs, parts
+from jaxvision import cautions, inputs, models, parts, tasks
 from jaxvision import experiment as experiments
 from jaxvision.commands import evaluate, train
 from jaxvision.data import loader, resident
@@ -72,20 +74,23 @@ def test_labels_that_are_dear_to_read_are_not_looked_at():
     assert cautions.of_classes(Listed([0], None), True) == []
 
 
+TEACHER = dict(name="nin", blocks=3, width=0.05)
+
+
 @pytest.mark.parametrize(
-    ("section", "reads"),
+    ("name", "options", "reads"),
     [
-        (dict(name="supervised"), True),
-        (dict(name="probe"), True),
-        (dict(name="simclr"), False),
-        (dict(name="simclr", loss="supervised_contrastive"), True),
-        (dict(name="distill"), False),
-        (dict(name="distill", alpha=0.5), True),
-        (dict(name="rotation"), False),
+        ("supervised", {}, True),
+        ("probe", {}, True),
+        ("simclr", {}, False),
+        ("simclr", dict(loss="supervised_contrastive"), True),
+        ("distill", dict(teacher=TEACHER), False),
+        ("distill", dict(teacher=TEACHER, alpha=0.5), True),
     ],
 )
-def test_tasks_that_read_labels(section, reads):
-    assert cautions.reads_labels(section) == reads
+def test_tasks_that_read_labels(name, options, reads):
+    task = tasks.get(name)(model=partial(models.build, "nin", blocks=3, width=0.05), num_classes=3, **options)
+    assert task.labelled == reads
 
 
 class Captioned(Source):

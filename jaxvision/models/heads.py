@@ -64,6 +64,8 @@ class Projection(nn.Module):
       out: dimension of the last; None for one that is like those before it, with ReLU: the first layers of a head.
       hidden: units of the others, D by default.
       norm: whether there is BatchNorm; without it all layers but the last have a bias.
+      last_norm: whether there is BatchNorm behind the last of them, too. Without it that layer has a bias: BYOL's heads
+        (Grill et al. 2020, sec. 3.3).
 
     Returns:
       The outputs of all layers, float32 [B, hidden], ..., [B, out].
@@ -74,6 +76,7 @@ class Projection(nn.Module):
     hidden: int | None = None
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
+    last_norm: bool = True
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> tuple[jax.Array, ...]:
@@ -81,10 +84,11 @@ class Projection(nn.Module):
         for i in range(self.layers):
             last = self.out is not None and i == self.layers - 1
             width = self.out if last else self.hidden or features.shape[-1]
-            bias = not last and not self.norm
+            norm = self.norm and (self.last_norm or not last)
+            bias = not self.last_norm if last else not norm
             kernel_init = HEAD_INITS["normal"]
             x = nn.Dense(width, bias, kernel_init=kernel_init, dtype=self.dtype, name=f"dense_{i}")(x)
-            if self.norm:
+            if norm:
                 x = batch_norm(f"norm_{i}", train, self.dtype, bias=not last)(x)
             x = x if last else nn.relu(x)
             outputs.append(x.astype(jnp.float32))
@@ -135,6 +139,31 @@ class Projected(nn.Module):
             backbone = self.backbone
             out["logits"] = linear_head(self.num_classes, backbone.head_init, backbone.head_bias)(features)
         return features, out
+
+
+class Predicted(nn.Module):
+    """A model with a projection head, and a predictor on what that projects (BYOL, Grill et al. 2020, sec. 3.1).
+
+    The variables are those of the model, and `predictor` beside them.
+
+    Attributes:
+      network: Model with its projection, a `Projected`.
+      predictor: Head on its "projection" [B, E].
+
+    Returns:
+      (features, out) of the model; `out` gains "prediction" [B, E].
+    """
+
+    network: Projected
+    predictor: Projection
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.network)
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        features, out = self.network(images, train)
+        return features, {**out, "prediction": self.predictor(out["projection"], train)[-1]}
 
 
 def bare(task: str, model: nn.Module) -> nn.Module:

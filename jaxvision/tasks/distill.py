@@ -74,7 +74,14 @@ def make(
     def outputs(variables, batch):
         return outputs_of(student, _of_student(variables), batch["image"])
 
-    return Task(init, loss_of, outputs, parts={TEACHER: collection(TEACHER), **PARTS}, progress=("agreement",))
+    return Task(
+        init,
+        loss_of,
+        outputs,
+        parts={TEACHER: collection(TEACHER), **PARTS},
+        progress=("agreement",),
+        labelled=not (known(alpha) and alpha == 1),
+    )
 
 
 def _of_student(variables: Variables) -> Variables:

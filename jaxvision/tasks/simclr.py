@@ -107,6 +107,7 @@ def make(
         outputs,
         parts={"projection": module("projection"), **PARTS},
         progress=("contrastive_top1",),
+        labelled=loss == "supervised_contrastive",
         least=2,
     )
 

@@ -65,7 +65,7 @@ def make(
     def outputs(variables, batch):
         return outputs_of(module, variables, batch["image"])
 
-    return Task(init, loss_of, outputs, progress=("top1",))
+    return Task(init, loss_of, outputs, progress=("top1",), labelled=True)
 
 
 def chosen_statistics(statistics: str | None, freeze: str | None) -> str:

@@ -114,6 +114,7 @@ class Task(NamedTuple):
         leaves out those that it has not itself.
       frozen: Names of parts that the optimizer never changes.
       progress: Names of metrics that a person sees while it trains, beside the loss.
+      labelled: True where the loss reads the labels of the data, so that a run can warn of classes without examples.
       ask: `(batch, rng) -> pretext.Questions`, what `loss` shows the network in place of the images; None where it
         sees them as they are.
       least: Number of examples that are needed at a time for the loss to compare one with another; 1 where it
@@ -129,6 +130,7 @@ class Task(NamedTuple):
     model: tuple[str, ...] = ("backbone", "head")
     frozen: tuple[str, ...] = ()
     progress: tuple[str, ...] = ()
+    labelled: bool = False
     ask: Callable[[Batch, jax.Array], Any] | None = None
     least: int = 1
 

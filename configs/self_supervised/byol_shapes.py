@@ -1,0 +1,35 @@
+"""BYOL on the synthetic set `shapes`: a teacher that is averaged after every step, with its schedule.
+
+Run:       jaxvision train --config=configs/self_supervised/byol_shapes.py --workdir=runs/byol_shapes
+Source:    Grill et al. 2020, arXiv 2006.07733, sec. 3; the sizes are those of a small test
+Expected:  20 nearest neighbours of the features name 16 % of the classes rightly; guessing gives 10 %
+Cost:      about a minute on two CPU cores
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The config; `arg` is not used."""
+    c = ConfigDict()
+    c.seed = 0
+    c.data = dict(
+        name="shapes",
+        options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),
+        split="train",
+        host="decode|resize(16)",
+        batch_size=64,
+        classes=10,
+        examples=12_000,
+        image_size=32,
+    )
+    c.augment = (
+        "views(2, 'random_resized_crop(16, (0.5, 1.0))|flip_lr|color_jitter(0.4, 0.4, 0.2, 0.1, p=0.8)|grayscale(0.2)')"
+        "|normalize(0.5, 0.5)"
+    )
+    c.model = dict(name="resnet", variant="8", width=0.5, zero_init_residual=False)
+    c.task = dict(name="byol", momentum=0.97, projection_dim=64, hidden=128)
+    c.optimizer = dict(name="adamw", learning_rate=1e-3, weight_decay=1e-4, schedule="cosine", warmup="5 percent")
+    c.train = dict(total="400 steps", log_every="10 percent")
+    c.evals = dict(knn=dict(name="knn", split="validation", train_split="train", train_subset=dict(examples=2_000)))
+    return c

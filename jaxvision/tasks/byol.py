@@ -1,0 +1,130 @@
+"""BYOL: one view of an image predicts what a slowly moving average of the network makes of another. No negatives."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.arguments import COUNT, Range
+from jaxvision.errors import UserError
+from jaxvision.found import part
+from jaxvision.losses import representation
+from jaxvision.losses.pairs import unit
+from jaxvision.models import heads
+from jaxvision.tasks.task import PARTS, After, Batch, Task, Variables, collection, in_training, module, outputs_of
+
+TEACHER, PREDICTOR = "teacher", "predictor"
+
+
+@part("task", "byol", small={"hidden": 16, "projection_dim": 8})
+def make_byol(
+    *,
+    model: Callable[[int | None], Any],
+    total_steps: int,
+    momentum: Annotated[float, Range(0, 1)] = 0.996,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    projection_dim: COUNT = 256,
+    hidden: COUNT = 4096,
+    norm: bool = True,
+) -> Task:
+    """A task that predicts the projection by a teacher of one view of an image from the other view.
+
+    BYOL (Grill et al. 2020, arXiv 2006.07733, sec. 3). The teacher ("target network") is the same backbone and
+    projection; it starts as a copy, takes no gradients, and moves towards the network that is trained after every
+    optimizer step. It is applied as in training, with the BatchNorm statistics of its batch. Unlike the authors' code,
+    which passes one view after the other, both views of all images are one batch here, for BatchNorm too.
+
+    Args:
+      model: `model(None)` builds the backbone.
+      total_steps: Number of steps of the run, over which `schedule` goes.
+      momentum: Share of the teacher that stays in the first step, tau_base. The paper's is 0.996 for 1000 epochs,
+        0.99 for 300.
+      schedule: How that share moves to 1: see `teacher_momentum`; "constant" leaves it.
+      projection_dim: Width of projection and prediction.
+      hidden: Units of the hidden layer of both heads.
+      norm: BatchNorm behind these hidden layers.
+
+    Batches: `image` float [B, 2, H, W, 3], from `views(2, ...)` or two different views in the augmentation.
+
+    Metrics: `similarity`, the mean cosine of prediction and target; `embedding_std` of the projections, which falls to
+    0 where all images are projected to one point.
+
+    Outputs, for images [B, H, W, 3]: those of the network that is trained, "projection" and "prediction" [B, E] too.
+    """
+    widths = dict(layers=2, out=projection_dim, hidden=hidden, norm=norm, last_norm=False)
+
+    def projected() -> heads.Projected:
+        backbone = heads.bare("byol", model(None))
+        return heads.Projected(backbone, heads.Projection(**widths, dtype=backbone.dtype))
+
+    teacher, student = projected(), projected()
+    network = heads.Predicted(student, heads.Projection(**widths, dtype=student.dtype))
+
+    def init(rng: jax.Array, batch: Batch) -> Variables:
+        variables = network.init(rng, _two_views(batch)[:, 0], train=False)
+        without = {name: {k: v for k, v in of.items() if k != PREDICTOR} for name, of in variables.items()}
+        return {**variables, TEACHER: jax.tree.map(jnp.copy, without)}
+
+    def loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
+        images = _two_views(batch)
+        b = len(images)
+        images = images.reshape(2 * b, *images.shape[2:])  # b v h w c -> bv h w c
+        mine = {name: of for name, of in variables.items() if name != TEACHER}
+        (_, out), updates = in_training(network, mine, images, rng=rng)
+        (_, theirs), moved = in_training(teacher, variables[TEACHER], images, rng=jax.random.fold_in(rng, 1))
+        targets = jax.lax.stop_gradient(theirs["projection"]).reshape(b, 2, -1)[:, ::-1]  # of the other view
+        predictions = out["prediction"].reshape(b, 2, -1)
+        cosines = (unit(predictions) * unit(targets)).sum(-1)  # b v
+        value = (2 - 2 * cosines).sum(1).mean()  # eq. 2 and 3: both directions
+        metrics = {
+            "similarity": cosines.mean(),
+            "embedding_std": representation.embedding_std(out["projection"].reshape(b, 2, -1)[:, 0]),
+        }
+        return value, (metrics, {**updates, TEACHER: {**variables[TEACHER], **moved}})
+
+    def after(done: After) -> Variables:
+        stays = momentum if schedule == "constant" else teacher_momentum(done.step, total_steps, momentum)
+        params = {name: of for name, of in done.variables["params"].items() if name != PREDICTOR}
+        before = done.variables[TEACHER]
+        averaged = jax.tree.map(lambda old, new: stays * old + (1 - stays) * new, before["params"], params)
+        return {TEACHER: {**before, "params": averaged}}
+
+    def outputs(variables: Variables, batch: Batch) -> dict[str, Any]:
+        return outputs_of(network, {name: of for name, of in variables.items() if name != TEACHER}, batch["image"])
+
+    return Task(
+        init,
+        loss,
+        outputs,
+        after=after,
+        parts={
+            TEACHER: collection(TEACHER),
+            PREDICTOR: module(PREDICTOR),
+            "projection": module("projection"),
+            **PARTS,
+        },
+        progress=("similarity", "embedding_std"),
+    )
+
+
+def teacher_momentum(step: jax.typing.ArrayLike, total: int, base: float) -> jax.Array:
+    """Share of the teacher that stays in a step: 1 - (1 - base) (cos(pi step / total) + 1) / 2.
+
+    Grill et al. 2020, sec. 3.3, "Optimization": from `base` in the first step (0) to 1 behind the last.
+
+    >>> [round(float(teacher_momentum(step, 100, 0.9)), 3) for step in (0, 50, 100)]
+    [0.9, 0.95, 1.0]
+    """
+    return 1 - (1 - base) * (jnp.cos(jnp.pi * step / total) + 1) / 2
+
+
+def _two_views(batch: Batch) -> jax.Array:
+    """The images [B, 2, H, W, 3] of a batch; UserError where there are not two views of each."""
+    images = batch["image"]
+    if images.ndim != 5 or images.shape[1] != 2:
+        raise UserError(
+            "the task 'byol' predicts one view of an image from the other, but the augmentation makes "
+            f"{'x'.join(map(str, images.shape[1:]))} of each: set augment to \"views(2, '...')\""
+        )
+    return images
