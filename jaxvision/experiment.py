@@ -21,6 +21,7 @@ from jaxvision import (
     models,
     own_modules,
     parts,
+    traced,
     transfer,
 )
 from jaxvision import config as configs
@@ -130,7 +131,7 @@ class Experiment(NamedTuple):
         Raises:
           UserError: a key that is not there, or a number out of range that is not traced.
         """
-        config = configs.override(self.config, changes)
+        config = configs.override(self.config, traced.varied(changes))
         task = parts.make_task(config, self.train, self.info, self.pretrained, self.durations, self.total)
         optimizer = parts.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
         return self._replace(

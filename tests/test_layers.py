@@ -15,6 +15,7 @@ BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields", 
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
     "calls": {"errors", "arguments"},
+    "traced": {"specs"},
     "specs": {"errors", "calls", "found", "own_modules"},
     "signals": {"exits"},
     "sections": {"errors", "arguments"},

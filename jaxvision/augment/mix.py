@@ -22,7 +22,6 @@ from jaxvision.augment.operations import Batch, BatchOp, Operation, Scene
 from jaxvision.augment.registry import number, ops
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.traced import known
 
 UNMIXED = ("boxes", "points", "tokens", "text")  # kinds of fields of which no part can be taken
 
@@ -153,8 +152,9 @@ def _paste(parts: Mixed, alpha: float, per_example: bool) -> BatchOp:
 
 def _beta(rng, alpha: float, n: int):
     """Draws n values of Beta(alpha, alpha), ones where alpha is 0."""
-    if known(alpha):
-        return jax.random.beta(rng, alpha, alpha, (n,)) if alpha else jnp.ones(n)
+    if not alpha:
+        return jnp.ones(n)
+    alpha = jnp.asarray(alpha, jnp.float32)
     positive = jnp.where(alpha > 0, alpha, 1.0)
     return jnp.where(alpha > 0, jax.random.beta(rng, positive, positive, (n,)), 1.0)
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Annotated
 
 from jaxvision import arguments, own_modules, specs
 from jaxvision.errors import UserError, shown
 from jaxvision.specs import Registry
-from jaxvision.traced import known
 
 ops = Registry("augmentation", [__package__], "jaxvision.augment.ops")
 MAX_TIMES = 64  # views, operations in a row: each is traced by itself
@@ -57,9 +57,7 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
     ...
     jaxvision.errors.UserError: augmentation flip_lr: p must be a number in [0, 1], not 1.5
     """
-    if not known(value):
-        return value
-    if arguments.fits(value, kind) and math.isfinite(value) and low <= value <= high:
+    if arguments.fits(value, Annotated[kind, arguments.Range(low, high)]):
         return value
     noun = "a whole number" if kind is int else "a number"
     limits = f"of at least {low}" if high == math.inf else f"in [{low}, {high}]"

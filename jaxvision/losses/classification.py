@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.found import part
-from jaxvision.traced import known
 
 
 @part("loss")
@@ -68,7 +67,7 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     num_classes = logits.shape[-1]
     if jnp.issubdtype(labels.dtype, jnp.integer):
         labels = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    if known(smoothing) and smoothing == 0:
+    if not smoothing:
         return labels
     unmasked = (logits > -jnp.inf).astype(jnp.float32)
     return (1 - smoothing) * labels + smoothing * unmasked / jnp.maximum(unmasked.sum(-1, keepdims=True), 1)

@@ -11,8 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.traced import known
-
 BATCH_NORM_EPSILON = 1e-5  # torch's
 
 
@@ -180,7 +178,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        if not train or (known(self.rate) and self.rate == 0):
+        if not train or not self.rate:
             return x
         keep = 1 - self.rate
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
@@ -200,7 +198,7 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, strength: float | jax.Array, train: bool) -> jax.Array:
-        if not train or (known(self.rate) and self.rate == 0):
+        if not train or not self.rate:
             return x
         keep = 1 - self.rate * strength
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (x.shape[0],) + (1,) * (x.ndim - 1))

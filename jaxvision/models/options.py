@@ -1,11 +1,13 @@
 """Checks of the options that a config passes to a model, made when the model is built."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from jaxvision import arguments
+from jaxvision.arguments import Range
 from jaxvision.errors import UserError, shown, unknown
-from jaxvision.traced import known
 
+RATE = Annotated[float, Range(0, 1, below=True)]  # a probability of dropping something
 MAX_LAYERS, MAX_UNITS = 2000, 2**20
 _LAYERS = ("depth", "blocks", "layers")  # endings of options that count what is traced one by one
 
@@ -21,7 +23,7 @@ def bounded(kind: str, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         most = MAX_LAYERS if option.endswith(_LAYERS) else MAX_UNITS
         for number in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(number, int | float) and known(number) and not number <= most:
+            if isinstance(number, int | float) and not number <= most:
                 raise UserError(f"{kind}: {option} is at most {most:,}, not {shown(value)}")
         if isinstance(value, tuple | list) and len(value) > MAX_LAYERS:
             raise UserError(f"{kind}: {option} has at most {MAX_LAYERS:,} values, not {len(value):,}")
@@ -50,7 +52,7 @@ def rate(name: str, value: float) -> float:
     >>> rate("dropout", 0.1)
     0.1
     """
-    if known(value) and not 0 <= value < 1:
+    if not arguments.fits(value, RATE):
         raise UserError(f"{name} is a rate of at least 0 and below 1, not {shown(value)}")
     return value
 

@@ -16,8 +16,8 @@ from jaxvision import arguments, calls, found, paths
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
-from jaxvision.traced import known
 
+NOT_NEGATIVE, POSITIVE = Annotated[float, Range(0)], Annotated[float, Range(0, above=True)]
 PyTree = Any
 RATE = "learning_rate"  # the metric
 Transform = optax.GradientTransformation
@@ -260,7 +260,7 @@ GIVEN = ("params", "total", "steps", "order")  # what the program gives to `make
 def make(
     *,
     name: str,
-    learning_rate: Annotated[float, Range(0)],
+    learning_rate: NOT_NEGATIVE,
     params: PyTree,
     total: int,
     steps: Callable[[schedules.Duration], int],
@@ -268,8 +268,8 @@ def make(
     schedule: str = "constant",
     warmup: schedules.Duration = 0,
     cooldown: schedules.Duration = 0,
-    clip_norm: Annotated[float, Range(0, above=True)] | None = None,
-    weight_decay: Annotated[float, Range(0)] = 0.0,
+    clip_norm: POSITIVE | None = None,
+    weight_decay: NOT_NEGATIVE = 0.0,
     decay_rules: Sequence[tuple[str, float]] = rules.DECAY_RULES,
     lr_rules: Sequence[tuple[str, float]] = (),
     layer_decay: float | Mapping[str, float] | None = None,
@@ -311,9 +311,9 @@ def make(
     ([-0.0], [-0.25])
     """
     _check_own(name, own)
-    if known(weight_decay, learning_rate) and (weight_decay < 0 or learning_rate < 0):
+    if not arguments.fits((weight_decay, learning_rate), tuple[NOT_NEGATIVE, NOT_NEGATIVE]):
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
-    if clip_norm is not None and known(clip_norm) and clip_norm <= 0:
+    if not arguments.fits(clip_norm, POSITIVE | None):
         raise UserError(f"clip_norm must be above 0, not {clip_norm}; None turns clipping off")
     frozen = paths.match(freeze or ((".*", False),), params, "freeze")
     if all(jax.tree.leaves(frozen)):
@@ -365,7 +365,7 @@ def _trace(momentum: float, nesterov: bool) -> list[Transform]:
 
 def _add_decay(weight_decay: float, multipliers: PyTree) -> Transform:
     def add(update: jax.Array, param: jax.Array, multiplier: float) -> jax.Array:
-        if multiplier == 0 or (known(weight_decay) and weight_decay == 0):
+        if multiplier == 0 or not weight_decay:
             return update
         return update + weight_decay * multiplier * param
 
