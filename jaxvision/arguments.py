@@ -83,6 +83,7 @@ COUNT = Annotated[int, Range(1)]
 MAX_SIDE = 2**14  # pixels of a side that an operation makes, or of a border
 SIDE = Annotated[int, Range(1, MAX_SIDE)]
 SHARE = Annotated[float, Range(0, 1)]
+POSITIVE = Annotated[float, Range(0, above=True)]
 # What can stand in a line of a script or of a log: no line breaks, no other control characters, no surrogates.
 LINE = Annotated[
     str, Text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "of one line without control characters")

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision import arguments, calls, found, paths
-from jaxvision.arguments import Range
+from jaxvision.arguments import POSITIVE, Range
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
 
-NOT_NEGATIVE, POSITIVE = Annotated[float, Range(0)], Annotated[float, Range(0, above=True)]
+NOT_NEGATIVE = Annotated[float, Range(0)]
 PyTree = Any
 RATE = "learning_rate"  # the metric
 Transform = optax.GradientTransformation

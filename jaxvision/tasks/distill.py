@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision import models
-from jaxvision.arguments import Section
+from jaxvision.arguments import POSITIVE, SHARE, Section, check_value
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.tasks.task import PARTS, Task, Variables, check_classes, collection, in_training, outputs_of
-from jaxvision.traced import known
 
 TEACHER = "teacher"
 
@@ -63,7 +62,7 @@ def make(
         logits = out["logits"]
         targets = jax.nn.softmax(jax.lax.stop_gradient(theirs["logits"]) / temperature)
         value = softmax_cross_entropy(logits / temperature, targets).mean()
-        if not (known(alpha) and alpha == 1):
+        if alpha != 1:
             value = alpha * value + (1 - alpha) * softmax_cross_entropy(logits, batch["label"]).mean()
         metrics = {
             "agreement": jnp.mean(logits.argmax(-1) == targets.argmax(-1)),
@@ -97,7 +96,5 @@ def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:
     for key in ("num_classes", "dtype"):
         if key in teacher:
             raise UserError(f"'task.teacher.{key}' is set by the program: it is that of the student. Leave it out")
-    if known(temperature) and not temperature > 0:
-        raise UserError(f"task.temperature must be above 0, not {temperature!r}")
-    if known(alpha) and not 0 <= alpha <= 1:
-        raise UserError(f"task.alpha must be in [0, 1], not {alpha!r}")
+    check_value("task.temperature", temperature, POSITIVE)
+    check_value("task.alpha", alpha, SHARE)

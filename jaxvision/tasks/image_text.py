@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxvision.arguments import POSITIVE, Range, fits
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
 from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes, module
-from jaxvision.traced import known
 
 PARTS = {
     **{f"{tower}_projection": module(f"{tower}/projection") for tower in TOWERS},
@@ -79,7 +79,7 @@ def make(
     if loss == "sigmoid" and network.bias is None:
         raise UserError("the loss 'sigmoid' needs a bias: set model.bias to its initial value, -10 or 'batch'")
 
-    if max_scale is not None and known(max_scale) and known(network.scale) and network.scale > max_scale:
+    if max_scale is not None and not Range(high=max_scale).holds(network.scale):
         raise UserError(
             f"model.scale={network.scale:g} is above task.max_scale={max_scale:g}, to which it would be cut"
         )
@@ -178,7 +178,7 @@ def _field(batch: Batch, name: str) -> jax.Array:
 def _check(loss, max_scale, locked, chunk) -> None:
     if loss not in image_text.LOSSES:
         raise unknown("value of task.loss", loss, image_text.LOSSES)
-    if max_scale is not None and (isinstance(max_scale, str) or (known(max_scale) and not max_scale > 0)):
+    if not fits(max_scale, POSITIVE | None):
         raise UserError(f"task.max_scale must be above 0, None for no limit or 'loss', not {max_scale!r}")
     if isinstance(locked, str):
         raise UserError(f"task.locked is a tuple of towers: ({locked!r},)")

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxvision.arguments import POSITIVE, check_value
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
 from jaxvision.tasks.task import PARTS, Batch, Task, check_classes, in_training, module, outputs_of
-from jaxvision.traced import known
 
 LOSSES = ("nt_xent", "supervised_contrastive")
 
@@ -130,5 +130,4 @@ def _check(loss, num_classes, multi_label, temperature) -> None:
         raise UserError("task.loss 'supervised_contrastive' needs a data set with one class for each image")
     if loss == "supervised_contrastive":
         check_classes("simclr", num_classes)
-    if known(temperature) and not temperature > 0:
-        raise UserError(f"task.temperature must be above 0, not {temperature!r}")
+    check_value("task.temperature", temperature, POSITIVE)

@@ -1,15 +1,15 @@
 """Supervised classification: the label of an image."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 
 from jaxvision import losses
+from jaxvision.arguments import Range, check_value
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.tasks.task import Task, check_classes, in_training, outputs_of
-from jaxvision.traced import known
 
 STATISTICS = ("batch", "running")
 
@@ -45,8 +45,7 @@ def make(
     if not num_classes:
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
     check_classes("supervised", num_classes, multi_label)
-    if known(label_smoothing) and not 0 <= label_smoothing < 1:
-        raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
+    check_value("task.label_smoothing", label_smoothing, Annotated[float, Range(0, 1, below=True)])
     statistics = chosen_statistics(statistics, freeze)
     module = model(num_classes)
     loss_fn = losses.smoothed(loss, label_smoothing, multi_label)

@@ -255,7 +255,7 @@ def test_ended_members_are_left_alone_and_another_config_is_refused(trained):
     ("change", "message"),
     [
         ({"optimizer.learning_rate": -1.0}, "learning_rate must be a number of at least 0"),
-        ({"task.label_smoothing": 1.0}, r"task.label_smoothing must be in \[0, 1\)"),
+        ({"task.label_smoothing": 1.0}, r"task.label_smoothing must be a number in \[0, 1\)"),
         ({"model.dropout": 1.5}, "dropout is a rate"),
         ({"augment": "mixup(-0.5)|normalize(0.5, 0.5)"}, "mixup: alpha must be a number"),
     ],

@@ -71,8 +71,8 @@ def test_outputs_are_those_of_the_student(batch, variables):
         (dict(teacher=dict(variant="8")), "task.teacher must be a section like config.model"),
         (dict(teacher=dict(name="resnet", variannt="8")), "unknown option of model 'resnet' 'variannt'"),
         (dict(teacher=dict(name="resnet", variant="8", num_classes=3)), "'task.teacher.num_classes' is set by the"),
-        (dict(temperature=-1.0), "task.temperature must be above 0"),
-        (dict(alpha=1.5), r"task.alpha must be in \[0, 1\], not 1.5"),
+        (dict(temperature=-1.0), "task.temperature must be a number above 0"),
+        (dict(alpha=1.5), r"task.alpha must be a number in \[0, 1\], not 1.5"),
     ],
 )
 def test_mistakes_are_named(options, message):

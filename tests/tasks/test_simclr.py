@@ -147,7 +147,7 @@ def test_images_without_views_are_an_error_when_the_run_is_built(make, image):
         (dict(loss="nt_xnet"), "unknown value of task.loss 'nt_xnet'; did you mean 'nt_xent'"),
         (dict(loss="supervised_contrastive"), "needs a data set with one class for each image"),
         (dict(loss="supervised_contrastive", num_classes=3, multi_label=True), "one class for each image"),
-        (dict(temperature=0.0), "task.temperature must be above 0, not 0.0"),
+        (dict(temperature=0.0), "task.temperature must be a number above 0, not 0.0"),
         (dict(projection_layers=-1), "task.projection_layers must be a whole number of at least 0, not -1"),
         (dict(projection_dim=0), "task.projection_dim must be a whole number of at least 1, not 0"),
         (dict(projection_hidden=0.5), "task.projection_hidden must be a whole number of at least 1, or None, not 0.5"),

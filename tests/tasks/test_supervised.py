@@ -69,7 +69,7 @@ def test_outputs_leave_the_statistics_alone(batch):
     [
         (dict(num_classes=None), "names no classes"),
         (dict(num_classes=3, statistics="runing"), "did you mean 'running'"),
-        (dict(num_classes=3, label_smoothing=1.0), "label_smoothing must be in"),
+        (dict(num_classes=3, label_smoothing=1.0), "label_smoothing must be a number in"),
         (dict(num_classes=3, loss="hinge"), "unknown loss 'hinge'"),
         (dict(num_classes=3, multi_label=True), "set task.loss to 'sigmoid_cross_entropy'"),
     ],
