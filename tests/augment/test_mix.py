@@ -8,6 +8,7 @@ import pytest
 from jaxvision import augment
 from jaxvision.errors import UserError
 from jaxvision.specs import Call
+from jaxvision.traced import Varied
 
 K = 6
 
@@ -115,7 +116,7 @@ def test_views_of_an_example_are_mixed_alike(op):
 def test_alpha_may_be_traced(name):
     """As for runs that are trained as one program: the draws are those of a plain number, and 0 mixes nothing."""
     batch, alphas = make_batch(), [0.0, 0.2, 1.0]
-    traced = jax.vmap(lambda alpha: augment.make([Call(name, (alpha,))], K)(jax.random.key(3), batch))
+    traced = jax.vmap(lambda alpha: augment.make([Call(name, (Varied(alpha),))], K)(jax.random.key(3), batch))
     out = jax.jit(traced)(jnp.array(alphas))
     for i, alpha in enumerate(alphas):
         alone = run(f"{name}({alpha})", batch, seed=3)

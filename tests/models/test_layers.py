@@ -19,6 +19,7 @@ from jaxvision.models.layers import (
     max_pool,
     standardize_weight,
 )
+from jaxvision.traced import Varied
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
@@ -148,6 +149,6 @@ def test_rates_may_be_traced(layer):
     layer = layer or (lambda rate, x, train, **kw: DropPath(rate).apply({}, x, 1.0, train, **kw))
     x, rngs = jax.random.normal(jax.random.key(0), (64, 5)), {"dropout": jax.random.key(1)}
     rates = [0.0, 0.25, 0.5]
-    traced = jax.vmap(lambda rate: layer(rate, x, True, rngs=rngs))(jnp.array(rates))
+    traced = jax.vmap(lambda rate: layer(Varied(rate), x, True, rngs=rngs))(jnp.array(rates))
     for one, rate in zip(traced, rates, strict=True):
         np.testing.assert_allclose(one, layer(rate, x, True, rngs=rngs), rtol=1e-6)

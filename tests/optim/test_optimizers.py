@@ -9,6 +9,7 @@ import pytest
 from jaxvision import optim
 from jaxvision.errors import UserError
 from jaxvision.optim.optimizers import OPTIMIZERS
+from jaxvision.traced import varied
 
 PARAMS = {
     "embedding": {"kernel": jnp.full((4, 3), 0.5), "bias": jnp.zeros(3)},
@@ -311,7 +312,7 @@ def test_errors(kwargs, message):
 def test_numbers_may_be_traced(name):
     """As for runs that are trained as one program: each update is that of plain numbers, 0 among them."""
     options = {"learning_rate": [0.1, 0.0], "weight_decay": [0.0, 0.1], "clip_norm": [0.5, 2.0]}
-    traced = jax.jit(jax.vmap(lambda options: one_update(name=name, **options)))
+    traced = jax.jit(jax.vmap(lambda options: one_update(name=name, **varied(options))))
     updates = traced({key: jnp.array(values) for key, values in options.items()})
     for i in range(2):
         alone = jax.jit(lambda: one_update(name=name, **{key: values[i] for key, values in options.items()}))()  # noqa: B023
