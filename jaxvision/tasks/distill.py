@@ -79,7 +79,7 @@ def make(
         outputs,
         parts={TEACHER: collection(TEACHER), **PARTS},
         progress=("agreement",),
-        labelled=not (known(alpha) and alpha == 1),
+        labelled=alpha != 1,
     )
 
 
