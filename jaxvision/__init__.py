@@ -1,5 +1,6 @@
 """jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
 
+api.py          what `import jaxvision` gives: models, features, batches and training in a notebook
 cli/            the command line: train, evaluate, predict, search, inspect, visualize, study, sweep, launch, ...
 commands/       what each command does
 config.py       load, override, check, compare and save configs
@@ -43,3 +44,20 @@ sweep/          many runs that differ in some values: search, controller, report
 launch/         where they run: this machine, SLURM, Ray; a JobSet, a TPU slice
 analysis/       statistics, scaling laws, figures, cost accounting, pages of pictures
 """
+
+from typing import Any
+
+__all__ = ["batches", "create_model", "create_training", "features", "load", "load_weights"]
+
+
+def __getattr__(name: str) -> Any:
+    """The names of api.py, which is imported once one of them is used: the command line starts without it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")
+    from jaxvision import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -57,6 +57,7 @@ MAY_IMPORT = {
     | {"data", "augment", "models", "parallel", "train", "analysis", "launches"},
     "commands": None,  # anything but the command line
     "cli": None,
+    "api": None,
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxvision
 from jaxvision.commands import predict, tables
 from jaxvision.data import shapes
 from jaxvision.errors import UserError
@@ -35,6 +36,17 @@ def test_five_classes_with_probabilities(trained, photos, capsys):
     out, err = capsys.readouterr()
     assert "broken.jpg: it begins like JPEG, but is damaged" in err
     assert "broken.jpg" not in out
+
+
+def test_a_run_in_a_notebook_says_what_predict_says(trained, photos):
+    image = np.asarray(Image.open(photos / "same.webp").convert("RGB"))
+    model = jaxvision.load(trained[0])
+    logits = jaxvision.features(model.outputs, model.variables, image[None], layer="logits")[0]
+    ((_, ranked),) = predict.run(trained[0], str(photos / "same.webp")).items()
+    assert [name for name, _ in ranked] == [model.classes[k] for k in np.argsort(-logits)[:5]]
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose([p for _, p in ranked], np.sort(probabilities)[:-6:-1], rtol=1e-4)
+    assert model.image_size == image.shape[:2]
 
 
 def test_predictions_do_not_depend_on_company(trained, photos):
