@@ -3,7 +3,7 @@
 api.py          what `import jaxvision` gives: models, features, batches and training in a notebook
 cli/            the command line: train, evaluate, predict, search, inspect, visualize, study, sweep, launch, ...
 commands/       what each command does
-config.py       load, override, check, compare and save configs
+config/         configs: loaded, changed key by key, checked, compared, saved
 inputs.py       the data that a config names, or what stands for it
 experiment.py   from a config to the functions and the data that it names
 parts.py        from its sections to mesh, task and optimizer
@@ -15,8 +15,9 @@ transfer.py     a run that starts from weights
 workdir.py      the folder of a run
 launches.py     where the time of its launches went
 durations.py    '90 epochs', '5 percent' -> steps
-traced.py       hyperparameters that differ between the runs of one program
-arguments.py    what a config or spec gives to a function, checked against its annotations
+traced.py       numbers that differ between the runs of one program
+arguments.py    values that a user gives, checked against annotations; literals.py: as they are written
+calls.py        names that a user gives, checked against signatures
 values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
 fields.py       what the fields of an example are: kind, shape, classes

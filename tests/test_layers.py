@@ -94,6 +94,26 @@ def test_imports_run_one_way(file):
                 assert other in allowed | {mine}, f"{file} imports {name}"
 
 
+def test_no_module_needs_itself_while_it_is_imported():
+    """What a module imports at its top, and what that imports, never leads back to it."""
+    names = {".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for file in FILES}
+    needs = {}
+    for file in FILES:
+        name = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+        froms = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ImportFrom)]
+        pairs = [(node.module, alias.name) for node in froms for alias in node.names if node.module]
+        needs[name] = {f"{a}.{b}" if f"{a}.{b}" in names else a for a, b in pairs} & names - {name}
+
+    def reached(name: str) -> set[str]:
+        found, new = set(), {name}
+        while new:
+            new = set().union(*(needs[one] for one in new)) - found
+            found |= new
+        return found
+
+    assert [name for name in names if name in reached(name)] == []
+
+
 @pytest.mark.parametrize(
     ("module", "home"),
     [
