@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 
 from jaxvision import arguments, calls, cautions, durations, evals, inputs
 from jaxvision import config as configs
-from jaxvision.data import text
+from jaxvision.data import host_ops, text
 from jaxvision.data.sources import Info, Source, open_source
 from jaxvision.data.subsets import unwrap
 from jaxvision.errors import UserError, listed, unknown
 from jaxvision.evals import dataset, features, texts, zeroshot
 from jaxvision.evals.store import Store
+from jaxvision.fields import Field
 from jaxvision.sections import DataSection, EvalSection
 from jaxvision.train.loop import Evaluation
 
@@ -35,6 +36,7 @@ class Judged(NamedTuple):
       mesh: of the devices.
       store: where features are kept.
       source: the training set, where it is open.
+      fields: Fields of its batches as they come from the host, where they are known.
     """
 
     task: Any
@@ -47,6 +49,7 @@ class Judged(NamedTuple):
     mesh: Mesh
     store: Store
     source: Source | None = None
+    fields: Mapping[str, Field] = {}
 
 
 def entries(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
@@ -131,9 +134,9 @@ def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: 
     given["data"] = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
     if common.train_split is not None:
         given["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
-    elif "texts" not in given and "label" not in given["data"].batch:
+    elif lacking := [name for name in evals.needs(common.name, own) if name not in given["data"].batch]:
         raise UserError(
-            f"{where}: the evaluator {common.name!r} needs the field 'label', and data.fields is "
+            f"{where}: the evaluator {common.name!r} needs the field {lacking[0]!r}, and data.fields is "
             f"{', '.join(judged.data.fields)}: add it there, or take an evaluator that learns, such as 'knn'"
         )
     elif "texts" not in given and (info := given["data"].info).num_classes != judged.info.num_classes:
@@ -212,11 +215,12 @@ def open_split(
     host = judged.host if section.host is None else section.host
     augment = judged.augment if section.augment is None else section.augment
     if wanted is None:
-        wanted = data.fields if section.train_split is None else ("image", "label")
+        images = [name for name, field in judged.fields.items() if field.kind == "image"]
+        wanted = data.fields if section.train_split is None else (*(images or ("image",)), "label")
     fields = tuple(field for field in wanted if field != "text")
     stored = (*fields, captions) if "text" in wanted else fields
-    if not {"tokens", "tokens_mask"} & set(fields):
-        host = text.images_only(host)
+    kinds = {field.kind for name, field in judged.fields.items() if name in fields}
+    host = host_ops.serving(host, kinds | ({"tokens"} if set(text.MADE) & set(fields) else set()))
     batch_size = section.batch_size or data.batch_size
     name, data_dir, options = _set_of(section, data)
     examples = dict(name=name, split=split, data_dir=data_dir, options=options, subset=subset)
@@ -224,7 +228,7 @@ def open_split(
     key = json.dumps([identity, host, augment, stored, batch_size])
     if key not in opened:
         opened[key] = dataset.EvalSet(
-            inputs.open_set(**examples, host=host, fields=stored),
+            inputs.open_set(**examples, host=host, fields=stored, classes=judged.info.num_classes),
             host=host,
             augment=augment,
             statistics=judged.statistics,

@@ -16,6 +16,7 @@ from jaxvision import (
     cautions,
     durations,
     evaluations,
+    fields,
     inputs,
     layout,
     models,
@@ -28,10 +29,12 @@ from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, loader, resident, sources
 from jaxvision.data.bad import Bad, BadRecords
-from jaxvision.data.reader import Reader, first_arrays
+from jaxvision.data.blank import Blank
+from jaxvision.data.reader import Reader
 from jaxvision.errors import UserError, reading_fields
 from jaxvision.evals import texts
 from jaxvision.evals.store import Store
+from jaxvision.fields import Field
 from jaxvision.models import weights
 from jaxvision.optim import optimizers
 from jaxvision.parallel.mesh import make_mesh
@@ -59,7 +62,8 @@ class Experiment(NamedTuple):
       absent: why the set is absent, in words; empty where it is there.
       statistics: of the training set, name -> array, as far as the augmentation needs them.
       info: name, size and classes of the training set.
-      image_size: (height, width) of its images as they are stored.
+      stored: Fields of the training set that batches are made of, as they are stored; see `inputs.stored_fields`.
+      fields: Fields of a batch as it comes from the host.
       batch, augmented: `ShapeDtypeStruct`s of a raw batch, and of what the augmentation makes of it.
       params: `ShapeDtypeStruct`s of the parameters.
       mesh, rules: of the devices.
@@ -77,7 +81,8 @@ class Experiment(NamedTuple):
     absent: str
     statistics: dict[str, np.ndarray]
     info: sources.Info
-    image_size: tuple[int, int]
+    stored: Mapping[str, Field]
+    fields: Mapping[str, Field]
     batch: Batch
     augmented: Batch
     params: Any
@@ -97,6 +102,17 @@ class Experiment(NamedTuple):
         return self.config.get("seed", 0)
 
     @property
+    def image(self) -> str | None:
+        """The name of the images of a batch, the first of several; None where it holds none."""
+        return inputs.image_of(self.fields)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the images of the training set as they are stored; None where there are none."""
+        image = inputs.image_of(self.stored)
+        return None if image is None else tuple(self.stored[image].shape[-3:-1])
+
+    @property
     def schedule(self) -> Schedule:
         """Total, log and checkpoint intervals and warm-up in steps."""
         warmup = self.config.optimizer.get("warmup", 0)
@@ -113,8 +129,9 @@ class Experiment(NamedTuple):
             "data": {
                 "classes": self.info.num_classes,
                 "examples": self.info.num_examples,
-                "image_size": list(self.image_size),
+                "image_size": None if self.image_size is None else list(self.image_size),
                 "multi_label": self.info.multi_label,
+                "fields": fields.to_json(self.stored),
             },
             "classes": list(self.info.classes),
             "own": own_modules.files(self.config.to_dict()),
@@ -267,7 +284,16 @@ class Experiment(NamedTuple):
         variables = jax.eval_shape(self.init).variables
         specs = self.preprocessing()
         return evaluations.Judged(
-            self.task, variables, self.data, *specs, self.info, self.statistics, self.mesh, store, self.source
+            self.task,
+            variables,
+            self.data,
+            *specs,
+            self.info,
+            self.statistics,
+            self.mesh,
+            store,
+            self.source,
+            self.fields,
         )
 
     def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
@@ -298,7 +324,7 @@ class Experiment(NamedTuple):
     def cautions(self) -> list[str]:
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
         trained = self.source is not None and self.task.labelled
-        read = self.source is not None and "tokens" in self.data.fields
+        read = self.source is not None and any(field.kind == "tokens" for field in self.fields.values())
         return [
             *(cautions.of_classes(self.source, trained=True) if trained else ()),
             *(cautions.of_captions(self.source, self.data.host) if read else ()),
@@ -335,6 +361,7 @@ def build(
     *,
     training_data: str = "required",
     statistics: Mapping[str, np.ndarray] | None = None,
+    stored: Mapping[str, Field] | None = None,
 ) -> Experiment:
     """Builds and checks everything that `config` names.
 
@@ -344,6 +371,7 @@ def build(
         `data.examples` and `data.image_size` stand for it; `ignored`: they do in any case.
       statistics: of the training set, where they are known. Else those that the augmentation needs are computed,
         which reads the whole set; where it is absent, zeros stand for them.
+      stored: Fields of the training set as they are stored, where a checkpoint tells them.
 
     Raises:
       UserError: anything in the config that does not fit, named with its key.
@@ -361,7 +389,7 @@ def build(
     mesh = make_mesh(layout.data, layout.fsdp, layout.tensor)
     parts.check_train(train, data.batch_size, mesh)
 
-    source, info, absent = inputs.open_or_describe(data, training_data)
+    source, info, absent = inputs.open_or_describe(data, training_data, stored)
     to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
     total = to_steps(train.total)
     to_steps = partial(to_steps, total=total)
@@ -375,14 +403,17 @@ def build(
     parts.check_compared(task, train, data.batch_size)
     if source and models.is_pair(config.model.get("name")) and (read := texts.of_host(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)
-    stand_in = source or inputs.Blank(info, data.image_size)
-    stored = first_arrays(stand_in, "decode", ["image"])
-    batch = inputs.raw_batch(stand_in, data)
-    if source:
-        inputs.check_image_size(data, stored["image"].shape[:2], batch["image"].shape[1:3])
+    stand_in = source or Blank(info, data.image_size)
+    stored = inputs.stored_fields(stand_in, data)
+    batch, known = inputs.raw_batch(stand_in, data), inputs.batch_fields(stand_in, data)
+    image = inputs.image_of(known)
+    if source and image:
+        inputs.check_image_size(data, stored[image].shape[-3:-1], batch[image].shape[-3:-1])
     specs = [config.get("augment", ""), *(section.get("augment") or "" for section in entries.values())]
     needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
-    fitted = partial(inputs.statistics, data=data, names=needed, shape=batch["image"].shape[1:])
+    fitted = partial(
+        inputs.statistics, data=data, names=needed, image=image, shape=batch[image].shape[1:] if image else ()
+    )
     transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes)
     blank = fitted(None) if statistics is None else statistics
     augmented = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
@@ -399,7 +430,8 @@ def build(
         absent,
         statistics,
         info,
-        stored["image"].shape[:2],
+        stored,
+        known,
         batch,
         augmented,
         params,

@@ -1,7 +1,12 @@
-"""What the section `data` of a config opens: the set, or what stands for it where it is absent."""
+"""What the section `data` of a config opens: the set, or what stands for it where it is absent.
+
+What an absent set is like is known from a checkpoint, or else from the section itself and, of some sources, from their
+name and options.
+"""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import config as configs
-from jaxvision.arguments import is_whole
-from jaxvision.data import host_ops, loader, sources, subsets, text
+from jaxvision.data import host_ops, loader, sources, subsets, text, wanted
 from jaxvision.data import statistics as statistics_of
-from jaxvision.data.reader import first_arrays
+from jaxvision.data.blank import Blank
+from jaxvision.data.numbered import numbered
+from jaxvision.data.reader import first_arrays, first_stored
+from jaxvision.data.sources.base import ENCODED, label_field
 from jaxvision.errors import UserError, unknown
+from jaxvision.fields import Field
 from jaxvision.progress import track
 from jaxvision.sections import DataSection
 from jaxvision.tasks.task import Batch
@@ -33,8 +41,10 @@ def check(data: DataSection) -> None:
         )
     if data.resident not in RESIDENT:
         raise unknown("value of data.resident", data.resident, RESIDENT)
-    if "image" not in data.fields:
-        raise UserError(f"data.fields must hold 'image', not only {', '.join(data.fields)}")
+    if not data.fields:
+        raise UserError(
+            "data.fields names no field: say what of an example goes into a batch, as in ('image', 'label')"
+        )
     if twice := [field for field in dict.fromkeys(data.fields) if list(data.fields).count(field) > 1]:
         raise UserError(
             f"data.fields names {twice[0]!r} {list(data.fields).count(twice[0])} times: name each field once"
@@ -64,18 +74,38 @@ def open_set(
     subset: Mapping | None,
     host: str,
     fields: Sequence[str],
+    classes: int | None = None,
 ) -> sources.Source:
-    """Opens a set for batches of `fields`, some of which the host spec may make."""
-    stored = text.sources_of(fields, host)
-    source = sources.open_source(name, split, data_dir=data_dir, options=options, fields=stored)
+    """Opens a set for batches of `fields`, some of which the host spec may make.
+
+    Args:
+      name, split, data_dir, options, subset, host, fields: as in the section `data`.
+      classes: Number of classes of labels that are whole numbers and say none.
+    """
+    opened = partial(sources.open_source, name, split, data_dir=data_dir, options=options)
+    source = opened(fields=(names := wanted.stored(fields, host)))
+    if (more := wanted.stored(fields, host, source.fields)) != names:
+        source = opened(fields=more)
+    source = numbered(source, classes)
     return source if subset is None else configs.call(subsets.take, subset, "subset", source=source)
 
 
-def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Source | None, sources.Info, str]:
-    """The source, what is known of it, and why it is absent if it is."""
-    known = data.examples and (data.classes or "label" not in data.fields)
+def open_or_describe(
+    data: DataSection, training_data: str, stored: Mapping[str, Field] | None = None
+) -> tuple[sources.Source | None, sources.Info, str]:
+    """The source, what is known of it, and why it is absent if it is.
+
+    Args:
+      data: the section.
+      training_data: see `experiment.build`; a set is opened, too, where only it can tell what a field is.
+      stored: Fields as they are stored, where a checkpoint tells them.
+    """
+    fields = _known_fields(data) if stored is None else stored
+    read = text.sources_of((), data.host)
+    lacking = [name for name in text.sources_of(data.fields, data.host) if name not in fields and name not in read]
+    known = data.examples and (data.classes or "label" not in data.fields) and not lacking
     if training_data == "ignored" and known:
-        return None, _describe(data), "not asked for"
+        return None, _describe(data, fields), "not asked for"
     try:
         source = open_set(
             name=data.name,
@@ -85,11 +115,17 @@ def open_or_describe(data: DataSection, training_data: str) -> tuple[sources.Sou
             subset=data.subset,
             host=data.host,
             fields=data.fields,
+            classes=data.classes,
         )
     except UserError as error:
+        if lacking and training_data != "required":
+            raise UserError(
+                f"{error}. Only the set, or a checkpoint of a run on it, tells what its field {lacking[0]!r} is: bring "
+                f"it here, or leave {lacking[0]!r} out of data.fields"
+            ) from None
         if training_data == "required" or not known:
             raise
-        return None, _describe(data), str(error).splitlines()[0]
+        return None, _describe(data, fields), str(error).splitlines()[0]
     _check_known(data, source)
     return source, source.info, ""
 
@@ -133,45 +169,67 @@ def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int
         )
 
 
-def _describe(data: DataSection) -> sources.Info:
+def _known_fields(data: DataSection) -> dict[str, Field]:
+    """What the section says of the fields of a set that is absent; some sources know theirs without it."""
+    label = label_field(data.classes, multi_label=bool(data.classes and data.multi_label))
+    known = {"image": ENCODED, **sources.known_fields(data.name, data.options)}
+    return {**known, "label": known["label"] if "label" in known and not data.classes else label}
+
+
+def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
     """What the section says of a set that is absent."""
     examples = data.examples
     if data.subset is not None:
         wanted = {key: value for key, value in data.subset.items() if key != "seed"}
         examples = configs.call(subsets.size, wanted, "subset", num_classes=data.classes)
-    return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label)
+    return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label, fields)
 
 
-class Blank(sources.Source):
-    """Stands for a set that is absent: one black image, of the first class, with some words."""
+def stored_fields(source: sources.Source, data: DataSection) -> dict[str, Field]:
+    """The fields that batches are made of as they are stored, with the shapes and dtypes of the first good example.
 
-    def __init__(self, info: sources.Info, side: int | tuple[int, int] | None):
-        self.info = info
-        self._size = (side, side) if is_whole(side) else tuple(side or (256, 256))
+    Images are decoded. A checkpoint carries this: a blank example of it goes through the host operations as those of
+    the set do.
+    """
+    fields = source.fields
+    names = [name for name in wanted.stored(data.fields, data.host, fields) if name in fields]
+    numbers = [name for name in names if fields[name].kind != "text"]
+    if not numbers:
+        return {name: fields[name] for name in names}
+    example = first_stored(source, numbers)
+    shaped = {name: fields[name]._replace(shape=value.shape, dtype=str(value.dtype)) for name, value in example.items()}
+    return {name: shaped.get(name, fields[name]) for name in names}
 
-    def __len__(self) -> int:
-        return 1
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        label = np.zeros(self.info.num_classes, np.float32) if self.info.multi_label else 0
-        image = np.zeros((*self._size, 3), np.uint8)
-        return {"image": image, "label": label, host_ops.CLASS_NAME: "class", "text": "a text"}
+def batch_fields(source: sources.Source, data: DataSection) -> dict[str, Field]:
+    """What the fields of a batch are as it comes from the host."""
+    known = wanted.chain(source, _host(source, data), data.fields).fields
+    return {name: known[name] for name in data.fields if name in known}
 
 
 def raw_batch(source: sources.Source, data: DataSection) -> Batch:
     """Shapes and dtypes of a batch as it comes from the host."""
-    host = text.stand_in(data.host) if isinstance(source, Blank) else data.host
-    example = first_arrays(source, host, data.fields)
+    example = first_arrays(source, _host(source, data), data.fields)
     shapes = {field: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype) for field, x in example.items()}
     return shapes | {"mask": jax.ShapeDtypeStruct((data.batch_size,), jnp.bool_)}
 
 
+def _host(source: sources.Source, data: DataSection) -> str:
+    return text.stand_in(data.host) if isinstance(source, Blank) else data.host
+
+
+def image_of(fields: Mapping[str, Field]) -> str | None:
+    """The name of the image among fields, the first of several; None where there is none."""
+    return next((name for name, field in fields.items() if field.kind == "image"), None)
+
+
 def statistics(
-    source: sources.Source | None, data: DataSection, names: Collection[str], shape: tuple[int, ...]
+    source: sources.Source | None, data: DataSection, names: Collection[str], image: str, shape: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
     """The statistics of the training set that `names` asks for, at the evaluation form of `data.host`.
 
-    Where the set is absent, zeros of the right shapes stand for them; `shape` is (H, W, 3), of its images.
+    Where the set is absent, zeros of the right shapes stand for them; `shape` is (H, W, 3), of its images, and `image`
+    their field.
     """
     if not names:
         return {}
@@ -184,12 +242,12 @@ def statistics(
         source,
         host_ops.host_ops.evaluation(data.host),
         batch_size=min(_STATISTICS_BATCH, len(source)),
-        fields=("image",),
+        fields=(image,),
         **reading_options(data),
     )
     what = f"statistics of {source.info.name} {source.info.split}"
     batches = track(batches, what, -(-len(source) // _STATISTICS_BATCH), "batches")
-    found = statistics_of.compute(batches, names)._asdict()
+    found = statistics_of.compute(batches, names, image)._asdict()
     return {name: found[name] for name in names}
 
 

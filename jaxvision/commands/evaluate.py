@@ -96,7 +96,7 @@ def _with_training_set(experiment: Experiment) -> Experiment:
     if all(section.get("data") for section in sections):
         return experiment
     try:
-        source, *_ = inputs.open_or_describe(experiment.data, "optional")
+        source, *_ = inputs.open_or_describe(experiment.data, "optional", experiment.stored)
     except UserError:  # another set lies there by now; the model is judged all the same
         source = None
     return experiment._replace(source=source)

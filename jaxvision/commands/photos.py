@@ -37,6 +37,7 @@ class Model(NamedTuple):
       reads: host specs, the first of which that has `tokenize` says how it reads texts.
       section: `model` of its config.
       shape: (height, width) of the images after the host operations.
+      image: Name of the field of the images.
       transform: what `augment` names: `(rng, batch) -> batch`.
       mesh: of the devices.
     """
@@ -51,6 +52,7 @@ class Model(NamedTuple):
     reads: tuple[str, ...]
     section: Mapping[str, Any]
     shape: tuple[int, int]
+    image: str
     transform: Callable
     mesh: Mesh
 
@@ -60,10 +62,13 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
     path = storage.path(workdir, "--workdir")
     if folder.is_folder(path):
         found, state, meta = open_weights(path)
-        shape, at, section = image_shape(found, meta), None, meta["model"]
+        shape, at, section, image = image_shape(found, meta), None, meta["model"], "image"
     else:
         found, state, meta = restore(path, step)
-        shape, at, section = found.batch["image"].shape[1:3], int(state.step), found.config.model.to_dict()
+        image, at, section = found.image, int(state.step), found.config.model.to_dict()
+        if image is None:
+            raise UserError(f"{path} holds a model that reads no images, only {', '.join(found.data.fields)}")
+        shape = found.batch[image].shape[1:3]
     numbered = [str(k) for k in range(found.info.num_classes or 0)]
     return Model(
         str(path),
@@ -76,6 +81,7 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
         (meta["preprocessing"]["host"], found.data.host),
         section,
         shape,
+        image,
         augment.make(meta["preprocessing"]["augment"], statistics=found.statistics),
         found.mesh,
     )
@@ -129,7 +135,7 @@ def apply(
 
     @jax.jit
     def call(variables, pixels):
-        batch = model.transform(jax.random.key(0), {"image": pixels})
+        batch = model.transform(jax.random.key(0), {model.image: pixels})
         return fn(views.outputs(model.task, variables, batch, model.transform.fields))
 
     found: dict[str, np.ndarray] = {}

@@ -36,7 +36,7 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
     title = "## What the network sees"
     if experiment is None:
         return [title, "Left out: how these weights were trained is not known here."]
-    source, info, absent = inputs.open_or_describe(experiment.data, "optional")
+    source, info, absent = inputs.open_or_describe(experiment.data, "optional", experiment.stored)
     if source is None:
         return [title, f"Left out: the training set is not here ({plain(absent)})."]
     experiment = experiment._replace(source=source, info=info)

@@ -9,10 +9,11 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from jaxvision import augment, evaluations, inputs, layout, models, transfer
+from jaxvision import augment, evaluations, fields, inputs, layout, models, transfer
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
+from jaxvision.data.blank import Blank
 from jaxvision.data.sources import Info
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Store
@@ -65,8 +66,12 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
         _log.warning("%s: the checkpoint's own config is taken", words)
     workdirs.follow(workdir, config.to_dict(), meta.get("own"))
     with config.unlocked(), config.data.ignore_type():
-        config.data.update(meta["data"])
-    experiment = experiments.build(config, training_data="ignored", statistics=meta.get("statistics", {}))
+        config.data.update({key: value for key, value in meta["data"].items() if key != "fields"})
+    stored = meta["data"].get("fields")
+    stored = None if stored is None else fields.from_json(stored)  # None: of an earlier version
+    experiment = experiments.build(
+        config, training_data="ignored", statistics=meta.get("statistics", {}), stored=stored
+    )
     return experiment, saved.restore(experiment.abstract_state(), step), meta
 
 
@@ -128,7 +133,7 @@ def open_weights(
 
 def image_shape(judged: evaluations.Judged, meta: Mapping[str, Any]) -> tuple[int, int]:
     """(height, width) of the images that a model of converted weights takes, after its host operations."""
-    blank = inputs.Blank(judged.info, meta.get("image_size"))
+    blank = Blank(judged.info, meta.get("image_size"))
     data = judged.data._replace(host=judged.host, fields=("image",))
     return inputs.raw_batch(blank, data)["image"].shape[1:3]
 

@@ -11,7 +11,7 @@ from jaxvision.data import host_ops, text, wanted
 from jaxvision.data.bad import Bad, allowed, too_many
 from jaxvision.data.sources.base import BadExample, Source
 from jaxvision.errors import UserError, shown, unknown
-from jaxvision.fields import Field
+from jaxvision.fields import PLACED, Field
 
 _log = logging.getLogger(__name__)
 _MAX_WARNINGS = 100
@@ -153,8 +153,13 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
       UserError: none of the first 1,000 examples is good, or a field that examples do not have, or in another number
         each.
     """
-    process, reason, unfit, found = wanted.chain(source, host, fields), "", [], []
+    process = wanted.chain(source, host, fields)
     process.check(fields)
+    return _first(source, process, fields)
+
+
+def _first(source: Source, process: host_ops.Chain, fields: Sequence[str]) -> dict[str, np.ndarray]:
+    reason, unfit, found = "", [], []
     for i in range(min(len(source), _LOOKS)):
         try:
             example = process(source[i], _generator(0, 0))
@@ -179,6 +184,15 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
         _check_config(example, fields, process.fields)
     looks = f"first {_LOOKS:,}" if len(source) > _LOOKS else f"{len(source):,}"
     raise UserError(f"none of the {looks} examples of {source.info.name} {source.info.split} can be read ({reason})")
+
+
+def first_stored(source: Source, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The fields of the first good example as they are stored, decoded, though in another number in each example.
+
+    Raises:
+      UserError: none of the first 1,000 examples is good, or a field that examples do not have.
+    """
+    return _first(source, wanted.chain(source, "decode", names), names)
 
 
 def _check_config(example: Mapping, fields: Sequence[str], known: Mapping[str, Field]) -> None:
@@ -225,12 +239,14 @@ def _alike(field: Field | None, value: np.ndarray, like: np.ndarray) -> bool:
 
 
 def _fixed(field: Field | None, value: np.ndarray) -> tuple[int | None, ...]:
-    """The shape of a value, with None for the height and width of what covers an image."""
+    """The shape of a value, with None for the lengths in which examples may differ until they are in a batch."""
     shape = value.shape
     if field is not None and field.kind == "image" and value.ndim >= 3:
         return (*shape[:-3], None, None, shape[-1])
     if field is not None and field.kind == "segmentation" and value.ndim >= 2:
         return (None, None, *shape[2:])
+    if field is not None and field.shape[:1] == (None,) and (field.kind in PLACED or field.of is not None):
+        return (None, *shape[1:])
     return shape
 
 

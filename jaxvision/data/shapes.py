@@ -93,6 +93,27 @@ def _box(shown: np.ndarray) -> tuple[float, float, float, float]:
     return tuple(float(edge) / len(shown) for edge in edges)
 
 
+def features(size: int) -> tfds.features.FeaturesDict:
+    """The features of an example with an image of `size` pixels a side."""
+    names = tfds.features.ClassLabel
+    each = {
+        "label": names(names=CLASSES),
+        "colour": names(names=COLOURS),
+        "texture": names(names=TEXTURES),
+        "bbox": tfds.features.BBoxFeature(),
+    }
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+            "label": names(names=CLASSES),
+            "caption": tfds.features.Text(),
+            # Not an Image: TFDS would decode a second PNG for every example that is read.
+            "instance_mask": tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8, encoding="zlib"),
+            "objects": tfds.features.Sequence(each),
+        }
+    )
+
+
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
     """What distinguishes one prepared `shapes` from another; its name is the folder's."""
@@ -118,26 +139,10 @@ class Shapes(tfds.core.ShardBasedBuilder):
     BUILDER_CONFIGS = [Config()]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        size = self.builder_config.image_size
-        names = tfds.features.ClassLabel
-        each = {
-            "label": names(names=CLASSES),
-            "colour": names(names=COLOURS),
-            "texture": names(names=TEXTURES),
-            "bbox": tfds.features.BBoxFeature(),
-        }
-        features = {
-            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-            "label": names(names=CLASSES),
-            "caption": tfds.features.Text(),
-            # Not an Image: TFDS would decode a second PNG for every example that is read.
-            "instance_mask": tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8, encoding="zlib"),
-            "objects": tfds.features.Sequence(each),
-        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=__doc__,
-            features=tfds.features.FeaturesDict(features),
+            features=features(self.builder_config.image_size),
             supervised_keys=("image", "label"),
             disable_shuffling=True,  # record i is example i
         )

@@ -35,14 +35,15 @@ class Statistics(NamedTuple):
     pixel_vectors: np.ndarray | None = None
 
 
-def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = ()) -> Statistics:
+def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (), field: str = "image") -> Statistics:
     """The statistics of all examples, in one pass.
 
     Args:
-      batches: with `image` uint8 [B, H, W, 3] and `mask` bool [B], as `loader.eval_batches` gives them: every example
+      batches: with images uint8 [B, H, W, 3] and `mask` bool [B], as `loader.eval_batches` gives them: every example
         once, masked ones left out.
       names: what is needed, as told by `augment.needs_statistics`. `pixel_values` and `pixel_vectors` are computed
         only if named: their time grows with the cube of the number of pixels.
+      field: Name of the images.
 
     Raises:
       UserError: no example, images of several sizes, or too large for `pixel_values`.
@@ -55,7 +56,7 @@ def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (
     whitening = "pixel_values" in names or "pixel_vectors" in names
     count, sums, color_products, pixel_products = 0, 0, 0, 0
     for batch in batches:
-        images = batch["image"][batch["mask"]]
+        images = batch[field][batch["mask"]]
         shape = images.shape[1:]
         if count and sums.shape != shape:
             raise UserError(f"statistics need images of one size, not {_size(sums.shape)} and {_size(shape)}")

@@ -18,7 +18,8 @@ retrieval.py    search among images by caption, and among captions by image
 An evaluator is made by `make(*, task, data, **options)` and called with variables:
 `run(variables) -> {metric: float}`. One that learns from images itself has an argument `train` beside `data`; one that
 needs texts has an argument `texts`. What it reads of an example, where that is not what training reads, its decorator
-says: `@part("evaluator", "NAME", fields=function of its options)`, "text" standing for the captions.
+says: `@part("evaluator", "NAME", fields=function of its options)`, "text" standing for the captions; and with `needs=`
+which of what training reads it cannot do without.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,6 +40,16 @@ def fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
     """
     reads = EVALUATORS.more(get(name), "fields")
     return None if reads is None else tuple(reads(options))
+
+
+def needs(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields without which the evaluator of that name cannot do, as far as it says.
+
+    >>> needs("classify", {}), needs("classify", {"label": "kind"}), needs("knn", {})
+    (('label',), ('kind',), ())
+    """
+    told = EVALUATORS.more(get(name), "needs")
+    return () if told is None else tuple(told(options))
 
 
 def get(name: str) -> Callable[..., Callable]:

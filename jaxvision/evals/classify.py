@@ -14,13 +14,16 @@ from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 
 
-@part("evaluator", "classify")
-def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callable[[Any], dict[str, float]]:
-    """Judges `logits` against `label`.
+@part("evaluator", "classify", needs=lambda options: (options.get("label", "label"),))
+def make(
+    *, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5), label: str = "label"
+) -> Callable[[Any], dict[str, float]]:
+    """Judges `logits` against labels.
 
     Args:
       task: its `outputs` must have "logits" [B, K].
       data: the split.
+      label: Name of the field of the labels, one class each.
       topk: each k gives `topK`, the share of examples whose label is among the k largest logits.
         Those above the number of classes are left out. Of equal logits the first class counts as the largest, and
         logits that are no numbers are never right: see `rank`.
@@ -29,18 +32,20 @@ def make(*, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5)) -> Callabl
       `run(variables) -> {"top1": ..., "top5": ..., "loss": ..., "examples": n}`; shares in [0, 1], the
       loss is the mean cross entropy in nats. The mean is over exactly the examples of the split.
     """
-    if not data.info.num_classes:
-        raise UserError(f"the evaluator 'classify' needs labels; {data.info.name!r} names no classes")
-    if data.info.multi_label:
+    field = data.source.fields.get(label)
+    classes = data.info.num_classes if label == "label" or field is None else field.classes
+    if not classes:
+        raise UserError(f"the evaluator 'classify' needs labels; {label!r} of {data.info.name!r} names no classes")
+    if label == "label" and data.info.multi_label:
         raise UserError(f"{data.info.name!r} has several labels an image: use the evaluator 'multilabel'")
-    ks = [k for k in topk if k <= data.info.num_classes]
+    ks = [k for k in topk if k <= classes]
 
     @jax.jit
     def sums(variables, batch):
         batch = data.preprocess(batch)
         logits = views.outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
-        mask, ranks = batch["mask"], rank(logits, batch["label"])
-        loss = softmax_cross_entropy(logits, batch["label"])
+        mask, ranks = batch["mask"], rank(logits, batch[label])
+        loss = softmax_cross_entropy(logits, batch[label])
         counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}
         return counts | {"loss": jnp.sum(jnp.where(mask, loss, 0.0)), "examples": jnp.sum(mask)}
 

@@ -15,7 +15,7 @@ from jaxvision.losses.classification import sigmoid_cross_entropy
 from jaxvision.parallel.distributed import gather
 
 
-@part("evaluator", "multilabel")
+@part("evaluator", "multilabel", needs=lambda options: ("label",))
 def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
     """Judges `logits` [B, K] against labels float32 [B, K] of ones and zeros.
 

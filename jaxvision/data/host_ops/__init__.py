@@ -16,7 +16,7 @@ colour, mixing, normalisation) runs on the device, in `augment/`.
 Operations on texts lie in `data/text/host.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,19 @@ from jaxvision.errors import UserError, reading_fields
 from jaxvision.fields import PLACED, Field
 from jaxvision.specs import parse
 
-__all__ = ["CLASS_NAME", "BadImage", "Chain", "HostOp", "Moving", "Scene", "Still", "host_ops", "make", "moves"]
+__all__ = [
+    "CLASS_NAME",
+    "BadImage",
+    "Chain",
+    "HostOp",
+    "Moving",
+    "Scene",
+    "Still",
+    "host_ops",
+    "make",
+    "moves",
+    "serving",
+]
 
 CLASS_NAME = "/class_name"  # the field in which operations find the name of the class of an example; no set's own
 STANDARD = {"image": Field("image", (None, None, 3), "bytes")}
@@ -97,6 +109,16 @@ def make(spec: str, classes: Sequence[str] = (), fields: Mapping[str, Field] | N
     (4, 4, 3)
     """
     return Chain(spec, classes, STANDARD if fields is None else fields)
+
+
+def serving(spec: str, kinds: Collection[str]) -> str:
+    """A host spec without the operations that serve only fields of other kinds, as `pad_boxes` and `tokenize` do.
+
+    >>> serving("decode|pad_boxes(3)|resize(4)", ["image"]), serving("decode|pad_boxes(3)", ["boxes"])
+    ('decode|resize(4)', 'decode|pad_boxes(3)')
+    """
+    calls = [(call, host_ops.more(call, "serves")) for call in parse(spec)]
+    return "|".join(str(call) for call, serves in calls if serves is None or set(serves) & set(kinds))
 
 
 def moves(spec: str) -> bool:

@@ -50,7 +50,7 @@ class Placed:
         return self, scene._replace(rule=self._rule)
 
 
-@host_ops.register()
+@host_ops.register(serves=("boxes",))
 def pad_boxes(n: int, field: str | None = None, more: str = "largest") -> "PadBoxes":
     """Brings boxes and all that belongs to them to the fixed number `n`.
 

@@ -28,12 +28,14 @@ from jaxvision import calls, own_modules, storage
 from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 from jaxvision.found import Parts
 from jaxvision.reading import reading
 
 _log = logging.getLogger(__name__)
 
-# Each is called with data_dir, split and fields; its options are its keyword-only parameters.
+# Each is called with data_dir, split and fields; its options are its keyword-only parameters. One that knows its fields
+# without its files says so: @part("data set", fields=function of its options).
 KINDS = Parts("data set", [__name__], given=("data_dir", "split", "fields"))
 
 
@@ -92,6 +94,13 @@ def options_of(name: str) -> dict[str, Any] | None:
     """
     kind = KINDS.resolve(name) if own_modules.is_own(name) or name in KINDS else TfdsSource
     return calls.options(kind, _given(kind))
+
+
+def known_fields(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Field]:
+    """The fields of a set as far as they are known without it: of some sources, from their options."""
+    own = own_modules.is_own(name)
+    known = KINDS.more(KINDS.resolve(name), "fields") if own or name in KINDS else None
+    return {} if known is None else known(**dict(options or {}))
 
 
 def check_options(where: str, options: Mapping[str, Any], kind: Callable) -> None:

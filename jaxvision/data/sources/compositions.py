@@ -11,9 +11,10 @@ import tensorflow_datasets as tfds
 from jaxvision.data import shapes
 from jaxvision.data.shapes import CLASSES, COLOURS
 from jaxvision.data.sources.base import Source, label_field
-from jaxvision.data.sources.tfds import TfdsSource
+from jaxvision.data.sources.tfds import TfdsSource, of_features
 from jaxvision.data.subsets import Subset
 from jaxvision.errors import UserError, unknown
+from jaxvision.fields import Field
 from jaxvision.found import part
 
 PAIRS: tuple[str, ...] = tuple(f"{colour} {kind}" for colour in COLOURS for kind in CLASSES)
@@ -30,7 +31,21 @@ def held_out(colour: int, kind: int) -> bool:
     return (kind - colour) % len(CLASSES) < 2
 
 
-@part("data set", "shapes", small={"image_size": 16, "train": 12, "validation": 6, "test": 6})
+def known_fields(
+    *,
+    image_size: int = 32,
+    text: str = "text",
+    label: str = "kind",
+    features: Mapping[str, str] | None = None,
+    **_: Any,
+) -> dict[str, Field]:
+    """The fields of `shapes` with these options, which are known before it is rendered."""
+    fields = of_features(shapes.features(image_size), "shapes", text=text, others=features)
+    names = LABELS.get(label, ())
+    return {**fields, "label": label_field(len(names), names)}
+
+
+@part("data set", "shapes", fields=known_fields, small={"image_size": 16, "train": 12, "validation": 6, "test": 6})
 def open_shapes(
     data_dir: str | Path | None,
     split: str,

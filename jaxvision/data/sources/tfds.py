@@ -14,6 +14,7 @@ from jaxvision.data.sources.base import BadExample, Info, Source, slices
 from jaxvision.data.sources.labels import read_classes
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
+from jaxvision.fields import Field
 from jaxvision.reading import reading
 
 
@@ -140,6 +141,23 @@ class TfdsSource(Source):
             for index, label in enumerate(labels):
                 self._check_numbers(label, f"{self.describe(index)}: the label", UserError)
         return np.stack([self._hot(x) for x in labels]) if self.info.multi_label else np.array(labels, np.int32)
+
+
+def of_features(
+    features: tfds.features.FeaturesDict, name: str, *, text: str = "text", others: Mapping[str, str] | None = None
+) -> dict[str, Field]:
+    """What the fields of a set of these features are, whether or not it is there.
+
+    Args:
+      features: Features of an example.
+      name: Name of the set, for messages.
+      text, others: The options `text` and `features` of `TfdsSource`.
+    """
+    known = of_tfds.leaves(features)
+    paths = _paths(name, known, {"image": "image", "label": "label", "text": text}, others or {})
+    label = known[paths["label"]].feature if "label" in paths else None
+    classes = getattr(label, "num_classes", None), tuple(getattr(label, "names", None) or ()), False
+    return of_tfds.describe(paths, known, {}, classes)
 
 
 def _paths(

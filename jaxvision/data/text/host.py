@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.arguments import is_whole
-from jaxvision.data.host_ops import CLASS_NAME, Still, host_ops
+from jaxvision.data.host_ops import CLASS_NAME, Still, host_ops, serving
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.data.text.class_names import in_words, lines
@@ -43,12 +43,12 @@ def sources_of(fields: Sequence[str], host: str) -> list[str]:
 
 
 def images_only(host: str) -> str:
-    """A host spec without its operations on text, for images that come without any.
+    """A host spec without its operations on texts and boxes, for images that come without any.
 
-    >>> images_only("decode|resize(32)|tokenize('bytes')")
+    >>> images_only("decode|resize(32)|pad_boxes(3)|tokenize('bytes')")
     'decode|resize(32)'
     """
-    return "|".join(str(call) for call in parse(host) if call.name not in ("class_captions", "tokenize"))
+    return serving(host, ())
 
 
 def stand_in(host: str) -> str:
@@ -69,7 +69,7 @@ def _stand_in(call: Call) -> str:
     return str(Call("tokenize", ("bytes",), {key: given[key] for key in ("length", "caption", "captions")}))
 
 
-@host_ops.register()
+@host_ops.register(serves=("tokens",))
 def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence[str] | None = None) -> Still:
     """Makes captions of the class of an example: adds `text`, prompts with its name in them.
 
@@ -118,7 +118,7 @@ def _evaluate_tokenize(*args, **kwargs) -> str:
     return str(Call("tokenize", args, kwargs))
 
 
-@host_ops.register(evaluation=_evaluate_tokenize, reads=True)
+@host_ops.register(evaluation=_evaluate_tokenize, serves=("tokens",), reads=True)
 def tokenize(
     tokenizer: str = "bytes",
     length: int = 77,
