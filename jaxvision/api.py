@@ -260,7 +260,7 @@ def create_training(
     def to_steps(duration: str | int) -> int:
         return durations.steps(duration, batch_size=rows, total=total)
 
-    made = parts.make_task(config, train, info, None, to_steps, total)
+    made = parts.make_task(config, train, info, transform.fields, None, to_steps, total)
     augmented = jax.eval_shape(transform, jax.random.key(0), shapes)
     params = jax.eval_shape(made.init, jax.random.key(0), augmented)["params"]
     chain = parts.make_optimizer(config, None, made, params, to_steps, total)

@@ -149,12 +149,15 @@ class Experiment(NamedTuple):
           UserError: a key that is not there, or a number out of range that is not traced.
         """
         config = configs.override(self.config, traced.varied(changes))
-        task = parts.make_task(config, self.train, self.info, self.pretrained, self.durations, self.total)
+        transform = augment.make(config.get("augment", ""), self.info.num_classes, self.statistics, self.fields)
+        task = parts.make_task(
+            config, self.train, self.info, transform.fields, self.pretrained, self.durations, self.total
+        )
         optimizer = parts.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
         return self._replace(
             config=config,
             task=task,
-            augment=augment.make(config.get("augment", ""), self.info.num_classes, self.statistics),
+            augment=transform,
             optimizer=optimizer,
             init=parts.initializer(config, self.train, task, optimizer, self.augmented),
         )
@@ -399,13 +402,12 @@ def build(
         transfer.check(pretrained, parts.pretrained_model(config, pretrained))
     if training_data != "ignored":
         inputs.check_size(data, info)
-    task = parts.make_task(config, train, info, pretrained, to_steps, total, mesh)
-    parts.check_compared(task, train, data.batch_size)
     if source and models.is_pair(config.model.get("name")) and (read := texts.of_host(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)
     stand_in = source or Blank(info, data.image_size)
     stored = inputs.stored_fields(stand_in, data)
-    batch, known = inputs.raw_batch(stand_in, data), inputs.batch_fields(stand_in, data)
+    batch = inputs.raw_batch(stand_in, data)
+    known = inputs.batch_fields(stand_in, data, batch)
     image = inputs.image_of(known)
     if source and image:
         inputs.check_image_size(data, stored[image].shape[-3:-1], batch[image].shape[-3:-1])
@@ -414,9 +416,11 @@ def build(
     fitted = partial(
         inputs.statistics, data=data, names=needed, image=image, shape=batch[image].shape[1:] if image else ()
     )
-    transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes)
-    blank = fitted(None) if statistics is None else statistics
-    augmented = jax.eval_shape(transform(statistics=blank), jax.random.key(0), batch)
+    transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes, fields=known)
+    blank = transform(statistics=fitted(None) if statistics is None else statistics)
+    task = parts.make_task(config, train, info, blank.fields, pretrained, to_steps, total, mesh)
+    parts.check_compared(task, train, data.batch_size)
+    augmented = jax.eval_shape(blank, jax.random.key(0), batch)
     with reading_fields(f"the task {config.task.name!r}", augmented):
         params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
     optimizer = parts.make_optimizer(config, pretrained, task, params, to_steps, total)

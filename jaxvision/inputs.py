@@ -201,10 +201,14 @@ def stored_fields(source: sources.Source, data: DataSection) -> dict[str, Field]
     return {name: shaped.get(name, fields[name]) for name in names}
 
 
-def batch_fields(source: sources.Source, data: DataSection) -> dict[str, Field]:
-    """What the fields of a batch are as it comes from the host."""
+def batch_fields(source: sources.Source, data: DataSection, batch: Batch) -> dict[str, Field]:
+    """What the fields of a batch are as it comes from the host, with the shapes and dtypes of `raw_batch`."""
     known = wanted.chain(source, _host(source, data), data.fields).fields
-    return {name: known[name] for name in data.fields if name in known}
+    return {
+        name: known[name]._replace(shape=tuple(batch[name].shape[1:]), dtype=str(batch[name].dtype))
+        for name in data.fields
+        if name in known
+    }
 
 
 def raw_batch(source: sources.Source, data: DataSection) -> Batch:

@@ -14,6 +14,7 @@ from jaxvision import config as configs
 from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
 from jaxvision.errors import UserError, unknown
+from jaxvision.fields import Field
 from jaxvision.models import two_towers
 from jaxvision.models.order import layer_order
 from jaxvision.optim import optimizers
@@ -60,6 +61,7 @@ def make_task(
     config: ConfigDict,
     train: TrainSection,
     info: sources.Info,
+    fields: Mapping[str, Field],
     pretrained: InitSection | None,
     steps: Callable[[str | int], int],
     total: int,
@@ -73,6 +75,7 @@ def make_task(
       config: The config.
       train: Its section `train`.
       info: What is known of the training set.
+      fields: Fields of a batch after its augmentation.
       pretrained: Section `init`, or None.
       steps: Function that turns a duration into steps.
       total: Number of steps of the run.
@@ -89,6 +92,7 @@ def make_task(
         "dtype": dtype,
         "num_classes": info.num_classes,
         "multi_label": info.multi_label,
+        "fields": fields,
         "total_steps": total,
         "steps": steps,
         "over_batch": None if mesh is None else partial(over_batch, mesh=mesh),

@@ -11,7 +11,7 @@ from jaxvision import augment, outputs
 from jaxvision.analysis import plots
 from jaxvision.analysis.sheets import Cell, beside, grid, sheet
 from jaxvision.augment import gallery
-from jaxvision.data import Source, Subset, host_ops, loader, open_source, statistics
+from jaxvision.data import Source, Subset, host_ops, loader, open_source, statistics, wanted
 from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
@@ -40,6 +40,8 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     """
     if experiment.source is None:
         raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here")
+    if experiment.image is None:
+        raise UserError(f"--pages shows images, and data.fields holds none: {', '.join(experiment.data.fields)}")
     outputs.claim(folder, WRITTEN, "--pages")
     written = []
 
@@ -65,7 +67,8 @@ def _examples(experiment: Experiment):
     data = experiment.data
     source = open_source(data.name, data.split, data_dir=data.data_dir, options=data.options)  # with all its fields
     chosen = _first(source, EXAMPLES_SHOWN, experiment.seed)
-    host = host_ops.make(experiment.deployment()[0], source.info.classes)
+    names = [name for name, field in source.fields.items() if field.kind in ("image", "label", "text")]
+    host = wanted.chain(source, host_ops.serving(experiment.deployment()[0], ["tokens"]), names)
     cells = []
     for i in track(range(len(chosen)), "drawing examples", unit="images"):
         try:
@@ -76,7 +79,7 @@ def _examples(experiment: Experiment):
             continue
         words = [label_text(raw["label"], experiment.info.classes)] if "label" in raw else []
         texts = [text for key, value in seen.items() if key != host_ops.CLASS_NAME for text in _texts(value)]
-        cells.append(Cell(seen["image"], "; ".join([*words, *texts])))
+        cells.append(Cell(seen[experiment.image], "; ".join([*words, *texts])))
     title = f"{experiment.info.name} {experiment.info.split}: {experiment.deployment()[0]}"
     return grid(cells, title=title, lines=6 if any(len(c.words) > 40 for c in cells) else 2)
 
@@ -113,18 +116,18 @@ def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np
     def read() -> Iterator[dict[str, np.ndarray]]:
         source = _first(experiment.source, FITTED_TO, experiment.seed)
         # However many of these few are bad, whether the set has too many is not decided here.
-        host, fields = f"decode|resize({side})", ("image",)
+        host, fields = f"decode|resize({side})", (experiment.image,)
         batches = loader.eval_batches(source, host, batch_size=100, fields=fields, max_bad_fraction=1.0)
         return track(batches, "reading images for statistics", -(-len(source) // 100), "batches")
 
     names = ("pixel_values",) if side == WHITENED_SIDE else ()
-    return next(read())["image"][:2], statistics.compute(read(), names)._asdict()
+    return next(read())[experiment.image][:2], statistics.compute(read(), names, experiment.image)._asdict()
 
 
 def _batch(experiment: Experiment, most: int = 64):
     _, out = waiting("drawing the first batch", first_batch, experiment)
-    labels = out.get("label", [None] * len(out["image"]))
-    images = viewable(out["image"][:most], experiment)
+    labels = out.get("label", [None] * len(out["mask"]))
+    images = viewable(out[experiment.image][:most], experiment)
     words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
     title = f"step 0: {experiment.data.host} then {experiment.config.get('augment', '')}"
     return grid([Cell(*pair) for pair in zip(images, words)], columns=8 if images.ndim == 4 else 3, title=title)
@@ -153,9 +156,11 @@ def viewable(images: np.ndarray, experiment: Experiment) -> np.ndarray:
     The scale is read off what the augmentation makes of a black and a white image. Where that is not what happened to
     the images, as after whitening, one scale is chosen that keeps nearly all of their values.
     """
-    transform = augment.make(augment.evaluation(experiment.config.get("augment", "")), statistics=experiment.statistics)
-    blank = np.ones(experiment.batch["image"].shape[1:], np.uint8)
-    ends = transform(jax.random.key(0), {"image": np.stack([0 * blank, 255 * blank])})["image"]
+    name = experiment.image
+    spec, fields = augment.evaluation(experiment.config.get("augment", "")), {name: experiment.fields[name]}
+    transform = augment.make(spec, statistics=experiment.statistics, fields=fields)
+    blank = np.ones(experiment.batch[name].shape[1:], np.uint8)
+    ends = transform(jax.random.key(0), {name: np.stack([0 * blank, 255 * blank])})[name]
     black, white = np.median(np.asarray(ends).reshape(2, -1, 3), axis=1)
     shown = (np.asarray(images, np.float32) - black) / np.maximum(white - black, 1e-6)
     if np.mean(np.abs(shown - 0.5) > 0.6) > STRAYS:

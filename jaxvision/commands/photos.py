@@ -17,6 +17,7 @@ from jaxvision.data import host_ops, text
 from jaxvision.errors import UserError
 from jaxvision.evals import texts as texts_of
 from jaxvision.evals import views, zeroshot
+from jaxvision.fields import Field
 from jaxvision.models.weights import folder
 from jaxvision.progress import Progress
 
@@ -82,7 +83,11 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
         section,
         shape,
         image,
-        augment.make(meta["preprocessing"]["augment"], statistics=found.statistics),
+        augment.make(
+            meta["preprocessing"]["augment"],
+            statistics=found.statistics,
+            fields={image: Field("image", (*shape, 3), "uint8")},
+        ),
         found.mesh,
     )
 

@@ -37,6 +37,8 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
     if experiment is None:
         return [title, "Left out: how these weights were trained is not known here."]
     source, info, absent = inputs.open_or_describe(experiment.data, "optional", experiment.stored)
+    if experiment.image is None:
+        return [title, "Left out: a batch holds no image."]
     if source is None:
         return [title, f"Left out: the training set is not here ({plain(absent)})."]
     experiment = experiment._replace(source=source, info=info)
@@ -61,12 +63,13 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
 def seen(experiment: Experiment) -> list[list[Cell]]:
     """For each of the first images of the batch of step 0, itself and then what the network sees of it."""
     raw, batch = first_batch(experiment)
-    count = min(ROWS * PICTURES, len(raw["image"]))
+    name = experiment.image
+    count = min(ROWS * PICTURES, len(raw[name]))
     labels = batch["label"][:count] if "label" in batch else [None] * count
     words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
     if experiment.task.ask is None:
-        images = viewable(batch["image"][:count], experiment)
-        views = images if experiment.augment.fields["image"].views else images[:, None]
+        images = viewable(batch[name][:count], experiment)
+        views = images if experiment.augment.fields[name].views else images[:, None]
         shown = [[Cell(view) for view in of] for of in views]
     else:
         parts, together, answers = jax.device_get(jax.jit(experiment.task.ask)(batch, step_keys(experiment.seed, 0)[1]))
@@ -75,7 +78,7 @@ def seen(experiment: Experiment) -> list[list[Cell]]:
             [Cell(of[ones], f"answer {answer}") for ones, answer in zip(questions, of_questions)]
             for of, questions, of_questions in zip(parts, together, answers)
         ]
-    return [[Cell(*first), *cells] for first, cells in zip(zip(raw["image"], words), shown)]
+    return [[Cell(*first), *cells] for first, cells in zip(zip(raw[name], words), shown)]
 
 
 def _width(cells: list[Cell]) -> int:

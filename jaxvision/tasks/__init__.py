@@ -19,7 +19,7 @@ from jaxvision.found import Parts
 from jaxvision.tasks.task import Task
 
 # What a factory may ask for, by the names of its parameters; see `parts.make_task`, which has it.
-OFFERED = ("num_classes", "multi_label", "dtype", "over_batch", "total_steps", "steps", "freeze")
+OFFERED = ("num_classes", "multi_label", "fields", "dtype", "over_batch", "total_steps", "steps", "freeze")
 TASKS = Parts("task", [__name__], given=("model",), offered=OFFERED)
 
 
