@@ -114,10 +114,9 @@ def find(module: str) -> str | None:
         spec = importlib.util.find_spec(top)
     except (ValueError, ImportError):  # a module without a spec
         return None
-    for i, _ in enumerate(rest):
+    for name in rest:  # without the names of its parents, which a folder without __init__.py would need imported
         if spec is None or spec.submodule_search_locations is None:
             return None
-        name = ".".join([top, *rest[: i + 1]])
         spec = importlib.machinery.PathFinder.find_spec(name, list(spec.submodule_search_locations))
     if spec is None:
         return None

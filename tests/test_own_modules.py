@@ -55,6 +55,13 @@ def write(folder, name, text):
     return path
 
 
+def test_a_module_in_folders_without_init_files_is_found(own):
+    write(own, "outer_folder/inner_folder/some_models.py", TINY)
+    assert own_modules.find("outer_folder.inner_folder.some_models") == str(
+        own / "outer_folder" / "inner_folder" / "some_models.py"
+    )
+
+
 def test_a_model_beside_the_working_directory_is_built_and_its_options_are_checked(own):
     write(own, "my_models.py", TINY)
     module = models.build("my_models:tiny", 5, width=4)

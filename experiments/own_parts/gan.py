@@ -1,0 +1,93 @@
+"""A GAN as a task of one's own: two players in one jitted step, each with a loss and an optimizer of its own.
+
+Run:       jaxvision train --config=configs/own_parts/gan.py --workdir=runs/gan
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.tasks.task import Batch, Player, Task, Variables, module
+
+
+class Generator(nn.Module):
+    """Latent vectors [B, D] -> images [B, 4 * 2**n, 4 * 2**n, 3] in [-1, 1], for n widths.
+
+    Attributes:
+      widths: Channels at 4, 8, ... pixels.
+    """
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        x = nn.Dense(16 * self.widths[0])(z).reshape(-1, 4, 4, self.widths[0])
+        for i, width in enumerate((*self.widths[1:], 3)):
+            x = nn.leaky_relu(x, 0.2)
+            b, h, w, c = x.shape
+            x = jax.image.resize(x, (b, 2 * h, 2 * w, c), "nearest")
+            x = nn.Conv(width, (3, 3), name=f"conv_{i}")(x)
+        return jnp.tanh(x)
+
+
+def make_gan(*, model: Callable[[int | None], Any], latent: int = 32, widths: tuple[int, ...] = (64, 32)) -> Task:
+    """A task that learns to draw images (Goodfellow et al. 2014, arXiv 1406.2661, sec. 3, alg. 1).
+
+    Args:
+      model: `model(1)` builds the discriminator.
+      latent: Width of the latent vectors, which are normal.
+      widths: Channels of the generator at 4, 8, ... pixels; two of them draw images of 16 pixels.
+
+    Batches: `image` float [B, H, W, 3] in [-1, 1]. Metrics: `generator_loss`, `discriminator_loss`, and of the
+    discriminator the share of real and of drawn images that it tells rightly.
+    Outputs: the features of the discriminator, and `samples` float [B, H, W, 3], drawn with the key.
+    """
+    critic, generator = model(1), Generator(tuple(widths))
+
+    def init(rng: jax.Array, batch: Batch) -> Variables:
+        rngs = jax.random.split(rng)
+        of_critic = critic.init(rngs[0], batch["image"], train=False)
+        params = generator.init(rngs[1], jnp.zeros((1, latent)))["params"]
+        found = {name: {"discriminator": values} for name, values in of_critic.items()}
+        return {**found, "params": {**found["params"], "generator": params}}
+
+    def draw(variables: Variables, rng: jax.Array, count: int) -> jax.Array:
+        return generator.apply({"params": variables["params"]["generator"]}, jax.random.normal(rng, (count, latent)))
+
+    def judge(variables: Variables, images: jax.Array, train: bool = True) -> tuple:
+        own = {name: of["discriminator"] for name, of in variables.items()}
+        collections = [name for name in own if name != "params"]
+        (features, out), updates = critic.apply(own, images, train=train, mutable=collections)
+        return features, out["logits"][:, 0], {name: {"discriminator": of} for name, of in updates.items()}
+
+    def discriminator_loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
+        real = batch["image"]
+        images = jnp.concatenate([real, draw(variables, rng, len(real))])
+        _, logits, updates = judge(variables, images)
+        real, drawn = jnp.split(logits, 2)
+        metrics = {"real_right": jnp.mean(real > 0), "drawn_right": jnp.mean(drawn < 0)}
+        return jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(drawn)), (metrics, updates)
+
+    def generator_loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
+        _, logits, _ = judge(variables, draw(variables, rng, len(batch["image"])))
+        return jnp.mean(jax.nn.softplus(-logits)), ({}, {})  # of sec. 3, "rather than minimize log(1 - D(G(z)))"
+
+    def outputs(variables: Variables, batch: Batch, rng: jax.Array) -> dict[str, Any]:
+        features, logits, _ = judge(variables, batch["image"], train=False)
+        return {"features": features, "real": logits, "samples": draw(variables, rng, len(batch["image"]))}
+
+    return Task(
+        init,
+        None,
+        outputs,
+        players={
+            "discriminator": Player("discriminator", discriminator_loss),
+            "generator": Player("generator", generator_loss),
+        },
+        parts={"discriminator": module("discriminator"), "generator": module("generator")},
+        model=("discriminator",),
+        progress=("discriminator_loss", "generator_loss", "real_right", "drawn_right"),
+    )
