@@ -45,7 +45,7 @@ def known_fields(
     return {**fields, "label": label_field(len(names), names)}
 
 
-@part("data set", "shapes", fields=known_fields, small={"image_size": 16, "train": 12, "validation": 6, "test": 6})
+@part("data set", "shapes", fields=known_fields, small={"image_size": 32, "train": 24, "validation": 12, "test": 12})
 def open_shapes(
     data_dir: str | Path | None,
     split: str,

@@ -1,0 +1,33 @@
+"""docs/extending.md as a new user reads it: its files are written to an empty folder, its commands are run there."""
+
+import re
+from pathlib import Path
+
+from jaxvision import cli
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+
+
+def write_files(folder):
+    for kind, text in BLOCKS:
+        if kind == "python" and (name := re.match(r"# (\S+\.py)\n", text)):
+            (folder / name[1]).parent.mkdir(exist_ok=True)
+            (folder / name[1]).write_text(text)
+
+
+def test_the_page_has_all_it_promises():
+    assert [command.split()[1] for command in COMMANDS] == ["train", "evaluate", "train", "train", "train", "study"]
+    files = re.findall(r"^```python\n# (\S+)", PAGE, re.MULTILINE)
+    assert {"my_models.py", "my_losses.py", "my_tasks.py", "my_evals.py", "my_data.py", "my_ops.py"} <= set(files)
+
+
+def test_every_command_of_the_page(own, monkeypatch, tmp_path_factory, capsys):
+    monkeypatch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("shapes")))
+    write_files(own)
+    for command in COMMANDS:
+        cli.main(command.split())
+    said = capsys.readouterr()
+    assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", said.out)
+    assert f"own code: the config asks for my_models:small, in {own / 'my_models.py'}\n" in said.err
