@@ -146,8 +146,9 @@ def test_arguments_of_what_searches_prunes_and_freezes(registry):
 
 @pytest.mark.parametrize("name", models.NAMES | models.TEXT_NAMES | models.PAIR_NAMES)
 def test_options_of_models(name):
-    small = {"vit": {"variant": "S/16", "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 2}}
-    builder = (models.NAMES | models.TEXT_NAMES | models.PAIR_NAMES)[name]
+    kinds = models.NAMES, models.TEXT_NAMES, models.PAIR_NAMES
+    builder = kinds[0].resolve(name, *kinds[1:])
+    small = {name: kind.small(name) for kind in kinds for name in kind}
 
     def make(option, value):
         options = {**small.get(name, {}), option: value}
@@ -160,7 +161,7 @@ def test_options_of_models(name):
 
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_options_of_tasks(name):
-    given = {"teacher": {"name": "resnet", "variant": "8"}} if name == "distill" else {}
+    given = tasks.TASKS.small(name)
     model = lambda classes, **options: models.build("resnet", classes, variant="8", **options)
 
     def make(option, value):

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from shrinking import shrink
 
-from jaxvision import augment, evaluations
+from jaxvision import augment, evaluations, models
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision.commands import train
@@ -25,26 +25,6 @@ EVERY = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name
 EVALUATIONS = [name for name in EVERY if name.startswith("configs/evaluation/")]
 CONFIGS = [name for name in EVERY if name not in EVALUATIONS]
 
-SMALL = {
-    "vit": {"variant": "S/16", "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 2},
-    "resnet": {"variant": "8", "width": 0.5},
-    "bit": {"variant": "R50x1", "blocks": (1, 1), "width": 0.5},
-    "nin": {"blocks": 4, "width": 1 / 12},
-    "two_towers": {
-        "variant": None,
-        "image": {"name": "resnet", "variant": "8", "width": 0.25},
-        "text": {
-            "name": "text_transformer",
-            "width": 16,
-            "depth": 1,
-            "num_heads": 2,
-            "vocab_size": 259,
-            "end_token": 2,
-        },
-        "embedding": 16,
-        "image_projection": "linear",
-    },
-}
 PARAMETERS = [
     ("supervised/resnet50_imagenet2012.py", {}, 25_557_032),
     ("supervised/vit_b16_imagenet2012.py", {"model.pool": "token", "model.posemb": "learned"}, 86_567_656),
@@ -65,6 +45,11 @@ def load(name, overrides=None):
     return configs.load(str(ROOT / name), overrides)
 
 
+def _small(name):
+    parts = models.PAIR_NAMES if name in models.PAIR_NAMES else models.NAMES
+    return parts.small(name)
+
+
 def small_configs():
     """(name, small copy): configs that differ in size, in where the data lies or in what is evaluated appear once.
 
@@ -73,7 +58,7 @@ def small_configs():
     unique = {}
     for name in CONFIGS:
         config = load(name)
-        small = shrink(config, SMALL[config.model.name])
+        small = shrink(config, _small(config.model.name))
         trained = ConfigDict({key: value for key, value in small.items() if key != "evals"})
         unique.setdefault(configs.fingerprint(trained), (name, small))
     kinds = [(small.task.name, small.model.name) for _, small in unique.values()]

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from jaxvision import cli
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
@@ -23,11 +25,17 @@ def test_the_page_has_all_it_promises():
     assert {"my_models.py", "my_losses.py", "my_tasks.py", "my_evals.py", "my_data.py", "my_ops.py"} <= set(files)
 
 
-def test_every_command_of_the_page(own, monkeypatch, tmp_path_factory, capsys):
+QUICK = [command for command in COMMANDS if "colour" in command or "stripes" in command]
+
+
+@pytest.mark.parametrize("commands", [QUICK, pytest.param(COMMANDS, marks=pytest.mark.slow)], ids=["quick", "all"])
+def test_the_commands_of_the_page(commands, own, monkeypatch, tmp_path_factory, capsys):
     monkeypatch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("shapes")))
     write_files(own)
-    for command in COMMANDS:
+    for command in commands:
         cli.main(command.split())
     said = capsys.readouterr()
-    assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", said.out)
-    assert f"own code: the config asks for my_models:small, in {own / 'my_models.py'}\n" in said.err
+    assert "val/error" in said.out
+    if commands == COMMANDS:
+        assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", said.out)
+        assert f"own code: the config asks for my_models:small, in {own / 'my_models.py'}\n" in said.err

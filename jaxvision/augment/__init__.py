@@ -1,6 +1,7 @@
 """Augmentation on the device: pure functions `(rng, batch) -> batch`, run inside the jitted step.
 
-A chain is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)"`:
+A chain is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)"`. The files of this
+folder are found by walking it; what is decorated with `@ops.register()` is an operation:
 
   registry.py   the operations a spec may name, and the checks of their arguments
   geometry.py   flip_lr, flip_ud, rotate90, pad, resize, resize_short, central_crop, random_crop,
@@ -34,23 +35,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 
-from jaxvision.augment import (  # noqa: F401, each registers its operations
-    augmix,
-    autoaugment,
-    captions,
-    color,
-    erase,
-    filters,
-    geometry,
-    mix,
-    placed,
-    randaugment,
-    standardize,
-    three_augment,
-    trivialaugment,
-    views,
-    warps,
-)
 from jaxvision.augment.moves import Move, exact_move
 from jaxvision.augment.operations import Operation, Scene, chain, fixed, geometric, image_only, mixing, photometric
 from jaxvision.augment.registry import needs_statistics, ops

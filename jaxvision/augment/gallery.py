@@ -1,4 +1,10 @@
-"""Example specs of every operation on images, for the contact sheet of `inspect` and for the tests."""
+"""Example specs of every operation on images, for the contact sheet of `inspect` and for the tests.
+
+An operation may say its own where it is defined: `@ops.register(examples=lambda side: (f"blur({side // 8})",))`.
+"""
+
+from jaxvision.augment.registry import ops
+from jaxvision.specs import Call
 
 
 def examples(side: int) -> dict[str, tuple[str, ...]]:
@@ -9,7 +15,8 @@ def examples(side: int) -> dict[str, tuple[str, ...]]:
     """
     quarter, half, most = side // 4, side // 2, side * 3 // 4
     jitter = "color_jitter(0.8, 0.8, 0.8, 0.2)"
-    return {
+    said = {name: ops.more(Call(name), "examples") for name in ops.factories}
+    return {name: tuple(examples(side)) for name, examples in said.items() if examples is not None} | {
         # Where pixels go.
         "flip_lr": ("flip_lr(1.0)",),
         "flip_ud": ("flip_ud(1.0)",),

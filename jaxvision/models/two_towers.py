@@ -69,6 +69,7 @@ VARIANTS = {  # Radford et al. 2021, tables 19 and 20; Zhai et al. 2023, sec. 4,
     ),
 }
 SMALL = {
+    "variant": None,
     "image": {"name": "resnet", "variant": "8", "width": 0.25},
     "text": {
         "name": "text_transformer",

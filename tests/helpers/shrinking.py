@@ -6,14 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxvision import specs
-
-SMALL_PROTOCOLS = {  # by evaluator, for some 100 images of 10 classes
-    "fewshot": dict(shots=(1,)),
-    "knn": dict(k=(5,)),
-    "linear_probe": dict(l2=(1.0,)),
-    "sgd_probe": dict(epochs=1, train_batch_size=16),
-    "zeroshot": dict(prompts=("photo", "clip7"), classes=None, only=None, report=None),
-}
+from jaxvision.evals import EVALUATORS
 
 
 def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: int = 32) -> ConfigDict:
@@ -55,7 +48,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
         kept |= {key: smaller(kept[key]) for key in kept if key.endswith(("host", "augment")) and kept[key]}
         if kept.get("train_split"):
             kept["train_split"] = "train"
-        return kept | SMALL_PROTOCOLS.get(kept["name"], {}) | dict(split=split, batch_size=16)
+        protocol = EVALUATORS.small(kept["name"]) if kept["name"] in EVALUATORS else {}
+        return kept | protocol | dict(split=split, batch_size=16)
 
     small["data"] = on_shapes(small["data"], "train") | shapes
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}

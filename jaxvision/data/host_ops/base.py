@@ -16,7 +16,7 @@ Apply = Callable[[dict, np.random.Generator | None], dict]  # None will do where
 Fields = Mapping[str, Field]
 Size = tuple[int | None, int | None]
 
-host_ops = Registry("host operation", [__package__], "jaxvision.data.host_ops.host_ops")
+host_ops = Registry("host operation", [__package__, "jaxvision.data.text"], "jaxvision.data.host_ops.host_ops")
 
 
 class Scene(NamedTuple):
