@@ -163,12 +163,16 @@ def test_options_of_models(name):
 def test_options_of_tasks(name):
     given = tasks.TASKS.small(name)
     model = lambda classes, **options: models.build("resnet", classes, variant="8", **options)
+    steps = lambda duration: durations.steps(duration, batch_size=10, examples=100, total=100)
+    offers = dict(model=model, num_classes=10, multi_label=False, total_steps=100, steps=steps, over_batch=None)
+    offers |= dict(dtype=jnp.float32, freeze=None, fields={})
 
     def make(option, value):
         section = {**given, option: value}
-        return configs.call(tasks.get(name), section, "task", model=model, num_classes=10)
+        asked = {key: offers[key] for key in inspect.signature(tasks.get(name)).parameters if key in offers}
+        return configs.call(tasks.get(name), section, "task", **asked)
 
-    tried(tasks.get(name), make, skip=["model", "num_classes", "multi_label", "over_batch"])
+    tried(tasks.get(name), make, skip=offers)
 
 
 @pytest.mark.parametrize(
