@@ -151,4 +151,4 @@ def autoaugment(name: str = "imagenet", fill: int = 128):
             moves.append(policy.move(names, index, strength, place_key, size, fill / 255, applied=applied))
         return moves
 
-    return geometric(draw)
+    return geometric(draw, keeps_size=True)

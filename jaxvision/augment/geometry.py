@@ -25,7 +25,7 @@ def flip_lr(p: float = 0.5):
             lambda points: jnp.where(flipped, mirrored(points, 0, size[1]), points),
         )
 
-    return geometric(draw)
+    return geometric(draw, keeps_size=True)
 
 
 @ops.register(evaluation="")
@@ -40,7 +40,7 @@ def flip_ud(p: float = 0.5):
             lambda points: jnp.where(flipped, mirrored(points, 1, size[0]), points),
         )
 
-    return geometric(draw)
+    return geometric(draw, keeps_size=True)
 
 
 def mirrored(points, axis: int, side):
@@ -81,7 +81,7 @@ def rotate90(turns=(0, 1, 2, 3)):
 
         return exact_move(pixels, places)
 
-    return geometric(draw)
+    return geometric(draw, keeps_size=True)
 
 
 @ops.register()

@@ -114,7 +114,8 @@ def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
     images, fields = scene.images(call), scene.fields
     advice = f"take {call} out of augment, or it out of data.fields"
     for name, field in fields.items():
-        if field.kind in UNMIXED or (field.kind == "segmentation" and not cuts):
+        of_others = field.kind == "image" and field.of is not None  # local views, whose own part is in their images
+        if field.kind in UNMIXED or of_others or (field.kind == "segmentation" and not cuts):
             instead = "; cutmix mixes segmentations" if field.kind == "segmentation" else ""
             raise UserError(f"augmentation {call} cannot mix the field {name!r} ({field.kind}): {advice}{instead}")
     labels = {name: field for name, field in fields.items() if field.kind == "label" and field.of in (None, *images)}

@@ -116,14 +116,17 @@ def photometric(change: Callable, once: Callable | None = None) -> Operation:
     return Operation(bind)
 
 
-def image_wide(change: Callable[[jax.Array, jax.Array, Mapping], jax.Array]) -> Operation:
+def image_wide(change: Callable[[jax.Array, jax.Array, Mapping], jax.Array], loses_places: str = "") -> Operation:
     """The operation that changes colours of all images at once.
 
     Args:
       change: `(rng, images, statistics) -> images` of float32 [..., H, W, C].
+      loses_places: Why it is refused beside fields that lie in an image; empty where it is not.
     """
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
+        if loses_places:
+            refuse_placed(call, scene, loses_places)
         names = scene.images(call)
 
         def op(rng, batch):
@@ -145,11 +148,14 @@ def image_only(change: Callable, why: str) -> Operation:
     return Operation(bind)
 
 
-def geometric(draw: Callable[[jax.Array, tuple[int, int]], Move | Sequence[Move]]) -> Operation:
+def geometric(
+    draw: Callable[[jax.Array, tuple[int, int]], Move | Sequence[Move]], keeps_size: bool = False
+) -> Operation:
     """The operation that moves images and all that lies in them, each image by its own draw.
 
     Args:
       draw: Takes a key and (H, W), and returns the move, or several that follow one another.
+      keeps_size: Whether images have the size afterwards that they had, so that none need be traced to know it.
     """
 
     def op(call, scene, rng, batch):
@@ -167,7 +173,7 @@ def geometric(draw: Callable[[jax.Array, tuple[int, int]], Move | Sequence[Move]
         moved = jax.vmap(each)(keys, {name: x for name, (_, x) in rows.items()})
         return {**batch, **{name: x.reshape(*leading, *x.shape[1:]) for name, x in moved.items()}}
 
-    return _moving(op)
+    return _moving(op, keeps_size)
 
 
 def fixed(move_of: Callable[[tuple[int, int]], Move]) -> Operation:
@@ -249,11 +255,12 @@ def refuse_placed(call: str, scene: Scene, why: str) -> None:
             )
 
 
-def _moving(op: Callable[[str, Scene, jax.Array, Batch], Batch]) -> Operation:
+def _moving(op: Callable[[str, Scene, jax.Array, Batch], Batch], keeps_size: bool = False) -> Operation:
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
         _check_placed(call, scene)
         one = functools.partial(op, call, scene)
-        return one, scene.with_fields(_resized(one, scene.moving(call)))
+        moving = scene.moving(call)
+        return one, scene.with_fields(_signed(moving) if keeps_size else _resized(one, moving))
 
     return Operation(bind)
 
@@ -299,20 +306,24 @@ def _rows(values: jax.Array, field: Field) -> tuple[tuple[int, ...], jax.Array]:
 
 def _resized(op: BatchOp, moving: Mapping[str, Field]) -> dict[str, Field]:
     """The fields after `op`: with lengths where all are known before it, else without those of the image."""
+    moving = _signed(moving)
     if all(None not in field.shape for field in moving.values()):
         batch = {
             name: jax.ShapeDtypeStruct((1, *[field.views] * bool(field.views), *field.shape), field.dtype)
             for name, field in moving.items()
         }
         out = jax.eval_shape(op, jax.eval_shape(lambda: jax.random.key(0)), batch)
-        return {
-            name: field._replace(shape=out[name].shape[1 + bool(field.views) :], dtype=str(out[name].dtype))
-            for name, field in moving.items()
-        }
-    after = {}
+        return {name: field._replace(shape=out[name].shape[1 + bool(field.views) :]) for name, field in moving.items()}
+    after = dict(moving)
     for name, field in moving.items():
         if field.kind == "image" or (field.kind == "segmentation" and has_channel(field)):
             after[name] = field._replace(shape=(*field.shape[:-3], None, None, field.shape[-1]))
         elif field.kind == "segmentation":
             after[name] = field._replace(shape=(*field.shape[:-2], None, None))
     return after
+
+
+def _signed(moving: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields, labels of boxes with a type that has -1."""
+    unsigned = {name for name, f in moving.items() if f.kind == "label" and np.dtype(f.dtype).kind == "u"}
+    return {name: field._replace(dtype="int32") if name in unsigned else field for name, field in moving.items()}

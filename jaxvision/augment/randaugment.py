@@ -106,4 +106,4 @@ def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: fl
             moves.append(policy.move(tuple(strengths), index, strength, place_key, size, applied=applied))
         return moves
 
-    return geometric(draw)
+    return geometric(draw, keeps_size=True)

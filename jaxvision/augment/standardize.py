@@ -113,7 +113,7 @@ def whiten(kind: str = "zca", epsilon: float = 0.1):
             white = jnp.matmul(white, vectors.T, precision="highest")
         return white.reshape(centred.shape)
 
-    return image_wide(change)
+    return image_wide(change, "the values of 'pca' have no place in the image" if kind == "pca" else "")
 
 
 def _read(statistics, name: str):

@@ -89,4 +89,4 @@ def trivialaugment(space: str = "wide", fill: int = 0):
         side = jnp.array([{"translate_x": w, "translate_y": h}.get(name, 1) for name in names])[index]
         return policy.move(names, index, strength / side, place_key, size, fill / 255)
 
-    return geometric(draw)
+    return geometric(draw, keeps_size=True)

@@ -118,7 +118,7 @@ def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "line
         )
         return move_if(jax.random.bernoulli(p_key, p), move)
 
-    return geometric(draw_move)
+    return geometric(draw_move, keeps_size=True)
 
 
 def bend(image, k1, k2, fill, method: str = "linear"):
@@ -161,7 +161,7 @@ def _affine(name: str, draw: Callable, fill, method: str, p: float) -> Callable:
         move = warp_move(draw(matrix_key, *size), size, jnp.array(fill), method)
         return move_if(jax.random.bernoulli(p_key, p), move)
 
-    return geometric(draw_move)
+    return geometric(draw_move, keeps_size=True)
 
 
 def _checked(name: str, fill, method: str, p: float) -> tuple[tuple, str]:

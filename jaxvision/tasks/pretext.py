@@ -101,7 +101,7 @@ def _single_view(pretext: Pretext, batch: Batch) -> jax.Array:
     images = batch["image"]
     if images.ndim != 4:
         raise UserError(
-            f"the task {pretext.name!r} makes the parts of an image itself, but the augmentation makes "
-            f"{images.shape[1]} views of each: take `views` out of augment"
+            f"the task {pretext.name!r} makes the parts of one image itself, but the augmentation gives "
+            f"{'x'.join(map(str, images.shape[1:]))} of each: take `views` out of augment"
         )
     return images

@@ -1,6 +1,6 @@
 """Contrastive pretraining: views of an image are recognised among those of all other images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxvision.arguments import POSITIVE, check_value
 from jaxvision.errors import UserError, unknown
+from jaxvision.fields import Field
 from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
@@ -15,6 +16,7 @@ from jaxvision.models.options import whole
 from jaxvision.tasks.task import PARTS, Batch, Task, check_classes, in_training, module, outputs_of
 
 LOSSES = ("nt_xent", "supervised_contrastive")
+PAIRS = {"image": Field("image", (None, None, 3), "float32", views=2)}
 
 
 @part("task", "simclr")
@@ -24,6 +26,7 @@ def make(
     num_classes: int | None = None,
     multi_label: bool = False,
     over_batch: Callable[[Callable], Callable] | None = None,
+    fields: Mapping[str, Field] = PAIRS,
     loss: str = "nt_xent",
     temperature: float = 0.1,
     projection_layers: int = 2,
@@ -43,6 +46,7 @@ def make(
       model: `model(None)` builds the module.
       num_classes, multi_label: of the data set; only `supervised_contrastive` needs classes, one for each image.
       over_batch: `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      fields: Fields of a batch, of which the images must have views.
       loss: "nt_xent", which reads no labels, or "supervised_contrastive" (Khosla et al. 2020).
       temperature: positive.
       projection_layers: of the head between features and loss: 0 none, 1 linear, 2 nonlinear (SimCLR), 3 (SimCLRv2).
@@ -80,10 +84,10 @@ def make(
     compare_all = compare if over_batch is None else over_batch(compare)
 
     def init(rng, batch):
-        return network.init(rng, _views(batch)[:, 0], train=False)
+        return network.init(rng, _views(batch, fields)[:, 0], train=False)
 
     def loss_of(variables, batch, rng):
-        images = _views(batch)
+        images = _views(batch, fields)
         b, v = images.shape[:2]
         (_, out), updates = in_training(network, variables, images.reshape(b * v, *images.shape[2:]), rng=rng)
         embeddings = out["projection"].reshape(b, v, -1)
@@ -112,10 +116,10 @@ def make(
     )
 
 
-def _views(batch: Batch) -> jax.Array:
+def _views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
     """The images [B, V, H, W, 3] of a batch; UserError where there is one view of each, or none."""
     images = batch["image"]
-    if images.ndim != 5 or images.shape[1] < 2:
+    if fields["image"].views < 2 or images.ndim < 5 or images.shape[1] < 2:
         raise UserError(
             "the task 'simclr' compares views of an image, but the augmentation makes "
             f"{'x'.join(map(str, images.shape[1:]))} of each: set augment to \"views(2, '...')\""

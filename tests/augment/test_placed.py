@@ -337,6 +337,7 @@ def test_sharded_equals_unsharded_without_talk_between_devices(mesh):
         ),
         ("mixup(0.2)", ("image", "mask", "label"), r"mixup\(0.2\) cannot mix the field 'mask'.*cutmix mixes"),
         ("cutmix(1.0)", ("image", "boxes", "kinds", "label"), r"cutmix\(1.0\) cannot mix the field 'boxes' \(boxes\)"),
+        ("multi_crop('flip_lr', 'flip_ud')|mixup(0.2)", ("image", "label"), "cannot mix the field 'local_image'"),
         ("mixup(0.2)", ("image",), r"mixup\(0.2\) mixes labels with their images, and the fields are image"),
         ("flip_lr|cutmix(1.0)", ("image",), r"cutmix\(1.0\) mixes labels with their images"),
         ("flip_lr", ("label",), "flip_lr needs an image, and the fields are label"),

@@ -10,6 +10,7 @@ import pytest
 
 from jaxvision import augment, models
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 from jaxvision.losses import representation
 from jaxvision.losses.contrastive import nt_xent, supervised_contrastive
 from jaxvision.models.heads import Projection
@@ -157,3 +158,9 @@ def test_images_without_views_are_an_error_when_the_run_is_built(make, image):
 def test_mistakes_are_named(make, options, message):
     with pytest.raises(UserError, match=message):
         make(**options)
+
+
+def test_clips_are_no_views(make):
+    clips = {"image": Field("image", (2, 16, 16, 3), "float32")}
+    with pytest.raises(UserError, match=r"set augment to \"views\(2"):
+        jax.eval_shape(make(fields=clips).init, jax.random.key(0), {"image": jnp.zeros((4, 2, 16, 16, 3))})
