@@ -1,6 +1,6 @@
 """BYOL: one view of an image predicts what a slowly moving average of the network makes of another. No negatives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import jax
@@ -8,11 +8,23 @@ import jax.numpy as jnp
 
 from jaxvision.arguments import COUNT, Range
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 from jaxvision.found import part
 from jaxvision.losses import representation
 from jaxvision.losses.pairs import unit
 from jaxvision.models import heads
-from jaxvision.tasks.task import PARTS, After, Batch, Task, Variables, collection, in_training, module, outputs_of
+from jaxvision.tasks.task import (
+    PAIRS,
+    PARTS,
+    After,
+    Batch,
+    Task,
+    Variables,
+    collection,
+    in_training,
+    module,
+    outputs_of,
+)
 
 TEACHER, PREDICTOR = "teacher", "predictor"
 
@@ -22,6 +34,7 @@ def make_byol(
     *,
     model: Callable[[int | None], Any],
     total_steps: int,
+    fields: Mapping[str, Field] = PAIRS,
     momentum: Annotated[float, Range(0, 1)] = 0.996,
     schedule: Literal["cosine", "constant"] = "cosine",
     projection_dim: COUNT = 256,
@@ -38,6 +51,7 @@ def make_byol(
     Args:
       model: `model(None)` builds the backbone.
       total_steps: Number of steps of the run, over which `schedule` goes.
+      fields: Fields of a batch, of which the images must have two views.
       momentum: Share of the teacher that stays in the first step, tau_base. The paper's is 0.996 for 1000 epochs,
         0.99 for 300.
       schedule: How that share moves to 1: see `teacher_momentum`; "constant" leaves it.
@@ -62,12 +76,12 @@ def make_byol(
     network = heads.Predicted(student, heads.Projection(**widths, dtype=student.dtype))
 
     def init(rng: jax.Array, batch: Batch) -> Variables:
-        variables = network.init(rng, _two_views(batch)[:, 0], train=False)
+        variables = network.init(rng, _two_views(batch, fields)[:, 0], train=False)
         without = {name: {k: v for k, v in of.items() if k != PREDICTOR} for name, of in variables.items()}
         return {**variables, TEACHER: jax.tree.map(jnp.copy, without)}
 
     def loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
-        images = _two_views(batch)
+        images = _two_views(batch, fields)
         b = len(images)
         images = images.reshape(2 * b, *images.shape[2:])  # b v h w c -> bv h w c
         mine = {name: of for name, of in variables.items() if name != TEACHER}
@@ -119,10 +133,10 @@ def teacher_momentum(step: jax.typing.ArrayLike, total: int, base: float) -> jax
     return 1 - (1 - base) * (jnp.cos(jnp.pi * step / total) + 1) / 2
 
 
-def _two_views(batch: Batch) -> jax.Array:
+def _two_views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
     """The images [B, 2, H, W, 3] of a batch; UserError where there are not two views of each."""
     images = batch["image"]
-    if images.ndim != 5 or images.shape[1] != 2:
+    if fields["image"].views != 2 or images.ndim < 5 or images.shape[1] != 2:
         raise UserError(
             "the task 'byol' predicts one view of an image from the other, but the augmentation makes "
             f"{'x'.join(map(str, images.shape[1:]))} of each: set augment to \"views(2, '...')\""

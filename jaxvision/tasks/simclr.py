@@ -13,10 +13,9 @@ from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
-from jaxvision.tasks.task import PARTS, Batch, Task, check_classes, in_training, module, outputs_of
+from jaxvision.tasks.task import PAIRS, PARTS, Batch, Task, check_classes, in_training, module, outputs_of
 
 LOSSES = ("nt_xent", "supervised_contrastive")
-PAIRS = {"image": Field("image", (None, None, 3), "float32", views=2)}
 
 
 @part("task", "simclr")

@@ -8,6 +8,7 @@ import jax
 
 from jaxvision import paths
 from jaxvision.errors import UserError
+from jaxvision.fields import Field
 from jaxvision.layout import Layout, collection, module
 
 __all__ = ["collection", "module"]  # patterns of parts, which tasks take from here
@@ -20,6 +21,7 @@ Loss = Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple]]
 
 
 PARTS = {"head": module("(?:distillation_)?head"), "backbone": r".*"}  # of a task that trains one model
+PAIRS = {"image": Field("image", (None, None, 3), "float32", views=2)}  # fields of a batch of two views of each image
 
 
 def check_classes(task: str, num_classes: int | None, multi_label: bool = False) -> None:
