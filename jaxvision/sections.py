@@ -23,8 +23,8 @@ class DataSection(NamedTuple):
       options: further arguments of the source, such as `dict(image_size=64)` of `shapes`.
       subset: `dict(examples=5000, seed=0)` or `dict(per_class=25, seed=0)`, a nested class-balanced subset.
       classes, examples, multi_label: what the set is known to hold, before `subset`; they are checked against it (more
-        `examples` than there are is a warning), and stand for it where it is not there, as for `inspect`. Labels that are
-        whole numbers and say no number of classes count `classes`.
+        `examples` than there are is a warning), and stand for it where it is not there, as for `inspect`. Labels that
+        are whole numbers and say no number of classes count `classes`.
       image_size: side or (height, width) of the images as they are stored, which stands for them where the set is not
         there and is checked where it is. The size that the model sees is what `host` makes of it.
       resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
