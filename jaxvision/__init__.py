@@ -20,6 +20,7 @@ arguments.py    values that a user gives, checked against annotations; literals.
 calls.py        names that a user gives, checked against signatures
 values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
+found.py        parts by name: built-in ones, by walking folders; own_modules.py: those of a user, "my_models:small"
 fields.py       what the fields of an example are: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths

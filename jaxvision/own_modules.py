@@ -66,7 +66,7 @@ def load(kind: str, name: str) -> Any:
     if file is None:
         raise UserError(_missing(what, module_name))
     _check_open(what, module_name, file)
-    if scripts.is_closed() and module_name not in _told:
+    if scripts.is_closed() and module_name not in _told | _imported:
         print(line(module_name, [name]), file=sys.stderr, flush=True)
         _told.add(module_name)
     module = _import(what, module_name, file)

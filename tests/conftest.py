@@ -89,7 +89,8 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("folders", "_added", "_closed"):
         monkeypatch.setattr(scripts, name, [])
-    monkeypatch.setattr(own_modules, "_told", set())
+    for name in ("_told", "_imported"):
+        monkeypatch.setattr(own_modules, name, set())
     monkeypatch.setattr(own_modules, "_trained_from", {})
     before = set(sys.modules)
     yield tmp_path

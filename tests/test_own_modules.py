@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxvision import augment, evals, found, losses, models, own_modules, scripts, tasks
-from jaxvision.data import host_ops, sources
+from jaxvision.data import host_ops, loader, sources, text
 from jaxvision.errors import UserError
 from jaxvision.optim import optimizers
 
@@ -259,3 +261,80 @@ def test_an_operation_must_be_registered(own):
     for spec in ("shutil:rmtree('/')", "os:system('true')"):
         with pytest.raises(UserError, match="of Python itself"):
             host_ops.make(spec)
+
+
+MORE = """
+import jax
+import optax
+
+from jaxvision.augment import ops, photometric
+from jaxvision.data.text import Tokenizer
+
+
+def quarter(parts, *, share: float = 0.25):
+    return [optax.scale(share), parts.decay, parts.rate]
+
+
+@ops.register(evaluation="invert")
+def glow(by: float = 2.0):
+    return photometric(lambda rng, image: image * by)
+
+
+class Letters(Tokenizer):
+    vocabulary = 100
+
+    def pieces(self, text):
+        return [ord(letter) - ord("a") + 3 for letter in text]
+"""
+
+
+def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own):
+    write(own, "more_parts.py", MORE)
+    params = {"kernel": jnp.ones(2)}
+    made = lambda **options: optimizers.make(
+        name="more_parts:quarter", learning_rate=1.0, params=params, total=1, steps=int, **options
+    )
+    tx = made(share=0.5).tx
+    assert tx.update(params, tx.init(params), params)[0]["kernel"].tolist() == [-0.5, -0.5]
+    with pytest.raises(UserError, match="unknown option of optimizer 'more_parts:quarter' 'shares'; did you mean"):
+        made(shares=0.5)
+
+    batch = {"image": jnp.full((1, 2, 2, 3), 0.25), "label": jnp.zeros(1, jnp.int32)}
+    assert augment.make("more_parts:glow(4.0)")(jax.random.key(0), batch)["image"].max() == 1
+    nested = augment.make("views(2, 'more_parts:glow|flip_lr')")(jax.random.key(0), batch)["image"]
+    assert (nested.shape, float(nested.max())) == ((1, 2, 2, 2, 3), 0.5)
+    assert augment.evaluation("more_parts:glow|flip_lr") == "invert"
+
+    assert text.make("more_parts:Letters", length=5)("abc").tolist() == [[3, 4, 5, 0, 0]]
+    tokens = host_ops.make("tokenize('more_parts:Letters', length=4)")({"text": "ab"}, None)["tokens"]
+    assert tokens.tolist() == [3, 4, 0, 0]
+
+
+@pytest.mark.slow
+def test_worker_processes_find_a_data_set_of_ones_own(own):
+    write(own, "my_data.py", SOURCE)
+    write(own, "my_ops.py", OPS)
+    source = sources.open_source("my_data:Grey", "train")
+    spec = "my_ops:darker(2)"
+    batches = [list(loader.eval_batches(source, spec, batch_size=4, processes=n, threads=0)) for n in (0, 2)]
+    for one, other in zip(*batches, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        assert one["image"].max() == 100
+
+
+SOURCE = """
+import numpy as np
+
+from jaxvision.data import Info, Source
+
+
+class Grey(Source):
+    def __init__(self, data_dir, split, fields):
+        self.info = Info("grey", split, 8, ("one",), 1)
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return {"image": np.full((2, 2, 3), 200, np.uint8), "label": 0}
+"""
