@@ -10,10 +10,11 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from jaxvision.commands import image_files, photos, tables
+from jaxvision.commands import class_maps, image_files, photos, tables
 from jaxvision.data.text import prompts as prompt_sets
 from jaxvision.errors import UserError
 from jaxvision.evals import zeroshot
+from jaxvision.fields import Field
 from jaxvision.train.progress import console
 
 COLUMNS = ("path", "rank", "class", "probability")
@@ -57,7 +58,7 @@ def run(
       tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own.
       form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one class of one file: path, rank from 1,
         class, probability.
-      out: a file .json, .jsonl or .csv for the same rows.
+      out: a file .json, .jsonl or .csv for the same rows; of a task that segments images, the folder for its maps.
 
     Returns:
       For each file, (class, probability) by falling probability. Files that cannot be decoded are
@@ -68,9 +69,11 @@ def run(
     """
     if labels is None and (prompts or tokenizer):
         raise UserError("--prompts and --tokenizer say how --labels are read: give --labels='a cat,a dog'")
-    tables.check(form, out)
     files, left_out = photos.matching(images), {}
     model = photos.open_model(workdir, step)
+    if labels is None and (maps := _segmentations(model)):
+        return class_maps.write(model, files, maps, out, form)
+    tables.check(form, out)
     if labels is not None:
         classes = photos.listed(labels)
         templates = prompt_sets.get(prompts or "class_name").templates
@@ -98,6 +101,11 @@ def run(
     if form == tables.TABLE:
         _show(predictions, min(top, len(classes)))
     return Predictions(predictions, left_out)
+
+
+def _segmentations(model: photos.Model) -> dict[str, Field]:
+    """The outputs of a model that are segmentations, as its task says."""
+    return {name: field for name, field in getattr(model.task, "kinds", {}).items() if field.kind == "segmentation"}
 
 
 def _show(predictions: Mapping[str, list[tuple[str, float]]], top: int) -> None:

@@ -116,6 +116,8 @@ class Task(NamedTuple):
         leaves out those that it has not itself.
       frozen: Names of parts that the optimizer never changes.
       progress: Names of metrics that a person sees while it trains, beside the loss.
+      kinds: What outputs are that are no features and no logits of an image, by their names: `predict` draws those
+        that are segmentations.
       labelled: True where the loss reads the labels of the data, so that a run can warn of classes without examples.
       ask: `(batch, rng) -> pretext.Questions`, what `loss` shows the network in place of the images; None where it
         sees them as they are.
@@ -132,6 +134,7 @@ class Task(NamedTuple):
     model: tuple[str, ...] = ("backbone", "head")
     frozen: tuple[str, ...] = ()
     progress: tuple[str, ...] = ()
+    kinds: Mapping[str, Field] = {}
     labelled: bool = False
     ask: Callable[[Batch, jax.Array], Any] | None = None
     least: int = 1

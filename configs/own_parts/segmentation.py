@@ -1,0 +1,33 @@
+"""Segmentation of `shapes`, a mask being the label; task and evaluator are one's own, in experiments/own_parts.
+
+Run:       jaxvision train --config=configs/own_parts/segmentation.py --workdir=runs/segmentation
+Source:    maps of all stages summed, as in Kirillov et al. 2019, arXiv 1901.02446, sec. 3
+Expected:  see experiments/own_parts/segmentation.py
+Cost:      about a minute on two CPU cores
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The config; `arg` is not used."""
+    c = ConfigDict()
+    c.seed = 0
+    c.data = dict(
+        name="shapes",
+        options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),
+        split="train",
+        host="decode",
+        fields=("image", "instance_mask", "label"),
+        batch_size=32,
+        classes=10,
+        examples=12_000,
+        image_size=32,
+    )
+    c.augment = "flip_lr|normalize(0.5, 0.5)"
+    c.model = dict(name="resnet", variant="8", width=0.5)
+    c.task = dict(name="experiments.own_parts.segmentation:make_segmentation")
+    c.optimizer = dict(name="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="cosine", warmup="5 percent")
+    c.train = dict(total="300 steps", log_every="10 percent")
+    c.evals = dict(val=dict(name="experiments.own_parts.segmentation:make_mean_iou", split="validation"))
+    return c
