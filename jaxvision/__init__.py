@@ -11,6 +11,7 @@ evaluations.py  from section evals to evaluators with their data
 cautions.py     what a person should know before a run starts, that is no error
 estimate.py     what a run will cost
 sections.py     the keys of the sections data, train, init and evals
+layout.py       the named parts of a task's variables: backbone, head, teacher, ...
 transfer.py     a run that starts from weights
 workdir.py      the folder of a run
 launches.py     where the time of its launches went

@@ -3,6 +3,7 @@
 task.py         the contract that every task fills and the rest of the engine relies on
 supervised.py   predict the label of an image
 simclr.py       recognise the views of an image among those of others
+byol.py         predict what an average of the network makes of another view
 image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions that an image asks about itself:
