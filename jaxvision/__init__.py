@@ -5,6 +5,7 @@ cli/            the command line: train, evaluate, predict, search, inspect, vis
 commands/       what each command does
 config/         configs: loaded, changed key by key, checked, compared, saved
 inputs.py       the data that a config names, or what stands for it
+feeding.py      the training data, held in memory or a stream
 experiment.py   from a config to the functions and the data that it names
 parts.py        from its sections to mesh, task and optimizer
 evaluations.py  from section evals to evaluators with their data

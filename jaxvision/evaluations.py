@@ -73,12 +73,32 @@ def entries(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, Any]]:
-    """Splits an entry of `config.evals` into the common part, the evaluator and the evaluator's options.
+class Entry(NamedTuple):
+    """An entry of `config.evals`, read and checked.
+
+    Attributes:
+      name: Name of the entry.
+      common: What any evaluation may say, with defaults filled in.
+      factory: Factory of the evaluator.
+      options: Options of the evaluator, as they were given.
+    """
+
+    name: str
+    common: EvalSection
+    factory: Callable
+    options: Mapping[str, Any]
+
+
+def read(sections: Mapping[str, Mapping] | None) -> tuple[Entry, ...]:
+    """The entries of `config.evals`, one for each set where an entry names several in `sets`.
 
     Raises:
-      UserError: an unknown evaluator or key, or a `train_split` that is missing or of no use.
+      UserError: An unknown evaluator or key, or a `train_split` that is missing or of no use.
     """
+    return tuple(_read(name, section) for name, section in entries(sections or {}).items())
+
+
+def _read(name: str, section: Mapping) -> Entry:
     where = f"evals.{name}"
     common = {k: v for k, v in section.items() if k in EvalSection._fields}
     own = {k: v for k, v in section.items() if k not in common}
@@ -101,14 +121,14 @@ def read(name: str, section: Mapping) -> tuple[EvalSection, Callable, dict[str, 
     if filled.batch_size is not None and filled.batch_size < 1:
         raise UserError(f"{where}.batch_size must be at least 1, not {filled.batch_size}")
     durations.check(filled.every, f"{where}.every")
-    return filled, factory, own
+    return Entry(name, filled, factory, own)
 
 
-def make(sections: Mapping[str, Mapping], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
-    """The evaluators that the sections name; a split that several of them read is opened once.
+def make(read: Sequence[Entry], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
+    """The evaluations of the entries; a split that several of them read is opened once.
 
     Args:
-      sections: `config.evals`.
+      read: The entries, see `read`.
       judged: the model.
       steps: turns a duration into steps.
 
@@ -116,11 +136,12 @@ def make(sections: Mapping[str, Mapping], judged: Judged, steps: Callable[[str |
       UserError: a section, set or layer that does not fit; everything is checked before anything is computed.
     """
     opened: dict[str, dataset.EvalSet] = {}
-    return [_make(name, section, judged, steps, opened) for name, section in entries(sections).items()]
+    return [_make(entry, judged, steps, opened) for entry in read]
 
 
-def _make(name: str, section: Mapping, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
-    where, (common, factory, own) = f"evals.{name}", read(name, section)
+def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
+    (name, common, factory, own), where = entry, f"evals.{entry.name}"
+    own = dict(own)
     given = {}
     if "texts" in calls.parameters(factory):
         given["texts"] = texts.of_host(common.host, judged.host)

@@ -1,6 +1,6 @@
 """From a config to the pure functions and the data that it names. Every command starts here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,6 +16,7 @@ from jaxvision import (
     cautions,
     durations,
     evaluations,
+    feeding,
     fields,
     inputs,
     layout,
@@ -27,11 +28,10 @@ from jaxvision import (
 )
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
-from jaxvision.data import host_ops, loader, resident, sources
-from jaxvision.data.bad import Bad, BadRecords
+from jaxvision.data import host_ops, sources
+from jaxvision.data.bad import Bad
 from jaxvision.data.blank import Blank
-from jaxvision.data.reader import Reader
-from jaxvision.errors import UserError, reading_fields
+from jaxvision.errors import reading_fields
 from jaxvision.evals import texts
 from jaxvision.evals.store import Store
 from jaxvision.fields import Field
@@ -47,9 +47,6 @@ from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
 from jaxvision.train.throughput import step_flops
-
-STEPS_PER_DISPATCH = 32  # of a set that lies on an accelerator
-RESIDENT_BYTES = 2**31  # a set up to this size is held in memory
 
 
 class Experiment(NamedTuple):
@@ -72,6 +69,7 @@ class Experiment(NamedTuple):
       total: steps of the run.
       init: makes the initial state; see `state.initializer`.
       pretrained: section `init` of the config, the weights to start from.
+      evals: entries of the section `evals`, read.
     """
 
     config: ConfigDict
@@ -95,6 +93,7 @@ class Experiment(NamedTuple):
     total: int
     init: Callable[[], states.TrainState]
     pretrained: InitSection | None = None
+    evals: Sequence[evaluations.Entry] = ()
 
     @property
     def seed(self) -> int:
@@ -210,71 +209,16 @@ class Experiment(NamedTuple):
         return steps.make_runner(self.step(), fetch, placed, finite.start() if guard is None else guard)
 
     def in_memory(self) -> bool:
-        """Whether the training set is held in memory; else it is a stream.
-
-        Raises:
-          UserError: the config asks for several steps of a stream in one dispatch, or for a set in memory whose host
-            operations draw anew in every epoch.
-        """
-        data = self.data
-        if data.resident == "always" and host_ops.host_ops.is_random(data.host):
-            raise UserError(
-                f"data.resident is 'always', but data.host={data.host!r} draws random numbers, which would be the same "
-                "in every epoch: crop on the device, in augment, or leave data.resident out"
-            )
-        held = data.resident == "always" or (
-            data.resident == "auto" and resident.fits(self.source, data.host, RESIDENT_BYTES, data.fields)
-        )
-        if not held and self.train.steps_per_dispatch > 1:
-            raise UserError(
-                f"train.steps_per_dispatch is {self.train.steps_per_dispatch}, but this set is read as a stream, a "
-                "step a dispatch: set data.resident to 'always', or leave train.steps_per_dispatch out"
-            )
-        return held
+        """Whether the training set is held in memory, else it is a stream; see `feeding.in_memory`."""
+        return feeding.in_memory(self.source, self.data, self.train)
 
     def feed(self) -> feeds.Feed:
         """Opens the training data: held in memory where it fits, else streamed."""
-        data, reading = self.data, inputs.reading_options(self.data)
-
-        def examples(step: int) -> tuple[np.ndarray, Callable[[int], str]]:
-            rows = self.source.order(self.seed, step * data.batch_size, (step + 1) * data.batch_size)
-            return rows, self.source.describe
-
-        held = self.in_memory()
-        bad = BadRecords(self.source, data.max_bad_fraction, warn=not held)  # what is read into memory is named there
-        if held:
-            on_cpu = jax.default_backend() == "cpu"
-            fed = feeds.from_arrays(
-                resident.load(self.source, data.host, fields=data.fields, **reading),
-                partial(self.source.order, self.seed),
-                self.mesh,
-                batch_size=data.batch_size,
-                max_steps=self.train.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH),
-                bad=bad,
-            )
-            return fed._replace(examples=examples)
-
-        def batches(start: int, stop: int) -> Iterator[Batch]:
-            return loader.train_batches(
-                self.source,
-                data.host,
-                batch_size=data.batch_size,
-                seed=self.seed,
-                start=start,
-                stop=stop,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-                fields=data.fields,
-                bad=bad,
-                **reading,
-            )
-
-        return feeds.from_stream(batches, self.mesh, bad=bad)._replace(examples=examples)
+        return feeding.feed(self.source, self.data, self.train, self.seed, self.mesh)
 
     def bad_example(self, index: int) -> Bad | None:
         """What is bad with an example of the training set, or None where it can be read now."""
-        reader = Reader(self.source, self.data.host, self.data.fields, max_bad_fraction=1.0)
-        return next(iter(reader.look(index, 0, 0)[1]), None)
+        return feeding.bad_example(self.source, self.data, index)
 
     def judged(self, features: str | Path | None = None) -> evaluations.Judged:
         """The model as evaluations take it.
@@ -301,7 +245,7 @@ class Experiment(NamedTuple):
 
     def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
         """The evaluators of the config, with their data opened; `features` as for `judged`."""
-        return evaluations.make(self.config.get("evals", {}), self.judged(features), self.durations)
+        return evaluations.make(self.evals, self.judged(features), self.durations)
 
     def check(self) -> tuple[list[str], list[str]]:
         """Opens and checks what a run needs beside what `build` has checked: evaluations, first weights, the feed.
@@ -320,7 +264,7 @@ class Experiment(NamedTuple):
         if self.source is not None:
             self.in_memory()
             lines += [line for one in self.evaluations() for line in one.cautions]
-        elif self.config.get("evals"):
+        elif self.evals:
             missing.append(f"evals {', '.join(self.config.evals)}, for the training set is not here")
         return missing, list(dict.fromkeys(lines))  # several evaluations may read one split
 
@@ -350,12 +294,11 @@ class Experiment(NamedTuple):
     def deployment(self) -> tuple[str, str]:
         """The (host, augment) specs with which to look at new images: those of the first evaluation."""
         host, transform = self.preprocessing()
-        for name, section in evaluations.entries(self.config.get("evals", {})).items():
-            first, *_ = evaluations.read(name, section)
-            return (
-                host if first.host is None else first.host,
-                transform if first.augment is None else first.augment,
-            )
+        first = self.evals[0].common if self.evals else None
+        if first is not None and first.host is not None:
+            host = first.host
+        if first is not None and first.augment is not None:
+            transform = first.augment
         return host, transform
 
 
@@ -383,9 +326,7 @@ def build(
     configs.check_sections(config)
     data = configs.call(DataSection, config.data, "data")
     train = configs.call(TrainSection, config.train, "train")
-    entries = evaluations.entries(config.get("evals", {}))
-    for name, section in entries.items():
-        evaluations.read(name, section)
+    evals = evaluations.read(config.get("evals"))
     arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0, 2**63 - 1)])
     inputs.check(data)
     layout = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
@@ -411,7 +352,7 @@ def build(
     image = inputs.image_of(known)
     if source and image:
         inputs.check_image_size(data, stored[image].shape[-3:-1], batch[image].shape[-3:-1])
-    specs = [config.get("augment", ""), *(section.get("augment") or "" for section in entries.values())]
+    specs = [config.get("augment", ""), *(entry.common.augment or "" for entry in evals)]
     needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
     fitted = partial(
         inputs.statistics, data=data, names=needed, image=image, shape=batch[image].shape[1:] if image else ()
@@ -448,4 +389,5 @@ def build(
         total,
         parts.initializer(config, train, task, optimizer, augmented),
         pretrained,
+        evals,
     )

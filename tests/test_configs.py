@@ -82,8 +82,7 @@ def test_unknown_argument_names_the_choices(name):
 
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_are_of_known_protocols_and_specs(name):
-    for evaluation, section in load(name).evals.items():
-        _, _, options = evaluations.read(evaluation, section)
+    for _, _, _, options in evaluations.read(load(name).evals):
         host_ops.make(options.get("train_host") or "decode")
         augment.make(options.get("train_augment") or "")
 

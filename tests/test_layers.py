@@ -43,13 +43,14 @@ MAY_IMPORT = {
     "workdir": BASE | {"config", "train"},
     "launches": BASE | {"workdir", "train"},
     "inputs": BASE | {"config", "data", "tasks"},
+    "feeding": BASE | {"inputs", "data", "tasks", "train"},
     "transfer": BASE | {"workdir", "models", "train"},
     "cautions": BASE | {"data", "augment", "optim"},
     "evaluations": BASE | {"cautions", "config", "inputs", "data", "evals", "train"},
     "parts": BASE | {"config", "data", "models", "tasks", "optim", "parallel", "train"},
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
-    | {"cautions", "evaluations", "parts", "workdir"},
+    | {"cautions", "evaluations", "feeding", "parts", "workdir"},
     "launch": BASE,
     "estimate": BASE | {"config", "inputs", "parts", "experiment", "analysis", "train"},
     "sweep": BASE

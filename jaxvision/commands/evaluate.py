@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jaxvision import evaluations, inputs, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import tables
@@ -86,14 +84,13 @@ def _of_run(
 ) -> tuple[list[Evaluation], TrainState]:
     experiment, state, _ = restore(path, step)
     if evals is not None:
-        experiment = experiment._replace(config=ConfigDict({**experiment.config.to_dict(), "evals": dict(evals)}))
+        experiment = experiment._replace(evals=evaluations.read(evals))
     return _with_training_set(experiment).evaluations(features), state
 
 
 def _with_training_set(experiment: Experiment) -> Experiment:
     """Opens the training set where an evaluation is of the same and it is here, to tell whether they share images."""
-    sections = evaluations.entries(experiment.config.get("evals", {})).values()
-    if all(section.get("data") for section in sections):
+    if all(entry.common.data for entry in experiment.evals):
         return experiment
     try:
         source, *_ = inputs.open_or_describe(experiment.data, "optional", experiment.stored)
@@ -109,10 +106,9 @@ def _of_weights(
         raise UserError(f"{path} holds converted weights, which have no steps")
     if not evals:
         raise UserError(f"{path} holds converted weights: say with --config=FILE.py by what they are judged")
-    for name, section in evaluations.entries(evals).items():
-        if not data and not section.get("data"):
-            raise UserError(
-                f"evals.{name} has no data set: set 'evals.{name}.data', or give the config a section 'data'"
-            )
+    entries = evaluations.read(evals)
+    if lacking := [entry.name for entry in entries if not data and not entry.common.data]:
+        where = f"evals.{lacking[0]}"
+        raise UserError(f"{where} has no data set: set '{where}.data', or give the config a section 'data'")
     judged, state, _ = open_weights(path, data, features)
-    return evaluations.make(evals, judged, lambda every: 0), state
+    return evaluations.make(entries, judged, lambda every: 0), state

@@ -113,8 +113,8 @@ def _section(
         given = configs.call(DataSection, {"batch_size": judged.data.batch_size, **data}, "data")
         kept = {name: getattr(given, name) for name in ("data_dir", "options", "subset")}
         return EvalSection("visualize", split or given.split, data=given.name, **kept)
-    for name, section in evaluations.entries(experiment.config.get("evals", {})).items():
-        first, *_ = evaluations.read(name, section)
+    if experiment.evals:
+        first = experiment.evals[0].common
         return first._replace(split=split or first.split, subset=None)
     return EvalSection("visualize", split or judged.data.split)
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from shrinking import SMALL_PROTOCOLS, shrink
 
+from jaxvision import calls
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision.cli import main
@@ -51,7 +52,7 @@ def last_line(path):
 
 
 def test_the_config_of_all_protocols_has_them_all(run):
-    learning = {name for name, factory in EVALUATORS.items() if "train" in configs.parameters(factory)}
+    learning = {name for name, factory in EVALUATORS.items() if "train" in calls.parameters(factory)}
     assert {section["name"] for section in PROTOCOLS.values()} == learning
     for name in ("lbfgs/probe_lbfgs", "sgd/probe_sgd1_augmented"):
         assert {f"{features.named(name, layer)}/top1" for layer in STAGES} < set(run[1])
