@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from shrinking import SMALL_PROTOCOLS, shrink
+from shrinking import shrink
 
 from jaxvision import calls
 from jaxvision import config as configs
@@ -23,7 +23,7 @@ from jaxvision.models.weights import folder
 REPRESENTATION = Path(__file__).parents[2] / "configs" / "evaluation" / "representation.py"
 LEARNED = dict(split="validation", train_split="train")
 PROTOCOLS = {
-    name: section | SMALL_PROTOCOLS.get(section["name"], {})
+    name: section | EVALUATORS.small(section["name"])
     for name, section in configs.load(f"{REPRESENTATION}:folder").evals.to_dict().items()
 }
 PROTOCOLS["fixed"] = dict(name="sgd_probe", epochs=2, train_batch_size=16, **LEARNED)  # features of plain images
