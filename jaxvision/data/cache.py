@@ -213,6 +213,8 @@ def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
             names = {"names": info.classes} if info.classes else {"num_classes": info.num_classes}
             label = tfds.features.ClassLabel(**names)
             features["label"] = tfds.features.Sequence(label) if info.multi_label else label
+        elif "/" in field:  # a nested feature, whose path is no name
+            dropped.append(field)
         elif isinstance(value, str):
             features[field] = tfds.features.Text()
         elif isinstance(value, tuple) and all(isinstance(v, str) for v in value):

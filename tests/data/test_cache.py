@@ -190,3 +190,13 @@ def test_wrong_arguments_are_told_before_anything_is_written(originals, tmp_path
     with pytest.raises(UserError, match=message):
         cache.cache(**{"name": "folder", "splits": "train", "host": HOST, "out": tmp_path, **arguments})
     assert not any(tmp_path.iterdir())
+
+
+def test_nested_features_are_left_out(tmp_path):
+    options = dict(train=4, validation=1, test=1)
+    name, folder = cache.cache(
+        "shapes", "train", "decode|resize(16)", tmp_path / "out", data_dir=str(tmp_path / "shapes"), options=options
+    )
+    copy = sources.open_source(name, "train", data_dir=str(tmp_path / "out"))
+    assert set(copy.fields) == {"image", "label", "caption"}
+    assert (folder / "dataset_info.json").exists()
