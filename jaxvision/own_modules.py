@@ -13,6 +13,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -120,7 +121,8 @@ def find(module: str) -> str | None:
         spec = importlib.machinery.PathFinder.find_spec(name, list(spec.submodule_search_locations))
     if spec is None:
         return None
-    return spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)
+    place = spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)
+    return None if place is None else os.path.abspath(place)
 
 
 def _import(what: str, module: str, file: str) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxvision import augment, evals, losses, models, tasks
+from jaxvision import augment, evals, launch, losses, models, tasks
+from jaxvision.data import sources, text
 from jaxvision.data.host_ops import host_ops
 from jaxvision.optim import optimizers
 
@@ -17,7 +18,9 @@ NAMED = {
     "losses": losses.LOSSES,
     "optim": optimizers.OPTIMIZERS,
     "augment": augment.ops.factories,
-    "data": host_ops.factories,
+    "data": host_ops.factories | text.TOKENIZERS,
+    "data/sources": sources.KINDS,
+    "launch": launch.LAUNCHERS,
 }
 
 
