@@ -105,15 +105,20 @@ def make_task(
 
 
 def check_tokenizer(model: Mapping[str, Any], tokenizer: Tokenizer) -> None:
-    """UserError where the text tower of a section `model` would misread what a tokenizer makes."""
+    """UserError where the text tower of a section `model` would misread what a tokenizer makes.
+
+    A user's own tower is looked at as far as its module has the attributes `vocab_size`, `end_token` and `pool`.
+    """
     tower = models.build_text(**two_towers.towers(**model)["text_tower"])
-    if tokenizer.vocabulary > tower.vocab_size:
+    if tokenizer.vocabulary > getattr(tower, "vocab_size", tokenizer.vocabulary):
         raise UserError(
             f"the tokenizer has {tokenizer.vocabulary:,} ids, the text tower {tower.vocab_size:,}: set "
             f"model.text.vocab_size to {tokenizer.vocabulary}, or take the tokenizer that the tower was trained with"
         )
+    if getattr(tower, "pool", None) != "end" or not hasattr(tower, "end_token"):
+        return
     end = tokenizer.vocabulary - 1 if tower.end_token is None else tower.end_token
-    if tower.pool == "end" and end != tokenizer.end:
+    if end != tokenizer.end:
         said = "the greatest id, as in CLIP" if tower.end_token is None else end
         mend = (
             "give model.text another pool" if tokenizer.end is None else f"set model.text.end_token to {tokenizer.end}"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import augment, evals, found, losses, models, own_modules, scripts, tasks
+from jaxvision import augment, evals, found, losses, models, own_modules, parts, scripts, tasks
 from jaxvision.data import host_ops, loader, sources, text
 from jaxvision.errors import UserError
 from jaxvision.optim import optimizers
@@ -338,3 +338,38 @@ class Grey(Source):
     def __getitem__(self, index):
         return {"image": np.full((2, 2, 3), 200, np.uint8), "label": 0}
 """
+
+
+TEXT = """
+import flax.linen as nn
+
+from jaxvision.found import part
+
+
+class Words(nn.Module):
+    @nn.compact
+    def __call__(self, tokens, train=False):
+        return nn.Embed(300, 8)(tokens).mean(1), {}
+
+
+def words(*, dtype):
+    return Words()
+
+
+@part("pair model")
+def pair(*, dtype):
+    return Words()
+"""
+
+
+def test_a_text_tower_and_a_pair_of_ones_own(own):
+    write(own, "my_text.py", TEXT)
+    section = models.PAIR_NAMES.small("two_towers") | {"text": {"name": "my_text:words"}}
+    module = models.build("two_towers", None, **section)
+    inputs = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 5), jnp.int32)
+    out, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs)
+    assert out["text_projection"].shape == (2, 16)
+    parts.check_tokenizer(section, text.make("bytes", 5))
+    assert models.is_pair("my_text:pair")
+    with pytest.raises(UserError, match="the model 'my_text:pair' has no classes"):
+        models.build("my_text:pair", 5)
