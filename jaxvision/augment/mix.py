@@ -112,12 +112,14 @@ def mixing_operation(make: Callable[[Mixed], BatchOp], cuts: bool = False) -> Op
 def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
     """The fields of a scene to mix; UserError where one cannot be, or a label is missing."""
     images, fields = scene.images(call), scene.fields
-    advice = f"take {call} out of augment, or it out of data.fields"
+    advice = lambda name: f"take {call} out of augment, or {name!r} out of data.fields"
     for name, field in fields.items():
         of_others = field.kind == "image" and field.of is not None  # local views, whose own part is in their images
         if field.kind in UNMIXED or of_others or (field.kind == "segmentation" and not cuts):
             instead = "; cutmix mixes segmentations" if field.kind == "segmentation" else ""
-            raise UserError(f"augmentation {call} cannot mix the field {name!r} ({field.kind}): {advice}{instead}")
+            raise UserError(
+                f"augmentation {call} cannot mix the field {name!r} ({field.kind}): {advice(name)}{instead}"
+            )
     labels = {name: field for name, field in fields.items() if field.kind == "label" and field.of in (None, *images)}
     segmentations = {name: field for name, field in fields.items() if field.kind == "segmentation"}
     if not labels and not segmentations:
@@ -127,7 +129,7 @@ def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
         )
     for name, field in labels.items():
         if np.dtype(field.dtype).kind in "iu" and field.shape:
-            raise UserError(f"augmentation {call} cannot mix {name!r}, several labels of an image: {advice}")
+            raise UserError(f"augmentation {call} cannot mix {name!r}, several labels of an image: {advice(name)}")
         if field.classes is None and np.dtype(field.dtype).kind in "iu":
             raise UserError(f"the augmentation {call} mixes labels, so it needs the number of classes of {name!r}")
     return Mixed(images, tuple(labels), segmentations)
