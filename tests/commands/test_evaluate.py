@@ -163,7 +163,7 @@ def test_predictions_of_converted_weights_are_those_of_the_run(run, converted, t
         (dict(name="knn", k=(5,), layer="stage/1"), "unknown layer 'stage/1'; did you mean 'stages/1'"),
         (dict(name="linear_probe", layers=("features", "stages/9")), "unknown layer 'stages/9'"),
         (dict(name="linear_probe", layers=("stage/*",)), r"unknown layer 'stage/\*'"),
-        (dict(name="linear_probe", layers="features"), "layers must be a tuple"),
+        (dict(name="linear_probe", layers="features"), "layers must be a list of texts"),
         (dict(name="knn", k=(100,)), "k is 100, but shapes train has 80 images"),
         (dict(name="sgd_probe", epoch=3), "did you mean 'epochs'"),
         (dict(name="fewshot", train_split=None), "set 'evals.judge.train_split'"),
