@@ -108,14 +108,14 @@ def _macs(jaxpr: core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        out = equation.outvars[0].aval
+        size = equation.outvars[0].aval.size if equation.outvars else 0  # a call may be left without results
         if name == "dot_general":
             left = equation.invars[0].aval.shape
-            total += out.size * prod(left[axis] for axis in params["dimension_numbers"][0][0])
+            total += size * prod(left[axis] for axis in params["dimension_numbers"][0][0])
         elif name == "conv_general_dilated":
             kernel = equation.invars[1].aval  # rhs_spec[0] is its axis of output channels
             taps = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-            total += out.size * taps // prod(params["lhs_dilation"])  # the gradient of a stride sees zeros in between
+            total += size * taps // prod(params["lhs_dilation"])  # the gradient of a stride sees zeros in between
         elif name == "cond":
             total += max(_macs(branch.jaxpr) for branch in params["branches"])
         else:

@@ -211,3 +211,13 @@ def test_loops_and_branches():
 def test_layers_that_do_not_fit(layer, message):
     with pytest.raises(UserError, match=message):
         costs([layer], (4, 4, 3))
+
+
+def test_a_call_without_results_is_no_work():
+    """As XLA's gradients of resizing leave behind."""
+
+    def function(x):
+        jax.jit(lambda x: ())(x)
+        return x @ x
+
+    assert macs(function, jax.ShapeDtypeStruct((3, 3), "float32")) == 27

@@ -1,0 +1,37 @@
+"""How many channels does the segmentation of shapes need? A study of parts of one's own, two runs of a minute.
+
+Run:       jaxvision study experiments/own_parts/width --preset=laptop --out=runs/width
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision.commands.study import Run, config_of
+
+PRESETS = ("laptop",)
+WIDTHS = (4, 32)
+CONFIG = Path(__file__).parents[3] / "configs" / "own_parts" / "segmentation.py"
+
+
+def runs(preset: str, data_dir: str | None) -> list[Run]:
+    """A run for each width."""
+    found = []
+    for width in WIDTHS:
+        c = configs.load(str(CONFIG))
+        c.task.width = width
+        c.train.total = "150 steps"
+        found.append(Run(f"width{width}", c, {"width": width}))
+    return found
+
+
+def get_config(arg: str) -> ConfigDict:
+    """The config of one of the runs, PRESET/RUN."""
+    return config_of(arg, PRESETS, runs)
+
+
+def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
+    """A line for each width."""
+    return "\n".join(f"width {row['width']}: mean IoU {row['val/mean_iou']:.3f}" for row in rows)
