@@ -14,6 +14,7 @@ with one line and EXIT_PREEMPTED. JAX's own heartbeat, which takes longer, would
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ GRACE_SECONDS = 5.0  # for a process to end in its own way, with its own message
 TOLD_BEATS = 4  # of process 0, which holds the store, between telling the others and leaving
 RESUME = "Run the same command to resume from the latest checkpoint."
 SAFE = "what was saved is safe. Run the same command to resume."
+
+_STATUS = re.compile(r"(?:UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 
 _peers: "Peers | None" = None
 _write_stacks: Callable[[], str] | None = None
@@ -294,11 +297,19 @@ def explaining() -> Iterator[None]:
     """An error of JAX's runtime inside, which a process that is gone may have caused, waits until that is known."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         if _peers and _may_be_of_another(error):
             _peers.doubt()
         raise
 
 
 def _may_be_of_another(error: BaseException) -> bool:
-    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+    """Whether an error is one of JAX's runtime, which raises some of its statuses as a plain ValueError.
+
+    >>> _may_be_of_another(ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"))
+    True
+    >>> _may_be_of_another(ValueError("Incompatible shapes")), _may_be_of_another(OSError("UNKNOWN: it is not there"))
+    (False, False)
+    """
+    of_runtime = isinstance(error, ValueError) and _STATUS.match(str(error))
+    return bool(of_runtime or isinstance(error, jax.errors.JaxRuntimeError)) and "RESOURCE_EXHAUSTED" not in str(error)
