@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import config as configs
-from jaxvision import evaluations, outputs, storage
+from jaxvision import evaluations, outputs, paths, storage
 from jaxvision.analysis import documents, embedding
 from jaxvision.analysis.words import code, plain
 from jaxvision.commands import pictures
@@ -84,11 +84,20 @@ def run(
             *pictures.views(experiment, here / "views.png"),
             *pictures.neighbours(images, found, here / "neighbours.png"),
             *pictures.maps(images.info, found, perplexity, seed, here / "embedding.png"),
-            *pictures.filters(variables["params"], here / "filters.png"),
+            *pictures.filters(_of_model(experiment, variables["params"]), here / "filters.png"),
         ]
         documents.write("\n\n".join(parts) + "\n", here / "index.md", f"what {workdir} learned")
     console().print(f"written to {out}/index.html")
     return out / "index.html"
+
+
+def _of_model(experiment: Experiment | None, params: Any) -> dict[str, Any]:
+    """The parameters of the model that is looked at, by path: without those of a projection, a teacher, a player."""
+    found = paths.flatten(params)
+    if experiment is None:
+        return found
+    inside = experiment.layout.inside(None, [f"params/{name}" for name in found])
+    return {name: x for name, x in found.items() if f"params/{name}" in inside}
 
 
 def _open(

@@ -1,10 +1,14 @@
 """Pictures of a run of any task, and of converted weights."""
 
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxvision import experiment as experiments
+from jaxvision import layout
+from jaxvision.analysis import kernels
 from jaxvision.cli import main
 from jaxvision.commands import convert, pages, pictures, visualize
 from jaxvision.config import override
@@ -107,3 +111,12 @@ def test_errors_come_before_anything_is_written(trained, tmp_path, options, mess
     with pytest.raises(UserError, match=message):
         visualize.run(trained[0], tmp_path / "out", **FEW | options)
     assert not (tmp_path / "out").exists()
+
+
+def test_filters_are_those_of_the_model_and_not_of_another_player():
+    made_of = layout.Layout({"generator": layout.module("a_generator"), "backbone": ".*"}, ("backbone",))
+    kernel = np.ones((3, 3, 3, 4), np.float32)
+    params = {"a_generator": {"stem": {"kernel": kernel}}, "stem": {"kernel": 2 * kernel}}
+    of_model = visualize._of_model(types.SimpleNamespace(layout=made_of), params)
+    assert kernels.first(of_model)[0] == "stem/kernel"
+    assert kernels.first(params)[0] == "a_generator/stem/kernel"
