@@ -14,12 +14,22 @@ import numpy as np
 from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
+from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.tasks.task import Task, in_training
 
 DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 
+def clip_fields(frames: int = 4, size: int = 32, **options: Any) -> dict[str, Field]:
+    """The fields of moving squares of these options, which stand for them where no clip is made."""
+    return {
+        "image": Field("image", (frames, size, size, 3), "uint8"),
+        "label": Field("label", (), "int32", len(DIRECTIONS), tuple(DIRECTIONS)),
+    }
+
+
+@part("data set", fields=clip_fields)
 class MovingSquares(Source):
     """Clips uint8 [T, S, S, 3] of a bright square that moves over noise, an eighth of the side a frame.
 
@@ -38,10 +48,7 @@ class MovingSquares(Source):
         if split not in ("train", "validation"):
             raise UserError(f"moving squares have the splits train and validation, not {split!r}")
         self._seed, self._frames, self._size, self._examples = int(split == "train"), frames, size, examples
-        kinds = {
-            "image": Field("image", (frames, size, size, 3), "uint8"),
-            "label": Field("label", (), "int32", len(DIRECTIONS), tuple(DIRECTIONS)),
-        }
+        kinds = clip_fields(frames, size)
         self.info = Info("moving squares", split, examples, tuple(DIRECTIONS), len(DIRECTIONS), fields=kinds)
 
     def __len__(self) -> int:

@@ -46,7 +46,7 @@ class Blank(Source):
             at = 0 if field.kind == "segmentation" or len(shape) == 2 else len(shape) - 3
             shape[at : at + 2] = [length or side for length, side in zip(shape[at : at + 2], size)]
         dtype = np.uint8 if field.dtype == "bytes" else field.dtype
-        return np.zeros([length or 1 for length in shape], dtype)
+        return np.zeros([length or 1 for length in shape], dtype)[()]  # a number, where it is one, as sources give it
 
 
 def _spatial(image: Field) -> tuple[int | None, ...]:

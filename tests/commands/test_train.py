@@ -250,7 +250,7 @@ def test_numbers_of_numpy_train_as_plain_ones(trained, config, tmp_path):
         ("threads", -1, "data.threads must be a whole number of at least 0, not -1"),
         ("processes", 1.5, "data.processes must be a whole number"),
         ("max_bad_fraction", 2.0, r"data.max_bad_fraction must be a number in \[0, 1\], not 2.0"),
-        ("fields", ("label",), "data.fields must hold 'image', not only label"),
+        ("fields", ("label",), "flip_lr needs an image, and the fields are label: add the image to data.fields"),
     ],
 )
 def test_wrong_ways_of_reading_are_named(config, tmp_path, key, value, message):

@@ -17,7 +17,7 @@ def test_differences_are_told_by_name_with_both_values():
         "code.files.a.py: '1' -> (absent)",
         "code.files.b.py: (absent) -> '1'",
     ]
-    json.dumps([workdirs.code(), agreement.devices()])
+    json.dumps([workdirs.code({}), agreement.devices()])
 
 
 class Listed(Source):

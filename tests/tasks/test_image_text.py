@@ -172,7 +172,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch_in_every_leaf(loss, 
         return task.loss.compare({"params": params}, together, batch)
 
     (value, metrics), expected = jax.jit(jax.value_and_grad(direct, has_aux=True))(params)
-    gradients, _, found = jax.jit(accumulation.cached(task.loss, 4))(params, rest, batch, rng)
+    gradients, _, found, _ = jax.jit(accumulation.cached(task.loss, 4))(params, rest, batch, rng)
     close(gradients, expected, rtol=1e-4, atol=1e-6)
     close(found, {"loss": value, **metrics}, rtol=1e-5)
     assert abs(gradients["logit_scale"]) > 1e-3
@@ -181,7 +181,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch_in_every_leaf(loss, 
 def test_accumulation_carries_the_statistics_of_every_part(batch):
     task = make(MODEL | dict(image=RESNET))
     params, rest = split(jax.jit(task.init)(jax.random.key(0), batch))
-    _, state, _ = jax.jit(accumulation.cached(task.loss, 2))(params, rest, batch, jax.random.key(0))
+    _, state, _, _ = jax.jit(accumulation.cached(task.loss, 2))(params, rest, batch, jax.random.key(0))
     expected = rest
     for i in range(2):
         part = {name: x[i::2] for name, x in batch.items()}

@@ -16,7 +16,7 @@ IMAGES = jax.random.uniform(jax.random.key(0), (5, 6, 6, 3))
 def asked(monkeypatch):
     """`asked(**options)`: the pretext that `rotation.make` describes, in place of the task."""
     monkeypatch.setattr(pretext, "make", lambda described, model: described)
-    return lambda **options: rotation.make(model=None, num_classes=10, **options)
+    return lambda **options: rotation.make(model=None, **options)
 
 
 @pytest.mark.parametrize("angles", [(0, 90, 180, 270), (0, 180), (90, 270), (270, 0, -180)])
