@@ -96,7 +96,8 @@ def test_builds_without_its_data(name):
     assert experiment.total > experiment.durations(config.optimizer.get("warmup", 0))
     augmented = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
     views = (2,) if config.augment.startswith("views(2") else ()
-    assert augmented["image"].shape[:-3] == (config.data.batch_size, *views)
+    frames = (4,) if "clips" in name else ()
+    assert augmented["image"].shape[:-3] == (config.data.batch_size, *views, *frames)
 
 
 @pytest.mark.parametrize(("name", "overrides", "count"), PARAMETERS)
