@@ -41,6 +41,7 @@ class MovingSquares(Source):
         data_dir: str | None,
         split: str,
         fields: tuple[str, ...],
+        *,
         examples: int = 2_000,
         frames: int = 4,
         size: int = 32,

@@ -5,12 +5,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxvision import specs
+from jaxvision import own_modules, specs
 from jaxvision.evals import EVALUATORS
 
 
 def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: int = 32) -> ConfigDict:
-    """A copy that takes `steps` steps in seconds: `shapes` as data, small images, the given model sizes.
+    """A copy that takes `steps` steps in seconds: `shapes` as data, or a set of the config's own of 64 examples, small
+    images, the given model sizes.
 
     Everything else (augmentation, task, optimizer, schedule, evaluators) stays, so that a smoke
     test runs what the config says. Texts are read as bytes, which needs no file.
@@ -51,7 +52,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
         protocol = EVALUATORS.small(kept["name"]) if kept["name"] in EVALUATORS else {}
         return kept | protocol | dict(split=split, batch_size=16)
 
-    small["data"] = on_shapes(small["data"], "train") | shapes
+    own = own_modules.is_own(small["data"]["name"])  # made for its task, and small by itself
+    small["data"] = on_shapes(small["data"], "train") | (dict(options=dict(examples=64)) if own else shapes)
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
     small["augment"] = smaller(small.get("augment", "none"))
     small["model"] |= model
