@@ -116,8 +116,9 @@ def load(name: str) -> ModuleType:
     Args:
       name: Name of a folder of experiments/, or the path of a folder with a study.py, or of a Python file.
     """
-    if ("/" in name or name.endswith(".py")) and (is_file(name) or is_file(os.path.join(name, "study.py"))):
-        file = Path(name if is_file(name) else os.path.join(name, "study.py")).resolve()
+    inside = os.path.join(name, "study.py")
+    if path := name if name.endswith(".py") and is_file(name) else inside if "/" in name and is_file(inside) else None:
+        file = Path(path).resolve()
         return _checked(_module(file), file)
     places = list(dict.fromkeys([Path.cwd() / "experiments", Path(jaxvision.__file__).parents[1] / "experiments"]))
     for place in places if re.fullmatch(r"\w[\w.-]{0,100}", name) else ():

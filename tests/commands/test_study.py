@@ -251,3 +251,9 @@ def test_a_run_that_may_fail_and_ended_at_a_huge_loss_has_an_error_in_place_of_r
     workdirs.write_json(folder / "results.json", {"steps": 9, "seconds": 1.0, "results": {"val/top1": 0.9}})
     row = study.row_of(one, tmp_path)
     assert ("error" in row, "val/top1" in row) == (error, not error)
+
+
+def test_a_file_that_is_no_python_file_is_no_study(tmp_path):
+    (tmp_path / "notes").write_text("print('run')")
+    with pytest.raises(UserError, match="unknown study .*or the path of a folder with a study.py"):
+        study.load(str(tmp_path / "notes"))

@@ -127,7 +127,7 @@ def test_runs_that_are_killed_at_random_moments_equal_the_unbroken(processes, ki
             break
         faults += _differences(run, whole)
         assert not sum(lost[before:]) or json.loads((run / "run.json").read_text())["goodput"]["seconds"]["lost"] > 0
-        assert len(lost) == before or "launches" in printed
+        assert len(lost) == before or "launches" in printed or "is finished" in printed  # killed behind its results
     record_property(
         "promise", f"kill -9: the run equals the unbroken one ({processes} process{'es' * (processes > 1)})"
     )
