@@ -137,7 +137,7 @@ class Parts(Mapping[str, Callable]):
         return default if found is None else found.more.get(key, default)
 
     def forget(self) -> None:
-        """Walks the folders anew when it is next asked: for tests that put a file there."""
+        """Walks the folders again when it is next asked: for tests that put a file there."""
         self._found = None
 
     def _all(self) -> dict[str, Callable]:

@@ -113,7 +113,7 @@ class Task(NamedTuple):
       parts: Patterns over the paths of variables ("params/head/bias") by the name of a part; the first that is found
         in a path decides, and every path must have one. Transfer, freezing and players go by these names.
       model: Names of the parts that make up `config.model`. The others lie beside it: a run that starts from this one
-        leaves out those that it has not itself.
+        leaves out those that it does not have.
       frozen: Names of parts that the optimizer never changes.
       progress: Names of metrics that a person sees while it trains, beside the loss.
       kinds: What outputs are that are no features and no logits of an image, by their names: `predict` draws those
