@@ -21,13 +21,13 @@ from ml_collections import ConfigDict
 
 from jaxvision import augment as augmentation
 from jaxvision import config as configs
-from jaxvision import durations, models, parts
+from jaxvision import durations, models, parts, transfer
 from jaxvision.commands import photos
 from jaxvision.data import order, sources
 from jaxvision.errors import UserError, unknown
-from jaxvision.models import weights
-from jaxvision.sections import TrainSection
-from jaxvision.tasks.task import Batch
+from jaxvision.layout import Layout
+from jaxvision.sections import InitSection, TrainSection
+from jaxvision.tasks.task import PARTS, Batch
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 
@@ -82,15 +82,18 @@ def load_weights(
       The Linen module and its variables.
 
     Raises:
-      UserError: No such file, or arrays that do not fit the model; all of them are named.
+      UserError: No such file, arrays that do not fit the model, all of which are named, or a model that computes
+        something else than the weights were trained with (another GELU or epsilon) without an option that says so.
     """
-    if source not in weights.sources():
-        raise unknown("source of weights", source, weights.sources())
+    section = {"name": name, **options}
+    init = configs.call(InitSection, {"weights": path, "source": source, "head": head}, "init")
+    transfer.check(init, section)
     module = models.build(name, num_classes, **options)
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     images = jnp.zeros((1, height, width, 3))
     variables = jax.jit(lambda: module.init(jax.random.key(0), images, train=False))()
-    imported = weights.import_weights(weights.read(path), source, name, variables, head=head)
+    of_model = Layout(PARTS, tuple(PARTS))
+    imported = transfer.load(init, section, variables, of_model)
     return module, jax.tree.map(jnp.asarray, imported.variables)
 
 

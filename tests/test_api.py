@@ -8,6 +8,7 @@ import pytest
 import jaxvision
 from jaxvision.data import order
 from jaxvision.errors import UserError
+from jaxvision.models import weights
 
 MODEL = dict(name="resnet", variant="8", width=0.25)
 
@@ -75,7 +76,7 @@ def test_batches_are_those_of_a_run(images):
         (lambda: jaxvision.batches(dict(a=np.zeros(3)), 4), "from 1 to 3, the number of examples, not 4"),
         (lambda: jaxvision.create_model("vitt"), "did you mean 'vit'"),
         (lambda: jaxvision.load("nowhere"), "nowhere"),
-        (lambda: jaxvision.load_weights("a.npz", "tim", "vit"), "unknown source of weights 'tim'"),
+        (lambda: jaxvision.load_weights("a.npz", "tim", "vit"), "unknown value of init.source 'tim'"),
     ],
 )
 def test_mistakes_are_named(call, message):
@@ -103,3 +104,30 @@ def test_a_misspelt_key_of_a_section_is_named(images):
         jaxvision.create_training(batch, model=MODEL, optimizer=dict(name="sgd", learning_rat=0.1), classes=2, total=2)
     with pytest.raises(UserError, match="names no classes|needs labels"):
         jaxvision.create_training(batch, model=MODEL, optimizer=dict(name="sgd", learning_rate=0.1), total=2)
+
+
+TINY = dict(variant="mu/8", num_classes=4, image_size=16)
+
+
+def exported(path, **options):
+    """A file in timm's names of a ViT drawn at random, and its variables."""
+    model = jaxvision.create_model("vit", 4, variant="mu/8", pool="token", posemb="learned", **options)
+    variables = jax.jit(model.init, static_argnames="train")(jax.random.key(1), jnp.zeros((1, 16, 16, 3)), train=False)
+    np.savez(path, **weights.export_weights(variables, "timm", "vit"))
+    return variables
+
+
+OF_TIMM = dict(pool="token", posemb="learned", gelu="exact")
+
+
+def test_weights_of_another_library_are_those_of_the_file(tmp_path):
+    expected = exported(tmp_path / "vit.npz")
+    model, found = jaxvision.load_weights(str(tmp_path / "vit.npz"), "timm", "vit", **TINY, **OF_TIMM)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert model.apply(found, jnp.zeros((2, 16, 16, 3)), train=False)[1]["logits"].shape == (2, 4)
+
+
+def test_a_model_that_computes_something_else_than_its_weights_is_refused(tmp_path):
+    exported(tmp_path / "vit.npz")
+    with pytest.raises(UserError, match="gelu: .* computes 'exact' .*the model here 'tanh'"):
+        jaxvision.load_weights(str(tmp_path / "vit.npz"), "timm", "vit", **TINY, pool="token", posemb="learned")
