@@ -4,6 +4,8 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
+from jaxvision.exits import EXIT_USER_ERROR
+
 MAX_CHOICES = 12  # named in a message; a misspelt run of a study has seventy
 MAX_LINE = 1800  # characters of a line of a message
 MAX_VALUE = 120  # characters of a value that a message repeats
@@ -93,12 +95,17 @@ SYNONYMS = {word: tuple(meant.split()) for meant, words in _CALLED.items() for w
 class UserError(ValueError):
     """Something the user can mend: a config key, a name, a path, a file.
 
-    The command line prints its message without a traceback and exits with status 2. However long a value of the user's
-    is that the message repeats, a line of it stays one that can be read (`readable`).
+    The command line prints its message without a traceback. However long a value of the user's is that the message
+    repeats, a line of it stays one that can be read (`readable`).
+
+    Args:
+      message: what is wrong, then what to do.
+      status: exit status of the command line, from `jaxvision.exits`.
     """
 
-    def __init__(self, message: object = ""):
+    def __init__(self, message: object = "", status: int = EXIT_USER_ERROR):
         super().__init__(readable(str(message)))
+        self.status = status
 
 
 def readable(message: str) -> str:

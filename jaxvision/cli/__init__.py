@@ -19,7 +19,7 @@ from jaxvision import signals
 from jaxvision.cli import failures, files, many_runs, mistakes, one_run
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
-from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR
+from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
 COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **files.COMMANDS}
 
@@ -51,7 +51,7 @@ def _main(name: str, argv: list[str]) -> None:
         _run(name, argv[2:])
     except UserError as error:
         print(f"jaxvision: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(error.status)
     except signals.Interrupted:  # `listening` knows the status
         raise
     except KeyboardInterrupt:

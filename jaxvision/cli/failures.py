@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jaxvision import own_modules
 from jaxvision.errors import UserError
-from jaxvision.exits import EXIT_FAILED, EXIT_USER_ERROR
+from jaxvision.exits import EXIT_FAILED
 
 VARIABLE = "JAXVISION_TRACEBACK"
 LEAVING_SECONDS = 60.0  # from the last words of a command that failed to the end of its process
@@ -73,7 +73,7 @@ def tell(error: BaseException, command: str, words: list[str], folder: str | Non
     what = line(error, folder)
     told = f"{foreseen} (and while it ended: {what})" if foreseen else what
     print(f"jaxvision: {told} ({where})", file=sys.stderr)
-    return EXIT_USER_ERROR if foreseen else EXIT_FAILED
+    return foreseen.status if foreseen else EXIT_FAILED
 
 
 def end_soon(code: int) -> None:

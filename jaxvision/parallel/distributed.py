@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxvision.errors import UserError
+from jaxvision.exits import EXIT_FAILED
 from jaxvision.parallel import coordination, peers
 
 # JAX aborts a process that has lost another one for so long; `peers` ends it in an orderly way well before that.
@@ -128,11 +129,13 @@ def together(what: str) -> Iterator[None]:
         yield
     except Exception as caught:
         error = caught
-    failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+    mine = 0 if error is None else getattr(error, "status", EXIT_FAILED)
+    statuses = multihost_utils.process_allgather(np.array(mine))
     if error is not None:
         raise error
-    if len(failed):
-        raise UserError(f"{what} failed in other processes, which say why: {', '.join(map(str, failed))}")
+    if statuses.any():
+        failed = ", ".join(map(str, np.flatnonzero(statuses)))
+        raise UserError(f"{what} failed in other processes, which say why: {failed}", int(statuses.max()))
 
 
 def any_process(flag: bool) -> bool:

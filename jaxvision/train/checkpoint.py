@@ -22,9 +22,10 @@ from etils import epath
 
 from jaxvision import storage
 from jaxvision.errors import UserError
+from jaxvision.exits import EXIT_FAILED
 from jaxvision.parallel.distributed import is_main, text_of_process_0, together
 from jaxvision.storage import Path
-from jaxvision.train import digests, entries, stored
+from jaxvision.train import digests, echoes, entries, stored
 from jaxvision.train.saved import Saved
 from jaxvision.train.state import TrainState
 from jaxvision.train.watch import Preempted
@@ -61,21 +62,22 @@ class Checkpoints:
             meta=ocp.JsonCheckpointHandler(),
             statistics=ocp.StandardCheckpointHandler(),
         )
-        logging.getLogger("absl").addFilter(_is_news)
+        echoes.silence()
         options = ocp.options.AsyncOptions(post_finalization_callback=self._before_commit)
         self._checkpointer = ocp.AsyncCheckpointer(handler, async_options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None or issubclass(error, Preempted):  # who says that the state is saved waits until it is
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None or isinstance(error, Preempted):  # who says that the state is saved waits until it is
             self.close()
             return
         try:
             self.close()
-        except Exception as second:  # the first one is what is told
-            _log.warning("%s", stored.first_line(second))
+        except Exception as second:  # the first one is what is told; a full disk is often the reason of both
+            if stored.first_line(error) not in str(second):
+                _log.warning("%s", stored.first_line(second))
 
     def close(self) -> None:
         """Waits for what this process is saving. An error of a save that ran in the background surfaces here."""
@@ -195,9 +197,5 @@ class Checkpoints:
             older = [step for step in self._steps if step != self._saving]
             intact = f"; the one of step {max(older)} is intact" if older else ""
             place = self.folder / str(self._saving)
-            raise UserError(f"cannot write the checkpoint {place}: {stored.first_line(error)}{intact}") from error
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for the tracebacks that Orbax logs of a save that failed: the error itself is raised, as one line."""
-    return not (record.exc_info and "orbax" in record.pathname)
+            what = f"cannot write the checkpoint {place}: {stored.first_line(error)}{intact}"
+            raise UserError(what, EXIT_FAILED) from error

@@ -173,7 +173,7 @@ def train(
             save()
             checkpoints.wait()
             if isinstance(error, UserError):
-                raise UserError(f"{error}. The state of step {step} is saved") from error
+                raise UserError(f"{error}. The state of step {step} is saved", error.status) from error
             raise
 
     def owed() -> list[Evaluation]:

@@ -38,7 +38,7 @@ def arrays(place: Path, choose: Callable[[dict], dict] = lambda saved: saved) ->
     return handler.restore(place, args=ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True))
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or the error of the system that TensorStore tells of at its end.
 
     >>> first_line(ValueError("Error writing x/0: Failed to write 8 bytes [os_error_code='28']"))

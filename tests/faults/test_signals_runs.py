@@ -192,14 +192,19 @@ def test_a_signal_in_any_phase_loses_nothing(unbroken, count, record_property):
         time.sleep(rng.random())
         job.processes[whom].send_signal(getattr(signal, f"SIG{sent}"))
         try:
-            statuses, errs = job.end(120)
+            # One that leaves before it has joined is not known to the others, who wait for it as long as JAX does.
+            statuses, errs = job.end(400 if place == "imports" and count > 1 else 120)
         except subprocess.TimeoutExpired:
             hung, failures = hung + 1, [*failures, (name, "hung")]
             continue
-        expected = {0} if place == "results" else {0, 85} if place in END else {85}
-        if not set(statuses) <= expected or len(set(statuses)) > 1:
+        if place == "imports" and count > 1:
+            right = sorted(statuses) == [85, 86]
+        else:
+            expected = {0} if place == "results" else {0, 85} if place in END else {85}
+            right = set(statuses) <= expected and len(set(statuses)) == 1
+        if not right:
             failures.append((name, statuses, errs))
-        while 85 in statuses:
+        while {85, 86} & set(statuses):
             statuses, errs = Job(folder, name, count).end()
         if statuses != [0] * count or not same(final(folder, name), whole):
             wrong, failures = wrong + 1, [*failures, (name, "resumed", statuses, errs)]
