@@ -21,13 +21,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from etils import epath
 
 from jaxvision.errors import UserError, shown
 
-Path = pathlib.Path | epath.Path
+Path: TypeAlias = pathlib.Path | epath.Path
 
 # epath would reach buckets through TensorFlow where that is installed; what is tested here is fsspec.
 os.environ.setdefault("EPATH_USE_TF", "false")
