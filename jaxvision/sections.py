@@ -1,7 +1,7 @@
-"""The sections of a config that the engine itself reads: data, train, init, mesh, and the common part of evals.
+"""The sections of a config that the engine itself reads: data, train, init, mesh, and the common keys of evals.
 
-The others are the keyword arguments of what they name: a model's builder, a task's factory, an
-optimizer (`optim.make`), an evaluator's factory.
+The other sections hold the keyword arguments of the function that they name: the builder of a model, the factory of a
+task or an evaluator, an optimizer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,26 @@ class DataSection(NamedTuple):
     """`config.data`: the training set.
 
     Attributes:
-      name: a TFDS name, or one of the other sources of docs/data.md: `folder`, `webdataset`, `shapes`, ...
-      split: with TFDS slicing, `train[:90%]`.
-      batch_size: examples a step, over all devices and processes.
-      host: spec of host operations.
-      fields: of the examples, what goes into the batch.
-      data_dir: where the set lies; the default is that of its kind.
-      options: further arguments of the source, such as `dict(image_size=64)` of `shapes`.
-      subset: `dict(examples=5000, seed=0)` or `dict(per_class=25, seed=0)`, a nested class-balanced subset.
-      classes, examples, multi_label: what the set is known to hold, before `subset`; they are checked against it (more
-        `examples` than there are is a warning), and stand for it where it is not there, as for `inspect`. Labels that
-        are whole numbers and say no number of classes count `classes`.
-      image_size: side or (height, width) of the images as they are stored, which stands for them where the set is not
-        there and is checked where it is. The size that the model sees is what `host` makes of it.
-      resident: `auto` keeps a set that fits in memory, `always` and `never` decide.
-      threads: that read and decode a stream; 0 does it in the main thread.
-      processes: that read and decode a stream in place of threads, which must then be left out or 0; 0 for none.
-      max_bad_fraction: share of the set that may be unreadable, over the whole run; see docs/data.md.
+      name: Name of a TFDS set, or of one of the other sources in docs/data.md: `folder`, `webdataset`, `shapes`, ...
+      split: Name of the split, with TFDS slicing: `train[:90%]`.
+      batch_size: Number of examples in a step, over all devices and processes.
+      host: Spec of the host operations.
+      fields: Names of the fields of an example that go into the batch.
+      data_dir: Folder of the set; None takes the default folder of its source.
+      options: Further arguments of the source, such as `dict(image_size=64)` for `shapes`.
+      subset: Nested class-balanced subset, `dict(examples=5000, seed=0)` or `dict(per_class=25, seed=0)`.
+      classes: Number of classes that the set is known to have; for whole-number labels whose source does not say how
+        many classes there are, this is the number.
+      examples: Number of examples that the set is known to have, before `subset`.
+      multi_label: True if an image of the set has several labels. These three facts are compared with the set (more
+        `examples` than it has is a warning), and replace it where it is not available, as in `inspect`.
+      image_size: Side, or (height, width), of the images as they are stored: compared with the set, or used in its
+        place where it is not available. The size that the model sees depends on `host`.
+      resident: `auto` keeps a set in memory if it fits, `always` keeps it, `never` streams it.
+      threads: Number of threads that read and decode a stream; 0 does it in the main thread.
+      processes: Number of processes that read and decode a stream instead of threads; 0 for none. Leave `threads` out,
+        or 0, when you set it.
+      max_bad_fraction: Share of the set that may be unreadable, over the whole run; see docs/data.md.
     """
 
     name: str
@@ -52,24 +55,25 @@ class DataSection(NamedTuple):
 
 
 class TrainSection(NamedTuple):
-    """`config.train`.
+    """`config.train`: length, precision and safety of the run.
 
     Attributes:
-      total: length of the run; durations are '90 epochs', '10_000 steps', '1e6 examples', '5 percent', or 0 without
-        a unit. A number alone is an error.
-      precision: of the computation, `float32` or `bfloat16`; parameters and losses are float32.
-      ema: decay of the average of the variables, or None.
-      accumulate: parts of a batch that are computed one after the other; their gradients are averaged, or, of
-        `image_text`, those of the whole batch.
-      log_every, checkpoint_every: durations; 0 means at the end only.
-      keep: how many of the latest checkpoints stay; with 1 there is none to go back to if that one is damaged.
-      steps_per_dispatch: of a set in memory; 0 lets the program choose. A stream has one.
-      max_skipped: how many steps in a row may be skipped because their loss, gradient or update is not finite; at one
-        more the run saves its state and stops. 0: at the first.
-      skip_spikes: whether a step is skipped, too, whose loss is a spike: 7 standard deviations above its average.
-      hang_timeout: seconds without progress after which a run ends with status 86 and the stacks of its threads in
-        WORKDIR/hang-PROCESS.txt; 20 times the slowest of the recent steps if that is longer, and six times as many
-        for what is no step (compiling, evaluations, saving). 0 turns it off.
+      total: Length of the run. A duration is '90 epochs', '10_000 steps', '1e6 examples', '5 percent', or 0 without
+        a unit. Any other number without a unit is an error.
+      precision: Type of the computation, `float32` or `bfloat16`; parameters and losses are float32.
+      ema: Decay of the average of the variables, or None for no average.
+      accumulate: Number of parts of a batch that are computed one after the other. Their gradients are averaged; the
+        task `image_text` computes the gradient of the whole batch instead.
+      log_every, checkpoint_every: Durations between two logs, or two checkpoints; 0 means at the end only.
+      keep: Number of the latest checkpoints that stay. With 1, a run whose checkpoint is damaged cannot go back.
+      steps_per_dispatch: Number of steps that the host starts at once, for a set in memory; 0 lets the program choose.
+        A stream always takes one.
+      max_skipped: Number of steps in a row that may be skipped because their loss, gradient or update is not finite.
+        One more, and the run saves its state and stops; 0 stops at the first.
+      skip_spikes: True to also skip a step whose loss is a spike: 7 standard deviations above its average.
+      hang_timeout: Seconds without progress after which a run ends with status 86 and writes the stacks of its threads
+        to WORKDIR/hang-PROCESS.txt. The limit is 20 times the slowest recent step if that is longer, and six times as
+        long outside of steps (compiling, evaluations, saving). 0 turns it off.
     """
 
     total: str | float
@@ -86,23 +90,22 @@ class TrainSection(NamedTuple):
 
 
 class InitSection(NamedTuple):
-    """`config.init`: the weights that a run starts from; a run that has a checkpoint goes on from that.
+    """`config.init`: the weights that a run starts from. A run that has a checkpoint continues from the checkpoint.
 
     Attributes:
-      weights: a folder of `jaxvision convert`, the workdir of a run, or a file of another library.
-      source: that library, one of `models.weights.sources()`, where `weights` is such a file.
-      model: "NAME" or "NAME:VARIANT" that the weights are of, for a check against `config.model`.
-      head: "keep" the classifier of the weights, "new" for other classes, "drop" where the model has none.
-      freeze: what is not trained: "backbone" (all but the head), "all_but_last(2)" (all but head, final norm
+      weights: Folder that `jaxvision convert` wrote, workdir of a run, or file of another library.
+      source: Library that wrote the file, one of `models.weights.sources()`; "jaxvision" for a folder or workdir.
+      model: Name of the model that the weights belong to, "NAME" or "NAME:VARIANT", to compare with `config.model`.
+      head: "keep" the classifier of the weights, "new" for other classes, "drop" if the model has no classifier.
+      freeze: Parts that are not trained: "backbone" (all but the head), "all_but_last(2)" (all but head, final norm
         and the last two blocks of a ViT or stages of a ResNet), or None.
-      ignore: regular expressions over names in the file that are deliberately not used.
-      positions: "bicubic" or "bilinear", how position embeddings are resized to another image size.
-      prefix: what stands before the names that are used, "teacher." or "backbone.", where the file leaves a choice;
-        None takes off what all names share, and of several sets of weights takes the average.
-      part: of the variables, what is filled, where the task has more than one model: "teacher" of `distill`,
-        "image_tower" or "text_tower" of a model of two towers (None for both).
-      from_part: of the run that `weights` names, what is taken, such as the "teacher" of a run with one; None takes its
-        model.
+      ignore: Regular expressions for the names in the file that are left out on purpose.
+      positions: Interpolation, "bicubic" or "bilinear", that resizes position embeddings to another image size.
+      prefix: Prefix of the names to use, such as "teacher." or "backbone.", for a file with several models. None
+        removes the prefix that all names share, and takes the average if there are several sets of weights.
+      part: Part of the variables to fill, for a task with more than one model: "teacher" of `distill`, "image_tower" or
+        "text_tower" of a model of two towers (None fills both).
+      from_part: Part to take from the run that `weights` names, such as "teacher"; None takes the model.
     """
 
     weights: str
@@ -121,8 +124,9 @@ class MeshSection(NamedTuple):
     """`config.mesh`: the devices, and how the state is laid over them.
 
     Attributes:
-      data, fsdp, tensor: sizes of the axes; at most one is -1, which is what the others leave. See parallel/mesh.py.
-      rules: name of sharding rules, or the rules themselves; see parallel/rules.py.
+      data, fsdp, tensor: Sizes of the axes. At most one is -1, and takes the devices that the others leave; see
+        parallel/mesh.py.
+      rules: Name of sharding rules, or the rules themselves; see parallel/rules.py.
     """
 
     data: int = -1
@@ -132,19 +136,23 @@ class MeshSection(NamedTuple):
 
 
 class EvalSection(NamedTuple):
-    """What each entry of `config.evals` may hold beside the options of its evaluator.
+    """The keys that every entry of `config.evals` may have, next to the options of its evaluator.
 
     Attributes:
-      name: the evaluator.
-      split: what it judges.
-      train_split: of the same set, what an evaluator learns from that fits a model of its own, such as `fewshot`.
-      train_subset: of that, as `subset` of `config.data`.
-      every: a duration; 0 means at the end only.
-      weights: `averaged` (where `train.ema` keeps an average, else the trained ones) or `trained`.
-      data: another data set than the training set, with its `data_dir`, `options` and `subset`.
-      host, augment: specs; by default those of training without their random operations.
-      batch_size: by default that of training.
-      sets: several sets in place of one, each a name and the keys in which its entry differs from this one:
+      name: Name of the evaluator.
+      split: Split that is evaluated.
+      train_split: Split of the same set for evaluators that learn from images, such as `fewshot`.
+      train_subset: Subset of `train_split`, as `subset` in `config.data`.
+      every: Duration between two evaluations; 0 means at the end only.
+      weights: `averaged` (the average if `train.ema` keeps one, else the trained weights) or `trained`.
+      data: Name of another data set than the training set, with its `data_dir`, `options` and `subset`.
+      data_dir: Folder of that set.
+      options: Further arguments of its source.
+      subset: Subset of the set, as in `config.data`.
+      host, augment: Specs of host operations and augmentation; None takes those of training without their random
+        operations.
+      batch_size: Number of examples in a batch; None takes the batch size of training.
+      sets: Several sets for one entry: a name for each, and the keys that differ from this entry:
         `dict(v2=dict(data="imagenet_v2", split="test"), r=dict(data="imagenet_r", split="test", only="imagenet_r"))`.
     """
 

@@ -14,6 +14,7 @@ BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields", 
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
+    "errors": {"exits"},
     "calls": {"errors", "arguments"},
     "traced": {"specs"},
     "specs": {"errors", "calls", "found", "own_modules"},
@@ -69,9 +70,11 @@ def part(file: Path) -> str:
 
 
 def imported(file: Path) -> list[str]:
-    """Modules that a file imports, anywhere in it."""
-    names = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    """Modules that a file imports when it runs, anywhere in it; imports for annotations alone may go any way."""
+    tree, names = ast.parse(file.read_text()), []
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for_types = {inner for block in blocks for inner in ast.walk(block)}
+    for node in set(ast.walk(tree)) - for_types:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
