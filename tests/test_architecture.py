@@ -58,7 +58,9 @@ MEMBERS, ALL_CLASSES = _definitions()
 
 
 def test_the_page_names_many_things():
-    assert len(PATHS) > 60 and len(DOTTED) > 20 and len(CLASSES) > 5
+    assert len(PATHS) > 60
+    assert len(DOTTED) > 20
+    assert len(CLASSES) > 5
 
 
 @pytest.mark.parametrize("path", PATHS)
