@@ -69,7 +69,7 @@ def work(args: argparse.Namespace) -> None:
     folder = Path(args.folder)
     of_all = members(args.work, args.members, args.steps, args.batch, folder)
     if args.index is not None:
-        train.run(of_all[args.index].config, of_all[args.index].workdir, quiet=True)
+        train.run_train(of_all[args.index].config, of_all[args.index].workdir, quiet=True)
     else:
         population.train(of_all, folder / "out", at_once=args.at_once, quiet=True)
 

@@ -238,7 +238,7 @@ def test_a_run_tells_them_once_before_its_first_step(pets, tmp_path, capsys):
     knn = dict(name="knn", split="train[20:]", train_split="train[:22]", k=(1,))
     again = dict(name="classify", split="validation")
     c = config(pets, data=dict(split="train[:21]"), optimizer=dict(learning_rate=0.0), evals=dict(knn=knn, again=again))
-    train.run(c, tmp_path / "run")
+    train.run_train(c, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     told = [line for line in lines if line.startswith("warning: ")]
     all_owls = f"warning: all 4 examples of train[20:] of {pets.name} are of the class 'owl', of 3 classes: "
@@ -251,11 +251,11 @@ def test_a_run_tells_them_once_before_its_first_step(pets, tmp_path, capsys):
         judges.format("the run", 1, "train[:21]"),
     ]
     assert lines.index(told[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1/1"))
-    evaluate.run(tmp_path / "run")
+    evaluate.run_evaluate(tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("warning: ")] == told[1:]
     assert lines.index(told[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1 "))
-    evaluate.run(tmp_path / "run", form="json")
+    evaluate.run_evaluate(tmp_path / "run", form="json")
     shown = capsys.readouterr()
     assert "warning" not in shown.out
     assert shown.err.count("warning: ") == 4
@@ -272,7 +272,7 @@ def test_one_class_is_an_error_before_anything_is_written(tmp_path):
         for i in range(8):
             Image.new("RGB", (32, 32)).save(tmp_path / "data" / split / "cat" / f"{i}.png")
     with pytest.raises(UserError, match="this data set has one class, so that every answer is right"):
-        train.run(config(tmp_path / "data"), tmp_path / "run")
+        train.run_train(config(tmp_path / "data"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -296,5 +296,5 @@ def test_what_would_be_read_otherwise_than_it_says_is_an_error(pets, data, messa
 
 def test_a_batch_of_more_than_the_set_is_an_error_before_anything_is_written(pets, tmp_path):
     with pytest.raises(UserError, match="data.batch_size=1,000,000 is larger than the training set"):
-        train.run(config(pets, data=dict(batch_size=1_000_000)), tmp_path / "run")
+        train.run_train(config(pets, data=dict(batch_size=1_000_000)), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -121,7 +121,7 @@ def test_rotnet_is_trained_as_in_the_paper():
 
 @pytest.mark.parametrize(("name", "config"), list(small_configs()))
 def test_two_steps(name, config, tmp_path):
-    results = train.run(config, tmp_path, quiet=True)
+    results = train.run_train(config, tmp_path, quiet=True)
     classified = [evaluation for evaluation, section in config.evals.items() if section.name == "classify"]
     assert set(results) >= {f"{evaluation}/top1" for evaluation in classified}
     assert {result.split("/")[0] for result in results} == set(config.evals)

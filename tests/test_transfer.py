@@ -47,7 +47,7 @@ def config(model=RESNET, size=32, steps=2, **sections):
 def donors(tmp_path_factory):
     """Where weights lie and what they are, by path: a finished run of a ResNet, a converted folder of a ViT."""
     root = tmp_path_factory.mktemp("donors")
-    train.run(config(RESNET, seed=7), root / "resnet", quiet=True)
+    train.run_train(config(RESNET, seed=7), root / "resnet", quiet=True)
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(experiments.build(config(VIT)).init).variables
     vit = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
@@ -178,11 +178,11 @@ def test_batch_statistics_can_be_asked_for_beside_frozen_layers(donors):
 def test_a_run_goes_on_from_its_own_checkpoint_not_from_the_weights(donors, tmp_path):
     folder.save(tmp_path / "out", donors["resnet"][1], {"model": RESNET})
     c = config(steps=3, init=dict(weights=str(tmp_path / "out")))
-    unbroken = train.run(c, tmp_path / "unbroken", quiet=True)
+    unbroken = train.run_train(c, tmp_path / "unbroken", quiet=True)
     with pytest.raises(Exception, match="stopped by request"):
-        train.run(c, tmp_path / "run", stop_after=1, quiet=True)
+        train.run_train(c, tmp_path / "run", stop_after=1, quiet=True)
     (tmp_path / "out" / "weights.safetensors").unlink()
-    assert train.run(c, tmp_path / "run", quiet=True) == unbroken
+    assert train.run_train(c, tmp_path / "run", quiet=True) == unbroken
     a, b = final(tmp_path / "run"), final(tmp_path / "unbroken")
     assert all(np.array_equal(a[name], b[name]) for name in b)
     launches = json.loads((tmp_path / "run" / "run.json").read_text())["launches"]
@@ -205,7 +205,7 @@ def test_a_run_goes_on_from_its_own_checkpoint_not_from_the_weights(donors, tmp_
 )
 def test_mistakes_are_named_before_the_workdir_is_made(init, message, tmp_path):
     with pytest.raises(UserError) as error:
-        train.run(config(init=init), tmp_path / "run", quiet=True)
+        train.run_train(config(init=init), tmp_path / "run", quiet=True)
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
 

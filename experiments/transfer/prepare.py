@@ -42,7 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.exists():
         sys.exit(f"{args.out} exists already")
-    convert.run(args.weights, args.out / "resnet8", source="keras", model="mlperf_resnet8")
+    convert.run_convert(args.weights, args.out / "resnet8", source="keras", model="mlperf_resnet8")
     images, labels = (read_idx(args.source / f"train-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
     write_split(args.out / "fashion" / "train", images[:-VALIDATION], labels[:-VALIDATION])
     write_split(args.out / "fashion" / "validation", images[-VALIDATION:], labels[-VALIDATION:])

@@ -40,7 +40,7 @@ def _convert(values: flags.FlagValues, rest: list[str]) -> None:
 
     images = {name: values[name].value for name in ("size", "crop", "interpolation", "normalize")}
     images |= {name: _numbers(values, name) for name in ("mean", "std")}
-    convert.run(
+    convert.run_convert(
         *rest[:2],
         source=values["from"].value,
         target=values.to,
@@ -74,7 +74,7 @@ def _data(values: flags.FlagValues, rest: list[str]) -> None:
     from jaxvision.commands import data
 
     given = {name: values[name].value for name in values if values[name].present}
-    data.run(rest, given)
+    data.run_data(rest, given)
 
 
 COMMANDS = {

@@ -29,7 +29,7 @@ def _study(values: flags.FlagValues, rest: list[str]) -> None:
     from jaxvision.commands import study
 
     given = {name: values[name].value for name in ("preset", "data_dir", "launcher", "parallel", "dry_run")}
-    study.run(rest[0], values.out, **given)
+    study.run_study(rest[0], values.out, **given)
 
 
 def _define_sweep(values: flags.FlagValues, words: list[str]) -> None:
@@ -52,7 +52,7 @@ def _sweep(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import sweep
 
-    sweep.run(
+    sweep.run_sweep(
         values.sweep,
         values.out or "",
         launcher=values.launcher,
@@ -81,7 +81,7 @@ def _launch(values: flags.FlagValues, rest: list[str]) -> None:
 
     # A mistake in the config is found here, not when the job has waited, and after one in launch's own options.
     check = lambda: read_config(list(rest[1:]))
-    launch.run(rest, *given.popitem(), name=values.name, dry_run=values.dry_run, check=check)
+    launch.run_launch(rest, *given.popitem(), name=values.name, dry_run=values.dry_run, check=check)
 
 
 COMMANDS = {

@@ -26,7 +26,7 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
     from jaxvision.commands import train
     from jaxvision.train.goodput import process_began
 
-    train.run(
+    train.run_train(
         config,
         values.workdir,
         fresh=values.fresh,
@@ -53,7 +53,7 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
     from jaxvision.commands import evaluate
 
     sections = {} if config is None else config.to_dict()
-    evaluate.run(
+    evaluate.run_evaluate(
         values.workdir,
         values.step,
         sections.get("evals"),
@@ -76,7 +76,7 @@ def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import inspect
 
-    inspect.run(config, pages=values.pages, compile_step=values.compile)
+    inspect.run_inspect(config, pages=values.pages, compile_step=values.compile)
 
 
 def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
@@ -99,7 +99,7 @@ def _predict(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import predict
 
-    found = predict.run(
+    found = predict.run_predict(
         values.workdir,
         values.images,
         values.step,
@@ -140,7 +140,7 @@ def _search(values: flags.FlagValues, rest: list[str]) -> None:
     start([])
     from jaxvision.commands import search
 
-    found = search.run(
+    found = search.run_search(
         values.index,
         rest,
         image=values.image,
@@ -177,7 +177,7 @@ def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import visualize
 
-    visualize.run(
+    visualize.run_visualize(
         values.workdir,
         values.out,
         data=None if config is None else config.data.to_dict(),
@@ -200,7 +200,7 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import verify
 
-    sys.exit(verify.run(values.workdir, repair=values.repair))
+    sys.exit(verify.run_verify(values.workdir, repair=values.repair))
 
 
 COMMANDS = {

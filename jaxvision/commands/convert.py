@@ -22,7 +22,7 @@ from jaxvision.reading import read_text
 from jaxvision.train.progress import console
 
 
-def run(
+def run_convert(
     path: str | Path,
     out: str | Path,
     *,

@@ -10,7 +10,7 @@ from jaxvision import calls, storage
 from jaxvision.errors import UserError, nearest
 
 
-def run(words: Sequence[str], flags: Mapping[str, Any]) -> None:
+def run_data(words: Sequence[str], flags: Mapping[str, Any]) -> None:
     """Runs a verb with its words and the flags that were given.
 
     Raises:

@@ -22,7 +22,7 @@ COLUMNS = ("evaluator", "metric", "value", "step", "workdir")
 Sections = Mapping[str, Mapping[str, Any]]
 
 
-def run(
+def run_evaluate(
     path: str | Path,
     step: int | None = None,
     evals: Sections | None = None,

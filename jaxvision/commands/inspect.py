@@ -14,7 +14,7 @@ from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
 
 
-def run(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
+def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
     """Prints parameters by module, cost and memory of the step, lengths, mesh and shardings.
 
     What `train` would refuse is refused here, too: evaluations and the weights to start from are opened, and the step

@@ -14,7 +14,7 @@ from jaxvision.launch.places import value_of
 from jaxvision.specs import parse
 
 
-def run(
+def run_launch(
     words: Sequence[str],
     where: str,
     options: str,

@@ -32,7 +32,7 @@ class Predictions(dict[str, list[tuple[str, float]]]):
         self.left_out = dict(left_out)
 
 
-def run(
+def run_predict(
     workdir: str | Path,
     images: str | Sequence[str],
     step: int | None = None,

@@ -56,7 +56,7 @@ class Found(dict):
         self.left_out = dict(left_out)
 
 
-def run(
+def run_search(
     index: str | Path,
     words: Sequence[str] = (),
     *,

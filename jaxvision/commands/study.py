@@ -47,7 +47,7 @@ from jaxvision.train.progress import console, duration, words
 from jaxvision.train.watch import Preempted, StopSignal
 
 
-def run(
+def run_study(
     name: str,
     out: str | Path,
     *,
@@ -237,7 +237,7 @@ class _Here:
     def _train(self, one: Run) -> Row:
         folder = workdir(self._out, one.name)
         try:
-            results = train.run(one.config, folder, quiet=True)
+            results = train.run_train(one.config, folder, quiet=True)
         except UserError as error:
             if isinstance(error, Held) or not (one.may_fail and started(one, folder)):
                 raise UserError(f"{one.name}: {error}") from error
@@ -255,7 +255,7 @@ def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, flo
     for line in metrics.read(folder / "evaluations.jsonl"):
         if line.get("evals") == wanted:
             return {key: value for key, value in line.items() if "/" in key}
-    return evaluate.run(folder, evals=measures)
+    return evaluate.run_evaluate(folder, evals=measures)
 
 
 def _write_table(rows: list[Row], out: Path) -> None:

@@ -23,7 +23,7 @@ LOCAL_SECONDS, CLUSTER_SECONDS = 1.0, 10.0  # between two looks at the runs
 SHOWN = 50  # runs that --dry_run lists
 
 
-def run(
+def run_sweep(
     path: str,
     out: str | Path,
     *,

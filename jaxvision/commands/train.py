@@ -33,7 +33,7 @@ from jaxvision.train.watchdog import Watchdog
 
 
 @to_its_end
-def run(
+def run_train(
     config: ConfigDict,
     workdir: str | Path,
     *,

@@ -36,7 +36,7 @@ class Finding(NamedTuple):
     repair: Callable[[], str] | None = None
 
 
-def run(workdir: str | Path, *, repair: bool = False) -> int:
+def run_verify(workdir: str | Path, *, repair: bool = False) -> int:
     """Prints a line for each thing of a run, and whether it is as it was written.
 
     Args:

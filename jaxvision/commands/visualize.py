@@ -26,7 +26,7 @@ from jaxvision.train.state import TrainState
 WRITTEN = ("views.png", "neighbours.png", "embedding.png", "filters.png", "index.html", "index.md")
 
 
-def run(
+def run_visualize(
     workdir: str | Path,
     out: str | Path,
     *,

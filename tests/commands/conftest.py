@@ -54,4 +54,4 @@ def trained(tmp_path_factory, data_cache):
     scope: dict = {}
     exec(CONFIG, scope)
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    return workdir, train.run(scope["get_config"](), workdir, quiet=True)
+    return workdir, train.run_train(scope["get_config"](), workdir, quiet=True)

@@ -43,8 +43,8 @@ def test_a_run_in_a_bucket_is_the_run_of_a_folder(bucket, trained, config, tmp_p
     folder, results = trained
     where = f"gs://bucket/{tmp_path.name}/run"
     with pytest.raises(Preempted):
-        train.run(config, where, quiet=True, stop_after=3)
-    assert train.run(config, where, quiet=True) == results
+        train.run_train(config, where, quiet=True, stop_after=3)
+    assert train.run_train(config, where, quiet=True) == results
     workdir = storage.path(where)
     arrays, _ = assert_same_run(workdir, folder)
     names = bucket.names(f"{tmp_path.name}/run/")
@@ -54,17 +54,17 @@ def test_a_run_in_a_bucket_is_the_run_of_a_folder(bucket, trained, config, tmp_p
     assert steps == {"3", "6"}
     assert len(json.loads((workdir / "run.json").read_text())["launches"]) == 2
 
-    assert evaluate.run(where, features=f"gs://bucket/{tmp_path.name}/features") == results
+    assert evaluate.run_evaluate(where, features=f"gs://bucket/{tmp_path.name}/features") == results
     lines = bucket.text(f"{tmp_path.name}/run/evaluations.jsonl").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [6]
 
-    convert.run(where, f"gs://bucket/{tmp_path.name}/weights")
+    convert.run_convert(where, f"gs://bucket/{tmp_path.name}/weights")
     found, _ = transfer.open_own(f"gs://bucket/{tmp_path.name}/weights")
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
     config.init = dict(weights=where)
     assert f"from {where}" in experiments.build(config).load_pretrained().notes[0]
     with pytest.raises(UserError, match="no file or folder"):
-        predict.run(where, str(tmp_path / "none.jpg"))
+        predict.run_predict(where, str(tmp_path / "none.jpg"))
     assert not [name for name in os.listdir() if name.startswith("gs:")]
 
 
@@ -73,14 +73,14 @@ def test_what_a_bucket_cannot_do_is_refused_before_anything_is_written(bucket, t
     storage.write(storage.path(where) / "config.json", (trained[0] / "config.json").read_text())
     before = dict(bucket.objects)
     with pytest.raises(UserError, match=r"--fresh cannot move aside .* gcloud storage mv"):
-        train.run(config, where, quiet=True, fresh=True)
+        train.run_train(config, where, quiet=True, fresh=True)
     config.seed = 1
     with pytest.raises(UserError, match=r"(?s)holds a run of another config.*seed"):
-        train.run(config, where, quiet=True)
+        train.run_train(config, where, quiet=True)
     with pytest.raises(UserError, match=r"^cannot reach gs://absent: "):
-        train.run(config, "gs://absent/run", quiet=True)
+        train.run_train(config, "gs://absent/run", quiet=True)
     with pytest.raises(UserError, match="cannot write to S3"):
-        train.run(config, "s3://bucket/run", quiet=True)
+        train.run_train(config, "s3://bucket/run", quiet=True)
     assert bucket.objects == before
 
 
@@ -127,7 +127,7 @@ def test_every_folder_of_the_command_line_is_looked_at(words, message, capsys, t
 def test_a_data_dir_in_a_bucket_is_refused(config, tmp_path):
     config.data.data_dir = "gs://bucket/sets"
     with pytest.raises(UserError, match="data_dir is 'gs://bucket/sets', but must lie on a file system"):
-        train.run(config, tmp_path / "run", quiet=True)
+        train.run_train(config, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 

@@ -50,7 +50,7 @@ def test_a_timm_file_becomes_a_folder_and_goes_back(timm_file, tmp_path, capsys)
 
 
 def test_the_folder_is_enough_to_build_and_fill_the_model(timm_file, tmp_path):
-    convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)
+    convert.run_convert(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)
     arrays, meta = folder.load(tmp_path / "out")
     model = models.build(num_classes=meta["num_classes"], **meta["model"])
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
@@ -62,7 +62,7 @@ def test_flags_decide_over_presets(timm_file, tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\nbird\n")
     images = {"size": 24, "crop": 1.0, "interpolation": "bilinear", "normalize": "imagenet"}
     names = tmp_path / "names.txt"
-    meta = convert.run(
+    meta = convert.run_convert(
         timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS, classes=names, **images
     )
     assert meta["preprocessing"]["host"] == "decode|resize_short(24)|central_crop(24)"
@@ -99,7 +99,7 @@ def test_both_towers_with_their_preprocessing(source, host, tmp_path):
     weights.write(tmp_path / "in.safetensors", arrays)
     options = [f"{key}={value!r}" for key, value in built.items()]
     path = tmp_path / "out"
-    meta = convert.run(tmp_path / "in.safetensors", path, source=source, model="two_towers", options=options)
+    meta = convert.run_convert(tmp_path / "in.safetensors", path, source=source, model="two_towers", options=options)
     assert meta["preprocessing"]["host"] == host
     assert meta["notes"] == []
     judged, state, _ = open_weights(path)
@@ -122,20 +122,22 @@ def test_an_option_of_a_tower_leaves_the_others_as_the_source_has_them(tmp_path)
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "open_clip", "two_towers"))
     options = [f"image={small}", f"text={text}"]
     given = dict(source="open_clip", model="two_towers:clip_vit_b32", options=options)
-    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
     assert meta["model"]["image"] == {**small, "gelu": "exact", "norm_epsilon": 1e-5, **CLIP}
     of_text = {"causal": True, "pool": "end", "end_token": None}
     assert meta["model"]["text"] == {**text, "gelu": "exact", "norm_epsilon": 1e-5, **of_text}
 
 
 def test_a_head_can_be_dropped(timm_file, tmp_path):
-    meta = convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS, head="drop")
+    meta = convert.run_convert(
+        timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS, head="drop"
+    )
     assert meta["num_classes"] is None
     assert not [name for name in folder.load(tmp_path / "out")[0] if "head" in name]
 
 
 def test_a_run_becomes_a_folder_with_its_preprocessing(trained, tmp_path):
-    meta = convert.run(trained[0], tmp_path / "out")
+    meta = convert.run_convert(trained[0], tmp_path / "out")
     arrays, saved = folder.load(tmp_path / "out")
     assert saved["model"] == meta["model"] == {"name": "resnet", "variant": "8", "width": 0.25}
     assert saved["preprocessing"] == {"host": "decode", "augment": "normalize(0.5, 0.5)"}
@@ -158,7 +160,7 @@ def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, no
     words = ["--from=timm", "--model=vit:mu/4", *(f"--option={o}" for o in OPTIONS), *flags]
     cli.main(["jaxvision", "convert", *words, str(tmp_path / "wrapped.th"), str(tmp_path / "out")])
     assert note in capsys.readouterr().out
-    plain = convert.run(timm_file, tmp_path / "plain", source="timm", model="vit:mu/4", options=OPTIONS)
+    plain = convert.run_convert(timm_file, tmp_path / "plain", source="timm", model="vit:mu/4", options=OPTIONS)
     converted, meta = folder.load(tmp_path / "out")
     assert (meta["model"], meta["preprocessing"]["host"]) == (plain["model"], plain["preprocessing"]["host"])
     for name, array in folder.load(tmp_path / "plain")[0].items():
@@ -198,7 +200,7 @@ def test_wrong_words_are_one_line_and_nothing_is_written(words, message, timm_fi
 def test_an_existing_folder_is_left_alone(timm_file, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="exists already"):
-        convert.run(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)
+        convert.run_convert(timm_file, tmp_path / "out", source="timm", model="vit:mu/4", options=OPTIONS)
 
 
 def cifar_file(path, source, **options):
@@ -239,7 +241,7 @@ def test_a_file_that_does_not_fit_is_told_so_before_anything_else_is_asked(tmp_p
     weights.write(tmp_path / "part.safetensors", {k: x for k, x in arrays.items() if not k.startswith("layer3")})
     given = dict(source="timm", model="resnet:8", options=["width=0.25"])
     with pytest.raises(UserError, match="do not fit the model 'resnet'") as error:
-        convert.run(tmp_path / "part.safetensors", tmp_path / "out", **given)
+        convert.run_convert(tmp_path / "part.safetensors", tmp_path / "out", **given)
     assert "--option=shortcut" not in str(error.value)
     assert "--mean" not in str(error.value)
 
@@ -253,7 +255,9 @@ def test_a_side_that_patches_do_not_fill_is_kept_and_told(told, size, host, tmp_
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "timm", "vit"))
     config = {"architecture": "vit_x", "pretrained_cfg": {"input_size": [3, told, told], "crop_pct": 1.0}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", source="timm", model="vit:mu/14", options=OPTIONS)
+    meta = convert.run_convert(
+        tmp_path / "in.safetensors", tmp_path / "out", source="timm", model="vit:mu/14", options=OPTIONS
+    )
     assert meta["preprocessing"]["size"] == size
     assert meta["preprocessing"]["host"].endswith(f"central_crop({size}){host}")
     assert any("the first 28 are whole patches of 14" in note for note in meta["notes"]) == bool(host)
@@ -274,31 +278,33 @@ def test_siglip_at_384_pixels_is_told_by_its_words(words, size):
 def test_the_layout_of_the_published_resnets_says_where_the_zero_channels_lie(tmp_path, capsys):
     cifar_file(tmp_path / "in.safetensors", "pytorch_resnet_cifar10", shortcut="zeros_centred")
     given = dict(source="pytorch_resnet_cifar10", model="resnet:8", options=["width=0.25"])
-    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
     assert meta["model"]["shortcut"] == "zeros_centred"
     assert meta["preprocessing"]["augment"] == "normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
     assert "shortcut              zeros_centred" in capsys.readouterr().out
-    convert.run(tmp_path / "out", tmp_path / "back.safetensors", target="pytorch_resnet_cifar10")
+    convert.run_convert(tmp_path / "out", tmp_path / "back.safetensors", target="pytorch_resnet_cifar10")
     there, back = (weights.read(tmp_path / f"{name}.safetensors") for name in ("in", "back"))
     assert all(np.array_equal(there[name], back[name]) for name in there)
     with pytest.raises(UserError, match=r"something else with these weights:\s+shortcut: 'zeros_centred' here"):
-        convert.run(tmp_path / "out", tmp_path / "other.safetensors", target="timm")
+        convert.run_convert(tmp_path / "out", tmp_path / "other.safetensors", target="timm")
 
 
 def test_writing_says_what_the_other_library_must_be_told(timm_file, tmp_path):
-    run = lambda out, **given: convert.run(timm_file, tmp_path / out, source="timm", model="vit:mu/4", **given)
+    run = lambda out, **given: convert.run_convert(timm_file, tmp_path / out, source="timm", model="vit:mu/4", **given)
     run("exact", options=OPTIONS)
     run("tanh", options=(*OPTIONS, "gelu=tanh"))
-    notes = convert.run(tmp_path / "exact", tmp_path / "a.safetensors", target="timm")["notes"]
+    notes = convert.run_convert(tmp_path / "exact", tmp_path / "a.safetensors", target="timm")["notes"]
     assert not any("NOTE" in note for note in notes)
-    notes = convert.run(tmp_path / "tanh", tmp_path / "b.safetensors", target="timm")["notes"]
+    notes = convert.run_convert(tmp_path / "tanh", tmp_path / "b.safetensors", target="timm")["notes"]
     assert any("make the network of timm with gelu='tanh', where its usual is 'exact'" in note for note in notes)
     with pytest.raises(UserError, match="vit_tiny_patch16_224 would compute .*\\n  gelu: 'tanh' here, 'exact' there"):
-        convert.run(tmp_path / "tanh", tmp_path / "c.safetensors", target="timm", architecture="vit_tiny_patch16_224")
+        convert.run_convert(
+            tmp_path / "tanh", tmp_path / "c.safetensors", target="timm", architecture="vit_tiny_patch16_224"
+        )
     with pytest.raises(
         UserError, match="vit_base_patch16_clip_224 would compute something else .*\n  norm_epsilon: 1e-06"
     ):
-        convert.run(
+        convert.run_convert(
             tmp_path / "exact", tmp_path / "c.safetensors", target="timm", architecture="vit_base_patch16_clip_224"
         )
 
@@ -313,7 +319,7 @@ def test_clips_resnets_keep_the_size_that_their_positions_are_for(grid, size, tm
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "openai_clip", "clip_resnet"))
     given = dict(source="openai_clip", model="clip_resnet", options=[f"{k}={v!r}" for k, v in options.items()])
-    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
     assert meta["preprocessing"]["size"] == size
     assert not any("resized" in note for note in meta["notes"])
 
@@ -337,7 +343,7 @@ def test_what_timms_clip_computes_is_told_by_its_architecture(told, architecture
         (tmp_path / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": {"tag": tag}}))
     given = dict(source="timm", model="vit:mu/4", options=OPTIONS)
     given |= dict(architecture=architecture) if told == "flag" else {}
-    meta = convert.run(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
     assert meta["properties"]["norm_epsilon"] == meta["model"]["norm_epsilon"] == 1e-5  # by the norm before the blocks
     assert meta["properties"]["gelu"] == meta["model"]["gelu"] == gelu
     assert meta["told_by"]["gelu"].startswith(said)

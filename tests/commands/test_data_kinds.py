@@ -36,13 +36,13 @@ def test_several_labels_an_image(config, multi_label, tmp_path, capsys):
         config.data = dict(name="manifest", data_dir=str(multi_label), split="train", batch_size=16)
         config.task.loss = "sigmoid_cross_entropy"
         config.evals.val = dict(name="multilabel", split="validation")
-    results = train.run(config, tmp_path / "run", quiet=True)
+    results = train.run_train(config, tmp_path / "run", quiet=True)
     assert 0 < results["val/map"] <= 1
-    assert evaluate.run(tmp_path / "run")["val/map"] == results["val/map"]
-    inspect.run(config, compile_step=False)
+    assert evaluate.run_evaluate(tmp_path / "run")["val/map"] == results["val/map"]
+    inspect.run_inspect(config, compile_step=False)
     assert "3 classes" in capsys.readouterr().out
     with pytest.raises(UserError, match="set task.loss to 'sigmoid_cross_entropy'"):
-        train.run(override(config, {"task.loss": "softmax_cross_entropy"}), tmp_path / "wrong")
+        train.run_train(override(config, {"task.loss": "softmax_cross_entropy"}), tmp_path / "wrong")
 
 
 def test_a_mixture_is_trained_on(config, tmp_path):
@@ -53,14 +53,14 @@ def test_a_mixture_is_trained_on(config, tmp_path):
             "often": {**part, "weight": 3.0},
             "seldom": {**part, "options": dict(image_size=32, train=40, validation=8, test=8)},
         }
-    results = train.run(config, tmp_path / "run", quiet=True)
+    results = train.run_train(config, tmp_path / "run", quiet=True)
     assert results["val/examples"] == 24 + 8
 
 
 def test_statistics_travel_with_the_checkpoint(config, tmp_path, monkeypatch):
     config.augment = "flip_lr|pca_lighting(0.1)|standardize"
     workdir = tmp_path / "run"
-    results = train.run(config, workdir, quiet=True)
+    results = train.run_train(config, workdir, quiet=True)
     saved = Saved(workdir).meta()["statistics"]
     experiment, _, meta = restore(workdir)
     assert set(saved) == {"mean", "std", "color_values", "color_vectors"}
@@ -69,7 +69,7 @@ def test_statistics_travel_with_the_checkpoint(config, tmp_path, monkeypatch):
     np.testing.assert_allclose(saved["mean"], images.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(saved["std"], images.std((0, 1, 2)), rtol=1e-9)
     np.testing.assert_array_equal(experiment.statistics["mean"], saved["mean"])
-    assert evaluate.run(workdir) == pytest.approx(results)
+    assert evaluate.run_evaluate(workdir) == pytest.approx(results)
 
 
 def experiment_image(config, index):
@@ -83,11 +83,11 @@ def test_evaluation_over_ten_crops(config, tmp_path):
     with config.unlocked():
         config.evals.ten = dict(name="classify", split="validation", augment="ten_crop(24)|normalize(0.5, 0.5)")
     config.augment = "random_crop(24)|flip_lr|normalize(0.5, 0.5)"
-    results = train.run(config, tmp_path / "run", quiet=True)
+    results = train.run_train(config, tmp_path / "run", quiet=True)
     assert results["ten/examples"] == results["val/examples"] == 24
     assert results["ten/loss"] != results["val/loss"]
     Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(tmp_path / "new.png")
-    assert len(predict.run(tmp_path / "run", str(tmp_path / "new.png"))) == 1
+    assert len(predict.run_predict(tmp_path / "run", str(tmp_path / "new.png"))) == 1
 
 
 def test_the_pages_show_the_data(config, tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_the_pages_show_the_data(config, tmp_path, monkeypatch):
     every = gallery.examples
     monkeypatch.setattr(gallery, "examples", lambda side: {name: every(side)[name] for name in some})
     config.augment = "flip_lr|mixup(0.5)|normalize(0.5, 0.5)"
-    inspect.run(config, pages=str(pages), compile_step=False)
+    inspect.run_inspect(config, pages=str(pages), compile_step=False)
     files = {path.name: path for path in pages.iterdir() if not path.name.startswith(".")}
     assert set(files) == {"classes.png", "examples.png", "operations.png", "batch.png"}
     for path in files.values():

@@ -146,7 +146,7 @@ def test_presets_of_large_sets_build_and_train_when_shrunk(scaling, presets, pre
         experiment = experiments.build(config, training_data="ignored")
         assert experiment.total == p.steps
         small = shrink(config, p.arms[arm].small)
-        results = train.run(small, tmp_path / arm, quiet=True)
+        results = train.run_train(small, tmp_path / arm, quiet=True)
         assert 0 <= results["val/top1"] <= 1
 
 

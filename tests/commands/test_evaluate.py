@@ -36,14 +36,14 @@ def run(config_file, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "judged"
     config = configs.load(str(config_file))
     config.evals.update({name: dict(section, every="4 steps") for name, section in PROTOCOLS.items()})
-    return workdir, train.run(config, workdir, quiet=True)
+    return workdir, train.run_train(config, workdir, quiet=True)
 
 
 @pytest.fixture(scope="module")
 def converted(run, tmp_path_factory):
     """The weights of that run as a folder."""
     out = tmp_path_factory.mktemp("weights") / "tiny"
-    convert.run(run[0], out)
+    convert.run_convert(run[0], out)
     return out
 
 
@@ -74,7 +74,7 @@ def test_the_numbers_of_a_run_are_those_of_its_checkpoint(run):
     workdir, results = run
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert {line["step"] for line in lines if "knn/knn5_t0.07/top1" in line} == {4, 6}
-    assert evaluate.run(workdir) == pytest.approx(results)
+    assert evaluate.run_evaluate(workdir) == pytest.approx(results)
 
 
 def test_probing_leaves_the_variables_as_they_are(run):
@@ -94,10 +94,10 @@ def test_a_run_that_is_probed_learns_what_one_that_is_not_does(run, trained):
 def test_converted_weights_give_the_numbers_of_their_run(run, converted):
     with_logits = PROTOCOLS | {"val": dict(name="classify", split="validation")}
     shapes = dict(name="shapes", options=dict(image_size=32, train=80, validation=24, test=8), split="train")
-    found = evaluate.run(converted, evals=with_logits, data=shapes | dict(batch_size=16))
+    found = evaluate.run_evaluate(converted, evals=with_logits, data=shapes | dict(batch_size=16))
     assert found == pytest.approx(run[1], rel=1e-4)
     there = dict(data="shapes", options=shapes["options"], batch_size=16)
-    elsewhere = evaluate.run(converted, evals={"knn": PROTOCOLS["knn"] | there})
+    elsewhere = evaluate.run_evaluate(converted, evals={"knn": PROTOCOLS["knn"] | there})
     assert elsewhere == pytest.approx({name: run[1][name] for name in elsewhere}, rel=1e-4)
     line = last_line(converted / "evaluations.jsonl")
     assert line["evals"]["knn"]["options"]["train"] == 80
@@ -106,21 +106,21 @@ def test_converted_weights_give_the_numbers_of_their_run(run, converted):
 
 def test_features_are_kept_for_other_evaluations(run, tmp_path, monkeypatch):
     kept, near = tmp_path / "features", {"knn": PROTOCOLS["knn"]}
-    first = evaluate.run(run[0], evals=near, features=kept)
+    first = evaluate.run_evaluate(run[0], evals=near, features=kept)
     assert len(list(kept.iterdir())) == 2  # of two splits
 
     def unwanted(*_):
         raise AssertionError("the images went through the model again")
 
     monkeypatch.setattr(features.views, "outputs", unwanted)
-    second = evaluate.run(run[0], evals=near | {"means": PROTOCOLS["means"]}, features=kept)
+    second = evaluate.run_evaluate(run[0], evals=near | {"means": PROTOCOLS["means"]}, features=kept)
     assert first | second == pytest.approx({name: run[1][name] for name in first | second})
 
 
 def test_other_evaluations_of_a_finished_run(run):
     workdir = run[0]
     few = dict(name="fewshot", layer="stages/1", shots=(1,), train_subset=dict(per_class=1, seed=0), **LEARNED)
-    found = evaluate.run(workdir, evals={"stage": few})
+    found = evaluate.run_evaluate(workdir, evals={"stage": few})
     assert found["stage/1shot_ridge1024_stages.1_sd"] == 0  # there is but one image of each class to be drawn
     line = last_line(workdir / "evaluations.jsonl")
     assert line["evals"]["stage"]["layer"] == "stages/1"
@@ -151,7 +151,7 @@ def test_other_evaluations_from_a_file(run, converted, tmp_path, capsys):
 def test_predictions_of_converted_weights_are_those_of_the_run(run, converted, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    ours, theirs = (predict.run(path, str(tmp_path / "*.png")) for path in (run[0], converted))
+    ours, theirs = (predict.run_predict(path, str(tmp_path / "*.png")) for path in (run[0], converted))
     ((_, one),), ((_, other),) = ours.items(), theirs.items()
     assert [name for name, _ in one] == [name for name, _ in other]
     np.testing.assert_allclose([p for _, p in one], [p for _, p in other], rtol=1e-4)
@@ -173,7 +173,7 @@ def test_predictions_of_converted_weights_are_those_of_the_run(run, converted, t
 )
 def test_errors_come_before_the_first_step(config, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        train.run(override(config, {"evals": {"judge": LEARNED | change}}), tmp_path / "run", quiet=True)
+        train.run_train(override(config, {"evals": {"judge": LEARNED | change}}), tmp_path / "run", quiet=True)
 
 
 def test_shrunk_configs_have_enough_images_of_each_class(config):
@@ -185,9 +185,9 @@ def test_shrunk_configs_have_enough_images_of_each_class(config):
 
 def test_a_step_of_weights_and_statistics_that_they_lack(converted, tmp_path):
     with pytest.raises(UserError, match="have no steps"):
-        evaluate.run(converted, step=3, evals=PROTOCOLS)
+        evaluate.run_evaluate(converted, step=3, evals=PROTOCOLS)
     arrays, meta = folder.load(converted)
     meta["preprocessing"]["augment"] = "standardize"
     folder.save(tmp_path / "other", arrays, meta)
     with pytest.raises(UserError, match="needs statistics of the training images"):
-        evaluate.run(tmp_path / "other", evals=PROTOCOLS, data=dict(name="shapes", split="train"))
+        evaluate.run_evaluate(tmp_path / "other", evals=PROTOCOLS, data=dict(name="shapes", split="train"))

@@ -33,7 +33,7 @@ def placed(tmp_path_factory, config_file):
     config.train.update(total="2 steps", log_every="1 steps", checkpoint_every="1 steps")
     config.evals.val.update(every="2 steps")
     workdir = tmp_path_factory.mktemp("placed") / "run"
-    train.run(config, workdir, quiet=True)
+    train.run_train(config, workdir, quiet=True)
     return config, workdir
 
 
@@ -99,22 +99,22 @@ def test_the_checkpoint_says_what_the_fields_are(placed, away):
 
 def test_every_command_works_on_the_run(placed, tmp_path):
     _, workdir = placed
-    assert evaluate.run(workdir)["val/examples"] == 24
-    page = visualize.run(workdir, tmp_path / "page", perplexity=5.0)
+    assert evaluate.run_evaluate(workdir)["val/examples"] == 24
+    page = visualize.run_visualize(workdir, tmp_path / "page", perplexity=5.0)
     assert "Left out: the training set" not in page.with_name("index.md").read_text()
 
 
 def test_commands_work_on_the_run_without_its_set(placed, away, tmp_path, capsys):
     config, workdir = placed
     Image.new("RGB", (40, 36), (200, 20, 20)).save(tmp_path / "red.png")
-    assert len(predict.run(workdir, str(tmp_path / "red.png"))) == 1
+    assert len(predict.run_predict(workdir, str(tmp_path / "red.png"))) == 1
     with pytest.raises(UserError, match="shapes is not here"):
-        evaluate.run(workdir)
+        evaluate.run_evaluate(workdir)
     known = ConfigDict(config.to_dict())
     with known.unlocked():
         known.data.update(classes=10, examples=80, image_size=32)
     assert estimate.estimate(known).parameters == estimate.step_cost(known)[0] > 0
-    inspect.run(known, compile_step=False)
+    inspect.run_inspect(known, compile_step=False)
     assert "instance_mask uint8[16, 32, 32, 1]" in capsys.readouterr().out.replace("\n", " ")
     assert experiment.build(known, training_data="ignored").fields["objects/bbox"].shape == (4, 4)
 

@@ -182,5 +182,5 @@ def test_a_run_trains(image_text, tmp_path):
             "evals.held_out.batch_size": 16,
         },
     )
-    results = train.run(config, tmp_path, quiet=True)
+    results = train.run_train(config, tmp_path, quiet=True)
     assert {key.split("/")[0] for key in results} == {"seen", "held_out"}

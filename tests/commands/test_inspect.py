@@ -8,7 +8,7 @@ from jaxvision.errors import UserError
 
 
 def test_everything_is_shown(config, capsys):
-    inspect.run(config)
+    inspect.run_inspect(config)
     out = capsys.readouterr().out
     for text in (
         "parameters: 5,006",
@@ -28,17 +28,17 @@ def test_an_absent_data_set(config, tmp_path, capsys):
     with absent.unlocked():
         absent.data.update(classes=1000, examples=1_281_167, image_size=32, host="decode|random_resized_crop(24)")
         del absent.data.options
-    inspect.run(absent, compile_step=False)
+    inspect.run_inspect(absent, compile_step=False)
     out = capsys.readouterr().out
     assert "1,281,167 examples, 1000 classes; the set is not here" in out
     assert "the data set 'imagenet2012' is not prepared" in out  # so a misspelt name is seen, too
     assert "uint8[16, 24, 24, 3]" in out
     with pytest.raises(UserError, match="--pages needs the data set"):
-        inspect.run(absent, pages=str(tmp_path), compile_step=False)
+        inspect.run_inspect(absent, pages=str(tmp_path), compile_step=False)
     assert not list(tmp_path.iterdir())
     del absent.data.classes
     with pytest.raises(UserError, match="imagenet2012"):
-        inspect.run(absent)
+        inspect.run_inspect(absent)
 
 
 def test_an_absent_set_and_its_absent_tokenizer(config, capsys):
@@ -54,7 +54,7 @@ def test_an_absent_set_and_its_absent_tokenizer(config, capsys):
     )
     config.task = dict(name="image_text", loss="softmax")
     config.evals = {}
-    inspect.run(config, compile_step=False)
+    inspect.run_inspect(config, compile_step=False)
     out = capsys.readouterr().out
     assert "100 examples, no classes; the set is not here" in out
     assert "tokens int32[16, 9]" in out
@@ -63,7 +63,7 @@ def test_an_absent_set_and_its_absent_tokenizer(config, capsys):
 
 def test_frozen_parameters_are_not_trainable(config, capsys):
     config.optimizer.freeze = (("^stem", True), (".*", False))
-    inspect.run(config, compile_step=False)
+    inspect.run_inspect(config, compile_step=False)
     out = capsys.readouterr().out
     assert "parameters: 5,006" in out
     assert "trainable: 4,890" in out
@@ -72,5 +72,5 @@ def test_frozen_parameters_are_not_trainable(config, capsys):
 def test_what_init_freezes_is_not_trainable(config, capsys):
     with config.unlocked():
         config.init = dict(weights="not/read/here", head="new", freeze="backbone")
-    inspect.run(config, compile_step=False)
+    inspect.run_inspect(config, compile_step=False)
     assert "trainable: 170" in capsys.readouterr().out  # 16 features to 10 classes

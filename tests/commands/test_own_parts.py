@@ -128,13 +128,13 @@ def project(own):
 
 
 def test_from_a_config_in_another_folder_to_a_stranger(project, own, monkeypatch, capsys, tmp_path_factory):
-    results = train.run(configs.load(str(project / "a_config.py")), "runs/a", quiet=True)
+    results = train.run_train(configs.load(str(project / "a_config.py")), "runs/a", quiet=True)
     assert results["n/examples"] == 32
     assert json.loads((own / "runs/a/config.json").read_text())["model"] == {"name": "parts_of_mine:tiny", "width": 2}
     file = str(project / "parts_of_mine.py")
     assert Saved(own / "runs/a").meta()["own"] == {"parts_of_mine": file}
 
-    found = evaluate.run("runs/a")
+    found = evaluate.run_evaluate("runs/a")
     assert {name: value for name, value in found.items() if "examples" not in name} == pytest.approx(
         {name: value for name, value in results.items() if "examples" not in name}
     )
@@ -144,7 +144,7 @@ def test_from_a_config_in_another_folder_to_a_stranger(project, own, monkeypatch
     assert all(f"parts_of_mine:{part}" in lines[0] for part in ("darker", "Stripes", "tiny", "plain", "count"))
 
     Image.new("RGB", (8, 8)).save(own / "black.png")
-    assert set(dict(predict.run("runs/a", "black.png")["black.png"])) == {"down", "across"}
+    assert set(dict(predict.run_predict("runs/a", "black.png")["black.png"])) == {"down", "across"}
 
     # What a stranger gets: the folder, and the user's code in it, which is not run.
     received = tmp_path_factory.mktemp("received")
@@ -153,7 +153,7 @@ def test_from_a_config_in_another_folder_to_a_stranger(project, own, monkeypatch
     monkeypatch.chdir(received / "a")
     forget(monkeypatch)
     with pytest.raises(UserError, match=f"The run was trained with {file}. Run the command in {project}, add"):
-        evaluate.run(".")
+        evaluate.run_evaluate(".")
 
 
 def forget(monkeypatch):
@@ -165,7 +165,7 @@ def forget(monkeypatch):
 
 def test_a_module_in_the_workdir_is_refused_before_training(project, monkeypatch):
     with pytest.raises(UserError, match=r"parts_of_mine.py lies in --workdir=.*: evaluate and predict import nothing"):
-        train.run(configs.load(str(project / "a_config.py")), project, quiet=True)
+        train.run_train(configs.load(str(project / "a_config.py")), project, quiet=True)
 
 
 def test_a_study_is_named_by_its_path(project, monkeypatch):

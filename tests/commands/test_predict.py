@@ -24,7 +24,7 @@ def photos(tmp_path):
 
 
 def test_five_classes_with_probabilities(trained, photos, capsys):
-    found = predict.run(trained[0], str(photos / "*"))
+    found = predict.run_predict(trained[0], str(photos / "*"))
     assert sorted(p.rsplit("/", 1)[1] for p in found) == ["same.webp", "small.png", "wide.jpg"]
     for ranked in found.values():
         probabilities = [p for _, p in ranked]
@@ -42,7 +42,7 @@ def test_a_run_in_a_notebook_says_what_predict_says(trained, photos):
     image = np.asarray(Image.open(photos / "same.webp").convert("RGB"))
     model = jaxvision.load(trained[0])
     logits = jaxvision.features(model.outputs, model.variables, image[None], layer="logits")[0]
-    ((_, ranked),) = predict.run(trained[0], str(photos / "same.webp")).items()
+    ((_, ranked),) = predict.run_predict(trained[0], str(photos / "same.webp")).items()
     assert [name for name, _ in ranked] == [model.classes[k] for k in np.argsort(-logits)[:5]]
     probabilities = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose([p for _, p in ranked], np.sort(probabilities)[:-6:-1], rtol=1e-4)
@@ -50,8 +50,8 @@ def test_a_run_in_a_notebook_says_what_predict_says(trained, photos):
 
 
 def test_predictions_do_not_depend_on_company(trained, photos):
-    together = predict.run(trained[0], str(photos / "*"))
-    alone = predict.run(trained[0], str(photos / "wide.jpg"))
+    together = predict.run_predict(trained[0], str(photos / "*"))
+    alone = predict.run_predict(trained[0], str(photos / "wide.jpg"))
     (file,) = alone
     assert [n for n, _ in alone[file]] == [n for n, _ in together[file]]
     np.testing.assert_allclose([p for _, p in alone[file]], [p for _, p in together[file]], rtol=1e-3)
@@ -59,14 +59,14 @@ def test_predictions_do_not_depend_on_company(trained, photos):
 
 def test_no_file_and_no_image(trained, photos):
     with pytest.raises(UserError, match="no file matches"):
-        predict.run(trained[0], str(photos / "*.tiff"))
+        predict.run_predict(trained[0], str(photos / "*.tiff"))
     with pytest.raises(UserError, match="none of the 1 files"):
-        predict.run(trained[0], str(photos / "broken*"))
+        predict.run_predict(trained[0], str(photos / "broken*"))
 
 
 def test_a_folder_means_its_pictures(trained, photos, capsys):
     (photos / "notes.txt").write_text("no picture")
-    found = predict.run(trained[0], str(photos))
+    found = predict.run_predict(trained[0], str(photos))
     assert sorted(p.rsplit("/", 1)[1] for p in found) == ["same.webp", "small.png", "wide.jpg"]
     assert "passed over 1 files that are no pictures by their names: " in capsys.readouterr().err
 
@@ -76,7 +76,7 @@ def test_results_for_programs(trained, photos, capsys, tmp_path, form):
     odd = photos / 'a, "b" é.png'
     (photos / "same.webp").rename(odd)
     out = tmp_path / f"out.{form}"
-    found = predict.run(trained[0], [str(odd), str(photos / "wide.jpg")], top=3, form=form, out=out)
+    found = predict.run_predict(trained[0], [str(odd), str(photos / "wide.jpg")], top=3, form=form, out=out)
     printed = capsys.readouterr().out
     assert printed.encode() == out.read_bytes()
     if form == "csv":

@@ -119,9 +119,9 @@ def test_its_runs_train_and_those_with_labels_start_from_others(rotation, tmp_pa
     steps = {"train.total": "2 steps", "data.batch_size": 8}
     for arm, more in (("random", {}), ("rotation", steps)):
         named = rotation.get_config(f"laptop/stages/{arm}/seed0")
-        results = train.run(configs.override(named, TINY | probe | more), tmp_path / arm, quiet=True)
+        results = train.run_train(configs.override(named, TINY | probe | more), tmp_path / arm, quiet=True)
         assert 0 <= results["probe/probe_lbfgs_stages.3/top1"] <= 1
     named = rotation.get_config("laptop/labels/frozen/seed0/100")
     start = {"init.weights": str(tmp_path / "rotation"), "data.subset.examples": 20, "evals.val.batch_size": 16}
-    results = train.run(configs.override(named, TINY | steps | start), tmp_path / "frozen", quiet=True)
+    results = train.run_train(configs.override(named, TINY | steps | start), tmp_path / "frozen", quiet=True)
     assert 0 <= results["val/top1"] <= 1

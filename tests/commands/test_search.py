@@ -38,7 +38,7 @@ def pretrained(tmp_path_factory, data_cache):
         find=dict(name="retrieval", split="validation"),
     )
     workdir = tmp_path_factory.mktemp("runs") / "pairs"
-    return workdir, train.run(c, workdir, quiet=True)
+    return workdir, train.run_train(c, workdir, quiet=True)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_one_entry_judges_several_sets(pretrained):
 def test_every_entry_has_its_own_reports(pretrained, tmp_path):
     sets = dict(a=dict(split="validation"), b=dict(split="validation[:9]"))
     zero = dict(name="zeroshot", prompts=("photo",), report=str(tmp_path), sets=sets)
-    evaluate.run(pretrained[0], evals={"zero": zero})
+    evaluate.run_evaluate(pretrained[0], evals={"zero": zero})
     told = [json.loads((tmp_path / "zero" / of / "zeroshot_photo_v1.json").read_text()) for of in "ab"]
     assert [sum(row["images"] for row in report["classes"]) for report in told] == [24, 9]
 
@@ -74,69 +74,71 @@ def test_every_entry_has_its_own_reports(pretrained, tmp_path):
 def test_a_probe_reads_no_texts(pretrained):
     """Other evaluators work on the features of the image tower."""
     near = dict(name="knn", split="validation", train_split="train", k=(5,))
-    assert "near/knn5_t0.07/top1" in evaluate.run(pretrained[0], evals={"near": near})
+    assert "near/knn5_t0.07/top1" in evaluate.run_evaluate(pretrained[0], evals={"near": near})
 
 
 def test_an_evaluator_of_texts_needs_a_tokenizer(trained):
     with pytest.raises(UserError, match=r"evals.zero: the evaluator 'zeroshot' needs a tokenizer"):
-        evaluate.run(trained[0], evals={"zero": dict(name="zeroshot", split="validation")})
+        evaluate.run_evaluate(trained[0], evals={"zero": dict(name="zeroshot", split="validation")})
 
 
 def test_classes_in_the_words_of_the_user(pretrained, pictures, capsys):
-    found = predict.run(pretrained[0], str(pictures / "*.png"), labels="a red circle, a dog,nothing")
+    found = predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a red circle, a dog,nothing")
     assert len(found) == 6
     for ranked in found.values():
         assert {name for name, _ in ranked} == {"a red circle", "a dog", "nothing"}
         assert sum(p for _, p in ranked) == pytest.approx(1, rel=1e-5)
     assert "broken.png" in capsys.readouterr().err
-    prompted = predict.run(pretrained[0], str(pictures / "0*.png"), labels="cat,dog", prompts="a photo of a {}.")
-    spelled = predict.run(pretrained[0], str(pictures / "0*.png"), labels="a photo of a cat.,a photo of a dog.")
+    prompted = predict.run_predict(
+        pretrained[0], str(pictures / "0*.png"), labels="cat,dog", prompts="a photo of a {}."
+    )
+    spelled = predict.run_predict(pretrained[0], str(pictures / "0*.png"), labels="a photo of a cat.,a photo of a dog.")
     for file in prompted:
         np.testing.assert_allclose([p for _, p in prompted[file]], [p for _, p in spelled[file]], rtol=1e-5)
 
 
 def test_what_words_cannot_do(trained, pretrained, pictures):
     with pytest.raises(UserError, match="holds a model without classes; one of image and text takes --labels"):
-        predict.run(pretrained[0], str(pictures / "*.png"))
+        predict.run_predict(pretrained[0], str(pictures / "*.png"))
     with pytest.raises(UserError, match="holds no model of image and text"):
-        predict.run(trained[0], str(pictures / "*.png"), labels="a,b")
+        predict.run_predict(trained[0], str(pictures / "*.png"), labels="a,b")
     with pytest.raises(UserError, match="want different words"):
-        predict.run(pretrained[0], str(pictures / "*.png"), labels="a,,b")
+        predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a,,b")
     for options in (dict(prompts="clip80"), dict(tokenizer="tokenize('bytes')")):
         with pytest.raises(UserError, match="say how --labels are read"):
-            predict.run(pretrained[0], str(pictures / "*.png"), **options)
+            predict.run_predict(pretrained[0], str(pictures / "*.png"), **options)
     with pytest.raises(UserError, match="'decode' is no tokenizer: give --tokenizer="):
-        predict.run(pretrained[0], str(pictures / "*.png"), labels="a,b", tokenizer="decode")
+        predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a,b", tokenizer="decode")
     with pytest.raises(UserError, match="holds no model of image and text"):
-        search.run(pictures / "index", images=str(pictures / "*.png"), workdir=trained[0])
+        search.run_search(pictures / "index", images=str(pictures / "*.png"), workdir=trained[0])
     assert not (pictures / "index").exists()
 
 
 def test_converted_weights_give_the_numbers_of_their_run(pretrained, pictures, tmp_path):
     """Those of other libraries do not know their tokenizer, like these once theirs is taken out."""
     path = tmp_path / "weights"
-    meta = convert.run(pretrained[0], path)
+    meta = convert.run_convert(pretrained[0], path)
     shapes = dict(data="shapes", options=dict(image_size=32, train=80, validation=24, test=8))
     sets = dict(a=dict(shapes, split="validation"), b=dict(shapes, split="test"))
-    found = evaluate.run(path, evals={"zero": dict(name="zeroshot", prompts=("photo",), sets=sets)})
+    found = evaluate.run_evaluate(path, evals={"zero": dict(name="zeroshot", prompts=("photo",), sets=sets)})
     assert found == pytest.approx({name: pretrained[1][name] for name in found}, rel=1e-4)
     meta["preprocessing"]["host"] = text.images_only(meta["preprocessing"]["host"])
     (path / "meta.json").write_text(json.dumps(meta))
     glob = str(pictures / "00.png")
     with pytest.raises(UserError, match="does not say how it reads texts: give --tokenizer="):
-        predict.run(path, glob, labels="cat,dog")
+        predict.run_predict(path, glob, labels="cat,dog")
     with pytest.raises(UserError, match=r"evals.zero/a: the evaluator 'zeroshot' needs a tokenizer"):
-        evaluate.run(path, evals={"zero": dict(name="zeroshot", sets=sets)})
-    (ours,) = predict.run(pretrained[0], glob, labels="cat,dog").values()
-    (theirs,) = predict.run(path, glob, labels="cat,dog", tokenizer="tokenize('bytes', 32)").values()
+        evaluate.run_evaluate(path, evals={"zero": dict(name="zeroshot", sets=sets)})
+    (ours,) = predict.run_predict(pretrained[0], glob, labels="cat,dog").values()
+    (theirs,) = predict.run_predict(path, glob, labels="cat,dog", tokenizer="tokenize('bytes', 32)").values()
     assert dict(theirs) == pytest.approx(dict(ours), rel=1e-4)
 
 
 def test_an_index_is_searched_by_words_and_by_an_image(pretrained, pictures, tmp_path, capsys):
     index = tmp_path / "index"
-    assert search.run(index, images=str(pictures / "**/*.png"), workdir=pretrained[0]) == {}
+    assert search.run_search(index, images=str(pictures / "**/*.png"), workdir=pretrained[0]) == {}
     assert "12 images in the index, 12 of them new" in capsys.readouterr().err
-    found = search.run(index, ["a red circle", "a dog"], top=3)
+    found = search.run_search(index, ["a red circle", "a dog"], top=3)
     model = photos.open_model(pretrained[0])
     images = photos.embed_images(model, sorted(str(p) for p in pictures.rglob("[0-9]*.png")))
     for words, vector in zip(found, photos.embed_texts(model)(list(found))):
@@ -146,7 +148,7 @@ def test_an_index_is_searched_by_words_and_by_an_image(pretrained, pictures, tmp
     page = Image.open(index / "search.png")
     assert page.height > 2 * 112
     query = str(pictures / "more" / "07.png")
-    (ranked,) = search.run(index, image=query, top=2, page=tmp_path / "found" / "sheet.png").values()
+    (ranked,) = search.run_search(index, image=query, top=2, page=tmp_path / "found" / "sheet.png").values()
     assert (tmp_path / "found" / "sheet.png").is_file()
     assert ranked[0][0] == query
     assert ranked[0][1] == pytest.approx(1, abs=1e-5)
@@ -154,16 +156,18 @@ def test_an_index_is_searched_by_words_and_by_an_image(pretrained, pictures, tmp
 
 def test_an_index_remembers_its_tokenizer(pretrained, pictures, tmp_path):
     index, tokenizer = tmp_path / "index", "tokenize('bytes', 32, lower=True)"
-    search.run(index, images=str(pictures / "0*.png"), workdir=pretrained[0], tokenizer=tokenizer)
-    (small,), (capital,) = (search.run(index, [words]).values() for words in ("a dog", "A DOG"))
+    search.run_search(index, images=str(pictures / "0*.png"), workdir=pretrained[0], tokenizer=tokenizer)
+    (small,), (capital,) = (search.run_search(index, [words]).values() for words in ("a dog", "A DOG"))
     assert small == capital
-    (own,) = search.run(index, ["A DOG"], tokenizer="tokenize('bytes', 32)").values()
+    (own,) = search.run_search(index, ["A DOG"], tokenizer="tokenize('bytes', 32)").values()
     assert own != small
 
 
 def test_words_and_flags_of_the_command_line(monkeypatch):
     given = {}
-    monkeypatch.setattr(search, "run", lambda *args, **options: given.update(options, args=args) or search.Found())
+    monkeypatch.setattr(
+        search, "run_search", lambda *args, **options: given.update(options, args=args) or search.Found()
+    )
     cli.main(["jaxvision", "search", "a red circle", "--index=runs/photos", "a dog", "--top=3", "--sheet=found.png"])
     assert given["args"] == ("runs/photos", ["a red circle", "a dog"])
     assert (given["top"], given["page"], given["images"], given["workdir"]) == (3, "found.png", None, None)
@@ -171,11 +175,11 @@ def test_words_and_flags_of_the_command_line(monkeypatch):
 
 def test_only_what_has_changed_is_read_again(pretrained, pictures, tmp_path, capsys):
     index, glob = tmp_path / "index", str(pictures / "**/*.png")
-    search.run(index, images=glob, workdir=pretrained[0])
+    search.run_search(index, images=glob, workdir=pretrained[0])
     before = np.load(index / "index.npz")["embeddings"]
     Image.new("RGB", (40, 40), "red").save(pictures / "03.png")
     (pictures / "05.png").unlink()
-    search.run(index, images=glob)
+    search.run_search(index, images=glob)
     assert "11 images in the index, 1 of them new" in capsys.readouterr().err
     after = np.load(index / "index.npz")["embeddings"]
     np.testing.assert_array_equal(np.delete(before, [3, 5], axis=0), np.delete(after, 3, axis=0))
@@ -185,28 +189,28 @@ def test_only_what_has_changed_is_read_again(pretrained, pictures, tmp_path, cap
 def test_an_index_belongs_to_its_model(pretrained, pictures, tmp_path):
     index = tmp_path / "index"
     with pytest.raises(UserError, match="holds no index"):
-        search.run(index, ["a dog"])
+        search.run_search(index, ["a dog"])
     with pytest.raises(UserError, match="--workdir= says which model"):
-        search.run(index, images=str(pictures / "*.png"))
-    search.run(index, images=str(pictures / "0*.png"), workdir=pretrained[0])
+        search.run_search(index, images=str(pictures / "*.png"))
+    search.run_search(index, images=str(pictures / "0*.png"), workdir=pretrained[0])
     with pytest.raises(UserError, match="the contact sheet is a PNG"):
-        search.run(index, ["a dog"], page="found.doc")
+        search.run_search(index, ["a dog"], page="found.doc")
     with pytest.raises(UserError, match="what is searched for"):
-        search.run(index)
+        search.run_search(index)
     with pytest.raises(UserError, match="searched with the model that made it"):
-        search.run(index, ["a dog"], workdir=pretrained[0])
+        search.run_search(index, ["a dog"], workdir=pretrained[0])
     with pytest.raises(UserError, match="no image that can be read"):
-        search.run(index, image=str(pictures / "broken.png"))
+        search.run_search(index, image=str(pictures / "broken.png"))
     with np.load(index / search.INDEX) as arrays:
         kept = dict(arrays)
     other = json.loads(kept["model"].item()) | {"variables": "of others"}
     np.savez(index / search.INDEX, **{**kept, "model": np.array(json.dumps(other))})
     with pytest.raises(UserError, match="has changed since the index was made"):
-        search.run(index, ["a dog"])
+        search.run_search(index, ["a dog"])
 
 
 def test_pictures_of_a_run_that_is_judged_by_retrieval_have_its_labels(pretrained, tmp_path):
-    visualize.run(pretrained[0], tmp_path, examples=20, perplexity=5)
+    visualize.run_visualize(pretrained[0], tmp_path, examples=20, perplexity=5)
     told = (tmp_path / "index.md").read_text()
     assert "guessing gives" in told
     assert "guessing gives 100%" not in told
@@ -225,11 +229,11 @@ def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures
 def test_files_that_cannot_be_read_are_counted(pretrained, pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     images = [str(pictures / "*.png"), str(tmp_path / "broken.png")]
-    found = search.run(tmp_path / "index", images=images, workdir=pretrained[0])
+    found = search.run_search(tmp_path / "index", images=images, workdir=pretrained[0])
     assert [Path(file).name for file in found.left_out] == ["broken.png"] * 2  # one is among the pictures
     words = [f"--images={file}" for file in images]
     with pytest.raises(SystemExit) as stop:
         cli.main(["jaxvision", "search", f"--index={tmp_path / 'two'}", f"--workdir={pretrained[0]}", *words])
     assert stop.value.code == 3
     with pytest.raises(UserError, match="--image"):
-        search.run(tmp_path / "index", image="gs://bucket/x.png")
+        search.run_search(tmp_path / "index", image="gs://bucket/x.png")

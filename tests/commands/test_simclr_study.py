@@ -165,6 +165,6 @@ def test_the_full_arm_of_the_paper_is_its_config(simclr):
 @pytest.mark.parametrize(("arm", "steps"), [("random", 0), ("no_head", 2)])
 def test_its_runs_train_and_the_random_network_takes_no_step(simclr, arm, steps, tmp_path):
     config = shrink(simclr.get_config(f"laptop/{arm}/seed0"), dict(width=0.25), steps=steps)
-    results = train.run(configs.override(config, {"optimizer.warmup": 0}), tmp_path, quiet=True)
+    results = train.run_train(configs.override(config, {"optimizer.warmup": 0}), tmp_path, quiet=True)
     assert 0 <= results["val/probe_lbfgs/top1"] <= 1
     assert "val/probe_lbfgs_projection/top1" in results

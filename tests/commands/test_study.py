@@ -96,7 +96,7 @@ def done(tmp_path_factory, data_cache):
     write_study(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert study.run("tiny", folder / "out") == "4 rows"
+        assert study.run_study("tiny", folder / "out") == "4 rows"
     return folder
 
 
@@ -148,14 +148,14 @@ def test_a_second_call_runs_nothing_and_gives_the_same_bytes(in_done, capsys):
     files = [out / "results.csv", out / "results.parquet", *out.glob("runs/*/results.json")]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files[2:]]
     tables = [path.read_bytes() for path in files[:2]]
-    study.run("tiny", out)
+    study.run_study("tiny", out)
     assert capsys.readouterr().out.count("was done") == 4
     assert before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files[2:]]
     assert tables == [path.read_bytes() for path in files[:2]]
 
 
 def test_a_dry_run_lists_runs_and_cost_and_writes_nothing(tiny_study, capsys):
-    assert study.run("tiny", tiny_study / "out", dry_run=True) == ""
+    assert study.run_study("tiny", tiny_study / "out", dry_run=True) == ""
     told = capsys.readouterr().out
     assert "rate0.2" in told
     assert "5 runs, " in told
@@ -170,7 +170,7 @@ def test_runs_of_another_config_are_not_taken_for_done(in_done):
     (other / "study.py").write_text(text.replace('"30 steps"', '"31 steps"'))
     (other / "names.py").write_bytes((in_done / "experiments" / "tiny" / "names.py").read_bytes())
     with pytest.raises(UserError, match="train.total: '30 steps' -> '31 steps'"):
-        study.run("other", in_done / "out", preset="one")
+        study.run_study("other", in_done / "out", preset="one")
 
 
 def test_the_command_of_a_run_has_what_was_filled_in(in_done):
@@ -206,7 +206,7 @@ def test_killed_and_continued_gives_the_same_numbers(done, tiny_study):
 
 @pytest.mark.slow
 def test_runs_as_processes_give_the_same_table(done, tiny_study):
-    study.run("tiny", tiny_study / "out", launcher="local", parallel=2)
+    study.run_study("tiny", tiny_study / "out", launcher="local", parallel=2)
     here, there = table(done / "out"), table(tiny_study / "out")
     errors = [row.pop("error") for row in [*here, *there]]
     assert here == there
@@ -220,7 +220,7 @@ def test_runs_as_processes_give_the_same_table(done, tiny_study):
 def test_processes_that_fail_are_named_when_the_others_have_ended(tiny_study):
     out = tiny_study / "out"
     with pytest.raises(UserError, match=r"1 of 2 runs failed.*\n.*rate1e\+30: .*the loss of step"):
-        study.run("tiny", out, preset="broken", launcher="local", parallel=2)
+        study.run_study("tiny", out, preset="broken", launcher="local", parallel=2)
     assert (out / "runs" / "rate0.1" / "results.json").exists()
     assert not (out / "results.csv").exists()
 
@@ -230,15 +230,15 @@ def test_what_a_later_run_would_be_refused_for_is_found_before_the_first(tiny_st
     file.write_text(file.read_text().replace("[run(0.1), run(1e30)]", "[run(0.1), wrong(run(0.2))]") + WRONG)
     study._module.cache_clear()
     with pytest.raises(UserError, match=r"^.*0.2.*: .*validatoin"):
-        study.run("tiny", tiny_study / "out", preset="broken")
+        study.run_study("tiny", tiny_study / "out", preset="broken")
     assert not (tiny_study / "out").exists()
 
 
 def test_names_that_are_not_there(tiny_study):
     with pytest.raises(UserError, match="unknown study 'tyny'; did you mean 'tiny'"):
-        study.run("tyny", tiny_study / "out")
+        study.run_study("tyny", tiny_study / "out")
     with pytest.raises(UserError, match="unknown preset of study 'tiny' 'three'"):
-        study.run("tiny", tiny_study / "out", preset="three")
+        study.run_study("tiny", tiny_study / "out", preset="three")
 
 
 @pytest.mark.parametrize(("loss", "may_fail", "error"), [(6e29, True, True), (6e29, False, False), (2.0, True, False)])

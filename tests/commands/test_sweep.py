@@ -6,7 +6,7 @@ import runpy
 import pytest
 
 from jaxvision import cli
-from jaxvision.commands import sweep as command
+from jaxvision.commands import sweep
 from jaxvision.errors import UserError
 
 pytest.importorskip("optuna")
@@ -68,8 +68,8 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep_file, tmp_path, capsy
 @pytest.mark.slow
 def test_a_population_is_trained_in_this_process(sweep_file, tmp_path):
     out = tmp_path / "out"
-    command.run(f"{sweep_file}:1", out, launcher="population", size=2)
-    command.run(str(sweep_file), out, launcher="population", size=2)  # one more trial
+    sweep.run_sweep(f"{sweep_file}:1", out, launcher="population", size=2)
+    sweep.run_sweep(str(sweep_file), out, launcher="population", size=2)  # one more trial
     rows = (out / "results.csv").read_text().splitlines()
     assert len(rows) == 3
     assert all('"complete"' in row for row in rows[1:])
@@ -83,7 +83,7 @@ def test_mistakes_leave_nothing_behind(sweep_file, tmp_path):
         (dict(launcher="population", size=0), "--size must be at least 1"),
     ]:
         with pytest.raises(UserError, match=message):
-            command.run(str(sweep_file), tmp_path / "out", **options)
+            sweep.run_sweep(str(sweep_file), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -92,5 +92,5 @@ def test_what_every_trial_would_be_refused_for_is_found_before_the_first(launche
     (tmp_path / "base.py").write_text(config_file.read_text().replace('split="validation"', 'split="validatoin"'))
     sweep_file.write_text(sweep_file.read_text().replace(str(config_file), str(tmp_path / "base.py")))
     with pytest.raises(UserError, match="validatoin"):
-        command.run(str(sweep_file), tmp_path / "out", launcher=launcher)
+        sweep.run_sweep(str(sweep_file), tmp_path / "out", launcher=launcher)
     assert not (tmp_path / "out").exists()

@@ -43,7 +43,7 @@ def test_records_of_a_run(trained):
 def test_a_finished_run_says_so(trained, config, capsys):
     workdir, results = trained
     before = (workdir / "metrics.jsonl").read_bytes()
-    assert train.run(config, workdir) == results
+    assert train.run_train(config, workdir) == results
     assert "is finished (6 steps)" in capsys.readouterr().out
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
@@ -53,8 +53,8 @@ def test_resumed_equals_unbroken_bit_for_bit(trained, config, tmp_path, capsys):
 
     workdir, results = trained
     with pytest.raises(Preempted):
-        train.run(config, tmp_path / "run", stop_after=4)
-    assert train.run(config, tmp_path / "run") == results
+        train.run_train(config, tmp_path / "run", stop_after=4)
+    assert train.run_train(config, tmp_path / "run") == results
     assert "going on from step 4" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, states(workdir), states(tmp_path / "run"))
     assert len(json.loads((tmp_path / "run" / "run.json").read_text())["launches"]) == 2
@@ -71,7 +71,7 @@ def test_streamed_and_chunked_equal_the_run_in_memory(trained, config, tmp_path)
         section, key = next(iter(change)).split(".")
         with config.unlocked():
             config[section][key] = next(iter(change.values()))
-        train.run(config, tmp_path / name, quiet=True)
+        train.run_train(config, tmp_path / name, quiet=True)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
             states(workdir),
@@ -82,16 +82,16 @@ def test_streamed_and_chunked_equal_the_run_in_memory(trained, config, tmp_path)
 
 def test_another_config_is_refused_until_the_user_decides(config, tmp_path):
     workdir = tmp_path / "run"
-    train.run(config, workdir, quiet=True)
+    train.run_train(config, workdir, quiet=True)
     longer = override(config, {"train.total": "8 steps", "optimizer.learning_rate": 0.05})
     with pytest.raises(UserError) as error:
-        train.run(longer, workdir)
+        train.run_train(longer, workdir)
     assert "train.total: '6 steps' -> '8 steps'" in str(error.value)
     assert "optimizer.learning_rate: 0.1 -> 0.05" in str(error.value)
     assert "momentum" not in str(error.value)
-    train.run(longer, workdir, resume=True, quiet=True)
+    train.run_train(longer, workdir, resume=True, quiet=True)
     assert [line["step"] for line in read(workdir / "metrics.jsonl")][-1] == 8
-    train.run(config, workdir, fresh=True, quiet=True)
+    train.run_train(config, workdir, fresh=True, quiet=True)
     assert [line["step"] for line in read(workdir / "metrics.jsonl")][-1] == 6
     assert [line["step"] for line in read(tmp_path / "run.1" / "metrics.jsonl")][-1] == 8  # nothing is lost
 
@@ -99,7 +99,7 @@ def test_another_config_is_refused_until_the_user_decides(config, tmp_path):
 def test_a_workdir_that_cannot_be_written(config, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="run cannot be a folder: .*file is a file"):
-        train.run(config, tmp_path / "file" / "run")
+        train.run_train(config, tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_workdir_that_cannot_be_written(config, tmp_path):
 )
 def test_wrong_values_are_named_before_anything_is_written(config, tmp_path, key, value, message):
     with pytest.raises(UserError, match=message):
-        train.run(override(config, {key: value}), tmp_path / "run")
+        train.run_train(override(config, {key: value}), tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
@@ -196,11 +196,11 @@ def test_what_contradicts_or_does_nothing_is_named_before_anything_is_written(
         experiments.build(changed).check()
         return
     with pytest.raises(UserError, match=message):
-        train.run(changed, tmp_path / "run")
+        train.run_train(changed, tmp_path / "run")
     assert not list(tmp_path.iterdir())
     if section == "evals":
         with pytest.raises(UserError, match=message):
-            inspect.run(changed, compile_step=False)
+            inspect.run_inspect(changed, compile_step=False)
 
 
 def test_a_stream_takes_one_step_a_dispatch(config, tmp_path):
@@ -208,14 +208,14 @@ def test_a_stream_takes_one_step_a_dispatch(config, tmp_path):
         config.data.resident = "never"
         config.train.steps_per_dispatch = 2
     with pytest.raises(UserError, match="steps_per_dispatch is 2, but this set is read as a stream"):
-        train.run(config, tmp_path / "run")
+        train.run_train(config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_corrected_command_is_not_told_of_another_config(config, tmp_path):
     with pytest.raises(UserError, match="validatoin"):
-        train.run(override(config, {"evals.val.split": "validatoin"}), tmp_path / "run")
-    train.run(override(config, {"train.total": "1 step"}), tmp_path / "run", quiet=True)
+        train.run_train(override(config, {"evals.val.split": "validatoin"}), tmp_path / "run")
+    train.run_train(override(config, {"train.total": "1 step"}), tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "results.json").is_file()
 
 
@@ -229,9 +229,9 @@ def test_a_resume_that_cannot_fit_leaves_the_run_as_it_was(trained, config, tmp_
         ("train.total", "5 steps"): "holds step 6, beyond train.total",
     }.items():
         with pytest.raises(UserError, match=message):
-            train.run(override(config, dict([changes])), run, resume=True)
+            train.run_train(override(config, dict([changes])), run, resume=True)
         assert (run / "config.json").read_bytes() == before
-    assert train.run(config, run, quiet=True) == trained[1]
+    assert train.run_train(config, run, quiet=True) == trained[1]
 
 
 def test_numbers_of_numpy_train_as_plain_ones(trained, config, tmp_path):
@@ -239,7 +239,7 @@ def test_numbers_of_numpy_train_as_plain_ones(trained, config, tmp_path):
         config.data.batch_size = np.int64(16)
         config.model.width = np.float64(0.25)
         config.optimizer.learning_rate = np.float32(0.1)
-    assert train.run(config, tmp_path / "run", quiet=True) == trained[1]
+    assert train.run_train(config, tmp_path / "run", quiet=True) == trained[1]
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved == json.loads((trained[0] / "config.json").read_text())
 
@@ -257,7 +257,7 @@ def test_wrong_ways_of_reading_are_named(config, tmp_path, key, value, message):
     with config.unlocked():
         config.data[key] = value
     with pytest.raises(UserError, match=message):
-        train.run(config, tmp_path / "run")
+        train.run_train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -274,26 +274,26 @@ def test_misspelt_keys_are_named(config, tmp_path, section, key, message):
     with config.unlocked():
         config[section] = {**config.get(section, {}), key: 1}
     with pytest.raises(UserError, match=message):
-        train.run(config, tmp_path / "run")
+        train.run_train(config, tmp_path / "run")
 
 
 def test_misspelt_key_of_an_evaluator(config, tmp_path):
     with config.unlocked():
         config.evals.val.topks = (1,)
     with pytest.raises(UserError, match=r"unknown config key 'evals.val.topks'; did you mean 'topk'"):
-        train.run(config, tmp_path / "run")
+        train.run_train(config, tmp_path / "run")
 
 
 def test_wrong_number_of_classes(config, tmp_path):
     config.data.classes = 12
     with pytest.raises(UserError, match="the config says 12 classes, but shapes train has 10"):
-        train.run(config, tmp_path / "run")
+        train.run_train(config, tmp_path / "run")
 
 
 def test_evaluate_repeats_the_last_evaluation(trained):
     workdir, results = trained
-    assert evaluate.run(workdir) == results
-    at3 = evaluate.run(workdir, step=3)
+    assert evaluate.run_evaluate(workdir) == results
+    at3 = evaluate.run_evaluate(workdir, step=3)
     assert at3 != results
     lines = [json.loads(line) for line in (workdir / "evaluations.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines[-2:]] == [6, 3]
@@ -301,7 +301,7 @@ def test_evaluate_repeats_the_last_evaluation(trained):
 
 def test_evaluate_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
-        evaluate.run(tmp_path)
+        evaluate.run_evaluate(tmp_path)
 
 
 def test_a_workdir_that_is_a_file_is_told(tmp_path):

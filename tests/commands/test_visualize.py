@@ -26,7 +26,7 @@ def build(config, **changes):
 
 
 def test_a_run_on_one_page(trained, tmp_path):
-    page = visualize.run(trained[0], tmp_path, layer="stages/1", **FEW)
+    page = visualize.run_visualize(trained[0], tmp_path, layer="stages/1", **FEW)
     text = (tmp_path / "index.md").read_text()
     assert "Step 6 of `supervised()`" in text
     assert "the output `stages/1` of 20 images of shapes validation" in text
@@ -39,7 +39,7 @@ def test_a_run_on_one_page(trained, tmp_path):
 
 
 def test_converted_weights_have_no_views(trained, tmp_path, capsys):
-    convert.run(trained[0], tmp_path / "weights")
+    convert.run_convert(trained[0], tmp_path / "weights")
     words = ["jaxvision", "visualize", f"--workdir={tmp_path / 'weights'}", f"--out={tmp_path / 'out'}"]
     with pytest.raises(SystemExit):
         main(words)
@@ -109,7 +109,7 @@ def test_equal_features_are_called_a_collapse(trained, tmp_path):
 )
 def test_errors_come_before_anything_is_written(trained, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        visualize.run(trained[0], tmp_path / "out", **FEW | options)
+        visualize.run_visualize(trained[0], tmp_path / "out", **FEW | options)
     assert not (tmp_path / "out").exists()
 
 

@@ -174,7 +174,7 @@ def test_where_all_steps_are_damaged_the_error_names_each_and_nothing_is_trained
 def test_a_run_whose_checkpoints_were_all_set_aside_does_not_begin_anew(run, capsys):
     for step in (3, 6):
         os.truncate(largest(run / "checkpoints" / str(step)), 10)
-    verify.run(run, repair=True)
+    verify.run_verify(run, repair=True)
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"damaged-3-1", "damaged-6-1"}
     with pytest.raises(UserError, match=r"(?s)no good checkpoint is left.*damaged-3-1: set aside before.*--fresh"):
         Saved(run).newest()
@@ -421,7 +421,7 @@ def test_an_edited_config_is_told_to_who_reads(run):
 
 
 def told(run, capsys, **options):
-    code = verify.run(run, **options)
+    code = verify.run_verify(run, **options)
     lines = capsys.readouterr().out.splitlines()
     return code, lines
 
@@ -516,7 +516,7 @@ def test_verify_names_what_train_cannot_use(run, capsys, name, content, words):
 
 def test_verify_of_no_run(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
-        verify.run(tmp_path)
+        verify.run_verify(tmp_path)
 
 
 # What follows takes minutes.

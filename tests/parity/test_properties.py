@@ -132,7 +132,7 @@ def test_blurred_strides_are_refused_by_name(torch, tmp_path):
 
     save_model(timm.create_model("resnetaa50", num_classes=10), str(tmp_path / "in.safetensors"))
     run = functools.partial(
-        convert.run, tmp_path / "in.safetensors", tmp_path / "out", source="timm", model="resnet:50"
+        convert.run_convert, tmp_path / "in.safetensors", tmp_path / "out", source="timm", model="resnet:50"
     )
     with pytest.raises(UserError, match=r"antialias: timm's resnetaa50 computes 'average' \(architecture resnetaa50\)"):
         run(architecture="resnetaa50")
@@ -338,7 +338,7 @@ def test_both_towers_of_open_clip(torch, sensitive, image, quick, told, tmp_path
     text = {"name": "text_transformer", **CLIP_TEXT}
     options = [f"image={section}", f"text={text}", "embedding=32", f"image_projection={projection}"]
     name = None if told == "config" else "ViT-B-32-quickgelu" if quick else "ViT-B-32"
-    run = functools.partial(convert.run, tmp_path / "in.safetensors", source="open_clip", model="two_towers")
+    run = functools.partial(convert.run_convert, tmp_path / "in.safetensors", source="open_clip", model="two_towers")
     meta = run(tmp_path / "out", options=options, architecture=name)
     assert meta["properties"]["text.gelu"] == ("quick" if quick else "exact")
     assert meta["preprocessing"]["size"] == side
@@ -410,7 +410,7 @@ def test_published_resnets_of_cifar(torch, sensitive, layers, prefix, tmp_path):
         want = reference(images).numpy()
     arrays = {prefix + key: value.numpy() for key, value in reference.state_dict().items()}
     weights.write(tmp_path / "in.safetensors", arrays)
-    run = functools.partial(convert.run, tmp_path / "in.safetensors", model=f"resnet:{layers}")
+    run = functools.partial(convert.run_convert, tmp_path / "in.safetensors", model=f"resnet:{layers}")
     meta = run(tmp_path / "out", source="pytorch_resnet_cifar10")
     assert meta["model"]["shortcut"] == meta["properties"]["shortcut"] == "zeros_centred"
     assert meta["preprocessing"]["host"] == "decode|resize_short(32)|central_crop(32)"
@@ -435,7 +435,7 @@ def test_an_unknown_shortcut_must_be_told(torch, sensitive, tmp_path):
     reference = sensitive(cifar_resnet(torch, 3, "A"))
     arrays = {key.replace("linear.", "fc."): value.numpy() for key, value in reference.state_dict().items()}
     weights.write(tmp_path / "in.safetensors", arrays)
-    run = functools.partial(convert.run, tmp_path / "in.safetensors", source="torchvision", model="resnet:20")
+    run = functools.partial(convert.run_convert, tmp_path / "in.safetensors", source="torchvision", model="resnet:20")
     with pytest.raises(
         UserError, match=r"shortcut: neither the file .* --option=shortcut=..., 'A' .* or 'zeros_centred'"
     ):

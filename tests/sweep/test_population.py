@@ -74,7 +74,8 @@ def singles(tmp_path_factory):
         if model not in done:
             folder = tmp_path_factory.mktemp(model)
             done[model] = [
-                (m.workdir, train.run(m.config, m.workdir, quiet=True)) for m in members(folder, CHANGES[model], model)
+                (m.workdir, train.run_train(m.config, m.workdir, quiet=True))
+                for m in members(folder, CHANGES[model], model)
             ]
         return done[model]
 
@@ -134,7 +135,7 @@ def test_a_member_leaves_what_a_run_leaves(singles, trained):
     assert (mine / "config.json").read_text() == (alone / "config.json").read_text()
     assert json.loads((mine / "results.json").read_text())["results"] == results[1]
     assert json.loads((mine / "run.json").read_text())["launches"][0]["start_step"] == 0
-    assert evaluate.run(mine) == pytest.approx(results[1], rel=1e-5)
+    assert evaluate.run_evaluate(mine) == pytest.approx(results[1], rel=1e-5)
     assert not any((folder / "out").iterdir())  # checkpoints of the program are gone
 
 

@@ -152,7 +152,7 @@ def test_a_run_is_the_beginning_of_another_and_so_is_its_teacher(tmp_path, monke
     """What lies beside the model is left out by the names of the parts; no array is surplus."""
     monkeypatch.setenv("JAXVISION_DATA", str(tmp_path / "data"))
     section = dict(name="byol", hidden=16, projection_dim=8, momentum=0.5)
-    train.run(config(section, augment="views(2, 'flip_lr')|normalize(0.5, 0.5)"), tmp_path / "byol", quiet=True)
+    train.run_train(config(section, augment="views(2, 'flip_lr')|normalize(0.5, 0.5)"), tmp_path / "byol", quiet=True)
     donated = Saved(tmp_path / "byol").variables()
     init = dict(weights=str(tmp_path / "byol"), head="new")
 

@@ -103,7 +103,7 @@ def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXVISION_DATA", str(tmp_path / "data"))
     model = dict(name="vit", variant="mu/16", depth=1, width=16)
     pretraining = config(dict(name="simclr", projection_layers=3), model, augment="views(2, 'flip_lr')")
-    train.run(pretraining, tmp_path / "pretrained", quiet=True)
+    train.run_train(pretraining, tmp_path / "pretrained", quiet=True)
 
     middle = dict(model, projection_layers=1)
     init = dict(weights=str(tmp_path / "pretrained"), head="new")
@@ -112,11 +112,11 @@ def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
     kernel = imported.variables["params"]["projection"]["dense_0"]["kernel"]
     np.testing.assert_array_equal(kernel, pretrained["params/projection/dense_0/kernel"])
     assert any("9 arrays beside the model left out, such as" in note for note in imported.notes)
-    train.run(tuning, tmp_path / "tuned", quiet=True)
+    train.run_train(tuning, tmp_path / "tuned", quiet=True)
 
     init = dict(weights=str(tmp_path / "tuned"), part="teacher")
     distilling = config(dict(name="distill", teacher=middle), model, init=init)
-    train.run(distilling, tmp_path / "distilled", quiet=True)
+    train.run_train(distilling, tmp_path / "distilled", quiet=True)
     tuned, distilled = final(tmp_path / "tuned"), final(tmp_path / "distilled")
     for name, x in tuned.items():
         np.testing.assert_allclose(distilled[f"teacher/{name}"], x, rtol=1e-6)
