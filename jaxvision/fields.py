@@ -1,7 +1,7 @@
 """What the fields of an example are: images, segmentations, boxes, points, labels, texts, tokens, or something else.
 
-A source says it of every field that it gives (`source.info.fields`), the checkpoint carries it, and operations read it:
-one that moves pixels moves every field that has a place in the image.
+A source describes every field that it gives (`source.info.fields`), and a checkpoint stores the descriptions.
+Operations read them: one that moves pixels also moves every field that has a place in the image.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ KINDS = {
     "tokens": "int32 [L] or [n, L]",
     "other": "any numbers, which operations leave as they are",
 }
-PLACED = ("segmentation", "boxes", "points")  # kinds that lie in an image and move with it
+PLACED = ("segmentation", "boxes", "points")  # kinds that have a place in an image and move with it
 
 
 class Field(NamedTuple):
@@ -29,11 +29,11 @@ class Field(NamedTuple):
       kind: Key of `KINDS`.
       shape: Lengths of the axes of one example, None where examples differ.
       dtype: NumPy's name of the type of its numbers, "bytes" for an encoded image, "str" for text.
-      classes: Number of classes of a label or a segmentation, None where it has none.
-      names: Names of the classes; empty where they are not known.
-      of: Name of the field to which this one belongs: for a segmentation, boxes or points the image in which they lie,
-        for the labels of boxes the boxes. None where it stands for itself.
-      views: Number of views of an example, which stand on an axis before those of `shape`; 0 for no such axis.
+      classes: Number of classes of a label or a segmentation, None if it has none.
+      names: Names of the classes; empty if they are unknown.
+      of: Name of the field to which this one belongs: the image for a segmentation, boxes or points, the boxes for the
+        labels of boxes. None for a field that belongs to no other.
+      views: Number of views of an example, an axis before those of `shape`; 0 for no such axis.
     """
 
     kind: str
@@ -46,21 +46,28 @@ class Field(NamedTuple):
 
 
 def to_json(fields: Mapping[str, Field]) -> dict[str, dict[str, Any]]:
-    """The fields as plain values, as a checkpoint holds them."""
+    """Returns the fields as plain values, as a checkpoint stores them.
+
+    Args:
+      fields: Fields by name.
+    """
     return {name: field._asdict() for name, field in fields.items()}
 
 
 def from_json(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Field]:
-    """The inverse of `to_json`.
+    """Returns the fields that `to_json` wrote as plain values.
+
+    Args:
+      fields: Attributes of each field, by the name of the field.
 
     Raises:
-      UserError: An entry that is no field, or of an unknown kind.
+      UserError: An entry is no field, or its kind is unknown.
 
     >>> fields = {"label": Field("label", (), "int32", classes=2, names=("cat", "dog"))}
     >>> from_json(to_json(fields)) == fields
     True
     """
-    found = {}
+    parsed = {}
     for name, values in fields.items():
         try:
             field = Field(**values)
@@ -68,10 +75,19 @@ def from_json(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Field]:
             raise UserError(f"cannot read the field {name!r}: {error}") from None
         if field.kind not in KINDS:
             raise unknown(f"kind of the field {name!r}", field.kind, KINDS)
-        found[name] = field._replace(shape=tuple(field.shape), names=tuple(field.names))
-    return found
+        parsed[name] = field._replace(shape=tuple(field.shape), names=tuple(field.names))
+    return parsed
 
 
 def placed(fields: Mapping[str, Field], image: str) -> dict[str, Field]:
-    """The fields that lie in the image of that name, and so move with it."""
+    """Returns the fields that have a place in one image, and so move with it.
+
+    Args:
+      fields: Fields of an example by name.
+      image: Name of the image.
+
+    >>> boxes = Field("boxes", (None, 4), of="image")
+    >>> list(placed({"boxes": boxes, "label": Field("label")}, "image"))
+    ['boxes']
+    """
     return {name: field for name, field in fields.items() if field.kind in PLACED and field.of == image}

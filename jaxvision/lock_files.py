@@ -1,4 +1,4 @@
-"""Where a lock is kept: as a file of a disk, local or shared, or as an object in a bucket; see `locks.py`."""
+"""Where a lock is stored: as a file on a disk, local or shared, or as an object in a bucket; see `locks.py`."""
 
 import fcntl
 import json
@@ -11,17 +11,17 @@ from jaxvision import processes, storage
 from jaxvision.errors import UserError
 from jaxvision.storage import Path
 
-# Those whose `flock` is seen by every process that can reach their files: they lie on this machine.
+# File systems of this machine: every process that can reach their files sees a `flock`.
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "apfs", "hfs", "ufs"}
 
 
 class Seen(NamedTuple):
-    """Somebody's lock.
+    """A lock as it was last read.
 
     Attributes:
-      record: content of its file; empty where it says nothing.
-      version: changes with every sign of life.
-      alive: True where its owner lives, False where it has ended; None where only time can tell.
+      record: Content of its file; empty if the file is empty.
+      version: Value that changes with every sign of life.
+      alive: True if its owner is running, False if it has ended, None if only time can tell.
     """
 
     record: dict[str, Any]
@@ -30,9 +30,18 @@ class Seen(NamedTuple):
 
 
 class LockFile:
-    """The lock as a file of a file system, local or shared."""
+    """The lock as a file of a file system, local or shared.
 
-    quick = True  # to look at
+    Args:
+      path: File.
+      record: Function that returns the content to write when the lock is taken.
+
+    Attributes:
+      quick: True if the lock can be read quickly.
+      settles: True if a record needs time before other hosts can read it.
+    """
+
+    quick = True
 
     def __init__(self, path: Path, record: Callable[[], dict[str, Any]]):
         self._path, self._record = path, record
@@ -43,7 +52,14 @@ class LockFile:
         self._place = _identity(path.parent)
 
     def take(self, over: Seen | None = None) -> Seen | None:
-        """Takes the lock, or returns whose it is. `over` is the lock of an owner that counts as dead."""
+        """Takes the lock, or returns the lock of its owner.
+
+        Args:
+          over: Lock of an owner that counts as dead; it is taken over unless it has changed since.
+
+        Returns:
+          None if the lock was taken, else the lock that another process has.
+        """
         how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
             file = os.open(self._path, how, 0o666)
@@ -77,13 +93,20 @@ class LockFile:
                 os.close(file)
 
     def read(self) -> Seen | None:
+        """Returns the lock as it is stored now, None if there is none."""
         try:
             return Seen(*_parsed(self._path.read_bytes(), self._path), None)
         except FileNotFoundError:
             return None
 
     def lost(self, token: str) -> str | None:
-        """Why the lock is no more that of `token`, in words; None where it is. A file that was removed is renewed."""
+        """Returns why the lock no longer belongs to this process, in words; None if it still does.
+
+        A file that was removed is written again.
+
+        Args:
+          token: Token of this process.
+        """
         folder = self._path.parent
         if _identity(folder) != self._place:
             return f"{folder} was moved or removed while this process wrote there: it stops, to harm no other folder"
@@ -96,6 +119,7 @@ class LockFile:
             self.beat()
             return None
         if seen is None:
+            assert self._file is not None
             os.close(self._file)
             self._file = None
             if self.take() is None:
@@ -106,31 +130,43 @@ class LockFile:
         return _taken_over(folder, seen)
 
     def beat(self, first: bool = False) -> None:
-        """Writes a sign of life into the file, in place: its lock belongs to it."""
+        """Writes a sign of life into the file, in place, since the `flock` belongs to this very file.
+
+        Args:
+          first: True to write a new record.
+        """
         if first:
             self._kept = self._record()
         text = json.dumps(self._kept | {"beat": int(time.time())}, indent=1).encode() + b"\n"
+        assert self._file is not None
         os.pwrite(self._file, text, 0)
         os.ftruncate(self._file, len(text))
         if first and self.settles:
             os.fsync(self._file)
 
     def moved(self, path: Path) -> None:
+        """Notes that the file was moved.
+
+        Args:
+          path: New path of the file.
+        """
         self._path, self._place = path, _identity(path.parent)
 
     def remove(self) -> None:
+        """Removes the lock if it belongs to this process."""
         seen = self.read()
         if self._file is not None and seen is not None and seen.record.get("token") == self._kept["token"]:
             self._path.unlink()
 
     def close(self) -> None:
+        """Closes the file."""
         if self._file is not None:
             os.close(self._file)  # which releases it
             self._file = None
 
 
 class LockObject:
-    """The lock as an object of a bucket."""
+    """The lock as an object in a bucket; its methods are those of `LockFile`."""
 
     quick, settles = False, False
 
@@ -186,7 +222,7 @@ class LockObject:
         """Nothing is open."""
 
     def _write(self, generation: int, first: bool = True) -> bool:
-        """Replaces the object of that generation, 0 for none; False where another was faster."""
+        """Replaces the object of that generation, 0 for none; returns False if another process was faster."""
         from google.api_core.exceptions import PreconditionFailed
 
         if first:
@@ -196,7 +232,7 @@ class LockObject:
         try:
             blob.upload_from_string(text + "\n", if_generation_match=generation)
         except PreconditionFailed:
-            # A write whose answer was lost is done again by the library, and then fails on itself.
+            # If the answer to a write is lost, the library writes again, and that fails because of the first write.
             seen = self.read()
             if seen is None or seen.record.get("token") != self._kept["token"]:
                 return False
@@ -210,7 +246,7 @@ class LockObject:
 
 
 def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any], Any]:
-    """The record of a lock and its version; an empty one where its owner died before it had written."""
+    """Returns the record of a lock and its version; an empty record if its owner died before it wrote one."""
     if not content.strip(b"\0 \n"):
         return {}, content
     try:
@@ -228,14 +264,14 @@ def _content(file: int) -> bytes:
 
 def _identity(what: Path | int) -> tuple[int, int] | None:
     try:
-        found = os.stat(what)
+        status = os.stat(what)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder lies on; empty where the system does not tell."""
+    """Returns the kind of file system of a folder; empty if the system does not tell."""
     try:
         device = os.stat(folder).st_dev
         wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -257,7 +293,11 @@ def _taken_over(folder: Path, seen: Seen) -> str:
 
 
 def owner(record: dict[str, Any]) -> str:
-    """Who holds a lock, in words."""
+    """Describes the owner of a lock in words.
+
+    Args:
+      record: Record of the lock.
+    """
     if not record:
         return "another process"
     who = f"process {record.get('pid')} of {record.get('user')} on {record.get('host')}"
@@ -265,7 +305,14 @@ def owner(record: dict[str, Any]) -> str:
 
 
 def age(record: dict[str, Any]) -> float:
-    """Seconds since the sign of life of a lock, by the clocks of both hosts; infinite where it says nothing."""
+    """Returns the seconds since the last sign of life of a lock, by the clocks of both hosts.
+
+    Args:
+      record: Record of the lock.
+
+    Returns:
+      Seconds, at least 0; infinite if the record holds no sign of life.
+    """
     beat = record.get("beat")
     return max(time.time() - beat, 0.0) if isinstance(beat, int) else float("inf")
 

@@ -1,16 +1,18 @@
-"""One writer a folder: a lock that says who holds it, and that a dead owner does not keep.
+"""One writer per folder: a lock that names its owner, and that a dead owner does not keep.
 
-The lock is the file `lock.json` in the folder: user, host, process, command, since when, and a sign of life that a
-thread renews. It is removed when its owner lets go. That of an owner which died is taken over:
+The lock is the file `lock.json` in the folder. It holds the user, host, process and command of its owner, the time when
+it was taken, and a sign of life that a thread renews. The owner removes it when it releases the lock. If the owner
+died, another process takes the lock over:
 
-- On a file system of this machine by `flock`, which the kernel releases with the process, whatever killed it.
-- Where `flock` may not reach the other hosts (NFS, Lustre, FUSE) by the sign of life: no new one within
-  `STALE_SECONDS`, as watched from here, for clocks of hosts differ. A dead process of this machine is seen at once.
-- In a bucket by the sign of life, too; each write names the generation of the object that it replaces, so of two that
-  take at the same moment one is refused.
+- On a file system of this machine by `flock`, which the kernel releases when the process ends, however it ends.
+- Where `flock` may not reach other hosts (NFS, Lustre, FUSE) by the sign of life: the owner counts as dead if none
+  is renewed for `STALE_SECONDS`. This process measures that time itself, since the clocks of hosts differ. A dead
+  process of this machine is noticed at once.
+- In a bucket also by the sign of life. Each write names the generation of the object that it replaces, so if two
+  processes take the lock at the same moment, one of them is refused.
 
-An owner whose lock was taken over, since its host slept or the network was gone, is told by `check`, which belongs
-before every write.
+A lock can be taken over from a living owner if its host slept or its network failed. That owner learns it from `check`,
+which must be called before every write.
 """
 
 import contextlib
@@ -27,12 +29,12 @@ from jaxvision.lock_files import LockFile, LockObject, Seen, age, owner
 from jaxvision.storage import Path
 
 NAME = "lock.json"
-BEAT_SECONDS = 20.0  # between two signs of life
-STALE_SECONDS = 120.0  # without one, after which an owner that cannot be seen from here counts as dead
-LONG_AGO = 10 * STALE_SECONDS  # by the clocks of both hosts; no watching is needed then
-WAIT_SECONDS = 20.0  # for an owner that lives: a requeued job may start before its former self has ended
-SETTLE_SECONDS = 2.0  # until a record that was written over a network can be read by others
-_WORDS = 300  # characters of a command that the lock repeats
+BEAT_SECONDS = 20.0  # time between two signs of life
+STALE_SECONDS = 120.0  # time without one after which an owner that cannot be seen from here counts as dead
+LONG_AGO = 10 * STALE_SECONDS  # age of a sign of life, by the clocks of both hosts, that needs no watching
+WAIT_SECONDS = 20.0  # wait for an owner that is alive: a requeued job may start before its predecessor has ended
+SETTLE_SECONDS = 2.0  # time until others can read a record that was written over a network
+_WORDS = 300  # number of characters of a command that the lock stores
 
 
 class Held(UserError):
@@ -40,13 +42,14 @@ class Held(UserError):
 
 
 class Lock:
-    """Holds a folder for this process while entered. See the head of the file.
+    """Holds a folder for this process while entered; see the head of the file.
 
     Args:
-      folder: is made where it is absent; one that was made for the lock and is still empty at the end goes again.
-      what: name of the folder for messages, such as "the workdir".
-      wait: seconds for an owner that is alive to end.
-      say: called with a line before waiting.
+      folder: Folder. It is made if it does not exist; if it was made for the lock and is empty at the end, it is
+        removed.
+      what: Name of the folder for messages, such as "the workdir".
+      wait: Seconds to wait for an owner that is alive to end; `WAIT_SECONDS` if None.
+      say: Function that is called with a line of text before waiting; by default it prints to stderr.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Lock:
         self._say = say or (lambda line: print(f"jaxvision: {line}", file=sys.stderr, flush=True))
         self._token = secrets.token_hex(8)
         self._made: list[Path] = []
-        self._store: LockFile | LockObject | None = None
+        self._store: LockFile | LockObject  # since `__enter__`
         self._mutex = threading.Lock()
         self._ended = threading.Event()
         self._lost: str | None = None
@@ -72,8 +75,8 @@ class Lock:
         """Takes the lock.
 
         Raises:
-          Held: another process has it, and does not end soon.
-          UserError: the folder cannot be written, or its lock.json is a file of another kind.
+          Held: Another process has it and does not end soon.
+          UserError: The folder cannot be written, or its lock.json is a file of another kind.
         """
         with storage.reaching(self.folder, f"write to {self._what}"):
             if not storage.is_remote(self.folder):
@@ -96,7 +99,7 @@ class Lock:
         self.release()
 
     def release(self) -> None:
-        """Lets go; a lock that was lost is left to whom it belongs now. What goes wrong here harms nobody."""
+        """Releases the lock; one that was lost stays with its new owner. Errors are ignored: they do no harm here."""
         self._ended.set()
         with self._mutex, contextlib.suppress(Exception):
             if self._lost is None:
@@ -105,10 +108,10 @@ class Lock:
         self._remove_made()
 
     def check(self) -> None:
-        """Whether this process still is the one writer: to be called before each write.
+        """Checks that this process is still the one writer; call it before each write.
 
         Raises:
-          Held: the lock was taken over, or the folder was moved or removed.
+          Held: The lock was taken over, or the folder was moved or removed.
         """
         if self._lost is None and (self._store.quick or _clock() - self._checked > 1.5 * BEAT_SECONDS):
             try:
@@ -120,17 +123,21 @@ class Lock:
             raise Held(self._lost)
 
     def rename(self, aside: Path) -> None:
-        """Renames the folder, and takes the lock anew where it was; for folders of file systems.
+        """Renames the folder, and takes the lock of a new folder at the old place; for folders of file systems.
 
-        Where a symbolic link leads to the folder, it is the folder that is renamed, and the link leads to the new one.
+        If a symbolic link leads to the folder, the folder is renamed, and the link then leads to the new folder.
+
+        Args:
+          aside: New path of the folder.
 
         Raises:
-          OSError: it cannot be renamed.
-          Held: another process was faster in the new folder. What was moved stays moved.
+          OSError: The folder cannot be renamed.
+          Held: Another process was faster in the new folder. The old folder keeps its new name.
         """
         with self._mutex:
             folder = self.folder.resolve()
             folder.rename(aside)
+            assert isinstance(self._store, LockFile)
             self._store.moved(aside / NAME)
             with contextlib.suppress(OSError):
                 self._store.remove()
@@ -150,7 +157,8 @@ class Lock:
         }
 
     def _take(self) -> None:
-        began, told, watched = _clock(), False, None  # watched: version, and since when
+        began, announced = _clock(), False
+        watched: tuple[Any, float] | None = None  # version of the lock, and when it was first seen
         while (seen := self._store.take()) is not None:
             now = _clock()
             renewed = watched is not None and watched[0] != seen.version
@@ -162,8 +170,8 @@ class Lock:
                 break
             if alive is not None and now - began >= self._wait:
                 raise Held(self._refused(seen))
-            if not told and (self._wait or alive is None):
-                told = True
+            if not announced and (self._wait or alive is None):
+                announced = True
                 most = self._wait if alive else STALE_SECONDS
                 self._say(f"{self.folder}: {owner(seen.record)} holds it; waiting up to {most:.0f} s for it to end")
             time.sleep(0.25)
@@ -184,7 +192,7 @@ class Lock:
         )
 
     def _look(self) -> None:
-        """Compares the lock with this owner, and notes what happened to it."""
+        """Reads the lock, and notes if it was lost."""
         with self._mutex:
             if self._lost is None and not self._ended.is_set():
                 self._lost = self._store.lost(self._token)
@@ -192,7 +200,7 @@ class Lock:
 
     def _renew(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            with contextlib.suppress(Exception):  # a network that is gone for a while; `check` tells if it stays away
+            with contextlib.suppress(Exception):  # the network may be down for a while; `check` tells if it stays so
                 self._look()
                 with self._mutex:
                     if self._lost is None and not self._ended.is_set():
@@ -205,5 +213,5 @@ class Lock:
 
 
 def _clock() -> float:
-    """Seconds that go on while the host sleeps."""
+    """Returns the seconds of a clock that also counts while the host sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()

@@ -1,4 +1,4 @@
-"""Reading a user's file: whatever a library raises becomes one error that names the file and the place in it."""
+"""Reading a user's file: any exception of a library becomes one error that names the file and the place in it."""
 
 import codecs
 import contextlib
@@ -31,17 +31,16 @@ _MARKS = {
 
 @contextlib.contextmanager
 def reading(where: str | Path, error: type[Exception] = UserError, only: type[Exception] = Exception) -> Iterator[None]:
-    """What is raised inside while a file is read becomes one `error` that names it.
+    """Turns an exception that is raised inside, while a file is read, into one `error` that names the file.
 
     Args:
-      where: file that is read, with the line, row or member where that is known.
-      error: exception to raise; a UserError that is raised inside passes as it is.
-      only: kind of exceptions that are turned into it. OSError leaves the project's own faults as they are, where much
-        more than the reading of one file is done inside.
+      where: Name of the file, with the line, row or member if that is known.
+      error: Type of the exception to raise. A UserError or an `error` that is raised inside passes unchanged.
+      only: Type of the exceptions that are turned into it. With OSError, faults of this project stay as they are; use
+        that if the block does much more than read one file.
 
     Raises:
-      UserError: (or `error`) anything but a UserError, an `error` or a KeyboardInterrupt was raised inside. The
-        original exception is its cause.
+      UserError: (Or `error`.) Any other exception of type `only` was raised inside, and is its cause.
 
     >>> with reading("labels.json:3"):
     ...     int("many")
@@ -81,7 +80,10 @@ def _worded(where: str | Path, cause: Exception) -> str:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file; a name that no file can have, too long or with a NUL, is the name of none.
+    """Returns whether a file exists; False for a name that no file can have (too long, or with a NUL).
+
+    Args:
+      path: Path; `~` is expanded if it is a str.
 
     >>> is_file("x" * 5000), is_file("a\\0b")
     (False, False)
@@ -93,7 +95,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder; as `is_file`."""
+    """Returns whether a folder exists; False for a name that no folder can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -101,10 +103,13 @@ def is_folder(path: Path) -> bool:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without the byte-order mark that spreadsheets write.
+    """Returns the text of a UTF-8 file, without the byte-order mark that spreadsheets write.
+
+    Args:
+      path: File, local or in a bucket.
 
     Raises:
-      UserError: the file is missing, cannot be read, or is not UTF-8; with the byte and the line.
+      UserError: The file is missing, cannot be read, or is not UTF-8; the message names the byte and the line.
     """
     with reading(path):
         data = (Path(path) if isinstance(path, str) else path).read_bytes()  # it may lie in a bucket
@@ -112,10 +117,15 @@ def read_text(path: str | Path) -> str:
 
 
 def decode_text(data: bytes, where: str | Path, error: type[Exception] = UserError) -> str:
-    """UTF-8 bytes as text, without a byte-order mark.
+    """Decodes UTF-8 bytes, without a byte-order mark.
+
+    Args:
+      data: Content of a file.
+      where: Name of the file, for the message.
+      error: Type of the exception to raise.
 
     Raises:
-      UserError: (or `error`) the bytes are not UTF-8; with the byte and the line.
+      UserError: (Or `error`.) The bytes are not UTF-8; the message names the byte and the line.
 
     >>> decode_text(b"\\xef\\xbb\\xbfcat", "names.txt")
     'cat'
@@ -133,28 +143,33 @@ def decode_text(data: bytes, where: str | Path, error: type[Exception] = UserErr
 
 
 def read_json(path: str | Path, kind: type = dict) -> Any:
-    """The content of a JSON file.
+    """Returns the content of a JSON file.
 
     Args:
-      path: file to read.
-      kind: type that its content must have.
+      path: File.
+      kind: Type that its content must have.
 
     Raises:
-      UserError: the file is missing, larger than `MAX_JSON`, not UTF-8, no JSON, or holds another type.
+      UserError: The file is missing, larger than `MAX_JSON`, not UTF-8, not JSON, or holds another type.
     """
     path = Path(path) if isinstance(path, str) else path
     with reading(path):
-        found = path.stat()  # that of a bucket calls it `length`
-        _check_json(found.length if hasattr(found, "length") else found.st_size, path, UserError)
+        status = path.stat()  # in a bucket the size is called `length`
+        _check_json(getattr(status, "length" if hasattr(status, "length") else "st_size"), path, UserError)
     return parse_json(read_text(path), path, kind)
 
 
 def parse_json(text: str | bytes, where: str | Path, kind: type = dict, error: type[Exception] = UserError) -> Any:
-    """The content of a JSON text.
+    """Returns the content of a JSON text.
+
+    Args:
+      text: JSON, as a str or in UTF-8.
+      where: Name of the file, for the message.
+      kind: Type that the content must have.
+      error: Type of the exception to raise.
 
     Raises:
-      UserError: (or `error`) the text is no JSON, larger than `MAX_JSON`, nested too deep, or holds another type than
-        `kind`; `where` is named.
+      UserError: (Or `error`.) The text is not JSON, larger than `MAX_JSON`, nested too deeply, or holds another type.
 
     >>> parse_json('[1, 2]', "train.tar: 0001.json")
     Traceback (most recent call last):
@@ -180,14 +195,14 @@ def _check_json(size: int, where: str | Path, error: type[Exception]) -> None:
 
 
 def read_record(path: Path, **kinds: Any) -> dict[str, Any] | None:
-    """What a JSON file says that the project wrote itself, or None where there is none.
+    """Reads a JSON object that the project itself wrote; returns None if there is no such file.
 
     Args:
-      path: file of one object.
-      **kinds: types of the fields that it must have; see `check_fields`.
+      path: File.
+      **kinds: Types of the fields that it must have; see `check_fields`.
 
     Raises:
-      UserError: the file is damaged; what is wrong with it is named, and what to do.
+      UserError: The file is damaged; the message says what is wrong and what to do.
     """
     if not path.is_file():
         return None
@@ -198,16 +213,16 @@ def read_record(path: Path, **kinds: Any) -> dict[str, Any] | None:
 
 
 def check_fields(value: dict[str, Any], where: str | Path, **kinds: Any) -> dict[str, Any]:
-    """The content of a JSON object, once its fields are what they must be.
+    """Returns a JSON object after checking that its fields have the right types.
 
     Args:
-      value: content.
-      where: file, for the message.
-      **kinds: types of the fields that it must have; a tuple of types where there are several, with NoneType where the
-        field may be null. A whole number is a number.
+      value: JSON object.
+      where: Name of the file, for the message.
+      **kinds: Types of the fields that it must have, by name: a type, or a tuple of types (with NoneType if the field
+        may be null). A whole number counts as a float.
 
     Raises:
-      UserError: a field is missing or of another type.
+      UserError: A field is missing or of another type.
 
     >>> check_fields({"code": "0"}, "exit.json", code=int)
     Traceback (most recent call last):
@@ -215,12 +230,12 @@ def check_fields(value: dict[str, Any], where: str | Path, **kinds: Any) -> dict
     jaxvision.errors.UserError: exit.json is damaged: its 'code' is '0', not a whole number
     """
     for name, kind in kinds.items():
-        several = kind if isinstance(kind, tuple) else (kind,)
+        types = kind if isinstance(kind, tuple) else (kind,)
         if name not in value:
             raise UserError(f"{where} is damaged: it has no {name!r}")
-        found = value[name]
-        fits = isinstance(found, (*several, int) if float in several else several)
-        if not fits or (isinstance(found, bool) and bool not in several):
-            words = " or ".join(_KINDS.get(one, one.__name__) for one in several)
-            raise UserError(f"{where} is damaged: its {name!r} is {shown(found)}, not {words}")
+        field = value[name]
+        fits = isinstance(field, (*types, int) if float in types else types)
+        if not fits or (isinstance(field, bool) and bool not in types):
+            words = " or ".join(_KINDS.get(one, one.__name__) for one in types)
+            raise UserError(f"{where} is damaged: its {name!r} is {shown(field)}, not {words}")
     return value

@@ -1,10 +1,10 @@
-"""Where the files of a run may lie: a folder of this machine, or a place in a Google Cloud Storage bucket.
+"""Where the files of a run are stored: in a folder of this machine, or in a Google Cloud Storage bucket.
 
-Every file of a workdir is named, read and written through this page. A path is a `pathlib.Path`, or for `gs://` an
-`epath.Path`, which has the same methods. A bucket differs from a disk in three things, which callers need not know:
+Every file of a workdir is named, read and written through this module. A path is a `pathlib.Path`, or for `gs://` an
+`epath.Path`, which has the same methods. A bucket differs from a disk in three ways, which callers need not know:
 
 - An object is written whole or not at all, and cannot be renamed: `write` and `file` need no temporary name there.
-- An object cannot grow, and can be replaced about once a second: `line_files.Lines` writes several, and joins them.
+- An object cannot grow, and can be replaced about once a second: `line_files.Lines` writes several and joins them.
 - Libraries that write to a file name cannot reach it: `file` and `folder` lend them a local one.
 """
 
@@ -29,25 +29,28 @@ from jaxvision.errors import UserError, shown
 
 Path: TypeAlias = pathlib.Path | epath.Path
 
-# epath would reach buckets through TensorFlow where that is installed; what is tested here is fsspec.
+# If TensorFlow is installed, epath would reach buckets through it; the tests here cover fsspec.
 os.environ.setdefault("EPATH_USE_TF", "false")
 
 BUCKETS = "gs"  # the scheme that is supported
-# Those that are known to be none of a local folder's name. Of others, "NAME:/" tells.
+# Schemes that cannot be the name of a local folder. Others are recognised by "NAME:/".
 _KNOWN = "gs|gcs|s3|s3a|s3n|az|abfs|abfss|adl|wasb|hf|hdfs|file|http|https|ftp|sftp|ssh|memory|viewfs|dbfs"
 _SCHEME = re.compile(rf"(?:(?P<known>{_KNOWN})|(?P<other>[a-z][a-z0-9+.-]+)(?=:/)):(?P<rest>.*)", re.IGNORECASE | re.S)
 _BUCKET = re.compile(r"//(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.*)", re.S)
 # fsspec takes *, ? and brackets for patterns, Orbax drops what follows # or ?, and Cloud Storage refuses line ends.
 _UNFIT = re.compile(r"[*?\[\]#\x00-\x1f\x7f]")
-# A NUL ends a name in the system's calls, a line end would make two lines of a journal's one, and half of a surrogate
-# pair is no character; those with which Python stands for bytes that are not UTF-8 are names of files that there are.
+# A NUL ends a name in system calls, a line end would split a line of a journal, and half of a surrogate pair is no
+# character. The surrogates by which Python represents bytes that are not UTF-8 are allowed: such files exist.
 _NO_NAME = re.compile(r"[\x00\n\r]|[\ud800-\udc7f\udd00-\udfff]")
-LONGEST = 255  # bytes of a name, of every file system in use
+LONGEST = 255  # bytes of a name, the limit of the usual file systems
 _MOUNT = "mount the bucket and give the folder where it is mounted (docs/clusters.md, section Buckets)"
 
 
 def is_remote(where: str | os.PathLike) -> bool:
-    """Whether `where` is no folder or file of this machine.
+    """Returns whether a path is not of this machine.
+
+    Args:
+      where: Path of a file or folder.
 
     >>> is_remote("gs://bucket/run"), is_remote("hdfs://host/run"), is_remote("runs/12:30")
     (True, True, False)
@@ -56,11 +59,14 @@ def is_remote(where: str | os.PathLike) -> bool:
 
 
 def check(where: str | os.PathLike, what: str = "the path") -> None:
-    """Raises UserError where `where` is neither a local path nor gs://BUCKET/NAME. Nothing is looked at.
+    """Checks that a path is local or gs://BUCKET/NAME, without any access to it.
 
     Args:
-      where: path of a file or folder.
-      what: name of the thing for the message, such as "--workdir".
+      where: Path of a file or folder.
+      what: Name of the path for the message, such as "--workdir".
+
+    Raises:
+      UserError: The path is neither.
 
     >>> check("gs:/bucket/run", "--workdir")
     Traceback (most recent call last):
@@ -91,21 +97,25 @@ def check(where: str | os.PathLike, what: str = "the path") -> None:
     if scheme != BUCKETS:
         meant = "; did you mean gs://?" if scheme.lower() in ("gs", "gcs") else "."
         raise UserError(f"{is_} {scheme}: is not supported{meant} Give a local folder or gs://BUCKET/NAME, or {_MOUNT}")
-    found = _BUCKET.fullmatch(rest)
+    place = _BUCKET.fullmatch(rest)
     if not rest.startswith("//"):
         raise UserError(f"{is_} want gs://BUCKET/NAME, with two slashes")
-    if found is None or not found["name"].strip("/"):
+    if place is None or not place["name"].strip("/"):
         raise UserError(
             f"{is_} want gs://BUCKET/NAME: the name of a bucket (3 or more of a-z, 0-9, '.', '_', '-'), and one in it"
         )
-    if bad := _UNFIT.search(found["name"]):
+    if bad := _UNFIT.search(place["name"]):
         raise UserError(f"{is_} a name in a bucket must not hold {bad[0]!r}")
-    if {".", ".."} & set(found["name"].split("/")):
+    if {".", ".."} & set(place["name"].split("/")):
         raise UserError(f"{is_} a name in a bucket must not hold '.' or '..' as a part")
 
 
 def expanded(where: str | os.PathLike, what: str = "the path") -> pathlib.Path:
-    """A local path with `~` and `~name` expanded.
+    """Returns a local path with `~` and `~name` expanded.
+
+    Args:
+      where: Path of a file or folder.
+      what: Name of the path for the message, such as "--workdir".
 
     Raises:
       UserError: There is no user of that name.
@@ -123,35 +133,37 @@ def expanded(where: str | os.PathLike, what: str = "the path") -> pathlib.Path:
 
 
 def path(where: str | os.PathLike, what: str = "the path") -> Path:
-    """The path of a file or folder: local, with `~` expanded, or in a bucket that can be reached.
+    """Returns the path of a file or folder: local, with `~` expanded, or in a bucket that can be reached.
 
     Args:
-      where: path, or gs://BUCKET/NAME.
-      what: name of the thing for messages, such as "--workdir".
+      where: Local path, or gs://BUCKET/NAME.
+      what: Name of the path for messages, such as "--workdir".
 
     Raises:
-      UserError: another kind of place, gcsfs is not installed, or the bucket cannot be reached.
+      UserError: The path is of another kind, gcsfs is not installed, or the bucket cannot be reached.
     """
     check(where, what)
     if not is_remote(where):
         return expanded(where, what)
     if not all(map(_installed, ("gcsfs", "google.cloud.storage"))):
         raise UserError(f"{what} is {shown(os.fspath(where))}, which needs gcsfs: pip install 'jaxvision[gcs]'")
-    found = epath.Path(where)
-    _reach(_BUCKET.fullmatch(os.fspath(found).partition(":")[2])["bucket"])
-    return found
+    remote = epath.Path(where)
+    match = _BUCKET.fullmatch(os.fspath(remote).partition(":")[2])
+    assert match is not None  # `check` has made sure
+    _reach(match["bucket"])
+    return remote
 
 
 def local(where: str | os.PathLike, what: str = "the path", why: str = "") -> pathlib.Path:
-    """The path of what must lie on this machine, with `~` expanded.
+    """Returns the path of a file or folder that must be on this machine, with `~` expanded.
 
     Args:
-      where: path of a file or folder.
-      what: name of the thing for the message, such as "--out".
-      why: reason, as in "its lock and journal need a file system".
+      where: Path of a file or folder.
+      what: Name of the path for the message, such as "--out".
+      why: Reason for the message, as in "its lock and journal need a file system".
 
     Raises:
-      UserError: it lies in a bucket or another remote place.
+      UserError: The path is in a bucket or another remote place.
     """
     if is_remote(where):
         because = f", since {why}" if why else ""
@@ -163,25 +175,33 @@ def local(where: str | os.PathLike, what: str = "the path", why: str = "") -> pa
 
 
 def absolute(where: Path) -> Path:
-    """The path from the root: what stays right in another folder, and in a config."""
+    """Returns the absolute path, which stays right in another folder and in a config.
+
+    Args:
+      where: Path, local or in a bucket.
+    """
     return where if is_remote(where) else where.absolute()
 
 
 def make_folder(where: Path) -> None:
-    """Makes a folder and those that it lies in, where they are absent; in a bucket they need not be made."""
+    """Makes a folder and its parents if they do not exist; a bucket does not need them.
+
+    Args:
+      where: Folder.
+    """
     if not is_remote(where):
         where.mkdir(parents=True, exist_ok=True)
 
 
 def output_folder(where: Path, flag: str) -> None:
-    """Makes a folder for what is written, where it is not there yet.
+    """Makes a folder for output if it does not exist.
 
     Args:
-      where: folder.
-      flag: what named it, such as "--out".
+      where: Folder.
+      flag: Flag that named it, such as "--out".
 
     Raises:
-      UserError: it cannot be made: a file has its name, or its place cannot be written.
+      UserError: It cannot be made: a file has its name, or its parent cannot be written.
     """
     try:
         make_folder(where)
@@ -192,7 +212,12 @@ def output_folder(where: Path, flag: str) -> None:
 
 
 def write(where: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all. Its folder must exist, which a bucket has no need of."""
+    """Writes a file whole or not at all.
+
+    Args:
+      where: File. On a disk its folder must exist.
+      content: New content; a str is encoded as UTF-8.
+    """
     content = content.encode() if isinstance(content, str) else content
     with file(where) as path:
         path.write_bytes(content)
@@ -200,35 +225,46 @@ def write(where: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def file(where: Path) -> Iterator[pathlib.Path]:
-    """A local file to be written, for libraries that want a name; at the end it becomes `where`, whole or not at all.
+    """Yields a local path to write to, for libraries that need one; at the end it becomes `where`, whole or not at all.
 
     Args:
-      where: file that is written; its suffix is that of the local one.
+      where: Path of the file at the end; the local file has the same suffix.
     """
     if is_remote(where):
         with tempfile.TemporaryDirectory(prefix="jaxvision-") as folder:
-            made = pathlib.Path(folder, where.name)
-            yield made
-            _upload(made, where)
+            written = pathlib.Path(folder, where.name)
+            yield written
+            _upload(written, where)
         return
-    made = temporary(where)
+    written = temporary(where)
     try:
-        yield made
-        sync(made)
-        os.replace(made, where)
+        yield written
+        sync(written)
+        os.replace(written, where)
         sync(where.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            made.unlink()
+            written.unlink()
 
 
 def temporary(where: pathlib.Path) -> pathlib.Path:
-    """A name beside a file, with its suffix, that no other process and no user has given."""
+    """Returns a name in the folder of a file, with its suffix, that no other process and no user uses.
+
+    Args:
+      where: File.
+    """
     return where.with_name(f".{where.stem[:100]}-{secrets.token_hex(8)}{where.suffix}")
 
 
 def sync(where: Path) -> None:
-    """Returns once a file, or the names in a folder, survive a loss of power; in a bucket they do when written."""
+    """Waits until a file, or the names in a folder, would survive a loss of power; in a bucket they always do.
+
+    Args:
+      where: File or folder.
+
+    Raises:
+      OSError: The disk reports an error.
+    """
     if is_remote(where):
         return
     handle = os.open(where, os.O_RDONLY)
@@ -236,7 +272,7 @@ def sync(where: Path) -> None:
         with naming(where):
             os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # file systems that cannot, of folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some file systems cannot sync folders
             raise
     finally:
         os.close(handle)
@@ -244,7 +280,11 @@ def sync(where: Path) -> None:
 
 @contextlib.contextmanager
 def naming(where: Path) -> Iterator[None]:
-    """An OSError of an open file, which does not know its name, gets it."""
+    """Adds the name of a file to an OSError that is raised inside: errors of an open file lack it.
+
+    Args:
+      where: File.
+    """
     try:
         yield
     except OSError as error:
@@ -255,19 +295,28 @@ def naming(where: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def folder(where: Path) -> Iterator[pathlib.Path]:
-    """A local folder to be filled: `where` itself, which is made, or one whose files go into the bucket at the end."""
+    """Yields a local folder to fill: `where` itself, or for a bucket a temporary one that is uploaded at the end.
+
+    Args:
+      where: Folder, which is made if it does not exist.
+    """
     make_folder(where)
     if not is_remote(where):
         yield where
         return
-    with tempfile.TemporaryDirectory(prefix="jaxvision-") as made:
-        yield pathlib.Path(made)
-        for one in sorted(f for f in pathlib.Path(made).rglob("*") if f.is_file()):
-            _upload(one, where / one.relative_to(made).as_posix())
+    with tempfile.TemporaryDirectory(prefix="jaxvision-") as temporary_folder:
+        yield pathlib.Path(temporary_folder)
+        for written in sorted(f for f in pathlib.Path(temporary_folder).rglob("*") if f.is_file()):
+            _upload(written, where / written.relative_to(temporary_folder).as_posix())
 
 
 def append(where: Path, text: str) -> None:
-    """Appends to a file, seldom: in a bucket all of it is written anew."""
+    """Appends text to a file. Call it seldom: in a bucket the whole file is written again.
+
+    Args:
+      where: File; it is made if it does not exist.
+      text: Text to add.
+    """
     if is_remote(where):
         write(where, (where.read_text() if where.exists() else "") + text)
         return
@@ -278,25 +327,34 @@ def append(where: Path, text: str) -> None:
 
 
 class File(NamedTuple):
-    """A file as its store lists it: `size` in bytes; `crc32c` where the store knows it, else None."""
+    """A file as its store lists it.
+
+    Attributes:
+      size: Number of bytes.
+      crc32c: CRC-32C of the content; None if the store does not know it.
+    """
 
     size: int
     crc32c: int | None = None
 
 
 def files(where: Path) -> dict[str, File]:
-    """All files in a folder and those below it, by their path in it. A bucket knows the CRC-32C of each.
+    """Returns all files in a folder and its subfolders. A file that vanishes meanwhile is left out.
 
-    A file that vanishes meanwhile is none.
+    Args:
+      where: Folder.
+
+    Returns:
+      The files by their path relative to `where`, sorted. Files in a bucket have their CRC-32C.
 
     Raises:
-      OSError: the folder cannot be read, or one in it vanished meanwhile.
+      OSError: The folder cannot be read, or a subfolder vanished meanwhile.
     """
     if is_remote(where):
-        found = filesystem().find(os.fspath(where), detail=True)
+        entries_by_name = filesystem().find(os.fspath(where), detail=True)
         root = os.fspath(where).partition("://")[2].rstrip("/") + "/"
-        return {name.removeprefix(root): _listed(one) for name, one in sorted(found.items()) if name != root}
-    found, folders = {}, [where]
+        return {name.removeprefix(root): _listed(e) for name, e in sorted(entries_by_name.items()) if name != root}
+    listed, folders = {}, [where]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
@@ -304,17 +362,22 @@ def files(where: Path) -> dict[str, File]:
                     folders.append(pathlib.Path(entry.path))
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    found[pathlib.Path(entry.path).relative_to(where).as_posix()] = File(entry.stat().st_size)
-    return dict(sorted(found.items()))
+                    listed[pathlib.Path(entry.path).relative_to(where).as_posix()] = File(entry.stat().st_size)
+    return dict(sorted(listed.items()))
 
 
 def _listed(entry: dict[str, Any]) -> File:
-    known = entry.get("crc32c")  # base64 of four bytes, the highest first
-    return File(int(entry["size"]), int.from_bytes(base64.b64decode(known), "big") if known else None)
+    checksum = entry.get("crc32c")  # base64 of four bytes, the highest first
+    return File(int(entry["size"]), int.from_bytes(base64.b64decode(checksum), "big") if checksum else None)
 
 
 def move(where: Path, to: Path) -> None:
-    """Gives a file or folder another name; what is in a bucket is copied there, by the bucket itself."""
+    """Renames a file or folder; in a bucket, the bucket itself copies it to the new name.
+
+    Args:
+      where: File or folder.
+      to: New path, in the same store.
+    """
     if not is_remote(where):
         os.rename(where, to)
         return
@@ -329,10 +392,14 @@ def move(where: Path, to: Path) -> None:
 
 
 def remove(where: Path) -> None:
-    """Deletes a folder with all that is in it; one that is not there is none."""
+    """Deletes a folder with its content; does nothing if it does not exist.
+
+    Args:
+      where: Folder; of a symbolic link only the link is deleted.
+    """
     if is_remote(where):
         with contextlib.suppress(FileNotFoundError):
-            where.rmtree()
+            where.rmtree()  # type: ignore[union-attr]  # of epath, since it is remote
     elif where.is_symlink():
         where.unlink()
     elif where.exists():
@@ -341,7 +408,15 @@ def remove(where: Path) -> None:
 
 @contextlib.contextmanager
 def reaching(where: Path, doing: str = "reach") -> Iterator[None]:
-    """What is raised inside because `where` cannot be read or written becomes a UserError that names it."""
+    """Turns an error that is raised inside because a place cannot be read or written into a UserError that names it.
+
+    Args:
+      where: File or folder.
+      doing: Verb for the message: `cannot {doing} {where}`.
+
+    Raises:
+      UserError: The place could not be read or written; the original exception is its cause.
+    """
     # The libraries below raise OSError, their own HttpError, and whatever the authentication raises.
     errors = Exception if is_remote(where) else OSError
     try:
@@ -360,32 +435,32 @@ def reaching(where: Path, doing: str = "reach") -> Iterator[None]:
 def _installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # a package that it lies in
+    except ModuleNotFoundError:  # its package is missing
         return False
 
 
 @functools.cache
 def _reach(bucket: str) -> None:
-    """Asks once whether the bucket is there, so that a wrong name is told before anything else is done."""
-    # gcsfs would ask another service for the kind of the bucket, at every turn where this account may not know it. It
-    # matters to renaming alone, which is not done here.
+    """Asks once whether the bucket exists, so that a wrong name is reported before anything else is done."""
+    # gcsfs would ask another service for the kind of the bucket, again and again if this account may not know it. The
+    # kind matters only for renaming, which is not done here.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     import fsspec
 
-    # Other processes write there too: evaluations, and Orbax, which has its own connection.
+    # Other processes write to the bucket too: evaluations, and Orbax, which has its own connection.
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises, too
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it also raises what it logs with a traceback
     with reaching(epath.Path(f"{BUCKETS}://{bucket}")):
         filesystem().info(bucket)
 
 
 def filesystem() -> Any:
-    """The store of all buckets, from fsspec."""
+    """Returns the store of all buckets, an fsspec file system."""
     import fsspec
 
     return fsspec.filesystem("gcs")
 
 
-def _upload(made: pathlib.Path, where: Path) -> None:
-    with made.open("rb") as source, where.open("wb") as target:
+def _upload(written: pathlib.Path, where: Path) -> None:
+    with written.open("rb") as source, where.open("wb") as target:
         shutil.copyfileobj(source, target, 2**24)

@@ -1,8 +1,8 @@
-"""How much may come out of a file: told from its headers, before room is made for it.
+"""How many bytes a file may unpack to, decided from its headers before memory is reserved for them.
 
-A file of a few MB can say that it holds TB, or unpack to as many. Whatever is read from a file, compressed or not, is
-at most `FREE` bytes, or `RATIO` times the bytes of the file where that is more: so that what is stored as it is always
-fits, and what is compressed fits unless its compression is the point of it. docs/data.md says so to users.
+A file of a few MB can claim to hold TB, or unpack to that much. So what is read from a file, compressed or not, is
+limited to `FREE` bytes, or to `RATIO` times the size of the file if that is more. Uncompressed content always fits
+this limit, and compressed content fits unless its compression is extreme. docs/data.md says so to users.
 """
 
 import gzip
@@ -23,18 +23,29 @@ _HEAD = 2**16  # bytes of a member that hold the header of an array
 
 
 def allowed(stored: int) -> int:
-    """Bytes that may come out of a file of `stored` bytes."""
+    """Returns how many bytes may come out of a file.
+
+    Args:
+      stored: Size of the file in bytes.
+
+    >>> allowed(1000), allowed(10**9)
+    (268435456, 20000000000)
+    """
     return max(FREE, RATIO * stored)
 
 
 def check(where: Any, unpacked: int, stored: int, advice: str = "", error: type[Exception] = UserError) -> None:
-    """Raises a UserError (or `error`) where more would come out of a file than may.
+    """Raises an error if more bytes would come out of a file than `allowed` permits.
 
     Args:
-      where: file, for the message.
-      unpacked: bytes that would come out.
-      stored: bytes of the file.
-      advice: other way out for the user, for the message.
+      where: Name of the file, for the message.
+      unpacked: Number of bytes that would come out.
+      stored: Size of the file in bytes.
+      advice: Advice to the user, the end of the message.
+      error: Type of the exception.
+
+    Raises:
+      UserError: (Or `error`.) The file would unpack to too many bytes.
 
     >>> check("a.npz", 10**9, 4_700_000)
     Traceback (most recent call last):
@@ -50,20 +61,24 @@ def check(where: Any, unpacked: int, stored: int, advice: str = "", error: type[
 
 
 def npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` by their names; members that are no arrays are left out.
+    """Reads the arrays of an `.npz` file; members that are not arrays are left out.
 
-    The header of every array is read and compared with its member and with what may come out of the file before any of
-    them is unpacked.
+    Before anything is unpacked, the header of every array is compared with the size of its member and with the number
+    of bytes that may come out of the file.
 
     Args:
-      file: path, or an opened file.
-      where: file for messages; its path by default.
+      file: Path, or an open binary file.
+      where: Name of the file for messages; its path by default.
+
+    Returns:
+      The arrays by name.
 
     Raises:
-      UserError: it is damaged, no zip archive, holds objects, or says that it holds more than it does or may.
+      UserError: The file is damaged, is no zip archive, contains objects, or claims more bytes than it has or may have.
     """
     where, arrays = file if where is None else where, {}
     with reading(where), zipfile.ZipFile(file) as archive:
+        assert archive.fp is not None  # the archive is open
         stored = archive.fp.seek(0, io.SEEK_END)
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         check(where, sum(_nbytes(archive, member, where) for member in members), stored, "save it with np.savez")
@@ -75,16 +90,17 @@ def npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
 
 
 def _nbytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: Any) -> int:
-    """Bytes of the array of a member, by its header."""
+    """Returns the size in bytes of the array of a member, by its header."""
     place = f"{where}: {shown(member.filename.removesuffix('.npy'))}"
     with reading(place):
         with archive.open(member) as opened:
             head = io.BytesIO(opened.read(_HEAD))
         version = np.lib.format.read_magic(head)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        read_header = readers.get(version)
+        if read_header is None:
             raise UserError(f"cannot read {place}: its header is of version {version}, not 1.0 or 2.0")
-        shape, _, dtype = read(head)
+        shape, _, dtype = read_header(head)
         if dtype.hasobject:
             raise UserError(f"cannot read {place}: it holds Python objects, and a pickle may run any code")
         held = member.file_size - head.tell()
@@ -98,14 +114,14 @@ def _nbytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: Any) -> in
 
 
 def gunzip(path: Path, most: int | None = None) -> bytes:
-    """The content of a gzip file.
+    """Returns the content of a gzip file.
 
     Args:
-      path: file.
-      most: bytes that may come out of it; by default `allowed` says.
+      path: File.
+      most: Number of bytes that may come out of it; by default what `allowed` returns for its size.
 
     Raises:
-      UserError: it is truncated, damaged, no gzip file, or holds more.
+      UserError: The file is truncated, damaged or no gzip file, or holds more bytes than may come out of it.
     """
     with reading(path):
         most = allowed(path.stat().st_size) if most is None else most
@@ -117,5 +133,5 @@ def gunzip(path: Path, most: int | None = None) -> bytes:
 
 
 def _count(number: int) -> str:
-    """A number of bytes; of one with hundreds of digits, how many."""
+    """Formats a number of bytes; one with hundreds of digits as a power of ten."""
     return f"{number:,}" if abs(number) < 10**30 else f"more than 10^{int(math.log10(abs(number)))}"

@@ -1,8 +1,8 @@
-"""The account of the examples of a training stream that could not be read: of a whole run, whoever met them.
+"""The record of the examples of a training stream that could not be read, for a whole run and all its processes.
 
-It is a function of the step. Readers run ahead of the steps, in threads or processes of their own, and meet bad
-examples that no step has been trained on yet; these wait here until their step comes. So a run that is stopped and
-resumed counts what the unbroken run counts, and can carry the account in its checkpoints.
+The record is a function of the step. Readers run ahead of the steps, in threads or processes of their own, and meet bad
+examples before any step is trained on them; these wait here until their step comes. So a run that is stopped and
+resumed counts what an unbroken run counts, and can store the record in its checkpoints.
 """
 
 import json
@@ -16,25 +16,43 @@ from jaxvision.data.sources.base import Source
 from jaxvision.errors import UserError
 
 _log = logging.getLogger(__name__)
-NAMED = 100  # bad examples that are named in warnings and in the file of a run
-_LATEST = 10  # of them, in the message that stops a run
-_MOST_WORDS = 300  # characters of a reason that is kept
+NAMED = 100  # number of bad examples that are named in warnings and in the file of a run
+_LATEST = 10  # number of them in the message that stops a run
+_MOST_WORDS = 300  # number of characters of a reason that are stored
 
 
 class Bad(NamedTuple):
-    """An example that could not be read: its index in the set, and why."""
+    """An example that could not be read.
 
-    index: int
+    Attributes:
+      index: Index of the example in the set.
+      reason: Message of the error.
+    """
+
+    index: int  # type: ignore[assignment]  # hides the method of tuples
     reason: str
 
 
 def allowed(source: Source, max_bad_fraction: float) -> int:
-    """How many examples of a set may be bad: the fraction, rounded up to a whole example."""
+    """Returns how many examples of a set may be bad: the fraction, rounded up to a whole example.
+
+    Args:
+      source: Set of examples.
+      max_bad_fraction: Share of it that may be bad, in [0, 1].
+    """
     return math.ceil(max_bad_fraction * len(source))
 
 
 def too_many(source: Source, count: int, most: int, names: Iterable[str], last: object) -> UserError:
-    """The error for a set of which more examples are bad than may be."""
+    """Returns the error for a set with more bad examples than allowed.
+
+    Args:
+      source: Set of examples.
+      count: Number of bad examples.
+      most: Number of bad examples that is allowed.
+      names: Names of the latest bad examples, for the message.
+      last: Reason of the last one; it is left out if empty.
+    """
     return UserError(
         f"{count} examples of {source.info.name} cannot be read, more than the {most} that max_bad_fraction allows: "
         f"{', '.join(names)}" + (f" (the last: {last})" if last else "")
@@ -45,9 +63,9 @@ class BadRecords:
     """Counts each bad example once, at the first step whose batch asked for it.
 
     Args:
-      source: set that is read.
-      max_bad_fraction: share of it that may be bad, in [0, 1].
-      warn: True to name each in a warning, up to 100; False where somebody else has done so.
+      source: Set that is read.
+      max_bad_fraction: Share of it that may be bad, in [0, 1].
+      warn: True to name each bad example in a warning, up to 100; False if another process does.
     """
 
     def __init__(self, source: Source, max_bad_fraction: float, warn: bool = True):
@@ -59,28 +77,39 @@ class BadRecords:
         self._unsent: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
-        """The bad examples among those that were asked for up to the step of the last `advance`."""
+        """Returns the number of bad examples that were asked for up to the step of the last `advance`."""
         return len(self._counted)
 
     def note(self, step: int, met: Sequence[Bad]) -> None:
-        """Takes note of what the batch of a step met, before or after the step is taken; steps ascend.
+        """Notes the bad examples of the batch of a step, before or after the step is taken. Steps must ascend.
 
         Args:
-          step: number of steps after that one; the batch of the first step has 1.
-          met: bad examples that the batch asked for, those that are known included.
+          step: Number of the step, counted from 1.
+          met: Bad examples that the batch asked for, including those noted before.
         """
         if met:
             self._ahead.append((step, met))
 
     def excess(self, step: int) -> bool:
-        """Whether more are bad than may be, when the batches of the steps up to this one are counted, too."""
-        if not self._ahead:  # what is counted was looked at before
+        """Returns whether more examples are bad than allowed, including those that wait for the steps up to `step`.
+
+        Args:
+          step: Number of steps taken.
+        """
+        if not self._ahead:  # what is counted was checked before
             return False
         ahead = {bad.index for at, met in self._ahead if at <= step for bad in met}
         return bool(ahead) and len(self._counted | ahead) > self.allowed
 
     def advance(self, step: int) -> bool:
-        """Counts what was met up to a step; whether there was anything new."""
+        """Counts the bad examples of the steps up to `step`.
+
+        Args:
+          step: Number of steps taken.
+
+        Returns:
+          True if any of them was new.
+        """
         before = len(self)
         while self._ahead and self._ahead[0][0] <= step:
             at, met = self._ahead.popleft()
@@ -91,58 +120,74 @@ class BadRecords:
         return len(self) > before
 
     def unsent(self) -> list[tuple[int, int]]:
-        """(step, index) of what this process counted since the last call: what other processes may not know."""
-        found, self._unsent = self._unsent, []
-        return found
+        """Returns (step, index) of what this process has counted since the last call, which others may not know."""
+        pairs, self._unsent = self._unsent, []
+        return pairs
 
     def add(self, others: Mapping[int, Iterable[tuple[int, int]]]) -> None:
-        """Counts what other processes met: (step, index) by process."""
+        """Counts the bad examples that other processes met.
+
+        Args:
+          others: Pairs (step, index) by the number of the process.
+        """
         for process, pairs in sorted(others.items()):
             for step, index in sorted(pairs):
                 if index not in self._counted:
-                    self._count(step, Bad(index, f"met by process {process}, which says why"), told=True)
+                    self._count(step, Bad(index, f"met by process {process}, which says why"), reported=True)
 
     def recheck(self, read: Callable[[int], Bad | None]) -> None:
-        """Looks at the counted ones again, where they are too many: what can be read now is taken off.
+        """Reads the counted examples again if there are too many, and drops those that can be read now.
 
         Args:
-          read: `index -> what is bad with the example`, or None.
+          read: Function `index -> Bad`, or None if the example can be read.
         """
         if len(self) <= self.allowed:
             return
-        mended = {index for index in self._counted if read(index) is None}
-        self._counted -= mended
-        self._named = [one for one in self._named if one["index"] not in mended]
+        readable = {index for index in self._counted if read(index) is None}
+        self._counted -= readable
+        self._named = [entry for entry in self._named if entry["index"] not in readable]
 
     def error(self, step: int) -> UserError:
-        """The error of a run whose steps up to this one met too many; those that wait are named, too."""
+        """Returns the error of a run that met too many bad examples; it also names those that wait for a step.
+
+        Args:
+          step: Number of steps taken.
+        """
         ahead = {bad.index: bad for at, met in self._ahead if at <= step for bad in met}
         new = [bad for index, bad in ahead.items() if index not in self._counted]
-        known = [self._source.describe(index) for index in sorted(self._counted)[: max(_LATEST - len(new), 0)]]
-        names = [*known, *(self._source.describe(bad.index) for bad in new)][-_LATEST:]
+        counted = [self._source.describe(index) for index in sorted(self._counted)[: max(_LATEST - len(new), 0)]]
+        names = [*counted, *(self._source.describe(bad.index) for bad in new)][-_LATEST:]
         last = new[-1].reason if new else (self._named[-1]["reason"] if self._named else "")
         return too_many(self._source, len(self) + len(new), self.allowed, names, last)
 
     def lines(self, step: int = 0) -> str:
-        """JSON lines that name the first bad examples: those counted, and those that wait for the steps up to this."""
+        """Returns JSON lines that name the first bad examples, both counted ones and ones that wait for their step.
+
+        Args:
+          step: Number of steps taken; those that wait for a later step are left out.
+        """
         ahead = [self._line(at, bad) for at, met in self._ahead if at <= step for bad in met]
-        named = {one["index"]: one for one in (*ahead[::-1], *self._named)}
-        found = sorted(named.values(), key=lambda one: (one["step"], one["index"]))[:NAMED]
-        return "".join(json.dumps(one) + "\n" for one in found)
+        named = {entry["index"]: entry for entry in (*ahead[::-1], *self._named)}
+        entries = sorted(named.values(), key=lambda entry: (entry["step"], entry["index"]))[:NAMED]
+        return "".join(json.dumps(entry) + "\n" for entry in entries)
 
     def state(self) -> dict[str, Any]:
-        """The account as JSON. Its size is that of the set of bad examples, which `allowed` bounds."""
+        """Returns the record as JSON. Its size is that of the set of bad examples, which `allowed` bounds."""
         return {"indices": sorted(self._counted), "named": self._named}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from an account that `state` gave."""
+        """Continues a record.
+
+        Args:
+          state: Record as `state` returned it.
+        """
         self._counted, self._named = {int(index) for index in state["indices"]}, list(state["named"])
 
-    def _count(self, step: int, bad: Bad, told: bool = False) -> None:
+    def _count(self, step: int, bad: Bad, reported: bool = False) -> None:
         self._counted.add(bad.index)
         if len(self._named) < NAMED:
             self._named.append(self._line(step, bad))
-        if self._warn and not told and len(self) <= NAMED:
+        if self._warn and not reported and len(self) <= NAMED:
             last = "; no more are named" if len(self) == NAMED else ""
             name = self._source.describe(bad.index)
             _log.warning("cannot read %s (%s): bad example %d%s", name, bad.reason, len(self), last)

@@ -1,6 +1,6 @@
-"""What stands for a set that is absent: an example made of what its fields are."""
+"""A stand-in for a set that is absent: one example made from the description of its fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,22 @@ from jaxvision.data.host_ops import CLASS_NAME
 from jaxvision.data.sources.base import Info, Source, standard_fields
 from jaxvision.fields import Field
 
-SIDE = 256  # of an image of which nothing is known
+SIDE = 256  # pixels, the side of an image if nothing is known of it
 
 
 class Blank(Source):
-    """One example whose numbers are 0, with some words: black images, of the first class.
+    """One example whose numbers are all 0, with a few words as its texts: a black image of the first class.
 
     Args:
-      info: What is known of the set. Of a field whose lengths are not known, those of images and of what lies in them
-        are `side`, and others 1.
-      side: Side of images, or (height, width).
+      info: Description of the set. Where lengths of a field are unknown, those of images and of what covers them are
+        `side`, and others 1.
+      side: Side of images in pixels, or (height, width); `SIDE` if None.
     """
 
     def __init__(self, info: Info, side: int | tuple[int, int] | None = None):
         self.info = info
-        self._size = (side, side) if is_whole(side) else tuple(side or (SIDE, SIDE))
+        size = (side, side) if is_whole(side) else side or (SIDE, SIDE)
+        self._size: tuple[int, ...] = tuple(size)  # type: ignore[arg-type]  # `is_whole` is no type guard
 
     def __len__(self) -> int:
         return 1
@@ -40,13 +41,13 @@ class Blank(Source):
             return "a text"
         shape = list(field.shape)
         if field.kind in ("image", "segmentation"):
-            size = self._size
-            if field.kind == "segmentation" and field.of in fields:
+            size: Sequence[int] = self._size
+            if field.kind == "segmentation" and field.of is not None and field.of in fields:
                 size = [of or side for of, side in zip(_spatial(fields[field.of]), size)]
             at = 0 if field.kind == "segmentation" or len(shape) == 2 else len(shape) - 3
             shape[at : at + 2] = [length or side for length, side in zip(shape[at : at + 2], size)]
         dtype = np.uint8 if field.dtype == "bytes" else field.dtype
-        return np.zeros([length or 1 for length in shape], dtype)[()]  # a number, where it is one, as sources give it
+        return np.zeros([length or 1 for length in shape], dtype)[()]  # scalars as numbers, as sources give them
 
 
 def _spatial(image: Field) -> tuple[int | None, ...]:

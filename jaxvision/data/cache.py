@@ -1,4 +1,4 @@
-"""`jaxvision data cache`: a copy of a set with its images resized and encoded anew, for runs of many epochs."""
+"""`jaxvision data cache`: a copy of a set with its images resized and encoded again, for runs of many epochs."""
 
 import functools
 import io
@@ -29,8 +29,8 @@ from jaxvision.reading import reading
 from jaxvision.specs import parse
 
 FORMATS = ("jpeg", "png")
-SHARD = 10_000  # examples a file
-AHEAD = 256  # examples processed at once: enough to keep the threads busy
+SHARD = 10_000  # examples per file
+AHEAD = 256  # examples processed at once, enough to keep the threads busy
 
 _log = logging.getLogger(__name__)
 
@@ -47,26 +47,29 @@ def cache(
     quality: int = 95,
     max_bad_fraction: float = 0.001,
 ) -> tuple[str, Path]:
-    """Writes the processed copy as a prepared TFDS set; an interrupted call goes on at the shard where it stopped.
+    """Writes a processed copy of a set as a prepared TFDS set; an interrupted call resumes at the last shard.
 
-    Example i of a split of the copy is example i of the original, so the training stream has the same order. Kept
-    are the image, the label with its class names, texts and single numbers; boxes and masks would not fit the new
+    Example i of a split of the copy is example i of the original, so the training stream has the same order. The copy
+    contains the image, the label with its class names, texts, and single numbers; boxes and masks would not fit the new
     image. An example that cannot be read gets an empty image: loaders skip and count it, as in the original.
 
     Args:
-      name, data_dir, options: of the set, as for `open_source`.
-      splits: names of whole splits, with commas between them.
-      host: a host spec that decodes and draws nothing, such as "decode|resize_short(256)".
-      out: the data_dir of the copy, which becomes `out/name[/config]/version`.
+      name: Name of the set, as for `open_source`.
+      splits: Names of whole splits, separated by commas.
+      host: Host spec that decodes and draws nothing at random, such as "decode|resize_short(256)".
+      out: Folder of prepared sets; the copy becomes `out/name[/config]/version`.
+      data_dir: Folder of the set, as for `open_source`.
+      options: Options of the set, as for `open_source`.
       image_format: "jpeg", or "png" to lose nothing.
-      quality: of JPEG, 1 to 100. Chroma is halved in both directions, as is usual.
-      max_bad_fraction: how many examples of a split, rounded up, may be unreadable.
+      quality: Quality of JPEG, 1 to 100. Chroma is halved in both directions, as is usual.
+      max_bad_fraction: Share of the examples of a split that may be unreadable, in [0, 1]; rounded up to a whole
+        example.
 
     Returns:
-      the name under which `open_source(name, split, data_dir=out)` reads the copy, and its folder.
+      The name under which `open_source(name, split, data_dir=out)` reads the copy, and its folder.
 
     Raises:
-      UserError: arguments that make no sense, too many unreadable examples, or a copy that is there already.
+      UserError: An argument makes no sense, too many examples are unreadable, or the copy exists already.
     """
     if name == "mixture":
         raise UserError("a mixture is not copied, for its weights would be lost: copy its parts, and mix the copies")
@@ -141,7 +144,7 @@ class _Copy:
                     yield record
 
     def _record(self, index: int) -> tuple[bytes, Exception | None]:
-        """The serialized example, and why it could not be read."""
+        """Returns the serialized example, and the error if it could not be read."""
         example = {}
         try:
             example = self._source[index]
@@ -152,11 +155,11 @@ class _Copy:
             error = reason
         try:
             return self._serialized({**example, "image": b""}), error
-        except BadExample:  # its other fields are no better
+        except BadExample:  # its other fields are bad, too
             return self._serialized({"image": b""}), error
 
     def _serialized(self, example: Mapping[str, Any]) -> bytes:
-        """The example as TFDS stores it; BadExample where a field is another thing than in the first example."""
+        """Returns the example as TFDS stores it; raises BadExample if a field is of another kind than in the first."""
         with reading("its fields", BadExample):
             values = {field: _value(field, feature, example.get(field)) for field, feature in self._features.items()}
             return self._serializer.serialize_example(self._features.encode_example(values))
@@ -190,8 +193,10 @@ def _check(splits: str, host: str, image_format: str, quality: int) -> None:
 
 
 def _identity(name: str, source: Source) -> dataset_info.DatasetIdentity:
-    """What the copy is called: as the original, so that a config only changes its data_dir, unless that is a kind."""
-    base, config, version = re.match(r"([^/:]+)(?:/([^:]+))?(?::(\d+\.\d+\.\d+)$)?", name).groups()
+    """Names the copy like the original, so that a config changes only its data_dir; kinds like "folder" are renamed."""
+    match = re.match(r"([^/:]+)(?:/([^:]+))?(?::(\d+\.\d+\.\d+)$)?", name)
+    assert match is not None  # the source is open, so its name is one
+    base, config, version = match.groups()
     if name in KINDS:
         base = re.sub(r"\W+", "_", source.info.name).strip("_").lower()
         base = f"{base}_copy" if base in KINDS else base
@@ -201,7 +206,7 @@ def _identity(name: str, source: Source) -> dataset_info.DatasetIdentity:
 
 
 def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
-    """The features of the copy, from the first example that can be read."""
+    """Returns the features of the copy, from the first example that can be read."""
     example = first_readable(source)
     if "image" not in example:
         raise UserError(f"{source.info.name} {source.info.split} has no field 'image', only {', '.join(example)}")
@@ -213,7 +218,7 @@ def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
             names = {"names": info.classes} if info.classes else {"num_classes": info.num_classes}
             label = tfds.features.ClassLabel(**names)
             features["label"] = tfds.features.Sequence(label) if info.multi_label else label
-        elif "/" in field:  # a nested feature, whose path is no name
+        elif "/" in field:  # a nested feature: its path cannot be a name
             dropped.append(field)
         elif isinstance(value, str):
             features[field] = tfds.features.Text()
@@ -229,7 +234,7 @@ def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
 
 
 def _value(field: str, feature: tfds.features.FeatureConnector, value: Any) -> Any:
-    """What TFDS encodes for a field of an example; something empty if the example could not be read."""
+    """Returns the value that TFDS encodes for a field; something empty if the example could not be read."""
     several = isinstance(feature, tfds.features.Sequence)
     if value is None:
         return [] if several else "" if isinstance(feature, tfds.features.Text) else 0

@@ -21,18 +21,18 @@ _TFRECORD, _ARRAY_RECORD = file_adapters.FileFormat.TFRECORD, file_adapters.File
 
 
 def convert(source: str | Path, out: str | Path) -> Path:
-    """Converts all splits, shard by shard; an interrupted call goes on at the shard where it stopped.
+    """Converts all splits, shard by shard; an interrupted call resumes at the shard where it stopped.
 
     Args:
-      source: the folder of a version of the set, which holds dataset_info.json, features.json and *.tfrecord-*.
-      out: the data_dir of the copy, which becomes `out/name[/config]/version`.
+      source: Folder of one version of the set, which holds dataset_info.json, features.json and *.tfrecord-*.
+      out: Folder of prepared sets; the copy becomes `out/name[/config]/version`.
 
     Returns:
-      the folder of the copy. `open_source(name, split, data_dir=out)` reads it.
+      The folder of the copy. `open_source(name, split, data_dir=out)` reads it.
 
     Raises:
-      UserError: `source` is no such folder, a shard is missing, truncated, damaged or has another number of records
-        than dataset_info.json says, or the copy is there already.
+      UserError: `source` is no such folder; a shard is missing, truncated, damaged or has another number of records
+        than dataset_info.json says; or the copy exists already.
     """
     source, out = Path(source).expanduser(), Path(out).expanduser()
     info = _read_info(source)
@@ -57,7 +57,7 @@ def convert(source: str | Path, out: str | Path) -> Path:
 
 
 def _read_info(source: Path) -> dataset_info_pb2.DatasetInfo:
-    """What dataset_info.json says of a set that is prepared as TFRecord."""
+    """Reads and checks the dataset_info.json of a set that is prepared as TFRecord."""
     if not (source / "dataset_info.json").exists():
         files = [f for depth in ("*", "*/*", "*/*/*") for f in source.glob(f"{depth}/dataset_info.json")]
         hint = f". Choices below it: {', '.join(sorted(str(f.parent) for f in files)[:5])}" if files else ""
@@ -77,7 +77,7 @@ def _read_info(source: Path) -> dataset_info_pb2.DatasetInfo:
 def _shards(
     info: dataset_info_pb2.DatasetInfo, folder: Path, file_format: file_adapters.FileFormat
 ) -> list[tuple[Path, int]]:
-    """The files of all splits, and how many records each has."""
+    """Returns the files of all splits, each with its number of records."""
     splits = dataset_info.get_split_dict_from_proto(info, folder, file_format)
     return [
         (Path(split.filename_template.sharded_filepath(shard_index=i, num_shards=split.num_shards)), count)

@@ -1,4 +1,4 @@
-"""Bytes of an image file to RGB pixels, or BadImage: never part of a picture."""
+"""From the bytes of an image file to RGB pixels, or BadImage; never to a part of a picture."""
 
 import io
 import math
@@ -11,16 +11,21 @@ from PIL import Image
 from jaxvision.data.formats import FORMATS, MAX_PIXELS, MAX_SCANS
 from jaxvision.data.signatures import described
 
-_TILE = 2**20  # pixels of a tile of a TIFF that is decoded in any case
+_TILE = 2**20  # pixels of a TIFF tile that is decoded whatever the limit
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 class BadImage(Exception):
-    """The bytes of an example are not a whole picture, or a larger one than is allowed."""
+    """The bytes of an example are not a whole picture, or are one larger than allowed."""
 
 
 class Jpeg:
-    """A JPEG that is decoded when it is known which part of it is wanted, and at which size.
+    """A JPEG that is decoded later, when the wanted part and its size are known.
+
+    Args:
+      data: Content of the file.
+      height: Height as stored, in pixels, before the picture is turned upright.
+      width: Width as stored.
 
     Attributes:
       shape: (height, width, 3) of the upright picture.
@@ -33,13 +38,19 @@ class Jpeg:
         self.shape = (*(self._stored[::-1] if self._orientation >= 5 else self._stored), 3)
 
     def pixels(self, factor: int = 1, fast: bool = True) -> np.ndarray:
-        """The whole picture reduced by `factor`, one of 1, 2, 4 and 8: uint8 [ceil(H / factor), ceil(W / factor), 3].
+        """Decodes the whole picture, reduced by a factor.
 
-        To reduce, libjpeg inverts a smaller discrete cosine transform, which takes less time than a whole one. With
-        `fast` it inverts with fewer digits and does not interpolate colours; else the pixels are those of Pillow.
+        To reduce, libjpeg inverts a smaller discrete cosine transform, which takes less time than the full one.
+
+        Args:
+          factor: 1, 2, 4 or 8.
+          fast: True to invert with fewer digits and not to interpolate colours; with False the pixels equal Pillow's.
+
+        Returns:
+          uint8 [ceil(h / factor), ceil(w / factor), 3].
 
         Raises:
-          BadImage: the file is damaged.
+          BadImage: The file is damaged.
         """
         rows, columns = (-(-side // factor) for side in self._stored)
         size = dict(min_height=rows, min_width=columns, min_factor=factor)
@@ -47,19 +58,26 @@ class Jpeg:
         return _upright(image, self._orientation)
 
     def cut(self, box: Box, size: tuple[int, int]) -> np.ndarray:
-        """The part in `box`, reduced by the largest factor that leaves it at least twice the `size` it is wanted at.
+        """Decodes a part of the picture, reduced by the largest factor that leaves it at least twice the wanted size.
 
-        The box is rounded to pixels of the reduced picture, so what is wanted shifts by at most half a pixel.
+        The box is rounded to pixels of the reduced picture, so the part shifts by at most half a pixel.
+
+        Args:
+          box: Part of the upright picture, in pixels.
+          size: Wanted (height, width), in pixels.
+
+        Returns:
+          uint8 [h, w, 3].
 
         Raises:
-          BadImage: the file is damaged.
+          BadImage: The file is damaged.
         """
         top, left, height, width = box
         ratio = min(height / size[0], width / size[1])
         factor = next((f for f in (8, 4, 2) if 2 * f <= ratio), 1)
         rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
         image = self.pixels(factor)
-        # Reduced, the last row and column may reach beyond the picture; turned, they may come first.
+        # The last row and column of a reduced picture may reach beyond it; if it was turned, they may come first.
         above = image.shape[0] * factor - self.shape[0] if self._orientation in (3, 4, 7, 8) else 0
         before = image.shape[1] * factor - self.shape[1] if self._orientation in (2, 3, 6, 7) else 0
         top = min(round((top + above) / factor), image.shape[0] - rows)
@@ -68,36 +86,46 @@ class Jpeg:
 
 
 def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
-    """A `Jpeg` whose header has been read where simplejpeg can decode it, else uint8 [H, W, 3] pixels by Pillow.
+    """Reads the header of an image, and decodes the image if `Jpeg` cannot do so later.
 
-    Pillow takes JPEGs of samplings that simplejpeg has no name for, and of those alone a damaged one may pass.
+    Pillow takes JPEGs with samplings that simplejpeg has no name for; a damaged one among these may pass.
+
+    Args:
+      data: Content of an image file.
+      max_pixels: Largest number of pixels that is decoded.
+
+    Returns:
+      A `Jpeg` if simplejpeg can decode it, else the pixels from Pillow, uint8 [h, w, 3].
 
     Raises:
-      BadImage: the bytes are no picture, only part of one, or one of more than `max_pixels`; then nothing is decoded.
+      BadImage: The bytes are no picture, only part of one, or one of more than `max_pixels`; then nothing is decoded.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise BadImage(f"its image is a {type(data).__name__}, not the bytes of an image file")
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-    except KeyError:  # the header is read, but its sampling has no name there: 4:4:1, which it decodes all the same
+    except KeyError:  # simplejpeg has no name for the sampling 4:4:1, but decodes it
         with _opened(data, max_pixels) as image:
             (width, height), colorspace = image.size, image.mode
     except Exception:
         return _decode_by_pillow(data, max_pixels)
     _check_size(width, height, max_pixels)
-    if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS:  # the mark of a scan, which pixels cannot hold
+    if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS:  # the marker of a scan, which cannot occur in pixels
         raise BadImage(f"the JPEG has {scans:,} scans, each as long in work as all of it; {MAX_SCANS} is the limit")
     if colorspace in ("Gray", "YCbCr", "RGB"):
         return Jpeg(data, height, width)
-    _decode_jpeg(data, "CMYK")  # Pillow converts the colours, but would go on with grey where the file is damaged
+    _decode_jpeg(data, "CMYK")  # Pillow converts colours, but fills damaged parts with grey
     return _decode_by_pillow(data, max_pixels)
 
 
 def size(data: bytes) -> tuple[int, int]:
-    """Height and width of the upright picture, from its header alone.
+    """Returns (height, width) of the upright picture in pixels, from its header alone.
+
+    Args:
+      data: Content of an image file.
 
     Raises:
-      BadImage: The bytes are no picture that is read.
+      BadImage: The bytes are no picture of a supported format.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise BadImage(f"its image is a {type(data).__name__}, not the bytes of an image file")
@@ -111,10 +139,19 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def three_channels(image: np.ndarray) -> np.ndarray:
-    """Makes uint8 [H, W], [H, W, 1] or [H, W, 3] the last of these.
+    """Returns a grey or colour image as an array of three channels.
+
+    Args:
+      image: Image, uint8 [h, w], [h, w, 1] or [h, w, 3].
+
+    Returns:
+      uint8 [h, w, 3].
 
     Raises:
-      BadImage: the array is of another type or shape, or holds no pixels.
+      BadImage: The array is of another type or shape, or holds no pixels.
+
+    >>> three_channels(np.zeros((2, 3), np.uint8)).shape
+    (2, 3, 3)
     """
     if image.dtype != np.uint8:
         raise BadImage(f"its image is an array of {image.dtype}, not uint8, so the range of its values is not known")
@@ -153,31 +190,31 @@ def _decode_by_pillow(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def _words(error: Exception) -> str:
-    """The message of an exception of a library; of one that has none, or only a key, its kind as well."""
+    """Returns the message of an exception of a library, with its type if there is no message or only a key."""
     text = " ".join(str(error).split())
     return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
-    """An image of one of `FORMATS` whose header has been read, and nothing else.
+    """Reads the header of an image of one of `FORMATS`, and nothing else.
 
-    This is `Image.open` for these formats alone, and without its limit of pixels, which is a global that warns;
-    `max_pixels` takes its place.
+    This is `Image.open` for these formats alone. The limit of pixels is `max_pixels`, not Pillow's global one, which
+    only warns.
 
     Raises:
-      BadImage: the bytes are no such image, or one of more than `max_pixels`.
+      BadImage: The bytes are no such image, or one of more than `max_pixels`.
     """
     Image.init()
     reason = ""
     for kind in FORMATS:
         factory, accept = Image.OPEN.get(kind, (None, None))
         fits = factory and (accept is None or accept(bytes(data[:16])))
-        if isinstance(fits, str):  # says why this build of Pillow cannot read the kind
+        if isinstance(fits, str):  # the reason why this build of Pillow cannot read the format
             reason = reason or fits
-        elif fits:
+        elif fits and factory:
             try:
                 if kind == "WEBP":
-                    _check_size(*_webp_size(data), max_pixels)  # Pillow makes room for all pixels to read the header
+                    _check_size(*_webp_size(data), max_pixels)  # Pillow would reserve memory for all pixels
                 image = factory(io.BytesIO(data), "")
             except BadImage:
                 raise
@@ -197,7 +234,7 @@ def _number(value: object) -> int:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of an extended WebP (RFC 9649, sec. 2.7), which may be huge; (1, 1) for the other kinds."""
+    """Returns (width, height) of an extended WebP (RFC 9649, sec. 2.7), which may be huge; (1, 1) for other kinds."""
     if data[12:16] != b"VP8X" or len(data) < 30:
         return 1, 1
     return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
@@ -207,15 +244,15 @@ def _pillow_pixels(image: Image.Image) -> np.ndarray:
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         kind = "floating-point numbers" if image.mode == "F" else "signed or of 32 bits"
         raise BadImage(f"its pixels are {kind}, whose range is not known: convert it to 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):  # of 16 bits; convert("RGB") would clip at 255
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits; convert("RGB") would clip at 255
         return three_channels(_high_byte(image))
     if "transparency" in image.info:
-        image = image.convert("RGBA")  # the way Pillow wants palettes with transparency read
+        image = image.convert("RGBA")  # as Pillow recommends for palettes with transparency
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _high_byte(image: Image.Image) -> np.ndarray:
-    """The eight highest bits of grey pixels: uint8 [H, W]. Pillow leaves two kinds of TIFF as they are stored."""
+    """Returns the eight highest bits of grey pixels, uint8 [h, w], where Pillow leaves a TIFF as it is stored."""
     tags = getattr(image, "tag_v2", {})
     bits = 12 if tags.get(258) == (12,) else 16
     grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
@@ -223,14 +260,14 @@ def _high_byte(image: Image.Image) -> np.ndarray:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    """The EXIF orientation, 1 where there is none."""
+    """Returns the EXIF orientation, 1 if there is none."""
     at = 2
     while (
         data[at : at + 1] == b"\xff"
         and (kind := data[at + 1 : at + 2])
         and (kind == b"\xfe" or b"\xe0" <= kind <= b"\xef")
     ):
-        length = int.from_bytes(data[at + 2 : at + 4], "big")  # of a segment APPn, or a comment
+        length = int.from_bytes(data[at + 2 : at + 4], "big")  # length of a segment APPn or a comment
         if data[at + 4 : at + 10] == b"Exif\0\0":
 
             def load(segment: bytes = data[at + 4 : at + 2 + length]) -> Image.Exif:
@@ -244,7 +281,7 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _orientation(load: Callable[[], Image.Exif]) -> int:
-    """The orientation of the EXIF that `load` reads; 1 where it is damaged: no more than the way up is lost."""
+    """Returns the orientation of the EXIF that `load` reads; 1 if it is damaged, since only the orientation is lost."""
     try:
         orientation = load().get(0x0112, 1)
     except Exception:

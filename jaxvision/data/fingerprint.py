@@ -1,4 +1,4 @@
-"""What tells one data set from another, without reading all of it."""
+"""A fingerprint that tells one data set from another without reading all of it."""
 
 import hashlib
 from pathlib import PurePath
@@ -8,29 +8,29 @@ import numpy as np
 
 from jaxvision.data.sources.base import BadExample, Source
 
-EXAMPLES = 16  # whose content is looked at, spread over the set
-NAMES = 1024  # whose names are
+EXAMPLES = 16  # number of examples whose content is read, spread over the set
+NAMES = 1024  # number of examples whose names are read
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """Size, classes, and digests of the names and the content of some examples, spread over the set.
+    """Returns the size and classes of a set, and digests of the names and content of some examples, spread over it.
 
-    Two copies of a set have the same one wherever they lie: of a path only the last two parts count. It reads 16
-    examples, so sets that differ in a few others are not told apart.
+    Copies of a set have the same fingerprint wherever they are stored: only the last two parts of a path count. Only 16
+    examples are read, so sets that differ in a few others get the same one.
 
     Args:
-      source: a set of examples.
+      source: Set of examples.
 
     Returns:
-      `{"name", "split", "examples", "classes", "names", "content"}`; JSON.
+      `{"name", "split", "examples", "classes", "class_names", "names", "content"}`, as JSON values.
     """
     info, count = source.info, len(source)
     named = sorted({i * count // NAMES for i in range(NAMES)}) if count else []
-    read = sorted({i * count // EXAMPLES for i in range(EXAMPLES)} | {count - 1}) if count else []
+    sampled = sorted({i * count // EXAMPLES for i in range(EXAMPLES)} | {count - 1}) if count else []
     names, content = hashlib.sha256(), hashlib.sha256()
     for index in named:
         names.update("/".join(PurePath(source.describe(index)).parts[-2:]).encode(errors="replace") + b"\n")
-    for index in read:
+    for index in sampled:
         _add(content, _example(source, index))
     return {
         "name": info.name,
@@ -58,8 +58,8 @@ def _add(digest: Any, value: Any) -> None:
     elif isinstance(value, bytes | bytearray | memoryview):
         digest.update(value)
     elif isinstance(value, list | tuple):
-        for one in value:
-            _add(digest, one)
+        for item in value:
+            _add(digest, item)
     else:
         array = np.asarray(value)
         digest.update(f"{array.dtype} {array.shape};".encode())

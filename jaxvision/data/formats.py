@@ -1,4 +1,4 @@
-"""The image formats that the project reads, said once: sources, `predict`, `search` and the decoder go by them."""
+"""The image formats that the project reads, defined once for sources, `predict`, `search` and the decoder."""
 
 from pathlib import PurePath
 
@@ -15,15 +15,18 @@ FORMATS = {
     "JPEG2000": (".jp2", ".j2k"),
     "AVIF": (".avif",),
 }
-# Pixels of the largest image that is decoded unless a config says otherwise: 67 million, of which RGB takes 201 MB, and
-# the conversion of palettes and CMYK up to three times as much. The largest photograph of ImageNet has 61 million.
+# Largest number of pixels that is decoded unless a config says otherwise: 67 million. As RGB they take 201 MB, and
+# converting palettes or CMYK up to three times as much. The largest photograph of ImageNet has 61 million.
 MAX_PIXELS = 2**26
-MAX_SCANS = 250  # of a progressive JPEG; each takes the time of the whole picture, and cameras write some ten
+MAX_SCANS = 250  # scans of a progressive JPEG; each takes as long as the whole picture, and cameras write about ten
 IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 
 def is_image_name(name: str | PurePath) -> bool:
-    """True where a file name ends like an image that can be read, in upper or lower case.
+    """Returns whether a file name ends like an image that can be read, in upper or lower case.
+
+    Args:
+      name: File name or path.
 
     >>> is_image_name("a/B.JPG"), is_image_name("notes.txt")
     (True, False)

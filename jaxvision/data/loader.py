@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from jaxvision.data.reader import Reader, stack
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
 
+Row = dict[str, np.ndarray | np.bool_]
 Batch = dict[str, np.ndarray]
 
 
@@ -31,48 +32,51 @@ def train_batches(
     processes: int = 0,
     max_bad_fraction: float = 0.001,
     bad: BadRecords | None = None,
-) -> Iterator[Batch]:
-    """The training batches of steps `start` to `stop`.
+) -> Generator[Batch, None, None]:
+    """Yields the training batches of steps `start` to `stop`.
 
-    The batch of a step is a function of `(seed, step)` alone: which examples it holds and what their random host
-    operations draw. Each process gets one contiguous block of rows, so the blocks of all processes, put one after
-    the other, are the batch of a single process.
+    The batch of a step is a function of `(seed, step)` alone: both the choice of examples and what their random host
+    operations draw. Each process gets one contiguous block of rows; the blocks of all processes, concatenated, are the
+    batch of a single process.
 
     Args:
-      source: where examples come from, in the order of `source.order`. It must pickle if there are worker processes.
-      host: a host spec, such as "decode|random_resized_crop(224)".
-      batch_size: the global batch size, over all processes.
-      seed: a non-negative int.
-      start, stop: steps; a resumed run starts at its step.
-      fields: what of an example goes into the batch.
-      process_index, process_count: which block of rows is wanted.
-      threads: how many read and process examples at the same time; 0 does it in the calling thread, when a batch
-        is asked for. Decoding and resizing release Python's lock, so threads use all cores.
-      processes: how many worker processes do it instead of the threads: for sources or tokenizers that hold the lock.
-      max_bad_fraction: how many undecodable images are tolerated (see `reader.Reader`).
-      bad: account of a run, which gains what each batch met when the batch is handed out, and whose owner sees to the
-        limit; None for one of this stream alone, which stops it.
+      source: Source of the examples, read in the order of `source.order`. It must pickle if there are worker processes.
+      host: Host spec, such as "decode|random_resized_crop(224)".
+      batch_size: Number of examples in a global batch, over all processes.
+      seed: Seed of the order and of the host operations, not negative.
+      start: First step; a resumed run starts at its step.
+      stop: Step after the last.
+      fields: Names of the fields that go into the batch.
+      process_index: Number of this process, which selects its block of rows.
+      process_count: Number of processes.
+      threads: Number of threads that read and process examples; with 0 the calling thread does so when a batch is asked
+        for. Decoding and resizing release Python's lock, so threads use all cores.
+      processes: Number of worker processes that do so instead of threads, for sources or tokenizers that hold the lock.
+      max_bad_fraction: Share of examples that may be bad, in [0, 1] (see `reader.Reader`).
+      bad: Record of a run, to which each batch adds its bad examples when it is handed out; its owner checks the limit.
+        None for a record of this stream alone, which raises an error at the limit.
 
     Returns:
-      an iterator of dicts of arrays with `batch_size / process_count` rows: `image` uint8 [b, H, W, 3],
-      `label` int32 [b], other fields as stored, and `mask` bool [b], all True. Its `close()` stops the workers.
+      A generator of dicts of arrays with b = `batch_size / process_count` rows: `image` uint8 [b, h, w, 3], `label`
+        int32
+      [b], other fields as stored, and `mask` bool [b], all True. Its `close()` stops the workers.
 
     Raises:
-      UserError: the batch does not divide among the processes; later, from the iterator, what `Reader.read` and
+      UserError: The batch cannot be divided among the processes; later, from the generator, what `Reader.read` and
         `stack` raise.
     """
     rows = _rows_per_process(batch_size, process_count)
     first = start * batch_size + process_index * rows
     task = functools.partial(_train_rows, Reader(source, host, fields, max_bad_fraction), source, seed)
-    own = BadRecords(source, max_bad_fraction)
+    stream_record = BadRecords(source, max_bad_fraction)
 
     def note(number: int, met: Sequence[Bad]) -> None:
         step = start + number + 1
-        (own if bad is None else bad).note(step, met)
+        (stream_record if bad is None else bad).note(step, met)
         if bad is None:
-            if own.excess(step):
-                raise own.error(step)
-            own.advance(step)
+            if stream_record.excess(step):
+                raise stream_record.error(step)
+            stream_record.advance(step)
 
     return _batches(task, _spans(first, stop - start, rows, batch_size), rows, threads, processes, note)
 
@@ -88,33 +92,50 @@ def eval_batches(
     threads: int = 16,
     processes: int = 0,
     max_bad_fraction: float = 0.001,
-) -> Iterator[Batch]:
-    """Every example of `source` exactly once, in the order of indices.
+) -> Generator[Batch, None, None]:
+    """Yields every example of `source` exactly once, in the order of indices.
 
-    The last batch is filled up with zeros, on every process alike, so that all batches have one shape and all
-    processes the same number of them. `mask` is True for examples and False for the filling, and where another
-    example stands in for one that cannot be decoded. Arguments and errors are those of `train_batches`.
+    The last batch is padded with zeros, on every process alike, so that all batches have one shape and all processes
+    the same number of batches. `mask` is True for examples. It is False for padding, and where another example replaces
+    one that cannot be decoded.
+
+    Args:
+      source: Source of the examples. It must pickle if there are worker processes.
+      host: Host spec, such as "decode|resize(224)".
+      batch_size: Number of examples in a global batch, over all processes.
+      fields: Names of the fields that go into the batch.
+      process_index: Number of this process, which selects its block of rows.
+      process_count: Number of processes.
+      threads: Number of threads, as for `train_batches`.
+      processes: Number of worker processes, as for `train_batches`.
+      max_bad_fraction: Share of examples that may be bad, in [0, 1] (see `reader.Reader`).
+
+    Returns:
+      A generator of dicts of arrays, like that of `train_batches`.
+
+    Raises:
+      UserError: The same errors as those of `train_batches`.
     """
     rows = _rows_per_process(batch_size, process_count)
     reader = Reader(source, host, fields, max_bad_fraction)
-    filling = {field: np.zeros_like(value) for field, value in reader.first.items()} | {"mask": np.False_}
-    task = functools.partial(_eval_rows, reader, len(source), filling)
+    padding: Row = {field: np.zeros_like(value) for field, value in reader.first.items()} | {"mask": np.False_}
+    task = functools.partial(_eval_rows, reader, len(source), padding)
     spans = _spans(process_index * rows, -(-len(source) // batch_size), rows, batch_size)
     return _batches(task, spans, rows, threads, processes)
 
 
-def _train_rows(reader: Reader, source: Source, seed: int, span: range) -> tuple[list[Batch], list[Bad]]:
-    """The examples at the positions of `span` in the training stream, and the bad ones that were asked for."""
+def _train_rows(reader: Reader, source: Source, seed: int, span: range) -> tuple[list[Row], list[Bad]]:
+    """Returns the examples at the positions of `span` in the training stream, and the bad ones that were asked for."""
     indices = source.order(seed, span.start, span.stop)
-    found = [reader.look(int(index), seed, position) for index, position in zip(indices, span)]
-    return [{**example, "mask": np.True_} for example, _ in found], [bad for _, met in found for bad in met]
+    looks = [reader.look(int(index), seed, position) for index, position in zip(indices, span)]
+    return [{**example, "mask": np.True_} for example, _ in looks], [bad for _, met in looks for bad in met]
 
 
-def _eval_rows(reader: Reader, n: int, filling: Batch, span: range) -> tuple[list[Batch], list[Bad]]:
-    """The examples at the indices of `span`, and `filling` from `n` on."""
+def _eval_rows(reader: Reader, n: int, padding: Row, span: range) -> tuple[list[Row], list[Bad]]:
+    """Returns the examples at the indices of `span`, and `padding` from `n` on."""
     examples = (reader.read(index, 0, index) for index in range(span.start, min(span.stop, n)))
-    rows = [{**example, "mask": np.bool_(readable)} for example, readable in examples]
-    return rows + [filling] * (len(span) - len(rows)), []
+    rows: list[Row] = [{**example, "mask": np.bool_(readable)} for example, readable in examples]
+    return rows + [padding] * (len(span) - len(rows)), []
 
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:
@@ -124,13 +145,13 @@ def _rows_per_process(batch_size: int, process_count: int) -> int:
 
 
 def _chunk(rows: int) -> int:
-    # A task of a worker is a chunk of a batch. Whole batches would make the first one slow to come and would need
-    # a batch in memory for every worker; single examples cost more in hand-over than a small image does in decoding.
+    # A worker processes a chunk of a batch at a time. With whole batches the first would take long, and every worker
+    # would hold one in memory; handing over single examples would take longer than decoding a small image.
     return math.gcd(rows, 16)
 
 
 def _spans(first: int, batches: int, rows: int, batch_size: int) -> Iterator[range]:
-    """What one host reads, a chunk at a time: `rows` positions from `first`, from `first + batch_size`, and so on."""
+    """Yields what one host reads, in chunks: `rows` positions from `first`, from `first + batch_size`, and so on."""
     for start in range(first, first + batches * batch_size, batch_size):
         for position in range(start, start + rows, _chunk(rows)):
             yield range(position, position + _chunk(rows))
@@ -143,10 +164,10 @@ def _batches(
     threads: int,
     processes: int,
     note: Callable[[int, Sequence[Bad]], None] = lambda number, met: None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Runs `task` on the spans, two batches ahead, and stacks every `rows` examples.
 
-    `note` gets the number of each batch and the bad examples that it met, before the batch is handed out.
+    `note` is called with the number of each batch and its bad examples before the batch is handed out.
     """
     per_batch = rows // _chunk(rows)
     chunks = workers.ordered(task, spans, threads=threads, processes=processes, ahead=2 * per_batch)

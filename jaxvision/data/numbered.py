@@ -1,4 +1,4 @@
-"""A set whose labels are whole numbers, with the number of classes that someone else knows."""
+"""A set whose labels are whole numbers, with a number of classes that the config gives."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from jaxvision.errors import UserError
 
 
 class Numbered(Source):
-    """The examples of a source whose labels count that many classes.
+    """A source whose labels are given a number of classes.
 
     Args:
-      source: Source that says of its label no number of classes.
-      classes: Their number.
+      source: Source that does not know the number of its classes.
+      classes: Number of classes.
 
     Raises:
-      BadExample (when read): A label that is none of the classes.
+      BadExample: (When an example is read.) Its label is none of the classes.
     """
 
     def __init__(self, source: Source, classes: int):
@@ -34,6 +34,7 @@ class Numbered(Source):
         return example
 
     def describe(self, index: int) -> str:
+        """Returns the name of an example, as `Source.describe`."""
         return self._source.describe(index)
 
     def _read_labels(self) -> np.ndarray:
@@ -47,7 +48,12 @@ class Numbered(Source):
 
 
 def numbered(source: Source, classes: int | None) -> Source:
-    """The source with so many classes, where its label is a whole number and says none."""
+    """Returns the source with that many classes if its label is a whole number of unknown range, else as it is.
+
+    Args:
+      source: Source of examples.
+      classes: Number of classes; None to return the source as it is.
+    """
     if classes is None or source.info.num_classes is not None or type(source).order is not Source.order:
         return source
     return Numbered(source, classes) if source.fields.get("label") == label_field(None) else source

@@ -1,4 +1,4 @@
-"""Which example comes when: an endless stream of shuffled epochs, as a pure function of seed and position."""
+"""Which example comes when: an endless stream of shuffled epochs, a pure function of seed and position."""
 
 import functools
 import threading
@@ -6,23 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-_STREAM = (0, 0, 0, 1)  # a Philox counter that the draws of host operations, which start at 0, never reach
+_STREAM = (0, 0, 0, 1)  # a Philox counter; draws of host operations start at 0 and never reach it
 _lock = threading.Lock()
 
 
 def indices(seed: int, n: int, start: int, stop: int) -> np.ndarray:
-    """The examples at positions `start` to `stop` of the stream that strings together one permutation an epoch.
+    """Returns the examples at positions `start` to `stop` of a stream of permutations, one per epoch.
 
-    The batch at step `s` is the examples at positions `s * batch_size` to `(s + 1) * batch_size`. A batch may
-    span two epochs; every run of `n` positions that starts at a multiple of `n` holds each example once.
+    The batch of step `s` is the examples at positions `s * batch_size` to `(s + 1) * batch_size`. A batch may span two
+    epochs; every `n` positions that start at a multiple of `n` hold each example once.
 
     Args:
-      seed: a non-negative int below 2**64.
-      n: number of examples in the set.
-      start, stop: positions, with `0 <= start <= stop`.
+      seed: Seed, not negative and below 2**64.
+      n: Number of examples in the set.
+      start: First position, at least 0.
+      stop: Position after the last, at least `start`.
 
     Returns:
-      int64 array [stop - start] of values in `[0, n)`.
+      Indices in [0, n), int64 [stop - start].
 
     >>> indices(seed=0, n=4, start=0, stop=8).tolist()
     [3, 0, 1, 2, 1, 3, 0, 2]
@@ -35,13 +36,13 @@ def indices(seed: int, n: int, start: int, stop: int) -> np.ndarray:
 
 
 def _permutation(seed: int, n: int, epoch: int) -> np.ndarray:
-    with _lock:  # else every thread of a loader would shuffle the new epoch for itself
+    with _lock:  # else every thread of a loader would shuffle each new epoch
         return _epochs(seed, n)(epoch)
 
 
-@functools.lru_cache(maxsize=64)  # a mixture reads as many streams at once as it has parts
+@functools.lru_cache(maxsize=64)  # a mixture reads one stream per part
 def _epochs(seed: int, n: int) -> Callable[[int], np.ndarray]:
-    """The permutations of one stream, of which the last two are kept."""
+    """Returns the function from epoch to permutation of one stream, which caches the last two."""
 
     @functools.lru_cache(maxsize=2)
     def permutation(epoch: int) -> np.ndarray:

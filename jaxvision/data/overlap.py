@@ -1,4 +1,4 @@
-"""How many examples two splits share, where that can be told without reading any."""
+"""How many examples two splits share, if that can be found out without reading any."""
 
 import os
 import re
@@ -10,31 +10,32 @@ from jaxvision.data.sources.base import Source, slices
 from jaxvision.data.subsets import unwrap
 from jaxvision.errors import UserError
 
-MOST = 2_000_000  # examples of both splits; above that nothing is compared
-MOST_LINKS = 5_000  # files of the second split that are looked at one by one, for they may be links to others
-_PLACE = re.compile(r"(row \d+ of row group \d+ of |.*? in )?(.*)", re.DOTALL)  # `describe` of a row, or of a member
+MOST = 2_000_000  # largest number of examples of both splits that are compared
+MOST_LINKS = 5_000  # largest number of files of the second split that are checked for being links
+_PLACE = re.compile(r"(row \d+ of row group \d+ of |.*? in )?(.*)", re.DOTALL)  # names of rows, and of members
 
 
 def count(one: Source, other: Source, size: Callable[[str], int] | None) -> int | None:
-    """How many examples of `other` are among those of `one`.
+    """Counts the examples of one split that are also in another.
 
-    Examples are told apart by their files, or rows of files, where the source says them (`Source.describe`), and else
-    by their numbers in splits of one set. Copies of a file are not noticed, links are.
+    Examples are identified by their files, or by rows of files, if the source names them (`Source.describe`), and else
+    by their numbers in splits of one set. Links to a file are recognised, copies are not.
 
     Args:
-      one, other: the splits.
-      size: how many examples a split of the set has, if both are of the same set.
+      one: Split to compare with.
+      other: Split whose examples are counted.
+      size: Function from the name of a split to its number of examples if both are of the same set; else None.
 
     Returns:
-      The number; None where it cannot be told cheaply.
+      The number; None if it cannot be found out cheaply.
     """
     if len(one) + len(other) > MOST:
         return None
     (base, rows), (other_base, other_rows) = unwrap(one), unwrap(other)
     if all(type(source).describe is not Source.describe for source in (base, other_base)):
-        known = set(_files(base, rows))
+        files = set(_files(base, rows))
         links = len(other) <= MOST_LINKS
-        return sum(file in known or (links and _target(file) in known) for file in _files(other_base, other_rows))
+        return sum(file in files or (links and _target(file) in files) for file in _files(other_base, other_rows))
     if size is None:
         return None
     names = [_names(source.info.split) for source in (base, other_base)]
@@ -43,17 +44,19 @@ def count(one: Source, other: Source, size: Callable[[str], int] | None) -> int 
     starts = {name: i * 2**40 for i, name in enumerate(dict.fromkeys(names[0] + names[1]))}
     try:
         sizes = {name: size(name) for name in starts}
-        known = _numbers(base, sizes, starts)[rows]
-        return int(np.isin(_numbers(other_base, sizes, starts)[other_rows], known).sum())
-    except (UserError, IndexError):  # a source that reads its split otherwise
+        numbers = _numbers(base, sizes, starts)[rows]
+        return int(np.isin(_numbers(other_base, sizes, starts)[other_rows], numbers).sum())
+    except (UserError, IndexError):  # a source that reads its split in another way
         return None
 
 
 def _files(source: Source, rows: np.ndarray) -> Iterator[tuple[str, str]]:
-    """What each example is: what it is of its file, and the file, without links in the path to it."""
+    """Yields for each example its place in its file, and the file, with the links in its folder resolved."""
     folders: dict[str, str] = {}
     for row in rows:
-        part, path = _PLACE.fullmatch(source.describe(int(row))).groups()
+        match = _PLACE.fullmatch(source.describe(int(row)))
+        assert match is not None  # it matches any text
+        part, path = match.groups()
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
@@ -66,7 +69,7 @@ def _target(file: tuple[str, str]) -> tuple[str, str]:
 
 
 def _names(split: str) -> list[str]:
-    """The splits in a text of the syntax of TFDS.
+    """Returns the names of the splits in a text of the syntax of TFDS.
 
     >>> _names("train[:90%]+test")
     ['train', 'test']
@@ -75,6 +78,6 @@ def _names(split: str) -> list[str]:
 
 
 def _numbers(source: Source, sizes: Mapping[str, int], starts: Mapping[str, int]) -> np.ndarray:
-    """A number for each example, from where its split starts to count: int64 [n]."""
+    """Returns a number for each example, counted from the start of its split: int64 [n]."""
     ranges = slices(source.info.split, sizes, source.info.name)
     return np.concatenate([np.arange(start, stop) + starts[name] for name, start, stop in ranges])

@@ -9,9 +9,9 @@ from tensorflow_datasets.core.download import download_manager, extractor, util
 
 from jaxvision.errors import UserError, nearest
 
-_FAILURES = (  # that are not faults of TFDS
+_FAILURES = (  # errors that are not faults of TFDS
     ImportError,
-    AssertionError,  # of a version that there is not, or files that must be fetched by hand
+    AssertionError,  # the version does not exist, or files must be downloaded by hand
     ValueError,
     OSError,
     util.DownloadError,
@@ -27,18 +27,22 @@ _TENSORFLOW = (
 
 
 def prepare(name: str, data_dir: str | Path | None = None) -> Path:
-    """Prepares a set of the TFDS catalog in `data_dir` (default `~/tensorflow_datasets`); does nothing if it is there.
+    """Downloads and prepares a set of the TFDS catalog; does nothing if it is prepared already.
+
+    Args:
+      name: Name of the set in the catalog.
+      data_dir: Folder of prepared sets; `~/tensorflow_datasets` by default.
 
     Returns:
-      the folder of the set.
+      The folder of the set.
 
     Raises:
-      UserError: no such set; it needs TensorFlow, another library, or files that its owners want downloaded by hand;
-        the network fails; it is there already in another format. The message says what to do.
+      UserError: There is no such set; it needs TensorFlow, another library, or files that must be downloaded by hand;
+        the network fails; or it exists in another format. The message says what to do.
     """
     where = {} if data_dir is None else {"data_dir": str(Path(data_dir).expanduser())}
     try:
-        with contextlib.redirect_stdout(None):  # TFDS talks of sizes that it does not know, and of TensorFlow
+        with contextlib.redirect_stdout(None):  # TFDS prints sizes that it does not know, and hints on TensorFlow
             builder = tfds.builder(name, file_format="array_record", **where)
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except tfds.core.DatasetNotFoundError:
@@ -51,7 +55,7 @@ def prepare(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def _reason(name: str, where: dict[str, str], error: Exception) -> UserError:
-    """What a failure of TFDS means to the user. The errors are wrapped so often that only their text tells."""
+    """Explains a failure of TFDS to the user. The errors are wrapped so often that only their text tells them apart."""
     text = str(error).strip()
     missing = re.search(r"No module named '(\w+)", text)
     if missing and missing[1] == "tensorflow":

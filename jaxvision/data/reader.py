@@ -1,4 +1,4 @@
-"""One processed example at a time: read, host operations, and what happens to those that cannot be read."""
+"""One processed example at a time: reading, host operations, and replacing examples that cannot be read."""
 
 import logging
 import threading
@@ -15,45 +15,50 @@ from jaxvision.fields import PLACED, Field
 
 _log = logging.getLogger(__name__)
 _MAX_WARNINGS = 100
-_NAMES = 10  # of bad examples, in the message that stops the run
-_LOOKS = 1000  # examples at the beginning of a set, of which one must be good
-_UNFIT = 8  # examples that lack a field, or of which no two are alike, before the config is taken to be wrong
+_NAMES = 10  # number of bad examples that are named in the message that stops a run
+_LOOKS = 1000  # number of examples at the beginning of a set, one of which must be good
+_UNFIT = 8  # number of examples that lack a field, or are all unlike, after which the config is taken to be wrong
 _BAD = (host_ops.BadImage, BadExample, OSError)
 
 
 class Reader:
-    """Reads examples of a source, processes them, and keeps account of the bad ones.
+    """Reads examples of a source, processes them, and counts the bad ones.
 
-    An example is bad where its picture cannot be decoded, its file cannot be read, it lacks something, or a field of
-    it is of another type or shape than in the first good example of the set. It is replaced by the next good one in
-    the order of indices, so that what is read at an index depends on the set alone. Each is named once in a warning,
-    up to 100. At most `max_bad_fraction` of the set, rounded up to a whole example, may be bad (so one is always
-    allowed, unless the fraction is 0).
+    An example is bad if its picture cannot be decoded, its file cannot be read, it lacks a field, or a field is of
+    another type or shape than in the first good example of the set. It is replaced by the next good one in the order of
+    indices, so what is read at an index depends on the set alone. Each bad example is named once in a warning, up to
+    100. At most `max_bad_fraction` of the set, rounded up to a whole example, may be bad (so one is always allowed,
+    unless the fraction is 0).
 
-    `read` keeps that account by itself, for whoever reads a set from one end to the other. `look` only says what was
-    met, for a training stream, whose account is that of the whole run (`bad.BadRecords`).
+    `read` counts for itself, for reading a set once from one end to the other. `look` only returns the bad examples
+    that it met, for a training stream, which counts over the whole run (`bad.BadRecords`).
+
+    Args:
+      source: Source of the examples.
+      host: Host spec.
+      fields: Names of the fields that are returned.
+      max_bad_fraction: Share of the set that may be bad, in [0, 1].
     """
 
     def __init__(self, source: Source, host: str, fields: Sequence[str], max_bad_fraction: float = 0.001):
-        """Args are those of `loader.train_batches`."""
         self._recipe = source, host, fields, max_bad_fraction
         self._source = source
         self._host = wanted.chain(source, host, fields)
         self._random = host_ops.host_ops.is_random(host)
         self._fields = tuple(fields)
         self._allowed = allowed(source, max_bad_fraction)
-        self._known: dict[int, str] = {}  # bad examples, and why: they are not tried again
-        self._bad: set[int] = set()  # those that `read` has counted
+        self._known: dict[int, str] = {}  # reasons by bad example; these are not read again
+        self._bad: set[int] = set()  # examples that `read` has counted
         self._names: deque[str] = deque(maxlen=_NAMES)
         self._first: dict[str, np.ndarray] | None = None
         self._lock, self._first_lock = threading.Lock(), threading.Lock()
 
     def __reduce__(self):
-        return Reader, self._recipe  # in a worker process it begins with an empty account
+        return Reader, self._recipe  # a worker process begins with no bad examples
 
     @property
     def first(self) -> dict[str, np.ndarray]:
-        """The first good example, which the others must be like; see `first_arrays`."""
+        """The first good example, whose types and shapes the others must have; see `first_arrays`."""
         with self._first_lock:
             if self._first is None:
                 source, host, fields, _ = self._recipe
@@ -61,27 +66,38 @@ class Reader:
         return self._first
 
     def read(self, index: int, seed: int, position: int) -> tuple[dict[str, np.ndarray], bool]:
-        """Reads the example at `index`; the draws of its host operations depend on `(seed, position)` alone.
+        """Reads and processes an example, and counts bad ones.
+
+        Args:
+          index: Index of the example.
+          seed: Seed of the host operations.
+          position: Position in the stream; what host operations draw depends on `(seed, position)` alone.
 
         Returns:
-          the wanted fields as arrays, and False if another example had to stand in. Integers other than uint8
+          The fields as arrays, and False if another example replaces the one at `index`. Integers other than uint8
           become int32, and float64 becomes float32.
 
         Raises:
-          UserError: too many bad examples, a field that examples do not have, or host operations that do not fit.
+          UserError: Too many examples are bad, a field does not exist, or host operations do not fit the set.
         """
-        arrays, first = self._search(index, seed, position, self._note)
-        return arrays, first == index
+        arrays, good_index = self._search(index, seed, position, self._note)
+        return arrays, good_index == index
 
     def look(self, index: int, seed: int, position: int) -> tuple[dict[str, np.ndarray], list[Bad]]:
-        """The same, without an account.
+        """Reads and processes an example, and returns the bad ones without counting them.
+
+        Args:
+          index: Index of the example.
+          seed: Seed of the host operations.
+          position: Position in the stream; what host operations draw depends on `(seed, position)` alone.
 
         Returns:
-          the wanted fields, and the bad examples that were asked for on the way: `index` and those that follow it. They
-          depend on the set and `index` alone, not on what else was read.
+          The fields as `read` returns them, and the bad examples that were met: `index` and those that follow it. They
+            depend
+          on the set and `index` alone, not on what else was read.
 
         Raises:
-          UserError: as `read`; too many bad examples are those of this one search.
+          UserError: The same errors as those of `read`; here only the bad examples of this call count.
         """
         met: list[Bad] = []
 
@@ -96,13 +112,13 @@ class Reader:
     def _search(
         self, index: int, seed: int, position: int, note: Callable[[int, object], None]
     ) -> tuple[dict[str, np.ndarray], int]:
-        """The first good example from `index` on, and which it is; `note` is called with every bad one before it."""
+        """Returns the first good example from `index` on and its index; calls `note` with every bad one before it."""
         n = len(self._source)
         for i in (j % n for j in range(index, index + n)):
             if i in self._known:
                 note(i, self._known[i])
                 continue
-            # A generator takes a fifth of the time of a small image, so there is none where nothing is drawn.
+            # Making a generator takes a fifth of the time of a small image, so none is made if nothing is drawn.
             rng = _generator(seed, position) if self._random else None
             try:
                 example = self._host(self._source[i], rng)
@@ -115,11 +131,11 @@ class Reader:
         raise UserError(f"none of the {n} examples of {self._source.info.name} can be read")
 
     def _fitting(self, example: Mapping, field: str) -> np.ndarray:
-        """A field of an example as an array like that of the first.
+        """Returns a field of an example as an array like that of the first example.
 
         Raises:
-          BadExample: it is not there, or of another type or shape. Images and what lies in them may differ in height
-            and width.
+          BadExample: The field does not exist, or is of another type or shape. Images and what covers them may differ
+            in height and width.
         """
         like = self.first[field]
         value = _array(example, field)
@@ -143,15 +159,20 @@ class Reader:
 
 
 def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, np.ndarray]:
-    """The wanted fields of the first good example, as `Reader.read` gives them at seed and position 0.
+    """Returns the fields of the first good example, as `Reader.read` gives them at seed and position 0.
 
-    It is the first whose fields are of the types and shapes of another, among the first few that can be read; so that
-    an odd one at the beginning does not stand for all. Bad examples before it are passed over without a word: whoever
-    reads the set counts and names them.
+    The first few readable examples are compared, and the first whose fields have the types and shapes of another one is
+    chosen, so that an odd example at the beginning does not stand for all. Bad examples before it cause no warning: the
+    reader of the set counts and names them.
+
+    Args:
+      source: Source of the examples.
+      host: Host spec.
+      fields: Names of the fields.
 
     Raises:
-      UserError: none of the first 1,000 examples is good, or a field that examples do not have, or in another number
-        each.
+      UserError: None of the first 1,000 examples is good, a field does not exist, or the number of its items differs
+        between examples.
     """
     process = wanted.chain(source, host, fields)
     process.check(fields)
@@ -159,7 +180,8 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
 
 
 def _first(source: Source, process: host_ops.Chain, fields: Sequence[str]) -> dict[str, np.ndarray]:
-    reason, unfit, found = "", [], []
+    reason, unfit = "", []
+    candidates: list[dict[str, np.ndarray]] = []
     for i in range(min(len(source), _LOOKS)):
         try:
             example = process(source[i], _generator(0, 0))
@@ -174,12 +196,12 @@ def _first(source: Source, process: host_ops.Chain, fields: Sequence[str]) -> di
             if len(unfit) == _UNFIT:
                 break
             continue
-        alike = [one for one in found if all(_alike(process.fields.get(f), one[f], arrays[f]) for f in fields)]
-        found.append(arrays)
-        if alike or len(found) == _UNFIT:
-            return (alike or found)[0]
-    if found:
-        return found[0]
+        alike = [c for c in candidates if all(_alike(process.fields.get(f), c[f], arrays[f]) for f in fields)]
+        candidates.append(arrays)
+        if alike or len(candidates) == _UNFIT:
+            return (alike or candidates)[0]
+    if candidates:
+        return candidates[0]
     for example in unfit[:1]:
         _check_config(example, fields, process.fields)
     looks = f"first {_LOOKS:,}" if len(source) > _LOOKS else f"{len(source):,}"
@@ -187,16 +209,22 @@ def _first(source: Source, process: host_ops.Chain, fields: Sequence[str]) -> di
 
 
 def first_stored(source: Source, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The fields of the first good example as they are stored, decoded, though in another number in each example.
+    """Returns fields of the first good example as they are stored, with images decoded.
+
+    The number of items of a field may differ between examples.
+
+    Args:
+      source: Source of the examples.
+      names: Names of the fields.
 
     Raises:
-      UserError: none of the first 1,000 examples is good, or a field that examples do not have.
+      UserError: None of the first 1,000 examples is good, or a field does not exist.
     """
     return _first(source, wanted.chain(source, "decode", names), names)
 
 
-def _check_config(example: Mapping, fields: Sequence[str], known: Mapping[str, Field]) -> None:
-    """Raises the UserError that says how to mend the config whose fields this example, like others, does not have."""
+def _check_config(example: Mapping, fields: Sequence[str], described: Mapping[str, Field]) -> None:
+    """Raises the UserError that says how to correct a config whose fields this example, like others, lacks."""
     for field in fields:
         if field in text.MADE and field not in example:
             raise UserError(f"the field {field!r} is what tokenize makes: add that to the host spec")
@@ -204,8 +232,8 @@ def _check_config(example: Mapping, fields: Sequence[str], known: Mapping[str, F
             raise unknown("field", field, example)
         value = example[field]
         several = isinstance(value, tuple | list | np.ndarray)
-        if any(isinstance(one, str | bytes) for one in (value if several else [value])):
-            is_image = field in known and known[field].kind == "image"
+        if any(isinstance(item, str | bytes) for item in (value if several else [value])):
+            is_image = field in described and described[field].kind == "image"
             what = "still encoded: add decode" if is_image else "a string: add tokenize"
             raise UserError(f"the field {field!r} is {what} to the host spec, or leave it out of the batch")
         try:
@@ -215,10 +243,10 @@ def _check_config(example: Mapping, fields: Sequence[str], known: Mapping[str, F
 
 
 def _array(example: Mapping, field: str) -> np.ndarray:
-    """A field of an example; integers other than uint8 as int32, and float64 as float32.
+    """Returns a field of an example; integers other than uint8 as int32, and float64 as float32.
 
     Raises:
-      BadExample: it is not there, or no array of numbers.
+      BadExample: The field does not exist, or is no array of numbers.
     """
     if field not in example:
         raise BadExample(f"it has no field {field!r}")
@@ -234,12 +262,12 @@ def _array(example: Mapping, field: str) -> np.ndarray:
 
 
 def _alike(field: Field | None, value: np.ndarray, like: np.ndarray) -> bool:
-    """Whether a field of two examples can stand in one batch: of those that cover an image, perhaps after a resize."""
+    """Returns whether a field of two examples fits in one batch; an image and what covers it perhaps after a resize."""
     return _fixed(field, value) == _fixed(field, like) and np.can_cast(value.dtype, like.dtype, "same_kind")
 
 
 def _fixed(field: Field | None, value: np.ndarray) -> tuple[int | None, ...]:
-    """The shape of a value, with None for the lengths in which examples may differ until they are in a batch."""
+    """Returns the shape of a value, with None for lengths in which examples may differ until they are in a batch."""
     shape = value.shape
     if field is not None and field.kind == "image" and value.ndim >= 3:
         return (*shape[:-3], None, None, shape[-1])
@@ -254,11 +282,20 @@ def _generator(seed: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, position]))
 
 
-def stack(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stack(examples: Sequence[Mapping[str, np.ndarray | np.bool_]]) -> dict[str, np.ndarray]:
     """Stacks examples into a batch.
 
+    Args:
+      examples: Examples, at least one, with the same fields; arrays of any shape.
+
+    Returns:
+      Arrays [n, ...] by field, where n is the number of examples.
+
     Raises:
-      UserError: a field differs in shape.
+      UserError: A field differs in shape between examples.
+
+    >>> stack([{"label": np.int32(1)}, {"label": np.int32(3)}])["label"].tolist()
+    [1, 3]
     """
     batch = {}
     for field in examples[0]:

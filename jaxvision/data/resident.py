@@ -1,4 +1,4 @@
-"""Small sets, read into memory once: training then only indexes arrays, on the device if the caller puts them there."""
+"""Small sets, read into memory once. Training then only indexes arrays, on the device if the caller puts them there."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,20 @@ from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Source
 from jaxvision.progress import Progress
 
-_BATCH = 1024
+_BATCH = 1024  # examples
 
 
 def fits(source: Source, host: str, limit_bytes: int, fields: Sequence[str] = ("image",)) -> bool:
-    """Whether the fields of the examples of `source`, after the host spec, can stay in `limit_bytes` of memory.
+    """Returns whether the fields of all examples, after the host spec, fit into some memory.
 
-    A host spec with a random operation gives other images in every epoch, so its set never fits. The size of
-    the first example that can be read stands for all.
+    The size of the first readable example stands for all. A set whose host spec has a random operation never fits,
+    since its images differ in every epoch.
+
+    Args:
+      source: Source of the examples.
+      host: Host spec.
+      limit_bytes: Size of the memory in bytes.
+      fields: Names of the fields.
     """
     if host_ops.is_random(host):
         return False
@@ -33,18 +39,27 @@ def load(
     processes: int = 0,
     max_bad_fraction: float = 0.001,
 ) -> dict[str, np.ndarray]:
-    """Reads all of `source` through its host operations; says on stderr how far it is where that takes a while.
+    """Reads all of `source` through its host operations; shows progress on stderr if that takes a while.
+
+    Args:
+      source: Source of the examples.
+      host: Host spec.
+      fields: Names of the fields.
+      threads: Number of threads, as for `loader.train_batches`.
+      processes: Number of worker processes, as for `loader.train_batches`.
+      max_bad_fraction: Share of examples that may be bad, in [0, 1].
 
     Returns:
-      arrays [n, ...] in the order of indices: `image` uint8 [n, H, W, 3], `label` int32 [n], other fields as
-      stored, and `mask` bool [n], False where an image cannot be decoded and another example stands in.
+      Arrays [n, ...] in the order of indices: `image` uint8 [n, h, w, 3], `label` int32 [n], other fields as stored,
+        and
+      `mask` bool [n], False where an image cannot be decoded and another example replaces it.
 
     Raises:
-      UserError: as `loader.eval_batches`.
+      UserError: The same errors as those of `loader.eval_batches`.
     """
     n = len(source)
     arrays: dict[str, np.ndarray] = {}
-    size = min(_BATCH, -(-n // 16) * 16)  # a batch is filled up: 1,024 large images of a small set would need gigabytes
+    size = min(_BATCH, -(-n // 16) * 16)  # batches are padded, and 1,024 large images would take gigabytes
     batches = eval_batches(
         source,
         host,

@@ -1,4 +1,4 @@
-"""The filters of a resize. They give different pixels, so a config names one and keeps to it."""
+"""The filters of a resize. They give different pixels, so a config names one and should not change it."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,16 @@ METHODS = {
 
 
 def resizer(method: str) -> Resize:
-    """The function `resize(image, size)` of a method: uint8 [H, W, 3] to uint8 [h, w, 3], with size = (h, w).
+    """Returns the function `resize(image, size)` of a method.
+
+    Args:
+      method: Key of `METHODS`.
+
+    Returns:
+      A function from uint8 [h, w, 3] and size = (new_h, new_w) to uint8 [new_h, new_w, 3].
 
     Raises:
-      UserError: no such method, or one of OpenCV, which is not installed.
+      UserError: The method is unknown, or needs OpenCV, which is not installed.
 
     >>> resizer("bilinear")(np.full((4, 6, 3), 7, np.uint8), (2, 2))[:, :, 0].tolist()
     [[7, 7], [7, 7]]

@@ -38,8 +38,8 @@ COLOURS: tuple[str, ...] = tuple(shapes_scene.COLOURS)
 TEXTURES: tuple[str, ...] = tuple(shapes_render.TEXTURES)
 SPLITS = shapes_scene.SPLITS
 MIN_SIZE = shapes_scene.MIN_SIZE
-SHARD = 5_000  # examples a file
-AHEAD = 256  # examples rendered at once: enough to keep the threads busy
+SHARD = 5_000  # examples per file
+AHEAD = 256  # examples rendered at once, enough to keep the threads busy
 
 
 def render(split: str, index: int, image_size: int = 32) -> dict:
@@ -47,18 +47,20 @@ def render(split: str, index: int, image_size: int = 32) -> dict:
 
     Args:
       split: "train", "validation" or "test".
-      index: position in the split, from 0.
-      image_size: pixels a side, at least 32. The scene does not depend on it.
+      index: Position in the split, from 0.
+      image_size: Side of the image in pixels, at least 32. The scene does not depend on it.
 
     Returns:
-      "image": uint8 [S, S, 3]; "label": int, position in `CLASSES`; "caption": str;
-      "instance_mask": uint8 [S, S, 1], 0 for background and i + 1 where object i shows;
-      "objects": a list, the main object first, of dicts with "label", "colour" and "texture" (str)
-      and "bbox", the smallest box around the pixels of the mask that show the object:
-      (ymin, xmin, ymax, xmax) as fractions of the image, as in TFDS.
+      A dict, with s = `image_size`:
+        "image": uint8 [s, s, 3];
+        "label": int, position in `CLASSES`;
+        "caption": str;
+        "instance_mask": uint8 [s, s, 1], 0 for background and i + 1 where object i is visible;
+        "objects": a list of dicts, the main object first, with "label", "colour" and "texture" (str) and "bbox", the
+          smallest box around the visible pixels: (ymin, xmin, ymax, xmax) as fractions of the image, as in TFDS.
 
     Raises:
-      UserError: an unknown split, a negative index or an image smaller than 32 pixels.
+      UserError: The split is unknown, the index negative, or the image size out of range.
 
     >>> example = render("train", 0)
     >>> example["image"].shape, CLASSES[example["label"]]
@@ -90,11 +92,16 @@ def _check_size(image_size: int) -> None:
 def _box(shown: np.ndarray) -> tuple[float, float, float, float]:
     rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     edges = (rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
-    return tuple(float(edge) / len(shown) for edge in edges)
+    ymin, xmin, ymax, xmax = (float(edge) / len(shown) for edge in edges)
+    return ymin, xmin, ymax, xmax
 
 
 def features(size: int) -> tfds.features.FeaturesDict:
-    """The features of an example with an image of `size` pixels a side."""
+    """Returns the TFDS features of an example.
+
+    Args:
+      size: Side of the image in pixels.
+    """
     names = tfds.features.ClassLabel
     each = {
         "label": names(names=CLASSES),
@@ -116,7 +123,15 @@ def features(size: int) -> tfds.features.FeaturesDict:
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-    """What distinguishes one prepared `shapes` from another; its name is the folder's."""
+    """Options of one prepared `shapes`; its name is that of the folder.
+
+    Attributes:
+      name: Name of the folder, made from the other options.
+      image_size: Side of the images in pixels.
+      train: Number of examples in the training split.
+      validation: Number of examples in the validation split.
+      test: Number of examples in the test split.
+    """
 
     name: str = ""
     image_size: int = 32
@@ -129,9 +144,9 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Shapes(tfds.core.ShardBasedBuilder):
-    """The `shapes` data set as a TFDS builder; `prepare` is the usual way to get one.
+    """The `shapes` data set as a TFDS builder; use `prepare` to get one.
 
-    A `GeneratorBasedBuilder` would hold a whole split in memory, and beyond 1 GB want TensorFlow.
+    A `GeneratorBasedBuilder` would hold a whole split in memory, and need TensorFlow for more than 1 GB.
     """
 
     progress = Progress("rendering shapes")
@@ -166,7 +181,7 @@ class Shapes(tfds.core.ShardBasedBuilder):
 
 
 def _encoded(split: str, index: int, image_size: int) -> dict:
-    """An example as TFDS writes it without TensorFlow: the image as PNG."""
+    """Returns an example as TFDS writes it without TensorFlow: the image as PNG."""
     example = render(split, index, image_size)
     png = io.BytesIO()
     Image.fromarray(example["image"]).save(png, "png", compress_level=1)
@@ -182,19 +197,21 @@ def prepare(
     validation: int = 5_000,
     test: int = 5_000,
 ) -> Shapes:
-    """Returns the builder of a `shapes` data set that is rendered and on disk, rendering it on first use.
+    """Returns the builder of a `shapes` data set on disk; renders the set on first use.
 
-    Files appear under `data_dir/shapes/` only when they are complete, so an interrupted call leaves
-    nothing that could be taken for a data set. Two processes may prepare the same one: both render,
-    and the first to finish supplies the files. The network is not used.
+    Files appear in `data_dir/shapes/` only when they are complete, so an interrupted call leaves nothing that could be
+    mistaken for a data set. If two processes prepare the same set, both render it, and the first to finish supplies the
+    files. The network is not used.
 
     Args:
-      data_dir: root of prepared data sets; each choice of the arguments below has its own folder in it.
-      image_size: pixels a side, at least 32.
-      train, validation, test: examples in each split, at least 1.
+      data_dir: Folder of prepared data sets; each choice of the arguments below has its own folder in it.
+      image_size: Side of the images in pixels, at least 32.
+      train: Number of examples in the training split, at least 1.
+      validation: Number of examples in the validation split, at least 1.
+      test: Number of examples in the test split, at least 1.
 
     Raises:
-      UserError: an image size or a number of examples out of range, or a folder that cannot be written.
+      UserError: An image size or a number of examples is out of range, or the folder cannot be written.
     """
     _check_size(image_size)
     for split, count in zip(SPLITS, (train, validation, test)):
@@ -202,7 +219,7 @@ def prepare(
             raise UserError(f"shapes needs at least one example in every split, got {split}={count}")
     config = Config(image_size=image_size, train=train, validation=validation, test=test)
     if config == Shapes.BUILDER_CONFIGS[0]:
-        config = Shapes.BUILDER_CONFIGS[0]  # TFDS wants the very object where it knows the name
+        config = Shapes.BUILDER_CONFIGS[0]  # TFDS wants this very object for a name that it knows
     builder = _builder(data_dir, config)
     if _is_prepared(builder):
         return builder
@@ -211,9 +228,9 @@ def prepare(
         f"rendering {total:,} images of {image_size} pixels into {builder.data_dir} (once)", file=sys.stderr, flush=True
     )
     builder.progress = Progress("rendering shapes", total, "images")
-    tfds.disable_progress_bar()  # of each split and shard, on pipes too
+    tfds.disable_progress_bar()  # it shows one for each split and shard, even in a pipe
     try:
-        with builder.progress, contextlib.redirect_stdout(None):  # TFDS talks of downloads
+        with builder.progress, contextlib.redirect_stdout(None):  # TFDS prints lines on downloads
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except OSError as error:
         builder = _builder(data_dir, config)
@@ -227,5 +244,5 @@ def _builder(data_dir: str | Path, config: Config) -> Shapes:
 
 
 def _is_prepared(builder: Shapes) -> bool:
-    # builder.is_prepared() says the same, with a warning where there is nothing yet.
+    # builder.is_prepared() returns the same, with a warning if there is nothing yet.
     return (Path(builder.data_dir) / "dataset_info.json").exists()

@@ -1,8 +1,8 @@
 """From the description of a `shapes` scene to its pixels: outlines, textures, shadows, light.
 
-Arrays meet only `+ - * /`, rounding and comparisons, which IEEE 754 defines to the last bit, so a
-scene gives the same bytes on every machine. Coordinates are fractions of the frame, x to the right
-and y downwards, so the same scene can be drawn at any size.
+Arrays are only added, subtracted, multiplied, divided, rounded and compared, which IEEE 754 defines to the last bit, so
+a scene gives the same bytes on every machine. Coordinates are fractions of the frame, x to the right and y downwards,
+so the same scene can be drawn at any size.
 """
 
 import functools
@@ -35,7 +35,7 @@ class Object(NamedTuple):
 
 
 class Background(NamedTuple):
-    """The ground behind the objects: two colours in a texture, as for an object."""
+    """The background of a scene: two colours in a texture, as for an object."""
 
     texture: str
     axis: Point
@@ -51,18 +51,18 @@ class Light(NamedTuple):
     falloff: float  # relative change of brightness over the frame
     relief: float  # relative change of brightness from the middle of an object to its lit edge
     shadow: float  # opacity of shadows, 0 for none
-    reach: float  # how far a shadow falls from its object
+    reach: float  # distance of a shadow from its object
 
 
 class Grain(NamedTuple):
-    """Noise of the camera, uniform in +-amplitude, independent for each pixel and channel."""
+    """Noise of the camera, uniform in [-amplitude, amplitude], independent for each pixel and channel."""
 
     amplitude: float
     key: int
 
 
 class Scene(NamedTuple):
-    """All that a picture shows."""
+    """Everything that a picture shows."""
 
     objects: tuple[Object, ...]  # the main object is the first
     background: Background
@@ -71,7 +71,7 @@ class Scene(NamedTuple):
 
 
 def _sides(count: int) -> list[Point]:
-    """Unit normals of the sides of a regular polygon that has a corner at the top."""
+    """Returns the unit normals of the sides of a regular polygon with a corner at the top."""
     angles = [math.pi * (2 * i + 1) / count - math.pi / 2 for i in range(count)]
     return [(math.cos(a), math.sin(a)) for a in angles]
 
@@ -82,7 +82,7 @@ def _polygon(count: int) -> Callable:
 
 
 def _star(u, v):
-    # The sides of a five-pointed star lie on five lines; a point of a tip is outside exactly one of them.
+    # The sides of a five-pointed star are on five lines; a point in one of its tips is outside exactly one of them.
     inner = math.cos(2 * math.pi / 5)
     count = sum((u * nx + v * ny <= inner).view(np.uint8) for nx, ny in _sides(5))
     return count >= 4
@@ -109,7 +109,7 @@ def _heart(u, v):
     return body * body * body <= u2 * y * y * y
 
 
-# Each outline lies within the unit disc: inside(u, v) -> bool for float32 coordinates u, v.
+# Each outline is inside the unit disc: inside(u, v) -> bool for float32 coordinates u, v.
 OUTLINES: dict[str, Callable] = {
     "circle": lambda u, v: u * u + v * v <= 1,
     "ring": _ring,
@@ -128,7 +128,7 @@ def _fraction(p: np.ndarray) -> np.ndarray:
     return p - np.floor(p)
 
 
-# Each texture says where its second colour shows: second(p, q) -> bool, with period 1 in p and q.
+# Each texture defines where its second colour is visible: second(p, q) -> bool, with period 1 in p and q.
 TEXTURES: dict[str, Callable] = {
     "plain": lambda p, q: np.zeros(np.broadcast_shapes(p.shape, q.shape), bool),
     "striped": lambda p, q: _fraction(p) < 0.5,
@@ -138,12 +138,12 @@ TEXTURES: dict[str, Callable] = {
 
 
 def _rotate(x: np.ndarray, y: np.ndarray, axis: Point) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates along `axis` and across it."""
+    """Returns the coordinates along `axis` and across it."""
     return x * axis[0] + y * axis[1], y * axis[0] - x * axis[1]
 
 
 class Footprint(NamedTuple):
-    """The samples around an object: the pixels `rows` x `cols`, cut into samples."""
+    """The samples around an object: the pixels `rows` x `cols`, each divided into samples."""
 
     rows: slice
     cols: slice
@@ -153,7 +153,13 @@ class Footprint(NamedTuple):
 
 
 def footprint(obj: Object, size: int, samples: int = 1) -> Footprint:
-    """Where an object lies in a frame of `size` pixels, sampled `samples` x `samples` times a pixel."""
+    """Samples an object in a frame.
+
+    Args:
+      obj: Object.
+      size: Side of the frame in pixels.
+      samples: Number of samples per pixel and axis.
+    """
     extent = obj.radius * max(obj.aspect, 1 / obj.aspect)
     cols, rows = (_span(c - extent, c + extent, size) for c in obj.centre)
     x = _centres(size, samples, cols)[None, :] - obj.centre[0]
@@ -164,36 +170,40 @@ def footprint(obj: Object, size: int, samples: int = 1) -> Footprint:
 
 
 def _span(low: float, high: float, size: int) -> slice:
-    """The pixels that meet the interval from `low` to `high`."""
+    """Returns the pixels that meet the interval from `low` to `high`."""
     return slice(min(size, max(0, math.floor(low * size))), min(size, max(0, math.ceil(high * size))))
 
 
 def _centres(size: int, samples: int = 1, pixels: slice = slice(None)) -> np.ndarray:
-    """Coordinates of the samples in `pixels`, float32."""
+    """Returns the coordinates of the samples in `pixels`, float32."""
     start, stop, _ = pixels.indices(size)
     return (np.arange(start * samples, stop * samples, dtype=np.float32) + 0.5) / (size * samples)
 
 
 def _coverage(samples: np.ndarray) -> np.ndarray:
-    """Share of each pixel's samples that are true: bool [h * 3, w * 3] -> float32 [h, w, 1]."""
+    """Returns the share of each pixel's samples that are true: bool [h * 3, w * 3] -> float32 [h, w, 1]."""
     count = samples.view(np.uint8)
-    count = sum(count[i::SAMPLES] for i in range(SAMPLES))
-    count = sum(count[:, i::SAMPLES] for i in range(SAMPLES))
+    count = functools.reduce(np.add, (count[i::SAMPLES] for i in range(SAMPLES)))
+    count = functools.reduce(np.add, (count[:, i::SAMPLES] for i in range(SAMPLES)))
     return count[:, :, None] * np.float32(1 / SAMPLES**2)
 
 
 def _blend(paint: tuple[Colour, Colour], first, second):
-    """`first` and `second` float32 [h, w, 1] weigh the two colours of `paint`."""
+    """Mixes the two colours of `paint` with the weights `first` and `second`, float32 [h, w, 1]."""
     a, b = np.asarray(paint, np.float32)
     return first * a + second * b
 
 
 def draw(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a scene, antialiased by `SAMPLES` x `SAMPLES` samples a pixel.
+    """Draws a scene, antialiased by `SAMPLES` x `SAMPLES` samples per pixel.
+
+    Args:
+      scene: Scene.
+      size: Side of the image in pixels.
 
     Returns:
-      (image uint8 [size, size, 3], mask uint8 [size, size, 1]): in the mask, 0 is background and
-      i + 1 is `scene.objects[i]` where its pixel's centre shows it.
+      (image uint8 [size, size, 3], mask uint8 [size, size, 1]). In the mask, 0 is background and i + 1 is
+      `scene.objects[i]` where the centre of the pixel shows it.
     """
     ground, light = scene.background, scene.light
     fine = _centres(size, SAMPLES)
@@ -219,7 +229,7 @@ def _paint(image: np.ndarray, mask: np.ndarray, obj: Object, number: int, light:
     size = len(image)
     toward = light.direction
     if light.shadow:
-        away = tuple(c - light.reach * d for c, d in zip(obj.centre, toward))
+        away = obj.centre[0] - light.reach * toward[0], obj.centre[1] - light.reach * toward[1]
         cast = footprint(obj._replace(centre=away), size, SAMPLES)
         image[cast.rows, cast.cols] *= 1 - light.shadow * _coverage(cast.inside)
 

@@ -1,4 +1,4 @@
-"""What a `shapes` scene shows: its objects, background and light, drawn from the example's index, and its caption."""
+"""What a `shapes` scene shows: objects, background and light, drawn from the index of the example, and its caption."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from jaxvision.data.shapes_render import (
 )
 
 SPLITS = ("train", "validation", "test")
-MIN_SIZE = 32  # pixels; what shows of each object is judged at this size
+MIN_SIZE = 32  # pixels; how much of each object is visible is measured at this size
 MAX_OBJECTS = 4
 
 COLOURS: dict[str, Colour] = {
@@ -36,7 +36,7 @@ COLOURS: dict[str, Colour] = {
 
 
 def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    # Only `Generator.random` is used: its stream is the one least likely to change between NumPy versions.
+    # Only `Generator.random` is used: its stream is the least likely to change between NumPy versions.
     return low + (high - low) * rng.random()
 
 
@@ -46,13 +46,19 @@ def _choice(rng: np.random.Generator, items):
 
 
 def _tilted(rng: np.random.Generator, most: float) -> Point:
-    """A unit vector within `2 * atan(most)` of the x axis; no sines, which need not round alike on every machine."""
+    """Draws a unit vector within `2 * atan(most)` of the x axis, without sines: their rounding varies by machine."""
     t = _uniform(rng, -most, most)
     return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
-    return tuple(x + (y - x) * share for x, y in zip(a, b))
+    red, green, blue = (x + (y - x) * share for x, y in zip(a, b))
+    return red, green, blue
+
+
+def _jittered(rng: np.random.Generator, colour: Colour, most: float) -> Colour:
+    red, green, blue = (c + _uniform(rng, -most, most) for c in colour)
+    return red, green, blue
 
 
 def _distance(a: Colour, b: Colour) -> float:
@@ -61,7 +67,7 @@ def _distance(a: Colour, b: Colour) -> float:
 
 def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> Object:
     colour = _choice(rng, COLOURS)
-    first = tuple(c + _uniform(rng, -0.06, 0.06) for c in COLOURS[colour])
+    first = _jittered(rng, COLOURS[colour], 0.06)
     other = (0.0, 0.0, 0.0) if sum(first) > 1.5 else (1.0, 1.0, 1.0)
     return Object(
         kind=_choice(rng, OUTLINES),
@@ -78,11 +84,11 @@ def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> O
 
 
 def _background(rng: np.random.Generator, avoid: Colour) -> Background:
-    """A muted and mostly dark ground, so that the main object, whose colour is `avoid`, stands out."""
+    """Draws a muted and mostly dark background, so that the main object, whose colour is `avoid`, stands out."""
     while True:
         grey = _uniform(rng, 0.1, 0.5)
-        first = tuple(grey + _uniform(rng, -0.15, 0.15) for _ in range(3))
-        second = tuple(c + _uniform(rng, -0.15, 0.15) for c in first)
+        first = _jittered(rng, (grey, grey, grey), 0.15)
+        second = _jittered(rng, first, 0.15)
         if min(_distance(first, avoid), _distance(second, avoid)) > 0.35:
             return Background(_choice(rng, TEXTURES), _tilted(rng, 1), _uniform(rng, 2, 6), (first, second))
 
@@ -90,9 +96,10 @@ def _background(rng: np.random.Generator, avoid: Colour) -> Background:
 def _light(rng: np.random.Generator) -> Light:
     exposure = _uniform(rng, 0.7, 1.15)
     up, across = _tilted(rng, 1)
+    red, green, blue = (exposure * _uniform(rng, 0.92, 1.08) for _ in range(3))
     return Light(
         direction=(across, -up),
-        colour=tuple(exposure * _uniform(rng, 0.92, 1.08) for _ in range(3)),
+        colour=(red, green, blue),
         falloff=_uniform(rng, 0, 0.5),
         relief=_uniform(rng, 0, 0.3),
         shadow=_choice(rng, (0.0, 1.0)) * _uniform(rng, 0.2, 0.6),
@@ -105,7 +112,7 @@ def _grain(rng: np.random.Generator) -> Grain:
 
 
 def _outline(obj: Object) -> np.ndarray:
-    """The pixels whose centre the object covers, bool [MIN_SIZE, MIN_SIZE]."""
+    """Returns the pixels whose centre the object covers, bool [MIN_SIZE, MIN_SIZE]."""
     seen = footprint(obj, MIN_SIZE)
     canvas = np.zeros((MIN_SIZE, MIN_SIZE), bool)
     canvas[seen.rows, seen.cols] = seen.inside
@@ -113,7 +120,7 @@ def _outline(obj: Object) -> np.ndarray:
 
 
 def _others(rng: np.random.Generator, main: Object) -> Iterator[Object]:
-    """Up to three smaller objects; a draw that would hide too much, or be hidden too much, is left out."""
+    """Yields up to three smaller objects; one that would hide too much, or be hidden too much, is left out."""
     whole = _outline(main)
     taken = hidden = np.zeros_like(whole)
     for _ in range(int(rng.random() * MAX_OBJECTS)):
@@ -130,11 +137,15 @@ def _others(rng: np.random.Generator, main: Object) -> Iterator[Object]:
 
 
 def sample(split: str, index: int) -> Scene:
-    """The scene of example `index` of `split`: a function of these two alone.
+    """Draws the scene of an example, a function of the split and the index alone.
 
-    The main object comes first. Its radius is 0.22 to 0.40 of the frame, and its kind, colour and
-    texture are uniform and independent. At most 35 % of it is hidden, so that it shows at least
-    twice as much as any other object; of those at least half is visible, and no two overlap.
+    The main object comes first. Its radius is 0.22 to 0.40 of the frame, and its kind, colour and texture are uniform
+    and independent. At most 35 % of it is hidden, so that it shows at least twice as much as any other object. At least
+    half of each other object is visible, and no two of them overlap.
+
+    Args:
+      split: Name of the split.
+      index: Position in the split, from 0.
     """
     rng = np.random.Generator(np.random.Philox(key=[SPLITS.index(split), index]))
     centre = (_uniform(rng, 0.38, 0.62), _uniform(rng, 0.38, 0.62))
@@ -144,7 +155,13 @@ def sample(split: str, index: int) -> Scene:
 
 
 def caption(scene: Scene) -> str:
-    """One English sentence: the main object, where it is, the background, and the other objects relative to it."""
+    """Describes a scene in one English sentence.
+
+    It names the main object and its place, the background, and the other objects relative to the main one.
+
+    Args:
+      scene: Scene.
+    """
     main, *others = scene.objects
     size = "big" if main.radius > 0.31 else "medium-sized"
     text = f"a {size} {_name(main)} {_place(main)} of a {scene.background.texture} background"

@@ -1,4 +1,4 @@
-"""What bytes are that a decoder cannot read, in words: a web page, a pointer of Git LFS, a photo of an iPhone."""
+"""Says in words what bytes are that a decoder cannot read: a web page, a pointer of Git LFS, a photo of an iPhone."""
 
 import re
 
@@ -19,11 +19,17 @@ _MARKS = (
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PAGE = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|svg|error)", re.IGNORECASE)
 _TEXT = re.compile(rb"[\t\n\r -~]+")
-_SHOWN = 40  # bytes of a text that a message repeats
+_SHOWN = 40  # bytes of a text that a message quotes
 
 
 def described(data: bytes) -> str:
-    """Says what bytes are that are not what they should be; an empty string where that cannot be told.
+    """Says what bytes are that are not what they should be.
+
+    Args:
+      data: Content of a file.
+
+    Returns:
+      The words; empty if the kind of the bytes is unknown.
 
     >>> described(b"")
     'the file is empty'
@@ -37,8 +43,8 @@ def described(data: bytes) -> str:
             return words
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
         return "it is HEIC, which is not read: convert it to JPEG or PNG"
-    if found := page(data):
-        return found
+    if words := page(data):
+        return words
     text = data.removeprefix(b"\xef\xbb\xbf")[:256]
     if _TEXT.fullmatch(text):
         shown = " ".join(text[:_SHOWN].decode("ascii").split())
@@ -49,11 +55,18 @@ def described(data: bytes) -> str:
 
 
 def page(data: bytes) -> str:
-    """Says that bytes are a web page or XML, whatever a file is called; an empty string where they are neither."""
-    found = _PAGE.match(data.removeprefix(b"\xef\xbb\xbf")[:256])
-    if not found:
+    """Says whether bytes are a web page or XML, whatever the name of the file.
+
+    Args:
+      data: Content of a file.
+
+    Returns:
+      The words; empty if the bytes are neither.
+    """
+    match = _PAGE.match(data.removeprefix(b"\xef\xbb\xbf")[:256])
+    if not match:
         return ""
-    if found[1].lower() == b"svg" or b"<svg" in data[:1024]:
+    if match[1].lower() == b"svg" or b"<svg" in data[:1024]:
         return "it is a drawing in SVG, which is not read: convert it to PNG"
-    kind = "XML, such as the message of a server" if found[1].lower() in (b"?xml", b"error") else "a web page (HTML)"
+    kind = "XML, such as the message of a server" if match[1].lower() in (b"?xml", b"error") else "a web page (HTML)"
     return f"it is {kind}, as a failed download leaves it: download it again"

@@ -1,4 +1,4 @@
-"""Writing a prepared set: it appears under its name when all of it is there, and what is begun can be gone on with."""
+"""Writing a prepared set: it gets its name when it is complete, and an interrupted one can be resumed."""
 
 import contextlib
 import json
@@ -13,19 +13,30 @@ from jaxvision.errors import UserError
 
 
 def set_folder(data_dir: Path, name: str, config: str | None, version: str) -> Path:
-    """Where TFDS keeps a set: `data_dir/name[/config]/version`."""
+    """Returns the folder in which TFDS keeps a set: `data_dir/name[/config]/version`.
+
+    Args:
+      data_dir: Folder of prepared sets.
+      name: Name of the set.
+      config: Name of its configuration, if it has one.
+      version: Version.
+    """
     return data_dir.joinpath(name, *([config] if config else []), version)
 
 
 @contextlib.contextmanager
 def staged(target: Path, recipe: Mapping[str, object]) -> Iterator[Path]:
-    """Gives a folder `TARGET.incomplete` that is renamed to `target` when the block ends without an error.
+    """Yields a folder `TARGET.incomplete` that is renamed to `target` if the block ends without an error.
 
-    After an error or a kill it stays, and the next call goes on with it if its `recipe` is the same; else it is
-    emptied. The recipe, which says how the set was made, stays in it as recipe.json.
+    After an error or a kill the folder stays. The next call continues it if its `recipe` is the same, and else empties
+    it. The recipe stays in the folder as recipe.json, to document how the set was made.
+
+    Args:
+      target: Folder of the set.
+      recipe: Values that determine the set; written as JSON.
 
     Raises:
-      UserError: `target` is there already, or cannot be written.
+      UserError: `target` exists already, or cannot be written.
     """
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target} is there already and is not overwritten: remove it, or choose another folder")
@@ -45,17 +56,21 @@ def staged(target: Path, recipe: Mapping[str, object]) -> Iterator[Path]:
 
 
 def write_shard(path: Path, records: Iterable[bytes]) -> None:
-    """Writes an ArrayRecord file; one that is there is kept, and `records` is then not read.
+    """Writes an ArrayRecord file; if it exists, it is kept and `records` is not read.
 
-    The file has its name only when it is whole.
+    The file gets its name only when it is complete.
+
+    Args:
+      path: File.
+      records: Records in order.
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: The file cannot be written.
     """
     if path.exists():
         return
     partial = path.with_name(f"{path.name}.partial")
-    writer = ArrayRecordWriter(str(partial), "group_size:1")  # one record a group, as TFDS: for random access
+    writer = ArrayRecordWriter(str(partial), "group_size:1")  # one record per group, as in TFDS, for random access
     for record in records:
         _write(writer.write, record)
     _write(writer.close)
@@ -65,5 +80,5 @@ def write_shard(path: Path, records: Iterable[bytes]) -> None:
 def _write(step: Callable[..., None], *arguments: bytes) -> None:
     try:
         step(*arguments)
-    except RuntimeError as error:  # a full disk, for one
+    except RuntimeError as error:  # such as a full disk
         raise UserError(f"cannot write an ArrayRecord file: {error}") from None

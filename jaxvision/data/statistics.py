@@ -1,7 +1,7 @@
-"""Statistics of a split: what `standardize`, `pca_lighting`, `whiten` and the like are fitted to.
+"""Statistics of a split, to which `standardize`, `pca_lighting`, `whiten` and the like are fitted.
 
-Sums of 8-bit values and of their products are whole numbers, which int64 and float64 hold exactly. So the result
-depends neither on the order of the examples nor on how they are batched, to the last bit.
+Sums of 8-bit values and of their products are whole numbers, which int64 and float64 hold exactly. So the result does
+not depend, not even in the last bit, on the order of the examples or on the batches.
 """
 
 from collections.abc import Collection, Iterable
@@ -11,19 +11,22 @@ import numpy as np
 
 from jaxvision.errors import UserError
 
-MAX_WHITENED = 48 * 48 * 3  # values of an image; the covariance of that many takes 0.4 GB
+MAX_WHITENED = 48 * 48 * 3  # largest number of values of an image; their covariance takes 0.4 GB
 
 
 class Statistics(NamedTuple):
     """Statistics of images with values in [0, 1], float64. Deviations and covariances divide by n.
 
     Attributes:
-      mean, std: [3], of each channel over all pixels.
-      color_values, color_vectors: [3] and [3, 3], eigenvalues, falling, and eigenvectors (columns) of the covariance
-        of RGB values over all pixels.
-      mean_image: [H, W, 3].
-      pixel_values, pixel_vectors: [D] and [D, D] with D = H * W * 3, the same of flattened images; None unless asked
-        for. An eigenvector's largest value is positive.
+      mean: Mean of each channel over all pixels, [3].
+      std: Standard deviation of each channel over all pixels, [3].
+      color_values: Eigenvalues of the covariance of RGB values over all pixels, falling, [3].
+      color_vectors: Eigenvectors of the same covariance, the columns of [3, 3].
+      mean_image: Mean of the images, [h, w, 3].
+      pixel_values: Eigenvalues of the covariance of flattened images, falling, [d] with d = h * w * 3; None unless
+        asked for.
+      pixel_vectors: Eigenvectors of the same covariance, the columns of [d, d]; None unless asked for. The largest
+        value of each is positive.
     """
 
     mean: np.ndarray
@@ -36,17 +39,17 @@ class Statistics(NamedTuple):
 
 
 def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (), field: str = "image") -> Statistics:
-    """The statistics of all examples, in one pass.
+    """Computes the statistics of all examples in one pass.
 
     Args:
-      batches: with images uint8 [B, H, W, 3] and `mask` bool [B], as `loader.eval_batches` gives them: every example
-        once, masked ones left out.
-      names: what is needed, as told by `augment.needs_statistics`. `pixel_values` and `pixel_vectors` are computed
-        only if named: their time grows with the cube of the number of pixels.
+      batches: Batches with images uint8 [b, h, w, 3] and `mask` bool [b], as `loader.eval_batches` yields them: every
+        example once. Masked examples are left out.
+      names: Names of the statistics that are needed, from `augment.needs_statistics`. `pixel_values` and
+        `pixel_vectors` are computed only if named: their time grows with the cube of the number of pixels.
       field: Name of the images.
 
     Raises:
-      UserError: no example, images of several sizes, or too large for `pixel_values`.
+      UserError: There is no example, images differ in size, or they are too large for `pixel_values`.
 
     >>> images = np.zeros((2, 4, 4, 3), np.uint8)
     >>> images[0] = 255
@@ -54,7 +57,8 @@ def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (
     array([0.5, 0.5, 0.5])
     """
     whitening = "pixel_values" in names or "pixel_vectors" in names
-    count, sums, color_products, pixel_products = 0, 0, 0, 0
+    count = 0
+    sums = color_products = pixel_products = np.zeros((), np.int64)
     for batch in batches:
         images = batch[field][batch["mask"]]
         shape = images.shape[1:]
@@ -89,7 +93,7 @@ def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (
 
 
 def _covariance(sums: np.ndarray, products: np.ndarray, count: int) -> np.ndarray:
-    """The covariance of values in [0, 1] from sums of grey levels, in Python's integers up to the last division."""
+    """Returns the covariance of values in [0, 1] from sums of grey levels; exact up to the last division."""
     sums, products = sums.astype(object), products.astype(object)
     return ((count * products - np.outer(sums, sums)) / (count**2 * 255**2)).astype(np.float64)
 

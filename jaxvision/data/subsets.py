@@ -1,4 +1,4 @@
-"""Nested, class-balanced subsets: 5,000 examples of a seed always lie inside its 10,000."""
+"""Nested, class-balanced subsets: the 5,000 examples of a seed are always among its 10,000."""
 
 from typing import Annotated
 
@@ -10,19 +10,19 @@ from jaxvision.errors import UserError
 
 
 def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
-    """Chooses `examples` of a set, as balanced over its classes as can be.
+    """Chooses `examples` of a set, as balanced over its classes as possible.
 
-    One random example of every class is taken, then a second of every class, and so on; a class that has
-    run out is passed over. The choice is a prefix of that order, so subsets of one seed are nested. In a
-    round that is not finished every class that is left is as likely as any other, however large it is.
+    One random example of every class is taken, then a second of every class, and so on; a class that has run out is
+    skipped. The choice is a prefix of that order, so subsets of one seed are nested. In a round that is not completed,
+    every remaining class is equally likely, whatever its size.
 
     Args:
-      labels: int [n]. All equal for a set without classes: the subset is then uniformly random.
-      examples: how many, from 1 to n.
-      seed: another seed gives another order.
+      labels: Labels, int [n]; all equal for a set without classes, whose subset is then uniformly random.
+      examples: Number of examples, from 1 to n.
+      seed: Seed of the order.
 
     Returns:
-      int64 array [examples] of indices, ascending.
+      Indices, int64 [examples], ascending.
 
     Raises:
       UserError: `examples` is not between 1 and n.
@@ -40,15 +40,20 @@ def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
     shuffled = rng.permutation(n)
     by_class = np.argsort(labels[shuffled], kind="stable")
     grouped = labels[shuffled][by_class]
-    turn = np.empty(n, np.int64)  # of the shuffled examples: how many of the same class come before
+    turn = np.empty(n, np.int64)  # for each shuffled example, the number of earlier ones of its class
     turn[by_class] = np.arange(n) - np.searchsorted(grouped, grouped)
-    # Within a round by lot: in the order of `shuffled`, the first of a large class comes before that of a small one.
+    # A random order within a round: in the order of `shuffled`, large classes would come before small ones.
     order = shuffled[np.lexsort((rng.random(n), turn))]
     return np.sort(order[:examples])
 
 
 class Subset(Source):
-    """The examples of `source` at `indices` (int [m]), as a source."""
+    """Some examples of a source, as a source.
+
+    Args:
+      source: Source of all examples.
+      indices: Indices of the chosen examples, int [m].
+    """
 
     def __init__(self, source: Source, indices: np.ndarray):
         self._source = source
@@ -62,6 +67,7 @@ class Subset(Source):
         return self._source[self._indices[index]]
 
     def describe(self, index: int) -> str:
+        """Returns the name of an example, as `Source.describe`."""
         return self._source.describe(self._indices[index])
 
     def _read_labels(self) -> np.ndarray:
@@ -69,7 +75,14 @@ class Subset(Source):
 
 
 def unwrap(source: Source) -> tuple[Source, np.ndarray]:
-    """The source below subsets and other views of it, and the rows that are left: (source, int64 [n])."""
+    """Returns the source below subsets and other views of it, and the rows that they select.
+
+    Args:
+      source: Source, or a view of one.
+
+    Returns:
+      (source, rows int64 [n]), where n is the length of the given source.
+    """
     rows = np.arange(len(source))
     while (inner := getattr(source, "_source", None)) is not None:
         rows = source._indices[rows] if isinstance(source, Subset) else rows
@@ -80,17 +93,17 @@ def unwrap(source: Source) -> tuple[Source, np.ndarray]:
 def take(
     source: Source, examples: int | None = None, per_class: int | None = None, *, seed: Annotated[int, Range(0)] = 0
 ) -> Subset:
-    """The nested subset of `source` with so many `examples`, balanced where each is of one class (see `subset`).
+    """Returns a nested subset of `source`, balanced over the classes if each example has one class (see `subset`).
 
     Args:
-      source: the set.
-      examples: number of examples; or
-      per_class: number of examples of every class.
-      seed: another seed gives another subset.
+      source: Source of examples.
+      examples: Number of examples. Give this or `per_class`.
+      per_class: Number of examples of every class.
+      seed: Seed of the choice.
 
     Raises:
-      UserError: there are not so many; or both are given, or neither; or `source` is a mixture, whose weights a subset
-        would lose.
+      UserError: The set has too few examples; both numbers are given, or neither; or `source` is a mixture, whose
+        weights a subset would lose.
     """
     info = source.info
     if type(source).order is not Source.order:
@@ -101,6 +114,7 @@ def take(
     balanced = info.num_classes is not None and not info.multi_label
     labels = source.labels if balanced else np.zeros(len(source), np.int32)
     if per_class is not None:
+        assert info.num_classes is not None  # `size` has checked it
         counts = np.bincount(labels, minlength=info.num_classes)
         fewest = counts.argmin()
         if counts[fewest] < per_class:
@@ -113,7 +127,16 @@ def take(
 
 
 def size(num_classes: int | None, examples: int | None = None, per_class: int | None = None) -> int:
-    """How many examples `take` takes of a set of that many classes.
+    """Returns the number of examples that `take` takes.
+
+    Args:
+      num_classes: Number of classes of the set, None if it is unknown.
+      examples: Number of examples. Give this or `per_class`.
+      per_class: Number of examples of every class.
+
+    Raises:
+      UserError: Both numbers are given, or neither; or `per_class` is no positive whole number, or the set has no
+        classes.
 
     >>> size(10, per_class=4)
     40
@@ -121,6 +144,7 @@ def size(num_classes: int | None, examples: int | None = None, per_class: int | 
     if (examples is None) == (per_class is None):
         raise UserError("a subset is of so many 'examples', or of so many 'per_class': give one of the two")
     if per_class is None:
+        assert examples is not None
         return examples
     if num_classes is None:
         raise UserError(f"a subset of per_class={per_class} needs a set of classes, and this one names none")

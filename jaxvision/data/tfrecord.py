@@ -1,4 +1,4 @@
-"""The records of a TFRecord file, without TensorFlow."""
+"""Reads the records of a TFRecord file without TensorFlow."""
 
 import os
 import struct
@@ -13,13 +13,16 @@ _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
 
 def read(path: str | Path) -> Iterator[bytes]:
-    """Yields the records of a file, checked by their checksums.
+    """Yields the records of a file, verified by their checksums.
 
-    Format: TensorFlow, core/lib/io/record_writer.h. A record is its length (uint64), a masked CRC-32C of the
-    length, the data, and a masked CRC-32C of the data; all little-endian.
+    Format: TensorFlow, core/lib/io/record_writer.h. A record is its length (uint64), a masked CRC-32C of the length,
+    the data, and a masked CRC-32C of the data; all little-endian.
+
+    Args:
+      path: File.
 
     Raises:
-      UserError: the file is truncated or damaged; names the file and the byte where the record starts.
+      UserError: The file is truncated or damaged; the message names the file and the byte where the record starts.
     """
     with open(path, "rb") as file:
         end = os.fstat(file.fileno()).st_size
@@ -39,7 +42,12 @@ def read(path: str | Path) -> Iterator[bytes]:
 
 
 def masked_crc(data: bytes) -> int:
-    """The CRC-32C of `data`, turned by 15 bits and shifted, so that checksums of checksums stay useful.
+    """Returns the CRC-32C of some bytes, rotated by 15 bits and shifted by a constant.
+
+    TensorFlow masks checksums in this way so that checksums of data that contains checksums stay useful.
+
+    Args:
+      data: Bytes of any length.
 
     >>> hex(masked_crc(b"123456789"))  # the CRC-32C is 0xe3069283
     '0xc78ab0e5'

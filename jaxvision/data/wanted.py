@@ -1,4 +1,4 @@
-"""Which fields of a set a batch is made of: what a host spec makes needs others, and what it moves needs its image."""
+"""The stored fields from which a batch is made: inputs of host operations, and images of fields that move with them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,34 +8,39 @@ from jaxvision.fields import PLACED, Field
 
 
 def stored(names: Sequence[str], host: str, fields: Mapping[str, Field] | None = None) -> list[str]:
-    """The fields that must be read so that a host spec can make those of a batch.
+    """Returns the fields that must be read so that a host spec can make those of a batch.
 
     Args:
-      names: Fields of a batch.
+      names: Names of the fields of a batch.
       host: Host spec.
-      fields: Fields of the set; None where they are not known yet, and the images of what lies in one are not told.
+      fields: Fields of the set by name. None if they are unknown; then the images of boxes and the like are not added.
 
     >>> mask = {"mask": Field("segmentation", (None, None), "uint8", of="image")}
     >>> stored(["mask"], "decode", mask), stored(["mask"], "decode|resize(8)", mask)
     (['mask'], ['mask', 'image'])
     """
     names = text.sources_of(names, host)
-    found = [(fields or {}).get(name) for name in names]
-    images = [field.of for field in found if field is not None and field.kind in PLACED and field.of]
+    described = [(fields or {}).get(name) for name in names]
+    images = [field.of for field in described if field is not None and field.kind in PLACED and field.of]
     if not set(images) <= set(names) and host_ops.moves(host):
         names = [*names, *images]
     return list(dict.fromkeys(names))
 
 
 def chain(source: Source, host: str, names: Sequence[str]) -> host_ops.Chain:
-    """The operations of a host spec on the examples of a set, for batches of these fields.
+    """Returns the operations of a host spec on the examples of a set, for batches of some fields.
 
-    A source may give its images whether or not they are wanted, so that all of them are of concern.
+    A source may give its images whether or not they are asked for, so the operations know all of them.
+
+    Args:
+      source: Source of the examples.
+      host: Host spec.
+      names: Names of the fields of a batch.
 
     Raises:
-      UserError: What `host_ops.make` raises.
+      UserError: The same errors as those of `host_ops.make`.
     """
     fields = source.fields
-    read = stored(names, host, fields)
-    of_concern = {name: field for name, field in fields.items() if name in read or field.kind == "image"}
-    return host_ops.make(host, source.info.classes, of_concern)
+    inputs = stored(names, host, fields)
+    relevant = {name: field for name, field in fields.items() if name in inputs or field.kind == "image"}
+    return host_ops.make(host, source.info.classes, relevant)

@@ -1,4 +1,4 @@
-"""A function applied to a stream of items, ahead of need, by threads or processes; results come in order."""
+"""Applies a function to a stream of items ahead of need, in threads or processes; results come in order."""
 
 import collections
 import contextlib
@@ -6,8 +6,8 @@ import multiprocessing
 import queue
 import signal
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from typing import Any
@@ -20,18 +20,22 @@ Task = Callable[[Any], Any]
 _SECONDS_TO_END = 10
 
 
-def ordered(task: Task, items: Iterator, *, threads: int, processes: int = 0, ahead: int = 0) -> Iterator:
+def ordered(
+    task: Task, items: Iterator, *, threads: int, processes: int = 0, ahead: int = 0
+) -> Generator[Any, None, None]:
     """Yields `task(item)` for every item, in the order of `items`.
 
     Args:
-      task: must be safe to call from threads, and must pickle if there are processes; so must items and results.
-      threads: how many threads call it. With 0 the caller does, when a result is asked for.
-      processes: how many processes call it, in place of the threads.
-      ahead: how many items are in work or done and waiting, at least one a worker.
+      task: Function of an item. It must be thread-safe; if there are processes, it must pickle, as must items and
+        results.
+      items: Items.
+      threads: Number of threads that call it; with 0 the calling thread does when a result is asked for.
+      processes: Number of processes that call it instead of threads.
+      ahead: Number of items that are in work, or done and waiting; at least one per worker.
 
     Raises:
       UserError: `threads` or `processes` is no count.
-      RuntimeError: a worker process died, or met an error other than UserError, which keeps its kind.
+      RuntimeError: A worker process died, or met an error other than UserError, which is raised unchanged.
 
     >>> list(ordered(abs, iter([-3, 2, -1]), threads=2))
     [3, 2, 1]
@@ -42,7 +46,7 @@ def ordered(task: Task, items: Iterator, *, threads: int, processes: int = 0, ah
     return _ordered(task, items, threads, processes, ahead)
 
 
-def _ordered(task: Task, items: Iterator, threads: int, processes: int, ahead: int) -> Iterator:
+def _ordered(task: Task, items: Iterator, threads: int, processes: int, ahead: int) -> Generator[Any, None, None]:
     if not threads and not processes:
         yield from map(task, items)
         return
@@ -51,7 +55,7 @@ def _ordered(task: Task, items: Iterator, threads: int, processes: int, ahead: i
             task = stack.enter_context(contextlib.closing(_Processes(task, processes)))
         executor = ThreadPoolExecutor(processes or threads, thread_name_prefix="jaxvision-data")
         stack.callback(executor.shutdown, cancel_futures=True)
-        pending = collections.deque()
+        pending: collections.deque[Future] = collections.deque()
         for item in items:
             pending.append(executor.submit(task, item))
             if len(pending) > max(ahead, processes or threads):
@@ -61,14 +65,14 @@ def _ordered(task: Task, items: Iterator, threads: int, processes: int, ahead: i
 
 
 class _Processes:
-    """A task done by processes. A thread that calls it waits for an idle one, hands it the item and gets the result.
+    """A task in several processes. A calling thread waits for an idle process, sends it the item and gets the result.
 
-    A process ends when the other end of its pipe is closed. The system does that however this process ends, so none
-    is left behind, not even after SIGKILL.
+    A process ends when the other end of its pipe is closed. The operating system closes it however the main process
+    ends, so no process is left behind, not even after SIGKILL.
     """
 
     def __init__(self, task: Task, count: int):
-        # Not forked: JAX has threads, whose locks a fork would copy in whatever state they are.
+        # Not forked: JAX has threads, and a fork would copy their locks in whatever state they are.
         context = multiprocessing.get_context("spawn")
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._pipes: list[Connection] = []
@@ -77,7 +81,7 @@ class _Processes:
             pipe, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, task), name="jaxvision-data", daemon=True)
             process.start()
-            theirs.close()  # else the pipe would not end with the process
+            theirs.close()  # else the pipe would not close with the process
             self._idle.put(pipe)
             self._pipes.append(pipe)
             self._processes.append(process)
@@ -89,7 +93,7 @@ class _Processes:
             pipe.send(item)
             result, error = pipe.recv()
         except (EOFError, OSError):
-            raise RuntimeError("a worker process of the data loader died; was it killed for want of memory?") from None
+            raise RuntimeError("a worker process of the data loader died; did the machine run out of memory?") from None
         finally:
             self._idle.put(pipe)
         if error is not None:
@@ -110,12 +114,13 @@ def _close(pipes: list[Connection]) -> None:
 
 
 def _serve(pipe: Connection, task: Task) -> None:
-    """A worker process."""
-    for kind in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the main process decides when to end
+    """Runs the loop of a worker process."""
+    for kind in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, but the main process decides when to end
         signal.signal(kind, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, OSError):  # the main process has closed the pipe, or is no more
+    with contextlib.suppress(EOFError, OSError):  # the main process has closed the pipe, or has ended
         while True:
             item = pipe.recv()
+            answer: tuple[Any, Exception | None]
             try:
                 answer = task(item), None
             except UserError as error:
