@@ -1,4 +1,4 @@
-"""What results mean.
+"""Analysis of results: statistics, scaling laws, figures and reports.
 
 statistics.py     means over seeds with intervals, differences paired by seed, the noise of few seeds
 scaling_laws.py   power laws of error over examples: fits, intervals, extrapolation, the choice of a form
@@ -8,7 +8,7 @@ scaling_plots.py  the figures of a data-scaling study; sweep_plots.py: those of 
 words.py          results in words and tables, as reports write them
 documents.py      a Markdown report as one HTML page
 sheets.py         pages of pictures
-embedding.py      features in the plane: PCA, t-SNE, nearest neighbours
+embedding.py      2-D maps of features (PCA, t-SNE) and nearest neighbours
 kernels.py        filters of the first layer
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 """

@@ -13,9 +13,19 @@ from jax.extend import core
 
 from jaxvision.errors import UserError
 
+PyTree = Any
+
 
 class Conv(NamedTuple):
-    """A convolution of `size` x `size`, padded by `padding` on every side."""
+    """A convolution of `size` x `size`, padded by `padding` on every side.
+
+    Attributes:
+      features: Number of output channels.
+      size: Side of the kernel, in pixels.
+      stride: Step between two output pixels, in input pixels.
+      padding: Zeros added on each side, in pixels.
+      groups: Number of groups that the channels are split into.
+    """
 
     features: int
     size: int
@@ -25,7 +35,13 @@ class Conv(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Max or average pooling; the mean of the whole map is a pooling of the map's size."""
+    """Max or average pooling. A mean over the whole map is a pooling whose size is that of the map.
+
+    Attributes:
+      size: Side of the window, in pixels.
+      stride: Step between two output pixels, in input pixels.
+      padding: Border added on each side, in pixels.
+    """
 
     size: int
     stride: int
@@ -33,14 +49,24 @@ class Pool(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """A matrix product with everything that comes in."""
+    """A matrix product with the flattened input.
+
+    Attributes:
+      features: Number of outputs.
+    """
 
     features: int
 
 
 class Cost(NamedTuple):
-    """Of one layer: the shape (height, width, channels) that it returns, its weights without biases, its
-    multiply-adds for one image, and the bytes of its result in float32."""
+    """The cost of one layer.
+
+    Attributes:
+      shape: Shape of the output, (height, width, channels).
+      weights: Number of weights, without biases.
+      macs: Multiply-adds for one image.
+      memory: Bytes of the output in float32.
+    """
 
     shape: tuple[int, int, int]
     weights: int
@@ -49,13 +75,20 @@ class Cost(NamedTuple):
 
 
 def costs(layers: Sequence[Conv | Pool | Dense], shape: tuple[int, int, int]) -> list[Cost]:
-    """The cost of each layer of a chain that is applied to an image of this shape (height, width, channels).
+    """Returns the cost of each layer in a chain of layers.
 
-    The result of a convolution or a pooling has floor((n + 2 padding - size) / stride) + 1 pixels a side. Taps on
-    the padding count, as in the papers.
+    The output of a convolution or a pooling has floor((n + 2 padding - size) / stride) + 1 pixels on a side. Kernel
+    positions on the padding count, as in the papers.
+
+    Args:
+      layers: Layers, in the order in which they are applied.
+      shape: Shape of the input image, (height, width, channels).
+
+    Returns:
+      One `Cost` for each layer.
 
     Raises:
-      UserError: a window larger than the padded map, or groups that do not divide the channels.
+      UserError: If a window is larger than the padded map, or if `groups` does not divide the channels.
 
     >>> costs([Conv(10, 5, padding=2), Dense(100)], (32, 32, 3))[0]
     Cost(shape=(32, 32, 10), weights=750, macs=768000, memory=40960)
@@ -73,13 +106,18 @@ def costs(layers: Sequence[Conv | Pool | Dense], shape: tuple[int, int, int]) ->
                 if channels % layer.groups or layer.features % layer.groups:
                     raise UserError(f"{layer}: groups must divide its features and the {channels} channels it sees")
                 weights, channels = layer.size**2 * channels // layer.groups * layer.features, layer.features
-            shape = (*pixels, channels)
+            shape = (pixels[0], pixels[1], channels)
         rows.append(Cost(shape, weights, weights * prod(shape[:2]), 4 * prod(shape)))
     return rows
 
 
 def receptive_field(layers: Sequence[Conv | Pool]) -> int:
-    """Side, in pixels, of the square of the image that one output pixel sees: 1 + sum of (size - 1) * stride so far.
+    """Returns the side, in pixels, of the square of the image that one output pixel sees.
+
+    This is 1 + the sum over layers of (size - 1) * (product of the strides before the layer).
+
+    Args:
+      layers: Convolutions and poolings, in the order in which they are applied.
 
     Source: Araujo et al. 2019, "Computing receptive fields of convolutional neural networks", eq. 2.
 
@@ -92,10 +130,14 @@ def receptive_field(layers: Sequence[Conv | Pool]) -> int:
     return field
 
 
-def macs(function: Callable, *args: Any) -> int:
-    """Multiply-adds of all convolutions and matrix products of a traceable function; `ShapeDtypeStruct`s will do.
+def macs(function: Callable, *args: PyTree) -> int:
+    """Counts the multiply-adds of all convolutions and matrix products of a function.
 
-    A scan counts as often as it runs, a branch as the dearest one, the body of a `while_loop` once.
+    A scan counts as often as it runs, a `cond` as its most expensive branch, and the body of a `while_loop` once.
+
+    Args:
+      function: Function that JAX can trace.
+      *args: Arguments of the function; `jax.ShapeDtypeStruct`s are enough.
 
     >>> image, kernel = jax.ShapeDtypeStruct((2, 64), "float32"), jax.ShapeDtypeStruct((64, 10), "float32")
     >>> macs(lambda x, w: jax.nn.softmax(x @ w), image, kernel)
@@ -108,18 +150,22 @@ def _macs(jaxpr: core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        size = equation.outvars[0].aval.size if equation.outvars else 0  # a call may be left without results
+        inputs: list[Any] = [variable.aval for variable in equation.invars]
+        outputs: list[Any] = [variable.aval for variable in equation.outvars]
+        size = outputs[0].size if outputs else 0  # a call may have no results
         if name == "dot_general":
-            left = equation.invars[0].aval.shape
+            left = inputs[0].shape
             total += size * prod(left[axis] for axis in params["dimension_numbers"][0][0])
         elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval  # rhs_spec[0] is its axis of output channels
+            kernel = inputs[1]  # rhs_spec[0] is its axis of output channels
             taps = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
             total += size * taps // prod(params["lhs_dilation"])  # the gradient of a stride sees zeros in between
         elif name == "cond":
             total += max(_macs(branch.jaxpr) for branch in params["branches"])
         else:
-            bodies = [value for value in params.values() if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))]
+            bodies: list[Any] = [
+                value for value in params.values() if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))
+            ]
             times = params["length"] if name == "scan" else 1
             total += times * sum(_macs(getattr(body, "jaxpr", body)) for body in bodies)
     return total

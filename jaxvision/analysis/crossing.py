@@ -1,4 +1,4 @@
-"""Where the curves of two arms cross, or how their gap moves where they do not."""
+"""Finds where the curves of two arms cross, or how their gap changes if they do not."""
 
 from typing import NamedTuple
 
@@ -17,34 +17,44 @@ from jaxvision.errors import UserError
 
 
 class Crossing(NamedTuple):
-    """The lead of one arm over another as data grows. A crossing is the number of examples from which on the arm that
-    leads at the smallest size is behind; infinity says that it is not behind at the largest, 0 that it never led."""
+    """The lead of one arm over another as data grows.
 
-    lead: dict[int, Difference]  # examples -> error of the second arm minus error of the first, paired by seed
-    trend: Interval  # change of the lead when data grows tenfold, over seeds
-    observed: Interval  # crossing of the leads, interpolated between the sizes
-    fitted: Interval  # crossing of the fitted curves, in the range and beyond it
-    reach: float  # examples up to which the fitted curves were followed
+    A crossing is the number of examples from which the arm that leads at the smallest size is behind. It is infinite if
+    that arm still leads at the largest size, and 0 if it never led.
+
+    Attributes:
+      lead: Number of examples -> error of the second arm minus error of the first, paired by seed.
+      trend: Change of the lead when data grows tenfold, over seeds.
+      observed: Crossing of the leads, interpolated between the sizes.
+      fitted: Crossing of the fitted curves, within the sizes and beyond them.
+      reach: Number of examples up to which the fitted curves were followed.
+    """
+
+    lead: dict[int, Difference]
+    trend: Interval
+    observed: Interval
+    fitted: Interval
+    reach: float
 
     @property
     def verdict(self) -> str:
-        """Of the observed interval: "crosses" where it lies within the sizes, "none" where it lies wholly beyond the
-        largest, "open" otherwise."""
+        """The answer: "crosses" if the observed interval is within the sizes, "none" if wholly beyond, else "open"."""
         if self.observed.low > 0 and self.observed.high < np.inf:
             return "crosses"
         return "none" if self.observed.low == np.inf else "open"
 
     def words(self, names: tuple[str, str], *, points: bool = True) -> str:
-        """The finding in a few sentences, for a report.
+        """Describes the result in a few sentences, for a report.
 
         Args:
-          names: of the two arms.
-          points: values are shares and leads are told in percentage points; else they are told as they are.
+          names: Names of the two arms.
+          points: True if the values are shares, so that leads are given in percentage points; False to give them
+            unscaled.
         """
         sizes = sorted(self.lead)
         first, last = sizes[0], sizes[-1]
         ahead, behind = names if self.lead[first].interval.mean > 0 else names[::-1]
-        told = {
+        finding = {
             "crosses": f"{behind} overtakes {ahead} at {_examples(self.observed)}, interpolated between sizes.",
             "none": f"No crossing from {first:,} to {last:,} examples: {ahead} leads from the smallest to the largest.",
             "open": f"The seeds do not settle whether the arms cross from {first:,} to {last:,} examples; "
@@ -62,7 +72,7 @@ class Crossing(NamedTuple):
                 "" if self.fitted.low == np.inf else f", but their 95 % interval begins at {_count(self.fitted.low)}"
             )
             curves = f"The fitted curves do not meet up to {_count(self.reach)} examples{other}."
-        return f"{told} {trend} {curves}"
+        return f"{finding} {trend} {curves}"
 
 
 def crossing(
@@ -74,23 +84,24 @@ def crossing(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Crossing:
-    """Where two arms cross, twice over: from their leads at the sizes that both have, and from their fitted curves.
+    """Finds where two arms cross, in two ways: from their leads at the sizes they share, and from their fitted curves.
 
     The leads are paired by seed and joined by straight lines over log n. Their interval comes from simulated studies:
     Student's t noise with the variances of the leads (`moderated_variances`) is added to the mean leads. For the
-    fitted curves the noise of the two arms is simulated together, correlated as their residuals are within seeds.
-    Either interval is of percentiles and may reach to infinity. The trend is a straight line over log n for each seed,
-    so that its t-interval makes nothing of the sizes being independent.
+    fitted curves the noise of the two arms is simulated together, with the correlation of their residuals within seeds.
+    Both intervals are percentile intervals and may extend to infinity. The trend is the slope of a straight line over
+    log n for each seed, so its t-interval does not assume that the sizes are independent.
 
     Args:
-      first, second: examples -> one error or loss for each seed, the same seeds in the same order in both.
-      forms: of the fits of the two arms, of `scaling_laws.FORMS`.
-      reach: the fitted curves are followed to so many times the largest size; a crossing beyond counts as infinite.
-      resamples: simulated studies.
-      seed: of their noise.
+      first, second: Number of examples -> one error or loss for each seed; the same seeds in the same order in both.
+      forms: Forms of the fits of the two arms, keys of `scaling_laws.FORMS`.
+      reach: Factor beyond the largest size up to which the fitted curves are followed; a later crossing is infinite.
+      resamples: Number of simulated studies.
+      seed: Seed of their noise.
 
     Raises:
-      UserError: fewer than two sizes in common, other seeds in the two arms, or as `scaling_laws.fit`.
+      UserError: If the arms share fewer than two sizes, if their seeds differ, or for the reasons of
+        `scaling_laws.fit`.
     """
     sizes = sorted(set(first) & set(second))
     if len(sizes) < 2:
@@ -106,21 +117,23 @@ def crossing(
 
     rng = np.random.default_rng(seed)
     simulated = means + rng.standard_normal((resamples, len(sizes))) * _errors(rng, each, resamples)
-    observed = _interval(sizes, sign * means, sign * simulated)
+    observed = _interval(np.asarray(sizes), sign * means, sign * simulated)
 
     draws, shared = rng.standard_normal((2, resamples, len(sizes))), _correlation(first, second)
     draws[1] = shared * draws[0] + np.sqrt(1 - shared**2) * draws[1]
-    one, two = fit(first, forms[0], draws=draws[0], seed=seed), fit(second, forms[1], draws=draws[1], seed=seed + 1)
+    first_fit = fit(first, forms[0], draws=draws[0], seed=seed)
+    second_fit = fit(second, forms[1], draws=draws[1], seed=seed + 1)
     line = np.geomspace(sizes[0], reach * sizes[-1], 400)
-    truths = [b - a for a in evaluate(one.replicates, line) for b in evaluate(two.replicates, line)]
-    fitted = _interval(line, sign * (two.predict(line) - one.predict(line)), sign * np.stack(truths), len(sizes))
+    truths = [b - a for a in evaluate(first_fit.replicates, line) for b in evaluate(second_fit.replicates, line)]
+    lead = second_fit.predict(line) - first_fit.predict(line)
+    fitted = _interval(line, sign * lead, sign * np.stack(truths), len(sizes))
     return Crossing(leads, t_interval(slopes), observed, fitted, reach * sizes[-1])
 
 
 def _errors(rng: np.random.Generator, groups: np.ndarray, n: int) -> np.ndarray:
-    """Standard errors of the means of groups, float [groups, values], as n studies may have them, [n or 1, groups].
+    """Standard errors of the means of groups, float [groups, values], in n simulated studies, [n or 1, groups].
 
-    NaN where there is but one value in each, 0 where all are equal.
+    NaN if each group has only one value, 0 if all values of each group are equal.
     """
     count = groups.shape[1]
     if count < 2 or not groups.var(1).any():
@@ -130,7 +143,7 @@ def _errors(rng: np.random.Generator, groups: np.ndarray, n: int) -> np.ndarray:
 
 
 def _correlation(first: Curve, second: Curve) -> float:
-    """Of what the seeds of two arms deviate from their means, over all sizes; 0 where they do not."""
+    """Correlation, over all sizes, of the deviations of two arms from their means; 0 if one arm does not deviate."""
     a, b = (
         (x - x.mean(1, keepdims=True)).ravel() for x in (np.array([*arm.values()], float) for arm in (first, second))
     )
@@ -139,11 +152,11 @@ def _correlation(first: Curve, second: Curve) -> float:
 
 
 def _interval(examples: np.ndarray, lead: np.ndarray, simulated: np.ndarray, n: int | None = None) -> Interval:
-    return percentile_interval(_cross(examples, lead), _cross(examples, simulated), n or len(examples))
+    return percentile_interval(float(_cross(examples, lead)), _cross(examples, simulated), n or len(examples))
 
 
 def _cross(examples: np.ndarray, lead: np.ndarray) -> np.ndarray:
-    """Examples from which on a lead, float [..., n], is negative, by straight lines over log n; float [...].
+    """Examples from which a lead, float [..., n], stays negative, by straight lines over log n; float [...].
 
     >>> _cross(np.array([100, 10_000]), np.array([[1.0, -1.0], [1.0, 0.5], [-1.0, -2.0]])).round().tolist()
     [1000.0, inf, 0.0]

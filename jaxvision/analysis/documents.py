@@ -1,4 +1,4 @@
-"""A report in Markdown as one HTML page that needs no other file."""
+"""Converts a Markdown report to one HTML page that needs no other file."""
 
 import base64
 import html
@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from jaxvision import storage
 from jaxvision.errors import UserError, shown
 
-# What a page may show: its own folder's pictures of these kinds. An SVG in an <img> runs nothing and loads nothing.
+# A page may show pictures of these kinds from its own folder. An SVG in an <img> runs no script and loads no file.
 PICTURES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
@@ -20,7 +20,7 @@ PICTURES = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
-LARGEST = 2**27  # bytes of a picture
+LARGEST = 2**27  # largest picture, in bytes
 _LINKS = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 _STYLE = """
 :root { color-scheme: light; }
@@ -50,16 +50,19 @@ _PAGE = """<!doctype html>
 
 
 def page(markdown: str, folder: Path, title: str) -> str:
-    """The text as an HTML page with its pictures inside it.
+    """Converts Markdown to an HTML page with its pictures embedded.
 
     Args:
-      markdown: CommonMark with tables. HTML in it is shown, not obeyed, and links lead to the web or within the page,
-        so that messages and paths may stand in it.
-      folder: that paths of pictures are relative to.
-      title: of the page.
+      markdown: CommonMark with tables. HTML in it is escaped, and only links to the web or within the page are kept, so
+        that messages and paths are safe to include.
+      folder: Folder that contains the pictures; paths of pictures are relative to it.
+      title: Title of the page.
+
+    Returns:
+      The text of the page.
 
     Raises:
-      UserError: a picture is not in the folder, is none of `PICTURES`, is too large, or is on the network.
+      UserError: If a picture is not in the folder, is none of `PICTURES`, is too large, or is on the network.
 
     >>> "<p><em>so</em></p>" in page("*so*", Path(), "title")
     True
@@ -76,10 +79,15 @@ def page(markdown: str, folder: Path, title: str) -> str:
 
 
 def write(markdown: str, path: Path, title: str) -> None:
-    """Writes the text to `path` and, as a page of its own, beside it with the suffix .html; each whole or not at all.
+    """Writes the Markdown to `path` and the HTML page next to it, with the suffix .html; each file atomically.
+
+    Args:
+      markdown: Text of the report.
+      path: Path of the Markdown file; its folder contains the pictures.
+      title: Title of the page.
 
     Raises:
-      UserError: as `page`, before anything is written.
+      UserError: For the reasons of `page`, before anything is written.
     """
     whole = page(markdown, path.parent, title)
     for target, text in ((path, markdown), (path.with_suffix(".html"), whole)):
@@ -93,10 +101,10 @@ def _embedded(source: str, folder: Path) -> str:
     except (OSError, ValueError):  # a name that no file can have
         inside = False
     if not inside:
-        raise UserError(f"no picture {shown(source)} in {folder}")
+        raise UserError(f"the picture {shown(source)} is not in {folder}")
     kind = PICTURES.get(file.suffix.lower())
     if kind is None:
-        raise UserError(f"{shown(source)} in {folder} is no picture that a page shows: {', '.join(PICTURES)}")
+        raise UserError(f"{shown(source)} in {folder} is not a picture that a page can show: {', '.join(PICTURES)}")
     if file.stat().st_size > LARGEST:
         raise UserError(f"the picture {file} has {file.stat().st_size:,} bytes, and a page holds at most {LARGEST:,}")
     return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

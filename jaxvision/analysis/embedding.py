@@ -1,4 +1,4 @@
-"""Features of images as points in the plane, by PCA and t-SNE, and the images whose features lie nearest."""
+"""Maps features of images to points in the plane, by PCA and t-SNE, and finds nearest neighbours."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +13,18 @@ from jaxvision.errors import UserError
 
 PERPLEXITY = 30.0
 KEPT = 50  # principal components that t-SNE sees
-COLOURED = 20  # classes
+COLOURED = 20  # most classes that get a colour
 
 
 class Embedding(NamedTuple):
-    """N images as points.
+    """N images as points in the plane.
 
     Attributes:
-      pca: float [N, 2], the first two principal components.
-      explained: float [2], the share of the variance that each of them has.
-      tsne: float [N, 2].
-      perplexity: of t-SNE.
-      seed: of t-SNE.
+      pca: First two principal components, float [N, 2].
+      explained: Share of the variance that each of them explains, float [2].
+      tsne: Points of t-SNE, float [N, 2].
+      perplexity: Perplexity of t-SNE.
+      seed: Seed of t-SNE.
     """
 
     pca: np.ndarray
@@ -35,7 +35,13 @@ class Embedding(NamedTuple):
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Features of length 1, float [N, D]; those of length 0 stay so.
+    """Scales features to length 1; those of length 0 stay as they are.
+
+    Args:
+      values: Features, float [N, D].
+
+    Returns:
+      Float [N, D].
 
     >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
@@ -44,7 +50,15 @@ def unit(values: np.ndarray) -> np.ndarray:
 
 
 def check(examples: int, perplexity: float) -> None:
-    """Raises UserError where `embed` would: too few images, a perplexity out of range, or no scikit-learn."""
+    """Checks that `embed` can run.
+
+    Args:
+      examples: Number of images.
+      perplexity: Perplexity of t-SNE.
+
+    Raises:
+      UserError: If there are too few images, the perplexity is not above 1, or scikit-learn is not installed.
+    """
     if not perplexity > 1:
         raise UserError(f"the perplexity of t-SNE must be above 1, not {perplexity!r}")
     if examples - 1 < 3 * perplexity:
@@ -61,17 +75,17 @@ def check(examples: int, perplexity: float) -> None:
 def embed(values: np.ndarray, perplexity: float = PERPLEXITY, seed: int = 0) -> Embedding:
     """Maps features to the plane, by PCA and by t-SNE (van der Maaten and Hinton 2008).
 
-    t-SNE is scikit-learn's, of the Barnes-Hut kind, on the first 50 principal components, with its defaults: it starts
-    from the first two, so the two maps are turned alike. It keeps neighbours together; distances between groups and
-    their sizes mean nothing in it.
+    This is scikit-learn's Barnes-Hut t-SNE with its default options, on the first 50 principal components. It starts
+    from the first two, so both maps have the same orientation. t-SNE keeps neighbours together; the distances between
+    groups and the sizes of groups mean nothing.
 
     Args:
-      values: float [N, D].
-      perplexity: about how many neighbours of an image count, at most (N - 1) / 3.
-      seed: of t-SNE and of a randomised PCA of many dimensions.
+      values: Features, float [N, D].
+      perplexity: Approximate number of neighbours that count for an image, at most (N - 1) / 3.
+      seed: Seed of t-SNE and of the randomised PCA that is used for many dimensions.
 
     Raises:
-      UserError: as `check`.
+      UserError: For the reasons of `check`.
     """
     check(len(values), perplexity)
     from sklearn.decomposition import PCA
@@ -85,47 +99,48 @@ def embed(values: np.ndarray, perplexity: float = PERPLEXITY, seed: int = 0) -> 
 
 
 def nearest(values: np.ndarray, queries: Sequence[int], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of largest cosine to each of some rows, which are not their own neighbours.
+    """Finds the k rows with the largest cosine to each query row; a query is not its own neighbour.
 
     Args:
-      values: float [N, D].
+      values: Features, float [N, D].
       queries: Q positions in [0, N).
-      k: at most N - 1.
+      k: Number of neighbours, at most N - 1.
 
     Returns:
-      (rows int [Q, k], cosines float [Q, k], falling).
+      (rows int [Q, k], cosines float [Q, k]), in order of falling cosine.
 
     >>> rows, cosines = nearest(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), [0], k=2)
     >>> rows.tolist(), cosines.tolist()
     ([[2, 1]], [[1.0, 0.0]])
     """
-    directions, queries = unit(values), np.asarray(queries)
-    cosines = directions[queries] @ directions.T  # q n
-    cosines[np.arange(len(queries)), queries] = -np.inf
+    directions, positions = unit(values), np.asarray(queries)
+    cosines = directions[positions] @ directions.T  # q n
+    cosines[np.arange(len(positions)), positions] = -np.inf
     rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
     return rows, np.take_along_axis(cosines, rows, axis=1)
 
 
 def draw(embedding: Embedding, labels: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
-    """Draws both maps side by side, a dot an image, coloured by class.
+    """Draws both maps side by side, with a dot for each image, coloured by class.
 
     Args:
-      embedding: of N images.
-      labels: int [N].
-      classes: names of all. Of more than 20, as many that lie evenly among them have a colour, the others are grey.
-      path: as for `plots.canvas`.
+      embedding: Embedding of N images.
+      labels: Classes, int [N].
+      classes: Names of all classes. If there are more than 20, only 20 evenly spaced ones get a colour; others are
+        grey.
+      path: File of the picture; see `plots.canvas` for its suffix.
     """
     chosen = np.unique(np.linspace(0, len(classes) - 1, min(COLOURED, len(classes))).round().astype(int))
-    palette = colormaps["tab10" if len(chosen) <= 10 else "tab20"].colors
+    palette = getattr(colormaps["tab10" if len(chosen) <= 10 else "tab20"], "colors")  # noqa: B009, no stub has it
     colours = {int(k): colour for k, colour in zip(chosen, palette)}
-    of_dots = np.array([colours.get(int(k), (0.85, 0.85, 0.85)) for k in labels])
+    dot_colours = np.array([colours.get(int(k), (0.85, 0.85, 0.85)) for k in labels])
     # Drawn in a random order, so that no class hides another, with grey dots at the bottom.
     order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort([int(labels[i]) in colours for i in order], kind="stable")]
     first, second = (f"{100 * share:.1f} % of the variance" for share in embedding.explained)
     with canvas(path, columns=2, size=(11.6, 5)) as (left, right):
         for axis, points in ((left, embedding.pca), (right, embedding.tsne)):
-            _dots(axis, points[order], of_dots[order])
+            _dots(axis, points[order], dot_colours[order])
         left.set(title="PCA", xlabel=f"first component, {first}", ylabel=f"second component, {second}")
         right.set(title=f"t-SNE, perplexity {embedding.perplexity:g}, seed {embedding.seed}", xticks=[], yticks=[])
         right.spines[:].set_visible(True)
@@ -138,5 +153,5 @@ def draw(embedding: Embedding, labels: np.ndarray, classes: Sequence[str], path:
 
 def _dots(axis: Axes, points: np.ndarray, colours: np.ndarray) -> None:
     size = np.clip(20_000 / len(points), 2, 30)
-    axis.scatter(*points.T, s=size, c=colours, alpha=0.75, linewidths=0)
+    axis.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=0.75, linewidths=0)
     axis.grid(False)

@@ -1,4 +1,4 @@
-"""The kernels with which a network looks at an image first, as pictures."""
+"""Turns the kernels of a network's first layer into pictures."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from jaxvision import paths
 
-CHANNELS = (3, 1)  # of images in colour, and of grey ones
+CHANNELS = (3, 1)  # channels of colour images and of grey ones
 
 
 def first(params: Any) -> tuple[str, np.ndarray] | None:
-    """The kernel of the first convolution, or of a ViT's patch embedding: the one over the channels of images.
+    """Finds the kernel of the first convolution, or of a ViT's patch embedding.
 
     Args:
-      params: of a network.
+      params: Parameters of a network.
 
     Returns:
-      Its path and its values, float [h, w, 3 or 1, N]; None where nothing has that shape.
+      Its path and its values, float [h, w, 3 or 1, N]; None if no parameter has such a shape.
 
     >>> first({"head": {"kernel": np.ones((8, 2))}, "stem": {"kernel": np.ones((7, 7, 3, 8))}})[0]
     'stem/kernel'
@@ -30,13 +30,13 @@ def first(params: Any) -> tuple[str, np.ndarray] | None:
 
 
 def pictures(kernel: np.ndarray) -> np.ndarray:
-    """Each filter of a kernel as a picture, by falling norm; each is scaled by its own largest weight.
+    """Turns each filter of a kernel into a picture, scaled by its own largest weight, in order of falling norm.
 
     Args:
-      kernel: float [h, w, C, N], with C of 3 or 1.
+      kernel: Weights, float [h, w, C, N], with C of 3 or 1.
 
     Returns:
-      float [N, h, w, 3] in [0, 1]; a weight of 0 is 0.5, grey.
+      Float [N, h, w, 3] in [0, 1]; a weight of 0 is 0.5, grey.
 
     >>> pictures(np.array([0.0, -2.0, 1.0]).reshape(1, 1, 3, 1)).ravel().tolist()
     [0.5, 0.0, 0.75]

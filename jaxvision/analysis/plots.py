@@ -1,12 +1,13 @@
-"""Figures in one style: curves of studies, histograms of data.
+"""Draws figures in one style: curves of studies and histograms of data.
 
-Every figure is drawn on a `canvas`, which sets the style, and is written as SVG and as PNG of 200 dots per inch. Words
-become paths, so a figure looks the same without the font, and the same data give the same bytes.
+Every figure is drawn on a `canvas`, which sets the style, and is written as SVG and as PNG of 200 dots per inch. Text
+is drawn as paths, so a figure looks the same without the font, and the same data give the same bytes.
 """
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 
 from jaxvision.analysis.statistics import t_interval
 
-COLOURS = (  # Okabe and Ito 2008: told apart by all eyes; yellow left out, black last
+COLOURS = (  # Okabe and Ito 2008, distinct for colour-blind readers too; without yellow, black last
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -51,19 +52,22 @@ FORMATS = ("svg", "png", "pdf")
 
 @contextlib.contextmanager
 def canvas(
-    path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.2), **options
-) -> Iterator[Axes]:
-    """Axes in the house style; the figure is written when the block ends.
+    path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.2), **options: object
+) -> Iterator[Any]:
+    """Yields axes in the style of all figures, and writes the figure when the block ends.
 
     Args:
-      path: the picture's file; a suffix of FORMATS is the format, without one both .svg and .png are written.
-      rows, columns: of axes; more than one come as an array.
-      size: width and height in inches.
-      options: of `plt.subplots`.
+      path: File of the picture. A suffix of FORMATS chooses the format; without one, both .svg and .png are written.
+      rows, columns: Numbers of rows and columns of axes.
+      size: Width and height in inches.
+      **options: Further arguments of `plt.subplots`.
+
+    Yields:
+      The axes, or a NumPy array of them if there are several.
     """
     path = Path(path)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+    with plt.rc_context(STYLE):  # type: ignore[arg-type]  # its stub lists every key as a literal
+        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)  # type: ignore
         try:
             yield axes
             named = path.suffix.removeprefix(".") in FORMATS
@@ -75,23 +79,29 @@ def canvas(
 
 
 def count_axis(axis: Axes, examples: list[int], label: str = "training examples") -> None:
-    """Makes the x-axis logarithmic, with a tick for each of these numbers that has room."""
+    """Makes the x-axis logarithmic, with a tick for each number of examples that has room.
+
+    Args:
+      axis: Axes of the figure.
+      examples: Numbers of examples.
+      label: Label of the axis.
+    """
     axis.set(xscale="log", xlabel=label)
     span = max(examples) / min(examples)
-    shown = []
+    ticks: list[int] = []
     for n in sorted(examples):
-        if not shown or n / shown[-1] >= span**0.09:
-            shown.append(n)
-    axis.set_xticks(shown, [f"{n:,}" for n in shown])
+        if not ticks or n / ticks[-1] >= span**0.09:
+            ticks.append(n)
+    axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.minorticks_off()
 
 
-def bands(axis: Axes, arms: Mapping[str, Mapping[float, list[float]]]) -> None:
-    """Draws one curve an arm: the means, a band for the 95 % t-interval of the mean, and a dot for each seed.
+def bands(axis: Axes, arms: Mapping[str, Mapping[int, list[float]]]) -> None:
+    """Draws one curve for each arm: the means, a band for the 95 % t-interval of the mean, and a dot for each seed.
 
     Args:
-      axis: to draw on; its y-axis is in percent.
-      arms: arm -> x -> one value a seed, as shares in [0, 1].
+      axis: Axes to draw on; the y-axis is in percent.
+      arms: Arm -> x -> one value for each seed, as shares in [0, 1].
     """
     for (arm, values), colour, marker in zip(arms.items(), COLOURS, MARKERS):
         xs = sorted(values)
@@ -111,14 +121,14 @@ def data_curves(
     title: str = "",
     chance: float | None = None,
 ) -> None:
-    """Draws one curve an arm over the number of training examples, on a logarithmic axis.
+    """Draws one curve for each arm over the number of training examples, on a logarithmic axis.
 
     Args:
-      arms: arm -> examples -> one value a seed, as in `bands`.
-      path: as for `canvas`.
-      ylabel: what the values are.
-      title: over the figure.
-      chance: a dashed line at the share that guessing gets.
+      arms: Arm -> examples -> one value for each seed, shares in [0, 1].
+      path: File of the picture; see `canvas` for its suffix.
+      ylabel: Label of the values.
+      title: Title over the figure.
+      chance: Share that guessing gets, drawn as a dashed line; None to draw none.
     """
     with canvas(path) as axis:
         bands(axis, arms)
@@ -130,7 +140,11 @@ def data_curves(
 
 
 def literal(name: object, most: int = 60) -> str:
-    """A name of the user's as it stands in a figure: one line of so many characters, in which a dollar is no formula.
+    """Prepares a user's name for a figure: one line, cut to `most` characters, in which a dollar starts no formula.
+
+    Args:
+      name: Name, such as that of a class.
+      most: Largest number of characters.
 
     >>> print(literal("US$ x$"))
     US\\$ x\\$
@@ -140,13 +154,14 @@ def literal(name: object, most: int = 60) -> str:
 
 
 def histogram(counts: Mapping[str, float], path: str | Path, *, xlabel: str, title: str = "", named: int = 60) -> None:
-    """Draws one bar a name; names are left out where there are more than `named`, and bars are then sorted.
+    """Draws one bar for each name. If there are more than `named`, bars are sorted and names are left out.
 
     Args:
-      counts: name -> value, drawn from top to bottom.
-      path: as for `canvas`.
-      xlabel: what the values are.
-      title: over the figure.
+      counts: Name -> value, drawn from top to bottom.
+      path: File of the picture; see `canvas` for its suffix.
+      xlabel: Label of the values.
+      title: Title over the figure.
+      named: Largest number of bars that have names.
     """
     many = len(counts) > named
     values = sorted(counts.values(), reverse=True) if many else list(counts.values())

@@ -1,14 +1,14 @@
-"""Power laws of error over training examples, with intervals, and the choice between them.
+"""Fits power laws of error over training examples, with intervals, and chooses between them.
 
     power               a n^-c
     shifted             a (n + b)^-c
     saturating          a n^-c + e
     shifted_saturating  a (n + b)^-c + e
 
-n counts training examples and the value is an error in [0, 1] or a loss: c is the exponent, e what no amount of data
-removes, b the examples below which the curve is flat. Sources: Hestness et al. 2017, arXiv 1712.00409 (power,
-saturating); Rosenfeld et al. 2020, arXiv 1909.12673 (saturating, for a fixed network); Zhai et al. 2022, arXiv
-2106.04560, fig. 2 (all four parameters, over compute).
+n is the number of training examples and the value is an error in [0, 1] or a loss: c is the exponent, e the part that
+no amount of data removes, b the number of examples below which the curve is flat. Sources: Hestness et al. 2017, arXiv
+1712.00409 (power, saturating); Rosenfeld et al. 2020, arXiv 1909.12673 (saturating, for a fixed network); Zhai et al.
+2022, arXiv 2106.04560, fig. 2 (all four parameters, over compute).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,39 +26,65 @@ FORMS = {  # form -> its free parameters
     "saturating": ("a", "c", "e"),
     "shifted_saturating": ("a", "b", "c", "e"),
 }
-STEEPEST = 4.0  # bound of the exponent c; published ones lie below 1
+STEEPEST = 4.0  # upper bound of the exponent c; published exponents are below 1
 
-Curve = Mapping[int, Sequence[float]]  # examples -> one value a seed
+Curve = Mapping[int, Sequence[float]]  # examples -> one value for each seed
+Numbers = Sequence[float] | np.ndarray
 
 
 class Fit(NamedTuple):
-    """A form fitted to the means over seeds, and its refits to simulated studies, from which every interval comes."""
+    """A form fitted to the means over seeds, and its refits to simulated studies, from which every interval comes.
+
+    Attributes:
+      form: Key of FORMS.
+      estimates: Parameters a, b, c, e, float [4].
+      replicates: Parameters of each simulated study, float [truths, resamples, 4]; NaN if the noise is unknown.
+      examples: Numbers of examples, float [sizes], rising.
+      means: Means over seeds, float [sizes].
+      errors: Standard errors of the means, float [sizes].
+      lack_of_fit: The p of an F-test of the form against any curve; NaN without spare sizes or without seeds.
+    """
 
     form: str
-    estimates: np.ndarray  # a, b, c, e
-    replicates: np.ndarray  # of each simulated study, [truths, resamples, 4]; NaN where nothing tells the noise
-    examples: np.ndarray  # [sizes], rising
-    means: np.ndarray  # over seeds, [sizes]
-    errors: np.ndarray  # standard errors of the means, [sizes]
-    lack_of_fit: float  # p of an F-test of the form against any curve; NaN without spare sizes or without seeds
+    estimates: np.ndarray
+    replicates: np.ndarray
+    examples: np.ndarray
+    means: np.ndarray
+    errors: np.ndarray
+    lack_of_fit: float
 
     def parameters(self, confidence: float = 0.95) -> dict[str, Interval]:
-        """Free parameter -> estimate with its interval."""
+        """Maps each free parameter to its estimate and interval.
+
+        Args:
+          confidence: Level of the intervals, in (0, 1).
+        """
         return {
             name: percentile_interval(self.estimates[i], self.replicates[..., i], len(self.examples), confidence)
             for i, name in enumerate("abce")
             if name in FORMS[self.form]
         }
 
-    def predict(self, examples: Sequence[float]) -> np.ndarray:
-        """Values of the fitted curve at so many examples, float [n]."""
+    def predict(self, examples: Numbers) -> np.ndarray:
+        """Evaluates the fitted curve.
+
+        Args:
+          examples: Numbers of examples, [n].
+
+        Returns:
+          Float [n].
+        """
         return evaluate(self.estimates, examples)
 
-    def band(self, examples: Sequence[float], confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end, float [n] each, of the interval of the curve at each number of examples.
+    def band(self, examples: Numbers, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the lower and the upper end of the interval of the curve at each number of examples, float [n] each.
 
-        It holds for the mean over seeds and as far as the form does: a single run scatters more, and beyond the
-        largest size nothing but the form speaks for it.
+        The interval holds for the mean over seeds, if the form is right: a single run scatters more, and beyond the
+        largest size no data support the form.
+
+        Args:
+          examples: Numbers of examples, [n].
+          confidence: Level of the interval, in (0, 1).
         """
         ends = 0.5 - confidence / 2, 0.5 + confidence / 2
         low, high = np.quantile(evaluate(self.replicates, examples), ends, axis=1)
@@ -69,8 +95,15 @@ class Fit(NamedTuple):
         return (self.means - self.predict(self.examples)) / self.errors
 
 
-def evaluate(parameters: np.ndarray, examples: Sequence[float]) -> np.ndarray:
-    """a (n + b)^-c + e for parameters float [..., 4] in the order a, b, c, e; returns float [..., n].
+def evaluate(parameters: np.ndarray, examples: Numbers) -> np.ndarray:
+    """Computes a (n + b)^-c + e.
+
+    Args:
+      parameters: Parameters in the order a, b, c, e, float [..., 4].
+      examples: Numbers of examples, [n].
+
+    Returns:
+      Float [..., n].
 
     >>> evaluate(np.array([2.0, 0.0, 0.5, 0.1]), [100, 10_000]).round(3).tolist()
     [0.3, 0.12]
@@ -84,30 +117,31 @@ def fit(
 ) -> Fit:
     """Fits a form by weighted least squares, within a >= 0, b from 0 to the largest size, c from 0 to 4, e >= 0.
 
-    A size counts with the inverse variance of its mean, and variances over few seeds are `moderated_variances`. For
+    Each size is weighted by the inverse variance of its mean; variances over few seeds are `moderated_variances`. For
     given b and c the best a and e have a closed form (variable projection, Golub and Pereyra 1973), so the search is
-    over two numbers at most: starts on a grid over all of their range, and refinement around the best.
+    over two numbers at most: a grid over their whole range, then refinement around the best point.
 
-    Intervals come from a parametric bootstrap: `resamples` studies are simulated, means as well as variances, and
-    fitted again. To resample three seeds would make the noise too small by a third; here it is Student's t with the
-    degrees of freedom of the variances. A bootstrap fails where the truth may lie on a bound (Andrews 2000), as e = 0
-    does; so every simpler form that an F-test at 5 % does not refuse is simulated as well, and an interval reaches
-    over those of all these truths. Without seeds that differ, the scatter around the curve stands for the noise.
+    Intervals come from a parametric bootstrap: `resamples` studies are simulated, with means and variances, and
+    fitted again. Resampling three seeds would make the noise too small by a third; here it is Student's t with the
+    degrees of freedom of the variances. A bootstrap fails if the truth may lie on a bound (Andrews 2000), as e = 0
+    does. So every simpler form that an F-test at 5 % does not reject is simulated as well, and an interval covers
+    those of all these truths. If no seeds differ, the scatter around the curve is used as the noise.
     Seeds are taken as independent from size to size.
 
     In simulated studies of five sizes and three seeds with noise of 0.3 to 1.5 points, equal or falling with size, 95 %
     intervals held the truth in 90 to 99 % (tests/analysis/test_scaling_laws.py).
 
     Args:
-      values: examples -> one error in [0, 1], or one loss, for each seed; sizes in any order.
-      form: one of FORMS.
-      resamples: simulated studies for each truth.
-      seed: of their noise.
-      draws: standard normal noise of their means, float [resamples, sizes], where the caller has a say in it.
+      values: Number of examples -> one error in [0, 1], or one loss, for each seed; sizes in any order.
+      form: Key of FORMS.
+      resamples: Number of simulated studies for each truth.
+      seed: Seed of their noise.
+      draws: Standard normal noise of their means, float [resamples, sizes]; None to draw it from `seed`. Two fits with
+        correlated noise need it.
 
     Raises:
-      UserError: an unknown form, fewer sizes than it has parameters, sizes below one, values that are negative or not
-        finite.
+      UserError: If the form is unknown, there are fewer sizes than parameters, a size is below one, or a value is
+        negative or not finite.
 
     >>> fit({n: [2 * n**-0.5 + 0.1] for n in (100, 400, 1600, 6400)}).estimates.round(3).tolist()
     [2.0, 0.0, 0.5, 0.1]
@@ -147,26 +181,42 @@ def fit(
 
 
 class HeldOut(NamedTuple):
-    """How well a form fitted to the smaller sizes foretells the largest ones."""
+    """How well a form fitted to the smaller sizes predicts the largest ones.
+
+    Attributes:
+      form: Key of FORMS.
+      predicted: Held-out size -> predicted value with its interval; empty if there were too few sizes to fit the form.
+      observed: Held-out size -> mean over seeds.
+      error: Root mean square of predicted - observed, in standard errors of the observed mean; NaN with too few sizes.
+    """
 
     form: str
     predicted: dict[int, Interval]
     observed: dict[int, float]
-    error: float  # root mean square of predicted - observed in standard errors of the observed mean; NaN: too few sizes
+    error: float
 
 
 def select(
     values: Curve, forms: Sequence[str] = tuple(FORMS), *, held_out: int = 1, resamples: int = 1000
 ) -> tuple[str, list[HeldOut]]:
-    """The form that foretells the `held_out` largest sizes best from the others, and the table of all.
+    """Chooses the form that predicts the `held_out` largest sizes best from the others.
 
-    Errors that differ by less than one standard error of a mean say nothing, so of the forms within that distance of
-    the lowest error the one with the fewest parameters is taken. Judging by extrapolation instead of by the fit follows
-    Alabdulmohsin et al. 2022, arXiv 2209.06640, sec. 1. Without seeds that differ, errors are in units of the values,
-    and the lowest is taken.
+    Errors that differ by less than one standard error of a mean are not distinguishable, so among the forms within that
+    distance of the lowest error the one with the fewest parameters is chosen. If no seeds differ, errors are in units
+    of the values, and the lowest is chosen. Judging by extrapolation instead of by the fit follows Alabdulmohsin et al.
+    2022, arXiv 2209.06640, sec. 1.
+
+    Args:
+      values: Number of examples -> one value for each seed.
+      forms: Keys of FORMS to compare.
+      held_out: Number of sizes to predict, at least 1.
+      resamples: Number of simulated studies for each truth; see `fit`.
+
+    Returns:
+      The chosen form, and the result of every form.
 
     Raises:
-      UserError: as `fit`; or no form can be fitted to the sizes that are left.
+      UserError: For the reasons of `fit`, or if no form can be fitted to the sizes that are left.
     """
     if held_out < 1:
         raise UserError(f"held_out must be at least 1, not {held_out}")
@@ -182,18 +232,19 @@ def select(
         fitted = fit(kept, form, resamples=resamples)
         predicted = fitted.predict(last)
         low, high = fitted.band(last)
-        intervals = {int(n): Interval(*map(float, row), len(kept)) for n, *row in zip(last, predicted, low, high)}
+        ends = zip(last, predicted, low, high)
+        intervals = {int(n): Interval(float(mean), float(a), float(b), len(kept)) for n, mean, a, b in ends}
         error = float(np.sqrt(np.mean(((predicted - means) / errors) ** 2)))
         table.append(HeldOut(form, intervals, observed, error))
-    fitted = [row for row in table if row.predicted]
-    if not fitted:
+    usable = [row for row in table if row.predicted]
+    if not usable:
         raise UserError(f"{len(kept)} sizes are left with {held_out} held out: too few for {', '.join(forms)}")
-    best, margin = min(row.error for row in fitted), 1.0 if data.df else 1e-9
-    return next(row.form for row in fitted if row.error <= best + margin), table
+    best, margin = min(row.error for row in usable), 1.0 if data.df else 1e-9
+    return next(row.form for row in usable if row.error <= best + margin), table
 
 
 class _Summary(NamedTuple):
-    """A curve with rising sizes; its variances are 1 and df is 0 where the seeds do not tell the noise."""
+    """A curve with rising sizes. If the seeds do not show the noise, the variances are 1 and df is 0."""
 
     sizes: np.ndarray
     means: np.ndarray
@@ -212,18 +263,18 @@ def _summary(values: Curve) -> _Summary:
             raise UserError(f"errors and losses must be finite and not negative; at {n:,} examples: {group.tolist()}")
     means, counts = np.array([group.mean() for group in groups]), np.array([len(group) for group in groups])
     pooled, _ = pooled_variance(groups)
-    variances, df = np.ones(len(sizes)), 0.0
+    variances, df = np.ones(len(sizes)), np.zeros(())
     if pooled > 1e-24:  # equal values may differ in the last bit
-        own = [group.var(ddof=1) if len(group) > 1 else pooled for group in groups]
-        variances, df = moderated_variances(own, counts - 1)
+        sample_variances = np.array([group.var(ddof=1) if len(group) > 1 else pooled for group in groups])
+        variances, df = moderated_variances(sample_variances, counts - 1)
     return _Summary(np.array(sizes, float), means, counts, variances, float(df))
 
 
 def _simulated_variances(rng: np.random.Generator, variances: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
-    """What n studies would take for the variances of each size if these were the true ones, float [n, sizes]."""
+    """The variances of each size that n studies would estimate if these were the true ones, float [n, sizes]."""
     df = counts - 1
-    own = variances * rng.chisquare(np.maximum(df, 1), (n, len(df))) / np.maximum(df, 1)
-    return moderated_variances(own, df)[0]
+    sample_variances = variances * rng.chisquare(np.maximum(df, 1), (n, len(df))) / np.maximum(df, 1)
+    return moderated_variances(sample_variances, df)[0]
 
 
 def _solve(form: str, sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -253,10 +304,10 @@ def _solve(form: str, sizes: np.ndarray, means: np.ndarray, weights: np.ndarray)
 
 
 def _project(basis: np.ndarray, means: np.ndarray, weights: np.ndarray, offset: bool) -> tuple[np.ndarray, ...]:
-    """The best a >= 0 and e >= 0 (0 without `offset`) of a * basis + e, and the weighted mean square that is left.
+    """The best a >= 0 and e >= 0 (0 without `offset`) of a * basis + e, and the weighted mean square of the residuals.
 
     Basis float [studies or 1, candidates, sizes], means [studies, sizes], weights [studies or 1, sizes]; returns three
-    of float [studies, candidates].
+    arrays, float [studies, candidates].
     """
     w = weights / weights.sum(-1, keepdims=True)
     inner = lambda values, by: (values @ by[..., None])[..., 0]
@@ -266,7 +317,7 @@ def _project(basis: np.ndarray, means: np.ndarray, weights: np.ndarray, offset: 
     if offset:
         spread = square - level**2
         slope = (cross - level * mean) / np.maximum(spread, 1e-300)
-        slope = np.where(spread > 1e-12 * square, np.maximum(slope, 0), 0)  # rising means are best met by a flat curve
+        slope = np.where(spread > 1e-12 * square, np.maximum(slope, 0), 0)  # a flat curve fits rising means best
         rest = mean - slope * level
         a, e = np.where(rest >= 0, slope, a), np.maximum(rest, 0)
     return a, e, power - 2 * a * cross - 2 * e * mean + a**2 * square + 2 * a * e * level + e**2

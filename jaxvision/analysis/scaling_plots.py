@@ -1,6 +1,6 @@
-"""The figures of a data-scaling study. Values are shares in [0, 1], drawn in per cent."""
+"""Draws the figures of a data-scaling study. Values are shares in [0, 1], drawn in per cent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from jaxvision.analysis.statistics import t_interval
 def accuracy_and_error(
     errors: Mapping[str, Curve], path: str | Path, *, fits: Mapping[str, Fit] | None = None, extend: float = 4.0
 ) -> None:
-    """Accuracy on a logarithmic and error on a doubly logarithmic axis, over training examples.
+    """Draws accuracy on a logarithmic and error on a doubly logarithmic axis, over training examples.
 
     Args:
-      errors: arm -> examples -> one error for each seed. Dots are seeds, bars the 95 % t-intervals of their mean.
-      path: as for `plots.canvas`.
-      fits: arm -> its fit, drawn with its 95 % band; dashed beyond the sizes.
-      extend: how far beyond the largest size, as a factor.
+      errors: Arm -> examples -> one error for each seed. Dots are seeds, bars the 95 % t-intervals of their mean.
+      path: File of the picture; see `plots.canvas` for its suffix.
+      fits: Arm -> its fit, drawn with its 95 % band, dashed beyond the sizes; None to connect the means.
+      extend: Factor beyond the largest size up to which fits are drawn.
     """
     with canvas(path, 1, 2, size=(8.4, 3.6)) as axes:
-        for axis, value in zip(axes, (lambda error: 100 * (1 - error), lambda error: 100 * error)):
+        values: tuple[Callable, ...] = (lambda error: 100 * (1 - error), lambda error: 100 * error)
+        for axis, value in zip(axes, values):
             for (arm, curve), colour, marker in zip(errors.items(), COLOURS, MARKERS):
                 _seeds(axis, curve, value, colour, marker, arm, join=not fits)
                 if fits and arm in fits:
@@ -40,11 +41,11 @@ def accuracy_and_error(
 
 
 def against_compute(points: Mapping[str, Sequence[tuple[float, Sequence[float]]]], path: str | Path) -> None:
-    """Error over the compute of one training run, both logarithmic.
+    """Draws error over the compute of one training run, both logarithmic.
 
     Args:
-      points: arm -> (FLOPs of a run, one error for each seed), in any order; bars are 95 % t-intervals of their mean.
-      path: as for `plots.canvas`.
+      points: Arm -> (FLOPs of a run, one error for each seed), in any order; bars are 95 % t-intervals of their mean.
+      path: File of the picture; see `plots.canvas` for its suffix.
     """
     with canvas(path) as axis:
         for (arm, pairs), colour, marker in zip(points.items(), COLOURS, MARKERS):
@@ -57,35 +58,45 @@ def against_compute(points: Mapping[str, Sequence[tuple[float, Sequence[float]]]
         axis.legend()
 
 
-def gap(found: Crossing, path: str | Path, names: tuple[str, str]) -> None:
-    """The lead of the first arm over the second at each size, in points: seeds, mean and 95 % t-interval.
+def gap(crossing: Crossing, path: str | Path, names: tuple[str, str]) -> None:
+    """Draws the lead of the first arm over the second at each size, in points: seeds, mean and 95 % t-interval.
 
-    A crossing that lies within the sizes is marked with its interval.
+    A crossing within the sizes is marked with its interval.
+
+    Args:
+      crossing: Result of `crossing.crossing`.
+      path: File of the picture; see `plots.canvas` for its suffix.
+      names: Names of the two arms.
     """
     with canvas(path) as axis:
-        sizes = sorted(found.lead)
-        for seed, values in enumerate(zip(*(found.lead[n].each for n in sizes))):
+        sizes = sorted(crossing.lead)
+        for seed, values in enumerate(zip(*(crossing.lead[n].each for n in sizes))):
             label = "single seeds" if seed == 0 else None
             axis.plot(sizes, 100 * np.array(values), "-", color="0.6", lw=0.8, marker=".", ms=4, label=label)
-        _means(axis, sizes, [found.lead[n].interval for n in sizes], COLOURS[0], "o", "mean", 100)
+        _means(axis, sizes, [crossing.lead[n].interval for n in sizes], COLOURS[0], "o", "mean", 100)
         axis.axhline(0, color="0.2", lw=1)
-        if found.verdict == "crosses":
-            axis.axvspan(found.observed.low, found.observed.high, color=COLOURS[2], alpha=0.18, lw=0)
-            axis.axvline(found.observed.mean, color=COLOURS[2], lw=1.2, label="crossing, 95 % interval")
+        if crossing.verdict == "crosses":
+            axis.axvspan(crossing.observed.low, crossing.observed.high, color=COLOURS[2], alpha=0.18, lw=0)
+            axis.axvline(crossing.observed.mean, color=COLOURS[2], lw=1.2, label="crossing, 95 % interval")
         count_axis(axis, sizes)
         axis.set(ylabel=f"{names[0]} minus {names[1]} (points)")
         axis.legend()
 
 
 def residuals(fits: Mapping[str, Fit], path: str | Path) -> None:
-    """Mean minus fit at each size in standard errors of the mean; the shade reaches from -2 to 2."""
+    """Draws mean minus fit at each size, in standard errors of the mean; the shaded region is from -2 to 2.
+
+    Args:
+      fits: Arm -> its fit.
+      path: File of the picture; see `plots.canvas` for its suffix.
+    """
     with canvas(path, size=(6.4, 3.0)) as axis:
         axis.axhspan(-2, 2, color="0.92", lw=0)
         axis.axhline(0, color="0.2", lw=1)
-        for (arm, one), colour, marker in zip(fits.items(), COLOURS, MARKERS):
-            label = f"{arm}: {one.form.replace('_', ' ')}"
-            axis.plot(one.examples, one.residuals(), marker=marker, color=colour, lw=0.8, label=label)
-        count_axis(axis, sorted({int(n) for one in fits.values() for n in one.examples}))
+        for (arm, fit), colour, marker in zip(fits.items(), COLOURS, MARKERS):
+            label = f"{arm}: {fit.form.replace('_', ' ')}"
+            axis.plot(fit.examples, fit.residuals(), marker=marker, color=colour, lw=0.8, label=label)
+        count_axis(axis, sorted({int(n) for fit in fits.values() for n in fit.examples}))
         axis.set(ylabel="residual (standard errors)", ylim=_symmetric(axis, 3))
         axis.legend()
 
@@ -98,14 +109,14 @@ def learning_curves(
     ylabel: str = "accuracy (%)",
     scale: float = 100.0,
 ) -> None:
-    """A metric over training steps, a panel for each arm and a shade for each size; lines are means over seeds.
+    """Draws a metric over training steps: a panel for each arm, a shade for each size; lines are means over seeds.
 
     Args:
-      arms: arm -> examples -> for each seed the rows of its metrics.jsonl; rows without the metric are passed over.
-      path: as for `plots.canvas`.
-      metric: its key.
-      ylabel: what it is, in the unit after scaling.
-      scale: factor from the metric to the axis.
+      arms: Arm -> examples -> for each seed the rows of its metrics.jsonl; rows without the metric are ignored.
+      path: File of the picture; see `plots.canvas` for its suffix.
+      metric: Key of the metric in the rows.
+      ylabel: Label of the values, with their unit after scaling.
+      scale: Factor from the metric to the axis.
     """
     sizes = sorted({n for curves in arms.values() for n in curves})
     shades = dict(zip(sizes, plt.get_cmap("viridis_r")(np.linspace(0.12, 1, len(sizes)))))
@@ -124,12 +135,12 @@ def learning_curves(
 
 
 def few_shot(arms: Mapping[str, Mapping[int, Curve]], path: str | Path, *, chance: float | None = None) -> None:
-    """Accuracy of a linear classifier of few examples on frozen features, over the examples of pretraining.
+    """Draws the accuracy of a few-shot linear classifier on frozen features, over the examples of pretraining.
 
     Args:
-      arms: arm -> shots -> examples of pretraining -> one accuracy for each seed; a panel for each number of shots.
-      path: as for `plots.canvas`.
-      chance: a dashed line at the share that guessing gets.
+      arms: Arm -> shots -> examples of pretraining -> one accuracy for each seed; a panel for each number of shots.
+      path: File of the picture; see `plots.canvas` for its suffix.
+      chance: Share that guessing gets, drawn as a dashed line; None to draw none.
     """
     shots = sorted({k for curves in arms.values() for k in curves})
     with canvas(path, 1, len(shots), size=(1 + 2.5 * len(shots), 3.2), sharey=True, squeeze=False) as axes:
@@ -145,8 +156,8 @@ def few_shot(arms: Mapping[str, Mapping[int, Curve]], path: str | Path, *, chanc
         axes[0, 0].legend()
 
 
-def _seeds(axis: Axes, curve: Mapping[float, Sequence[float]], value, colour, marker, label, *, join: bool) -> None:
-    """Dots for seeds, means with their intervals, and lines between means where no fit runs there."""
+def _seeds(axis: Axes, curve: Mapping[int, Sequence[float]], value, colour, marker, label, *, join: bool) -> None:
+    """Dots for seeds, means with their intervals, and lines between means if `join`."""
     xs = sorted(curve)
     for x in xs:
         axis.plot([x] * len(curve[x]), value(np.asarray(curve[x])), ".", color=colour, alpha=0.4, ms=4, mew=0)
@@ -170,9 +181,9 @@ def _law(axis: Axes, law: Fit, value, colour, extend: float) -> None:
 
 
 def _log_limits(errors: Mapping[str, Curve], fits: Mapping[str, Fit] | None, extend: float) -> tuple[float, float]:
-    """Limits that show every seed and fitted line; a band that reaches towards zero may leave the picture."""
+    """Limits that show every seed and fitted line; a band that approaches zero may leave the picture."""
     values = [v for curve in errors.values() for seeds in curve.values() for v in seeds if v > 0]
-    values += [float(one.predict([extend * one.examples[-1]])[0]) for one in (fits or {}).values()]
+    values += [float(fit.predict([extend * fit.examples[-1]])[0]) for fit in (fits or {}).values()]
     return 85 * min(v for v in values if v > 0), 115 * max(values)
 
 

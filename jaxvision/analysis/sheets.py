@@ -1,4 +1,4 @@
-"""Sheets of pictures with words under them, for looking at data."""
+"""Lays out pictures with words under them on one page."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,15 +7,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_NAME, _TITLE, _WORDS = 60, 400, 2000  # characters of a name, a title and of words under a picture that are drawn
+_NAME, _TITLE, _WORDS = 60, 400, 2000  # most characters of a name, a title and the words under a picture
 _GAP = 6  # pixels between cells
-_FRAME = 3  # of them, where a picture has a frame
+_FRAME = 3  # of these pixels, those that a frame takes
 _LINE = 13  # pixels from one line of words to the next
 _CHARACTER = 5.6  # mean width in pixels
 
 
 class Cell(NamedTuple):
-    """A picture, uint8 or float [H, W, 3] or several in a row [..., H, W, 3], words under it, a colour around it."""
+    """A picture with words under it.
+
+    Attributes:
+      image: Picture, uint8 or float [H, W, 3], or several in a row, [..., H, W, 3].
+      words: Words under the picture.
+      frame: Colour of a frame around the picture; None for no frame.
+    """
 
     image: np.ndarray
     words: str = ""
@@ -23,15 +29,15 @@ class Cell(NamedTuple):
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: str = "", lines: int = 2) -> Image.Image:
-    """Lays rows of cells out on one page.
+    """Lays out rows of cells on one page.
+
+    Float images with values outside [0, 1], such as normalised ones, are rescaled to it.
 
     Args:
-      rows: each a name, written at the left, and its cells.
-      side: height of a picture in the page, in pixels; nearest-neighbour where that enlarges it.
-      title: over the page.
-      lines: how many lines of words are kept under a picture.
-
-    Float images that leave [0, 1], as normalised ones do, are stretched to it.
+      rows: Rows, each a name, written at the left, and its cells.
+      side: Height of each picture on the page, in pixels; smaller pictures are enlarged by nearest neighbour.
+      title: Title over the page.
+      lines: Number of lines of words under a picture; further lines are dropped.
     """
     rows, title = [(name[:_NAME], cells) for name, cells in rows], title[:_TITLE]
     pictures = [[_picture(cell.image, side) for cell in cells] for _, cells in rows]
@@ -56,8 +62,12 @@ def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: st
     return page
 
 
-def beside(pages: Sequence[Image.Image]) -> Image.Image:
-    """Puts pages side by side."""
+def join_pages(pages: Sequence[Image.Image]) -> Image.Image:
+    """Joins pages side by side.
+
+    Args:
+      pages: Pages, from left to right.
+    """
     whole = Image.new("RGB", (sum(p.width for p in pages), max(p.height for p in pages)), "white")
     for i, page in enumerate(pages):
         whole.paste(page, (sum(p.width for p in pages[:i]), 0))
@@ -65,7 +75,13 @@ def beside(pages: Sequence[Image.Image]) -> Image.Image:
 
 
 def grid(cells: Sequence[Cell], columns: int = 8, **options) -> Image.Image:
-    """Cells in rows of so many; `options` are those of `sheet`."""
+    """Lays out cells in rows of `columns`.
+
+    Args:
+      cells: Cells, in reading order.
+      columns: Number of cells in a row.
+      **options: Further arguments of `sheet`.
+    """
     return sheet([("", cells[i : i + columns]) for i in range(0, len(cells), columns)], **options)
 
 

@@ -1,4 +1,4 @@
-"""Means over seeds with intervals, differences paired by seed, and the noise of few seeds."""
+"""Computes means over seeds with intervals, differences paired by seed, and the noise of few seeds."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,9 +9,14 @@ from scipy import special, stats
 
 
 class Interval(NamedTuple):
-    """A mean, or another estimate from n values, and the ends of its confidence interval.
+    """A mean, or another estimate from n values, with its confidence interval.
 
-    The ends are NaN where there is nothing to judge the noise by, as for a single value.
+    The ends are NaN if the noise is unknown, as for a single value.
+
+    Attributes:
+      mean: Estimate.
+      low, high: Ends of the interval.
+      n: Number of values.
     """
 
     mean: float
@@ -25,23 +30,35 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean and Student's t-interval of independent values; at n = 3 its half width is 2.48 standard deviations.
+def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
+    """Computes the mean and Student's t-interval of independent values.
+
+    At n = 3 the half width is 2.48 standard deviations.
+
+    Args:
+      values: Values, such as one for each seed, [n].
+      confidence: Level of the interval, in (0, 1).
 
     >>> mean, low, high, n = t_interval([1.0, 2.0, 3.0])
     >>> mean, round(high - mean, 2), n
     (2.0, 2.48, 3)
     """
-    values = np.asarray(values, float)
-    n, mean = len(values), float(np.mean(values))
+    array = np.asarray(values, float)
+    n, mean = len(array), float(np.mean(array))
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 
 class Difference(NamedTuple):
-    """A difference of two arms over the same seeds."""
+    """A difference of two arms over the same seeds.
+
+    Attributes:
+      interval: Mean difference with its t-interval.
+      each: Difference of each seed.
+      p: The p of the two-sided paired permutation test.
+    """
 
     interval: Interval
     each: tuple[float, ...]
@@ -49,10 +66,14 @@ class Difference(NamedTuple):
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Difference:
-    """The mean of a - b, paired by position (the same seed in both), with its t-interval.
+    """Computes the mean of a - b, paired by position (the same seed in both), with its t-interval.
 
-    `p` is that of the two-sided paired permutation test over all 2^n sign changes (exact; at n = 3 it
-    cannot be below 0.25, so it stands beside the interval and never alone).
+    The permutation test is over all 2^n sign changes, so it is exact. At n = 3 its p cannot be below 0.25: report it
+    next to the interval and never alone.
+
+    Args:
+      a, b: Values of the two arms, one for each seed.
+      confidence: Level of the interval, in (0, 1).
 
     >>> paired_difference([3.0, 4.0, 5.0], [1.0, 2.0, 3.0]).p
     0.25
@@ -64,10 +85,14 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
     return Difference(t_interval(each, confidence), tuple(map(float, each)), p)
 
 
-def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """The variance that groups share, around the mean of each, and its degrees of freedom, the sum of (n - 1).
+def pooled_variance(groups: Sequence[Sequence[float] | np.ndarray]) -> tuple[float, int]:
+    """Computes the variance within groups, around the mean of each, and its degrees of freedom, the sum of (n - 1).
 
-    NaN where no group has two values.
+    Args:
+      groups: Values of each group, [n]; groups may differ in n.
+
+    Returns:
+      The variance, NaN if no group has two values, and the degrees of freedom.
 
     >>> pooled_variance([[1.0, 3.0], [10.0, 10.0]])
     (1.0, 2)
@@ -78,15 +103,15 @@ def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
 
 
 def moderated_variances(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances of groups of few values, shrunk to a common one as far as they look alike.
+    """Shrinks the variances of small groups towards a common one, by an amount that depends on how similar they are.
 
-    The variance of three values is often wrong by a factor of two. So each is averaged with a common variance s0^2
-    that counts as d0 degrees of freedom, (d0 s0^2 + d s^2) / (d0 + d), where d0 comes from how much the variances
-    differ beyond their own scatter. Where they do not, d0 is infinite and all get the pooled variance.
+    A variance estimated from three values is often wrong by a factor of two. So each is averaged with a common variance
+    s0^2 that counts as d0 degrees of freedom, (d0 s0^2 + d s^2) / (d0 + d). d0 comes from how much the variances
+    differ beyond their own scatter. If they do not, d0 is infinite and all get the pooled variance.
 
     Args:
-      variances: of each group, float [..., groups], none of them all 0; ignored for a group of one value.
-      df: degrees of freedom of each group, one less than its values, [groups], at least one of them above 0.
+      variances: Variance of each group, float [..., groups], not all 0; ignored for a group of one value.
+      df: Degrees of freedom of each group, one less than its number of values, [groups], at least one of them above 0.
 
     Returns:
       Float [..., groups], and the degrees of freedom of each of them, float [...]: d0 + d, at most the sum of `df`.
@@ -99,9 +124,10 @@ def moderated_variances(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarr
     """
     variances, df = np.asarray(variances, float), np.asarray(df, float)
     some = df > 0
-    own, d, total = variances[..., some], df[some], df.sum()
-    pooled = (own * d).sum(-1, keepdims=True) / total
-    logs = np.log(np.maximum(own, 1e-5 * pooled)) - special.digamma(d / 2) + np.log(d / 2)
+    usable, d, total = variances[..., some], df[some], df.sum()
+    pooled = (usable * d).sum(-1, keepdims=True) / total
+    # The log of a sample variance is biased and scatters by itself: digamma removes the bias, trigamma the scatter.
+    logs = np.log(np.maximum(usable, 1e-5 * pooled)) - special.digamma(d / 2) + np.log(d / 2)
     center, spread = logs.mean(-1, keepdims=True), np.zeros_like(pooled)
     if len(d) > 1:
         spread = logs.var(-1, ddof=1, keepdims=True) - special.polygamma(1, d / 2).mean()
@@ -114,12 +140,14 @@ def moderated_variances(variances: np.ndarray, df: np.ndarray) -> tuple[np.ndarr
 
 
 def percentile_interval(estimate: float, draws: np.ndarray, n: int, confidence: float = 0.95) -> Interval:
-    """The middle share `confidence` of bootstrap draws of an estimate that comes from n values.
+    """Returns the interval that contains the middle share `confidence` of the bootstrap draws of an estimate.
 
     Args:
-      estimate: what is drawn again and again; may be infinite, as the draws may.
-      draws: float [..., resamples]; of several rows the widest ends are taken. A NaN makes both ends NaN.
-      n: kept in the result.
+      estimate: Estimate; it may be infinite, and so may the draws.
+      draws: Bootstrap draws of the estimate, float [..., resamples]. Of several rows the widest ends are taken. A NaN
+        makes both ends NaN.
+      n: Number of values behind the estimate, stored in the result.
+      confidence: Level of the interval, in (0, 1).
 
     Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", sec. 13.3.
 
@@ -133,7 +161,7 @@ def percentile_interval(estimate: float, draws: np.ndarray, n: int, confidence: 
 
 
 def _inverse_trigamma(y: np.ndarray) -> np.ndarray:
-    """x with trigamma(x) = y, by Newton's steps from below (Smyth 2004, appendix)."""
+    """Solves trigamma(x) = y for x by Newton's method from below (Smyth 2004, appendix)."""
     x = 0.5 + 1 / y
     for _ in range(12):
         value = special.polygamma(1, x)

@@ -1,6 +1,6 @@
-"""Figures of a hyperparameter search: parallel coordinates, slices, the best so far."""
+"""Draws the figures of a hyperparameter search: parallel coordinates, slices, the best value so far."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,15 +10,20 @@ from matplotlib.collections import LineCollection
 
 from jaxvision.analysis.plots import COLOURS, canvas
 
-_INACTIVE = -0.13  # where parallel coordinates draw a parameter that a trial does not have
-_NAMED = 24  # characters of a category's name
-_FEW = 5  # different numbers that are marked one by one, as those of a grid
+_INACTIVE = -0.13  # height in parallel coordinates of a parameter that is inactive in a trial
+_NAMED = 24  # most characters of a category's name
+_FEW = 5  # up to so many different numbers, such as those of a grid, each gets its own tick
 
 
 class Parameter(NamedTuple):
-    """One hyperparameter: its value in each trial, None where it is inactive.
+    """The values of one hyperparameter.
 
-    Text and truth values are categories, in the order in which they appear; so are numbers where `categories` says so.
+    Attributes:
+      name: Name of the parameter.
+      values: Value in each trial; None if the parameter is inactive there. Text and booleans are categories, in the
+        order in which they appear.
+      log: True if the axis is logarithmic.
+      categories: Categories in the order of the axis; None to use the values. Numbers are categories only if listed.
     """
 
     name: str
@@ -30,14 +35,14 @@ class Parameter(NamedTuple):
 def parallel_coordinates(
     parameters: Sequence[Parameter], values: Sequence[float], path: Path, *, objective: str, maximize: bool
 ) -> None:
-    """Draws each trial as a line over one axis a parameter and, at the right, the objective, whose rank is its colour.
+    """Draws each trial as a line over one axis for each parameter and, at the right, the objective; colour is the rank.
 
     Args:
-      parameters: of the trials.
-      values: of the objective, one a trial; better trials lie on top, the best one is thick.
-      path: of the picture; without a suffix, both .svg and .png are written.
-      objective: its name.
-      maximize: whether large values are good.
+      parameters: Parameters, each with the values of all trials.
+      values: Values of the objective, one for each trial; better trials are drawn on top, the best one thick.
+      path: File of the picture; without a suffix, both .svg and .png are written.
+      objective: Name of the objective.
+      maximize: True if large values are good.
     """
     axes = [*parameters, Parameter(objective, list(values))]
     scales = [_Scale(parameter) for parameter in axes]
@@ -70,13 +75,13 @@ def parallel_coordinates(
 
 
 def slices(parameters: Sequence[Parameter], values: Sequence[Sequence[float]], path: Path, *, objective: str) -> None:
-    """Draws the objective against each parameter in a panel of its own: dots are seeds, rings are means over them.
+    """Draws the objective against each parameter in its own panel: dots are seeds, rings are means over them.
 
     Args:
-      parameters: of the trials.
-      values: of the objective: for each trial, one a seed.
-      path: of the picture; without a suffix, both .svg and .png are written.
-      objective: its name.
+      parameters: Parameters, each with the values of all trials.
+      values: Values of the objective: for each trial, one for each seed.
+      path: File of the picture; without a suffix, both .svg and .png are written.
+      objective: Name of the objective.
     """
     columns = min(len(parameters), 3)
     rows = -(-len(parameters) // columns)
@@ -104,15 +109,15 @@ def slices(parameters: Sequence[Parameter], values: Sequence[Sequence[float]], p
 
 
 def running_best(values: Sequence[float], path: Path, *, objective: str, maximize: bool) -> None:
-    """Draws the value of each trial as a dot and the best up to it as a line; NaN for a trial without a value.
+    """Draws the value of each trial as a dot and the best value up to it as a line.
 
     Args:
-      values: of the objective, in the order of the trials.
-      path: of the picture; without a suffix, both .svg and .png are written.
-      objective: its name.
-      maximize: whether large values are good.
+      values: Values of the objective, in the order of the trials; NaN for a trial without a value.
+      path: File of the picture; without a suffix, both .svg and .png are written.
+      objective: Name of the objective.
+      maximize: True if large values are good.
     """
-    better: Callable = np.fmax if maximize else np.fmin
+    better: np.ufunc = np.fmax if maximize else np.fmin
     numbers = np.arange(len(values))
     with canvas(path, size=(6.4, 3.6)) as axis:
         axis.plot(numbers, values, "o", color=COLOURS[0], alpha=0.6, ms=4, label="trial")
@@ -124,26 +129,26 @@ def running_best(values: Sequence[float], path: Path, *, objective: str, maximiz
 
 
 class _Scale:
-    """Where the values of a parameter lie between 0 and 1, and what stands beside them."""
+    """The scale of a parameter: maps its values to [0, 1] and chooses its ticks."""
 
     def __init__(self, parameter: Parameter):
-        given = [v for v in parameter.values if v is not None]
-        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
-        categories = parameter.categories or (None if numeric else list(dict.fromkeys(given)))
+        active = [v for v in parameter.values if v is not None]
+        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in active)
+        categories = parameter.categories or (None if numeric else list(dict.fromkeys(active)))
         self.names = [str(v)[:_NAMED] for v in categories] if categories else []
-        self._categories, self._log, self._given = list(categories or ()), parameter.log, sorted(set(given), key=str)
+        self._categories, self._log, self._values = list(categories or ()), parameter.log, sorted(set(active), key=str)
         if not categories:
-            self._low, self._high = min(map(self._line, given), default=0), max(map(self._line, given), default=1)
+            self._low, self._high = min(map(self._line, active), default=0), max(map(self._line, active), default=1)
 
     def _line(self, value: float) -> float:
         return np.log(value) if self._log else value
 
     def index(self, value: Any) -> int:
-        """The place of a category."""
+        """The position of a category."""
         return self._categories.index(value)
 
     def position(self, value: Any) -> float:
-        """In [0, 1], or below it for None."""
+        """The height of a value in [0, 1]; below 0 for None."""
         if value is None:
             return _INACTIVE
         if self.names:
@@ -152,15 +157,16 @@ class _Scale:
         return float((self._line(value) - self._low) / width) if width else 0.5
 
     def ticks(self) -> list[tuple[Any, str]]:
-        """Values to mark, and their words."""
+        """The values to mark, with their labels."""
         if self.names:
             return list(zip(self._categories, self.names))
-        if len(self._given) <= _FEW:
-            return [(v, f"{v:.3g}") for v in self._given]
+        if len(self._values) <= _FEW:
+            return [(v, f"{v:.3g}") for v in self._values]
         ends = (np.exp(self._low), np.exp(self._high)) if self._log else (self._low, self._high)
-        found = ticker.LogLocator(numticks=6) if self._log and ends[1] / ends[0] > 30 else ticker.MaxNLocator(5)
+        many_decades = self._log and ends[1] / ends[0] > 30
+        locator: ticker.Locator = ticker.LogLocator(numticks=6) if many_decades else ticker.MaxNLocator(5)
         slack = 1e-9 * (ends[1] - ends[0])
-        inside = [v for v in found.tick_values(*ends) if ends[0] - slack <= v <= ends[1] + slack]
+        inside = [v for v in locator.tick_values(*ends) if ends[0] - slack <= v <= ends[1] + slack]
         return [(v, f"{v:.4g}") for v in inside]
 
 
@@ -170,6 +176,6 @@ def _label(axis: Any, x: float, y: float, text: str) -> None:
 
 
 def _wrapped(name: str) -> str:
-    """A dotted key on two lines."""
+    """Breaks a dotted key into two lines."""
     section, dot, leaf = name.rpartition(".")
     return f"{section}{dot}\n{leaf}" if section else name

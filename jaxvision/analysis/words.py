@@ -1,4 +1,4 @@
-"""Results in words, as the reports of the studies write them."""
+"""Formats results as words and tables, for the reports of studies."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,10 @@ from jaxvision.analysis.statistics import Difference, Interval
 
 
 def plain(text: object) -> str:
-    r"""A name or a message as it stands in Markdown: nothing in it is a link, a picture or a line of its own.
+    r"""Escapes a name or a message for Markdown, so that nothing in it is a link, a picture or a line of its own.
+
+    Args:
+      text: Text, or an object to convert to text.
 
     >>> print(plain("set_a [x](http://y)"))
     set_a \[x\](http://y)
@@ -18,7 +21,10 @@ def plain(text: object) -> str:
 
 
 def code(text: object) -> str:
-    r"""A value as code in Markdown, also in the cell of a table.
+    r"""Formats a value as code in Markdown, also inside a cell of a table.
+
+    Args:
+      text: Text, or an object to convert to text.
 
     >>> print(code("a`b|c"))
     `a'b\|c`
@@ -27,7 +33,10 @@ def code(text: object) -> str:
 
 
 def percent(interval: Interval) -> str:
-    """A share in percent with its interval, if it has one.
+    """Formats a share in percent with half the width of its interval, if it has one.
+
+    Args:
+      interval: Mean and interval of shares in [0, 1].
 
     >>> percent(Interval(0.5, 0.48, 0.52, 3)), percent(Interval(0.5, np.nan, np.nan, 1))
     ('50.0 ± 2.0', '50.0')
@@ -37,24 +46,41 @@ def percent(interval: Interval) -> str:
 
 
 def points(difference: Difference) -> str:
-    """A difference of shares in points, every seed, and the p of the permutation test."""
+    """Formats a difference of shares in percentage points, with each seed and the p of the permutation test.
+
+    Args:
+      difference: Difference of shares in [0, 1].
+    """
     if len(difference.each) == 1:
         return f"{100 * difference.each[0]:+.1f} points"
     each = ", ".join(f"{100 * value:+.1f}" for value in difference.each)
     return f"{percent(difference.interval)} points (by seed {each}; permutation p {difference.p:.2f})"
 
 
-def verdict(name: str, met: bool, told: str) -> str:
-    """The line of a criterion.
+def verdict(name: str, met: bool, finding: str) -> str:
+    """Formats the line of a criterion.
+
+    Args:
+      name: Name of the criterion.
+      met: True if it is met.
+      finding: Numbers that the verdict comes from, without a full stop.
 
     >>> verdict("rises", False, "by 0.1 ± 0.3 points")
     '- rises: FAILED; by 0.1 ± 0.3 points.'
     """
-    return f"- {name}: {'met' if met else 'FAILED'}; {told}."
+    return f"- {name}: {'met' if met else 'FAILED'}; {finding}."
 
 
 def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown with empty ones around it: names at the left, cells at the right of columns.
+    """Formats a Markdown table, with an empty line before and after it.
+
+    Args:
+      corner: Title of the column of names.
+      head: Titles of the other columns.
+      lines: Name of each row -> its cells, which are aligned to the right.
+
+    Returns:
+      The lines of the table.
 
     >>> table("arm", ["top-1"], {"crop only": ["41.0 ± 0.9"]})
     ['', '| arm | top-1 |', '|---|---:|', '| crop only | 41.0 ± 0.9 |', '']

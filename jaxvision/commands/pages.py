@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxvision import augment, outputs
 from jaxvision.analysis import plots
-from jaxvision.analysis.sheets import Cell, beside, grid, sheet
+from jaxvision.analysis.sheets import Cell, grid, join_pages, sheet
 from jaxvision.augment import gallery
 from jaxvision.data import Source, Subset, host_ops, loader, open_source, statistics, wanted
 from jaxvision.data.sources import BadExample
@@ -107,7 +107,7 @@ def _operations(experiment: Experiment):
             cells.append(Cell(np.asarray(op(jax.random.key(experiment.seed), batch)["image"][0]), spec))
         rows.append((name, cells))
     half = -(-len(rows) // 2)
-    return beside([sheet(part, side=GALLERY_SIDE, lines=3) for part in (rows[:half], rows[half:])])
+    return join_pages([sheet(part, side=GALLERY_SIDE, lines=3) for part in (rows[:half], rows[half:])])
 
 
 def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxvision import inputs
 from jaxvision.analysis import embedding, kernels
-from jaxvision.analysis.sheets import Cell, beside, grid, sheet
+from jaxvision.analysis.sheets import Cell, grid, join_pages, sheet
 from jaxvision.analysis.words import code, plain
 from jaxvision.commands.pages import first_batch, label_text, viewable
 from jaxvision.data import host_ops
@@ -47,7 +47,7 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
     shown = rows[: columns * ROWS]
     height = -(-len(shown) // columns)
     parts = [shown[i : i + height] for i in range(0, len(shown), height)]
-    beside([sheet(part, side=SIDE, lines=1, title="an image, and what is seen of it") for part in parts]).save(
+    join_pages([sheet(part, side=SIDE, lines=1, title="an image, and what is seen of it") for part in parts]).save(
         path, optimize=True
     )
     asks = " Under what the task shows stands the answer, as its position among the answers that the task knows."

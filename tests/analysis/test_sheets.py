@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxvision.analysis.sheets import Cell, beside, grid, sheet
+from jaxvision.analysis.sheets import Cell, grid, join_pages, sheet
 
 RED = np.zeros((4, 6, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 
@@ -18,7 +18,7 @@ def test_every_picture_is_on_the_page_at_its_size():
 
 def test_pages_lie_side_by_side():
     page = grid([Cell(RED)], side=20)
-    both = beside([page, page])
+    both = join_pages([page, page])
     assert both.size == (2 * page.width, page.height)
     assert count(both, (255, 0, 0)) == 2 * 20 * 30
 
