@@ -99,7 +99,7 @@ def our_device(images: np.ndarray, spec: str) -> peers.Run:
     from jaxvision import augment
     from jaxvision.data import order
 
-    images, transform = jax.device_put(images), augment.make(spec)
+    images, transform = jax.device_put(images), augment.make_augmentation(spec)
 
     @jax.jit
     def batch(images, indices, rng):

@@ -36,7 +36,7 @@ def unguarded(state, attempt, grads, metrics, guard, **_):
 def programs(model: str, batch_size: int):
     """The two compiled steps and the state that each begins with."""
     name, options, size = MODELS[model]
-    task = supervised.make(model=lambda classes: models.build(name, classes, **options), num_classes=100)
+    task = supervised.make_supervised(model=lambda classes: models.build(name, classes, **options), num_classes=100)
     keys = jax.random.split(jax.random.key(0))
     batch = {
         "image": jax.random.normal(keys[0], (batch_size, size, size, 3)),

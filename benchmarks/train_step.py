@@ -57,7 +57,7 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
 
     name, options = OURS[model]
     dtype = jnp.dtype(args.precision)
-    task = supervised.make(
+    task = supervised.make_supervised(
         model=lambda num_classes: models.build(name, num_classes, dtype=dtype, **options), num_classes=CLASSES
     )
     image_key, label_key = jax.random.split(jax.random.key(0))

@@ -258,7 +258,7 @@ def create_training(
             f"augment={augment!r} needs statistics of the training set ({', '.join(needed)}), which only runs from "
             "a config compute: use normalize(mean, std) with numbers"
         )
-    transform = augmentation.make(augment, classes)
+    transform = augmentation.make_augmentation(augment, classes)
 
     def to_steps(duration: str | int) -> int:
         return durations.steps(duration, batch_size=rows, total=total)
@@ -269,7 +269,7 @@ def create_training(
     chain = parts.make_optimizer(config, None, made, params, to_steps, total)
     step = steps.make_train_step(made, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema)
     init = parts.initializer(config, train, made, chain, augmented)
-    judged = augmentation.make(augmentation.evaluation(augment) or "none")
+    judged = augmentation.make_augmentation(augmentation.evaluation(augment) or "none")
     return Training(init, step, _outputs(made.outputs, judged))
 
 

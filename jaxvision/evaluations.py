@@ -52,13 +52,13 @@ class Judged(NamedTuple):
     fields: Mapping[str, Field] = {}
 
 
-def entries(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
+def expand_sets(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
     """The entries of `config.evals`, one for each set where an entry names several in `sets`.
 
     Raises:
       UserError: `sets` that is no mapping of names to keys.
 
-    >>> entries({"a": {"name": "knn", "sets": {"x": {"data": "x"}, "y": {"data": "y"}}}})
+    >>> expand_sets({"a": {"name": "knn", "sets": {"x": {"data": "x"}, "y": {"data": "y"}}}})
     {'a/x': {'name': 'knn', 'data': 'x'}, 'a/y': {'name': 'knn', 'data': 'y'}}
     """
     found = {}
@@ -89,13 +89,13 @@ class Entry(NamedTuple):
     options: Mapping[str, Any]
 
 
-def read(sections: Mapping[str, Mapping] | None) -> tuple[Entry, ...]:
+def read_entries(sections: Mapping[str, Mapping] | None) -> tuple[Entry, ...]:
     """The entries of `config.evals`, one for each set where an entry names several in `sets`.
 
     Raises:
       UserError: An unknown evaluator or key, or a `train_split` that is missing or of no use.
     """
-    return tuple(_read(name, section) for name, section in entries(sections or {}).items())
+    return tuple(_read(name, section) for name, section in expand_sets(sections or {}).items())
 
 
 def _read(name: str, section: Mapping) -> Entry:
@@ -105,7 +105,7 @@ def _read(name: str, section: Mapping) -> Entry:
     if "name" not in common:
         raise UserError(f"the config misses '{where}.name'. Evaluators: {listed(name, evals.EVALUATORS)}")
     arguments.check_value(f"config key {where}.name", common["name"], str)
-    factory = evals.get(common["name"])
+    factory = evals.get_evaluator(common["name"])
     program = (*evals.EVALUATORS.given, *evals.EVALUATORS.offered)
     calls.check(factory, own, calls.ConfigKeys(where), program=program, others=EvalSection._fields)
     filled = configs.call(EvalSection, common, where)
@@ -124,7 +124,7 @@ def _read(name: str, section: Mapping) -> Entry:
     return Entry(name, filled, factory, own)
 
 
-def make(read: Sequence[Entry], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
+def make_evaluations(read: Sequence[Entry], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
     """The evaluations of the entries; a split that several of them read is opened once.
 
     Args:
@@ -144,18 +144,18 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
     own = dict(own)
     given = {}
     if "texts" in calls.parameters(factory):
-        given["texts"] = texts.of_host(common.host, judged.host)
+        given["texts"] = texts.find_texts(common.host, judged.host)
         if given["texts"] is None:
             raise UserError(
                 f"{where}: the evaluator {common.name!r} needs a tokenizer: put tokenize(...) at the end of "
                 f"'{where}.host', as in \"{judged.host}|tokenize('clip', path='bpe_simple_vocab_16e6.txt.gz')\""
             )
     captions = given["texts"].field if given else "text"
-    wanted = evals.fields(common.name, own)
+    wanted = evals.read_fields(common.name, own)
     given["data"] = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
     if common.train_split is not None:
         given["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
-    elif lacking := [name for name in evals.needs(common.name, own) if name not in given["data"].batch]:
+    elif lacking := [name for name in evals.needed_fields(common.name, own) if name not in given["data"].batch]:
         raise UserError(
             f"{where}: the evaluator {common.name!r} needs the field {lacking[0]!r}, and data.fields is "
             f"{', '.join(judged.data.fields)}: add it there, or take an evaluator that learns, such as 'knn'"
@@ -168,7 +168,7 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
     if own.get("report"):
         own["report"] = f"{own['report']}/{name}"  # so that entries of the same set do not overwrite each other
     if "layers" in own:
-        own["layers"] = features.matching(judged.task, given["data"], judged.variables, own["layers"])
+        own["layers"] = features.find_layers(judged.task, given["data"], judged.variables, own["layers"])
     judge = configs.call(factory, own, where, task=judged.task, **given)
     layers = [own["layer"]] if "layer" in own else [zeroshot.LAYER] if "texts" in given else []
     if layers:

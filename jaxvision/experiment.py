@@ -148,7 +148,9 @@ class Experiment(NamedTuple):
           UserError: a key that is not there, or a number out of range that is not traced.
         """
         config = configs.override(self.config, traced.varied(changes))
-        transform = augment.make(config.get("augment", ""), self.info.num_classes, self.statistics, self.fields)
+        transform = augment.make_augmentation(
+            config.get("augment", ""), self.info.num_classes, self.statistics, self.fields
+        )
         task = parts.make_task(
             config, self.train, self.info, transform.fields, self.pretrained, self.durations, self.total
         )
@@ -245,7 +247,7 @@ class Experiment(NamedTuple):
 
     def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
         """The evaluators of the config, with their data opened; `features` as for `judged`."""
-        return evaluations.make(self.evals, self.judged(features), self.durations)
+        return evaluations.make_evaluations(self.evals, self.judged(features), self.durations)
 
     def check(self) -> tuple[list[str], list[str]]:
         """Opens and checks what a run needs beside what `build` has checked: evaluations, first weights, the feed.
@@ -326,7 +328,7 @@ def build(
     configs.check_sections(config)
     data = configs.call(DataSection, config.data, "data")
     train = configs.call(TrainSection, config.train, "train")
-    evals = evaluations.read(config.get("evals"))
+    evals = evaluations.read_entries(config.get("evals"))
     arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0, 2**63 - 1)])
     inputs.check(data)
     layout = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
@@ -343,7 +345,7 @@ def build(
         transfer.check(pretrained, parts.pretrained_model(config, pretrained))
     if training_data != "ignored":
         inputs.check_size(data, info)
-    if source and models.is_pair(config.model.get("name")) and (read := texts.of_host(data.host)):
+    if source and models.is_pair(config.model.get("name")) and (read := texts.find_texts(data.host)):
         parts.check_tokenizer(config.model, read.tokenizer)
     stand_in = source or Blank(info, data.image_size)
     stored = inputs.stored_fields(stand_in, data)
@@ -357,7 +359,9 @@ def build(
     fitted = partial(
         inputs.statistics, data=data, names=needed, image=image, shape=batch[image].shape[1:] if image else ()
     )
-    transform = partial(augment.make, config.get("augment", ""), num_classes=info.num_classes, fields=known)
+    transform = partial(
+        augment.make_augmentation, config.get("augment", ""), num_classes=info.num_classes, fields=known
+    )
     blank = transform(statistics=fitted(None) if statistics is None else statistics)
     task = parts.make_task(config, train, info, blank.fields, pretrained, to_steps, total, mesh)
     parts.check_compared(task, train, data.batch_size)

@@ -77,17 +77,17 @@ def from_json(values: Mapping[str, Any] | None) -> Layout:
     return Layout(dict(map(tuple, values["parts"])), tuple(values["model"]), values["sections"])
 
 
-def module(name: str) -> str:
+def module_pattern(name: str) -> str:
     """The pattern of a part that is one module, in every collection that holds variables of it.
 
     >>> import re
-    >>> [bool(re.search(module("head"), path)) for path in ("params/head/bias", "teacher/params/head/bias")]
+    >>> [bool(re.search(module_pattern("head"), path)) for path in ("params/head/bias", "teacher/params/head/bias")]
     [True, False]
     """
     return rf"^[^/]+/{name}(?:/|$)"
 
 
-def collection(name: str) -> str:
+def collection_pattern(name: str) -> str:
     """The pattern of a part that is one collection of the variables."""
     return rf"^{name}/"
 
@@ -95,13 +95,13 @@ def collection(name: str) -> str:
 # Checkpoints of before tasks named their parts.
 EARLIER = Layout(
     {
-        "teacher": collection("teacher"),
-        "projection": module("projection"),
-        "image_tower_projection": module("image_tower/projection"),
-        "image_tower": module("image_tower"),
-        "text_tower_projection": module("text_tower/projection"),
-        "text_tower": module("text_tower"),
-        "head": module("(?:distillation_)?head"),
+        "teacher": collection_pattern("teacher"),
+        "projection": module_pattern("projection"),
+        "image_tower_projection": module_pattern("image_tower/projection"),
+        "image_tower": module_pattern("image_tower"),
+        "text_tower_projection": module_pattern("text_tower/projection"),
+        "text_tower": module_pattern("text_tower"),
+        "head": module_pattern("(?:distillation_)?head"),
         "backbone": r".*",
     },
     (

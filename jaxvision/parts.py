@@ -81,7 +81,7 @@ def make_task(
       total: Number of steps of the run.
       mesh: Mesh of the devices; None leaves the layout to XLA.
     """
-    factory = tasks.get(config.task.get("name"))
+    factory = tasks.get_task(config.task.get("name"))
     model = {k: v for k, v in config.model.items() if k != "name"}
     for key, source in {"num_classes": "the classes of the data set", "dtype": "train.precision"}.items():
         if key in model:

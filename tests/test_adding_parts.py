@@ -45,7 +45,7 @@ def use_model():
 
 
 def use_task():
-    task = tasks.get("constant")(model=None, value=3.0)
+    task = tasks.get_task("constant")(model=None, value=3.0)
     return float(task.loss({}, {}, None)[0]) == 3.0
 
 
@@ -62,7 +62,7 @@ def use_host_operation():
 
 def use_augmentation():
     batch = {"image": jnp.full((1, 2, 2, 3), 0.25), "label": jnp.zeros(1, jnp.int32)}
-    return float(augment.make("twice")(jax.random.key(0), batch)["image"].max()) == 0.5
+    return float(augment.make_augmentation("twice")(jax.random.key(0), batch)["image"].max()) == 0.5
 
 
 # Of each kind: the package in whose folder the file is put, the file, its name, the names that there are, and a use.
@@ -97,7 +97,7 @@ KINDS = {
         PART + "\n\n@part('evaluator')\ndef nothing(*, task, data):\n    return lambda variables: {'nothing': 0.0}\n",
         "nothing",
         evals.EVALUATORS,
-        lambda: evals.get("nothing")(task=None, data=None)({}) == {"nothing": 0.0},
+        lambda: evals.get_evaluator("nothing")(task=None, data=None)({}) == {"nothing": 0.0},
     ),
     "optimizer": (
         "jaxvision.optim",

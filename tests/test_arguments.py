@@ -74,12 +74,12 @@ def test_arguments_of_augmentations(name):
     tokens = jnp.zeros((2, 3, 4), jnp.int32)
     batch = {"image": jnp.zeros((2, 16, 16, 3), jnp.uint8), "label": jnp.zeros(2, jnp.int32)}
     batch |= {"tokens": tokens, "tokens_mask": tokens == 0}
-    examples = gallery.examples(16)
+    examples = gallery.example_specs(16)
     base = parse(examples[name][0])[0] if name in examples else Call(name)
     call = called(name, augment.ops.factories[name], base.args, base.kwargs)
     tried(
         augment.ops.factories[name],
-        lambda argument, value: augment.make([call(argument, value)], 10, statistics),
+        lambda argument, value: augment.make_augmentation([call(argument, value)], 10, statistics),
         lambda op: jax.eval_shape(op, jax.random.key(0), batch),
     )
 
@@ -169,10 +169,10 @@ def test_options_of_tasks(name):
 
     def make(option, value):
         section = {**given, option: value}
-        asked = {key: offers[key] for key in inspect.signature(tasks.get(name)).parameters if key in offers}
-        return configs.call(tasks.get(name), section, "task", **asked)
+        asked = {key: offers[key] for key in inspect.signature(tasks.get_task(name)).parameters if key in offers}
+        return configs.call(tasks.get_task(name), section, "task", **asked)
 
-    tried(tasks.get(name), make, skip=offers)
+    tried(tasks.get_task(name), make, skip=offers)
 
 
 @pytest.mark.parametrize(
@@ -221,20 +221,20 @@ def test_words_for_mistakes():
     with pytest.raises(UserError, match=r"'random_crop\(32.5\)': size must .* not 32.5"):
         host_ops.build("random_crop(32.5)")
     with pytest.raises(UserError, match=r"missing argument alpha. Usage: mixup\(alpha, per_example=False\)"):
-        augment.make("mixup", 10)
+        augment.make_augmentation("mixup", 10)
     with pytest.raises(UserError, match="no argument is named 'alfa'; did you mean 'alpha'"):
-        augment.make("mixup(alfa=1)", 10)
+        augment.make_augmentation("mixup(alfa=1)", 10)
     with pytest.raises(UserError, match="3 arguments without a name, but it takes at most 2"):
-        augment.make("mixup(1, True, 3)", 10)
+        augment.make_augmentation("mixup(1, True, 3)", 10)
     with pytest.raises(UserError, match="the argument alpha is given twice"):
-        augment.make("mixup(1, alpha=2)", 10)
+        augment.make_augmentation("mixup(1, alpha=2)", 10)
 
 
 def test_a_whole_number_is_a_number():
     """jax.random.bernoulli refuses the integer 1."""
     batch = {"image": jnp.arange(12, dtype=jnp.uint8).reshape(1, 2, 2, 3)}
-    once = augment.make("flip_lr(1)")(jax.random.key(0), batch)["image"]
-    np.testing.assert_array_equal(once, augment.make("flip_lr(1.0)")(jax.random.key(0), batch)["image"])
+    once = augment.make_augmentation("flip_lr(1)")(jax.random.key(0), batch)["image"]
+    np.testing.assert_array_equal(once, augment.make_augmentation("flip_lr(1.0)")(jax.random.key(0), batch)["image"])
 
 
 @pytest.mark.parametrize("value", [True, np.True_, np.array(True)])

@@ -89,7 +89,7 @@ TEACHER = dict(name="nin", blocks=3, width=0.05)
     ],
 )
 def test_tasks_that_read_labels(name, options, reads):
-    task = tasks.get(name)(model=partial(models.build, "nin", blocks=3, width=0.05), num_classes=3, **options)
+    task = tasks.get_task(name)(model=partial(models.build, "nin", blocks=3, width=0.05), num_classes=3, **options)
     assert task.labelled == reads
 
 

@@ -39,7 +39,7 @@ def test_a_square_moves_in_the_direction_of_its_label(source):
 def batch(source):
     examples = [source[i] for i in range(6)]
     raw = {name: jnp.asarray(np.stack([one[name] for one in examples])) for name in ("image", "label")}
-    transform = augment.make("flip_lr|normalize(0.5, 0.5)", fields=source.fields)
+    transform = augment.make_augmentation("flip_lr|normalize(0.5, 0.5)", fields=source.fields)
     return transform(jax.random.key(0), raw)
 
 

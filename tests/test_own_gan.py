@@ -90,7 +90,7 @@ def test_a_player_moves_its_own_leaves_alone(task, variables, batch, name):
 
 
 def test_samples_are_drawn_with_the_key(task, variables, batch):
-    draw = jax.jit(lambda rng: views.outputs(task, variables, batch, augment.DEFAULT_FIELDS, rng)["samples"])
+    draw = jax.jit(lambda rng: views.averaged_outputs(task, variables, batch, augment.DEFAULT_FIELDS, rng)["samples"])
     one, again, other = (draw(jax.random.key(seed)) for seed in (0, 0, 1))
     assert one.shape == (B, 16, 16, 3)
     np.testing.assert_array_equal(one, again)

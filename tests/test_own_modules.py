@@ -128,7 +128,7 @@ def test_functions_that_were_not_written_as_parts_are_never_called(own):
         "tools.py",
         "def anything(*args, **kwargs):\n    raise SystemExit('it was called')\n\nread_pickle = anything\n",
     )
-    for resolve in (models.build, tasks.get, evals.get, losses.get):
+    for resolve in (models.build, tasks.get_task, evals.get_evaluator, losses.get):
         with pytest.raises(UserError, match="has no parameter"):
             resolve("tools:anything", *([5] if resolve is models.build else []))
     with pytest.raises(UserError, match="has no parameters data_dir, split, fields"):
@@ -257,7 +257,7 @@ def test_an_operation_must_be_registered(own):
     with pytest.raises(UserError, match="decorate it with @host_ops.register.., from jaxvision.data.host_ops.host_ops"):
         host_ops.make("my_ops:forgotten")
     with pytest.raises(UserError, match="decorate it with @ops.register.., from jaxvision.augment.ops"):
-        augment.make("my_ops:forgotten")
+        augment.make_augmentation("my_ops:forgotten")
     for spec in ("shutil:rmtree('/')", "os:system('true')"):
         with pytest.raises(UserError, match="of Python itself"):
             host_ops.make(spec)
@@ -300,8 +300,8 @@ def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own):
         made(shares=0.5)
 
     batch = {"image": jnp.full((1, 2, 2, 3), 0.25), "label": jnp.zeros(1, jnp.int32)}
-    assert augment.make("more_parts:glow(4.0)")(jax.random.key(0), batch)["image"].max() == 1
-    nested = augment.make("views(2, 'more_parts:glow|flip_lr')")(jax.random.key(0), batch)["image"]
+    assert augment.make_augmentation("more_parts:glow(4.0)")(jax.random.key(0), batch)["image"].max() == 1
+    nested = augment.make_augmentation("views(2, 'more_parts:glow|flip_lr')")(jax.random.key(0), batch)["image"]
     assert (nested.shape, float(nested.max())) == ((1, 2, 2, 2, 3), 0.5)
     assert augment.evaluation("more_parts:glow|flip_lr") == "invert"
 

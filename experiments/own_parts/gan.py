@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.tasks.task import Batch, Player, Task, Variables, module
+from jaxvision.tasks.task import Batch, Player, Task, Variables, module_pattern
 
 
 class Generator(nn.Module):
@@ -87,7 +87,7 @@ def make_gan(*, model: Callable[[int | None], Any], latent: int = 32, widths: tu
             "discriminator": Player("discriminator", discriminator_loss),
             "generator": Player("generator", generator_loss),
         },
-        parts={"discriminator": module("discriminator"), "generator": module("generator")},
+        parts={"discriminator": module_pattern("discriminator"), "generator": module_pattern("generator")},
         model=("discriminator",),
         progress=("discriminator_loss", "generator_loss", "real_right", "drawn_right"),
     )

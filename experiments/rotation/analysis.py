@@ -73,7 +73,7 @@ def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
     for row in rows:
         if row["protocol"] == protocol:
             for stage, layer in enumerate(presets.STAGES, start=1):
-                value = row[f"probe/{features.named('probe_lbfgs', layer)}/top1"]
+                value = row[f"probe/{features.protocol_name('probe_lbfgs', layer)}/top1"]
                 found.setdefault(row["arm"], {}).setdefault(stage, {})[row["seed"]] = value
     return found
 

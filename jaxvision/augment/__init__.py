@@ -79,7 +79,7 @@ class Augmentation:
         return {field: value for field, value in batch.items() if field != "statistics"}
 
 
-def make(
+def make_augmentation(
     spec: str,
     num_classes: int | None = None,
     statistics: Mapping | None = None,
@@ -106,12 +106,12 @@ def make(
         that needs statistics without them, or one that does not go with a field.
 
     >>> import jax
-    >>> augment = make("flip_lr(1.0)|normalize(0.5, 0.5)")
+    >>> augment = make_augmentation("flip_lr(1.0)|normalize(0.5, 0.5)")
     >>> batch = {"image": jnp.array([[[[0, 0, 0], [255, 255, 255]]]], jnp.uint8), "label": jnp.array([3])}
     >>> augment(jax.random.key(0), batch)["image"][0, 0, :, 0].tolist()
     [1.0, -1.0]
     >>> fields = DEFAULT_FIELDS | {"mask": Field("segmentation", (None, None), "uint8", of="image")}
-    >>> make("views(2, 'flip_lr')", fields=fields).fields["mask"].views
+    >>> make_augmentation("views(2, 'flip_lr')", fields=fields).fields["mask"].views
     2
     """
     operation = chain(spec)

@@ -47,14 +47,14 @@ def warp_move(matrix, size: tuple[int, int], fill, method: str) -> Move:
     return Move(
         lambda image: warp(image, matrix, fill, method),
         lambda values, new: warp(values, matrix, new),
-        lambda points: warped(points, matrix, size),
+        lambda points: warp_points(points, matrix, size),
     )
 
 
-def warped(points, matrix, size: tuple[int, int]):
+def warp_points(points, matrix, size: tuple[int, int]):
     """Where `warp` shows points (x, y), in pixels from the upper left corner of an image of `size`: float32 [..., 2].
 
-    >>> warped(jnp.array([[1.0, 2.0]]), (1, 0, -3.0, 0, 1, 0), (8, 8)).tolist()
+    >>> warp_points(jnp.array([[1.0, 2.0]]), (1, 0, -3.0, 0, 1, 0), (8, 8)).tolist()
     [[4.0, 2.0]]
     """
     a, b, tx, d, e, ty = matrix

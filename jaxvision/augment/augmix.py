@@ -5,22 +5,22 @@ import jax.numpy as jnp
 
 from jaxvision.augment import policy
 from jaxvision.augment.operations import image_only
-from jaxvision.augment.policy import none, signed
-from jaxvision.augment.registry import MAX_TIMES, number, ops
+from jaxvision.augment.policy import no_strength, signed_strength
+from jaxvision.augment.registry import MAX_TIMES, check_number, ops
 
 MAX_DEPTH = 3
 
 # Strengths at m = level / 10.
 STRENGTHS = {
-    "autocontrast": none,
-    "equalize": none,
+    "autocontrast": no_strength,
+    "equalize": no_strength,
     "posterize": lambda m, sign: 4 - jnp.floor(4 * m),
     "rotate": lambda m, sign: jnp.floor(30 * m) * sign,
     "solarize": lambda m, sign: 256 - jnp.floor(256 * m),
-    "shear_x": signed(0.3),
-    "shear_y": signed(0.3),
-    "translate_x": signed(1 / 3),  # of the image's width
-    "translate_y": signed(1 / 3),  # of its height
+    "shear_x": signed_strength(0.3),
+    "shear_y": signed_strength(0.3),
+    "translate_x": signed_strength(1 / 3),  # of the image's width
+    "translate_y": signed_strength(1 / 3),  # of its height
 }
 
 # Left out by default, as they are among the corruptions of ImageNet-C and CIFAR-10-C.
@@ -48,10 +48,10 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1
       alpha: above 0.
       all_ops: also color, contrast, brightness and sharpness, which ImageNet-C and CIFAR-10-C test.
     """
-    number("augmix", "severity", severity, low=0.1, high=10)
-    number("augmix", "width", width, low=1, high=MAX_TIMES, kind=int)
-    number("augmix", "depth", depth, high=MAX_TIMES, kind=int)
-    number("augmix", "alpha", alpha, low=1e-3)
+    check_number("augmix", "severity", severity, low=0.1, high=10)
+    check_number("augmix", "width", width, low=1, high=MAX_TIMES, kind=int)
+    check_number("augmix", "depth", depth, high=MAX_TIMES, kind=int)
+    check_number("augmix", "alpha", alpha, low=1e-3)
     strengths = {**STRENGTHS, **COLOR_OPS} if all_ops else STRENGTHS
     names = tuple(strengths)
 
@@ -66,7 +66,7 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1
             sign = jax.random.rademacher(sign_key, (), jnp.float32)
             level = jax.random.uniform(level_key, minval=0.1, maxval=severity)
             strength = policy.strength_of(strengths, index, level / 10, sign)
-            changed = policy.apply(names, index, strength, place_key, image, 0.0, "linear")
+            changed = policy.apply_operation(names, index, strength, place_key, image, 0.0, "linear")
             return jnp.where(position < length, changed, image), None
 
         steps = depth or MAX_DEPTH

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 
 from jaxvision.augment import policy
 from jaxvision.augment.operations import geometric
-from jaxvision.augment.policy import none
+from jaxvision.augment.policy import no_strength
 from jaxvision.augment.randaugment import VARIANTS
-from jaxvision.augment.registry import number, ops
+from jaxvision.augment.registry import check_number, ops
 from jaxvision.errors import unknown
 
-STRENGTHS = {**VARIANTS["increasing"], "invert": none}
+STRENGTHS = {**VARIANTS["increasing"], "invert": no_strength}
 
 # The 25 sub-policies of the appendix (tables 7, 8 and 9), one a line: two times operation, probability in tenths, and
 # magnitude from 0 to 9 where the operation has one.
@@ -131,7 +131,7 @@ def autoaugment(name: str = "imagenet", fill: int = 128):
     """
     if name not in POLICIES:
         raise unknown("policy of autoaugment", name, POLICIES)
-    number("autoaugment", "fill", fill, high=255)
+    check_number("autoaugment", "fill", fill, high=255)
     steps = []  # for the first operation and the second: names in use, then index, probability and magnitude [25]
     for operations in zip(*sub_policies(name)):
         drawn, probabilities, magnitudes = zip(*operations)
@@ -148,7 +148,7 @@ def autoaugment(name: str = "imagenet", fill: int = 128):
             index, m = jnp.array(indices)[choice], jnp.array(magnitudes)[choice] / 9
             strength = policy.strength_of({name: STRENGTHS[name] for name in names}, index, m, sign)
             applied = jax.random.bernoulli(p_key, jnp.array(probabilities)[choice])
-            moves.append(policy.move(names, index, strength, place_key, size, fill / 255, applied=applied))
+            moves.append(policy.make_move(names, index, strength, place_key, size, fill / 255, applied=applied))
         return moves
 
     return geometric(draw, keeps_size=True)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import pixels
 from jaxvision.augment.operations import image_wide, photometric
-from jaxvision.augment.registry import number, ops, per_channel
+from jaxvision.augment.registry import check_number, check_per_channel, ops
 from jaxvision.errors import UserError
 
 
@@ -17,7 +17,7 @@ def normalize(mean=0.5, std=0.5):
       mean: a number, or one for each channel, for images in [0, 1].
       std: the same, above 0.
     """
-    mean, std = per_channel("normalize", "mean", mean), per_channel("normalize", "std", std)
+    mean, std = check_per_channel("normalize", "mean", mean), check_per_channel("normalize", "std", std)
     if min(std) <= 0:
         raise UserError(f"augmentation normalize: std must be above 0, not {std}")
 
@@ -59,17 +59,17 @@ def color_jitter(
       per_example_order: draw the order for every image.
       additive_brightness: brightness shifts the values instead of scaling them.
     """
-    number("color_jitter", "p", p, high=1)
+    check_number("color_jitter", "p", p, high=1)
     factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     changes = []  # (function of an image and an amount, lowest and highest amount)
     for name, x in factors.items():
-        if not number("color_jitter", name, x):
+        if not check_number("color_jitter", name, x):
             continue
         if name == "brightness" and additive_brightness:
             changes.append((pixels.shift, -x, x))
         else:
             changes.append((getattr(pixels, name), max(0, 1 - x), 1 + x))
-    if number("color_jitter", "hue", hue, high=0.5):
+    if check_number("color_jitter", "hue", hue, high=0.5):
         changes.append((pixels.hue, -hue, hue))
     if not changes:
         return photometric(lambda rng, image: image)
@@ -105,14 +105,14 @@ def solarize(threshold: float = 128, p: float = 1.0):
       threshold: in grey levels, from 0 (inverts all) to 256 (nothing).
       p: probability that an image is changed.
     """
-    number("solarize", "threshold", threshold, high=256)
+    check_number("solarize", "threshold", threshold, high=256)
     return _with_probability("solarize", p, lambda image: pixels.solarize(image, threshold))
 
 
 @ops.register(evaluation="")
 def posterize(bits: int = 4, p: float = 1.0):
     """Keeps the highest `bits`, 1 to 8, of each 8-bit value with probability `p`, as Pillow's `ImageOps.posterize`."""
-    number("posterize", "bits", bits, low=1, high=8, kind=int)
+    check_number("posterize", "bits", bits, low=1, high=8, kind=int)
     return _with_probability("posterize", p, lambda image: pixels.posterize(image, bits))
 
 
@@ -136,7 +136,7 @@ def invert(p: float = 1.0):
 
 def _with_probability(name: str, p: float, change):
     """The operation that applies `change(image)` to each image with probability `p`."""
-    number(name, "p", p, high=1)
+    check_number(name, "p", p, high=1)
 
     def op(rng, image):
         return jnp.where(jax.random.bernoulli(rng, p), change(image), image)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment.operations import photometric
-from jaxvision.augment.registry import interval, number, ops, per_channel
+from jaxvision.augment.registry import check_interval, check_number, check_per_channel, ops
 from jaxvision.errors import UserError, unknown
 
 ATTEMPTS = 32  # boxes drawn by random_erasing before it gives up
@@ -22,7 +22,7 @@ def cutout(size: int):
     Raises (when called):
       UserError: the square is larger than the image, so that it can hide all of it.
     """
-    number("cutout", "size", size, low=1, kind=int)
+    check_number("cutout", "size", size, low=1, kind=int)
 
     def cut(rng, image):
         h, w, _ = image.shape
@@ -53,15 +53,15 @@ def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill=
         "normal", noise of mean 0 and deviation 1, for use after `normalize` (timm's "pixel");
         "mean", the image's own mean colour; or a number or three numbers, such as 0 (RE-0).
     """
-    number("random_erasing", "p", p, high=1)
-    area = interval("random_erasing", "area", area, 0, 1)
-    number("random_erasing", "area", area[0], high=MOST_ERASED)
-    ratio = interval("random_erasing", "ratio", ratio, 0, float("inf"))
+    check_number("random_erasing", "p", p, high=1)
+    area = check_interval("random_erasing", "area", area, 0, 1)
+    check_number("random_erasing", "area", area[0], high=MOST_ERASED)
+    ratio = check_interval("random_erasing", "ratio", ratio, 0, float("inf"))
     if isinstance(fill, str):
         if fill not in FILLS:
             raise unknown("fill of random_erasing", fill, FILLS)
     else:
-        fill = per_channel("random_erasing", "fill", fill)
+        fill = check_per_channel("random_erasing", "fill", fill)
 
     def erase(rng, image):
         h, w, _ = image.shape

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import pixels
 from jaxvision.augment.operations import photometric
-from jaxvision.augment.registry import interval, number, ops
+from jaxvision.augment.registry import check_interval, check_number, ops
 from jaxvision.errors import UserError
 
 
@@ -23,8 +23,8 @@ def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0):
         pixels, a whole number. It is made odd by rounding up, and is 3 at least.
       p: probability that an image is changed.
     """
-    sigma = interval("gaussian_blur", "sigma", sigma, 0, float("inf"))
-    number("gaussian_blur", "p", p, high=1)
+    sigma = check_interval("gaussian_blur", "sigma", sigma, 0, float("inf"))
+    check_number("gaussian_blur", "p", p, high=1)
     if not ((isinstance(kernel, int) and kernel >= 1) or (isinstance(kernel, float) and 0 < kernel < 1)):
         raise UserError(
             "augmentation gaussian_blur: kernel must be a share of the side in (0, 1) or a whole number of pixels, "
@@ -72,8 +72,8 @@ def sharpness(factor=(0.1, 1.9), p: float = 1.0):
       factor: smallest and largest: 0 is the image smoothed by a 3x3 filter, 1 the image, above it is sharper.
       p: probability that an image is changed.
     """
-    low, high = interval("sharpness", "factor", factor, 0, float("inf"), closed=True)
-    number("sharpness", "p", p, high=1)
+    low, high = check_interval("sharpness", "factor", factor, 0, float("inf"), closed=True)
+    check_number("sharpness", "p", p, high=1)
 
     def change(rng, image):
         factor_key, p_key = jax.random.split(rng)

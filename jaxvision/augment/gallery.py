@@ -7,10 +7,10 @@ from jaxvision.augment.registry import ops
 from jaxvision.specs import Call
 
 
-def examples(side: int) -> dict[str, tuple[str, ...]]:
+def example_specs(side: int) -> dict[str, tuple[str, ...]]:
     """For each operation, specs from weak to strong that always act, on images of `side` pixels (at least 16).
 
-    >>> examples(96)["central_crop"]
+    >>> example_specs(96)["central_crop"]
     ('central_crop(72)', 'central_crop(48)')
     """
     quarter, half, most = side // 4, side // 2, side * 3 // 4

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.augment.moves import Move, exact_move
 from jaxvision.augment.operations import fixed, geometric
-from jaxvision.augment.registry import image_size, interval, number, ops, per_channel
+from jaxvision.augment.registry import check_interval, check_number, check_per_channel, check_size, ops
 from jaxvision.errors import UserError, unknown
 
 FILTERS = ("linear", "cubic", "lanczos3", "lanczos5")
@@ -16,13 +16,13 @@ PADDING_MODES = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 @ops.register(evaluation="")
 def flip_lr(p: float = 0.5):
     """Mirrors each image left to right with probability `p`."""
-    number("flip_lr", "p", p, high=1)
+    check_number("flip_lr", "p", p, high=1)
 
     def draw(rng, size):
         flipped = jax.random.bernoulli(rng, p)
         return exact_move(
             lambda image: jnp.where(flipped, image[:, ::-1], image),
-            lambda points: jnp.where(flipped, mirrored(points, 0, size[1]), points),
+            lambda points: jnp.where(flipped, mirror_points(points, 0, size[1]), points),
         )
 
     return geometric(draw, keeps_size=True)
@@ -31,22 +31,22 @@ def flip_lr(p: float = 0.5):
 @ops.register(evaluation="")
 def flip_ud(p: float = 0.5):
     """Mirrors each image top to bottom with probability `p`."""
-    number("flip_ud", "p", p, high=1)
+    check_number("flip_ud", "p", p, high=1)
 
     def draw(rng, size):
         flipped = jax.random.bernoulli(rng, p)
         return exact_move(
             lambda image: jnp.where(flipped, image[::-1], image),
-            lambda points: jnp.where(flipped, mirrored(points, 1, size[0]), points),
+            lambda points: jnp.where(flipped, mirror_points(points, 1, size[0]), points),
         )
 
     return geometric(draw, keeps_size=True)
 
 
-def mirrored(points, axis: int, side):
+def mirror_points(points, axis: int, side):
     """Points (x, y) with one coordinate, of axis 0 or 1, counted from the other end of a side of so many pixels.
 
-    >>> mirrored(jnp.array([[1.0, 2.0]]), 0, 10).tolist()
+    >>> mirror_points(jnp.array([[1.0, 2.0]]), 0, 10).tolist()
     [[9.0, 2.0]]
     """
     return points.at[..., axis].set(side - points[..., axis])
@@ -75,7 +75,7 @@ def rotate90(turns=(0, 1, 2, 3)):
             return jnp.where(n >= 2, image[::-1, ::-1], image)
 
         def places(points):
-            quarter = mirrored(points[..., ::-1], 1, w)  # (x, y) -> (y, w - x)
+            quarter = mirror_points(points[..., ::-1], 1, w)  # (x, y) -> (y, w - x)
             points = jnp.where(n % 2 == 1, quarter, points) if quarters else points
             return jnp.where(n >= 2, jnp.array([w, h]) - points, points)
 
@@ -96,10 +96,10 @@ def pad(padding, fill=0.0):
     sides = (padding, padding) if isinstance(padding, int) else padding
     if not isinstance(sides, (tuple, list)) or len(sides) != 2:
         raise UserError(f"augmentation pad: padding must be a whole number or (vertical, horizontal), not {padding!r}")
-    vertical, horizontal = (number("pad", "padding", side, high=MAX_SIDE, kind=int) for side in sides)
+    vertical, horizontal = (check_number("pad", "padding", side, high=MAX_SIDE, kind=int) for side in sides)
     if isinstance(fill, str) and fill not in ("reflect", "edge"):
         raise unknown("fill of pad", fill, ("reflect", "edge"))
-    value = None if isinstance(fill, str) else per_channel("pad", "fill", fill)
+    value = None if isinstance(fill, str) else check_per_channel("pad", "fill", fill)
 
     def padded(values, mode):
         around = [(0, 0)] * (values.ndim - 3) + [(vertical, vertical), (horizontal, horizontal), (0, 0)]
@@ -128,7 +128,7 @@ def resize(size, method: str = "linear"):
       method: "nearest" or one of FILTERS, which widen when they shrink an image (antialiasing), as
         Pillow's do and those of OpenCV and plain `F.interpolate` do not.
     """
-    size = image_size("resize", size)
+    size = check_size("resize", size)
     _check_method("resize", method, ("nearest", *FILTERS))
 
     return fixed(lambda before: _resize(before, size, method))
@@ -142,7 +142,7 @@ def resize_short(size: int, method: str = "linear"):
       size: pixels, at least 1.
       method: see `resize`.
     """
-    number("resize_short", "size", size, low=1, high=MAX_SIDE, kind=int)
+    check_number("resize_short", "size", size, low=1, high=MAX_SIDE, kind=int)
     _check_method("resize_short", method, ("nearest", *FILTERS))
 
     def move(before):
@@ -159,17 +159,17 @@ def central_crop(size):
     Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision and on the
     host.
     """
-    height, width = image_size("central_crop", size)
+    height, width = check_size("central_crop", size)
 
     def move(before):
         h, w = before
         check_fits("central_crop", (height, width), (h, w))
-        return cut(round((h - height) / 2), round((w - width) / 2), height, width)
+        return cut_move(round((h - height) / 2), round((w - width) / 2), height, width)
 
     return fixed(move)
 
 
-def cut(top: int, left: int, height: int, width: int) -> Move:
+def cut_move(top: int, left: int, height: int, width: int) -> Move:
     """The move that keeps a window of whole pixels; for arrays with any axes before H, W and C."""
     return exact_move(
         lambda values: values[..., top : top + height, left : left + width, :],
@@ -189,8 +189,8 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
       padding: pixels added to each of the four sides.
       mode: what is added: "zero" (black before `normalize`, the mean after it), "reflect" or "edge", see `pad`.
     """
-    height, width = image_size("random_crop", size)
-    number("random_crop", "padding", padding, high=MAX_SIDE, kind=int)
+    height, width = check_size("random_crop", size)
+    check_number("random_crop", "padding", padding, high=MAX_SIDE, kind=int)
     if mode not in PADDING_MODES:
         raise unknown("padding mode of random_crop", mode, PADDING_MODES)
     if mode != "reflect" and padding > min(height, width):
@@ -242,9 +242,9 @@ def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: st
       ratio: smallest and largest width / height of the box.
       method: one of FILTERS, see `resize`.
     """
-    size = image_size("random_resized_crop", size)
-    area = interval("random_resized_crop", "area", area, 0, 1)
-    ratio = interval("random_resized_crop", "ratio", ratio, 0, float("inf"))
+    size = check_size("random_resized_crop", size)
+    area = check_interval("random_resized_crop", "area", area, 0, 1)
+    ratio = check_interval("random_resized_crop", "ratio", ratio, 0, float("inf"))
     _check_method("random_resized_crop", method, FILTERS)
 
     def draw(rng, before):
@@ -264,7 +264,7 @@ def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: st
 
 
 def _central_window(size, short=(256, 480), method="linear"):
-    side = max(image_size("random_short_side_crop", size))
+    side = max(check_size("random_short_side_crop", size))
     return f"resize_short({side * 8 // 7}, {method!r})|central_crop({size!r})"
 
 
@@ -282,10 +282,10 @@ def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
       short: smallest and largest length of the shorter side in pixels, at least `size`.
       method: one of FILTERS, see `resize`.
     """
-    size = image_size("random_short_side_crop", size)
-    low, high = interval("random_short_side_crop", "short", short, 0, float("inf"))
-    number("random_short_side_crop", "short", low, low=max(size), high=MAX_SIDE, kind=int)
-    number("random_short_side_crop", "short", high, low=max(size), high=MAX_SIDE, kind=int)
+    size = check_size("random_short_side_crop", size)
+    low, high = check_interval("random_short_side_crop", "short", short, 0, float("inf"))
+    check_number("random_short_side_crop", "short", low, low=max(size), high=MAX_SIDE, kind=int)
+    check_number("random_short_side_crop", "short", high, low=max(size), high=MAX_SIDE, kind=int)
     _check_method("random_short_side_crop", method, FILTERS)
 
     def draw(rng, before):

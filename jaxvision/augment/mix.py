@@ -19,7 +19,7 @@ import numpy as np
 from jaxvision.augment.erase import box_mask
 from jaxvision.augment.moves import has_channel
 from jaxvision.augment.operations import Batch, BatchOp, Operation, Scene
-from jaxvision.augment.registry import number, ops
+from jaxvision.augment.registry import check_number, ops
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
 
@@ -36,7 +36,7 @@ def mixup(alpha: float, per_example: bool = False):
       alpha: at least 0.
       per_example: draw `lam` for every image; the default, once for the batch, is the paper's code.
     """
-    number("mixup", "alpha", alpha)
+    check_number("mixup", "alpha", alpha)
     return mixing_operation(lambda parts: _blend(parts, alpha, per_example))
 
 
@@ -51,7 +51,7 @@ def cutmix(alpha: float, per_example: bool = False):
       alpha: at least 0.
       per_example: draw a box for every image; the default, once for the batch, is the paper's code.
     """
-    number("cutmix", "alpha", alpha)
+    check_number("cutmix", "alpha", alpha)
     return mixing_operation(lambda parts: _paste(parts, alpha, per_example), cuts=True)
 
 
@@ -62,9 +62,9 @@ def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch:
     The recipe of DeiT (Touvron et al. 2021, table 9) and of timm's `Mixup(mode="batch")`, whose
     defaults these are; timm pairs images with the reversed batch instead of the image before.
     """
-    number("mixup_or_cutmix", "mixup_alpha", mixup_alpha)
-    number("mixup_or_cutmix", "cutmix_alpha", cutmix_alpha)
-    number("mixup_or_cutmix", "switch", switch, high=1)
+    check_number("mixup_or_cutmix", "mixup_alpha", mixup_alpha)
+    check_number("mixup_or_cutmix", "cutmix_alpha", cutmix_alpha)
+    check_number("mixup_or_cutmix", "switch", switch, high=1)
 
     def either(parts):
         blend, paste = _blend(parts, mixup_alpha, False), _paste(parts, cutmix_alpha, False)

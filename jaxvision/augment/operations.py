@@ -195,7 +195,7 @@ def move_fixed(move: Move, scene: Scene, there: Mapping[str, Field], batch: Batc
     return move_fields(move, scene.rule, there, {name: batch[name] for name in there}, leading=True)
 
 
-def bound(call: str, scene: Scene, operation: Operation | BatchOp) -> tuple[BatchOp, Scene]:
+def bind_operation(call: str, scene: Scene, operation: Operation | BatchOp) -> tuple[BatchOp, Scene]:
     """Binds what a factory returned.
 
     Raises:
@@ -220,7 +220,7 @@ def chain(spec: str | list[specs.Call]) -> Operation:
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
         steps = []
         for of, part in zip(calls, parts):
-            step, scene = bound(str(of), scene, part)
+            step, scene = bind_operation(str(of), scene, part)
             steps.append(step)
 
         def op(rng, batch):

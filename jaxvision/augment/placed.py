@@ -2,7 +2,7 @@
 
 from jaxvision.augment.moves import Rule
 from jaxvision.augment.operations import Operation
-from jaxvision.augment.registry import number, ops
+from jaxvision.augment.registry import check_number, ops
 
 
 @ops.register()
@@ -17,7 +17,7 @@ def placed(least_area: float = 0.1, fill: int = 0):
       fill: Value of pixels of a segmentation that move into view: 0, often the background, or a number that a loss
         leaves out, often 255.
     """
-    number("placed", "least_area", least_area, high=1)
+    check_number("placed", "least_area", least_area, high=1)
 
     def bind(call, scene):
         return lambda rng, batch: batch, scene._replace(rule=Rule(least_area, fill))

@@ -21,12 +21,12 @@ GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 Strengths = Mapping[str, Callable]
 
 
-def none(m, sign):
+def no_strength(m, sign):
     """For an operation without strength."""
     return jnp.zeros(())
 
 
-def signed(extreme: float) -> Callable:
+def signed_strength(extreme: float) -> Callable:
     """A strength from 0 to `extreme`, in either direction."""
     return lambda m, sign: extreme * m * sign
 
@@ -36,7 +36,7 @@ def strength_of(strengths: Strengths, index, m, sign):
     return jnp.stack([jnp.asarray(strength(m, sign), jnp.float32) for strength in strengths.values()])[index]
 
 
-def apply(names: tuple[str, ...], index, strength, rng, image, fill: float = GREY, method: str = "nearest"):
+def apply_operation(names: tuple[str, ...], index, strength, rng, image, fill: float = GREY, method: str = "nearest"):
     """Applies operation `names[index]` to one image.
 
     Geometric operations differ in six numbers only, so they share one gather. Under vmap every other one of `names`
@@ -87,7 +87,7 @@ def apply(names: tuple[str, ...], index, strength, rng, image, fill: float = GRE
     return jax.lax.switch(branch, branches, image, strength)
 
 
-def move(
+def make_move(
     names: tuple[str, ...],
     index,
     strength,
@@ -97,7 +97,7 @@ def move(
     method: str = "nearest",
     applied=True,
 ) -> Move:
-    """`apply` as the move of an image of `size`, (height, width), where `applied`, bool []; see there.
+    """`apply_operation` as the move of an image of `size`, (height, width), where `applied`, bool []; see there.
 
     What lies in the image follows the geometric operations. Colours and cutout leave it as it is.
     """
@@ -111,7 +111,7 @@ def move(
         segmentation, points = stay, stay
     return move_if(
         applied,
-        Move(lambda image: apply(names, index, strength, rng, image, fill, method), segmentation, points),
+        Move(lambda image: apply_operation(names, index, strength, rng, image, fill, method), segmentation, points),
     )
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from jaxvision.augment import policy
 from jaxvision.augment.operations import geometric
-from jaxvision.augment.policy import none, signed
-from jaxvision.augment.registry import MAX_TIMES, number, ops
+from jaxvision.augment.policy import no_strength, signed_strength
+from jaxvision.augment.registry import MAX_TIMES, check_number, ops
 from jaxvision.errors import unknown
 
 
@@ -19,19 +19,19 @@ def _reference_factor(m, sign):
 
 
 _GEOMETRIC = {
-    "rotate": signed(30.0),  # degrees
-    "shear_x": signed(0.3),
-    "shear_y": signed(0.3),
-    "translate_x": signed(0.45),  # of the image's width
-    "translate_y": signed(0.45),  # of its height
+    "rotate": signed_strength(30.0),  # degrees
+    "shear_x": signed_strength(0.3),
+    "shear_y": signed_strength(0.3),
+    "translate_x": signed_strength(0.45),  # of the image's width
+    "translate_y": signed_strength(0.45),  # of its height
 }
 
 # For each variant its operations, and the strength of each at m = magnitude / 10 and a random sign.
 VARIANTS = {
     "increasing": {
-        "identity": none,
-        "autocontrast": none,
-        "equalize": none,
+        "identity": no_strength,
+        "autocontrast": no_strength,
+        "equalize": no_strength,
         "solarize": lambda m, sign: 256 * (1 - m),
         "posterize": lambda m, sign: 8 - jnp.round(4 * m),
         "color": _factor,
@@ -41,9 +41,9 @@ VARIANTS = {
         **_GEOMETRIC,
     },
     "reference": {
-        "autocontrast": none,
-        "equalize": none,
-        "invert": none,
+        "autocontrast": no_strength,
+        "equalize": no_strength,
+        "invert": no_strength,
         "solarize": lambda m, sign: jnp.floor(256 * m),
         "solarize_add": lambda m, sign: jnp.floor(110 * m),
         "posterize": lambda m, sign: jnp.minimum(jnp.floor(4 * m), 8),
@@ -88,10 +88,10 @@ def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: fl
     if variant not in VARIANTS:
         raise unknown("variant of randaugment", variant, VARIANTS)
     highest = HIGHEST_MAGNITUDE[variant]
-    number("randaugment", "num_ops", num_ops, high=MAX_TIMES, kind=int)
-    number("randaugment", "magnitude", magnitude, high=highest)
-    number("randaugment", "std", std)
-    number("randaugment", "p", p, high=1)
+    check_number("randaugment", "num_ops", num_ops, high=MAX_TIMES, kind=int)
+    check_number("randaugment", "magnitude", magnitude, high=highest)
+    check_number("randaugment", "std", std)
+    check_number("randaugment", "p", p, high=1)
     strengths = VARIANTS[variant]
 
     def draw(rng, size):
@@ -103,7 +103,7 @@ def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: fl
             m = jnp.clip(magnitude + std * jax.random.normal(magnitude_key), 0, highest) / 10
             strength = policy.strength_of(strengths, index, m, sign)
             applied = jax.random.bernoulli(p_key, p)
-            moves.append(policy.move(tuple(strengths), index, strength, place_key, size, applied=applied))
+            moves.append(policy.make_move(tuple(strengths), index, strength, place_key, size, applied=applied))
         return moves
 
     return geometric(draw, keeps_size=True)

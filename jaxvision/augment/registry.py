@@ -15,7 +15,7 @@ _statistics: dict[Callable, tuple[str, ...]] = {}  # what an operation reads fro
 
 
 def uses_statistics(*names: str) -> Callable:
-    """Decorates a factory whose operation reads these arrays from `batch["statistics"]` (see `augment.make`)."""
+    """Decorates a factory whose operation reads these arrays from `batch["statistics"]`."""
 
     def decorate(factory: Callable) -> Callable:
         _statistics[factory] = names
@@ -47,12 +47,12 @@ def _calls(spec: str) -> Iterator[specs.Call]:
                     yield from _calls(text)
 
 
-def number(op: str, name: str, value, low: float = 0, high: float = math.inf, kind: type = float):
+def check_number(op: str, name: str, value, low: float = 0, high: float = math.inf, kind: type = float):
     """Returns `value` if it is a number in [low, high], and a whole one where `kind` is int; traced ones pass.
 
-    >>> number("flip_lr", "p", 0.5, high=1)
+    >>> check_number("flip_lr", "p", 0.5, high=1)
     0.5
-    >>> number("flip_lr", "p", 1.5, high=1)
+    >>> check_number("flip_lr", "p", 1.5, high=1)
     Traceback (most recent call last):
     ...
     jaxvision.errors.UserError: augmentation flip_lr: p must be a number in [0, 1], not 1.5
@@ -64,7 +64,7 @@ def number(op: str, name: str, value, low: float = 0, high: float = math.inf, ki
     raise UserError(f"augmentation {op}: {name} must be {noun} {limits}, not {shown(value)}")
 
 
-def interval(op: str, name: str, value, low: float, high: float, closed: bool = False) -> tuple[float, float]:
+def check_interval(op: str, name: str, value, low: float, high: float, closed: bool = False) -> tuple[float, float]:
     """Returns `value` if it is a pair (a, b) of numbers with low < a <= b <= high; `closed` allows a = low."""
     is_pair = arguments.fits(value, tuple[float, float])
     if is_pair and (low < value[0] or (closed and low == value[0])) and value[0] <= value[1] <= high:
@@ -73,10 +73,10 @@ def interval(op: str, name: str, value, low: float, high: float, closed: bool = 
     raise UserError(f"augmentation {op}: {name} must be a pair (a, b) of numbers with {limits}, not {shown(value)}")
 
 
-def image_size(op: str, value) -> tuple[int, int]:
+def check_size(op: str, value) -> tuple[int, int]:
     """Returns `value`, a side or a pair (height, width), as a pair.
 
-    >>> image_size("resize", 224)
+    >>> check_size("resize", 224)
     (224, 224)
     """
     sides = (value, value) if isinstance(value, int) else value
@@ -88,10 +88,10 @@ def image_size(op: str, value) -> tuple[int, int]:
     )
 
 
-def per_channel(op: str, name: str, value) -> tuple:
+def check_per_channel(op: str, name: str, value) -> tuple:
     """Returns `value`, a number or three (red, green, blue), as a tuple.
 
-    >>> per_channel("pad", "fill", 0.5)
+    >>> check_per_channel("pad", "fill", 0.5)
     (0.5,)
     """
     values = value if isinstance(value, (tuple, list)) else (value,)

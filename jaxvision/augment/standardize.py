@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment.operations import Operation, image_wide
-from jaxvision.augment.registry import number, ops, uses_statistics
+from jaxvision.augment.registry import check_number, ops, uses_statistics
 from jaxvision.errors import UserError, unknown
 
 KINDS = ("zca", "pca")
@@ -65,7 +65,7 @@ def pca_lighting(std: float = 0.1):
     Args:
       std: at least 0; 0.1 in the paper.
     """
-    number("pca_lighting", "std", std)
+    check_number("pca_lighting", "std", std)
 
     def bind(call, scene):
         names = scene.images(call)
@@ -101,7 +101,7 @@ def whiten(kind: str = "zca", epsilon: float = 0.1):
     """
     if kind not in KINDS:
         raise unknown("kind of whiten", kind, KINDS)
-    number("whiten", "epsilon", epsilon, low=1e-12)
+    check_number("whiten", "epsilon", epsilon, low=1e-12)
 
     def change(rng, images, statistics):
         centred = _centred("whiten", images, statistics)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxvision.augment import pixels
 from jaxvision.augment.filters import blur
 from jaxvision.augment.operations import photometric
-from jaxvision.augment.registry import interval, ops
+from jaxvision.augment.registry import check_interval, ops
 
 THRESHOLD = 128  # of solarize: Pillow's default
 
@@ -22,7 +22,7 @@ def three_augment(sigma=(0.1, 2.0)):
     Args:
       sigma: smallest and largest deviation of the blur in pixels, above 0, drawn uniformly.
     """
-    low, high = interval("three_augment", "sigma", sigma, 0, float("inf"))
+    low, high = check_interval("three_augment", "sigma", sigma, 0, float("inf"))
 
     def grey(image, deviation):
         return jnp.broadcast_to(pixels.gray(image), image.shape)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from jaxvision.augment import policy
 from jaxvision.augment.operations import geometric
-from jaxvision.augment.policy import none
-from jaxvision.augment.registry import number, ops
+from jaxvision.augment.policy import no_strength
+from jaxvision.augment.registry import check_number, ops
 from jaxvision.errors import unknown
 
 LEVELS = 31
@@ -25,9 +25,9 @@ def _space(degrees: float, shear: float, pixels: float, factors: tuple[float, fl
         return shear * m * sign
 
     return {
-        "identity": none,
-        "autocontrast": none,
-        "equalize": none,
+        "identity": no_strength,
+        "autocontrast": no_strength,
+        "equalize": no_strength,
         "rotate": lambda m, sign: jnp.floor(degrees * m) * sign,
         "solarize": lambda m, sign: 256 - jnp.floor(256 * m),
         "posterize": lambda m, sign: 8 - jnp.floor((8 - bits) * m),
@@ -75,7 +75,7 @@ def trivialaugment(space: str = "wide", fill: int = 0):
     """
     if space not in SPACES:
         raise unknown("space of trivialaugment", space, SPACES)
-    number("trivialaugment", "fill", fill, high=255)
+    check_number("trivialaugment", "fill", fill, high=255)
     strengths = SPACES[space]
     names = tuple(strengths)
 
@@ -87,6 +87,6 @@ def trivialaugment(space: str = "wide", fill: int = 0):
         strength = policy.strength_of(strengths, index, level / (LEVELS - 1), sign)
         h, w = size
         side = jnp.array([{"translate_x": w, "translate_y": h}.get(name, 1) for name in names])[index]
-        return policy.move(names, index, strength / side, place_key, size, fill / 255)
+        return policy.make_move(names, index, strength / side, place_key, size, fill / 255)
 
     return geometric(draw, keeps_size=True)

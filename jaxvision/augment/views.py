@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment.geometry import check_fits, cut, mirrored
+from jaxvision.augment.geometry import check_fits, cut_move, mirror_points
 from jaxvision.augment.moves import exact_move
 from jaxvision.augment.operations import Batch, Operation, Scene, chain, fixed, mixing
-from jaxvision.augment.registry import MAX_TIMES, image_size, number, ops
+from jaxvision.augment.registry import MAX_TIMES, check_number, check_size, ops
 from jaxvision.errors import UserError, shown
 from jaxvision.fields import Field
 
@@ -88,14 +88,14 @@ def five_crop(size):
     Args:
       size: side of the crops, or (height, width).
     """
-    height, width = image_size("five_crop", size)
+    height, width = check_size("five_crop", size)
 
     def crop(vertical, horizontal):
         """A crop whose place is a share of what is left of the sides: 0, 1/2 or 1."""
 
         def move(size):
             check_fits("five_crop", (height, width), size)
-            return cut(round((size[0] - height) * vertical), round((size[1] - width) * horizontal), height, width)
+            return cut_move(round((size[0] - height) * vertical), round((size[1] - width) * horizontal), height, width)
 
         return fixed(move)
 
@@ -114,7 +114,7 @@ def ten_crop(size):
 
     Averaging predictions over them is the test of Krizhevsky et al. 2012, sec. 4.1.
     """
-    image_size("ten_crop", size)
+    check_size("ten_crop", size)
     return chain(f"five_crop({size!r})|flip_both")
 
 
@@ -126,7 +126,7 @@ def flip_both():
     """
 
     mirror = fixed(
-        lambda size: exact_move(lambda images: images[..., ::-1, :], lambda points: mirrored(points, 0, size[1]))
+        lambda size: exact_move(lambda images: images[..., ::-1, :], lambda points: mirror_points(points, 0, size[1]))
     )
 
     def bind(call, scene):
@@ -149,7 +149,7 @@ def flip_both():
 
 def _chains(op: str, name: str, n: int, spec) -> list[Operation]:
     """The operations of n views, from a spec for all or a tuple with one for each."""
-    number(op, name, n, low=1, high=MAX_TIMES, kind=int)
+    check_number(op, name, n, low=1, high=MAX_TIMES, kind=int)
     each = (spec,) * n if isinstance(spec, str) else spec
     if not isinstance(each, (tuple, list)) or len(each) != n:
         raise UserError(f"augmentation {op}: want a spec or a tuple of {n} specs, as {name} is {n}, not {shown(spec)}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxvision.augment.affine import affine_matrices, centred_grid, sample, warp_move
 from jaxvision.augment.moves import Move, move_if
 from jaxvision.augment.operations import geometric
-from jaxvision.augment.registry import interval, number, ops, per_channel
+from jaxvision.augment.registry import check_interval, check_number, check_per_channel, ops
 from jaxvision.errors import UserError, unknown
 
 METHODS = ("nearest", "linear")
@@ -25,7 +25,7 @@ def rotate(degrees: float, fill=0.0, method: str = "linear", p: float = 1.0):
 
     The size stays, so corners are cut off. For right angles, which need no interpolation, see `rotate90`.
     """
-    number("rotate", "degrees", degrees, high=180)
+    check_number("rotate", "degrees", degrees, high=180)
 
     def draw(rng, h, w):
         angle = jax.random.uniform(rng, minval=-degrees, maxval=degrees)
@@ -40,8 +40,8 @@ def translate(x: float = 0.1, y: float = 0.1, fill=0.0, method: str = "linear", 
 
     Moves are by parts of a pixel too; "nearest" rounds them to whole ones.
     """
-    number("translate", "x", x, high=1)
-    number("translate", "y", y, high=1)
+    check_number("translate", "x", x, high=1)
+    check_number("translate", "y", y, high=1)
 
     def draw(rng, h, w):
         right, down = jax.random.uniform(rng, (2,), minval=-1) * jnp.array([x * w, y * h])
@@ -56,8 +56,8 @@ def shear(x: float = 0.3, y: float = 0.0, fill=0.0, method: str = "linear", p: f
 
     `a` is uniform in [-x, x] and `b` in [-y, y]; 1 is a slant of 45 degrees.
     """
-    number("shear", "x", x)
-    number("shear", "y", y)
+    check_number("shear", "x", x)
+    check_number("shear", "y", y)
 
     def draw(rng, h, w):
         a, b = jax.random.uniform(rng, (2,), minval=-1) * jnp.array([x, y])
@@ -77,7 +77,7 @@ def scale(factor=(0.8, 1.25), fill=0.0, method: str = "linear", p: float = 1.0):
       factor: smallest and largest, above 0.
       fill, method, p: as for the other warps.
     """
-    low, high = interval("scale", "factor", factor, 0, float("inf"))
+    low, high = check_interval("scale", "factor", factor, 0, float("inf"))
 
     def draw(rng, h, w):
         step = 1 / jnp.exp(jax.random.uniform(rng, minval=jnp.log(low), maxval=jnp.log(high)))
@@ -100,7 +100,7 @@ def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "line
         their negative values: beyond that the map folds the image over.
       fill, method, p: as for the other warps.
     """
-    lowest = [interval("lens_distortion", name, k, -1, float("inf"))[0] for name, k in (("k1", k1), ("k2", k2))]
+    lowest = [check_interval("lens_distortion", name, k, -1, float("inf"))[0] for name, k in (("k1", k1), ("k2", k2))]
     if 1 + 3 * min(lowest[0], 0) + 5 * min(lowest[1], 0) <= 0:
         raise UserError(
             f"augmentation lens_distortion: k1={k1!r}, k2={k2!r} fold the image over; keep 1 + 3 k1 + 5 k2 above 0"
@@ -114,7 +114,7 @@ def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "line
         move = Move(
             lambda image: bend(image, *k, jnp.array(fill), method),
             lambda values, new: bend(values, *k, new, "nearest"),
-            lambda points: bent(points, *k, size),
+            lambda points: bend_points(points, *k, size),
         )
         return move_if(jax.random.bernoulli(p_key, p), move)
 
@@ -130,7 +130,7 @@ def bend(image, k1, k2, fill, method: str = "linear"):
     return sample(image, y * factor + h / 2, x * factor + w / 2, fill, method)
 
 
-def bent(points, k1, k2, size: tuple[int, int]):
+def bend_points(points, k1, k2, size: tuple[int, int]):
     """Where `bend` shows points (x, y) of an image of `size` (height, width): float32 [..., 2].
 
     The radius r in the result of a point at radius R solves r (1 + k1 r^2 + k2 r^4) = R, by halving an interval. Beyond
@@ -165,7 +165,7 @@ def _affine(name: str, draw: Callable, fill, method: str, p: float) -> Callable:
 
 
 def _checked(name: str, fill, method: str, p: float) -> tuple[tuple, str]:
-    number(name, "p", p, high=1)
+    check_number(name, "p", p, high=1)
     if method not in METHODS:
         raise unknown(f"method of {name}", method, METHODS)
-    return per_channel(name, "fill", fill), method
+    return check_per_channel(name, "fill", fill), method

@@ -84,7 +84,7 @@ def _of_run(
 ) -> tuple[list[Evaluation], TrainState]:
     experiment, state, _ = restore(path, step)
     if evals is not None:
-        experiment = experiment._replace(evals=evaluations.read(evals))
+        experiment = experiment._replace(evals=evaluations.read_entries(evals))
     return _with_training_set(experiment).evaluations(features), state
 
 
@@ -106,9 +106,9 @@ def _of_weights(
         raise UserError(f"{path} holds converted weights, which have no steps")
     if not evals:
         raise UserError(f"{path} holds converted weights: say with --config=FILE.py by what they are judged")
-    entries = evaluations.read(evals)
+    entries = evaluations.read_entries(evals)
     if lacking := [entry.name for entry in entries if not data and not entry.common.data]:
         where = f"evals.{lacking[0]}"
         raise UserError(f"{where} has no data set: set '{where}.data', or give the config a section 'data'")
     judged, state, _ = open_weights(path, data, features)
-    return evaluations.make(entries, judged, lambda every: 0), state
+    return evaluations.make_evaluations(entries, judged, lambda every: 0), state

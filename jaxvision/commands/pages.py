@@ -97,13 +97,13 @@ def _texts(value: Any) -> list[str]:
 def _operations(experiment: Experiment):
     large, small = (_fitted(experiment, side) for side in (GALLERY_SIDE, WHITENED_SIDE))
     rows = []
-    shown = gallery.examples(GALLERY_SIDE)
+    shown = gallery.example_specs(GALLERY_SIDE)
     for name, specs in track(shown.items(), "drawing augmentations", len(shown), "operations"):
         images, fitted = small if "pixel_values" in augment.needs_statistics(specs[0]) else large
         batch = {"image": images, "label": np.arange(len(images)) % 2}
         cells = [Cell(images[0], "original")]
         for spec in specs:
-            op = jax.jit(augment.make(spec, num_classes=2, statistics=fitted))
+            op = jax.jit(augment.make_augmentation(spec, num_classes=2, statistics=fitted))
             cells.append(Cell(np.asarray(op(jax.random.key(experiment.seed), batch)["image"][0]), spec))
         rows.append((name, cells))
     half = -(-len(rows) // 2)
@@ -158,7 +158,7 @@ def viewable(images: np.ndarray, experiment: Experiment) -> np.ndarray:
     """
     name = experiment.image
     spec, fields = augment.evaluation(experiment.config.get("augment", "")), {name: experiment.fields[name]}
-    transform = augment.make(spec, statistics=experiment.statistics, fields=fields)
+    transform = augment.make_augmentation(spec, statistics=experiment.statistics, fields=fields)
     blank = np.ones(experiment.batch[name].shape[1:], np.uint8)
     ends = transform(jax.random.key(0), {name: np.stack([0 * blank, 255 * blank])})[name]
     black, white = np.median(np.asarray(ends).reshape(2, -1, 3), axis=1)

@@ -83,7 +83,7 @@ def open_model(workdir: str | Path, step: int | None = None) -> Model:
         section,
         shape,
         image,
-        augment.make(
+        augment.make_augmentation(
             meta["preprocessing"]["augment"],
             statistics=found.statistics,
             fields={image: Field("image", (*shape, 3), "uint8")},
@@ -141,7 +141,7 @@ def apply(
     @jax.jit
     def call(variables, pixels):
         batch = model.transform(jax.random.key(0), {model.image: pixels})
-        return fn(views.outputs(model.task, variables, batch, model.transform.fields))
+        return fn(views.averaged_outputs(model.task, variables, batch, model.transform.fields))
 
     found: dict[str, np.ndarray] = {}
     left_out = {} if left_out is None else left_out
@@ -165,14 +165,14 @@ def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequenc
       UserError: a model of images alone, or one whose tokenizer is not known or does not fit its text tower.
     """
     _check_pair(model)
-    texts = texts_of.of_host(*(model.reads if tokenizer is None else (tokenizer,)))
+    texts = texts_of.find_texts(*(model.reads if tokenizer is None else (tokenizer,)))
     if texts is None:
         why = f"{model.name} does not say how it reads texts" if tokenizer is None else f"{tokenizer!r} is no tokenizer"
         raise UserError(
             f"{why}: give --tokenizer=\"tokenize('clip', path='...')\" with the tokenizer that it was trained with"
         )
     parts.check_tokenizer(model.section, texts.tokenizer)
-    run = texts_of.make(task=model.task, texts=texts, mesh=model.mesh)
+    run = texts_of.make_embedder(task=model.task, texts=texts, mesh=model.mesh)
     return lambda words: run(model.variables, words)
 
 

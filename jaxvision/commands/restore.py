@@ -110,7 +110,7 @@ def open_weights(
 
     def outputs(variables, batch):
         if pair:
-            return image_text.outputs(module, variables, batch)
+            return image_text.tower_outputs(module, variables, batch)
         found, out = module.apply(variables, batch["image"], train=False)
         return {"features": found, **out}
 

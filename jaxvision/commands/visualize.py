@@ -53,7 +53,7 @@ def run_visualize(
       workdir: folder of a run of any task, or of converted weights.
       out: the folder that is written.
       step: of the checkpoint; the latest by default.
-      layer: of the features, see `features.pick`.
+      layer: of the features, see `features.pick_layer`.
       split: whose features are drawn, of the set of the first evaluation or of `data`; by default theirs.
       data: section `data` of a config, in place of the set of the run; converted weights need it.
       examples: how many images of the split, as balanced over the classes as can be.
@@ -74,7 +74,7 @@ def run_visualize(
     embedding.check(len(images.source), perplexity)
     features.check_layers(judged.task, images, judged.variables, [layer])
     variables = state.best_variables
-    found = features.make(task=judged.task, data=images, layer=layer)(variables)
+    found = features.make_features(task=judged.task, data=images, layer=layer)(variables)
     if not is_main():
         return out / "index.html"
     outputs.claim(out, WRITTEN, "--out")

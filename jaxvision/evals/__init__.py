@@ -30,28 +30,28 @@ from jaxvision.found import Parts
 EVALUATORS = Parts("evaluator", [__name__], given=("task", "data"), offered=("train", "texts"))
 
 
-def fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
+def read_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
     """What the evaluator of that name reads of an example, or None where it is what training reads.
 
     "text" are the captions: they are taken from the source, since batches hold no texts.
 
-    >>> fields("retrieval", {"by": ("text", "class")})
+    >>> read_fields("retrieval", {"by": ("text", "class")})
     ('image', 'text', 'label')
     """
-    reads = EVALUATORS.more(get(name), "fields")
+    reads = EVALUATORS.more(get_evaluator(name), "fields")
     return None if reads is None else tuple(reads(options))
 
 
-def needs(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+def needed_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """The fields without which the evaluator of that name cannot do, as far as it says.
 
-    >>> needs("classify", {}), needs("classify", {"label": "kind"}), needs("knn", {})
+    >>> needed_fields("classify", {}), needed_fields("classify", {"label": "kind"}), needed_fields("knn", {})
     (('label',), ('kind',), ())
     """
-    told = EVALUATORS.more(get(name), "needs")
+    told = EVALUATORS.more(get_evaluator(name), "needs")
     return () if told is None else tuple(told(options))
 
 
-def get(name: str) -> Callable[..., Callable]:
+def get_evaluator(name: str) -> Callable[..., Callable]:
     """The factory of the evaluator of that name, or of "package.module:function"; UserError otherwise."""
     return EVALUATORS.resolve(name)

@@ -14,7 +14,9 @@ from jaxvision.found import part
 
 
 @part("evaluator", "class_mean")
-def make(*, task: Any, data: EvalSet, train: EvalSet, layer: str = "features") -> Callable[[Any], dict[str, float]]:
+def make_class_mean(
+    *, task: Any, data: EvalSet, train: EvalSet, layer: str = "features"
+) -> Callable[[Any], dict[str, float]]:
     """Judges features by the cosine between images and the mean of each class over the training images.
 
     As a classifier, the nearest class mean (Mensink et al. 2013, here with the cosine); as a search, the mean of a
@@ -24,7 +26,7 @@ def make(*, task: Any, data: EvalSet, train: EvalSet, layer: str = "features") -
       task: its `outputs` must have `layer`.
       data: the split that is judged.
       train: the split of the means, `train_split` in a config; it must have an image of each class.
-      layer: of the features, see `features.pick`.
+      layer: of the features, see `features.pick_layer`.
 
     Returns:
       `run(variables) -> {"class_mean/top1": ..., "class_mean/top5": ..., "class_mean/map": ..., "examples": n}`, in
@@ -41,8 +43,8 @@ def make(*, task: Any, data: EvalSet, train: EvalSet, layer: str = "features") -
     if len(absent):
         name = train.info.classes[absent[0]] if train.info.classes else absent[0]
         raise UserError(f"{train.info.name} {train.info.split} has no image of the class {name!r}, so it has no mean")
-    of_train = features.make(task=task, data=train, layer=layer)
-    of_data = features.make(task=task, data=data, layer=layer)
+    of_train = features.make_features(task=task, data=train, layer=layer)
+    of_data = features.make_features(task=task, data=data, layer=layer)
 
     def run(variables: Any) -> dict[str, float]:
         known, judged = of_train(variables), of_data(variables)
@@ -53,7 +55,7 @@ def make(*, task: Any, data: EvalSet, train: EvalSet, layer: str = "features") -
         present = np.unique(judged.labels)
         precision = [average_precision(cosines[:, k], judged.labels == k) for k in present]
         found = {key: value for key, value in top.items() if key != "loss"} | {"map": float(np.mean(precision))}
-        name = features.named("class_mean", layer)
+        name = features.protocol_name("class_mean", layer)
         return {f"{name}/{key}": value for key, value in found.items()} | {"examples": float(len(judged.labels))}
 
     return run

@@ -15,7 +15,7 @@ from jaxvision.losses.classification import softmax_cross_entropy
 
 
 @part("evaluator", "classify", needs=lambda options: (options.get("label", "label"),))
-def make(
+def make_classify(
     *, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5), label: str = "label"
 ) -> Callable[[Any], dict[str, float]]:
     """Judges `logits` against labels.
@@ -43,7 +43,7 @@ def make(
     @jax.jit
     def sums(variables, batch):
         batch = data.preprocess(batch)
-        logits = views.outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
+        logits = views.averaged_outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
         mask, ranks = batch["mask"], rank(logits, batch[label])
         loss = softmax_cross_entropy(logits, batch[label])
         counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}

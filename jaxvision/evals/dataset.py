@@ -58,7 +58,7 @@ class EvalSet:
           batch_size: global; must divide over the mesh. A split that is smaller is one batch of its size.
           mesh: where the batches are laid out.
           fields: of the examples, what the batches hold.
-          statistics: of the training set, which `augment` may need; see `augment.make`.
+          statistics: of the training set, which `augment` may need; see `augment.make_augmentation`.
           store, identity: where features of the split are kept, and what tells its examples from others; the specs and
             statistics need not be in it.
           reading: threads, processes and max_bad_fraction of `loader.eval_batches`.
@@ -159,7 +159,7 @@ class EvalSet:
         """The augmentation of batches that a host spec makes."""
         known = wanted.chain(self.source, host, self._fields).fields
         fields = {name: known[name] for name in self._fields if name in known}
-        return augmentation.make(augment, self.info.num_classes, self._statistics, fields)
+        return augmentation.make_augmentation(augment, self.info.num_classes, self._statistics, fields)
 
     def _own(self) -> dict[str, Any]:
         """What this process reads of a batch, and how: keyword arguments of the loader."""

@@ -17,28 +17,28 @@ from jaxvision.evals.store import Features, digest
 from jaxvision.parallel.distributed import any_process, gather
 
 
-def make(*, task: Any, data: EvalSet, layer: str = "features") -> Callable[[Any], Features]:
+def make_features(*, task: Any, data: EvalSet, layer: str = "features") -> Callable[[Any], Features]:
     """Prepares the features of a split for any variables: one pass over it, the model applied as in evaluation.
 
     Args:
       task: its `outputs` name the layers.
       data: the split.
-      layer: an output, as in "features", "pre_logits" or "stages/2"; see `pick`.
+      layer: an output, as in "features", "pre_logits" or "stages/2"; see `pick_layer`.
 
     Returns:
       `run(variables) -> Features`. The variables are only read. N x D floats stay on the host. Where `data` has a
       store, features of the same variables and images are not computed twice.
     """
-    run = several(task=task, data=data, layers=(layer,))
+    run = make_layer_features(task=task, data=data, layers=(layer,))
     return lambda variables: run(variables)[layer]
 
 
-def several(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any], dict[str, Features]]:
+def make_layer_features(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any], dict[str, Features]]:
     """The same for several layers in one pass: `run(variables) -> {layer: Features}`."""
 
     @partial(jax.jit, static_argnames="wanted")
     def apply(variables, batch, wanted):
-        return tuple(picked(_outputs(task, data, variables, batch), wanted).values())
+        return tuple(pick_layers(_outputs(task, data, variables, batch), wanted).values())
 
     def compute(variables: Any, wanted: tuple[str, ...]) -> dict[str, Features]:
         values, labels, masks = [[] for _ in wanted], [], []
@@ -68,7 +68,7 @@ def several(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any
     return run
 
 
-def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
+def pick_layer(outputs: Mapping[str, Any], layer: str) -> jax.Array:
     """One output of a model as features: maps and sequences are averaged over their positions.
 
     Args:
@@ -82,7 +82,7 @@ def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
       UserError: there is no such output, or it has no axis of features.
 
     >>> stages = (jnp.zeros((2, 8, 8, 16)), jnp.ones((2, 4, 4, 32)))
-    >>> pick({"stages": stages}, "stages/1").shape
+    >>> pick_layer({"stages": stages}, "stages/1").shape
     (2, 32)
     """
     found = paths.leaf(dict(outputs), layer, "layer").astype(jnp.float32)
@@ -91,14 +91,14 @@ def pick(outputs: Mapping[str, Any], layer: str) -> jax.Array:
     return found.mean(axis=tuple(range(1, found.ndim - 1)))
 
 
-def picked(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.Array]:
-    """`pick` for each of the layers."""
-    return {layer: pick(outputs, layer) for layer in layers}
+def pick_layers(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.Array]:
+    """`pick_layer` for each of the layers."""
+    return {layer: pick_layer(outputs, layer) for layer in layers}
 
 
 def _outputs(task: Any, data: EvalSet, variables: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
     """What the task makes of a batch as it is read, as one view."""
-    return views.outputs(task, variables, data.preprocess(batch), data.fields)
+    return views.averaged_outputs(task, variables, data.preprocess(batch), data.fields)
 
 
 def _shapes(task: Any, data: EvalSet, variables: Any) -> dict[str, Any]:
@@ -112,31 +112,31 @@ def check_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]
     Args:
       variables: of the task; `ShapeDtypeStruct`s will do.
     """
-    jax.eval_shape(partial(picked, layers=layers), _shapes(task, data, variables))
+    jax.eval_shape(partial(pick_layers, layers=layers), _shapes(task, data, variables))
 
 
-def matching(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> tuple[str, ...]:
-    """The layers that the names and patterns stand for, checked as by `check_layers`; see `match`."""
-    check_names(layers)
+def find_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> tuple[str, ...]:
+    """The layers that the names and patterns stand for, checked as by `check_layers`; see `match_layers`."""
+    check_layer_names(layers)
     shapes = _shapes(task, data, variables)
-    found = match(paths.names(shapes), layers)
-    jax.eval_shape(partial(picked, layers=found), shapes)
+    found = match_layers(paths.names(shapes), layers)
+    jax.eval_shape(partial(pick_layers, layers=found), shapes)
     return found
 
 
-def match(names: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:
+def match_layers(names: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:
     """Layers, where one with `*` stands for all outputs whose names fit it, in their order; each appears once.
 
     A pattern that nothing fits is left as it is.
 
-    >>> match(("features", "stages/0", "stages/1"), ("stages/*", "features", "stages/1"))
+    >>> match_layers(("features", "stages/0", "stages/1"), ("stages/*", "features", "stages/1"))
     ('stages/0', 'stages/1', 'features')
     """
     fitting = lambda layer: fnmatch.filter(names, layer) if "*" in layer else ()
     return tuple(dict.fromkeys(name for layer in layers for name in fitting(layer) or (layer,)))
 
 
-def check_names(layers: Sequence[str]) -> None:
+def check_layer_names(layers: Sequence[str]) -> None:
     """Raises UserError unless `layers` is a tuple of names."""
     if not layers or isinstance(layers, str) or any(not isinstance(layer, str) for layer in layers):
         raise UserError(f"layers must be a tuple of names like ('stages/0', 'features'), not {layers!r}")
@@ -157,10 +157,10 @@ def check_sets(evaluator: str, data: EvalSet, train: EvalSet) -> int:
     return data.info.num_classes
 
 
-def named(protocol: str, layer: str) -> str:
+def protocol_name(protocol: str, layer: str) -> str:
     """The name of a protocol on a layer, for its results.
 
-    >>> named("knn20_t0.07", "features"), named("knn20_t0.07", "stages/2")
+    >>> protocol_name("knn20_t0.07", "features"), protocol_name("knn20_t0.07", "stages/2")
     ('knn20_t0.07', 'knn20_t0.07_stages.2')
     """
     return protocol if layer == "features" else f"{protocol}_{layer.replace('/', '.')}"

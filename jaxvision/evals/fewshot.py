@@ -17,7 +17,7 @@ _CHUNK = 8192  # rows whose scores are held at a time
 
 
 @part("evaluator", "fewshot", small={"shots": (1,)})
-def make(
+def make_fewshot(
     *,
     task: Any,
     data: EvalSet,
@@ -45,7 +45,7 @@ def make(
       shots: images of each class. The images of fewer shots are among those of more.
       l2: strength of the regularisation, relative to a sum over examples.
       draws: how often the images are drawn anew, with seeds 0, 1, ...
-      layer: of the features, see `features.pick`.
+      layer: of the features, see `features.pick_layer`.
 
     Returns:
       `run(variables) -> {...}`: for each number of shots, as in `5shot_ridge1024`, the top-1 accuracy in [0, 1], mean
@@ -67,8 +67,8 @@ def make(
     _check_shots(by_class, max(shots), train)
     supports = {(s, seed): draw(by_class, s, seed) for s in shots for seed in range(draws)}
     drawn = np.unique(np.concatenate(list(supports.values())))
-    of_drawn = features.make(task=task, data=train.take(drawn), layer=layer)
-    of_data = features.make(task=task, data=data, layer=layer)
+    of_drawn = features.make_features(task=task, data=train.take(drawn), layer=layer)
+    of_data = features.make_features(task=task, data=data, layer=layer)
 
     def run(variables: Any) -> dict[str, float]:
         known, judged = of_drawn(variables), of_data(variables)
@@ -80,7 +80,7 @@ def make(
                 chosen = np.isin(drawn[known.rows], supports[s, seed])
                 fitted = fit(known.values[chosen], known.labels[chosen], k, l2)
                 accuracies.append(accuracy(*fitted, judged.values, judged.labels))
-            name = features.named(f"{s}shot_ridge{l2:g}", layer)
+            name = features.protocol_name(f"{s}shot_ridge{l2:g}", layer)
             found[name] = float(np.mean(accuracies))
             if draws > 1:
                 found[f"{name}_sd"] = float(np.std(accuracies, ddof=1))

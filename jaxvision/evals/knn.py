@@ -24,7 +24,7 @@ TOPK = (1, 5)
 
 
 @part("evaluator", "knn", small={"k": (5,)})
-def make(
+def make_knn(
     *,
     task: Any,
     data: EvalSet,
@@ -48,7 +48,7 @@ def make(
       train: the split of the neighbours, `train_split` in a config. It must be another: an image is its own nearest.
       k: numbers of neighbours.
       temperature: of the weights, positive.
-      layer: of the features, see `features.pick`.
+      layer: of the features, see `features.pick_layer`.
       chunk: training images that a device compares at a time; changes nothing else.
 
     Returns:
@@ -68,8 +68,8 @@ def make(
         raise UserError(f"k is {max(k)}, but {train.info.name} {train.info.split} has {len(train.source)} images")
     if not temperature > 0:
         raise UserError(f"temperature must be positive, not {temperature!r}")
-    of_train = features.make(task=task, data=train, layer=layer)
-    of_data = features.make(task=task, data=data, layer=layer)
+    of_train = features.make_features(task=task, data=train, layer=layer)
+    of_data = features.make_features(task=task, data=data, layer=layer)
     topk = [n for n in TOPK if n < num_classes or n == 1]
 
     @jax.jit
@@ -92,7 +92,7 @@ def make(
             queries = replicate([_filled(x, QUERIES, 0) for x in rows], data.mesh)
             ranks.append(gather(judge(*queries, *bank)))
         ranks = np.concatenate(ranks, axis=1)[:, : len(judged.values)]
-        names = [features.named(f"knn{n}_t{temperature:g}", layer) for n in k]
+        names = [features.protocol_name(f"knn{n}_t{temperature:g}", layer) for n in k]
         found = {f"{name}/top{n}": float(np.mean(row < n)) for name, row in zip(names, ranks) for n in topk}
         return found | {"examples": float(len(judged.labels))}
 

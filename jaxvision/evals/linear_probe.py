@@ -33,7 +33,7 @@ STALLED = 1e-6  # less than this share gained in a round is nothing
 
 
 @part("evaluator", "linear_probe", small={"l2": (1.0,)})
-def make(
+def make_linear_probe(
     *,
     task: Any,
     data: EvalSet,
@@ -60,8 +60,8 @@ def make(
       task: its `outputs` must have the layers.
       data: the split that is judged; nothing is chosen on it.
       train: the split that is fitted, `train_split` in a config.
-      layers: one probe for each, see `features.pick`: ("stages/0", "stages/1", "features"). In a config "stages/*"
-        stands for all stages.
+      layers: Names of layers, see `features.pick_layer`, with one probe for each: ("stages/0", "stages/1", "features").
+        In a config "stages/*" stands for all stages.
       l2: the values to choose from; of a single one nothing is held out.
       holdout: share of the training images on which l2 is chosen, by top-1; of equals the larger l2.
       seed: of the choice of those images.
@@ -78,15 +78,15 @@ def make(
       UserError: sets without classes or of different ones, options out of range.
     """
     k = features.check_sets("linear_probe", data, train)
-    features.check_names(layers)
+    features.check_layer_names(layers)
     if not l2 or min(l2) <= 0:
         raise UserError(f"l2 must be positive numbers, not {l2!r}")
     if len(l2) > 1 and (not 0 < holdout < 1 or round(holdout * len(train.source)) in (0, len(train.source))):
         raise UserError(f"holdout={holdout} of {len(train.source)} images leaves none to fit, or none to choose l2 on")
     if not isinstance(max_iterations, int) or max_iterations < 1:
         raise UserError(f"max_iterations must be a whole number of at least 1, not {max_iterations!r}")
-    of_train = features.several(task=task, data=train, layers=layers)
-    of_data = features.several(task=task, data=data, layers=layers)
+    of_train = features.make_layer_features(task=task, data=train, layers=layers)
+    of_data = features.make_layer_features(task=task, data=data, layers=layers)
 
     def choose(known: Features) -> tuple[float, list[float]]:
         """The best l2, and those whose fits did not converge."""
@@ -125,7 +125,7 @@ def make(
         known, judged = of_train(variables), of_data(variables)
         found = {}
         for layer in layers:
-            name = features.named("probe_lbfgs", layer)
+            name = features.protocol_name("probe_lbfgs", layer)
             found |= {f"{name}/{key}": value for key, value in probe(name, known[layer], judged[layer]).items()}
         return found | {"examples": float(len(judged[layers[0]].labels))}
 

@@ -16,7 +16,7 @@ from jaxvision.parallel.distributed import gather
 
 
 @part("evaluator", "multilabel", needs=lambda options: ("label",))
-def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
+def make_multilabel(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
     """Judges `logits` [B, K] against labels float32 [B, K] of ones and zeros.
 
     Returns:
@@ -33,7 +33,7 @@ def make(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
     @jax.jit
     def judge(variables, batch):
         batch = data.preprocess(batch)
-        logits = views.outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
+        logits = views.averaged_outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
         return logits, sigmoid_cross_entropy(logits, batch["label"])
 
     def run(variables: Any) -> dict[str, float]:

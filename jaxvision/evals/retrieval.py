@@ -33,7 +33,7 @@ def _fields(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 @part("evaluator", "retrieval", fields=_fields)
-def make(
+def make_retrieval(
     *,
     task: Any,
     data: EvalSet,
@@ -81,8 +81,8 @@ def make(
             f"retrieval reads captions in the field {texts.field!r} of {data.info.name!r}, which has {sorted(first)}; "
             "captions that class_captions makes are not searched for"
         )
-    of_images = features.make(task=task, data=data, layer=LAYER)
-    of_texts = texts_of.make(task=task, texts=texts, mesh=data.mesh, store=data.store)
+    of_images = features.make_features(task=task, data=data, layer=LAYER)
+    of_texts = texts_of.make_embedder(task=task, texts=texts, mesh=data.mesh, store=data.store)
     captions_of: dict[int, Sequence[str]] = {}  # the images that have any, read once
 
     def run(variables: Any) -> dict[str, float]:

@@ -23,7 +23,7 @@ Examples = tuple[dict[str, jax.Array], jax.Array]  # features by layer [B, D], a
 
 
 @part("evaluator", "sgd_probe", small={"epochs": 1, "train_batch_size": 16})
-def make(
+def make_sgd_probe(
     *,
     task: Any,
     data: EvalSet,
@@ -69,7 +69,7 @@ def make(
       UserError: sets without classes or of different ones, options out of range, a wrong spec.
     """
     k = features.check_sets("sgd_probe", data, train)
-    features.check_names(layers)
+    features.check_layer_names(layers)
     check_batch(train_batch_size, data.mesh)
     if not isinstance(epochs, int) or epochs < 1:
         raise UserError(f"epochs must be a whole number of at least 1, not {epochs!r}")
@@ -89,7 +89,7 @@ def make(
             f"train_batch_size is {train_batch_size:,}, but {train.info.split} of {train.info.name} has only "
             f"{len(train.source):,} images to train on: set train_batch_size to that at most"
         )
-    of_data = features.several(task=task, data=data, layers=layers)
+    of_data = features.make_layer_features(task=task, data=data, layers=layers)
     protocol = f"probe_sgd{epochs}" + ("_augmented" if augmented else "")
 
     @jax.jit
@@ -108,7 +108,7 @@ def make(
         judged, found = of_data(variables), {}
         for layer, head in gather(heads).items():
             results = judge(head["kernel"], head["bias"], judged[layer].values, judged[layer].labels)
-            found |= {f"{features.named(protocol, layer)}/{key}": value for key, value in results.items()}
+            found |= {f"{features.protocol_name(protocol, layer)}/{key}": value for key, value in results.items()}
         return found | {"examples": float(len(judged[layers[0]].labels))}
 
     return run
@@ -128,7 +128,7 @@ def _fixed(
     task: Any, train: EvalSet, layers: tuple[str, ...], batch_size: int, seed: int
 ) -> Callable[[Any, int], Iterator[Examples]]:
     """Batches of features that are computed once."""
-    of_train = features.several(task=task, data=train, layers=layers)
+    of_train = features.make_layer_features(task=task, data=train, layers=layers)
 
     def examples(variables: Any, steps: int) -> Iterator[Examples]:
         known: dict[str, Features] = of_train(variables)
@@ -150,7 +150,9 @@ def _augmented(
     @jax.jit
     def extract(variables, batch, step):
         batch = transform(jax.random.fold_in(jax.random.key(seed), step), batch)
-        return features.picked(views.outputs(task, variables, batch, transform.fields), layers), batch["label"]
+        return features.pick_layers(views.averaged_outputs(task, variables, batch, transform.fields), layers), batch[
+            "label"
+        ]
 
     def examples(variables: Any, steps: int) -> Iterator[Examples]:
         for step, batch in enumerate(batches(0, steps)):

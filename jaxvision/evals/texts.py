@@ -33,10 +33,10 @@ class Texts(NamedTuple):
     field: str
 
 
-def of_host(*hosts: str | None) -> Texts | None:
+def find_texts(*hosts: str | None) -> Texts | None:
     """From the first of the host specs that has `tokenize`; None where none has.
 
-    >>> of_host("decode", "decode|tokenize('bytes', 16)").tokenizer("a cat").shape
+    >>> find_texts("decode", "decode|tokenize('bytes', 16)").tokenizer("a cat").shape
     (1, 16)
     """
     for host in hosts:
@@ -48,7 +48,7 @@ def of_host(*hosts: str | None) -> Texts | None:
     return None
 
 
-def make(
+def make_embedder(
     *, task: Any, texts: Texts, mesh: Mesh, store: Store | None = None
 ) -> Callable[[Any, Sequence[str]], np.ndarray]:
     """Prepares the embedding of texts for any variables.

@@ -11,7 +11,7 @@ from jaxvision.errors import UserError
 from jaxvision.fields import Field
 
 
-def outputs(
+def averaged_outputs(
     task: Any,
     variables: Any,
     batch: Mapping[str, Any],
@@ -38,10 +38,10 @@ def outputs(
     """
     several = [name for name, field in fields.items() if field.views and name in batch]
     if not several:
-        return outputs_of(task)(variables, batch, rng)
+        return outputs_with_key(task)(variables, batch, rng)
     b, views = batch[several[0]].shape[:2]
     flat = {name: batch[name].reshape(b * views, *batch[name].shape[2:]) for name in several}
-    out = outputs_of(task)(variables, flat, rng)
+    out = outputs_with_key(task)(variables, flat, rng)
     averaged = {}
     for name in ("logits", "features"):
         if name in out and out[name].ndim != 2:
@@ -59,7 +59,7 @@ def outputs(
     return averaged
 
 
-def outputs_of(task: Any) -> Callable[[Any, Mapping[str, Any], jax.Array | None], dict[str, jax.Array]]:
+def outputs_with_key(task: Any) -> Callable[[Any, Mapping[str, Any], jax.Array | None], dict[str, jax.Array]]:
     """The `outputs` of a task as `(variables, batch, rng) -> outputs`, whether they take a key or not."""
     if "rng" not in inspect.signature(task.outputs).parameters:
         return lambda variables, batch, rng: task.outputs(variables, batch)

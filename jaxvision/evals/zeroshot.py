@@ -36,7 +36,7 @@ ROWS = 4096  # images that are judged at a time
     small={"prompts": ("photo", "clip7"), "classes": None, "only": None, "report": None},
     fields=lambda options: ("image", "label"),
 )
-def make(
+def make_zeroshot(
     *,
     task: Any,
     data: EvalSet,
@@ -77,8 +77,8 @@ def make(
         raise UserError(f"the evaluator 'zeroshot' needs one class an image, which {data.info.name!r} has not")
     chosen = class_names.of_set(data.info, classes, only)
     sets = _prompt_sets(prompts)
-    of_images = features.make(task=task, data=data, layer=LAYER)
-    of_texts = texts_of.make(task=task, texts=texts, mesh=data.mesh, store=data.store)
+    of_images = features.make_features(task=task, data=data, layer=LAYER)
+    of_texts = texts_of.make_embedder(task=task, texts=texts, mesh=data.mesh, store=data.store)
 
     def run(variables: Any) -> dict[str, float]:
         images = of_images(variables)

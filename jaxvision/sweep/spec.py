@@ -92,7 +92,7 @@ def check(sweep: Sweep) -> None:
     _check_space(sweep.space, base)
     _check_trials(sweep)
     _check_seeds(sweep)
-    evals = evaluations.entries(base.get("evals", {}))
+    evals = evaluations.expand_sets(base.get("evals", {}))
     name = max((entry for entry in evals if sweep.objective.startswith(f"{entry}/")), key=len, default="")
     if sweep.objective in ("", f"{name}/") or not name:
         raise unknown("evaluation of the objective, EVALUATION/METRIC,", sweep.objective, (f"{e}/..." for e in evals))

@@ -24,6 +24,6 @@ OFFERED = ("num_classes", "multi_label", "fields", "dtype", "over_batch", "total
 TASKS = Parts("task", [__name__], given=("model",), offered=OFFERED)
 
 
-def get(name: str) -> Callable[..., Task]:
+def get_task(name: str) -> Callable[..., Task]:
     """The factory of the task of that name, or of "package.module:function"; UserError otherwise."""
     return TASKS.resolve(name)

@@ -20,9 +20,9 @@ from jaxvision.tasks.task import (
     Batch,
     Task,
     Variables,
-    collection,
+    collection_pattern,
     in_training,
-    module,
+    module_pattern,
     outputs_of,
 )
 
@@ -113,9 +113,9 @@ def make_byol(
         outputs,
         after=after,
         parts={
-            TEACHER: collection(TEACHER),
-            PREDICTOR: module(PREDICTOR),
-            "projection": module("projection"),
+            TEACHER: collection_pattern(TEACHER),
+            PREDICTOR: module_pattern(PREDICTOR),
+            "projection": module_pattern("projection"),
             **PARTS,
         },
         progress=("similarity", "embedding_std"),

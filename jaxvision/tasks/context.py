@@ -17,7 +17,7 @@ NEIGHBOURS = tuple(i for i in range(9) if i != MIDDLE)  # row by row, the order 
 
 
 @part("task", "context")
-def make(
+def make_context(
     *,
     model: Callable[[int | None], Any],
     patch: float = 0.25,
@@ -44,7 +44,7 @@ def make(
         "keep" them, where the augmentation has `grayscale`.
       part_dim, hidden: layers over each patch and over both, see `models.parts.SideBySide`.
 
-    Batches, metrics (`context_top1`) and outputs: see `pretext.make`.
+    Batches, metrics (`context_top1`) and outputs: see `pretext.make_pretext`.
     """
     check_share("task.patch", patch, low=0.01)
     check_share("task.gap", gap)
@@ -65,7 +65,7 @@ def make(
     def look(images: jax.Array) -> jax.Array:
         return standardize(project(None, images) if colors == "project" else images)
 
-    return pretext.make(pretext.Pretext("context", 8, ask, look), model, part_dim=part_dim, hidden=hidden)
+    return pretext.make_pretext(pretext.Pretext("context", 8, ask, look), model, part_dim=part_dim, hidden=hidden)
 
 
 def grid_corners(rng: jax.Array, batch: int, image: tuple[int, int], size: int, gap: int, jitter: int) -> jax.Array:

@@ -11,13 +11,13 @@ from jaxvision.arguments import POSITIVE, SHARE, Section, check_value
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.tasks.task import PARTS, Task, Variables, check_classes, collection, in_training, outputs_of
+from jaxvision.tasks.task import PARTS, Task, Variables, check_classes, collection_pattern, in_training, outputs_of
 
 TEACHER = "teacher"
 
 
 @part("task", "distill", small={"teacher": {"name": "resnet", "variant": "8"}})
-def make(
+def make_distill(
     *,
     model: Callable[[int | None], Any],
     num_classes: int | None,
@@ -77,7 +77,7 @@ def make(
         init,
         loss_of,
         outputs,
-        parts={TEACHER: collection(TEACHER), **PARTS},
+        parts={TEACHER: collection_pattern(TEACHER), **PARTS},
         progress=("agreement",),
         labelled=alpha != 1,
     )

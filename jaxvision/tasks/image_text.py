@@ -12,17 +12,17 @@ from jaxvision.found import part
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
-from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes, module
+from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes, module_pattern
 
 PARTS = {
-    **{f"{tower}_projection": module(f"{tower}/projection") for tower in TOWERS},
-    **{tower: module(tower) for tower in TOWERS},
+    **{f"{tower}_projection": module_pattern(f"{tower}/projection") for tower in TOWERS},
+    **{tower: module_pattern(tower) for tower in TOWERS},
     "logits": r"^params/logit_(?:scale|bias)$",
 }
 
 
 @part("task", "image_text")
-def make(
+def make_image_text(
     *,
     model: Callable[[int | None], Any],
     num_classes: int | None = None,
@@ -127,7 +127,7 @@ def make(
     return Task(
         init,
         Joint(embed, compare),
-        lambda variables, batch: outputs(network, variables, batch),
+        lambda variables, batch: tower_outputs(network, variables, batch),
         after=None if max_scale is None else limit_scale,
         parts=PARTS,
         model=tuple(PARTS),
@@ -137,8 +137,8 @@ def make(
     )
 
 
-def outputs(network: TwoTowers, variables: Variables, batch: Batch) -> dict[str, Any]:
-    """What a model of two towers says of a batch of images, of tokens or of both; see `make`."""
+def tower_outputs(network: TwoTowers, variables: Variables, batch: Batch) -> dict[str, Any]:
+    """What a model of two towers says of a batch of images, of tokens or of both; see `make_image_text`."""
     found = {}
     if "image" in batch:
         out = network.apply(variables, images=batch["image"], train=False)

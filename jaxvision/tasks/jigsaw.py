@@ -21,7 +21,7 @@ GRIDS = (2, 3)
 
 
 @part("task", "jigsaw")
-def make(
+def make_jigsaw(
     *,
     model: Callable[[int | None], Any],
     permutations: int = 100,
@@ -54,7 +54,7 @@ def make(
         the tile's side; the paper's is 2 of 64 pixels.
       part_dim, hidden: layers over each tile and over all, see `models.parts.SideBySide`.
 
-    Batches, metrics (`jigsaw_top1`) and outputs: see `pretext.make`.
+    Batches, metrics (`jigsaw_top1`) and outputs: see `pretext.make_pretext`.
     """
     check_share("task.tile", tile, low=0.01)
     check_share("task.channel_jitter", channel_jitter)
@@ -78,7 +78,7 @@ def make(
         return pretext.Questions(standardize(cut(images, corners, size)), jnp.asarray(orders)[answers], answers)
 
     asked = pretext.Pretext("jigsaw", permutations, ask, look=standardize)
-    return pretext.make(asked, model, part_dim=part_dim, hidden=hidden)
+    return pretext.make_pretext(asked, model, part_dim=part_dim, hidden=hidden)
 
 
 def tile_corners(

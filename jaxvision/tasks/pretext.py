@@ -11,7 +11,7 @@ from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.models.heads import bare
 from jaxvision.models.options import whole
 from jaxvision.models.parts import PartsClassifier
-from jaxvision.tasks.task import PARTS, Batch, Task, in_training, module, outputs_of
+from jaxvision.tasks.task import PARTS, Batch, Task, in_training, module_pattern, outputs_of
 
 
 class Questions(NamedTuple):
@@ -45,7 +45,7 @@ class Pretext(NamedTuple):
     look: Callable[[jax.Array], jax.Array] = lambda images: images
 
 
-def make(
+def make_pretext(
     pretext: Pretext,
     model: Callable[[int | None], Any],
     *,
@@ -91,7 +91,7 @@ def make(
         init,
         loss,
         outputs,
-        parts={"projection": module("projection"), **PARTS},
+        parts={"projection": module_pattern("projection"), **PARTS},
         progress=(f"{pretext.name}_top1",),
         ask=ask,
     )

@@ -12,7 +12,7 @@ from jaxvision.tasks.task import Task
 
 
 @part("task", "probe")
-def make(
+def make_probe(
     *,
     model: Callable[[int | None], Any],
     num_classes: int | None,
@@ -38,18 +38,18 @@ def make(
       classifier: "linear", "mlp" or "conv", see `models.probe.Classifier`; the last two are the non-linear and the
         convolutional classifier of Gidaris et al. 2018, sec. 3.1.
       hidden: units of "mlp" (200 by default) or channels of "conv" (192).
-      loss, label_smoothing: see `supervised.make`.
+      loss, label_smoothing: see `supervised.make_supervised`.
       statistics, freeze: "batch" or "running", and `init.freeze`: how the network below the classifier is applied, see
-        `supervised.make`.
+        `supervised.make_supervised`.
 
-    Batches, metrics and outputs: see `supervised.make`; "logits" are those of the classifier.
+    Batches, metrics and outputs: see `supervised.make_supervised`; "logits" are those of the classifier.
     """
     if classifier not in HIDDEN:
         raise unknown("value of task.classifier", classifier, HIDDEN)
     whole("task.hidden", hidden, optional=True)
     statistics = supervised.chosen_statistics(statistics, freeze)
     units = HIDDEN[classifier] if hidden is None else hidden
-    return supervised.make(
+    return supervised.make_supervised(
         model=lambda k: Probed(model(None), layer, classifier, k, units, statistics),
         num_classes=num_classes,
         multi_label=multi_label,

@@ -13,7 +13,7 @@ from jaxvision.tasks.task import Task
 
 
 @part("task", "rotation")
-def make(
+def make_rotation(
     *,
     model: Callable[[int | None], Any],
     angles: tuple[float, ...] = (0, 90, 180, 270),
@@ -31,7 +31,7 @@ def make(
       each: "all": every image is seen at every angle in one step, which the paper found to be much better (sec. 3.1)
         and makes the network's batch so many times larger; "one": at one, each equally likely.
 
-    Batches, metrics (`rotation_top1`) and outputs: see `pretext.make`. Images must be square.
+    Batches, metrics (`rotation_top1`) and outputs: see `pretext.make_pretext`. Images must be square.
     """
     if len(angles) < 2 or len({angle % 360 for angle in angles}) < len(angles):
         raise UserError(f"task.angles must be at least two different angles in degrees, not {angles!r}")
@@ -49,7 +49,7 @@ def make(
         turned = jnp.take_along_axis(turned, answers[..., None, None, None], axis=1)
         return pretext.Questions(turned, jnp.zeros((b, 1, 1), jnp.int32), answers)
 
-    return pretext.make(pretext.Pretext("rotation", n, ask), model)
+    return pretext.make_pretext(pretext.Pretext("rotation", n, ask), model)
 
 
 def rotate(images: jax.Array, degrees: float) -> jax.Array:

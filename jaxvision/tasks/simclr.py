@@ -13,13 +13,13 @@ from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
-from jaxvision.tasks.task import PAIRS, PARTS, Batch, Task, check_classes, in_training, module, outputs_of
+from jaxvision.tasks.task import PAIRS, PARTS, Batch, Task, check_classes, in_training, module_pattern, outputs_of
 
 LOSSES = ("nt_xent", "supervised_contrastive")
 
 
 @part("task", "simclr")
-def make(
+def make_simclr(
     *,
     model: Callable[[int | None], Any],
     num_classes: int | None = None,
@@ -108,7 +108,7 @@ def make(
         init,
         loss_of,
         outputs,
-        parts={"projection": module("projection"), **PARTS},
+        parts={"projection": module_pattern("projection"), **PARTS},
         progress=("contrastive_top1",),
         labelled=loss == "supervised_contrastive",
         least=2,

@@ -15,7 +15,7 @@ STATISTICS = ("batch", "running")
 
 
 @part("task", "supervised")
-def make(
+def make_supervised(
     *,
     model: Callable[[int | None], Any],
     num_classes: int | None,

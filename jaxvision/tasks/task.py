@@ -9,9 +9,9 @@ import jax
 from jaxvision import paths
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.layout import Layout, collection, module
+from jaxvision.layout import Layout, collection_pattern, module_pattern
 
-__all__ = ["collection", "module"]  # patterns of parts, which tasks take from here
+__all__ = ["collection_pattern", "module_pattern"]  # patterns of parts, which tasks take from here
 
 Batch = dict[str, Any]
 Variables = dict[str, Any]
@@ -20,7 +20,7 @@ Metrics = dict[str, jax.Array]
 Loss = Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple]]
 
 
-PARTS = {"head": module("(?:distillation_)?head"), "backbone": r".*"}  # of a task that trains one model
+PARTS = {"head": module_pattern("(?:distillation_)?head"), "backbone": r".*"}  # of a task that trains one model
 PAIRS = {"image": Field("image", (None, None, 3), "float32", views=2)}  # fields of a batch of two views of each image
 
 

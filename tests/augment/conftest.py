@@ -59,9 +59,9 @@ def draw(monkeypatch):
             return image.at[row, 0].set(jnp.stack([code / 32, strength / 1024 + 0.5, 0.0]))
 
         with monkeypatch.context() as patch:
-            patch.setattr(policy, "apply", record)
+            patch.setattr(policy, "apply_operation", record)
             batch = {"image": jnp.zeros((n, *image.shape))}
-            images = jax.jit(augment.make(spec))(jax.random.key(key), batch)["image"]
+            images = jax.jit(augment.make_augmentation(spec))(jax.random.key(key), batch)["image"]
         codes = np.rint(np.asarray(images[:, :, 0, 0]) * 32).astype(int)  # 0 where nothing is applied
         strengths = np.round((np.asarray(images[:, :, 0, 1], np.float64) - 0.5) * 1024, 3)
         return [[(seen[code - 1], strength) for code, strength in zip(*rows) if code] for rows in zip(codes, strengths)]

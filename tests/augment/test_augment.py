@@ -13,7 +13,7 @@ from jaxvision.data import statistics
 from jaxvision.errors import UserError
 
 SIDE = 16
-EXAMPLES = gallery.examples(SIDE)
+EXAMPLES = gallery.example_specs(SIDE)
 STRONGEST = {name: specs[-1] for name, specs in EXAMPLES.items()}
 LEAVE_UNIT_RANGE = {
     *("normalize", "normalize_imagenet", "standardize", "standardize_image"),
@@ -37,7 +37,7 @@ def numbers():
 
 
 def make(spec):
-    return augment.make(spec, num_classes=5, statistics=numbers())
+    return augment.make_augmentation(spec, num_classes=5, statistics=numbers())
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def test_every_operation_has_examples():
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"whiten", "subtract_mean_image"}))  # these take one size
 def test_examples_fit_images_of_any_side(name, side):
     batch = {"image": jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8), "label": jax.ShapeDtypeStruct((2,), int)}
-    for spec in gallery.examples(side)[name]:
+    for spec in gallery.example_specs(side)[name]:
         out = jax.eval_shape(make(spec), jax.eval_shape(lambda: jax.random.key(0)), batch)
         assert out["image"].dtype == jnp.float32
         assert out["image"].shape[0] == 2
@@ -102,18 +102,18 @@ def test_the_batch_of_the_caller_is_not_changed():
 
 def test_empty_spec_makes_floats():
     batch = make_batch()
-    out = augment.make("")(jax.random.key(0), batch)
+    out = augment.make_augmentation("")(jax.random.key(0), batch)
     np.testing.assert_allclose(out["image"], np.asarray(batch["image"]) / 255, atol=1e-7)
     assert out["label"].dtype == jnp.int32
 
 
 def test_float_images_are_taken_as_they_are():
     batch = {"image": jnp.full((2, 4, 4, 3), 0.25), "label": jnp.zeros(2, int)}
-    np.testing.assert_array_equal(augment.make("")(jax.random.key(0), batch)["image"], batch["image"])
+    np.testing.assert_array_equal(augment.make_augmentation("")(jax.random.key(0), batch)["image"], batch["image"])
 
 
 def test_a_batch_without_labels_passes():
-    assert set(augment.make("flip_lr")(jax.random.key(0), {"image": make_batch()["image"]})) == {"image"}
+    assert set(augment.make_augmentation("flip_lr")(jax.random.key(0), {"image": make_batch()["image"]})) == {"image"}
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -125,14 +125,14 @@ def test_another_key_gives_another_batch(name):
 @pytest.mark.parametrize("spec", ["random_crop(16, 2)", "random_resized_crop(12)", "cutout(6)", "color_jitter(0.5)"])
 def test_examples_of_a_batch_draw_on_their_own(spec):
     batch = {"image": jnp.tile(make_batch()["image"][:1], (8, 1, 1, 1))}
-    out = augment.make(spec)(jax.random.key(0), batch)["image"]
+    out = augment.make_augmentation(spec)(jax.random.key(0), batch)["image"]
     assert len({np.asarray(image).tobytes() for image in out}) > 4
 
 
 def test_a_repeated_operation_draws_anew():
     batch = {"image": jnp.ones((64, 8, 8, 3))}
-    once = augment.make("cutout(2)")(jax.random.key(0), batch)["image"]
-    twice = augment.make("cutout(2)|cutout(2)")(jax.random.key(0), batch)["image"]
+    once = augment.make_augmentation("cutout(2)")(jax.random.key(0), batch)["image"]
+    twice = augment.make_augmentation("cutout(2)|cutout(2)")(jax.random.key(0), batch)["image"]
     assert twice.sum() < once.sum()
 
 
@@ -199,15 +199,15 @@ def test_evaluation(spec, expected):
 )
 def test_wrong_specs_name_the_mistake(spec, message):
     with pytest.raises(UserError, match=message):
-        augment.make(spec, num_classes=5)
+        augment.make_augmentation(spec, num_classes=5)
 
 
 def test_mixing_needs_the_number_of_classes():
     with pytest.raises(UserError, match="needs the number of classes"):
-        augment.make("flip_lr|mixup(0.2)")
+        augment.make_augmentation("flip_lr|mixup(0.2)")
 
 
 @pytest.mark.parametrize("spec", ["central_crop(32)", "random_crop(32, 4)"])
 def test_crops_larger_than_the_image_name_both_sizes(spec):
     with pytest.raises(UserError, match="cannot cut 32x32 out of"):
-        augment.make(spec)(jax.random.key(0), make_batch())
+        augment.make_augmentation(spec)(jax.random.key(0), make_batch())

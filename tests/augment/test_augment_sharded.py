@@ -27,7 +27,7 @@ def test_sharded_equals_unsharded(spec, mesh):
     split = NamedSharding(devices, PartitionSpec("data"))
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
     batch = {"image": jnp.asarray(images), "label": jnp.arange(16) % 10}
-    fn, key = augment.make(spec, num_classes=10), jax.random.key(0)
+    fn, key = augment.make_augmentation(spec, num_classes=10), jax.random.key(0)
     sharded = jax.jit(fn, in_shardings=(None, split), out_shardings=split).lower(key, batch).compile()
     expected, got = jax.jit(fn)(key, batch), sharded(key, jax.device_put(batch, split))
     np.testing.assert_allclose(got["image"], expected["image"], atol=1e-5)

@@ -21,7 +21,7 @@ def fix_weights(monkeypatch, weights, blend):
 
 def run(spec, image, n, key=0):
     batch = {"image": jnp.tile(jnp.asarray(image), (n, 1, 1, 1))}
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(key), batch)["image"])
+    return np.asarray(jax.jit(augment.make_augmentation(spec))(jax.random.key(key), batch)["image"])
 
 
 def test_images_equal_a_mixture_of_pillow_chains(monkeypatch, draw, pillow, photo):
@@ -66,7 +66,9 @@ def test_a_depth_is_kept_and_all_ops_adds_colour(monkeypatch, draw, photo):
 
 def test_blend_has_the_moments_of_beta(monkeypatch):
     alpha = 4.0
-    monkeypatch.setattr(policy, "apply", lambda names, index, strength, rng, image, fill, method: jnp.zeros_like(image))
+    monkeypatch.setattr(
+        policy, "apply_operation", lambda names, index, strength, rng, image, fill, method: jnp.zeros_like(image)
+    )
     kept = run(f"augmix(3, alpha={alpha})", np.full((2, 2, 3), 255, np.uint8), 1000)[:, 0, 0, 0]  # 1 - w of the image
     assert abs(kept.mean() - 0.5) < 0.04
     assert kept.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.2)
@@ -76,7 +78,7 @@ def test_weights_have_the_moments_of_dirichlet(monkeypatch):
     def tint(names, index, strength, rng, image, fill, method):
         return jnp.broadcast_to(jax.random.uniform(rng), image.shape)
 
-    monkeypatch.setattr(policy, "apply", tint)
+    monkeypatch.setattr(policy, "apply_operation", tint)
     monkeypatch.setattr(jax.random, "beta", lambda key, a, b: jnp.float32(1))
     mixed = run("augmix(3)", np.zeros((2, 2, 3), np.uint8), 2000)[:, 0, 0, 0]
     # The variance of sum w_i u_i is E[sum w_i^2] / 12, and E[sum w_i^2] = 2 / (width + 1) for Dirichlet(1).
@@ -94,4 +96,4 @@ def test_weights_have_the_moments_of_dirichlet(monkeypatch):
 )
 def test_wrong_arguments_are_named(spec, message):
     with pytest.raises(UserError, match=message):
-        augment.make(spec)
+        augment.make_augmentation(spec)

@@ -76,7 +76,7 @@ def test_images_equal_pillow(name, draw, pillow, photo):
     n = 50
     drawn = draw(f"autoaugment('{name}')", n, photo, key=7)
     batch = {"image": jnp.tile(jnp.asarray(photo), (n, 1, 1, 1))}
-    out = jax.jit(augment.make(f"autoaugment('{name}')"))(jax.random.key(7), batch)["image"]
+    out = jax.jit(augment.make_augmentation(f"autoaugment('{name}')"))(jax.random.key(7), batch)["image"]
     assert any(len(pairs) == 2 for pairs in drawn)
     for image, pairs in zip(np.asarray(out) * 255, drawn):
         expected = photo
@@ -88,4 +88,4 @@ def test_images_equal_pillow(name, draw, pillow, photo):
 
 def test_unknown_policy_is_named():
     with pytest.raises(UserError, match=re.escape("unknown policy of autoaugment 'cifar'; did you mean 'cifar10'?")):
-        augment.make("autoaugment('cifar')")
+        augment.make_augmentation("autoaugment('cifar')")

@@ -23,7 +23,7 @@ def make_batch():
 
 
 def test_pick_caption_draws_among_the_captions_that_are_there():
-    pick, batch = jax.jit(augment.make("pick_caption")), make_batch()
+    pick, batch = jax.jit(augment.make_augmentation("pick_caption")), make_batch()
     draws = []
     for seed in range(40):
         out = pick(jax.random.key(seed), batch)
@@ -40,14 +40,14 @@ def test_pick_caption_draws_among_the_captions_that_are_there():
 
 def test_in_evaluation_it_is_the_first_caption():
     spec = augment.evaluation("pick_caption|shuffle_captions")
-    out = augment.make(spec)(jax.random.key(3), make_batch())
+    out = augment.make_augmentation(spec)(jax.random.key(3), make_batch())
     np.testing.assert_array_equal(out["tokens"][:, 0], 10 * np.arange(B))
     assert not augment.ops.is_random(spec)
-    assert augment.make(spec)(jax.random.key(3), {"image": make_batch()["image"]}).keys() == {"image"}
+    assert augment.make_augmentation(spec)(jax.random.key(3), {"image": make_batch()["image"]}).keys() == {"image"}
 
 
 def test_shuffled_captions_are_those_of_the_batch_in_an_order_of_its_own():
-    shuffle, batch = jax.jit(augment.make("pick_caption('first')|shuffle_captions")), make_batch()
+    shuffle, batch = jax.jit(augment.make_augmentation("pick_caption('first')|shuffle_captions")), make_batch()
     orders = [np.asarray(shuffle(jax.random.key(seed), batch)["tokens"][:, 0] // 10) for seed in range(2)]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(B))
@@ -60,7 +60,7 @@ def test_shuffled_captions_are_those_of_the_batch_in_an_order_of_its_own():
 
 def test_a_sharded_batch_gives_the_same(mesh):
     split = NamedSharding(mesh(devices=4), PartitionSpec("data"))
-    fn, batch, key = augment.make("pick_caption|shuffle_captions"), make_batch(), jax.random.key(0)
+    fn, batch, key = augment.make_augmentation("pick_caption|shuffle_captions"), make_batch(), jax.random.key(0)
     expected = jax.jit(fn)(key, batch)
     got = jax.jit(fn, in_shardings=(None, split), out_shardings=split)(key, jax.device_put(batch, split))
     np.testing.assert_array_equal(got["tokens"], expected["tokens"])
@@ -69,9 +69,9 @@ def test_a_sharded_batch_gives_the_same(mesh):
 def test_wrong_use():
     batch = make_batch()
     with pytest.raises(UserError, match="unknown augmentation pick_caption: choice of caption 'frist'; did you mean"):
-        augment.make("pick_caption('frist')")
+        augment.make_augmentation("pick_caption('frist')")
     with pytest.raises(UserError, match="needs data.fields with 'tokens' and 'tokens_mask'"):
-        augment.make("shuffle_captions")(jax.random.key(0), {"image": batch["image"]})
+        augment.make_augmentation("shuffle_captions")(jax.random.key(0), {"image": batch["image"]})
     one = {**batch, "tokens": jnp.zeros((B, L), int), "tokens_mask": jnp.ones((B, L), bool)}
     with pytest.raises(UserError, match="there is one caption of each image"):
-        augment.make("pick_caption")(jax.random.key(0), one)
+        augment.make_augmentation("pick_caption")(jax.random.key(0), one)

@@ -11,7 +11,9 @@ from jaxvision.augment import pixels
 
 
 def run(spec, images, seed=0):
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"])
+    return np.asarray(
+        jax.jit(augment.make_augmentation(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"]
+    )
 
 
 def noise(*shape):
@@ -59,7 +61,9 @@ def test_share_of_images_changed():
 def test_order_is_drawn_for_the_batch_or_for_each_image(per_example, monkeypatch):
     monkeypatch.setattr(pixels, "brightness", lambda image, factor: image + 1)
     monkeypatch.setattr(pixels, "contrast", lambda image, factor: image * 2)
-    fn = jax.jit(augment.make(f"color_jitter(brightness=0.1, contrast=0.1, per_example_order={per_example})"))
+    fn = jax.jit(
+        augment.make_augmentation(f"color_jitter(brightness=0.1, contrast=0.1, per_example_order={per_example})")
+    )
     batch = {"image": jnp.ones((256, 1, 1, 3))}  # (1 + 1) * 2 = 4, 1 * 2 + 1 = 3
     orders = [set(np.unique(fn(jax.random.key(seed), batch)["image"])) for seed in range(12)]
     assert set.union(*orders) == {3, 4}

@@ -11,7 +11,9 @@ from jaxvision.errors import UserError
 
 
 def run(spec, images, seed=0):
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"])
+    return np.asarray(
+        jax.jit(augment.make_augmentation(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"]
+    )
 
 
 def holes_of(spec, b, h, w):
@@ -116,5 +118,5 @@ def test_rectangle_is_a_slice(corner, size):
 def test_what_hides_a_whole_image_is_refused(spec, message):
     batch = {"image": jnp.ones((2, 16, 16, 3))}
     with pytest.raises(UserError, match=message):
-        augment.make(spec)(jax.random.key(0), batch)
-    augment.make("cutout(16)|random_crop(16, 16)|random_crop(16, 40, 'reflect')")(jax.random.key(0), batch)
+        augment.make_augmentation(spec)(jax.random.key(0), batch)
+    augment.make_augmentation("cutout(16)|random_crop(16, 16)|random_crop(16, 40, 'reflect')")(jax.random.key(0), batch)

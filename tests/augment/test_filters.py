@@ -12,7 +12,9 @@ from jaxvision.augment import filters
 
 
 def run(spec, images, seed=0):
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"])
+    return np.asarray(
+        jax.jit(augment.make_augmentation(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"]
+    )
 
 
 IMAGE = np.random.default_rng(0).random((17, 13, 3), np.float32)

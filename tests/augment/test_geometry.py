@@ -13,7 +13,9 @@ from jaxvision.errors import UserError
 
 
 def run(spec, images, seed=0):
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"])
+    return np.asarray(
+        jax.jit(augment.make_augmentation(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"]
+    )
 
 
 def noise(*shape, seed=0):
@@ -56,13 +58,15 @@ def test_central_crop():
 def test_central_crop_begins_where_torchvisions_and_the_hosts_does(sides):
     """`int(round((h - c) / 2.0))` in torchvision's center_crop, whose `round` takes halves to the even number."""
     image = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
-    host, device = host_ops.make("central_crop((5, 4))"), augment.make("central_crop((5, 4))")
+    host, device = host_ops.make("central_crop((5, 4))"), augment.make_augmentation("central_crop((5, 4))")
     top, left = round((sides[0] - 5) / 2.0), round((sides[1] - 4) / 2.0)
     expected = image[top : top + 5, left : left + 4]
     np.testing.assert_array_equal(host({"image": image}, None)["image"], expected)
     on_device = device(jax.random.key(0), {"image": jnp.asarray(image)[None]})["image"][0]
     np.testing.assert_array_equal(np.rint(on_device * 255), expected)
-    middle = augment.make("five_crop((5, 4))")(jax.random.key(0), {"image": jnp.asarray(image)[None]})["image"][0, 4]
+    middle = augment.make_augmentation("five_crop((5, 4))")(jax.random.key(0), {"image": jnp.asarray(image)[None]})[
+        "image"
+    ][0, 4]
     np.testing.assert_array_equal(middle, on_device)
 
 

@@ -19,7 +19,7 @@ def make_batch(b=6, side=12):
 
 
 def run(spec, batch, seed=0):
-    return jax.tree.map(np.asarray, jax.jit(augment.make(spec, K))(jax.random.key(seed), batch))
+    return jax.tree.map(np.asarray, jax.jit(augment.make_augmentation(spec, K))(jax.random.key(seed), batch))
 
 
 def previous(x):
@@ -46,7 +46,7 @@ def test_mixup_blends_images_and_labels_alike(per_example):
 
 @pytest.mark.parametrize("per_example", [False, True])
 def test_cutmix_label_share_is_the_pixel_share(per_example):
-    batch, fn = make_batch(), jax.jit(augment.make(f"cutmix(1.0, per_example={per_example})", K))
+    batch, fn = make_batch(), jax.jit(augment.make_augmentation(f"cutmix(1.0, per_example={per_example})", K))
     for seed in range(5):
         out = jax.tree.map(np.asarray, fn(jax.random.key(seed), batch))
         own = (out["image"] == np.asarray(batch["image"])).all(-1)
@@ -90,7 +90,7 @@ def test_switch_chooses_between_mixup_and_cutmix(switch, cut):
 
 
 def test_switch_share():
-    batch, fn = make_batch(), jax.jit(augment.make("mixup_or_cutmix(1.0, 1.0, 0.5)", K))
+    batch, fn = make_batch(), jax.jit(augment.make_augmentation("mixup_or_cutmix(1.0, 1.0, 0.5)", K))
     images = jax.vmap(lambda key: fn(key, batch)["image"])(jax.random.split(jax.random.key(0), 400))
     pasted = ((images == batch["image"]) | (images == jnp.roll(batch["image"], 1, axis=0))).all(axis=(1, 2, 3, 4))
     assert abs(float(pasted.mean()) - 0.5) < 4 * 0.5 / np.sqrt(400)
@@ -116,7 +116,9 @@ def test_views_of_an_example_are_mixed_alike(op):
 def test_alpha_may_be_traced(name):
     """As for runs that are trained as one program: the draws are those of a plain number, and 0 mixes nothing."""
     batch, alphas = make_batch(), [0.0, 0.2, 1.0]
-    traced = jax.vmap(lambda alpha: augment.make([Call(name, (Varied(alpha),))], K)(jax.random.key(3), batch))
+    traced = jax.vmap(
+        lambda alpha: augment.make_augmentation([Call(name, (Varied(alpha),))], K)(jax.random.key(3), batch)
+    )
     out = jax.jit(traced)(jnp.array(alphas))
     for i, alpha in enumerate(alphas):
         alone = run(f"{name}({alpha})", batch, seed=3)
@@ -136,4 +138,4 @@ def test_alpha_may_be_traced(name):
 def test_a_field_that_the_batch_does_not_have_is_named(spec, message):
     batch = {"image": make_batch()["image"], "mask": jnp.ones(6, bool)}
     with pytest.raises(UserError, match=message):
-        jax.eval_shape(augment.make(spec, K), jax.random.key(0), batch)
+        jax.eval_shape(augment.make_augmentation(spec, K), jax.random.key(0), batch)

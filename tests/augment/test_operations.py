@@ -18,7 +18,7 @@ STATISTICS = {"color_values": np.array([0.3, 0.2, 0.1], np.float32), "color_vect
 
 
 def run(spec, batch, fields=None, seed=0):
-    out = jax.jit(augment.make(spec, 4, STATISTICS, fields))(jax.random.key(seed), batch)
+    out = jax.jit(augment.make_augmentation(spec, 4, STATISTICS, fields))(jax.random.key(seed), batch)
     return jax.tree.map(np.asarray, out)
 
 
@@ -45,9 +45,9 @@ def test_all_frames_of_a_clip_are_changed_by_one_draw(spec):
 
 
 def test_clips_have_fields_without_views_and_views_of_clips_have():
-    fn = augment.make("random_crop(8)", fields=CLIP)
+    fn = augment.make_augmentation("random_crop(8)", fields=CLIP)
     assert (fn.fields["image"].shape, fn.fields["image"].views) == ((T, 8, 8, 3), 0)
-    fn = augment.make("views(2, 'random_crop(8)')|flip_lr|normalize", fields=CLIP)
+    fn = augment.make_augmentation("views(2, 'random_crop(8)')|flip_lr|normalize", fields=CLIP)
     assert (fn.fields["image"].shape, fn.fields["image"].views) == ((T, 8, 8, 3), 2)
     out = run("views(2, 'random_crop(8)')|flip_lr", {"image": jnp.asarray(CLIPS)}, CLIP)["image"]
     assert out.shape == (B, 2, T, 8, 8, 3)
@@ -82,7 +82,7 @@ def test_several_images_are_changed_by_the_same_draws():
     alone = run("flip_lr|color_jitter(0.5, 0.5)|random_crop(8)", {"image": images})
     np.testing.assert_array_equal(out["left"], alone["image"])
     with pytest.raises(UserError, match="'mask' .* does not say in which image it lies, left or right"):
-        augment.make("flip_lr", fields={**fields, "mask": Field("segmentation", (H, W), "uint8")})
+        augment.make_augmentation("flip_lr", fields={**fields, "mask": Field("segmentation", (H, W), "uint8")})
 
 
 def test_what_lies_in_the_only_image_need_not_say_so():
@@ -94,7 +94,7 @@ def test_what_lies_in_the_only_image_need_not_say_so():
 
 def test_fields_without_their_lengths_come_out_without_them():
     fields = {**IMAGE, "image": Field("image", (None, None, 3), "uint8")}
-    after = augment.make("resize(8)|mixup(0.2)", fields=fields).fields
+    after = augment.make_augmentation("resize(8)|mixup(0.2)", fields=fields).fields
     assert after["image"] == Field("image", (None, None, 3), "float32")
     assert (after["label"].shape, after["label"].dtype) == ((4,), "float32")
 
@@ -152,6 +152,6 @@ def test_an_own_operation_that_declares_nothing_is_refused_beside_what_lies_in_a
     np.testing.assert_allclose(run("undeclared", batch, IMAGE)["image"] * 510, CLIPS[:, 0], atol=1e-3)
     fields = {**IMAGE, "boxes": Field("boxes", (2, 4), of="image")}
     with pytest.raises(UserError, match=r"undeclared\(0.4\) cannot be used with the field 'boxes' .* geometric"):
-        augment.make("flip_lr|undeclared(0.4)", fields=fields)
+        augment.make_augmentation("flip_lr|undeclared(0.4)", fields=fields)
     with pytest.raises(UserError, match="shuffle_rows cannot be used with the field 'boxes' .* it tears images apart"):
-        augment.make("views(2, 'shuffle_rows')", fields=fields)
+        augment.make_augmentation("views(2, 'shuffle_rows')", fields=fields)

@@ -39,11 +39,11 @@ def make_batch(b=B):
 @functools.cache
 def compiled(spec):
     """The jitted operations, each compiled once for all tests."""
-    return jax.jit(augment.make(spec, fields=FIELDS))
+    return jax.jit(augment.make_augmentation(spec, fields=FIELDS))
 
 
 def run(spec, batch=None, fields=FIELDS, seed=0):
-    fn = compiled(spec) if fields is FIELDS else jax.jit(augment.make(spec, fields=fields))
+    fn = compiled(spec) if fields is FIELDS else jax.jit(augment.make_augmentation(spec, fields=fields))
     return jax.tree.map(np.asarray, fn(jax.random.key(seed), make_batch() if batch is None else batch))
 
 
@@ -166,7 +166,7 @@ def test_policies_move_masks_and_boxes(spec, monkeypatch):
     monkeypatch.setitem(autoaugment.POLICIES, "cifar10", pairs)
     batch = make_batch(32)
     batch["image"] = batch["image"].max(-1, keepdims=True).repeat(3, -1)
-    out = jax.tree.map(np.asarray, jax.jit(augment.make(spec, fields=FIELDS))(jax.random.key(0), batch))
+    out = jax.tree.map(np.asarray, jax.jit(augment.make_augmentation(spec, fields=FIELDS))(jax.random.key(0), batch))
     np.testing.assert_array_equal(out["image"][..., 0] == 1, out["mask"] > 0)
     assert len({mask.tobytes() for mask in out["mask"]}) > 5
     for mask, boxes, kinds in zip(out["mask"], out["boxes"], out["kinds"]):
@@ -251,7 +251,7 @@ def test_lens_distortion_of_points_is_the_inverse_of_its_map():
     points = np.random.default_rng(0).uniform(0, 1, (200, 2)).astype(np.float32) * [30, 20]
     middle = np.array([15.0, 10.0])
     for k1, k2 in ((0.3, 0.1), (-0.25, 0.0), (0.0, -0.15)):
-        there = np.asarray(warps.bent(jnp.asarray(points), k1, k2, (20, 30))) - middle
+        there = np.asarray(warps.bend_points(jnp.asarray(points), k1, k2, (20, 30))) - middle
         square = (there**2).sum(1, keepdims=True) / (middle**2).sum()
         back = there * (1 + square * (k1 + square * k2)) + middle
         inside = square[:, 0] <= 1
@@ -283,7 +283,7 @@ def test_cutmix_takes_the_mask_from_where_it_takes_the_image(channel):
 
 
 def test_views_carry_what_lies_in_them():
-    fn = augment.make("views(2, 'random_crop(24)|flip_lr')", fields=FIELDS)
+    fn = augment.make_augmentation("views(2, 'random_crop(24)|flip_lr')", fields=FIELDS)
     out = run("views(2, 'random_crop(24)|flip_lr')")
     for name, field in fn.fields.items():
         assert field.views == (0 if name == "label" else 2)
@@ -298,7 +298,7 @@ def test_views_carry_what_lies_in_them():
 
 def test_multi_crop_names_what_lies_in_local_images():
     spec = "multi_crop('random_crop(24)', 'random_crop(16)', num_local=3)|flip_lr(1.0)"
-    fields, out = augment.make(spec, fields=FIELDS).fields, run(spec)
+    fields, out = augment.make_augmentation(spec, fields=FIELDS).fields, run(spec)
     assert (fields["image"].views, fields["local_image"].views, fields["local_mask"].of) == (2, 3, "local_image")
     assert fields["local_kinds"].of == "local_boxes"
     assert out["local_mask"].shape == (B, 3, 16, 16)
@@ -318,7 +318,7 @@ def test_ten_crop_moves_masks_and_boxes():
 def test_sharded_equals_unsharded_without_talk_between_devices(mesh):
     split = NamedSharding(mesh(devices=8), PartitionSpec("data"))
     batch, key = make_batch(16), jax.random.key(0)
-    fn = augment.make("random_resized_crop(16)|flip_lr|rotate(20)", fields=FIELDS)
+    fn = augment.make_augmentation("random_resized_crop(16)|flip_lr|rotate(20)", fields=FIELDS)
     apply = lambda key, batch: fn(key, batch)
     sharded = jax.jit(apply, in_shardings=(None, split), out_shardings=split).lower(key, batch).compile()
     expected, got = jax.jit(apply)(key, batch), sharded(key, jax.device_put(batch, split))
@@ -349,14 +349,14 @@ def test_sharded_equals_unsharded_without_talk_between_devices(mesh):
 )
 def test_what_does_not_go_together_is_refused_when_the_chain_is_built(spec, fields, message):
     with pytest.raises(UserError, match=message):
-        augment.make(spec, fields={name: FIELDS[name] for name in fields})
+        augment.make_augmentation(spec, fields={name: FIELDS[name] for name in fields})
 
 
 def test_labels_without_a_number_of_classes_are_named():
     fields = {"image": FIELDS["image"], "age": Field("label", (), "int32")}
     with pytest.raises(UserError, match="needs the number of classes of 'age'"):
-        augment.make("mixup(0.2)", fields=fields)
-    out = augment.make("mixup(0.2)", 7, fields=fields).fields["age"]
+        augment.make_augmentation("mixup(0.2)", fields=fields)
+    out = augment.make_augmentation("mixup(0.2)", 7, fields=fields).fields["age"]
     assert (out.shape, out.dtype) == ((7,), "float32")
 
 

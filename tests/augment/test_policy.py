@@ -13,7 +13,7 @@ SQUARE = np.random.default_rng(1).integers(0, 256, (15, 15, 3), np.uint8)
 
 
 def apply(name, strength, image=IMAGE):
-    out = policy.apply((name,), 0, jnp.float32(strength), jax.random.key(0), jnp.asarray(image) / 255)
+    out = policy.apply_operation((name,), 0, jnp.float32(strength), jax.random.key(0), jnp.asarray(image) / 255)
     return np.asarray(out) * 255
 
 

@@ -14,7 +14,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
 
 
 def apply(name, strength, image=IMAGE):
-    out = policy.apply((name,), 0, jnp.float32(strength), jax.random.key(0), jnp.asarray(image) / 255)
+    out = policy.apply_operation((name,), 0, jnp.float32(strength), jax.random.key(0), jnp.asarray(image) / 255)
     return np.asarray(out) * 255
 
 
@@ -63,14 +63,16 @@ def test_every_operation_is_drawn_equally_often(variant, draw):
 def test_no_operations_and_no_probability_change_nothing():
     batch = {"image": jnp.asarray(IMAGE)[None].repeat(8, 0)}
     for spec in ("randaugment(0)", "randaugment(2, 10, p=0.0)"):
-        np.testing.assert_allclose(augment.make(spec)(jax.random.key(0), batch)["image"][3], IMAGE / 255, atol=1e-6)
+        np.testing.assert_allclose(
+            augment.make_augmentation(spec)(jax.random.key(0), batch)["image"][3], IMAGE / 255, atol=1e-6
+        )
 
 
 def test_magnitude_varies_by_std():
     batch = {"image": jnp.asarray(IMAGE)[None].repeat(200, 0)}
 
     def different(std):
-        out = jax.jit(augment.make(f"randaugment(1, 5, std={std})"))(jax.random.key(0), batch)["image"]
+        out = jax.jit(augment.make_augmentation(f"randaugment(1, 5, std={std})"))(jax.random.key(0), batch)["image"]
         return len({image.tobytes() for image in np.asarray(out)})
 
     # 14 operations, nine of them with a sign: without deviation no more than 23 different images.
@@ -78,6 +80,6 @@ def test_magnitude_varies_by_std():
 
 
 def test_reference_magnitudes_go_to_thirty():
-    augment.make("randaugment(2, 28, variant='reference')")
+    augment.make_augmentation("randaugment(2, 28, variant='reference')")
     with pytest.raises(UserError, match=r"in \[0, 30\]"):
-        augment.make("randaugment(2, 31, variant='reference')")
+        augment.make_augmentation("randaugment(2, 31, variant='reference')")

@@ -18,7 +18,7 @@ STATISTICS = statistics.compute(
 
 
 def run(spec, images=IMAGES, key=0):
-    fn = jax.jit(augment.make(spec, statistics=STATISTICS))
+    fn = jax.jit(augment.make_augmentation(spec, statistics=STATISTICS))
     return np.asarray(fn(jax.random.key(key), {"image": jnp.asarray(images)})["image"])
 
 
@@ -81,9 +81,9 @@ def test_needs_are_told_and_missing_statistics_are_named():
         "mean", "std", "mean_image", "pixel_values", "pixel_vectors",
     }  # fmt: skip
     with pytest.raises(UserError, match="needs statistics of the training images: mean, std"):
-        augment.make("standardize")
+        augment.make_augmentation("standardize")
     with pytest.raises(UserError, match=": pixel_values, pixel_vectors"):
-        augment.make("whiten", statistics={**STATISTICS, "pixel_values": None, "pixel_vectors": None})
+        augment.make_augmentation("whiten", statistics={**STATISTICS, "pixel_values": None, "pixel_vectors": None})
 
 
 def test_specs_inside_others_find_their_statistics():
@@ -95,7 +95,7 @@ def test_specs_inside_others_find_their_statistics():
 
 
 def test_the_result_holds_no_statistics():
-    fn = augment.make("standardize", statistics=STATISTICS)
+    fn = augment.make_augmentation("standardize", statistics=STATISTICS)
     assert set(fn(jax.random.key(0), {"image": jnp.asarray(IMAGES[:2])})) == {"image"}
 
 
@@ -115,4 +115,4 @@ def test_images_of_another_size_are_refused(spec):
 )
 def test_wrong_arguments_are_named(spec, message):
     with pytest.raises(UserError, match=message):
-        augment.make(spec, statistics=STATISTICS)
+        augment.make_augmentation(spec, statistics=STATISTICS)

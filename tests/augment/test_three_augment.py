@@ -12,7 +12,7 @@ from jaxvision.errors import UserError
 
 def run(spec, image, n):
     batch = {"image": jnp.tile(jnp.asarray(image), (n, 1, 1, 1))}
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(0), batch)["image"]) * 255
+    return np.asarray(jax.jit(augment.make_augmentation(spec))(jax.random.key(0), batch)["image"]) * 255
 
 
 def test_images_equal_pillow_and_each_kind_is_equally_likely(photo):
@@ -39,4 +39,4 @@ def test_blurs_differ_in_width(photo):
 
 def test_wrong_widths_are_named():
     with pytest.raises(UserError, match=r"three_augment: sigma must be a pair \(a, b\) of numbers"):
-        augment.make("three_augment(0.5)")
+        augment.make_augmentation("three_augment(0.5)")

@@ -68,7 +68,7 @@ def test_images_equal_pillow(space, draw, pillow, photo):
     n = 60
     drawn = draw(f"trivialaugment('{space}')", n, photo, key=5)
     batch = {"image": jnp.tile(jnp.asarray(photo), (n, 1, 1, 1))}
-    out = jax.jit(augment.make(f"trivialaugment('{space}')"))(jax.random.key(5), batch)["image"]
+    out = jax.jit(augment.make_augmentation(f"trivialaugment('{space}')"))(jax.random.key(5), batch)["image"]
     for image, ((name, strength),) in zip(np.asarray(out) * 255, drawn):
         different = abs(image - pillow(name, strength, photo, fill=0)) > 12
         # Pillow's shears begin half a pixel later, and a threshold may fall on either side of a rounded value.
@@ -77,12 +77,12 @@ def test_images_equal_pillow(space, draw, pillow, photo):
 
 def test_fill_is_a_grey_level():
     batch = {"image": jnp.ones((200, 8, 8, 3))}
-    out = jax.jit(augment.make("trivialaugment(fill=51)"))(jax.random.key(0), batch)["image"]
+    out = jax.jit(augment.make_augmentation("trivialaugment(fill=51)"))(jax.random.key(0), batch)["image"]
     assert np.isclose(np.asarray(out), 0.2).any()
     with pytest.raises(UserError, match=r"trivialaugment: fill must be a number in \[0, 255\], not 256"):
-        augment.make("trivialaugment(fill=256)")
+        augment.make_augmentation("trivialaugment(fill=256)")
 
 
 def test_unknown_space_is_named():
     with pytest.raises(UserError, match="unknown space of trivialaugment 'wid'; did you mean 'wide'"):
-        augment.make("trivialaugment('wid')")
+        augment.make_augmentation("trivialaugment('wid')")

@@ -13,7 +13,7 @@ IMAGES = np.random.default_rng(0).random((4, 12, 10, 3), np.float32)
 
 def run(spec, images=IMAGES, seed=0):
     return jax.tree.map(
-        np.asarray, jax.jit(augment.make(spec, 3))(jax.random.key(seed), {"image": jnp.asarray(images)})
+        np.asarray, jax.jit(augment.make_augmentation(spec, 3))(jax.random.key(seed), {"image": jnp.asarray(images)})
     )
 
 
@@ -100,7 +100,7 @@ def test_evaluation_follows_the_first_view_without_an_axis_of_views(spec, expect
 )
 def test_mistakes_inside_are_errors_when_the_chain_is_built(spec, message):
     with pytest.raises(UserError, match=message):
-        augment.make(spec, 3)
+        augment.make_augmentation(spec, 3)
 
 
 def test_views_of_different_sizes_are_an_error():

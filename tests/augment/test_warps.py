@@ -11,7 +11,9 @@ from jaxvision.augment import affine, warps
 
 
 def run(spec, images, seed=0):
-    return np.asarray(jax.jit(augment.make(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"])
+    return np.asarray(
+        jax.jit(augment.make_augmentation(spec))(jax.random.key(seed), {"image": jnp.asarray(images)})["image"]
+    )
 
 
 IMAGE = np.random.default_rng(0).random((13, 10, 3), np.float32)
@@ -155,7 +157,7 @@ def test_the_steepest_allowed_distortion_does_not_fold():
     k1, k2 = -0.2, -0.0799
     radius = optimize.minimize_scalar(lambda r: 1 + 3 * k1 * r**2 + 5 * k2 * r**4, bounds=(0, 1), method="bounded")
     assert radius.fun > 0
-    augment.make(f"lens_distortion(({k1}, 0.0), ({k2}, 0.0))")
+    augment.make_augmentation(f"lens_distortion(({k1}, 0.0), ({k2}, 0.0))")
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_evaluation_over_ten_crops(config, tmp_path):
 
 def test_the_pages_show_the_data(config, tmp_path, monkeypatch):
     pages, some = tmp_path / "pages", ("flip_lr", "standardize", "whiten", "ten_crop")  # all take a minute to compile
-    every = gallery.examples
-    monkeypatch.setattr(gallery, "examples", lambda side: {name: every(side)[name] for name in some})
+    every = gallery.example_specs
+    monkeypatch.setattr(gallery, "example_specs", lambda side: {name: every(side)[name] for name in some})
     config.augment = "flip_lr|mixup(0.5)|normalize(0.5, 0.5)"
     inspect.run_inspect(config, pages=str(pages), compile_step=False)
     files = {path.name: path for path in pages.iterdir() if not path.name.startswith(".")}

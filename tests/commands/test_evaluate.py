@@ -55,7 +55,7 @@ def test_the_config_of_all_protocols_has_them_all(run):
     learning = {name for name, factory in EVALUATORS.items() if "train" in calls.parameters(factory)}
     assert {section["name"] for section in PROTOCOLS.values()} == learning
     for name in ("lbfgs/probe_lbfgs", "sgd/probe_sgd1_augmented"):
-        assert {f"{features.named(name, layer)}/top1" for layer in STAGES} < set(run[1])
+        assert {f"{features.protocol_name(name, layer)}/top1" for layer in STAGES} < set(run[1])
 
 
 def test_every_number_has_a_name_of_its_own(run):

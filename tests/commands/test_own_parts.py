@@ -66,7 +66,7 @@ def darker(by: int = 2):
 
 
 def plain(*, model, num_classes, multi_label=False, loss: str = "parts_of_mine:cross_entropy"):
-    return supervised.make(model=model, num_classes=num_classes, loss=loss)
+    return supervised.make_supervised(model=model, num_classes=num_classes, loss=loss)
 
 
 def count(*, task, data, times: int = 1):

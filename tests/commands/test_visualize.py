@@ -114,7 +114,7 @@ def test_errors_come_before_anything_is_written(trained, tmp_path, options, mess
 
 
 def test_filters_are_those_of_the_model_and_not_of_another_player():
-    made_of = layout.Layout({"generator": layout.module("a_generator"), "backbone": ".*"}, ("backbone",))
+    made_of = layout.Layout({"generator": layout.module_pattern("a_generator"), "backbone": ".*"}, ("backbone",))
     kernel = np.ones((3, 3, 3, 4), np.float32)
     params = {"a_generator": {"stem": {"kernel": kernel}}, "stem": {"kernel": 2 * kernel}}
     of_model = visualize._of_model(types.SimpleNamespace(layout=made_of), params)

@@ -64,7 +64,7 @@ def text_embedding(text):
 def open_set(source, mesh, fields=("image", "label"), **options):
     """The split, and how the model is given texts."""
     data = dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh, fields=fields, **options)
-    return dict(task=Towers(), data=data, texts=texts.of_host(HOST))
+    return dict(task=Towers(), data=data, texts=texts.find_texts(HOST))
 
 
 VARIABLES = jnp.float32(2.0)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
-from jaxvision.evals import classify, dataset, get
+from jaxvision.evals import classify, dataset, get_evaluator
 
 
 class Coded(Source):
@@ -43,7 +43,7 @@ class ReadsPixels(NamedTuple):
 def test_every_example_counts_once(mesh, devices, n):
     source = Coded(n)
     data = dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh(devices))
-    run = classify.make(task=ReadsPixels(7), data=data, topk=(1, 3, 50))
+    run = classify.make_classify(task=ReadsPixels(7), data=data, topk=(1, 3, 50))
     for _ in range(2):  # the second time from what stayed on the devices
         result = run({"scale": jnp.float32(3.0)})
         logits = source.scores / 255 * 3.0
@@ -69,9 +69,9 @@ def test_a_set_without_classes(mesh):
     source.info = source.info._replace(num_classes=None)
     data = dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
     with pytest.raises(UserError, match="names no classes"):
-        classify.make(task=ReadsPixels(7), data=data)
+        classify.make_classify(task=ReadsPixels(7), data=data)
 
 
 def test_unknown_evaluator():
     with pytest.raises(UserError, match="did you mean 'classify'"):
-        get("clasify")
+        get_evaluator("clasify")

@@ -59,7 +59,7 @@ def open_set(source, mesh, **options):
 @pytest.mark.parametrize("n", [5, 16, 37])
 def test_every_row_in_the_order_of_the_split(mesh, devices, n):
     source = Noise(n)
-    run = features.make(task=Scaled(), data=open_set(source, mesh(devices)))
+    run = features.make_features(task=Scaled(), data=open_set(source, mesh(devices)))
     for _ in range(2):  # the second time from what stayed on the devices
         found = run(VARIABLES)
         np.testing.assert_allclose(found.values, 3.0 / 255 * source.images.reshape(n, -1), rtol=1e-5)
@@ -70,13 +70,13 @@ def test_every_row_in_the_order_of_the_split(mesh, devices, n):
 
 def test_maps_of_a_stage_are_averaged(mesh):
     source = Noise(6)
-    found = features.make(task=Scaled(), data=open_set(source, mesh(1)), layer="stages/1")(VARIABLES)
+    found = features.make_features(task=Scaled(), data=open_set(source, mesh(1)), layer="stages/1")(VARIABLES)
     np.testing.assert_allclose(found.values, 3.0 / 255 * source.images[:, ::2].mean(axis=(1, 2)), rtol=1e-5)
 
 
 def test_an_unreadable_image_is_left_out(mesh):
     source = Noise(20, broken=7)
-    found = features.make(task=Scaled(), data=open_set(source, mesh(1), max_bad_fraction=0.5))(VARIABLES)
+    found = features.make_features(task=Scaled(), data=open_set(source, mesh(1), max_bad_fraction=0.5))(VARIABLES)
     kept = np.delete(np.arange(20), 7)
     np.testing.assert_array_equal(found.rows, kept)
     np.testing.assert_array_equal(found.labels, source.true[kept])
@@ -89,7 +89,7 @@ def test_an_unreadable_image_is_left_out(mesh):
 )
 def test_a_layer_that_holds_no_features(mesh, layer, message):
     with pytest.raises(UserError, match=message):
-        features.make(task=Scaled(), data=open_set(Noise(5), mesh(1)), layer=layer)(VARIABLES)
+        features.make_features(task=Scaled(), data=open_set(Noise(5), mesh(1)), layer=layer)(VARIABLES)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_layer_that_holds_no_features(mesh, layer, message):
     ],
 )
 def test_a_pattern_stands_for_the_layers_that_fit_it(mesh, layers, expected):
-    assert features.matching(Scaled(), open_set(Noise(5), mesh(1)), VARIABLES, layers) == expected
+    assert features.find_layers(Scaled(), open_set(Noise(5), mesh(1)), VARIABLES, layers) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_pattern_stands_for_the_layers_that_fit_it(mesh, layers, expected):
 )
 def test_a_pattern_of_no_use(mesh, layers, message):
     with pytest.raises(UserError, match=message):
-        features.matching(Scaled(), open_set(Noise(5), mesh(1)), VARIABLES, layers)
+        features.find_layers(Scaled(), open_set(Noise(5), mesh(1)), VARIABLES, layers)
 
 
 PROCESS = """
@@ -124,7 +124,7 @@ distributed.initialize()
 from jaxvision.evals import features
 from jaxvision.parallel.mesh import make_mesh
 from test_features import VARIABLES, Noise, Scaled, open_set
-found = features.make(task=Scaled(), data=open_set(Noise(37), make_mesh()))(VARIABLES)
+found = features.make_features(task=Scaled(), data=open_set(Noise(37), make_mesh()))(VARIABLES)
 print(json.dumps([found.values.tolist(), found.labels.tolist(), found.rows.tolist()]))
 """
 
@@ -148,7 +148,7 @@ def test_two_processes_hold_the_same_features(mesh):
     finally:
         for p in processes:
             p.kill()
-    alone = features.make(task=Scaled(), data=open_set(Noise(37), mesh(1)))(VARIABLES)
+    alone = features.make_features(task=Scaled(), data=open_set(Noise(37), mesh(1)))(VARIABLES)
     assert first == second
     for found, expected in zip(json.loads(first), alone, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)

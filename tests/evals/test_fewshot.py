@@ -55,7 +55,7 @@ def naive(x, y, x_test, y_test, l2):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_accuracy_of_every_draw_is_that_of_a_naive_regression(mesh, devices):
     train_set, test_set = Colours(80, 0), Colours(61, 1)
-    run = fewshot.make(
+    run = fewshot.make_fewshot(
         task=Pixels(),
         data=open_set(test_set, mesh(devices)),
         train=open_set(train_set, mesh(devices)),
@@ -120,7 +120,7 @@ def test_only_drawn_images_are_read_for_the_regression(mesh):
     source_reads = lambda self, i: read.append(int(i)) or original(self, i)
     Reading = type("Reading", (Colours,), {"__getitem__": source_reads})
     source.__class__ = Reading
-    run = fewshot.make(
+    run = fewshot.make_fewshot(
         task=Pixels(), data=open_set(Colours(8, 1), mesh(1)), train=open_set(source, mesh(1)), shots=(2,)
     )
     run(jnp.float32(1.0))
@@ -140,7 +140,7 @@ def test_only_drawn_images_are_read_for_the_regression(mesh):
 def test_options_that_make_no_sense(mesh, options, message):
     sets = [open_set(Colours(80, seed, names=tuple("abcd")), mesh(1)) for seed in (1, 0)]
     with pytest.raises(UserError, match=message):
-        fewshot.make(task=Pixels(), data=sets[0], train=sets[1], **options)
+        fewshot.make_fewshot(task=Pixels(), data=sets[0], train=sets[1], **options)
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_sets_that_do_not_fit(mesh, change, message):
     source = Colours(80, 0)
     source.info = source.info._replace(**change)
     with pytest.raises(UserError, match=message):
-        fewshot.make(task=Pixels(), data=open_set(Colours(80, 1), mesh(1)), train=open_set(source, mesh(1)))
+        fewshot.make_fewshot(task=Pixels(), data=open_set(Colours(80, 1), mesh(1)), train=open_set(source, mesh(1)))

@@ -52,7 +52,7 @@ def naive(x, labels, query, k, temperature):
 @pytest.mark.parametrize(("devices", "chunk"), [(1, 8192), (1, 7), (8, 8192), (8, 3)])
 def test_accuracy_is_that_of_a_naive_vote(mesh, devices, chunk):
     train, test = Blobs(90, 0), Blobs(37, 1)
-    found = knn.make(
+    found = knn.make_knn(
         task=Pixels(),
         data=open_set(test, mesh(devices)),
         train=open_set(train, mesh(devices)),
@@ -86,19 +86,19 @@ def test_neighbours_are_sorted_and_filling_is_never_among_them(mesh, devices):
 
 def test_the_scale_of_features_plays_no_part(mesh):
     sets = dict(data=open_set(Blobs(37, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
-    run = knn.make(task=Pixels(), **sets, k=(5,))
+    run = knn.make_knn(task=Pixels(), **sets, k=(5,))
     assert run(jnp.float32(1.0)) == run(jnp.float32(100.0))
 
 
 def test_features_that_are_no_numbers_are_never_right(mesh):
     sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
-    found = knn.make(task=Pixels(), **sets, k=(5,))(jnp.float32(jnp.nan))
+    found = knn.make_knn(task=Pixels(), **sets, k=(5,))(jnp.float32(jnp.nan))
     assert found["knn5_t0.07/top1"] == found["knn5_t0.07/top5"] == 0
 
 
 def test_another_layer_is_named(mesh):
     sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
-    found = knn.make(task=Pixels(), **sets, k=(5,), layer="stages/1")(jnp.float32(1.0))
+    found = knn.make_knn(task=Pixels(), **sets, k=(5,), layer="stages/1")(jnp.float32(1.0))
     assert set(found) == {"knn5_t0.07_stages.1/top1", "knn5_t0.07_stages.1/top5", "examples"}
 
 
@@ -115,10 +115,10 @@ def test_another_layer_is_named(mesh):
 def test_options_that_make_no_sense(mesh, options, message):
     sets = dict(data=open_set(Blobs(37, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
     with pytest.raises(UserError, match=message):
-        knn.make(task=Pixels(), **sets, **options)
+        knn.make_knn(task=Pixels(), **sets, **options)
 
 
 def test_sets_of_different_classes(mesh):
     sets = dict(data=open_set(Blobs(37, 1, classes=3), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
     with pytest.raises(UserError, match="blobs train has 7 classes, blobs test has 3"):
-        knn.make(task=Pixels(), **sets)
+        knn.make_knn(task=Pixels(), **sets)

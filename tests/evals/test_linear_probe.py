@@ -70,7 +70,7 @@ def test_the_optimum_is_that_of_newtons_method(mesh, devices, l2, monkeypatch):
     monkeypatch.setattr(linear_probe, "ROWS", 24)  # several chunks, the last one not full
     train, test = Noisy(83, 0), Noisy(41, 1)
     sets = dict(data=open_set(test, mesh(devices)), train=open_set(train, mesh(devices)))
-    found = linear_probe.make(task=Pixels(), **sets, l2=(l2,))(jnp.float32(3.0))
+    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(l2,))(jnp.float32(3.0))
     logits = newton(3.0 / 255 * train.images, train.true, l2)(3.0 / 255 * test.images)
     loss, top1 = loss_and_accuracy(logits, test.true)
     assert found["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-4)
@@ -84,7 +84,7 @@ def test_l2_is_the_best_on_held_out_training_images(mesh):
     train, test = Noisy(60, 0), Noisy(10, 1)
     values = (0.01, 1.0, 100.0, 1e5)
     sets = dict(data=open_set(test, mesh(1)), train=open_set(train, mesh(1)))
-    found = linear_probe.make(task=Pixels(), **sets, l2=values, holdout=0.3, seed=2)(jnp.float32(1.0))
+    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=values, holdout=0.3, seed=2)(jnp.float32(1.0))
     order = np.random.default_rng(2).permutation(60)
     held, rest = order[:18], order[18:]
     x = train.images / 255
@@ -142,16 +142,16 @@ def test_the_optimum_is_that_of_scikit_learn_however_weak_the_regularisation(mes
 
 def test_a_fit_that_ends_early_says_so(mesh, caplog):
     sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
-    run = linear_probe.make(task=Pixels(), **sets, l2=(1e-4,), max_iterations=2)
+    run = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4,), max_iterations=2)
     found = run(jnp.float32(1.0))
     assert "did not reach the optimum at l2=0.0001: after 2 iterations the objective is about" in caplog.text
     assert found["probe_lbfgs/gap"] > 1e-3
     assert found["probe_lbfgs/iterations"] == 2
     caplog.clear()
-    linear_probe.make(task=Pixels(), **sets, l2=(1e-4, 1e-5, 1e5), max_iterations=2)(jnp.float32(1.0))
+    linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4, 1e-5, 1e5), max_iterations=2)(jnp.float32(1.0))
     assert "of the 3 values of l2, the largest" in caplog.text
     caplog.clear()
-    found = linear_probe.make(task=Pixels(), **sets, l2=(1e-4,))(jnp.float32(1.0))
+    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4,))(jnp.float32(1.0))
     assert not caplog.text
     assert found["probe_lbfgs/gap"] < 1e-6
 
@@ -174,16 +174,16 @@ def test_the_values_are_the_papers():
 def test_layers_are_probed_one_by_one(mesh):
     sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
     layers = ("features", "stages/0")
-    together = linear_probe.make(task=Pixels(), **sets, l2=(1.0,), layers=layers)(jnp.float32(1.0))
+    together = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1.0,), layers=layers)(jnp.float32(1.0))
     for layer in layers:
-        alone = linear_probe.make(task=Pixels(), **sets, l2=(1.0,), layers=(layer,))(jnp.float32(1.0))
+        alone = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1.0,), layers=(layer,))(jnp.float32(1.0))
         assert alone.items() <= together.items()
     assert together["probe_lbfgs_stages.0/top1"] < together["probe_lbfgs/top1"]  # its features are of no use
 
 
 def test_features_that_are_no_numbers_are_not_right(mesh):
     sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
-    found = linear_probe.make(task=Pixels(), **sets, l2=(1.0,))(jnp.float32(jnp.nan))
+    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1.0,))(jnp.float32(jnp.nan))
     assert found["probe_lbfgs/top1"] == 0
 
 
@@ -202,4 +202,4 @@ def test_features_that_are_no_numbers_are_not_right(mesh):
 def test_options_that_make_no_sense(mesh, options, message):
     sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
     with pytest.raises(UserError, match=message):
-        linear_probe.make(task=Pixels(), **sets, **options)
+        linear_probe.make_linear_probe(task=Pixels(), **sets, **options)

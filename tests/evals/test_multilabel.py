@@ -45,7 +45,7 @@ def naive_average_precision(scores, positive):
 def test_map_equals_a_plain_loop(mesh, devices):
     source = Coded()
     data = dataset.EvalSet(source, host="decode", augment="", batch_size=16, mesh=mesh(devices))
-    result = multilabel.make(task=ReadsPixels(), data=data)(jnp.float32(2.0))
+    result = multilabel.make_multilabel(task=ReadsPixels(), data=data)(jnp.float32(2.0))
     naive = [naive_average_precision(source.scores[:, k], source.true[:, k] > 0) for k in range(3)]
     assert result["map"] == pytest.approx(np.mean(naive))
     logits = 2.0 * source.scores / 255
@@ -59,10 +59,10 @@ def test_each_evaluator_refuses_the_other_kind_of_set(mesh):
     source = Coded()
     make = lambda: dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
     with pytest.raises(UserError, match="use the evaluator 'multilabel'"):
-        classify.make(task=ReadsPixels(), data=make())
+        classify.make_classify(task=ReadsPixels(), data=make())
     source.info = source.info._replace(multi_label=False)
     with pytest.raises(UserError, match="use the evaluator 'classify'"):
-        multilabel.make(task=ReadsPixels(), data=make())
+        multilabel.make_multilabel(task=ReadsPixels(), data=make())
 
 
 def test_equal_scores_share_one_precision():
@@ -112,4 +112,4 @@ def test_a_split_without_labels(mesh):
     source.true = np.zeros_like(source.true)
     data = dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
     with pytest.raises(UserError, match="no image of coded validation has a label"):
-        multilabel.make(task=ReadsPixels(), data=data)(jnp.float32(1.0))
+        multilabel.make_multilabel(task=ReadsPixels(), data=data)(jnp.float32(1.0))

@@ -37,7 +37,7 @@ def naive(pairs, source, by):
 def test_recalls_and_ranks_are_those_of_sorting(pairs, mesh, devices, chunk):
     source = pairs.Pairs(REPEATED, LABELS, "abcd")
     opened = pairs.open_set(source, mesh(devices), ("image",))
-    found = retrieval.make(**opened, by=("text", "class"), k=(1, 5, 30), chunk=chunk)(pairs.VARIABLES)
+    found = retrieval.make_retrieval(**opened, by=("text", "class"), k=(1, 5, 30), chunk=chunk)(pairs.VARIABLES)
     for by, suffix in (("text", ""), ("class", "_class")):
         of_texts, of_images = naive(pairs, source, by)
         for way, places in (("text_to_image", of_texts), ("image_to_text", of_images)):
@@ -66,14 +66,14 @@ def test_a_model_that_says_the_same_of_all_finds_no_more_than_chance(mesh, devic
 
 
 def test_embeddings_that_are_no_numbers_find_nothing(pairs, mesh):
-    found = retrieval.make(**pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",)))(pairs.BROKEN)
+    found = retrieval.make_retrieval(**pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",)))(pairs.BROKEN)
     assert found["text_to_image/recall10"] == found["image_to_text/recall10"] == 0
     assert found["text_to_image/median_rank"] == 38
 
 
 def test_an_image_without_captions_is_left_out(pairs, mesh):
     source = pairs.Pairs([("one",), (), ("two",)])
-    found = retrieval.make(**pairs.open_set(source, mesh(1), ("image",)))(pairs.VARIABLES)
+    found = retrieval.make_retrieval(**pairs.open_set(source, mesh(1), ("image",)))(pairs.VARIABLES)
     assert (found["images"], found["texts"]) == (2, 2)
 
 
@@ -87,18 +87,18 @@ def test_a_first_example_that_lacks_its_caption_is_left_out(pairs, mesh, caplog)
             return super().__getitem__(i)
 
     opened = pairs.open_set(Lacking(captions), mesh(1), ("image",))
-    found = retrieval.make(**opened)(pairs.VARIABLES)
+    found = retrieval.make_retrieval(**opened)(pairs.VARIABLES)
     assert (found["images"], found["texts"]) == (2, 2)
     assert caplog.text.count("it has no text member") == 1
     opened = pairs.open_set(pairs.Pairs(["", ()]), mesh(1), ("image",))
     with pytest.raises(UserError, match="has no captions .*example 0 of pairs test: .* holds no caption"):
-        retrieval.make(**opened)(pairs.VARIABLES)
+        retrieval.make_retrieval(**opened)(pairs.VARIABLES)
 
 
 def test_numbers_of_numpy(pairs, mesh):
     opened = pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",))
-    plain = retrieval.make(**opened, k=(5,))(pairs.VARIABLES)
-    assert retrieval.make(**opened, k=(np.int64(5),), chunk=np.int32(256))(pairs.VARIABLES) == plain
+    plain = retrieval.make_retrieval(**opened, k=(5,))(pairs.VARIABLES)
+    assert retrieval.make_retrieval(**opened, k=(np.int64(5),), chunk=np.int32(256))(pairs.VARIABLES) == plain
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_numbers_of_numpy(pairs, mesh):
 )
 def test_options_that_make_no_sense(pairs, mesh, options, message):
     with pytest.raises(UserError, match=message):
-        retrieval.make(**pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",)), **options)
+        retrieval.make_retrieval(**pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",)), **options)
 
 
 def test_a_set_without_captions_is_an_error_before_anything_is_computed(pairs, mesh):
     opened = pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",))
     with pytest.raises(UserError, match="reads captions in the field 'caption'"):
-        retrieval.make(**opened | dict(texts=opened["texts"]._replace(field="caption")))
+        retrieval.make_retrieval(**opened | dict(texts=opened["texts"]._replace(field="caption")))

@@ -64,7 +64,7 @@ def written_out(x, y, epochs, batch, rate, momentum, seed):
 def test_the_classifier_is_that_of_sgd_written_out(mesh, devices, options):
     train, test = Sided(60, 0), Sided(33, 1)
     normalised = dict(host="decode", augment="normalize(0.3, 0.5)", batch_size=16, mesh=mesh(devices))
-    found = sgd_probe.make(
+    found = sgd_probe.make_sgd_probe(
         task=Pixels(),
         data=dataset.EvalSet(test, **normalised),
         train=dataset.EvalSet(train, **normalised),
@@ -89,8 +89,8 @@ def test_images_are_augmented_anew_while_it_trains(mesh):
     # All mirrored images are black where the training images have their colour, unless those are flipped.
     sets = dict(data=open_set(Sided(40, 1, mirrored=True), mesh(1)), train=open_set(Sided(64, 0), mesh(1)))
     options = dict(epochs=40, train_batch_size=16, learning_rate=5.0)
-    plain = sgd_probe.make(task=Pixels(), **sets, **options)(jnp.float32(1.0))
-    flipped = sgd_probe.make(task=Pixels(), **sets, **options, train_augment="flip_lr")(jnp.float32(1.0))
+    plain = sgd_probe.make_sgd_probe(task=Pixels(), **sets, **options)(jnp.float32(1.0))
+    flipped = sgd_probe.make_sgd_probe(task=Pixels(), **sets, **options, train_augment="flip_lr")(jnp.float32(1.0))
     assert plain["probe_sgd40/top1"] < 0.7
     assert flipped["probe_sgd40_augmented/top1"] == 1
 
@@ -98,17 +98,17 @@ def test_images_are_augmented_anew_while_it_trains(mesh):
 def test_a_set_that_is_streamed_gives_what_one_in_memory_does(mesh, monkeypatch):
     sets = lambda: dict(data=open_set(Sided(40, 1), mesh(8)), train=open_set(Sided(64, 0), mesh(8)))
     options = dict(epochs=2, train_batch_size=16, train_augment="flip_lr")
-    kept = sgd_probe.make(task=Pixels(), **sets(), **options)(jnp.float32(1.0))
+    kept = sgd_probe.make_sgd_probe(task=Pixels(), **sets(), **options)(jnp.float32(1.0))
     monkeypatch.setattr(dataset, "RESIDENT_BYTES", 0)
-    assert sgd_probe.make(task=Pixels(), **sets(), **options)(jnp.float32(1.0)) == pytest.approx(kept)
+    assert sgd_probe.make_sgd_probe(task=Pixels(), **sets(), **options)(jnp.float32(1.0)) == pytest.approx(kept)
 
 
 def test_layers_share_nothing_but_the_pass(mesh):
     sets = dict(data=open_set(Sided(40, 1), mesh(1)), train=open_set(Sided(64, 0), mesh(1)))
     options = dict(epochs=2, train_batch_size=16, train_augment="flip_lr")
-    together = sgd_probe.make(task=Pixels(), **sets, **options, layers=("features", "map"))(jnp.float32(1.0))
+    together = sgd_probe.make_sgd_probe(task=Pixels(), **sets, **options, layers=("features", "map"))(jnp.float32(1.0))
     for layer in ("features", "map"):
-        alone = sgd_probe.make(task=Pixels(), **sets, **options, layers=(layer,))(jnp.float32(1.0))
+        alone = sgd_probe.make_sgd_probe(task=Pixels(), **sets, **options, layers=(layer,))(jnp.float32(1.0))
         for name, value in alone.items():
             assert together[name] == pytest.approx(value), name
     assert "probe_sgd2_augmented_map/top1" in together
@@ -128,12 +128,12 @@ def test_layers_share_nothing_but_the_pass(mesh):
 def test_options_that_make_no_sense(mesh, options, message):
     sets = dict(data=open_set(Sided(40, 1), mesh(8)), train=open_set(Sided(64, 0), mesh(8)))
     with pytest.raises(UserError, match=message):
-        sgd_probe.make(task=Pixels(), **sets, **options)
+        sgd_probe.make_sgd_probe(task=Pixels(), **sets, **options)
 
 
 def test_variables_are_only_read(mesh):
     sets = dict(data=open_set(Sided(40, 1), mesh(1)), train=open_set(Sided(64, 0), mesh(1)))
     variables = jax.random.normal(jax.random.key(0), (6,))
     before = np.array(variables)
-    sgd_probe.make(task=Pixels(), **sets, epochs=1, train_batch_size=16, train_augment="flip_lr")(variables)
+    sgd_probe.make_sgd_probe(task=Pixels(), **sets, epochs=1, train_batch_size=16, train_augment="flip_lr")(variables)
     np.testing.assert_array_equal(variables, before)

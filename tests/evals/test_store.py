@@ -50,7 +50,7 @@ def open_set(mesh, store, augment="", identity=None, n=20):
 def passes(task, data, variables=VARIABLES, layers=("features",)):
     """How often the split went through the model, and what came out."""
     before = len(task.seen)
-    found = features.several(task=task, data=data, layers=layers)(variables)
+    found = features.make_layer_features(task=task, data=data, layers=layers)(variables)
     jax.effects_barrier()
     return len(task.seen) - before, found
 

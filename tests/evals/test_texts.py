@@ -12,7 +12,7 @@ WORDS = [f"text {i}" for i in range(texts.BATCH + 19)]
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("n", [1, 13, len(WORDS)])
 def test_every_text_in_order(pairs, mesh, devices, n):
-    run = texts.make(task=pairs.Towers(), texts=texts.of_host(pairs.HOST), mesh=mesh(devices))
+    run = texts.make_embedder(task=pairs.Towers(), texts=texts.find_texts(pairs.HOST), mesh=mesh(devices))
     found = run(pairs.VARIABLES, WORDS[:n])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [pairs.text_embedding(word) for word in WORDS[:n]], rtol=1e-4, atol=1e-6)
@@ -23,7 +23,7 @@ def test_texts_are_embedded_once_for_the_same_variables(pairs, mesh, monkeypatch
     passes = []
     gather = texts.gather
     monkeypatch.setattr(texts, "gather", lambda x: passes.append(1) or gather(x))
-    run = texts.make(task=pairs.Towers(), texts=texts.of_host(pairs.HOST), mesh=mesh(1), store=Store())
+    run = texts.make_embedder(task=pairs.Towers(), texts=texts.find_texts(pairs.HOST), mesh=mesh(1), store=Store())
     first = run(pairs.VARIABLES, WORDS[:5])
     np.testing.assert_array_equal(run(pairs.VARIABLES, WORDS[:5]), first)
     assert len(passes) == 1
@@ -33,8 +33,8 @@ def test_texts_are_embedded_once_for_the_same_variables(pairs, mesh, monkeypatch
 
 
 def test_the_tokenizer_is_that_of_the_first_host_spec_that_has_one(pairs):
-    found = texts.of_host(None, "decode", "decode|tokenize('bytes', 9, lower=True, field='caption')", pairs.HOST)
+    found = texts.find_texts(None, "decode", "decode|tokenize('bytes', 9, lower=True, field='caption')", pairs.HOST)
     assert found.tokenizer.length == 9
     assert found.tokenizer("A").tolist() == found.tokenizer("a").tolist()
     assert found.field == "caption"
-    assert texts.of_host("decode", None) is None
+    assert texts.find_texts("decode", None) is None

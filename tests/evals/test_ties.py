@@ -61,16 +61,18 @@ def runs(mesh, evaluator, kinds=1, **options):
 
 def test_constant_logits_are_the_first_class_in_any_order(mesh):
     for order in orders():
-        found = classify.make(task=Flat(), data=open_set(Same(order, "test"), mesh(1)), topk=(1, 2))(jnp.float32(1.0))
+        found = classify.make_classify(task=Flat(), data=open_set(Same(order, "test"), mesh(1)), topk=(1, 2))(
+            jnp.float32(1.0)
+        )
         assert (found["top1"], found["top2"]) == pytest.approx((15 / N, 24 / N))
-        broken = classify.make(task=Flat(), data=open_set(Same(order, "test"), mesh(1)))(jnp.float32(jnp.nan))
+        broken = classify.make_classify(task=Flat(), data=open_set(Same(order, "test"), mesh(1)))(jnp.float32(jnp.nan))
         assert broken["top1"] == 0
 
 
 def test_constant_logits_have_the_average_precision_of_guessing(mesh):
     for order in orders():
         data = open_set(Same(order, "test", multi_label=True), mesh(1))
-        assert multilabel.make(task=Flat(), data=data)(jnp.float32(1.0))["map"] == pytest.approx(1 / K)
+        assert multilabel.make_multilabel(task=Flat(), data=data)(jnp.float32(1.0))["map"] == pytest.approx(1 / K)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_of_equal_neighbours_the_earlier_in_the_set_votes(mesh, devices):
     for order in orders():
         train = Same(order, "train")
         sets = dict(data=open_set(Same(np.arange(N), "test"), mesh(devices)), train=open_set(train, mesh(devices)))
-        found = knn.make(task=Flat(), **sets, k=(1, N), chunk=4)(jnp.float32(1.0))
+        found = knn.make_knn(task=Flat(), **sets, k=(1, N), chunk=4)(jnp.float32(1.0))
         assert found["knn1_t0.07/top1"] == pytest.approx(np.mean(np.repeat(np.arange(K), [15, 9, 6]) == train.true[0]))
         assert found[f"knn{N}_t0.07/top1"] == 15 / N  # all vote: no place plays a part
 

@@ -30,7 +30,7 @@ IMAGES = np.random.default_rng(0).random((5, 10, 6, 6, 3)).astype(np.float32)
 
 
 def test_probabilities_and_features_are_averaged_over_views():
-    out = views.outputs(Linear(), WEIGHTS, {"image": jnp.asarray(IMAGES)}, TEN)
+    out = views.averaged_outputs(Linear(), WEIGHTS, {"image": jnp.asarray(IMAGES)}, TEN)
     features = IMAGES.mean(axis=(2, 3))  # b v 3
     exponentials = np.exp(features @ np.asarray(WEIGHTS))
     probabilities = (exponentials / exponentials.sum(-1, keepdims=True)).mean(axis=1)
@@ -40,14 +40,14 @@ def test_probabilities_and_features_are_averaged_over_views():
 
 def test_one_view_is_what_the_task_says():
     batch = {"image": jnp.asarray(IMAGES[:, 0])}
-    got, expected = views.outputs(Linear(), WEIGHTS, batch, FIELDS), Linear().outputs(WEIGHTS, batch)
+    got, expected = views.averaged_outputs(Linear(), WEIGHTS, batch, FIELDS), Linear().outputs(WEIGHTS, batch)
     assert got.keys() == expected.keys()
     np.testing.assert_array_equal(got["logits"], expected["logits"])
 
 
 def test_outputs_without_an_average():
     with pytest.raises(UserError, match="has neither"):
-        views.outputs(Linear(names=()), WEIGHTS, {"image": jnp.asarray(IMAGES)}, TEN)
+        views.averaged_outputs(Linear(names=()), WEIGHTS, {"image": jnp.asarray(IMAGES)}, TEN)
 
 
 def test_five_axes_are_a_clip_where_no_operation_made_views():
@@ -57,10 +57,12 @@ def test_five_axes_are_a_clip_where_no_operation_made_views():
         def outputs(self, variables, batch):
             return {"features": batch["image"].mean(axis=(1, 2, 3))}
 
-    out = views.outputs(OfClips(), WEIGHTS, clips, {"image": Field("image", (10, 6, 6, 3))})
+    out = views.averaged_outputs(OfClips(), WEIGHTS, clips, {"image": Field("image", (10, 6, 6, 3))})
     np.testing.assert_allclose(out["features"], IMAGES.mean((1, 2, 3)), rtol=1e-5)
     views_of_clips = {"image": jnp.asarray(IMAGES)[:, None].repeat(2, axis=1)}
-    again = views.outputs(OfClips(), WEIGHTS, views_of_clips, {"image": Field("image", (10, 6, 6, 3), views=2)})
+    again = views.averaged_outputs(
+        OfClips(), WEIGHTS, views_of_clips, {"image": Field("image", (10, 6, 6, 3), views=2)}
+    )
     np.testing.assert_allclose(again["features"], out["features"], rtol=1e-5)
 
 
@@ -70,4 +72,4 @@ def test_outputs_of_places_are_not_averaged():
             return {"logits": batch["image"]}
 
     with pytest.raises(UserError, match="this task's have 4 axes"):
-        views.outputs(Dense(), WEIGHTS, {"image": jnp.asarray(IMAGES)}, TEN)
+        views.averaged_outputs(Dense(), WEIGHTS, {"image": jnp.asarray(IMAGES)}, TEN)

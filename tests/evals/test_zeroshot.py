@@ -34,7 +34,7 @@ def naive(pairs, source, templates, words):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_accuracies_are_those_of_a_naive_loop(pairs, mesh, devices):
     source = animals(pairs)
-    found = zeroshot.make(**pairs.open_set(source, mesh(devices)), prompts=("photo", "clip7"))(pairs.VARIABLES)
+    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(devices)), prompts=("photo", "clip7"))(pairs.VARIABLES)
     for name in ("photo", "clip7"):
         of_set = prompts.get(name)
         ordered, single = naive(pairs, source, of_set.templates, WORDS)
@@ -63,7 +63,7 @@ def test_prompts_are_averaged_as_directions():
 def test_candidates_of_a_subset(pairs, mesh):
     """Images of other classes are left out, and no other class can be chosen."""
     source = animals(pairs)
-    found = zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("photo",), only=("dog", "ant", "hen"))(
+    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only=("dog", "ant", "hen"))(
         pairs.VARIABLES
     )
     ordered, _ = naive(pairs, source, prompts.get("photo").templates, ("dog", "ant", "hen"))
@@ -76,7 +76,9 @@ def test_candidates_of_a_subset(pairs, mesh):
 
 def test_other_names_are_part_of_the_protocol(pairs, mesh):
     source, words = animals(pairs), ("a", "b", "c", "d", "e", "f", "g")
-    found = zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("class_name",), classes=words)(pairs.VARIABLES)
+    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("class_name",), classes=words)(
+        pairs.VARIABLES
+    )
     ordered, _ = naive(pairs, source, ("{}",), words)
     (top1,) = (key for key in found if key.endswith("top1"))
     assert top1.startswith("zeroshot_class_name_v1_names_")
@@ -86,7 +88,9 @@ def test_other_names_are_part_of_the_protocol(pairs, mesh):
 def test_folders_of_imagenet_are_named_as_by_clip(pairs, mesh):
     wnids = ("n01443537", "n02099601", "n07749582")
     source = animals(pairs, classes=wnids)
-    found = zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("photo",), only="imagenet_r")(pairs.VARIABLES)
+    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only="imagenet_r")(
+        pairs.VARIABLES
+    )
     ordered, _ = naive(pairs, source, ("a photo of a {}.",), ("goldfish", "Golden Retriever", "lemon"))
     assert {imagenet.WNIDS.index(wnid) for wnid in wnids} <= set(imagenet.RENDITION)
     assert found["zeroshot_photo_v1_only_imagenet_r/top1"] == pytest.approx(
@@ -96,7 +100,9 @@ def test_folders_of_imagenet_are_named_as_by_clip(pairs, mesh):
 
 def test_the_report_holds_confusions(pairs, mesh, tmp_path):
     source = animals(pairs)
-    zeroshot.make(**pairs.open_set(source, mesh(8)), prompts=("clip7",), report=str(tmp_path / "new"))(pairs.VARIABLES)
+    zeroshot.make_zeroshot(**pairs.open_set(source, mesh(8)), prompts=("clip7",), report=str(tmp_path / "new"))(
+        pairs.VARIABLES
+    )
     (file,) = (tmp_path / "new").iterdir()
     assert file.name == "zeroshot_clip7_v1.json"
     told = json.loads(file.read_text())
@@ -112,7 +118,7 @@ def test_the_report_holds_confusions(pairs, mesh, tmp_path):
 
 def test_classes_of_one_name_are_told_apart_in_the_report(pairs, mesh, tmp_path):
     source = animals(pairs, classes=("missile", "cat", "missile"))
-    zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("photo",), report=str(tmp_path))(pairs.VARIABLES)
+    zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), report=str(tmp_path))(pairs.VARIABLES)
     rows = json.loads((tmp_path / "zeroshot_photo_v1.json").read_text())["classes"]
     assert [row["class"] for row in rows] == ["missile (0)", "cat", "missile (2)"]
     assert rows[2]["accuracy"] == 0  # of equal cosines the first class counts
@@ -122,21 +128,21 @@ def test_classes_of_one_name_are_told_apart_in_the_report(pairs, mesh, tmp_path)
 def test_features_that_another_evaluator_kept_without_labels(pairs, mesh):
     store, source = Store(), animals(pairs)
     kept = dict(mesh=mesh(1), store=store, identity={"name": "pairs"})
-    retrieval.make(**pairs.open_set(source, fields=("image",), **kept))(pairs.VARIABLES)
-    found = zeroshot.make(**pairs.open_set(source, **kept), prompts=("photo",))(pairs.VARIABLES)
-    assert found == zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
+    retrieval.make_retrieval(**pairs.open_set(source, fields=("image",), **kept))(pairs.VARIABLES)
+    found = zeroshot.make_zeroshot(**pairs.open_set(source, **kept), prompts=("photo",))(pairs.VARIABLES)
+    assert found == zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
 
 
 def test_images_without_a_label_are_left_out(pairs, mesh):
     source = animals(pairs)
-    expected = zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
+    expected = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
     source.true[:] = np.where(source.true == 6, -1, source.true)
-    found = zeroshot.make(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
+    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
     assert found["examples"] == expected["examples"] - (source.true == -1).sum()
 
 
 def test_embeddings_that_are_no_numbers_are_never_right(pairs, mesh):
-    found = zeroshot.make(**pairs.open_set(animals(pairs), mesh(1)), prompts=("photo",))(pairs.BROKEN)
+    found = zeroshot.make_zeroshot(**pairs.open_set(animals(pairs), mesh(1)), prompts=("photo",))(pairs.BROKEN)
     assert found["zeroshot_photo_v1/top1"] == found["zeroshot_photo_v1/top5"] == 0
 
 
@@ -158,7 +164,7 @@ def test_options_that_make_no_sense(pairs, mesh, source, options, message):
     source = source(pairs)
     fields = ("image",) if source.true is None else ("image", "label")
     with pytest.raises(UserError, match=message):
-        zeroshot.make(**pairs.open_set(source, mesh(1), fields), **options)
+        zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1), fields), **options)
 
 
 def test_embeddings_that_are_no_numbers_are_of_no_class():

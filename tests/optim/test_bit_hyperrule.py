@@ -40,7 +40,7 @@ def test_resolution_by_size_of_the_images(size, large, sides):
     rule = hyperrule(1000, size, large=large)
     assert (rule.resize, rule.crop) == sides
     assert host_ops.host_ops.evaluation(rule.host) == f"decode|resize({sides[0]})|central_crop({sides[1]})"
-    augment.make(rule.augment, num_classes=10)
+    augment.make_augmentation(rule.augment, num_classes=10)
 
 
 @pytest.mark.parametrize(

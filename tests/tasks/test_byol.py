@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 from jaxvision import experiment as experiments
 from jaxvision.commands import train
 from jaxvision.errors import UserError
-from jaxvision.tasks import get
+from jaxvision.tasks import get_task
 from jaxvision.train import state as states
 from jaxvision.train.saved import Saved
 from jaxvision.train.step import make_train_step
 
 STEPS, RATE = 4, 0.1
-make = partial(get("byol"), total_steps=STEPS, projection_dim=8, hidden=16)
+make = partial(get_task("byol"), total_steps=STEPS, projection_dim=8, hidden=16)
 
 
 @pytest.fixture(scope="module")

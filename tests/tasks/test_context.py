@@ -22,10 +22,10 @@ def resnet(k):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """`asked(**options)`: the pretext that `context.make` describes, with patches as they were cut."""
-    monkeypatch.setattr(pretext, "make", lambda described, model, **widths: described)
+    """`asked(**options)`: the pretext that `context.make_context` describes, with patches as they were cut."""
+    monkeypatch.setattr(pretext, "make_pretext", lambda described, model, **widths: described)
     monkeypatch.setattr(context, "standardize", lambda patches: patches)
-    return lambda **options: context.make(model=resnet, **options)
+    return lambda **options: context.make_context(model=resnet, **options)
 
 
 def test_answers_are_directions_from_the_middle(asked):
@@ -75,8 +75,8 @@ def test_projection_is_the_matrix_of_the_paper():
 
 @pytest.mark.parametrize("colors", list(context.COLORS))
 def test_patches_are_scaled_whatever_becomes_of_their_colours(monkeypatch, colors):
-    monkeypatch.setattr(pretext, "make", lambda described, model, **widths: described)
-    described = context.make(model=resnet, colors=colors)
+    monkeypatch.setattr(pretext, "make_pretext", lambda described, model, **widths: described)
+    described = context.make_context(model=resnet, colors=colors)
     images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
     parts, *_ = jax.device_get(jax.jit(described.ask)(jax.random.key(1), images))
     np.testing.assert_allclose(parts.mean((2, 3, 4)), 0, atol=1e-5)
@@ -96,10 +96,10 @@ def test_patches_are_scaled_whatever_becomes_of_their_colours(monkeypatch, color
 )
 def test_mistakes_are_named(options, message):
     with pytest.raises(UserError, match=message):
-        context.make(**{"model": resnet, **options})
+        context.make_context(**{"model": resnet, **options})
 
 
 def test_a_grid_that_does_not_fit_is_refused():
-    task = context.make(model=resnet, patch=0.4)
+    task = context.make_context(model=resnet, patch=0.4)
     with pytest.raises(UserError, match="a grid of 51x51 pixels, patches of 13 and gaps of 6, out of images of 32x32"):
         task.init(jax.random.key(0), {"image": jnp.zeros((1, 32, 32, 3))})

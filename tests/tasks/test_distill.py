@@ -12,7 +12,7 @@ from jaxvision import experiment as experiments
 from jaxvision import models
 from jaxvision.commands import train
 from jaxvision.errors import UserError
-from jaxvision.tasks import get
+from jaxvision.tasks import get_task
 from jaxvision.train.checkpoint import Saved
 
 STUDENT = partial(models.build, "nin", blocks=3, width=0.05)
@@ -20,7 +20,7 @@ TEACHER = dict(name="nin", blocks=3, width=0.1)
 
 
 def make(num_classes=3, teacher=TEACHER, **options):
-    return get("distill")(model=STUDENT, num_classes=num_classes, teacher=teacher, **options)
+    return get_task("distill")(model=STUDENT, num_classes=num_classes, teacher=teacher, **options)
 
 
 @pytest.fixture(scope="module")

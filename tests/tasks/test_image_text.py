@@ -13,7 +13,7 @@ from jaxvision.errors import UserError
 from jaxvision.losses import image_text as losses
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import replicate, shard_batch
-from jaxvision.tasks import get
+from jaxvision.tasks import get_task
 from jaxvision.tasks.task import After
 from jaxvision.train import accumulation
 
@@ -24,7 +24,7 @@ MODEL = dict(image=VIT, text=TEXT, embedding=8)
 
 
 def make(model=MODEL, **options):
-    return get("image_text")(model=partial(models.build, "two_towers", **model), **options)
+    return get_task("image_text")(model=partial(models.build, "two_towers", **model), **options)
 
 
 def of(task):
@@ -253,4 +253,4 @@ def test_batches_that_are_no_pairs_are_an_error_when_the_run_is_built(batch):
 def test_another_model_is_an_error():
     model = partial(models.build, "lenet")
     with pytest.raises(UserError, match="set model.name to 'two_towers'"):
-        get("image_text")(model=model)
+        get_task("image_text")(model=model)

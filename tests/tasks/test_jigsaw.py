@@ -66,9 +66,9 @@ def test_the_set_follows_from_its_seed_and_smaller_sets_begin_it():
 @pytest.mark.parametrize("grid", [2, 3])
 def test_tiles_stand_in_the_order_of_the_answer(monkeypatch, grid):
     """Each tile has the value of its cell, so what stands side by side reads as the permutation itself."""
-    monkeypatch.setattr(pretext, "make", lambda described, model, **widths: described)
+    monkeypatch.setattr(pretext, "make_pretext", lambda described, model, **widths: described)
     monkeypatch.setattr(jigsaw, "standardize", lambda tiles: tiles)
-    described = jigsaw.make(model=resnet, permutations=20, questions=3, grid=grid, tile=0.8, channel_jitter=0)
+    described = jigsaw.make_jigsaw(model=resnet, permutations=20, questions=3, grid=grid, tile=0.8, channel_jitter=0)
     cells = np.arange(grid**2, dtype=np.float32).reshape(grid, grid).repeat(10, axis=0).repeat(10, axis=1)
     images = jnp.asarray(np.broadcast_to(cells[None, :, :, None], (30, *cells.shape, 3)))
     parts, beside, answers = jax.device_get(jax.jit(described.ask)(jax.random.key(0), images))
@@ -112,4 +112,4 @@ def test_a_channel_never_leaves_the_image():
 )
 def test_mistakes_are_named(options, message):
     with pytest.raises(UserError, match=message):
-        jigsaw.make(**{"model": resnet, **options})
+        jigsaw.make_jigsaw(**{"model": resnet, **options})

@@ -11,13 +11,13 @@ import pytest
 from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.parallel.mesh import shard_batch
-from jaxvision.tasks import context, get, jigsaw, rotation
+from jaxvision.tasks import context, get_task, jigsaw, rotation
 
 # Parts of 32 or 8 pixels for images of 32, which the patches of the ViT divide.
 TASKS = {
-    "rotation": (rotation.make, {}, 4),
-    "context": (context.make, dict(hidden=16, gap=0.25, colors="keep"), 8),
-    "jigsaw": (jigsaw.make, dict(permutations=6, grid=2, tile=0.5, part_dim=8, hidden=16, questions=2), 6),
+    "rotation": (rotation.make_rotation, {}, 4),
+    "context": (context.make_context, dict(hidden=16, gap=0.25, colors="keep"), 8),
+    "jigsaw": (jigsaw.make_jigsaw, dict(permutations=6, grid=2, tile=0.5, part_dim=8, hidden=16, questions=2), 6),
 }
 
 
@@ -104,4 +104,4 @@ def test_a_model_with_the_head_of_another_pretraining_is_refused(build):
 
 
 def test_they_are_registered():
-    assert [get(name) for name in TASKS] == [make for make, *_ in TASKS.values()]
+    assert [get_task(name) for name in TASKS] == [make for make, *_ in TASKS.values()]

@@ -22,7 +22,7 @@ def batch(scenes):
 
 
 def test_loss_is_that_of_the_classifiers_logits(batch, nin, random_variables):
-    make = partial(probe.make, model=nin, num_classes=3, layer="stages/0", label_smoothing=0.1)
+    make = partial(probe.make_probe, model=nin, num_classes=3, layer="stages/0", label_smoothing=0.1)
     task = make(statistics="running")
     variables = random_variables(task.init, batch)
     loss, (metrics, _) = jax.jit(task.loss)(variables, batch, jax.random.key(1))
@@ -35,7 +35,9 @@ def test_loss_is_that_of_the_classifiers_logits(batch, nin, random_variables):
 @pytest.mark.parametrize("classifier", ["linear", "mlp", "conv"])
 def test_the_backbone_stays_bit_for_bit(batch, nin, classifier, random_variables):
     """With `init.freeze="backbone"`, which freezes all but the head and sets `statistics`, weight decay and all."""
-    task = probe.make(model=nin, num_classes=3, layer="stages/1", classifier=classifier, hidden=5, statistics="running")
+    task = probe.make_probe(
+        model=nin, num_classes=3, layer="stages/1", classifier=classifier, hidden=5, statistics="running"
+    )
     first = random_variables(task.init, batch)
     tx = optimizers.make(
         name="sgd",
@@ -75,10 +77,10 @@ def test_weights_of_a_rotation_run_fill_all_but_the_classifier(batch, nin, rando
         imported = weights.import_weights(arrays, "jaxvision", "nin", fresh, head="new")
         return dict(zip(paths.names(fresh), jax.tree.leaves(imported.variables)))
 
-    given = random_variables(rotation.make(model=nin).init, batch)
+    given = random_variables(rotation.make_rotation(model=nin).init, batch)
     given = dict(zip(paths.names(given), jax.tree.leaves(given)))
-    probed = start(probe.make(model=nin, num_classes=3, layer="stages/1", classifier="conv", hidden=4), given)
-    again = start(supervised.make(model=nin, num_classes=3), probed)
+    probed = start(probe.make_probe(model=nin, num_classes=3, layer="stages/1", classifier="conv", hidden=4), given)
+    again = start(supervised.make_supervised(model=nin, num_classes=3), probed)
     for arrays in (probed, again):
         backbone = {name for name in arrays if "head" not in name}
         assert backbone == {name for name in given if "head" not in name}
@@ -96,4 +98,4 @@ def test_weights_of_a_rotation_run_fill_all_but_the_classifier(batch, nin, rando
 )
 def test_mistakes_are_named(nin, options, message):
     with pytest.raises(UserError, match=message):
-        probe.make(**{"model": nin, "num_classes": 3, **options})
+        probe.make_probe(**{"model": nin, "num_classes": 3, **options})

@@ -14,9 +14,9 @@ IMAGES = jax.random.uniform(jax.random.key(0), (5, 6, 6, 3))
 
 @pytest.fixture
 def asked(monkeypatch):
-    """`asked(**options)`: the pretext that `rotation.make` describes, in place of the task."""
-    monkeypatch.setattr(pretext, "make", lambda described, model: described)
-    return lambda **options: rotation.make(model=None, **options)
+    """`asked(**options)`: the pretext that `rotation.make_rotation` describes, in place of the task."""
+    monkeypatch.setattr(pretext, "make_pretext", lambda described, model: described)
+    return lambda **options: rotation.make_rotation(model=None, **options)
 
 
 @pytest.mark.parametrize("angles", [(0, 90, 180, 270), (0, 180), (90, 270), (270, 0, -180)])
@@ -64,7 +64,7 @@ def test_oblique_angles_interpolate_as_scipy(degrees):
 )
 def test_mistakes_are_named(options, message):
     with pytest.raises(UserError, match=message):
-        rotation.make(model=None, **options)
+        rotation.make_rotation(model=None, **options)
 
 
 def test_images_that_are_not_square_are_refused():

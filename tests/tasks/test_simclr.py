@@ -17,7 +17,7 @@ from jaxvision.models.heads import Projection
 from jaxvision.optim import optimizers
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import replicate, shard_batch
-from jaxvision.tasks import get
+from jaxvision.tasks import get_task
 from jaxvision.train.state import TrainState
 from jaxvision.train.step import make_train_step
 
@@ -25,7 +25,7 @@ from jaxvision.train.step import make_train_step
 @pytest.fixture
 def make(nin):
     """`make(**options)`: the task of the smallest network with BatchNorm."""
-    return lambda **options: get("simclr")(**{"model": nin, "num_classes": None, "projection_dim": 8, **options})
+    return lambda **options: get_task("simclr")(**{"model": nin, "num_classes": None, "projection_dim": 8, **options})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def variables(nin, batch, random_variables):
-    return random_variables(get("simclr")(model=nin, projection_dim=8).init, batch)
+    return random_variables(get_task("simclr")(model=nin, projection_dim=8).init, batch)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_outputs_of_ordinary_images(make, trunk, layers, batch):
 def test_a_train_step_on_eight_devices_equals_one(make, variables, mesh):
     """Views, loss in chunks, BatchNorm and LARS: all of them see the global batch."""
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
-    views = augment.make("views(2, 'random_crop(8, 2)|flip_lr')")
+    views = augment.make_augmentation("views(2, 'random_crop(8, 2)|flip_lr')")
     lars = dict(name="lars", learning_rate=0.1, weight_decay=0.01, trust_coefficient=1.0, total=3, steps=int)
     tx = optimizers.make(params=variables["params"], **lars).tx
 
@@ -112,7 +112,7 @@ def test_it_learns_to_tell_images_apart(vit):
     rng = np.random.default_rng(0)
     views = rng.normal(size=(16, 1, 8, 8, 3)) + 3 * rng.normal(size=(16, 2, 8, 8, 3))
     batch = {"image": jnp.asarray(views, jnp.float32)}
-    task = get("simclr")(model=vit, projection_dim=16)
+    task = get_task("simclr")(model=vit, projection_dim=16)
     tx = optax.adam(1e-2)
 
     @jax.jit

@@ -8,7 +8,7 @@ import pytest
 from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.tasks import get, supervised
+from jaxvision.tasks import get_task, supervised
 
 
 def _model(num_classes):
@@ -22,7 +22,7 @@ def batch():
 
 
 def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
-    task = supervised.make(model=_model, num_classes=3, label_smoothing=0.1)
+    task = supervised.make_supervised(model=_model, num_classes=3, label_smoothing=0.1)
     variables = task.init(jax.random.key(0), batch)
     variables["params"]["head"]["kernel"] = jax.random.normal(
         jax.random.key(5), variables["params"]["head"]["kernel"].shape
@@ -36,7 +36,7 @@ def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
 
 
 def test_running_statistics_give_the_logits_of_an_evaluation_and_stay(batch):
-    task = supervised.make(model=_model, num_classes=3, statistics="running")
+    task = supervised.make_supervised(model=_model, num_classes=3, statistics="running")
     variables = task.init(jax.random.key(0), batch)
     loss, (_, updates) = task.loss(variables, batch, jax.random.key(2))
     want = softmax_cross_entropy(task.outputs(variables, batch)["logits"], batch["label"], 0.0).mean()
@@ -45,7 +45,7 @@ def test_running_statistics_give_the_logits_of_an_evaluation_and_stay(batch):
 
 
 def test_soft_labels_count_their_largest_class(batch):
-    task = supervised.make(model=_model, num_classes=3)
+    task = supervised.make_supervised(model=_model, num_classes=3)
     variables = task.init(jax.random.key(0), batch)
     hard = task.loss(variables, batch, jax.random.key(2))
     soft = task.loss(variables, {**batch, "label": jax.nn.one_hot(batch["label"], 3)}, jax.random.key(2))
@@ -54,7 +54,7 @@ def test_soft_labels_count_their_largest_class(batch):
 
 
 def test_outputs_leave_the_statistics_alone(batch):
-    task = supervised.make(model=_model, num_classes=3)
+    task = supervised.make_supervised(model=_model, num_classes=3)
     variables = task.init(jax.random.key(0), batch)
     out = task.outputs(variables, batch)
     assert out["logits"].shape == (4, 3)
@@ -76,11 +76,11 @@ def test_outputs_leave_the_statistics_alone(batch):
 )
 def test_errors(options, message):
     with pytest.raises(UserError, match=message):
-        supervised.make(model=_model, **options)
+        supervised.make_supervised(model=_model, **options)
 
 
 def test_several_labels_are_right_at_any_of_them(batch):
-    task = supervised.make(model=_model, num_classes=3, multi_label=True, loss="sigmoid_cross_entropy")
+    task = supervised.make_supervised(model=_model, num_classes=3, multi_label=True, loss="sigmoid_cross_entropy")
     variables = task.init(jax.random.key(0), batch)
     variables["params"]["head"]["bias"] = jnp.array([0.0, 100.0, 0.0])  # class 1 wins everywhere
     labels = jnp.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [0, 1, 0]], jnp.float32)
@@ -90,4 +90,4 @@ def test_several_labels_are_right_at_any_of_them(batch):
 
 def test_unknown_task():
     with pytest.raises(UserError, match="did you mean 'supervised'"):
-        get("supervized")
+        get_task("supervized")

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import durations, parts
 from jaxvision.errors import UserError
-from jaxvision.layout import module
+from jaxvision.layout import module_pattern
 from jaxvision.parallel.mesh import shard_batch
 from jaxvision.parallel.rules import shardings
 from jaxvision.tasks.task import Joint, Player, Task
@@ -20,7 +20,7 @@ from jaxvision.train import state as states
 from jaxvision.train.step import make_train_step
 
 B, D, STEPS = 8, 4, 5
-PARTS = {"maker": module("maker"), "judge": module("judge")}
+PARTS = {"maker": module_pattern("maker"), "judge": module_pattern("judge")}
 
 
 def init(rng, batch):

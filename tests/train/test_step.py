@@ -91,8 +91,8 @@ def test_a_real_model_on_eight_devices_equals_one(mesh, name, options):
         "image": rng.integers(0, 256, (32, 16, 16, 3), np.uint8),
         "label": rng.integers(0, 3, 32).astype(np.int32),
     }
-    task = supervised.make(model=lambda k: models.build(name, k, **options), num_classes=3)
-    transform = augment.make("random_crop(16, 2)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)", num_classes=3)
+    task = supervised.make_supervised(model=lambda k: models.build(name, k, **options), num_classes=3)
+    transform = augment.make_augmentation("random_crop(16, 2)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)", num_classes=3)
     tx = optax.sgd(0.05, momentum=0.9)
     one, losses = run(task, tx, arrays, mesh(1), 3, transform=transform)
     spread = mesh(8, data=2, fsdp=2, tensor=2)

@@ -154,7 +154,7 @@ def test_host_specs(spec):
 
 @both(st.one_of(ANY_TEXT, calls(augment.registry.ops), st.lists(calls(augment.registry.ops), max_size=3).map("|".join)))
 def test_augmentations(spec):
-    for use in (augment.make, augment.evaluation, augment.needs_statistics):
+    for use in (augment.make_augmentation, augment.evaluation, augment.needs_statistics):
         ends_well(use, spec)
 
 
@@ -211,7 +211,7 @@ def test_specs_that_were_seen_to_fail(spec, scratch):
     for use in (
         parse,
         host_ops.make,
-        augment.make,
+        augment.make_augmentation,
         stand_in,
         images_only,
         augment.evaluation,
