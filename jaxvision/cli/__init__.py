@@ -4,8 +4,8 @@ shared.py      a command, and the flags that several have
 one_run.py     train, evaluate, inspect, verify, predict, visualize, search
 many_runs.py   study, sweep, launch
 files.py       convert, data
-mistakes.py    mistakes in flags, in words
-failures.py    what nobody foresaw, in one line
+mistakes.py    messages for mistakes in flags
+failures.py    one line for an error that was not foreseen
 
 Nothing heavy is imported before the flags are parsed, so that `--help` answers at once.
 """
@@ -25,9 +25,13 @@ COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **file
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of the console script.
+    """Runs a command; entry point of the console script.
 
-    It exits with 0, or one of `jaxvision.exits`.
+    Args:
+      argv: Words of the command line, the program's name first; by default those of this process.
+
+    Raises:
+      SystemExit: The command ended with a status of `jaxvision.exits`; without one, it ended with 0.
     """
     console = argv is None
     argv = list(sys.argv if argv is None else argv)
@@ -37,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
             _main(name, argv)
     except SystemExit as left:
         if console and left.code:
-            failures.end_soon(left.code)
+            failures.end_soon(left.code if isinstance(left.code, int) else EXIT_FAILED)
         raise
 
 
@@ -57,7 +61,7 @@ def _main(name: str, argv: list[str]) -> None:
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # who reads the output, such as `head`, has enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except Exception as error:
@@ -66,12 +70,12 @@ def _main(name: str, argv: list[str]) -> None:
 
 def _folder_of(words: list[str]) -> str | None:
     """The value of --workdir, or of --out, on a command line that may be wrong."""
-    found = {}
+    options: dict[str, str] = {}
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.partition("=")
         if word.startswith("-"):
-            found.setdefault(name.lstrip("-"), value if equals else following)
-    return found.get("workdir") or found.get("out")
+            options.setdefault(name.lstrip("-"), value if equals else following)
+    return options.get("workdir") or options.get("out")
 
 
 def _run(name: str, words: list[str]) -> None:

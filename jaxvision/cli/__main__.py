@@ -1,4 +1,4 @@
-"""`python -m jaxvision.cli`, for where the console script is not on the path; `python -m jaxvision` is the same."""
+"""`python -m jaxvision.cli`, the same as `python -m jaxvision` and the console script `jaxvision`."""
 
 from jaxvision.__main__ import main
 

@@ -1,6 +1,6 @@
-"""What went wrong in one line; the traceback goes to a file.
+"""One line for an error that was not foreseen; the traceback goes to a file.
 
-JAXVISION_TRACEBACK=1 prints it as well.
+JAXVISION_TRACEBACK=1 prints the traceback as well.
 """
 
 import contextlib
@@ -21,45 +21,45 @@ from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_FAILED
 
 VARIABLE = "JAXVISION_TRACEBACK"
-LEAVING_SECONDS = 60.0  # from the last words of a command that failed to the end of its process
-MOST = 400  # characters of a line about an exception that nobody foresaw
+LEAVING_SECONDS = 60.0  # from the last message of a command that failed to the end of its process
+MAX_TEXT = 400  # characters of an exception's text that the line repeats
 
-# What to do, by what the system says. Libraries wrap that in their own exceptions, with the system's words in the text.
+# What to do, by the error of the system. Libraries wrap it in their own exceptions, with its text in theirs.
 _RESUME = "then run the same command to resume from the last checkpoint"
 _ADVICE = {
     errno.ENOSPC: f"free some space; {_RESUME}",
     errno.EDQUOT: f"free some of your quota; {_RESUME}",
-    errno.EROFS: "is it mounted read-only, or did the kernel make it so after an error of the disk (dmesg)?",
-    errno.EACCES: "may this account read and write there (ls -ld)?",
-    errno.EPERM: "may this account change it (ls -ld, lsattr)?",
+    errno.EROFS: "check whether it is mounted read-only, or became so after an error of the disk (dmesg)",
+    errno.EACCES: "check that this account may read and write there (ls -ld)",
+    errno.EPERM: "check that this account may change it (ls -ld, lsattr)",
     errno.EMFILE: "raise the limit of open files (ulimit -n), or set data.threads lower",
-    errno.ENFILE: "the machine has too many open files",
-    errno.EIO: "the disk or its connection fails (dmesg)",
-    errno.ESTALE: f"the network file system or the folder was replaced: look whether the workdir is there; {_RESUME}",
-    errno.ENOTCONN: f"the mount is gone; mount it again; {_RESUME}",
+    errno.ENFILE: "the machine has too many open files: close some programs",
+    errno.EIO: "the disk or its connection fails: check it (dmesg)",
+    errno.ESTALE: f"the network file system or the folder was replaced: check that the workdir is there; {_RESUME}",
+    errno.ENOTCONN: f"the mount is gone: mount it again; {_RESUME}",
     errno.ENODEV: f"the device is gone: bring it back; {_RESUME}",
-    errno.EFBIG: f"a file would be larger than allowed (ulimit -f, or the file system): make room; {_RESUME}",
-    errno.ENOENT: "was it removed while the program ran?",
+    errno.EFBIG: f"the file is larger than ulimit -f or the file system allows: raise the limit; {_RESUME}",
+    errno.ENOENT: "check whether it was removed while the program ran",
     errno.ETIMEDOUT: f"the network or its server does not answer: wait until it does; {_RESUME}",
 }
-# Those that are the reason whenever they occur. Others are handled as a matter of course: a file that is not there.
+# These are the reason whenever they occur. Others are often handled and mean nothing, such as a file that is not there.
 _SERIOUS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EFBIG, errno.EMFILE}
-_TOLD = {os.strerror(number): number for number in _ADVICE}
+_NUMBERS = {os.strerror(number): number for number in _ADVICE}
 # TensorStore: `Error writing "/a/b.tmp" [...] [OS error 28: ENOSPC No space left on device]`.
 _QUOTED = re.compile(r"""["'](?:file://)?(/[^"'\n]{1,300})["']""")
 
 
 def tell(error: BaseException, command: str, words: list[str], folder: str | None) -> int:
-    """Prints one line about an exception that was not foreseen, and leaves its traceback in a file.
+    """Prints one line about an exception that was not foreseen, and writes its traceback to a file.
 
-    Where a UserError was on its way and something else failed when the program ended because of it, that one counts.
+    If something else failed while the program ended because of a UserError, the UserError decides the status.
 
     Args:
-      error: the exception.
-      command: name of the command, such as "train".
-      words: words of the command line behind it.
-      folder: workdir of the command, or its --out. The traceback goes into the folder `errors` in it, where
-        a run, sweep or study lies there already; else into the folder for temporary files.
+      error: Exception that ended the command.
+      command: Name of the command, such as "train".
+      words: Words of the command line after that name.
+      folder: Workdir of the command, or its --out. If it holds a run, sweep or study, the traceback is written to its
+        subfolder `errors`; else to the folder for temporary files.
 
     Returns:
       The exit status.
@@ -68,73 +68,82 @@ def tell(error: BaseException, command: str, words: list[str], folder: str | Non
     if os.environ.get(VARIABLE, "0") not in ("", "0"):
         print(text, file=sys.stderr)
     file = _store(_report(text, command, words), command, folder)
-    where = f"traceback: {file}" if file else f"the traceback cannot be stored; {VARIABLE}=1 prints it"
+    where = f"traceback: {file}" if file else f"the traceback cannot be written to a file; {VARIABLE}=1 prints it"
     foreseen = next((one for one, _ in _chain(error) if isinstance(one, UserError)), None)
     what = line(error, folder)
-    told = f"{foreseen} (and while it ended: {what})" if foreseen else what
-    print(f"jaxvision: {told} ({where})", file=sys.stderr)
+    message = f"{foreseen} (another error while the program ended: {what})" if foreseen else what
+    print(f"jaxvision: {message} ({where})", file=sys.stderr)
     return foreseen.status if foreseen else EXIT_FAILED
 
 
 def end_soon(code: int) -> None:
-    """Ends this process in a minute, should it hang: threads of libraries may wait for what has failed."""
+    """Ends this process after `LEAVING_SECONDS`, in case threads of libraries wait for something that failed.
+
+    Args:
+      code: Exit status.
+    """
     timer = threading.Timer(LEAVING_SECONDS, os._exit, [code])
     timer.daemon = True
     timer.start()
 
 
 def line(error: BaseException, folder: str | None = None) -> str:
-    """What happened and what to do, in one line.
+    """Returns one line that says what happened and what to do.
 
     Args:
-      error: the exception.
-      folder: named where the system does not say which file it was.
+      error: Exception to describe.
+      folder: Folder that the line names if the system does not say which file it was.
 
     >>> line(OSError(28, "No space left on device", "/runs/a/metrics.jsonl"))
     'No space left on device: /runs/a/metrics.jsonl; free some space; then run the same command to resume
     from the last checkpoint'
     """
     chain = list(_chain(error))
-    for one, meant in reversed(chain):  # the first cause is the truest
-        if found := _of_system(one, meant, folder):
-            return found
+    for one, meant in reversed(chain):  # the first cause says most
+        if described := _of_system(one, meant, folder):
+            return described
     if any(isinstance(one, MemoryError) for one, _ in chain):
-        return "the memory of this machine is used up; a smaller data.batch_size or fewer data.threads may help"
+        return "the memory of this machine is used up: try a smaller data.batch_size or fewer data.threads"
     text = " ".join(str(error).split())
     if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-        advice = "a smaller data.batch_size may help, or train.accumulate"
-        return f"the memory of the device is used up; {advice}: {text[:MOST]}"
-    short = text if len(text) <= MOST else f"{text[:MOST]}..."
-    if place := next((found for one, _ in chain if (found := own_modules.place(one))), None):
+        advice = "try a smaller data.batch_size, or train.accumulate"
+        return f"the memory of the device is used up: {advice}. {text[:MAX_TEXT]}"
+    short = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
+    if place := next((place for one, _ in chain if (place := own_modules.place(one))), None):
         return f"{type(error).__name__}{': ' if short else ''}{short}. It was raised in your own code, {place}"
-    return (
-        f"{type(error).__name__}{': ' if short else ''}{short}. This was not foreseen: it may be a fault of jaxvision"
-    )
+    return f"{type(error).__name__}{': ' if short else ''}{short}. This was not foreseen: it may be a bug in jaxvision"
 
 
 def _of_system(error: BaseException, meant: bool, folder: str | None) -> str | None:
-    """What the system said, by the exception's number or by its words in the text of a library."""
+    """The line for an error of the system: one with its number, or a library's whose text repeats that of the system.
+
+    None for another error.
+    """
     text = str(error)
+    message: str | None
     if isinstance(error, OSError) and error.errno is not None:
-        number, said = error.errno, error.strerror or os.strerror(error.errno)
+        number, message = error.errno, error.strerror or os.strerror(error.errno)
         name = error.filename2 or error.filename
         name = os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else name
     else:
-        said = next((words for words in _TOLD if words in text), None)
-        number, name = _TOLD.get(said), None
-    if number is None or not (meant or number in _SERIOUS):
+        message = next((words for words in _NUMBERS if words in text), None)
+        if message is None:
+            return None
+        number, name = _NUMBERS[message], None
+    if not (meant or number in _SERIOUS):
         return None
-    found = _QUOTED.search(text)
-    name = name if name is not None else found[1] if found else None
+    quoted = _QUOTED.search(text)
+    name = name if name is not None else quoted[1] if quoted else None
     advice = _ADVICE.get(number)
     where = f": {name}" if name is not None else f", probably in {folder}" if folder else ""
-    return said + where + (f"; {advice}" if advice else "")
+    return message + where + (f"; {advice}" if advice else "")
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, bool]]:
-    """An exception and what it came from, to the first cause; those of a group one after the other.
+    """An exception and its causes, the first cause last; the exceptions of a group come one after the other.
 
-    With each, whether it is the exception itself or the stated cause of one, not merely what was handled at the time.
+    With each comes True if it is the exception itself or was raised `from`, False if it was only being handled when the
+    next one was raised.
     """
     seen, todo = set(), [(error, True)]
     while todo:
@@ -174,7 +183,7 @@ def _folder() -> str:
 
 
 def _rank() -> int:
-    """The number of this process in its job, without a question to the devices, which may be what failed."""
+    """The number of this process in its job, found without asking the devices, which may be what failed."""
     if "jax" in sys.modules:
         with contextlib.suppress(Exception):
             from jax._src import distributed  # jax.process_index would start a backend
@@ -188,7 +197,8 @@ def _rank() -> int:
 
 
 def _store(text: str, command: str, folder: str | None) -> str | None:
-    """Writes the report, into the folder of the run if that can be; returns where, or None where no place takes it."""
+    """Writes the report to the folder of the run, else to the temporary folder; returns its path, or None if neither
+    can be written."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-rank{_rank()}-{os.getpid()}.txt"
     with contextlib.suppress(Exception):
         place = _errors(folder)
@@ -200,14 +210,14 @@ def _store(text: str, command: str, folder: str | None) -> str | None:
             return str(place / name)
     with contextlib.suppress(Exception):
         place = Path(tempfile.gettempdir(), f"jaxvision-{name}")
-        with place.open("x") as file:  # the folder is everybody's: no link is followed
+        with place.open("x") as file:  # everybody may write to this folder: follow no link
             file.write(text)
         return str(place)
     return None
 
 
 def _errors(folder: str | None):
-    """The folder for the failures of what lies in `folder`; None where no run, sweep or study lies there."""
+    """The subfolder for tracebacks; None if `folder` holds no run, sweep or study."""
     if not folder:
         return None
     from jaxvision import storage

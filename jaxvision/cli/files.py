@@ -2,47 +2,53 @@
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, log_warnings, start
+from jaxvision.cli.shared import Command, log_warnings, start, value_of
 from jaxvision.errors import UserError
 
 
 def _numbers(values: flags.FlagValues, name: str) -> tuple[float, ...] | None:
+    words = value_of(values, name)
     try:
-        return None if values[name].value is None else tuple(map(float, values[name].value))
+        return None if words is None else tuple(map(float, words))
     except ValueError:
-        raise UserError(f"--{name} wants numbers with commas between, not {values[name].value}") from None
+        raise UserError(f"--{name} must be numbers separated by commas, not {words}") from None
 
 
 def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
     text, pixels, ratio = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
-    text("from", "jaxvision", "who wrote the weights: timm, torchvision, big_vision, bit, ...", flag_values=values)
-    text("to", "jaxvision", "whose names to write; other than ours, OUT is a safetensors file", flag_values=values)
+    text("from", "jaxvision", "library that wrote the weights: timm, torchvision, big_vision, ...", flag_values=values)
+    text(
+        "to",
+        "jaxvision",
+        "library whose names to write; for another one, OUT is a safetensors file",
+        flag_values=values,
+    )
     text("model", None, "NAME:VARIANT of our model, as in vit:B/16", flag_values=values)
     flags.DEFINE_multi_string("option", [], "option of the model, as in pool=token; repeatable", flag_values=values)
-    text("head", "keep", "keep, or drop the classifier", flag_values=values)
-    flags.DEFINE_multi_string("ignore", [], "regular expression of names not to use; repeatable", flag_values=values)
-    text("prefix", None, "what stands before the names to use, as in teacher. or backbone.", flag_values=values)
-    text("architecture", None, "what the library calls the network, where its files do not tell", flag_values=values)
+    text("head", "keep", "keep the classifier, or drop it", flag_values=values)
+    flags.DEFINE_multi_string("ignore", [], "regular expression of names to ignore; repeatable", flag_values=values)
+    text("prefix", None, "prefix of the names to use, as in teacher. or backbone.", flag_values=values)
+    text("architecture", None, "the library's name of the network, if its files do not say it", flag_values=values)
     text("classes", None, "text file of class names, one a line", flag_values=values)
-    pixels("size", None, "side of the images; positions are resized to it", flag_values=values)
+    pixels("size", None, "side of the images in pixels; position embeddings are resized to it", flag_values=values)
     ratio("crop", None, "size divided by the shorter side before the central crop", flag_values=values)
     text("interpolation", None, "bilinear or bicubic", flag_values=values)
-    text("normalize", None, "imagenet, inception, clip or bytes: mean and std", flag_values=values)
-    flags.DEFINE_list("mean", None, "of each channel, for images in [0, 1]", flag_values=values)
-    flags.DEFINE_list("std", None, "of each channel", flag_values=values)
+    text("normalize", None, "mean and std of imagenet, inception, clip or bytes", flag_values=values)
+    flags.DEFINE_list("mean", None, "mean of each channel, for images in [0, 1]", flag_values=values)
+    flags.DEFINE_list("std", None, "standard deviation of each channel", flag_values=values)
 
 
 def _convert(values: flags.FlagValues, rest: list[str]) -> None:
     if len(rest) < 2:
-        raise UserError("convert what, and where to? jaxvision convert --from=timm --model=vit:B/16 IN OUT")
+        raise UserError("IN and OUT are missing: jaxvision convert --from=timm --model=vit:B/16 IN OUT")
     start(rest[2:])
     from jaxvision.commands import convert
 
-    images = {name: values[name].value for name in ("size", "crop", "interpolation", "normalize")}
+    images = {name: value_of(values, name) for name in ("size", "crop", "interpolation", "normalize")}
     images |= {name: _numbers(values, name) for name in ("mean", "std")}
     convert.run_convert(
         *rest[:2],
-        source=values["from"].value,
+        source=value_of(values, "from"),
         target=values.to,
         model=values.model,
         options=values.option,
@@ -56,16 +62,19 @@ def _convert(values: flags.FlagValues, rest: list[str]) -> None:
 
 
 def _define_data(values: flags.FlagValues, words: list[str]) -> None:
-    flags.DEFINE_string("data_dir", None, "where the set lies, or is prepared", flag_values=values)
-    flags.DEFINE_string("name", None, "cache: the set, as in a config", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "folder of the data set, or the one to prepare it in", flag_values=values)
+    flags.DEFINE_string("name", None, "cache: name of the data set, as in a config", flag_values=values)
     flags.DEFINE_string("split", None, "cache: whole splits, as in train,validation", flag_values=values)
     flags.DEFINE_string("options", None, "cache: options of the set, as in {'image_size': 64}", flag_values=values)
     flags.DEFINE_string("host", None, "cache: host spec, as in decode|resize_short(256)", flag_values=values)
     flags.DEFINE_string("out", None, "cache: data_dir of the copy", flag_values=values)
-    flags.DEFINE_string("format", None, "cache: jpeg, or png to lose nothing (default: jpeg)", flag_values=values)
-    flags.DEFINE_integer("quality", None, "cache: of jpeg, 1 to 100 (default: 95)", flag_values=values)
+    flags.DEFINE_string("format", None, "cache: jpeg, or png, which loses nothing (default: jpeg)", flag_values=values)
+    flags.DEFINE_integer("quality", None, "cache: quality of jpeg, 1 to 100 (default: 95)", flag_values=values)
     flags.DEFINE_float(
-        "max_bad_fraction", None, "cache: unreadable images that are tolerated (default: 0.001)", flag_values=values
+        "max_bad_fraction",
+        None,
+        "cache: largest share of images that cannot be read (default: 0.001)",
+        flag_values=values,
     )
 
 
@@ -73,8 +82,8 @@ def _data(values: flags.FlagValues, rest: list[str]) -> None:
     log_warnings()
     from jaxvision.commands import data
 
-    given = {name: values[name].value for name in values if values[name].present}
-    data.run_data(rest, given)
+    options = {name: values[name].value for name in values if values[name].present}
+    data.run_data(rest, options)
 
 
 COMMANDS = {

@@ -3,47 +3,47 @@
 from absl import flags
 
 from jaxvision.cli import one_run
-from jaxvision.cli.shared import Command, need, read_config, start
+from jaxvision.cli.shared import Command, need, read_config, start, value_of
 from jaxvision.errors import UserError, unknown
 
 
 def _define_study(values: flags.FlagValues, words: list[str]) -> None:
-    flags.DEFINE_string("preset", None, "size of the study (its first preset if not given)", flag_values=values)
+    flags.DEFINE_string("preset", None, "preset of the study (default: its first)", flag_values=values)
     flags.DEFINE_string("out", None, "folder of the study: runs, tables, figures", flag_values=values)
-    flags.DEFINE_string("data_dir", None, "where the data set lies, for presets that need one", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "folder of the data set, for presets that need one", flag_values=values)
     flags.DEFINE_string(
         "launcher",
         None,
-        "where runs go: local, slurm(partition='gpu'), ray; without it they are done in this process, in turn",
+        "launcher of the runs: local, slurm(partition='gpu'), ray; without it this process does them one by one",
         flag_values=values,
     )
-    flags.DEFINE_integer("parallel", 2, "runs at once, under a launcher", flag_values=values)
+    flags.DEFINE_integer("parallel", 2, "number of runs at once, under a launcher", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "list the runs and what they cost; write nothing", flag_values=values)
 
 
 def _study(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "out")
     if not rest:
-        raise UserError("which study? jaxvision study NAME --out=DIR, or the path of its folder or file")
+        raise UserError("the name of the study is missing: jaxvision study NAME --out=DIR (or its folder or file)")
     start(rest[1:])
     from jaxvision.commands import study
 
-    given = {name: values[name].value for name in ("preset", "data_dir", "launcher", "parallel", "dry_run")}
-    study.run_study(rest[0], values.out, **given)
+    options = {name: value_of(values, name) for name in ("preset", "data_dir", "launcher", "parallel", "dry_run")}
+    study.run_study(rest[0], values.out, **options)
 
 
 def _define_sweep(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_string("sweep", None, "sweep file, FILE.py or FILE.py:ARG", flag_values=values)
-    flags.DEFINE_string("out", None, "folder of the sweep; the same command goes on in it", flag_values=values)
+    flags.DEFINE_string("out", None, "folder of the sweep; the same command resumes it", flag_values=values)
     flags.DEFINE_string(
         "launcher",
         "local",
-        "where runs go: local, slurm(partition='gpu'), ray, or population, which trains many as one program. When this "
-        "command is stopped, local runs save and end, and those of a cluster go on",
+        "launcher of the runs: local, slurm(partition='gpu'), ray, or population, which trains many as one program. "
+        "When this command is stopped, local runs save and end; runs on a cluster continue",
         flag_values=values,
     )
-    flags.DEFINE_integer("parallel", 2, "runs at once", flag_values=values)
-    flags.DEFINE_integer("size", 16, "of a population: trials at once", flag_values=values)
+    flags.DEFINE_integer("parallel", 2, "number of runs at once", flag_values=values)
+    flags.DEFINE_integer("size", 16, "number of trials at once in a population", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "list the runs and what they cost; write nothing", flag_values=values)
 
 
@@ -65,28 +65,30 @@ def _sweep(values: flags.FlagValues, rest: list[str]) -> None:
 def _define_launch(values: flags.FlagValues, words: list[str]) -> None:
     text = flags.DEFINE_string
     text("slurm", None, "options of the job, as in nodes=4, gpus=8, minutes=240, partition='gpu'", flag_values=values)
-    text("jobset", None, "of the Kubernetes JobSet, as in image='team/jaxvision', nodes=4, gpus=8", flag_values=values)
-    text("tpu", None, "of the Cloud TPU, as in accelerator='v6e-16', zone='us-east5-a'", flag_values=values)
-    text("name", None, "of the job (the last part of the workdir if not given)", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "print what would be submitted", flag_values=values)
+    jobset = "options of the Kubernetes JobSet, as in image='team/jaxvision', nodes=4, gpus=8"
+    text("jobset", None, jobset, flag_values=values)
+    text("tpu", None, "options of the Cloud TPU, as in accelerator='v6e-16', zone='us-east5-a'", flag_values=values)
+    text("name", None, "name of the job (default: last part of the workdir)", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "print the script, manifest or commands; submit nothing", flag_values=values)
 
 
 def _launch(values: flags.FlagValues, rest: list[str]) -> None:
-    given = {where: values[where].value for where in ("slurm", "jobset", "tpu") if values[where].present}
-    if len(given) != 1:
-        raise UserError("where to? One of --slurm, --jobset, --tpu is needed")
+    clusters = [cluster for cluster in ("slurm", "jobset", "tpu") if values[cluster].present]
+    if len(clusters) != 1:
+        raise UserError("launch needs one cluster: give one of --slurm, --jobset and --tpu")
     if rest and rest[0] not in one_run.COMMANDS:
         raise unknown("command to launch", rest[0], one_run.COMMANDS)
     from jaxvision.commands import launch
 
-    # A mistake in the config is found here, not when the job has waited, and after one in launch's own options.
+    # Read the config here, after launch's own options: the user learns of a mistake now, not when the job starts.
     check = lambda: read_config(list(rest[1:]))
-    launch.run_launch(rest, *given.popitem(), name=values.name, dry_run=values.dry_run, check=check)
+    options = value_of(values, clusters[0])
+    launch.run_launch(rest, clusters[0], options, name=values.name, dry_run=values.dry_run, check=check)
 
 
 COMMANDS = {
     "study": Command(
-        "run a study, of experiments/ or named by its path: all its runs, then its tables and figures",
+        "run a study of experiments/, or of a path: all its runs, then its tables and figures",
         "jaxvision study data_scaling --preset=laptop --out=runs/data_scaling",
         _define_study,
         _study,

@@ -1,4 +1,4 @@
-"""Mistakes in flags, in the project's words in place of absl's."""
+"""Messages for mistakes in flags, in place of absl's."""
 
 import re
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from jaxvision.errors import UserError, closest, listed, shown
 
 
 def reworded(error: flags.Error, command: str, values: flags.FlagValues, words: Sequence[str]) -> UserError:
-    """What a mistake in the flags of a command means.
+    """Returns the error to show for a mistake in the flags of a command.
 
     Args:
-      error: raised while the flags were parsed.
-      command: its name.
-      values: the flags of the command.
-      words: the command line behind the name of the command.
+      error: Error that absl raised while it parsed the flags.
+      command: Name of the command.
+      values: Flags of the command.
+      words: Words of the command line after the name of the command.
     """
     see = f"(see 'jaxvision {command} --help')"
     if isinstance(error, flags.UnrecognizedFlagError):
         return _unknown(error.flagname, command, values)
     text = str(error).strip()
     if found := re.match(r"flag --([\w.]+)=", text):
-        name, given = found[1], _given(found[1], words)
-        return UserError(f"--{name} must be {_wanted(name, values)}, not {shown(given)}{_whole(given, name, values)}")
+        name, value = found[1], _text_of(found[1], words)
+        return UserError(f"--{name} must be {_kind(name, values)}, not {shown(value)}{_whole(value, name, values)}")
     if found := re.match(r"Missing value for flag -*([\w.]+)", text):
-        return UserError(f"--{found[1]} has no value: write --{found[1]}=VALUE, {_wanted(found[1], values)} {see}")
+        return UserError(f"--{found[1]} has no value: write --{found[1]}=VALUE, {_kind(found[1], values)} {see}")
     return UserError(f"{text} {see}")
 
 
@@ -43,8 +43,8 @@ def _unknown(name: str, command: str, values: flags.FlagValues) -> UserError:
     return UserError(f"unknown flag --{name}{hint} Flags of {command}: {flag_list}")
 
 
-def _given(name: str, words: Sequence[str]) -> str:
-    """The text that was given for a flag, behind `=` or as the next word."""
+def _text_of(name: str, words: Sequence[str]) -> str:
+    """The text of a flag's value on the command line, after `=` or in the next word."""
     for word, following in reversed(list(zip(words, [*words[1:], ""]))):
         flag, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and flag == name:
@@ -52,7 +52,8 @@ def _given(name: str, words: Sequence[str]) -> str:
     return ""
 
 
-def _wanted(name: str, values: flags.FlagValues) -> str:
+def _kind(name: str, values: flags.FlagValues) -> str:
+    """The values that a flag takes, in words."""
     parser = values[name].parser if name in values else None
     bounds = (getattr(parser, "lower_bound", None), getattr(parser, "upper_bound", None))
     limits = {
@@ -71,12 +72,12 @@ def _wanted(name: str, values: flags.FlagValues) -> str:
     return "a value"
 
 
-def _whole(given: str, name: str, values: flags.FlagValues) -> str:
-    """What to write in place of 1e3 where a whole number is wanted."""
+def _whole(text: str, name: str, values: flags.FlagValues) -> str:
+    """How to write a value such as 1e3 for a flag that takes whole numbers."""
     if isinstance(values[name].parser if name in values else None, flags.IntegerParser):
         try:
-            if float(given) == int(float(given)) and str(int(float(given))) != given:
-                return f": write {int(float(given))}"
+            if float(text) == int(float(text)) and str(int(float(text))) != text:
+                return f": write {int(float(text))}"
         except (ValueError, OverflowError):
             pass
     return ""

@@ -4,7 +4,17 @@ import sys
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, config_flag, config_of, need, start, step_flag, table_flags, workdir_flag
+from jaxvision.cli.shared import (
+    Command,
+    config_flag,
+    config_of,
+    need,
+    start,
+    step_flag,
+    table_flags,
+    value_of,
+    workdir_flag,
+)
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_INCOMPLETE
 
@@ -12,10 +22,12 @@ from jaxvision.exits import EXIT_INCOMPLETE
 def _define_train(values: flags.FlagValues, words: list[str]) -> None:
     config_flag(values, words)
     workdir_flag(values)
-    flags.DEFINE_bool("fresh", False, "move a run that lies in the workdir aside and start anew", flag_values=values)
-    flags.DEFINE_bool("resume", False, "go on with a run even if its config differs", flag_values=values)
+    flags.DEFINE_bool(
+        "fresh", False, "move the run in the workdir aside, if any, and start a new one", flag_values=values
+    )
+    flags.DEFINE_bool("resume", False, "resume the run in the workdir even if its config differs", flag_values=values)
     flags.DEFINE_integer(
-        "stop_after", None, "stop after this step, as if told to by a signal", lower_bound=1, flag_values=values
+        "stop_after", None, "step after which to save and stop, as after a signal", lower_bound=1, flag_values=values
     )
 
 
@@ -37,10 +49,10 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
 
 
 def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
-    config_flag(values, words, "other evaluations: section evals (of weights also section data) of a config")
+    config_flag(values, words, "config with other evaluations in its section evals (for weights, a section data, too)")
     workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
-    flags.DEFINE_string("features", None, "keep features in this folder, for other evaluations", flag_values=values)
+    flags.DEFINE_string("features", None, "folder that keeps features for later evaluations", flag_values=values)
     table_flags(values, "the numbers")
 
 
@@ -48,7 +60,7 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "workdir")
     config = config_of(values)
     if config is not None and not config.get("evals"):
-        raise UserError("the file of --config has no section 'evals'")
+        raise UserError("the file of --config has no section 'evals', which evaluate reads: add one")
     start(rest)
     from jaxvision.commands import evaluate
 
@@ -59,7 +71,7 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
         sections.get("evals"),
         data=sections.get("data"),
         features=values.features,
-        form=values["format"].value,
+        form=value_of(values, "format"),
         out=values.out,
     )
 
@@ -67,7 +79,7 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
 def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
     config_flag(values, words)
     flags.DEFINE_string("pages", None, "folder for pictures of classes, examples, augmentations", flag_values=values)
-    flags.DEFINE_bool("compile", True, "compile the step to tell its memory", flag_values=values)
+    flags.DEFINE_bool("compile", True, "compile the step to measure its memory", flag_values=values)
 
 
 def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
@@ -85,10 +97,11 @@ def _define_predict(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_multi_string(
         "images", None, "folder, file or pattern in quotes ('photos/**/*.jpg'); repeatable", flag_values=values
     )
-    flags.DEFINE_integer("top", 5, "how many classes are named", lower_bound=1, flag_values=values)
-    flags.DEFINE_string("labels", None, "classes in words, 'a red circle,a dog': image-text models", flag_values=values)
+    flags.DEFINE_integer("top", 5, "number of classes to print", lower_bound=1, flag_values=values)
+    labels = "classes in words, 'a red circle,a dog', for a model of image and text"
+    flags.DEFINE_string("labels", None, labels, flag_values=values)
     flags.DEFINE_string(
-        "prompts", None, "put labels into these: a set, a file, or 'a photo of a {}.'", flag_values=values
+        "prompts", None, "texts to put the labels into: a named set, a file, or 'a photo of a {}.'", flag_values=values
     )
     _tokenizer_flag(values)
     table_flags(values, "the classes")
@@ -99,7 +112,7 @@ def _predict(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import predict
 
-    found = predict.run_predict(
+    predictions = predict.run_predict(
         values.workdir,
         values.images,
         values.step,
@@ -107,32 +120,35 @@ def _predict(values: flags.FlagValues, rest: list[str]) -> None:
         labels=values.labels,
         prompts=values.prompts,
         tokenizer=values.tokenizer,
-        form=values["format"].value,
+        form=value_of(values, "format"),
         out=values.out,
     )
-    if found.left_out:
+    if predictions.left_out:
         sys.exit(EXIT_INCOMPLETE)
 
 
 def _tokenizer_flag(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
-        "tokenizer", None, "\"tokenize('clip', path='...')\", for weights that do not know theirs", flag_values=values
+        "tokenizer",
+        None,
+        "host spec of the tokenizer, \"tokenize('clip', path='...')\", for weights that do not name theirs",
+        flag_values=values,
     )
 
 
 def _define_search(values: flags.FlagValues, words: list[str]) -> None:
-    values.set_gnu_getopt()  # flags may follow the words that are searched for
+    values.set_gnu_getopt()  # flags may follow the words to search for
     flags.DEFINE_string("index", None, "folder of the index", flag_values=values)
     flags.DEFINE_multi_string(
-        "images", None, "what is indexed: folder, file or pattern in quotes; repeatable", flag_values=values
+        "images", None, "images to index: folder, file or pattern in quotes; repeatable", flag_values=values
     )
     workdir_flag(values, "folder of the run, or of converted weights, whose model makes the index")
     step_flag(values)
-    flags.DEFINE_string("image", None, "search by this image file", flag_values=values)
-    flags.DEFINE_integer("top", 16, "how many images are found", lower_bound=1, flag_values=values)
-    flags.DEFINE_string("sheet", None, "contact sheet, a PNG (INDEX/search.png)", flag_values=values)
+    flags.DEFINE_string("image", None, "image file to search by", flag_values=values)
+    flags.DEFINE_integer("top", 16, "number of images to find", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("sheet", None, "PNG file of the contact sheet (default: INDEX/search.png)", flag_values=values)
     _tokenizer_flag(values)
-    table_flags(values, "what is found")
+    table_flags(values, "the results")
 
 
 def _search(values: flags.FlagValues, rest: list[str]) -> None:
@@ -140,7 +156,7 @@ def _search(values: flags.FlagValues, rest: list[str]) -> None:
     start([])
     from jaxvision.commands import search
 
-    found = search.run_search(
+    results = search.run_search(
         values.index,
         rest,
         image=values.image,
@@ -150,30 +166,32 @@ def _search(values: flags.FlagValues, rest: list[str]) -> None:
         tokenizer=values.tokenizer,
         top=values.top,
         page=values.sheet,
-        form=values["format"].value,
+        form=value_of(values, "format"),
         out=values.out,
     )
-    if found.left_out:
+    if results.left_out:
         sys.exit(EXIT_INCOMPLETE)
 
 
 def _define_visualize(values: flags.FlagValues, words: list[str]) -> None:
-    config_flag(values, words, "other images: section data of a config, which converted weights need")
+    config_flag(values, words, "config with other images in its section data, which converted weights need")
     workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
     flags.DEFINE_string("out", None, "folder for the pictures and index.html", flag_values=values)
     flags.DEFINE_string("layer", "features", "output of the model, such as stages/2", flag_values=values)
-    flags.DEFINE_string("split", None, "whose images (that of the first evaluation if not given)", flag_values=values)
-    flags.DEFINE_integer("examples", 2000, "how many images", lower_bound=2, flag_values=values)
-    flags.DEFINE_float("perplexity", 30.0, "of t-SNE", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of the choice of images and of t-SNE", lower_bound=0, flag_values=values)
+    flags.DEFINE_string(
+        "split", None, "split of the images (default: that of the first evaluation)", flag_values=values
+    )
+    flags.DEFINE_integer("examples", 2000, "number of images", lower_bound=2, flag_values=values)
+    flags.DEFINE_float("perplexity", 30.0, "perplexity of t-SNE", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "seed of t-SNE and of the choice of images", lower_bound=0, flag_values=values)
 
 
 def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "workdir", "out")
     config = config_of(values)
     if config is not None and not config.get("data"):
-        raise UserError("the file of --config has no section 'data'")
+        raise UserError("the file of --config has no section 'data', which visualize reads: add one")
     start(rest)
     from jaxvision.commands import visualize
 
@@ -181,7 +199,7 @@ def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
         values.workdir,
         values.out,
         data=None if config is None else config.data.to_dict(),
-        **{name: values[name].value for name in ("step", "layer", "split", "examples", "perplexity", "seed")},
+        **{name: value_of(values, name) for name in ("step", "layer", "split", "examples", "perplexity", "seed")},
     )
 
 
@@ -190,7 +208,7 @@ def _define_verify(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_bool(
         "repair",
         False,
-        "set damaged checkpoints aside, write a lost config.json or lost digests again; no training may go on",
+        "set damaged checkpoints aside, and restore a lost config.json or lost digests; no training may be running",
         flag_values=values,
     )
 
@@ -205,37 +223,37 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> None:
 
 COMMANDS = {
     "train": Command(
-        "train a config in a workdir, or go on with it",
+        "train a config in a workdir, or resume its training",
         "jaxvision train --config=configs/quickstart.py --workdir=runs/quickstart",
         _define_train,
         _train,
     ),
     "evaluate": Command(
-        "run the evaluations of a workdir again, or others; or judge converted weights",
+        "run the evaluations of a workdir again, or others; or evaluate converted weights",
         "jaxvision evaluate --workdir=runs/quickstart",
         _define_evaluate,
         _evaluate,
     ),
     "inspect": Command(
-        "show parameters, cost, memory, lengths and shardings of a config without training",
+        "show the parameters, cost, memory, lengths and shardings of a config without training",
         "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py",
         _define_inspect,
         _inspect,
     ),
     "verify": Command(
-        "check the checkpoints, the config and the metrics of a workdir; repair them only if asked to",
+        "check the checkpoints, the config and the metrics of a workdir; repair them only with --repair",
         "jaxvision verify --workdir=runs/quickstart",
         _define_verify,
         _verify,
     ),
     "predict": Command(
-        "print the five most probable classes of image files; of an image-text model, in your own words",
+        "print the five most probable classes of image files; with an image-text model, of your own words",
         "jaxvision predict --workdir=runs/quickstart --images=photos",
         _define_predict,
         _predict,
     ),
     "visualize": Command(
-        "draw views, nearest neighbours, t-SNE and filters of what a network learned",
+        "draw views, nearest neighbours, t-SNE and filters of a trained network",
         "jaxvision visualize --workdir=runs/quickstart --out=runs/quickstart/pictures",
         _define_visualize,
         _visualize,

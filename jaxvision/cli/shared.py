@@ -1,10 +1,10 @@
-"""What the commands of the command line share."""
+"""What several commands of the command line share: their flags, and how they start."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -12,11 +12,19 @@ from ml_collections import ConfigDict
 from jaxvision.errors import UserError
 from jaxvision.literals import Written
 
-MAY_BE_EMPTY = ("slurm", "jobset", "tpu")  # options of `launch`: none
+MAY_BE_EMPTY = ("slurm", "jobset", "tpu")  # flags of `launch`; empty means without options
 
 
 class Command(NamedTuple):
-    """One command: a line of help, an example, its flags, and what it does with them."""
+    """A command of the command line.
+
+    Attributes:
+      summary: Line of help.
+      example: Command line that works.
+      define: Function that defines the flags; called with the flags and the words of the command line, from which it
+        may take some.
+      run: Function that runs the command; called with the parsed flags and the words that are no flags.
+    """
 
     summary: str
     example: str
@@ -25,9 +33,17 @@ class Command(NamedTuple):
 
 
 def config_flag(values: flags.FlagValues, words: list[str], what: str = "config file") -> None:
-    """Defines --config, whose value becomes the config; it and each --config.SECTION.KEY are taken out of `words`.
+    """Defines --config and sets its value to the config, with each --config.SECTION.KEY applied.
 
-    The file is executed here, once: a mistake in it, or in a change of its values, is a UserError.
+    The file is executed here, once.
+
+    Args:
+      values: Flags of the command.
+      words: Words of the command line; --config and each --config.SECTION.KEY are removed from them.
+      what: Description of the file, for the help.
+
+    Raises:
+      UserError: See `read_config`.
     """
     text = f"{what}, FILE.py or FILE.py:ARG, or the config.json of a run; --config.SECTION.KEY=VALUE changes a value"
     config = read_config(words)
@@ -36,16 +52,24 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
 
 
 def read_config(words: list[str]) -> ConfigDict | None:
-    """The config of --config with the changes of --config.KEY, which are taken out of the words.
+    """Reads the config of --config and applies each --config.KEY.
+
+    Args:
+      words: Words of a command line; --config and each --config.KEY are removed from them.
+
+    Returns:
+      The config, or None without --config.
 
     Raises:
-      UserError: a mistake in the file, or a --config.KEY that nothing takes, or with a value that does not fit.
+      UserError: The file has a mistake, no part has the KEY, or its value does not fit.
     """
     path, changes = _take_config(words)
     if path is None:
         if changes:
             key = next(iter(changes))
-            raise UserError(f"--config.{key} changes a value of a config: --config=FILE.py is needed too")
+            raise UserError(
+                f"--config.{key} changes a value of a config, but --config is missing: add --config=FILE.py"
+            )
         return None
     from jaxvision import config as configs
 
@@ -53,8 +77,10 @@ def read_config(words: list[str]) -> ConfigDict | None:
 
 
 def _take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
-    """Takes --config and each --config.KEY out of the words; returns the value of --config, and the others by key."""
-    path, changes, i = None, {}, 0
+    """Removes --config and each --config.KEY from the words; returns the value of --config, and the others by key."""
+    path: str | None = None
+    changes: dict[str, Written] = {}
+    i = 0
     while i < len(words) and words[i] != "--":
         name, equals, value = words[i].removeprefix("-").removeprefix("-").partition("=")
         switch = name.startswith("noconfig.") and not equals
@@ -73,7 +99,7 @@ def _take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
         elif name == "config":
             raise UserError("--config needs a file: --config=FILE.py")
         else:
-            changes[key] = Written("true")  # of what is a truth value, the name alone turns it on
+            changes[key] = Written("true")  # the name alone turns on a truth value
         if name == "config":
             path = changes.pop(key)
     return path, changes
@@ -89,7 +115,11 @@ def _is_flag(word: str) -> bool:
 
 
 def config_of(values: flags.FlagValues) -> ConfigDict | None:
-    """The config of --config with its overrides, checked by `config.normalised`; None where there is no --config."""
+    """Returns the config of --config, checked by `config.normalised`, or None without --config.
+
+    Args:
+      values: Parsed flags of the command.
+    """
     if values.config is None:
         return None
     from jaxvision import config as configs
@@ -98,45 +128,96 @@ def config_of(values: flags.FlagValues) -> ConfigDict | None:
 
 
 def check_empty(words: Sequence[str]) -> None:
-    """Raises UserError for a word or the value of a flag that is empty, as a shell makes it of an unset variable."""
-    flag = ""  # the word before, where it is a flag whose value may follow
+    """Checks that no word and no value of a flag is empty, which is what a shell makes of an unset variable.
+
+    Args:
+      words: Words of a command line.
+
+    Raises:
+      UserError: One of them is empty.
+    """
+    flag = ""  # the word before, if it is a flag whose value may follow
     for word in words:
         name, equals, value = word.partition("=")
         is_flag = word.startswith("-") and word != "--"
         key = (name if is_flag else flag).lstrip("-")
-        # A blank may be what a key of a config wants, such as a separator.
+        # A key of a config may take a blank, such as a separator.
         empty = equals and not (value if key.startswith("config.") else value.strip()) if is_flag else not word.strip()
         if empty and key not in MAY_BE_EMPTY:
-            what = f"--{key}" if key else "a word of the command"
-            none = ". 'none' is a spec without operations" if key.endswith(("host", "augment")) else ""
+            what = f"--{key}" if key else "a word of the command line"
+            none = ". The spec without operations is 'none'" if key.endswith(("host", "augment")) else ""
             raise UserError(f"{what} is empty: was a shell variable not set? Give a value, or leave it out{none}")
         flag = word if is_flag and not equals else ""
 
 
 def workdir_flag(values: flags.FlagValues, what: str = "folder of the run") -> None:
+    """Defines --workdir.
+
+    Args:
+      values: Flags of the command.
+      what: Description of the folder, for the help.
+    """
     flags.DEFINE_string("workdir", None, what, flag_values=values)
 
 
 def step_flag(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer("step", None, "step of the checkpoint (the latest if not given)", flag_values=values)
+    """Defines --step.
+
+    Args:
+      values: Flags of the command.
+    """
+    flags.DEFINE_integer("step", None, "step of the checkpoint (default: the latest)", flag_values=values)
 
 
 def table_flags(values: flags.FlagValues, what: str) -> None:
-    flags.DEFINE_string("format", "table", f"of {what} on standard output: table, json, jsonl, csv", flag_values=values)
-    flags.DEFINE_string("out", None, f"file of {what}: .json, .jsonl or .csv", flag_values=values)
+    """Defines --format and --out of a command that prints a table.
+
+    Args:
+      values: Flags of the command.
+      what: Name of the table's content, for the help.
+    """
+    form = f"format of {what} on standard output: table, json, jsonl or csv"
+    flags.DEFINE_string("format", "table", form, flag_values=values)
+    flags.DEFINE_string("out", None, f"file for {what}: .json, .jsonl or .csv", flag_values=values)
+
+
+def value_of(values: flags.FlagValues, name: str) -> Any:
+    """Returns the value of a flag whose name is no attribute of `FlagValues`, or is known only at run time.
+
+    Args:
+      values: Parsed flags of the command.
+      name: Name of the flag.
+    """
+    return values[name].value
 
 
 def need(values: flags.FlagValues, *names: str) -> None:
+    """Checks that flags have a value.
+
+    Args:
+      values: Parsed flags of the command.
+      *names: Names of flags without a default.
+
+    Raises:
+      UserError: One of them has none.
+    """
     for name in names:
         if values[name].value is None:
-            raise UserError(f"--{name} is needed")
+            raise UserError(f"--{name} is missing: add --{name}=VALUE")
 
 
 def start(rest: list[str]) -> None:
-    """What every command does once its flags are known: no stray words, logging, the processes of the job."""
+    """Does what every command does once its flags are parsed: sets up logging and the processes of the job.
+
+    Args:
+      rest: Words of the command line that the command did not use.
+
+    Raises:
+      UserError: There is such a word.
+    """
     if rest:
         quotes = ", and patterns in quotes: --images='photos/*.jpg'" if os.path.exists(rest[0]) else ""
-        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value{quotes}")
+        raise UserError(f"unexpected word {rest[0]!r}: write flags as --name=value{quotes}")
     log_warnings()
     from jaxvision.parallel import distributed
 
@@ -144,6 +225,7 @@ def start(rest: list[str]) -> None:
 
 
 def log_warnings() -> None:
+    """Prints warnings of this package, and errors only of absl and Orbax, which log much."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     absl = logging.getLogger("absl")
     absl.setLevel(logging.ERROR)
@@ -151,5 +233,5 @@ def log_warnings() -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """What Orbax logs with a traceback, it raises too."""
+    """Drops records with a traceback: Orbax raises these errors, too."""
     return not record.exc_info

@@ -44,18 +44,18 @@ def test_help_of_each_command_names_its_flags_without_importing_jax(command):
     ("words", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["train"], "--config is needed"),
-        (["evaluate"], "--workdir is needed"),
+        (["train"], "--config is missing"),
+        (["evaluate"], "--workdir is missing"),
         (["evaluate", "--workdr=x"], "unknown flag --workdr; did you mean --workdir? Flags of evaluate: --workdir, "),
         (["predict", "--top=0"], "--top must be a whole number of at least 1, not '0'"),
         (["search", "--top=1e1", "a cat"], "--top must be a whole number of at least 1, not '1e1': write 10"),
         (["visualize", "--perplexity=many"], "--perplexity must be a number, not 'many'"),
         (["train", "--fresh=perhaps"], "--fresh must be true or false, not 'perhaps'"),
         (["evaluate", "--step"], "--step has no value: write --step=VALUE, a whole number"),
-        (["predict", "--workdir=x", "--images=.", "cli.py"], "unexpected argument 'cli.py'; flags are written"),
-        (["evaluate", "--workdir=x", "stray"], "unexpected argument 'stray'"),
+        (["predict", "--workdir=x", "--images=.", "cli.py"], "unexpected word 'cli.py': write flags as --name=value"),
+        (["evaluate", "--workdir=x", "stray"], "unexpected word 'stray'"),
         (["train", "--config=absent.py", "--workdir=x"], "no config file 'absent.py'"),
-        (["study", "--out=x"], "which study?"),
+        (["study", "--out=x"], "the name of the study is missing"),
     ],
 )
 def test_errors_are_one_line_and_status_2(words, message):
@@ -109,7 +109,7 @@ def test_what_an_unset_variable_leaves_empty_is_an_error(words, config_file, tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config.augment="], "--config.augment is empty: .* 'none' is a spec without operations"),
+        (["--config.augment="], "--config.augment is empty: .* spec without operations is 'none'"),
         (
             ["--config.optimizer.learning_rte=1"],
             "no key 'optimizer.learning_rte'; did you mean 'optimizer.learning_rate'",
@@ -128,7 +128,7 @@ def test_overrides_that_do_not_fit(words, message, config_file, tmp_path, capsys
 
 
 def test_a_change_needs_a_config(capsys):
-    assert "--config=FILE.py is needed too" in main(capsys, "train", "--config.seed=1", "--workdir=x")
+    assert "--config is missing: add --config=FILE.py" in main(capsys, "train", "--config.seed=1", "--workdir=x")
 
 
 def test_a_config_file_is_executed_once(config_file, tmp_path, capsys):

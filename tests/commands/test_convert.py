@@ -170,8 +170,8 @@ def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, no
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["IN"], "convert what, and where to?"),
-        (["IN", "OUT", "MORE"], "unexpected argument 'MORE'"),
+        (["IN"], "IN and OUT are missing"),
+        (["IN", "OUT", "MORE"], "unexpected word 'MORE'"),
         (["--from=timm", "IN", "OUT"], "--model=NAME:VARIANT is needed"),
         (["--from=timm", "--model=vitt", "IN", "OUT"], "unknown model 'vitt'; did you mean 'vit'"),
         (["--from=timm", "--model=vit:mu/4", "--option=depth", "IN", "OUT"], "--option wants KEY=VALUE, not 'depth'"),
@@ -184,7 +184,7 @@ def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, no
             ["--from=timm", "--model=vit:mu/4", "--prefix=modul", "IN", "OUT"],
             "no array of the file has the prefix 'modul'",
         ),
-        (["--from=timm", "--model=vit:mu/4", "--std=1,x,1", "IN", "OUT"], "--std wants numbers"),
+        (["--from=timm", "--model=vit:mu/4", "--std=1,x,1", "IN", "OUT"], "--std must be numbers"),
         (["--from=timm", "--model=vit:mu/4", "absent.npz", "OUT"], "no file of weights 'absent.npz'"),
     ],
 )

@@ -54,8 +54,8 @@ def test_a_missing_tool_is_named(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "One of --slurm, --jobset, --tpu"),
-        (["--slurm=", "--tpu="], "One of --slurm, --jobset, --tpu"),
+        ([], "one of --slurm, --jobset and --tpu"),
+        (["--slurm=", "--tpu="], "one of --slurm, --jobset and --tpu"),
         (["--slurm=node=4"], "did you mean 'nodes'"),
         (["--slurm=4"], "wants options like"),
         (["--slurm=partition=gpu"], "must be literals"),

@@ -11,7 +11,7 @@ from jaxvision.errors import UserError
 
 
 def wrapped(number, path):
-    """As TensorStore and Orbax hand on what the system said."""
+    """An error of the system as TensorStore and Orbax raise it."""
     text = f'UNKNOWN: Error writing "{path}" in kvstore: [OS error {number}: {os.strerror(number)}] [source locations]'
     try:
         try:
@@ -114,7 +114,9 @@ def test_a_mistake_stays_the_reason_when_something_else_fails_because_of_it(fail
     failing(raised(FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/20"), UserError("it was moved")))
     code, err = left(["predict", "--workdir=x", "--images=x"], capsys)
     assert code == 2
-    assert err.startswith("jaxvision: it was moved (and while it ended: No such file or directory: /a/20")
+    assert err.startswith(
+        "jaxvision: it was moved (another error while the program ended: No such file or directory: /a/20"
+    )
 
 
 def test_an_interrupt_is_no_traceback(failing, capsys):
