@@ -1,9 +1,9 @@
 """ResNet-8 on the embedded data set `shapes`, at 16 pixels: a first run that needs no download.
 
 Run:       jaxvision train --config=configs/quickstart.py --workdir=runs/quickstart
-Source:    He et al. 2016, arXiv 1512.03385, sec. 4.2, with one block a stage; sized for a short run on a CPU
+Source:    He et al. 2016, arXiv 1512.03385, sec. 4.2, with one block per stage; sized for a short run on a CPU
 Expected:  75 % top-1 on validation, measured here (docs/reproducing.md)
-Cost:      1 min 45 s on two CPU cores beside other jobs, and some 20 s once to render the set
+Cost:      1 min 45 s on two CPU cores next to other jobs, and once about 20 s to render the set
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ def get_config():
         name="shapes",
         options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),
         split="train",
-        host="decode|resize(16)",  # keeps the run within a minute
+        host="decode|resize(16)",  # small images, for a short run
         batch_size=32,
         classes=10,
         examples=12_000,

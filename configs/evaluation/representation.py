@@ -1,8 +1,8 @@
-"""Every number by which a representation is judged: of a finished run, or of converted weights.
+"""All evaluations of a representation, for a finished run or for converted weights.
 
 Run:       jaxvision evaluate --workdir=runs/simclr --config=configs/evaluation/representation.py:cifar10
-           Where images lie as train/CLASS/* and validation/CLASS/*: ...representation.py:folder. A run knows its set;
-           for converted weights say --config.data.data_dir=DIR
+           For images in folders train/CLASS/* and validation/CLASS/*: ...representation.py:folder. A run knows its
+           data set; for converted weights add --config.data.data_dir=DIR
 Source:    Chen et al. 2020, arXiv 2002.05709, app. B.6 and B.8 (probes); Wu et al. 2018, arXiv 1805.01978, sec. 3.4
            (k-NN); Dosovitskiy et al. 2021, arXiv 2010.11929, sec. 4.1 (few-shot); Mensink et al. 2013 (class means)
 Expected:  see the header of the config that trained the network
@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 from jaxvision.errors import unknown
 
 SPLITS = {"cifar10": ("train", "test"), "imagenet2012": ("train", "validation"), "folder": ("train", "validation")}
-AUGMENTED = {  # what the probe by SGD sees
+AUGMENTED = {  # images of the probe by SGD
     "cifar10": dict(train_augment="random_resized_crop(32)|flip_lr"),
     "imagenet2012": dict(train_host="decode|random_resized_crop(224)", train_augment="flip_lr"),
     "folder": dict(train_augment="flip_lr"),
@@ -32,7 +32,7 @@ def get_config(arg="cifar10"):
     imagenet = arg == "imagenet2012"
     splits = dict(split=judged, train_split=train)
     c = ConfigDict()
-    c.data = dict(name=arg, data_dir=placeholder(str), split=train)  # of converted weights, which have none
+    c.data = dict(name=arg, data_dir=placeholder(str), split=train)  # for converted weights, which name no data set
     c.evals = dict(
         knn=dict(name="knn", k=(20, 200), **splits),
         means=dict(name="class_mean", **splits),
@@ -42,6 +42,6 @@ def get_config(arg="cifar10"):
             name="sgd_probe", layers=LAYERS, train_batch_size=4096 if imagenet else 256, **AUGMENTED[arg], **splits
         ),
     )
-    if imagenet:  # a fit there takes minutes: powers of ten, in place of 45 values
+    if imagenet:  # a fit takes minutes there: powers of ten instead of 45 values
         c.evals.lbfgs.l2 = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
     return c

@@ -1,10 +1,10 @@
-"""Two small towers on CIFAR-10, whose captions are made of the names of its classes.
+"""Two small towers on CIFAR-10, with captions made from the class names.
 
 Run:       jaxvision train --config=configs/image_text/cifar10_class_names.py --workdir=... \\
                --config.data.data_dir=cifar-10-batches-bin
-Source:    Radford et al. 2021, arXiv 2103.00020, on captions made of labels; sized for a CPU
-Expected:  what experiments/image_text/README.md gives for `softmax` of the preset `cifar10`, which is this run but for
-           the order of the images
+Source:    Radford et al. 2021, arXiv 2103.00020, on captions made from labels; sized for a CPU
+Expected:  the number in experiments/image_text/README.md for `softmax` of the preset `cifar10`, which is this run with
+           another order of the images
 Cost:      6e12 FLOPs
 """
 

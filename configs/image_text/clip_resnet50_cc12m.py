@@ -1,13 +1,14 @@
-"""CLIP with its ResNet-50 on Conceptual Captions, of 12 or 3 million pairs.
+"""CLIP with a ResNet-50 on Conceptual Captions, 12 or 3 million pairs.
 
 Run:       jaxvision train --config=configs/image_text/clip_resnet50_cc12m.py:cc12m --workdir=... \\
                --config.data.data_dir=DIR
-           where DIR holds the tars of pixparse/cc12m-wds (or cc3m-wds, for :cc3m) of the Hugging Face Hub
+           where DIR contains the tars of pixparse/cc12m-wds (or cc3m-wds, for :cc3m) of the Hugging Face Hub
 Source:    Radford et al. 2021, arXiv 2103.00020, sec. 2.5, with the settings of open_clip's README ("Sample running
-           code") on 8 GPUs, which issue 448 of mlfoundations/open_clip confirms for cc3m. How its network of cc12m was
-           trained it does not say; 32 passes are its default
+           code") on 8 GPUs, which issue 448 of mlfoundations/open_clip confirms for cc3m. open_clip does not say how it
+           trained on cc12m; 32 epochs are its default
 Expected:  zero-shot top-1 on ImageNet, 80 prompts: cc12m 36.45 % (open_clip, docs/PRETRAINED.md), cc3m about 19 %
-           (issue 448), near 20 % on these tars (issue 930). Who fetches the links anew finds fewer pairs and gets less
+           (issue 448), near 20 % on these tars (issue 930). If you download the links again, fewer pairs
+           are left and the accuracy is lower
 Cost:      1.8e19 FLOPs (cc12m), 4.5e18 (cc3m)
 """
 
@@ -16,8 +17,8 @@ from ml_collections.config_dict import placeholder
 
 from jaxvision.errors import unknown
 
-VOCABULARY = "~/clip/bpe_simple_vocab_16e6.txt.gz"  # of openai/CLIP
-SETS = {  # pairs, tars, passes
+VOCABULARY = "~/clip/bpe_simple_vocab_16e6.txt.gz"  # from openai/CLIP
+SETS = {  # pairs, tars, epochs
     "cc12m": (10_968_539, "cc12m-train-{0000..2175}.tar", 32),
     "cc3m": (2_905_954, "cc3m-train-{0000..0575}.tar", 30),
 }

@@ -1,9 +1,9 @@
 """CLIP ViT-B/32 on 400 million pairs from the web.
 
 Run:       jaxvision train --config=configs/image_text/clip_vit_b32.py --workdir=... --config.data.data_dir=DIR
-           where DIR holds the tars of LAION-400M as img2dataset writes them
-Source:    Radford et al. 2021, arXiv 2103.00020, sec. 2.4 and 2.5, tables 18 and 20. Departures: the crop is that of
-           open_clip (90 to 100 % of the area), where the paper takes a square crop of the resized image
+           where DIR contains the tars of LAION-400M as img2dataset writes them
+Source:    Radford et al. 2021, arXiv 2103.00020, sec. 2.4 and 2.5, tables 18 and 20. Departure: crops are those of
+           open_clip (90 to 100 % of the area); the paper takes a square crop of the resized image
 Expected:  zero-shot top-1 on ImageNet, 80 prompts: 63.3 % (OpenAI's weights, trained on pairs that are not public),
            62.9 % (open_clip's on LAION-400M), both as open_clip evaluates them, docs/openclip_results.csv
 Cost:      5.8e20 FLOPs; 36 hours on 128 A100 (open_clip, docs/PRETRAINED.md)
@@ -12,7 +12,7 @@ Cost:      5.8e20 FLOPs; 36 hours on 128 A100 (open_clip, docs/PRETRAINED.md)
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-VOCABULARY = "~/clip/bpe_simple_vocab_16e6.txt.gz"  # of openai/CLIP
+VOCABULARY = "~/clip/bpe_simple_vocab_16e6.txt.gz"  # from openai/CLIP
 
 
 def get_config():
@@ -26,7 +26,7 @@ def get_config():
         host=f"decode|random_resized_crop(224, (0.9, 1.0), method='bicubic')|tokenize('clip', 77, path='{VOCABULARY}')",
         fields=("image", "tokens", "tokens_mask"),
         batch_size=32_768,
-        examples=407_332_084,  # that open_clip found; links die
+        examples=407_332_084,  # as many as open_clip could download
         max_bad_fraction=0.01,
     )
     c.augment = "normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))"

@@ -1,11 +1,11 @@
-"""Two small towers on the captions of the embedded set `shapes`, some pairs of colour and kind held out.
+"""Two small towers on the captions of the embedded set `shapes`, with some pairs of colour and kind held out.
 
 Run:       jaxvision train --config=configs/image_text/shapes.py --workdir=runs/shapes_clip
 Source:    the losses of Radford et al. 2021, arXiv 2103.00020 (softmax), and, as shapes.py:sigmoid, Zhai et al. 2023,
            arXiv 2303.15343; sized for a short run on a CPU
-Expected:  what experiments/image_text/README.md gives for `softmax` of the preset `laptop`, which is this run, and for
-           `batch/sigmoid/64`, which is :sigmoid
-Cost:      1.6e12 FLOPs, and some 20 s once to render the set
+Expected:  the numbers in experiments/image_text/README.md: this run is `softmax` of the preset `laptop`, and
+           :sigmoid is `batch/sigmoid/64`
+Cost:      1.6e12 FLOPs, and once about 20 s to render the set
 """
 
 from ml_collections import ConfigDict
@@ -25,14 +25,14 @@ def get_config(arg="softmax"):
         name="shapes",
         options=scenes | dict(scenes="seen"),
         split="train",
-        host="decode|resize(16)|tokenize('bytes', 48, caption='first')",  # the main object; captions go on
+        host="decode|resize(16)|tokenize('bytes', 48, caption='first')",  # captions begin with the main object
         fields=("image", "tokens", "tokens_mask"),
         batch_size=64,
         classes=10,
         examples=5_276,
         image_size=32,
     )
-    c.augment = "normalize(0.5, 0.5)"  # nothing is flipped: captions tell left from right
+    c.augment = "normalize(0.5, 0.5)"  # no flips: captions distinguish left and right
     c.model = dict(
         name="two_towers",
         image=dict(name="resnet", variant="8", zero_init_residual=False),

@@ -1,8 +1,8 @@
-"""A GAN of two players on `shapes` at 16 pixels; the task is one's own, in experiments/own_parts/gan.py.
+"""A GAN, a task of two players, on `shapes` at 16 pixels. The task is in experiments/own_parts/gan.py.
 
 Run:       jaxvision train --config=configs/own_parts/gan.py --workdir=runs/gan
 Source:    Goodfellow et al. 2014, arXiv 1406.2661; learning rates as in Heusel et al. 2017, arXiv 1706.08500
-Expected:  the discriminator tells some 90 % of real and of drawn images rightly (seed 0)
+Expected:  the discriminator classifies about 90 % of real and of generated images correctly (seed 0)
 Cost:      about a minute on two CPU cores
 """
 
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config; `arg` is not used."""
+    """Returns the config. `arg` is not used."""
     c = ConfigDict()
     c.seed = 0
     c.data = dict(
@@ -24,7 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         image_size=32,
     )
     c.augment = "flip_lr|normalize(0.5, 0.5)"
-    # The discriminator. BatchNorm would tell it real from drawn images by the statistics of their batches.
+    # The discriminator. With BatchNorm it could tell generated images by the statistics of their batch.
     c.model = dict(name="vit", variant="S/4", width=64, depth=4, mlp_dim=128, num_heads=4)
     c.task = dict(name="experiments.own_parts.gan:make_gan", latent=32)
     c.optimizer = dict(

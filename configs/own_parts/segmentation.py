@@ -1,7 +1,7 @@
-"""Segmentation of `shapes`, a mask being the label; task and evaluator are one's own, in experiments/own_parts.
+"""Segmentation of `shapes`: the label is a mask. Task and evaluator are in experiments/own_parts/segmentation.py.
 
 Run:       jaxvision train --config=configs/own_parts/segmentation.py --workdir=runs/segmentation
-Source:    maps of all stages summed, as in Kirillov et al. 2019, arXiv 1901.02446, sec. 3
+Source:    the maps of all stages are summed, as in Kirillov et al. 2019, arXiv 1901.02446, sec. 3
 Expected:  mean IoU 0.855 on validation, 0.932 of the background and 0.779 of shapes (seed 0)
 Cost:      about a minute on two CPU cores
 """
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config; `arg` is not used."""
+    """Returns the config. `arg` is not used."""
     c = ConfigDict()
     c.seed = 0
     c.data = dict(

@@ -2,11 +2,11 @@
 
 Run:       jaxvision train --config=configs/self_supervised/jigsaw_resnet50_imagenet2012.py --workdir=...
 Source:    Noroozi, Favaro 2016, arXiv 1603.09246, with the geometry, the grey images, the layers and the schedule of
-           Kolesnikov, Zhai, Beyer 2019, arXiv 1901.09005, whose code is google/revisiting-self-supervised; they ask
-           about 8 permutations an image, the same for the whole batch, and here each image has its own
+           Kolesnikov, Zhai, Beyer 2019, arXiv 1901.09005, (google/revisiting-self-supervised). They use
+           8 permutations per image, the same for the whole batch; here each image has its own
 Expected:  not run here. A linear classifier on the best layer of ResNet-50: 45.7 % top-1 on `validation`, with the
            recipe of Goyal et al. 2019 (Misra, van der Maaten 2020, arXiv 1912.01991, table 2)
-Cost:      35 epochs of nine 64x64 tiles an image, 9e17 FLOPs: a third of 90 supervised epochs at 224 pixels
+Cost:      35 epochs of nine 64x64 tiles per image, 9e17 FLOPs: a third of 90 supervised epochs at 224 pixels
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ def get_config():
         classes=1000,
         examples=1_281_167,
     )
-    c.augment = "grayscale(0.66)"  # the task scales each tile by itself
+    c.augment = "grayscale(0.66)"  # the task normalises each tile separately
     c.model = dict(name="resnet", variant="50")
     c.task = dict(name="jigsaw", permutations=100, questions=8, tile=64 / 85, part_dim=1000, hidden=4096)
     c.optimizer = dict(

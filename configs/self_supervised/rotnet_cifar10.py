@@ -1,15 +1,15 @@
-"""RotNet on CIFAR-10: Network in Network of 3, 4 or 5 blocks learns to tell by which right angle an image was turned.
+"""RotNet on CIFAR-10: a Network in Network of 3, 4 or 5 blocks predicts by which right angle an image was rotated.
 
 Run:       jaxvision train --config=configs/self_supervised/rotnet_cifar10.py:4 --workdir=...
            Other angles (table 2): --config.task.angles='(0, 180)', (90, 270), or the eight multiples of 45
-           The probes below: configs/self_supervised/rotnet_probe_cifar10.py
+           For the probes: configs/self_supervised/rotnet_probe_cifar10.py
 Source:    Gidaris, Singh, Komodakis 2018, arXiv 1803.07728, sec. 3.1; schedule and normalisation as in the authors'
-           code, github.com/gidariss/FeatureLearningRotNet, config/CIFAR10_RotNet_NIN4blocks.py (the text has half as
-           many epochs, in the same ratios)
-Expected:  test top-1 of a non-linear classifier on each block in turn (table 1): of 3 85.45, 88.26, 62.09 %; of 4
-           85.07, 89.06, 86.21, 61.73 %; of 5 85.04, 89.76, 86.82, 74.50, 50.37 %. By angles, on block 2 of 4 (table 2):
-           eight 88.51 %, four 89.06 %, (0, 180) 87.46 %, (90, 270) 85.52 %
-Cost:      6.0e16 FLOPs with 4 blocks (a batch of 128 is 512 turned images)
+           code, github.com/gidariss/FeatureLearningRotNet, config/CIFAR10_RotNet_NIN4blocks.py (the paper has half
+           as many epochs, in the same ratios)
+Expected:  test top-1 of a non-linear classifier on each block (table 1): 3 blocks 85.45, 88.26, 62.09 %; 4 blocks
+           85.07, 89.06, 86.21, 61.73 %; 5 blocks 85.04, 89.76, 86.82, 74.50, 50.37 %. By angles, on block 2 of 4
+           (table 2): eight 88.51 %, four 89.06 %, (0, 180) 87.46 %, (90, 270) 85.52 %
+Cost:      6.0e16 FLOPs with 4 blocks (a batch of 128 is 512 rotated images)
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ def get_config(arg="4"):
         examples=50_000,
         image_size=32,
     )
-    # All of it before the task turns the images. The border that random_crop adds is black, as in the authors' code.
+    # Applied before the task rotates the images. The border that random_crop adds is black, as in the authors' code.
     c.augment = "random_crop(32, 4)|flip_lr|normalize((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))"
     c.model = dict(name="nin", blocks=int(arg))
     c.task = dict(name="rotation", angles=(0, 90, 180, 270), each="all")

@@ -1,4 +1,4 @@
-"""What RotNet has learned: a classifier on one block of a frozen Network in Network, with the labels of CIFAR-10.
+"""A classifier on one block of a frozen RotNet, trained with the labels of CIFAR-10.
 
 Run:       jaxvision train --config=configs/self_supervised/rotnet_probe_cifar10.py:conv --workdir=... \\
                --config.init.weights=WORKDIR_OF_ROTNET_CIFAR10

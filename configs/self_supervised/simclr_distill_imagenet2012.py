@@ -3,9 +3,9 @@
 Run:       jaxvision train --config=configs/self_supervised/simclr_distill_imagenet2012.py:self --workdir=... \\
                --config.init.weights=WORKDIR
            where WORKDIR is a run of configs/self_supervised/simclr_finetune_imagenet2012.py:v2_1percent (or
-           :v2_10percent); for :wide pretrained and fine-tuned with the option width=2 of the model
+           :v2_10percent). For :wide, a run pretrained and fine-tuned with model.width=2
 Source:    Chen et al. 2020b (SimCLRv2), arXiv 2006.10029, sec. 2, eq. 2, and sec. 3.1: temperature 0.1 for a teacher of
-           the student's size (:self), 1.0 for a larger one (:wide), 400 epochs, crops and flips alone
+           the student's size (:self), 1.0 for a larger one (:wide), 400 epochs, crops and flips only
 Expected:  not published for these teachers. From a ResNet-152, three times as wide and with selective kernels, which
            this project does not have: 73.9 % top-1 on `validation` with 1 % of the labels, 77.5 % with 10 %
 Cost:      1.7e19 FLOPs with the teacher of the student's size

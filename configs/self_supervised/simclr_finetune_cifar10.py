@@ -1,11 +1,11 @@
-"""A ResNet-18 pretrained by SimCLR on CIFAR-10 without labels, fine-tuned on 4 to 400 labels a class.
+"""A ResNet-18 pretrained by SimCLR on CIFAR-10 without labels, fine-tuned on 4 to 400 labels per class.
 
 Run:       jaxvision train --config=configs/self_supervised/simclr_finetune_cifar10.py:25 --workdir=... \\
                --config.init.weights=WORKDIR
-           where WORKDIR is a run of configs/self_supervised/simclr_resnet18_cifar10.py. Another choice of images:
-           --config.data.subset.seed=1
-Source:    Chen et al. 2020, arXiv 2002.05709, app. B.5: crops and flips alone, nothing is decayed, rate 0.05 x batch /
-           256. Batch and length are chosen here, as epochs of 40 images say little
+           where WORKDIR is a run of configs/self_supervised/simclr_resnet18_cifar10.py. For another choice of
+           images: --config.data.subset.seed=1
+Source:    Chen et al. 2020, arXiv 2002.05709, app. B.5: crops and flips only, no weight decay, learning rate 0.05 x
+           batch / 256. Batch size and length are our choice, because an epoch of 40 images is too short a unit
 Expected:  not published for this network; on 1 % and 10 % of ImageNet see simclr_finetune_imagenet2012.py
 Cost:      1,000 steps of 64 images: 2.1e14 FLOPs
 """

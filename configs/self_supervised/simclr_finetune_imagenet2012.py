@@ -3,10 +3,11 @@
 Run:       jaxvision train --config=configs/self_supervised/simclr_finetune_imagenet2012.py:1percent --workdir=... \\
                --config.init.weights=WORKDIR
            where WORKDIR is a run of configs/self_supervised/simclr_resnet50_imagenet2012.py:1000; for :v2_1percent and
-           :v2_10percent of ...:v2
+           :v2_10percent a run of ...:v2
 Source:    Chen et al. 2020, arXiv 2002.05709, app. B.5; :v2_* is Chen et al. 2020b, arXiv 2006.10029, sec. 2 and 3.1:
-           from the first layer of the head, at another rate and batch, by LARS as in the authors' README. The labelled
-           images are those of the papers, and the cosine, of which they do not speak, is that of the code
+           from the first layer of the head, with another learning rate and batch size, and LARS as in the authors'
+           README. The labelled images are those of the papers. The papers do not state a schedule: the cosine is from
+           the code
 Expected:  top-1 on `validation`: 48.3 % (1 %), 65.6 % (10 %); :v2_* 57.9 % and 68.4 %
 Cost:      1 %: 1.9e16 FLOPs; 10 %: 9.5e16
 """
@@ -43,7 +44,7 @@ def get_config(arg="1percent"):
         c.optimizer = dict(
             name="lars",
             learning_rate=sqrt_scaling(0.005, c.data.batch_size),
-            # Nothing is decayed. As in the authors' code the new head is not rescaled either: it starts at norm 0.
+            # No weight decay. As in the authors' code, LARS does not rescale the new head, which starts at norm 0.
             decay_rules=(("^head/", 0.0), ("kernel$", 1.0), (".*", 0.0)),
             schedule="cosine",
         )

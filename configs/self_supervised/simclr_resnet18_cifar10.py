@@ -1,11 +1,11 @@
 """SimCLR with a ResNet-18 on CIFAR-10, 100 to 1,000 epochs.
 
 Run:       jaxvision train --config=configs/self_supervised/simclr_resnet18_cifar10.py:1000 --workdir=...
-Source:    Chen et al. 2020, arXiv 2002.05709, app. B.9; this network, batch, rate, decay and temperature are those of
-           the authors' code, github.com/google-research/simclr, first README (since SimCLRv2 it has a decay of 1e-4).
-           It normalises no images
+Source:    Chen et al. 2020, arXiv 2002.05709, app. B.9; network, batch size, learning rate, weight decay and
+           temperature are from the authors' code, github.com/google-research/simclr, first README (since SimCLRv2 it
+           has a weight decay of 1e-4). It does not normalise images
 Expected:  about 91 % test top-1 of a linear classifier after 1,000 epochs (that README, SGD for 100 epochs)
-Cost:      about 3.3e14 FLOPs an epoch: 3.3e17 for 1,000
+Cost:      about 3.3e14 FLOPs per epoch: 3.3e17 for 1,000
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ def get_config(arg="1000"):
         examples=50_000,
         image_size=32,
     )
-    c.augment = (  # colour of strength 0.5, and no blur
+    c.augment = (  # colour strength 0.5, no blur
         "views(2, 'random_resized_crop(32)|flip_lr|color_jitter(0.4, 0.4, 0.4, 0.1, p=0.8)|grayscale(0.2)')"
     )
     c.model = dict(name="resnet", variant="18", stem="cifar")

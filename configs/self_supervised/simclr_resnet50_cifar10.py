@@ -2,11 +2,12 @@
 
 Run:       jaxvision train --config=configs/self_supervised/simclr_resnet50_cifar10.py:1024 --workdir=...
            With labels: ...simclr_resnet50_cifar10.py:supervised
-Source:    Chen et al. 2020, arXiv 2002.05709, app. B.9. Rates of 0.5, 1.0 and 1.5 for 256 images and temperatures of
-           0.1, 0.5 and 1.0 were tried there; 0.5 is the best temperature of a long run (fig. B.8), and the best rate is
-           not said. :supervised is Khosla et al. 2020, arXiv 2004.11362, eq. 2, in this setting, not in theirs
+Source:    Chen et al. 2020, arXiv 2002.05709, app. B.9. The authors tried learning rates of 0.5, 1.0 and 1.5 for 256
+           images and temperatures of 0.1, 0.5 and 1.0. 0.5 is the best temperature of a long run (fig. B.8); they do
+           not give the best rate. :supervised is Khosla et al. 2020, arXiv 2004.11362, eq. 2, in this
+           setting, not in theirs
 Expected:  94.0 % test top-1 of a linear classifier, batch 1,024, 1,000 epochs
-Cost:      about 7.8e14 FLOPs an epoch: 7.8e17 for 1,000
+Cost:      about 7.8e14 FLOPs per epoch: 7.8e17 for 1,000
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +34,7 @@ def get_config(arg="1024"):
         examples=50_000,
         image_size=32,
     )
-    c.augment = (  # colour of strength 0.5, and no blur
+    c.augment = (  # colour strength 0.5, no blur
         "views(2, 'random_resized_crop(32)|flip_lr|color_jitter(0.4, 0.4, 0.4, 0.1, p=0.8)|grayscale(0.2)')"
     )
     c.model = dict(name="resnet", variant="50", stem="cifar")

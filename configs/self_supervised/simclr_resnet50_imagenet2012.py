@@ -1,11 +1,11 @@
 """SimCLR with a ResNet-50 on ImageNet-2012, batch 4,096, 100 to 1,000 epochs; or SimCLRv2's pretraining.
 
 Run:       jaxvision train --config=configs/self_supervised/simclr_resnet50_imagenet2012.py:100 --workdir=...
-           Then fine-tuned on 1 % or 10 % of the labels: configs/self_supervised/simclr_finetune_imagenet2012.py
+           To fine-tune it on 1 % or 10 % of the labels: configs/self_supervised/simclr_finetune_imagenet2012.py
 Source:    Chen et al. 2020, arXiv 2002.05709, sec. 2 and app. A and B; :v2 is Chen et al. 2020b, arXiv 2006.10029, sec.
-           2 and 3: three layers in the head, 800 epochs, another rate and decay, without memory and selective kernels.
-           Both views are cut on the device, out of one random square of the image shrunk to a shorter side of 256
-           pixels; in the paper out of the whole image
+           2 and 3: three layers in the head, 800 epochs, another learning rate and weight decay, without memory and
+           selective kernels. Departure: both views are cropped on the device, from one random square of the image
+           resized to a shorter side of 256 pixels; in the paper from the whole image
 Expected:  top-1 on `validation` of a linear classifier: 64.5 % after 100 epochs, 69.3 % after 1,000; :v2 71.7 %
 Cost:      100 epochs: 6 hours on 32 TPU v3 (the authors' README), 6.3e18 FLOPs
 """

@@ -2,8 +2,8 @@
 
 Run:       jaxvision train --config=configs/self_supervised/simclr_vit_s16_imagenet2012.py --workdir=...
 Source:    Chen, Xie, He 2021 (MoCo v3), arXiv 2104.02057, sec. 4 to 6, table 4: batch, schedule, fixed positions and
-           patch embedding. They swept rate and decay for SimCLR and do not say which were best: these, and the head,
-           are those of MoCo v3, and the temperature that of SimCLR (arXiv 2002.05709)
+           patch embedding. They swept learning rate and weight decay for SimCLR and do not give the best values: both,
+           and the head, are those of MoCo v3; the temperature is that of SimCLR (arXiv 2002.05709)
 Expected:  69.0 % top-1 on `validation` of a linear classifier
 Cost:      about 2.1e19 FLOPs
 """

@@ -2,8 +2,8 @@
 
 Run:       jaxvision train --config=configs/supervised/bit_imagenet21k.py:R50x1 --workdir=...
            The set is not in TFDS's catalogue: prepare a TFDS builder `imagenet21k` with one split, `full`.
-Source:    Kolesnikov et al. 2020, arXiv 1912.11370, sec. 3.2; the loss and the splits, which the paper
-           does not give, are those of big_vision, bit_i21k.py
+Source:    Kolesnikov et al. 2020, arXiv 1912.11370, sec. 3.2; the paper does not give loss and splits;
+           they are those of big_vision, bit_i21k.py
 Expected:  R152x4: 85.4 % top-1 on ImageNet-2012 after fine-tuning (table 2)
 Cost:      R50x1: 3.3e19 FLOPs, 9 hours on 8 A100 at 40 % utilisation; R152x4 took the authors a TPU v3-512
 """

@@ -1,11 +1,11 @@
 """ResNet-50 on ImageNet-2012: the classic recipe, 90 epochs, or a modern one, 100 epochs at 160 pixels.
 
 Run:       jaxvision train --config=configs/supervised/resnet50_imagenet2012.py --workdir=...
-           (the modern one: ...resnet50_imagenet2012.py:modern)
-Source:    :classic is He et al. 2016, arXiv 1512.03385, as Goyal et al. 2017, arXiv 1706.02677, sec. 5.1, train it;
+           (the modern recipe: ...resnet50_imagenet2012.py:modern)
+Source:    :classic is He et al. 2016, arXiv 1512.03385, trained as in Goyal et al. 2017, arXiv 1706.02677, sec. 5.1;
            :modern is procedure A3 of Wightman, Touvron, Jegou 2021 (ResNet strikes back), arXiv 2110.00476, table 2.
-           A3 departs in two points here: crops are resized bilinearly (there bicubic), and a mixed image keeps
-           its mixed label (there both of its classes are set to 1)
+           Departures from A3: crops are resized bilinearly (A3: bicubic), and a mixed image keeps its mixed label
+           (A3: both of its classes are set to 1)
 Expected:  :classic  76.4 % top-1 on `val` (Goyal et al., table 1: error 23.60 +- 0.12).
            :modern   78.1 %
 Cost:      :classic 2.8e18 FLOPs; :modern 15 hours on 4 V100 (A3's authors)
@@ -53,7 +53,7 @@ def get_config(arg="classic"):
         c.data.update(host="decode|random_resized_crop(160)", batch_size=2048)
         c.augment = "flip_lr|randaugment(2, 6, std=0.5, p=0.5)|mixup_or_cutmix(0.1, 1.0)|normalize_imagenet"
         c.task.loss = "sigmoid_cross_entropy"
-        # The loss is a sum over the 1000 classes, there a mean: so is what is measured against gradients.
+        # Our loss is a sum over the 1000 classes, that of A3 a mean: so clip_norm and eps are 1000 times larger here.
         c.optimizer = dict(
             name="lamb",
             learning_rate=8e-3,

@@ -7,7 +7,7 @@ Run:       jaxvision train --config=configs/supervised/resnet_cifar10.py:20 --wo
 Source:    He et al. 2016, arXiv 1512.03385, sec. 4.2, table 6
 Expected:  test error 8.75 % (20 layers), 7.51 % (32), 7.17 % (44), 6.97 % (56), 6.43 % (110; mean of five
            6.61 %). The paper chose its schedule on this split of 45,000 and 5,000 images and does not say
-           whether the reported runs saw all 50,000; measured here: docs/reproducing.md
+           whether the reported runs used all 50,000. Measured here: docs/reproducing.md
 Cost:      182 epochs; 20 layers: 2.0e15 FLOPs
 """
 
@@ -35,7 +35,7 @@ def get_config(arg="20"):
         examples=45_000,
         image_size=32,
     )
-    # Normalised first, so that the border which random_crop adds is the mean colour, as in the paper.
+    # Normalised first, so the border that random_crop adds has the mean colour, as in the paper.
     c.augment = "normalize((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))|random_crop(32, 4)|flip_lr"
     c.model = dict(name="resnet", variant=layers, zero_init_residual=False)
     c.task = dict(name="supervised")

@@ -1,7 +1,7 @@
 """ViT-B/16 on ImageNet-2012 from scratch, for 90 or 300 epochs.
 
 Run:       jaxvision train --config=configs/supervised/vit_b16_imagenet2012.py:300 --workdir=...
-Source:    :90 is the plain recipe of Beyer, Zhai, Kolesnikov 2022, arXiv 2205.01580, made for S/16;
+Source:    :90 is the plain recipe of Beyer, Zhai, Kolesnikov 2022, arXiv 2205.01580, designed for S/16;
            :300 is the strong one of He et al. 2022 (MAE), arXiv 2111.06377, app. A.2, table 11
 Expected:  :300  82.3 % top-1 on `val` (MAE, table 3, "scratch, our impl.").
            :90   no published number for B/16; S/16 reaches 76.7 % with this recipe, and B/16 without

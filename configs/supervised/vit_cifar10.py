@@ -1,4 +1,4 @@
-"""ViT on CIFAR-10 from scratch: Ti/4 for 300 epochs, or a small one with patches of 8 pixels for 10.
+"""ViT on CIFAR-10 from scratch: Ti/4 for 300 epochs, or a small ViT with patches of 8 pixels for 10 epochs.
 
 Run:       jaxvision train --config=configs/supervised/vit_cifar10.py:tiny --workdir=...
            From a folder tree (see experiments/data_scaling/make_cifar10_folder.py), without TFDS:

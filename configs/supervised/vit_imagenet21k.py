@@ -13,7 +13,7 @@ from ml_collections.config_dict import placeholder
 from jaxvision.errors import unknown
 
 NONE = ""
-LIGHT1 = "|randaugment(2, 0, variant='reference')"  # not nothing: see randaugment
+LIGHT1 = "|randaugment(2, 0, variant='reference')"  # magnitude 0 still changes images, see randaugment
 LIGHT2 = "|randaugment(2, 10, variant='reference')|mixup(0.2)"
 MEDIUM2 = "|randaugment(2, 15, variant='reference')|mixup(0.5)"
 AUGMENT = {"Ti/16": NONE, "S/32": NONE, "S/16": LIGHT1, "B/32": LIGHT2, "B/16": LIGHT2, "L/16": MEDIUM2}
@@ -40,7 +40,7 @@ def get_config(arg="B/16"):
     c.optimizer = dict(
         name="adamw",
         learning_rate=1e-3,
-        weight_decay=0.1,  # big_vision's 1e-4 is not multiplied by the learning rate, this one is
+        weight_decay=0.1,  # 1e-4 in big_vision, which does not multiply it by the learning rate
         clip_norm=1.0,
         mu_dtype="bfloat16",
         schedule="cosine",

@@ -29,7 +29,7 @@ def get_config():
     c.optimizer = dict(
         name="adamw",
         learning_rate=1e-3,
-        weight_decay=0.1,  # big_vision's 1e-4 is not multiplied by the learning rate, this one is
+        weight_decay=0.1,  # 1e-4 in big_vision, which does not multiply it by the learning rate
         clip_norm=1.0,
         mu_dtype="bfloat16",
         schedule="cosine",

@@ -1,7 +1,7 @@
 """A grid over learning rate and momentum of configs/quickstart.py.
 
 Run:       jaxvision sweep --sweep=configs/sweeps/grid.py --out=runs/sweep_grid
-Cost:      9 runs of 1 epoch; jaxvision sweep --sweep=configs/sweeps/grid.py --dry_run tells the time
+Cost:      9 runs of 1 epoch; jaxvision sweep --sweep=configs/sweeps/grid.py --dry_run prints the time
 """
 
 from jaxvision.sweep import Sweep, grid

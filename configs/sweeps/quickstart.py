@@ -1,8 +1,8 @@
-"""Learning rate and weight decay of configs/quickstart.py by random search, each point under two seeds.
+"""Learning rate and weight decay of configs/quickstart.py by random search, each point with two seeds.
 
 Run:       jaxvision sweep --sweep=configs/sweeps/quickstart.py --out=runs/sweep_quickstart
 Source:    Bergstra and Bengio 2012, JMLR 13, 281-305
-Cost:      16 runs of 1 epoch; jaxvision sweep --sweep=configs/sweeps/quickstart.py --dry_run tells the time
+Cost:      16 runs of 1 epoch; jaxvision sweep --sweep=configs/sweeps/quickstart.py --dry_run prints the time
 """
 
 from jaxvision.sweep import Sweep, log_uniform

@@ -1,9 +1,9 @@
-"""ResNet-20 on CIFAR-10 by TPE, where successive halving ends bad trials early.
+"""Options of the optimizer for ResNet-20 on CIFAR-10, by TPE; successive halving ends bad trials early.
 
 Run:       jaxvision sweep --sweep=configs/sweeps/resnet_cifar10.py --out=... --launcher="slurm(gpus=1)"
            From a folder tree: --sweep=configs/sweeps/resnet_cifar10.py:DIR, see configs/supervised/resnet_cifar10.py
 Source:    Bergstra et al. 2011 (TPE); Li et al. 2020, arXiv 1810.05934 (ASHA)
-Cost:      at most 64 times that of the config; two thirds of the trials end after a tenth of it
+Cost:      at most 64 times that of the config; two thirds of the trials end after a tenth of their steps
 """
 
 from jaxvision.sweep import Sweep, choice, log_uniform, uniform, when

@@ -1,11 +1,11 @@
-"""BiT fine-tuned by BiT-HyperRule, which sets length, resolution and mixup from the data set alone.
+"""BiT fine-tuned by BiT-HyperRule, which sets length, resolution and mixup from the data set only.
 
 Run:       jaxvision convert --from=bit --model=bit:R50x1 BiT-M-R50x1.npz weights/bit_m_r50x1
            jaxvision train --config=configs/transfer/bit_hyperrule.py:cifar10 --workdir=... \\
                --config.init.weights=weights/bit_m_r50x1 --config.data.data_dir=...
 Source:    Kolesnikov et al. 2020, arXiv 1912.11370, sec. 3.3
-Expected:  BiT-M R152x4: 98.91 % top-1 on CIFAR-10, 92.17 % on CIFAR-100, 99.30 % on Flowers (table 2); smaller
-           models less. Of CIFAR's training images the last 5,000 are kept for validation here.
+Expected:  BiT-M R152x4: 98.91 % top-1 on CIFAR-10, 92.17 % on CIFAR-100, 99.30 % on Flowers (table 2); less for
+           smaller models. Here the last 5,000 training images of CIFAR are kept for validation.
 Cost:      R50x1 on CIFAR-10: 10,000 steps of 512 images of 128 pixels, under an hour on 8 A100
 """
 

@@ -1,14 +1,14 @@
-"""A pretrained ResNet-50, fine-tuned as a whole to another data set.
+"""A pretrained ResNet-50 with all its parameters fine-tuned to another data set.
 
 Run:       jaxvision train --config=configs/transfer/finetune_resnet50.py:cifar10 --workdir=... \\
                --config.init.weights=WORKDIR_OR_CONVERTED_WEIGHTS
-           Few labels: add --config.data.subset.examples=250, for 25 of each of 10 classes. Weights other than
-           SimCLR's want the normalisation of their meta.json at the end of config.augment
-Source:    Chen et al. 2020, arXiv 2002.05709, app. B.8. Learning rate (1e-4 to 0.1) and weight decay (none, or 1e-6 to
-           1e-3 divided by the rate) are chosen there for each set, on validation images, from 7 values each, equally
-           spaced in the logarithm; here they are of the middle. They then train on the validation images too.
-           Departures: the momentum of BatchNorm is 0.9 for every set, and the rate falls with a cosine, of which the
-           paper says nothing
+           For few labels: --config.data.subset.examples=250 gives 25 of each of 10 classes. For weights other than
+           SimCLR's, add the normalisation of their meta.json at the end of config.augment
+Source:    Chen et al. 2020, arXiv 2002.05709, app. B.8. The paper chooses learning rate (1e-4 to 0.1) and weight decay
+           (none, or 1e-6 to 1e-3 divided by the rate) for each set, on validation images, from 7 values each, equally
+           spaced in the logarithm; here both are from the middle. The paper then trains on the validation images too.
+           Departures: the momentum of BatchNorm is 0.9 for every set, and the schedule is a cosine; the paper states
+           none
 Expected:  test top-1 from SimCLR's ResNet-50 of 1,000 epochs: 97.7 % on CIFAR-10, 85.9 % on CIFAR-100 (app. B.8.2);
            on Flowers 97.0 % as a mean over classes, which `classify` does not report
 Cost:      20,000 steps of 256 images of 224 pixels: 1.3e17 FLOPs
