@@ -1,4 +1,4 @@
-"""What is made of the results: the report in words, its criteria and fits."""
+"""The report of the study in words, its criteria and fits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +20,17 @@ tables = sibling(__file__, "tables")
 figures = sibling(__file__, "figures")
 
 FORMS = ("power", "saturating", "shifted_saturating")
-ENOUGH = 5  # sizes for a form with a floor to be told from one without
+ENOUGH = 5  # sizes that it takes to tell a form with a floor from one without
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]) -> str:
     """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
 
     Args:
-      rows: of all runs, with "run", "protocol", "arm", "examples", "seed" and their results.
-      out: folder of the study, where the records of the runs lie too.
-      p: the preset that the runs are of.
-      configs: of a run of each arm.
+      rows: Rows of all runs, with "run", "protocol", "arm", "examples", "seed" and their results.
+      out: Folder of the study, which also holds the records of the runs.
+      p: Preset of the runs.
+      configs: Config of one run of each arm.
     """
     rows = [row | _best(workdir(out, row["run"])) for row in rows]
     costs = {arm: _cost(config) for arm, config in configs.items()}
@@ -81,13 +81,13 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
 
 
 def _best(folder: Path) -> dict[str, float]:
-    """The best of the evaluations during a run, if its records are there."""
+    """The best evaluation during a run, if its records exist."""
     values = [line["val/top1"] for line in metrics.read(folder / "metrics.jsonl") if line.get("val/top1") is not None]
     return {"best/top1": max(values)} if len(values) > 1 else {}
 
 
 def _cost(config: Any) -> dict[str, float]:
-    """Parameters, and the FLOPs of a training step for one example in millions."""
+    """Parameters, and millions of FLOPs of a training step per example."""
     found = estimate(config)
     return {"parameters": found.parameters, "mflops": found.flops_per_step / config.data.batch_size / 1e6}
 
@@ -108,7 +108,7 @@ def _match(pair: presets.Pair, costs: dict[str, dict[str, float]]) -> str:
 
 
 def _criteria(top1: tables.Cells, pair: presets.Pair) -> dict[str, tuple[bool, str]]:
-    """Criterion -> whether it is met, and by what."""
+    """Criterion -> whether it is met, and the evidence."""
     first, last = pair.sizes[0], pair.sizes[-1]
     found = {}
     for arm in pair[:2]:
@@ -138,7 +138,7 @@ def _name(pair: presets.Pair) -> str:
 
 
 def _form(sizes: dict[int, list[float]]) -> str:
-    """The form that foretells the largest size best; the power law where there are too few sizes to ask."""
+    """The form that predicts the largest size best; the power law if there are too few sizes to tell."""
     return scaling_laws.select(tables.errors(sizes), FORMS)[0] if len(sizes) >= ENOUGH else "power"
 
 
@@ -149,7 +149,7 @@ def _crossing(top1: tables.Cells, pair: presets.Pair, forms: dict[str, str]) -> 
 
 
 def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
-    """Parameters of the fits, and how well each form foretells the largest size."""
+    """Parameters of the fits, and how well each form predicts the largest size."""
     lines = ["Error (1 - top-1) over training examples n, weighted by the scatter of the seeds; 95 % intervals.\n"]
     few = [arm for arm, sizes in top1.items() if len(sizes) < ENOUGH]
     if few:
@@ -210,7 +210,7 @@ def _tuned(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     best_rate = sibling(__file__, "study").best_rate
     fixed, other = tables.cells(rows, p, "val/top1"), tables.cells(rows, p, "val/top1", "tuned")
     rates = {arm: {n: best_rate(rows, arm, n) for n in p.tuned_sizes} for arm in p.pairs[0][:2]}
-    # Where the best rate is that of `fixed`, its runs are the tuned ones.
+    # If the best rate is that of `fixed`, its runs serve as the tuned ones.
     tuned = {arm: {n: other.get(arm, {}).get(n, fixed[arm][n]) for n in p.tuned_sizes} for arm in rates}
     return [
         "## Tuned for every subset\n",

@@ -20,7 +20,7 @@ def draw(
     fits: dict[str, Fit],
     crossings: dict[presets.Pair, Crossing],
 ) -> list[str]:
-    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     top1 = tables.cells(rows, p, "val/top1")
@@ -65,7 +65,7 @@ def _few_shot(rows: list[Row], p: presets.Preset) -> dict[str, dict[int, dict[in
 
 
 def _learning_curves(rows: list[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list]]:
-    """The records of the runs of the first pair, where they are there."""
+    """The records of the runs of the first pair, as far as they exist."""
     curves = {}
     for row in rows:
         records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")

@@ -2,13 +2,13 @@
 
 Run:  python experiments/data_scaling/make_cifar10_folder.py SOURCE_DIR OUT_DIR
 
-SOURCE_DIR holds the five training batches, either as the official binary version
+SOURCE_DIR must contain the five training batches, either as the official binary version
 (`data_batch_1.bin` to `data_batch_5.bin`, from cifar-10-binary.tar.gz) or as zip files
 (`data_batch_1.zip` ...) of lossless image strips, 32 pixels wide, with `labels.npy`.
 
-OUT_DIR gets `train/CLASS/NNNNN.png`, 45,000 images, and `validation/CLASS/NNNNN.png`, the last 5,000 of
-batch 5. NNNNN is the image's place in the five batches. The tree is written beside OUT_DIR and renamed
-when it is whole. The official test set is not touched.
+OUT_DIR gets 45,000 images `train/CLASS/NNNNN.png`, and the last 5,000 of batch 5 as
+`validation/CLASS/NNNNN.png`. NNNNN is the index of the image in the five batches. The tree is written next to OUT_DIR
+and renamed when it is complete. The official test set is not used.
 """
 
 import argparse
@@ -27,13 +27,13 @@ TRAIN = 45_000
 
 
 def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 32, 32, 3] and labels uint8 [N] of an official binary batch."""
+    """Reads images uint8 [n, 32, 32, 3] and labels uint8 [n] from an official binary batch."""
     records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
 
 
 def read_strips(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 32, 32, 3] and labels uint8 [N] of a zip of strips."""
+    """Reads images uint8 [n, 32, 32, 3] and labels uint8 [n] from a zip of strips."""
     with zipfile.ZipFile(path) as archive:
         names = sorted(n for n in archive.namelist() if n.startswith("strip"))
         strips = [

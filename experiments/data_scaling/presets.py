@@ -3,11 +3,11 @@
 from typing import Any, NamedTuple
 
 SHOTS = (1, 5, 10, 25)
-TUNING_SEED = 100  # none of the seeds that are reported
+TUNING_SEED = 100  # not a reported seed
 
 
 class Arm(NamedTuple):
-    """One architecture and its learning rate; `small` are options that make it small, for smoke tests."""
+    """One architecture and its learning rate; `small` holds options that make it small enough for smoke tests."""
 
     model: dict[str, Any]
     learning_rate: float
@@ -15,7 +15,7 @@ class Arm(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A ResNet and a ViT that are compared at these numbers of examples; `matched` where they cost about the same."""
+    """A ResNet and a ViT, compared at these numbers of examples; `matched` if they cost about the same."""
 
     resnet: str
     vit: str
@@ -38,22 +38,22 @@ class Preset(NamedTuple):
     """One size of the study.
 
     Attributes:
-      title: of the data, for captions.
-      data: the section `data` of its configs, without subset; `examples` is the whole set.
-      evals: as in a config; `val` is what everything is judged by.
-      arms: by name.
-      pairs: the first one is also tuned, prolonged and fine-tuned.
-      seeds: each reseeds subset, initialisation and order.
-      steps: of every run, whatever the size.
-      support: in words, the images that few-shot accuracy is fitted to.
-      optimizer: the section, but for the arm's learning rate.
-      train: the section, but for its length.
-      transfer: what the runs of the largest size are fine-tuned to, and the same networks from random weights.
-      augment: of the training; none but the scaling of pixels at small scale.
-      measures: evaluations of the finished runs, where they are not in `evals`.
-      rates: of the sweep, for either arm at `tuned_sizes`.
-      long: a schedule of so many times the steps, at the largest size, for `long_seeds`.
-      needs_dir: what --data_dir has to name; empty where there is a default.
+      title: Name of the data, for captions.
+      data: Section `data` of the configs, without subset; `examples` is the size of the whole set.
+      evals: Section `evals` of the configs; all criteria use `val`.
+      arms: Arms by name.
+      pairs: Pairs that are compared; the first one also has the tuned, long and transfer runs.
+      seeds: Seeds, each of which determines subset, initialisation and order.
+      steps: Number of steps of every run, at every size.
+      support: Description of the images that few-shot accuracy is fitted to.
+      optimizer: Section `optimizer`, without the learning rate of the arm.
+      train: Section `train`, without the length.
+      transfer: Task to which the runs of the largest size, and the same networks from random weights, are fine-tuned.
+      augment: Augmentation of training; at small scale only the scaling of pixels.
+      measures: Evaluations of the finished runs that are not in `evals`.
+      rates: Learning rates of the sweep, for both arms at `tuned_sizes`.
+      long: Factor by which the steps of the long schedule are multiplied, at the largest size, for `long_seeds`.
+      needs_dir: Data that --data_dir must name; empty if there is a default.
     """
 
     title: str
@@ -77,7 +77,7 @@ class Preset(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Training examples of the first pair, rising; each subset lies inside the next."""
+        """Training examples of the first pair, ascending; each subset is part of the next."""
         return self.pairs[0].sizes
 
 
@@ -158,7 +158,7 @@ _IMAGENET21K = Preset(
     arms=_LARGE_ARMS,
     pairs=_large_pairs(*_IMAGENET21K_SIZES),
     seeds=(0, 1, 2),
-    steps=100_000,  # 29 epochs of the whole
+    steps=100_000,  # 29 epochs of the whole set set
     support="of ImageNet-2012, as in the paper",
     optimizer=_PAPER,
     train=_LARGE_TRAIN,
@@ -195,7 +195,7 @@ PRESETS = {
         data=dict(**_SHAPES, options=_LAPTOP_SHAPES, split="train", examples=16_000),
         evals=dict(
             val=dict(name="classify", split="validation", every="10 percent", batch_size=500),
-            fewshot=_FEWSHOT | dict(split="validation", train_split="test", batch_size=500),  # no run trains on these
+            fewshot=_FEWSHOT | dict(split="validation", train_split="test", batch_size=500),  # no run trains on it
         ),
         arms=_ARMS,
         pairs=(Pair("ResNet-8", "ViT-64", (250, 2_000, 16_000)),),
@@ -207,7 +207,7 @@ PRESETS = {
         transfer=_NEGATIVES._replace(steps=100),
     ),
     "cifar10": _CIFAR10,
-    # In the same --out it takes the runs of `cifar10` as they are.
+    # In the same --out it reuses the runs of `cifar10`.
     "cifar10_large": _CIFAR10._replace(
         pairs=(
             *_CIFAR10.pairs,
@@ -234,7 +234,7 @@ PRESETS = {
         arms=_LARGE_ARMS,
         pairs=_large_pairs(*_IMAGENET_SIZES),
         seeds=(0, 1, 2),
-        steps=112_600,  # 90 epochs of the whole
+        steps=112_600,  # 90 epochs of the whole set set
         support="of Oxford-IIIT Pets",
         optimizer=_PAPER,
         train=_LARGE_TRAIN,
@@ -255,7 +255,7 @@ PRESETS = {
             test=dict(name="classify", split="train[:25600]"),
         ),
         pairs=_large_pairs(9_000_000, 30_000_000, 90_000_000, 302_900_000),
-        steps=518_000,  # 7 epochs of the whole
+        steps=518_000,  # 7 epochs of the whole set set
         rates=(),
         tuned_sizes=(),
         long=0,

@@ -1,25 +1,25 @@
 """Does a ViT need more data than a ResNet of the same cost?
 
-After Dosovitskiy et al. 2021, arXiv 2010.11929, sec. 4.3 and fig. 4: both are trained on nested, class-balanced subsets
-with the same hyperparameters and the same number of steps for every size, without extra regularisation, Adam with a
-weight decay of 0.1 for both. What is judged is the last step on the validation split; the best of ten evaluations on
-the way, which is what the paper reports, stands beside it.
+After Dosovitskiy et al. 2021, arXiv 2010.11929, sec. 4.3 and fig. 4. Both are trained on nested, class-balanced subsets
+with the same hyperparameters and the same number of steps for every size, without extra regularisation, by Adam with a
+weight decay of 0.1. The reported number is that of the last step on the validation split. The best of ten evaluations
+during training, which the paper reports, is given too.
 
-    fixed     ResNets and ViTs, in pairs whose training steps cost about the same FLOPs, on subsets of rising size
-    rates     the first pair with other learning rates, at a seed of their own
-    tuned     the same at the best of these, seeds as in `fixed`, where that is another rate than there
+    fixed     ResNets and ViTs, in pairs whose training steps cost about the same FLOPs, on subsets of growing size
+    rates     the first pair with other learning rates, at a separate seed
+    tuned     the first pair at the best of these rates, with the seeds of `fixed`, if this is another rate
     long      the largest size on a longer schedule
     transfer  the runs of the largest size, and random weights, fine-tuned to other images
 
-Seeds reseed subset, initialisation and order; differences are paired by seed. presets.py holds the sizes of the study,
-analysis.py what is made of the results.
+A seed determines subset, initialisation and order; differences are paired by seed. The sizes of the study are in
+presets.py, the report in analysis.py.
 
 Criteria, fixed before the first run of a reported seed, for every pair under `fixed`; intervals are 95 % t-intervals:
     rises     for each arm, top-1 at the largest size minus top-1 at the smallest has an interval above zero, and the
               means never fall from one size to the next
     positive  the gap, ResNet minus ViT, at the smallest size has an interval above zero
-    shrinks   so has the gap at the smallest size minus the gap at the largest
-Whether and where the arms cross is reported, and is no criterion.
+    shrinks   the gap at the smallest size minus the gap at the largest has an interval above zero
+Whether and where the arms cross is reported, but is not a criterion.
 """
 
 from collections.abc import Callable
@@ -34,22 +34,22 @@ from jaxvision.errors import UserError, unknown
 
 presets = sibling(__file__, "presets")
 PRESETS = tuple(presets.PRESETS)
-_SEEN = 5_000  # images of the subset, at most, that tell the training accuracy
+_SEEN = 5_000  # most images of the subset on which training accuracy is measured
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """All runs, sizes inside seeds, so that an unfinished study already holds whole curves."""
+    """Lists all runs, seed by seed and size by size, so an unfinished study already has whole curves."""
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = f"{PRESETS[0]}/fixed/ViT-64/seed0/2000") -> ConfigDict:
-    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here."""
     return config_of(arg, PRESETS, _plan)
 
 
 def get_sweep(arg: str = "imagenet/ViT-B32/115000") -> Any:
-    """The sweep that `rates` is, for one arm and size: PRESET/ARM/EXAMPLES, with @DIR where the data lie elsewhere."""
+    """Returns the sweep of `rates` for one arm and size: PRESET/ARM/EXAMPLES, then @DIR if the data are in DIR."""
     from jaxvision.sweep.space import grid
     from jaxvision.sweep.spec import Sweep
 
@@ -67,7 +67,7 @@ def get_sweep(arg: str = "imagenet/ViT-B32/115000") -> Any:
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:
-    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    """Writes report.md, report.html, figures and summary.json. Returns the report."""
     p = presets.PRESETS[preset]
     configs = {arm: _config(p, arm, p.sizes[0], p.seeds[0], None) for pair in p.pairs for arm in pair[:2]}
     return sibling(__file__, "analysis").write(rows, out, p, configs)
@@ -80,7 +80,7 @@ def _plan(preset: str, data_dir: str | None) -> list[Run]:
 
     def add(name: str, config: ConfigDict, fill: Callable | None = None, measures: dict | None = None, **tags: Any):
         protocol = name.partition("/")[0]
-        may_fail = protocol == "rates"  # a rate that diverges is an answer
+        may_fail = protocol == "rates"  # a rate that diverges is a result
         planned[name] = Run(name, config, dict(protocol=protocol, **tags), fill, may_fail, measures)
 
     for seed in p.seeds:
@@ -135,7 +135,7 @@ def _config(
     c.task = dict(name="supervised")
     c.optimizer = p.optimizer | dict(learning_rate=learning_rate or p.arms[arm].learning_rate)
     c.train = p.train | dict(total=f"{steps or p.steps} steps")
-    # Subsets of a seed are nested, so these are images of the subset.
+    # Subsets of a seed are nested, so these images are part of the subset.
     seen = p.evals["val"] | dict(split=p.data["split"], subset=dict(examples=min(examples, _SEEN), seed=seed))
     del seen["every"]
     c.evals = dict(**p.evals, train=seen)
@@ -143,7 +143,7 @@ def _config(
 
 
 def _transfer_config(p: presets.Preset, arm: str, seed: int, *, pretrained: bool) -> ConfigDict:
-    """The fine-tuning of a run, whose workdir `init.weights` is to name, or the same from random weights."""
+    """The fine-tuning of the run whose workdir `init.weights` will name, or the same from random weights."""
     t = p.transfer
     c = ConfigDict()
     c.seed = seed
@@ -163,7 +163,7 @@ def _transfer_config(p: presets.Preset, arm: str, seed: int, *, pretrained: bool
 
 
 def _other_rate(p: presets.Preset, arm: str, n: int) -> Callable:
-    """Fills in the best learning rate; the run is not needed where that is the one of `fixed`."""
+    """Fills in the best learning rate. The run is not needed if this is the rate of `fixed`."""
 
     def fill(rows: list[Row], out: Path) -> dict[str, Any] | None:
         rate = best_rate(rows, arm, n)
@@ -173,7 +173,7 @@ def _other_rate(p: presets.Preset, arm: str, n: int) -> Callable:
 
 
 def best_rate(rows: list[Row], arm: str, n: int) -> float:
-    """The learning rate of `rates` that was best for this arm and size, among those that did not diverge."""
+    """The best learning rate of `rates` for this arm and size, among those that did not diverge."""
     cell = [row for row in rows if (row["protocol"], row["arm"], row["examples"]) == ("rates", arm, n)]
     tried = {row["learning_rate"]: row["val/top1"] for row in cell if not row.get("error")}
     if not tried:

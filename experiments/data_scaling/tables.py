@@ -10,11 +10,11 @@ from jaxvision.commands.study import Row, sibling
 
 presets = sibling(__file__, "presets")
 
-Cells = dict[str, dict[int, list[float]]]  # arm -> examples -> one value a seed, in the order of the seeds
+Cells = dict[str, dict[int, list[float]]]  # arm -> examples -> one value per seed, in the order of the seeds
 
 
 def cells(rows: Sequence[Row], p: presets.Preset, key: str, protocol: str = "fixed") -> Cells:
-    """The values of one result, arms and sizes in order."""
+    """The values of one result, with arms and sizes in order."""
     found: dict[tuple[str, int], dict[int, float]] = {}
     for row in rows:
         if row["protocol"] == protocol and row.get(key) is not None:
@@ -31,7 +31,7 @@ def errors(sizes: dict[int, list[float]]) -> dict[int, list[float]]:
 
 
 def few_shot_key(shots: int) -> str:
-    """Where the accuracy of that many shots stands in a row."""
+    """The key of a row for the accuracy with this number of shots."""
     return f"fewshot/{shots}shot_ridge1024"
 
 
@@ -41,7 +41,7 @@ def gap(values: Cells, pair: presets.Pair, n: int) -> Difference:
 
 
 def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[str] = ("arm",)) -> list[str]:
-    """A table with a column for each size; `head` names the columns before, whose words the keys of `lines` are."""
+    """A table with a column for each size. `head` names the columns before them, which hold the keys of `lines`."""
     return [
         "",
         f"| {' | '.join(head)} | " + " | ".join(f"{n:,}" for n in p.sizes) + " |",
@@ -52,7 +52,7 @@ def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[
 
 
 def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]]) -> list[str]:
-    """Top-1 and gaps under the fixed protocol, with what the arms cost."""
+    """Top-1 and gaps under the fixed protocol, with the cost of the arms."""
     lines = {}
     for arm, sizes in values.items():
         cost = costs[arm]
@@ -66,7 +66,7 @@ def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]
 
 
 def selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
-    """What the best evaluation during training is above the last, and the gaps at the best."""
+    """By how much the best evaluation during training exceeds the last, and the gaps at the best."""
     best, last = cells(rows, p, "best/top1"), cells(rows, p, "val/top1")
     lines = {
         arm: {n: percent(paired_difference(best[arm][n], last[arm][n]).interval) for n in sizes}
@@ -93,7 +93,7 @@ def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
 
 
 def tuned(values: Cells, fixed: Cells, rates: dict[str, dict[int, float]], p: presets.Preset) -> list[str]:
-    """The arms of the first pair at the rates that were chosen."""
+    """The arms of the first pair at the chosen learning rates."""
     lines = {}
     for arm in p.pairs[0][:2]:
         both = [(n, paired_difference(values[arm][n], fixed[arm][n]).interval) for n in p.tuned_sizes]

@@ -1,4 +1,4 @@
-"""What is made of the results: tables, the criteria and figures."""
+"""The report of the study: tables, criteria and figures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ presets = sibling(__file__, "presets")
 
 Seeds = dict[int, float]
 FAR = 0.2
-GUESSED_KIND = 1 / len(CLASSES)  # right answers among pairs of who names each colour and guesses the kind
+GUESSED_KIND = 1 / len(CLASSES)  # accuracy on pairs if every colour is right and the kind is guessed
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
 
     Args:
-      rows: of all runs, with "run", "arm", "seed" and their results.
-      out: folder of the study, where the records of the runs lie too.
-      p: the preset that the runs are of.
+      rows: Rows of all runs, with "run", "arm", "seed" and their results.
+      out: Folder of the study, which also holds the records of the runs.
+      p: Preset of the runs.
     """
     values: Callable[[str, str], Seeds] = lambda arm, key: {
         row["seed"]: row[key] for row in rows if row["arm"] == arm and row.get(key) is not None
@@ -62,13 +62,13 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
 
 
 def minus(a: Seeds, b: Seeds | float) -> Difference:
-    """a - b over the seeds that both have, or minus a number."""
+    """Returns a - b over the seeds that both have; b may be a number."""
     both = sorted(a.keys() & b.keys() if isinstance(b, dict) else a)
     return paired_difference([a[seed] for seed in both], [b[seed] if isinstance(b, dict) else b for seed in both])
 
 
 def _criterion(name: str, p: presets.Preset, values: Callable) -> tuple[bool, str]:
-    """Whether it is met, and by what."""
+    """Whether it is met, and the evidence."""
     keys = p.criteria[name]
     if name in ("learns", "composes"):
         guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
@@ -93,7 +93,7 @@ def _gated(p: presets.Preset, values: Callable) -> list[str]:
 
 
 def _prompts(p: presets.Preset, values: Callable) -> list[str]:
-    """Other gains of ensembles, which have no criterion."""
+    """Other gains of ensembles, without a criterion."""
     if "ensemble" not in p.criteria:
         return []
     result = lambda name: values("softmax", next(key for key, told in p.reported.items() if told == name))
@@ -113,7 +113,7 @@ def _batches(p: presets.Preset, values: Callable) -> list[str]:
 
 
 def _by_loss(p: presets.Preset, values: Callable) -> dict[str, dict[int, Seeds]]:
-    """loss -> batch size -> results, of the seeds that all sizes have."""
+    """Loss -> batch size -> results, for the seeds that all sizes have."""
     arms = {"softmax": p.full, **{name: arm for name, arm in p.further.items() if name.startswith("batch/")}}
     found: dict[str, dict[int, Seeds]] = {loss: {} for loss in presets.LOSSES}
     for name, arm in arms.items():
@@ -123,7 +123,7 @@ def _by_loss(p: presets.Preset, values: Callable) -> dict[str, dict[int, Seeds]]
 
 
 def _others(p: presets.Preset, values: Callable) -> list[str]:
-    """The arms of temperature beside the full one, and those of the tower beside that from random weights."""
+    """The arms of temperature compared with `full`, and those of the tower compared with random weights."""
     key, lines = p.measure[0], {}
     for name in p.further:
         seeds, base = values(name, key), "tower/scratch" if name.startswith("tower/") else "softmax"
@@ -137,7 +137,7 @@ def _others(p: presets.Preset, values: Callable) -> list[str]:
 
 
 def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     measured = p.measure[1]
@@ -161,7 +161,7 @@ def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -
 
 
 def _curves(rows: Sequence[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list[float]]]:
-    """arm -> pairs seen -> results on the way, as far as records are there."""
+    """Arm -> pairs seen -> results during training, as far as records exist."""
     sigmoid = f"batch/sigmoid/{p.full.batch_size}"
     arms = {"softmax": "softmax", sigmoid: "sigmoid", "shuffled": "shuffled captions"}
     found: dict[str, dict[int, list[float]]] = {}

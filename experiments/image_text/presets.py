@@ -9,15 +9,15 @@ TOWERS = ("scratch", "locked", "tuned")
 
 
 class Arm(NamedTuple):
-    """What a run is, but for its seed.
+    """The settings of a run, without its seed.
 
     Attributes:
-      loss: "softmax" or "sigmoid".
-      batch_size: pairs.
-      temperature: fixed at this; None for one that is learned from 0.07 on.
-      shuffled: each image with the caption of another.
-      tower: for images, without a projection of its own: "scratch", or as it is after training with labels, "locked"
-        or "tuned". None for one with a projection.
+      loss: Loss, "softmax" or "sigmoid".
+      batch_size: Number of pairs.
+      temperature: Fixed temperature; None to learn it, starting at 0.07.
+      shuffled: True to give each image the caption of another.
+      tower: Start of an image tower without a projection: "scratch", or "locked" or "tuned" after training with
+        labels. None for a tower with a projection.
     """
 
     loss: str
@@ -31,26 +31,26 @@ class Preset(NamedTuple):
     """One size of the study.
 
     Attributes:
-      title: of the data, for captions of figures.
-      data: section `data` of its configs, without `batch_size`; its host operations make the tokens.
-      caption: of the augmentation, what chooses one caption of several; empty where there is one.
-      augment: of images.
-      image, text: sections of the towers.
-      embedding: width of what is compared.
-      features: width of what the image tower gives, which is compared where it has no projection.
-      full: the arm that all others differ from.
-      images: that a run sees, with repetitions.
-      rate: peak of the learning rate at the batch size of `full`; others by its square root.
-      validation: the split that is judged.
-      evals: section `evals`.
-      measure: the result that curves show, and its name.
-      chance: of `measure`, where it is known.
-      criteria: of study.py, each with the results that it is about.
-      reported: further results of the arms, with their names.
-      seeds: of the arms of the criteria; further_seeds: of the others.
-      batch_sizes, temperatures: beside those of `full`.
-      towers: whether there are arms of `tower`, which need labels.
-      needs_dir: what --data_dir has to name; empty where there is a default.
+      title: Name of the data, for captions of figures.
+      data: Section `data` of the configs, without `batch_size`; its host operations make the tokens.
+      caption: Augmentation that picks one of several captions; empty if there is only one.
+      augment: Augmentation of images.
+      image, text: Sections of the towers.
+      embedding: Width of the embeddings that are compared.
+      features: Width of the features of the image tower, which are compared if it has no projection.
+      full: Arm from which all others differ.
+      images: Number of images that a run sees, with repetitions.
+      rate: Peak learning rate at the batch size of `full`; for others it scales with the square root of the size.
+      validation: Split for evaluations.
+      evals: Section `evals`.
+      measure: Result that curves show, and its name.
+      chance: Chance level of `measure`, if known.
+      criteria: Criteria of study.py, each with the results that it uses.
+      reported: Further results of the arms, with their names.
+      seeds: Seeds of the arms of the criteria; `further_seeds` are those of the others.
+      batch_sizes, temperatures: Values besides those of `full`.
+      towers: True to run the arms of `tower`, which need labels.
+      needs_dir: Data that --data_dir must name; empty if there is a default.
     """
 
     title: str
@@ -84,7 +84,7 @@ class Preset(NamedTuple):
 
     @property
     def further(self) -> dict[str, Arm]:
-        """The other arms; a batch of the size of `full` is one of `gated` already where the loss is its."""
+        """The other arms. An arm with the loss and batch size of `full` is already in `gated`."""
         full = self.full
         arms = {
             f"batch/{loss}/{size}": full._replace(loss=loss, batch_size=size)
@@ -115,8 +115,8 @@ _RESNET = dict(name="resnet", variant="8", zero_init_residual=False)
 _FIELDS = ("image", "tokens", "tokens_mask")
 _EVERY = "20 percent"
 
-# shapes: the sentence begins with the main object, "a big striped red circle in the middle ...", and 48 tokens of bytes
-# hold little more of it.
+# shapes: the sentence begins with the main object, "a big striped red circle in the middle ...". 48 tokens of bytes
+# leave room for little else.
 _SCENES = dict(image_size=32, train=8_000, validation=2_000, test=1_000, text="caption")
 _SCENE_PROMPT = "a big {} in the middle of a plain background"
 _SCENE = dict(name="zeroshot", split="validation", prompts=(_SCENE_PROMPT, "class_name"), batch_size=500)
@@ -135,7 +135,7 @@ PRESETS = {
             examples=5_276,
         ),
         caption="",
-        augment="normalize(0.5, 0.5)",  # nothing is flipped: captions may tell left from right
+        augment="normalize(0.5, 0.5)",  # no flips: captions may distinguish left and right
         image=_RESNET,
         text=_bytes(48, 48),
         embedding=64,

@@ -1,29 +1,29 @@
 """What do pairs of image and text teach, and what does that depend on?
 
 After Radford et al. 2021 (CLIP), arXiv 2103.00020, and Zhai et al. 2023 (SigLIP), arXiv 2303.15343: two small towers
-learn to match images with their captions, and are judged by what they then find without being trained for it.
+learn to match images with their captions, and are evaluated on tasks that they were not trained for.
 
-    gated        the softmax loss; and the same on shuffled captions, each image with that of another, drawn anew in
-                 each step: what is left then is no knowledge of pairs
-    batch        its size for the softmax and the sigmoid loss; all see equally many images
-    temperature  fixed, in place of learned
-    tower        texts are brought to the features of an image tower without a projection: of one trained with labels
-                 first and then kept as it is (`locked`, Zhai et al. 2022, arXiv 2111.07991) or trained on (`tuned`),
-                 and of one from random weights (`scratch`)
+    gated        the softmax loss; and the same with shuffled captions, where each image has the caption of another,
+                 drawn again in each step, so that nothing can be learned about pairs
+    batch        several batch sizes for the softmax and the sigmoid loss; all see the same number of images
+    temperature  a fixed temperature instead of a learned one
+    tower        texts are projected to the features of an image tower without a projection: a tower first trained with
+                 labels and then kept fixed (`locked`, Zhai et al. 2022, arXiv 2111.07991) or trained further
+                 (`tuned`), or a tower from random weights (`scratch`)
 
-A seed sets initialisation, order, views and the choice among captions; differences are paired by seed. All are judged
-at the last step on the validation split; the same measure on the way tells accuracy against steps. presets.py holds
-the sizes of the study, analysis.py what is made of the results.
+A seed determines initialisation, order, views and the choice among captions; differences are paired by seed. All arms
+are evaluated at the last step on the validation split; evaluations during training give accuracy against steps. The
+sizes of the study are in presets.py, the report in analysis.py.
 
-Criteria, fixed before the first run of a reported seed, but for `composes`, whose bar was the accuracy on shuffled
-captions and was raised after it; intervals are 95 % t-intervals:
-    learns     what is measured, minus chance, has an interval above zero (where chance is known)
-    pairs      so has softmax minus shuffled
-    ensemble   so has the accuracy of the ensemble of prompts minus the mean accuracy of its single prompts
-    composes   so has the accuracy on pairs of colour and kind that no training caption or image had, minus the 10 %
-               of who names every colour and guesses the kind
-    far        softmax minus shuffled is above 20 points, by the lower end: recall@1 by class and recall@10 by text
-Each preset names those that it has the data for. Everything else is reported, and is no criterion.
+Criteria, fixed before the first run of a reported seed, except `composes`: its bar was the accuracy on shuffled
+captions and was raised after this run. A criterion is met if the 95 % t-interval of a difference is above zero:
+    learns     the measure minus chance (if chance is known)
+    pairs      softmax minus shuffled
+    ensemble   the accuracy of the ensemble of prompts minus the mean accuracy of its single prompts
+    composes   the accuracy on pairs of colour and kind that no training caption or image had, minus the 10 % of a
+               model that names every colour and guesses the kind
+    far        softmax minus shuffled, recall@1 by class and recall@10 by text: the lower end is above 20 points
+Each preset names the criteria that it has the data for. Everything else is reported, but is not a criterion.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,18 +42,18 @@ PRESETS = tuple(presets.PRESETS)
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """All runs: the arms of the criteria seed by seed, then the others."""
+    """Lists all runs: the arms of the criteria seed by seed, then the others."""
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = f"{PRESETS[0]}/softmax/seed0") -> ConfigDict:
-    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here."""
     return config_of(arg, PRESETS, _plan)
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:
-    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    """Writes report.md, report.html, figures and summary.json. Returns the report."""
     return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
 
 
@@ -103,7 +103,7 @@ def _config(p: presets.Preset, arm: presets.Arm, seed: int, data_dir: str | None
 
 
 def _labelled(p: presets.Preset, seed: int, data_dir: str | None) -> ConfigDict:
-    """The image tower as a classifier, trained on as many images."""
+    """The image tower as a classifier, trained on the same number of images."""
     c = _shared(p, seed, data_dir, p.full.batch_size)
     c.data.update(host=images_only(c.data.host), fields=("image", "label"))
     c.augment = p.augment

@@ -1,4 +1,4 @@
-"""Clips as a task of one's own, and a source that makes some: in which direction does the square move?
+"""Example of your own task and source: clips, and in which direction a square moves in them.
 
 Run:       jaxvision train --config=configs/own_parts/clips.py --workdir=runs/clips
 """
@@ -22,7 +22,7 @@ DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 
 def clip_fields(frames: int = 4, size: int = 32, **options: Any) -> dict[str, Field]:
-    """The fields of moving squares of these options, which stand for them where no clip is made."""
+    """The fields of `MovingSquares` with these options, for use without making a clip."""
     return {
         "image": Field("image", (frames, size, size, 3), "uint8"),
         "label": Field("label", (), "int32", len(DIRECTIONS), tuple(DIRECTIONS)),
@@ -31,9 +31,9 @@ def clip_fields(frames: int = 4, size: int = 32, **options: Any) -> dict[str, Fi
 
 @part("data set", fields=clip_fields)
 class MovingSquares(Source):
-    """Clips uint8 [T, S, S, 3] of a bright square that moves over noise, an eighth of the side a frame.
+    """Clips uint8 [t, s, s, 3] of a bright square that moves over noise, by an eighth of the side per frame.
 
-    No frame by itself tells the direction: the square begins anywhere, and leaves the picture on the other side.
+    A single frame does not show the direction: the square starts anywhere, and re-enters on the opposite side.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MovingSquares(Source):
 
 
 class OverFrames(nn.Module):
-    """A backbone over every frame of clips [B, T, H, W, 3], and a layer over the features of all in their order."""
+    """Applies a backbone to every frame of clips [b, t, h, w, 3], and a dense layer to all features in order."""
 
     backbone: nn.Module
     classes: int
@@ -86,10 +86,10 @@ def make_clips(*, model: Callable[[int | None], Any], fields: Mapping[str, Field
     """A task that fits the label of each clip.
 
     Args:
-      model: `model(None)` builds the backbone, which sees one frame at a time.
+      model: Function whose `model(None)` builds the backbone, which sees one frame at a time.
       fields: Fields of a batch.
 
-    Batches: `image` float [B, T, H, W, 3]; `label` int32 [B]. Metrics: `top1`. Outputs: `features` and `logits`.
+    Batches: `image` float [b, t, h, w, 3]; `label` int32 [b]. Metrics: `top1`. Outputs: `features` and `logits`.
     """
     shape = fields["image"].shape
     if len(shape) != 4 or fields["image"].views:

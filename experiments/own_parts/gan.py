@@ -1,4 +1,4 @@
-"""A GAN as a task of one's own: two players in one jitted step, each with a loss and an optimizer of its own.
+"""Example of your own task: a GAN, two players in one jitted step, each with its own loss and optimizer.
 
 Run:       jaxvision train --config=configs/own_parts/gan.py --workdir=runs/gan
 """
@@ -14,7 +14,7 @@ from jaxvision.tasks.task import Batch, Player, Task, Variables, module_pattern
 
 
 class Generator(nn.Module):
-    """Latent vectors [B, D] -> images [B, 4 * 2**n, 4 * 2**n, 3] in [-1, 1], for n widths.
+    """Latent vectors [b, d] -> images [b, 4 * 2**n, 4 * 2**n, 3] in [-1, 1], for n widths.
 
     Attributes:
       widths: Channels at 4, 8, ... pixels.
@@ -34,16 +34,16 @@ class Generator(nn.Module):
 
 
 def make_gan(*, model: Callable[[int | None], Any], latent: int = 32, widths: tuple[int, ...] = (64, 32)) -> Task:
-    """A task that learns to draw images (Goodfellow et al. 2014, arXiv 1406.2661, sec. 3, alg. 1).
+    """A task that learns to generate images (Goodfellow et al. 2014, arXiv 1406.2661, sec. 3, alg. 1).
 
     Args:
-      model: `model(1)` builds the discriminator.
-      latent: Width of the latent vectors, which are normal.
-      widths: Channels of the generator at 4, 8, ... pixels; two of them draw images of 16 pixels.
+      model: Function whose `model(1)` builds the discriminator.
+      latent: Width of the latent vectors, which are drawn from a normal distribution.
+      widths: Channels of the generator at 4, 8, ... pixels; two widths give images of 16 pixels.
 
-    Batches: `image` float [B, H, W, 3] in [-1, 1]. Metrics: `generator_loss`, `discriminator_loss`, and of the
-    discriminator the share of real and of drawn images that it tells rightly.
-    Outputs: the features of the discriminator, and `samples` float [B, H, W, 3], drawn with the key.
+    Batches: `image` float [b, h, w, 3] in [-1, 1]. Metrics: `generator_loss`, `discriminator_loss`, and the shares of
+    real and of generated images that the discriminator classifies correctly.
+    Outputs: the features of the discriminator, and `samples` float [b, h, w, 3], drawn with the key.
     """
     critic, generator = model(1), Generator(tuple(widths))
 
@@ -73,7 +73,7 @@ def make_gan(*, model: Callable[[int | None], Any], latent: int = 32, widths: tu
 
     def generator_loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
         _, logits, _ = judge(variables, draw(variables, rng, len(batch["image"])))
-        return jnp.mean(jax.nn.softplus(-logits)), ({}, {})  # of sec. 3, "rather than minimize log(1 - D(G(z)))"
+        return jnp.mean(jax.nn.softplus(-logits)), ({}, {})  # as in sec. 3, "rather than minimize log(1 - D(G(z)))"
 
     def outputs(variables: Variables, batch: Batch, rng: jax.Array) -> dict[str, Any]:
         features, logits, _ = judge(variables, batch["image"], train=False)

@@ -1,4 +1,4 @@
-"""Segmentation as a task of one's own, and the evaluator that judges it: each pixel is of a shape or of the background.
+"""Example of your own task and evaluator: segmentation into shapes and background.
 
 Run:       jaxvision train --config=configs/own_parts/segmentation.py --workdir=runs/segmentation
 """
@@ -22,7 +22,7 @@ CLASSES = ("background", "shape")
 
 
 class Segmenter(nn.Module):
-    """The stages of a backbone, each brought to some channels and to the size of the first, summed and classified."""
+    """Projects the maps of all stages to `width` channels and the size of the first, sums and classifies them."""
 
     backbone: nn.Module
     width: int
@@ -38,14 +38,14 @@ class Segmenter(nn.Module):
 
 
 def make_segmentation(*, model: Callable[[int | None], Any], mask: str = "instance_mask", width: int = 32) -> Task:
-    """A task that tells for each pixel whether it shows a shape.
+    """A task that predicts for each pixel whether it shows a shape.
 
     Args:
-      model: `model(None)` builds the backbone, which must have stages.
-      mask: Name of the field of the instances, integers [B, H, W, 1], 0 for the background.
+      model: Function whose `model(None)` builds the backbone, which must have stages.
+      mask: Name of the field of the instances, integers [b, h, w, 1], 0 for the background.
       width: Channels of the maps that are summed.
 
-    Metrics: `pixel_accuracy`. Outputs: the backbone's features, and `segmentation` uint8 [B, H, W].
+    Metrics: `pixel_accuracy`. Outputs: the backbone's features, and `segmentation` uint8 [b, h, w].
     """
     network = Segmenter(model(None), width)
 
@@ -68,11 +68,11 @@ def make_segmentation(*, model: Callable[[int | None], Any], mask: str = "instan
 
 @part("evaluator", "mean_iou", needs=lambda options: (options.get("mask", "instance_mask"),))
 def make_mean_iou(*, task: Task, data: EvalSet, mask: str = "instance_mask") -> Callable[[Any], dict[str, float]]:
-    """Judges `segmentation` by the intersection over union of each class over all pixels of the split, and their mean.
+    """An evaluator of `segmentation`: intersection over union of each class over all pixels of the split, and its mean.
 
     Args:
-      task: Its `outputs` must have "segmentation" [B, H, W].
-      data: The split.
+      task: Task whose `outputs` have "segmentation" [b, h, w].
+      data: Split to evaluate.
       mask: Name of the field of the instances.
     """
 

@@ -1,13 +1,13 @@
-"""Does random search find better hyperparameters than a grid of as many trials?
+"""Does random search find better hyperparameters than a grid with the same number of trials?
 
-After Bergstra and Bengio 2012, "Random search for hyper-parameter optimization", JMLR 13, fig. 1 and 2: where few of
-the hyperparameters matter, a grid spends its trials on the same few values of those, and random points do not.
+After Bergstra and Bengio 2012, "Random search for hyper-parameter optimization", JMLR 13, fig. 1 and 2: if only a
+few hyperparameters matter, a grid tries only a few values of those, and random points try many.
 
-    problem    a narrow ResNet-8 on `shapes` at 16 pixels, 400 steps of 64; validation top-1 at the last step
+    problem    a narrow ResNet-8 on `shapes` at 16 pixels, 400 steps of 64 images; validation top-1 at the last step
     space      learning rate, weight decay, label smoothing
     searches   a grid of 3 x 3 x 3 points and 27 random points of the same box, as the `Sweep`s of `get_sweep`
-    repeats    three, each with its own random points, its own shift of the grid within its cells, so that where the
-               grid lies is left to luck too, and its own seed of the runs, which its two searches share
+    repeats    three, each with its own random points, its own shift of the grid within its cells (so the position of
+               the grid is random too), and its own seed of the runs, which its two searches share
 
 Criteria, fixed before the first run:
     premise    of the random trials of all repeats, the learning rate has more than half of the importance (PED-ANOVA)
@@ -36,22 +36,22 @@ SPACE = {
     "optimizer.weight_decay": log_uniform(1e-6, 1e-2),
     "task.label_smoothing": uniform(0, 0.2),
 }
-CELLS = 3  # of the grid along each axis
+CELLS = 3  # number of cells of the grid along each axis
 TRIALS = CELLS ** len(SPACE)
 REPEATS = (0, 1, 2)
 SEARCHES = ("grid", "random")
-CHANCE = 0.1  # what a run that diverged is worth
+CHANCE = 0.1  # result of a run that diverged
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The base config, or that of the run that "PRESET/NAME" names."""
+    """Returns the base config, or that of the run "PRESET/NAME"."""
     if arg:
         return config_of(arg, PRESETS, runs)
     c = ConfigDict()
     c.seed = 0
     c.data = dict(
         name="shapes",
-        options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),  # those of configs/quickstart.py
+        options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),  # as in configs/quickstart.py
         split="train",
         host="decode|resize(16)",
         batch_size=64,
@@ -71,7 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def get_sweep(arg: str = "random/0") -> Sweep:
-    """One search, "grid/REPEAT" or "random/REPEAT"."""
+    """Returns one search, "grid/REPEAT" or "random/REPEAT"."""
     kind, _, repeat = arg.partition("/")
     if kind not in SEARCHES:
         raise unknown("search of this study", kind, SEARCHES)
@@ -94,7 +94,7 @@ def points(kind: str, repeat: int) -> list[dict[str, Any]]:
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """The trials of both searches, repeat by repeat."""
+    """Lists the trials of both searches, repeat by repeat."""
     return [
         Run(
             f"repeat{repeat}/{kind}/{trial:02d}",
@@ -109,7 +109,7 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
 
 
 def expected_best(values: list[float]) -> np.ndarray:
-    """The mean, over all choices of k of the n values, of the largest one: float [n], for k = 1 to n.
+    """The expected maximum of k of the n values, drawn without replacement: float [n], for k = 1 to n.
 
     >>> expected_best([1.0, 2.0, 3.0]).round(3).tolist()
     [2.0, 2.667, 3.0]
@@ -120,7 +120,7 @@ def expected_best(values: list[float]) -> np.ndarray:
 
 
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Writes efficiency.png, efficiency.svg, report.md and summary.json; returns the report."""
+    """Writes efficiency.png, efficiency.svg, report.md and summary.json. Returns the report."""
     value = lambda row: row.get("val/top1") or CHANCE
     of = lambda kind, repeat: [value(r) for r in rows if (r["search"], r["repeat"]) == (kind, repeat)]
     found = {kind: [of(kind, repeat) for repeat in REPEATS] for kind in SEARCHES}
@@ -166,7 +166,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
 
 
 def _needed(values: list[float], target: float) -> int:
-    """Trials of which the best is expected to reach `target`; one more than there are if all do not."""
+    """The number of trials whose best is expected to reach `target`; one more than there are if no number does."""
     return next((k for k, best in enumerate(expected_best(values), 1) if best >= target), len(values) + 1)
 
 

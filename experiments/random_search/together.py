@@ -1,7 +1,7 @@
-"""Trains the runs of this study as one program a repeat, which compiles once instead of 54 times.
+"""Trains the runs of this study as one program per repeat, which compiles once instead of 54 times.
 
 Run:  python experiments/random_search/together.py OUT
-      jaxvision study random_search --out=OUT    # finds them finished, and analyses
+      jaxvision study random_search --out=OUT    # reads the finished runs and writes the report
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What is made of the results: tables, the criteria and figures."""
+"""The report of the study: tables, criteria and figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
 
     Args:
-      rows: of all runs, with "run", "protocol", "arm", "seed" and their results.
-      out: folder of the study, where the records of the runs lie too.
-      p: the preset that the runs are of.
+      rows: Rows of all runs, with "run", "protocol", "arm", "seed" and their results.
+      out: Folder of the study, which also holds the records of the runs.
+      p: Preset of the runs.
     """
     stages, labels = by_stage(rows, "stages"), by_labels(rows)
     angles = {"all four": stages["rotation"], **by_stage(rows, "angles")}
@@ -79,7 +79,7 @@ def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
 
 
 def by_labels(rows: Sequence[Row]) -> Cells:
-    """Top-1 after training with so many labels."""
+    """Top-1 after training with each number of labels."""
     found: Cells = {}
     for row in rows:
         if row["protocol"] == "labels":
@@ -88,7 +88,7 @@ def by_labels(rows: Sequence[Row]) -> Cells:
 
 
 def minus(a: Seeds, b: Seeds) -> Difference:
-    """a - b over the seeds that both have."""
+    """Returns a - b over the seeds that both have."""
     both = sorted(a.keys() & b.keys())
     return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
 
@@ -118,7 +118,7 @@ def _fall(stages: dict[int, Seeds]) -> str:
 
 
 def _answered(rows: Sequence[Row], out: Path) -> dict[str, list[float]]:
-    """Arm -> the share of rotations that were told rightly by the end of training, as far as records are there."""
+    """Arm -> accuracy on rotations at the end of training, as far as records exist."""
     found: dict[str, list[float]] = {}
     for row in rows:
         records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")
@@ -170,7 +170,7 @@ def _labels(labels: Cells, p: presets.Preset) -> list[str]:
 
 
 def _draw(stages: Cells, angles: Cells, labels: Cells, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     panels = {p.title: stages} | ({"by the angles that are asked": angles} if len(angles) > 1 else {})

@@ -1,4 +1,4 @@
-"""The sizes of the study: data, network, budgets and how they are judged."""
+"""The sizes of the study: data, network, budgets and evaluations."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ from jaxvision import config as configs
 STAGES = tuple(f"stages/{i}" for i in range(4))  # of a Network in Network of four blocks
 RIGHT_ANGLES = (0, 90, 180, 270)
 _ROTATION = dict(name="rotation", angles=RIGHT_ANGLES, each="all")
-TASKS: dict[str, dict[str, Any]] = {  # section `task` of the arms that are judged by stage
+TASKS: dict[str, dict[str, Any]] = {  # section `task` of the arms that are probed by stage
     "rotation": _ROTATION,
     "supervised": dict(name="supervised"),
     "random": _ROTATION,  # of which no step is taken
 }
-ANGLES: dict[str, dict[str, Any]] = {  # and of those that other rotations are compared with
+ANGLES: dict[str, dict[str, Any]] = {  # and of the arms with other rotations
     "0 and 180": _ROTATION | dict(angles=(0, 180)),
     "90 and 270": _ROTATION | dict(angles=(90, 270)),
     "eight": _ROTATION | dict(angles=tuple(range(0, 360, 45))),
@@ -25,10 +25,10 @@ class Labels(NamedTuple):
     """Training with few labels.
 
     Attributes:
-      sizes: labelled images, rising; each subset lies inside the next.
-      batch_size, augment, train: as in a config.
-      optimizers: the section, for each way to use the labels.
-      classifier: options of the task `probe`, the classifier on the frozen second stage.
+      sizes: Numbers of labelled images, ascending; each subset is part of the next.
+      batch_size, augment, train: Values of the config.
+      optimizers: Section `optimizer` for each way to use the labels.
+      classifier: Options of the task `probe`, the classifier on the frozen second stage.
     """
 
     sizes: tuple[int, ...]
@@ -43,18 +43,18 @@ class Preset(NamedTuple):
     """One size of the study.
 
     Attributes:
-      title: of the data, for captions.
-      data: the section `data` of its configs, without `batch_size`.
-      augment, model, optimizer, train: sections of its configs.
-      batch_sizes: images a step for each arm, before they are turned.
-      validation: what everything is judged on, in words.
-      probe: the evaluation `probe`, without its layers.
-      val: the evaluation `val` of training with labels.
-      seeds: each reseeds initialisation, order, labelled subsets, and the images that probes are fitted to.
-      angle_seeds: of `ANGLES`, some of them.
-      labels: training with few labels.
-      angles: arms of `ANGLES`.
-      needs_dir: what --data_dir has to name; empty where there is a default.
+      title: Name of the data, for captions.
+      data: Section `data` of the configs, without `batch_size`.
+      augment, model, optimizer, train: Sections of the configs.
+      batch_sizes: Images per step of each arm, before rotation.
+      validation: Description of the images for evaluation.
+      probe: Evaluation `probe`, without its layers.
+      val: Evaluation `val` of training with labels.
+      seeds: Seeds, each of which determines initialisation, order, labelled subsets and the images of the probes.
+      angle_seeds: Seeds of the arms of `ANGLES`, some of `seeds`.
+      labels: Settings of training with few labels.
+      angles: Names of the arms of `ANGLES`.
+      needs_dir: Data that --data_dir must name; empty if there is a default.
     """
 
     title: str
@@ -75,7 +75,7 @@ class Preset(NamedTuple):
 
 
 # Small scale: a quarter of the width, and each step costs every arm 128 images. Size and rate were chosen by single
-# runs of seed 100, which is none of those reported.
+# runs of seed 100, which is not reported.
 _TURNED = 128
 _SMALL_BATCHES = {"random": 32, "supervised": _TURNED, "one of four": _TURNED} | {
     arm: _TURNED // len(task["angles"])
@@ -127,7 +127,7 @@ _CIFAR10 = Preset(
 _CONFIGS = Path(__file__).parents[2] / "configs" / "self_supervised"
 _PAPER = configs.load(f"{_CONFIGS / 'rotnet_cifar10.py'}:4").to_dict()
 _PAPER_PROBE = configs.load(f"{_CONFIGS / 'rotnet_probe_cifar10.py'}:conv").to_dict()
-_PAPER_TUNING = _PAPER_PROBE["optimizer"] | dict(learning_rate=0.01)  # ours: the paper fine-tunes nothing
+_PAPER_TUNING = _PAPER_PROBE["optimizer"] | dict(learning_rate=0.01)  # our choice: the paper does not fine-tune
 
 PRESETS = {
     "laptop": _CIFAR10._replace(
@@ -172,7 +172,7 @@ PRESETS = {
             sizes=(200, 1_000, 4_000, 10_000, 50_000),
             batch_size=_PAPER_PROBE["data"]["batch_size"],
             augment=_PAPER_PROBE["augment"],
-            train=_PAPER_PROBE["train"] | dict(total="39_100 steps"),  # 100 epochs of the whole
+            train=_PAPER_PROBE["train"] | dict(total="39_100 steps"),  # 100 epochs of the whole set
             optimizers={
                 "frozen": _PAPER_PROBE["optimizer"],
                 "tuned": _PAPER_TUNING,

@@ -1,25 +1,25 @@
-"""What does a network learn about objects by telling how images were turned?
+"""What does a network learn about objects by predicting how images were rotated?
 
 After Gidaris, Singh and Komodakis 2018, arXiv 1803.07728 (RotNet), sec. 3.1, tables 1 and 2 and fig. 4: a Network in
-Network of four blocks learns to recognise rotations, without labels; what its stages know of the classes is asked of a
-linear classifier on each, frozen and averaged over its places.
+Network of four blocks learns to recognise rotations, without labels. A linear classifier on each stage, frozen and
+averaged over positions, measures what the stage knows about the classes.
 
-    stages   rotation; the same network trained with all labels; and with its random initial weights, of which no step
-             is taken. Each is probed at its four stages.
-    angles   other rotations in place of the four right angles: 0 and 180, 90 and 270, all eight multiples of 45, and
-             each image at one of the four angles in place of all
+    stages   rotation; the same network trained with all labels; and the same with its random initial weights, after 0
+             steps. Each is probed at its four stages.
+    angles   other rotations instead of the four right angles: 0 and 180, 90 and 270, all eight multiples of 45, and
+             each image at one of the four angles instead of all
     labels   on nested, class-balanced subsets: the classifier that the paper puts on the frozen second stage of the
              rotation network (`frozen`), the whole of that network fine-tuned (`tuned`), and the same network from
              random weights (`scratch`)
 
-Seeds reseed initialisation, order, labelled subsets, and the images that probes are fitted to; differences are paired
-by seed. presets.py holds the sizes of the study, analysis.py what is made of the results.
+A seed determines initialisation, order, labelled subsets and the images that probes are fitted to; differences are
+paired by seed. The sizes of the study are in presets.py, the report in analysis.py.
 
 Criteria, fixed before the first run of a reported seed; intervals are 95 % t-intervals:
     learns   top-1 of the probe at the third stage, rotation minus random, has an interval above zero
-    below    so has supervised minus rotation, there
-The profile over the stages, with the fall from the best to the last that the paper saw, the share of the way from
-random to supervised, the angles and the curve over the labels are reported, and are no criterion.
+    below    supervised minus rotation, at the same stage, has an interval above zero
+Reported, but not criteria: the profile over the stages, with the fall from the best to the last that the paper found;
+the share of the distance from random to supervised; the angles; the curve over the labels.
 """
 
 from pathlib import Path
@@ -35,18 +35,18 @@ PRESETS = tuple(presets.PRESETS)
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """All runs: what the criteria need comes first, seed by seed."""
+    """Lists all runs: those of the criteria come first, seed by seed."""
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = f"{PRESETS[0]}/stages/rotation/seed0") -> ConfigDict:
-    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here."""
     return config_of(arg, PRESETS, _plan)
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:
-    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    """Writes report.md, report.html, figures and summary.json. Returns the report."""
     return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
 
 
@@ -75,7 +75,7 @@ def _name(protocol: str, arm: str, seed: int) -> str:
 
 
 def _judged_by_stage(p: presets.Preset, arm: str, task: dict[str, Any], seed: int, data_dir: str | None) -> ConfigDict:
-    """A network trained without labels, with all of them or not at all, and probed at its stages."""
+    """A network trained without labels, with all labels, or not at all, and probed at its stages."""
     c = _shared(p, seed, data_dir, p.batch_sizes[arm], p.augment)
     c.task = task
     c.optimizer = p.optimizer
@@ -88,7 +88,7 @@ def _judged_by_stage(p: presets.Preset, arm: str, task: dict[str, Any], seed: in
 
 
 def _with_labels(p: presets.Preset, arm: str, examples: int, seed: int, data_dir: str | None) -> ConfigDict:
-    """A network trained with few labels; `init.weights` is to name the run that it starts from."""
+    """A network trained with few labels; `init.weights` will name the run that it starts from."""
     c = _shared(p, seed, data_dir, p.labels.batch_size, p.labels.augment)
     c.data.subset = dict(examples=examples, seed=seed)
     if arm != "scratch":

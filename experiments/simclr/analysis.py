@@ -1,4 +1,4 @@
-"""What is made of the results: the report in words, and its criteria."""
+"""The report of the study in words, and its criteria."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
 
     Args:
-      rows: of all runs.
-      out: folder of the study, where the records of the runs lie too.
-      p: the preset that the runs are of.
+      rows: Rows of all runs.
+      out: Folder of the study, which also holds the records of the runs.
+      p: Preset of the runs.
     """
     found = tables.Results([_of_training(workdir(out, row["run"])) | row for row in rows])
     criteria = _criteria(found, p)
@@ -54,7 +54,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
 
 
 def _of_training(folder: Path) -> dict[str, float]:
-    """What the last records of a run say of training; empty where it took no step."""
+    """Training metrics from the last records of a run; empty if it took no step."""
     lines = [line for line in metrics.read(folder / "metrics.jsonl") if tables.CONTRASTIVE in line]
     return {key: lines[-1][key] for key in (tables.CONTRASTIVE, tables.RANK)} if lines else {}
 
@@ -70,7 +70,7 @@ def _setting(p: presets.Preset) -> str:
 
 
 def _criteria(found: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
-    """Criterion -> whether it is met, and by what."""
+    """Criterion -> whether it is met, and the evidence."""
     arms, judged = p.main, {}
     for criterion, name in CRITERIA.items():
         gain = found.minus(arms["full"], arms[name])

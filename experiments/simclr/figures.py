@@ -15,7 +15,7 @@ RULES = {"linear": "rate by the batch size", "sqrt": "by its square root"}
 
 
 def draw(found: tables.Results, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`; returns a line of Markdown for each."""
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -47,7 +47,7 @@ def _inversion(found: tables.Results, p: presets.Preset, path: Path) -> None:
 
 
 def _grid(found: tables.Results, p: presets.Preset, path: Path) -> None:
-    """The heat map of fig. 5, each pair once, and beside it the mean over all cells that a transformation is in."""
+    """The heat map of fig. 5, each pair once, and next to it the mean over all cells with a transformation."""
     ops = [op for op in presets.OPS if op in p.ops]
     values = {pair: 100 * of[p.seeds[0]] for pair, arm in p.grid.items() if p.seeds[0] in (of := found.of(arm))}
     shown = np.full((len(ops), len(ops) + 2), np.nan)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxvision import config as configs
 from jaxvision.optim.scaling import linear_scaling, sqrt_scaling
 
-OPS = {  # those of fig. 5 of the paper but Sobel filters and noise, in the order in which they are applied
+OPS = {  # those of fig. 5 of the paper except Sobel filters and noise, in the order of application
     "crop": "random_resized_crop({size})|flip_lr",
     "rotate": "rotate90",
     "colour": "color_jitter({jitter:g}, {jitter:g}, {jitter:g}, {hue:g}, p=0.8)|grayscale(0.2)",
@@ -16,17 +16,17 @@ OPS = {  # those of fig. 5 of the paper but Sobel filters and noise, in the orde
 
 
 class Arm(NamedTuple):
-    """What a run is, but for its seed.
+    """The settings of a run, without its seed.
 
     Attributes:
-      ops: of `OPS`, what makes the views.
-      strength: of the colour distortion, s in appendix A of the paper.
-      temperature: of the loss.
-      layers: of the projection head: 0 none, 1 linear, 2 nonlinear.
-      width: of what the loss compares, where there is a head.
-      batch_size: images, each of which has two views.
-      length: of the training, in units of `Preset.images`; 0 leaves the network random.
-      rule: by which the learning rate follows the batch size, "linear" or "sqrt".
+      ops: Names in `OPS` of the transformations that make the views.
+      strength: Strength of the colour distortion, s in appendix A of the paper.
+      temperature: Temperature of the loss.
+      layers: Number of layers of the projection head: 0 none, 1 linear, 2 nonlinear.
+      width: Dimensions in the loss, if there is a head.
+      batch_size: Number of images, each of which has two views.
+      length: Length of training, in units of `Preset.images`; 0 leaves the network random.
+      rule: Scaling of the learning rate with the batch size, "linear" or "sqrt".
     """
 
     ops: tuple[str, ...]
@@ -43,19 +43,19 @@ class Preset(NamedTuple):
     """One size of the study.
 
     Attributes:
-      title: of the data, for captions.
-      full: the arm from which all others differ.
-      seeds: of the main arms and of the temperatures.
-      further_seeds: of strengths, widths and batches, some of them; the grid takes the first seed.
-      images: that a run of length 1 sees, with repetitions.
-      size: side of the views in pixels.
-      rate: learning rate of a batch of 256; both rules give the same at the batch size of `full`.
-      sections: of the config: data without batch_size, model, optimizer without learning_rate, train without total,
-        and evals with `val`, a linear probe.
-      whole: brings views that are not cropped to `size`, where the host does not.
-      ops: of the grid.
-      strengths, temperatures, widths, batch_sizes, lengths: beside those of `full`.
-      needs_dir: what --data_dir has to name; empty where there is a default.
+      title: Name of the data, for captions.
+      full: Arm from which all others differ.
+      seeds: Seeds of the main arms and of the temperatures.
+      further_seeds: Seeds of strengths, widths and batches, some of `seeds`; the grid takes the first one.
+      images: Number of images that a run of length 1 sees, with repetitions.
+      size: Side of the views in pixels.
+      rate: Learning rate for a batch of 256; both rules give the same at the batch size of `full`.
+      sections: Sections of the config: data without batch_size, model, optimizer without learning_rate, train without
+        total, and evals with `val`, a linear probe.
+      whole: Operation that resizes views without a crop to `size`, if the host does not.
+      ops: Transformations of the grid.
+      strengths, temperatures, widths, batch_sizes, lengths: Values besides those of `full`.
+      needs_dir: Data that --data_dir must name; empty if there is a default.
     """
 
     title: str
@@ -89,13 +89,13 @@ class Preset(NamedTuple):
         }
 
     def axis(self, field: str) -> dict[float, Arm]:
-        """Value -> arm, rising, for one field of `Arm` that is a number: those of the preset, and that of `full`."""
+        """Value -> arm, ascending, for one numeric field of `Arm`: the values of the preset and that of `full`."""
         values = {*getattr(self, f"{field}s"), getattr(self.full, field)}
         return {value: self.full._replace(**{field: value}) for value in sorted(values)}
 
     @property
     def batches(self) -> dict[tuple[int, float, str], Arm]:
-        """(batch size, length, rule) -> arm: every size for every length by the linear rule, else for one of 1."""
+        """(batch size, length, rule) -> arm: every size and length with the linear rule, length 1 with the other."""
         lengths = {(length, "linear") for length in (1.0, *self.lengths)} | {(1.0, "sqrt")}
         return {
             (arm.batch_size, length, rule): arm._replace(length=length, rule=rule)
@@ -143,7 +143,7 @@ _PROBE = dict(
 )
 
 # Small scale: images of 16 pixels, so that a run takes two minutes on one core. The strength is that of app. B.9; rate
-# and temperature were chosen by single runs of seed 100, which is none of those reported.
+# and temperature were chosen by single runs of seed 100, which is not reported.
 _FULL = Arm(ops=("crop", "colour"), strength=0.5, temperature=0.1, layers=2, width=64, batch_size=128)
 _SMALL = dict(
     model=dict(name="resnet", variant="8", width=1.5, zero_init_residual=False),
@@ -202,7 +202,7 @@ PRESETS = {
         needs_dir="a folder tree train/CLASS/*.png, validation/CLASS/*.png "
         "(experiments/data_scaling/make_cifar10_folder.py makes one)",
     ),
-    # configs/self_supervised/simclr_resnet50_imagenet2012.py, but for the blur, which is one of the grid's here.
+    # configs/self_supervised/simclr_resnet50_imagenet2012.py without blur, which is a transformation of the grid here.
     "paper": Preset(
         title="ImageNet-2012",
         full=_FULL._replace(strength=1.0, width=128, batch_size=4_096),

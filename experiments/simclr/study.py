@@ -1,32 +1,32 @@
 """What does contrastive learning need: which views, which head, which temperature, how large a batch?
 
 After Chen et al. 2020, "A simple framework for contrastive learning of visual representations" (SimCLR), arXiv
-2002.05709. One arm is the paper's method, the others differ from it in one thing:
+2002.05709. One arm is the method of the paper, the others differ from it in one thing:
 
     main         full (crop, flip and colour distortion; nonlinear head), crop with flip only, colour distortion only,
-                 no head, linear head, and the network as it was initialised
-    temperature  of the loss (table 5)
-    strength     of the colour distortion (table 1)
-    width        of what the loss compares (fig. 8)
-    batch        its size by the length of training (fig. 9), with the learning rate scaled linearly, and for one length
-                 by the square root (app. B.1)
-    grid         each transformation alone and each pair of them, one seed (fig. 5; there on one of the two views, here
-                 on both)
+                 no head, linear head, and the network at initialisation
+    temperature  temperature of the loss (table 5)
+    strength     strength of the colour distortion (table 1)
+    width        dimensions in the loss (fig. 8)
+    batch        batch size by length of training (fig. 9), with the learning rate scaled linearly, and for one length
+                 with the square root (app. B.1)
+    grid         each transformation alone and each pair of them, one seed (on both views; in fig. 5 on one of
+                 the two)
 
-All are judged at the last step by a linear probe (L-BFGS): fitted to features of labelled training images, with the l2
-chosen on a tenth of those, judged on the validation split. Features are h, the output of the backbone; those of g(h),
-what the loss compares, are probed beside it. A seed sets initialisation, order, views, and the images that probes are
-fitted to; differences are paired by seed. presets.py holds the sizes of the study, analysis.py what is made of the
-results.
+All arms are evaluated at the last step by a linear probe (L-BFGS). It is fitted to features of labelled training
+images, with the l2 chosen on a tenth of those, and evaluated on the validation split. Its features are h, the output of the
+backbone; g(h), which the loss compares, is probed too. A seed determines initialisation, order, views and the images
+that probes are fitted to; differences are paired by seed. The sizes of the study are in presets.py, the report in
+analysis.py.
 
-Criteria, fixed before the first run of a reported seed; each wants a 95 % t-interval above zero:
+Criteria, fixed before the first run of a reported seed; each requires a 95 % t-interval above zero:
     crop alone     top-1 of full minus crop only
     colour alone   top-1 of full minus colour only
     head           top-1 of full, whose head is nonlinear, minus no head
     learns         top-1 of full minus the random network
     inversion      contrastive top-1 (training batches, mean over the last tenth of training) of crop only minus full,
                    while top-1 of full minus crop only has one above zero too
-Everything else is reported, and is no criterion.
+Everything else is reported, but is not a criterion.
 """
 
 from collections.abc import Iterator
@@ -42,18 +42,18 @@ PRESETS = tuple(presets.PRESETS)
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """All runs: the arms of the criteria first, the grid last; within a comparison seed by seed."""
+    """Lists all runs: the arms of the criteria first, the grid last; within a comparison seed by seed."""
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = f"{PRESETS[0]}/full/seed0") -> ConfigDict:
-    """The config of one run, PRESET/RUN; a preset that needs --data_dir wants --config.data.data_dir=DIR here."""
+    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here."""
     return config_of(arg, PRESETS, _plan)
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:
-    """Writes report.md, report.html, figures and summary.json; returns the report."""
+    """Writes report.md, report.html, figures and summary.json. Returns the report."""
     return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
 
 
@@ -66,7 +66,7 @@ def _plan(preset: str, data_dir: str | None) -> list[Run]:
 
 
 def _arms(p: presets.Preset) -> Iterator[tuple[str, presets.Arm, int]]:
-    """(name, arm, seed) of every run; an arm that is one of several comparisons comes again."""
+    """(name, arm, seed) of every run. An arm of several comparisons appears several times."""
     axes = {
         field: {f"{field}/{value:g}": arm for value, arm in p.axis(field).items()}
         for field in ("temperature", "strength", "width")

@@ -8,9 +8,9 @@ from jaxvision.commands.study import Row, sibling
 
 presets = sibling(__file__, "presets")
 
-H, G = "val/probe_lbfgs/top1", "val/probe_lbfgs_projection/top1"  # of the probes on h and on g(h)
-CONTRASTIVE, RANK = "contrastive_top1", "effective_rank"  # of the records of training
-MAIN = {  # the words for `Preset.main`
+H, G = "val/probe_lbfgs/top1", "val/probe_lbfgs_projection/top1"  # results of the probes on h and on g(h)
+CONTRASTIVE, RANK = "contrastive_top1", "effective_rank"  # keys in the records of training
+MAIN = {  # names of the arms of `Preset.main`
     "full": "full",
     "crop": "crop only",
     "colour": "colour only",
@@ -25,7 +25,7 @@ class Results:
     """The values of runs by arm.
 
     Args:
-      rows: of the runs, with the fields of `presets.Arm` and "seed".
+      rows: Rows of the runs, with the fields of `presets.Arm` and "seed".
     """
 
     def __init__(self, rows: Sequence[Row]):
@@ -35,18 +35,18 @@ class Results:
             self._rows.setdefault(presets.Arm(**fields), {})[row["seed"]] = row
 
     def of(self, arm: presets.Arm, key: str = H) -> dict[int, float]:
-        """Seed -> value of an arm, rising; empty where it was not run or has no such value."""
+        """Seed -> value of an arm, by ascending seed; empty if it was not run or has no such value."""
         return {seed: row[key] for seed, row in self._rows.get(arm, {}).items() if row.get(key) is not None}
 
     def minus(self, one: presets.Arm, other: presets.Arm, key: str = H, other_key: str | None = None) -> Difference:
-        """One arm minus another over the seeds that both have."""
+        """Returns one arm minus another over the seeds that both have."""
         a, b = self.of(one, key), self.of(other, other_key or key)
         both = [seed for seed in a if seed in b]
         return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
 
 
 def arms(found: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:
-    """A line for each arm that was run."""
+    """One line for each arm that was run."""
     lines = {}
     for name, arm in named.items():
         if found.of(arm):
@@ -59,7 +59,7 @@ def arms(found: Results, named: Mapping[str, presets.Arm], p: presets.Preset, co
 
 
 def heads(found: Results, p: presets.Preset) -> list[str]:
-    """Heads of three kinds, and what a probe reads before and after them."""
+    """Heads of three kinds, and the results of probes before and after them."""
     main = p.main
     full, linear, none = (main[name] for name in ("full", "linear_head", "no_head"))
     return [
@@ -72,7 +72,7 @@ def heads(found: Results, p: presets.Preset) -> list[str]:
 
 
 def axis(found: Results, field: str, p: presets.Preset) -> list[str]:
-    """The arms along one number."""
+    """The arms that vary one number."""
     if len(p.axis(field)) < 2:
         return []
     named = {f"{value:g}": arm for value, arm in p.axis(field).items()}

@@ -2,8 +2,8 @@
 
 Run:  python experiments/transfer/prepare.py SOURCE_DIR WEIGHTS OUT_DIR
 
-SOURCE_DIR holds Fashion-MNIST's idx files, `train-images-idx3-ubyte.gz` and the three beside it, or their first
-records alone. WEIGHTS is `pretrainedResnet.h5` of github.com/mlcommons/tiny, or its arrays as `.npz`. OUT_DIR gets
+SOURCE_DIR must contain the four idx files of Fashion-MNIST, `train-images-idx3-ubyte.gz` and the others, or only their
+first records. WEIGHTS is `pretrainedResnet.h5` of github.com/mlcommons/tiny, or its arrays as `.npz`. OUT_DIR gets
 `fashion/train/CLASS/NNNNN.png`, `fashion/validation/...` (the last 1,000 records of the training file),
 `fashion/test/...` (the test file), and `resnet8/`, the converted weights.
 """
@@ -23,7 +23,7 @@ VALIDATION = 1_000
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Images uint8 [N, 28, 28], or labels uint8 [N]."""
+    """Reads images uint8 [n, 28, 28], or labels uint8 [n]."""
     data = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8)
     return data[16:].reshape(-1, 28, 28) if data[3] == 3 else data[8:]  # the fourth byte is the number of axes
 

@@ -1,15 +1,15 @@
-"""What does it gain to start from the weights of another task, and how much of the network should then be trained?
+"""What do weights of another task gain, and how much of the network should be trained?
 
-MLPerf Tiny's ResNet-8, trained on the photographs of CIFAR-10 (87.2 % there), is fine-tuned to Fashion-MNIST, other
-classes of other pictures, on nested class-balanced subsets.
+MLPerf Tiny's ResNet-8, trained on the photographs of CIFAR-10 (87.2 % there), is fine-tuned to Fashion-MNIST, with
+other classes and other kinds of pictures, on nested class-balanced subsets.
 
     regimes  head: a linear classifier on fixed features; last: the last of three stages and the head; all; scratch:
              all, from random weights
-    sizes    training examples, each subset inside the next
-    seeds    each reseeds subset, initialisation and order; regimes are paired by seed
+    sizes    numbers of training examples; each subset is part of the next
+    seeds    each determines subset, initialisation and order; regimes are paired by seed
 
-Every run takes the same steps of SGD with momentum and a cosine schedule. The learning rate of a regime was chosen
-among 0.003, 0.03 and 0.3 by one run of seed 100 on the validation split, the preset `pilot`: at 200 examples before the
+Every run takes the same number of steps of SGD with momentum and a cosine schedule. The learning rate of a regime was
+chosen among 0.003, 0.03 and 0.3 by one run of seed 100 on the validation split, the preset `pilot`: at 200 examples before the
 test split was read, at 5,000 after that, with the same choice. The test split was read once, at the end of each run.
 
 Criteria, fixed before the first run on the test split:
@@ -31,13 +31,13 @@ from jaxvision.errors import UserError
 PRESETS = ("fashion", "pilot")
 SIZES = {"fashion": (200, 5_000), "pilot": (200, 5_000)}
 SEEDS = {"fashion": (0, 1, 2), "pilot": (100,)}
-RATES = {  # of the pilot; 0.3 diverges where the last stage is trained with running statistics
+RATES = {  # from the pilot; 0.3 diverges if the last stage is trained with running statistics
     "head": (0.003, 0.03, 0.3),
     "last": (0.003, 0.03),
     "all": (0.003, 0.03, 0.3),
     "scratch": (0.003, 0.03, 0.3),
 }
-REGIMES: dict[str, dict[str, Any] | None] = {  # the section `init`, without where the weights lie
+REGIMES: dict[str, dict[str, Any] | None] = {  # the section `init`, without the path of the weights
     "head": dict(head="new", freeze="backbone"),
     "last": dict(head="new", freeze="all_but_last(1)"),
     "all": dict(head="new"),
@@ -47,7 +47,7 @@ LEARNING_RATES = {"head": 0.3, "last": 0.03, "all": 0.03, "scratch": 0.3}
 
 
 def config(regime: str, examples: int, seed: int, data_dir: str, learning_rate: float, split: str) -> ConfigDict:
-    """The run of one regime on one subset, judged on `split`."""
+    """The run of one regime on one subset, evaluated on `split`."""
     c = ConfigDict()
     c.seed = seed
     c.data = dict(
@@ -60,7 +60,7 @@ def config(regime: str, examples: int, seed: int, data_dir: str, learning_rate: 
         classes=10,
         examples=7_000,
     )
-    c.augment = "flip_lr|normalize(0.0, 0.00392156862745098)"  # pixels 0 to 255, as the weights want them
+    c.augment = "flip_lr|normalize(0.0, 0.00392156862745098)"  # pixels 0 to 255, as the weights expect
     c.model = dict(name="mlperf_resnet8")
     init = REGIMES[regime]
     if init is not None:
@@ -75,14 +75,14 @@ def config(regime: str, examples: int, seed: int, data_dir: str, learning_rate: 
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """The grid, sizes inside seeds."""
+    """Lists the runs, seed by seed and size by size."""
     if not data_dir:
         raise UserError("the study reads what experiments/transfer/prepare.py made: name it with --data_dir=DIR")
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = "fashion/all/seed0/200/0.03") -> ConfigDict:
-    """The config of one run, PRESET/RUN; it wants data.data_dir=DIR/fashion and init.weights=DIR/resnet8."""
+    """Returns the config of one run, PRESET/RUN. It needs data.data_dir=DIR/fashion and init.weights=DIR/resnet8."""
     return config_of(arg, PRESETS, _plan)
 
 
@@ -100,7 +100,7 @@ def _plan(preset: str, data_dir: str | None) -> list[Run]:
 
 
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Writes report.md and summary.json; returns the report."""
+    """Writes report.md and summary.json. Returns the report."""
     if preset == "pilot":
         columns = ("regime", "examples", "learning_rate")
         lines = ["  ".join(str(r[c]) for c in columns) + f"  {100 * r['test/top1']:.1f}" for r in rows]

@@ -1,4 +1,4 @@
-"""How many channels does the segmentation of shapes need? A study of parts of one's own, two runs of a minute.
+"""How many channels does the segmentation of shapes need? A study with your own parts: two runs of a minute each.
 
 Run:       jaxvision study experiments/own_parts/width --preset=laptop --out=runs/width
 """
@@ -17,7 +17,7 @@ CONFIG = Path(__file__).parents[3] / "configs" / "own_parts" / "segmentation.py"
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """A run for each width."""
+    """Lists one run for each width."""
     found = []
     for width in WIDTHS:
         c = configs.load(str(CONFIG))
@@ -28,10 +28,10 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
 
 
 def get_config(arg: str) -> ConfigDict:
-    """The config of one of the runs, PRESET/RUN."""
+    """Returns the config of one of the runs, PRESET/RUN."""
     return config_of(arg, PRESETS, runs)
 
 
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """A line for each width."""
+    """Returns one line for each width."""
     return "\n".join(f"width {row['width']}: mean IoU {row['val/mean_iou']:.3f}" for row in rows)
