@@ -9,8 +9,9 @@ other classes and other kinds of pictures, on nested class-balanced subsets.
     seeds    each determines subset, initialisation and order; regimes are paired by seed
 
 Every run takes the same number of steps of SGD with momentum and a cosine schedule. The learning rate of a regime was
-chosen among 0.003, 0.03 and 0.3 by one run of seed 100 on the validation split, the preset `pilot`: at 200 examples before
-the test split was read, at 5,000 after that, with the same choice. The test split was read once, at the end of each run.
+chosen among 0.003, 0.03 and 0.3 by one run of seed 100 on the validation split, the preset `pilot`: at 200 examples
+before the test split was read, at 5,000 after that, with the same choice. The test split was read once, at the end of
+each run.
 
 Criteria, fixed before the first run on the test split:
     helps    at the smallest size, the best of head, last and all minus scratch, paired by seed, has a 95 % t-interval
