@@ -14,10 +14,10 @@ After Chen et al. 2020, "A simple framework for contrastive learning of visual r
                  the two)
 
 All arms are evaluated at the last step by a linear probe (L-BFGS). It is fitted to features of labelled training
-images, with the l2 chosen on a tenth of those, and evaluated on the validation split. Its features are h, the output of
-the backbone; g(h), which the loss compares, is probed too. A seed determines initialisation, order, views and the images
-that probes are fitted to; differences are paired by seed. The sizes of the study are in presets.py, the report in
-analysis.py.
+images, with the l2 chosen on a tenth of those, and evaluated on the validation split. Its features are h, the output
+of the backbone; g(h), which the loss compares, is probed too. A seed determines initialisation, order, views and the
+images that probes are fitted to; differences are paired by seed. The sizes of the study are in presets.py, the report
+in analysis.py.
 
 Criteria, fixed before the first run of a reported seed; each requires a 95 % t-interval above zero:
     crop alone     top-1 of full minus crop only
