@@ -1,22 +1,22 @@
-"""Where examples come from: one file a kind of source, decorated with `@part("data set", "NAME")`.
+"""Sources of examples: one file per kind of source, which registers itself with `@part("data set", "NAME")`.
 
-A source has a length, gives the example dict at an index, and knows its classes. Images come out
-encoded where they are stored encoded; `host_ops.decode` reads them. docs/data.md shows each in use.
+A source has a length, gives the example dict at an index, and knows its classes. Images that are stored encoded stay
+encoded; `host_ops.decode` decodes them. docs/data.md shows each source in use.
 
-    base.py         Info and Source, and the texts of splits
+    base.py         Info and Source, and the syntax of splits
     folder.py       image files in a tree of class folders
-    webdataset.py   tar shards, read in place; tar_index.py: what lies where in them
-    parquet.py      Parquet files of the Hugging Face Hub; parquet_schema.py: what they say of their columns;
-                    row_groups.py: what is kept in memory of them
-    manifest.py     a list of image files, labels and texts, as CSV, TSV or JSON lines; rows.py: what a line says;
-                    columns.py: what other programs call the columns
+    webdataset.py   tar shards, read in place; tar_index.py: the offsets of their members
+    parquet.py      Parquet files of the Hugging Face Hub; parquet_schema.py: the types of their columns;
+                    row_groups.py: the row groups that are kept in memory
+    manifest.py     a list of image files, labels and texts, as CSV, TSV or JSON lines; rows.py: the content of a line;
+                    columns.py: the names of columns in other programs
     cifar.py        CIFAR-10 and CIFAR-100, binary or python version; plain_pickle.py reads that without running it
     idx.py          MNIST and its relatives
-    tfds.py         prepared TFDS sets; the embedded set `shapes` is one; tfds_features.py: what their features are
+    tfds.py         prepared TFDS sets; the embedded set `shapes` is one; tfds_features.py: the fields of their features
     compositions.py scenes of `shapes` chosen by the colours and kinds they show
     mixture.py      several sources in one stream, each with its share
-    files.py        which files make up which split; labels.py: class numbers from what files state;
-                    passed_over.py: what lies beside the examples and is not read; texts.py: what is a caption
+    files.py        the files of each split; labels.py: class numbers from the labels in files;
+                    passed_over.py: files beside the examples that are not read; texts.py: the rule for captions
 """
 
 import logging
@@ -34,8 +34,8 @@ from jaxvision.reading import reading
 
 _log = logging.getLogger(__name__)
 
-# Each is called with data_dir, split and fields; its options are its keyword-only parameters. One that knows its fields
-# without its files says so: @part("data set", fields=function of its options).
+# Each is called with data_dir, split and fields; its options are its keyword-only parameters. A source that knows its
+# fields without its files gives a function of its options: @part("data set", fields=function).
 KINDS = Parts("data set", [__name__], given=("data_dir", "split", "fields"))
 
 
@@ -50,21 +50,20 @@ def open_source(
     options: Mapping[str, Any] | None = None,
     fields: Sequence[str] | None = None,
 ) -> Source:
-    """Opens one split of a data set.
+    """Opens one split of a data set. Nothing is ever downloaded.
 
     Args:
-      name: one of `KINDS`, "package.module:function" of a source of your own, or the TFDS name of a prepared set:
-        `cifar10`, `imagenet2012:5.1.0`, `coco/2017`.
-      split: a split in the syntax of TFDS: `train`, `train[:90%]`, `train[1000:]`, `train+validation`, `all`.
-        Percentages round as in TFDS, to the nearest example.
-      data_dir: the directory of the set; for a TFDS set, TFDS's data_dir (default `~/tensorflow_datasets`); for
-        `shapes`, where it is cached (default: the environment variable JAXVISION_DATA, else `~/.cache/jaxvision`).
-      options: further arguments of the kind of source, such as `image_size` of `shapes`.
-      fields: of an example, which are wanted; all if None. Fewer may be read several times faster.
+      name: Kind of the set, one of `KINDS`; "package.module:function" of a source of your own; or the TFDS name of a
+        prepared set: `cifar10`, `imagenet2012:5.1.0`, `coco/2017`.
+      split: Split in the syntax of TFDS: `train`, `train[:90%]`, `train[1000:]`, `train+validation`, `all`. Percentages
+        round to the nearest example, as in TFDS.
+      data_dir: Folder of the set; for a TFDS set, TFDS's data_dir (default `~/tensorflow_datasets`); for `shapes`, the
+        folder of its cache (default: the environment variable JAXVISION_DATA, else `~/.cache/jaxvision`).
+      options: Further arguments of the kind of source, such as `image_size` of `shapes`.
+      fields: Names of the fields to read, all if None. Reading fewer can be several times faster.
 
     Raises:
-      UserError: no such data set, split, directory, option or field; a set that is damaged, or not prepared.
-        Nothing is ever downloaded.
+      UserError: There is no such data set, split, folder, option or field; or the set is damaged or not prepared.
     """
     options = dict(options or {})
     if data_dir is not None:
@@ -81,30 +80,47 @@ def open_source(
         if source.passed_over:
             _log.warning("%s %s passes over: %s", source.info.name, split, source.passed_over)
         return source
-    builder = prepared_builder(name, data_dir, tuple(KINDS))  # first, for it tells a misspelt name
+    builder = prepared_builder(name, data_dir, tuple(KINDS))  # first, since it reports a misspelt name
     check_options(f"the data set {name!r}", options, TfdsSource)
     return TfdsSource(builder, name, split, fields, **options)
 
 
 def options_of(name: str) -> dict[str, Any] | None:
-    """Annotations of the options that a data set of that name takes, by name; None where it takes any.
+    """Returns the annotations of the options of a data set by name; None if it takes any option.
+
+    Args:
+      name: Name of the set, as for `open_source`.
 
     Raises:
-      UserError: A source of the user's own that cannot be imported.
+      UserError: The module of a source of the user's own cannot be imported.
     """
     kind = KINDS.resolve(name) if own_modules.is_own(name) or name in KINDS else TfdsSource
     return calls.options(kind, _given(kind))
 
 
 def known_fields(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Field]:
-    """The fields of a set as far as they are known without it: of some sources, from their options."""
+    """Returns the fields of a set as far as they are known without its files: for some sources, from their options.
+
+    Args:
+      name: Name of the set, as for `open_source`.
+      options: Options of the set.
+    """
     own = own_modules.is_own(name)
-    known = KINDS.more(KINDS.resolve(name), "fields") if own or name in KINDS else None
-    return {} if known is None else known(**dict(options or {}))
+    fields_of = KINDS.more(KINDS.resolve(name), "fields") if own or name in KINDS else None
+    return {} if fields_of is None else fields_of(**dict(options or {}))
 
 
 def check_options(where: str, options: Mapping[str, Any], kind: Callable) -> None:
-    """Raises UserError where an option is none that a kind of source takes, or no fitting value of it."""
+    """Checks that a kind of source takes the given options.
+
+    Args:
+      where: Place of the options, for messages.
+      options: Values by name.
+      kind: Class or function of the source.
+
+    Raises:
+      UserError: An option does not exist, or its value does not fit.
+    """
     calls.check(kind, options, calls.Options(where), program=_given(kind))
     for name, parameter in calls.parameters(kind).items():
         if options.get(name) == "" and parameter.default != "":
@@ -112,5 +128,5 @@ def check_options(where: str, options: Mapping[str, Any], kind: Callable) -> Non
 
 
 def _given(kind: Callable) -> list[str]:
-    """Names of what the program gives to a source: its options are its keyword-only parameters."""
+    """Returns the names of the arguments that the program gives to a source; its options are the keyword-only ones."""
     return [name for name, p in calls.parameters(kind).items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]

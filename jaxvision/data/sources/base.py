@@ -1,4 +1,4 @@
-"""What a source is, and how the text of a split is read."""
+"""The interface of a source, and the syntax of splits."""
 
 import functools
 import itertools
@@ -19,11 +19,16 @@ class BadExample(Exception):
 
 
 class Info(NamedTuple):
-    """What a source says about itself.
+    """The description of a source.
 
-    `classes` may be empty where there are no names; `num_classes` is None for a set without class labels.
-    `multi_label` is True where an example may be of several classes. `fields` are all that an example can have, as they
-    are stored; a source that does not say is taken to have those of `standard_fields`.
+    Attributes:
+      name: Name of the set.
+      split: Text of the split.
+      num_examples: Number of examples.
+      classes: Names of the classes; may be empty if there are no names.
+      num_classes: Number of classes; None for a set without class labels.
+      multi_label: True if an example may have several classes.
+      fields: All fields that an example can have, as they are stored; if empty, those of `standard_fields` are assumed.
     """
 
     name: str
@@ -39,7 +44,12 @@ ENCODED = Field("image", (None, None, 3), "bytes")  # an image file
 
 
 def label_field(num_classes: int | None, names: tuple[str, ...] = (), multi_label: bool = False) -> Field:
-    """The field of the class of an example, or of its classes.
+    """Returns the field of the class, or classes, of an example.
+
+    Args:
+      num_classes: Number of classes, None if it is unknown.
+      names: Names of the classes.
+      multi_label: True if an example may have several classes.
 
     >>> label_field(10).dtype, label_field(10, multi_label=True).shape
     ('int32', (10,))
@@ -50,12 +60,12 @@ def label_field(num_classes: int | None, names: tuple[str, ...] = (), multi_labe
 
 
 def standard_fields(info: Info, image: Field | None = ENCODED, text: bool = True) -> dict[str, Field]:
-    """The usual fields: `image`, `label` where there are classes, and `text`.
+    """Returns the usual fields: `image`, `label` if there are classes, and `text`.
 
     Args:
-      info: what is known of the labels.
-      image: what the images are; None where there are none.
-      text: whether there are texts.
+      info: Description of the labels.
+      image: Field of the images; None if there are none.
+      text: True if there are texts.
     """
     fields = {} if image is None else {"image": image}
     if info.num_classes is not None:
@@ -64,13 +74,15 @@ def standard_fields(info: Info, image: Field | None = ENCODED, text: bool = True
 
 
 class Source:
-    """A set of examples: subclasses give `info`, `__len__` and `__getitem__`, and are safe to read from threads.
+    """A set of examples. Subclasses define `info`, `__len__` and `__getitem__`, and must be thread-safe.
 
-    An example is a dict with some of these fields: `image`, the bytes of a file or uint8 [H, W, 3] (or [H, W]);
-    `label`, an int, or float32 [K] of zeros and ones where `info.multi_label`; `text`, a str, or a tuple of several
-    that say the same. `info.fields` says which, and may name others. Reading an example raises OSError or
-    BadExample where it is not there. `passed_over` counts what lies beside the examples and is not read; `open_source`
-    warns of it.
+    An example is a dict with some of these fields: `image`, the bytes of a file, or uint8 [h, w, 3] or [h, w]; `label`,
+    an int, or float32 [k] of zeros and ones if `info.multi_label`; `text`, a str, or a tuple of several alternatives.
+    `info.fields` lists them, and may name others. Reading an example raises OSError or BadExample if it cannot be read.
+
+    Attributes:
+      info: Description of the set.
+      passed_over: Counts of the files beside the examples that are not read, or None; `open_source` warns of them.
     """
 
     info: Info
@@ -88,11 +100,24 @@ class Source:
         raise NotImplementedError
 
     def order(self, seed: int, start: int, stop: int) -> np.ndarray:
-        """The examples at positions `start` to `stop` of the endless training stream: int64 [stop - start]."""
+        """Returns the examples at positions `start` to `stop` of the endless training stream.
+
+        Args:
+          seed: Seed of the shuffling.
+          start: First position.
+          stop: Position after the last.
+
+        Returns:
+          Indices, int64 [stop - start].
+        """
         return order.indices(seed, len(self), start, stop)
 
     def describe(self, index: int) -> str:
-        """Names an example in messages: a file where there is one."""
+        """Returns the name of an example for messages: its file if there is one.
+
+        Args:
+          index: Index of the example.
+        """
         return f"example {index} of {self.info.name} {self.info.split}"
 
     @functools.cached_property
@@ -100,10 +125,10 @@ class Source:
         """The labels of all examples, read once and kept; no image is decoded.
 
         Returns:
-          int32 [n], or float32 [n, K] of zeros and ones where `info.multi_label`.
+          int32 [n], or float32 [n, k] of zeros and ones if `info.multi_label`.
 
         Raises:
-          UserError: the examples have no class label.
+          UserError: The examples have no class label.
         """
         if self.info.num_classes is None:
             raise UserError(f"{self.info.name} has no class labels")
@@ -115,10 +140,14 @@ class Source:
 
 
 def first_readable(source: Source, most: int = 1000) -> dict[str, Any]:
-    """The first example that is there, as it is stored: what tells which fields a set has.
+    """Returns the first example that can be read, as it is stored; it shows which fields a set has.
+
+    Args:
+      source: Source of examples.
+      most: Number of examples to try.
 
     Raises:
-      UserError: none of the first `most` is there.
+      UserError: None of the first `most` examples can be read.
     """
     reason = ""
     for index in range(min(len(source), most)):
@@ -131,17 +160,33 @@ def first_readable(source: Source, most: int = 1000) -> dict[str, Any]:
 
 
 def check_classes(info: Info, num_classes: int) -> None:
-    """Raises a UserError unless the labels of a set are those of a model with `num_classes` outputs."""
+    """Checks that a set has as many classes as a model has outputs; a set without classes passes.
+
+    Args:
+      info: Description of the set.
+      num_classes: Number of outputs of the model.
+
+    Raises:
+      UserError: The numbers differ.
+    """
     if info.num_classes is not None and info.num_classes != num_classes:
         raise UserError(f"the config says {num_classes} classes, but {info.name} {info.split} has {info.num_classes}")
 
 
 def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, int, int]]:
-    """Reads a TFDS split text into (split name, start, stop), given the size of every split.
+    """Parses the text of a split.
+
+    Args:
+      split: Split in the syntax of TFDS.
+      sizes: Number of examples of every split, by name.
+      where: Name of the set, for messages.
+
+    Returns:
+      Tuples (split name, start, stop).
 
     Raises:
-      UserError: the text cannot be read, names another split, means no example, or some twice; or a split is called
-        `all`, which stands for all of them. `where` is the set in the message.
+      UserError: The text cannot be parsed, names another split, means no example, or some twice; or a split is called
+        `all`, which means all splits.
 
     >>> slices("train[:75%]+test", {"train": 10, "test": 5}, "the set")
     [('train', 0, 8), ('test', 0, 5)]
@@ -154,8 +199,8 @@ def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, 
     except (ValueError, NotImplementedError) as error:
         choices = ", ".join(sizes) if len(sizes) <= MAX_CHOICES else listed(split, sizes)
         reason = str(error).splitlines()[-1]
-        if reason.startswith("Unknown split"):  # which TFDS says with all choices again
-            reason = f"it has none of that name{nearest(split, sizes)}"
+        if reason.startswith("Unknown split"):  # TFDS would list all choices again
+            reason = f"there is no split of that name{nearest(split, sizes)}"
         raise UserError(f"cannot read the split {split!r} of {where}, which has {choices}: {reason}") from None
     ranges = [(p.splitname, p.from_ or 0, sizes[p.splitname] if p.to is None else p.to) for p in parts]
     if all(start >= stop for _, start, stop in ranges):

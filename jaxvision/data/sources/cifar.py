@@ -18,8 +18,8 @@ from jaxvision.reading import read_text, reading
 
 _CIFAR10 = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 _CIFAR100 = {"train": ["train"], "test": ["test"]}
-_KINDS = ("coarse", "fine")  # of labels of CIFAR-100, in the order of their bytes
-_PIXELS = 3 * 32 * 32
+_KINDS = ("coarse", "fine")  # kinds of labels of CIFAR-100, in the order of their bytes
+_PIXELS = 3 * 32 * 32  # bytes of an image
 
 
 @part("data set", "cifar")
@@ -27,16 +27,18 @@ class CifarSource(Source):
     """The splits `train` and `test`: `{"image": uint8 [32, 32, 3], "label": int}`, in the order of the files.
 
     A record of the binary version is one label byte in CIFAR-10, a coarse and a fine one in CIFAR-100, then the three
-    planes of the image. The binary version stays on the disk; the python version (pickles, whose plain data is read
-    without running anything) is held in memory.
+    planes of the image. The binary version stays on the disk. The python version (pickles, whose plain data is read
+    without running anything) is loaded into memory.
 
     Args:
-      data_dir: `cifar-10-batches-bin`, `cifar-10-batches-py`, `cifar-100-binary` or `cifar-100-python`, unpacked.
-      split: in the syntax of TFDS.
-      labels: for CIFAR-100, `fine` (100 classes) or `coarse` (20).
+      data_dir: Folder `cifar-10-batches-bin`, `cifar-10-batches-py`, `cifar-100-binary` or `cifar-100-python`,
+        unpacked.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Not used; every example has both fields.
+      labels: Kind of labels of CIFAR-100, `fine` (100 classes) or `coarse` (20).
 
     Raises:
-      UserError: a file is missing or damaged, its size is not a number of whole records, or a label is no class.
+      UserError: A file is missing or damaged, its size is not a whole number of records, or a label is out of range.
     """
 
     def __init__(
@@ -46,19 +48,19 @@ class CifarSource(Source):
         if labels not in _KINDS:
             raise unknown("kind of labels of cifar", labels, _KINDS)
         self._root, self._kind = root, labels
-        stems = [name for split in (_CIFAR10, _CIFAR100) for of in split.values() for name in of]
-        binary = any((root / f"{name}.bin").is_file() for name in stems)  # another .bin is no part of the set
+        stems = [name for files_of in (_CIFAR10, _CIFAR100) for names in files_of.values() for name in names]
+        binary = any((root / f"{name}.bin").is_file() for name in stems)  # other .bin files are not of the set
         python = not binary and any((root / name).is_file() for name in stems)
         suffix = "" if python else ".bin"
         ten = not (root / f"train{suffix}").is_file()
         if ten and labels != "fine":
             raise UserError(f"labels={labels!r}: CIFAR-10 in {root} has one kind of labels; CIFAR-100 has two")
         self._label_byte = 0 if ten or labels == "coarse" else 1
-        names = _CIFAR10 if ten else _CIFAR100
-        used = files.named(split, names)
+        stems_of = _CIFAR10 if ten else _CIFAR100
+        used = files.named(split, stems_of)
         read = _read_pickle if python else _map_records
-        records = {s: [read(root / f"{name}{suffix}", 1 if ten else 2) for name in names[s]] for s in used}
-        parts = slices(split, {s: sum(map(len, records.get(s, ()))) for s in names}, f"CIFAR in {root}")
+        records = {s: [read(root / f"{name}{suffix}", 1 if ten else 2) for name in stems_of[s]] for s in used}
+        parts = slices(split, {s: sum(map(len, records.get(s, ()))) for s in stems_of}, f"CIFAR in {root}")
         self._rows = files.Rows(parts, {s: [(r, len(r)) for r in records[s]] for s in used})
         classes = _python_names(root, ten, labels) if python else _binary_names(root, ten, labels)
         if not classes or len(set(classes)) < len(classes):
@@ -66,7 +68,7 @@ class CifarSource(Source):
         info = Info(root.resolve().name, split, len(self._rows), classes, len(classes))
         image = Field("image", (32, 32, 3), "uint8")
         self.info = info._replace(fields=standard_fields(info, image, text=False))
-        paths = {id(r): root / f"{n}{suffix}" for s in used for n, r in zip(names[s], records[s])}
+        paths = {id(r): root / f"{n}{suffix}" for s in used for n, r in zip(stems_of[s], records[s])}
         for r, a, b in self._rows.ranges:
             largest = int(r[a:b, self._label_byte].max())
             if largest >= len(classes):
@@ -76,7 +78,7 @@ class CifarSource(Source):
                     "classes: it is damaged"
                 )
 
-    def __reduce__(self):  # a copy for another process maps the files anew
+    def __reduce__(self):  # a copy for another process maps the files again
         return functools.partial(CifarSource, labels=self._kind), (self._root, self.info.split)
 
     def __len__(self) -> int:
@@ -93,7 +95,7 @@ class CifarSource(Source):
 
 
 def _map_records(file: Path, label_bytes: int) -> np.ndarray:
-    """The records of the binary version, uint8 [n, label bytes + 3072], as a memory map."""
+    """Maps the records of the binary version: uint8 [n, label_bytes + 3072]."""
     if not file.is_file():
         raise UserError(f"no file {file}: unpack the binary version of the set, whole")
     record = label_bytes + _PIXELS
@@ -107,7 +109,7 @@ def _map_records(file: Path, label_bytes: int) -> np.ndarray:
 
 
 def _read_pickle(file: Path, label_bytes: int) -> np.ndarray:
-    """The records of a file of the python version, in the form of the binary one."""
+    """Reads the records of a file of the python version, in the form of the binary one."""
     batch = _load(file)
     keys = ("labels",) if label_bytes == 1 else tuple(f"{kind}_labels" for kind in _KINDS)
     for key in (*keys, "data"):
@@ -122,7 +124,7 @@ def _read_pickle(file: Path, label_bytes: int) -> np.ndarray:
 
 
 def _labels(stated: Any, where: str) -> list[int]:
-    """Labels as a pickle holds them, each a whole number that a byte can hold."""
+    """Checks that the labels of a pickle are whole numbers that fit in a byte, and returns them."""
     if not isinstance(stated, list | tuple | np.ndarray):
         raise UserError(f"{where} is {shown(stated)}, not a list of labels")
     for record, label in enumerate(stated):

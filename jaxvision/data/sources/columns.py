@@ -1,12 +1,12 @@
-"""What other programs call the columns of a table: hints where a column is looked for under another name."""
+"""The names of columns in other programs: hints if a column has another name than expected."""
 
 import logging
 from collections.abc import Iterable, Sequence
 
 _log = logging.getLogger(__name__)
 
-# By field, in lower case: the names that it has in tables of the Hugging Face Hub, Kaggle, torchvision and timm.
-_CALLED = {
+# For each field its names, in lower case, in tables of the Hugging Face Hub, Kaggle, torchvision and timm.
+_ALIASES = {
     "path": "file_name filename file filepath file_path image_path img_path image_file image_name image img image_id "
     "url",
     "label": "labels class classes category target y label_id class_id class_name classname label_name category_id "
@@ -17,28 +17,32 @@ _CALLED = {
 
 
 def meant(field: str, names: Iterable[str]) -> str | None:
-    """The column that probably holds a field of examples, or None.
+    """Returns the column that probably holds a field of examples, or None.
+
+    Args:
+      field: Name of the field: "path", "label", "text" or "image".
+      names: Names of the columns.
 
     >>> meant("label", ["path", "Class"]), meant("label", ["path", "width"])
     ('Class', None)
     """
     lower = {name.lower(): name for name in names}
-    return next((lower[word] for word in _CALLED[field].split() if word in lower), None)
+    return next((lower[word] for word in _ALIASES[field].split() if word in lower), None)
 
 
 def warn_of_lack(where: str, field: str, names: Sequence[str], fields: Sequence[str] | None) -> None:
-    """Says that no column is read for a field that is wanted, and which one it may be.
+    """Warns that a wanted field has no column, and names the column that may hold it.
 
     Args:
-      where: the table, for the message.
-      field: "label" or "text".
-      names: names of its columns.
-      fields: fields of an example that are wanted; None for all, of which a table may lack some.
+      where: Name of the table, for the message.
+      field: Name of the field, "label" or "text".
+      names: Names of the columns.
+      fields: Names of the wanted fields; None for all, in which case a table may lack some.
     """
-    found = meant(field, names)
-    if (fields is None and not found) or (fields is not None and field not in fields):
+    likely = meant(field, names)
+    if (fields is None and not likely) or (fields is not None and field not in fields):
         return
-    hint = f": if it is {found!r}, set options=dict({field}={found!r})" if found else ""
+    hint = f": if it is {likely!r}, set options=dict({field}={likely!r})" if likely else ""
     _log.warning(
         "no column of %s is called %r, so its examples have no %s; the columns are %s%s",
         where,

@@ -1,4 +1,4 @@
-"""Scenes of `shapes` by the colours and kinds they show, so that some pairs of both can be kept from training."""
+"""Scenes of `shapes` by the colours and kinds they show, so that some pairs of both can be excluded from training."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,13 @@ SCENES = ("all", "seen", "held_out")
 
 
 def held_out(colour: int, kind: int) -> bool:
-    """Whether a pair is one of the 20 of 100 that `scenes="seen"` never shows: two of each colour and of each kind.
+    """Returns whether a pair is held out: `scenes="seen"` never shows it.
+
+    20 of the 100 pairs are held out, two of each colour and of each kind.
+
+    Args:
+      colour: Number of the colour.
+      kind: Number of the kind.
 
     >>> sum(held_out(colour, kind) for colour in range(10) for kind in range(10))
     20
@@ -39,7 +45,15 @@ def known_fields(
     features: Mapping[str, str] | None = None,
     **_: Any,
 ) -> dict[str, Field]:
-    """The fields of `shapes` with these options, which are known before it is rendered."""
+    """Returns the fields of `shapes` with these options, known before it is rendered.
+
+    Args:
+      image_size: Side of the images in pixels.
+      text: Feature that becomes the field `text`.
+      label: Label, a key of `LABELS`.
+      features: Paths of further features by the names of their fields.
+      **_: Other options of `shapes`, which do not change the fields.
+    """
     fields = of_features(shapes.features(image_size), "shapes", text=text, others=features)
     names = LABELS.get(label, ())
     return {**fields, "label": label_field(len(names), names)}
@@ -60,7 +74,21 @@ def open_shapes(
     scenes: str = "all",
     features: Mapping[str, str] | None = None,
 ) -> Source:
-    """Opens a split of `shapes`, which is rendered at first use; see `shapes.prepare` and `open_scenes`."""
+    """Opens a split of `shapes`, which is rendered on first use; see `shapes.prepare` and `open_scenes`.
+
+    Args:
+      data_dir: Folder of the cache; by default the environment variable JAXVISION_DATA, else `~/.cache/jaxvision`.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Names of the fields to read; None for all.
+      image_size: Side of the images in pixels, at least 32.
+      train: Number of examples in the training split.
+      validation: Number of examples in the validation split.
+      test: Number of examples in the test split.
+      text: Feature that becomes the field `text`, as for `open_scenes`.
+      label: Label, as for `open_scenes`.
+      scenes: Choice of scenes, as for `open_scenes`.
+      features: Paths of further features by the names of their fields, as for `open_scenes`.
+    """
     cache = Path(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser()
     builder = shapes.prepare(cache, image_size=image_size, train=train, validation=validation, test=test)
     return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
@@ -79,24 +107,24 @@ def open_scenes(
     """Opens a split of a prepared `shapes`.
 
     Args:
-      builder: of `shapes.prepare`.
-      split: in the syntax of TFDS.
-      fields: of an example, which are wanted.
-      text: the feature that becomes the field `text`: "caption".
-      label: what is told of the main object: its "kind" (10 classes), "colour" (10) or "pair" of both (100, "red
+      builder: Builder from `shapes.prepare`.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Names of the fields to read; None for all.
+      text: Feature that becomes the field `text`: "caption".
+      label: Label of the main object: its "kind" (10 classes), its "colour" (10), or the "pair" of both (100, "red
         circle").
-      scenes: "all"; "seen", those in which no object is of a held-out pair; or "held_out", those whose main object
-        is of one.
-      features: paths of features by the names of the fields that they become, see `TfdsSource`.
+      scenes: Choice of scenes: "all"; "seen", those in which no object is of a held-out pair; or "held_out", those
+        whose main object is of one.
+      features: Paths of further features by the names of their fields, see `TfdsSource`.
 
     Raises:
-      UserError: an unknown label or choice of scenes, or a split in which there are no such scenes.
+      UserError: The label or the choice of scenes is unknown, or the split has no such scenes.
     """
     if label not in LABELS:
         raise unknown("label of shapes", label, LABELS)
     if scenes not in SCENES:
         raise unknown("choice of scenes of shapes", scenes, SCENES)
-    source = TfdsSource(builder, "shapes", split, fields, text=text, features=features)
+    source: Source = TfdsSource(builder, "shapes", split, fields, text=text, features=features)
     if (label, scenes) == ("kind", "all"):
         return source
     shown = _objects(TfdsSource(builder, "shapes", split, ("objects/colour", "objects/label")))
@@ -105,17 +133,17 @@ def open_scenes(
         source = _Relabelled(source, colours if label == "colour" else colours * len(CLASSES) + kinds, LABELS[label])
     if scenes == "all":
         return source
-    asked = [any(held_out(*o) for o in (objects if scenes == "seen" else objects[:1])) for objects in shown]
-    chosen = np.flatnonzero(np.array(asked) == (scenes == "held_out"))
+    excluded = [any(held_out(*o) for o in (objects if scenes == "seen" else objects[:1])) for objects in shown]
+    chosen = np.flatnonzero(np.array(excluded) == (scenes == "held_out"))
     if not len(chosen):
         raise UserError(f"the split {split!r} of shapes has no scenes that are {scenes!r}")
     return Subset(source, chosen)
 
 
 def _objects(source: Source) -> list[list[tuple[int, int]]]:
-    """(colour, kind) of the objects of each scene, the main one first."""
-    read = (source[i] for i in range(len(source)))
-    return [list(zip(map(int, one["objects/colour"]), map(int, one["objects/label"]))) for one in read]
+    """Returns (colour, kind) of the objects of each scene, the main one first."""
+    examples = (source[i] for i in range(len(source)))
+    return [list(zip(map(int, e["objects/colour"]), map(int, e["objects/label"]))) for e in examples]
 
 
 class _Relabelled(Source):

@@ -1,4 +1,4 @@
-"""Which files make up which split, and reading pieces of them from many threads."""
+"""The files of each split, and reading pieces of them from many threads."""
 
 import bisect
 import functools
@@ -15,19 +15,24 @@ from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, shown
 from jaxvision.reading import is_folder
 
-MAX_FILES = 1_000_000  # that a pattern may write out
-MAX_DEPTH = 64  # folders of a pattern: pathlib and glob go down by calling themselves
-MAX_TREES = 2  # times that it may say `**`: each looks into all folders below each that the one before has found
+MAX_FILES = 1_000_000  # largest number of files that a pattern may mean
+MAX_DEPTH = 64  # largest number of folders in a pattern: pathlib and glob are recursive
+MAX_TREES = 2  # largest number of `**` in a pattern: each searches all folders below each match of the one before
 _BRACE = re.compile(r"\{(?!split\})([^{}]*)\}")
 Pattern = str | Mapping[str, str]
 _log = logging.getLogger(__name__)
 
 
 def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
-    """The folder of the data set `name`, which holds `want` (in words).
+    """Returns the folder of a data set.
+
+    Args:
+      name: Kind of the set, for messages.
+      data_dir: Folder as the user gave it.
+      want: Content that the folder must have, in words, for messages.
 
     Raises:
-      UserError: it is not given, or is no folder.
+      UserError: The folder is not given, or does not exist.
     """
     if data_dir is None:
         raise UserError(f"the data set {name!r} needs data_dir, the directory that holds {want}")
@@ -38,7 +43,13 @@ def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
 
 
 def expand(pattern: str) -> list[str]:
-    """Writes the braces of a pattern out, as a shell does; `{split}` stays.
+    """Expands the braces of a pattern, as a shell does; `{split}` stays.
+
+    Args:
+      pattern: Pattern, such as "{split}-{000..123}.tar".
+
+    Raises:
+      UserError: It means more than `MAX_FILES` files.
 
     >>> expand("{split}-{08..10}.tar")
     ['{split}-08.tar', '{split}-09.tar', '{split}-10.tar']
@@ -46,18 +57,19 @@ def expand(pattern: str) -> list[str]:
     ['data/all.parquet', 'all.parquet']
     """
     names, whole = [pattern], pattern
-    while _BRACE.search(names[0]):  # all names have the same braces at the same turn
-        several = len(_first_brace(names[0], whole))
-        if len(names) * several <= MAX_FILES:
-            names = [made for name in names for made in _first_brace(name, whole)]
+    while _BRACE.search(names[0]):  # all names have the same braces left
+        choices = len(_first_brace(names[0], whole))
+        if len(names) * choices <= MAX_FILES:
+            names = [expanded for name in names for expanded in _first_brace(name, whole)]
         else:
             raise UserError(f"the pattern {shown(whole)} means more than {MAX_FILES:,} files")
     return names
 
 
 def _first_brace(name: str, whole: str) -> list[str]:
-    """A name with its first innermost braces written out."""
+    """Expands the first innermost braces of a name."""
     brace = _BRACE.search(name)
+    assert brace is not None
     numbers = re.fullmatch(r"(\d{1,12})\.\.(\d{1,12})", brace[1])
     if numbers:
         first, last = numbers.groups()
@@ -70,48 +82,58 @@ def _first_brace(name: str, whole: str) -> list[str]:
 
 
 def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
-    """The files of every split under `root`, sorted.
+    """Returns the files of every split in a folder, sorted.
 
     Args:
-      root: a folder.
-      pattern: one for all splits, in which `{split}` stands for the name of the split (letters, digits, `_`); or a
-        pattern for each split by its name. `*` and `?` are those of a shell, `{000..123}` counts, `{a,b}` lists. The
-        suffix may be in capitals.
+      root: Folder.
+      pattern: Pattern of all splits, in which `{split}` is the name of the split (letters, digits, `_`); or one pattern
+        for each split, by its name. `*` and `?` are those of a shell, `{000..123}` counts, `{a,b}` lists. The suffix
+        may be in upper case.
 
     Raises:
-      UserError: no file matches; a file that a split's own pattern names is missing.
+      UserError: No file matches, or a file is missing that the pattern of a split names.
     """
-    for one in [pattern] if isinstance(pattern, str) else pattern.values():
-        if not one or one.startswith("/") or one == "." or re.search(r"\*\*[^/]|[^/]\*\*", one):
-            raise UserError(f"the pattern {shown(one)} names no files inside data_dir: write it relative to {root}")
-        check_depth(one)
+    for text in [pattern] if isinstance(pattern, str) else pattern.values():
+        if not text or text.startswith("/") or text == "." or re.search(r"\*\*[^/]|[^/]\*\*", text):
+            raise UserError(f"the pattern {shown(text)} names no files inside data_dir: write it relative to {root}")
+        check_depth(text)
     if isinstance(pattern, str):
         if "{split}" not in pattern:
             raise UserError(
                 f"the pattern {shown(pattern)} says nothing of splits: write {{split}} in it, or give one for each "
                 f"split, like dict(train={pattern!r})"
             )
-        found = _files_of_template(root, expand(pattern))
+        matched = _files_of_template(root, expand(pattern))
     else:
-        found = {split: _files_of_split(root, own) for split, own in pattern.items()}
-    if not found:
-        raise UserError(f"no {pattern} in {root}{what_lies_there(root)}")
-    _warn_of_gaps(root, found)
+        matched = {split: _files_of_split(root, text) for split, text in pattern.items()}
+    if not matched:
+        raise UserError(f"no {pattern} in {root}{listing(root)}")
+    _warn_of_gaps(root, matched)
     if isinstance(pattern, str):
-        _warn_of_absent(root, pattern, found)
-        warn_of_alike(root, found)
-    return {split: sorted(files) for split, files in found.items()}
+        _warn_of_absent(root, pattern, matched)
+        warn_of_alike(root, matched)
+    return {split: sorted(files) for split, files in matched.items()}
 
 
 def check_depth(pattern: str) -> None:
-    """Raises UserError where a pattern has so many folders or `**` that looking for its files may not end."""
+    """Checks that a pattern does not have so many folders or `**` that searching for its files may never end.
+
+    Args:
+      pattern: Pattern.
+
+    Raises:
+      UserError: It has too many.
+    """
     for mark, most, what in (("/", MAX_DEPTH, "folders"), ("**", MAX_TREES, "'**'")):
         if (count := pattern.count(mark)) > most:
             raise UserError(f"the pattern {shown(pattern)} has {count:,} {what}, more than {most}")
 
 
 def any_case(pattern: str) -> str:
-    """The pattern of a shell whose suffix may be in capitals, too: cameras and Windows write `.JPG` and `.CSV`.
+    """Returns a shell pattern whose suffix may also be in upper case: cameras and Windows write `.JPG` and `.CSV`.
+
+    Args:
+      pattern: Shell pattern.
 
     >>> any_case("train-*.tar"), any_case("train*")
     ('train-*.[tT][aA][rR]', 'train*')
@@ -123,22 +145,27 @@ def any_case(pattern: str) -> str:
 
 
 def warn_of_alike(root: Path, splits: Iterable[str]) -> None:
-    """Warns of splits whose names differ in capitals alone, of which one may have been forgotten."""
+    """Warns of splits whose names differ only in upper and lower case, since one may have been forgotten.
+
+    Args:
+      root: Folder of the set, for the message.
+      splits: Names of the splits.
+    """
     folded: dict[str, list[str]] = {}
     for split in splits:
         folded.setdefault(split.casefold(), []).append(split)
     for alike in folded.values():
         if len(alike) > 1:
             _log.warning(
-                "%s has the splits %s, which differ in capitals alone: each is a split of its own",
+                "%s has the splits %s, which differ only in upper and lower case: each is a split of its own",
                 root,
                 " and ".join(map(repr, alike)),
             )
 
 
-def _warn_of_gaps(root: Path, found: Mapping[str, Iterable[Path]]) -> None:
-    """Warns where files say how many there are, as in `train-00000-of-00003.parquet`, and some are not there."""
-    for split, paths in found.items():
+def _warn_of_gaps(root: Path, files: Mapping[str, Iterable[Path]]) -> None:
+    """Warns if names of files state their number, as `train-00000-of-00003.parquet` does, and some are missing."""
+    for split, paths in files.items():
         counted = [m for path in paths if (m := re.search(r"-(\d{3,})-of-(\d{3,})(?=\.)", path.name))]
         for total in {int(m[2]) for m in counted}:
             absent = sorted(set(range(total)) - {int(m[1]) for m in counted if int(m[2]) == total})
@@ -147,11 +174,11 @@ def _warn_of_gaps(root: Path, found: Mapping[str, Iterable[Path]]) -> None:
                 _log.warning("%s %s lacks %d of %d files: numbers %s", root, split, len(absent), total, named)
 
 
-def _warn_of_absent(root: Path, pattern: str, found: Mapping[str, Iterable[Path]]) -> None:
-    """Warns where a pattern counts, as in `{split}-{000..331}.tar`, and some of the files are not there."""
+def _warn_of_absent(root: Path, pattern: str, splits: Iterable[str]) -> None:
+    """Warns if a pattern counts, as `{split}-{000..331}.tar` does, and some of the files are missing."""
     if not re.search(r"\{\d+\.\.\d+\}", pattern) or "{split}" not in pattern:
         return
-    for split in found:
+    for split in splits:
         names = [name.replace("{split}", split) for name in expand(pattern)]
         absent = [name for name in names if not any(root.glob(any_case(name)))]
         if absent:
@@ -160,7 +187,7 @@ def _warn_of_absent(root: Path, pattern: str, found: Mapping[str, Iterable[Path]
 
 
 def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:
-    found: dict[str, set[Path]] = {}
+    matched: dict[str, set[Path]] = {}
     for pattern in patterns:
         text = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
         text = text.replace(r"\{split\}", r"(?P<split>\w+?)", 1).replace(r"\{split\}", "(?P=split)")
@@ -168,8 +195,8 @@ def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:
         text = f"{stem}{dot}(?i:{suffix})" if dot and suffix.isalnum() else text
         for path in root.glob(any_case(pattern.replace("{split}", "*"))):
             if name := re.fullmatch(text, path.relative_to(root).as_posix()):
-                found.setdefault(name["split"], set()).add(path)
-    return dict(sorted(found.items()))
+                matched.setdefault(name["split"], set()).add(path)
+    return dict(sorted(matched.items()))
 
 
 def _files_of_split(root: Path, pattern: str) -> set[Path]:
@@ -177,58 +204,71 @@ def _files_of_split(root: Path, pattern: str) -> set[Path]:
     for name in expand(pattern):
         matches = set(root.glob(any_case(name)))
         if not matches:
-            raise UserError(f"no {name} in {root}{what_lies_there(root)}")
+            raise UserError(f"no {name} in {root}{listing(root)}")
         files |= matches
     return files
 
 
-def what_lies_there(root: Path) -> str:
-    """Words that follow `in ROOT` in a message: the first names in the folder."""
+def listing(root: Path) -> str:
+    """Returns words to follow `in ROOT` in a message: the first names in the folder.
+
+    Args:
+      root: Folder.
+    """
     names = sorted(e.name for e in os.scandir(root) if not e.name.startswith("."))
     return f", only {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ", which is empty"
 
 
 def unmatched(
     root: Path,
-    found: Mapping[str, Iterable[Path]],
-    known: Iterable[Any] = (),
+    matched: Mapping[str, Iterable[Path]],
+    others: Iterable[Any] = (),
     suffixes: tuple[str, ...] = ("",),
 ) -> PassedOver:
-    """Counts the files that lie beside those of the splits and belong to none of them.
+    """Counts the files beside those of the splits that belong to no split.
 
     Args:
-      root: folder of the data set.
-      found: files of every split, as `split_files` gives them.
-      known: names of other files of the set that are read, such as a list of class names; other values are ignored.
-      suffixes: endings of the names that count.
+      root: Folder of the data set.
+      matched: Files of every split, as `split_files` returns them.
+      others: Names of other files of the set that are read, such as a list of class names; values that are no str are
+        ignored.
+      suffixes: Endings of the names that count.
     """
     account = PassedOver()
-    matched = {path for files in found.values() for path in files}
-    read = {(root / name).resolve() for name in known if isinstance(name, str)}
-    for folder in sorted({root, *(path.parent for path in matched)}):
+    paths = {path for files in matched.values() for path in files}
+    read = {(root / name).resolve() for name in others if isinstance(name, str)}
+    for folder in sorted({root, *(path.parent for path in paths)}):
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             if not entry.is_file() or entry.name.startswith(".") or not entry.name.lower().endswith(suffixes):
                 continue
             path = Path(entry.path)
-            if path not in matched and path.resolve() not in read:
+            if path not in paths and path.resolve() not in read:
                 account.add("name fits no split", path.relative_to(root).as_posix())
     return account
 
 
 def named(split: str, splits: Iterable[str]) -> list[str]:
-    """The splits that the text of a split can mean; reading the others would be in vain."""
+    """Returns the splits that the text of a split may mean; the others need not be read.
+
+    Args:
+      split: Split in the syntax of TFDS.
+      splits: Names of all splits.
+
+    >>> named("train[:10%]", ["train", "test"])
+    ['train']
+    """
     return [name for name in splits if name in split or split == "all"]
 
 
 class Rows:
-    """Where the examples of a split lie among pieces, such as shards or row groups.
+    """The places of the examples of a split in pieces, such as shards or row groups.
 
     Args:
-      parts: the (split name, start, stop) that `base.slices` gives.
-      pieces: for every split of `parts` its pieces, each with the number of its examples.
+      parts: Tuples (split name, start, stop) from `base.slices`.
+      pieces: Pieces of every split of `parts`, each with the number of its examples.
 
     Attributes:
-      ranges: (piece, first row, end), in order.
+      ranges: Tuples (piece, first row, end), in order.
 
     >>> rows = Rows([("test", 0, 2), ("train", 2, 4)], {"train": [("a", 3), ("b", 2)], "test": [("c", 2)]})
     >>> len(rows), rows[3], rows.ranges
@@ -248,7 +288,7 @@ class Rows:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The piece of an example and its row there."""
+        """Returns the piece of an example and its row there."""
         piece, _, stop = self.ranges[i := bisect.bisect_right(self._ends, index)]
         return piece, stop - self._ends[i] + int(index)
 
@@ -256,11 +296,16 @@ class Rows:
 def pread(path: str, offset: int, size: int) -> bytes:
     """Reads `size` bytes at `offset`. Threads and forked processes may read one file at the same time.
 
+    Args:
+      path: File.
+      offset: Position of the first byte.
+      size: Number of bytes.
+
     Raises:
-      OSError: the file is missing, or shorter.
+      OSError: The file is missing, or too short.
     """
-    file = _opened(path)  # held until it is read: a file is closed with its last reference
-    fits = 0 <= offset <= offset + size <= os.fstat(file.fileno()).st_size  # else no room is made for it
+    file = _opened(path)  # referenced until it is read, since a file closes with its last reference
+    fits = 0 <= offset <= offset + size <= os.fstat(file.fileno()).st_size  # else no memory is reserved for it
     data = os.pread(file.fileno(), size, offset) if fits else b""
     if len(data) < size:
         raise OSError(f"{path} ends before byte {offset + size}")

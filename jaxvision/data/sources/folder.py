@@ -1,4 +1,4 @@
-"""Image files in a tree of folders, one a class."""
+"""Image files in a tree of folders, one folder per class."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,21 +25,20 @@ _SYSTEM = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 class FolderSource(Source):
     """Image files in a tree `SPLIT/CLASS/**/*.jpg`, in sorted order: `{"image": bytes, "label": int}`.
 
-    Which files are images is decided by `formats.IMAGE_SUFFIXES`. Images in folders inside a class folder are of that
-    class. A folder beside the splits that holds no class folder with an image is no split. Files that are no images,
-    and files and folders that are hidden, are passed over and counted. A change on disk after opening is
-    not seen.
+    `formats.IMAGE_SUFFIXES` decides which files are images. Images in subfolders of a class folder belong to that
+    class. A folder beside the splits that has no class folder with an image is not a split. Files that are no images,
+    and hidden files and folders, are passed over and counted. A change on disk after opening is not noticed.
 
     Args:
-      data_dir: the folder of the splits.
-      split: in the syntax of TFDS.
-      fields: not used; every example has both.
-      classes: a file with one name a line, or a tuple of names: the class folders, in the order of their numbers. By
-        default the sorted names of the class folders of `train`; without a split of that name, all splits must have the
-        same. A split may lack a class, but not have one more.
+      data_dir: Folder of the splits.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Not used; every example has both fields.
+      classes: Names of the class folders, in the order of the class numbers: a file with one name per line, or a tuple.
+        By default the sorted names of the class folders of `train`; if there is no split `train`, all splits must have
+        the same classes. A split may lack a class, but not have an additional one.
 
     Raises:
-      UserError: no such folder or split; a split without an image, or with a class folder that is no class.
+      UserError: There is no such folder or split, or a split has no image, or a class folder that is not a class.
     """
 
     def __init__(
@@ -54,15 +53,16 @@ class FolderSource(Source):
         self.passed_over = PassedOver()
         splits = _splits(root, self.passed_over)
         files.warn_of_alike(root, splits)
-        known = read_classes(classes, root)
-        names = _train_classes(root, splits) if known is None else known
+        listed = read_classes(classes, root)
+        names = _train_classes(root, splits) if listed is None else listed
+        assert not isinstance(names, int)  # this source takes no number of classes
         # Listing a million files is slow: only the splits that the text can mean are listed.
         for name in files.named(split, _folders(root)):
             if name not in splits and not files.named(split, splits):
                 raise UserError(f"{root / name} holds no class folder with an image; want {name}/CLASS/*.jpg in {root}")
-        found = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}
-        parts = slices(split, {s: len(found.get(s, ())) for s in splits}, f"the folder {root}")
-        self._files = [file for name, start, stop in parts for file in found[name][start:stop]]
+        images = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}
+        parts = slices(split, {s: len(images.get(s, ())) for s in splits}, f"the folder {root}")
+        self._files = [file for name, start, stop in parts for file in images[name][start:stop]]
         info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
         self.info = info._replace(fields=standard_fields(info, text=False))
 
@@ -82,7 +82,7 @@ class FolderSource(Source):
 
 
 def _splits(root: Path, passed_over: PassedOver) -> list[str]:
-    """The folders of `root` that hold a class folder with an image, sorted."""
+    """Returns the folders of `root` that have a class folder with an image, sorted."""
     folders = _folders(root)
     splits = [name for name in folders if any(_has_image(root / name / c) for c in _folders(root / name))]
     if not splits:
@@ -109,23 +109,23 @@ def _splits(root: Path, passed_over: PassedOver) -> list[str]:
 
 
 def _train_classes(root: Path, splits: list[str]) -> list[str]:
-    """The sorted class names of the split `train`, or those of every split."""
-    own = {split: {class_name(c) for c in _folders(root / split)} for split in splits}
-    if "train" in own:
-        return sorted(own["train"])
+    """Returns the sorted class names of the split `train`, or those of every split."""
+    classes = {split: {class_name(c) for c in _folders(root / split)} for split in splits}
+    if "train" in classes:
+        return sorted(classes["train"])
     first, *others = splits
     for other in others:
-        if own[other] != own[first]:
-            odd = _some(sorted(own[other] ^ own[first]))
+        if classes[other] != classes[first]:
+            odd = _some(sorted(classes[other] ^ classes[first]))
             raise UserError(
                 f"the splits {first!r} and {other!r} of {root} differ in their class folders: {odd}. Without a split "
                 "'train' to go by, all must have the same; or give the names with the option classes"
             )
-    return sorted(own[first])
+    return sorted(classes[first])
 
 
 def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: PassedOver) -> list[tuple[str, int]]:
-    """The images of a split, each with its class number, in the order of classes and paths."""
+    """Returns the images of a split, each with its class number, in the order of classes and paths."""
     paths: dict[str, list[str]] = {name: [] for name in classes}
     for entry in sorted(os.scandir(root / split), key=lambda e: e.name):
         shown = f"{split}/{entry.name}"
@@ -145,16 +145,16 @@ def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: Pas
                 f"{nearest(name, classes) or ' of train'}: take it away, or give all names with the option classes"
             )
         paths[name] += _images(Path(entry.path), shown, passed_over)
-    found = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
-    if not found:
+    images = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
+    if not images:
         raise UserError(
             f"no images in {root / split}; want {split}/CLASS/*.jpg. Passed over: {passed_over or 'nothing'}"
         )
-    return found
+    return images
 
 
 def _images(folder: Path, shown: str, passed_over: PassedOver) -> Iterator[str]:
-    """The image files in a folder and the folders in it; what is no image is counted."""
+    """Yields the image files in a folder and its subfolders; other files are counted."""
     for path, name in _walk(folder, folder, shown, passed_over):
         if is_image_name(name):
             yield path
@@ -179,13 +179,13 @@ def _walk(folder: Path, top: Path, shown: str, passed_over: PassedOver) -> Itera
 
 
 def _has_image(folder: Path) -> bool:
-    """True as soon as one image is found in the folder or a folder in it."""
+    """Returns whether a folder or one of its subfolders has an image."""
     for path, folders, names in os.walk(folder):
         folders[:] = [f for f in folders if not _is_hidden(f)]
         if any(is_image_name(name) and not _is_hidden(name) for name in names):
             return True
         if any(os.path.islink(os.path.join(path, f)) for f in folders):
-            return True  # a linked folder is looked into when the split is read
+            return True  # a linked folder is searched when the split is read
     return False
 
 

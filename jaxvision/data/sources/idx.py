@@ -23,19 +23,20 @@ _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 
 @part("data set", "idx")
 class IdxSource(Source):
-    """The splits `train` and `test`: `{"image": uint8 [H, W], "label": int}`, in the order of the files.
+    """The splits `train` and `test`: `{"image": uint8 [h, w], "label": int}`, in the order of the files.
 
     Args:
-      data_dir: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and the same with `t10k` or `test`, plain
-        (then it is not loaded into memory) or with .gz (then it is).
-      split: in the syntax of TFDS.
-      prefix: what stands before `train-images`, without the hyphen: `emnist-letters`.
-      classes: a file with one name a line, a tuple of names, or their number. By default one more than the largest
-        label of both splits.
-      transpose: swaps rows and columns, as EMNIST needs.
+      data_dir: Folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and the same with `t10k` or `test`.
+        Plain files are not loaded into memory, those with .gz are.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Not used; every example has both fields.
+      prefix: Beginning of the file names before `train-images`, without the hyphen: `emnist-letters`.
+      classes: Names of the classes (a file with one name per line, or a tuple), or their number. By default one more
+        than the largest label of both splits.
+      transpose: True to swap rows and columns, as EMNIST needs.
 
     Raises:
-      UserError: a file is missing, truncated or no IDX file, or images and labels differ in number.
+      UserError: A file is missing, truncated or no IDX file, or images and labels differ in number.
     """
 
     def __init__(
@@ -51,35 +52,34 @@ class IdxSource(Source):
         root = files.directory("idx", data_dir, "train-images-idx3-ubyte")
         self._root, self._options = root, {"prefix": prefix, "classes": classes, "transpose": transpose}
         start_of_name = f"{prefix}-" if prefix else ""
-        found = {s: _find(root, start_of_name, words) for s, words in _SPLITS.items()}
-        found = {s: pair for s, pair in found.items() if pair}
-        if not found:
+        pairs = {s: pair for s, words in _SPLITS.items() if (pair := _find(root, start_of_name, words))}
+        if not pairs:
             raise UserError(
                 f"want {start_of_name}train-images-idx3-ubyte and {start_of_name}train-labels-idx1-ubyte, or .gz of "
-                f"them, in {root}{files.what_lies_there(root)}"
+                f"them, in {root}{files.listing(root)}"
             )
-        stated = {s: read_idx(labels) for s, (_, labels) in found.items()}
+        stated = {s: read_idx(labels) for s, (_, labels) in pairs.items()}
         for name, array in stated.items():
             if array.ndim != 1:
-                raise UserError(f"{found[name][1]} has {array.ndim} axes, want 1")
+                raise UserError(f"{pairs[name][1]} has {array.ndim} axes, want 1")
         parts = slices(split, {s: len(x) for s, x in stated.items()}, f"the IDX files in {root}")
-        images = {s: read_idx(found[s][0]) for s, _, _ in parts}
+        images = {s: read_idx(pairs[s][0]) for s, _, _ in parts}
         for s in images:
             if images[s].ndim != 3:
-                raise UserError(f"{found[s][0]} has {images[s].ndim} axes, want 3")
+                raise UserError(f"{pairs[s][0]} has {images[s].ndim} axes, want 3")
             if len(images[s]) != len(stated[s]):
-                raise UserError(f"{found[s][0]} has {len(images[s])} images, but there are {len(stated[s])} labels")
+                raise UserError(f"{pairs[s][0]} has {len(images[s])} images, but there are {len(stated[s])} labels")
         self._rows = files.Rows(parts, {s: [(x, len(x))] for s, x in images.items()})
         self._transpose = transpose
-        known = read_classes(classes, root) or 1 + max(int(x.max()) for x in stated.values() if len(x))
+        names_or_count = read_classes(classes, root) or 1 + max(int(x.max()) for x in stated.values() if len(x))
         chosen = np.concatenate([stated[s][start:stop] for s, start, stop in parts])
-        self._labels = Labels(chosen.tolist(), known, lambda i: f"example {i} of {root}")
+        self._labels = Labels(chosen.tolist(), names_or_count, lambda i: f"example {i} of {root}")
         height, width = next(iter(images.values())).shape[1:]
         shape = (width, height) if transpose else (height, width)
         image = Field("image", shape, "uint8")
         self.info = make_info(root.resolve().name, split, len(chosen), self._labels, image)
 
-    def __reduce__(self):  # a copy for another process maps the files anew
+    def __reduce__(self):  # a copy for another process maps the files again
         return functools.partial(IdxSource, **self._options), (self._root, self.info.split)
 
     def __len__(self) -> int:
@@ -95,33 +95,37 @@ class IdxSource(Source):
 
 
 def _find(root: Path, start: str, words: Sequence[str]) -> tuple[Path, Path] | None:
-    """The files of images and labels of a split. Some archives have a point in place of the second hyphen."""
+    """Finds the files of images and labels of a split. Some archives have a dot in place of the second hyphen."""
     for word in words:
-        pair = []
+        pair: list[Path | None] = []
         for kind in ("images-idx3", "labels-idx1"):
             names = (f"{start}{word}-{k}-ubyte{z}" for k in (kind, kind.replace("-", ".")) for z in ("", ".gz"))
             pair.append(next((root / name for name in names if (root / name).is_file()), None))
-        if all(pair):
-            return tuple(pair)
+        images, labels = pair
+        if images and labels:
+            return images, labels
         if any(pair):
-            lacking = "labels-idx1" if pair[0] else "images-idx3"
-            raise UserError(f"{pair[0] or pair[1]} lies alone: no {start}{word}-{lacking}-ubyte or .gz of it in {root}")
+            missing = "labels-idx1" if images else "images-idx3"
+            raise UserError(f"{images or labels} has no counterpart: want {start}{word}-{missing}-ubyte[.gz] in {root}")
     return None
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """The uint8 array of an IDX file, its axes as stored; a memory map where the file is not compressed.
+    """Reads the uint8 array of an IDX file, with its axes as stored; a file that is not compressed is memory-mapped.
 
     The header is two zero bytes, the type (8 for uint8), the number of axes, and each length as a big-endian uint32.
 
+    Args:
+      file: File, compressed if its suffix is .gz.
+
     Raises:
-      UserError: no IDX file of bytes, or truncated.
+      UserError: The file is no IDX file of bytes, or is truncated.
     """
     with reading(file):
         if file.suffix == ".gz":
             with open(file, "rb") as stream:
-                head = stream.read(512)
-            if not head.startswith(b"\x1f\x8b") and (reason := described(head)):
+                beginning = stream.read(512)
+            if not beginning.startswith(b"\x1f\x8b") and (reason := described(beginning)):
                 raise UserError(f"{file} is no gzip file: {reason}")
             data = np.frombuffer(unpacking.gunzip(file), np.uint8)
         else:

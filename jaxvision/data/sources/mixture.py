@@ -14,15 +14,26 @@ from jaxvision.data.sources.files import Rows
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
 
-BLOCK = 1000  # positions of the stream in which every part has its exact share
-_STREAM = (0, 0, 0, 2)  # a Philox counter that neither `order` nor the draws of host operations reach
+BLOCK = 1000  # number of consecutive positions in which every part has its exact share
+_STREAM = (0, 0, 0, 2)  # a Philox counter that neither `order` nor draws of host operations reach
 
 
 @found.part("data set", "mixture")
 def open_mixture(
     data_dir: str | Path | None, split: str, fields: Sequence[str] | None = None, **parts: Mapping[str, Any]
 ) -> Source:
-    """Opens a mixture; each of `parts` is a section with the arguments of `_open_part`."""
+    """Opens a mixture of sources.
+
+    Args:
+      data_dir: Folder of parts that give none themselves.
+      split: Split of the mixture in the syntax of TFDS, such as `train[:90%]`.
+      fields: Names of the fields to read; None for all.
+      **parts: Sections by the name of the part: `name`, and optionally `split`, `data_dir`, `options`, `subset`,
+        `weight`.
+
+    Raises:
+      UserError: A section has no `name`, or a value in it does not fit.
+    """
     opened, weights = {}, {}
     for part, section in parts.items():
         where = f"the part {part!r} of the mixture"
@@ -53,8 +64,8 @@ def _open_part(
             f"{where} does not say what its split {mixture_split!r} is, only {', '.join(splits)}: "
             "give split=dict(train=..., validation=...)"
         )
-    own = mixture_split if splits is None else splits[mixture_split]
-    source = sources.open_source(name, own, data_dir=data_dir, options=options, fields=fields)
+    part_split = mixture_split if splits is None else splits[mixture_split]
+    source = sources.open_source(name, part_split, data_dir=data_dir, options=options, fields=fields)
     return source if subset is None else subsets.take(source, **subset)
 
 
@@ -62,16 +73,16 @@ class Mixture(Source):
     """The examples of all parts, one part after the other; its training stream takes them by weight.
 
     Positions `[k * BLOCK, (k + 1) * BLOCK)` of the stream hold `shares(weights)[i]` examples of part i, in an order
-    that is a function of (seed, k). Each part runs through its own stream, shuffled epochs for most, so that its
+    that is a function of (seed, k). Each part runs through its own stream, for most sources shuffled epochs, so its
     examples come equally often.
 
     Args:
-      parts: sources by name.
-      split: the text of the split, for `info`.
-      weights: positive numbers by the same names; what counts is their ratio.
+      parts: Sources by name.
+      split: Text of the split, for `info`.
+      weights: Positive numbers by the same names; only their ratio counts.
 
     Raises:
-      UserError: fewer than one part, a weight so small that its share of a block is nothing, or classes that differ.
+      UserError: There is no part, a weight is so small that its share of a block is nothing, or the classes differ.
     """
 
     def __init__(self, parts: Mapping[str, Source], split: str, weights: Mapping[str, float]):
@@ -104,10 +115,10 @@ class Mixture(Source):
             into = chosen[block * BLOCK + begin - start :][: end - begin]
             for i in np.unique(part):
                 here = part == i
-                # Within a block the examples of a part stand in the order of its stream, so these follow each other.
+                # Within a block the examples of a part are in the order of its stream, so these are consecutive.
                 first = block * self._shares[i] + nth[here][0]
-                own = self._parts[i].order(_part_seed(seed, int(i)), first, first + here.sum())
-                into[here] = own + self._starts[i]
+                rows = self._parts[i].order(_part_seed(seed, int(i)), first, first + here.sum())
+                into[here] = rows + self._starts[i]
         return chosen
 
     def _read_labels(self) -> np.ndarray:
@@ -116,6 +127,12 @@ class Mixture(Source):
 
 def shares(weights: list[float]) -> tuple[int, ...]:
     """Divides `BLOCK` in the ratio of the weights, by largest remainders.
+
+    Args:
+      weights: Positive numbers.
+
+    Raises:
+      UserError: There is no weight, or one is not positive.
 
     >>> shares([2, 1])
     (667, 333)
@@ -130,7 +147,7 @@ def shares(weights: list[float]) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=64)
 def _block(seed: int, block: int, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """For the positions of a block: the part, and how many of the same part come before in the block."""
+    """Returns for each position of a block its part, and the number of earlier positions of that part in the block."""
     rng = np.random.Generator(np.random.Philox(key=[seed, block], counter=_STREAM))
     part = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     nth = np.empty(BLOCK, np.int64)
@@ -167,7 +184,7 @@ def _info(parts: Mapping[str, Source], split: str) -> Info:
 
 
 def _common(parts: Mapping[str, Source], info: Info) -> dict[str, Field]:
-    """The fields that all parts have, with lengths of None where the parts differ; the label is that of the mixture."""
+    """Returns the fields that all parts have; lengths in which parts differ are None. The label is the mixture's."""
     first, *others = (source.fields for source in parts.values())
     common = {}
     for name, field in first.items():
@@ -187,6 +204,6 @@ def _common(parts: Mapping[str, Source], info: Info) -> dict[str, Field]:
 
 
 def _dtype(fields: Sequence[Field]) -> str:
-    """The type of a field whose parts differ: encoded where some are, else what holds all numbers."""
+    """Returns the dtype of a field in which parts differ: bytes if one is encoded, else one that fits all numbers."""
     dtypes = [field.dtype for field in fields]
     return "bytes" if "bytes" in dtypes else str(np.result_type(*dtypes))

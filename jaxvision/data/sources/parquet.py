@@ -9,7 +9,7 @@ import numpy as np
 from jaxvision.data.sources.base import BadExample, Source, slices
 from jaxvision.data.sources.columns import warn_of_lack
 from jaxvision.data.sources.files import Pattern, Rows, directory, named, split_files, unmatched
-from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
+from jaxvision.data.sources.labels import Classes, Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.parquet_schema import (
     File,
     check_alike,
@@ -32,27 +32,27 @@ _TEXTS = ("text", "caption", "captions")
 class ParquetSource(Source):
     """The rows of Parquet files: `{"image": bytes, "label": ..., "text": ...}`.
 
-    Any row can be had, but only by reading its row group; see docs/data.md for what that costs. Messages count the rows
-    of a file from 0, as pandas does.
+    Any row can be read, but only together with its row group; docs/data.md says what that costs. Messages count the
+    rows of a file from 0, as pandas does.
 
     Args:
-      data_dir: the folder of the files.
-      split: in the syntax of TFDS.
-      fields: of an example, which are wanted; None for all.
-      files: the files, as `files.split_files` reads it.
-      image: the column of the images: the bytes of image files, or structs with the field `bytes`. Columns of paths are
+      data_dir: Folder of the files.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Names of the fields to read; None for all.
+      files: Pattern of the files, as for `files.split_files`.
+      image: Column of the images: the bytes of image files, or structs with the field `bytes`. Columns of paths are
         refused.
-      label: the column of the labels, numbers or names, or lists of them; by default `label`, where it is there.
-      text: the column of the texts, or of lists of texts; by default the first of `text`, `caption` and `captions`.
-      classes: a file with one name a line, a tuple of names, or their number. By default the names in the metadata
-        that the library `datasets` writes; else those that occur in any of the splits: the sorted names, or one more
-        than the largest number.
-      cache_bytes: memory for the row groups that were read last, for each process.
+      label: Column of the labels: numbers or names, or lists of them; by default `label`, if there is one.
+      text: Column of the texts, or of lists of texts; by default the first of `text`, `caption` and `captions`.
+      classes: Names of the classes (a file with one name per line, or a tuple), or their number. By default the names
+        in the metadata that the library `datasets` writes; else those that occur in any of the splits: the sorted
+        names, or one more than the largest number.
+      cache_bytes: Memory in bytes for the row groups that were read last, per process.
 
     Raises:
-      UserError: no such file or column; a file that is damaged; a column of another type, or other class names, in one
-        of the files; a label that is missing or no class.
-      BadExample (when read): a row that cannot be read, or one without an image or a text.
+      UserError: There is no such file or column; a file is damaged; a column has another type, or other class names, in
+        one of the files; or a label is missing or is no class.
+      BadExample: (When an example is read.) Its row cannot be read, or has no image or text.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class ParquetSource(Source):
         cache_bytes: int = 2**30,
     ):
         folder = directory("parquet", data_dir, "SPLIT-*.parquet")
-        found = split_files(folder, files)
-        self.passed_over = unmatched(folder, found, [classes])
-        opened = {s: [File.read(file) for file in found[s]] for s in named(split, found)}
+        paths = split_files(folder, files)
+        self.passed_over = unmatched(folder, paths, [classes])
+        opened = {s: [File.read(file) for file in paths[s]] for s in named(split, paths)}
         groups = {s: [piece for file in opened[s] for piece in file.groups] for s in opened}
-        sizes = {s: sum(count for _, count in groups.get(s, ())) for s in found}
+        sizes = {s: sum(count for _, count in groups.get(s, ())) for s in paths}
         parts = slices(split, sizes, f"the Parquet files in {folder}")
         self._rows = Rows(parts, groups)
 
@@ -94,14 +94,14 @@ class ParquetSource(Source):
         for field in ("label", "text"):
             if columns[field] is None and (field == "label" or fields is not None):
                 warn_of_lack(f"the Parquet files in {folder}", field, names, fields)
-        self._labels = None
+        self._labels: Labels | None = None
         if "label" in self._columns:
-            classes = read_classes(classes, folder)
-            self._labels = self._read(self._columns["label"], with_rows, found, classes)
-        # Of structs the paths are not read; where a file has nothing but nulls, there is no field of theirs to name.
+            self._labels = self._read(self._columns["label"], with_rows, paths, read_classes(classes, folder))
+        # The paths in structs are not read. A column of nulls alone has no field `bytes` to name.
         struct = "image" in self._columns and all(is_struct(file.schema.field(image).type) for file in with_rows)
         stored = {"image": f"{image}.bytes" if struct else image, "text": columns["text"]}
-        self._cells = RowGroups([stored[f] for f in ("image", "text") if f in self._columns], cache_bytes)
+        cells = [column for field, column in stored.items() if column is not None and field in self._columns]
+        self._cells = RowGroups(cells, cache_bytes)
         texts = columns["text"] is not None
         self.info = make_info(folder.resolve().name, split, len(self._rows), self._labels, text=texts)
 
@@ -109,9 +109,10 @@ class ParquetSource(Source):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = {}
+        example: dict[str, Any] = {}
         for field, column in self._columns.items():
             if field == "label":
+                assert self._labels is not None
                 example[field] = self._labels[index]
                 continue
             group, row = self._rows[index]
@@ -130,18 +131,22 @@ class ParquetSource(Source):
         group, row = self._rows[index]
         return f"row {group.first + row} of {group.file}"
 
-    def _read(self, column: str, used: Sequence["File"], found: Mapping[str, list[Path]], classes: Any) -> Labels:
-        """Reads the labels; those of all splits where only they tell the classes."""
+    def _read(
+        self, column: str, used: Sequence[File], paths: Mapping[str, list[Path]], classes: Classes | None
+    ) -> Labels:
+        """Reads the labels; those of all splits if the classes can only be inferred."""
         numbered = classes is None
         if classes is None and (classes := class_names(used, column)) is not None:
             read = {file.path for file in used}
-            warn_of_other_splits(used, [own[0] for own in found.values() if own[0] not in read], classes, column)
+            others = [files[0] for files in paths.values() if files[0] not in read]
+            warn_of_other_splits(used, others, classes, column)
         if classes is None:
-            files = [str(file) for split in found.values() for file in split]
-            classes = infer_classes((read_column(file, column), row_of(file)) for file in files)
+            every = [str(file) for files in paths.values() for file in files]
+            classes = infer_classes((read_column(file, column), row_of(file)) for file in every)
         ranges = self._rows.ranges
         stated = [x for group, start, stop in ranges for x in read_column(group.file, column, group.number)[start:stop]]
         return Labels(stated, classes, self.describe, numbered=numbered)
 
     def _read_labels(self) -> np.ndarray:
+        assert self._labels is not None
         return self._labels.array()

@@ -1,4 +1,4 @@
-"""What Parquet files say of themselves: their row groups, the types of their columns, the names of classes."""
+"""The description of Parquet files: their row groups, the types of their columns, and the names of classes."""
 
 import contextlib
 import itertools
@@ -21,7 +21,13 @@ _log = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
-    """A row group: its file, its number there, and its first row in the file."""
+    """A row group.
+
+    Attributes:
+      file: Path of its file.
+      number: Number of the group in the file.
+      first: Number of its first row in the file.
+    """
 
     file: str
     number: int
@@ -29,16 +35,27 @@ class Group(NamedTuple):
 
 
 class File(NamedTuple):
+    """A Parquet file as its footer describes it.
+
+    Attributes:
+      path: Path of the file.
+      schema: Arrow schema.
+      groups: Row groups that have rows, each with the number of its rows.
+    """
+
     path: Path
     schema: Any
-    groups: list[tuple[Group, int]]  # each with the number of its rows
+    groups: list[tuple[Group, int]]
 
     @classmethod
     def read(cls, path: Path) -> "File":
-        """Reads what the end of a file says of it.
+        """Reads the footer of a file.
+
+        Args:
+          path: File.
 
         Raises:
-          UserError: it is damaged, or no Parquet file.
+          UserError: The file is damaged, or no Parquet file.
         """
         with _reading(path):
             import pyarrow.parquet
@@ -53,7 +70,7 @@ class File(NamedTuple):
 
 @contextlib.contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
-    """As `reading`, and says what a file is that is not Parquet."""
+    """Does what `reading` does, and says what a file is that is not Parquet."""
     import pyarrow
 
     with reading(path):
@@ -66,17 +83,36 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 
 def row_of(file: str) -> Callable[[int], str]:
+    """Returns the function that names the rows of a file in messages.
+
+    Args:
+      file: Path of the file.
+    """
     return lambda row: f"row {row} of {file}"
 
 
 def is_struct(type_: Any) -> bool:
+    """Returns whether an Arrow type is a struct.
+
+    Args:
+      type_: Arrow type.
+    """
     import pyarrow
 
     return pyarrow.types.is_struct(type_)
 
 
 def check_column(file: File, field: str, column: str) -> None:
-    """Raises a UserError unless a file has the column, of a type that the field may have."""
+    """Checks that a file has a column, and that the type of the column fits the field.
+
+    Args:
+      file: File.
+      field: Name of the field, "image", "label" or "text".
+      column: Name of the column.
+
+    Raises:
+      UserError: The column does not exist, exists twice, or is of another type.
+    """
     import pyarrow.types as types
 
     count = file.schema.names.count(column)
@@ -90,28 +126,28 @@ def check_column(file: File, field: str, column: str) -> None:
             raise unknown(f"column of {file.path}", column, file.schema.names)
         raise UserError(f"{file.path} has {count} columns that are called {column!r}")
     stored = file.schema.field(column).type
-    of = stored.value_type if types.is_dictionary(stored) else stored
-    is_binary, is_text = _is_one_of(of, _BINARY), _is_one_of(of, _STRINGS)
+    kind = stored.value_type if types.is_dictionary(stored) else stored
+    is_binary, is_text = _is_one_of(kind, _BINARY), _is_one_of(kind, _STRINGS)
     where = f"the column {column!r} of {file.path}"
-    if types.is_null(of):
+    if types.is_null(kind):
         return
     if field == "image" and is_text:
         raise UserError(
             f"{where} holds texts, not the bytes of images: for files that a table names use the data set 'manifest'"
         )
-    if field == "image" and types.is_struct(of):
-        inside = {of.field(i).name: of.field(i).type for i in range(of.num_fields)}
+    if field == "image" and types.is_struct(kind):
+        inside = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
         if "bytes" not in inside:
-            raise UserError(f"{where} holds {of}, and the bytes of an image are looked for in its field 'bytes'")
+            raise UserError(f"{where} holds {kind}, without the field 'bytes' for the bytes of an image")
         if not (_is_one_of(inside["bytes"], _BINARY) or types.is_null(inside["bytes"])):
             raise UserError(
-                f"{where} holds {of}, whose field 'bytes' is {inside['bytes']}, not the bytes of image files: write "
-                "them as binary, undone from base64 if that is what the texts are"
+                f"{where} holds {kind}, whose field 'bytes' is {inside['bytes']}, not the bytes of image files: write "
+                "them as binary; if the texts are base64, decode them first"
             )
     elif field == "image" and not is_binary:
-        raise UserError(f"{where} holds {of}, not the bytes of one image file in each row")
-    if field == "text" and not (is_text or is_binary or types.is_list(of) or types.is_large_list(of)):
-        raise UserError(f"{where} holds {of}, not texts or lists of texts")
+        raise UserError(f"{where} holds {kind}, not the bytes of one image file in each row")
+    if field == "text" and not (is_text or is_binary or types.is_list(kind) or types.is_large_list(kind)):
+        raise UserError(f"{where} holds {kind}, not texts or lists of texts")
 
 
 def _is_one_of(stored: Any, kinds: Sequence[str]) -> bool:
@@ -121,29 +157,37 @@ def _is_one_of(stored: Any, kinds: Sequence[str]) -> bool:
 
 
 def check_alike(files: Sequence[File], field: str, column: str) -> None:
-    """Raises a UserError where a file stores a column in another form than the others.
+    """Checks that all files store a column in one form.
 
-    Numbers may differ in their width and texts in how they are stored; columns of nulls alone fit all.
+    Numbers may differ in their width, and texts in how they are stored; columns of nulls alone fit all.
+
+    Args:
+      files: Files.
+      field: Name of the field, for the message.
+      column: Name of the column.
+
+    Raises:
+      UserError: One file stores single values, lists or structs where others do not.
     """
     import pyarrow.types as types
 
     def form(stored: Any) -> str:
-        of = stored.value_type if types.is_dictionary(stored) else stored
-        if types.is_struct(of):
+        kind = stored.value_type if types.is_dictionary(stored) else stored
+        if types.is_struct(kind):
             return "structs"
-        if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             return "lists"
-        return "nulls" if types.is_null(of) else "single values"
+        return "nulls" if types.is_null(kind) else "single values"
 
     forms = [(form(file.schema.field(column).type), file) for file in files]
     counts = Counter(kind for kind, _ in forms if kind != "nulls")
     if len(counts) > 1:
         usual = counts.most_common(1)[0][0]
-        one = next(file for kind, file in forms if kind == usual)
+        typical = next(file for kind, file in forms if kind == usual)
         odd = next(file for kind, file in forms if kind not in (usual, "nulls"))
         raise UserError(
-            f"the column {column!r} of {odd.path} holds {odd.schema.field(column).type}, that of {one.path} "
-            f"{one.schema.field(column).type}: all files must store the {field} in one form"
+            f"the column {column!r} of {odd.path} holds {odd.schema.field(column).type}, that of {typical.path} "
+            f"{typical.schema.field(column).type}: all files must store the {field} in one form"
         )
 
 
@@ -152,33 +196,47 @@ _STRINGS = ("string", "large_string", "string_view")
 
 
 def read_column(file: str | Path, column: str, group: int | None = None) -> list[Any]:
-    """A column of a row group, or of all."""
+    """Returns the values of a column, of one row group or of all.
+
+    Args:
+      file: Path of the file.
+      column: Name of the column.
+      group: Number of the row group; None for all.
+
+    Raises:
+      UserError: The column does not exist, or the file is damaged.
+    """
     import pyarrow.parquet
 
     with _reading(file), pyarrow.parquet.ParquetFile(file) as parquet:
         if column not in parquet.schema_arrow.names:
             raise unknown(f"column of {file}", column, parquet.schema_arrow.names)
         groups = range(parquet.metadata.num_row_groups) if group is None else [group]
-        return [x for one in groups for x in read_group(parquet, file, one, [column]).column(column).to_pylist()]
+        return [x for number in groups for x in read_group(parquet, file, number, [column]).column(column).to_pylist()]
 
 
 def class_names(files: Sequence[File], column: str) -> tuple[str, ...] | None:
-    """The class names in the metadata of files, as far as they have any.
+    """Returns the class names in the metadata of files, None if they have none.
+
+    Args:
+      files: Files.
+      column: Name of the column of the labels.
 
     Raises:
-      UserError: two files number the classes differently.
+      UserError: Two files number the classes differently.
     """
-    read: dict[Any, tuple[str, ...] | None] = {}  # by the metadata, which most files share
-    first, of = None, None
+    names_of: dict[Any, tuple[str, ...] | None] = {}  # by the metadata, which most files share
+    first: tuple[str, ...] | None = None
     for file in files:
         stored = (file.schema.metadata or {}).get(b"huggingface")
-        if stored not in read:
-            read[stored] = _names(file, column)
+        if stored not in names_of:
+            names_of[stored] = _names(file, column)
+        names = names_of[stored]
         if first is None:
-            first, of = read[stored], file
-        elif read[stored] not in (first, None):
+            first, first_file = names, file
+        elif names is not None and names != first:
             raise UserError(
-                f"{_difference(file, read[stored], of, first, column)}: write them anew with one list of names"
+                f"{_difference(file, names, first_file, first, column)}: write them again with one list of names"
             )
     return first
 
@@ -193,17 +251,24 @@ def _difference(file: File, names: Sequence[str], other: File, others: Sequence[
 
 
 def warn_of_other_splits(used: Sequence[File], others: Iterable[Path], names: Sequence[str], column: str) -> None:
-    """Warns where a file of another split numbers the classes differently, so that its labels mean something else."""
+    """Warns if a file of another split numbers the classes differently, so that its labels mean something else.
+
+    Args:
+      used: Files of the split that is read.
+      others: Files of other splits.
+      names: Class names of the files that are read.
+      column: Name of the column of the labels.
+    """
     for path in others:
-        with contextlib.suppress(UserError):  # a file that is damaged concerns whoever reads that split
+        with contextlib.suppress(UserError):  # a damaged file matters only to those who read that split
             file = File.read(path)
-            found = _names(file, column)
-            if found not in (None, names):
-                _log.warning("%s", _difference(file, found, used[0], names, column))
+            other_names = _names(file, column)
+            if other_names is not None and other_names != names:
+                _log.warning("%s", _difference(file, other_names, used[0], names, column))
 
 
 def _names(file: File, column: str) -> tuple[str, ...] | None:
-    """The class names that the library `datasets` keeps in a file, where it does."""
+    """Returns the class names that the library `datasets` keeps in a file, None if there are none."""
     stored = (file.schema.metadata or {}).get(b"huggingface")
     if stored is None:
         return None
@@ -221,9 +286,11 @@ def _names(file: File, column: str) -> tuple[str, ...] | None:
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise _MetadataError(f"{where} says that the names of {column!r} are {shown(names)}, not a list of texts")
     except (_MetadataError, UserError) as error:
-        _log.warning("%s: %s. So the labels themselves tell the classes", file.path, error)
+        _log.warning("%s: %s. The classes are inferred from the labels instead", file.path, error)
         return None
-    return read_classes(names, Path())
+    classes = read_classes(names, Path())
+    assert isinstance(classes, tuple)
+    return classes
 
 
 class _MetadataError(Exception):
@@ -232,5 +299,5 @@ class _MetadataError(Exception):
 
 def _dict(value: Any, where: str) -> dict:
     if not isinstance(value, dict):
-        raise _MetadataError(f"{where} holds {shown(value)} in place of an object like {{...}}")
+        raise _MetadataError(f"{where} holds {shown(value)} instead of an object like {{...}}")
     return value

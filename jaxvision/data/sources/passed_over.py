@@ -1,4 +1,4 @@
-"""What a source finds in its folder and does not read: counted by reason, a few of each named."""
+"""The files in the folder of a source that are not read: counted by reason, with the names of a few."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ NAMED = 3  # entries of each reason that a message names
 
 
 class PassedOver:
-    """An account of the entries of a data set that are not read.
+    """A record of the entries of a data set that are not read.
 
     Args:
-      counts: by reason the number of entries and the names of the first three, as `as_dict` gives them.
+      counts: Number of entries and names of the first three by reason, as `as_dict` returns them.
 
     >>> account = PassedOver()
     >>> for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
@@ -25,21 +25,25 @@ class PassedOver:
         """Counts entries.
 
         Args:
-          reason: words for one entry, like "name ends like no image".
-          name: an entry, as a user would look for it.
-          count: number of entries that `name` stands for, such as the files of a folder.
+          reason: Reason, in words for one entry, like "name ends like no image".
+          name: Name of an entry, as a user would look for it.
+          count: Number of entries that `name` stands for, such as the files of a folder.
         """
         counted, names = self._counts.setdefault(reason, (0, []))
         self._counts[reason] = counted + count, names if len(names) >= NAMED else [*names, name]
 
     def update(self, other: "PassedOver") -> None:
-        """Adds what `other` has counted."""
+        """Adds the counts of another record.
+
+        Args:
+          other: Record to add.
+        """
         for reason, (count, names) in other._counts.items():
-            counted, known = self._counts.get(reason, (0, []))
-            self._counts[reason] = counted + count, [*known, *names][:NAMED]
+            counted, earlier = self._counts.get(reason, (0, []))
+            self._counts[reason] = counted + count, [*earlier, *names][:NAMED]
 
     def as_dict(self) -> dict[str, tuple[int, list[str]]]:
-        """The counts and names by reason, as JSON can hold them."""
+        """Returns the counts and names by reason, as JSON values."""
         return dict(self._counts)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The plain data in a pickle, read without running anything: dicts, lists, texts, numbers, NumPy arrays of bytes.
+"""Reads the plain data in a pickle without running anything: dicts, lists, texts, numbers, NumPy arrays of bytes.
 
 A pickle is a program for a stack machine whose instructions may call any function. Here only the instructions that
 build plain data are followed, and three functions by name: the two with which NumPy rebuilds an array of bytes, and the
@@ -41,10 +41,13 @@ class _Array:
 
 
 def load(data: bytes) -> Any:
-    """The plain data that a pickle holds; texts of Python 2 come as bytes or str, as their characters allow.
+    """Returns the plain data in a pickle. Texts of Python 2 become bytes or str, depending on their characters.
+
+    Args:
+      data: Pickle.
 
     Raises:
-      NotPlainError: the bytes are no pickle, are damaged, or hold more than plain data.
+      NotPlainError: The bytes are no pickle, are damaged, or hold more than plain data.
 
     >>> load(b"\\x80\\x02}U\\x06labels]K\\x03as.")
     {'labels': [3]}
@@ -53,7 +56,7 @@ def load(data: bytes) -> Any:
         return _plain(_run(data), {})
     except NotPlainError:
         raise
-    except Exception as error:  # the stack runs empty, an instruction is cut, a number is none: whatever is damaged
+    except Exception as error:  # an empty stack, a truncated instruction, an invalid number, ...
         raise NotPlainError(f"damaged, or no pickle: {error or type(error).__name__}") from error
 
 
@@ -68,6 +71,7 @@ def _run(data: bytes) -> Any:
         del stack[at:]
         return items
 
+    argument: Any
     for instruction, argument, _ in pickletools.genops(data):
         name = instruction.name
         if name in _PLAIN:
@@ -128,7 +132,7 @@ def _run(data: bytes) -> Any:
 
 def _call(function: Any, arguments: Any) -> Any:
     if not isinstance(function, _Global):
-        raise NotPlainError("it calls what is no function")
+        raise NotPlainError("it calls something that is not a function")
     if tuple(function) in _ARRAY and tuple(arguments[0]) == _NDARRAY:
         return _Array()
     if tuple(function) == _DTYPE:
@@ -149,38 +153,39 @@ def _dtype_name(kind: Any) -> str:
 
 
 def _bytes_array(state: tuple) -> np.ndarray:
-    """The array of a NumPy state: (version, shape, dtype, in Fortran order, bytes)."""
+    """Returns the array of a NumPy state: (version, shape, dtype, in Fortran order, bytes)."""
     _, shape, dtype, fortran, content = state
     if dtype != _DTYPE or not isinstance(content, bytes | str):
-        raise NotPlainError("it holds an array of something else than bytes")
+        raise NotPlainError("it holds an array of something other than bytes")
     content = content.encode("latin1") if isinstance(content, str) else content
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
 def _key(value: Any) -> Any:
-    """A key of a dict; of nested tuples, the digest of one may take for ever."""
+    """Checks a key of a dict and returns it; hashing nested tuples could take forever, so they are refused."""
     if isinstance(value, str | bytes | int | float):
         return value
     raise NotPlainError(f"a key of a dict in it is a {type(value).__name__}")
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
-    """The value with arrays in their places and the keys and texts of Python 2 as str.
+    """Returns the value with its arrays filled in, and with keys and texts of Python 2 as str.
 
-    `done` has what came of a list or dict, by its identity: one may stand in many places, and is gone through once.
+    `done` has the results for lists and dicts by identity: one may occur in many places, and is converted once.
     """
     if isinstance(value, _Array):
         if value.value is None:
-            raise NotPlainError("it holds an array without a content")
+            raise NotPlainError("it holds an array without content")
         return value.value
     if isinstance(value, _Global) or value is _DTYPE:
         raise NotPlainError("it holds a function")
     if isinstance(value, dict | list | tuple):
         if id(value) not in done:
+            converted: Any
             if isinstance(value, dict):
-                made = {_plain(k, done): _plain(v, done) for k, v in value.items()}
+                converted = {_plain(k, done): _plain(v, done) for k, v in value.items()}
             else:
-                made = type(value)(_plain(one, done) for one in value)
-            done[id(value)] = made
+                converted = type(value)(_plain(item, done) for item in value)
+            done[id(value)] = converted
         return done[id(value)]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

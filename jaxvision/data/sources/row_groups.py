@@ -1,4 +1,4 @@
-"""The row groups of Parquet files, the last ones kept in memory."""
+"""The row groups of Parquet files; the last ones are kept in memory."""
 
 import os
 import threading
@@ -9,38 +9,41 @@ from typing import Any
 
 from jaxvision import unpacking
 
-_BATCH = 1024  # rows that are decoded at once, where a group is of usual size
+_BATCH = 1024  # rows that are decoded at once if a group is of usual size
 
 
 def check_groups(path: str | Path, metadata: Any) -> None:
-    """Raises UserError where a row group says that it holds more than may come out of its file.
+    """Checks that no row group claims to hold more than may come out of its file (`unpacking.allowed`).
 
     Args:
-      path: file.
-      metadata: metadata of the file, as pyarrow reads it.
+      path: File.
+      metadata: Metadata of the file, from pyarrow.
+
+    Raises:
+      UserError: A row group claims more.
     """
     stored = os.stat(path).st_size
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
-        # A row takes four bytes at least once it is decoded, also of a column that is empty in all rows.
+        # A decoded row takes at least four bytes, even if its column is empty in all rows.
         unpacked = max(group.total_byte_size, 4 * group.num_rows)
         unpacking.check(f"row group {i} of {path}", unpacked, stored, "write it with smaller row groups")
 
 
 def read_group(parquet: Any, path: str | Path, number: int, columns: Sequence[str]) -> Any:
-    """A row group as a table, which is no larger than may come out of its file.
+    """Reads a row group as a table, which is no larger than may come out of its file (`unpacking.allowed`).
 
-    A value that is stored once may stand in a million rows: so rows are decoded in batches, the size of the table is
-    looked at after each, and the batches are small where one value could be large.
+    A value that is stored once may occur in a million rows. So rows are decoded in batches, small ones if a value could
+    be large, and the size of the table is checked after each batch.
 
     Args:
-      parquet: file, as pyarrow opens it.
-      path: its path.
-      number: number of the row group.
-      columns: names of the columns to read.
+      parquet: Open file, a `pyarrow.parquet.ParquetFile`.
+      path: Path of the file.
+      number: Number of the row group.
+      columns: Names of the columns to read.
 
     Raises:
-      UserError: the table is larger.
+      UserError: The table is larger.
     """
     import pyarrow
 
@@ -58,11 +61,11 @@ def read_group(parquet: Any, path: str | Path, number: int, columns: Sequence[st
 
 
 class RowGroups:
-    """Reads cells by row group and keeps the groups that were used last. Safe to use from threads.
+    """Reads cells by row group and keeps the groups that were used last. It is thread-safe.
 
     Args:
-      columns: which are read; `image.bytes` is one field of a struct.
-      limit_bytes: memory for the groups, beside the ones being read.
+      columns: Names of the columns to read; `image.bytes` is one field of a struct.
+      limit_bytes: Memory in bytes for the groups, besides those being read.
     """
 
     def __init__(self, columns: Sequence[str], limit_bytes: int):
@@ -77,18 +80,25 @@ class RowGroups:
         return RowGroups, (self._columns, self._limit)  # a copy for another process starts empty
 
     def cell(self, file: str, group: int, row: int, column: str) -> Any:
-        """One value, as a Python object."""
+        """Returns one value, as a Python object.
+
+        Args:
+          file: Path of the file.
+          group: Number of the row group.
+          row: Number of the row in the group.
+          column: Name of the column.
+        """
         return self._read(file, group).column(column)[row].as_py()
 
     def _read(self, file: str, number: int) -> Any:
         with self._lock:
             group = self._groups.setdefault((file, number), _Group())
             self._groups.move_to_end((file, number))
-        with group.lock:  # threads that want the same group wait for the first of them
+        with group.lock:  # threads that need the same group wait for the first of them
             if group.table is None:
                 import pyarrow.parquet
 
-                # A file object serves one thread. What takes time in opening one is its metadata, so that is kept.
+                # A file object serves one thread. Reading the metadata takes most of the time to open one: it is kept.
                 with pyarrow.parquet.ParquetFile(file, metadata=self._metadata.get(file)) as parquet:
                     self._metadata[file] = parquet.metadata
                     table = read_group(parquet, file, number, self._columns)

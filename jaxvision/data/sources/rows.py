@@ -1,4 +1,4 @@
-"""The lines of a manifest: which columns there are, and what a line says of an example."""
+"""The lines of a manifest: its columns, and the example that a line describes."""
 
 import ast
 import collections
@@ -18,11 +18,20 @@ from jaxvision.reading import parse_json, read_text
 
 _TEXTS = ("text", "caption", "captions")
 _DELIMITERS = (",", "\t", ";", "|")
-csv.field_size_limit(2**24)  # characters of a cell; the default cuts long captions
+csv.field_size_limit(2**24)  # characters of a cell; the default is too small for long captions
 
 
 class Columns(NamedTuple):
-    """The names of the columns; None for one that is not told. `names` are all that a file has."""
+    """The names of the columns of a manifest.
+
+    Attributes:
+      path: Column of the paths.
+      label: Column of single labels; None if unknown or absent.
+      labels: Column of lists of labels; None if unknown or absent.
+      text: Column of the texts; None if unknown or absent.
+      split: Column of the splits; None if absent.
+      names: Names of all columns of the file.
+    """
 
     path: str = "path"
     label: str | None = None
@@ -36,12 +45,13 @@ class Row(NamedTuple):
     """A line of a manifest.
 
     Attributes:
-      path: as written.
-      label: a number or name, a list of them, or None where there is no column of labels.
-      text: as written; it is looked at when it is read.
-      split: the split that the line names, or None where there is no column for it.
-      columns: the columns of its file.
-      file, line: where it stands.
+      path: Path as written.
+      label: Number or name, or a list of them; None if there is no column of labels.
+      text: Text as written; it is checked when it is read.
+      split: Split that the line names; None if there is no column of splits.
+      columns: Columns of its file.
+      file: Path of the manifest.
+      line: Number of the line, from 1.
     """
 
     path: str
@@ -54,47 +64,52 @@ class Row(NamedTuple):
 
     @property
     def where(self) -> str:
+        """The place of the line in its file, for messages."""
         return f"{self.file}:{self.line}"
 
     def read_text(self) -> str | tuple[str, ...]:
-        """The text of the example, or several; BadExample where there is none."""
+        """Returns the text of the example, or several.
+
+        Raises:
+          BadExample: There is no text.
+        """
         return one_or_several(self.text, self.where)
 
 
-def read(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator[Row]:
-    """The lines of a manifest.
+def read_rows(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator[Row]:
+    """Yields the lines of a manifest.
 
     Args:
-      file: `.jsonl`, `.ndjson` or `.json` for JSON lines, anything else is CSV with a header.
-      columns: names of the columns that the user gave.
-      delimiter: what stands between the cells of CSV; None for what the header shows.
+      file: Manifest: `.jsonl`, `.ndjson` or `.json` for JSON lines, any other suffix for CSV with a header.
+      columns: Names of the columns that the user gave.
+      delimiter: Character between the cells of CSV; None to infer it from the header.
 
     Raises:
-      UserError: the file is not UTF-8, an unknown column, a line that cannot be read or lacks something; with the
-        number of the line.
+      UserError: The file is not UTF-8, a column does not exist, or a line cannot be read or lacks something; the
+        message names the line.
     """
     text = read_text(file)
     if reason := signatures.page(text[:1024].encode()):
         raise UserError(f"{file} is no manifest: {reason}")
     if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        # Any line may be the first with a key, so the lines are read twice rather than all kept.
-        names = list(dict.fromkeys(name for _, cells in _json_lines(file, text) for name in cells))
+        # Any line may introduce a key, so the lines are read twice rather than all kept in memory.
+        names: Iterable[str] = list(dict.fromkeys(name for _, cells in _json_lines(file, text) for name in cells))
         lines, where = _json_lines(file, text), str(file)
     else:
-        text, above, said = _without_top(text)
-        delimiter = delimiter or said or _delimiter(file, text, columns.path)
+        text, above, declared = _without_top(text)
+        delimiter = delimiter or declared or _delimiter(file, text, columns.path)
         lines, where = _csv(file, text, delimiter, above), f"{file}:{above + 1}"
         names = next(lines)[1]
-    found = _resolve(columns, names, where) if names else columns
+    resolved = _resolve(columns, names, where) if names else columns
     for line, cells in lines:
-        yield _row(found, cells, file, line)
+        yield _row(resolved, cells, file, line)
 
 
 def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
     where = f"{file}:{line}"
     path = cells.get(columns.path)
     if path is None or path == "":
-        raise UserError(f"{where} lacks its {columns.path!r}")
+        raise UserError(f"{where} has no {columns.path!r}")
     if not isinstance(path, str):
         raise UserError(f"{where}: the {columns.path!r} {shown(path)} is no path")
     label = None
@@ -105,21 +120,21 @@ def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
                 f"{where}: the label {shown(label)} is a list: name its column with labels={columns.label!r}"
             )
         if label is None or label == "":
-            raise UserError(f"{where} lacks its {columns.label!r}")
+            raise UserError(f"{where} has no {columns.label!r}")
     if columns.labels is not None:
         if cells.get(columns.labels) is None:
-            raise UserError(f"{where} lacks its {columns.labels!r}")
+            raise UserError(f"{where} has no {columns.labels!r}")
         label = _several(cells[columns.labels], where)
     split = None
     if columns.split is not None:
         split = "" if cells.get(columns.split) is None else str(cells[columns.split]).strip()
         if not split:
-            raise UserError(f"{where} lacks its {columns.split!r}")
+            raise UserError(f"{where} has no {columns.split!r}")
     return Row(path, label, cells.get(columns.text) if columns.text else None, split, columns, file, line)
 
 
 def _resolve(columns: Columns, names: Iterable[str], where: str) -> Columns:
-    """Fills in what the user did not say, from the names of the columns that there are."""
+    """Fills in the columns that the user did not give, from the names of the columns that exist."""
     lower = {name.lower(): name for name in reversed(list(names))}  # a header may be written Path,Label
     if columns.path not in names:
         columns = columns._replace(path=lower.get(columns.path, columns.path))
@@ -142,7 +157,7 @@ def _resolve(columns: Columns, names: Iterable[str], where: str) -> Columns:
 
 
 def _several(cell: Any, where: str) -> list:
-    """The labels of a cell: a list, a list as JSON or as Python writes it, or names between semicolons."""
+    """Returns the labels of a cell: a list, a list as JSON or Python writes it, or names separated by semicolons."""
     if isinstance(cell, list):
         return cell
     if not isinstance(cell, str):
@@ -156,7 +171,7 @@ def _several(cell: Any, where: str) -> list:
 
 
 def _list(text: str) -> list | None:
-    """The list that a text writes as JSON or Python do; pandas writes tuples and sets, too."""
+    """Returns the list that a text writes in JSON or Python; pandas writes tuples and sets, too."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text.strip())
@@ -168,18 +183,19 @@ def _list(text: str) -> list | None:
 
 
 def _without_top(text: str) -> tuple[str, int, str | None]:
-    """A CSV from its header on, how many lines stand above that, and the delimiter that Excel wrote there: `sep=;`."""
-    blank = r"(?:[^\S\r\n]*(?:\r\n?|\n))*"  # lines; a tab before the first name may stand behind a cell that is empty
+    """Returns a CSV from its header on, the number of lines above, and a delimiter that Excel wrote there: `sep=;`."""
+    blank = r"(?:[^\S\r\n]*(?:\r\n?|\n))*"  # blank lines; a tab before the first name may follow an empty cell
     top = re.match(rf'{blank}(?:"?sep=(?P<delimiter>[^\r\n])"?[ ,;\t]*(?:\r\n?|\n){blank})?', text, re.IGNORECASE)
+    assert top is not None  # it matches any text
     return text[top.end() :], len(text[: top.end()].splitlines()), top["delimiter"]
 
 
 def _csv(file: Path, text: str, delimiter: str, above: int = 0) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a CSV file, each with its number, without blanks around cells; first the header, as its own keys.
+    """Yields the lines of a CSV file with their numbers, cells stripped; first the header, whose keys are its cells.
 
-    Lines count from `above` on, those that stand above the header.
+    Numbers start after `above`, the number of lines above the header.
     """
-    # Strict: else a quotation mark that is not closed swallows the rest of the file.
+    # Strict, since else an unclosed quotation mark would swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         names = [name.strip() for name in next(reader, [])]
@@ -200,7 +216,7 @@ def _csv(file: Path, text: str, delimiter: str, above: int = 0) -> Iterator[tupl
 
 
 def _delimiter(file: Path, text: str, path: str) -> str:
-    """What stands between the cells: the first of the known ones with which the header has the column of paths."""
+    """Returns the first of the known delimiters with which the header has the column of paths; a comma if none has."""
     if not text.strip():
         raise UserError(f"{file} is empty; want a header, such as path,label")
     if "\0" in text[:1024]:

@@ -1,4 +1,4 @@
-"""What lies where in a tar shard: read once from its headers, then kept in a small file."""
+"""The offsets of the members of a tar shard: read once from its headers, then kept in a small file."""
 
 import contextlib
 import json
@@ -24,23 +24,30 @@ _VERSION = 3  # raise it when the content of an index changes
 PARTS = ("image", "text", "json")
 
 
+_IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
+
+
 class Layout(NamedTuple):
     """How the members of a shard make examples.
 
     Attributes:
-      image, text: suffixes of the members, without their first dot and in lower case; of several members of an example
-        that fit, the one whose suffix comes first is read.
-      label: the key of the JSON members that holds the label; None for the `.cls` members, where there are any.
-      dot: which dot of a file name its suffix begins at, "first" or "last".
+      image: Suffixes of the images, without their first dot and in lower case. If several members of an example fit,
+        the one whose suffix comes first is read.
+      text: Suffixes of the texts, in the same form.
+      label: Key of the label in the JSON members; None for the `.cls` members, if there are any.
+      dot: Position of the dot at which the suffix of a file name begins, "first" or "last".
     """
 
-    image: tuple[str, ...] = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
+    image: tuple[str, ...] = _IMAGES
     text: tuple[str, ...] = ("txt",)
     label: str | None = None
     dot: str = "first"
 
     def split(self, name: str) -> tuple[str, str]:
-        """The key and the suffix of a file name.
+        """Splits a file name into its key and its suffix, the latter in lower case.
+
+        Args:
+          name: File name, without a folder.
 
         >>> Layout().split("a.v2.PNG"), Layout(dot="last").split("a.v2.PNG")
         (('a', 'v2.png'), ('a.v2', 'png'))
@@ -49,7 +56,11 @@ class Layout(NamedTuple):
         return (stem, suffix.lower()) if dot else (name, "")
 
     def part(self, suffix: str) -> tuple[str, int] | None:
-        """Which part of an example a suffix means, and how late it comes among those of the part; None for no part."""
+        """Returns the part of an example that a suffix means, and the rank of the suffix in that part; None if none.
+
+        Args:
+          suffix: Suffix, without its first dot and in lower case.
+        """
         for part, suffixes in (("image", self.image), ("text", self.text), ("json", ("json",)), ("cls", ("cls",))):
             if suffix in suffixes:
                 return part, suffixes.index(suffix)
@@ -60,11 +71,13 @@ class TarIndex(NamedTuple):
     """The examples of one shard, in the order of their first members.
 
     Attributes:
-      keys: str [n], the path of the members without their suffix.
-      image, text, json: int64 [n, 2], the offset and the size of a member; the size is -1 where there is none.
-      labels: the label of every example as `.cls` or the JSON member states it, or None if none was asked for.
-      passed_over: the members that are not read.
-      suffixes: how many members there are of each suffix, hidden ones left out.
+      keys: Paths of the members without their suffix, str [n].
+      image: Offset and size in bytes of the images, int64 [n, 2]; the size is -1 if there is none.
+      text: Offset and size of the texts, in the same form.
+      json: Offset and size of the JSON members, in the same form.
+      labels: Label of every example as its `.cls` or JSON member states it; None if none was asked for.
+      passed_over: Counts of the members that are not read.
+      suffixes: Number of members of each suffix, without hidden ones.
     """
 
     keys: np.ndarray
@@ -77,13 +90,17 @@ class TarIndex(NamedTuple):
 
 
 def load(tar: Path, layout: Layout) -> TarIndex:
-    """The index of a shard: the one that is kept if the shard is still the same, else a new one.
+    """Returns the index of a shard: the stored one if the shard has not changed, else a new one.
 
-    It is kept beside the shard as `.NAME.index.npz`, or where that cannot be written in the folder `tar_index` of the
-    environment variable JAXVISION_DATA (default `~/.cache/jaxvision`). One that is damaged is made anew.
+    The index is stored beside the shard as `.NAME.index.npz`, or if that cannot be written in the folder `tar_index` of
+    the environment variable JAXVISION_DATA (default `~/.cache/jaxvision`). A damaged index is made again.
+
+    Args:
+      tar: Shard.
+      layout: Layout by which members make examples.
 
     Raises:
-      UserError: the shard is compressed, truncated or no tar, or an example lacks its label.
+      UserError: The shard is compressed, truncated or no tar, or an example lacks its label.
     """
     with reading(tar):
         stat = tar.stat()
@@ -91,8 +108,8 @@ def load(tar: Path, layout: Layout) -> TarIndex:
     name = f".{tar.name}.index.npz"
     places = [tar.parent / name, _cache() / str(tar.resolve().parent).strip("/").replace("/", "_") / name]
     for place in places:
-        if (kept := _kept(place, stamp)) is not None:
-            return kept
+        if (stored := _stored(place, stamp)) is not None:
+            return stored
     index = build(tar, layout)
     for place in places:
         with contextlib.suppress(OSError):  # a folder that cannot be written
@@ -105,18 +122,19 @@ def _cache() -> Path:
     return Path(os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser() / "tar_index"
 
 
-def _kept(place: Path, stamp: str) -> TarIndex | None:
-    """The index in a file; None where there is none, or one of another shard or layout, or a damaged one."""
+def _stored(place: Path, stamp: str) -> TarIndex | None:
+    """Reads the index in a file; returns None if it does not exist, is damaged, or is of another shard or layout."""
     try:
-        kept = unpacking.npz(place)
-        if kept["stamp"].item() != stamp:
+        arrays = unpacking.npz(place)
+        if arrays["stamp"].item() != stamp:
             return None
-        labels, passed_over, suffixes = (json.loads(kept[k].item()) for k in ("labels", "passed_over", "suffixes"))
-        index = TarIndex(kept["keys"], *(kept[part] for part in PARTS), labels, PassedOver(passed_over), suffixes)
+        labels, passed_over, suffixes = (json.loads(arrays[k].item()) for k in ("labels", "passed_over", "suffixes"))
+        image, text, member = (arrays[part] for part in PARTS)
+        index = TarIndex(arrays["keys"], image, text, member, labels, PassedOver(passed_over), suffixes)
         count = len(index.keys)
         fits = all(getattr(index, part).shape == (count, 2) for part in PARTS) and index.keys.dtype.kind == "U"
         return index if fits and (labels is None or len(labels) == count) else None
-    except Exception:  # a damaged file raises anything
+    except Exception:  # a damaged file may raise anything
         return None
 
 
@@ -134,15 +152,25 @@ def _save(place: Path, stamp: str, index: TarIndex) -> None:
 
 
 def build(tar: Path, layout: Layout) -> TarIndex:
-    """Reads the headers of a shard, and the bodies of those members that state labels. See `load`."""
+    """Reads the headers of a shard, and the bodies of the members that hold labels; see `load`.
+
+    Args:
+      tar: Shard.
+      layout: Layout by which members make examples.
+
+    Raises:
+      UserError: The shard is compressed, truncated or no tar, or an example lacks its label.
+    """
     if tar.suffix.lower() != ".tar":
-        raise UserError(f"{tar} is compressed, so has no random access: unpack it to .tar (images gain nothing by it)")
-    found = _Members(tar, layout)
+        raise UserError(
+            f"{tar} is compressed, so has no random access: unpack it to .tar (images are compressed already)"
+        )
+    members = _Members(tar, layout)
     with reading(tar):
         try:
             with tarfile.open(tar, "r:") as archive:
                 for member in track(archive, f"indexing {tar.name}", unit="members"):
-                    found.add(archive, member)
+                    members.add(archive, member)
                 archive.fileobj.seek(archive.offset)
                 if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # else tarfile just stops
                     raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
@@ -150,11 +178,11 @@ def build(tar: Path, layout: Layout) -> TarIndex:
             with open(tar, "rb") as file:
                 reason = described(file.read(tarfile.BLOCKSIZE)) or str(error)
             raise UserError(f"the shard {tar} is truncated, damaged or no tar: {reason}") from None
-    return found.index()
+    return members.index()
 
 
 def _of_members(label: str, suffixes: Mapping[str, int]) -> str:
-    """What to do where `label` is no key of the JSON members but a suffix, or there are none of those."""
+    """Says what to do if `label` is a suffix instead of a key of JSON members, or if there are no JSON members."""
     if label.lower().removeprefix(".") == "cls" and "cls" in suffixes:
         return "leave the option label out, and the .cls members are the labels"
     if "json" not in suffixes:
@@ -163,7 +191,10 @@ def _of_members(label: str, suffixes: Mapping[str, int]) -> str:
 
 
 def listed_suffixes(suffixes: Mapping[str, int]) -> str:
-    """The suffixes of members in words, the most frequent first.
+    """Lists the suffixes of members in words, the most frequent first.
+
+    Args:
+      suffixes: Number of members of each suffix.
 
     >>> listed_suffixes({"txt": 2, "jpg": 3, "": 1})
     '.jpg (3), .txt (2), no suffix (1)'
@@ -174,14 +205,16 @@ def listed_suffixes(suffixes: Mapping[str, int]) -> str:
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes:
-    """The body of a small member; UserError where it is a large one, or says that it goes on after the end."""
+    """Reads the body of a small member; raises UserError if it is large, or claims to continue after the end."""
     if member.size > MAX_JSON:
-        raise UserError(f"{where} has {member.size:,} bytes, too many for what states a label: at most {MAX_JSON:,}")
-    return archive.extractfile(member).read()
+        raise UserError(f"{where} has {member.size:,} bytes, too many for a label: at most {MAX_JSON:,}")
+    body = archive.extractfile(member)
+    assert body is not None  # a regular file
+    return body.read()
 
 
 class _Members:
-    """Sorts the members of a shard into examples."""
+    """The members of a shard, sorted into examples."""
 
     def __init__(self, tar: Path, layout: Layout):
         self._tar, self._layout = tar, layout
@@ -194,7 +227,7 @@ class _Members:
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         folder, _, name = member.name.rpartition("/")
         if member.isdir():
-            return  # what lies in it are members of their own
+            return  # its files are members of their own
         if not member.isreg() or member.issparse():
             self._passed_over.add("link or special file, without data of its own", member.name)
             return
@@ -203,11 +236,11 @@ class _Members:
             return
         stem, suffix = self._layout.split(name)
         self._suffixes[suffix] += 1
-        found = self._layout.part(suffix)
-        if found is None:
+        part_and_rank = self._layout.part(suffix)
+        if part_and_rank is None:
             self._passed_over.add(self._reason(suffix), member.name)
             return
-        part, rank = found
+        part, rank = part_and_rank
         key = f"{folder}/{stem}" if folder else stem
         example = self._examples.setdefault(key, {})
         if part in example:

@@ -1,4 +1,4 @@
-"""What is a caption: the one rule for all sources."""
+"""The rule for captions, the same for all sources."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,20 +11,20 @@ from jaxvision.reading import decode_text
 
 
 def one_or_several(value: Any, where: str) -> str | tuple[str, ...]:
-    """The caption or captions of an example.
+    """Returns the caption or captions of an example.
 
-    What is empty or blank is no caption, like a null. In a list it is left out; an example that has no caption at all
-    is a bad one.
+    An empty or blank text is no caption, like a null. In a list it is left out; an example without any caption is a bad
+    one.
 
     Args:
-      value: a text, UTF-8 bytes, or a list of them.
-      where: what holds it, in words, for messages: `its column 'caption'`.
+      value: Text, UTF-8 bytes, or a list of them.
+      where: Place of the value, in words, for messages: `its column 'caption'`.
 
     Returns:
       A text as it is stored, or a tuple of one or more.
 
     Raises:
-      BadExample: there is no caption, or what is there is no text.
+      BadExample: There is no caption, or a value is not a text.
 
     >>> one_or_several(["a cat", " ", None, "an animal"], "its captions")
     ('a cat', 'an animal')
@@ -34,12 +34,12 @@ def one_or_several(value: Any, where: str) -> str | tuple[str, ...]:
     jaxvision.data.sources.base.BadExample: its .txt member holds no caption
     """
     if isinstance(value, list | tuple | np.ndarray):
-        found: str | tuple[str, ...] = tuple(_texts(value, where))
+        captions: str | tuple[str, ...] = tuple(_texts(value, where))
     else:
-        found = next(_texts([value], where), ())
-    if not found:
+        captions = next(_texts([value], where), ())
+    if not captions:
         raise BadExample(f"{where} holds no caption")
-    return found
+    return captions
 
 
 def _texts(values: Any, where: str) -> Iterator[str]:
@@ -51,5 +51,7 @@ def _texts(values: Any, where: str) -> Iterator[str]:
                 raise BadExample(f"{where} holds half a character, {shown(value)}: it was cut, and cannot be encoded")
             if value.strip():
                 yield str(value)
-        elif value is not None and not (isinstance(value, float) and value != value):  # pandas writes NaN for nothing
+        elif value is not None and not (
+            isinstance(value, float) and value != value
+        ):  # pandas writes NaN for a missing text
             raise BadExample(f"{where} holds {shown(value)}, which is no text")

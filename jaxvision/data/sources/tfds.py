@@ -21,27 +21,29 @@ from jaxvision.reading import reading
 class TfdsSource(Source):
     """A split of a prepared TFDS builder, read from ArrayRecord.
 
-    Every feature that holds no others is a field, a nested one under its path (`objects/bbox`). The image stays
-    encoded, if it is stored so. Texts come as str, lists of texts as tuples of str, boxes in pixels of the upright
-    image.
+    Every feature that has no inner features is a field; a nested one has its path as its name (`objects/bbox`). The
+    image stays encoded if it is stored so. Texts are str, lists of texts are tuples of str, boxes are in pixels of the
+    upright image.
 
     Args:
       builder: Builder of a set that is prepared as ArrayRecord.
       name: Name of the set in messages.
-      split: Split in the syntax of TFDS.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
       fields: Names of the fields that are decoded; None for all.
-      image, label, text: Paths of the features that become these fields, where they have other names:
-        `label="coarse_label"`, `text="captions/text"`. A label that is a list of classes makes a multi-label set.
+      image: Path of the feature that becomes the field `image`.
+      label: Path of the feature that becomes the field `label`, such as "coarse_label". A list of classes makes a
+        multi-label set.
+      text: Path of the feature that becomes the field `text`, such as "captions/text".
       features: Paths of the features that become further fields, by their names: `dict(boxes="objects/bbox")`.
-      kinds: Kinds of fields, keys of `fields.KINDS`, where the features do not tell them: `dict(joints="points")`.
-      classes: Classes of a label that is a whole number and no ClassLabel: a file with one name a line, a tuple of
+      kinds: Kinds of fields, keys of `fields.KINDS`, if the features do not show them: `dict(joints="points")`.
+      classes: Classes of a label that is a whole number and no ClassLabel: a file with one name per line, a tuple of
         names, or their number.
 
     Raises:
-      UserError: no such split, field or feature; a feature that cannot be what it should become; records that are not
-        there.
-      BadExample (when read): a record that is damaged, has no text, or whose label is none of `classes`.
-      BadImage (when read): boxes beside an image whose size cannot be read.
+      UserError: There is no such split, field or feature; a feature cannot become what it should; or records are
+        missing.
+      BadExample: (When an example is read.) Its record is damaged, has no text, or its label is none of `classes`.
+      BadImage: (When an example is read.) It has boxes, and the size of its image cannot be read.
     """
 
     def __init__(
@@ -61,17 +63,18 @@ class TfdsSource(Source):
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
         slices(split, sizes, f"the data set {name!r}")
         top = dict(builder.info.features.items())
-        known = of_tfds.leaves(builder.info.features)
-        paths = _paths(name, known, {"image": image, "label": label, "text": text}, features or {})
+        leaves = of_tfds.leaves(builder.info.features)
+        paths = _paths(name, leaves, {"image": image, "label": label, "text": text}, features or {})
         for field in fields or ():
             if field not in paths:
-                _refuse(field, name, paths, known)
+                _refuse(field, name, paths, leaves)
         wanted = list(fields or paths)
         for field, check in {"image": of_tfds.check_image, "text": of_tfds.check_text}.items():
             if field in wanted:
-                check(f"the feature {paths[field]!r} of {name!r}", known[paths[field]])
-        labels = known[paths["label"]] if "label" in paths else None
-        names, count = (), None
+                check(f"the feature {paths[field]!r} of {name!r}", leaves[paths[field]])
+        labels = leaves[paths["label"]] if "label" in paths else None
+        names: tuple[str, ...] = ()
+        count: int | None = None
         if labels and isinstance(labels.feature, tfds.features.ClassLabel):
             names, count = tuple(labels.feature.names), labels.feature.num_classes
         self._given = read_classes(classes, builder.data_path)
@@ -79,19 +82,19 @@ class TfdsSource(Source):
             of_tfds.check_label(f"the feature {paths.get('label', label)!r} of {name!r}", labels, count)
             names = () if isinstance(self._given, int) else self._given
             count = self._given if isinstance(self._given, int) else len(self._given)
-        several = count is not None and bool(labels.lengths)
-        described = of_tfds.describe(paths, known, kinds or {}, (count, names, several))
-        self._leaves = {field: known[paths[field]] for field in wanted}
-        self._boxes = [field for field in wanted if isinstance(known[paths[field]].feature, tfds.features.BBoxFeature)]
-        self._image = known[paths["image"]] if "image" in paths else None
+        several = count is not None and labels is not None and bool(labels.lengths)
+        described = of_tfds.describe(paths, leaves, kinds or {}, (count, names, several))
+        self._leaves = {field: leaves[paths[field]] for field in wanted}
+        self._boxes = [field for field in wanted if isinstance(leaves[paths[field]].feature, tfds.features.BBoxFeature)]
+        self._image = leaves[paths["image"]] if "image" in paths else None
         if self._boxes and self._image is None:
-            raise UserError(f"the boxes {self._boxes[0]!r} of the data set {name!r} lie in no image")
-        # Decoding here instead of in TFDS skips the fields that nobody wants, most of the work in rich sets.
+            raise UserError(f"the data set {name!r} has boxes, {self._boxes[0]!r}, but no image to which they belong")
+        # Decoding here instead of in TFDS skips the fields that are not wanted, most of the work in rich sets.
         with reading(f"the records of {name!r} in {builder.data_path}"):
             self._records = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        read = [*self._leaves.values(), *([self._image] if self._boxes else [])]
-        self._features = tfds.features.FeaturesDict({leaf.path[0]: top[leaf.path[0]] for leaf in read})
-        encoded = self._image in read and isinstance(top.get(image), tfds.features.Image)
+        used = [*self._leaves.values(), *([self._image] if self._boxes and self._image else [])]
+        self._features = tfds.features.FeaturesDict({leaf.path[0]: top[leaf.path[0]] for leaf in used})
+        encoded = self._image in used and isinstance(top.get(image), tfds.features.Image)
         self._decoders = {image: tfds.decode.SkipDecoding()} if encoded else None
         self._label = labels
         self._label_feature = top[labels.path[0]] if labels else None
@@ -110,6 +113,7 @@ class TfdsSource(Source):
             elif field != "image":
                 example[field] = of_tfds.typed(_texts(value), self._leaves[field])
         if self._boxes:
+            assert self._image is not None
             size = _size(_walk(record, self._image.path))
             for field in self._boxes:
                 where, feature = f"the field {field!r} of {self.info.name}", self._leaves[field].feature
@@ -121,22 +125,25 @@ class TfdsSource(Source):
         return example
 
     def _check_numbers(self, label: Any, where: str, error: type[Exception]) -> None:
-        """Raises `error` where a label, or one of several, is none of the classes that the option gives."""
+        """Raises `error` if a label, or one of several, is none of the classes that the option gives."""
+        assert self.info.num_classes is not None
         for number in np.ravel(label).tolist():
             if not 0 <= number < self.info.num_classes:
                 raise error(f"{where} {number} is none of the {self.info.num_classes} classes")
 
     def _hot(self, numbers: np.ndarray) -> np.ndarray:
+        assert self.info.num_classes is not None
         hot = np.zeros(self.info.num_classes, np.float32)
         hot[np.asarray(numbers, np.int64)] = 1
         return hot
 
     def _read_labels(self) -> np.ndarray:
-        features = tfds.features.FeaturesDict({self._label.path[0]: self._label_feature})
-        n = len(self)
+        leaf, n = self._label, len(self)
+        assert leaf is not None  # a set with classes has a label
+        features = tfds.features.FeaturesDict({leaf.path[0]: self._label_feature})
         chunks = (self._records.__getitems__(range(i, min(i + 1024, n))) for i in range(0, n, 1024))
         with reading(f"the labels of {self.info.name} {self.info.split}"):
-            labels = [_walk(features.deserialize_example_np(r), self._label.path) for chunk in chunks for r in chunk]
+            labels = [_walk(features.deserialize_example_np(r), leaf.path) for chunk in chunks for r in chunk]
         if self._given is not None:
             for index, label in enumerate(labels):
                 self._check_numbers(label, f"{self.describe(index)}: the label", UserError)
@@ -146,29 +153,30 @@ class TfdsSource(Source):
 def of_features(
     features: tfds.features.FeaturesDict, name: str, *, text: str = "text", others: Mapping[str, str] | None = None
 ) -> dict[str, Field]:
-    """What the fields of a set of these features are, whether or not it is there.
+    """Returns the fields of a set with these features, whether or not the set is prepared.
 
     Args:
       features: Features of an example.
       name: Name of the set, for messages.
-      text, others: The options `text` and `features` of `TfdsSource`.
+      text: Path of the feature that becomes the field `text`, as for `TfdsSource`.
+      others: Paths of further features by the names of their fields, the option `features` of `TfdsSource`.
     """
-    known = of_tfds.leaves(features)
-    paths = _paths(name, known, {"image": "image", "label": "label", "text": text}, others or {})
-    label = known[paths["label"]].feature if "label" in paths else None
+    leaves = of_tfds.leaves(features)
+    paths = _paths(name, leaves, {"image": "image", "label": "label", "text": text}, others or {})
+    label = leaves[paths["label"]].feature if "label" in paths else None
     classes = getattr(label, "num_classes", None), tuple(getattr(label, "names", None) or ()), False
-    return of_tfds.describe(paths, known, {}, classes)
+    return of_tfds.describe(paths, leaves, {}, classes)
 
 
 def _paths(
-    name: str, known: Mapping[str, of_tfds.Leaf], usual: Mapping[str, str], others: Mapping[str, str]
+    name: str, leaves: Mapping[str, of_tfds.Leaf], usual: Mapping[str, str], others: Mapping[str, str]
 ) -> dict[str, str]:
-    """The paths of the features by the names of their fields.
+    """Returns the paths of the features by the names of their fields.
 
     Args:
       name: Name of the set.
-      known: Features by path.
-      usual: Paths of image, label and text; one that has the name of its field may be absent.
+      leaves: Features by path.
+      usual: Paths of image, label and text; one that equals the name of its field may be absent.
       others: Paths that the option features gives.
     """
     for field in others:
@@ -176,21 +184,21 @@ def _paths(
             raise UserError(f"the field {field!r} is named by the option {field}, not by the option features")
     paths = {}
     for field, path in {**usual, **others}.items():
-        if path in known or path != field or field in others:
-            of_tfds.find(known, path, name)
+        if path in leaves or path != field or field in others:
+            of_tfds.find(leaves, path, name)
             paths[field] = path
-    return paths | {path: path for path in known if path not in usual and path not in others}
+    return paths | {path: path for path in leaves if path not in usual and path not in others}
 
 
-def _refuse(field: str, name: str, paths: Mapping[str, str], known: Mapping[str, of_tfds.Leaf]) -> None:
-    """Raises the UserError for a field that there is not."""
-    if any(path.startswith(f"{field}/") for path in known):
-        of_tfds.find(known, field, name)
+def _refuse(field: str, name: str, paths: Mapping[str, str], leaves: Mapping[str, of_tfds.Leaf]) -> None:
+    """Raises the UserError for a field that does not exist."""
+    if any(path.startswith(f"{field}/") for path in leaves):
+        of_tfds.find(leaves, field, name)
     raise unknown(f"field of the data set {name!r}", field, paths)
 
 
 def _size(image: Any) -> tuple[int, int]:
-    """Height and width of an image as it is stored, upright."""
+    """Returns (height, width) of an image as it is stored, upright."""
     return image.shape[:2] if isinstance(image, np.ndarray) else decoding.size(image)
 
 
@@ -201,7 +209,7 @@ def _walk(record: Any, path: Sequence[str]) -> Any:
 
 
 def _texts(value: Any) -> Any:
-    """Bytes as str, a list of bytes as a tuple of str; anything else as it is."""
+    """Converts bytes to str, and a list of bytes to a tuple of str; anything else stays as it is."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
@@ -212,10 +220,15 @@ def _texts(value: Any) -> Any:
 
 
 def prepared_builder(name: str, data_dir: str | None, kinds: Sequence[str]) -> tfds.core.DatasetBuilder:
-    """The builder of a set that is prepared on disk. Never asks the network: TFDS would retry for minutes.
+    """Returns the builder of a set that is prepared on disk. It never uses the network: TFDS would retry for minutes.
+
+    Args:
+      name: TFDS name of the set, such as `coco/2017`.
+      data_dir: Folder of prepared sets; TFDS's default if None.
+      kinds: Other names that a user may choose, for the message if `name` is unknown.
 
     Raises:
-      UserError: it is not there, or not as ArrayRecord. Where `name` means nothing, `kinds` are the other choices.
+      UserError: The set is not prepared, or not as ArrayRecord.
     """
     where = {} if data_dir is None else {"data_dir": os.path.expanduser(data_dir)}
     try:

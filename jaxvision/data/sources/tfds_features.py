@@ -1,4 +1,4 @@
-"""What the features of a TFDS set are as fields: their kinds, shapes and classes, nested ones under their paths."""
+"""From the features of a TFDS set to fields: their kinds, shapes and classes; nested features under their paths."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import KINDS, PLACED, Field
 
 _Format = bb_utils.BBoxFormat
-# By format: which stored columns are x1 y1 x2 y2, and whether they are shares of the image. A set that TFDS wrote
-# before it knew of formats names none.
+# For each format the stored columns of x1 y1 x2 y2, and whether they are fractions of the image. Sets that old versions
+# of TFDS wrote name no format.
 BOX_FORMATS = {
     None: ((1, 0, 3, 2), True),
     _Format.REL_YXYX: ((1, 0, 3, 2), True),
@@ -24,11 +24,11 @@ BOX_FORMATS = {
 
 
 class Leaf(NamedTuple):
-    """A feature that holds no others.
+    """A feature that has no inner features.
 
     Attributes:
       path: Names from the outside in.
-      feature: The feature itself.
+      feature: Feature itself.
       lengths: Lengths of the sequences around it, None where examples differ.
     """
 
@@ -38,56 +38,71 @@ class Leaf(NamedTuple):
 
 
 def leaves(features: Any, path: tuple[str, ...] = (), lengths: tuple[int | None, ...] = ()) -> dict[str, Leaf]:
-    """The features that hold no others, by their paths with slashes between: `objects/bbox`."""
+    """Returns the features that have no inner features, by their paths separated by slashes: `objects/bbox`.
+
+    Args:
+      features: Feature, or a nest of them.
+      path: Names around it, from the outside in.
+      lengths: Lengths of the sequences around it.
+
+    >>> objects = tfds.features.Sequence({"bbox": tfds.features.BBoxFeature()})
+    >>> list(leaves(tfds.features.FeaturesDict({"objects": objects})))
+    ['objects/bbox']
+    """
     while isinstance(features, tfds.features.Sequence):
         length = getattr(features, "_length", None)
         features, lengths = features.feature, (*lengths, length)
     if not isinstance(features, tfds.features.FeaturesDict):
         return {"/".join(path): Leaf(path, features, lengths)}
-    found = {}
+    inner: dict[str, Leaf] = {}
     for name, feature in features.items():
-        found |= leaves(feature, (*path, name), lengths)
-    return found
+        inner |= leaves(feature, (*path, name), lengths)
+    return inner
 
 
-def find(known: Mapping[str, Leaf], path: str, name: str) -> Leaf:
-    """The leaf of that path.
+def find(features: Mapping[str, Leaf], path: str, name: str) -> Leaf:
+    """Returns the feature of a path.
+
+    Args:
+      features: Features of the set by path.
+      path: Path of the feature.
+      name: Name of the set, for messages.
 
     Raises:
-      UserError: There is no such feature in the set `name`, or it holds others.
+      UserError: The set has no such feature, or the feature has inner features.
     """
-    if path in known:
-        return known[path]
-    inner = [other for other in known if other.startswith(f"{path}/")]
+    if path in features:
+        return features[path]
+    inner = [other for other in features if other.startswith(f"{path}/")]
     if inner:
-        variable = any(None in known[other].lengths for other in inner)
-        padding = ", and pad what is there in any number with pad_boxes(n) in data.host" if variable else ""
+        variable = any(None in features[other].lengths for other in inner)
+        padding = ", and pad those whose number varies with pad_boxes(n) in data.host" if variable else ""
         raise UserError(
-            f"{path!r} of the data set {name!r} is no field but holds several: {', '.join(inner)}. Name those in its "
-            f"place{padding}"
+            f"{path!r} of the data set {name!r} is not a field but holds several: {', '.join(inner)}. Name those "
+            f"instead{padding}"
         )
     above = "/".join(path.split("/")[:-1])
-    choices = [other for other in known if other.startswith(f"{above}/")] if above else []
-    top = dict.fromkeys(leaf.path[0] for leaf in known.values())
-    raise unknown(f"feature of the data set {name!r}", path, choices or {**top, **known})
+    choices = [other for other in features if other.startswith(f"{above}/")] if above else []
+    top = dict.fromkeys(leaf.path[0] for leaf in features.values())
+    raise unknown(f"feature of the data set {name!r}", path, choices or [*dict.fromkeys([*top, *features])])
 
 
 def describe(
     paths: Mapping[str, str],
-    known: Mapping[str, Leaf],
+    features: Mapping[str, Leaf],
     kinds: Mapping[str, str],
     info: tuple[int | None, tuple[str, ...], bool],
 ) -> dict[str, Field]:
-    """The fields of a set.
+    """Returns the fields of a set.
 
     Args:
       paths: Paths of the features by the names of their fields.
-      known: The features of the set.
-      kinds: Kinds by field or path, where the features do not tell them.
-      info: Number of the classes of `label`, their names, and whether an example may be of several.
+      features: Features of the set by path.
+      kinds: Kinds by field or path, if the features do not show them.
+      info: Number of the classes of `label`, their names, and True if an example may have several.
 
     Raises:
-      UserError: A kind that there is not, or of a field that there is not.
+      UserError: A kind is unknown, or is given for a field that does not exist.
     """
     for name, kind in kinds.items():
         if name not in paths and name not in paths.values():
@@ -97,28 +112,31 @@ def describe(
     image = paths.get("image")
     fields = {}
     for name, path in paths.items():
-        kind = kinds.get(name, kinds.get(path))
-        fields[name] = _field(name, known[path], known.get(image), kind)
+        of_image = None if image is None else features.get(image)
+        fields[name] = _field(name, features[path], of_image, kinds.get(name, kinds.get(path)))
     if "label" in fields and fields["label"].kind == "label":
         count, names, several = info
-        if count is not None or not known[paths["label"]].lengths:
+        if count is not None or not features[paths["label"]].lengths:
             fields["label"] = label_field(count, names, several)
     for name, field in fields.items():
         if field.kind in PLACED:
             fields[name] = field._replace(of="image" if image else None)
-        elif boxes := _boxes_beside(name, paths, known, fields):
+        elif boxes := _boxes_beside(name, paths, features, fields):
             fields[name] = field._replace(of=boxes)
     return fields
 
 
-def _boxes_beside(name: str, paths: Mapping[str, str], known: Mapping[str, Leaf], fields: Mapping[str, Field]) -> str:
-    """The field of the boxes that stand in one sequence with another feature, or ""."""
-    leaf = known[paths[name]]
+def _boxes_beside(
+    name: str, paths: Mapping[str, str], features: Mapping[str, Leaf], fields: Mapping[str, Field]
+) -> str:
+    """Returns the field of the boxes that are in one sequence with another feature, or ""."""
+    leaf = features[paths[name]]
     if not leaf.lengths:
         return ""
     for other, field in fields.items():
-        beside = known[paths[other]]
-        if field.kind == "boxes" and beside.path[:-1] == leaf.path[:-1] and beside.lengths == leaf.lengths[:1]:
+        candidate = features[paths[other]]
+        same_sequence = candidate.path[:-1] == leaf.path[:-1] and candidate.lengths == leaf.lengths[:1]
+        if field.kind == "boxes" and same_sequence:
             return other
     return ""
 
@@ -153,24 +171,24 @@ def _field(name: str, leaf: Leaf, image: Leaf | None, kind: str | None) -> Field
 
 
 def _covers(shape: Sequence[int | None], image: Sequence[int | None] | None) -> bool:
-    """Whether an array of that shape has a value for every pixel of an image."""
+    """Returns whether an array of that shape has a value for every pixel of an image."""
     return image is not None and len(image) == 3 and tuple(shape) in (tuple(image[:2]), (*image[:2], 1))
 
 
 def pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """Boxes as TFDS stores them, in pixels of an image.
+    """Converts boxes from the form in which TFDS stores them to pixels of an image.
 
     Args:
-      boxes: float [n, 4] or [4].
-      feature: The `BBoxFeature`, which says what its numbers are.
-      size: Height and width of the image.
-      where: The field, for messages.
+      boxes: Boxes, float [n, 4] or [4].
+      feature: Feature (`BBoxFeature`) of the boxes, which states their format.
+      size: (height, width) of the image in pixels.
+      where: Name of the field, for messages.
 
     Returns:
       float32 [n, 4], x1 y1 x2 y2 from the upper left corner.
 
     Raises:
-      UserError: Boxes in a format that is not read.
+      UserError: The format of the boxes is not supported.
 
     >>> pixels(np.array([[0.25, 0.5, 0.75, 1.0]]), tfds.features.BBoxFeature(), (20, 40), "bbox")
     array([[20.,  5., 40., 15.]], dtype=float32)
@@ -179,13 +197,18 @@ def pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -
     if form not in BOX_FORMATS:
         raise UserError(f"{where} holds boxes in the format {form}, want {', '.join(f.name for f in BOX_FORMATS if f)}")
     columns, relative = BOX_FORMATS[form]
-    found = np.asarray(boxes, np.float64).reshape(-1, 4)[:, columns]
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4)[:, columns]
     height, width = size
-    return (found * (width, height, width, height) if relative else found).astype(np.float32)
+    return (corners * (width, height, width, height) if relative else corners).astype(np.float32)
 
 
 def typed(value: Any, leaf: Leaf) -> Any:
-    """A value as it is, but none of a sequence as an array of the type and shape of one: TFDS gives float64 [0]."""
+    """Returns a value as it is, but an empty sequence with the dtype and shape of its feature: TFDS gives float64 [0].
+
+    Args:
+      value: Value of a feature.
+      leaf: Feature.
+    """
     dtype = np.dtype(getattr(leaf.feature, "np_dtype", np.float32))
     if len(leaf.lengths) != 1 or dtype == np.object_ or np.size(value):
         return value
@@ -193,7 +216,15 @@ def typed(value: Any, leaf: Leaf) -> Any:
 
 
 def check_image(where: str, leaf: Leaf) -> None:
-    """Raises a UserError unless a feature is an image an example: of 8 or 16 bits, encoded or not."""
+    """Checks that a feature is one image per example, of 8 or 16 bits, encoded or not.
+
+    Args:
+      where: Name of the feature, for the message.
+      leaf: Feature.
+
+    Raises:
+      UserError: It is not.
+    """
     feature, several = leaf.feature, bool(leaf.lengths)
     dtype = getattr(feature, "np_dtype", None)
     if isinstance(feature, tfds.features.Image):
@@ -204,19 +235,36 @@ def check_image(where: str, leaf: Leaf) -> None:
         fits = plain and (is_bytes or (dtype == np.uint8 and len(feature.shape) in (2, 3)))
     if several or not fits:
         raise UserError(
-            f"{where} is {shown(feature)}{', any number of it' if several else ''}, not an image an example"
+            f"{where} is {shown(feature)}{', any number of them' if several else ''}, not one image per example"
         )
 
 
 def check_text(where: str, leaf: Leaf) -> None:
-    """Raises a UserError unless a feature is a text, or several."""
+    """Checks that a feature is a text, or several.
+
+    Args:
+      where: Name of the feature, for the message.
+      leaf: Feature.
+
+    Raises:
+      UserError: It is not.
+    """
     feature = leaf.feature
     if not (isinstance(feature, tfds.features.Tensor) and feature.np_dtype == np.object_):
         raise UserError(f"{where} is {shown(feature)}, not a text or a list of texts")
 
 
 def check_label(where: str, leaf: Leaf | None, count: int | None) -> None:
-    """Raises a UserError unless `classes` may be given: the feature is a whole number and no ClassLabel."""
+    """Checks that the option `classes` may be given for a feature: a whole number that is no ClassLabel.
+
+    Args:
+      where: Name of the feature, for the message.
+      leaf: Feature, None if the set has no label.
+      count: Number of classes that the set itself states, None if it states none.
+
+    Raises:
+      UserError: The set states its classes, or the feature is not a whole number.
+    """
     feature = leaf.feature if leaf else None
     if count is not None:
         raise UserError(f"{where} has {count} classes of its own: leave the option classes out")

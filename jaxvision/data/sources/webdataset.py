@@ -25,32 +25,34 @@ DOTS = ("first", "last")
 class WebDatasetSource(Source):
     """The examples of tar shards: `{"image": bytes, "label": ..., "text": ...}`.
 
-    The members `0001.jpg`, `0001.txt`, `0001.json` and `0001.cls` are one example: all that have one path up to the
-    first dot of the file name. What follows that dot is the suffix of a member. `passed_over` counts members that are
-    not read. Any example is read at once by its offset, so shards need no shuffling. The offsets are found in one pass
-    over the headers and kept (see `tar_index.load`).
+    The members `0001.jpg`, `0001.txt`, `0001.json` and `0001.cls` are one example: all that have the same path up to
+    the first dot of the file name. The rest of the name is the suffix of a member. `passed_over` counts members that
+    are not read. Any example is read directly by its offset, so shards need no shuffling. The offsets are found in one
+    pass over the headers and stored (see `tar_index.load`).
 
     Args:
-      data_dir: the folder of the shards.
-      split: in the syntax of TFDS.
-      fields: of an example, which are wanted; None for all.
-      shards: the files, as `files.split_files` reads it: `cc3m-{split}-*.tar`, `dict(train="{00000..00331}.tar")`.
-      image: the suffix of the members that are the image, like `input.jpg`, or several, of which the first that an
-        example has is read. By default all of `formats.IMAGE_SUFFIXES`.
-      label: the key of the .json members that holds the label, a number, a name or a list of them. By default the
-        .cls members hold it, where there are any.
-      text: the suffix of the members that are the text, or several as for `image`; or the key of the .json members
-        that holds the text or a list of texts. `txt`, and what ends in `.txt` or begins with a dot, is a suffix
+      data_dir: Folder of the shards.
+      split: Split in the syntax of TFDS, such as `train[:90%]`.
+      fields: Names of the fields to read; None for all.
+      shards: Pattern of the files, as for `files.split_files`: `cc3m-{split}-*.tar`,
+        `dict(train="{00000..00331}.tar")`.
+      image: Suffix of the members that are the image, like `input.jpg`, or several, of which the first that an example
+        has is read. By default all of `formats.IMAGE_SUFFIXES`.
+      label: Key of the label in the .json members: a number, a name or a list of them. By default the .cls members hold
+        the label, if there are any.
+      text: Suffix of the members that are the text, or several as for `image`; or the key of the .json members that
+        holds the text or a list of texts. `txt`, and what ends in `.txt` or begins with a dot, is a suffix
         (`outputs.txt`, `.caption`); anything else is a key. By default the .txt members.
-      dot: which dot of a file name its suffix begins at: "first", or "last" where names have dots of their own, like
-        `1.5 litres.jpg`.
-      classes: a file with one name a line, a tuple of names, or their number. By default the classes are those that
-        occur in any of the splits: the sorted names, or one more than the largest number.
+      dot: Position of the dot at which the suffix of a file name begins: "first", or "last" if names themselves have
+        dots, like `1.5 litres.jpg`.
+      classes: Names of the classes (a file with one name per line, or a tuple), or their number. By default the classes
+        that occur in any of the splits: the sorted names, or one more than the largest number.
 
     Raises:
-      UserError: no shards; one that is compressed, truncated or damaged, or without an example; a label that is missing
-        or none.
-      BadExample (when read): an example without an image or a text, or whose text is none (see `texts.one_or_several`).
+      UserError: There are no shards; a shard is compressed, truncated or damaged, or has no example; or a label is
+        missing or is no class.
+      BadExample: (When an example is read.) It has no image or text, or its text is not one (see
+        `texts.one_or_several`).
     """
 
     def __init__(
@@ -91,18 +93,18 @@ class WebDatasetSource(Source):
         has_texts = any((shard.index.text[:, 1] >= 0).any() for shard, _, _ in ranges)
         self._has_texts = text is not None or has_texts
         self._fields = fields
-        self._labels = None
+        self._labels: Labels | None = None
         unlabelled = [shard.tar for shard, _, _ in ranges if shard.index.labels is None]
         if not unlabelled:
-            known = read_classes(classes, folder)
-            if known is None:
+            names_or_count = read_classes(classes, folder)
+            if names_or_count is None:
                 others = (
                     _Shard(str(tar), tar_index.load(tar, layout)) for s in tars if s not in used for tar in tars[s]
                 )
                 every = [*(shard for s in used for shard in loaded[s]), *others]
-                known = infer_classes((shard.index.labels or (), shard.describe) for shard in every)
+                names_or_count = infer_classes((shard.index.labels or (), shard.describe) for shard in every)
             stated = [x for shard, start, stop in ranges for x in shard.index.labels[start:stop]]
-            self._labels = Labels(stated, known, self.describe)
+            self._labels = Labels(stated, names_or_count, self.describe)
         elif len(unlabelled) < len(ranges) and (fields is None or "label" in fields):
             raise UserError(f"some shards in {folder} have .cls members, others like {unlabelled[0]} have none")
         self.info = make_info(folder.resolve().name, split, len(self), self._labels, text=self._has_texts)
@@ -111,7 +113,8 @@ class WebDatasetSource(Source):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example, wanted = {}, self._fields or ("image", "text")
+        example: dict[str, Any] = {}
+        wanted = self._fields or ("image", "text")
         if "image" in wanted:
             example["image"] = self._member(index, "image")
         if self._labels is not None:
@@ -140,19 +143,20 @@ class WebDatasetSource(Source):
         return one_or_several(stated[self._key], f"{self._key!r} in its .json member")
 
     def _read_labels(self) -> np.ndarray:
+        assert self._labels is not None
         return self._labels.array()
 
 
 class _Shard(NamedTuple):
     tar: str
-    index: tar_index.TarIndex
+    index: tar_index.TarIndex  # type: ignore[assignment]  # hides the method of tuples
 
     def describe(self, row: int) -> str:
         return f"{self.index.keys[row]} in {self.tar}"
 
 
 def _split_shards(folder: Path, pattern: files.Pattern) -> dict[str, list[Path]]:
-    """As `files.split_files`, and says what to do with tars that are called otherwise, or compressed."""
+    """Does what `files.split_files` does, and says what to do with tars of another name, or compressed ones."""
     try:
         return files.split_files(folder, pattern)
     except UserError as error:
@@ -162,41 +166,41 @@ def _split_shards(folder: Path, pattern: files.Pattern) -> dict[str, list[Path]]
         if packed and not tars:
             raise UserError(f"{error}. {packed[0]} is compressed, so has no random access: unpack it to .tar") from None
         if tars and isinstance(pattern, str) and "{split}" in pattern:
-            split = re.match(r"\w*", tars[0])[0] or "train"
+            split = re.findall(r"^\w*", tars[0])[0] or "train"
             plain = all(re.fullmatch(r"\w+\.tar", name, re.IGNORECASE) for name in tars)
             hint = '"{split}.tar"' if plain else f'dict({split}="{tars[0]}")'
-            raise UserError(f"{error}. Where {tars[0]} is a shard, say so with options=dict(shards={hint})") from None
+            raise UserError(f"{error}. If {tars[0]} is a shard, set options=dict(shards={hint})") from None
         raise
 
 
 def _check_members(given: Mapping[str, tuple[str, ...] | None], key: str | None, shards: Sequence["_Shard"]) -> None:
-    """Raises a UserError where an option names members of which no shard has one.
+    """Raises a UserError if an option names members that no shard has.
 
     Args:
-      given: suffixes by the option that states them, or None.
-      key: key of the .json members that holds the text, or None.
-      shards: those that are read.
+      given: Suffixes by the option that gives them, or None.
+      key: Key of the .json members that holds the text, or None.
+      shards: Shards that are read.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for shard in shards:
-        found.update(shard.index.suffixes)
-    there = f"the members there end in {tar_index.listed_suffixes(found)}"
+        counts.update(shard.index.suffixes)
+    there = f"the members there end in {tar_index.listed_suffixes(counts)}"
     for option, suffixes in given.items():
-        if suffixes is not None and not found.keys() & set(suffixes):
-            said = " or ".join(f".{suffix}" for suffix in suffixes)
-            raise UserError(f"no member of {shards[0].tar} ends in {said}, which the option {option} names; {there}")
-    if key is not None and "json" not in found:
-        hint = f". For the .{key.lower()} members write text='.{key.lower()}'" if key.lower() in found else ""
+        if suffixes is not None and not counts.keys() & set(suffixes):
+            wanted = " or ".join(f".{suffix}" for suffix in suffixes)
+            raise UserError(f"no member of {shards[0].tar} ends in {wanted}, which the option {option} names; {there}")
+    if key is not None and "json" not in counts:
+        hint = f". For the .{key.lower()} members write text='.{key.lower()}'" if key.lower() in counts else ""
         raise UserError(f"text={key!r} is a key of .json members, and {shards[0].tar} has none{hint}; {there}")
 
 
 def _layout(
     image: str | Sequence[str] | None, label: str | None, text: str | Sequence[str] | None, dot: str
 ) -> tuple[tar_index.Layout, str | None]:
-    """How members make examples, and the key of the .json members that holds the text, if one does.
+    """Returns how members make examples, and the key of the .json members that holds the text, if one does.
 
     Raises:
-      UserError: an option that means nothing.
+      UserError: A value of an option does not fit.
     """
     if dot not in DOTS:
         raise unknown("value of dot", dot, DOTS)
@@ -207,12 +211,12 @@ def _layout(
     for option, value in {"image": image, "text": None if key is not None else text}.items():
         if value is None:
             continue
-        several = (value,) if isinstance(value, str) else value
-        if not isinstance(several, list | tuple) or not several or not all(isinstance(s, str) and s for s in several):
-            raise UserError(f"{option} is a suffix of members, or a tuple of some, not {value!r}")
-        if option == "text" and not all(map(_is_suffix, several)):
+        stated = (value,) if isinstance(value, str) else value
+        if not isinstance(stated, list | tuple) or not stated or not all(isinstance(s, str) and s for s in stated):
+            raise UserError(f"{option} is a suffix of members, or a tuple of suffixes, not {value!r}")
+        if option == "text" and not all(map(_is_suffix, stated)):
             raise UserError(f"text is one key of the .json members, or suffixes like 'outputs.txt', not {value!r}")
-        suffixes = tuple(suffix.lower().removeprefix(".") for suffix in several)
+        suffixes = tuple(suffix.lower().removeprefix(".") for suffix in stated)
         if dot == "last" and (dotted := [suffix for suffix in suffixes if "." in suffix]):
             raise UserError(f"with dot='last' no suffix has a dot in it, but {option} has {dotted[0]!r}")
         given[option] = suffixes

@@ -107,7 +107,7 @@ def test_mnist(shared, tmp_path):
 def test_half_a_split_is_told(tmp_path):
     write_idx(tmp_path, suffix=".gz")
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz lies alone: no t10k-labels-idx1-ubyte"):
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz has no counterpart: want t10k-labels-idx1-ubyte"):
         open_idx(tmp_path)
 
 

@@ -67,7 +67,7 @@ def test_numbers_and_names_of_classes(tmp_path):
         open_manifest(root, "test", classes="names.txt")
     with pytest.raises(UserError, match="no file of class names"):
         open_manifest(root, classes="nowhere.txt")
-    with pytest.raises(UserError, match="'one' stands 2 times"):
+    with pytest.raises(UserError, match="has the name 'one' 2 times"):
         open_manifest(root, classes=("one", "two", "one"))
     assert open_manifest(root, "train+test[:50%]", classes=5).labels.tolist() == [0, 2]
 
@@ -77,8 +77,8 @@ def test_numbers_and_names_of_classes(tmp_path):
     [
         ("file,label\n1.jpg,2\n", {}, r"unknown column at .*train\.csv:1 'path'"),
         ("path,label\n1.jpg,2\n", {"label": "labl"}, r"'labl'; did you mean 'label'\?"),
-        ("path,label\n1.jpg,2\n,3\n", {}, r"train\.csv:3 lacks its 'path'"),
-        ("path,label\n1.jpg,2\n2.jpg\n", {}, r"train\.csv:3 lacks its 'label'"),
+        ("path,label\n1.jpg,2\n,3\n", {}, r"train\.csv:3 has no 'path'"),
+        ("path,label\n1.jpg,2\n2.jpg\n", {}, r"train\.csv:3 has no 'label'"),
         ("path,label\n1.jpg,2,4\n", {}, r"train\.csv:2 has more cells \(3\) than the header \(2\)"),
         ("path,label,labels\n1.jpg,2,4\n", {}, "give one of the options label and labels"),
         ("path,label\n", {}, "is empty"),
@@ -114,10 +114,10 @@ def test_a_bad_csv_is_told_by_its_line(tmp_path, text, options, message):
     ("line", "message"),
     [
         ('{"path": "2.jpg"', r"train\.jsonl:2 is no JSON"),
-        ('{"file": "2.jpg", "text": "a"}', r"train\.jsonl:2 lacks its 'path'"),
+        ('{"file": "2.jpg", "text": "a"}', r"train\.jsonl:2 has no 'path'"),
         ('["2.jpg", "a"]', r"train\.jsonl:2 holds \['2\.jpg', 'a'\], not an object"),
         ('{"path": 2, "text": "a"}', r"train\.jsonl:2: the 'path' 2 is no path"),
-        ('{"path": "2.jpg", "label": true}', r"train\.jsonl:1 lacks its 'label'"),
+        ('{"path": "2.jpg", "label": true}', r"train\.jsonl:1 has no 'label'"),
     ],
 )
 def test_bad_json_lines_are_told_by_their_line(tmp_path, line, message):
@@ -185,7 +185,7 @@ def test_one_manifest_names_the_split_of_each_line(tmp_path):
     with pytest.raises(UserError, match=r"'test' .* which has train, val"):
         open_manifest(root, "test", split_column="fold")
     write(tmp_path / "all.csv", "path,fold\n1.jpg,train\n2.jpg,\n")
-    with pytest.raises(UserError, match=r"all\.csv:3 lacks its 'fold'"):
+    with pytest.raises(UserError, match=r"all\.csv:3 has no 'fold'"):
         open_manifest(root, split_column="fold")
 
 
@@ -207,7 +207,7 @@ def test_whole_numbers_stay_numbers_in_their_order(tmp_path, labels):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("null", r"train\.jsonl:2 lacks its 'label'"),
+        ("null", r"train\.jsonl:2 has no 'label'"),
         ("NaN", r"train\.jsonl:2: the label is missing \(nan\)"),
         ("true", r"train\.jsonl:2: the label True is neither a whole number nor a name"),
         ("1.5", r"train\.jsonl:2: the label 1\.5 is neither"),
@@ -229,7 +229,12 @@ def test_classes_say_what_is_right(tmp_path):
     assert open_manifest(root, classes=("cat", "none", "7")).labels.tolist() == [1, 2, 0]
     with pytest.raises(UserError, match=r"train\.csv:4: the label 'cat' is none of the 9 classes"):
         open_manifest(write(tmp_path / "train.csv", "path,label\n1.jpg,1\n2.jpg,7\n3.jpg,cat\n"), classes=9)
-    for classes, message in ((0, "at least one"), (True, "not True"), (3.0, "not 3.0"), (("a", "a "), "'a' stands 2")):
+    for classes, message in (
+        (0, "at least one"),
+        (True, "not True"),
+        (3.0, "not 3.0"),
+        (("a", "a "), "has the name 'a' 2 times"),
+    ):
         with pytest.raises(UserError, match=message):
             open_manifest(root, classes=classes)
     (root / "names.txt").write_bytes("café".encode("latin-1"))
@@ -343,7 +348,7 @@ def test_one_split_that_is_written_in_two_ways(tmp_path, caplog):
     (root / "all.csv").rename(root / "TRAIN.CSV")
     write(root / "train.csv", "path\n1.jpg\n")
     assert len(open_manifest(root)) == 1
-    assert "the splits 'TRAIN' and 'train', which differ in capitals alone" in caplog.text
+    assert "the splits 'TRAIN' and 'train', which differ only in upper and lower case" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".CSV", ".Tsv", ".JSONL"])
@@ -363,7 +368,7 @@ def test_suffixes_in_capitals(tmp_path, suffix):
 def test_the_first_line_of_excel(tmp_path, top):
     root = write(tmp_path / "train.csv", f"\ufeff{top}path;label\n1.jpg;a\n2.jpg;\n")
     line = len(top.splitlines()) + 3
-    with pytest.raises(UserError, match=rf"train\.csv:{line} lacks its 'label'"):
+    with pytest.raises(UserError, match=rf"train\.csv:{line} has no 'label'"):
         open_manifest(root)
     source = open_manifest(write(tmp_path / "train.csv", f"{top}path;label\n1.jpg;a\n"))
     assert (source.describe(0), source.info.classes) == (str(tmp_path / "1.jpg"), ("a",))
@@ -400,7 +405,7 @@ def test_other_names_of_columns_are_hinted_at(tmp_path, caplog):
             "the label 'cat;dog' at {}:3 is read as one class of this name, and so are 1 more",
         ),
         (["owl", '"cat, dog"', "dog"], "the label 'cat, dog' at {}:3"),
-        (["cat", "Cat"], "'cat' (at {}:2) and 'Cat' (at {}:3) are two classes whose names differ in capitals"),
+        (["cat", "Cat"], "'cat' (at {}:2) and 'Cat' (at {}:3) are two classes whose names differ only in upper"),
         (['"tench, Tinca tinca"', '"goldfish, Carassius auratus"'], None),
     ],
 )

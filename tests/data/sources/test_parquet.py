@@ -165,7 +165,7 @@ def refused(root, **options):
         ([[b"a"], [b"b"]], r"holds list<.*not the bytes of one image file in each row"),
         ([[[1, 2]], [[3, 4]]], "holds list<"),
         ([1, 2], "holds int64"),
-        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "holds struct.* looked for in its field 'bytes'"),
+        ([{"path": "a.jpg"}, {"path": "b.jpg"}], "holds struct.* without the field 'bytes'"),
     ],
 )
 def test_columns_that_are_no_images(tmp_path, cells, words):
@@ -294,9 +294,9 @@ def test_a_damaged_page_costs_its_rows_alone(tmp_path):
     [
         ("{broken", "is no JSON"),
         ("[]", "holds [], not an object"),
-        ('{"info": []}', "holds [] in place of an object"),
-        ('{"info": {"features": [1]}}', "holds [1] in place"),
-        ('{"info": {"features": {"label": ["ClassLabel"]}}}', "on 'label' holds 'ClassLabel' in place"),
+        ('{"info": []}', "holds [] instead of an object"),
+        ('{"info": {"features": [1]}}', "holds [1] instead"),
+        ('{"info": {"features": {"label": ["ClassLabel"]}}}', "on 'label' holds 'ClassLabel' instead"),
         ('{"info": {"features": {"label": {"names": 3}}}}', "says that the names of 'label' are 3"),
     ],
 )
@@ -305,7 +305,7 @@ def test_broken_metadata_of_the_hub_leaves_the_labels_to_tell(tmp_path, metadata
     pq.write_table(table, tmp_path / "train.parquet")
     assert open_parquet(tmp_path).info.num_classes == 5
     assert f"{tmp_path / 'train.parquet'}: the metadata 'huggingface' {words}" in caplog.text
-    assert "So the labels themselves tell the classes" in caplog.text
+    assert "The classes are inferred from the labels instead" in caplog.text
     assert "attribute" not in caplog.text
 
 

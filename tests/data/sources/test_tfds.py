@@ -122,7 +122,7 @@ def test_tfds_errors(prepared):
         return str(error.value)
 
     begun = time.monotonic()
-    assert "which has train: it has none of that name" in message("tiny_photos", "test")
+    assert "which has train: there is no split of that name" in message("tiny_photos", "test")
     assert "did you mean 'cifar100'" in message("cifar1000")
     assert "cannot read the data set name" in message("cifar 10/")
     for name in ("cifar10", "imagenet2012:5.1.0", "coco/2017", "tiny_photos:2.0.0"):
@@ -176,10 +176,10 @@ def open_odd(root, fields, **options):
 @pytest.mark.parametrize(
     ("field", "feature", "words"),
     [
-        ("image", "label", "Tensor.* not an image an example"),
+        ("image", "label", "Tensor.* not one image per example"),
         ("image", "text", "Text"),
-        ("image", "tags", "any number of it"),
-        ("image", "score", "not an image"),
+        ("image", "tags", "any number of them"),
+        ("image", "score", "not one image"),
         ("text", "label", "not a text or a list of texts"),
         ("text", "image", "not a text"),
     ],

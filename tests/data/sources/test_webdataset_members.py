@@ -176,7 +176,7 @@ def test_options_of_members_that_are_not_wanted_are_not_looked_at(shards):
     [
         ("train-0.tar.gz", "train-0.tar.gz is compressed, so has no random access: unpack it to .tar"),
         ("train-0.TGZ", "unpack it to .tar"),
-        ("train.tar", r"Where train.tar is a shard, say so with options=dict\(shards=\"{split}.tar\"\)"),
+        ("train.tar", r"If train.tar is a shard, set options=dict\(shards=\"{split}.tar\"\)"),
         ("cats-and-dogs.tar.tar", r"options=dict\(shards=dict\(cats=\"cats-and-dogs.tar.tar\"\)\)"),
     ],
 )
