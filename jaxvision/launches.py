@@ -1,9 +1,9 @@
-"""Where the time of each launch of a run went, in its run.json; written at checkpoints, so that a kill leaves it.
+"""How the time of each launch of a run was spent, in its run.json. It is written at checkpoints, so it survives a kill.
 
-    launches[i].goodput   seconds by kind of one launch; what a kill made the next one do again is `lost`
-    goodput               the same of all launches together
+    launches[i].goodput   seconds of one launch by kind; `lost` are those that the next one had to repeat after a kill
+    goodput               sums over all launches
 
-Between the launches there is time that no process of the run saw, which is not counted.
+Time between the launches is not counted: no process of the run measured it.
 """
 
 import contextlib
@@ -24,15 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 class Account:
-    """The account of a launch in run.json; nothing is written before `begin`.
+    """The account of a launch's time in run.json; nothing is written before `begin`.
 
     Args:
-      workdir: folder of the run.
-      goodput: measures the launch, and publishes it here at checkpoints.
-      check: called before anything is written; raises where this process is the writer no more.
+      workdir: Folder of the run.
+      goodput: Clock of the launch; it publishes its times here at checkpoints.
+      check: Function that raises if this process may no longer write to the workdir; called before each write.
 
     Attributes:
-      launch, all: accounts of this launch and of all together, as they were last written.
+      launch: Account of this launch, as it was last written.
+      all: Sum of the accounts of all launches, as it was last written.
     """
 
     def __init__(self, workdir: Path, goodput: Goodput, check: Callable[[], None] = lambda: None):
@@ -43,13 +44,13 @@ class Account:
         """Opens the account of the last launch in run.json, which `workdir.record_launch` has added.
 
         Args:
-          start: step from which the launch goes on.
+          start: Step from which the launch continues.
         """
         self._launches = launches(self._workdir)
         for one in self._launches:
             if "goodput" in one and not goodputs.is_record(one["goodput"]):
                 del one["goodput"]
-                _log.warning("%s: an account of time is damaged and left out", self._workdir / "run.json")
+                _log.warning("%s: the times of a launch are damaged and ignored", self._workdir / "run.json")
         for before in self._launches[-2:-1]:
             if "goodput" in before:
                 seen = _last_line(self._workdir) if before["goodput"]["end"] == "running" else 0.0
@@ -58,7 +59,11 @@ class Account:
         self._publish(self._goodput.record())
 
     def end(self, how: str) -> None:
-        """Writes how the launch ended, if it has begun: "finished", "stopped" or "failed"."""
+        """Writes how the launch ended, if it has begun.
+
+        Args:
+          how: "finished", "stopped" or "failed".
+        """
         if not self._launches:
             return
         with contextlib.suppress(OSError, UserError) if how == "failed" else contextlib.nullcontext():
@@ -73,7 +78,16 @@ class Account:
 
 @contextlib.contextmanager
 def account(workdir: Path, goodput: Goodput, check: Callable[[], None] = lambda: None) -> Iterator[Account]:
-    """A context that writes at its end how a launch ended; see `Account`."""
+    """Returns a context that writes at its end how a launch ended.
+
+    Args:
+      workdir: Folder of the run.
+      goodput: Clock of the launch.
+      check: Function that raises if this process may no longer write to the workdir.
+
+    Returns:
+      A context with the `Account`.
+    """
     opened, how = Account(workdir, goodput, check), "failed"
     try:
         yield opened
@@ -86,12 +100,12 @@ def account(workdir: Path, goodput: Goodput, check: Callable[[], None] = lambda:
 
 
 def _ended(record: dict[str, Any], start: int, seen: float) -> dict[str, Any]:
-    """The account of a launch that ended before the one that goes on from `start`.
+    """The account of a launch that ended before the one that continues from `start`.
 
     Args:
-      record: account of the launch.
-      start: step.
-      seen: seconds since 1970 when it was last heard of, which may be after its account was written.
+      record: Account of the launch.
+      start: Step.
+      seen: Time of its last sign of life in seconds since 1970, which may be after its account was written.
     """
     record = goodputs.lose(record, start)
     if record["end"] == "running":

@@ -1,7 +1,7 @@
-"""Folders that commands fill with files of fixed names: a file that no earlier call wrote is not overwritten.
+"""Output folders of commands: a file that no earlier call wrote is not overwritten.
 
-A file that the user names (`--out=photos.csv`) is replaced, as programs do. The names in a folder are the command's, so
-what has one of them may be the user's own: `.jaxvision.json` there lists those that were written.
+A file that the user names (`--out=photos.csv`) is replaced, as in other programs. In a folder the command chooses the
+names, so a file of such a name may be the user's own: `.jaxvision.json` lists the files that the command wrote.
 """
 
 import json
@@ -16,27 +16,36 @@ MARK = ".jaxvision.json"
 
 
 def check(folder: Path, names: Sequence[str], flag: str) -> None:
-    """Whether files of these names may be written to a folder; writes nothing.
+    """Checks that files may be written to a folder; writes nothing.
 
     Args:
-      folder: need not be there.
-      names: names of the files.
-      flag: option that named the folder, such as "--out".
+      folder: Folder, which need not exist.
+      names: Names of the files.
+      flag: Option that named the folder, such as "--out".
 
     Raises:
-      UserError: files that no earlier call wrote would be overwritten; they are named.
+      UserError: Files that no earlier call wrote would be overwritten; the message names them.
     """
     known = _written(folder)
     strangers = [name for name in names if name not in known and (folder / name).exists()]
     if strangers:
         raise UserError(
-            f"{flag}={folder} holds {', '.join(strangers)}, which no earlier call of this command wrote and which it "
-            "would overwrite: give another folder, or move them away"
+            f"{flag}={folder} holds {', '.join(strangers)}, which no earlier call of this command wrote. It would "
+            "overwrite them: give another folder, or move them away"
         )
 
 
 def claim(folder: Path, names: Sequence[str], flag: str) -> None:
-    """Makes the folder, checks as `check` does, and takes note that files of these names are written there."""
+    """Makes the folder and records in it that this command writes files of these names.
+
+    Args:
+      folder: Folder; created if absent.
+      names: Names of the files.
+      flag: Option that named the folder, such as "--out".
+
+    Raises:
+      UserError: As of `check`, or the folder cannot be created.
+    """
     storage.output_folder(folder, flag)
     check(folder, names, flag)
     storage.write(folder / MARK, json.dumps(sorted(_written(folder) | set(names))) + "\n")

@@ -1,4 +1,4 @@
-"""Which process of which machine one is, in words that another process can check. Imports the standard library only."""
+"""The identity of a process, in a form that another process can check. Imports the standard library only."""
 
 import getpass
 import os
@@ -9,14 +9,17 @@ from typing import Any
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this host started, in the system's own terms; None where it has ended.
+    """Returns when a process of this host started, in the system's own format, or None if it has ended.
 
-    Process ids are given out again; with its start, an id means one process.
+    Process ids are reused; together with the start, an id names one process.
+
+    Args:
+      pid: Id of the process.
     """
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
-            fields = stat.read_text().rpartition(")")[2].split()  # the name before it may hold anything
+            fields = stat.read_text().rpartition(")")[2].split()  # the name of the program may hold anything
         except (FileNotFoundError, ProcessLookupError):
             return None
         state, start = fields[0], fields[19]
@@ -27,16 +30,20 @@ def process_start(pid: int) -> str | None:
 
 
 def describe() -> dict[str, Any]:
-    """This process: user, host, process id and start, and what tells its host from others of the same name."""
+    """Describes this process: user, host, process id, start, and an identity of the machine, since hosts may share a
+    name."""
     pid = os.getpid()
     host = socket.gethostname()
     return {"user": _user(), "host": host, "pid": pid, "started": process_start(pid), "machine": _here()}
 
 
 def is_alive(described: dict[str, Any]) -> bool | None:
-    """Whether a process that `describe` told of is alive; None where that cannot be seen from here.
+    """Returns whether a process is alive; None if that is not visible from here.
 
-    It can be seen of processes of this boot of this machine, in the same namespace of process ids (of containers).
+    It is visible for processes of this machine since its last boot, in the same namespace of process ids (containers).
+
+    Args:
+      described: Description of the process, from `describe`.
     """
     if described.get("host") != socket.gethostname() or described.get("machine") != _here():
         return None

@@ -1,15 +1,15 @@
-"""Signals to stop, heard from the first line of a command on, whatever its main thread is doing.
+"""Signals that stop a command. It reacts to them from its first line on, whatever its main thread is doing.
 
 Python calls a handler between two bytecodes of the main thread, so not while XLA compiles or a process waits for
-others. The system writes the number of each signal into a pipe all the same (`signal.set_wakeup_fd`), and a thread
-reads it. What a signal does depends on where the command is:
+others. But the system writes the number of each signal to a pipe at once (`signal.set_wakeup_fd`), and a thread reads
+it. What a signal does depends on the state of the command:
 
-- Nothing to save yet (imports, building, reading data, compiling): the command unwinds and leaves; where the main
-  thread does not come to that within `UNWIND_SECONDS`, the process ends without it.
-- Held (`hold`, by `train.watch.StopSignal`): the signal is noted in `requested()`, and who holds it saves and leaves.
-- Joined to other processes (`join`): these are asked first, so that all leave in the same way; see `parallel/peers.py`.
+- Nothing to save yet (imports, building, reading data, compiling): the signal raises `Interrupted` in the main thread.
+  If the main thread does not handle it within `UNWIND_SECONDS`, the process ends without it.
+- Held (`hold`, called by `train.watch.StopSignal`): `requested()` returns the signal; the holder saves and stops.
+- Joined to other processes (`join`): these are asked first, so that all stop in the same way; see `parallel/peers.py`.
 
-A second SIGINT leaves at once. This module imports nothing heavy: it is the first that a command imports.
+A second SIGINT stops the process at once. This module is the first that a command imports, so it imports nothing heavy.
 """
 
 import atexit
@@ -25,31 +25,31 @@ from types import FrameType
 
 from jaxvision.exits import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
-GOES_ON = ("train", "study", "sweep")  # commands that go on where they were when they are started again
+RESUMABLE = ("train", "study", "sweep")  # commands that resume their work when they are started again
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 UNWIND_SECONDS = 2.0
-SAME_SIGNAL_SECONDS = 0.3  # a shell and a launcher may both hand on one Ctrl-C
+SAME_SIGNAL_SECONDS = 0.3  # a shell and a launcher may both pass on one Ctrl-C
 
 
 Failing = Callable[[int, BaseException, Callable[[], None]], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in the main thread by a signal where there is nothing to save."""
+    """Raised in the main thread by a signal when there is nothing to save."""
 
 
 class _State:
-    """What has been heard. It is read and written without locks, since a handler may interrupt whoever holds one."""
+    """The signals received so far. It has no lock, because a handler may interrupt the thread that holds the lock."""
 
     def __init__(self, before: "_State | None" = None) -> None:
         self.command: str | None = None
         self.requested: str | None = None
-        self.heard = 0.0  # when, of time.monotonic(); 0: never
+        self.heard = 0.0  # time.monotonic() of the first signal; 0: none yet
         self.holds = 0
         self.ended: int | None = None  # exit status of a command that has ended
         self.joined: Callable[[], None] | None = before.joined if before else None
         self.failing: Failing | None = before.failing if before else None
-        self.speaks = before.speaks if before else True
+        self.speaks: bool = before.speaks if before else True
         self.console = False
 
 
@@ -59,27 +59,31 @@ _leaving = threading.Lock()
 
 
 def requested() -> str | None:
-    """The name of the first signal to stop, "SIGTERM" or "SIGINT", or None."""
+    """Returns the name of the first signal received, "SIGTERM" or "SIGINT", or None."""
     return _state.requested
 
 
 def request(name: str) -> None:
-    """Stops this process as the signal `name` would: another process of the job has heard it."""
+    """Records a signal that another process of the job received, so that this process stops, too.
+
+    Args:
+      name: Name of the signal, such as "SIGTERM".
+    """
     _state.requested = _state.requested or name
 
 
 def held() -> bool:
-    """Whether somebody saves what there is when a signal comes."""
+    """Returns whether a signal is only recorded, because the caller of `hold` saves the state before it stops."""
     return _state.holds > 0
 
 
 def hold() -> None:
-    """From now on a signal is only noted; `release` ends it."""
+    """Makes a signal only be recorded, until `release`."""
     _state.holds += 1
 
 
 def release() -> None:
-    """Ends what `hold` began."""
+    """Ends one `hold`."""
     _state.holds -= 1
 
 
@@ -87,40 +91,47 @@ def join(ask: Callable[[], None], failing: Failing, speaks: bool) -> None:
     """Makes this process one of several.
 
     Args:
-      ask: called in place of leaving, from another thread; makes all processes of the job leave.
-      failing: called with the exit status and the error of a command that fails, and what prints the error; tells
-        the others.
-      speaks: True in the process that says what all of them do.
+      ask: Function that makes all processes of the job stop. It is called, from another thread, when this process
+        receives a signal.
+      failing: Function that tells the other processes of a failed command. It is called with the exit status, the
+        error, and a function that prints the error.
+      speaks: True in the process that prints messages for all of them.
     """
     _state.joined, _state.failing, _state.speaks = ask, failing, speaks
 
 
 def ended() -> int | None:
-    """The exit status of a command that has ended, whose process is about to; else None."""
+    """Returns the exit status of a command that has ended while its process is still alive, else None."""
     return _state.ended
 
 
 def speaks() -> bool:
-    """Whether this process says what all processes of the job do."""
+    """Returns whether this process prints messages for all processes of the job."""
     return _state.speaks
 
 
 def status_when_stopped() -> int:
-    """The exit status of the command if a signal ends it now; see exits.py."""
-    return EXIT_PREEMPTED if _state.command in GOES_ON or _state.requested != "SIGINT" else EXIT_INTERRUPTED
+    """Returns the exit status of the command if a signal ends it now; see exits.py."""
+    return EXIT_PREEMPTED if _state.command in RESUMABLE or _state.requested != "SIGINT" else EXIT_INTERRUPTED
 
 
 def stopped_early() -> str:
-    """The line of a command that a signal ends where there is nothing to save."""
-    if _state.command in GOES_ON:
+    """Returns the message of a command that a signal ends when there is nothing to save."""
+    if _state.command in RESUMABLE:
         return f"stopped by {_state.requested}; there was nothing to save yet. Run the same command to resume."
-    return f"stopped by {_state.requested}; {_state.command or 'the command'} is not done."
+    command = _state.command or "the command"
+    return f"stopped by {_state.requested}; {command} is not finished. Run the same command to start again."
 
 
 def leave(code: int, line: str = "") -> None:
-    """Ends the process at once, from any thread, after one line on stderr. Nothing is unwound."""
+    """Ends the process at once, from any thread, without unwinding.
+
+    Args:
+      code: Exit status.
+      line: Message for stderr; empty for none.
+    """
     if not _leaving.acquire(blocking=False):
-        while True:  # another thread is at it
+        while True:  # another thread ends the process
             time.sleep(60)
     flushing = threading.Thread(target=_flush, daemon=True)  # which may block, if the main thread is in a write
     flushing.start()
@@ -139,14 +150,15 @@ def _flush() -> None:
 
 @contextlib.contextmanager
 def listening(command: str | None = None, *, console: bool = False) -> Iterator[None]:
-    """Hears SIGTERM and SIGINT while entered. Inside of another `listening`, or outside of the main thread, it does
-    nothing.
+    """Handles SIGTERM and SIGINT while entered.
+
+    It does nothing inside of another `listening` and outside of the main thread.
 
     Args:
-      command: name of the command, on which the exit status depends.
-      console: True where the process ends with what is entered: it listens on up to the very end, and a signal that
-        comes then does not change the exit status. Otherwise a signal raises KeyboardInterrupt, the second one where
-        it is held, and never ends the process.
+      command: Name of the command, on which the exit status depends.
+      console: True if the process ends after the block. Signals are then handled up to the end of the process, and one
+        that comes after the block does not change the exit status. If False, a signal raises KeyboardInterrupt (while
+        signals are held, only the second one does) and never ends the process.
     """
     global _state, _listening
     if _listening:
@@ -192,7 +204,7 @@ def listening(command: str | None = None, *, console: bool = False) -> Iterator[
 
 
 def _failed(status: int, error: BaseException) -> None:
-    """Of several processes, one that fails does not wait at its end for the others, who may be waiting for it."""
+    """Ends a failed process of several at once. At a normal end it would wait for the others, which may wait for it."""
     if _state.console and _state.failing and status not in (0, EXIT_INCOMPLETE, EXIT_PREEMPTED):
         says = (lambda: None) if isinstance(error, SystemExit) else lambda: traceback.print_exception(error)
         _state.failing(status, error, says)
@@ -209,8 +221,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if again and number == signal.SIGINT and not _state.console:
         raise KeyboardInterrupt  # the process, such as a notebook, is not ours to end
     request(signal.Signals(number).name)
-    if _state.console and _state.command in GOES_ON:
-        return  # the thread ends the process: what unwinds out of a compilation prints its trace
+    if _state.console and _state.command in RESUMABLE:
+        return  # the thread ends the process: an exception that leaves a compilation would print its traceback
     if not (held() or _state.joined or _state.ended is not None):
         raise Interrupted
 
@@ -233,19 +245,19 @@ def _heard(number: signal.Signals) -> None:
     if _state.ended is not None:
         leave(_state.ended)
     if _state.heard and number == signal.SIGINT and now - _state.heard > SAME_SIGNAL_SECONDS:
-        lost = "what was not saved yet is lost" if held() or _state.joined else "nothing was saved"
-        leave(EXIT_INTERRUPTED, f"a second SIGINT: left at once, {lost}.")
+        lost = "work since the last checkpoint is lost" if held() or _state.joined else "nothing was saved"
+        leave(EXIT_INTERRUPTED, f"stopped at once by a second SIGINT; {lost}.")
     if _state.heard:
         return
     _state.heard = now
     request(number.name)
     if held() and number == signal.SIGINT:
         with contextlib.suppress(OSError):
-            os.write(2, b"\njaxvision: SIGINT: saving, then leaving; a second Ctrl-C leaves at once\n")
+            os.write(2, b"\njaxvision: SIGINT: saving the state, then stopping. Press Ctrl-C again to stop at once.\n")
     if _state.joined:
         _state.joined()
     elif not held():
-        timer = threading.Timer(0 if _state.command in GOES_ON else UNWIND_SECONDS, _unwound, (_state,))
+        timer = threading.Timer(0 if _state.command in RESUMABLE else UNWIND_SECONDS, _unwound, (_state,))
         timer.daemon = True
         timer.start()
 
@@ -255,7 +267,7 @@ def _unwound(state: _State) -> None:
         leave(status_when_stopped(), stopped_early())
 
 
-# A forked child must not write its signals into the pipe of its parent, not even the first it gets.
+# A forked child must not write its signals to the pipe of its parent, not even the first one.
 def _before_fork() -> None:
     if _listening:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

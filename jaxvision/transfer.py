@@ -162,7 +162,7 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     path = storage.path(path, "the folder of weights")
     if folder.is_folder(path):
         arrays, meta = folder.load(path)
-        workdirs.follow(path, {"model": meta["model"]}, meta.get("own"))
+        workdirs.close_folder(path, {"model": meta["model"]}, meta.get("own"))
         return arrays, meta
     if not workdirs.is_run(path):
         raise UserError(
@@ -172,7 +172,7 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     saved = Saved(path)
     arrays, meta = saved.variables(step), saved.meta(step)
     model = workdirs.config_of(meta, path).model
-    workdirs.follow(path, {"model": model.to_dict()}, meta.get("own"))
+    workdirs.close_folder(path, {"model": model.to_dict()}, meta.get("own"))
     known = {"model": model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
     known |= {"own": meta.get("own", {}), "image_size": meta["data"]["image_size"]} | (
         {"parts": meta["parts"]} if "parts" in meta else {}

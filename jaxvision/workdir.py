@@ -1,15 +1,15 @@
-"""The folder of a run: what lies in it, and whether a command may write there.
+"""The folder of a run: its files, and whether a command may write to it.
 
 config.json          the resolved config
-run.json             versions, devices, git commit and command of every launch, and where its time went
-metrics.jsonl        every number, a line a step; tensorboard/ holds the same
-bad_records.jsonl    the first examples that could not be read, where there are any
-checkpoints/STEP     state and metadata, with the config; digests of all of it
-results.json         written at the end: the last evaluation of each evaluator
-lock.json            of the process that writes there, while it does (`locks.py`)
+run.json             versions, devices, git commit and command of every launch, and how its time was spent
+metrics.jsonl        all metrics, one line per step; tensorboard/ holds the same
+bad_records.jsonl    the first examples that could not be read, if there are any
+checkpoints/STEP     state and metadata, with the config; digests of all files
+results.json         written at the end: the last results of each evaluator
+lock.json            the process that writes to the folder, while it does (`locks.py`)
 errors/              the traceback of each failure
 
-It may lie in a bucket (`storage.py`).
+The folder may be in a bucket (`storage.py`).
 """
 
 import hashlib
@@ -41,29 +41,41 @@ WRITTEN = (*RECORDS, "bad_records.jsonl", "skipped.json", "metrics.jsonl.parts",
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file completely or not at all.
+
+    Args:
+      path: File to write; replaced if it exists.
+      value: Value that JSON can hold.
+    """
     storage.write(path, json.dumps(value, indent=2) + "\n")
 
 
 def saved_config(workdir: Path) -> ConfigDict:
-    """The config of the run in `workdir`, without running any config file."""
+    """Returns the config of a run, without running any config file.
+
+    Args:
+      workdir: Folder of the run.
+
+    Raises:
+      UserError: The folder holds no run, or config.json is damaged.
+    """
     path = workdir / "config.json"
     if workdir.is_file():
-        raise UserError(f"{workdir} is a file, not the folder of a run")
+        raise UserError(f"{workdir} is a file, not the folder of a run: give the folder")
     if path.is_file():
         return _config_in(path)
-    found = checkpoint_config(workdir)
-    if found is None:
-        raise UserError(f"{workdir} holds no run (no config.json)")
-    return found
+    config = checkpoint_config(workdir)
+    if config is None:
+        raise UserError(f"{workdir} holds no run (no config.json): give the --workdir of a run")
+    return config
 
 
 def _config_in(path: Path) -> ConfigDict:
-    """The config in a config.json, which holds the sections that every run has."""
+    """The config in a config.json, which must have the sections that every run has."""
     text = read_text(path)
-    known = parse_json(text, path)
+    sections = parse_json(text, path)
     missing = [
-        name for name in ("data", "model", "task", "optimizer", "train") if not isinstance(known.get(name), dict)
+        name for name in ("data", "model", "task", "optimizer", "train") if not isinstance(sections.get(name), dict)
     ]
     if missing:
         raise UserError(f"{path} is not the config of a run: it has no section {missing[0]!r}")
@@ -71,25 +83,34 @@ def _config_in(path: Path) -> ConfigDict:
 
 
 def config_of(meta: Mapping[str, Any], workdir: Path) -> ConfigDict:
-    """The config that a checkpoint of the run in `workdir` was saved with, from its metadata."""
+    """Returns the config that a checkpoint was saved with.
+
+    Args:
+      meta: Metadata of the checkpoint.
+      workdir: Folder of its run, whose config.json is read if the metadata has no config.
+    """
     return configs.saved(json.dumps(meta["config"]), str(workdir)) if "config" in meta else saved_config(workdir)
 
 
 def checkpoint_config(workdir: Path) -> ConfigDict | None:
-    """The config that the newest checkpoint of the run in `workdir` was saved with; None where there is none."""
-    found = Saved(workdir).config()
-    return config_of({"config": found[1]}, workdir) if found else None
+    """Returns the config that the newest checkpoint of a run was saved with, or None if there is no checkpoint.
+
+    Args:
+      workdir: Folder of the run.
+    """
+    newest = Saved(workdir).config()
+    return config_of({"config": newest[1]}, workdir) if newest else None
 
 
-def follow(folder: Path, config: Mapping[str, Any], trained_from: Mapping[str, str] | None = None) -> None:
-    """Called before parts are made of a config that lies in a folder, which may be somebody else's.
+def close_folder(folder: Path, config: Mapping[str, Any], trained_from: Mapping[str, str] | None = None) -> None:
+    """Makes it impossible to import modules from a folder, which may be somebody else's.
 
-    Prints which modules it asks for; none of those that lie in the folder will be imported.
+    Also prints the user's modules that a config in the folder names. Call this before parts are built from the config.
 
     Args:
       folder: Folder of a run, or of converted weights.
-      config: Its sections.
-      trained_from: File of each module when it was trained, `meta["own"]` of a checkpoint.
+      config: Sections of the config.
+      trained_from: File of each module at training time, `meta["own"]` of a checkpoint.
     """
     scripts.close(str(folder))
     lines = own_modules.tell(config, trained_from)
@@ -98,54 +119,64 @@ def follow(folder: Path, config: Mapping[str, Any], trained_from: Mapping[str, s
 
 
 def results(workdir: Path) -> dict[str, Any] | None:
-    """What results.json says, or None while the run is unfinished.
+    """Returns the content of results.json, or None while the run is unfinished.
+
+    Args:
+      workdir: Folder of the run.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: The file is damaged.
     """
     path = workdir / "results.json"
-    found = read_record(path, steps=int, seconds=(int, float), results=dict)
-    if found and (bad := [k for k, v in found["results"].items() if not isinstance(v, int | float | None)]):
-        raise UserError(f"{path} is damaged: {bad[0]!r} is no number. Bring back a copy of the file, or move it away")
-    return found
+    record = read_record(path, steps=int, seconds=(int, float), results=dict)
+    if record and (bad := [k for k, v in record["results"].items() if not isinstance(v, int | float | None)]):
+        raise UserError(f"{path} is damaged: {bad[0]!r} is not a number. Restore a copy of the file, or move it away")
+    return record
 
 
 def launches(workdir: Path) -> list[dict[str, Any]]:
-    """The launches that run.json tells of, the latest last; none where there is no such file.
+    """Returns the launches in run.json, the latest last; empty if there is no such file.
+
+    Args:
+      workdir: Folder of the run.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: The file is damaged.
     """
     path = workdir / "run.json"
-    found = (read_record(path, launches=list) or {"launches": []})["launches"]
-    if not all(isinstance(one, dict) and isinstance(one.get("start_step"), int) for one in found):
-        raise UserError(f"{path} holds launches without 'start_step'. The file is damaged: move it away")
-    return found
+    records = (read_record(path, launches=list) or {"launches": []})["launches"]
+    if not all(isinstance(one, dict) and isinstance(one.get("start_step"), int) for one in records):
+        raise UserError(f"{path} is damaged: it holds launches without 'start_step'. Move it away")
+    return records
 
 
 def writer(workdir: Path) -> Lock:
-    """The lock of a process that writes to the workdir, to be entered before anything is written there."""
+    """Returns the lock of the process that writes to a workdir; enter it before you write anything there.
+
+    Args:
+      workdir: Folder of the run.
+    """
     return Lock(workdir, "the workdir")
 
 
 def claim(
     workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False, lock: Lock | None = None
 ) -> None:
-    """Makes `workdir` the folder of a run of `config`, or raises what `check` does before anything is changed.
+    """Makes `workdir` the folder of a run of `config`.
 
     Args:
-      workdir: created if absent.
-      config: config of the run.
-      fresh: a run that lies there is moved aside, to `WORKDIR.1`, `WORKDIR.2`, ...
-      resume: a run that lies there goes on under `config`, even where it was made from another.
-      lock: held by this process, from `writer`; taken anew where the folder is moved.
+      workdir: Folder; created if absent.
+      config: Config of the run.
+      fresh: True to move a run in the folder aside, to `WORKDIR.1`, `WORKDIR.2`, ...
+      resume: True to resume a run in the folder under `config`, even if it was started with another config.
+      lock: Lock of the workdir that this process holds, from `writer`; it moves with the folder.
 
     Raises:
-      UserError: what `check` refuses, or the folder cannot be written.
+      UserError: As of `check`, before anything is changed; or the folder cannot be written.
     """
     check(workdir, config, fresh=fresh, resume=resume)
     if fresh and files_of_runs(workdir):
-        workdir = workdir.resolve()  # not a link that leads there, to a larger disk perhaps
+        workdir = workdir.resolve()  # move the folder itself, not a link to it
         aside = next(p for i in range(1, 10**6) if not os.path.lexists(p := workdir.with_name(f"{workdir.name}.{i}")))
         with storage.reaching(workdir, f"move to {aside} the folder"):
             (workdir.rename if lock is None else lock.rename)(aside)
@@ -157,61 +188,77 @@ def claim(
 
 
 def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: bool = False) -> None:
-    """Whether `claim` will not refuse the workdir; writes nothing.
+    """Checks that a run of `config` may use the workdir; writes nothing.
+
+    The config is compared with config.json and with that of the newest checkpoint, so a run is still recognised if
+    config.json is lost or was edited.
+
+    Args:
+      workdir: Folder of the run, which need not exist.
+      config: Config of the run.
+      fresh: As of `claim`.
+      resume: As of `claim`.
 
     Raises:
-      UserError: a run of another config lies there (the differing keys are named), one whose files are damaged, or
-        files that no run wrote and that this one would overwrite; or a run is to be moved aside in a bucket, which
-        cannot rename.
-
-    A run is what its config.json says and what its newest checkpoint was saved with, so that it is not taken for
-    another where that file is lost or was edited.
+      UserError: The folder holds a run of another config (the message names the keys that differ), a damaged run, or
+        files that no run wrote and that this one would overwrite; or `fresh` would rename a folder in a bucket, which
+        a bucket cannot do.
     """
     if fresh and resume:
-        raise UserError("--fresh and --resume exclude each other")
+        raise UserError("--fresh and --resume exclude each other: give one of them")
     if not storage.is_remote(workdir):
         there = next((place for place in (workdir, *workdir.parents) if place.exists()), workdir)
         if there.exists() and not there.is_dir():
-            raise UserError(f"--workdir={workdir} cannot be a folder: {there} is a file")
+            raise UserError(f"--workdir={workdir} cannot be a folder: {there} is a file. Give another --workdir")
         for name in FOLDERS if not fresh else ():
             if (workdir / name).is_file():
-                raise UserError(f"{workdir / name} is a file, where a run has a folder of that name: move it away")
+                raise UserError(f"{workdir / name} is a file, but a run has a folder of that name: move it away")
         if (workdir / "lock.json").is_dir():
-            raise UserError(f"{workdir / 'lock.json'} is a folder, where a run has its lock: move it away")
-    found = files_of_runs(workdir)
+            raise UserError(f"{workdir / 'lock.json'} is a folder, but a run has a file of that name: move it away")
+    files = files_of_runs(workdir)
     if fresh:
-        if found and storage.is_remote(workdir):
+        if files and storage.is_remote(workdir):
             raise UserError(
-                f"--fresh cannot move aside the run in {workdir}: a bucket copies what is renamed. Give another "
+                f"--fresh cannot move the run in {workdir} aside: renaming in a bucket copies everything. Give another "
                 f"--workdir, or move it yourself: gcloud storage mv {workdir} {workdir}.1"
             )
         return
     path = workdir / "config.json"
     newest = Saved(workdir).config()
-    known = config_of({"config": newest[1]}, workdir) if newest else None
-    if found and not path.is_file() and known is None:
+    newest_config = config_of({"config": newest[1]}, workdir) if newest else None
+    if files and not path.is_file() and newest_config is None:
         raise UserError(
-            f"{workdir} holds {', '.join(found)}, but neither config.json nor a checkpoint: that is no run, or what is "
-            "left of one, and would be overwritten. Give another --workdir; --fresh moves the folder aside"
+            f"{workdir} holds {', '.join(files)}, but neither config.json nor a checkpoint. It is not a run, or only "
+            "the rest of one, and training would overwrite it: give another --workdir, or --fresh to move the folder "
+            "aside"
         )
     saved = saved_config(workdir) if path.is_file() else None
-    results(workdir), launches(workdir)  # a damaged one is told before anything is done
+    results(workdir), launches(workdir)  # raise if damaged, before anything is done
     if resume:
         return
     if saved is not None:
         _refuse(configs.differences(saved, config), f"{workdir} holds a run of another config")
-    if known is not None and not was_resumed(workdir, config, newest[0]):
+    if newest is not None and newest_config is not None and not was_resumed(workdir, config, newest[0]):
+        reason = (
+            f"its {path.name} is not the one that its newest checkpoint was saved with"
+            if path.is_file()
+            else f"its {path.name} is lost, but its newest checkpoint holds the config"
+        )
         _refuse(
-            configs.differences(known, config),
-            f"{workdir} holds a run of another config: its {path.name} is {'not the one' if path.is_file() else 'lost'}"
-            f"{' that its newest checkpoint was saved with' if path.is_file() else ', its newest checkpoint tells'}",
+            configs.differences(newest_config, config),
+            f"{workdir} holds a run of another config: {reason}",
         )
 
 
-def edited(workdir: Path, config: ConfigDict) -> str:
-    """How config.json differs from the config of a checkpoint, in a line; empty where it does not, or was replaced.
+def describe_edit(workdir: Path, config: ConfigDict) -> str:
+    """Describes in a line how config.json differs from the config of a checkpoint.
 
-    Of `--resume` under another config, the checkpoints before it have the old one.
+    Args:
+      workdir: Folder of the run.
+      config: Config that the checkpoint was saved with.
+
+    Returns:
+      The line; empty if they agree, or if `--resume` replaced the config after the checkpoint.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -225,36 +272,44 @@ def edited(workdir: Path, config: ConfigDict) -> str:
 
 
 def is_run(workdir: Path) -> bool:
-    """Whether a run lies in `workdir`: its config or checkpoints."""
+    """Returns whether a folder holds a run: its config or checkpoints.
+
+    Args:
+      workdir: Folder, which need not exist.
+    """
     return (workdir / "config.json").is_file() or bool(Saved(workdir).steps())
 
 
 def _refuse(changed: Sequence[str], why: str) -> None:
     if changed:
         raise UserError(
-            f"{why}. It differs in (there -> here):\n  "
+            f"{why}. The differences (that run -> this config):\n  "
             + "\n  ".join(changed)
-            + "\n--fresh moves that run aside and starts anew, --resume goes on with this config."
+            + "\nGive --fresh to move that run aside and start a new one, or --resume to continue it with this config."
         )
 
 
 def was_resumed(workdir: Path, config: ConfigDict, step: int = 0) -> bool:
-    """Whether a launch went on under `config` by --resume, from `step` or a later one.
+    """Returns whether a launch with --resume continued the run under `config`, from `step` or a later one.
 
     Args:
-      workdir: folder of the run.
-      config: that its config.json holds.
-      step: step of the newest checkpoint, where no checkpoint may have been saved since.
+      workdir: Folder of the run.
+      config: Config in its config.json.
+      step: Step of the newest checkpoint; the launch may have saved none yet.
     """
     try:
-        told = [one for one in launches(workdir) if one.get("resume") and one["start_step"] >= step]
+        resumed = [one for one in launches(workdir) if one.get("resume") and one["start_step"] >= step]
     except UserError:
         return False
-    return configs.fingerprint(config) in [one.get("config_fingerprint") for one in told]
+    return configs.fingerprint(config) in [one.get("config_fingerprint") for one in resumed]
 
 
 def files_of_runs(workdir: Path) -> list[str]:
-    """Names in a folder that a run would write there; they may be the user's own."""
+    """Returns the names in a folder that a run would write there; the files may be the user's own.
+
+    Args:
+      workdir: Folder, which need not exist.
+    """
     return [name for name in WRITTEN if (workdir / name).exists()]
 
 
@@ -264,11 +319,11 @@ def record_launch(
     """Adds this launch to run.json.
 
     Args:
-      workdir: folder of the run.
-      config: config of the launch.
-      start: step that it goes on from.
-      notes: lines on the weights that it starts from.
-      resume: True where it was told to go on under another config.
+      workdir: Folder of the run.
+      config: Config of the launch.
+      start: Step from which it continues.
+      notes: Lines about the weights that it starts from.
+      resume: True if it was started with --resume.
     """
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -286,21 +341,21 @@ def record_launch(
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that a result depends on."""
-    found = {"python": sys.version.split()[0]}
+    """Returns the versions of Python and of the libraries that results depend on, by name."""
+    numbers = {"python": sys.version.split()[0]}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            numbers[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            numbers[name] = "not installed"
+    return numbers
 
 
 def code(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells this code from another: versions of libraries, digests of the files of the package and of own modules.
+    """Identifies this code: versions of libraries, digests of the files of this package and of the user's modules.
 
     Args:
-      config: Sections that may ask for own modules.
+      config: Sections of a config that may name the user's modules.
     """
     here = pathlib.Path(__file__).parent
     files = {
@@ -311,7 +366,7 @@ def code(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of this source tree, with "+changes" where files differ from it; None outside a git checkout."""
+    """Returns the commit of this source tree, with "+changes" if files differ from it; None outside a git checkout."""
     here = pathlib.Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -62,9 +62,9 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
             raise UserError(f"{workdir} holds no run (no config.json)") from None
         raise
     config = workdirs.config_of(meta, workdir)
-    if is_main() and (words := workdirs.edited(workdir, config)):
+    if is_main() and (words := workdirs.describe_edit(workdir, config)):
         _log.warning("%s: the checkpoint's own config is taken", words)
-    workdirs.follow(workdir, config.to_dict(), meta.get("own"))
+    workdirs.close_folder(workdir, config.to_dict(), meta.get("own"))
     with config.unlocked(), config.data.ignore_type():
         config.data.update({key: value for key, value in meta["data"].items() if key != "fields"})
     stored = meta["data"].get("fields")
@@ -93,7 +93,7 @@ def open_weights(
       UserError: preprocessing that needs statistics of a training set, which the folder has not.
     """
     arrays, meta = folder.load(path)
-    workdirs.follow(path, {key: meta.get(key) for key in ("model", "preprocessing")}, meta.get("own"))
+    workdirs.close_folder(path, {key: meta.get(key) for key in ("model", "preprocessing")}, meta.get("own"))
     check_fields(meta, f"{path}/{folder.META}", preprocessing=dict, classes=(list, type(None)))
     host, transform = (meta["preprocessing"][name] for name in ("host", "augment"))
     if augment.needs_statistics(transform):

@@ -72,7 +72,7 @@ def test_what_a_bucket_cannot_do_is_refused_before_anything_is_written(bucket, t
     where = f"gs://bucket/{tmp_path.name}/run"
     storage.write(storage.path(where) / "config.json", (trained[0] / "config.json").read_text())
     before = dict(bucket.objects)
-    with pytest.raises(UserError, match=r"--fresh cannot move aside .* gcloud storage mv"):
+    with pytest.raises(UserError, match=r"--fresh cannot move .* aside: .* gcloud storage mv"):
         train.run_train(config, where, quiet=True, fresh=True)
     config.seed = 1
     with pytest.raises(UserError, match=r"(?s)holds a run of another config.*seed"):

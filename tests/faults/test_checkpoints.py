@@ -390,7 +390,7 @@ def test_a_run_is_what_its_newest_checkpoint_was_saved_with(run):
     workdirs.check(run, same)
     (run / "config.json").unlink()
     assert workdirs.saved_config(run).to_dict() == same.to_dict()
-    with pytest.raises(UserError, match=r"(?s)its config.json is lost, its newest checkpoint tells.*seed: 0 -> 1"):
+    with pytest.raises(UserError, match=r"(?s)its config.json is lost, but its newest checkpoint .*seed: 0 -> 1"):
         workdirs.check(run, other)
     workdirs.claim(run, same)  # writes it again
     assert workdirs.saved_config(run).to_dict() == same.to_dict()
@@ -409,15 +409,15 @@ def test_a_run_is_what_its_newest_checkpoint_was_saved_with(run):
 
 def test_an_edited_config_is_told_to_who_reads(run):
     mine = ConfigDict(CONFIG)
-    assert workdirs.edited(run, mine) == ""
+    assert workdirs.describe_edit(run, mine) == ""
     workdirs.write_json(run / "config.json", CONFIG | {"seed": 5})
-    assert workdirs.edited(run, mine) == f"{run / 'config.json'} was changed (seed: 0 -> 5)"
+    assert workdirs.describe_edit(run, mine) == f"{run / 'config.json'} was changed (seed: 0 -> 5)"
     workdirs.record_launch(run, ConfigDict(CONFIG | {"seed": 5}), 6, resume=True)
-    assert workdirs.edited(run, mine) == ""
+    assert workdirs.describe_edit(run, mine) == ""
     (run / "config.json").write_text("{")
-    assert "config.json is no JSON" in workdirs.edited(run, mine)
+    assert "config.json is no JSON" in workdirs.describe_edit(run, mine)
     (run / "config.json").unlink()
-    assert "config.json is missing" in workdirs.edited(run, mine)
+    assert "config.json is missing" in workdirs.describe_edit(run, mine)
 
 
 def told(run, capsys, **options):
@@ -501,7 +501,7 @@ def test_verify_names_a_file_that_cannot_be_read(run, capsys, name):
         (
             "results.json",
             {"steps": 6, "seconds": 1.0, "results": {"a": "b"}},
-            "DAMAGED  results.json .*'a' is no number",
+            "DAMAGED  results.json .*'a' is not a number",
         ),
         ("results.json", {"steps": "6", "seconds": 1.0, "results": {}}, "DAMAGED  results.json .*'steps' is '6'"),
         ("run.json", {"launches": [7]}, "DAMAGED  run.json .*without 'start_step'"),

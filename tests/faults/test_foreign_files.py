@@ -24,7 +24,7 @@ def test_files_that_no_run_wrote_are_not_overwritten(tmp_path, config, name):
         (place / "2026-notes.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        UserError, match=f"holds {name}, but neither config.json nor a checkpoint.*Give another --workdir"
+        UserError, match=f"holds {name}, but neither config.json nor a checkpoint.*give another --workdir"
     ):
         workdirs.claim(tmp_path / "run", config)
     assert sorted(tmp_path.rglob("*")) == before
@@ -50,7 +50,7 @@ def test_fresh_moves_the_run_and_not_the_link_that_leads_to_it(tmp_path, config)
 @pytest.mark.parametrize("name", ["tensorboard", "checkpoints", "lock.json"])
 def test_what_is_no_folder_or_no_file_is_named(tmp_path, config, name):
     (tmp_path / name).mkdir() if name == "lock.json" else (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=f"{name} is a fil|{name} is a folder, where a run has its lock"):
+    with pytest.raises(UserError, match=f"{name} is a fil|{name} is a folder, but a run has a file"):
         workdirs.check(tmp_path, config)
 
 

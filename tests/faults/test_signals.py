@@ -56,8 +56,8 @@ def command(*words):
         (["train"], signal.SIGINT, 85, "stopped by SIGINT; there was nothing to save yet. Run the same command"),
         (["study", "blocked"], signal.SIGTERM, 85, "stopped by SIGTERM"),
         (["train", "swallowing"], signal.SIGINT, 85, "stopped by SIGINT"),
-        (["evaluate"], signal.SIGINT, 130, "stopped by SIGINT; evaluate is not done."),
-        (["evaluate", "blocked"], signal.SIGTERM, 85, "stopped by SIGTERM; evaluate is not done."),
+        (["evaluate"], signal.SIGINT, 130, "stopped by SIGINT; evaluate is not finished."),
+        (["evaluate", "blocked"], signal.SIGTERM, 85, "stopped by SIGTERM; evaluate is not finished."),
     ],
 )
 def test_where_nothing_is_to_save_a_signal_leaves_with_one_line(words, sent, status, line):
@@ -83,8 +83,8 @@ def test_where_it_is_held_the_command_goes_on_and_a_second_ctrl_c_ends_it():
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     first, second = err.strip().splitlines()
-    assert "saving, then leaving" in first
-    assert "left at once, what was not saved yet is lost" in second
+    assert "saving the state, then stopping" in first
+    assert "stopped at once by a second SIGINT; work since the last checkpoint is lost" in second
 
 
 def test_one_ctrl_c_that_comes_twice_is_one():
