@@ -135,7 +135,7 @@ def _run(
         stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
         began = time.perf_counter()
         stack.enter_context(_noting_skips(workdir))
-        _, results = loop.train(
+        _, results = loop.Loop(
             start,
             experiment.runner(feed.fetch, finite.from_json((progress or {}).get("guard"))),
             feed,
@@ -150,7 +150,7 @@ def _run(
             journal=journal,
             goodput=goodput,
             stop_after=stop_after,
-        )
+        ).run()
         with goodput.spent("checkpoint"):
             checkpoints.wait()
     seconds = time.perf_counter() - began

@@ -153,7 +153,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
         records = _Records([m.workdir for m in group.members], first, locks, progress and progress["lines"])
         results: dict[str, float] = {}
         with suppress(AllDiverged):
-            _, results = loop.train(
+            _, results = loop.Loop(
                 state,
                 run,
                 feed._replace(constants=(replicate(arrays, mesh), feed.constants)),
@@ -166,7 +166,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
                 throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
                 extra=_learning_rates(variants),
                 journal=Journal(first, progress, feed.bad),
-            )
+            ).run()
     seconds = (time.perf_counter() - began) / count
     for i, member in enumerate(group.members):
         own = variants[i]._replace(config=member.config)

@@ -8,6 +8,7 @@ import jax
 
 from jaxvision.errors import UserError
 from jaxvision.parallel.gate import Stopped, gate
+from jaxvision.tasks.task import Metrics
 from jaxvision.train import finite, skips
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.feed import Feed
@@ -49,197 +50,234 @@ class Schedule(NamedTuple):
     warmup: int = 0
 
 
-def train(
-    state: TrainState,
-    run: Callable,
-    feed: Feed,
-    schedule: Schedule,
-    *,
-    evaluations: list[Evaluation],
-    checkpoints: Checkpoints,
-    meta: dict[str, Any],
-    records: Records,
-    reporter: Reporter,
-    throughput: Throughput,
-    extra: Callable[[int], dict[str, float]],
-    journal: Journal | None = None,
-    goodput: Goodput | None = None,
-    stop_after: int | None = None,
-) -> tuple[TrainState, dict[str, float]]:
-    """Trains from `state.step` to the end, and logs, evaluates and saves there too.
+class Loop:
+    """Training from `state.step` to the end, with logs, evaluations and checkpoints on the way and there.
+
+    Between two dispatches `state` is the state after `step` steps.
 
     Args:
-      state: state to start from; donated.
-      run: runner from `step.make_runner`.
-      feed: source of the items that `run` takes.
-      schedule: total steps, and the intervals of logs and checkpoints.
-      evaluations: evaluations, run at their intervals.
-      checkpoints, meta: writer of the state, and the JSON saved with it.
-      records: writer of the numbers.
-      reporter: display for a person.
-      throughput: meter of the speed.
-      extra: function of the number of updates, which is that of the steps but for skipped ones, that gives more numbers
-        for a log, such as the learning rate of the latest update.
-      journal: what the checkpoint of `state.step` carries for the records; a new one for a new run.
-      goodput: meter of where the time goes.
-      stop_after: step after which to leave, as if told to stop; one behind the end has no effect.
-
-    Returns:
-      The final state and the results of the last evaluations, `{"NAME/metric": value}`.
-
-    Raises:
-      TooManySkipped: more steps in a row were skipped than the config allows; the state before them is saved.
-      UserError: more examples cannot be read than the config allows; the state before them is saved.
-      Preempted: SIGTERM or SIGINT came; the state is saved.
+      state: State to start from; donated.
+      run: Runner from `step.make_runner`.
+      feed: Source of the items that `run` takes.
+      schedule: Total steps, and the intervals of logs and checkpoints.
+      evaluations: Evaluations, run at their intervals.
+      checkpoints: Writer of the state.
+      meta: JSON that is saved with each checkpoint.
+      records: Writer of the numbers.
+      reporter: Display for a person.
+      throughput: Meter of the speed.
+      extra: Function from the number of updates (the steps without the skipped ones) to more numbers for a log, such as
+        the learning rate of the latest update.
+      journal: Journal that the checkpoint of `state.step` carries; None for a new run.
+      goodput: Meter of where the time goes; None for a new one.
+      stop_after: Step after which to stop, as a signal would; a step after the end has no effect.
     """
-    total = schedule.total
-    step = start = int(state.step)
-    if stop_after is not None and stop_after <= step < total:
-        raise Preempted(f"already at step {step} of {total}, behind step {stop_after} where to stop")
-    journal, goodput = journal or Journal(step, bad=feed.bad), goodput or Goodput()
-    stops = _stops(step, total, [schedule.log_every, schedule.checkpoint_every, *(e.every for e in evaluations)])
-    if stop_after is not None and stop_after < total:
-        stops = sorted({s for s in stops if s < stop_after} | {stop_after})
-    lengths = list(_lengths(step, stops, feed.max_steps))
-    boundaries = set(stops)
-    items = feed.items(step, lengths)
-    guessing = Guessing(total, schedule.warmup)
-    if "guessing" in journal.carried:
-        guessing.load(journal.carried["guessing"])
-    pauses = {"checkpoint": schedule.checkpoint_every} | {f"evals.{e.name}": e.every for e in evaluations}
-    time_left = TimeLeft(step, total, pauses)
 
-    def due(every: int) -> bool:
-        return step == total or (every > 0 and step % every == 0)
+    def __init__(
+        self,
+        state: TrainState,
+        run: Callable,
+        feed: Feed,
+        schedule: Schedule,
+        *,
+        evaluations: list[Evaluation],
+        checkpoints: Checkpoints,
+        meta: dict[str, Any],
+        records: Records,
+        reporter: Reporter,
+        throughput: Throughput,
+        extra: Callable[[int], dict[str, float]],
+        journal: Journal | None = None,
+        goodput: Goodput | None = None,
+        stop_after: int | None = None,
+    ):
+        self.state, self.step = state, int(state.step)
+        self._first, self._total, self._schedule = self.step, schedule.total, schedule
+        self._run, self._feed, self._evaluations = run, feed, evaluations
+        self._checkpoints, self._meta, self._records = checkpoints, meta, records
+        self._reporter, self._throughput, self._extra = reporter, throughput, extra
+        self._journal = journal or Journal(self.step, bad=feed.bad)
+        self._goodput, self._stop_after = goodput or Goodput(), stop_after
 
-    def log() -> None:
+    def run(self) -> tuple[TrainState, dict[str, float]]:
+        """Trains to the end; to be called once.
+
+        Returns:
+          The final state and the results of the last evaluations, `{"NAME/metric": value}`.
+
+        Raises:
+          TooManySkipped: More steps in a row were skipped than the config allows; the state before them is saved.
+          UserError: More examples cannot be read than the config allows; the state before them is saved.
+          Preempted: SIGTERM or SIGINT arrived; the state is saved.
+        """
+        if self._stop_after is not None and self._stop_after <= self.step < self._total:
+            what = f"already at step {self.step} of {self._total}"
+            raise Preempted(f"{what}, after step {self._stop_after} where to stop")
+        self._plan()
+        self._throughput.reset()
+        self._goodput.turn("productive")
+        try:
+            with StopSignal(armed=False) as signal, gate.busy(None):
+                try:
+                    self._take_steps(signal)
+                except Preempted as reason:
+                    # From `gate.tick`, before a step or in an evaluation: `state` is whole, and that of `step`.
+                    self._save_now()
+                    why = f"stopped by {reason} after step {self.step} of {self._total}; the state is saved"
+                    raise Preempted(why) from None
+        finally:
+            self._goodput.turn("other")
+            self._items.close()
+            self._reporter.close()
+        numbers = self._journal.results(self.step).values()
+        return self.state, {name: value for one in numbers for name, value in one.items()}
+
+    def _plan(self) -> None:
+        """Splits the way to the end into dispatches, and opens the data of all of them."""
+        intervals = {f"evals.{e.name}": e.every for e in self._evaluations}
+        intervals["checkpoint"] = self._schedule.checkpoint_every
+        stops = _stops(self.step, self._total, [self._schedule.log_every, *intervals.values()])
+        if self._stop_after is not None and self._stop_after < self._total:
+            stops = sorted({stop for stop in stops if stop < self._stop_after} | {self._stop_after})
+        self._boundaries = set(stops)
+        self._lengths = list(_lengths(self.step, stops, self._feed.max_steps))
+        self._items = self._feed.items(self.step, self._lengths)
+        self._time_left = TimeLeft(self.step, self._total, intervals)
+        self._guessing = Guessing(self._total, self._schedule.warmup)
+        if "guessing" in self._journal.carried:
+            self._guessing.load(self._journal.carried["guessing"])
+
+    def _take_steps(self, signal: StopSignal) -> None:
+        """Takes the steps that are left, with all that is due between them."""
+        ahead = Ahead()
+        if self.step == self._total:
+            signal.arm()
+        self._catch_up()
+        for length in self._lengths:
+            metrics = self._dispatch(length)
+            signal.arm()  # while the first step was compiled there was nothing to save
+            ahead.dispatched(metrics)
+            if self.step in self._boundaries:
+                self._boundary()
+            if self.step == self._stop_after and self.step < self._total:
+                raise Stopped("request")
+
+    def _dispatch(self, length: int) -> Metrics:
+        """Waits for the data of the next `length` steps and takes them; the devices may still be at it on return."""
+        with self._goodput.spent("data_wait") as waited, self._saving():
+            item = next(self._items)
+            self._journal.check(self.step + length)
+        self._throughput.waited(waited.seconds)
+        gate.tick(compiles=self._goodput.compiles(length))
+        with self._goodput.dispatch(length) as dispatched:
+            self.state, metrics = self._run(self.state, self._feed.constants, item)
+        self._time_left.dispatched(length, waited.seconds + dispatched.seconds)
+        self.step += length
+        self._journal.stepped(metrics)
+        self._throughput.stepped(length)
+        return metrics
+
+    def _boundary(self) -> None:
+        """Logs, evaluates and saves, as far as that is due."""
+        to_log, to_save = self._due(self._schedule.log_every), self._due(self._schedule.checkpoint_every)
+        if to_save:  # else a kill would lose two intervals, where a step takes longer to write than one
+            with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
+                self._checkpoints.wait()
+        too_many_bad = (to_log or to_save) and self._journal.settle(self.step)
+        if to_log:
+            self._log()
+        if self._journal.stop:
+            raise self._too_many_skipped()
+        for evaluation in () if too_many_bad else self._owed():
+            with self._saving():
+                self._evaluate(evaluation)
+        if to_save or too_many_bad:
+            self._save()
+        if too_many_bad:
+            self._checkpoints.wait()
+            raise UserError(f"{self._journal.too_many(self.step)}. The state of step {self.step} is saved")
+
+    def _due(self, every: int) -> bool:
+        return self.step == self._total or (every > 0 and self.step % every == 0)
+
+    def _owed(self) -> list[Evaluation]:
+        """The evaluations that are due at this step and have no results yet."""
+        return [e for e in self._evaluations if self._due(e.every) and e.name not in self._journal.results(self.step)]
+
+    def _catch_up(self) -> None:
+        """Evaluates what a stop left out, or a run that ended between its last checkpoint and its results."""
+        if self.step and (self._journal.carried or self.step == self._total):
+            for evaluation in self._owed():
+                self._evaluate(evaluation)
+
+    def _log(self) -> None:
+        journal, step = self._journal, self.step
         taken = (journal.stop.step if journal.stop else step) - int(journal.guard.get("skipped", 0))
         length, values = step - journal.since, journal.line(step)
-        values |= throughput.read() | extra(max(taken, 1))
-        with goodput.spent("other"):
-            records.write(step, values)
-            if told := skips.note(values, length):
-                reporter.note(told)
-            time_left.logged(step)
-            reporter.step(step, values, time_left.seconds(step))
-            if warning := guessing.warning(step, values):
-                reporter.note(warning)
+        values |= self._throughput.read() | self._extra(max(taken, 1))
+        with self._goodput.spent("other"):
+            self._records.write(step, values)
+            if note := skips.note(values, length):
+                self._reporter.note(note)
+            self._time_left.logged(step)
+            self._reporter.step(step, values, self._time_left.seconds(step))
+            if warning := self._guessing.warning(step, values):
+                self._reporter.note(warning)
+
+    def _evaluate(self, evaluation: Evaluation) -> None:
+        jax.block_until_ready(self._journal.pending)  # the steps before it are not its time
+        with self._pause("evaluation", f"evals.{evaluation.name}"), gate.busy(f"evaluation {evaluation.name}"):
+            numbers = evaluation.run(self.state)
+        numbers = {f"{evaluation.name}/{name}": value for name, value in numbers.items()}
+        self._journal.evaluated(self.step, evaluation.name, numbers)
+        self._records.write(self.step, numbers)
+        self._reporter.note(f"step {self.step}/{self._total}  {words(numbers)}")
+
+    def _save(self) -> None:
+        """Begins to save the state, once the metrics of the steps before it are known."""
+        if self._journal.pending:
+            self._journal.settle(self.step)
+        self._records.flush()
+        at = int(self.state.step) if self._journal.stop else self.step  # the state's stands still while it skips
+        progress = self._journal.progress(at) | {"lines": self._records.mark(at), "guessing": self._guessing.state()}
+        with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
+            self._checkpoints.save(self.state, {**self._meta, PROGRESS: progress})
+        self._goodput.saved(at)
+
+    def _save_now(self) -> None:
+        """Saves the state and returns when it is on the disk."""
+        self._save()
+        self._checkpoints.wait()
 
     @contextlib.contextmanager
-    def pause(kind: str, name: str) -> Iterator[None]:
-        with goodput.spent(kind) as span:
-            yield
-        throughput.paused(span.seconds)
-        time_left.paused(name, span.seconds)
-
-    def evaluate(evaluation: Evaluation) -> None:
-        jax.block_until_ready(journal.pending)  # the steps before it are not its time
-        with pause("evaluation", f"evals.{evaluation.name}"), gate.busy(f"evaluation {evaluation.name}"):
-            found = evaluation.run(state)
-        found = {f"{evaluation.name}/{name}": value for name, value in found.items()}
-        journal.evaluated(step, evaluation.name, found)
-        records.write(step, found)
-        reporter.note(f"step {step}/{total}  {words(found)}")
-
-    def save() -> None:
-        """Saves the state, once the metrics of the steps before it are known."""
-        if journal.pending:
-            journal.settle(step)
-        records.flush()
-        at = int(state.step) if journal.stop else step  # which stands still where too many steps were skipped
-        progress = journal.progress(at) | {"lines": records.mark(at), "guessing": guessing.state()}
-        with pause("checkpoint", "checkpoint"), gate.busy("saving"):
-            checkpoints.save(state, {**meta, PROGRESS: progress})
-        goodput.saved(at)
-
-    def give_up() -> skips.TooManySkipped:
-        """The error of a run that skipped too many steps in a row; its state is saved first, if it is finite."""
-        stop, good = journal.stop, bool(jax.jit(finite.is_finite)(state))
-        if good:
-            journal.guard["in_a_row"] = 0
-            save()
-            checkpoints.wait()
-        taken = stop.step - int(journal.guard.get("skipped", 0))
-        return skips.ends(stop, extra(taken + 1).get("learning_rate"), feed.examples, good)
-
-    @contextlib.contextmanager
-    def saving() -> Iterator[None]:
-        """Saves the state where what is done inside fails, for the state is good. Of several processes one may fail."""
+    def _saving(self) -> Iterator[None]:
+        """Saves the state where the work inside fails, for the state is good. Of several, one process may fail."""
         try:
             yield
         except Exception as error:
-            if isinstance(error, Preempted) or jax.process_count() > 1 or step == start:
+            if isinstance(error, Preempted) or jax.process_count() > 1 or self.step == self._first:
                 raise
-            save()
-            checkpoints.wait()
+            self._save_now()
             if isinstance(error, UserError):
-                raise UserError(f"{error}. The state of step {step} is saved", error.status) from error
+                raise UserError(f"{error}. The state of step {self.step} is saved", error.status) from error
             raise
 
-    def owed() -> list[Evaluation]:
-        return [e for e in evaluations if due(e.every) and e.name not in journal.results(step)]
+    def _too_many_skipped(self) -> skips.TooManySkipped:
+        """The error of a run that skipped too many steps in a row; its state is saved first, if it is finite."""
+        stop, good = self._journal.stop, bool(jax.jit(finite.is_finite)(self.state))
+        if good:
+            self._journal.guard["in_a_row"] = 0
+            self._save_now()
+        taken = stop.step - int(self._journal.guard.get("skipped", 0))
+        return skips.ends(stop, self._extra(taken + 1).get("learning_rate"), self._feed.examples, good)
 
-    def boundary() -> None:
-        """Logs, evaluates and saves, as far as that is due."""
-        to_log, to_save = due(schedule.log_every), due(schedule.checkpoint_every)
-        if to_save:  # else a kill would lose two intervals, where a step takes longer to write than one
-            with pause("checkpoint", "checkpoint"), gate.busy("saving"):
-                checkpoints.wait()
-        too_many = (to_log or to_save) and journal.settle(step)
-        if to_log:
-            log()
-        if journal.stop:
-            raise give_up()
-        for evaluation in () if too_many else owed():
-            with saving():
-                evaluate(evaluation)
-        if to_save or too_many:
-            save()
-        if too_many:
-            checkpoints.wait()
-            raise UserError(f"{journal.too_many(step)}. The state of step {step} is saved")
-
-    throughput.reset()
-    goodput.turn("productive")
-    ahead = Ahead()
-    try:
-        with StopSignal(armed=False) as signal, gate.busy(None):
-            try:
-                # Evaluations that a stop left out, or of a run that ended between its last checkpoint and its results.
-                if step == total:
-                    signal.arm()
-                for evaluation in owed() if step and (journal.carried or step == total) else ():
-                    evaluate(evaluation)
-                for length in lengths:
-                    with goodput.spent("data_wait") as waited, saving():
-                        item = next(items)
-                        journal.check(step + length)
-                    throughput.waited(waited.seconds)
-                    gate.tick(compiles=goodput.compiles(length))
-                    with goodput.dispatch(length) as dispatched:
-                        state, metrics = run(state, feed.constants, item)
-                    signal.arm()  # while the first step was compiled there was nothing to save
-                    time_left.dispatched(length, waited.seconds + dispatched.seconds)
-                    step += length
-                    journal.stepped(metrics)
-                    throughput.stepped(length)
-                    ahead.dispatched(metrics)
-                    if step in boundaries:
-                        boundary()
-                    if step == stop_after and step < total:
-                        raise Stopped("request")
-            except Preempted as told:
-                # By a tick, before a step or in an evaluation: `state` is whole, and that of `step`.
-                save()
-                checkpoints.wait()
-                why = f"stopped by {told} after step {step} of {total}; the state is saved"
-                raise Preempted(why) from None
-        results = {name: value for found in journal.results(step).values() for name, value in found.items()}
-    finally:
-        goodput.turn("other")
-        items.close()
-        reporter.close()
-    return state, results
+    @contextlib.contextmanager
+    def _pause(self, kind: str, name: str) -> Iterator[None]:
+        """Accounts for time in which no step is taken."""
+        with self._goodput.spent(kind) as span:
+            yield
+        self._throughput.paused(span.seconds)
+        self._time_left.paused(name, span.seconds)
 
 
 def _stops(start: int, total: int, intervals: Iterable[int]) -> list[int]:

@@ -128,7 +128,7 @@ class Run:
             reporter = Reporter(first, TOTAL, quiet=True)
             reporter.note = self.told.append
             try:
-                return loop.train(
+                return loop.Loop(
                     state,
                     steps_of,
                     Feed({}, None, items, self.chunk, account),
@@ -142,7 +142,7 @@ class Run:
                     extra=lambda step: {"rate": 1 / step},
                     journal=journal,
                     stop_after=stop_after,
-                )
+                ).run()
             finally:
                 records.close()
 

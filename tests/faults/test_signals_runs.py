@@ -53,7 +53,7 @@ def inject():
         "init": ("jaxvision.experiment", "Experiment.initial_state"),
         "claim": ("jaxvision.workdir", "claim"),
         "restore": ("jaxvision.commands.train", "_restored"),
-        "loop": ("jaxvision.train.loop", "train"),
+        "loop": ("jaxvision.train.loop", "Loop.run"),
         "save": ("jaxvision.train.checkpoint", "Checkpoints.save"),
         "close": ("jaxvision.train.checkpoint", "Checkpoints.close"),
         "results": ("jaxvision.commands.train", "_print_results"),

@@ -174,7 +174,7 @@ def test_stopped_and_continued_equals_unbroken_bit_for_bit(trained, tmp_path, mo
     _, unbroken, expected = trained(False)
     broken = members(tmp_path, [*CHANGES["vit"], DIVERGING])
     with monkeypatch.context() as patch:
-        patch.setattr(population.loop, "train", partial(population.loop.train, stop_after=5))
+        patch.setattr(population.loop, "Loop", partial(population.loop.Loop, stop_after=5))
         with pytest.raises(Preempted):
             population.train(broken, tmp_path / "out", quiet=True)
     assert not (broken[0].workdir / "results.json").exists()

@@ -63,7 +63,7 @@ def train(regression, images, adam, mesh, tmp_path):
             runner = make_runner(step, feed.fetch, placed, finite.from_json((saved or {}).get("guard")))
             records = Records(folder, int(state.step), lines=saved["lines"] if saved else None)
             options.setdefault("journal", Journal(int(state.step), saved))
-            state, results = loop.train(
+            state, results = loop.Loop(
                 state,
                 run,
                 feed,
@@ -74,7 +74,7 @@ def train(regression, images, adam, mesh, tmp_path):
                 records=records,
                 throughput=Throughput(8, None),
                 **options,
-            )
+            ).run()
             records.close()
             return jax.device_get(state), results, read(folder / "metrics.jsonl"), checkpoints.steps()
 
