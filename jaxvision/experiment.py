@@ -20,7 +20,6 @@ from jaxvision import (
     fields,
     inputs,
     layout,
-    models,
     own_modules,
     parts,
     traced,
@@ -30,9 +29,7 @@ from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.data import host_ops, sources
 from jaxvision.data.bad import Bad
-from jaxvision.data.blank import Blank
-from jaxvision.errors import reading_fields
-from jaxvision.evals import texts
+from jaxvision.errors import UserError, reading_fields
 from jaxvision.evals.store import Store
 from jaxvision.fields import Field
 from jaxvision.models import weights
@@ -53,35 +50,35 @@ class Experiment(NamedTuple):
     """Everything that a config names, built and checked, with nothing allocated yet.
 
     Attributes:
-      config: the config itself.
-      data, train: its sections, with defaults filled in.
-      source: the training set, or None where it is absent and that was allowed.
-      absent: why the set is absent, in words; empty where it is there.
-      statistics: of the training set, name -> array, as far as the augmentation needs them.
-      info: name, size and classes of the training set.
-      stored: Fields of the training set that batches are made of, as they are stored; see `inputs.stored_fields`.
-      fields: Fields of a batch as it comes from the host.
-      batch, augmented: `ShapeDtypeStruct`s of a raw batch, and of what the augmentation makes of it.
+      config: Config of the experiment.
+      data: Section `data`, with defaults filled in.
+      train: Section `train`, with defaults filled in.
+      pretrained: Section `init`, the weights to start from; None for random ones.
+      evals: Entries of the section `evals`, read.
+      source, absent, info, stored, fields, batch: Training set and its batches; see `inputs.Inputs`.
+      statistics: Statistics of the training set that the augmentations need, name -> array.
+      augmented: `ShapeDtypeStruct`s of what the augmentation makes of a batch.
       params: `ShapeDtypeStruct`s of the parameters.
-      mesh, rules: of the devices.
-      task, augment, optimizer: the pure functions.
-      durations: `duration -> steps`.
-      total: steps of the run.
-      init: makes the initial state; see `state.initializer`.
-      pretrained: section `init` of the config, the weights to start from.
-      evals: entries of the section `evals`, read.
+      mesh: Mesh of the devices.
+      rules: Rules of the sharding, or the name of built-in ones.
+      task, augment, optimizer: Pure functions.
+      durations: Function `duration -> steps`.
+      total: Number of steps of the run.
+      init: Function that makes the initial state; see `state.initializer`.
     """
 
     config: ConfigDict
     data: DataSection
     train: TrainSection
+    pretrained: InitSection | None
+    evals: Sequence[evaluations.Entry]
     source: sources.Source | None
     absent: str
-    statistics: dict[str, np.ndarray]
     info: sources.Info
     stored: Mapping[str, Field]
     fields: Mapping[str, Field]
     batch: Batch
+    statistics: Mapping[str, np.ndarray]
     augmented: Batch
     params: Any
     mesh: Mesh
@@ -92,8 +89,6 @@ class Experiment(NamedTuple):
     durations: Callable[[str | int], int]
     total: int
     init: Callable[[], states.TrainState]
-    pretrained: InitSection | None = None
-    evals: Sequence[evaluations.Entry] = ()
 
     @property
     def seed(self) -> int:
@@ -109,7 +104,7 @@ class Experiment(NamedTuple):
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) of the images of the training set as they are stored; None where there are none."""
         image = inputs.image_of(self.stored)
-        return None if image is None else tuple(self.stored[image].shape[-3:-1])
+        return None if image is None else inputs.size_of(self.stored[image])
 
     @property
     def schedule(self) -> Schedule:
@@ -212,15 +207,20 @@ class Experiment(NamedTuple):
 
     def in_memory(self) -> bool:
         """Whether the training set is held in memory, else it is a stream; see `feeding.in_memory`."""
-        return feeding.in_memory(self.source, self.data, self.train)
+        return feeding.in_memory(self._training_set(), self.data, self.train)
 
     def feed(self) -> feeds.Feed:
         """Opens the training data: held in memory where it fits, else streamed."""
-        return feeding.feed(self.source, self.data, self.train, self.seed, self.mesh)
+        return feeding.feed(self._training_set(), self.data, self.train, self.seed, self.mesh)
 
     def bad_example(self, index: int) -> Bad | None:
         """What is bad with an example of the training set, or None where it can be read now."""
-        return feeding.bad_example(self.source, self.data, index)
+        return feeding.bad_example(self._training_set(), self.data, index)
+
+    def _training_set(self) -> sources.Source:
+        if self.source is None:
+            raise UserError(f"the training set is needed: {self.absent}")
+        return self.source
 
     def judged(self, features: str | Path | None = None) -> evaluations.Judged:
         """The model as evaluations take it.
@@ -272,22 +272,21 @@ class Experiment(NamedTuple):
 
     def cautions(self) -> list[str]:
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
-        trained = self.source is not None and self.task.labelled
-        read = self.source is not None and any(field.kind == "tokens" for field in self.fields.values())
+        source, has_texts = self.source, any(field.kind == "tokens" for field in self.fields.values())
         return [
-            *(cautions.of_classes(self.source, trained=True) if trained else ()),
-            *(cautions.of_captions(self.source, self.data.host) if read else ()),
+            *(cautions.of_classes(source, trained=True) if source and self.task.labelled else ()),
+            *(cautions.of_captions(source, self.data.host) if source and has_texts else ()),
             *cautions.of_augmentation(self.config.get("augment", ""), self.data.batch_size),
             *self._cautions_of_optimizers(),
         ]
 
     def _cautions_of_optimizers(self) -> list[str]:
-        found = []
+        lines = []
         for player, section in parts.optimizer_sections(self.config.optimizer, self.task).items():
-            optimizer = self.optimizer.of[player] if self.task.players else self.optimizer
+            optimizer = self.optimizer.of_player(player)
             params, warmup = players.own(self.task, player, self.params), self.durations(section.get("warmup", 0))
-            found += cautions.of_optimizer(section, optimizer, params, self.total, warmup)
-        return found
+            lines += cautions.of_optimizer(section, optimizer, params, self.total, warmup)
+        return lines
 
     def preprocessing(self) -> tuple[str, str]:
         """The (host, augment) specs of training made deterministic."""
@@ -314,84 +313,90 @@ def build(
     """Builds and checks everything that `config` names.
 
     Args:
-      config: as `get_config` returns it.
-      training_data: `required`; `optional`: where the set is absent, the config's `data.classes`,
-        `data.examples` and `data.image_size` stand for it; `ignored`: they do in any case.
-      statistics: of the training set, where they are known. Else those that the augmentation needs are computed,
-        which reads the whole set; where it is absent, zeros stand for them.
-      stored: Fields of the training set as they are stored, where a checkpoint tells them.
+      config: Config, as `get_config` returns it.
+      training_data: "required"; "optional", where the config's `data.classes`, `data.examples` and `data.image_size`
+        stand in for an absent set; or "ignored", where they stand in for it in any case.
+      statistics: Statistics of the training set, where a checkpoint holds them. With None those that the augmentation
+        needs are computed, which reads the whole set; where it is absent, they are zeros.
+      stored: Fields of the training set as they are stored, where a checkpoint holds them.
 
     Raises:
-      UserError: anything in the config that does not fit, named with its key.
+      UserError: Something in the config does not fit; the message names its key.
     """
     config = configs.normalised(config)
+    sections = _read_sections(config)
+    data, train, pretrained = sections.data, sections.train, sections.pretrained
+    mesh = make_mesh(sections.mesh.data, sections.mesh.fsdp, sections.mesh.tensor)
+    parts.check_train(train, data.batch_size, mesh)
+
+    opened = inputs.open_inputs(data, training_data, stored)
+    if opened.source:
+        parts.check_texts(config.model, data.host)
+    to_steps = partial(durations.steps, batch_size=data.batch_size, examples=opened.info.num_examples)
+    total = to_steps(train.total)
+    to_steps = partial(to_steps, total=total)
+
+    # The statistics of the set are computed last, for that reads the whole of it: zeros stand in for them until then.
+    compute = partial(inputs.statistics, opened, data, _statistics_names(config, sections.evals))
+    make_augment = partial(
+        augment.make_augmentation, config.get("augment", ""), num_classes=opened.info.num_classes, fields=opened.fields
+    )
+    transform = make_augment(statistics=compute(blank=True) if statistics is None else statistics)
+    task = parts.make_task(config, train, opened.info, transform.fields, pretrained, to_steps, total, mesh)
+    parts.check_compared(task, train, data.batch_size)
+    augmented = jax.eval_shape(transform, jax.random.key(0), opened.batch)
+    with reading_fields(f"the task {config.task.name!r}", augmented):
+        params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
+    optimizer = parts.make_optimizer(config, pretrained, task, params, to_steps, total)
+    if statistics is None:
+        statistics = compute(blank=False)
+        transform = make_augment(statistics=statistics)
+
+    return Experiment(
+        config=config,
+        data=data,
+        train=train,
+        pretrained=pretrained,
+        evals=sections.evals,
+        **opened._asdict(),
+        statistics=statistics,
+        augmented=augmented,
+        params=params,
+        mesh=mesh,
+        rules=sections.mesh.rules,
+        task=task,
+        augment=transform,
+        optimizer=optimizer,
+        durations=to_steps,
+        total=total,
+        init=parts.initializer(config, train, task, optimizer, augmented),
+    )
+
+
+class _Sections(NamedTuple):
+    """The sections of a config that the engine itself reads, each checked by itself, with defaults filled in."""
+
+    data: DataSection
+    train: TrainSection
+    mesh: MeshSection
+    pretrained: InitSection | None
+    evals: Sequence[evaluations.Entry]
+
+
+def _read_sections(config: ConfigDict) -> _Sections:
     configs.check_sections(config)
     data = configs.call(DataSection, config.data, "data")
     train = configs.call(TrainSection, config.train, "train")
     evals = evaluations.read_entries(config.get("evals"))
     arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0, 2**63 - 1)])
-    inputs.check(data)
-    layout = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
-    mesh = make_mesh(layout.data, layout.fsdp, layout.tensor)
-    parts.check_train(train, data.batch_size, mesh)
-
-    source, info, absent = inputs.open_or_describe(data, training_data, stored)
-    to_steps = partial(durations.steps, batch_size=data.batch_size, examples=info.num_examples)
-    total = to_steps(train.total)
-    to_steps = partial(to_steps, total=total)
-
+    mesh = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
         transfer.check(pretrained, parts.pretrained_model(config, pretrained))
-    if training_data != "ignored":
-        inputs.check_size(data, info)
-    if source and models.is_pair(config.model.get("name")) and (read := texts.find_texts(data.host)):
-        parts.check_tokenizer(config.model, read.tokenizer)
-    stand_in = source or Blank(info, data.image_size)
-    stored = inputs.stored_fields(stand_in, data)
-    batch = inputs.raw_batch(stand_in, data)
-    known = inputs.batch_fields(stand_in, data, batch)
-    image = inputs.image_of(known)
-    if source and image:
-        inputs.check_image_size(data, stored[image].shape[-3:-1], batch[image].shape[-3:-1])
+    return _Sections(data, train, mesh, pretrained, evals)
+
+
+def _statistics_names(config: ConfigDict, evals: Sequence[evaluations.Entry]) -> frozenset[str]:
+    """The statistics of the training set that the augmentations of training and of the evaluations need."""
     specs = [config.get("augment", ""), *(entry.common.augment or "" for entry in evals)]
-    needed = augment.needs_statistics("|".join(spec for spec in specs if spec))
-    fitted = partial(
-        inputs.statistics, data=data, names=needed, image=image, shape=batch[image].shape[1:] if image else ()
-    )
-    transform = partial(
-        augment.make_augmentation, config.get("augment", ""), num_classes=info.num_classes, fields=known
-    )
-    blank = transform(statistics=fitted(None) if statistics is None else statistics)
-    task = parts.make_task(config, train, info, blank.fields, pretrained, to_steps, total, mesh)
-    parts.check_compared(task, train, data.batch_size)
-    augmented = jax.eval_shape(blank, jax.random.key(0), batch)
-    with reading_fields(f"the task {config.task.name!r}", augmented):
-        params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
-    optimizer = parts.make_optimizer(config, pretrained, task, params, to_steps, total)
-    if statistics is None:
-        statistics = fitted(source)  # last, for it reads the whole set
-    return Experiment(
-        config,
-        data,
-        train,
-        source,
-        absent,
-        statistics,
-        info,
-        stored,
-        known,
-        batch,
-        augmented,
-        params,
-        mesh,
-        layout.rules,
-        task,
-        transform(statistics=statistics),
-        optimizer,
-        to_steps,
-        total,
-        parts.initializer(config, train, task, optimizer, augmented),
-        pretrained,
-        evals,
-    )
+    return augment.needs_statistics("|".join(spec for spec in specs if spec))

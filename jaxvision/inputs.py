@@ -7,7 +7,7 @@ name and options.
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,54 @@ _log = logging.getLogger(__name__)
 
 RESIDENT = ("auto", "always", "never")
 _STATISTICS_BATCH = 256
+
+
+class Inputs(NamedTuple):
+    """The training set, or the description that stands in for it, and what its batches are like.
+
+    Attributes:
+      source: Training set, or None where it is absent and that was allowed.
+      absent: Reason why the set is absent, in words; empty where it is there.
+      info: Name, size and classes of the training set.
+      stored: Fields of the training set that batches are made of, as they are stored; see `stored_fields`.
+      fields: Fields of a batch as it comes from the host.
+      batch: `ShapeDtypeStruct`s of a batch as it comes from the host, `[b, ...]`.
+    """
+
+    source: sources.Source | None
+    absent: str
+    info: sources.Info
+    stored: Mapping[str, Field]
+    fields: Mapping[str, Field]
+    batch: Batch
+
+    @property
+    def image(self) -> str | None:
+        """The name of the images of a batch, the first of several; None where it holds none."""
+        return image_of(self.fields)
+
+
+def open_inputs(data: DataSection, training_data: str, stored: Mapping[str, Field] | None = None) -> Inputs:
+    """Opens the training set, checks it against the section, and reads its first example.
+
+    Args:
+      data: Section `data` of the config.
+      training_data: "required", "optional" or "ignored"; see `experiment.build`.
+      stored: Fields of the set as they are stored, where a checkpoint tells them.
+
+    Raises:
+      UserError: The set is required and absent, or the section says something of it that is not true.
+    """
+    check(data)
+    source, info, absent = open_or_describe(data, training_data, stored)
+    if training_data != "ignored":
+        check_size(data, info)
+    stand_in = source or Blank(info, data.image_size)
+    stored, batch = stored_fields(stand_in, data), raw_batch(stand_in, data)
+    opened = Inputs(source, absent, info, stored, batch_fields(stand_in, data, batch), batch)
+    if source and opened.image:
+        check_image_size(data, size_of(stored[opened.image]), size_of(opened.fields[opened.image]))
+    return opened
 
 
 def check(data: DataSection) -> None:
@@ -182,6 +230,8 @@ def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
     if data.subset is not None:
         wanted = {key: value for key, value in data.subset.items() if key != "seed"}
         examples = configs.call(subsets.size, wanted, "subset", num_classes=data.classes)
+    if examples is None:
+        raise UserError("the training set is absent and data.examples is not set: set it, or bring the set here")
     return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label, fields)
 
 
@@ -227,32 +277,47 @@ def image_of(fields: Mapping[str, Field]) -> str | None:
     return next((name for name, field in fields.items() if field.kind == "image"), None)
 
 
-def statistics(
-    source: sources.Source | None, data: DataSection, names: Collection[str], image: str, shape: tuple[int, ...]
-) -> dict[str, np.ndarray]:
+def size_of(field: Field) -> tuple[int, int]:
+    """(height, width) of the images of a field, whose shapes are known."""
+    height, width, _ = field.shape[-3:]
+    assert height is not None
+    assert width is not None
+    return height, width
+
+
+def statistics(opened: Inputs, data: DataSection, names: Collection[str], *, blank: bool) -> dict[str, np.ndarray]:
     """The statistics of the training set that `names` asks for, at the evaluation form of `data.host`.
 
-    Where the set is absent, zeros of the right shapes stand for them; `shape` is (H, W, 3), of its images, and `image`
-    their field.
+    Args:
+      opened: Training set, or its description.
+      data: Section `data` of the config.
+      names: Names of statistics, of `data.statistics.Statistics`.
+      blank: True for zeros of the right shapes, without reading the set. An absent set has no others.
+
+    Returns:
+      Arrays by name.
     """
     if not names:
         return {}
-    if source is None:
+    if opened.image is None:
+        raise UserError(f"the augmentation needs statistics of the images ({', '.join(sorted(names))}): there are none")
+    if blank or opened.source is None:
+        shape = opened.batch[opened.image].shape[1:]
         pixels = int(np.prod(shape))
         d = pixels if pixels <= statistics_of.MAX_WHITENED else 0
-        shapes = statistics_of.Statistics((3,), (3,), (3,), (3, 3), shape, (d,), (d, d))
-        return {name: np.zeros(getattr(shapes, name)) for name in names}
+        shapes = dict(zip(statistics_of.Statistics._fields, [(3,), (3,), (3,), (3, 3), shape, (d,), (d, d)]))
+        return {name: np.zeros(shapes[name]) for name in names}
     batches = loader.eval_batches(
-        source,
+        opened.source,
         host_ops.host_ops.evaluation(data.host),
-        batch_size=min(_STATISTICS_BATCH, len(source)),
-        fields=(image,),
+        batch_size=min(_STATISTICS_BATCH, len(opened.source)),
+        fields=(opened.image,),
         **reading_options(data),
     )
-    what = f"statistics of {source.info.name} {source.info.split}"
-    batches = track(batches, what, -(-len(source) // _STATISTICS_BATCH), "batches")
-    found = statistics_of.compute(batches, names, image)._asdict()
-    return {name: found[name] for name in names}
+    what = f"statistics of {opened.info.name} {opened.info.split}"
+    batches = track(batches, what, -(-len(opened.source) // _STATISTICS_BATCH), "batches")
+    computed = statistics_of.compute(batches, names, opened.image)._asdict()
+    return {name: computed[name] for name in names}
 
 
 def reading_options(data: DataSection) -> dict[str, Any]:

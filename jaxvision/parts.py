@@ -14,11 +14,13 @@ from jaxvision import config as configs
 from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
 from jaxvision.errors import UserError, unknown
+from jaxvision.evals import texts
 from jaxvision.fields import Field
 from jaxvision.models import two_towers
 from jaxvision.models.order import layer_order
 from jaxvision.optim import optimizers
 from jaxvision.optim import rules as optimizer_rules
+from jaxvision.optim.schedules import Schedule
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch
 from jaxvision.sections import InitSection, TrainSection
@@ -104,6 +106,12 @@ def make_task(
     return configs.call(factory, options, "task", **given)
 
 
+def check_texts(model: Mapping[str, Any], host: str) -> None:
+    """UserError where a section `model` of two towers would misread the texts that the spec `host` makes."""
+    if models.is_pair(model.get("name")) and (made := texts.find_texts(host)):
+        check_tokenizer(model, made.tokenizer)
+
+
 def check_tokenizer(model: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     """UserError where the text tower of a section `model` would misread what a tokenizer makes.
 
@@ -160,12 +168,19 @@ def make_optimizer(
         mine, where = who.own(task, name, params), f"optimizer.players.{name}" if task.players else "optimizer"
         if freeze := _frozen_rules(section, pretrained, task, mine, order):
             section = {**section, "freeze": freeze}
-        fewer = lambda duration, every=every: -(-steps(duration) // every)
-        one = _optimizer(section, where, mine, fewer, -(-total // every), order)
-        made[name] = one._replace(learning_rate=lambda step, rate=one.learning_rate, every=every: rate(step // every))
+        one = _optimizer(section, where, mine, partial(_fewer, steps, every), -(-total // every), order)
+        made[name] = one._replace(learning_rate=partial(_at, one.learning_rate, every))
     if not task.players:
         return made[who.ALL]
     return optimizers.Optimizers(made, who.together(task, params, {name: of.frozen for name, of in made.items()}))
+
+
+def _fewer(steps: Callable[[str | int], int], every: int, duration: str | int) -> int:
+    return -(-steps(duration) // every)
+
+
+def _at(rate: Schedule, every: int, step: Any) -> Any:
+    return rate(step // every)
 
 
 def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapping[str, Any]]:

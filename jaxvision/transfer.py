@@ -74,7 +74,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
             raise unknown("value of init.from_part", taken, given.parts)
         if taken is None and models.is_pair(meta["model"]["name"]) and not models.is_pair(model["name"]):
             taken = init.part if init.part in given.sections else two_towers.TOWERS[0]
-        theirs = given.sections.get(taken, meta["model"])
+        theirs = meta["model"] if taken is None else given.sections.get(taken, meta["model"])
         if theirs["name"] != model["name"]:
             raise UserError(f"{path} holds weights of the model {theirs['name']!r}, not {model['name']!r}")
         said = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(theirs)).items()}

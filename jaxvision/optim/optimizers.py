@@ -36,6 +36,10 @@ class Optimizer(NamedTuple):
     learning_rate: schedules.Schedule
     frozen: PyTree
 
+    def of_player(self, _name: str) -> "Optimizer":
+        """Itself: the task has no players."""
+        return self
+
     def rates(self, updates: int) -> dict[str, float]:
         """The learning rate of the update before which so many were made, by the name of its metric."""
         return {RATE: float(self.learning_rate(updates))}
@@ -56,6 +60,10 @@ class Optimizers(NamedTuple):
     def tx(self) -> dict[str, Transform]:
         """The optax transformations by player."""
         return {name: optimizer.tx for name, optimizer in self.of.items()}
+
+    def of_player(self, name: str) -> Optimizer:
+        """The optimizer of a player."""
+        return self.of[name]
 
     def rates(self, updates: int) -> dict[str, float]:
         """The learning rates after so many steps were taken, by the names of their metrics: `NAME_learning_rate`."""
