@@ -315,8 +315,8 @@ def statistics(opened: Inputs, data: DataSection, names: Collection[str], *, bla
         **reading_options(data),
     )
     what = f"statistics of {opened.info.name} {opened.info.split}"
-    batches = track(batches, what, -(-len(opened.source) // _STATISTICS_BATCH), "batches")
-    computed = statistics_of.compute(batches, names, opened.image)._asdict()
+    tracked = track(batches, what, -(-len(opened.source) // _STATISTICS_BATCH), "batches")
+    computed = statistics_of.compute(tracked, names, opened.image)._asdict()
     return {name: computed[name] for name in names}
 
 

@@ -108,7 +108,7 @@ def make_task(
 
 def check_texts(model: Mapping[str, Any], host: str) -> None:
     """UserError where a section `model` of two towers would misread the texts that the spec `host` makes."""
-    if models.is_pair(model.get("name")) and (made := texts.find_texts(host)):
+    if models.is_pair(model["name"]) and (made := texts.find_texts(host)):
         check_tokenizer(model, made.tokenizer)
 
 

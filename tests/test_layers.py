@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "transfer": BASE | {"workdir", "models", "train"},
     "cautions": BASE | {"data", "augment", "optim"},
     "evaluations": BASE | {"cautions", "config", "inputs", "data", "evals", "train"},
-    "parts": BASE | {"config", "data", "models", "tasks", "optim", "parallel", "train"},
+    "parts": BASE | {"config", "data", "evals", "models", "tasks", "optim", "parallel", "train"},
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
     | {"cautions", "evaluations", "feeding", "parts", "workdir"},
