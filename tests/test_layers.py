@@ -1,6 +1,7 @@
 """Imports run one way, and some libraries have one home."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,15 @@ def test_imports_run_one_way(file):
                 assert other != "cli" or mine == "cli", f"{file} imports {name}"
             else:
                 assert other in allowed | {mine}, f"{file} imports {name}"
+
+
+def test_the_page_on_architecture_has_the_same_table():
+    page = (ROOT.parent / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \| base, ([\w, ]+?)(?: \(.*\))? \|$", page, re.MULTILINE)
+    assert len(rows) >= 10
+    assert {name: set(others.split(", ")) for name, others in rows} == {
+        name: MAY_IMPORT[name] - BASE for name, _ in rows
+    }
 
 
 def test_no_module_needs_itself_while_it_is_imported():
