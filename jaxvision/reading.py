@@ -95,7 +95,11 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Returns whether a folder exists; False for a name that no folder can have."""
+    """Returns whether a folder exists; False for a name that no folder can have.
+
+    Args:
+      path: Path of the folder.
+    """
     try:
         return path.is_dir()
     except (OSError, ValueError):

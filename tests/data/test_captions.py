@@ -53,8 +53,8 @@ def test_names_stand_for_those_of_the_set(tmp_path):
         ("class_captions", {"label": -1}, CLASSES, "needs examples with one class each"),
         ("class_captions", {"label": 1}, (), "does not name its classes; give names="),
         ("class_captions(names=('x',))", {"label": 1}, CLASSES, "1 names are given, but there is a class 1"),
-        ("tokenize(caption='all')", {}, (), "captions is how many"),
-        ("tokenize(captions=3)", {}, (), "captions is how many"),
+        ("tokenize(caption='all')", {}, (), "captions is a number"),
+        ("tokenize(captions=3)", {}, (), "captions is a number"),
     ],
 )
 def test_wrong_use(spec, example, classes, message):

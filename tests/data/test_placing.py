@@ -222,7 +222,7 @@ class Scenes(Source):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["image", "boxes"], r"'boxes' holds boxes, .* another number: add pad_boxes\(16\)"),
+        (["image", "boxes"], r"'boxes' holds boxes, whose number differs .*: add pad_boxes\(16\)"),
         (["image", "kinds"], r"'kinds' belongs to the boxes 'boxes', .*: name 'boxes' in data.fields too, and add pad"),
     ],
 )

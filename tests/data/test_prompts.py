@@ -49,7 +49,7 @@ def test_own_prompts_are_named_by_what_they_say(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a cat", "in the place of the class name"), ("", "holds no prompts"), ('{"a": 1}', "not a list")],
+    [("a cat", "in place of the class name"), ("", "holds no prompts"), ('{"a": 1}', "not a list")],
 )
 def test_files_that_hold_no_prompts(tmp_path, content, message):
     file = tmp_path / ("own.json" if content.startswith("{") else "own.txt")

@@ -1,22 +1,23 @@
-"""What must be done on the host: decode a picture and bring it to a size. uint8 in, uint8 out.
+"""Work that must be done on the host: decode a picture and bring it to a size. uint8 in, uint8 out.
 
 A host spec is a chain such as `"decode|random_resized_crop(224)"`. Its operations change the images of an example, move
-all fields that lie in them alike, and leave other fields as they are; everything that need not happen here (flips,
-colour, mixing, normalisation) runs on the device, in `augment/`.
+all fields that have a place in them in the same way, and leave other fields as they are. All else (flips, colour,
+mixing, normalisation) runs on the device, in `augment/`.
 
-    base.py      what an operation is: a function of an example that says what it makes of the fields
+    base.py      the interface of an operation: a function of an example, and its effect on the fields
     placing.py   how segmentations, boxes and points move with an image
     decode.py    from the bytes of image files to pixels
     crop.py      cutting and padding
     resize.py    resizing, with or without cutting; the default is Pillow's bilinear filter, whose support grows with
-                 the reduction (antialiased), the one of torchvision on Pillow images
-    boxes.py     which boxes are dropped, and boxes in any number as arrays of one shape
+                 the reduction (antialiased), as torchvision uses it on Pillow images
+    boxes.py     dropping boxes, and padding a variable number of boxes to arrays of one shape
     sizes.py     their arguments
 
-Operations on texts lie in `data/text/host.py`.
+Operations on texts are in `data/text/host.py`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,15 +42,20 @@ __all__ = [
     "serving",
 ]
 
-CLASS_NAME = "/class_name"  # the field in which operations find the name of the class of an example; no set's own
+CLASS_NAME = "/class_name"  # field with the name of the class of an example, for operations; no set has it
 STANDARD = {"image": Field("image", (None, None, 3), "bytes")}
 
 
 class Chain:
     """The operations of a host spec, one after the other: `chain(example, rng) -> example`.
 
+    Args:
+      spec: Host spec.
+      classes: Names of the classes of the examples.
+      fields: Fields of the examples.
+
     Attributes:
-      fields: The fields that come out, of those that went in.
+      fields: Fields of the result.
     """
 
     def __init__(self, spec: str, classes: Sequence[str], fields: Mapping[str, Field]):
@@ -62,8 +68,9 @@ class Chain:
         self._images = scene.images()
 
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
-        # A label beyond the names, like the -1 of a test split of TFDS that hides its labels, has no name.
-        if self._classes and is_whole(label := example.get("label"), least=0) and label < len(self._classes):
+        label: Any = example.get("label")
+        # A label out of range, like the -1 of a test split of TFDS that hides its labels, has no name.
+        if self._classes and is_whole(label, least=0) and label < len(self._classes):
             example = {**example, CLASS_NAME: self._classes[label]}
         for call, op in zip(self._calls, self._ops):
             with reading_fields(f"host operation {call}", example):
@@ -74,35 +81,42 @@ class Chain:
         return example
 
     def check(self, names: Sequence[str]) -> None:
-        """Raises UserError where a field of a batch has another number of rows in every example."""
+        """Checks that no field of a batch has a number of rows that differs between examples.
+
+        Args:
+          names: Names of the fields of a batch.
+
+        Raises:
+          UserError: A field has.
+        """
         for name in names:
             field = self.fields.get(name)
             if field is None or not field.shape or field.shape[0] is not None:
                 continue
             if field.kind == "boxes":
-                what, needed = "holds boxes", ""
+                reason, needed = "holds boxes", ""
             elif field.of is not None and field.kind not in ("image", *PLACED):
-                what = f"belongs to the boxes {field.of!r}"
+                reason = f"belongs to the boxes {field.of!r}"
                 needed = "" if field.of in self.fields else f"name {field.of!r} in data.fields too, and "
             else:
                 continue
             raise UserError(
-                f"the field {name!r} {what}, of which every example has another number: {needed}add pad_boxes(16), or "
-                "as many as there are, to the host spec"
+                f"the field {name!r} {reason}, whose number differs between examples: {needed}add pad_boxes(16), or "
+                "the largest number of boxes, to the host spec"
             )
 
 
 def make(spec: str, classes: Sequence[str] = (), fields: Mapping[str, Field] | None = None) -> Chain:
-    """Builds the chain of a host spec: `fn(example, rng) -> example`, with uint8 [H, W, 3] images.
+    """Builds the chain of a host spec: `chain(example, rng) -> example`, with uint8 [h, w, 3] images.
 
     Args:
-      spec: operations joined by `|`.
-      classes: names of the classes of the examples, for operations that make text of them.
-      fields: Fields of the examples that are of concern; an encoded `image` by default.
+      spec: Operations joined by `|`.
+      classes: Names of the classes of the examples, for operations that make text from them.
+      fields: Fields of the examples that matter; an encoded `image` by default.
 
     Raises:
-      UserError: the spec cannot be read, or names an operation or arguments that there are not, or one of its
-        operations and a field do not go together.
+      UserError: The spec cannot be parsed, names an operation or argument that does not exist, or has an operation that
+        does not fit a field.
 
     >>> shrink = make("resize(8)|central_crop(4)")
     >>> shrink({"image": np.zeros((20, 30, 3), np.uint8)}, None)["image"].shape
@@ -112,7 +126,11 @@ def make(spec: str, classes: Sequence[str] = (), fields: Mapping[str, Field] | N
 
 
 def serving(spec: str, kinds: Collection[str]) -> str:
-    """A host spec without the operations that serve only fields of other kinds, as `pad_boxes` and `tokenize` do.
+    """Returns a host spec without the operations that serve only other kinds of fields, as `pad_boxes` does.
+
+    Args:
+      spec: Host spec.
+      kinds: Kinds of fields that are needed, keys of `fields.KINDS`.
 
     >>> serving("decode|pad_boxes(3)|resize(4)", ["image"]), serving("decode|pad_boxes(3)", ["boxes"])
     ('decode|resize(4)', 'decode|pad_boxes(3)')
@@ -122,7 +140,10 @@ def serving(spec: str, kinds: Collection[str]) -> str:
 
 
 def moves(spec: str) -> bool:
-    """Whether an operation of the spec may move pixels, and with them what lies in an image.
+    """Returns whether an operation of the spec may move pixels, and with them the fields that have a place in an image.
+
+    Args:
+      spec: Host spec.
 
     >>> moves("decode"), moves("decode|resize(8)")
     (False, True)

@@ -1,4 +1,4 @@
-"""What a host operation is: a function of an example, and what it makes of the fields that the example has."""
+"""The interface of a host operation: a function of an example, and its effect on the fields of the example."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +12,7 @@ from jaxvision.errors import UserError
 from jaxvision.fields import PLACED, Field
 from jaxvision.specs import Registry
 
-Apply = Callable[[dict, np.random.Generator | None], dict]  # None will do where no operation is random
+Apply = Callable[[dict, np.random.Generator | None], dict]  # the generator may be None if no operation is random
 Fields = Mapping[str, Field]
 Size = tuple[int | None, int | None]
 
@@ -20,67 +20,71 @@ host_ops = Registry("host operation", [__package__, "jaxvision.data.text"], "jax
 
 
 class Scene(NamedTuple):
-    """What is known of an example at one place of a chain.
+    """The description of an example at one place of a chain.
 
     Attributes:
       fields: Fields of the example.
-      rule: How what lies in an image moves.
+      rule: Rule by which fields move with their image.
     """
 
     fields: Fields
     rule: Rule = Rule()
 
     def with_fields(self, fields: Fields) -> "Scene":
-        """The scene with some fields added or changed."""
+        """Returns the scene with some fields added or changed.
+
+        Args:
+          fields: New fields by name.
+        """
         return self._replace(fields={**self.fields, **fields})
 
     def images(self) -> list[str]:
-        """The names of the fields that are images."""
+        """Returns the names of the fields that are images."""
         return [name for name, field in self.fields.items() if field.kind == "image"]
 
 
 class HostOp(Protocol):
     """A host operation: `op(example, rng) -> example`, on the field `image`.
 
-    One that has a method `bind(call, scene) -> (function, scene)` says how it is applied to examples of other fields,
-    and what they become; `call` is how a spec has it, for messages. One that has none is taken to change the pixels of
-    `image` and nothing else, so it is refused beside fields that lie in an image, unless its factory is registered with
-    `keeps_places=True`.
+    An operation may have a method `bind(call, scene) -> (function, scene)`. It returns the function to apply to
+    examples with other fields, and the scene after it; `call` is the text of the operation in the spec, for messages.
+    An operation without `bind` is assumed to change the pixels of `image` and nothing else, so it is refused if the
+    example has fields with a place in the image, unless its factory is registered with `keeps_places=True`.
     """
 
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict: ...
 
 
 def bind(op: HostOp, call: str, scene: Scene, keeps_places: bool = False) -> tuple[Apply, Scene]:
-    """The operation for examples of these fields, and what they are after it.
+    """Returns the function of an operation for examples with these fields, and the scene after it.
 
     Args:
-      op: An operation.
-      call: How a spec has it.
+      op: Operation.
+      call: Text of the operation in the spec, for messages.
       scene: Fields of the examples.
-      keeps_places: Whether one without a method `bind` moves no pixels.
+      keeps_places: True if an operation without a method `bind` moves no pixels.
 
     Raises:
-      UserError: The operation and a field do not go together.
+      UserError: The operation does not fit a field.
     """
     if hasattr(op, "bind"):
         return op.bind(call, scene)
     for name, field in scene.fields.items():
         if field.kind in PLACED and not keeps_places:
             raise UserError(
-                f"the host operation {call} does not say how it moves the field {name!r} ({field.kind}), which lies in "
-                f"{field.of or 'the image'!r}: leave one of the two out; or where it moves no pixels register it with "
-                "@host_ops.register(keeps_places=True), else give what it returns a method bind(call, scene)"
+                f"the host operation {call} does not say how it moves the field {name!r} ({field.kind}), which belongs "
+                f"to {field.of or 'the image'!r}: leave one of the two out. If the operation moves no pixels, register "
+                "it with @host_ops.register(keeps_places=True); else give what it returns a method bind(call, scene)"
             )
     return op, scene
 
 
 class Still:
-    """An operation that moves no pixels, and leaves all fields as they are but for those that it adds.
+    """An operation that moves no pixels, and leaves all fields as they are except those that it adds.
 
     Args:
-      apply: What it does.
-      makes: The fields that it adds.
+      apply: Function of the operation.
+      makes: Fields that it adds, by name.
     """
 
     moves = False
@@ -92,19 +96,25 @@ class Still:
         return self._apply(example, rng)
 
     def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
-        """The same for any fields."""
+        """Returns the same function for any fields.
+
+        Args:
+          call: Text of the operation in the spec.
+          scene: Fields of the examples.
+        """
         return self._apply, scene.with_fields(self._makes)
 
 
 class Moving:
-    """An operation that cuts a window out of an image and brings it to a size, with all that lies in the image.
+    """An operation that cuts a window out of an image and resizes it, together with all fields that have a place in it.
 
-    Of several images, which must be of one size, all are cut alike; so are the frames of a clip [T, H, W, 3].
+    If there are several images, they must have one size, and all are cut alike; so are the frames of a clip [t, h, w,
+    3].
 
     Args:
-      choose: `(height, width, rng) -> Window`.
-      draw: `(image, window) -> image`, the window of a uint8 array [..., H, W, C] or a `Jpeg`.
-      size: Height and width of the result, or a function of those of the image; None where that is not known.
+      choose: Function `(height, width, rng) -> Window`.
+      draw: Function `(image, window) -> image`, which returns the window of a uint8 array [..., h, w, c] or a `Jpeg`.
+      size: (height, width) of the result, or a function of those of the image; None for unknown lengths.
     """
 
     moves = True
@@ -121,26 +131,36 @@ class Moving:
         return self._apply(example, rng, ["image"], {}, Rule())
 
     def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
-        """The operation on all images of an example and on what lies in them."""
+        """Returns the operation on all images of an example and on the fields that have a place in them.
+
+        Args:
+          call: Text of the operation in the spec, for messages.
+          scene: Fields of the examples.
+
+        Raises:
+          UserError: There is no image, or a field belongs to an image that is not there.
+        """
         fields, names = scene.fields, scene.images()
         if not names:
-            raise UserError(f"the host operation {call} needs an image, and there is none, only {', '.join(fields)}")
+            raise UserError(f"the host operation {call} needs an image; the only fields are {', '.join(fields)}")
         placed = {name: field for name, field in fields.items() if field.kind in PLACED}
         for name, field in placed.items():
             if field.of not in names:
                 raise UserError(
-                    f"the host operation {call} cannot move the field {name!r} ({field.kind}): the image in which it "
-                    f"lies, {field.of!r}, is none of {', '.join(names)}"
+                    f"the host operation {call} cannot move the field {name!r} ({field.kind}): its image {field.of!r} "
+                    f"is none of {', '.join(names)}"
                 )
-        out = {}
+        out: dict[str, Field] = {}
         for name in names:
             *frames, height, width, channels = _three(fields[name].shape)
             size = self._size(height, width) if callable(self._size) else self._size
             out[name] = fields[name]._replace(shape=(*frames, *size, channels))
+        moved: dict[str, tuple[str, str, Sequence[str]]] = {}
         for name, field in placed.items():
+            assert field.of is not None  # it is one of the images
             if field.kind == "segmentation":
                 out[name] = field._replace(shape=(*out[field.of].shape[-3:-1], *field.shape[2:]))
-        moved = {name: (field.kind, field.of, _labels(name, fields)) for name, field in placed.items()}
+            moved[name] = field.kind, field.of, _labels(name, fields)
         return lambda example, rng: self._apply(example, rng, names, moved, scene.rule), scene.with_fields(out)
 
     def _apply(
@@ -151,15 +171,15 @@ class Moving:
         placed: Mapping[str, tuple[str, str, Sequence[str]]],
         rule: Rule,
     ) -> dict:
-        there = [name for name in names if name in example] or names[:1]
-        pictures = {name: decoded(example[name]) for name in there}
+        present = [name for name in names if name in example] or names[:1]
+        pictures = {name: decoded(example[name]) for name in present}
         sizes = {name: picture.shape[-3:-1] for name, picture in pictures.items()}
-        size = sizes[there[0]]
-        for name in there[1:]:
+        size = height, width = sizes[present[0]]
+        for name in present[1:]:
             if sizes[name] != size:
-                one, other = _by(size), _by(sizes[name])
-                raise BadExample(f"its images {there[0]!r} and {name!r} are of {one} and {other} pixels")
-        window = self._choose(*size, rng)
+                first, other = _by(size), _by(sizes[name])
+                raise BadExample(f"its images {present[0]!r} and {name!r} are of {first} and {other} pixels")
+        window = self._choose(height, width, rng)  # type: ignore[arg-type]  # None if nothing is drawn
         example = example | {name: self._draw(picture, window) for name, picture in pictures.items()}
         for name, (kind, of, labels) in placed.items():
             if name not in example:
@@ -178,9 +198,13 @@ class Moving:
 
 
 class Joined:
-    """Several operations as one."""
+    """Several operations as one.
 
-    def __init__(self, *ops: HostOp):
+    Args:
+      *ops: Operations, applied in this order.
+    """
+
+    def __init__(self, *ops: Moving):
         self._ops = ops
         self.moves = any(op.moves for op in ops)
 
@@ -188,7 +212,12 @@ class Joined:
         return _in_turn(self._ops)(example, rng)
 
     def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
-        """All of them, each over what the one before gives."""
+        """Returns all of the operations as one function, and the scene after the last.
+
+        Args:
+          call: Text of the operation in the spec, for messages.
+          scene: Fields of the examples.
+        """
         applied = []
         for op in self._ops:
             apply, scene = op.bind(call, scene)
@@ -206,7 +235,10 @@ def _in_turn(ops: Sequence[Apply]) -> Apply:
 
 
 def decoded(image: Any) -> np.ndarray | Jpeg:
-    """An image as operations on its pixels take it.
+    """Checks that an image is decoded, or a `Jpeg` that can be, and returns it.
+
+    Args:
+      image: Image of an example.
 
     Raises:
       UserError: It is still encoded.
@@ -217,7 +249,7 @@ def decoded(image: Any) -> np.ndarray | Jpeg:
 
 
 def _drop(example: dict, labels: Sequence[str], kept: np.ndarray) -> None:
-    """Sets the labels of boxes that are dropped to -1; shares of classes to 0."""
+    """Sets the labels of dropped boxes to -1, and shares of classes to 0."""
     for name in labels:
         if name in example and not kept.all():
             values = np.array(example[name])
@@ -230,7 +262,7 @@ def _labels(boxes: str, fields: Fields) -> list[str]:
 
 
 def _three(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """The shape of an image with an axis of channels."""
+    """Returns the shape of an image with an axis of channels."""
     return (*shape, 3) if len(shape) == 2 else shape
 
 

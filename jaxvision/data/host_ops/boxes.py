@@ -1,4 +1,4 @@
-"""How boxes and segmentations move, and boxes of which every example has another number as arrays of one shape."""
+"""How boxes and segmentations move, and padding a variable number of boxes to arrays of one shape."""
 
 import logging
 from collections.abc import Sequence
@@ -15,27 +15,31 @@ from jaxvision.errors import UserError, shown, unknown
 _log = logging.getLogger(__name__)
 
 MORE = ("largest", "bad")
-MOST = 10_000  # boxes of an example
+MOST = 10_000  # largest number of boxes of an example
 
 
 @host_ops.register()
 def placed(least_area: Annotated[float, Range(0, 1)] = 0.1, fill: int = 0) -> "Placed":
-    """Says how the operations after it move boxes and segmentations, and changes nothing itself.
+    """Sets how the operations after it move boxes and segmentations; it changes nothing itself.
 
-    `"decode|placed(fill=255)|random_crop(32, 4)"`. Without it, the defaults hold. The operation of the same name in
-    `augment` says it of those on the device.
+    Example: `"decode|placed(fill=255)|random_crop(32, 4)"`. Without it, the defaults apply. The operation of the same
+    name in `augment` does this for operations on the device.
 
     Args:
-      least_area: Share of its area below which a box is dropped, for each operation by itself: its row becomes 0, its
-        labels -1. 0 drops boxes that lie outside.
+      least_area: Share of its area, in [0, 1], that must stay in view, else a box is dropped: its row becomes 0, its
+        labels -1. Each operation judges for itself. 0 drops only boxes that are outside.
       fill: Value of pixels of a segmentation that move into view: 0, often the background, or a number that a loss
-        leaves out, often 255.
+        ignores, often 255.
     """
     return Placed(Rule(least_area, fill))
 
 
 class Placed:
-    """The operation `placed`."""
+    """The operation `placed`.
+
+    Args:
+      rule: Rule for the operations that follow.
+    """
 
     moves = False
 
@@ -46,26 +50,31 @@ class Placed:
         return example
 
     def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
-        """The rule for the operations that follow."""
+        """Returns the scene with the rule for the operations that follow.
+
+        Args:
+          call: Text of the operation in the spec.
+          scene: Fields of the examples.
+        """
         return self, scene._replace(rule=self._rule)
 
 
 @host_ops.register(serves=("boxes",))
 def pad_boxes(n: int, field: str | None = None, more: str = "largest") -> "PadBoxes":
-    """Brings boxes and all that belongs to them to the fixed number `n`.
+    """Brings boxes and all fields that belong to them to the fixed number `n`.
 
-    Rows of 0 are added to boxes, -1 to their labels, which says that there is none, and 0 to other numbers of them. Put
-    it after what moves the image, so that boxes that are cut off take no row of others.
+    Rows of 0 are added to boxes, -1 (no label) to their labels, and 0 to other numbers. Put it after the operations
+    that move the image, so that boxes that are cut off take no row from others.
 
     Args:
-      n: Number of the boxes.
+      n: Number of boxes, from 1 to 10,000.
       field: Name of the boxes; by default all fields of boxes.
-      more: What becomes of an example with more than `n`: "largest" keeps those of the largest areas, in their order,
-        and the first such example is told in a warning; "bad" makes it a bad example, which is counted and replaced.
+      more: Treatment of an example with more than `n` boxes: "largest" keeps those of the largest areas, in their
+        order, and warns of the first such example; "bad" makes it a bad example, which is counted and replaced.
 
     Raises:
-      UserError: A number or a choice that means nothing; there are no such boxes among the fields of a batch.
-      BadExample (when called): Too many boxes, where `more` is "bad".
+      UserError: `n` or `more` is out of range, or there are no such boxes among the fields of a batch.
+      BadExample: (When called.) There are too many boxes, and `more` is "bad".
     """
     if not is_whole(n) or n > MOST:
         raise UserError(f"pad_boxes: n is a number of boxes from 1 to {MOST:,}, not {shown(n)}")
@@ -75,13 +84,19 @@ def pad_boxes(n: int, field: str | None = None, more: str = "largest") -> "PadBo
 
 
 class PadBoxes:
-    """The operation `pad_boxes`."""
+    """The operation `pad_boxes`.
+
+    Args:
+      n: Number of boxes.
+      field: Name of the boxes; None for all fields of boxes.
+      more: Treatment of an example with more boxes, one of `MORE`.
+    """
 
     moves = False
 
     def __init__(self, n: int, field: str | None, more: str):
         self._n, self._field, self._more = n, field, more
-        self._told = False
+        self._warned = False
 
     def __call__(self, example: dict, rng: np.random.Generator | None) -> dict:
         name = self._field or "boxes"
@@ -90,7 +105,15 @@ class PadBoxes:
         return self._apply(example, name, (), ())
 
     def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
-        """The operation on the boxes of an example and what belongs to them."""
+        """Returns the operation on the boxes of an example and on the fields that belong to them.
+
+        Args:
+          call: Text of the operation in the spec, for messages.
+          scene: Fields of the examples.
+
+        Raises:
+          UserError: There are no boxes of that name, or a field that belongs to them is a text or an image.
+        """
         fields = scene.fields
         boxes = [name for name, field in fields.items() if field.kind == "boxes"]
         if not boxes:
@@ -131,22 +154,21 @@ class PadBoxes:
         example = {**example, boxes: _filled(values[rows], self._n, 0)}
         for name in (*labels, *others):
             if name in example:
-                found = np.asarray(example[name])
-                if name in labels and not found.size:
-                    found = found.astype(np.int32)
-                if len(found) != len(values):
-                    raise BadExample(f"it has {len(values)} boxes in {boxes!r}, but {len(found)} of {name!r}")
-                example[name] = _filled(found[rows], self._n, -1 if name in labels and found.dtype.kind in "iu" else 0)
+                array = np.asarray(example[name])
+                if name in labels and not array.size:
+                    array = array.astype(np.int32)
+                if len(array) != len(values):
+                    raise BadExample(f"it has {len(values)} boxes in {boxes!r}, but {len(array)} of {name!r}")
+                example[name] = _filled(array[rows], self._n, -1 if name in labels and array.dtype.kind in "iu" else 0)
         return example
 
     def _note(self, count: int) -> None:
         if self._more == "bad":
             raise BadExample(f"it has {count:,} boxes, more than the {self._n:,} of pad_boxes")
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             _log.warning(
-                "pad_boxes(%d): an example has %d boxes, of which the %d largest are kept, and so it is with all that "
-                "have more",
+                "pad_boxes(%d): an example has %d boxes. Its %d largest are kept, and so for every example with more",
                 self._n,
                 count,
                 self._n,

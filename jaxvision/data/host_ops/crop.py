@@ -4,14 +4,19 @@ import numpy as np
 
 from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.data.decoding import Jpeg
-from jaxvision.data.host_ops.base import Joined, Moving, host_ops
+from jaxvision.data.host_ops.base import Joined, Moving, Size, host_ops
 from jaxvision.data.host_ops.placing import Window
 from jaxvision.data.host_ops.sizes import free, pair
 from jaxvision.errors import UserError, shown
 
 
 def cut(image: np.ndarray, window: Window) -> np.ndarray:
-    """The pixels of a window that lies within an image [..., H, W, C]."""
+    """Returns the pixels of a window that is inside an image.
+
+    Args:
+      image: Image, [..., h, w, c].
+      window: Window of it, not resized.
+    """
     rows, columns = (
         slice(at, at + length) for at, length in ((window.top, window.height), (window.left, window.width))
     )
@@ -24,13 +29,16 @@ def _cut(image: np.ndarray | Jpeg, window: Window) -> np.ndarray:
 
 @host_ops.register()
 def central_crop(size: int | tuple[int, int]) -> Moving:
-    """Cuts the middle `size` (a side, or height and width) out of the image.
+    """Cuts the middle out of the image.
 
-    Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision's CenterCrop
-    and in the operation of the same name on the device.
+    If the rest is odd, half of it is rounded to the nearest even number, as in torchvision's CenterCrop and in the
+    operation of the same name on the device.
 
-    Raises (when called):
-      UserError: the image is smaller.
+    Args:
+      size: Side, or (height, width), in pixels.
+
+    Raises:
+      UserError: (When called.) The image is smaller.
     """
     size = pair(size)
 
@@ -43,13 +51,16 @@ def central_crop(size: int | tuple[int, int]) -> Moving:
 
 @host_ops.register()
 def corner_crop(size: int | tuple[int, int]) -> Moving:
-    """Cuts the upper left `size` (a side, or height and width) out of the image.
+    """Cuts the upper left corner out of the image.
 
-    What a convolution without padding sees of an image that its patches do not fill: of 384 pixels the first 378, if
-    they are of 14.
+    This is what a convolution without padding sees of an image that its patches do not fill: of 384 pixels the first
+    378, if patches have 14.
 
-    Raises (when called):
-      UserError: the image is smaller.
+    Args:
+      size: Side, or (height, width), in pixels.
+
+    Raises:
+      UserError: (When called.) The image is smaller.
     """
     size = pair(size)
 
@@ -66,9 +77,16 @@ def _evaluate_random_crop(size, padding: int = 0) -> str:
 
 @host_ops.register(evaluation=_evaluate_random_crop)
 def random_crop(size: int | tuple[int, int], padding: int = 0) -> Joined:
-    """Pads every border with `padding` black pixels, then cuts `size` out at a uniformly random place.
+    """Pads every border with black pixels, then cuts a window out at a uniformly random place.
 
     In evaluation it is `central_crop(size)`.
+
+    Args:
+      size: Side, or (height, width), in pixels.
+      padding: Width of the border in pixels, at most the shorter side of `size`.
+
+    Raises:
+      UserError: The padding is so large that a window may contain nothing of the image.
     """
     size = pair(size)
     border = pad(padding)
@@ -87,7 +105,15 @@ def random_crop(size: int | tuple[int, int], padding: int = 0) -> Joined:
 
 @host_ops.register()
 def pad(padding: int, value: int = 0) -> Moving:
-    """Adds a border of `padding` pixels of grey level `value` (0 to 255) on every side."""
+    """Adds a border on every side of the image.
+
+    Args:
+      padding: Width of the border in pixels.
+      value: Grey level of the border, 0 to 255.
+
+    Raises:
+      UserError: The padding or the value is out of range.
+    """
     if not is_whole(padding, least=0) or padding > MAX_SIDE:
         raise UserError(f"pad: padding is a number of pixels, at most {MAX_SIDE:,}, not {shown(padding)}")
     if not (is_whole(value, least=0) and value <= 255):
@@ -103,5 +129,7 @@ def pad(padding: int, value: int = 0) -> Moving:
         widths = (*((0, 0),) * (image.ndim - 3), (padding,) * 2, (padding,) * 2, (0, 0))
         return np.pad(image, widths, constant_values=value)
 
-    larger = lambda *size: tuple(None if length is None else length + 2 * padding for length in size)
+    def larger(height: int | None, width: int | None) -> Size:
+        return None if height is None else height + 2 * padding, None if width is None else width + 2 * padding
+
     return Moving(choose, draw, larger)

@@ -12,23 +12,25 @@ from jaxvision.errors import UserError, shown
 
 @host_ops.register()
 def decode(max_pixels: int = MAX_PIXELS, fast: bool = False) -> "Decode":
-    """Bytes of a JPEG, PNG, WebP, ... to a uint8 [H, W, 3] RGB array, turned upright by the EXIF orientation.
+    """Decodes a JPEG, PNG, WebP, ... to a uint8 [h, w, 3] RGB array, turned upright by its EXIF orientation.
 
-    Grey becomes three equal channels, palettes are looked up, CMYK is converted, an alpha channel is dropped,
-    16-bit grey keeps its high byte, and of an animation or a TIFF of several pages the first is taken. An image
-    that is a uint8 array already is only given three channels, and so is a clip [T, H, W, C]. The formats are those of
-    `formats.FORMATS`; no other is tried, so that no bytes start another program.
+    Grey becomes three equal channels, palettes are looked up, CMYK is converted, an alpha channel is dropped, 16-bit
+    grey keeps its high byte, and of an animation or a TIFF of several pages the first picture is taken. An image that
+    is a uint8 array already only gets three channels, and so does a clip [t, h, w, c]. The formats are those of
+    `formats.FORMATS`; no other is tried, so that no file can start another program.
 
     Args:
-      max_pixels: larger images are refused by their headers, before they are decoded. The default, 67 million, is
-        `formats.MAX_PIXELS`.
-      fast: decode JPEGs with libjpeg's quicker inverse transform and without interpolating colours, and where the
-        next operation resizes to a quarter of the size or less, let libjpeg reduce by 2, 4 or 8 first, to no less
-        than twice the size wanted. The pixels differ a little. Off, pixels are those of Pillow.
+      max_pixels: Largest number of pixels; larger images are refused by their headers, before they are decoded. The
+        default, 67 million, is `formats.MAX_PIXELS`.
+      fast: True to decode JPEGs with libjpeg's quicker inverse transform and without interpolating colours. If the next
+        operation resizes to a quarter of the size or less, libjpeg also reduces by 2, 4 or 8 first, to no less than
+        twice the wanted size. The pixels differ a little; with False they equal Pillow's.
 
-    Raises (when called):
-      BadImage: the bytes are no picture, only part of one, one that is too large, or one of floating-point or 32-bit
-        numbers, whose range is not known. A damaged JPEG is refused even where libjpeg could fill the rest with grey.
+    Raises:
+      UserError: `max_pixels` is no number of pixels.
+      BadImage: (When called.) The bytes are no picture, only part of one, one that is too large, or one of
+        floating-point or 32-bit numbers, whose range is unknown. A damaged JPEG is refused even if libjpeg could fill
+        the rest with grey.
     """
     if not is_whole(max_pixels):
         raise UserError(f"decode: max_pixels is a number of pixels, not {shown(max_pixels)}")
@@ -36,7 +38,12 @@ def decode(max_pixels: int = MAX_PIXELS, fast: bool = False) -> "Decode":
 
 
 class Decode:
-    """The operation `decode`."""
+    """The operation `decode`.
+
+    Args:
+      max_pixels: Largest number of pixels.
+      fast: True to decode JPEGs at reduced precision.
+    """
 
     moves = False
 
@@ -47,7 +54,12 @@ class Decode:
         return {**example, "image": self._read(example["image"])}
 
     def bind(self, call: str, scene: Scene) -> tuple[Apply, Scene]:
-        """Decodes all images that an example has."""
+        """Returns the operation on all images that an example has.
+
+        Args:
+          call: Text of the operation in the spec.
+          scene: Fields of the examples.
+        """
         names, out = scene.images(), {}
         for name in names:
             shape = scene.fields[name].shape
@@ -64,5 +76,5 @@ class Decode:
             return np.stack([decoding.three_channels(frame) for frame in image])
         if isinstance(image, np.ndarray):
             return decoding.three_channels(image)
-        image = decoding.read(image, self._max_pixels)
-        return image.pixels(fast=False) if isinstance(image, Jpeg) and not self._fast else image
+        picture = decoding.read(image, self._max_pixels)
+        return picture.pixels(fast=False) if isinstance(picture, Jpeg) and not self._fast else picture

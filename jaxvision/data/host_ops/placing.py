@@ -1,4 +1,4 @@
-"""What lies in an image moves with it: segmentations, boxes and points under a window that is cut out and resized."""
+"""How segmentations, boxes and points move with their image when a window of it is cut out and resized."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Rule(NamedTuple):
-    """How what lies in an image moves, beside where.
+    """Rule by which fields move with their image.
 
     Attributes:
-      least_area: Share of its area below which a box is dropped.
+      least_area: Share of its area, in [0, 1], below which a box is dropped.
       fill: Value of pixels of a segmentation that move into view.
     """
 
@@ -18,13 +18,16 @@ class Rule(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A rectangle of an image in pixels, which may reach beyond it, and the size to which it is brought.
+    """A rectangle of an image in pixels, which may reach beyond it, and the size to which it is resized.
 
-    A place (x, y) goes to ((x - left) * size[1] / width, (y - top) * size[0] / height).
+    A place (x, y) moves to ((x - left) * size[1] / width, (y - top) * size[0] / height).
 
     Attributes:
-      top, left, height, width: The rectangle.
-      size: Height and width of the result.
+      top: First row of the rectangle.
+      left: First column of the rectangle.
+      height: Number of rows.
+      width: Number of columns.
+      size: (height, width) of the result.
     """
 
     top: int
@@ -35,11 +38,11 @@ class Window(NamedTuple):
 
 
 def move_segmentation(mask: np.ndarray, window: Window, fill: int = 0) -> np.ndarray:
-    """The window of a segmentation by nearest neighbour: each pixel is the one in which its centre lay.
+    """Returns the window of a segmentation by nearest neighbour: each pixel is the one at the place of its centre.
 
     Args:
-      mask: [H, W] or [H, W, C].
-      window: Window of the image of the same height and width.
+      mask: Segmentation, integers [h, w] or [h, w, c].
+      window: Window of the image, which has the same height and width.
       fill: Value where the window reaches beyond the image.
 
     >>> move_segmentation(np.array([[1, 2], [3, 4]]), Window(0, 0, 2, 2, (2, 4)))
@@ -60,15 +63,15 @@ def _nearest(start: int, length: int, size: int) -> np.ndarray:
 
 
 def move_boxes(boxes: np.ndarray, window: Window, least_area: float) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes in a window, clipped to it.
+    """Moves boxes into a window and clips them to it.
 
     Args:
-      boxes: float [n, 4], x1 y1 x2 y2 in pixels.
+      boxes: Boxes, float [n, 4], x1 y1 x2 y2 in pixels.
       window: Window of their image.
-      least_area: Share of its area, from 0 to 1, below which a box is dropped.
+      least_area: Share of its area, in [0, 1], below which a box is dropped.
 
     Returns:
-      float32 [n, 4], of which those that are dropped are 0, and bool [n], those that are left.
+      Boxes float32 [n, 4], 0 where dropped, and bool [n], False where dropped.
 
     >>> move_boxes(np.array([[0, 0, 4, 4], [8, 8, 9, 9]]), Window(0, 2, 6, 6, (6, 6)), 0.1)[0].tolist()
     [[0.0, 0.0, 2.0, 4.0], [0.0, 0.0, 0.0, 0.0]]
@@ -83,12 +86,27 @@ def move_boxes(boxes: np.ndarray, window: Window, least_area: float) -> tuple[np
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
-    """The areas of boxes [n, 4]; 0 for one that ends before it begins."""
+    """Returns the areas of boxes [n]; 0 for a box that ends before it begins.
+
+    Args:
+      boxes: Boxes, [n, 4], x1 y1 x2 y2.
+
+    >>> areas(np.array([[0, 0, 2, 3], [2, 0, 1, 3]])).tolist()
+    [6, 0]
+    """
     return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
 
 
 def move_points(points: np.ndarray, window: Window) -> np.ndarray:
-    """Points in a window, float32 [n, 2] of x and y, or [n, 3] with a visibility, which becomes 0 beyond the window."""
+    """Moves points into a window.
+
+    Args:
+      points: Points, [n, 2] of x and y in pixels, or [n, 3] with a visibility.
+      window: Window of their image.
+
+    Returns:
+      float32 of the same shape; the visibility becomes 0 for points beyond the window.
+    """
     scale, shift = _map(window)
     points = np.array(points, np.float64)
     places = (points[:, :2] - shift) * scale
@@ -99,7 +117,7 @@ def move_points(points: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _map(window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) scale and shift of places."""
+    """Returns scale and shift of places, (x, y) each."""
     return np.array([window.size[1] / window.width, window.size[0] / window.height]), np.array(
         [window.left, window.top]
     )

@@ -29,17 +29,27 @@ def _drawn(method: str) -> Callable[[np.ndarray | Jpeg, Window], np.ndarray]:
 
 @host_ops.register()
 def resize(size: int | tuple[int, int], method: str = "bilinear") -> Moving:
-    """Resizes to `size` (a side, or height and width), whatever the aspect ratio."""
+    """Resizes to a size, whatever the aspect ratio.
+
+    Args:
+      size: Side, or (height, width), in pixels.
+      method: Filter, a key of `resizing.METHODS`.
+    """
     size = pair(size)
     return Moving(lambda height, width, rng: Window(0, 0, height, width, size), _drawn(method), size)
 
 
 @host_ops.register()
 def resize_short(size: int, method: str = "bilinear") -> Moving:
-    """Resizes the shorter side to `size` and keeps the aspect ratio; the longer side is rounded down."""
+    """Resizes the shorter side and keeps the aspect ratio; the longer side is rounded down.
+
+    Args:
+      size: Length of the shorter side in pixels.
+      method: Filter, a key of `resizing.METHODS`.
+    """
     size = side("resize_short", size)
-    known = lambda height, width: (None, None) if None in (height, width) else _short(height, width, size).size
-    return Moving(lambda height, width, rng: _short(height, width, size), _drawn(method), known)
+    new_size = lambda height, width: (None, None) if None in (height, width) else _short(height, width, size).size
+    return Moving(lambda height, width, rng: _short(height, width, size), _drawn(method), new_size)
 
 
 def _evaluate_random_resize_short(low, high, method: str = "bilinear") -> str:
@@ -48,10 +58,18 @@ def _evaluate_random_resize_short(low, high, method: str = "bilinear") -> str:
 
 @host_ops.register(evaluation=_evaluate_random_resize_short)
 def random_resize_short(low: int, high: int, method: str = "bilinear") -> Moving:
-    """Resizes the shorter side to a length uniform in `low` to `high`, both included, and keeps the aspect ratio.
+    """Resizes the shorter side to a random length and keeps the aspect ratio.
 
-    With a `random_crop` after it, the scale augmentation of Simonyan, Zisserman 2015 (arXiv 1409.1556, sec. 3.1);
-    He et al. 2016 (arXiv 1512.03385, sec. 3.4) draw from [256, 480]. In evaluation it is `resize_short(low)`.
+    With a `random_crop` after it, this is the scale augmentation of Simonyan, Zisserman 2015 (arXiv 1409.1556, sec.
+    3.1); He et al. 2016 (arXiv 1512.03385, sec. 3.4) draw from [256, 480]. In evaluation it is `resize_short(low)`.
+
+    Args:
+      low: Smallest length in pixels.
+      high: Largest length in pixels; lengths are uniform and include both ends.
+      method: Filter, a key of `resizing.METHODS`.
+
+    Raises:
+      UserError: `low` is larger than `high`.
     """
     low, high = (side("random_resize_short", length) for length in (low, high))
     if low > high:
@@ -75,13 +93,21 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     method: str = "bilinear",
 ) -> Moving:
-    """Cuts a random rectangle out and resizes it to `size` (Szegedy et al. 2015, arXiv 1409.4842, sec. 6).
+    """Cuts a random rectangle out and resizes it (Szegedy et al. 2015, arXiv 1409.4842, sec. 6).
 
-    The rectangle has a share of the image's area uniform in `area` and an aspect ratio (width / height)
-    log-uniform in `ratio`. As in torchvision, after ten rectangles that do not fit the largest central
-    one of an allowed aspect ratio is taken.
+    As in torchvision, after ten rectangles that do not fit, the largest central one of an allowed aspect ratio is
+    taken.
 
     In evaluation the shorter side is resized to 8/7 of `size` (256 for 224), then the middle is cut out.
+
+    Args:
+      size: Side, or (height, width), in pixels.
+      area: Range (low, high) of the rectangle's share of the image's area, drawn uniformly, in (0, 1].
+      ratio: Range (low, high) of its aspect ratio (width / height), drawn log-uniformly.
+      method: Filter, a key of `resizing.METHODS`.
+
+    Raises:
+      UserError: A range is empty or out of bounds.
     """
     size = pair(size)
     if not (sizes.is_range(area) and area[1] <= 1):
@@ -96,13 +122,25 @@ def random_resized_crop(
 
 
 def _short(height: int, width: int, size: int) -> Window:
-    """All of an image, and its size once the shorter side is `size`."""
+    """Returns the window of a whole image, and its size once the shorter side is `size`."""
     short = min(height, width)
     return Window(0, 0, height, width, (size * height // short, size * width // short))
 
 
-def random_box(shape, area, ratio, rng: np.random.Generator) -> Box:
-    """Top, left, height and width of a rectangle, drawn as torchvision's RandomResizedCrop.get_params does."""
+def random_box(
+    shape: tuple[int, int], area: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> Box:
+    """Draws a rectangle as torchvision's RandomResizedCrop.get_params does.
+
+    Args:
+      shape: (height, width) of the image in pixels.
+      area: Range of the rectangle's share of the image's area.
+      ratio: Range of its aspect ratio (width / height).
+      rng: Generator of random numbers.
+
+    Returns:
+      (top, left, height, width) in pixels.
+    """
     rows, columns = shape
     for _ in range(10):
         target = rows * columns * rng.uniform(*area)

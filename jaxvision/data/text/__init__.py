@@ -1,12 +1,12 @@
-"""Text to token ids, as tokenizers and as host operations; and the prompts and names of zero-shot classifiers.
+"""From text to token ids, as tokenizers and as host operations; and the prompts and names of zero-shot classifiers.
 
-    tokenizer.py   what a tokenizer is; bytes, which needs no file
+    tokenizer.py   the interface of a tokenizer; bytes, which needs no file
     clip.py        CLIP's byte pairs
     libraries.py   SentencePiece models, tokenizer.json of Hugging Face
     registry.py    tokenizers by name
     host.py        the host operations `class_captions` and `tokenize`
-    prompts.py     texts that a class name is put into
-    class_names.py classes in words, and which of them are judged; imagenet.py: those of ImageNet and its variants
+    prompts.py     texts with a place for a class name
+    class_names.py classes in words, and the choice of candidates; imagenet.py: those of ImageNet and its variants
 
 The libraries behind `clip.py` and `libraries.py` are the extra `text`: pip install 'jaxvision[text]'.
 """

@@ -1,8 +1,8 @@
 """The byte-pair tokenizer of CLIP, equal in its ids to the original.
 
 Source: openai/CLIP, clip/simple_tokenizer.py and clip.tokenize (Radford et al. 2021, arXiv 2103.00020, sec. 2.4).
-The merging is written out here because the fast implementations split text by other Unicode tables: the
-zero-width spaces of captions from the web then give other ids.
+The merging is implemented here because the fast implementations split text by other Unicode tables, so that zero-width
+spaces in captions from the web give other ids.
 """
 
 import html
@@ -15,10 +15,10 @@ from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.reading import decode_text, reading
 
-MERGES = 49_152 - 256 - 2  # of the file's 262,144 lines, those that CLIP uses
+MERGES = 49_152 - 256 - 2  # number of the file's 262,144 lines that CLIP uses
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-KEPT = 2**17  # words whose ids are remembered
+KEPT = 2**17  # number of words whose ids are cached
 
 Merge = tuple[str, str]
 
@@ -27,12 +27,13 @@ Merge = tuple[str, str]
 class Clip(Tokenizer):
     """CLIP's tokens: 49,408 ids, start 49406, end 49407, padding 0 (also the id of a "!" before other signs).
 
-    Text is mended by ftfy, HTML entities are read, runs of spaces become one, and capitals become small, always.
+    ftfy repairs the text, HTML entities are decoded, runs of spaces become one, and the text becomes lower case,
+    always.
 
     Args:
-      path: `bpe_simple_vocab_16e6.txt.gz` of openai/CLIP, or the same unpacked.
-      length: tokens a text; CLIP's is 77.
-      lower: of no effect.
+      path: File `bpe_simple_vocab_16e6.txt.gz` of openai/CLIP, or the same unpacked.
+      length: Number of tokens per text; CLIP's is 77.
+      lower: Not used; the text always becomes lower case.
     """
 
     def __init__(self, path: str | Path, length: int = 77, *, lower: bool = False):
@@ -50,6 +51,7 @@ class Clip(Tokenizer):
         self._words = {START: [self.start], END: [self.end]}
 
     def pieces(self, text: str) -> list[int]:
+        """Returns the ids of the text alone, as `Tokenizer.pieces`."""
         text = html.unescape(html.unescape(self._fix_text(text)))
         words = self._split.findall(self._spaces.sub(" ", text).strip().lower())
         return list(itertools.chain.from_iterable(map(self._word, words)))
@@ -65,7 +67,7 @@ class Clip(Tokenizer):
 
 
 def _byte_characters() -> dict[int, str]:
-    """A visible character for every byte, as in GPT-2: itself where it is one, else one from U+0100 on."""
+    """Maps every byte to a visible character, as GPT-2 does: itself if it is visible, else one from U+0100 on."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in visible]
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(others)}
@@ -80,14 +82,14 @@ def _read_merges(path: str) -> list[Merge]:
         data = unpacking.gunzip(file) if file.suffix.lower() == ".gz" else file.read_bytes()
     text = decode_text(data, path)
     lines = text.split("\n")[1 : 1 + MERGES]  # the first line is a version
-    merges = [tuple(line.split()) for line in lines]
-    if len(merges) < MERGES or any(len(merge) != 2 for merge in merges):
+    pairs = [line.split() for line in lines]
+    if len(pairs) < MERGES or any(len(pair) != 2 for pair in pairs):
         raise UserError(f"{path} is not CLIP's vocabulary: want bpe_simple_vocab_16e6.txt.gz of openai/CLIP")
-    return merges
+    return [(first, second) for first, second in pairs]
 
 
 def _merge(tokens: list[str], ranks: dict[Merge, int]) -> list[str]:
-    """Joins neighbours, the earliest merge first, wherever it occurs, until none is left."""
+    """Merges neighbours, the earliest merge of the file first and wherever it occurs, until no merge applies."""
     while len(tokens) > 1:
         best = min(itertools.pairwise(tokens), key=lambda pair: ranks.get(pair, len(ranks)))
         if best not in ranks:

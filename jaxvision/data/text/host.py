@@ -1,7 +1,8 @@
-"""The host operations of text: captions made of class names, and tokens made of captions."""
+"""The host operations on text: captions from class names, and tokens from captions."""
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +17,19 @@ from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import Field
 from jaxvision.specs import Call, parse
 
-MAX_CAPTIONS = 1000
+MAX_CAPTIONS = 1000  # of an example
 CAPTIONS = ("random", "first", "all")
 MADE = ("tokens", "tokens_mask")
 
-_made_once = functools.lru_cache(maxsize=4)(make)  # a vocabulary takes a fifth of a second to read
+_cached_tokenizer = functools.lru_cache(maxsize=4)(make)  # reading a vocabulary takes a fifth of a second
 
 
 def sources_of(fields: Sequence[str], host: str) -> list[str]:
-    """The fields that a source must have so that a host spec can make `fields`.
+    """Returns the fields that a source must have so that a host spec can make `fields`.
+
+    Args:
+      fields: Names of the fields of a batch.
+      host: Host spec.
 
     >>> sources_of(("image", "tokens"), "decode|tokenize('bytes', field='caption')")
     ['image', 'caption']
@@ -43,7 +48,10 @@ def sources_of(fields: Sequence[str], host: str) -> list[str]:
 
 
 def images_only(host: str) -> str:
-    """A host spec without its operations on texts and boxes, for images that come without any.
+    """Returns a host spec without its operations on texts and boxes, for images that come without them.
+
+    Args:
+      host: Host spec.
 
     >>> images_only("decode|resize(32)|pad_boxes(3)|tokenize('bytes')")
     'decode|resize(32)'
@@ -52,7 +60,10 @@ def images_only(host: str) -> str:
 
 
 def stand_in(host: str) -> str:
-    """A host spec whose batches have the same shapes and that reads no file: its tokenizers become `bytes`.
+    """Returns a host spec that reads no file and whose batches have the same shapes: its tokenizers become `bytes`.
+
+    Args:
+      host: Host spec.
 
     >>> stand_in("decode|tokenize('clip', 16, path='~/clip/bpe_simple_vocab_16e6.txt.gz')")
     "decode|tokenize('bytes', length=16, caption='random', captions=None)"
@@ -65,54 +76,55 @@ def _stand_in(call: Call) -> str:
         return "class_captions"
     if call.name != "tokenize":
         return str(call)
-    given = host_ops.named(call).kwargs
-    return str(Call("tokenize", ("bytes",), {key: given[key] for key in ("length", "caption", "captions")}))
+    arguments = host_ops.named(call).kwargs
+    return str(Call("tokenize", ("bytes",), {key: arguments[key] for key in ("length", "caption", "captions")}))
 
 
 @host_ops.register(serves=("tokens",))
 def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence[str] | None = None) -> Still:
-    """Makes captions of the class of an example: adds `text`, prompts with its name in them.
+    """Makes captions from the class of an example: adds `text`, prompts with the name of the class.
 
-    So any labelled set trains a model of image and text.
+    So any labelled set can train a model of image and text.
 
     Args:
-      prompts: a text with `{}` in the place of the name, a set of prompts such as "clip7" (see `prompts.get`), or
-        several of both. `tokenize` draws one of the captions.
-      names: of the classes, in their order: a file with one a line, or the names. By default those of the set, in
-        words (see `class_names.in_words`).
+      prompts: Text with `{}` in place of the name, a set of prompts such as "clip7" (see `prompts.get`), or several of
+        both. `tokenize` draws one of the captions.
+      names: Names of the classes, in their order: a file with one per line, or the names. By default those of the set,
+        in words (see `class_names.in_words`).
 
     Raises:
-      UserError: no such set of prompts or file; when called, an example without a label of one class, or whose class
-        has no name.
+      UserError: There is no such set of prompts or file; when called, an example has no single label, or its class has
+        no name.
 
     >>> class_captions(("a {}.", "the {}."), names=("cat", "polar bear"))({"label": 1}, None)["text"]
     ('a polar bear.', 'the polar bear.')
     """
-    several = (prompts,) if isinstance(prompts, str) else prompts
-    templates = tuple(dict.fromkeys(template for one in several for template in prompt_sets.get(one).templates))
+    sets = (prompts,) if isinstance(prompts, str) else prompts
+    templates = tuple(dict.fromkeys(template for name in sets for template in prompt_sets.get(name).templates))
     if not templates:
         raise UserError("class_captions: no prompts are given")
-    given = lines(names) if isinstance(names, str) else names
+    class_names = lines(names) if isinstance(names, str) else names
 
     @functools.cache
     def captions(name: str) -> tuple[str, ...]:
         return tuple(prompt_sets.fill(template, name) for template in templates)
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
-        label = example.get("label")
+        label: Any = example.get("label")
         if not is_whole(label, least=0):  # -1: a test split of TFDS that hides its labels
             raise UserError("class_captions needs examples with one class each")
-        if given is None and CLASS_NAME not in example:
+        if class_names is None and CLASS_NAME not in example:
             raise UserError("class_captions: the set does not name its classes; give names=")
-        if given is not None and not 0 <= label < len(given):
-            raise UserError(f"class_captions: {len(given)} names are given, but there is a class {label}")
-        return {**example, "text": captions(in_words(example[CLASS_NAME]) if given is None else given[label])}
+        if class_names is not None and not 0 <= label < len(class_names):
+            raise UserError(f"class_captions: {len(class_names)} names are given, but there is a class {label}")
+        name = in_words(example[CLASS_NAME]) if class_names is None else class_names[label]
+        return {**example, "text": captions(name)}
 
     return Still(apply, {"text": Field("text", (), "str")})
 
 
 def _evaluate_tokenize(*args, **kwargs) -> str:
-    # Captions that are all there stay; of a random one the first is left.
+    # caption='all' stays; 'random' becomes 'first'.
     if kwargs.get("caption", "random") == "random":
         kwargs["caption"] = "first"
     return str(Call("tokenize", args, kwargs))
@@ -132,26 +144,29 @@ def tokenize(
 ) -> Still:
     """Adds `tokens`, int32 [length], and `tokens_mask`, bool [length], False at the padding, to an example.
 
-    The other arguments are those of `make`.
-
     Args:
-      field: the text: a string, or several.
-      caption: of several, "random" draws one, and in evaluation takes the first; "first" always takes that; "all"
-        keeps them: `tokens` then is int32 [captions, length], `tokens_mask` likewise.
-      captions: how many "all" are. Further ones are left out; where there are fewer, rows of padding follow.
+      tokenizer: Name of the tokenizer, as for `make`.
+      length: Number of tokens per text, with start and end.
+      path: File of the vocabulary, as for `make`.
+      lower: True to convert the text to lower case first.
+      pad: Id of the padding; the tokenizer's own if None.
+      field: Name of the field of the text: a string, or several.
+      caption: Choice among several captions: "random" draws one (in evaluation the first); "first" always takes the
+        first; "all" keeps them all: `tokens` is then int32 [captions, length], `tokens_mask` likewise.
+      captions: Number of captions with "all". Further ones are left out; if there are fewer, rows of padding follow.
 
     Raises:
-      UserError: what `make` raises; when called, an example without that field.
-      BadExample (when called): an example without captions, or whose field is no text; it is counted and replaced as a
-        bad image is.
+      UserError: The same errors as those of `make`; when called, an example lacks the field.
+      BadExample: (When called.) An example has no captions, or its field is no text; it is counted and replaced like a
+        bad image.
     """
     if caption not in CAPTIONS:
         raise unknown("choice of caption", caption, CAPTIONS)
     if (caption == "all") != (captions is not None) or not (captions is None or is_whole(captions)):
-        raise UserError(f"tokenize: captions is how many there are with caption='all' alone, not {shown(captions)}")
+        raise UserError(f"tokenize: captions is a number, given only with caption='all', not {shown(captions)}")
     if captions is not None and captions > MAX_CAPTIONS:
         raise UserError(f"tokenize: captions is at most {MAX_CAPTIONS:,}, not {shown(captions)}")
-    encode = _made_once(tokenizer, length, path=path, lower=lower, pad=pad)
+    encode = _cached_tokenizer(tokenizer, length, path=path, lower=lower, pad=pad)
     rows = functools.lru_cache(maxsize=1024)(lambda texts: _rows(encode, texts, captions)) if captions else None
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
@@ -161,7 +176,10 @@ def tokenize(
         if rows:
             ids, mask = rows(tuple(texts))
             return {**example, "tokens": ids, "tokens_mask": mask}
-        chosen = rng.integers(len(texts)) if caption == "random" and len(texts) > 1 else 0
+        chosen = 0
+        if caption == "random" and len(texts) > 1:
+            assert rng is not None  # in evaluation the choice is "first"
+            chosen = int(rng.integers(len(texts)))
         ids, mask = encode.with_mask(texts[chosen])
         return {**example, "tokens": ids[0], "tokens_mask": mask[0]}
 
@@ -170,17 +188,21 @@ def tokenize(
 
 
 def _rows(encode: Tokenizer, texts: Sequence[str], captions: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of the first texts, and their mask, filled up to so many."""
+    """Returns the ids of the first texts and their mask, padded to `captions` rows."""
     ids, mask = encode.with_mask(texts[:captions])
     missing = ((0, captions - len(ids)), (0, 0))
     return np.pad(ids, missing, constant_values=encode.pad), np.pad(mask, missing)
 
 
 def texts_in(value: str | bytes | Sequence[str | bytes], field: str) -> list[str]:
-    """The captions of an example, as its field holds them; what is a caption `one_or_several` says.
+    """Returns the captions in a field of an example; `one_or_several` decides what a caption is.
+
+    Args:
+      value: Value of the field.
+      field: Name of the field, for messages.
 
     Raises:
-      BadExample: there are none, or the field is no text.
+      BadExample: There are no captions, or the field is no text.
 
     >>> texts_in((b"a cat", "an animal", ""), "text")
     ['a cat', 'an animal']

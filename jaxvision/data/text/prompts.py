@@ -1,4 +1,4 @@
-"""Sets of prompts: texts with `{}` in the place of a class name, which let a model of image and text tell classes."""
+"""Sets of prompts: texts with `{}` in place of a class name, which make a classifier of a model of image and text."""
 
 import hashlib
 import json
@@ -36,7 +36,12 @@ a photo of the small {}.
 
 
 class PromptSet(NamedTuple):
-    """Texts with `{}`, and the name that stands in metrics; it changes when one of the texts does."""
+    """A set of prompts.
+
+    Attributes:
+      name: Name for metrics; it changes whenever one of the texts does.
+      templates: Texts with `{}` in place of a class name.
+    """
 
     name: str
     templates: tuple[str, ...]
@@ -46,8 +51,8 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(" ".join(text.split()).split("; "))
 
 
-# The last two are those of Radford et al. 2021 (CLIP), sec. 3.1.4, from the notebook "Prompt Engineering for ImageNet"
-# of openai/CLIP (MIT licence), where the seven were selected from the eighty on ImageNet.
+# The last two are from Radford et al. 2021 (CLIP), sec. 3.1.4, and the notebook "Prompt Engineering for ImageNet" of
+# openai/CLIP (MIT licence), which selected the seven from the eighty on ImageNet.
 SETS = {
     "class_name": PromptSet("class_name_v1", (PLACE,)),
     "photo": PromptSet("photo_v1", ("a photo of a {}.",)),
@@ -57,16 +62,17 @@ SETS = {
 
 
 def get(name: str | Path) -> PromptSet:
-    """A set of prompts.
+    """Returns a set of prompts.
 
     Args:
-      name: one of `SETS`; or a file, .json with a list of texts or else with one a line; or a text with `{}`.
+      name: Name of one of `SETS`; or a file, .json with a list of texts, else with one text per line; or a text with
+        `{}`.
 
     Returns:
-      The set. The name of an own one ends in eight hex digits of the SHA-256 of its texts.
+      The set. The name of a set of your own ends in eight hex digits of the SHA-256 of its texts.
 
     Raises:
-      UserError: no such set or file, or a text without `{}`.
+      UserError: There is no such set or file, or a text has no `{}`.
 
     >>> get("photo")
     PromptSet(name='photo_v1', templates=('a photo of a {}.',))
@@ -85,7 +91,11 @@ def get(name: str | Path) -> PromptSet:
 
 
 def fill(template: str, name: str) -> str:
-    """The text for a class.
+    """Returns the text for a class.
+
+    Args:
+      template: Text with `{}`.
+      name: Name of the class.
 
     >>> fill("a photo of a {}.", "cat")
     'a photo of a cat.'
@@ -94,16 +104,18 @@ def fill(template: str, name: str) -> str:
 
 
 def fingerprint(texts: Sequence[str]) -> str:
-    """Eight hex digits that tell lists of texts apart."""
+    """Returns eight hex digits that differ between lists of texts.
+
+    Args:
+      texts: Texts.
+    """
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:8]
 
 
 def _own(stem: str, templates: tuple[str, ...], where: str) -> PromptSet:
     for template in templates:
         if not isinstance(template, str) or PLACE not in template:
-            raise UserError(
-                f"{where}: a prompt is a text with {{}} in the place of the class name, not {shown(template)}"
-            )
+            raise UserError(f"{where}: a prompt is a text with {{}} in place of the class name, not {shown(template)}")
     if not templates:
         raise UserError(f"{where} holds no prompts")
     return PromptSet(f"{stem}_{fingerprint(templates)}", templates)
@@ -111,5 +123,5 @@ def _own(stem: str, templates: tuple[str, ...], where: str) -> PromptSet:
 
 def _read(file: Path) -> tuple[str, ...]:
     text = read_text(file)
-    found = parse_json(text, file, list) if file.suffix == ".json" else [line.strip() for line in text.splitlines()]
-    return tuple(template for template in found if template)
+    lines = parse_json(text, file, list) if file.suffix == ".json" else [line.strip() for line in text.splitlines()]
+    return tuple(template for template in lines if template)

@@ -17,15 +17,15 @@ def make(
     """Makes a tokenizer: `tokenizer(texts) -> int32 [n, length]`.
 
     Args:
-      name: one of `TOKENIZERS`, or "package.module:function" of one of your own.
-      length: tokens a text, with start and end.
-      path: the vocabulary, for all but "bytes": `bpe_simple_vocab_16e6.txt.gz` for "clip", a `.model` for
+      name: Name of one of `TOKENIZERS`, or "package.module:function" of one of your own.
+      length: Number of tokens per text, with start and end.
+      path: File of the vocabulary, for all but "bytes": `bpe_simple_vocab_16e6.txt.gz` for "clip", a `.model` for
         "sentencepiece", a `tokenizer.json` for "huggingface".
-      lower: make capitals small first. "clip" always does.
-      pad: id of the padding, where it is not the tokenizer's own.
+      lower: True to convert texts to lower case first; "clip" always does.
+      pad: Id of the padding; the tokenizer's own if None.
 
     Raises:
-      UserError: no such tokenizer, file, library or padding; a file that is not what it should be.
+      UserError: There is no such tokenizer, file, library or padding, or the file is not what it should be.
 
     >>> make("bytes", length=5, lower=True)("A").tolist()
     [[1, 100, 2, 0, 0]]

@@ -1,4 +1,4 @@
-"""What every tokenizer is, and the one that needs no file."""
+"""The interface of a tokenizer, and the tokenizer that needs no file."""
 
 import importlib
 from collections.abc import Sequence
@@ -12,19 +12,28 @@ from jaxvision.errors import UserError, shown
 from jaxvision.found import part
 from jaxvision.reading import is_file
 
-MAX_LENGTH = 2**17  # tokens of a text
+MAX_LENGTH = 2**17  # largest number of tokens per text
 
 
 class Tokenizer:
-    """Texts to rows of token ids: start, text, end, then padding.
+    """Converts texts to rows of token ids: start, text, end, then padding.
 
-    A text that is too long loses tokens at its end, but never the end token. Subclasses set the ids below
-    and give `pieces`. A tokenizer can be pickled.
+    A text that is too long loses tokens at its end, but never the end token. Subclasses set the ids below and define
+    `pieces`. A tokenizer can be pickled.
+
+    Args:
+      length: Number of tokens per text, with start and end.
+      lower: True to convert texts to lower case first.
 
     Attributes:
-      length: tokens a text, with start and end.
-      vocabulary: number of ids; all ids are below it.
-      pad, start, end: ids of the special tokens; `start` and `end` are None where there is no such token.
+      length: Number of tokens per text, with start and end.
+      vocabulary: Number of ids; all ids are below it.
+      pad: Id of the padding.
+      start: Id of the start token; None if there is none.
+      end: Id of the end token; None if there is none.
+
+    Raises:
+      UserError: The length is out of range.
     """
 
     length: int
@@ -43,20 +52,37 @@ class Tokenizer:
         self._lower = lower
 
     def pieces(self, text: str) -> Sequence[int]:
-        """The ids of the text alone, however many."""
+        """Returns the ids of the text alone, however many.
+
+        Args:
+          text: Text.
+
+        Raises:
+          NotImplementedError: The subclass does not define it.
+        """
         raise NotImplementedError
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one text with start and end, at most `length` of them and without padding."""
+        """Returns the ids of one text with start and end, at most `length`, without padding.
+
+        Args:
+          text: Text.
+        """
         start = [] if self.start is None else [self.start]
         end = [] if self.end is None else [self.end]
         ids = self.pieces(text.lower() if self._lower else text)
         return [*start, *ids[: self.length - len(start) - len(end)], *end]
 
     def with_mask(self, texts: str | Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids, int32 [n, length], and a mask, bool [n, length], that is False at the padding.
+        """Returns the ids of texts, and a mask.
 
-        The mask cannot be told from the ids where the padding's id is also a token of the text, as in CLIP.
+        The mask cannot be inferred from the ids if the id of the padding is also a token of texts, as in CLIP.
+
+        Args:
+          texts: One text, or n texts.
+
+        Returns:
+          (ids int32 [n, length], mask bool [n, length], False at the padding).
         """
         rows = [self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
         ids = np.full((len(rows), self.length), self.pad, np.int32)
@@ -66,7 +92,7 @@ class Tokenizer:
         return ids, np.arange(self.length) < lengths[:, None]
 
     def __call__(self, texts: str | Sequence[str]) -> np.ndarray:
-        """The ids of the texts (of one, if `texts` is a string), int32 [n, length]."""
+        """Returns the ids of n texts (n = 1 for a str), int32 [n, length]."""
         return self.with_mask(texts)[0]
 
 
@@ -84,11 +110,19 @@ class Bytes(Tokenizer):
     vocabulary, pad, start, end = 259, 0, 1, 2
 
     def pieces(self, text: str) -> list[int]:
+        """Returns the ids of the text alone, as `Tokenizer.pieces`."""
         return [byte + 3 for byte in text.encode()]
 
 
 def library(name: str) -> ModuleType:
-    """Imports a library of the extra `text`."""
+    """Imports a library of the extra `text`.
+
+    Args:
+      name: Name of the library.
+
+    Raises:
+      UserError: It is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -96,10 +130,13 @@ def library(name: str) -> ModuleType:
 
 
 def existing(path: str | Path) -> str:
-    """The path of a vocabulary, with `~` expanded.
+    """Returns the path of a vocabulary, with `~` expanded.
+
+    Args:
+      path: File.
 
     Raises:
-      UserError: there is no such file.
+      UserError: There is no such file.
     """
     if not is_file(str(path)):
         raise UserError(f"no tokenizer file {path}")
