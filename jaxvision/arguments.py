@@ -99,7 +99,7 @@ def is_whole(value: object, least: int = 1) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
 
 
-def is_finite(value: numbers.Real) -> bool:
+def is_finite(value: float | numbers.Real) -> bool:
     """Whether a number is neither NaN, nor infinite, nor a whole one of hundreds of digits, which no float can be.
 
     >>> is_finite(1e308), is_finite(float("nan")), is_finite(10**400)

@@ -78,14 +78,14 @@ class Jobs:
             raise UserError(f"{count}, so nothing is analysed; the same call tries them again:\n  {told}")
         return [done.get(one.name) or row_of(one, self._out) for one in planned]
 
-    def _job(self, one: Run) -> runs.Run:
+    def _job(self, one: Run) -> runs.TrialRun:
         folder = workdir(self._out, one.name)
         if not one.may_fail and _failed(folder / "launch"):
             (folder / "launch" / "command.json").unlink()  # tried anew by each call, without a memory of attempts
         name = f"{self._out.resolve().name}-{one.name.replace('/', '-')}"
-        return runs.Run(folder, command(self._config, one, folder), name)
+        return runs.TrialRun(folder, command(self._config, one, folder), name)
 
-    def _look(self, jobs: dict[str, runs.Run]) -> None:
+    def _look(self, jobs: dict[str, runs.TrialRun]) -> None:
         alive = {job.job: name for name, job in jobs.items() if job.alive}
         if not alive:
             return
@@ -103,7 +103,7 @@ class Jobs:
             elif one.state != before:
                 self._say(f"{name}: {one.state} {one.news}".rstrip(), markup=False)
 
-    def _leave_off(self, jobs: dict[str, runs.Run], received: str) -> None:
+    def _leave_off(self, jobs: dict[str, runs.TrialRun], received: str) -> None:
         alive = [job for job in jobs.values() if job.alive]
         if self._leave:
             raise Preempted(f"{received}: {len(alive)} runs go on without this process")

@@ -88,7 +88,7 @@ def _with_slots(launcher: str, parallel: int) -> str:
 
 def _plan(sweep: Sweep, say: Callable) -> None:
     """Lists the runs, where they are known before the first one has ended, and what all of them cost."""
-    point = searches.of(sweep.search).point
+    point = searches.make_search(sweep.search).point
     count = sweep.budget * len(sweep.seeds)
     if point is None:
         say(f"{sweep.budget} trials, which {sweep.search} chooses as it learns, of {len(sweep.seeds)} runs each")

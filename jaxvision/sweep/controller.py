@@ -1,12 +1,13 @@
-"""The controller of a sweep: asks for points, submits their runs, looks after them, tells what came of them.
+"""The controller of a sweep: it asks for points, submits their runs, watches them and records the results.
 
-It remembers nothing that is not on disk: the points and what was told stand in the journal (Optuna's), the submissions
-and what came of them in the workdirs (`sweep.runs`). A trial is asked once and told once, in the order
+It keeps no state that is not on disk: the points and their values are in the journal (Optuna's), the submissions
+and their results in the workdirs (`sweep.runs`). Each trial is asked for once and its value is recorded once, in the
+order
 
     journal: trial, parameters -> command.json -> job -> command.json with its id -> results.json -> journal: value
 
-and a controller that starts again after a death at any point of it goes on there. So `Controller.run` may be killed,
-and called again, as often as one likes.
+A controller that starts again after it was killed at any point continues there. So `Controller.run` may be killed
+and called again any number of times.
 """
 
 import math
@@ -14,8 +15,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import optuna
 from optuna.trial import TrialState
 
 from jaxvision import workdir as workdirs
@@ -27,12 +29,11 @@ from jaxvision.storage import output_folder
 from jaxvision.sweep import runs, searches, spec
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import TrialRecord
-from jaxvision.sweep.runs import Run
+from jaxvision.sweep.runs import TrialRun
 from jaxvision.sweep.spec import Sweep
 from jaxvision.train.watch import Preempted, StopSignal
 
-# Beside sweep.json.
-WRITTEN = (
+WRITTEN = (  # files and folders of a sweep, apart from sweep.json
     "journal.log",
     "trials",
     "population",
@@ -42,32 +43,41 @@ WRITTEN = (
     "report.html",
     "best.py",
 )
-SAVING_SECONDS = 300  # that runs have to save when the controller is told to stop
+SAVING_SECONDS = 300  # time that runs have to save their state when the controller stops
 
 
 class Trial:
     """A point of the space with its runs.
 
     Attributes:
-      number, params, runs: as in `TrialRecord`.
-      state: "running", or what was told: "complete", "pruned" or "failed".
-      value: that was told; None where there is none.
-      handle: of Optuna; None where it was told before this controller started.
-      reported: steps that pruning has seen.
+      number: Number of the trial, from 0.
+      params: Value by config key; a key whose condition does not hold is missing.
+      runs: Run by seed.
+      state: "running", or the recorded state: "complete", "pruned" or "failed".
+      value: Recorded value of the objective; None if there is none.
+      handle: Trial of Optuna; None if its value was recorded before this controller started.
+      reported: Steps whose values the pruner has seen.
     """
 
-    def __init__(self, number: int, params: dict[str, Any], runs: dict[int, Run], handle: Any = None):
+    def __init__(
+        self,
+        number: int,
+        params: dict[str, Any],
+        runs: dict[int, TrialRun],
+        handle: optuna.trial.Trial | None = None,
+    ):
         self.number, self.params, self.runs, self.handle = number, params, runs, handle
-        self.state, self.value = "running", None
+        self.state = "running"
+        self.value: float | None = None
         self.reported: set[int] = set()
 
     @property
     def record(self) -> TrialRecord:
-        """For the table of results; what an ended trial did not complete is as the trial is."""
+        """The trial for the table of results. Unfinished runs of a pruned or failed trial get its state."""
         records = {seed: run.record for seed, run in self.runs.items()}
         if self.state in ("pruned", "failed"):
-            left = {seed: one for seed, one in records.items() if one.state not in ("complete", "failed")}
-            records |= {seed: one._replace(state=self.state) for seed, one in left.items()}
+            unfinished = {seed: run for seed, run in records.items() if run.state not in ("complete", "failed")}
+            records |= {seed: run._replace(state=self.state) for seed, run in unfinished.items()}
         state = self.state
         if state == "running" and not any(run.state != "waiting" for run in self.runs.values()):
             state = "waiting"
@@ -78,16 +88,19 @@ class Controller:
     """Runs a sweep in a folder.
 
     Args:
-      sweep: what to do.
-      out: the folder of the sweep.
-      launcher: where runs go.
-      parallel: runs at once.
-      steps: of a run of the base config, for pruning.
-      leave: whether runs go on when the controller is told to stop; else they are told to save, and end.
-      seconds: between two looks at the runs.
-      command: `(config, values, workdir) -> words` of a run.
-      show: called after each look with this controller.
-      say: called with a line about what happened.
+      sweep: Sweep to run.
+      out: Folder of the sweep.
+      launcher: Launcher that starts the runs.
+      parallel: Number of runs at once.
+      steps: Number of steps of a run of the base config, for pruning.
+      leave: True to leave the runs running when the controller is asked to stop; False to ask them to save and end.
+      seconds: Seconds between two checks of the runs.
+      command: Function `(config, values, workdir) -> words` that makes the command of a run.
+      show: Function that is called with this controller after each check.
+      say: Function that is called with a line of text for each event.
+
+    Raises:
+      UserError: If `parallel` is below 1, or the config or the search of the sweep has a mistake.
     """
 
     def __init__(
@@ -113,14 +126,14 @@ class Controller:
         base = sweep.base()
         self._seeded = "seed" in base
         self._fixed = {key: value for key, value in sweep.space.items() if not spaces.is_domain(value)}
-        self._search = searches.of(sweep.search)
+        self._search = searches.make_search(sweep.search)
 
     def run(self) -> list[TrialRecord]:
-        """Does what is left to do.
+        """Runs the trials that are left, and returns the records of all trials.
 
         Raises:
-          UserError: another sweep lies in the folder, another controller works there, or no run gives the objective.
-          Preempted: told to stop; the same call goes on.
+          UserError: If the folder holds another sweep, another controller works there, or a run lacks the objective.
+          Preempted: If the process was asked to stop; call it again to resume.
         """
         with locked(self.out), StopSignal() as stop:
             claim(self.out, self.sweep)
@@ -130,7 +143,7 @@ class Controller:
                 for trial in self.trials:
                     self._judge(trial)
                 if stop.received:
-                    self._leave_off(stop.received)
+                    self._stop_runs(stop.received)
                 self._submit()
                 self._show(self)
                 if self.finished:
@@ -139,77 +152,79 @@ class Controller:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        told = all(trial.state != "running" for trial in self.trials)
-        return told and len(self.trials) >= self.budget and not self.alive
+        """True if all trials have ended and no run is alive."""
+        ended = all(trial.state != "running" for trial in self.trials)
+        return ended and len(self.trials) >= self.budget and not self.alive
 
     @property
-    def alive(self) -> list[Run]:
-        """Runs of which a job waits or runs."""
+    def alive(self) -> list[TrialRun]:
+        """The runs that have a waiting or running job."""
         return [run for trial in self.trials for run in trial.runs.values() if run.alive]
 
     @property
     def best(self) -> Trial | None:
-        """The complete trial of the best value so far; never one that diverged."""
-        ended = (trial for trial in self.trials if trial.state == "complete" and math.isfinite(trial.value))
+        """The complete trial with the best value so far, without diverged ones; None if there is none."""
+        ended = (trial for trial in self.trials if trial.state == "complete" and math.isfinite(_value_of(trial)))
         complete = [trial for trial in ended if not any(run.diverged for run in trial.runs.values())]
         pick = max if self.sweep.direction == "maximize" else min
-        return pick(complete, key=lambda trial: trial.value, default=None)
+        return pick(complete, key=_value_of, default=None)
 
     def records(self) -> list[TrialRecord]:
-        """All trials so far."""
+        """Returns the records of all trials so far."""
         return [trial.record for trial in self.trials]
 
     def _open(self) -> None:
-        """Reads the journal and finds the jobs that are there."""
+        """Reads the journal and finds the jobs of earlier controllers."""
         self._study = searches.open_journal(self.out / "journal.log", self.sweep.direction)
         if self.sweep.pruning:
-            self._study.pruner = searches.pruning_of(self.sweep.pruning)(self.steps)
+            self._study.pruner = searches.make_pruning(self.sweep.pruning)(self.steps)
         self.trials = []
-        told = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+        ended = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
         for frozen in self._study.get_trials(deepcopy=False):
-            if frozen.state.name not in told:
+            if frozen.state.name not in ended:
                 self._add(searches.ask(self._study, self._search, self.sweep.space, frozen))
                 self.trials[-1].reported = set(frozen.intermediate_values)
             else:
                 self._add(frozen)
                 trial = self.trials[-1]
-                trial.state, trial.value, trial.handle = told[frozen.state.name], frozen.value, None
+                trial.state, trial.value = ended[frozen.state.name], frozen.value
         for trial in self.trials:
             for run in trial.runs.values():
                 run.adopt(self._launcher)
                 if trial.state == "pruned":
                     run.prune(self._launcher)
 
-    def _add(self, handle: Any) -> None:
+    def _add(self, handle: optuna.trial.Trial | optuna.trial.FrozenTrial) -> None:
         params = searches.point_of(handle, self.sweep.space)
         folder = self.out / "trials" / f"{handle.number:04d}"
-        found = {}
+        seed_runs = {}
         for seed in self.sweep.seeds:
             values = {**self._fixed, **params, **({"seed": seed} if self._seeded else {})}
             workdir = folder / f"seed{seed}"
             words = self._command(self.sweep.config, values, workdir)
-            found[seed] = Run(workdir, words, f"{self.out.resolve().name}-{handle.number:04d}-{seed}")
-        self.trials.append(Trial(handle.number, params, found, handle))
+            seed_runs[seed] = TrialRun(workdir, words, f"{self.out.resolve().name}-{handle.number:04d}-{seed}")
+        asked = None if isinstance(handle, optuna.trial.FrozenTrial) else handle
+        self.trials.append(Trial(handle.number, params, seed_runs, asked))
 
     def _look(self) -> None:
-        """Asks the launcher for all its jobs at once."""
+        """Asks the launcher for the states of all jobs at once."""
         alive = {run.job: (trial, seed) for trial in self.trials for seed, run in trial.runs.items() if run.alive}
-        found = self._launcher.poll({job: t.runs[seed].launch for job, (t, seed) in alive.items()}) if alive else {}
-        for job, status in found.items():
+        folders = {cast(str, job): trial.runs[seed].launch for job, (trial, seed) in alive.items()}
+        statuses = self._launcher.poll(folders) if alive else {}
+        for job, status in statuses.items():
             trial, seed = alive[job]
             run = trial.runs[seed]
             before = run.state
             run.update(status)
             if run.due:
-                self._say(f"trial {trial.number} seed {seed}: {run.news}; it goes on from its checkpoint")
+                self._say(f"trial {trial.number} seed {seed}: {run.news}; it will resume from its checkpoint")
             elif run.state == "failed":
                 self._say(f"trial {trial.number} seed {seed}: failed: {run.news}")
             elif run.state == "running" and before != "running":
                 self._say(f"trial {trial.number} seed {seed}: running, attempt {run.attempts}")
 
     def _judge(self, trial: Trial) -> None:
-        """Tells the journal of a trial that has ended, or prunes it."""
+        """Records a trial that has ended, or prunes it."""
         if trial.state != "running":
             return
         first = next(iter(trial.runs.values()))
@@ -230,7 +245,7 @@ class Controller:
                 run.prune(self._launcher)
 
     def _judge_complete(self, trial: Trial) -> None:
-        """Tells the value of a trial whose runs are complete; none where one of them diverged."""
+        """Records the value of a trial whose runs are complete; a trial with a diverged run has failed."""
         values = [self._objective(run) for run in trial.runs.values()]
         why = next(filter(None, (run.diverged for run in trial.runs.values())), "")
         if why:
@@ -241,13 +256,14 @@ class Controller:
             self._tell(trial, "complete", statistics.fmean(values))
 
     def _should_prune(self, trial: Trial) -> bool:
-        """By the metrics of its first seed; its other seeds start when that one is complete."""
+        """Decides by the metrics of the first seed; the other seeds start when that one is complete."""
         first = next(iter(trial.runs.values()))
         if first.state == "complete":
             return False
         for step, value in sorted(first.values(self.sweep.objective).items()):
             if step in trial.reported or step >= self.steps:
                 continue
+            assert trial.handle is not None  # the trial is running, so this controller has asked for it
             trial.handle.report(value, step)
             trial.reported.add(step)
             if trial.handle.should_prune():
@@ -256,13 +272,17 @@ class Controller:
 
     def _tell(self, trial: Trial, state: str, value: float | None = None, why: str = "") -> None:
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        assert trial.handle is not None  # the trial is running, so this controller has asked for it
         self._study.tell(trial.handle, value, states[state])
         trial.state, trial.value = state, value
-        shown = "" if value is None else f", {self.sweep.objective} {value:.4g}; best so far {self.best.value:.4g}"
-        self._say(f"trial {trial.number}: {state}{shown}{why and f', {why}'}")
+        best = self.best if value is not None else None
+        scores = "" if best is None else f", {self.sweep.objective} {value:.4g}; best so far {_value_of(best):.4g}"
+        self._say(f"trial {trial.number}: {state}{scores}{why and f', {why}'}")
 
-    def _objective(self, run: Run) -> float:
-        results = workdirs.results(run.workdir)["results"]
+    def _objective(self, run: TrialRun) -> float:
+        saved = workdirs.results(run.workdir)
+        assert saved is not None  # the run is complete
+        results = saved["results"]
         if self.sweep.objective not in results:
             raise UserError(
                 f"the results of {run.workdir} have no {self.sweep.objective!r}, the objective of the sweep, but "
@@ -271,7 +291,7 @@ class Controller:
         return results[self.sweep.objective]
 
     def _submit(self) -> None:
-        """Fills the free places: first with runs that were interrupted, then with new ones."""
+        """Fills the free slots: first with runs that were interrupted, then with new ones."""
         free = self.parallel - len(self.alive)
         due = [run for trial in self.trials if trial.state == "running" for run in self._due(trial)]
         due.sort(key=lambda run: run.attempts == 0)
@@ -284,7 +304,7 @@ class Controller:
             due.pop(0).submit(self._launcher)
             free -= 1
 
-    def _due(self, trial: Trial) -> list[Run]:
+    def _due(self, trial: Trial) -> list[TrialRun]:
         first = next(iter(trial.runs.values()))
         wanted = list(trial.runs.values()) if first.state == "complete" or not self.sweep.pruning else [first]
         return [run for run in wanted if run.due]
@@ -294,46 +314,59 @@ class Controller:
         while time.monotonic() < until and not stop.received:
             time.sleep(min(self._seconds, 0.2))
 
-    def _leave_off(self, received: str) -> None:
+    def _stop_runs(self, received: str) -> None:
         if self._leave:
-            raise Preempted(f"{received}: {len(self.alive)} runs go on without the controller")
+            raise Preempted(f"{received}: {len(self.alive)} runs keep running without the controller")
         stopped = self.alive
         for run in stopped:
-            self._launcher.cancel(run.job, run.launch)
+            self._launcher.cancel(cast(str, run.job), run.launch)
         until = time.monotonic() + SAVING_SECONDS
         while self.alive and time.monotonic() < until:
             time.sleep(min(self._seconds, 0.2))
             self._look()
         for trial in self.trials:
             self._judge(trial)
-        raise Preempted(f"{received}: {len(stopped)} runs were told to save")
+        raise Preempted(f"{received}: {len(stopped)} runs were asked to save and stop")
 
 
 def claim(out: Path, sweep: Sweep) -> None:
-    """Makes `out` the folder of a sweep, or goes on with the same one, of which `trials` may have changed.
+    """Makes `out` the folder of a sweep, or continues the same sweep; only its `trials` may have changed.
+
+    Args:
+      out: Folder of the sweep.
+      sweep: Sweep to run there.
 
     Raises:
-      UserError: another sweep lies there, and what differs is named; or files that no sweep wrote.
+      UserError: If the folder holds another sweep (the message names what differs), or files that no sweep wrote.
     """
     path, new = out / "sweep.json", spec.to_json(sweep)
     if path.is_file():
-        saved = read_record(path, sweep=dict, config=dict)
+        saved = read_record(path, sweep=dict, config=dict) or {}
         check_fields(saved["sweep"], path, space=dict)
         changed = spec.differences(saved, new)
         if changed:
             raise UserError(
                 f"{out} holds another sweep. It differs in (there -> here):\n  " + "\n  ".join(changed) + "\n"
-                "Only `trials` may change; another --out starts anew."
+                "Only `trials` may change. Give another --out to start a new sweep."
             )
-    elif found := [name for name in WRITTEN if (out / name).exists()]:
+    elif foreign := [name for name in WRITTEN if (out / name).exists()]:
         raise UserError(
-            f"{out} holds {', '.join(found)}, but no sweep.json: no sweep wrote that, and this one would overwrite it. "
-            "Give another --out"
+            f"{out} holds {', '.join(foreign)}, but no sweep.json: this sweep would overwrite files that no sweep "
+            "wrote. Give another --out"
         )
     workdirs.write_json(path, new)
 
 
+def _value_of(trial: Trial) -> float:
+    assert trial.value is not None  # every complete trial has a value
+    return trial.value
+
+
 def locked(out: Path) -> Lock:
-    """Holds the folder for one controller while entered; see `jaxvision.locks`."""
+    """Returns a context manager that keeps other controllers out of the folder; see `jaxvision.locks`.
+
+    Args:
+      out: Folder of the sweep, made if it does not exist.
+    """
     output_folder(out, "--out")
     return Lock(out, "the folder", wait=0)

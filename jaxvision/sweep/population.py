@@ -1,8 +1,8 @@
-"""Many runs trained as one program, for models too small to fill a device.
+"""Trains many runs as one program, for models too small to fill a device.
 
 Members whose configs differ only in numbers that can be stacked (`sweep.stacking`) share a program: parameters,
-optimizer states and those numbers get an axis over the members. Other differences make further programs, one after the
-other.
+optimizer states and those numbers get an axis over the members. Members that differ otherwise are trained in further
+programs, one after the other.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -43,35 +43,37 @@ __all__ = ["Member", "train"]
 
 
 class AllDiverged(Exception):
-    """No member is left to train."""
+    """All members have diverged, so none is left to train."""
 
 
 def train(
     members: Sequence[Member], out: str | Path, *, at_once: bool | None = None, quiet: bool = False
 ) -> list[dict[str, float] | None]:
-    """Trains all members, those that can be stacked in one program.
+    """Trains all members; those that can be stacked share one program.
 
-    A member's numbers are those of its own run up to the rounding of batched operations (tests/sweep/test_population.py
-    states the tolerances). Its workdir gets config.json, run.json, metrics.jsonl, results.json and a checkpoint of
-    the last step. The throughput in its logs is that of the whole program, its seconds are a share of the program's.
-    One that diverges gets failed.json, `{"error": ..., "step": ...}`, in place of results and checkpoint, and the
-    others go on.
+    The results of a member are those of its own run up to the rounding of batched operations
+    (tests/sweep/test_population.py states the tolerances). Its workdir gets config.json, run.json, metrics.jsonl,
+    results.json and a checkpoint of the last step. The throughput in its logs is that of the whole program; its seconds
+    are a share of the program's. A member that diverges gets failed.json, `{"error": ..., "step": ...}`, instead of
+    results and checkpoint, and the others continue.
 
-    The members are spread over the devices, whole on each: the section `mesh` of the configs plays no part.
+    The members are distributed over the devices, each whole on one device: the section `mesh` of the configs is
+    ignored.
 
     Args:
-      members: no two with one workdir. Those of a program that has ended are left alone.
-      out: folder for the checkpoints of unfinished programs; the same call goes on from there.
-      at_once: see `train.population.make_runner`; by default True, but for the CPU.
-      quiet: print nothing.
+      members: Members with different workdirs. Programs that have ended are skipped.
+      out: Folder for the checkpoints of unfinished programs; call `train` again with the same folder to resume.
+      at_once: True to train the members of a program at once, see `train.population.make_runner`; None for True except
+        on the CPU.
+      quiet: True to print nothing.
 
     Returns:
-      Of each member the results of its last evaluations, `{"NAME/metric": value}`, or None where it has diverged.
+      The results of each member's last evaluations, `{"NAME/metric": value}`; None if it diverged.
 
     Raises:
-      UserError: a config with a mistake, a workdir with a run of another config, several processes, or
-        different seeds over a stream whose host operations draw random numbers.
-      Preempted: told to stop; the state is saved and the same call goes on.
+      UserError: If a config has a mistake, a workdir holds a run of another config, there are several processes, or
+        members with different seeds share a stream whose host operations draw random numbers.
+      Preempted: If the process was asked to stop; the state is saved, and the same call resumes.
     """
     if jax.process_count() > 1:
         raise UserError(f"a population is trained by one process, not {jax.process_count()}")
@@ -81,7 +83,7 @@ def train(
     for number, group in enumerate(programs, 1):
         if all(_has_ended(member.workdir) for member in group.members):
             for member in group.members:
-                workdirs.check(member.workdir, member.config)  # refuses where it ended with another config
+                workdirs.check(member.workdir, member.config)  # an error if it ended with another config
             continue
         if not quiet:
             differ = f" that differ in {', '.join(group.values)}" if group.values else ""
@@ -97,7 +99,7 @@ def _has_ended(workdir: Path) -> bool:
 
 @to_its_end
 def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: ExitStack) -> None:
-    """Trains one program and fills the workdirs of its members, whose locks `held` gets."""
+    """Trains one program and fills the workdirs of its members; `held` gets their locks."""
     began = time.perf_counter()
     count = len(group.members)
     mesh, size = _layout(count, jax.devices() if at_once else jax.devices()[:1])
@@ -106,10 +108,10 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     def vary(values: Mapping[str, Any]) -> experiments.Experiment:
         return experiment.vary(overrides(experiment.config, values))
 
-    variants = [vary({key: of_all[i] for key, of_all in group.values.items()}) for i in range(count)]  # checks them all
+    variants = [vary({key: row[i] for key, row in group.values.items()}) for i in range(count)]  # checks them all
     pretrained = experiment.load_pretrained()
-    # Copies of the first member, which nobody looks at, make the size one that the devices divide.
-    values = {key: _filled(of_all, size) for key, of_all in group.values.items()}
+    # Padding: copies of the first member, whose results are dropped, make the size a multiple of the devices.
+    values = {key: _filled(row, size) for key, row in group.values.items()}
     feed = (_with_own_rows(experiment, values["seed"]) if "seed" in values else experiment).feed()
     flops = experiment.flops()
     evaluations = [_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()]
@@ -119,7 +121,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     for member, lock in zip(group.members, locks):
         workdirs.claim(member.workdir, member.config, lock=lock)
 
-    arrays = {key: _array(key, of_all) for key, of_all in values.items()}
+    arrays: dict[str, Any] = {key: _array(key, row) for key, row in values.items()}
     init = population.initializer(lambda values: vary(values).init(), arrays, size)
     places = population.shardings(init, mesh)
     runner = population.make_runner(
@@ -136,7 +138,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
         stack.enter_context(Watchdog(folder, experiment.train.hang_timeout))
         saved, progress = Saved(folder), None
         if saved.newest() is not None:
-            state = saved.restore(population.abstract(init, places))
+            state: Any = saved.restore(cast(Any, population.abstract(init, places)))  # a Population
             progress = saved.meta(int(state.step)).get(PROGRESS)
         else:
             state = _initial_state(init, places, size, pretrained)
@@ -146,7 +148,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
             workdirs.record_launch(member.workdir, member.config, first, pretrained.notes if pretrained else ())
 
         def run(*arguments: Any) -> tuple[population.Population, Any]:
-            nonlocal state  # also where the loop is left early
+            nonlocal state  # so that the last state is kept if the loop ends early
             state, metrics = runner(*arguments)
             return state, metrics
 
@@ -161,7 +163,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
                 evaluations=evaluations,
                 checkpoints=checkpoints,
                 meta={"members": [str(member.workdir) for member in group.members]},
-                records=stack.enter_context(closing(records)),
+                records=cast(Records, stack.enter_context(closing(records))),
                 reporter=_Reporter(first, experiment.total, quiet, experiment.task.progress),
                 throughput=Throughput(count * experiment.data.batch_size, flops and count * flops),
                 extra=_learning_rates(variants),
@@ -169,8 +171,8 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
             ).run()
     seconds = (time.perf_counter() - began) / count
     for i, member in enumerate(group.members):
-        own = variants[i]._replace(config=member.config)
-        _finish(member.workdir, own, state, i, population.of_member(results, i), seconds)
+        variant = variants[i]._replace(config=member.config)
+        _finish(member.workdir, variant, state, i, population.of_member(results, i), seconds)
     shutil.rmtree(folder)
 
 
@@ -203,7 +205,7 @@ def _finish(
     results: dict[str, float],
     seconds: float,
 ) -> None:
-    """Leaves in the workdir of a member what its own run would have left, or that it diverged."""
+    """Writes to the workdir of a member what its own run would have written, or that it diverged."""
     member = state.member(index, experiment.mesh)
     if int(member.step) < experiment.total or int(state.guards.in_a_row[index]) > experiment.train.max_skipped:
         step, skipped = int(member.step), int(state.guards.in_a_row[index])
@@ -217,7 +219,7 @@ def _finish(
 
 
 def _layout(count: int, devices: Sequence[jax.Device]) -> tuple[Mesh, int]:
-    """A mesh of no more devices than there are members, and the number of members that it takes."""
+    """A mesh of at most as many devices as there are members, and the number of members after padding."""
     used = max(n for n in range(1, min(count, len(devices)) + 1) if len(devices) % n == 0)
     return make_mesh(devices=devices[:used]), math.ceil(count / used) * used
 
@@ -236,14 +238,15 @@ def _fingerprint(group: Group) -> str:
     return hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:12]
 
 
-def _with_own_rows(experiment: experiments.Experiment, seeds: Sequence[int]) -> experiments.Experiment:
-    """The experiment over batches that hold the rows of one seed after the other."""
+def _with_own_rows(experiment: experiments.Experiment, seeds: Sequence[float]) -> experiments.Experiment:
+    """The experiment with batches that hold the rows of each seed, one seed after the other."""
     data = experiment.data
     if host_ops.is_random(data.host):
         raise UserError(
             f"data.host={data.host!r} draws random numbers, which members of different seeds cannot share: give all "
             "members one seed, or crop on the device, in config.augment"
         )
+    assert experiment.source is not None  # it was built with its training data
     source = _Interleaved(experiment.source, seeds, data.batch_size)
     return experiment._replace(source=source, data=data._replace(batch_size=data.batch_size * len(seeds)))
 
@@ -251,7 +254,7 @@ def _with_own_rows(experiment: experiments.Experiment, seeds: Sequence[int]) -> 
 class _Interleaved(Source):
     """A source whose training stream takes `rows` examples from the stream of each seed in turn."""
 
-    def __init__(self, source: Source, seeds: Sequence[int], rows: int):
+    def __init__(self, source: Source, seeds: Sequence[float], rows: int):
         self.info, self._source, self._seeds, self._rows = source.info, source, seeds, rows
 
     def __len__(self) -> int:
@@ -264,10 +267,11 @@ class _Interleaved(Source):
         return self._source.describe(index)
 
     def order(self, seed: int, start: int, stop: int) -> np.ndarray:
-        """The streams are those of the seeds given at the start; `seed` plays no part."""
+        """Interleaves the streams of the seeds given to `__init__`; `seed` is ignored."""
         turn = self._rows * len(self._seeds)
         first, last = start // turn * self._rows, -(-stop // turn) * self._rows
-        streams = [self._source.order(own, first, last).reshape(-1, self._rows) for own in self._seeds]
+        orders = [self._source.order(cast(int, member_seed), first, last) for member_seed in self._seeds]
+        streams = [order.reshape(-1, self._rows) for order in orders]
         return np.stack(streams, axis=1).ravel()[start % turn :][: stop - start]
 
 
@@ -275,32 +279,33 @@ def _of_members(evaluation: loop.Evaluation, count: int, mesh: Mesh) -> loop.Eva
     """The evaluation of every member that has not diverged, one after the other."""
 
     def run(state: population.Population) -> dict[str, float]:
-        found = {}
+        results: dict[str, float] = {}
         for i in np.flatnonzero(jax.device_get(state.training)[:count]):
-            results = evaluation.run(state.member(i, mesh))
-            found |= {population.name_of(name, i): value for name, value in results.items()}
-        return found
+            of_member = evaluation.run(state.member(int(i), mesh))
+            results |= {population.name_of(name, int(i)): value for name, value in of_member.items()}
+        return results
 
-    return evaluation._replace(run=run)
+    return evaluation._replace(run=cast(Any, run))  # the loop passes it a Population
 
 
 class _Records:
-    """Writes the numbers of each member that still trains where its own run would have written them."""
+    """Writes the numbers of each member that is still training to the files of its own run."""
 
     def __init__(self, workdirs: Sequence[Path], start: int, locks: Sequence[Lock], lines: Sequence[int] | None = None):
-        lines = lines or [None] * len(workdirs)
+        starts: Sequence[int | None] = lines or [None] * len(workdirs)
         self._records = [
-            Records(workdir, start, lock.check, lines=own) for workdir, lock, own in zip(workdirs, locks, lines)
+            Records(workdir, start, lock.check, lines=written)
+            for workdir, lock, written in zip(workdirs, locks, starts)
         ]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Raises AllDiverged where no member is left."""
-        of_program = {name: value for name, value in values.items() if "@" not in name}
-        own = [population.of_member(values, i) for i in range(len(self._records))]
-        going = [i for i, mine in enumerate(own) if mine and not mine.pop("stopped", 0)]
-        for i in going:
-            self._records[i].write(step, of_program | own[i])
-        if "loss" in values and not going:
+        """Raises AllDiverged if no member is left."""
+        shared = {name: value for name, value in values.items() if "@" not in name}
+        members = [population.of_member(values, i) for i in range(len(self._records))]
+        training = [i for i, member in enumerate(members) if member and not member.pop("stopped", 0)]
+        for i in training:
+            self._records[i].write(step, shared | members[i])
+        if "loss" in values and not training:
             raise AllDiverged
 
     def mark(self, step: int) -> list[int]:
@@ -316,7 +321,7 @@ class _Records:
 
 
 class _Reporter(Reporter):
-    """Shows means over the members. Their evaluations are many numbers, which stand in their files."""
+    """Shows means over the members. The evaluations of single members are in their files only."""
 
     def note(self, text: str) -> None:
         pass

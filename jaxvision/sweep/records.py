@@ -1,15 +1,15 @@
-"""What the controller hands to the table of results: one record a trial, one in it a run."""
+"""The records that the controller passes to the table of results: one for each trial, with one for each of its runs."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 
 class RunRecord(NamedTuple):
-    """One run: a point of the space under one seed.
+    """One run: a point of the space with one seed.
 
     Attributes:
-      workdir: of `jaxvision train`; its folder launch/ is the launcher's.
-      attempts: how often it was submitted.
+      workdir: Workdir of `jaxvision train`; its folder launch/ belongs to the launcher.
+      attempts: Number of submissions.
       state: "complete", "pruned", "failed", "running" or "waiting".
     """
 
@@ -22,10 +22,11 @@ class TrialRecord(NamedTuple):
     """One point of the space.
 
     Attributes:
-      number: from 0, in the order in which the points were chosen.
-      params: value by config key; a key whose condition does not hold is missing.
-      state: as that of a run; a trial is complete when all its runs are, failed when one of them is.
-      runs: by seed.
+      number: Number of the trial, from 0, in the order in which the points were chosen.
+      params: Value by config key; a key whose condition does not hold is missing.
+      state: State, with the same values as that of a run. A trial is complete if all its runs are, and failed if one
+        is.
+      runs: Run by seed.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""What a sweep found: a report in words, its figures, and the best config as a file."""
+"""The report of a sweep in words, its figures, and the best config as a file."""
 
 import json
 import math
@@ -22,18 +22,18 @@ from jaxvision.sweep.results import DIVERGED, PARAMETER
 from jaxvision.sweep.spec import Sweep
 from jaxvision.train.progress import duration
 
-SHOWN = 10  # trials in the table
+SHOWN = 10  # most trials in the table
 
 
-class Trial(NamedTuple):
-    """The runs of one point of the space, taken together.
+class TrialSummary(NamedTuple):
+    """All runs of one point of the space.
 
     Attributes:
-      number: of the trial.
-      state: "complete" where all its runs are, else "failed", "pruned", "running" or "waiting".
-      params: value by key; an inactive key is missing.
-      values: of the objective by seed.
-      workdir: of its first run.
+      number: Number of the trial.
+      state: "complete" if all its runs are, else "failed", "pruned", "running" or "waiting".
+      params: Value by key; an inactive key is missing.
+      values: Value of the objective by seed.
+      workdir: Workdir of its first run.
     """
 
     number: int
@@ -44,19 +44,19 @@ class Trial(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Of the values over the seeds; NaN where one is missing."""
+        """Mean of the values over the seeds; NaN if one is missing."""
         return sum(self.values.values()) / len(self.values)
 
 
 def write(sweep: Sweep, table: pa.Table, out: Path) -> str:
     """Writes report.md, report.html, figures (.png and .svg) and best.py to `out`.
 
-    Figures and best.py want a complete trial with a value.
+    Figures and best.py need a complete trial with a value.
 
     Args:
-      sweep: what was searched.
-      table: of `results.collect`.
-      out: the folder of the sweep.
+      sweep: Sweep that was run.
+      table: Table of `results.collect`.
+      out: Folder of the sweep.
 
     Returns:
       The result in words.
@@ -89,13 +89,13 @@ def write(sweep: Sweep, table: pa.Table, out: Path) -> str:
     )
 
 
-def _trials(sweep: Sweep, table: pa.Table) -> list[Trial]:
-    """One for each number in the table, in order."""
+def _trials(sweep: Sweep, table: pa.Table) -> list[TrialSummary]:
+    """The summary of each trial, in order."""
     rows: dict[int, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         rows.setdefault(row["trial"], []).append(row)
     return [
-        Trial(
+        TrialSummary(
             number,
             _state([row["state"] for row in runs], len(sweep.seeds)),
             {key: runs[0][PARAMETER + key] for key in sweep.space if runs[0][PARAMETER + key] is not None},
@@ -127,7 +127,7 @@ def _searched(sweep: Sweep) -> str:
     )
 
 
-def _summary(trials: Sequence[Trial], table: pa.Table) -> str:
+def _summary(trials: Sequence[TrialSummary], table: pa.Table) -> str:
     counts = Counter(trial.state for trial in trials)
     errors = zip(table["trial"].to_pylist(), table["error"].to_pylist())
     diverged = len({trial for trial, error in errors if error and error.startswith(DIVERGED)})
@@ -141,17 +141,17 @@ def _summary(trials: Sequence[Trial], table: pa.Table) -> str:
     return f"{len(trials)} trials: {states or 'none begun'} ({runs})."
 
 
-def _best(sweep: Sweep, best: Trial, count: int, file: Path) -> list[str]:
+def _best(sweep: Sweep, best: TrialSummary, count: int, file: Path) -> list[str]:
     new = range(max(sweep.seeds) + 1, max(sweep.seeds) + 1 + max(len(sweep.seeds), 3))
     values = "\n".join(f"| {code(key)} | {_code(value)} |" for key, value in best.params.items())
     return [
         "## The best trial",
         f"Trial {best.number}: {plain(sweep.objective)} **{_interval(best)}**. As a config: {code(file)}.",
         f"| key | value |\n|---|---|\n{values}",
-        f"This value is optimistic. The trial was taken as the best of {count} by the same numbers that judge it here, "
-        "so part of it is luck, and the more so the more trials there are and the fewer seeds. An interval over the "
-        "seeds does not know that. To report a number, train the config with seeds that played no part in the choice "
-        "(and, where there is a test set, judge it there once):",
+        f"This value is optimistic. The trial was chosen as the best of {count} by the same numbers that are given "
+        "here, so it is partly luck: more so with more trials and fewer seeds. The interval over the seeds does not "
+        "include this effect. To report a number, train the config with seeds that were not used for the choice (and, "
+        "if there is a test set, evaluate on it once):",
         f"    for seed in {' '.join(map(str, new))}; do\n"
         f"      jaxvision train --config={shlex.quote(str(file))} --config.seed=$seed "
         f"--workdir={shlex.quote(str(file.parent))}/best/seed$seed\n"
@@ -159,7 +159,7 @@ def _best(sweep: Sweep, best: Trial, count: int, file: Path) -> list[str]:
     ]
 
 
-def _ranking(sweep: Sweep, judged: Sequence[Trial]) -> str:
+def _ranking(sweep: Sweep, judged: Sequence[TrialSummary]) -> str:
     """The table of the best trials, each compared with the first, seed by seed."""
     shown, first = judged[:SHOWN], judged[0]
     keys = list(spaces.searched(sweep.space))
@@ -174,30 +174,36 @@ def _ranking(sweep: Sweep, judged: Sequence[Trial]) -> str:
     for trial in shown:
         cells = [str(trial.number), _interval(trial)]
         if several:
-            gap = paired_difference(*([t.values[seed] for seed in sweep.seeds] for t in (trial, first))).interval
+            values, best = ([t.values[seed] for seed in sweep.seeds] for t in (trial, first))
+            gap = paired_difference(values, best).interval
             cells += [", ".join(f"{trial.values[seed]:.4g}" for seed in sweep.seeds)]
             cells += ["" if trial is first else f"{gap.mean:.2g} ± {gap.half:.2g}"]
         lines.append(_line([*cells, *(_code(trial.params[k]) if k in trial.params else "" for k in keys)]))
     ends = (
-        "± is half a 95 % t-interval over the seeds." if several else "One seed a trial: nothing tells luck from merit."
+        "± is half a 95 % t-interval over the seeds."
+        if several
+        else "Each trial has one seed, so luck and merit cannot be told apart."
     )
     return "\n".join([*lines, "", ends])
 
 
-def _figures(sweep: Sweep, trials: Sequence[Trial], judged: Sequence[Trial], out: Path) -> list[str]:
-    """Draws them and returns their part of the report."""
+def _figures(sweep: Sweep, trials: Sequence[TrialSummary], judged: Sequence[TrialSummary], out: Path) -> list[str]:
+    """Draws the figures and returns their part of the report."""
     maximize = sweep.direction == "maximize"
-    about = dict(objective=sweep.objective, maximize=maximize)
     domains = spaces.searched(sweep.space)
     parameters = [_parameter(key, domain, judged) for key, domain in domains.items()]
     means = {trial.number: trial.mean for trial in judged}
-    sweep_plots.running_best([means.get(t.number, math.nan) for t in trials], out / "best_so_far", **about)
-    sweep_plots.parallel_coordinates(parameters, list(means.values()), out / "parallel", **about)
+    name = sweep.objective
+    in_order = [means.get(trial.number, math.nan) for trial in trials]
+    sweep_plots.running_best(in_order, out / "best_so_far", objective=name, maximize=maximize)
+    sweep_plots.parallel_coordinates(
+        parameters, list(means.values()), out / "parallel", objective=name, maximize=maximize
+    )
     values = [list(trial.values.values()) for trial in judged]
-    sweep_plots.slices(parameters, values, out / "slices", objective=sweep.objective)
+    sweep_plots.slices(parameters, values, out / "slices", objective=name)
     parts = ["## Figures"] + [
-        f"![{words}]({name}.png)"
-        for name, words in (
+        f"![{words}]({file}.png)"
+        for file, words in (
             ("best_so_far", "the best value so far against trials"),
             ("parallel", "parallel coordinates: a line is a trial, dark is good"),
             ("slices", "the objective against each parameter: dots are seeds, rings are means"),
@@ -207,24 +213,26 @@ def _figures(sweep: Sweep, trials: Sequence[Trial], judged: Sequence[Trial], out
     if len(judged) < importance.LEAST:
         needed = f"The importance of parameters is not estimated: that needs {importance.LEAST} complete trials"
         return [*parts, f"{needed}, there are {len(judged)}."]
-    found = importance.shares(domains, [t.params for t in judged], list(means.values()), maximize)
-    plots.histogram(found, out / "importance", xlabel="share of the importance")
-    shares = ", ".join(f"{code(key)} {share:.0%}" for key, share in found.items())
+    shares = importance.shares(domains, [t.params for t in judged], list(means.values()), maximize)
+    plots.histogram(shares, out / "importance", xlabel="share of the importance")
+    words = ", ".join(f"{code(key)} {share:.0%}" for key, share in shares.items())
     return [
         *parts,
-        f"What tells the best trials from the others (PED-ANOVA): {shares}.",
+        f"Importance of each key for being among the best trials (PED-ANOVA): {words}.",
         "![importance](importance.png)",
     ]
 
 
-def _parameter(key: str, domain: spaces.Domain, judged: Sequence[Trial]) -> sweep_plots.Parameter:
+def _parameter(key: str, domain: spaces.Domain, judged: Sequence[TrialSummary]) -> sweep_plots.Parameter:
     values, domain = [trial.params.get(key) for trial in judged], spaces.inner(domain)
-    given = {v for v in values if v is not None}
-    if isinstance(domain, spaces.Choice) or any(isinstance(v, str | bool) for v in given):
+    different = {v for v in values if v is not None}
+    if isinstance(domain, spaces.Choice) or any(isinstance(v, str | bool) for v in different):
         words = [None if v is None else str(v) for v in values]
-        return sweep_plots.Parameter(key, words, categories=[str(v) for v in domain.values if str(v) in words])
+        categories = [str(v) for v in spaces.samples(domain) if str(v) in words]
+        return sweep_plots.Parameter(key, words, categories=categories)
     if isinstance(domain, spaces.Grid):
-        return sweep_plots.Parameter(key, values, log=min(given, default=0) > 0 and max(given) / min(given) >= 30)
+        log = min(different, default=0) > 0 and max(different) / min(different) >= 30
+        return sweep_plots.Parameter(key, values, log=log)
     return sweep_plots.Parameter(
         key, values, log=isinstance(domain, spaces.LogUniform) or getattr(domain, "log", False)
     )
@@ -238,8 +246,8 @@ def _failures(table: pa.Table) -> list[str]:
     return ["## Failures", "\n".join(["| trial | seed | attempts | error |", "|---|---|---|---|", *lines])]
 
 
-def _write_best(sweep: Sweep, best: Trial, count: int, path: Path) -> None:
-    """A config file that loads the base config and sets what the best trial had."""
+def _write_best(sweep: Sweep, best: TrialSummary, count: int, path: Path) -> None:
+    """Writes a config file that loads the base config and sets the values of the best trial."""
     saved = workdirs.saved_config(best.workdir)
     base, _, arg = sweep.config.partition(":")
     lines = []
@@ -270,7 +278,7 @@ def get_config(arg={arg or None!r}):
     storage.write(path, text)
 
 
-def _interval(trial: Trial) -> str:
+def _interval(trial: TrialSummary) -> str:
     interval: Interval = t_interval(list(trial.values.values()))
     return f"{interval.mean:.4g}" + (f" ± {interval.half:.2g}" if interval.n > 1 else "")
 
@@ -280,5 +288,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _code(value: Any) -> str:
-    """A value for a cell of a table."""
+    """Formats a value for a cell of a table."""
     return code(f"{value:.6g}" if isinstance(value, float) else value)

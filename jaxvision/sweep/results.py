@@ -1,4 +1,4 @@
-"""The table of a sweep: one row a run, read from the workdirs."""
+"""The table of a sweep: one row for each run, read from the workdirs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,32 +18,36 @@ from jaxvision.sweep.records import RunRecord, TrialRecord
 from jaxvision.sweep.spec import Sweep
 from jaxvision.train import divergence, metrics
 
-PARAMETER = "param."  # begins the columns of the space
-DIVERGED = "diverged: "  # begins the error of a run that did
+PARAMETER = "param."  # prefix of the columns of the space
+DIVERGED = "diverged: "  # prefix of the error of a run that diverged
 
 
 def collect(sweep: Sweep, trials: Sequence[TrialRecord]) -> pa.Table:
-    """Reads the runs of all trials.
+    """Reads the runs of all trials into a table.
 
     Columns, in this order:
       trial, seed: int64.
       state: "complete", "pruned", "failed", "running" or "waiting".
-      value: float64, the objective; NaN where the run has none.
-      param.KEY: one for each key of the space, null where it is inactive. Where a key takes values of several types,
-        or tuples, they stand as text.
+      value: float64, the objective; NaN if the run has none.
+      param.KEY: one for each key of the space, null where it is inactive. If a key takes values of several types, or
+        tuples, they are text.
       the results of the run, float64, under their own names.
-      steps, seconds, flops: how far it came, how long its last launch took if it ended, the FLOPs of its steps.
-      attempts: how often it was submitted.
-      workdir: its folder.
-      error: of a failed run; see `error`.
+      steps, seconds, flops: its steps so far, the duration of its last launch if it ended, the FLOPs of its steps.
+      attempts: number of submissions.
+      workdir: path of the workdir.
+      error: reason why a run failed; see `error`.
+
+    Args:
+      sweep: Sweep whose trials they are.
+      trials: Records of the trials.
     """
     rows = [_row(sweep, trial, seed, run) for trial in trials for seed, run in sorted(trial.runs.items())]
-    found = sorted({name for _, results, _ in rows for name in results})
+    names = sorted({name for _, results, _ in rows for name in results})
     parameters = {PARAMETER + key: _typed([row[0][PARAMETER + key] for row in rows]) for key in sweep.space}
     columns = {
         **{name: pa.array([row[0][name] for row in rows], kind) for name, kind in _HEAD.items()},
         **parameters,
-        **{name: pa.array([row[1].get(name) for row in rows], pa.float64()) for name in found},
+        **{name: pa.array([row[1].get(name) for row in rows], pa.float64()) for name in names},
         **{name: pa.array([row[2][name] for row in rows], kind) for name, kind in _TAIL.items()},
     }
     return pa.table(columns)
@@ -61,25 +65,34 @@ _TAIL = {
 
 
 def write(table: pa.Table, out: Path) -> None:
-    """Writes results.parquet and results.csv to `out`, each whole or not at all."""
+    """Writes results.parquet and results.csv to `out`, each atomically.
+
+    Args:
+      table: Table of `collect`.
+      out: Folder of the sweep.
+    """
     for name, save in (("results.parquet", pyarrow.parquet.write_table), ("results.csv", pyarrow.csv.write_csv)):
         with storage.file(out / name) as made:
             save(table, made)
 
 
 def error(workdir: Path) -> str:
-    """Why a run failed: what failed.json says, that it diverged, or the last line of its output.
+    """Explains why a run failed: the error in failed.json, that it diverged, or the last line of its output.
 
-    Of a run that diverged it begins with "diverged: ".
+    Args:
+      workdir: Workdir of the run.
+
+    Returns:
+      The reason; it begins with "diverged: " if the run diverged.
     """
     mark, log = read_record(workdir / "failed.json", error=str), workdir / "launch" / "output.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    found = mark["error"] if mark else lines[-1].strip() if lines else ""
-    if divergence.tells(found):
-        return f"{DIVERGED}{found}"
+    reason = mark["error"] if mark else lines[-1].strip() if lines else ""
+    if divergence.tells(reason):
+        return f"{DIVERGED}{reason}"
     if not mark and (why := divergence.of_workdir(workdir, (workdirs.results(workdir) or {}).get("results"))):
         return f"{DIVERGED}{why}"
-    return found or "no output"
+    return reason or "no output"
 
 
 def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[dict, Mapping[str, float], dict]:
@@ -108,9 +121,9 @@ def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[d
 
 
 def _typed(values: Sequence[Any]) -> pa.Array:
-    """A column of one type: whole numbers, numbers, truth values, or else text."""
+    """A column of one type: integers, floats, booleans, or else text."""
     kinds = {type(value) for value in values if value is not None}
-    for kind, of in ((pa.int64(), {int}), (pa.float64(), {int, float}), (pa.bool_(), {bool})):
-        if kinds and kinds <= of:
+    for kind, accepted in ((pa.int64(), {int}), (pa.float64(), {int, float}), (pa.bool_(), {bool})):
+        if kinds and kinds <= accepted:
             return pa.array(values, kind)
     return pa.array([None if value is None else str(value) for value in values], pa.string())

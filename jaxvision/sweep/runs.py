@@ -1,17 +1,17 @@
-"""One run of a sweep and its submissions. All that is known of it lies on disk:
+"""One run of a trial and its submissions. Its whole state is on disk:
 
-WORKDIR/launch/command.json   the command, its job, how often it was submitted: written before and after a submission
+WORKDIR/launch/command.json   the command, its job and the number of submissions: written before and after a submission
 WORKDIR/launch/job.json       written by the job when it starts
 WORKDIR/launch/exit.json      written by the job when it ends
 WORKDIR/results.json          written by `jaxvision train` at its end
 
-So a controller that was killed at any point finds the run again, and starts no second process in its workdir.
+So a controller that was killed at any point finds the run again, and does not start a second process in its workdir.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxvision import literals
 from jaxvision import workdir as workdirs
@@ -21,12 +21,17 @@ from jaxvision.reading import read_record, read_text
 from jaxvision.sweep.records import RunRecord
 from jaxvision.train import divergence, metrics
 
-MOST_LOST = 3  # jobs of a run that may vanish or be killed before it counts as failed
-SIGNALLED = 128  # exit statuses above it, and negative ones, are of a process that a signal killed
+MOST_LOST = 3  # jobs of a run that may vanish or be killed before the run counts as failed
+SIGNALLED = 128  # an exit status above it, or a negative one, means that a signal killed the process
 
 
 def command(config: str, values: Mapping[str, Any], workdir: Path) -> list[str]:
-    """The command line of a run, as a person would type it.
+    """Returns the command line of a run, in the form in which a person would type it.
+
+    Args:
+      config: Config file, "FILE.py" or "FILE.py:ARG".
+      values: Value by dotted config key.
+      workdir: Workdir of the run.
 
     >>> command("/c/tiny.py:8", {"model.width": 0.5}, Path("/runs/a"))[1:]
     ['-m', 'jaxvision', 'train', '--config=/c/tiny.py:8', '--workdir=/runs/a', '--config.model.width=0.5']
@@ -37,17 +42,22 @@ def command(config: str, values: Mapping[str, Any], workdir: Path) -> list[str]:
     return [sys.executable, "-m", "jaxvision", "train", *words]
 
 
-class Run:
+class TrialRun:
     """One run, read from its workdir.
 
     Attributes:
-      workdir: of `jaxvision train`.
-      launch: the launcher's folder in it.
-      job: its latest job, where one is known.
-      attempts: how often it was submitted.
+      workdir: Workdir of `jaxvision train`.
+      launch: Folder of the launcher in the workdir.
+      job: Id of the latest job; None if it is unknown.
+      attempts: Number of submissions.
       state: "waiting", "running", "complete", "failed" or "pruned".
-      alive: whether a job of it waits or runs.
-      news: why it was submitted again or failed, in words; for a person.
+      alive: True if it has a waiting or running job.
+      news: Reason why it was submitted again or failed, for a person; else empty.
+
+    Args:
+      workdir: Workdir of `jaxvision train`.
+      words: Command line of the run.
+      name: Name of its jobs, to which the number of the submission is added.
     """
 
     def __init__(self, workdir: Path, words: Sequence[str], name: str):
@@ -66,50 +76,63 @@ class Run:
 
     @property
     def due(self) -> bool:
-        """Whether it should be submitted."""
+        """True if it should be submitted."""
         return self.state == "waiting" and not self.alive
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it is left to do."""
+        """True if nothing is left to do for it."""
         return self.state in ("complete", "failed", "pruned") and not self.alive
 
     @property
     def diverged(self) -> str:
-        """Why its numbers, so far or at its end, say that it diverged; empty where they do not."""
+        """The reason why its metrics, so far or at its end, show that it diverged; empty if they do not."""
         if self.state != "complete":
             return divergence.of_workdir(self.workdir)
         if self._diverged is None:
-            self._diverged = divergence.of_workdir(self.workdir, workdirs.results(self.workdir)["results"])
+            saved = workdirs.results(self.workdir)
+            assert saved is not None  # the run is complete
+            self._diverged = divergence.of_workdir(self.workdir, saved["results"])
         return self._diverged
 
     @property
     def record(self) -> RunRecord:
-        """For the table of results, where a run that diverged has failed."""
+        """The run for the table of results, in which a diverged run has failed."""
         failed = self.state == "complete" and self.diverged
         return RunRecord(self.workdir, self.attempts, "failed" if failed else self.state)
 
     def read_end(self) -> None:
-        """Takes note of results in its workdir, or of failed.json, which a population leaves of a diverged member."""
+        """Updates the state from the files in its workdir.
+
+        These are results.json, or failed.json, which a population writes for a diverged member.
+        """
         if workdirs.results(self.workdir):
             self.state, self.alive = "complete", False
         elif (self.workdir / "failed.json").is_file():
             self.state, self.alive = "failed", False
 
     def adopt(self, launcher: Launcher) -> None:
-        """Finds the job of a submission in whose middle the controller died."""
+        """Finds the job of a submission during which the controller was killed.
+
+        Args:
+          launcher: Launcher of the job.
+        """
         if not self.alive or self.job is not None:
             return
         self.job = launcher.find(self.launch, self._job_name)
         if self.job is not None:
             self._save()
         elif _text(self.launch / "job.json") not in (None, self._before):
-            self.update(status(self.launch, alive=False))  # it started, and has ended since
+            self.update(status(self.launch, alive=False))  # it started and has already ended
         else:
             self.attempts, self.alive = self.attempts - 1, False  # it was never submitted
 
     def submit(self, launcher: Launcher) -> None:
-        """Starts the command, which goes on from its latest checkpoint."""
+        """Submits the command, which resumes from its latest checkpoint.
+
+        Args:
+          launcher: Launcher that starts it.
+        """
         self.launch.mkdir(parents=True, exist_ok=True)
         self.attempts, self.job, self._before = self.attempts + 1, None, _text(self.launch / "job.json")
         self._save()
@@ -117,40 +140,53 @@ class Run:
         self._save()
         self.alive, self.news = True, ""
 
-    def update(self, found: Status) -> None:
-        """Takes note of what became of its job."""
-        if found.state in ("waiting", "running"):
-            self.state = self.state if self.state == "pruned" else found.state
+    def update(self, status: Status) -> None:
+        """Updates the state from that of its job.
+
+        Args:
+          status: State of the job.
+        """
+        if status.state in ("waiting", "running"):
+            self.state = self.state if self.state == "pruned" else status.state
             return
+        code = status.code or 0
         self.alive = False
         if workdirs.results(self.workdir):
             self.state = "complete"
         elif self.state == "pruned":
             return
-        elif found.state == "ended" and found.code == EXIT_PREEMPTED:
+        elif status.state == "ended" and code == EXIT_PREEMPTED:
             self.state, self.news = "waiting", "preempted"
-        elif found.state == "ended" and 0 <= found.code <= SIGNALLED and found.code != EXIT_HUNG:
+        elif status.state == "ended" and 0 <= code <= SIGNALLED and code != EXIT_HUNG:
             self.state = "failed"
-            self.news = f"exit status {found.code}" if found.code else "it ended without results"
+            self.news = f"exit status {code}" if code else "it ended without results"
         else:
             self._lost += 1
-            ended = "it hung" if found.code == EXIT_HUNG else f"killed, {found.code}"
-            self.news = ended if found.state == "ended" else "lost"
+            ended = "it hung" if code == EXIT_HUNG else f"killed, {code}"
+            self.news = ended if status.state == "ended" else "lost"
             self.state = "waiting" if self._lost <= MOST_LOST else "failed"
 
     def prune(self, launcher: Launcher) -> None:
-        """Ends it for good, unless it is complete."""
+        """Ends the run for good, unless it is complete.
+
+        Args:
+          launcher: Launcher of its job.
+        """
         if self.state != "complete":
             self.state = "pruned"
             if self.alive:
-                launcher.cancel(self.job, self.launch)
+                launcher.cancel(cast(str, self.job), self.launch)
 
     def step(self) -> int:
-        """Its latest step of which numbers were written."""
+        """Returns the latest step for which metrics were written; 0 if none were."""
         return max((line["step"] for line in metrics.read(self.workdir / "metrics.jsonl")), default=0)
 
     def values(self, name: str) -> dict[int, float]:
-        """Value of a metric by step, so far."""
+        """Returns the values of a metric so far, by step.
+
+        Args:
+          name: Name of the metric.
+        """
         lines = metrics.read(self.workdir / "metrics.jsonl")
         return {line["step"]: line[name] for line in lines if line.get(name) is not None}
 

@@ -1,18 +1,19 @@
 """The searches and the pruning that a sweep can name.
 
 The points of grid, random and quasi-random search are functions of their number alone, so neither the number of runs at
-once nor the order in which they end plays a part. The others learn from the trials that have ended: they are Optuna's.
-Their random numbers come from (seed, number of the trial), so a controller that starts again does not repeat any.
+once nor the order in which they end matters. The others are Optuna's and learn from the trials that have ended.
+Their random numbers come from (seed, number of the trial), so a restarted controller does not repeat any.
 """
 
 import importlib.util
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import optuna
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -23,73 +24,101 @@ from jaxvision.sweep import space as spaces
 
 registry = specs.Registry("search")
 pruning = specs.Registry("pruning")
-STUDY = "sweep"  # the name in the journal
+STUDY = "sweep"  # its name in the journal
+Pruning = Callable[[int], BasePruner]  # steps of a run -> pruner
 
 
 class Search(NamedTuple):
-    """How points are chosen: one of the two is there.
+    """A rule that chooses points: exactly one of the two functions is set.
 
     Attributes:
-      point: `(space, number) -> params`.
-      sampler: `number -> sampler` of Optuna.
+      point: Function `(space, number) -> params`.
+      sampler: Function `number -> sampler of Optuna`.
     """
 
     point: Callable[[spaces.Space, int], dict[str, Any]] | None = None
-    sampler: Callable[[int], Any] | None = None
+    sampler: Callable[[int], BaseSampler] | None = None
 
 
-def of(spec: str) -> Search:
-    """The search of a spec, such as "tpe(startup=20)".
+def make_search(spec: str) -> Search:
+    """Makes the search of a spec.
+
+    Args:
+      spec: Name and options, such as "tpe(startup=20)".
 
     Raises:
-      UserError: an unknown name or option, or a library that is missing.
+      UserError: If the name or an option is unknown, or a library is missing.
     """
     return _one(registry, spec)
 
 
-def pruning_of(spec: str) -> Callable[[int], Any]:
-    """`steps of a run -> optuna pruner` of a spec, such as "asha(factor=4)".
+def make_pruning(spec: str) -> Pruning:
+    """Makes the pruning of a spec.
+
+    Args:
+      spec: Name and options, such as "asha(factor=4)".
+
+    Returns:
+      Function from the steps of a run to Optuna's pruner.
 
     Raises:
-      UserError: an unknown name or option.
+      UserError: If the name or an option is unknown.
     """
     return _one(pruning, spec)
 
 
-def open_journal(path: Path, direction: str) -> Any:
-    """The Optuna study of a journal file, made where there is none; optuna-dashboard opens it too.
+def open_journal(path: Path, direction: str) -> optuna.Study:
+    """Opens the Optuna study of a journal file, which optuna-dashboard can open too.
 
-    A last line that a killed process left unfinished is cut off first.
+    A last line that a killed process left unfinished is removed first.
+
+    Args:
+      path: Journal file; it is made if it does not exist.
+      direction: "maximize" or "minimize".
     """
     if path.is_file() and (text := path.read_bytes()) and not text.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(text.rfind(b"\n") + 1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # The lock of a killed process is taken over after these seconds.
+    # The lock of a killed process expires after these seconds.
     backend = JournalFileBackend(str(path), JournalFileSymlinkLock(str(path), grace_period=5))
     return optuna.create_study(
-        storage=JournalStorage(backend), study_name=STUDY, direction=direction, load_if_exists=True
+        storage=JournalStorage(backend),
+        study_name=STUDY,
+        direction=cast(Literal["minimize", "maximize"], direction),
+        load_if_exists=True,
     )
 
 
-def ask(study: Any, search: Search, space: spaces.Space, unfinished: Any = None) -> Any:
-    """A new trial of an Optuna study with all its parameters in the journal.
+def ask(
+    study: optuna.Study, search: Search, space: spaces.Space, unfinished: optuna.trial.FrozenTrial | None = None
+) -> optuna.trial.Trial:
+    """Asks for a new trial, and writes all its parameters to the journal.
 
     Args:
-      study: the study.
-      search: how the point is chosen.
-      space: of the sweep.
-      unfinished: a frozen trial to complete in its place, of a controller that died; what stands there is kept.
+      study: Study of the journal.
+      search: Search that chooses the point.
+      space: Space of the sweep.
+      unfinished: Trial of a killed controller, to complete instead of a new one; its recorded parameters are kept.
     """
     number = len(study.get_trials(deepcopy=False)) if unfinished is None else unfinished.number
-    study.sampler = _sampler_of_points(search.point, space) if search.point else search.sampler(number)
+    if search.point:
+        study.sampler = _sampler_of_points(search.point, space)
+    else:
+        assert search.sampler is not None
+        study.sampler = search.sampler(number)
     trial = study.ask() if unfinished is None else optuna.trial.Trial(study, unfinished._trial_id)
     point_of(trial, space)
     return trial
 
 
-def point_of(trial: Any, space: spaces.Space) -> dict[str, Any]:
-    """Value by key of a trial of Optuna's, frozen or not."""
+def point_of(trial: optuna.trial.BaseTrial, space: spaces.Space) -> dict[str, Any]:
+    """Returns the point of a trial: its value by key.
+
+    Args:
+      trial: Trial of Optuna, frozen or not.
+      space: Space of the sweep.
+    """
 
     def pick(key: str, domain: Any) -> Any:
         if isinstance(domain, spaces.Choice | spaces.Grid):
@@ -103,12 +132,12 @@ def point_of(trial: Any, space: spaces.Space) -> dict[str, Any]:
 
 
 def _label(value: Any) -> Any:
-    """What stands for a value in the journal, which holds numbers and text."""
+    """The form of a value in the journal, which holds numbers and text."""
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def _sampler_of_points(point: Callable, space: spaces.Space) -> Any:
-    """The points of a search that does not learn, in Optuna's terms."""
+    """A sampler of Optuna for a search that does not learn."""
 
     class Points(BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict:
@@ -125,7 +154,7 @@ def _sampler_of_points(point: Callable, space: spaces.Space) -> Any:
 
 def _one(kind: specs.Registry, spec: str) -> Any:
     if len(specs.parse(spec)) != 1:
-        raise UserError(f"one {kind.kind} is wanted, not {spec!r}")
+        raise UserError(f"{spec!r} is not one {kind.kind}: give one name with its options")
     return kind.build(spec)[0]
 
 
@@ -135,13 +164,17 @@ def _seed(seed: int, number: int) -> int:
 
 @registry.register()
 def grid() -> Search:
-    """All points of finite domains, the last key varying fastest."""
+    """Goes through all points of finite domains; the last key varies fastest."""
     return Search(point=lambda space, number: next(itertools.islice(spaces.points(space), number, None)))
 
 
 @registry.register()
 def random(seed: int = 0) -> Search:
-    """Independent points (Bergstra and Bengio 2012)."""
+    """Draws independent points (Bergstra and Bengio 2012).
+
+    Args:
+      seed: Seed of the points.
+    """
 
     def point(space: spaces.Space, number: int) -> dict[str, Any]:
         return spaces.select(space, lambda key, domain: spaces.draw(domain, seed, number, key))
@@ -151,9 +184,13 @@ def random(seed: int = 0) -> Search:
 
 @registry.register()
 def qmc(seed: int = 0) -> Search:
-    """A scrambled Sobol sequence, which covers the space more evenly than random points (Owen 1998).
+    """Goes through a scrambled Sobol sequence, which covers the space more evenly than random points (Owen 1998).
 
-    SciPy's, not Optuna's, whose points are random until a trial has ended. Best with a power of two of trials.
+    This is SciPy's: the points of Optuna's are random until a trial has ended. A power of two is the best number of
+    trials.
+
+    Args:
+      seed: Seed of the scrambling.
     """
 
     def point(space: spaces.Space, number: int) -> dict[str, Any]:
@@ -171,13 +208,26 @@ def qmc(seed: int = 0) -> Search:
 
 @registry.register()
 def tpe(seed: int = 0, startup: int = 10) -> Search:
-    """Tree-structured Parzen estimators (Bergstra et al. 2011) after `startup` random trials."""
+    """Tree-structured Parzen estimators (Bergstra et al. 2011).
+
+    Args:
+      seed: Seed of the sampler.
+      startup: Number of random trials at the start.
+    """
     return Search(sampler=lambda n: optuna.samplers.TPESampler(seed=_seed(seed, n), n_startup_trials=startup))
 
 
 @registry.register()
 def gp(seed: int = 0, startup: int = 10) -> Search:
-    """A Gaussian process with expected improvement after `startup` random trials; needs torch."""
+    """A Gaussian process with expected improvement; it needs torch.
+
+    Args:
+      seed: Seed of the sampler.
+      startup: Number of random trials at the start.
+
+    Raises:
+      UserError: If torch is not installed.
+    """
     if importlib.util.find_spec("torch") is None:
         raise UserError("the search 'gp' needs torch, which is not installed: pip install torch; or use 'tpe'")
     return Search(sampler=lambda n: optuna.samplers.GPSampler(seed=_seed(seed, n), n_startup_trials=startup))
@@ -185,7 +235,13 @@ def gp(seed: int = 0, startup: int = 10) -> Search:
 
 @registry.register()
 def cmaes(seed: int = 0, startup: int = 1, population: int | None = None) -> Search:
-    """CMA-ES (Hansen and Ostermeier 2001); keys with a condition and choices are drawn at random."""
+    """CMA-ES (Hansen and Ostermeier 2001). Keys with a condition and choices are drawn at random.
+
+    Args:
+      seed: Seed of the sampler.
+      startup: Number of random trials at the start.
+      population: Number of trials in a generation; None for the default of the library, which grows with the dimension.
+    """
     return Search(
         sampler=lambda n: optuna.samplers.CmaEsSampler(
             seed=_seed(seed, n), n_startup_trials=startup, popsize=population, warn_independent_sampling=False
@@ -194,32 +250,37 @@ def cmaes(seed: int = 0, startup: int = 1, population: int | None = None) -> Sea
 
 
 @pruning.register()
-def median(startup: int = 5, warmup: float = 0.0) -> Callable[[int], Any]:
-    """Ends a trial whose best value so far is worse than the median of others at that step.
+def median(startup: int = 5, warmup: float = 0.0) -> Pruning:
+    """Ends a trial whose best value so far is worse than the median of the others at that step.
 
     Args:
-      startup: trials that end before any is pruned.
-      warmup: share of a run that is never pruned.
+      startup: Number of trials that must end before any trial is pruned.
+      warmup: Share of a run that is never pruned, in [0, 1).
     """
     _check_share("median", "warmup", warmup, zero=True)
     return lambda steps: optuna.pruners.MedianPruner(startup, round(warmup * steps))
 
 
 @pruning.register()
-def asha(start: float = 0.1, factor: int = 3) -> Callable[[int], Any]:
-    """Asynchronous successive halving (Li et al. 2020): at each rung the best of `factor` trials go on.
+def asha(start: float = 0.1, factor: int = 3) -> Pruning:
+    """Asynchronous successive halving (Li et al. 2020): at each rung the best of `factor` trials continue.
 
     Args:
-      start: share of a run at the first rung; each further one is `factor` times as far.
-      factor: one in how many goes on.
+      start: Share of a run before the first rung, in (0, 1); each further rung is `factor` times as far.
+      factor: Reduction at each rung: one in `factor` trials continues.
     """
     _check_rungs("asha", start, factor)
     return lambda steps: optuna.pruners.SuccessiveHalvingPruner(max(round(start * steps), 1), factor)
 
 
 @pruning.register()
-def hyperband(start: float = 0.1, factor: int = 3) -> Callable[[int], Any]:
-    """Successive halving in several brackets that begin at different rungs (Li et al. 2018); options as of `asha`."""
+def hyperband(start: float = 0.1, factor: int = 3) -> Pruning:
+    """Successive halving in several brackets that begin at different rungs (Li et al. 2018).
+
+    Args:
+      start: Share of a run before the first rung, in (0, 1); see `asha`.
+      factor: Reduction at each rung; see `asha`.
+    """
     _check_rungs("hyperband", start, factor)
     return lambda steps: optuna.pruners.HyperbandPruner(max(round(start * steps), 1), steps, factor)
 

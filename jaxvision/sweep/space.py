@@ -1,4 +1,4 @@
-"""The domains of a search space, as data.
+"""The domains of a search space, as data. A space is a dict:
 
 {
     "optimizer.learning_rate": log_uniform(1e-4, 1e-1),
@@ -71,7 +71,7 @@ class Grid(NamedTuple):
 
 
 class When(NamedTuple):
-    """A domain that is searched where another key has one of `values`; see `when`."""
+    """A domain that is searched only if another key has one of `values`; see `when`."""
 
     key: str
     values: tuple[Any, ...]
@@ -83,11 +83,14 @@ class When(NamedTuple):
 
 
 Domain = Uniform | LogUniform | Integers | Choice | Grid | When
-Space = Mapping[str, Any]  # a domain, or the value of a key that is not searched
+Space = Mapping[str, Any]  # key -> domain, or its value if it is not searched
 
 
 def uniform(low: float, high: float) -> Uniform:
     """Real numbers, uniform in [low, high].
+
+    Args:
+      low, high: Ends of the interval, both finite.
 
     >>> uniform(0, 0.2)
     uniform(0.0, 0.2)
@@ -97,7 +100,10 @@ def uniform(low: float, high: float) -> Uniform:
 
 
 def log_uniform(low: float, high: float) -> LogUniform:
-    """Real numbers in [low, high] whose logarithm is uniform, as for learning rates; low > 0.
+    """Real numbers in [low, high] whose logarithm is uniform, as for learning rates.
+
+    Args:
+      low, high: Ends of the interval; low must be above 0.
 
     >>> log_uniform(1e-4, 1)
     log_uniform(0.0001, 1.0)
@@ -107,19 +113,29 @@ def log_uniform(low: float, high: float) -> LogUniform:
 
 
 def integers(low: int, high: int, log: bool = False) -> Integers:
-    """Whole numbers from low to high, both included; with `log`, small ones as often as large ones by their logarithm.
+    """Integers from low to high, both included.
+
+    Args:
+      low, high: Smallest and largest integer.
+      log: True for integers whose logarithm is about uniform, so that small ones are more frequent; needs low > 0.
+
+    Raises:
+      UserError: If a bound is not an integer, or low is not below high.
 
     >>> integers(1, 8)
     integers(1, 8)
     """
     _check_bounds("integers", low, high, positive=log)
     if int(low) != low or int(high) != high:
-        raise UserError(f"integers({low}, {high}): the bounds must be whole numbers")
+        raise UserError(f"integers({low}, {high}): the bounds must be integers")
     return Integers(int(low), int(high), bool(log))
 
 
 def choice(*values: Any) -> Choice:
     """One of `values`, which have no order: names, specs, flags.
+
+    Args:
+      *values: Different values, at least one.
 
     >>> choice("sgd", "adamw")
     choice('sgd', 'adamw')
@@ -128,7 +144,10 @@ def choice(*values: Any) -> Choice:
 
 
 def grid(*values: Any) -> Grid:
-    """One of `values`: what a grid search goes through. Other searches take it as a `choice`.
+    """One of `values`, for a grid search. Other searches treat it as a `choice`.
+
+    Args:
+      *values: Different values, at least one.
 
     >>> grid(0.01, 0.1)
     grid(0.01, 0.1)
@@ -137,30 +156,49 @@ def grid(*values: Any) -> Grid:
 
 
 def when(key: str, values: Any, domain: Domain) -> When:
-    """`domain` where `key`, which stands before it in the space, has the value or one of the values in the tuple.
+    """A domain that is searched only if another key has a certain value.
 
-    Elsewhere the key of this domain keeps the value of the config.
+    In other trials the key of this domain keeps the value of the config.
+
+    Args:
+      key: Other key, which must come earlier in the space.
+      values: Value of that key, or a tuple of values.
+      domain: Domain to search then.
+
+    Raises:
+      UserError: If `domain` is not a domain without a condition.
 
     >>> when("optimizer.name", "sgd", uniform(0.5, 0.99))
     when('optimizer.name', 'sgd', uniform(0.5, 0.99))
     """
     if not is_domain(domain) or isinstance(domain, When):
-        raise UserError(f"when({key!r}, {values!r}, ...) wants a domain such as uniform(0, 1), not {domain!r}")
+        raise UserError(f"when({key!r}, {values!r}, ...) needs a domain such as uniform(0, 1), not {domain!r}")
     return When(key, values if isinstance(values, tuple) else (values,), domain)
 
 
 def is_domain(value: Any) -> bool:
-    """Whether it is searched, rather than a value that stands for itself."""
+    """Checks whether a value of a space is searched; other values are the same in every trial.
+
+    Args:
+      value: Domain or other value.
+    """
     return isinstance(value, Domain)
 
 
 def inner(domain: Domain) -> Uniform | LogUniform | Integers | Choice | Grid:
-    """The domain without its condition."""
+    """Removes the condition of a domain.
+
+    Args:
+      domain: Domain with or without a condition.
+    """
     return domain.domain if isinstance(domain, When) else domain
 
 
 def searched(space: Space) -> dict[str, Domain]:
-    """The keys that are searched.
+    """Selects the keys that are searched.
+
+    Args:
+      space: Space of a sweep.
 
     >>> searched({"a": uniform(0, 1), "b": 3})
     {'a': uniform(0.0, 1.0)}
@@ -169,12 +207,20 @@ def searched(space: Space) -> dict[str, Domain]:
 
 
 def active(domain: Domain, params: Mapping[str, Any]) -> bool:
-    """Whether the condition of a domain holds, given the values of the keys before it."""
+    """Checks whether the condition of a domain holds.
+
+    Args:
+      domain: Domain with or without a condition.
+      params: Values of the earlier keys.
+    """
     return not isinstance(domain, When) or (domain.key in params and params[domain.key] in domain.values)
 
 
 def samples(domain: Domain) -> tuple[Any, ...]:
-    """Values to check a domain with: all of a finite one, the ends of another.
+    """Returns values to check a domain with: all values of a finite domain, the ends of others.
+
+    Args:
+      domain: Domain with or without a condition.
 
     >>> samples(uniform(0, 1)), samples(choice("a", "b", "c"))
     ((0.0, 1.0), ('a', 'b', 'c'))
@@ -184,7 +230,11 @@ def samples(domain: Domain) -> tuple[Any, ...]:
 
 
 def at(domain: Domain, u: float) -> Any:
-    """The value of a domain below which lies a share `u` of it, in [0, 1).
+    """Returns the quantile `u` of a domain.
+
+    Args:
+      domain: Domain with or without a condition.
+      u: Share of the domain that is below the value, in [0, 1).
 
     >>> at(uniform(2, 4), 0.5), at(log_uniform(1, 100), 0.5), at(integers(1, 6), 0.99), at(choice("a", "b"), 0.2)
     (3.0, 10.0, 6, 'a')
@@ -194,15 +244,21 @@ def at(domain: Domain, u: float) -> Any:
         return domain.values[int(u * len(domain.values))]
     if isinstance(domain, Integers):
         low, high = domain.low, domain.high + 1
-        found = math.floor(low * (high / low) ** u if domain.log else low + u * (high - low))
-        return min(found, domain.high)
-    low, high = domain
-    found = low * (high / low) ** u if isinstance(domain, LogUniform) else low + u * (high - low)
-    return min(max(found, low), high)
+        quantile = math.floor(low * (high / low) ** u if domain.log else low + u * (high - low))
+        return min(quantile, domain.high)
+    bottom, top = domain
+    value = bottom * (top / bottom) ** u if isinstance(domain, LogUniform) else bottom + u * (top - bottom)
+    return min(max(value, bottom), top)
 
 
 def draw(domain: Domain, seed: int, trial: int, key: str) -> Any:
-    """A random value, a function of (seed, trial, key) alone: neither order nor other keys play a part.
+    """Draws a random value that depends on (seed, trial, key) only, not on the order of draws or on other keys.
+
+    Args:
+      domain: Domain with or without a condition.
+      seed: Seed of the search.
+      trial: Number of the trial.
+      key: Key of the domain.
 
     >>> draw(integers(1, 6), 0, 3, "model.depth") == draw(integers(1, 6), 0, 3, "model.depth")
     True
@@ -211,7 +267,11 @@ def draw(domain: Domain, seed: int, trial: int, key: str) -> Any:
 
 
 def select(space: Space, pick: Callable[[str, Domain], Any]) -> dict[str, Any]:
-    """A point: `pick(key, domain)` for each key in turn whose condition holds.
+    """Makes a point: the value `pick(key, domain)` for each key, in order, whose condition holds.
+
+    Args:
+      space: Space of a sweep.
+      pick: Function that chooses a value for a key and its domain.
 
     >>> select({"a": choice(1, 2), "b": when("a", 2, uniform(0, 1))}, lambda key, domain: samples(domain)[0])
     {'a': 1}
@@ -224,7 +284,10 @@ def select(space: Space, pick: Callable[[str, Domain], Any]) -> dict[str, Any]:
 
 
 def points(space: Space) -> Iterator[dict[str, Any]]:
-    """All points of a space of finite domains; the last key varies fastest.
+    """Yields all points of a space of finite domains; the last key varies fastest.
+
+    Args:
+      space: Space of a sweep.
 
     >>> list(points({"a": grid(1, 2), "b": when("a", 2, grid("x", "y"))}))
     [{'a': 1}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
@@ -232,9 +295,10 @@ def points(space: Space) -> Iterator[dict[str, Any]]:
     domains = searched(space)
     places = {key: i for i, key in enumerate(domains)}
     seen = set()
-    for values in itertools.product(*(inner(domain).values for domain in domains.values())):
-        params = select(space, lambda key, _, given=values: given[places[key]])
-        if repr(params) not in seen:  # inactive keys do not make it another point
+    finite: list[Any] = [inner(domain) for domain in domains.values()]
+    for values in itertools.product(*(domain.values for domain in finite)):
+        params = select(space, lambda key, _, values=values: values[places[key]])  # type: ignore[misc]
+        if repr(params) not in seen:  # points that differ only in inactive keys are the same
             seen.add(repr(params))
             yield params
 
@@ -242,7 +306,7 @@ def points(space: Space) -> Iterator[dict[str, Any]]:
 def _check_bounds(name: str, low: Any, high: Any, positive: bool = False) -> None:
     numbers = all(isinstance(x, int | float) and is_finite(x) for x in (low, high))
     if not numbers or not low < high:
-        raise UserError(f"{name}({shown(low)}, {shown(high)}): want two numbers, the lower one first")
+        raise UserError(f"{name}({shown(low)}, {shown(high)}): give two finite numbers, the lower one first")
     if positive and low <= 0:
         raise UserError(f"{name}({low!r}, {high!r}): on a logarithmic scale the lower bound must be above 0")
 
@@ -251,7 +315,7 @@ def _checked(name: str, values: tuple) -> tuple:
     """The values as a config holds them, see `values.plain`."""
     values = plain(values, name)
     if not values:
-        raise UserError(f"{name}() wants at least one value")
+        raise UserError(f"{name}() needs at least one value")
     if len({repr(value) for value in values}) < len(values):
         raise UserError(f"{name}({', '.join(map(repr, values))}) names a value twice")
     return values

@@ -1,4 +1,4 @@
-"""What a sweep is, and what is checked before it starts.
+"""The description of a sweep, and the checks before it starts.
 
 A sweep file, configs/sweeps/NAME.py, has a function `get_sweep(arg=None) -> Sweep`, as a config file has `get_config`.
 """
@@ -17,21 +17,21 @@ from jaxvision.sweep import searches
 from jaxvision.sweep import space as spaces
 
 DIRECTIONS = ("maximize", "minimize")
-OPENED = ("data", "init", "evals")  # sections that name files
+OPENED = ("data", "init", "evals")  # sections of a config that name files
 
 
 class Sweep(NamedTuple):
     """A search over configs.
 
     Attributes:
-      config: the base config, "FILE.py" or "FILE.py:ARG", as `jaxvision train --config=` takes it.
-      space: by dotted config key a domain of `sweep.space`, or a value that all trials share.
-      objective: a key of the results of a run; pruning reads the same key of its metrics.
+      config: Base config, "FILE.py" or "FILE.py:ARG", as in `jaxvision train --config=`.
+      space: Dotted config key -> domain of `sweep.space`, or a value that all trials share.
+      objective: Key of the results of a run. Pruning reads the same key of its metrics.
       direction: "maximize" or "minimize".
       search: "grid", "random(seed=0)", "tpe(seed=0, startup=10)", "gp", "cmaes" or "qmc"; see `sweep.searches`.
-      trials: how many points are tried; of a grid, all of them if None.
-      seeds: every point is run once per seed, and its value is the mean over them.
-      pruning: "median", "asha" or "hyperband", with options, to end bad trials early; None for never.
+      trials: Number of points to try; None for all points of a grid.
+      seeds: Seeds of the runs of each point; the value of the point is the mean over them.
+      pruning: "median", "asha" or "hyperband", with options, to end bad trials early; None for no pruning.
     """
 
     config: str
@@ -51,25 +51,33 @@ class Sweep(NamedTuple):
 
     @property
     def is_grid(self) -> bool:
-        """Whether the search goes through all points."""
+        """True if the search goes through all points."""
         return specs.parse(self.search)[0].name == "grid"
 
     def base(self) -> ConfigDict:
-        """The base config, with the values that all trials share."""
+        """Returns the base config, with the values that all trials share."""
         shared = {key: value for key, value in self.space.items() if not spaces.is_domain(value)}
         return configs.override(configs.load(self.config), shared)
 
     def config_of(self, params: Mapping[str, Any], seed: int) -> ConfigDict:
-        """The config of one run."""
+        """Returns the config of one run.
+
+        Args:
+          params: Value by key of the point.
+          seed: Seed of the run.
+        """
         base = self.base()
         return configs.override(base, {**params, "seed": seed} if "seed" in base or seed else params)
 
 
 def load(path: str) -> Sweep:
-    """The sweep of a file, given as `FILE.py` or `FILE.py:ARG`, checked by `check`.
+    """Loads the sweep of a file and checks it with `check`.
+
+    Args:
+      path: File, `FILE.py` or `FILE.py:ARG`.
 
     Raises:
-      UserError: no such file, no `get_sweep` in it, or a sweep with a mistake.
+      UserError: If there is no such file, it has no `get_sweep`, or the sweep has a mistake.
     """
     sweep = scripts.load(path, "get_sweep", "sweep")
     file, _ = scripts.split(path)
@@ -82,10 +90,13 @@ def load(path: str) -> Sweep:
 def check(sweep: Sweep) -> None:
     """Checks everything that needs no model.
 
+    Args:
+      sweep: Sweep to check.
+
     Raises:
-      UserError: a mistake in the sweep, named with its key or field.
+      UserError: If the sweep has a mistake; the message names its key or field.
     """
-    searches.of(sweep.search)
+    searches.make_search(sweep.search)
     if sweep.direction not in DIRECTIONS:
         raise unknown("direction", sweep.direction, DIRECTIONS)
     base = configs.load(sweep.config)
@@ -102,7 +113,7 @@ def check(sweep: Sweep) -> None:
         )
     if not sweep.pruning:
         return
-    searches.pruning_of(sweep.pruning)
+    searches.make_pruning(sweep.pruning)
     every = f"evals.{name.partition('/')[0]}.every"
     length = sweep.space.get(every, evals[name].get("every", 0))
     durations.check(length, every)
@@ -114,20 +125,20 @@ def check(sweep: Sweep) -> None:
 
 
 def check_experiments(sweep: Sweep, here: bool = False) -> int:
-    """Builds the experiments at the ends of the space, one domain at a time at each of its values, without their data.
+    """Builds the experiments at the ends of the space, without their data: each domain in turn, at each of its values.
 
-    The mesh is left out: the devices of the runs need not be those of the controller.
+    The mesh is ignored, since the runs may have other devices than the controller.
 
     Args:
-      sweep: that is checked.
-      here: the runs will be on this machine, so that their data and evaluations are opened too, as far as they are
-        here: of the base config, and of the values of keys that choose them.
+      sweep: Sweep to check.
+      here: True if the runs will be on this machine. Then the data and evaluations of the base config are opened too,
+        and those of points whose keys choose data.
 
     Returns:
-      Steps of a run of the base config.
+      Number of steps of a run of the base config.
 
     Raises:
-      UserError: what `experiment.build` refuses, with the values that it refuses.
+      UserError: If `experiment.build` rejects a config; the message names the values that it rejects.
     """
     from jaxvision import experiment
 
@@ -155,13 +166,22 @@ def check_experiments(sweep: Sweep, here: bool = False) -> int:
 
 
 def to_json(sweep: Sweep) -> dict[str, Any]:
-    """The sweep and its resolved base config, as OUT/sweep.json holds them; domains as their text."""
+    """Returns the sweep and its resolved base config in the format of OUT/sweep.json, with domains as text.
+
+    Args:
+      sweep: Sweep to save.
+    """
     fields = sweep._asdict() | {"space": {key: repr(value) for key, value in sweep.space.items()}}
     return json.loads(json.dumps({"sweep": fields, "config": json.loads(configs.to_json(configs.load(sweep.config)))}))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What keeps two sweeps, as `to_json` gives them, from being one: a line a key. The number of trials may change."""
+    """Lists what makes two sweeps different, one line for each key. A different number of trials does not count.
+
+    Args:
+      old: Saved sweep, in the format of `to_json`.
+      new: Other sweep, in the same format.
+    """
 
     def flat(saved: Mapping[str, Any]) -> dict[str, Any]:
         fields = {f"sweep.{key}": value for key, value in saved["sweep"].items() if key not in ("space", "trials")}
@@ -176,7 +196,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _check_space(space: spaces.Space, base: ConfigDict) -> None:
     domains = spaces.searched(space)
     if not domains:
-        raise UserError("the space of the sweep holds no domain, so that there is nothing to search")
+        raise UserError(
+            "the space of the sweep holds no domain, so there is nothing to search: add one, such as uniform(0, 1)"
+        )
     fixed = {key: value for key, value in space.items() if not spaces.is_domain(value)}
     before: dict[str, Any] = {}
     for key, value in space.items():
@@ -191,30 +213,31 @@ def _check_space(space: spaces.Space, base: ConfigDict) -> None:
 
 
 def _check_override(base: ConfigDict, others: Mapping[str, Any], key: str, value: Any) -> None:
-    """UserError where the command line of a run could not set a key to a value, or would set it to another."""
+    """Raises UserError if the command line of a run cannot set a key to a value, or would set it to another."""
     words = {name: literals.Written(literals.write(x)) for name, x in {**others, key: value}.items()}
     try:
-        found = configs.at(configs.override(base, words), key.split("."))
+        result = configs.at(configs.override(base, words), key.split("."))
     except UserError as error:
         raise UserError(f"the space of the sweep: {error}") from error
-    found = found.to_dict() if isinstance(found, ConfigDict) else found
-    if found != value or isinstance(found, bool) != isinstance(value, bool):
-        raise UserError(f"the space of the sweep: {key} cannot be {value!r}: the command line makes {found!r} of it")
+    result = result.to_dict() if isinstance(result, ConfigDict) else result
+    if result != value or isinstance(result, bool) != isinstance(value, bool):
+        raise UserError(f"the space of the sweep: {key} cannot be {value!r}: the command line reads it as {result!r}")
 
 
 def _check_condition(key: str, domain: spaces.When, before: Mapping[str, Any]) -> None:
     if domain.key not in before:
         raise UserError(
-            f"{key!r} is searched where {domain.key!r} has some value, but no key before it in the space has that name"
+            f"{key!r} has a condition on {domain.key!r}, but no key before it in the space has that name"
             f"{nearest(domain.key, before) or '.'} Keys before it: {', '.join(before) or 'none'}"
         )
     other = before[domain.key]
     if not spaces.is_domain(other):
-        raise UserError(f"{key!r} is searched where {domain.key!r} has some value, but that is the same in all trials")
-    if isinstance(spaces.inner(other), spaces.Choice | spaces.Grid):
+        raise UserError(f"{key!r} has a condition on {domain.key!r}, which has the same value in all trials")
+    other = spaces.inner(other)
+    if isinstance(other, spaces.Choice | spaces.Grid):
         for value in domain.values:
-            if value not in spaces.inner(other).values:
-                raise unknown(f"value of {domain.key!r} in the condition of {key!r}", value, spaces.inner(other).values)
+            if value not in other.values:
+                raise unknown(f"value of {domain.key!r} in the condition of {key!r}", value, other.values)
 
 
 def _check_value(key: str, value: Any) -> None:
@@ -228,7 +251,7 @@ def _check_trials(sweep: Sweep) -> None:
     if sweep.trials is not None and (not isinstance(sweep.trials, int) or sweep.trials < 1):
         raise UserError(f"trials must be a whole number of at least 1, not {sweep.trials!r}")
     if not sweep.is_grid and sweep.trials is None:
-        raise UserError(f"the search {sweep.search!r} does not end by itself: give the sweep a number of `trials`")
+        raise UserError(f"the search {sweep.search!r} does not end by itself: set `trials` of the sweep")
     for key, domain in spaces.searched(sweep.space).items() if sweep.is_grid else ():
         if not isinstance(spaces.inner(domain), spaces.Choice | spaces.Grid):
             raise UserError(f"a grid search goes through listed values, but {key!r} is {domain!r}: use grid(...)")
@@ -243,7 +266,7 @@ def _check_seeds(sweep: Sweep) -> None:
 
 
 def _condition(domain: Any, domains: Mapping[str, spaces.Domain]) -> dict[str, Any]:
-    """Values under which a domain is searched."""
+    """The values of other keys with which a domain is searched."""
     if not isinstance(domain, spaces.When):
         return {}
     return {**_condition(domains[domain.key], domains), domain.key: domain.values[0]}

@@ -1,4 +1,7 @@
-"""What of a config may differ between the members of one program, and members sorted into programs by it."""
+"""Sorts the members of a population into programs.
+
+The members of one program differ only in numbers that can be stacked.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +13,7 @@ from ml_collections import ConfigDict
 from jaxvision import augment, specs
 from jaxvision import config as configs
 
-# Numbers that the program takes as arguments. The code that uses them lets traced numbers through; see `traced.known`.
+# Numbers that the program takes as arguments. The code that uses them accepts traced numbers; see `traced.known`.
 STACKED = (
     "seed",
     "optimizer.learning_rate",
@@ -24,7 +27,7 @@ STACKED = (
     "model.dropout",
     "model.drop_path",
 )
-STACKED_ARGUMENTS = {  # of augmentations
+STACKED_ARGUMENTS = {  # augmentation -> arguments that may differ
     "mixup": ("alpha",),
     "cutmix": ("alpha",),
     "mixup_or_cutmix": ("mixup_alpha", "cutmix_alpha", "switch"),
@@ -32,19 +35,24 @@ STACKED_ARGUMENTS = {  # of augmentations
 
 
 class Member(NamedTuple):
-    """A run: its config, and the folder that will hold what `jaxvision train` leaves there."""
+    """A run of a population.
+
+    Attributes:
+      config: Config of the run.
+      workdir: Folder for the files that `jaxvision train` would write.
+    """
 
     config: ConfigDict
     workdir: Path
 
 
 class Group(NamedTuple):
-    """Members that fit into one program.
+    """Members that share one program.
 
     Attributes:
-      members: in the order in which they were given.
-      values: the numbers in which they differ, one for each member, by dotted key; `augment.1.alpha` is an argument
-        of the augmentation's operation 1.
+      members: Members, in the order of the input.
+      values: Dotted key -> one number for each member, for the numbers in which they differ; `augment.1.alpha` is an
+        argument of the augmentation's operation 1.
     """
 
     members: list[Member]
@@ -52,7 +60,13 @@ class Group(NamedTuple):
 
 
 def groups(members: Sequence[Member]) -> list[Group]:
-    """Sorts members into programs by what cannot be stacked, in the order in which they come.
+    """Sorts members into programs. Members share a program if their configs differ only in numbers that can be stacked.
+
+    Args:
+      members: Members to sort.
+
+    Returns:
+      The groups, in the order of their first members.
 
     >>> config = ConfigDict(dict(seed=0, augment="mixup(0.2)", model=dict(depth=2), optimizer=dict(learning_rate=0.1)))
     >>> other = configs.override(config, {"augment": "mixup(0.8)", "optimizer.learning_rate": 0.2})
@@ -65,17 +79,21 @@ def groups(members: Sequence[Member]) -> list[Group]:
     alike: dict[str, tuple[list[Member], list[dict[str, float]]]] = {}
     for member in members:
         rest, numbers = _split(member.config)
-        own, of_all = alike.setdefault(json.dumps([rest, list(numbers)], default=str), ([], []))
-        own.append(member)
-        of_all.append(numbers)
+        same, rows = alike.setdefault(json.dumps([rest, list(numbers)], default=str), ([], []))
+        same.append(member)
+        rows.append(numbers)
     return [
-        Group(own, {key: [n[key] for n in of_all] for key in of_all[0] if len({n[key] for n in of_all}) > 1})
-        for own, of_all in alike.values()
+        Group(same, {key: [row[key] for row in rows] for key in rows[0] if len({row[key] for row in rows}) > 1})
+        for same, rows in alike.values()
     ]
 
 
 def overrides(config: ConfigDict, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of one member of a `Group`, traced or not, as `Experiment.vary` takes them.
+    """Converts the values of one member of a `Group`, traced or not, to the form that `Experiment.vary` takes.
+
+    Args:
+      config: Config of the first member of the group.
+      values: Number by dotted key.
 
     >>> overrides(ConfigDict(dict(augment="flip_lr|mixup(0.2)")), {"seed": 1, "augment.1.alpha": 0.8})
     {'seed': 1, 'augment': [Call(name='flip_lr', args=(), kwargs={}),
@@ -91,7 +109,7 @@ def overrides(config: ConfigDict, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _split(config: ConfigDict) -> tuple[dict[str, Any], dict[str, float]]:
-    """What has to be equal within a program, and the numbers that may differ, by dotted key."""
+    """The part of a config that must be equal within a program, and the numbers that may differ, by dotted key."""
     rest = configs.flatten(configs.from_json(configs.to_json(config)))
     numbers = {key: rest.pop(key) for key in STACKED if _is_number(rest.get(key))}
     calls = []
@@ -107,6 +125,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _calls(config: ConfigDict) -> list[specs.Call]:
-    """The augmentation of a config, with every argument under its name in operations that can be stacked."""
+    """The augmentation of a config; calls of operations that can be stacked have all their arguments by name."""
     calls = specs.parse(config.get("augment", ""))
     return [augment.ops.named(call) if call.name in STACKED_ARGUMENTS else call for call in calls]

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: a table on a terminal, lines elsewhere."""
+"""The display of a running sweep: a table on a terminal, lines elsewhere."""
 
 import time
 from typing import Any
@@ -9,18 +9,18 @@ from rich.table import Table
 
 from jaxvision import workdir as workdirs
 from jaxvision.sweep.controller import Controller, Trial
-from jaxvision.sweep.runs import Run
+from jaxvision.sweep.runs import TrialRun
 from jaxvision.train.progress import console, duration
 
-ROWS = 20  # of the table: what runs, and the latest that ended
+ROWS = 20  # most rows of the table: the running trials, and the latest that ended
 MARKS = {"complete": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "waiting": "dim"}
 
 
 class View:
-    """Shows the controller that it is called with. To be entered around `Controller.run`.
+    """Shows the controller that it is called with. Use it as a context manager around `Controller.run`.
 
     Args:
-      table: whether there is a table, where there is a terminal; else lines only.
+      table: True to show a table on a terminal; False for lines only.
     """
 
     def __init__(self, table: bool = True):
@@ -42,16 +42,20 @@ class View:
             self._live.update(Group(_table(controller), _summary(controller)), refresh=True)
 
     def say(self, text: str) -> None:
-        """A line about what happened."""
+        """Prints a line about an event.
+
+        Args:
+          text: Line to print, without markup.
+        """
         self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False)
 
 
 def _table(controller: Controller) -> Table:
     keys = [key for key in controller.sweep.space if any(key in trial.params for trial in controller.trials)]
     table = Table("trial", "state", "step", *(key.rpartition(".")[2] for key in keys), controller.sweep.objective)
-    going = [trial for trial in controller.trials if trial.state == "running"]
-    ended = [trial for trial in controller.trials if trial.state != "running"][-max(ROWS - len(going), 3) :]
-    for trial in [*ended, *going]:
+    running = [trial for trial in controller.trials if trial.state == "running"]
+    ended = [trial for trial in controller.trials if trial.state != "running"][-max(ROWS - len(running), 3) :]
+    for trial in [*ended, *running]:
         state = trial.record.state
         best = trial is controller.best
         value = "" if trial.value is None else f"{trial.value:.4g}{' (best)' if best else ''}"
@@ -64,7 +68,7 @@ def _table(controller: Controller) -> Table:
 
 
 def _steps(controller: Controller, trial: Trial) -> str:
-    """Of each seed, how far it is."""
+    """The step of each seed's run."""
     if trial.state == "complete":
         return ""
     return " ".join(f"{run.step()}/{controller.steps}" for run in trial.runs.values())
@@ -81,7 +85,14 @@ def _summary(controller: Controller) -> str:
 
 
 def seconds_left(controller: Controller) -> float | None:
-    """From the time that complete runs took, and how far the others are; None before one is complete."""
+    """Estimates the remaining time, from the duration of complete runs and the steps of the others.
+
+    Args:
+      controller: Controller of the sweep.
+
+    Returns:
+      Seconds; None before a run is complete.
+    """
     runs = [run for trial in controller.trials for run in trial.runs.values()]
     took = [_seconds(run) for run in runs if run.state == "complete"]
     if not took:
@@ -91,9 +102,10 @@ def seconds_left(controller: Controller) -> float | None:
     return sum(took) / len(took) * ahead / controller.parallel
 
 
-def _seconds(run: Run) -> float:
-    """What a complete run takes from its start, by the steps of its last launch."""
+def _seconds(run: TrialRun) -> float:
+    """The duration of a whole complete run, from the steps and seconds of its last launch."""
     done = workdirs.results(run.workdir)
+    assert done is not None  # the run is complete
     launches = workdirs.launches(run.workdir)
     start = launches[-1]["start_step"] if launches else 0
     return done["seconds"] * done["steps"] / max(done["steps"] - start, 1)

@@ -231,7 +231,7 @@ def test_a_controller_that_is_told_to_stop_goes_on_later(sweep, start, tmp_path,
     cluster = FakeCluster(tmp_path / "cluster", hold=(0, 1, 2))
     one = start(sweep(), cluster, seconds=0.01, leave=leave)
     stop_soon(one)
-    with pytest.raises(Preempted, match="go on without" if leave else "told to save"):
+    with pytest.raises(Preempted, match="keep running without" if leave else "asked to save"):
         one.run()
     assert {job["state"] == "gone" for job in jobs(tmp_path)} == {not leave}
     trials = start(sweep()).run()

@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision.sweep import Sweep, choice, log_uniform, results, uniform, when
 from jaxvision.sweep.records import RunRecord, TrialRecord
-from jaxvision.sweep.runs import Run
+from jaxvision.sweep.runs import TrialRun
 
 SWEEP = Sweep(
     config="base.py",
@@ -113,13 +113,13 @@ def test_failed_runs_say_why(table):
     ],
 )
 def test_a_run_that_ended_with_worthless_numbers_has_failed(tmp_path, end, found, told):
-    """As the controller's `Run` and the table tell it; the other run is fine."""
+    """As the controller's `TrialRun` and the table show it; the other run is fine."""
     for name, lines, values in (("a", [], {"val/top1": 0.5}), ("b", [{"step": 4} | end], found)):
         run(tmp_path / name)
         text = "".join(json.dumps(line) + "\n" for line in [{"step": 1, "loss": 2.3}, *lines])
         (tmp_path / name / "metrics.jsonl").write_text(text)
         (tmp_path / name / "results.json").write_text(json.dumps({"steps": 4, "seconds": 1.0, "results": values}))
-    runs = {seed: Run(tmp_path / name, [], name).record for seed, name in enumerate("ab")}
+    runs = {seed: TrialRun(tmp_path / name, [], name).record for seed, name in enumerate("ab")}
     table = results.collect(SWEEP, [TrialRecord(0, {}, "complete", runs)])
     assert column(table, "error") == [None, told]
     assert column(table, "state") == ["complete", "failed" if told else "complete"]

@@ -25,7 +25,7 @@ def ask(folder, spec, order, count=6):
     study = searches.open_journal(folder / "journal.log", "maximize")
     trials, points = [], []
     for _ in range(count):
-        trials.append(searches.ask(study, searches.of(spec), space))
+        trials.append(searches.ask(study, searches.make_search(spec), space))
         points.append(searches.point_of(trials[-1], space))
         for number in order.pop(0) if order else ():
             study.tell(trials[number], float(points[number]["a"]))
@@ -39,7 +39,7 @@ def test_a_search_that_does_not_learn_chooses_the_same_points_in_any_order_of_en
     at_last = ask(tmp_path / "two", spec, [[], [], [2], [0, 3]])
     assert in_turn == at_last
     space = GRID if spec == "grid" else SPACE
-    assert in_turn == [searches.of(spec).point(space, number) for number in range(6)]
+    assert in_turn == [searches.make_search(spec).point(space, number) for number in range(6)]
 
 
 @pytest.mark.parametrize("spec", SPECS[1:])
@@ -66,9 +66,9 @@ def test_a_trial_that_was_begun_is_completed_with_what_stands_there(spec, tmp_pa
         study = searches.open_journal(folder / "journal.log", "maximize")
         last = study.get_trials(deepcopy=False)[-1]
         there = dict(last.params)
-        trial = searches.ask(study, searches.of(spec), space, last)
+        trial = searches.ask(study, searches.make_search(spec), space, last)
         assert there.items() <= trial.params.items()
-        if searches.of(spec).point:
+        if searches.make_search(spec).point:
             assert searches.point_of(trial, space) == points[last.number]
 
 
@@ -83,7 +83,7 @@ def test_tpe_learns(tmp_path):
     space = {"x": uniform(0, 1)}
     values = []
     for _ in range(40):
-        trial = searches.ask(study, searches.of("tpe(startup=8)"), space)
+        trial = searches.ask(study, searches.make_search("tpe(startup=8)"), space)
         values.append(searches.point_of(trial, space)["x"])
         study.tell(trial, -abs(values[-1] - 0.8))
     near = [sum(abs(x - 0.8) < 0.1 for x in part) for part in (values[:16], values[-16:])]
@@ -92,7 +92,7 @@ def test_tpe_learns(tmp_path):
 
 def test_quasi_random_points_are_spread_more_evenly_than_random_ones():
     """Of 16 points of a Sobol sequence one lies in each sixteenth of each axis."""
-    point = searches.of("qmc").point
+    point = searches.make_search("qmc").point
     cells = sorted(int(point({"a": uniform(0, 1), "b": uniform(0, 1)}, n)["b"] * 16) for n in range(16))
     assert cells == list(range(16))
 
@@ -117,13 +117,13 @@ def test_the_last_line_that_was_cut_off_by_a_crash_is_dropped(tmp_path):
 )
 def test_a_search_with_a_mistake_is_refused(spec, message):
     with pytest.raises(UserError, match=message):
-        searches.of(spec)
+        searches.make_search(spec)
 
 
 def test_a_gaussian_process_wants_torch(monkeypatch):
     monkeypatch.setattr(searches.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs torch"):
-        searches.of("gp")
+        searches.make_search("gp")
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_a_gaussian_process_wants_torch(monkeypatch):
 )
 def test_pruning_with_a_mistake_is_refused(spec, message):
     with pytest.raises(UserError, match=message):
-        searches.pruning_of(spec)
+        searches.make_pruning(spec)
 
 
 def test_pruners_count_in_steps_of_the_run():
-    asha = searches.pruning_of("asha(start=0.1, factor=3)")(1000)
+    asha = searches.make_pruning("asha(start=0.1, factor=3)")(1000)
     assert (asha._min_resource, asha._reduction_factor) == (100, 3)
-    assert searches.pruning_of("median(startup=2, warmup=0.25)")(1000)._n_warmup_steps == 250
-    assert searches.pruning_of("hyperband(start=0.2)")(50)._max_resource == 50
+    assert searches.make_pruning("median(startup=2, warmup=0.25)")(1000)._n_warmup_steps == 250
+    assert searches.make_pruning("hyperband(start=0.2)")(50)._max_resource == 50

@@ -79,13 +79,13 @@ def test_a_domain_reads_as_it_was_written():
     ("make", "message"),
     [
         (lambda: uniform(1, 1), "the lower one first"),
-        (lambda: uniform(0, float("inf")), "want two numbers"),
+        (lambda: uniform(0, float("inf")), "give two finite numbers"),
         (lambda: log_uniform(0, 1), "above 0"),
-        (lambda: integers(0.5, 2), "whole numbers"),
+        (lambda: integers(0.5, 2), "must be integers"),
         (lambda: integers(0, 8, log=True), "above 0"),
         (lambda: choice(), "at least one value"),
         (lambda: grid(1, 1), "names a value twice"),
-        (lambda: when("a", 1, 2), "wants a domain"),
+        (lambda: when("a", 1, 2), "needs a domain"),
     ],
 )
 def test_a_mistake_is_named(make, message):

@@ -27,7 +27,7 @@ from jaxvision.models.weights import preprocessing
 from jaxvision.reading import check_fields, parse_json
 from jaxvision.specs import parse
 from jaxvision.sweep import space
-from jaxvision.sweep.runs import Run
+from jaxvision.sweep.runs import TrialRun
 
 QUICK = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -301,7 +301,7 @@ def test_patterns_that_were_seen_to_fail(pattern, scratch):
 def test_whole_numbers_that_no_float_can_be_are_refused_in_words():
     with pytest.raises(UserError, match="must be a whole number .*, which is too large"):
         models.build("vit", 10, depth=10**400)
-    with pytest.raises(UserError, match="want two numbers"):
+    with pytest.raises(UserError, match="give two finite numbers"):
         space.uniform(0, 10**400)
 
 
@@ -429,7 +429,7 @@ def test_json_of_launchers(command, job, code):
     written(run, "launch/job.json", job)
     written(run, "launch/exit.json", code)
     written(run, "launch/slot.json", code.replace("code", "slot"))
-    if (found := ends_well(Run, run, ["a"], "name")) is not None:
+    if (found := ends_well(TrialRun, run, ["a"], "name")) is not None:
         ends_well(lambda: found.adopt(_NoLauncher()))
     ends_well(launchers.status, run / "launch", alive=False)
     launcher = local.LocalLauncher(slots=1, gpus=0)
