@@ -13,7 +13,7 @@ PATHS = [span for span in SPANS if re.fullmatch(r"[\w/]+\.py|(\w+/)+", span)]
 FILES = (".py", ".json", ".jsonl", ".md")
 DOTTED = [span for span in SPANS if re.fullmatch(r"[A-Za-z]\w*(\.\w+)+", span) and not span.endswith(FILES)]
 CLASSES = [match[1] for span in SPANS if (match := re.fullmatch(r"([A-Z][a-z]\w*)(\(.*\))?", span))]
-LIBRARIES = ("jax", "lax", "math")
+LIBRARIES = ("jax", "lax", "math", "optax")
 # Folders of a workdir, not of the repository.
 WRITTEN = {"tensorboard/"}
 # Sections of a config are checked against these classes; the keys of the other sections depend on what they name.
