@@ -112,7 +112,7 @@ class LockFile:
             return f"{folder} was moved or removed while this process wrote there: it stops, to harm no other folder"
         try:
             seen = self.read()
-        except UserError:  # somebody wrote something else into it
+        except UserError:  # it was overwritten with something else
             seen = Seen({}, None, None)
         is_empty = seen is not None and not seen.record
         if is_empty and self._flocked and _identity(self._path) == _identity(self._file):  # it is still ours

@@ -63,9 +63,9 @@ def _worded(where: str | Path, cause: Exception) -> str:
         byte = f"byte {cause.start:,} is 0x{cause.object[cause.start]:02x}"
         return f"{where} is not UTF-8 ({byte}): save it as UTF-8"
     if isinstance(cause, json.JSONDecodeError):
-        return f"{where} is no JSON: {cause}"
+        return f"{where} is not JSON: {cause}"
     if isinstance(cause, gzip.BadGzipFile) and str(cause).startswith("Not a gzipped"):
-        return f"{where} is no gzip file, though it is called so"
+        return f"{where} is not a gzip file, although its name says so"
     if isinstance(cause, gzip.BadGzipFile | zlib.error):
         return f"{where} is damaged, for its content does not fit its checksum ({cause}): copy or download it again"
     if isinstance(cause, EOFError):
@@ -116,7 +116,7 @@ def read_text(path: str | Path) -> str:
       UserError: The file is missing, cannot be read, or is not UTF-8; the message names the byte and the line.
     """
     with reading(path):
-        data = (Path(path) if isinstance(path, str) else path).read_bytes()  # it may lie in a bucket
+        data = (Path(path) if isinstance(path, str) else path).read_bytes()  # may be in a bucket
     return decode_text(data, path)
 
 
@@ -185,9 +185,9 @@ def parse_json(text: str | bytes, where: str | Path, kind: type = dict, error: t
     try:
         value = json.loads(text)
     except RecursionError as cause:
-        raise error(f"{where} is no JSON that is read here: it is nested too deep") from cause
+        raise error(f"{where} cannot be read as JSON: it is nested too deeply") from cause
     except (ValueError, MemoryError) as cause:
-        raise error(f"{where} is no JSON: {cause}") from cause
+        raise error(f"{where} is not JSON: {cause}") from cause
     if not isinstance(value, kind):
         raise error(f"{where} holds {shown(value)}, not {_KINDS.get(kind, kind.__name__)}")
     return value

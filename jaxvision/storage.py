@@ -168,7 +168,7 @@ def local(where: str | os.PathLike, what: str = "the path", why: str = "") -> pa
     if is_remote(where):
         because = f", since {why}" if why else ""
         raise UserError(
-            f"{what} is {shown(os.fspath(where))}, but must lie on a file system{because}: give a local folder, or "
+            f"{what} is {shown(os.fspath(where))}, but must be on a file system{because}: give a local folder, or "
             "one where the bucket is mounted"
         )
     return expanded(where, what)

@@ -205,7 +205,7 @@ def test_weights_and_features_lie_in_a_bucket(bucket, tmp_path):
 
 
 def test_files_that_need_a_disk_are_not_put_in_a_bucket():
-    with pytest.raises(UserError, match="--out is 'gs://bucket/x', but must lie on a file system, since it is locked"):
+    with pytest.raises(UserError, match="--out is 'gs://bucket/x', but must be on a file system, since it is locked"):
         storage.local("gs://bucket/x", "--out", "it is locked")
     assert storage.local("~/x") == pathlib.Path(os.path.expanduser("~/x"))
 

@@ -68,7 +68,9 @@ def _read_info(source: Path) -> dataset_info_pb2.DatasetInfo:
         info = dataset_info.read_proto_from_builder_dir(source)
     names = [info.name, info.version, *([info.config_name] if info.config_name else []), *(s.name for s in info.splits)]
     if bad := [name for name in names if not re.fullmatch(r"\w[\w.+-]*", name)]:
-        raise UserError(f"{source}/dataset_info.json is damaged: {shown(bad[0])} is no name of a set, version or split")
+        raise UserError(
+            f"{source}/dataset_info.json is damaged: {shown(bad[0])} is not the name of a set, version or split"
+        )
     if info.file_format not in ("", _TFRECORD.value):
         raise UserError(f"{source} is prepared as {info.file_format}; only tfrecord is converted")
     return info

@@ -162,8 +162,8 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
     """Returns the fields of the first good example, as `Reader.read` gives them at seed and position 0.
 
     The first few readable examples are compared, and the first whose fields have the types and shapes of another one is
-    chosen, so that an odd example at the beginning does not stand for all. Bad examples before it cause no warning: the
-    reader of the set counts and names them.
+    chosen, so that an odd example at the beginning is not taken as typical. Bad examples before it cause no warning:
+    the reader of the set counts and names them.
 
     Args:
       source: Source of the examples.
@@ -246,7 +246,7 @@ def _array(example: Mapping, field: str) -> np.ndarray:
     """Returns a field of an example; integers other than uint8 as int32, and float64 as float32.
 
     Raises:
-      BadExample: The field does not exist, or is no array of numbers.
+      BadExample: The field does not exist, or is not an array of numbers.
     """
     if field not in example:
         raise BadExample(f"it has no field {field!r}")
@@ -255,7 +255,7 @@ def _array(example: Mapping, field: str) -> np.ndarray:
     except ValueError:  # lists of several lengths
         value = np.asarray(None)
     if value.dtype.kind not in "biuf":
-        raise BadExample(f"its field {field!r} is {shown(example[field])}, no array of numbers")
+        raise BadExample(f"its field {field!r} is {shown(example[field])}, not an array of numbers")
     if value.dtype.kind in "iu" and value.dtype != np.uint8:
         return value.astype(np.int32)
     return value.astype(np.float32) if value.dtype == np.float64 else value

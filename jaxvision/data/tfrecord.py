@@ -57,4 +57,4 @@ def masked_crc(data: bytes) -> int:
 
 
 def _truncated(path: str | Path, start: int, end: int) -> UserError:
-    return UserError(f"{path} is truncated: the record at byte {start} goes on after the end at byte {end}")
+    return UserError(f"{path} is truncated: the record at byte {start} continues after the end at byte {end}")

@@ -101,16 +101,16 @@ def cli(*words, **variables):
         (["visualize", "--workdir=gs:/b/x", "--out=out"], "with two slashes"),
         (
             ["predict", "--workdir=runs/x", "--images=gs://bucket/*.jpg"],
-            "--images is 'gs://bucket/*.jpg', but must lie",
+            "--images is 'gs://bucket/*.jpg', but must be on",
         ),
         (["visualize", "--workdir=runs/x", "--out=hdfs://h/x"], "--out is 'hdfs://h/x'"),
-        (["search", "--index=gs://bucket/x", "cat"], "--index is 'gs://bucket/x', but must lie on a file system"),
-        (["study", "data_scaling", "--out=gs://bucket/x"], "--out is 'gs://bucket/x', but must lie on a file system"),
-        (["study", "data_scaling", "--out=s3://bucket/x"], "--out is 's3://bucket/x', but must lie on a file system"),
+        (["search", "--index=gs://bucket/x", "cat"], "--index is 'gs://bucket/x', but must be on a file system"),
+        (["study", "data_scaling", "--out=gs://bucket/x"], "--out is 'gs://bucket/x', but must be on a file system"),
+        (["study", "data_scaling", "--out=s3://bucket/x"], "--out is 's3://bucket/x', but must be on a file system"),
         (["convert", "s3://bucket/x", "out"], "IN is 's3://bucket/x'"),
         (["convert", "--from=timm", "--model=vit:S/16", "gs://bucket/x.npz", "out"], "IN is 'gs://bucket/x.npz', but"),
-        (["data", "convert", "gs://bucket/x", "out"], "SRC is 'gs://bucket/x', but must lie on a file system"),
-        (["data", "prepare", "mnist", "--data_dir=gs://bucket/x"], "--data_dir is 'gs://bucket/x', but must lie"),
+        (["data", "convert", "gs://bucket/x", "out"], "SRC is 'gs://bucket/x', but must be on a file system"),
+        (["data", "prepare", "mnist", "--data_dir=gs://bucket/x"], "--data_dir is 'gs://bucket/x', but must be on"),
     ],
 )
 def test_every_folder_of_the_command_line_is_looked_at(words, message, capsys, tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_every_folder_of_the_command_line_is_looked_at(words, message, capsys, t
 
 def test_a_data_dir_in_a_bucket_is_refused(config, tmp_path):
     config.data.data_dir = "gs://bucket/sets"
-    with pytest.raises(UserError, match="data_dir is 'gs://bucket/sets', but must lie on a file system"):
+    with pytest.raises(UserError, match="data_dir is 'gs://bucket/sets', but must be on a file system"):
         train.run_train(config, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 

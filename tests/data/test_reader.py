@@ -61,11 +61,11 @@ def test_dtypes(pictures):
 @pytest.mark.parametrize(
     ("odd", "words"),
     [
-        ({"weight": "heavy"}, "its field 'weight' is 'heavy', no array of numbers"),
+        ({"weight": "heavy"}, "its field 'weight' is 'heavy', not an array of numbers"),
         ({"weight": [1.0, 2.0]}, r"its field 'weight' is float32 of shape \(2,\), in others float32 of \(\)"),
-        ({"weight": [[1], [2, 3]]}, "no array of numbers"),
+        ({"weight": [[1], [2, 3]]}, "not an array of numbers"),
         ({"weight": None}, "its field 'weight' is None"),
-        ({"weight": {"a": 1}}, "no array of numbers"),
+        ({"weight": {"a": 1}}, "not an array of numbers"),
         ({"label": 1.5}, r"its field 'label' is float32 of shape \(\), in others int32"),
         ({"label": [0, 1]}, r"its field 'label' is int32 of shape \(2,\)"),
         ({"image": np.zeros((8, 8, 3), np.float32)}, "an array of float32, not uint8"),

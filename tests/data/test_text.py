@@ -53,7 +53,7 @@ def test_clip_reads_an_unpacked_vocabulary_and_refuses_another(clip, shared, tmp
     plain.write_text("version\na b\n")
     with pytest.raises(UserError, match="not CLIP's vocabulary"):
         text.make("clip", path=plain)
-    with pytest.raises(UserError, match="broken.gz is no gzip file, though"):
+    with pytest.raises(UserError, match="broken.gz is not a gzip file, although"):
         text.make("clip", path=_written(tmp_path / "broken.gz", "no gzip"))
     packed = bytearray(shared("clip/bpe_simple_vocab_16e6.txt.gz").read_bytes())
     packed[-8] ^= 1  # of the checksum
@@ -221,7 +221,7 @@ def test_tokenize_reads_bytes_as_utf8():
 def test_tokenize_errors():
     with pytest.raises(UserError, match="unknown text field 'captoin'; did you mean 'caption'"):
         _tokens("tokenize(field='captoin')", {"caption": "a"})
-    with pytest.raises(BadExample, match="its field 'text' holds 3, which is no text"):
+    with pytest.raises(BadExample, match="its field 'text' holds 3, which is not a text"):
         _tokens("tokenize", {"text": 3})
     for empty in ((), "", ("", " ")):
         with pytest.raises(BadExample, match="no caption"):

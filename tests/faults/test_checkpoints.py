@@ -415,7 +415,7 @@ def test_an_edited_config_is_told_to_who_reads(run):
     workdirs.record_launch(run, ConfigDict(CONFIG | {"seed": 5}), 6, resume=True)
     assert workdirs.describe_edit(run, mine) == ""
     (run / "config.json").write_text("{")
-    assert "config.json is no JSON" in workdirs.describe_edit(run, mine)
+    assert "config.json is not JSON" in workdirs.describe_edit(run, mine)
     (run / "config.json").unlink()
     assert "config.json is missing" in workdirs.describe_edit(run, mine)
 
@@ -492,7 +492,7 @@ def test_verify_names_a_file_that_cannot_be_read(run, capsys, name):
     (run / name).write_text('{"steps": 6, ')
     code, lines = told(run, capsys)
     assert code == 2
-    assert any(line.startswith(f"DAMAGED  {name}") and "is no JSON" in line for line in lines)
+    assert any(line.startswith(f"DAMAGED  {name}") and "is not JSON" in line for line in lines)
 
 
 @pytest.mark.parametrize(

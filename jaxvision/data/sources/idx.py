@@ -119,20 +119,20 @@ def read_idx(file: Path) -> np.ndarray:
       file: File, compressed if its suffix is .gz.
 
     Raises:
-      UserError: The file is no IDX file of bytes, or is truncated.
+      UserError: The file is not an IDX file of bytes, or is truncated.
     """
     with reading(file):
         if file.suffix == ".gz":
             with open(file, "rb") as stream:
                 beginning = stream.read(512)
             if not beginning.startswith(b"\x1f\x8b") and (reason := described(beginning)):
-                raise UserError(f"{file} is no gzip file: {reason}")
+                raise UserError(f"{file} is not a gzip file: {reason}")
             data = np.frombuffer(unpacking.gunzip(file), np.uint8)
         else:
             data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:
         reason = described(data[:512].tobytes())
-        raise UserError(f"{file} is no IDX file of bytes{f': {reason}' if reason else ''}")
+        raise UserError(f"{file} is not an IDX file of bytes{f': {reason}' if reason else ''}")
     axes = int(data[3])
     head = 4 + 4 * axes
     if axes == 0 or len(data) < head:

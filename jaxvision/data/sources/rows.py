@@ -90,7 +90,7 @@ def read_rows(file: Path, columns: Columns, delimiter: str | None = None) -> Ite
     """
     text = read_text(file)
     if reason := signatures.page(text[:1024].encode()):
-        raise UserError(f"{file} is no manifest: {reason}")
+        raise UserError(f"{file} is not a manifest: {reason}")
     if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         # Any line may introduce a key, so the lines are read twice rather than all kept in memory.
         names: Iterable[str] = list(dict.fromkeys(name for _, cells in _json_lines(file, text) for name in cells))
@@ -111,7 +111,7 @@ def _row(columns: Columns, cells: dict[str, Any], file: Path, line: int) -> Row:
     if path is None or path == "":
         raise UserError(f"{where} has no {columns.path!r}")
     if not isinstance(path, str):
-        raise UserError(f"{where}: the {columns.path!r} {shown(path)} is no path")
+        raise UserError(f"{where}: the {columns.path!r} {shown(path)} is not a path")
     label = None
     if columns.label is not None:
         label = cells.get(columns.label)
@@ -161,12 +161,12 @@ def _several(cell: Any, where: str) -> list:
     if isinstance(cell, list):
         return cell
     if not isinstance(cell, str):
-        raise UserError(f"{where}: the labels {shown(cell)} are no list")
+        raise UserError(f"{where}: the labels {shown(cell)} are not a list")
     if not cell.strip().startswith(("[", "(", "{")):
         return [label.strip() for label in cell.split(";") if label.strip()]
     labels = _list(cell)
     if labels is None:
-        raise UserError(f'{where}: the labels {shown(cell)} are no list: write ["cat", "dog"] or cat;dog')
+        raise UserError(f'{where}: the labels {shown(cell)} are not a list: write ["cat", "dog"] or cat;dog')
     return labels
 
 
@@ -212,7 +212,7 @@ def _csv(file: Path, text: str, delimiter: str, above: int = 0) -> Iterator[tupl
             if any(cell.strip() for cell in cells):
                 yield above + reader.line_num, dict(zip(names, (cell.strip() for cell in cells)))
     except csv.Error as error:
-        raise UserError(f"{file}:{above + reader.line_num} is no CSV: {error}") from None
+        raise UserError(f"{file}:{above + reader.line_num} is not CSV: {error}") from None
 
 
 def _delimiter(file: Path, text: str, path: str) -> str:

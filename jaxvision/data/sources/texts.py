@@ -54,4 +54,4 @@ def _texts(values: Any, where: str) -> Iterator[str]:
         elif value is not None and not (
             isinstance(value, float) and value != value
         ):  # pandas writes NaN for a missing text
-            raise BadExample(f"{where} holds {shown(value)}, which is no text")
+            raise BadExample(f"{where} holds {shown(value)}, which is not a text")

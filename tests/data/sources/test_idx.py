@@ -85,7 +85,7 @@ def test_damaged_files(tmp_path):
     with pytest.raises(UserError, match=r"is truncated: 139 bytes, but its header says \[7, 5, 4\]"):
         open_idx(tmp_path)
     images.write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(UserError, match="is no IDX file"):
+    with pytest.raises(UserError, match="is not an IDX file"):
         open_idx(tmp_path)
     images.write_bytes(whole)
     labels.write_bytes(gzip.compress(encoded(np.zeros(6, np.uint8))))
@@ -139,8 +139,8 @@ def test_gzip_that_is_damaged_or_something_else(tmp_path):
     for content, words in [
         (whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:], "is damaged, for its content does not fit its checksum"),
         (whole[:20] + b"\xff" * 20 + whole[40:], "is damaged"),
-        (b"<html>404", r"is no gzip file: it is a web page \(HTML\)"),
-        (gzip.compress(b"<html>404"), r"is no IDX file of bytes: it is a web page \(HTML\)"),
+        (b"<html>404", r"is not a gzip file: it is a web page \(HTML\)"),
+        (gzip.compress(b"<html>404"), r"is not an IDX file of bytes: it is a web page \(HTML\)"),
     ]:
         file.write_bytes(content)
         with pytest.raises(UserError, match=rf"train-images-idx3-ubyte\.gz {words}"):

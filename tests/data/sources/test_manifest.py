@@ -84,13 +84,13 @@ def test_numbers_and_names_of_classes(tmp_path):
         ("path,label\n", {}, "is empty"),
         ("", {}, r"train\.csv is empty; want a header"),
         ("path,label,label\n1.jpg,2,3\n", {}, r"train\.csv:1 names the column 'label' 2 times"),
-        ('path,label\n1.jpg,"owl\n2.jpg,cat\n', {}, r"train\.csv:3 is no CSV: unexpected end of data"),
+        ('path,label\n1.jpg,"owl\n2.jpg,cat\n', {}, r"train\.csv:3 is not CSV: unexpected end of data"),
         (
             "path,label\n1.jpg,['cat']\n",
             {},
             r"train\.csv:2: the label .* is a list: name its column with labels='label'",
         ),
-        ("path,labels\n1.jpg,['cat'\n", {}, r"train\.csv:2: the labels .* are no list: write"),
+        ("path,labels\n1.jpg,['cat'\n", {}, r"train\.csv:2: the labels .* are not a list: write"),
         ("p\0a\0t\0h\0\n\0", {}, "may be UTF-16"),
         ("path,label\n1.jpg,nan\n2.jpg,3\n", {}, r"train\.csv:2: the label is missing \('nan'\)"),
         ("path,label\n1.jpg,N/A\n2.jpg,cat\n", {}, r"train\.csv:2: the label is missing"),
@@ -113,10 +113,10 @@ def test_a_bad_csv_is_told_by_its_line(tmp_path, text, options, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"path": "2.jpg"', r"train\.jsonl:2 is no JSON"),
+        ('{"path": "2.jpg"', r"train\.jsonl:2 is not JSON"),
         ('{"file": "2.jpg", "text": "a"}', r"train\.jsonl:2 has no 'path'"),
         ('["2.jpg", "a"]', r"train\.jsonl:2 holds \['2\.jpg', 'a'\], not an object"),
-        ('{"path": 2, "text": "a"}', r"train\.jsonl:2: the 'path' 2 is no path"),
+        ('{"path": 2, "text": "a"}', r"train\.jsonl:2: the 'path' 2 is not a path"),
         ('{"path": "2.jpg", "label": true}', r"train\.jsonl:1 has no 'label'"),
     ],
 )
@@ -256,7 +256,7 @@ def test_a_key_that_the_first_line_lacks_is_a_column_all_the_same(tmp_path):
 def test_an_example_without_a_text_is_a_bad_example(tmp_path, text):
     source = open_manifest(write(tmp_path / "train.jsonl", json.dumps(dict(path="1.jpg", text=text))))
     (tmp_path / "1.jpg").touch()
-    with pytest.raises(BadExample, match=r"train\.jsonl:1 .*(no caption|no text)"):
+    with pytest.raises(BadExample, match=r"train\.jsonl:1 .*(no caption|not a text)"):
         source[0]
 
 
@@ -439,5 +439,5 @@ def test_labels_that_are_all_empty_lists(tmp_path):
 
 @pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
 def test_a_web_page_under_another_suffix(tmp_path, name):
-    with pytest.raises(UserError, match=rf"{name} is no manifest: it is a web page \(HTML\)"):
+    with pytest.raises(UserError, match=rf"{name} is not a manifest: it is a web page \(HTML\)"):
         open_manifest(write(tmp_path / name, "<!DOCTYPE html>\n<p>404"))

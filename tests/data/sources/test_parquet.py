@@ -292,7 +292,7 @@ def test_a_damaged_page_costs_its_rows_alone(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ("{broken", "is no JSON"),
+        ("{broken", "is not JSON"),
         ("[]", "holds [], not an object"),
         ('{"info": []}', "holds [] instead of an object"),
         ('{"info": {"features": [1]}}', "holds [1] instead"),

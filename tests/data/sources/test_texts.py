@@ -34,7 +34,7 @@ def test_captions(value, captions):
         (["", None], "no caption"),
         (np.array([], object), "no caption"),
         (float("nan"), "no caption"),
-        (3, "holds 3, which is no text"),
+        (3, "holds 3, which is not a text"),
         (True, "holds True"),
         (["a", 3], "holds 3"),
         ([["a"]], r"holds \['a'\]"),

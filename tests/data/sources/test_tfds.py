@@ -226,7 +226,7 @@ def test_an_empty_text_is_none(odd):
         ("dataset_info.json", b"{broken", "Failed to load JSON"),
         ("dataset_info.json", b"", "Failed to load JSON"),
         ("dataset_info.json", b"{}", "Invalid version"),
-        ("features.json", b"{", "is no JSON"),
+        ("features.json", b"{", "is not JSON"),
         ("features.json", b"\xff", "not UTF-8"),
     ],
 )

@@ -194,11 +194,11 @@ def test_labels_that_are_missing(tmp_path):
 def test_damaged_json(tmp_path, caplog):
     members = [("0.jpg", b"0"), ("0.json", b'{"text": "a"'), ("1.jpg", b"1"), ("1.json", b'{"text": "b"}')]
     write_tar(tmp_path / "train-0.tar", members)
-    with pytest.raises(UserError, match=r"0\.json in .*train-0\.tar is no JSON"):
+    with pytest.raises(UserError, match=r"0\.json in .*train-0\.tar is not JSON"):
         open_shards(tmp_path, label="text")
     source = open_shards(tmp_path, text="text")
     assert source[1]["text"] == "b"
-    with pytest.raises(sources.BadExample, match="no JSON"):
+    with pytest.raises(sources.BadExample, match="JSON"):
         source[0]
 
 
@@ -243,12 +243,12 @@ def test_captions_that_are_none(tmp_path):
         (b'["a"]', "holds \\['a'\\], not an object"),
         (b"null", "holds None"),
         (b"\xff\xfe{", "is UTF-16, not UTF-8"),
-        (b"[" * 100_000, "is no JSON|recursion"),
+        (b"[" * 100_000, "read as JSON|is not JSON|recursion"),
         (b'{"captions": "a"}', "has no 'caption'; did you mean 'captions'"),
         (b'{"caption": null}', "no caption"),
         (b'{"caption": ["", " "]}', "no caption"),
-        (b'{"caption": 7}', "holds 7, which is no text"),
-        (b'{"caption": {"en": "a"}}', "no text"),
+        (b'{"caption": 7}', "holds 7, which is not a text"),
+        (b'{"caption": {"en": "a"}}', "not a text"),
     ],
 )
 def test_json_that_is_not_what_it_should_be(tmp_path, content, words):
