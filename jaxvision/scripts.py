@@ -1,5 +1,6 @@
-"""Python files of users: configs, sweeps, studies. What they raise becomes one line that names their file and line."""
+"""Python files of users: configs, sweeps, studies. An error in one becomes one line that names the file and line."""
 
+import functools
 import importlib.util
 import inspect
 import os
@@ -14,52 +15,60 @@ from typing import Any
 from jaxvision.errors import UserError, nearest, shown
 from jaxvision.reading import decode_text, is_file, is_folder, reading
 
-folders: list[Path] = []  # of the files that were executed, which own modules may lie beside
-_added: list[str] = []  # to sys.path
+folders: list[Path] = []  # folders of the files that were executed; a user's modules may be there, too
+_added: list[str] = []  # entries that this module added to sys.path
 _closed: list[Path] = []  # folders of runs, which may be somebody else's
 
 
 class Unfit(TypeError):
-    """A value that a key of a config cannot hold, in words; the file and its line are added where it is caught."""
+    """A value that a key of a config cannot hold. Whoever catches it adds the file and the line to the message."""
 
 
 def split(path: str) -> tuple[str, str | None]:
-    """The file and the argument of `FILE.py:ARG`; None where there is no colon.
+    """Splits `FILE.py:ARG` into the file and the argument, which is None without a colon.
+
+    Args:
+      path: Path of a file, with an optional argument after a colon.
 
     >>> split("configs/resnet.py:20"), split("runs/a:b/config.json"), split("study.py:small/lr:3")
     (('configs/resnet.py', '20'), ('runs/a:b/config.json', None), ('study.py', 'small/lr:3'))
     """
-    found = re.match(r"(.*?\.\w+):(.*)", str(path), re.DOTALL)
-    return (found[1], found[2]) if found and not Path(path).exists() else (str(path), None)
+    match = re.match(r"(.*?\.\w+):(.*)", str(path), re.DOTALL)
+    return (match[1], match[2]) if match and not Path(path).exists() else (str(path), None)
 
 
-def run(file: str | Path, name: str) -> ModuleType:
+def run_file(file: str | Path, name: str) -> ModuleType:
     """Executes a Python file as a module.
 
     Args:
-      file: to execute.
-      name: of the module.
+      file: Python file.
+      name: Name of the module.
 
     Raises:
-      UserError: the file cannot be read or executed; with the line of it at which that happened.
+      UserError: The file cannot be read, or raises an error; the message names its line.
     """
     with reading(file, only=OSError):
         _check_text(Path(file).read_bytes(), file)
     folder = Path(os.path.abspath(file)).parent  # without "..", for messages and checkpoints
     if folder not in folders:
         folders.append(folder)
-    for place in (Path.cwd(), folder):  # so that it can import what lies there
+    for place in (Path.cwd(), folder):  # the file may import modules from there
         make_importable(place)
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    in_words(file, lambda: spec.loader.exec_module(module))
+    in_words(file, functools.partial(spec.loader.exec_module, module))
     return module
 
 
 def make_importable(folder: Path) -> None:
-    """Puts a folder at the end of `sys.path`, behind everything that is installed; processes that are spawned get it.
+    """Appends a folder to `sys.path`, after everything that is installed, also for processes spawned later.
 
-    Not one that lies in a folder of `closed`.
+    It does nothing for a folder that `close` closed.
+
+    Args:
+      folder: Folder with modules.
     """
     if str(folder) not in sys.path and not is_closed(folder):
         sys.path.append(str(folder))
@@ -67,7 +76,11 @@ def make_importable(folder: Path) -> None:
 
 
 def close(folder: str | Path) -> None:
-    """Takes back what `make_importable` put on `sys.path` in a folder that somebody else may have made, for ever."""
+    """Makes modules in a folder impossible to import, from now on: somebody else may have made it.
+
+    Args:
+      folder: Folder, whose entries that `make_importable` added to `sys.path` are removed.
+    """
     path = Path(folder).absolute()
     if path not in _closed:
         _closed.append(path)
@@ -77,7 +90,11 @@ def close(folder: str | Path) -> None:
 
 
 def is_closed(path: str | Path | None = None) -> bool:
-    """Whether a path lies in a folder that was closed; without a path, whether any was."""
+    """Returns whether a path is in a closed folder; without a path, whether any folder is closed.
+
+    Args:
+      path: File or folder, or None.
+    """
     if path is None:
         return bool(_closed)
     path = Path(path)
@@ -85,23 +102,24 @@ def is_closed(path: str | Path | None = None) -> bool:
 
 
 def load(path: str, function: str, kind: str) -> Any:
-    """What `function` of a file returns, given as `FILE.py` or `FILE.py:ARG`.
+    """Executes a file, calls one of its functions and returns the result.
 
     Args:
-      path: of the file, with an optional argument after a colon.
-      function: name of the function, called with the argument where there is one.
-      kind: what the file holds, such as "config", for messages.
+      path: Path of the file, with an optional argument after a colon: `FILE.py` or `FILE.py:ARG`.
+      function: Name of the function; it is called with the argument, if there is one.
+      kind: Kind of the file in messages, such as "config".
 
     Raises:
-      UserError: there is no such file, it is no Python file, it fails, or it has no such function or argument.
+      UserError: There is no such file, it is not a Python file, it raises an error, or it lacks the function; or the
+        function takes no argument, or needs one.
     """
     file, arg = split(path)
     if not file.strip():
-        raise UserError(f"the name of the {kind} file is empty: was a shell variable not set?")
+        raise UserError(f"the name of the {kind} file is empty: give FILE.py. Was a shell variable not set?")
     if arg is not None and not arg.strip():
-        raise UserError(f"{path}: the argument after the colon is empty: was a shell variable not set?")
+        raise UserError(f"{path}: the argument after the colon is empty: give one. Was a shell variable not set?")
     check_python(file, kind)
-    module = run(file, f"{kind}_{Path(file).stem}")
+    module = run_file(file, f"{kind}_{Path(file).stem}")
     if not callable(getattr(module, function, None)):
         names = [name for name, value in vars(module).items() if callable(value)]
         raise UserError(f"{file} defines no {function}(arg){nearest(function, names)}")
@@ -111,22 +129,30 @@ def load(path: str, function: str, kind: str) -> Any:
 
 
 def check_python(file: str, kind: str) -> None:
-    """Raises UserError unless `file` is there and is a Python file."""
+    """Checks that a file exists and is a Python file.
+
+    Args:
+      file: Path of the file.
+      kind: Kind of the file in messages, such as "config".
+
+    Raises:
+      UserError: There is no such file, it is a folder, or its suffix is not `.py`.
+    """
     path = Path(file)
     if is_folder(path):
         raise UserError(f"{file} is a folder, not a {kind} file: name a file in it, FILE.py or FILE.py:ARG")
     if not is_file(file):
         raise UserError(f"no {kind} file {shown(file)} (looked in {Path.cwd()}){_beside(path)}")
     if path.suffix != ".py":
-        raise UserError(f"a {kind} file is a Python file, FILE.py or FILE.py:ARG, not {file!r}")
+        raise UserError(f"the {kind} file {file!r} is not a Python file: give FILE.py or FILE.py:ARG")
 
 
 def _check_text(data: bytes, file: str | Path) -> None:
-    """Raises UserError where the bytes of a Python file are no text, or of an encoding that Python does not read."""
+    """Raises UserError if the bytes of a Python file are not text, or text in an encoding that Python does not read."""
     if b"\0" in data:
-        decode_text(data, file)  # UTF-16 and UTF-32 are told by their marks
+        decode_text(data, file)  # recognises UTF-16 and UTF-32 by their byte order marks
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise UserError(f"{file}:{line} holds a NUL byte, so it is no text file: save it as UTF-8")
+        raise UserError(f"{file}:{line} contains a NUL byte, so it is not a text file: save it as UTF-8")
 
 
 def _beside(path: Path) -> str:
@@ -144,7 +170,7 @@ def _check_signature(called: Callable, file: str, function: str, arg: str | None
     else:
         return
     if arg is not None and not signature.parameters:
-        raise UserError(f"{file} takes no argument, so not {arg!r}")
+        raise UserError(f"{file} takes no argument: leave out {arg!r}")
     try:
         signature.bind("")
     except TypeError:
@@ -155,7 +181,18 @@ def _check_signature(called: Callable, file: str, function: str, arg: str | None
 
 
 def in_words(file: str | Path, do: Callable[[], Any]) -> Any:
-    """What `do` returns; what it raises, other than UserError, as one line with the line of `file` that led to it."""
+    """Calls a function; an error other than UserError becomes one line that names the line of a file that led to it.
+
+    Args:
+      file: Python file whose code runs.
+      do: Function to call.
+
+    Returns:
+      The result of the function.
+
+    Raises:
+      UserError: The function raised an error.
+    """
     try:
         return do()
     except UserError:
@@ -163,7 +200,7 @@ def in_words(file: str | Path, do: Callable[[], Any]) -> Any:
     except SystemExit as error:
         code = "" if error.code is None else repr(error.code)
         raise UserError(
-            f"{_place(error, file)}: the file ends the program (sys.exit({code})): what is read of it must return"
+            f"{_place(error, file)}: the file ends the program with sys.exit({code}): remove that call"
         ) from error
     except SyntaxError as error:
         code = (error.text or "").strip()
@@ -177,7 +214,7 @@ def in_words(file: str | Path, do: Callable[[], Any]) -> Any:
 
 
 def _frame(error: BaseException, file: str | Path) -> traceback.FrameSummary | None:
-    """The last place in `file` on the way to an error."""
+    """The last frame of an error's traceback that is in `file`."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
     return frames[-1] if frames else None
 

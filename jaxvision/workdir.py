@@ -113,7 +113,7 @@ def close_folder(folder: Path, config: Mapping[str, Any], trained_from: Mapping[
       trained_from: File of each module at training time, `meta["own"]` of a checkpoint.
     """
     scripts.close(str(folder))
-    lines = own_modules.tell(config, trained_from)
+    lines = own_modules.announcements(config, trained_from)
     if lines and jax.process_index() == 0:
         print(*lines, sep="\n", file=sys.stderr, flush=True)
 

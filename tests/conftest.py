@@ -89,7 +89,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("folders", "_added", "_closed"):
         monkeypatch.setattr(scripts, name, [])
-    for name in ("_told", "_imported"):
+    for name in ("_announced", "_imported"):
         monkeypatch.setattr(own_modules, name, set())
     monkeypatch.setattr(own_modules, "_trained_from", {})
     before = set(sys.modules)

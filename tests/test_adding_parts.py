@@ -136,7 +136,7 @@ KINDS = {
         "        self.slots = slots\n",
         "nowhere",
         LAUNCHERS,
-        lambda: launch.make("nowhere(slots=3)").slots == 3,
+        lambda: launch.make_launcher("nowhere(slots=3)").slots == 3,
     ),
 }
 
@@ -150,7 +150,7 @@ def test_a_built_in_part_is_one_file(kind, tmp_path, monkeypatch):
     (tmp_path / "brand_new.py").write_text(file)
     module = importlib.import_module(package)
     monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])
-    for attribute, value in {"_found": None, "_walked": False}.items():
+    for attribute, value in {"_factories": None, "_walked": False}.items():
         if hasattr(known, attribute):
             monkeypatch.setattr(known, attribute, value)
     try:

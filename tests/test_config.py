@@ -78,7 +78,7 @@ def test_paths_that_are_no_config_file(file, tmp_path):
     (tmp_path / "c.yaml").write_text("seed: 0")
     for path, message in {
         str(tmp_path): "is a folder, not a config file",
-        f"{tmp_path}/c.yaml": "a config file is a Python file",
+        f"{tmp_path}/c.yaml": "is not a Python file: give FILE.py",
         f"{tmp_path}/d.py": "no config file .*; did you mean 'c.py'",
         f"{file}:": "the argument after the colon is empty",
         "": "is empty",
@@ -244,7 +244,7 @@ def get_config():
         ("c['data']['size'] = False", "x.py:7: size must be a whole number, like its value before, not False"),
         ("c.update(dict(lr=False))", "x.py:7: lr must be a number"),
         ("sys.exit(3)", "x.py:7: the file ends the program"),
-        ("'" + chr(0) + "'", "x.py:7 holds a NUL byte"),
+        ("'" + chr(0) + "'", "x.py:7 contains a NUL byte"),
     ],
 )
 def test_what_a_config_file_may_not_do_is_told_with_its_line(line, message, tmp_path):

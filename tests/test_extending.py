@@ -38,4 +38,4 @@ def test_the_commands_of_the_page(commands, own, monkeypatch, tmp_path_factory, 
     assert "val/error" in said.out
     if commands == COMMANDS:
         assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", said.out)
-        assert f"own code: the config asks for my_models:small, in {own / 'my_models.py'}\n" in said.err
+        assert f"own code: the config names my_models:small, in {own / 'my_models.py'}\n" in said.err

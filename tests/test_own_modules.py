@@ -106,8 +106,8 @@ def test_what_is_installed_comes_before_the_working_directory(own):
         ("my_models.inside:tiny", "'my_models' is .*my_models.py, and has no module 'my_models.inside'"),
         ("os:system", "in the module 'os' of Python itself"),
         ("subprocess:run", "of Python itself"),
-        ("jaxvision.storage:write", "is inside jaxvision: built-in parts go by their short names"),
-        ("my_models.py:tiny", "is named as Python imports it, without .py: 'my_models:tiny'"),
+        ("jaxvision.storage:write", "is inside jaxvision: give the short name of the built-in part"),
+        ("my_models.py:tiny", "must name the module as Python imports it, without .py: 'my_models:tiny'"),
         ("folder/my_models.py:tiny", "as in 'folder.my_models:tiny'"),
         ("my_models.tiny", "as in 'my_models:tiny'"),
         ("tinny", "Choices: .*; or one of your own, 'package.module:function'"),
@@ -149,14 +149,14 @@ def test_code_that_came_with_a_folder_is_not_run(own, capsys):
     write(workdir, "evil.py", "raise SystemExit('it was executed')\n")
     write(own, "my_models.py", TINY)
     scripts.close(workdir)
-    with pytest.raises(UserError, match="lies in the folder that is read. Code that came with a folder is not run"):
+    with pytest.raises(UserError, match="is in the folder that the command reads. Code in such a folder is not run"):
         models.build("downloaded.evil:tiny", 5)
     (own / "link").symlink_to(workdir)
-    with pytest.raises(UserError, match="Code that came with a folder is not run"):
+    with pytest.raises(UserError, match="Code in such a folder is not run"):
         models.build("link.evil:tiny", 5)
     models.build("my_models:tiny", 5)
     said = capsys.readouterr().err
-    assert said == f"own code: the config asks for my_models:tiny, in {own / 'my_models.py'}\n"
+    assert said == f"own code: the config names my_models:tiny, in {own / 'my_models.py'}\n"
 
 
 def test_a_working_directory_that_is_closed_is_not_searched(own, monkeypatch):
@@ -180,13 +180,13 @@ def test_what_a_config_asks_for_is_told_without_importing_it(own):
         "init": {"model": "resnet:R50"},
         "data": {"name": "cifar10:3.0.2", "data_dir": "gs://bucket"},
     }
-    assert own_modules.asked(config) == {
+    assert own_modules.own_parts(config) == {
         "gone.away": ["gone.away:net"],
         "my_ops": ["my_ops:judge", "my_ops:blur", "my_ops:fog"],
     }
-    assert own_modules.tell(config, {"gone.away": "/home/a/project/gone/away.py"}) == [
-        "own code: the config asks for gone.away:net, in gone.away, which is not here",
-        f"own code: the config asks for my_ops:judge, my_ops:blur, my_ops:fog, in {file}",
+    assert own_modules.announcements(config, {"gone.away": "/home/a/project/gone/away.py"}) == [
+        "own code: the config names gone.away:net, but the module gone.away cannot be found",
+        f"own code: the config names my_ops:judge, my_ops:blur, my_ops:fog, in {file}",
     ]
     with pytest.raises(
         UserError, match="was trained with /home/a/project/gone/away.py. Run the command in /home/a/pro"
@@ -203,7 +203,7 @@ def test_a_built_in_part_needs_no_list(own, monkeypatch):
         "from jaxvision.found import part\n" + TINY.replace("def tiny", '@part("model", small={"width": 2})\ndef tiny'),
     )
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(own / "models")])
-    monkeypatch.setattr(models.NAMES, "_found", None)
+    monkeypatch.setattr(models.NAMES, "_factories", None)
     try:
         assert {"tiny", "vit"} <= set(models.NAMES)
         assert models.build("tiny", 5, **models.NAMES.small("tiny")).width == 2

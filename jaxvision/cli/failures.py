@@ -109,7 +109,7 @@ def line(error: BaseException, folder: str | None = None) -> str:
         advice = "try a smaller data.batch_size, or train.accumulate"
         return f"the memory of the device is used up: {advice}. {text[:MAX_TEXT]}"
     short = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
-    if place := next((place for one, _ in chain if (place := own_modules.place(one))), None):
+    if place := next((place for one, _ in chain if (place := own_modules.error_place(one))), None):
         return f"{type(error).__name__}{': ' if short else ''}{short}. It was raised in your own code, {place}"
     return f"{type(error).__name__}{': ' if short else ''}{short}. This was not foreseen: it may be a bug in jaxvision"
 

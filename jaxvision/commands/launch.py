@@ -77,7 +77,7 @@ def _tpu(words: Sequence[str], name: str, options: str, dry_run: bool, check: Ca
     if dry_run:
         print(tpu.script(lines), end="")
         return
-    code = tpu.run(lines)
+    code = tpu.run_commands(lines)
     if code:
         sys.exit(code)
 

@@ -95,7 +95,7 @@ def run_study(
     do = _Here(out, say)
     if launcher is not None:
         leave = launcher.partition("(")[0] != "local"
-        do = Jobs(f"{study.__file__}:{preset}", out, launch.make(launcher), parallel, leave=leave, say=say)
+        do = Jobs(f"{study.__file__}:{preset}", out, launch.make_launcher(launcher), parallel, leave=leave, say=say)
     rows = do([one for one in planned if not one.fill])
     rows += do([_filled(one, overrides) for one in planned if one.fill and (overrides := one.fill(rows, out))])
     order = {one.name: i for i, one in enumerate(planned)}
@@ -151,7 +151,7 @@ def sibling(file: str, name: str) -> ModuleType:
 
 @functools.cache
 def _module(file: Path) -> ModuleType:
-    return scripts.run(file, f"study_{file.parent.name}_{file.stem}")
+    return scripts.run_file(file, f"study_{file.parent.name}_{file.stem}")
 
 
 def config_of(arg: str, presets: Sequence[str], runs: Callable[[str, str | None], list[Run]]) -> ConfigDict:

@@ -66,7 +66,7 @@ def run_sweep(
             controller = Controller(
                 sweep,
                 out,
-                launch.make(_with_slots(launcher, parallel)),
+                launch.make_launcher(_with_slots(launcher, parallel)),
                 parallel=parallel,
                 leave=not local,
                 seconds=LOCAL_SECONDS if local else CLUSTER_SECONDS,

@@ -1,4 +1,6 @@
-"""Where commands run: processes of this machine, SLURM, Ray; and files for Kubernetes and Cloud TPUs."""
+"""Launchers, which run commands: processes of this machine, SLURM, Ray; and files for Kubernetes and Cloud TPUs."""
+
+from typing import cast
 
 from jaxvision.errors import UserError
 from jaxvision.found import Parts
@@ -8,18 +10,20 @@ from jaxvision.specs import Registry, parse
 LAUNCHERS = Parts("launcher", [__name__])
 
 
-def make(spec: str) -> Launcher:
-    """The launcher of a spec: `"local(slots=2)"`, `"slurm(partition='gpu', minutes=240, gpus=1)"`, `"ray(gpus=1)"`.
+def make_launcher(spec: str) -> Launcher:
+    """Makes the launcher of a spec.
 
-    Options are the arguments of `LocalLauncher`, `SlurmLauncher` and `RayLauncher`.
+    Args:
+      spec: Spec such as `"local(slots=2)"`, `"slurm(partition='gpu', minutes=240, gpus=1)"` or `"ray(gpus=1)"`. Options
+        are the arguments of `LocalLauncher`, `SlurmLauncher` and `RayLauncher`.
 
     Raises:
-      UserError: an unknown launcher or option, one that is not installed, or a cluster that is not there.
+      UserError: The launcher or an option is unknown, its library is not installed, or there is no cluster.
     """
     calls = parse(spec)
     if len(calls) != 1:
-        raise UserError(f"want one launcher, like 'local(slots=2)', not {spec!r}")
+        raise UserError(f"{spec!r} must name one launcher: give a spec such as 'local(slots=2)'")
     registry = Registry("launcher")
     factory = registry.register()(LAUNCHERS.resolve(calls[0].name))
     registry.factories[calls[0].name] = factory
-    return registry.build(calls)[0]
+    return cast(Launcher, registry.build(spec)[0])

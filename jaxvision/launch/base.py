@@ -1,13 +1,13 @@
-"""What a launcher is, and how every launcher reads what became of a job.
+"""The protocol of a launcher, and how every launcher learns the state of a job.
 
 A job is a command with a folder, started as `python -m jaxvision.launch.job FOLDER -- COMMAND`. The job itself writes
-into its folder, which the controller can read too:
+to its folder, which the controller can read:
 
 FOLDER/output.log   standard output and error of the command, of all submissions
 FOLDER/job.json     host, process and start of the job, written when it starts
 FOLDER/exit.json    `{"code": n}`, written when it ends
 
-So an exit status outlives both the controller and the launcher's own memory of the job. The launcher is only asked
+So an exit status survives the controller and whatever the launcher remembers of the job. The launcher only has to say
 whether a job without exit status is still alive.
 """
 
@@ -21,12 +21,12 @@ JOB_FILE, EXIT_FILE, OUTPUT_FILE = "job.json", "exit.json", "output.log"
 
 
 class Status(NamedTuple):
-    """What became of a job.
+    """The state of a job.
 
     Attributes:
-      state: "waiting" (not started), "running", "ended" (it has an exit status), or "lost" (gone without one: it was
-        killed, or its node was, or it was taken out of the queue).
-      code: the exit status where ended, -N where signal N killed the command.
+      state: "waiting" (not started), "running", "ended" (it has an exit status), or "lost" (gone without an exit
+        status: the job or its node was killed, or the job was removed from the queue).
+      code: Exit status of a job that has ended; -N if signal N killed the command.
     """
 
     state: str
@@ -34,44 +34,76 @@ class Status(NamedTuple):
 
 
 class Launcher(Protocol):
-    """Where commands run. It keeps no state that a new one could not find again."""
+    """Runs commands on some machines. A new launcher can find all jobs of an earlier one."""
 
     def submit(self, command: Sequence[str], folder: Path, name: str) -> str:
-        """Starts or queues `command` and returns the job's id, with which another process can ask for it.
+        """Starts or queues a command.
 
-        What an earlier job left in `folder` is removed, but for its output. `name` is what people see in a queue.
+        Args:
+          command: Words of the command line.
+          folder: Folder of the job. Files of an earlier job are removed, except for its output.
+          name: Name that the queue shows.
+
+        Returns:
+          The id of the job, by which any process can ask for it.
         """
+        ...
 
     def find(self, folder: Path, name: str) -> str | None:
-        """The id of the job that `submit` made for this folder and name, if it is alive.
+        """Finds a job whose id is not known, because the process that called `submit` died.
 
-        For a caller that died before it wrote the id down.
+        Args:
+          folder: Folder given to `submit`.
+          name: Name given to `submit`.
+
+        Returns:
+          The id of the job if it is alive, else None.
         """
+        ...
 
     def poll(self, jobs: Mapping[str, Path]) -> dict[str, Status]:
-        """The state of each job, given its folder. One question to the scheduler, however many jobs."""
+        """Returns the state of each job, with one request to the scheduler for all.
+
+        Args:
+          jobs: Folders of the jobs by id.
+        """
+        ...
 
     def cancel(self, job: str, folder: Path) -> None:
-        """Asks a job to end: a run saves its state and leaves with 85. A job that waits never starts.
+        """Asks a job to end: a run saves its state and exits with 85, a waiting job never starts.
 
-        Nothing happens to a job that has ended. The caller polls until it has.
+        It returns at once, so poll until the job has ended. It does nothing to a job that has ended.
+
+        Args:
+          job: Id of the job.
+          folder: Folder of the job.
         """
+        ...
 
 
 def prepare(folder: Path) -> None:
-    """Makes the folder of a job that is about to be submitted; the files that tell of an earlier job go."""
+    """Makes the folder of a job to submit, and removes the state of an earlier job.
+
+    Args:
+      folder: Folder of the job.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (EXIT_FILE, JOB_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def status(folder: Path, alive: bool) -> Status:
-    """The state of a job from its folder, and from whether its launcher says that it waits or runs.
+    """Returns the state of a job.
 
-    Ask the launcher first and call this afterwards: a job that ends in between has written its exit status.
+    Call it after the launcher has said whether the job is alive: a job that ends in between has written its exit
+    status.
+
+    Args:
+      folder: Folder of the job.
+      alive: True if the launcher says that the job is waiting or running.
     """
-    if (found := read_record(folder / EXIT_FILE, code=int)) is not None:
-        return Status("ended", found["code"])
+    if (record := read_record(folder / EXIT_FILE, code=int)) is not None:
+        return Status("ended", record["code"])
     if not alive:
         return Status("lost")
     return Status("running" if (folder / JOB_FILE).exists() else "waiting")

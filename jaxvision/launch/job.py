@@ -1,7 +1,7 @@
-"""The process that is a job, on whatever machine: `python -m jaxvision.launch.job FOLDER -- COMMAND...`.
+"""The process of a job, on any machine: `python -m jaxvision.launch.job FOLDER -- COMMAND...`.
 
-It starts the command with its output appended to FOLDER/output.log, hands SIGTERM and SIGINT on to it, and writes into
-FOLDER when it started and how it ended (see `jaxvision.launch.base`). One lives beside each run: it imports little.
+It starts the command with its output appended to FOLDER/output.log, passes SIGTERM and SIGINT on to it, and writes to
+FOLDER when it started and how it ended (see `jaxvision.launch.base`). There is one for each run, so it imports little.
 """
 
 import ctypes
@@ -19,33 +19,48 @@ from jaxvision.exits import EXIT_PREEMPTED
 from jaxvision.launch.base import EXIT_FILE, JOB_FILE, OUTPUT_FILE
 from jaxvision.processes import process_start
 
-CANNOT_START = 127  # as in a shell, for a command that is not there
+CANNOT_START = 127  # the status of a shell for a command that does not exist
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the command of `[FOLDER, "--", COMMAND...]` and leaves with its exit status."""
+    """Runs a command as a job and exits with its status.
+
+    Args:
+      argv: Words `[FOLDER, "--", COMMAND...]`.
+
+    Raises:
+      SystemExit: The command has ended.
+    """
     if len(argv) < 3 or argv[1] != "--":
         sys.exit("usage: python -m jaxvision.launch.job FOLDER -- COMMAND...")
-    code = run(Path(argv[0]), argv[2:])
+    code = run_job(Path(argv[0]), argv[2:])
     sys.exit(code if code >= 0 else 128 - code)
 
 
-def run(folder: Path, command: Sequence[str]) -> int:
-    """Runs `command` as the job of `folder`; returns its exit status, -N where signal N killed it.
+def run_job(folder: Path, command: Sequence[str]) -> int:
+    """Runs a command as a job. Call it in the main thread, which handles signals.
 
-    A command that was told to stop and died of that, before it could listen, counts as preempted: it has left with
-    nothing half-written and the same command goes on. Must be called in the main thread, which handles signals.
+    A command that died of a signal passed on to it, before it handled signals, counts as preempted: it left nothing
+    half-written, and the same command resumes.
+
+    Args:
+      folder: Folder of the job.
+      command: Words of the command line.
+
+    Returns:
+      The exit status of the command; -N if signal N killed it.
     """
-    child, received = None, []
+    child: subprocess.Popen[bytes] | None = None
+    received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
         received.append(number)
         if child is not None:
             child.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, forward)
     pid = os.getpid()
     _write(folder / JOB_FILE, {"host": socket.gethostname(), "pid": pid, "start": process_start(pid)})
     with (folder / OUTPUT_FILE).open("ab") as output:
@@ -61,7 +76,7 @@ def run(folder: Path, command: Sequence[str]) -> int:
             output.write(f"cannot start {command[0]}: {error.strerror}\n".encode())
             code = CANNOT_START
         else:
-            for number in received[:1]:  # it came before there was a child to hand it to
+            for number in received[:1]:  # it came before the child existed
                 child.send_signal(number)
             code = child.wait()
     if -code in received:
@@ -71,10 +86,10 @@ def run(folder: Path, command: Sequence[str]) -> int:
 
 
 def dies_with_parent() -> Callable[[], None] | None:
-    """What the child calls before it becomes the command: the kernel shall kill it when this process dies.
+    """Returns a `preexec_fn` that makes the kernel kill the child when this process dies; None outside Linux.
 
-    Otherwise a job whose own process was killed by SIGKILL would count as lost, and its command would go on writing to
-    the workdir beside the one that was submitted instead. Only Linux has it.
+    Without it, a job whose own process was killed by SIGKILL would count as lost and be submitted again, while its
+    command still writes to the same workdir.
     """
     if sys.platform != "linux":
         return None

@@ -1,4 +1,4 @@
-"""The files of a source folder that travel to another machine, as a compressed archive."""
+"""Packs the files of a source folder into a compressed archive, to copy them to another machine."""
 
 import os
 import subprocess
@@ -9,58 +9,73 @@ from pathlib import Path
 
 from jaxvision.errors import UserError
 
-LARGEST_MB = 100  # together, before compression; a source tree has a few
-NAMED = 5  # of the largest files, in messages
-# Where git does not say what belongs to the source.
+LARGEST_MB = 100  # limit of all files together, before compression; a source tree has a few MB
+NAMED = 5  # number of large files that a message names
+# Folders that are not packed if git does not say what belongs to the source.
 LEFT_OUT = {".git", ".hg", ".venv", "venv", "__pycache__", ".pytest_cache", ".ruff_cache", "node_modules", "runs"}
 
 
 def files_of(source: str | Path) -> list[str]:
-    """The files of a source folder, relative to it, sorted.
+    """Returns the files of a source folder to pack, relative to it, sorted.
 
-    In a git checkout those that git tracks or would offer to add, in submodules too; what git ignores stays, and so do
-    files that are tracked but no more there. Elsewhere all but those in folders of environments, caches and runs
-    (`LEFT_OUT`), in hidden folders, and in folders that are workdirs.
+    In a git checkout these are the files that git tracks or would offer to add, also in submodules. Elsewhere they are
+    all files except those in folders of environments, caches and runs (`LEFT_OUT`), hidden folders, and workdirs.
+
+    Args:
+      source: Source folder.
 
     Raises:
-      UserError: no such folder, or git cannot read it.
+      UserError: There is no such folder, or git cannot read it.
     """
     root = Path(source)
     if not root.is_dir():
-        raise UserError(f"source={str(source)!r} is no folder")
-    found = _of_git(root) if _is_checkout(root) else _of_folder(root)
-    return sorted(name for name in set(found) if _is_file(root / name))
+        raise UserError(f"source={str(source)!r} is not a folder: give a source folder")
+    names = _of_git(root) if _is_checkout(root) else _of_folder(root)
+    return sorted(name for name in set(names) if _is_file(root / name))
 
 
 def check_size(source: str | Path, names: Sequence[str], largest_mb: float = LARGEST_MB) -> float:
-    """The size of the files together, in MB.
+    """Checks the size of files together.
+
+    Args:
+      source: Source folder.
+      names: Files, relative to it.
+      largest_mb: Limit of their size in MB.
+
+    Returns:
+      Their size in MB.
 
     Raises:
-      UserError: they are larger than `largest_mb`; the largest are named. Or there are none.
+      UserError: They are larger (the message names the largest files), or there are none.
     """
     sizes = {name: os.lstat(Path(source, name)).st_size for name in names}
     total = sum(sizes.values()) / 1e6
     if not sizes:
         raise UserError(f"source={str(source)!r} has no files to copy")
     if total > largest_mb:
-        largest = sorted(sizes, key=sizes.get, reverse=True)[:NAMED]
-        told = "\n  ".join(f"{sizes[name] / 1e6:,.1f} MB  {name}" for name in largest)
+        largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:NAMED]
+        lines = "\n  ".join(f"{sizes[name] / 1e6:,.1f} MB  {name}" for name in largest)
         raise UserError(
-            f"the {len(sizes):,} files of source={str(source)!r} have {total:,.1f} MB, more than {largest_mb:g} MB "
-            f"that are copied to each host. The largest:\n  {told}\n"
-            "Have git ignore what is no source (.gitignore), or set largest_mb."
+            f"the {len(sizes):,} files of source={str(source)!r} have {total:,.1f} MB, but at most {largest_mb:g} MB "
+            f"are copied to each host. The largest files:\n  {lines}\n"
+            "Add what is not source code to .gitignore, or raise largest_mb."
         )
     return total
 
 
 def pack(source: str | Path, archive: str | Path, largest_mb: float = LARGEST_MB) -> str:
-    """Writes the files of a source folder as a `.tgz`, whole or not at all; links stay links.
+    """Writes the files of a source folder to a `.tgz`, completely or not at all; links stay links.
+
+    Args:
+      source: Source folder.
+      archive: File to write.
+      largest_mb: Limit of the files' size in MB, before compression.
 
     Returns:
-      What was packed, in words.
+      A line about what was packed.
 
     Raises:
-      UserError: as `files_of` and `check_size`.
+      UserError: As of `files_of` and `check_size`.
     """
     names = files_of(source)
     total = check_size(source, names, largest_mb)
@@ -87,30 +102,29 @@ def _git(root: Path, *words: str) -> bytes:
 
 
 def _is_checkout(root: Path) -> bool:
-    """Whether git knows the folder: it is one of a checkout, and not ignored there."""
+    """Whether the folder belongs to a git checkout and is not ignored there."""
     if not any((folder / ".git").exists() for folder in (root.absolute(), *root.absolute().parents)):
         return False
     try:
         inside = _git(root, "rev-parse", "--is-inside-work-tree").strip() == b"true"
         ignored = subprocess.run(["git", "-C", root, "check-ignore", "--quiet", "."], capture_output=True).returncode
     except FileNotFoundError:
-        raise UserError(f"{root} is a git checkout, but git, which knows its files, is not installed") from None
+        raise UserError(f"{root} is a git checkout, but git is not installed: install it") from None
     except subprocess.CalledProcessError as error:  # such as a checkout of another owner
         raise UserError(f"git cannot read the checkout {root}: {os.fsdecode(error.stderr).strip()}") from None
     return inside and ignored != 0
 
 
 def _of_git(root: Path) -> list[str]:
-    names = _list(root, "--cached", "--others", "--exclude-standard")
-    found = []
-    for name in names:
+    files = []
+    for name in _list(root, "--cached", "--others", "--exclude-standard"):
         folder = root / name
         if folder.is_dir() and not folder.is_symlink():  # a submodule, or a checkout inside this one
             if (folder / ".git").exists():
-                found += [f"{name.rstrip('/')}/{inner}" for inner in _of_git(folder)]
+                files += [f"{name.rstrip('/')}/{inner}" for inner in _of_git(folder)]
         else:
-            found.append(name)
-    return found
+            files.append(name)
+    return files
 
 
 def _list(root: Path, *options: str) -> list[str]:
@@ -121,7 +135,7 @@ def _list(root: Path, *options: str) -> list[str]:
 
 
 def _of_folder(root: Path) -> list[str]:
-    found = []
+    names = []
     for folder, folders, files in os.walk(root):
         if {"config.json", "run.json"} <= set(files) and Path(folder) != root:
             folders.clear()  # a workdir
@@ -129,8 +143,8 @@ def _of_folder(root: Path) -> list[str]:
         links = [name for name in folders if Path(folder, name).is_symlink()]
         kept = lambda name: name not in LEFT_OUT and not name.startswith(".") and not name.endswith(".egg-info")
         folders[:] = [name for name in folders if kept(name) and name not in links]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in (*files, *filter(kept, links))]
-    return found
+        names += [Path(folder, name).relative_to(root).as_posix() for name in (*files, *filter(kept, links))]
+    return names
 
 
 if __name__ == "__main__":

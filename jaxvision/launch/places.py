@@ -1,4 +1,4 @@
-"""Whether the workdir of a command will still be there when the machines that run it have gone."""
+"""Checks that the workdir of a command outlives the machines that run it."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -8,7 +8,11 @@ from jaxvision.errors import UserError
 
 
 def value_of(command: Sequence[str], *flags: str) -> str | None:
-    """The value of the first of the flags in a command line, given as --flag=value or --flag value.
+    """Returns the value of a flag in a command line, written as --flag=value or --flag value.
+
+    Args:
+      command: Words of the command line.
+      *flags: Names of flags; the first word that is one of them counts.
 
     >>> value_of(["jaxvision", "train", "--workdir", "gs://runs/a"], "workdir", "out")
     'gs://runs/a'
@@ -21,13 +25,16 @@ def value_of(command: Sequence[str], *flags: str) -> str | None:
 
 
 def check_workdir(command: Sequence[str], shared: str | None, who: str, instead: str) -> None:
-    """Raises UserError where a command would write its run on a disk that goes with its machine.
+    """Checks that a command does not write its run to a disk that disappears with its machine.
 
     Args:
-      command: words of the command line, such as `["jaxvision", "train", "--workdir=gs://BUCKET/vit"]`.
-      shared: folder under which all machines see one disk; "/" where any absolute path may be one, None for none.
-      who: machines, for the message, such as "the pods".
-      instead: what else than a bucket the user may do, for the message.
+      command: Words of the command line, such as `["jaxvision", "train", "--workdir=gs://BUCKET/vit"]`.
+      shared: Folder in which all machines see the same files; "/" if any absolute path may be one, None for none.
+      who: Name of the machines in the message, such as "the pods".
+      instead: Alternative to a bucket, for the message.
+
+    Raises:
+      UserError: The workdir is on such a disk.
     """
     workdir = value_of(command, "workdir")
     if workdir is None:
@@ -36,6 +43,6 @@ def check_workdir(command: Sequence[str], shared: str | None, who: str, instead:
     if storage.is_remote(workdir) or (shared and PurePosixPath(workdir).is_relative_to(shared)):
         return
     raise UserError(
-        f"--workdir is {workdir!r}, but {who} share no disk there, and what they write there goes with them: give "
+        f"--workdir={workdir} is not on a disk that {who} share, and would be deleted with them: give "
         f"--workdir=gs://BUCKET/NAME, or {instead}"
     )

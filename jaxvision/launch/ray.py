@@ -1,8 +1,8 @@
 """Runs on the nodes of an existing Ray cluster, which share a file system with the controller.
 
-A job is a detached actor whose name is the job's id: Ray starts it where its CPUs and GPUs are free, even after the
-controller that asked for it has gone, and another controller finds it by that name. Ray restarts nothing (the
-controller counts attempts): a job whose node went away is lost.
+A job is a detached actor whose name is the job's id. Ray starts it on a node with free CPUs and GPUs, even after the
+controller has ended, and another controller finds it by that name. Ray restarts nothing, because the controller counts
+attempts: a job whose node is lost, is lost.
 """
 
 import hashlib
@@ -22,22 +22,23 @@ from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import dies_with_parent
 
 NAMESPACE = "jaxvision"
-CANCEL_SECONDS = 10  # for the node to hear of a cancellation
+CANCEL_SECONDS = 10  # longest wait until the node has received a cancellation
 
 
 @part("launcher", "ray")
 class RayLauncher:
     """Starts each job as an actor that takes `cpus` and `gpus` of one node; see `launch.base.Launcher`.
 
-    Ray sets CUDA_VISIBLE_DEVICES to the GPUs of a job. It counts CPUs, but does not hold a job to them.
+    Ray sets CUDA_VISIBLE_DEVICES to the GPUs of a job. It counts CPUs, but does not restrict a job to them.
 
     Args:
-      address: of the cluster: "auto" for the one of this node or of RAY_ADDRESS, else "host:port".
-      cpus, gpus: of each job; fractions share one.
-      resources: custom resources of each job, such as `{"bigmem": 1}`.
+      address: Address of the cluster: "auto" for that of this node or of RAY_ADDRESS, else "host:port".
+      cpus: Number of CPUs of each job; with a fraction, jobs share one.
+      gpus: Number of GPUs of each job; with a fraction, jobs share one.
+      resources: Custom resources of each job, such as `{"bigmem": 1}`.
 
     Raises:
-      UserError: Ray is not installed, or no cluster is there.
+      UserError: Ray is not installed, or there is no cluster at the address.
     """
 
     def __init__(
@@ -53,39 +54,67 @@ class RayLauncher:
         try:
             import ray
         except ImportError:
-            raise UserError("the launcher ray needs Ray: pip install 'jaxvision[ray]'") from None
+            raise UserError(
+                "the launcher ray needs Ray, which is not installed: pip install 'jaxvision[ray]'"
+            ) from None
         if not ray.is_initialized():
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise UserError(
-                    f"cannot join a Ray cluster at address={address!r}: {error}. `ray start --head` starts one"
+                    f"cannot join a Ray cluster at address={address!r}: {error}. Start one with `ray start --head`"
                 ) from None
         self._ray = ray
         self._needs = dict(num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}))
 
     def submit(self, command: Sequence[str], folder: Path, name: str) -> str:
-        """Asks for an actor that runs `command`; returns the actor's name."""
+        """Asks Ray for an actor that runs a command.
+
+        Args:
+          command: Words of the command line.
+          folder: Folder of the job.
+          name: Name of the job.
+
+        Returns:
+          The id of the job, which is the actor's name.
+        """
         prepare(folder)
         job = _prefix(folder, name) + uuid.uuid4().hex[:8]
         # Everything is in the constructor's arguments, which Ray keeps: a call would be lost with this process.
-        self._ray.remote(Holder).options(
+        self._ray.remote(JobActor).options(
             name=job, namespace=NAMESPACE, lifetime="detached", max_restarts=0, max_concurrency=2, **self._needs
         ).remote(list(command), str(folder.absolute()), os.getcwd())
         return job
 
     def find(self, folder: Path, name: str) -> str | None:
-        """The name of the actor that waits or runs for this folder and name."""
+        """Finds the actor of a job.
+
+        Args:
+          folder: Folder given to `submit`.
+          name: Name given to `submit`.
+
+        Returns:
+          The id of the job if it waits or runs, else None.
+        """
         prefix = _prefix(folder, name)
         return next((job for job in self._alive() if job.startswith(prefix)), None)
 
     def poll(self, jobs: Mapping[str, Path]) -> dict[str, Status]:
-        """States of the jobs, with one question to Ray."""
+        """Returns the states of jobs, with one request to Ray.
+
+        Args:
+          jobs: Folders of the jobs by id.
+        """
         alive = self._alive()
         return {job: status(folder, job in alive) for job, folder in jobs.items()}
 
     def cancel(self, job: str, folder: Path) -> None:
-        """Sends SIGTERM to a job that runs; takes one that waits out of the queue."""
+        """Sends SIGTERM to a job that runs, or removes one that waits from the queue.
+
+        Args:
+          job: Id of the job.
+          folder: Folder of the job.
+        """
         try:
             holder = self._ray.get_actor(job, namespace=NAMESPACE)
         except ValueError:
@@ -104,8 +133,14 @@ def _prefix(folder: Path, name: str) -> str:
     return f"{name}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]}-"
 
 
-class Holder:
-    """The actor: holds the resources of a job, and the process that is the job."""
+class JobActor:
+    """The actor of a job: it holds the job's resources, and runs its process.
+
+    Args:
+      command: Words of the command line.
+      folder: Folder of the job.
+      workdir: Working directory of the command.
+    """
 
     def __init__(self, command: list[str], folder: str, workdir: str):
         import ray
@@ -114,16 +149,17 @@ class Holder:
             [sys.executable, "-m", "jaxvision.launch.job", folder, "--", *command],
             cwd=workdir,
             stdin=subprocess.DEVNULL,
-            preexec_fn=dies_with_parent(),  # `ray stop --force` kills all of Ray at once, and nothing else
+            preexec_fn=dies_with_parent(),  # `ray stop --force` kills the processes of Ray, and nothing else
         )
         ray.get_runtime_context().current_actor.hold.remote()
 
     def hold(self) -> None:
-        """Keeps the actor for as long as its process runs."""
+        """Keeps the actor alive while its process runs."""
         import ray
 
         self._process.wait()
         ray.actor.exit_actor()
 
     def terminate(self) -> None:
+        """Sends SIGTERM to the process."""
         self._process.terminate()

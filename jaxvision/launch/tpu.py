@@ -1,8 +1,8 @@
-"""One run on a Cloud TPU: the gcloud command lines for all hosts of a slice.
+"""One run on a Cloud TPU: the gcloud commands for all hosts of a slice.
 
-They pack this checkout, ask for the machines through a queued resource, wait for it, copy the pack to every host,
-install it, run the command on all hosts at once, and delete the machines. JAX finds the other hosts by itself. The
-hosts share no disk: the workdir must be a place that all of them reach, such as gs://BUCKET/NAME.
+They pack this checkout, request the machines as a queued resource, wait for it, copy the archive to every host, install
+it, run the command on all hosts at once, and delete the machines. JAX finds the other hosts by itself. The hosts share
+no disk, so the workdir must be a place that all of them reach, such as gs://BUCKET/NAME.
 """
 
 import shlex
@@ -18,7 +18,7 @@ from jaxvision.launch import pack
 from jaxvision.launch.options import CODE, GIGABYTES, MACHINE, MANY, checked
 from jaxvision.launch.places import check_workdir
 
-# https://cloud.google.com/tpu/docs/runtimes, by the part of the accelerator's type before its size.
+# Runtimes by kind of TPU, from https://cloud.google.com/tpu/docs/runtimes.
 RUNTIMES = {
     "v2": "tpu-ubuntu2204-base",
     "v3": "tpu-ubuntu2204-base",
@@ -27,7 +27,7 @@ RUNTIMES = {
     "v5p": "v2-alpha-tpuv5",
     "v6e": "v2-alpha-tpuv6e",
 }
-# The images' own Python is older than jaxvision needs; uv brings one.
+# The Python of the images is too old for jaxvision; uv installs one.
 SETUP = (
     "curl -LsSf https://astral.sh/uv/install.sh | sh && "
     "~/.local/bin/uv venv --clear --python 3.12 && ~/.local/bin/uv pip install -e '.[tpu,gcs]'"
@@ -35,7 +35,17 @@ SETUP = (
 
 
 class Commands(NamedTuple):
-    """Command lines in the order in which they are meant to run; each is a list of words."""
+    """Command lines, each a list of words, in the order in which to run them.
+
+    Attributes:
+      pack: Command that packs the source.
+      create: Command that requests the machines.
+      wait: Command that waits until they are ready.
+      copy: Command that copies the archive to every host.
+      install: Command that installs it there.
+      run: Command that runs the user's command on all hosts.
+      delete: Command that deletes the machines.
+    """
 
     pack: list[str]
     create: list[str]
@@ -62,24 +72,25 @@ def commands(
     setup: LINE = SETUP,
     largest_mb: GIGABYTES = pack.LARGEST_MB,
 ) -> Commands:
-    """The command lines that run `command` on every host of a TPU slice, or of several.
+    """Returns the command lines that run a command on every host of one or several TPU slices.
 
     Args:
-      command: the words of the command line on each host, such as `["jaxvision", "train", ...]`.
-      name: of the queued resource and its nodes.
-      accelerator: Cloud TPU's type and size, such as "v6e-16".
-      zone, project: where; the project is gcloud's own unless given.
-      runtime: image of the hosts; by default the one for the accelerator.
-      slices: how many of them train together.
-      spot: cheaper, and may be taken away at any time.
-      service_account: whose rights the run has, for reading and writing buckets.
-      source: checkout to copy, without what git ignores; see `pack.files_of`.
-      setup: shell command that installs the copy, run in its folder.
-      largest_mb: limit of the files to copy, in MB before compression.
+      command: Words of the command line on each host, such as `["jaxvision", "train", ...]`.
+      name: Name of the queued resource and its nodes.
+      accelerator: Type and size of the Cloud TPU, such as "v6e-16".
+      zone: Zone of the machines.
+      project: Project of the machines; None for gcloud's current one.
+      runtime: Image of the hosts; None for the usual one of the accelerator.
+      slices: Number of slices that train together.
+      spot: True for spot machines, which cost less and may be taken away at any time.
+      service_account: Account whose rights the run has, for reading and writing buckets.
+      source: Folder to copy, without what git ignores; see `pack.files_of`.
+      setup: Shell command that installs the copy, run in its folder.
+      largest_mb: Limit of the files to copy, in MB before compression.
 
     Raises:
-      UserError: an accelerator of an unknown kind without `runtime`, `slices` below 1, a workdir on the hosts' own
-        disk, or files that are too large to copy.
+      UserError: The kind of accelerator is unknown and `runtime` is None, `slices` is below 1, the workdir is on the
+        hosts' own disk, or the files are too large to copy.
 
     >>> commands(["jaxvision", "train"], "vit", accelerator="v6e-16", zone="us-east5-a").delete[-4:]
     ['vit', '--zone=us-east5-a', '--force', '--quiet']
@@ -124,7 +135,10 @@ def commands(
 
 
 def script(lines: Commands) -> str:
-    """The command lines as text to read, or to paste into a shell.
+    """Returns command lines as text to read, or to paste into a shell.
+
+    Args:
+      lines: Command lines, from `commands`.
 
     >>> print(script(Commands(*[["gcloud", "a b"]] * 7)).splitlines()[0])
     gcloud 'a b'
@@ -133,17 +147,28 @@ def script(lines: Commands) -> str:
 
 
 def check_installed() -> None:
-    """Raises UserError where gcloud is not installed."""
+    """Checks that gcloud is installed.
+
+    Raises:
+      UserError: It is not.
+    """
     if shutil.which("gcloud") is None:
         raise UserError(
-            "gcloud is not installed: https://cloud.google.com/sdk/docs/install; or print the lines instead"
+            "gcloud is not installed: install it (https://cloud.google.com/sdk/docs/install), or print the commands "
+            "with --dry_run"
         )
 
 
-def run(lines: Commands) -> int:
-    """Runs them up to the first that fails, deletes the machines whatever happened, and returns the exit status.
+def run_commands(lines: Commands) -> int:
+    """Runs command lines up to the first that fails, then deletes the machines.
 
-    Where the machines were not created nothing is deleted: the name may be that of others.
+    If the machines were not created, it deletes nothing: the name may belong to other machines.
+
+    Args:
+      lines: Command lines, from `commands`.
+
+    Returns:
+      The exit status of the last one that ran, before the deletion.
 
     Raises:
       UserError: gcloud is not installed.

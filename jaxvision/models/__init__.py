@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxvision import calls, own_modules
 from jaxvision.errors import UserError
-from jaxvision.found import Parts, said
+from jaxvision.found import Parts, declaration
 from jaxvision.models import heads
 from jaxvision.models.options import bounded, whole
 
@@ -33,7 +33,7 @@ def is_pair(name: str) -> bool:
       UserError: A user's own model that cannot be imported.
     """
     if own_modules.is_own(name):
-        return said(PAIR_NAMES.kind, NAMES.resolve(name, PAIR_NAMES)) is not None
+        return declaration(PAIR_NAMES.kind, NAMES.resolve(name, PAIR_NAMES)) is not None
     return name in PAIR_NAMES
 
 
@@ -114,7 +114,7 @@ def _builder(kind: str, name: str, builder: Callable, kwargs: dict[str, Any]) ->
         return partial(builder, **kwargs)
 
     def build(**given: Any) -> nn.Module:
-        module = own_modules.called(f"{kind} {name!r}", builder, **given, **kwargs)
+        module = own_modules.call_factory(f"{kind} {name!r}", builder, **given, **kwargs)
         if not isinstance(module, nn.Module):
             raise UserError(f"the {kind} {name!r} returned a {type(module).__name__}, not a flax.linen.Module")
         return module

@@ -83,8 +83,8 @@ POD, CLAIM = "--jobset=image='i', nodes=2", "--jobset=image='i', nodes=2, claim=
 @pytest.mark.parametrize(
     ("words", "workdir", "message"),
     [
-        (TPU, "runs/a", "the hosts share no disk there"),
-        (TPU, "~/a", "the hosts share no disk there"),
+        (TPU, "runs/a", "not on a disk that the hosts share"),
+        (TPU, "~/a", "not on a disk that the hosts share"),
         (POD, "/work/a", "give --workdir=gs://BUCKET/NAME, or claim='...'"),
         (CLAIM, "/work/a", "a folder under /shared"),
         (CLAIM, "runs/a", "a folder under /shared"),

@@ -164,7 +164,7 @@ def forget(monkeypatch):
 
 
 def test_a_module_in_the_workdir_is_refused_before_training(project, monkeypatch):
-    with pytest.raises(UserError, match=r"parts_of_mine.py lies in --workdir=.*: evaluate and predict import nothing"):
+    with pytest.raises(UserError, match=r"parts_of_mine.py is in --workdir=.*import nothing from the folder of a run"):
         train.run_train(configs.load(str(project / "a_config.py")), project, quiet=True)
 
 

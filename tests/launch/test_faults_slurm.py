@@ -51,7 +51,7 @@ def controller(folder, show=lambda _: None):
     def command(config, values, workdir):
         return ["bash", str(folder / "run.sh"), str(workdir), str(values["x"])]
 
-    launcher = launch.make("slurm(minutes=5)")
+    launcher = launch.make_launcher("slurm(minutes=5)")
     return Controller(sweep, folder / "out", launcher, parallel=3, seconds=0.5, command=command, show=show)
 
 

@@ -34,7 +34,7 @@ def end(launcher, jobs, until):
 def test_a_job_outlives_the_controller_that_started_it(tmp_path, until):
     controller = (
         "import sys; from pathlib import Path; from jaxvision import launch\n"
-        "print(launch.make('local').submit(sys.argv[2:], Path(sys.argv[1]), 'trial'))"
+        "print(launch.make_launcher('local').submit(sys.argv[2:], Path(sys.argv[1]), 'trial'))"
     )
     job = subprocess.run(
         [sys.executable, "-c", controller, str(tmp_path), *SAVES], capture_output=True, text=True, check=True
@@ -139,12 +139,12 @@ def test_gpus_are_found_without_jax(tmp_path, monkeypatch):
         ("local(slots=0)", "slots=0"),
         ("local(slots=2, gpus=99)", "GPUs"),
         ("local(gpus=99)", "GPUs"),
-        ("local|local", "one launcher"),
+        ("local|local", "must name one launcher"),
     ],
 )
 def test_a_wrong_launcher_is_refused(spec, words):
     with pytest.raises(UserError, match=words):
-        launch.make(spec)
+        launch.make_launcher(spec)
 
 
 def test_ctrl_c_in_the_controllers_terminal_does_not_reach_a_job(tmp_path, until):

@@ -98,14 +98,14 @@ def test_a_checkout_that_git_cannot_read_is_not_packed_whole(checkout, monkeypat
     with pytest.raises(UserError, match="git cannot read the checkout"):
         files_of(checkout)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="git, which knows its files, is not installed"):
+    with pytest.raises(UserError, match="is a git checkout, but git is not installed"):
         files_of(checkout)
 
 
 def test_too_large_a_source_is_refused_and_the_largest_files_are_named(tmp_path):
     fill(tmp_path, "small.py")
     fill(tmp_path, "data/large.bin", size=3_000_000)
-    with pytest.raises(UserError, match=r"(?s)2 files .* 3\.0 MB, more than 2 MB.*\n  3\.0 MB  data/large\.bin"):
+    with pytest.raises(UserError, match=r"(?s)2 files .* 3\.0 MB, but at most 2 MB.*\n  3\.0 MB  data/large\.bin"):
         pack(tmp_path, tmp_path / "pack.tgz", largest_mb=2)
     assert not (tmp_path / "pack.tgz").exists()
     assert "2 files, 3.0 MB" in pack(tmp_path, tmp_path / "pack.tgz")
@@ -114,7 +114,7 @@ def test_too_large_a_source_is_refused_and_the_largest_files_are_named(tmp_path)
 
 
 def test_no_folder_and_no_files(tmp_path):
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         files_of(tmp_path / "absent")
     with pytest.raises(UserError, match="no files to copy"):
         pack(tmp_path, tmp_path / "pack.tgz")

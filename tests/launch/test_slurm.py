@@ -31,7 +31,7 @@ def state(launcher, job, folder):
 @pytest.fixture
 def launcher(slurm, monkeypatch):
     monkeypatch.setattr(slurms, "SETTLE_SECONDS", 3)
-    return launch.make("slurm(minutes=5)")
+    return launch.make_launcher("slurm(minutes=5)")
 
 
 def test_the_script_takes_the_signal_before_the_limit_and_requeues_what_was_preempted():
@@ -122,7 +122,7 @@ def test_jobs_go_on_while_the_controller_of_slurm_is_away(launcher, slurm, tmp_p
 
 @pytest.mark.slow
 def test_a_run_saves_itself_before_its_time_is_over(slurm, tmp_path, until):
-    launcher = launch.make("slurm(minutes=1, save_seconds=40)")
+    launcher = launch.make_launcher("slurm(minutes=1, save_seconds=40)")
     job = launcher.submit(SAVES, tmp_path, "trial")
     until(lambda: launcher.poll({job: tmp_path})[job] == ("ended", 85), 90)
 
@@ -147,7 +147,7 @@ def test_a_run_over_two_nodes_is_requeued_when_one_of_them_is_lost(slurm, tmp_pa
 @pytest.mark.slow
 def test_a_refused_job_says_why(slurm, tmp_path):
     with pytest.raises(UserError, match="invalid partition"):
-        launch.make("slurm(partition='gpu')").submit(["true"], tmp_path, "trial")
+        launch.make_launcher("slurm(partition='gpu')").submit(["true"], tmp_path, "trial")
 
 
 @pytest.mark.slow

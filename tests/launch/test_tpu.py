@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxvision.errors import UserError
-from jaxvision.launch.tpu import commands, run, script
+from jaxvision.launch.tpu import commands, run_commands, script
 
 # Words that a shell would spoil, twice over: once here, once on the host.
 COMMAND = [
@@ -82,42 +82,42 @@ def test_an_unknown_tpu_needs_its_runtime():
 
 
 def test_a_run_creates_waits_works_and_deletes(gcloud, tmp_path):
-    assert run(lines(tmp_path)) == 0
+    assert run_commands(lines(tmp_path)) == 0
     assert gcloud() == ["create", "describe", "scp", "ssh", "ssh", "delete"]
 
 
 def test_the_machines_are_deleted_and_the_status_kept_when_a_step_fails(gcloud, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIL", "scp")
-    assert run(lines(tmp_path)) == 7
+    assert run_commands(lines(tmp_path)) == 7
     assert gcloud() == ["create", "describe", "scp", "delete"]
 
 
 def test_machines_that_were_not_created_are_not_deleted(gcloud, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIL", "create")
-    assert run(lines(tmp_path)) == 7
+    assert run_commands(lines(tmp_path)) == 7
     assert gcloud() == ["create"]
 
 
 def test_waiting_ends_when_the_request_has_failed(gcloud, tmp_path, monkeypatch):
     monkeypatch.setenv("STATE", "SUSPENDED")
-    assert run(lines(tmp_path)) == 1
+    assert run_commands(lines(tmp_path)) == 1
     assert gcloud() == ["create", "describe", "delete"]
 
 
 def test_without_gcloud_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="gcloud is not installed"):
-        run(lines(tmp_path))
+        run_commands(lines(tmp_path))
 
 
 def test_what_is_copied_is_packed_before_anything_costs_money(gcloud, tmp_path):
     made = lines(tmp_path)
     (tmp_path / "source" / "setup.cfg").unlink()
-    assert run(made) != 0
+    assert run_commands(made) != 0
     assert not (tmp_path / "verbs").exists()
 
 
 def test_too_much_is_refused_when_the_lines_are_made(tmp_path):
     (tmp_path / "weights.npz").write_bytes(bytes(3_000_000))
-    with pytest.raises(UserError, match=r"3\.0 MB, more than 2 MB"):
+    with pytest.raises(UserError, match=r"3\.0 MB, but at most 2 MB"):
         commands(COMMAND, "vit", source=str(tmp_path), largest_mb=2, **WHERE)

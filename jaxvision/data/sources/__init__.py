@@ -73,7 +73,7 @@ def open_source(
         kind, what = KINDS.resolve(name), f"the data set {name!r}"
         check_options(what, options, kind)
         with reading(f"{what} in {data_dir}", only=OSError):
-            call = partial(own_modules.called, what, kind) if own else kind
+            call = partial(own_modules.call_factory, what, kind) if own else kind
             source = call(data_dir, split, fields, **options)
         if not isinstance(source, Source):
             raise UserError(f"{what} returned a {type(source).__name__}, not a jaxvision.data.Source")
