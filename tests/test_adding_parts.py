@@ -1,4 +1,4 @@
-"""What to touch to add a part of each kind, as the table of docs/architecture.md says: one file in one folder."""
+"""A part of each kind is added by one file in one folder, as the table of docs/architecture.md says."""
 
 import importlib
 import re

@@ -35,7 +35,7 @@ PARAMETERS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def shapes_cache(tmp_path_factory):
-    """The small copies of all configs read one rendered set."""
+    """All small copies share one rendered data set."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("shapes")))
         yield
@@ -51,7 +51,7 @@ def _small(name):
 
 
 def small_configs():
-    """(name, small copy): configs that differ in size, in where the data lies or in what is evaluated appear once.
+    """Returns (name, small copy). Configs that differ only in size, place of the data or evaluations appear once.
 
     All but the first of each task and model are marked slow.
     """
@@ -108,7 +108,7 @@ def test_parameter_count(name, overrides, count):
 
 
 def test_rotnet_is_trained_as_in_the_paper():
-    """Gidaris et al. 2018: 128 images at four angles; rates for 60, 60, 40 and 40 epochs, as in the authors' code."""
+    """Gidaris et al. 2018: 128 images at four angles; a learning rate each for 60, 60, 40 and 40 epochs, as in their code."""
     experiment = experiments.build(load("configs/self_supervised/rotnet_cifar10.py"), training_data="ignored")
     seen = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
     assert jax.eval_shape(experiment.task.ask, seen, jax.random.key(0)).parts.shape == (128, 4, 32, 32, 3)

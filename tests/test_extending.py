@@ -1,4 +1,4 @@
-"""docs/extending.md as a new user reads it: its files are written to an empty folder, its commands are run there."""
+"""The files of docs/extending.md are written to an empty folder, and its commands run there, as a new user would."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Imports run one way, and some libraries have one home."""
+"""Imports go one way, and some libraries are imported in one place only."""
 
 import ast
 import re
@@ -71,7 +71,7 @@ def part(file: Path) -> str:
 
 
 def imported(file: Path) -> list[str]:
-    """Modules that a file imports when it runs, anywhere in it; imports for annotations alone may go any way."""
+    """Returns the modules that a file imports at run time, anywhere in it; imports for annotations only may go any way."""
     tree, names = ast.parse(file.read_text()), []
     blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     for_types = {inner for block in blocks for inner in ast.walk(block)}
@@ -109,7 +109,7 @@ def test_the_page_on_architecture_has_the_same_table():
 
 
 def test_no_module_needs_itself_while_it_is_imported():
-    """What a module imports at its top, and what that imports, never leads back to it."""
+    """Following the imports at the top of a module never leads back to this module."""
     names = {".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for file in FILES}
     needs = {}
     for file in FILES:

@@ -1,4 +1,4 @@
-"""The code of docs/python.md and of the notebook runs as it is written."""
+"""The code of docs/python.md and of the notebook runs as written."""
 
 import json
 import re
