@@ -108,7 +108,7 @@ def test_parameter_count(name, overrides, count):
 
 
 def test_rotnet_is_trained_as_in_the_paper():
-    """Gidaris et al. 2018: 128 images at four angles; a learning rate each for 60, 60, 40 and 40 epochs, as in their code."""
+    """Gidaris et al. 2018: 128 images at four angles; rates for 60, 60, 40 and 40 epochs, as in their code."""
     experiment = experiments.build(load("configs/self_supervised/rotnet_cifar10.py"), training_data="ignored")
     seen = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
     assert jax.eval_shape(experiment.task.ask, seen, jax.random.key(0)).parts.shape == (128, 4, 32, 32, 3)

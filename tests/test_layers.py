@@ -71,7 +71,7 @@ def part(file: Path) -> str:
 
 
 def imported(file: Path) -> list[str]:
-    """Returns the modules that a file imports at run time, anywhere in it; imports for annotations only may go any way."""
+    """Returns the modules that a file imports at run time, anywhere in it, without those for annotations only."""
     tree, names = ast.parse(file.read_text()), []
     blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     for_types = {inner for block in blocks for inner in ast.walk(block)}
