@@ -1,4 +1,4 @@
-"""Every file, folder, function and class that docs/architecture.md names in backticks exists."""
+"""What pages name exists: files and links of every page; functions, methods and classes of docs/architecture.md."""
 
 import ast
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("experiments/*/README.md"))]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 SPANS = sorted(set(re.findall(r"`([^`\n]+)`", PAGE)))
 PATHS = [span for span in SPANS if re.fullmatch(r"[\w/]+\.py|(\w+/)+", span)]
@@ -16,9 +17,9 @@ CLASSES = [match[1] for span in SPANS if (match := re.fullmatch(r"([A-Z][a-z]\w*
 LIBRARIES = ("jax", "lax", "math", "optax")
 # Folders of a workdir, not of the repository.
 WRITTEN = {"tensorboard/"}
-# Sections of a config are checked against these classes; the keys of the other sections depend on what they name.
+# Keys of these sections of a config are attributes of a class.
 SECTIONS = {"data": "DataSection", "train": "TrainSection", "init": "InitSection", "mesh": "MeshSection"}
-OPEN_SECTIONS = ("config", "optimizer", "model", "task", "evals", "source")
+KEYS = {*(f"config.{name}" for name in (*SECTIONS, "evals", "model", "task", "optimizer")), "optimizer.players.NAME"}
 
 
 def _members(node: ast.AST) -> set[str]:
@@ -77,11 +78,10 @@ def test_paths_exist(path):
 @pytest.mark.parametrize("name", DOTTED)
 def test_functions_methods_and_keys_exist(name):
     *_, owner, member = name.split(".")
-    if name.split(".")[0] in LIBRARIES or member in MEMBERS.get(owner, ()):
+    if name.split(".")[0] in LIBRARIES or name in KEYS:
         return
-    if owner in SECTIONS and member in MEMBERS[SECTIONS[owner]]:
-        return
-    if name.split(".")[0] in OPEN_SECTIONS:
+    # A module or class; a class by the name of its instance, as in `source.info`; a section of a config.
+    if any(member in MEMBERS.get(one, ()) for one in (owner, owner.capitalize(), SECTIONS.get(owner))):
         return
     pytest.fail(f"docs/architecture.md names {name}, which is defined nowhere in jaxvision/")
 
@@ -89,3 +89,18 @@ def test_functions_methods_and_keys_exist(name):
 @pytest.mark.parametrize("name", CLASSES)
 def test_classes_exist(name):
     assert name in ALL_CLASSES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_links_of_a_page_exist(page):
+    text = page.read_text()
+    files = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
+    places = (ROOT, ROOT / "jaxvision", ROOT / "configs", page.parent)
+    assert [file for file in files if not any((place / file).is_file() for place in places)] == []
+    for link in re.findall(r"\]\(([^)\s:]+)\)", text):
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page} links to {link}"
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else ()
+        anchors = [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings]
+        assert not heading or heading in anchors, f"{page} links to {link}"
