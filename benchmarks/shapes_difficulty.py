@@ -18,7 +18,7 @@ from jaxvision.data.sources import open_source
 
 def load(split: str, sizes: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Centred pixels [n, d] in [-1, 1] and labels [n]."""
-    arrays = resident.load(open_source("shapes", split, options=sizes, fields=("image", "label")), "decode")
+    arrays = resident.load_arrays(open_source("shapes", split, options=sizes, fields=("image", "label")), "decode")
     return arrays["image"].reshape(len(arrays["image"]), -1).astype(np.float32) / 127.5 - 1, arrays["label"]
 
 

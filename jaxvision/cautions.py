@@ -105,9 +105,9 @@ def of_overlap(
       where: the evaluation, for the message.
       what: what learns from them, for the message.
       one, judged: the splits.
-      size: see `overlap.count`.
+      size: see `overlap.count_shared`.
     """
-    shared = overlap.count(one, judged, size)
+    shared = overlap.count_shared(one, judged, size)
     if not shared:
         return []
     return [

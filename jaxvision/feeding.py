@@ -66,7 +66,7 @@ def feed(source: sources.Source, data: DataSection, train: TrainSection, seed: i
     if held:
         on_cpu = jax.default_backend() == "cpu"
         fed = feeds.from_arrays(
-            resident.load(source, data.host, fields=data.fields, **reading),
+            resident.load_arrays(source, data.host, fields=data.fields, **reading),
             partial(source.order, seed),
             mesh,
             batch_size=data.batch_size,

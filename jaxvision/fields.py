@@ -79,7 +79,7 @@ def from_json(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Field]:
     return parsed
 
 
-def placed(fields: Mapping[str, Field], image: str) -> dict[str, Field]:
+def placed_fields(fields: Mapping[str, Field], image: str) -> dict[str, Field]:
     """Returns the fields that have a place in one image, and so move with it.
 
     Args:
@@ -87,7 +87,7 @@ def placed(fields: Mapping[str, Field], image: str) -> dict[str, Field]:
       image: Name of the image.
 
     >>> boxes = Field("boxes", (None, 4), of="image")
-    >>> list(placed({"boxes": boxes, "label": Field("label")}, "image"))
+    >>> list(placed_fields({"boxes": boxes, "label": Field("label")}, "image"))
     ['boxes']
     """
     return {name: field for name, field in fields.items() if field.kind in PLACED and field.of == image}

@@ -17,7 +17,7 @@ from jaxvision import config as configs
 from jaxvision.data import host_ops, loader, sources, subsets, text, wanted
 from jaxvision.data import statistics as statistics_of
 from jaxvision.data.blank import Blank
-from jaxvision.data.numbered import numbered
+from jaxvision.data.numbered import with_classes
 from jaxvision.data.reader import first_arrays, first_stored
 from jaxvision.data.sources.base import ENCODED, label_field
 from jaxvision.errors import UserError, unknown
@@ -131,10 +131,10 @@ def open_set(
       classes: Number of classes of labels that are whole numbers and say none.
     """
     opened = partial(sources.open_source, name, split, data_dir=data_dir, options=options)
-    source = opened(fields=(names := wanted.stored(fields, host)))
-    if (more := wanted.stored(fields, host, source.fields)) != names:
+    source = opened(fields=(names := wanted.stored_fields(fields, host)))
+    if (more := wanted.stored_fields(fields, host, source.fields)) != names:
         source = opened(fields=more)
-    source = numbered(source, classes)
+    source = with_classes(source, classes)
     return source if subset is None else configs.call(subsets.take, subset, "subset", source=source)
 
 
@@ -229,7 +229,7 @@ def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
     examples = data.examples
     if data.subset is not None:
         wanted = {key: value for key, value in data.subset.items() if key != "seed"}
-        examples = configs.call(subsets.size, wanted, "subset", num_classes=data.classes)
+        examples = configs.call(subsets.subset_size, wanted, "subset", num_classes=data.classes)
     if examples is None:
         raise UserError("the training set is absent and data.examples is not set: set it, or bring the set here")
     return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label, fields)
@@ -242,7 +242,7 @@ def stored_fields(source: sources.Source, data: DataSection) -> dict[str, Field]
     the set do.
     """
     fields = source.fields
-    names = [name for name in wanted.stored(data.fields, data.host, fields) if name in fields]
+    names = [name for name in wanted.stored_fields(data.fields, data.host, fields) if name in fields]
     numbers = [name for name in names if fields[name].kind != "text"]
     if not numbers:
         return {name: fields[name] for name in names}
@@ -253,7 +253,7 @@ def stored_fields(source: sources.Source, data: DataSection) -> dict[str, Field]
 
 def batch_fields(source: sources.Source, data: DataSection, batch: Batch) -> dict[str, Field]:
     """What the fields of a batch are as it comes from the host, with the shapes and dtypes of `raw_batch`."""
-    known = wanted.chain(source, _host(source, data), data.fields).fields
+    known = wanted.make_source_chain(source, _host(source, data), data.fields).fields
     return {
         name: known[name]._replace(shape=tuple(batch[name].shape[1:]), dtype=str(batch[name].dtype))
         for name in data.fields
@@ -316,7 +316,7 @@ def statistics(opened: Inputs, data: DataSection, names: Collection[str], *, bla
     )
     what = f"statistics of {opened.info.name} {opened.info.split}"
     tracked = track(batches, what, -(-len(opened.source) // _STATISTICS_BATCH), "batches")
-    computed = statistics_of.compute(tracked, names, opened.image)._asdict()
+    computed = statistics_of.compute_statistics(tracked, names, opened.image)._asdict()
     return {name: computed[name] for name in names}
 
 

@@ -287,12 +287,12 @@ def _file_system(folder: Path) -> str:
 
 def _taken_over(folder: Path, seen: Seen) -> str:
     return (
-        f"{folder} was taken over by {owner(seen.record)}, since this process gave no sign of life for a while (was "
-        "its host asleep, or the network gone?). It stops, so that the folder has one writer"
+        f"{folder} was taken over by {describe_owner(seen.record)}, since this process gave no sign of life for a "
+        "while (was its host asleep, or the network gone?). It stops, so that the folder has one writer"
     )
 
 
-def owner(record: dict[str, Any]) -> str:
+def describe_owner(record: dict[str, Any]) -> str:
     """Describes the owner of a lock in words.
 
     Args:

@@ -25,7 +25,7 @@ from typing import Any
 
 from jaxvision import processes, storage
 from jaxvision.errors import UserError
-from jaxvision.lock_files import LockFile, LockObject, Seen, age, owner
+from jaxvision.lock_files import LockFile, LockObject, Seen, age, describe_owner
 from jaxvision.storage import Path
 
 NAME = "lock.json"
@@ -173,7 +173,8 @@ class Lock:
             if not announced and (self._wait or alive is None):
                 announced = True
                 most = self._wait if alive else STALE_SECONDS
-                self._say(f"{self.folder}: {owner(seen.record)} holds it; waiting up to {most:.0f} s for it to end")
+                who = describe_owner(seen.record)
+                self._say(f"{self.folder}: {who} holds it; waiting up to {most:.0f} s for it to end")
             time.sleep(0.25)
         if self._store.settles:
             time.sleep(SETTLE_SECONDS)
@@ -182,7 +183,7 @@ class Lock:
 
     def _refused(self, seen: Seen) -> str:
         pid, host = seen.record.get("pid"), seen.record.get("host")
-        lines = f"cannot write to {self._what} {self.folder}: {owner(seen.record)} writes there"
+        lines = f"cannot write to {self._what} {self.folder}: {describe_owner(seen.record)} writes there"
         if command := seen.record.get("command"):
             lines += f"\n  {command}"
         stop = f"stop it (kill {pid} on {host}), " if pid else ""

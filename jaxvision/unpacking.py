@@ -22,20 +22,20 @@ RATIO = 20
 _HEAD = 2**16  # bytes of a member that hold the header of an array
 
 
-def allowed(stored: int) -> int:
+def allowed_bytes(stored: int) -> int:
     """Returns how many bytes may come out of a file.
 
     Args:
       stored: Size of the file in bytes.
 
-    >>> allowed(1000), allowed(10**9)
+    >>> allowed_bytes(1000), allowed_bytes(10**9)
     (268435456, 20000000000)
     """
     return max(FREE, RATIO * stored)
 
 
-def check(where: Any, unpacked: int, stored: int, advice: str = "", error: type[Exception] = UserError) -> None:
-    """Raises an error if more bytes would come out of a file than `allowed` permits.
+def check_size(where: Any, unpacked: int, stored: int, advice: str = "", error: type[Exception] = UserError) -> None:
+    """Raises an error if more bytes would come out of a file than `allowed_bytes` permits.
 
     Args:
       where: Name of the file, for the message.
@@ -47,20 +47,21 @@ def check(where: Any, unpacked: int, stored: int, advice: str = "", error: type[
     Raises:
       UserError: (Or `error`.) The file would unpack to too many bytes.
 
-    >>> check("a.npz", 10**9, 4_700_000)
+    >>> check_size("a.npz", 10**9, 4_700_000)
     Traceback (most recent call last):
     ...
     jaxvision.errors.UserError: a.npz has 4,700,000 bytes and would unpack to 1,000,000,000, more than the 268,435,456
     that may come out of it
     """
-    if unpacked > allowed(stored):
+    most = allowed_bytes(stored)
+    if unpacked > most:
         raise error(
-            f"{where} has {stored:,} bytes and would unpack to {_count(unpacked)}, more than the {allowed(stored):,} "
+            f"{where} has {stored:,} bytes and would unpack to {_count(unpacked)}, more than the {most:,} "
             f"that may come out of it{advice and f': {advice}'}"
         )
 
 
-def npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
+def read_npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
     """Reads the arrays of an `.npz` file; members that are not arrays are left out.
 
     Before anything is unpacked, the header of every array is compared with the size of its member and with the number
@@ -81,7 +82,7 @@ def npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
         assert archive.fp is not None  # the archive is open
         stored = archive.fp.seek(0, io.SEEK_END)
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        check(where, sum(_nbytes(archive, member, where) for member in members), stored, "save it with np.savez")
+        check_size(where, sum(_nbytes(archive, member, where) for member in members), stored, "save it with np.savez")
         for member in members:
             name = member.filename.removesuffix(".npy")
             with reading(f"{where}: {shown(name)}"), archive.open(member) as opened:
@@ -113,18 +114,18 @@ def _nbytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: Any) -> in
     return size
 
 
-def gunzip(path: Path, most: int | None = None) -> bytes:
+def read_gzip(path: Path, most: int | None = None) -> bytes:
     """Returns the content of a gzip file.
 
     Args:
       path: File.
-      most: Number of bytes that may come out of it; by default what `allowed` returns for its size.
+      most: Number of bytes that may come out of it; by default what `allowed_bytes` returns for its size.
 
     Raises:
       UserError: The file is truncated, damaged or no gzip file, or holds more bytes than may come out of it.
     """
     with reading(path):
-        most = allowed(path.stat().st_size) if most is None else most
+        most = allowed_bytes(path.stat().st_size) if most is None else most
         with gzip.open(path) as stream:
             content = stream.read(most + 1)
         if len(content) > most:

@@ -57,7 +57,7 @@ def use_optimizer():
 
 def use_host_operation():
     image = np.full((2, 2, 3), 4, np.uint8)
-    return host_ops.make("half")({"image": image}, None)["image"].max() == 2
+    return host_ops.make_chain("half")({"image": image}, None)["image"].max() == 2
 
 
 def use_augmentation():
@@ -128,7 +128,7 @@ KINDS = {
         "    vocabulary = 2\n\n    def pieces(self, text):\n        return [1] * len(text)\n",
         "ones",
         TOKENIZERS,
-        lambda: text.make("ones", length=4)("ab").tolist() == [[1, 1, 0, 0]],
+        lambda: text.make_tokenizer("ones", length=4)("ab").tolist() == [[1, 1, 0, 0]],
     ),
     "launcher": (
         "jaxvision.launch",

@@ -199,7 +199,7 @@ def test_memory_follows_the_size_of_a_split_not_that_of_a_batch(mesh, monkeypatc
 
     source = Listed([0, 1, 0], 2, side=8)
     monkeypatch.setattr(resident, "eval_batches", batches)
-    loaded = resident.load(source, "decode")
+    loaded = resident.load_arrays(source, "decode")
     assert asked == [16]
     np.testing.assert_array_equal(loaded["image"][:, 0, 0, 0], [0, 1, 2])
     opened = dataset.EvalSet(source, host="decode", augment="", batch_size=1 << 20, mesh=mesh(2))

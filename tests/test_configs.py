@@ -83,7 +83,7 @@ def test_unknown_argument_names_the_choices(name):
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_are_of_known_protocols_and_specs(name):
     for _, _, _, options in evaluations.read_entries(load(name).evals):
-        host_ops.make(options.get("train_host") or "decode")
+        host_ops.make_chain(options.get("train_host") or "decode")
         augment.make_augmentation(options.get("train_augment") or "")
 
 

@@ -240,27 +240,27 @@ def forgotten():
 def test_a_host_operation_of_ones_own(own):
     write(own, "my_ops.py", OPS)
     image = np.full((4, 4, 3), 200, np.uint8)
-    made = host_ops.make("my_ops:darker(by=4)|resize(2)")
+    made = host_ops.make_chain("my_ops:darker(by=4)|resize(2)")
     assert made({"image": image}, None)["image"].tolist() == np.full((2, 2, 3), 50).tolist()
     assert host_ops.host_ops.evaluation("my_ops:darker(4)|resize(2)") == "resize(2)"
     assert host_ops.host_ops.is_random("my_ops:darker")
     assert "darker" not in host_ops.host_ops.factories
     with pytest.raises(UserError, match=r"'my_ops:darker\(4.5\)': by must be a whole number, not 4.5"):
-        host_ops.make("my_ops:darker(4.5)")
+        host_ops.make_chain("my_ops:darker(4.5)")
     with pytest.raises(UserError, match=r"is named 'buy'; did you mean 'by'\? Usage: my_ops:darker\(by=2\)"):
-        host_ops.make("my_ops:darker(buy=4)")
+        host_ops.make_chain("my_ops:darker(buy=4)")
 
 
 def test_an_operation_must_be_registered(own):
     """A spec gives its arguments to what it names, so that it must not name whatever is installed."""
     write(own, "my_ops.py", OPS)
     with pytest.raises(UserError, match="decorate it with @host_ops.register.., from jaxvision.data.host_ops.host_ops"):
-        host_ops.make("my_ops:forgotten")
+        host_ops.make_chain("my_ops:forgotten")
     with pytest.raises(UserError, match="decorate it with @ops.register.., from jaxvision.augment.ops"):
         augment.make_augmentation("my_ops:forgotten")
     for spec in ("shutil:rmtree('/')", "os:system('true')"):
         with pytest.raises(UserError, match="of Python itself"):
-            host_ops.make(spec)
+            host_ops.make_chain(spec)
 
 
 MORE = """
@@ -305,8 +305,8 @@ def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own):
     assert (nested.shape, float(nested.max())) == ((1, 2, 2, 2, 3), 0.5)
     assert augment.evaluation("more_parts:glow|flip_lr") == "invert"
 
-    assert text.make("more_parts:Letters", length=5)("abc").tolist() == [[3, 4, 5, 0, 0]]
-    tokens = host_ops.make("tokenize('more_parts:Letters', length=4)")({"text": "ab"}, None)["tokens"]
+    assert text.make_tokenizer("more_parts:Letters", length=5)("abc").tolist() == [[3, 4, 5, 0, 0]]
+    tokens = host_ops.make_chain("tokenize('more_parts:Letters', length=4)")({"text": "ab"}, None)["tokens"]
     assert tokens.tolist() == [3, 4, 0, 0]
 
 
@@ -369,7 +369,7 @@ def test_a_text_tower_and_a_pair_of_ones_own(own):
     inputs = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 5), jnp.int32)
     out, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs)
     assert out["text_projection"].shape == (2, 16)
-    parts.check_tokenizer(section, text.make("bytes", 5))
+    parts.check_tokenizer(section, text.make_tokenizer("bytes", 5))
     assert models.is_pair("my_text:pair")
     with pytest.raises(UserError, match="the model 'my_text:pair' has no classes"):
         models.build("my_text:pair", 5)

@@ -108,7 +108,7 @@ def _bytes(length: int, width: int) -> dict[str, Any]:
 
 def _zeroshot(name: str, *measures: str) -> tuple[str, ...]:
     """Keys of the results of a set of prompts."""
-    return tuple(f"val/zeroshot_{prompts.get(name).name}/{measure}" for measure in measures)
+    return tuple(f"val/zeroshot_{prompts.get_prompts(name).name}/{measure}" for measure in measures)
 
 
 _RESNET = dict(name="resnet", variant="8", zero_init_residual=False)
@@ -120,7 +120,7 @@ _EVERY = "20 percent"
 _SCENES = dict(image_size=32, train=8_000, validation=2_000, test=1_000, text="caption")
 _SCENE_PROMPT = "a big {} in the middle of a plain background"
 _SCENE = dict(name="zeroshot", split="validation", prompts=(_SCENE_PROMPT, "class_name"), batch_size=500)
-_PAIR = f"zeroshot_{prompts.get(_SCENE_PROMPT).name}/top1"
+_PAIR = f"zeroshot_{prompts.get_prompts(_SCENE_PROMPT).name}/top1"
 
 PRESETS = {
     "laptop": Preset(

@@ -30,16 +30,16 @@ def run_data(words: Sequence[str], flags: Mapping[str, Any]) -> None:
 
 def prepare(NAME: str, *, data_dir: str | None = None) -> None:
     """Downloads a set of the TFDS catalog and writes it as ArrayRecord."""
-    from jaxvision.data.prepare import prepare
+    from jaxvision.data.prepare import prepare_set
 
-    _tell(prepare(NAME, data_dir), NAME, data_dir)
+    _tell(prepare_set(NAME, data_dir), NAME, data_dir)
 
 
 def convert(SRC: str, OUT: str) -> None:
     """Rewrites a TFDS set that was prepared as TFRecord as ArrayRecord, without TensorFlow."""
-    from jaxvision.data.convert import convert
+    from jaxvision.data.convert import convert_set
 
-    folder = convert(SRC, OUT)
+    folder = convert_set(SRC, OUT)
     _tell(folder, "/".join(folder.relative_to(Path(OUT).expanduser()).parts[:-1]), OUT)
 
 
@@ -56,9 +56,9 @@ def cache(
     max_bad_fraction: float = 0.001,
 ) -> None:
     """Writes a copy whose images are decoded, resized and encoded anew."""
-    from jaxvision.data.cache import cache
+    from jaxvision.data.cache import cache_set
 
-    copy, folder = cache(
+    copy, folder = cache_set(
         name,
         split,
         host,

@@ -68,7 +68,7 @@ def _examples(experiment: Experiment):
     source = open_source(data.name, data.split, data_dir=data.data_dir, options=data.options)  # with all its fields
     chosen = _first(source, EXAMPLES_SHOWN, experiment.seed)
     names = [name for name, field in source.fields.items() if field.kind in ("image", "label", "text")]
-    host = wanted.chain(source, host_ops.serving(experiment.deployment()[0], ["tokens"]), names)
+    host = wanted.make_source_chain(source, host_ops.serving(experiment.deployment()[0], ["tokens"]), names)
     cells = []
     for i in track(range(len(chosen)), "drawing examples", unit="images"):
         try:
@@ -121,7 +121,7 @@ def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np
         return track(batches, "reading images for statistics", -(-len(source) // 100), "batches")
 
     names = ("pixel_values",) if side == WHITENED_SIDE else ()
-    return next(read())[experiment.image][:2], statistics.compute(read(), names, experiment.image)._asdict()
+    return next(read())[experiment.image][:2], statistics.compute_statistics(read(), names, experiment.image)._asdict()
 
 
 def _batch(experiment: Experiment, most: int = 64):

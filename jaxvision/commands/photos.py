@@ -201,8 +201,8 @@ def _batches(
 def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[str, np.ndarray]:
     """Decoded and processed images; those of another size than the model was trained on are resized and cropped."""
     decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not where the set holds arrays
-    process = host_ops.make(model.host if decodes else f"decode|{model.host or 'none'}")
-    fit = host_ops.make(f"resize_short({max(model.shape)})|central_crop({model.shape})")
+    process = host_ops.make_chain(model.host if decodes else f"decode|{model.host or 'none'}")
+    fit = host_ops.make_chain(f"resize_short({max(model.shape)})|central_crop({model.shape})")
     rng, images = np.random.default_rng(0), {}
     for file in files:
         try:

@@ -93,7 +93,7 @@ def neighbours(images: EvalSet, found: Features, path: Path) -> list[str]:
     chosen = np.unique(np.linspace(0, len(there) - 1, min(QUERIES, len(there))).round().astype(int))
     queries = firsts[chosen]
     rows, cosines = embedding.nearest(found.values, queries, min(NEIGHBOURS, len(found.values) - 1))
-    host = host_ops.make(images.host)
+    host = host_ops.make_chain(images.host)
     image = lambda row: host(images.source[int(found.rows[row])], np.random.default_rng(0))["image"]
     page = []
     of_queries = zip(queries, rows, cosines)

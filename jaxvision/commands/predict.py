@@ -54,7 +54,7 @@ def run_predict(
       top: how many classes to name.
       labels: the classes in words, with commas between. Their probabilities are a softmax over them, so they say which
         of the words fits best, not whether any does.
-      prompts: what `labels` are put into, see `data.text.prompts.get`; by default they stand for themselves.
+      prompts: what `labels` are put into, see `data.text.prompts.get_prompts`; by default they stand for themselves.
       tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own.
       form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one class of one file: path, rank from 1,
         class, probability.
@@ -76,8 +76,8 @@ def run_predict(
     tables.check(form, out)
     if labels is not None:
         classes = photos.listed(labels)
-        templates = prompt_sets.get(prompts or "class_name").templates
-        words = [prompt_sets.fill(template, name) for template in templates for name in classes]
+        templates = prompt_sets.get_prompts(prompts or "class_name").templates
+        words = [prompt_sets.fill_template(template, name) for template in templates for name in classes]
         embedded = photos.embed_texts(model, tokenizer)(words)
         _, head = zeroshot.classifiers(embedded.reshape(len(templates), len(classes), -1))
         scale = jnp.exp(model.variables["params"]["logit_scale"])

@@ -185,7 +185,7 @@ def _build(
 def _load(folder: Path) -> Index | None:
     if not (folder / INDEX).is_file():
         return None
-    arrays = unpacking.npz(folder / INDEX)
+    arrays = unpacking.read_npz(folder / INDEX)
     with reading(folder / INDEX):
         index = Index(*(arrays[name] for name in Index._fields))
         made_by = parse_json(index.model.item(), folder / INDEX)
@@ -224,6 +224,6 @@ def _show(ranked: dict[str, list[tuple[str, float]]], page: Path, quiet: bool) -
 def _picture(file: str) -> np.ndarray:
     """The pixels of a file, or black where it is no more there."""
     try:
-        return host_ops.make("decode")({"image": Path(file).read_bytes()}, None)["image"]
+        return host_ops.make_chain("decode")({"image": Path(file).read_bytes()}, None)["image"]
     except (OSError, host_ops.BadImage):
         return np.zeros((8, 8, 3), np.uint8)

@@ -33,7 +33,7 @@ class Bad(NamedTuple):
     reason: str
 
 
-def allowed(source: Source, max_bad_fraction: float) -> int:
+def allowed_count(source: Source, max_bad_fraction: float) -> int:
     """Returns how many examples of a set may be bad: the fraction, rounded up to a whole example.
 
     Args:
@@ -43,7 +43,7 @@ def allowed(source: Source, max_bad_fraction: float) -> int:
     return math.ceil(max_bad_fraction * len(source))
 
 
-def too_many(source: Source, count: int, most: int, names: Iterable[str], last: object) -> UserError:
+def too_many_error(source: Source, count: int, most: int, names: Iterable[str], last: object) -> UserError:
     """Returns the error for a set with more bad examples than allowed.
 
     Args:
@@ -70,7 +70,7 @@ class BadRecords:
 
     def __init__(self, source: Source, max_bad_fraction: float, warn: bool = True):
         self._source, self._warn = source, warn
-        self.allowed = allowed(source, max_bad_fraction)
+        self.allowed = allowed_count(source, max_bad_fraction)
         self._ahead: deque[tuple[int, Sequence[Bad]]] = deque()
         self._counted: set[int] = set()
         self._named: list[dict[str, Any]] = []
@@ -158,7 +158,7 @@ class BadRecords:
         counted = [self._source.describe(index) for index in sorted(self._counted)[: max(_LATEST - len(new), 0)]]
         names = [*counted, *(self._source.describe(bad.index) for bad in new)][-_LATEST:]
         last = new[-1].reason if new else (self._named[-1]["reason"] if self._named else "")
-        return too_many(self._source, len(self) + len(new), self.allowed, names, last)
+        return too_many_error(self._source, len(self) + len(new), self.allowed, names, last)
 
     def lines(self, step: int = 0) -> str:
         """Returns JSON lines that name the first bad examples, both counted ones and ones that wait for their step.
@@ -172,7 +172,7 @@ class BadRecords:
         return "".join(json.dumps(entry) + "\n" for entry in entries)
 
     def state(self) -> dict[str, Any]:
-        """Returns the record as JSON. Its size is that of the set of bad examples, which `allowed` bounds."""
+        """Returns the record as JSON. Its size is that of the set of bad examples, which `allowed_count` bounds."""
         return {"indices": sorted(self._counted), "named": self._named}
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ AHEAD = 256  # examples processed at once, enough to keep the threads busy
 _log = logging.getLogger(__name__)
 
 
-def cache(
+def cache_set(
     name: str,
     splits: str,
     host: str,
@@ -91,7 +91,7 @@ def cache(
         features = _features(next(iter(sources.values())), image_format)
         infos = []
         for split, source in sources.items():
-            copy = _Copy(source, host_ops.make(host), encode, features, math.ceil(max_bad_fraction * len(source)))
+            copy = _Copy(source, host_ops.make_chain(host), encode, features, math.ceil(max_bad_fraction * len(source)))
             infos.append(copy.write(split, folder, identity.name, progress))
         info = dataset_info.DatasetInfo(
             builder=identity, description=f"A copy of {name}, its images processed by {host}", features=features
@@ -183,7 +183,7 @@ def _check(splits: str, host: str, image_format: str, quality: int) -> None:
             f"the host spec {host!r} draws at random, which a copy would do once for all: "
             "cache with resize_short(...), and crop when the copy is read"
         )
-    host_ops.make(host)
+    host_ops.make_chain(host)
     if [call.name for call in parse(host)][:1] != ["decode"]:
         raise UserError(f"the host spec of a copy starts with decode, not {host!r}")
     if image_format not in FORMATS:

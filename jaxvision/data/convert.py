@@ -20,7 +20,7 @@ from jaxvision.reading import reading
 _TFRECORD, _ARRAY_RECORD = file_adapters.FileFormat.TFRECORD, file_adapters.FileFormat.ARRAY_RECORD
 
 
-def convert(source: str | Path, out: str | Path) -> Path:
+def convert_set(source: str | Path, out: str | Path) -> Path:
     """Converts all splits, shard by shard; an interrupted call resumes at the shard where it stopped.
 
     Args:
@@ -90,7 +90,7 @@ def _shards(
 
 def _counted(path: Path, count: int, progress: Progress) -> Iterator[bytes]:
     records = 0
-    for record in tfrecord.read(path):
+    for record in tfrecord.read_records(path):
         records += 1
         progress.advance()
         yield record

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from jaxvision.data.formats import FORMATS, MAX_PIXELS, MAX_SCANS
-from jaxvision.data.signatures import described
+from jaxvision.data.signatures import describe_bytes
 
 _TILE = 2**20  # pixels of a TIFF tile that is decoded whatever the limit
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -85,7 +85,7 @@ class Jpeg:
         return image[top : top + rows, left : left + columns]
 
 
-def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
+def read_image(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
     """Reads the header of an image, and decodes the image if `Jpeg` cannot do so later.
 
     Pillow takes JPEGs with samplings that simplejpeg has no name for; a damaged one among these may pass.
@@ -118,7 +118,7 @@ def read(data: bytes, max_pixels: int) -> Jpeg | np.ndarray:
     return _decode_by_pillow(data, max_pixels)
 
 
-def size(data: bytes) -> tuple[int, int]:
+def image_size(data: bytes) -> tuple[int, int]:
     """Returns (height, width) of the upright picture in pixels, from its header alone.
 
     Args:
@@ -226,7 +226,7 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
             if math.prod(tile) > max(max_pixels, _TILE):
                 raise BadImage(f"the TIFF has tiles of {tile[0]}x{tile[1]} pixels, more than are decoded")
             return image
-    raise BadImage(described(data) or reason or f"it is none of the formats that are read: {', '.join(FORMATS)}")
+    raise BadImage(describe_bytes(data) or reason or f"it is none of the formats that are read: {', '.join(FORMATS)}")
 
 
 def _number(value: object) -> int:

@@ -170,7 +170,7 @@ def _batches(
     `note` is called with the number of each batch and its bad examples before the batch is handed out.
     """
     per_batch = rows // _chunk(rows)
-    chunks = workers.ordered(task, spans, threads=threads, processes=processes, ahead=2 * per_batch)
+    chunks = workers.map_ordered(task, spans, threads=threads, processes=processes, ahead=2 * per_batch)
     try:
         for number in itertools.count():
             parts = list(itertools.islice(chunks, per_batch))

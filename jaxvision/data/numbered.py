@@ -47,7 +47,7 @@ class Numbered(Source):
         return labels
 
 
-def numbered(source: Source, classes: int | None) -> Source:
+def with_classes(source: Source, classes: int | None) -> Source:
     """Returns the source with that many classes if its label is a whole number of unknown range, else as it is.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from jaxvision.data.sources.base import Source, slices
+from jaxvision.data.sources.base import Source, parse_split
 from jaxvision.data.subsets import unwrap
 from jaxvision.errors import UserError
 
@@ -15,7 +15,7 @@ MOST_LINKS = 5_000  # largest number of files of the second split that are check
 _PLACE = re.compile(r"(row \d+ of row group \d+ of |.*? in )?(.*)", re.DOTALL)  # names of rows, and of members
 
 
-def count(one: Source, other: Source, size: Callable[[str], int] | None) -> int | None:
+def count_shared(one: Source, other: Source, size: Callable[[str], int] | None) -> int | None:
     """Counts the examples of one split that are also in another.
 
     Examples are identified by their files, or by rows of files, if the source names them (`Source.describe`), and else
@@ -79,5 +79,5 @@ def _names(split: str) -> list[str]:
 
 def _numbers(source: Source, sizes: Mapping[str, int], starts: Mapping[str, int]) -> np.ndarray:
     """Returns a number for each example, counted from the start of its split: int64 [n]."""
-    ranges = slices(source.info.split, sizes, source.info.name)
+    ranges = parse_split(source.info.split, sizes, source.info.name)
     return np.concatenate([np.arange(start, stop) + starts[name] for name, start, stop in ranges])

@@ -26,7 +26,7 @@ _TENSORFLOW = (
 )
 
 
-def prepare(name: str, data_dir: str | Path | None = None) -> Path:
+def prepare_set(name: str, data_dir: str | Path | None = None) -> Path:
     """Downloads and prepares a set of the TFDS catalog; does nothing if it is prepared already.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from jaxvision.data import host_ops, text, wanted
-from jaxvision.data.bad import Bad, allowed, too_many
+from jaxvision.data.bad import Bad, allowed_count, too_many_error
 from jaxvision.data.sources.base import BadExample, Source
 from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import PLACED, Field
@@ -43,10 +43,10 @@ class Reader:
     def __init__(self, source: Source, host: str, fields: Sequence[str], max_bad_fraction: float = 0.001):
         self._recipe = source, host, fields, max_bad_fraction
         self._source = source
-        self._host = wanted.chain(source, host, fields)
+        self._host = wanted.make_source_chain(source, host, fields)
         self._random = host_ops.host_ops.is_random(host)
         self._fields = tuple(fields)
-        self._allowed = allowed(source, max_bad_fraction)
+        self._allowed = allowed_count(source, max_bad_fraction)
         self._known: dict[int, str] = {}  # reasons by bad example; these are not read again
         self._bad: set[int] = set()  # examples that `read` has counted
         self._names: deque[str] = deque(maxlen=_NAMES)
@@ -105,7 +105,7 @@ class Reader:
             met.append(Bad(i, str(error)))
             if len(met) > self._allowed:
                 names = [self._source.describe(bad.index) for bad in met[-_NAMES:]]
-                raise too_many(self._source, len(met), self._allowed, names, error)
+                raise too_many_error(self._source, len(met), self._allowed, names, error)
 
         return self._search(index, seed, position, note)[0], met
 
@@ -155,7 +155,7 @@ class Reader:
                 last = "; no more are named" if len(self._bad) == _MAX_WARNINGS else ""
                 _log.warning("cannot read %s (%s): bad example %d%s", self._names[-1], error, len(self._bad), last)
             if len(self._bad) > self._allowed:
-                raise too_many(self._source, len(self._bad), self._allowed, self._names, error)
+                raise too_many_error(self._source, len(self._bad), self._allowed, self._names, error)
 
 
 def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, np.ndarray]:
@@ -174,7 +174,7 @@ def first_arrays(source: Source, host: str, fields: Sequence[str]) -> dict[str, 
       UserError: None of the first 1,000 examples is good, a field does not exist, or the number of its items differs
         between examples.
     """
-    process = wanted.chain(source, host, fields)
+    process = wanted.make_source_chain(source, host, fields)
     process.check(fields)
     return _first(source, process, fields)
 
@@ -220,7 +220,7 @@ def first_stored(source: Source, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
       UserError: None of the first 1,000 examples is good, or a field does not exist.
     """
-    return _first(source, wanted.chain(source, "decode", names), names)
+    return _first(source, wanted.make_source_chain(source, "decode", names), names)
 
 
 def _check_config(example: Mapping, fields: Sequence[str], described: Mapping[str, Field]) -> None:

@@ -30,7 +30,7 @@ def fits(source: Source, host: str, limit_bytes: int, fields: Sequence[str] = ("
     return len(source) * sum(x.nbytes for x in first_arrays(source, host, fields).values()) <= limit_bytes
 
 
-def load(
+def load_arrays(
     source: Source,
     host: str,
     *,

@@ -144,7 +144,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Shapes(tfds.core.ShardBasedBuilder):
-    """The `shapes` data set as a TFDS builder; use `prepare` to get one.
+    """The `shapes` data set as a TFDS builder; use `prepare_shapes` to get one.
 
     A `GeneratorBasedBuilder` would hold a whole split in memory, and need TensorFlow for more than 1 GB.
     """
@@ -189,7 +189,7 @@ def _encoded(split: str, index: int, image_size: int) -> dict:
     return example | {"image": png.getvalue(), "objects": objects}
 
 
-def prepare(
+def prepare_shapes(
     data_dir: str | Path,
     *,
     image_size: int = 32,

@@ -22,7 +22,7 @@ _TEXT = re.compile(rb"[\t\n\r -~]+")
 _SHOWN = 40  # bytes of a text that a message quotes
 
 
-def described(data: bytes) -> str:
+def describe_bytes(data: bytes) -> str:
     """Says what bytes are that are not what they should be.
 
     Args:
@@ -31,9 +31,9 @@ def described(data: bytes) -> str:
     Returns:
       The words; empty if the kind of the bytes is unknown.
 
-    >>> described(b"")
+    >>> describe_bytes(b"")
     'the file is empty'
-    >>> described(b"<!DOCTYPE html><title>404</title>")
+    >>> describe_bytes(b"<!DOCTYPE html><title>404</title>")
     'it is a web page (HTML), as a failed download leaves it: download it again'
     """
     if not data:
@@ -43,7 +43,7 @@ def described(data: bytes) -> str:
             return words
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
         return "it is HEIC, which is not read: convert it to JPEG or PNG"
-    if words := page(data):
+    if words := describe_page(data):
         return words
     text = data.removeprefix(b"\xef\xbb\xbf")[:256]
     if _TEXT.fullmatch(text):
@@ -54,7 +54,7 @@ def described(data: bytes) -> str:
     return ""
 
 
-def page(data: bytes) -> str:
+def describe_page(data: bytes) -> str:
     """Says whether bytes are a web page or XML, whatever the name of the file.
 
     Args:

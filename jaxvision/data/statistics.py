@@ -38,7 +38,9 @@ class Statistics(NamedTuple):
     pixel_vectors: np.ndarray | None = None
 
 
-def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (), field: str = "image") -> Statistics:
+def compute_statistics(
+    batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (), field: str = "image"
+) -> Statistics:
     """Computes the statistics of all examples in one pass.
 
     Args:
@@ -53,7 +55,7 @@ def compute(batches: Iterable[dict[str, np.ndarray]], names: Collection[str] = (
 
     >>> images = np.zeros((2, 4, 4, 3), np.uint8)
     >>> images[0] = 255
-    >>> compute([{"image": images, "mask": np.array([True, True])}]).std
+    >>> compute_statistics([{"image": images, "mask": np.array([True, True])}]).std
     array([0.5, 0.5, 0.5])
     """
     whitening = "pixel_values" in names or "pixel_vectors" in names

@@ -110,11 +110,11 @@ def take(
         raise UserError(f"no subset can be taken of the mixture {info.name}: take subsets of its parts")
     if per_class is not None and info.multi_label:
         raise UserError(f"a subset of per_class={per_class} needs one label an image; {info.name!r} has several")
-    total = size(info.num_classes, examples, per_class)
+    total = subset_size(info.num_classes, examples, per_class)
     balanced = info.num_classes is not None and not info.multi_label
     labels = source.labels if balanced else np.zeros(len(source), np.int32)
     if per_class is not None:
-        assert info.num_classes is not None  # `size` has checked it
+        assert info.num_classes is not None  # `subset_size` has checked it
         counts = np.bincount(labels, minlength=info.num_classes)
         fewest = counts.argmin()
         if counts[fewest] < per_class:
@@ -126,7 +126,7 @@ def take(
     return Subset(source, subset(labels, total, seed))
 
 
-def size(num_classes: int | None, examples: int | None = None, per_class: int | None = None) -> int:
+def subset_size(num_classes: int | None, examples: int | None = None, per_class: int | None = None) -> int:
     """Returns the number of examples that `take` takes.
 
     Args:
@@ -138,7 +138,7 @@ def size(num_classes: int | None, examples: int | None = None, per_class: int | 
       UserError: Both numbers are given, or neither; or `per_class` is no positive whole number, or the set has no
         classes.
 
-    >>> size(10, per_class=4)
+    >>> subset_size(10, per_class=4)
     40
     """
     if (examples is None) == (per_class is None):

@@ -12,7 +12,7 @@ from jaxvision.errors import UserError
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
 
-def read(path: str | Path) -> Iterator[bytes]:
+def read_records(path: str | Path) -> Iterator[bytes]:
     """Yields the records of a file, verified by their checksums.
 
     Format: TensorFlow, core/lib/io/record_writer.h. A record is its length (uint64), a masked CRC-32C of the length,

@@ -7,7 +7,7 @@ from jaxvision.data.sources.base import Source
 from jaxvision.fields import PLACED, Field
 
 
-def stored(names: Sequence[str], host: str, fields: Mapping[str, Field] | None = None) -> list[str]:
+def stored_fields(names: Sequence[str], host: str, fields: Mapping[str, Field] | None = None) -> list[str]:
     """Returns the fields that must be read so that a host spec can make those of a batch.
 
     Args:
@@ -16,7 +16,7 @@ def stored(names: Sequence[str], host: str, fields: Mapping[str, Field] | None =
       fields: Fields of the set by name. None if they are unknown; then the images of boxes and the like are not added.
 
     >>> mask = {"mask": Field("segmentation", (None, None), "uint8", of="image")}
-    >>> stored(["mask"], "decode", mask), stored(["mask"], "decode|resize(8)", mask)
+    >>> stored_fields(["mask"], "decode", mask), stored_fields(["mask"], "decode|resize(8)", mask)
     (['mask'], ['mask', 'image'])
     """
     names = text.sources_of(names, host)
@@ -27,7 +27,7 @@ def stored(names: Sequence[str], host: str, fields: Mapping[str, Field] | None =
     return list(dict.fromkeys(names))
 
 
-def chain(source: Source, host: str, names: Sequence[str]) -> host_ops.Chain:
+def make_source_chain(source: Source, host: str, names: Sequence[str]) -> host_ops.Chain:
     """Returns the operations of a host spec on the examples of a set, for batches of some fields.
 
     A source may give its images whether or not they are asked for, so the operations know all of them.
@@ -38,9 +38,9 @@ def chain(source: Source, host: str, names: Sequence[str]) -> host_ops.Chain:
       names: Names of the fields of a batch.
 
     Raises:
-      UserError: The same errors as those of `host_ops.make`.
+      UserError: The same errors as those of `host_ops.make_chain`.
     """
     fields = source.fields
-    inputs = stored(names, host, fields)
+    inputs = stored_fields(names, host, fields)
     relevant = {name: field for name, field in fields.items() if name in inputs or field.kind == "image"}
-    return host_ops.make(host, source.info.classes, relevant)
+    return host_ops.make_chain(host, source.info.classes, relevant)

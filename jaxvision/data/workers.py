@@ -20,7 +20,7 @@ Task = Callable[[Any], Any]
 _SECONDS_TO_END = 10
 
 
-def ordered(
+def map_ordered(
     task: Task, items: Iterator, *, threads: int, processes: int = 0, ahead: int = 0
 ) -> Generator[Any, None, None]:
     """Yields `task(item)` for every item, in the order of `items`.
@@ -37,7 +37,7 @@ def ordered(
       UserError: `threads` or `processes` is no count.
       RuntimeError: A worker process died, or met an error other than UserError, which is raised unchanged.
 
-    >>> list(ordered(abs, iter([-3, 2, -1]), threads=2))
+    >>> list(map_ordered(abs, iter([-3, 2, -1]), threads=2))
     [3, 2, 1]
     """
     for name, value in {"threads": threads, "processes": processes}.items():

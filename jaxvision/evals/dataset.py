@@ -147,7 +147,7 @@ class EvalSet:
                     yield shard_batch(batch, mesh)
                 return
             if not whole:
-                whole.update(resident.load(source, host, fields=self._fields, **self._reading))
+                whole.update(resident.load_arrays(source, host, fields=self._fields, **self._reading))
             for step in range(start, stop):
                 rows = source.order(seed, step * batch_size, (step + 1) * batch_size)
                 tick()
@@ -157,7 +157,7 @@ class EvalSet:
 
     def _augmentation(self, host: str, augment: str) -> augmentation.Augmentation:
         """The augmentation of batches that a host spec makes."""
-        known = wanted.chain(self.source, host, self._fields).fields
+        known = wanted.make_source_chain(self.source, host, self._fields).fields
         fields = {name: known[name] for name in self._fields if name in known}
         return augmentation.make_augmentation(augment, self.info.num_classes, self._statistics, fields)
 

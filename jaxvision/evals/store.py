@@ -65,7 +65,7 @@ class Store:
             return None
 
     def _read(self, file: Path, key: str) -> Features:
-        arrays = unpacking.npz(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file, file)
+        arrays = unpacking.read_npz(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file, file)
         with reading(file):
             found = Features(*(arrays[name] for name in Features._fields))
             kinds = [array.dtype.kind for array in found]

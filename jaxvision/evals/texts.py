@@ -44,7 +44,7 @@ def find_texts(*hosts: str | None) -> Texts | None:
             if call.name == "tokenize":
                 given = host_ops.named(call).kwargs
                 made = {key: given[key] for key in ("length", "path", "lower", "pad")}
-                return Texts(text.make(given["tokenizer"], **made), given["field"])
+                return Texts(text.make_tokenizer(given["tokenizer"], **made), given["field"])
     return None
 
 

@@ -56,8 +56,8 @@ def make_zeroshot(
       task: its `outputs` have "image_embedding" [B, D] and "text_embedding" [B, D].
       data: the split that is judged; one class an image.
       texts: how the model is given texts.
-      prompts: sets of prompts, judged one by one: see `data.text.prompts.get`.
-      classes: names of the classes in place of those of the set, see `data.text.class_names.of_set`.
+      prompts: sets of prompts, judged one by one: see `data.text.prompts.get_prompts`.
+      classes: names of the classes in place of those of the set, see `data.text.class_names.candidate_classes`.
       only: the classes that are candidates, such as "imagenet_r"; likewise.
       report: a folder for `zeroshot_clip80_v1.json` and so on, with the accuracy of every class, what it was taken
         for, and the accuracy of every prompt; written anew at each evaluation.
@@ -75,7 +75,7 @@ def make_zeroshot(
     """
     if not data.info.num_classes or data.info.multi_label:
         raise UserError(f"the evaluator 'zeroshot' needs one class an image, which {data.info.name!r} has not")
-    chosen = class_names.of_set(data.info, classes, only)
+    chosen = class_names.candidate_classes(data.info, classes, only)
     sets = _prompt_sets(prompts)
     of_images = features.make_features(task=task, data=data, layer=LAYER)
     of_texts = texts_of.make_embedder(task=task, texts=texts, mesh=data.mesh, store=data.store)
@@ -210,14 +210,16 @@ def details(
 def _prompt_sets(names: Sequence[str]) -> list[PromptSet]:
     if not names or isinstance(names, str):
         raise UserError(f"prompts must be a tuple of sets of prompts like ('photo', 'clip80'), not {names!r}")
-    return [prompts.get(name) for name in names]
+    return [prompts.get_prompts(name) for name in names]
 
 
 def _embedded(
     of_texts: Callable, variables: Any, sets: Sequence[PromptSet], names: Sequence[str]
 ) -> Mapping[str, np.ndarray]:
     """The embeddings [T, K, D] of each set; a text that several sets have is embedded once."""
-    filled = {s.name: [prompts.fill(template, name) for template in s.templates for name in names] for s in sets}
+    filled = {
+        s.name: [prompts.fill_template(template, name) for template in s.templates for name in names] for s in sets
+    }
     unique = list(dict.fromkeys(text for of_set in filled.values() for text in of_set))
     at = {text: i for i, text in enumerate(unique)}
     values = of_texts(variables, unique)

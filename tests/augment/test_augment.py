@@ -33,7 +33,7 @@ def make_batch(b=8, side=SIDE):
 @functools.cache
 def numbers():
     batch = jax.tree.map(np.asarray, make_batch())
-    return statistics.compute([batch], {"pixel_values", "pixel_vectors"})._asdict()
+    return statistics.compute_statistics([batch], {"pixel_values", "pixel_vectors"})._asdict()
 
 
 def make(spec):

@@ -58,7 +58,7 @@ def test_central_crop():
 def test_central_crop_begins_where_torchvisions_and_the_hosts_does(sides):
     """`int(round((h - c) / 2.0))` in torchvision's center_crop, whose `round` takes halves to the even number."""
     image = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
-    host, device = host_ops.make("central_crop((5, 4))"), augment.make_augmentation("central_crop((5, 4))")
+    host, device = host_ops.make_chain("central_crop((5, 4))"), augment.make_augmentation("central_crop((5, 4))")
     top, left = round((sides[0] - 5) / 2.0), round((sides[1] - 4) / 2.0)
     expected = image[top : top + 5, left : left + 4]
     np.testing.assert_array_equal(host({"image": image}, None)["image"], expected)
@@ -75,7 +75,7 @@ def test_a_crop_larger_than_the_image_is_refused_on_both_sides(size):
     with pytest.raises(UserError, match=f"cannot cut {size[0]}x{size[1]} out of 9x8"):
         run(f"central_crop({size})", noise(2, 9, 8, 3))
     with pytest.raises(UserError, match=f"cannot cut {size[0]}x{size[1]} out of an image of 9x8"):
-        host_ops.make(f"central_crop({size})")({"image": np.zeros((9, 8, 3), np.uint8)}, None)
+        host_ops.make_chain(f"central_crop({size})")({"image": np.zeros((9, 8, 3), np.uint8)}, None)
 
 
 @pytest.mark.parametrize(("mode", "numpy_mode"), [("zero", "constant"), ("reflect", "reflect")])

@@ -12,7 +12,7 @@ from jaxvision.errors import UserError
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), np.uint8) // np.array([1, 2, 3], np.uint8)
 IMAGES[:, 1:] = IMAGES[:, 1:] // 2 + IMAGES[:, :-1] // 2  # neighbours are correlated
 VALUES = IMAGES / 255
-STATISTICS = statistics.compute(
+STATISTICS = statistics.compute_statistics(
     [{"image": IMAGES, "mask": np.ones(300, bool)}], {"pixel_values", "pixel_vectors"}
 )._asdict()
 

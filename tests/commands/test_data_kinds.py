@@ -76,7 +76,7 @@ def experiment_image(config, index):
     from jaxvision.data import host_ops, open_source
 
     source = open_source("shapes", "train", options=dict(config.data.options))
-    return host_ops.make("decode")(source[index], None)["image"]
+    return host_ops.make_chain("decode")(source[index], None)["image"]
 
 
 def test_evaluation_over_ten_crops(config, tmp_path):

@@ -44,7 +44,7 @@ def away(monkeypatch):
     def prepare(*args, **options):
         raise UserError("shapes is not here")
 
-    monkeypatch.setattr(shapes, "prepare", prepare)
+    monkeypatch.setattr(shapes, "prepare_shapes", prepare)
 
 
 def shapes_of(batch):

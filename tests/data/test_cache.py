@@ -60,10 +60,10 @@ def _opened(out, split="train"):
 
 
 def test_a_lossless_copy_has_the_pixels_that_the_host_spec_makes(originals, tmp_path):
-    name, folder = cache.cache("folder", "train,validation", HOST, tmp_path, image_format="png")
+    name, folder = cache.cache_set("folder", "train,validation", HOST, tmp_path, image_format="png")
     assert (name, folder) == ("my_pictures", tmp_path / "my_pictures" / "1.0.0")
     assert len(list(folder.glob("my_pictures-train.array_record-*-of-00003"))) == 3
-    process, decode = host_ops.make(HOST), host_ops.make("decode")
+    process, decode = host_ops.make_chain(HOST), host_ops.make_chain("decode")
     for split, original in originals.items():
         copy = _opened(tmp_path, split)
         assert copy.info._replace(fields={}) == original.info._replace(name="my_pictures", fields={})
@@ -76,7 +76,7 @@ def test_a_lossless_copy_has_the_pixels_that_the_host_spec_makes(originals, tmp_
 
 
 def test_the_training_stream_of_the_copy_has_the_same_order(originals, tmp_path):
-    cache.cache("folder", "train", HOST, tmp_path, image_format="png")
+    cache.cache_set("folder", "train", HOST, tmp_path, image_format="png")
     streams = [
         train_batches(source, host, batch_size=4, seed=3, start=0, stop=6, fields=("image", "weight"))
         for source, host in ((originals["train"], HOST), (_opened(tmp_path), "decode"))
@@ -88,11 +88,11 @@ def test_the_training_stream_of_the_copy_has_the_same_order(originals, tmp_path)
 
 def test_quality_trades_size_for_closeness(originals, tmp_path, encode, photo):
     originals["train"] = Captioned([encode(photo(0)[:, :, 0])])  # grey, for the colours of JPEG are coarse
-    process, decode = host_ops.make(HOST), host_ops.make("decode")
+    process, decode = host_ops.make_chain(HOST), host_ops.make_chain("decode")
     wanted = process(originals["train"][0], None)["image"].astype(int)
     sizes, errors = [], []
     for quality in (30, 95):
-        cache.cache("folder", "train", HOST, tmp_path / str(quality), quality=quality)
+        cache.cache_set("folder", "train", HOST, tmp_path / str(quality), quality=quality)
         example = _opened(tmp_path / str(quality))[0]
         sizes.append(len(example["image"]))
         errors.append(np.abs(decode(example, None)["image"] - wanted).mean())
@@ -105,16 +105,16 @@ def test_a_set_that_does_not_fit_is_refused(originals, pictures, tmp_path, monke
     texts = iter(["one", "one", *[("one", "two")] * 20])
     monkeypatch.setattr(Captioned, "__getitem__", lambda self, i: {"image": pictures[i], "text": next(texts)})
     with pytest.raises(UserError, match=r"examples of .* cannot be read, more than"):
-        cache.cache("folder", "train", HOST, tmp_path)
+        cache.cache_set("folder", "train", HOST, tmp_path)
     assert "its field 'text' is ('one', 'two'), in the first example a text" in caplog.text
     monkeypatch.setattr(Captioned, "__getitem__", lambda self, i: {"text": "one"})
     with pytest.raises(UserError, match="has no field 'image', only text"):
-        cache.cache("folder", "train", HOST, tmp_path)
+        cache.cache_set("folder", "train", HOST, tmp_path)
 
 
 def test_several_labels_are_kept(originals, pictures, tmp_path):
     originals["train"] = Captioned(pictures, multi_label=True)
-    cache.cache("folder", "train", HOST, tmp_path)
+    cache.cache_set("folder", "train", HOST, tmp_path)
     copy = _opened(tmp_path)
     assert copy.info._replace(fields={}) == originals["train"].info._replace(name="my_pictures", fields={})
     np.testing.assert_array_equal(copy.labels, originals["train"].labels)
@@ -124,14 +124,14 @@ def test_unreadable_examples_are_named_counted_and_keep_their_place(originals, p
     pictures[2], pictures[6] = pictures[2][:300], None
     originals["train"] = Captioned(pictures)
     with caplog.at_level(logging.WARNING):
-        cache.cache("folder", "train", HOST, tmp_path, max_bad_fraction=0.15)
+        cache.cache_set("folder", "train", HOST, tmp_path, max_bad_fraction=0.15)
     assert "example 2 of My pictures train" in caplog.text
     assert "example 6 of My pictures train" in caplog.text
     copy = _opened(tmp_path)
     (batch,) = eval_batches(copy, "decode", batch_size=11, max_bad_fraction=0.15)
     assert np.flatnonzero(~batch["mask"]).tolist() == [2, 6]
     with pytest.raises(UserError, match=r"2 examples of My pictures train cannot be read, more than the 1 that"):
-        cache.cache("folder", "train", HOST, tmp_path / "other")
+        cache.cache_set("folder", "train", HOST, tmp_path / "other")
     assert not (tmp_path / "other" / "my_pictures" / "1.0.0").exists()
 
 
@@ -147,10 +147,10 @@ def test_an_interrupted_copy_goes_on_at_its_shard(originals, tmp_path, monkeypat
     monkeypatch.setattr(Captioned, "__getitem__", getitem)
     interrupted = True
     with pytest.raises(KeyboardInterrupt):
-        cache.cache("folder", "train", HOST, tmp_path, image_format="png")
+        cache.cache_set("folder", "train", HOST, tmp_path, image_format="png")
     interrupted = False
     read.clear()
-    cache.cache("folder", "train", HOST, tmp_path, image_format="png")
+    cache.cache_set("folder", "train", HOST, tmp_path, image_format="png")
     assert min(set(read) - {0}) == 8  # the first is read once more for its fields
     assert [_opened(tmp_path)[i]["title"] for i in range(11)] == [f"№ {i}" for i in range(11)]
     recipe = json.loads((tmp_path / "my_pictures" / "1.0.0" / "recipe.json").read_text())
@@ -166,7 +166,7 @@ def test_a_tfds_set_keeps_its_name(tmp_path):
     for file in info.parent.glob("shapes-*"):
         file.rename(file.with_name(file.name.replace("shapes", "blobs")))
     (tmp_path / "shapes").rename(tmp_path / "blobs")
-    name, folder = cache.cache("blobs/small:1.0.0", "train", HOST, tmp_path / "out", data_dir=str(tmp_path))
+    name, folder = cache.cache_set("blobs/small:1.0.0", "train", HOST, tmp_path / "out", data_dir=str(tmp_path))
     assert (name, folder) == ("blobs/small", tmp_path / "out" / "blobs" / "small" / "1.0.0")
     copy = sources.open_source("blobs/small", "train", data_dir=str(tmp_path / "out"))
     original = sources.open_source("blobs/small", "train", data_dir=str(tmp_path))
@@ -188,7 +188,7 @@ def test_a_tfds_set_keeps_its_name(tmp_path):
 )
 def test_wrong_arguments_are_told_before_anything_is_written(originals, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
-        cache.cache(**{"name": "folder", "splits": "train", "host": HOST, "out": tmp_path, **arguments})
+        cache.cache_set(**{"name": "folder", "splits": "train", "host": HOST, "out": tmp_path, **arguments})
     assert not any(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ CLASSES = ("cat", "polar_bear", "owl")
 
 
 def run(spec, example, classes=CLASSES, seed=0):
-    return host_ops.make(spec, classes)(example, np.random.default_rng(seed))
+    return host_ops.make_chain(spec, classes)(example, np.random.default_rng(seed))
 
 
 def words(tokens):

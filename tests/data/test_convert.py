@@ -105,7 +105,7 @@ def _examples(data_dir, split):
 
 @pytest.mark.parametrize("split", ["train", "test", "train[2:6]"])
 def test_the_copy_holds_the_same_examples_in_the_same_order(old, prepared, tmp_path, split):
-    folder = convert.convert(old, tmp_path / "new")
+    folder = convert.convert_set(old, tmp_path / "new")
     assert folder == tmp_path / "new" / "tiny_captions" / "square" / "2.0.1"
     assert sorted(f.name for f in folder.glob("*array_record*")) == [
         "tiny_captions-test.array_record-00000-of-00001",
@@ -129,14 +129,14 @@ def test_an_interrupted_conversion_goes_on_with_the_next_shard(old, tmp_path, mo
     damaged.write_bytes(whole[:-1])
     target = tmp_path / "new" / "tiny_captions" / "square" / "2.0.1"
     with pytest.raises(UserError, match="truncated"):
-        convert.convert(old, tmp_path / "new")
+        convert.convert_set(old, tmp_path / "new")
     assert not target.exists()
     with pytest.raises(UserError, match="not prepared"):
         sources.open_source("tiny_captions/square", "train", data_dir=str(tmp_path / "new"))
     damaged.write_bytes(whole)
-    read, read_all = [], tfrecord.read
-    monkeypatch.setattr(tfrecord, "read", lambda path: read.append(path) or read_all(path))
-    convert.convert(old, tmp_path / "new")
+    read, read_all = [], tfrecord.read_records
+    monkeypatch.setattr(tfrecord, "read_records", lambda path: read.append(path) or read_all(path))
+    convert.convert_set(old, tmp_path / "new")
     assert damaged in read
     assert old / "tiny_captions-train.tfrecord-00000-of-00002" not in read
     assert len(_examples(tmp_path / "new", "train")[1]) == N
@@ -144,9 +144,9 @@ def test_an_interrupted_conversion_goes_on_with_the_next_shard(old, tmp_path, mo
 
 
 def test_a_copy_that_is_there_is_not_overwritten(old, tmp_path):
-    convert.convert(old, tmp_path / "new")
+    convert.convert_set(old, tmp_path / "new")
     with pytest.raises(UserError, match="is there already"):
-        convert.convert(old, tmp_path / "new")
+        convert.convert_set(old, tmp_path / "new")
 
 
 def test_what_is_left_by_another_recipe_is_not_used(tmp_path):
@@ -162,29 +162,29 @@ def test_what_is_left_by_another_recipe_is_not_used(tmp_path):
 def test_progress_is_told_on_stderr(old, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "FIRST", 0)
     monkeypatch.setattr(progress, "BETWEEN", 0)
-    convert.convert(old, tmp_path / "new")
+    convert.convert_set(old, tmp_path / "new")
     assert f"converting tiny_captions: {N + 2} of {N + 2} examples, " in capsys.readouterr().err
 
 
 def test_errors_of_the_folder(old, tmp_path):
     with pytest.raises(UserError, match=r"no dataset_info.json in .*Choices below it: .*2\.0\.1"):
-        convert.convert(old.parent, tmp_path / "new")
+        convert.convert_set(old.parent, tmp_path / "new")
     shard = old / "tiny_captions-train.tfrecord-00001-of-00002"
     hidden = shard.rename(tmp_path / "hidden")
     with pytest.raises(UserError, match="1 of 3 shards are missing: .*train.tfrecord-00001"):
-        convert.convert(old, tmp_path / "new")
+        convert.convert_set(old, tmp_path / "new")
     hidden.rename(shard)
     shard.write_bytes(shard.read_bytes() + framed(b"one more"))
     with pytest.raises(UserError, match="00001-of-00002 has 4 records, but dataset_info.json says 3"):
-        convert.convert(old, tmp_path / "new")
+        convert.convert_set(old, tmp_path / "new")
     (old / "features.json").unlink()
     with pytest.raises(UserError, match="before 4.0"):
-        convert.convert(old, tmp_path / "new")
+        convert.convert_set(old, tmp_path / "new")
 
 
 def test_a_set_in_array_record_is_not_converted(prepared, tmp_path):
     with pytest.raises(UserError, match="is prepared as array_record"):
-        convert.convert(prepared / "array_record" / "tiny_captions" / "square" / "2.0.1", tmp_path / "new")
+        convert.convert_set(prepared / "array_record" / "tiny_captions" / "square" / "2.0.1", tmp_path / "new")
 
 
 RECORDS = [b"", b"first", b"second" * 50]
@@ -195,11 +195,11 @@ STARTS = [0, 16, 16 + 21]
 def test_a_truncated_file_is_named_with_the_record(tmp_path, cut):
     path = tmp_path / "shard"
     path.write_bytes(b"".join(map(framed, RECORDS)))
-    assert list(tfrecord.read(path)) == RECORDS
+    assert list(tfrecord.read_records(path)) == RECORDS
     path.write_bytes(path.read_bytes()[:cut])
     start = max(s for s in STARTS if s < cut)
-    with pytest.raises(UserError, match=rf"shard is truncated: the record at byte {start} goes on .* byte {cut}$"):
-        list(tfrecord.read(path))
+    with pytest.raises(UserError, match=rf"shard is truncated: the record at byte {start} continues .* byte {cut}$"):
+        list(tfrecord.read_records(path))
 
 
 @pytest.mark.parametrize("place", range(0, 353, 11))
@@ -210,4 +210,4 @@ def test_no_flipped_bit_goes_unseen(tmp_path, place):
     path.write_bytes(data)
     start = max(s for s in STARTS if s <= place)
     with pytest.raises(UserError, match=rf"at byte {start} "):
-        list(tfrecord.read(path))
+        list(tfrecord.read_records(path))

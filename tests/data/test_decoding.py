@@ -14,7 +14,7 @@ from jaxvision.data.decoding import BadImage
 
 
 def pixels(data, max_pixels=10**6):
-    image = decoding.read(data, max_pixels)
+    image = decoding.read_image(data, max_pixels)
     return image.pixels(fast=False) if isinstance(image, decoding.Jpeg) else image
 
 
@@ -229,8 +229,8 @@ def test_arrays_that_are_no_pictures(array, words):
 def test_what_is_no_bytes():
     for value in ("a.jpg", None, 3):
         with pytest.raises(BadImage, match="not the bytes of an image file"):
-            decoding.read(value, 9)
+            decoding.read_image(value, 9)
 
 
 def test_described_says_nothing_of_an_image(photo):
-    assert signatures.described(saved(Image.fromarray(photo(0)), "PNG")) == ""
+    assert signatures.describe_bytes(saved(Image.fromarray(photo(0)), "PNG")) == ""

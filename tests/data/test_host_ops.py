@@ -13,7 +13,7 @@ from jaxvision.specs import Call
 
 
 def run(spec, image, seed=0):
-    return host_ops.make(spec)({"image": image, "label": 3}, np.random.default_rng(seed))["image"]
+    return host_ops.make_chain(spec)({"image": image, "label": 3}, np.random.default_rng(seed))["image"]
 
 
 def decode(data):
@@ -124,7 +124,7 @@ def test_fast_decoding_draws_and_cuts_the_same_where_nothing_is_reduced(encode, 
 
 
 def test_fast_decoding_reads_no_more_than_it_needs(encode, photo):
-    image = decoding.read(encode(photo(0, 301, 403), "JPEG"), 10**6)
+    image = decoding.read_image(encode(photo(0, 301, 403), "JPEG"), 10**6)
     assert image.shape == (301, 403, 3)
     assert image.cut((0, 0, 301, 403), (75, 90)).shape == (150, 202, 3)
     assert image.cut((0, 0, 301, 403), (18, 18)).shape == (38, 50, 3)
@@ -250,7 +250,7 @@ def test_corner_crop_keeps_what_patches_fill(photo):
 )
 def test_wrong_specs(spec, message):
     with pytest.raises(UserError, match=message):
-        host_ops.make(spec)
+        host_ops.make_chain(spec)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8])
@@ -273,7 +273,7 @@ def test_sizes_may_be_integers_of_numpy(kind, photo):
 def test_opencv_is_asked_for_when_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match=r"pip install 'jaxvision\[opencv\]'"):
-        host_ops.make("resize(3, method='opencv_area')")
+        host_ops.make_chain("resize(3, method='opencv_area')")
 
 
 def test_wrong_images(encode, photo):
@@ -285,7 +285,7 @@ def test_wrong_images(encode, photo):
 
 def test_other_fields_pass(photo):
     example = {"image": photo(0), "label": 3, "text": "a cat"}
-    out = host_ops.make("decode|random_resized_crop(4)")(example, np.random.default_rng(0))
+    out = host_ops.make_chain("decode|random_resized_crop(4)")(example, np.random.default_rng(0))
     assert out["label"] == 3
     assert out["text"] == "a cat"
     assert example["image"].shape == (60, 80, 3)
@@ -301,4 +301,4 @@ def test_resize_filters_are_pillows(method, resample):
 
 def test_a_field_that_an_example_does_not_have_is_named():
     with pytest.raises(UserError, match=r"host operation resize\(8\) needs the field 'image'; the fields are label"):
-        host_ops.make("resize(8)")({"label": 0}, None)
+        host_ops.make_chain("resize(8)")({"label": 0}, None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision.data import open_source
-from jaxvision.data.resident import load
+from jaxvision.data.resident import load_arrays
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "data_scaling" / "make_cifar10_folder.py"
 
@@ -42,7 +42,7 @@ def test_tree(kind, tmp_path, encode, monkeypatch):
         source = open_source("folder", split, data_dir=str(out))
         places = [int(Path(source.describe(i)).stem) for i in range(len(source))]
         assert sorted(places) == list(range(start, stop))
-        arrays = load(source, "decode")
+        arrays = load_arrays(source, "decode")
         np.testing.assert_array_equal(arrays["image"], images[places])
         np.testing.assert_array_equal(arrays["label"], labels[places])
     with pytest.raises(SystemExit, match="exists already"):

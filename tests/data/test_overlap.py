@@ -40,7 +40,7 @@ def shared(name, root, one, other, subset=None):
     opened = [open_source(name, split, data_dir=str(root)) for split in (one, other)]
     if subset:
         opened[1] = take(opened[1], **subset)
-    return overlap.count(*opened, lambda split: len(open_source(name, split, data_dir=str(root))))
+    return overlap.count_shared(*opened, lambda split: len(open_source(name, split, data_dir=str(root))))
 
 
 @pytest.mark.parametrize("kind", ["folder", "cifar"])
@@ -69,7 +69,7 @@ def test_of_a_subset_its_own_examples_count(request, kind):
 
 
 def test_of_another_set_whose_examples_have_numbers_only_nothing_is_known(cifar):
-    assert overlap.count(*(open_source("cifar", "train", data_dir=str(cifar)),) * 2, None) is None
+    assert overlap.count_shared(*(open_source("cifar", "train", data_dir=str(cifar)),) * 2, None) is None
 
 
 def test_a_split_that_is_a_link_to_the_other_and_links_to_files(folder, tmp_path):
@@ -97,8 +97,8 @@ def test_shards_with_the_same_keys_are_other_examples(folder, tmp_path):
             for i in range(4):
                 tar.add(folder / "train" / "cat" / f"{i}.png", f"{i}.png")
     one, other = (open_source("webdataset", split, data_dir=str(tmp_path)) for split in ("train", "validation"))
-    assert overlap.count(one, other, None) == 0
-    assert overlap.count(one, one, None) == 4
+    assert overlap.count_shared(one, other, None) == 0
+    assert overlap.count_shared(one, one, None) == 4
 
 
 def test_large_sets_are_not_compared(folder, monkeypatch):

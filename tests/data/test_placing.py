@@ -42,7 +42,7 @@ def example(seed=0, n=6):
 
 
 def run(spec, given, seed=0, fields=FIELDS):
-    chain = host_ops.make(spec, fields=fields)
+    chain = host_ops.make_chain(spec, fields=fields)
     out = chain(given, np.random.default_rng(seed))
     for name, field in chain.fields.items():
         shape = np.shape(out[name])
@@ -142,7 +142,7 @@ def test_frames_of_a_clip_and_images_of_a_pair_move_alike():
         given = {"clip": clip, "other": two["image"]}
         out = run(spec, given, 3, fields)
         for frame, moved in zip((*clip, two["image"]), (*out["clip"], out["other"])):
-            alone = host_ops.make(spec)({"image": frame}, np.random.default_rng(3))["image"]
+            alone = host_ops.make_chain(spec)({"image": frame}, np.random.default_rng(3))["image"]
             np.testing.assert_array_equal(moved, alone)
     with pytest.raises(BadExample, match="'clip' and 'other' are of 15x22 and 3x3 pixels"):
         run("random_crop(2)", {"clip": clip, "other": np.zeros((3, 3, 3), np.uint8)}, 0, fields)
@@ -161,7 +161,7 @@ def test_boxes_are_padded_to_a_fixed_number(caplog):
     sides = np.array([3, 1, 4, 2, 4], np.float32)
     many = given | {"boxes": np.stack([0 * sides, 0 * sides, sides, sides], 1), "kinds": np.arange(5, dtype=np.uint8)}
     with caplog.at_level(logging.WARNING):
-        chain = host_ops.make("pad_boxes(3)", fields=FIELDS)
+        chain = host_ops.make_chain("pad_boxes(3)", fields=FIELDS)
         kept = [chain(many, None)["kinds"].tolist() for _ in range(2)]
     assert kept == [[0, 2, 4]] * 2
     assert len(caplog.records) == 1
@@ -193,7 +193,7 @@ def test_boxes_are_padded_to_a_fixed_number(caplog):
 )
 def test_operations_and_fields_that_do_not_go_together(spec, names, words):
     with pytest.raises(UserError, match=words):
-        host_ops.make(spec, fields={name: FIELDS[name] for name in names})
+        host_ops.make_chain(spec, fields={name: FIELDS[name] for name in names})
 
 
 def test_own_operations_say_what_they_do_with_what_lies_in_an_image():
@@ -228,11 +228,13 @@ class Scenes(Source):
 )
 def test_boxes_without_padding_are_refused(names, words):
     with pytest.raises(UserError, match=words):
-        resident.load(Scenes(), "decode", fields=names)
+        resident.load_arrays(Scenes(), "decode", fields=names)
 
 
 def test_a_batch_of_boxes_need_not_hold_the_image_that_moves_them():
-    arrays = resident.load(Scenes(), "decode|resize((30, 44))|pad_boxes(3)", fields=["boxes", "kinds"], threads=0)
+    arrays = resident.load_arrays(
+        Scenes(), "decode|resize((30, 44))|pad_boxes(3)", fields=["boxes", "kinds"], threads=0
+    )
     assert arrays.keys() == {"boxes", "kinds", "mask"}
     for index in range(20):
         np.testing.assert_array_equal(arrays["boxes"][index, : index % 4], 2 * example(index, n=index % 4)["boxes"])

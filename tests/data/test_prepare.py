@@ -64,11 +64,11 @@ def quiet():
 
 
 def test_a_prepared_set_can_be_opened_and_is_not_prepared_again(tmp_path):
-    folder = prepare.prepare("words_without_tensorflow", tmp_path)
+    folder = prepare.prepare_set("words_without_tensorflow", tmp_path)
     source = sources.open_source("words_without_tensorflow", "train", data_dir=str(tmp_path))
     assert {source[i]["text"] for i in range(len(source))} == {"word 0", "word 1", "word 2"}
     written = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
-    assert prepare.prepare("words_without_tensorflow", tmp_path) == folder
+    assert prepare.prepare_set("words_without_tensorflow", tmp_path) == folder
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == written
 
 
@@ -86,14 +86,14 @@ def test_a_set_that_cannot_be_prepared_says_what_to_do(tmp_path, name, message):
     if "TensorFlow" in message and importlib.util.find_spec("tensorflow"):
         pytest.skip("TensorFlow is installed")
     with pytest.raises(UserError, match=message) as error:
-        prepare.prepare(name, tmp_path)
+        prepare.prepare_set(name, tmp_path)
     if "TensorFlow" in message:
         assert f"tfds.builder('{name}', file_format='array_record', data_dir='{tmp_path}')" in str(error.value)
     assert not list(tmp_path.rglob("*array_record*"))
 
 
 def test_a_set_in_tfrecord_is_to_be_converted(tmp_path):
-    info = prepare.prepare("words_without_tensorflow", tmp_path) / "dataset_info.json"
+    info = prepare.prepare_set("words_without_tensorflow", tmp_path) / "dataset_info.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))
     with pytest.raises(UserError, match=r"in another format: .* jaxvision data convert"):
-        prepare.prepare("words_without_tensorflow", tmp_path)
+        prepare.prepare_set("words_without_tensorflow", tmp_path)

@@ -11,14 +11,14 @@ from jaxvision.errors import UserError
 
 def test_templates_and_names_are_those_of_clip(shared):
     published = json.loads(shared("clip/clip_prompts.json").read_text())
-    assert list(prompts.get("clip80").templates) == published["imagenet_templates"]
-    assert list(prompts.get("clip7").templates) == published["open_clip_SIMPLE_IMAGENET_TEMPLATES"]
+    assert list(prompts.get_prompts("clip80").templates) == published["imagenet_templates"]
+    assert list(prompts.get_prompts("clip7").templates) == published["open_clip_SIMPLE_IMAGENET_TEMPLATES"]
     assert list(imagenet.NAMES) == published["imagenet_classes"]
 
 
 def test_the_seven_are_among_the_eighty():
-    assert len(prompts.get("clip80").templates) == 80
-    assert len(set(prompts.get("clip7").templates) & set(prompts.get("clip80").templates)) == 7
+    assert len(prompts.get_prompts("clip80").templates) == 80
+    assert len(set(prompts.get_prompts("clip7").templates) & set(prompts.get_prompts("clip80").templates)) == 7
 
 
 def test_the_classes_of_imagenet_and_its_variants():
@@ -39,12 +39,12 @@ def test_own_prompts_are_named_by_what_they_say(tmp_path):
     lines, listed = tmp_path / "mine.txt", tmp_path / "mine.json"
     lines.write_text("a {} from above\n\nthe {}\n")
     listed.write_text('["a {} from above", "the {}"]')
-    found = prompts.get(lines)
-    assert found == prompts.get(str(listed))
+    found = prompts.get_prompts(lines)
+    assert found == prompts.get_prompts(str(listed))
     assert found.templates == ("a {} from above", "the {}")
     assert found.name.startswith("mine_")
     lines.write_text("a {} from below\nthe {}\n")
-    assert prompts.get(lines).name != found.name
+    assert prompts.get_prompts(lines).name != found.name
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_files_that_hold_no_prompts(tmp_path, content, message):
     file = tmp_path / ("own.json" if content.startswith("{") else "own.txt")
     file.write_text(content)
     with pytest.raises(UserError, match=message):
-        prompts.get(file)
+        prompts.get_prompts(file)
 
 
 def info(classes, k=None):
@@ -64,21 +64,21 @@ def info(classes, k=None):
 
 def test_labels_of_imagenet_however_its_folders_are_called():
     """Folders 0 to 999, as ImageNet-V2 has them, sort as texts: 0, 1, 10, 100, ..."""
-    numbered = class_names.of_set(info(sorted(map(str, range(1000)))), only="imagenet_v2")
+    numbered = class_names.candidate_classes(info(sorted(map(str, range(1000)))), only="imagenet_v2")
     assert (numbered.names[0], numbered.names[2]) == (imagenet.NAMES[0], imagenet.NAMES[10])
-    plain = class_names.of_set(info((), 1000), only="imagenet_sketch")
+    plain = class_names.candidate_classes(info((), 1000), only="imagenet_sketch")
     assert plain.names == imagenet.NAMES
-    named = class_names.of_set(info(imagenet.WNIDS), only="imagenet_a")
+    named = class_names.candidate_classes(info(imagenet.WNIDS), only="imagenet_a")
     assert named.labels == imagenet.ADVERSARIAL
     assert named.names[0] == imagenet.NAMES[6]
-    folders = class_names.of_set(info([imagenet.WNIDS[i] for i in imagenet.RENDITION]), only="imagenet_r")
+    folders = class_names.candidate_classes(info([imagenet.WNIDS[i] for i in imagenet.RENDITION]), only="imagenet_r")
     assert folders.labels == tuple(range(200))
-    assert folders.names == class_names.of_set(info((), 1000), only="imagenet_r").names
+    assert folders.names == class_names.candidate_classes(info((), 1000), only="imagenet_r").names
     assert folders.protocol == "_only_imagenet_r"
 
 
 def test_objectnet_by_its_folders():
-    found = class_names.of_set(info(("air_freshener", "full_sized_towel", "t-shirt")), only="objectnet")
+    found = class_names.candidate_classes(info(("air_freshener", "full_sized_towel", "t-shirt")), only="objectnet")
     assert found.labels == (1, 2)
     assert found.names == ("bath towel", "t-shirt")
 
@@ -87,11 +87,11 @@ def test_own_classes_by_name_number_or_file(tmp_path):
     file = tmp_path / "kept.txt"
     file.write_text("owl\n0\n")
     pets = info(("cat", "dog", "owl"))
-    assert class_names.of_set(pets, only=str(file)) == class_names.of_set(pets, only=("cat", 2))
-    assert class_names.of_set(pets).protocol == ""
+    assert class_names.candidate_classes(pets, only=str(file)) == class_names.candidate_classes(pets, only=("cat", 2))
+    assert class_names.candidate_classes(pets).protocol == ""
 
 
 def test_a_set_without_names_needs_them():
     with pytest.raises(UserError, match="does not name its classes"):
-        class_names.of_set(info((), 3))
-    assert class_names.of_set(info((), 3), names=("a", "b", "c")).names == ("a", "b", "c")
+        class_names.candidate_classes(info((), 3))
+    assert class_names.candidate_classes(info((), 3), names=("a", "b", "c")).names == ("a", "b", "c")

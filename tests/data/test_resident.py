@@ -9,7 +9,7 @@ from jaxvision.errors import UserError
 
 def test_load_equals_the_evaluation_batches(pictures, monkeypatch):
     monkeypatch.setattr(resident, "_BATCH", 8)
-    arrays = resident.load(pictures, "decode|resize(6)", fields=("image", "label", "weight"))
+    arrays = resident.load_arrays(pictures, "decode|resize(6)", fields=("image", "label", "weight"))
     (batch,) = eval_batches(pictures, "decode|resize(6)", batch_size=23, fields=("image", "label", "weight"))
     assert arrays.keys() == batch.keys()
     for field in batch:
@@ -18,14 +18,14 @@ def test_load_equals_the_evaluation_batches(pictures, monkeypatch):
 
 def test_bad_images_are_marked(pictures):
     pictures.images[4] = b"broken"
-    arrays = resident.load(pictures, "decode")
+    arrays = resident.load_arrays(pictures, "decode")
     assert np.flatnonzero(~arrays["mask"]).tolist() == [4]
     np.testing.assert_array_equal(arrays["image"][4], arrays["image"][5])
 
 
 def test_progress_is_told(pictures, monkeypatch, capsys):
     monkeypatch.setattr(progress, "FIRST", 0)
-    resident.load(pictures, "decode|resize(6)")
+    resident.load_arrays(pictures, "decode|resize(6)")
     assert "into memory" in capsys.readouterr().err
 
 

@@ -26,7 +26,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    return shapes.prepare(tmp_path_factory.mktemp("shapes"), train=50, validation=6, test=5)
+    return shapes.prepare_shapes(tmp_path_factory.mktemp("shapes"), train=50, validation=6, test=5)
 
 
 def digest(split: str, indices: range) -> str:
@@ -161,23 +161,23 @@ def test_prepared_records_are_the_rendered_examples(prepared):
 def test_shards_keep_the_order(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "SHARD", 3)
     monkeypatch.setattr(shapes, "AHEAD", 2)
-    source = shapes.prepare(tmp_path, train=8, validation=1, test=1).as_data_source("train")
+    source = shapes.prepare_shapes(tmp_path, train=8, validation=1, test=1).as_data_source("train")
     assert len(list(tmp_path.rglob("*train*array_record*"))) == 3
     for i in range(8):
         np.testing.assert_array_equal(source[i]["image"], shapes.render("train", i)["image"])
 
 
 def test_prepare_renders_once_and_every_choice_has_its_folder(tmp_path, monkeypatch, capsys):
-    first = shapes.prepare(tmp_path, train=4, validation=1, test=1)
+    first = shapes.prepare_shapes(tmp_path, train=4, validation=1, test=1)
     said = capsys.readouterr()
     assert said.err.count("rendering 6 images of 32 pixels into") == 1
     assert said.out == ""  # it is left to results, which others read
-    larger = shapes.prepare(tmp_path, train=4, validation=1, test=1, image_size=40)
+    larger = shapes.prepare_shapes(tmp_path, train=4, validation=1, test=1, image_size=40)
     assert larger.data_dir != first.data_dir
     assert larger.as_data_source("train")[0]["image"].shape == (40, 40, 3)
     capsys.readouterr()
     monkeypatch.setattr(shapes, "render", None)
-    again = shapes.prepare(tmp_path, train=4, validation=1, test=1)
+    again = shapes.prepare_shapes(tmp_path, train=4, validation=1, test=1)
     assert capsys.readouterr() == ("", "")
     assert again.data_dir == first.data_dir
     assert len(again.as_data_source("train")) == 4
@@ -193,9 +193,9 @@ def test_an_interrupted_preparation_is_not_taken_for_a_data_set(tmp_path, monkey
 
     monkeypatch.setattr(shapes, "render", fails)
     with pytest.raises(KeyboardInterrupt):
-        shapes.prepare(tmp_path, train=4, validation=2, test=1)
+        shapes.prepare_shapes(tmp_path, train=4, validation=2, test=1)
     monkeypatch.setattr(shapes, "render", whole)
-    assert len(shapes.prepare(tmp_path, train=4, validation=2, test=1).as_data_source("validation")) == 2
+    assert len(shapes.prepare_shapes(tmp_path, train=4, validation=2, test=1).as_data_source("validation")) == 2
 
 
 def test_two_may_prepare_the_same_at_once(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_two_may_prepare_the_same_at_once(tmp_path, monkeypatch):
     results = []
 
     def prepare():
-        results.append(shapes.prepare(tmp_path, train=4, validation=1, test=1))
+        results.append(shapes.prepare_shapes(tmp_path, train=4, validation=1, test=1))
 
     threads = [threading.Thread(target=prepare) for _ in range(2)]
     for thread in threads:
@@ -223,11 +223,11 @@ def test_two_may_prepare_the_same_at_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("wrong", [{"image_size": 31}, {"train": 0}, {"test": -1}])
 def test_prepare_refuses_sizes_out_of_range(tmp_path, wrong):
     with pytest.raises(UserError, match=r"at least"):
-        shapes.prepare(tmp_path, **wrong)
+        shapes.prepare_shapes(tmp_path, **wrong)
 
 
 def test_prepare_says_where_it_cannot_write(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match="cannot prepare shapes in"):
-        shapes.prepare(file, train=1, validation=1, test=1)
+        shapes.prepare_shapes(file, train=1, validation=1, test=1)

@@ -16,7 +16,7 @@ from jaxvision.errors import UserError
 def clip(shared):
     pytest.importorskip("ftfy")
     pytest.importorskip("regex")
-    return text.make("clip", path=shared("clip/bpe_simple_vocab_16e6.txt.gz"))
+    return text.make_tokenizer("clip", path=shared("clip/bpe_simple_vocab_16e6.txt.gz"))
 
 
 def test_clip_gives_the_ids_of_the_original(clip, shared):
@@ -49,24 +49,24 @@ def test_clip_splits_words_as_python_does(clip):
 def test_clip_reads_an_unpacked_vocabulary_and_refuses_another(clip, shared, tmp_path):
     plain = tmp_path / "vocabulary.txt"
     plain.write_bytes(gzip.decompress(shared("clip/bpe_simple_vocab_16e6.txt.gz").read_bytes()))
-    assert text.make("clip", path=plain).encode("two dogs") == clip.encode("two dogs")
+    assert text.make_tokenizer("clip", path=plain).encode("two dogs") == clip.encode("two dogs")
     plain.write_text("version\na b\n")
     with pytest.raises(UserError, match="not CLIP's vocabulary"):
-        text.make("clip", path=plain)
+        text.make_tokenizer("clip", path=plain)
     with pytest.raises(UserError, match="broken.gz is not a gzip file, although"):
-        text.make("clip", path=_written(tmp_path / "broken.gz", "no gzip"))
+        text.make_tokenizer("clip", path=_written(tmp_path / "broken.gz", "no gzip"))
     packed = bytearray(shared("clip/bpe_simple_vocab_16e6.txt.gz").read_bytes())
     packed[-8] ^= 1  # of the checksum
     (tmp_path / "bitten.gz").write_bytes(packed)
     with pytest.raises(UserError, match="bitten.gz is damaged, for its content does not fit its checksum"):
-        text.make("clip", path=str(tmp_path / "bitten.gz"))
+        text.make_tokenizer("clip", path=str(tmp_path / "bitten.gz"))
     (tmp_path / "cut.gz").write_bytes(packed[:1000])
     with pytest.raises(UserError, match="cut.gz is truncated"):
-        text.make("clip", path=str(tmp_path / "cut.gz"))
+        text.make_tokenizer("clip", path=str(tmp_path / "cut.gz"))
 
 
 def test_bytes_hold_every_text():
-    tokenizer = text.make("bytes", length=400)
+    tokenizer = text.make_tokenizer("bytes", length=400)
     rng = random.Random(0)
     for _ in range(20):
         caption = "".join(chr(rng.choice([65, 0x20AC, 0x1F600]) + rng.randrange(20)) for _ in range(50))
@@ -104,15 +104,17 @@ def test_sentencepiece_gives_the_ids_of_the_library(sentencepiece_model):
     import sentencepiece
 
     library = sentencepiece.SentencePieceProcessor(model_file=str(sentencepiece_model))
-    tokenizer = text.make("sentencepiece", 16, path=sentencepiece_model)
+    tokenizer = text.make_tokenizer("sentencepiece", 16, path=sentencepiece_model)
     assert (tokenizer.vocabulary, tokenizer.start, tokenizer.end, tokenizer.pad) == (34, None, 1, 0)
     for caption in _sentences(20):
         ids = library.encode(caption)
         assert tokenizer.encode(caption) == ids[:15] + [1]
     short = tokenizer("red cat")[0].tolist()
     assert short == [*library.encode("red cat"), 1] + [0] * (15 - len(library.encode("red cat")))
-    assert text.make("sentencepiece", 16, path=sentencepiece_model, pad=1)("a")[0, -1] == 1
-    assert text.make("sentencepiece", path=sentencepiece_model, lower=True).encode("RED") == tokenizer.encode("red")
+    assert text.make_tokenizer("sentencepiece", 16, path=sentencepiece_model, pad=1)("a")[0, -1] == 1
+    assert text.make_tokenizer("sentencepiece", path=sentencepiece_model, lower=True).encode("RED") == tokenizer.encode(
+        "red"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def tokenizer_json(tmp_path_factory):
 
 def test_huggingface_keeps_the_special_tokens_of_its_file(tokenizer_json):
     vocabulary = json.loads(tokenizer_json.read_text())["model"]["vocab"]
-    tokenizer = text.make("huggingface", 6, path=tokenizer_json)
+    tokenizer = text.make_tokenizer("huggingface", 6, path=tokenizer_json)
     assert (tokenizer.vocabulary, tokenizer.start, tokenizer.end, tokenizer.pad) == (len(vocabulary), 1, 2, 0)
     ids, mask = tokenizer.with_mask(["red cat", "a red cat near a dog", "RED cat"])
     red, cat = vocabulary["red"], vocabulary["cat"]
@@ -140,14 +142,16 @@ def test_huggingface_keeps_the_special_tokens_of_its_file(tokenizer_json):
     assert ids[1].tolist() == [1, vocabulary["a"], red, cat, vocabulary["near"], 2]
     assert ids[2].tolist() == [1, 3, cat, 2, 0, 0]
     assert mask.sum(axis=1).tolist() == [4, 6, 4]
-    assert text.make("huggingface", 6, path=tokenizer_json, lower=True)("RED cat")[0].tolist() == ids[0].tolist()
+    assert (
+        text.make_tokenizer("huggingface", 6, path=tokenizer_json, lower=True)("RED cat")[0].tolist() == ids[0].tolist()
+    )
 
 
 def test_tokenizers_can_be_pickled(sentencepiece_model, tokenizer_json, request):
     made = [
-        text.make("bytes"),
-        text.make("sentencepiece", path=sentencepiece_model),
-        text.make("huggingface", path=tokenizer_json),
+        text.make_tokenizer("bytes"),
+        text.make_tokenizer("sentencepiece", path=sentencepiece_model),
+        text.make_tokenizer("huggingface", path=tokenizer_json),
     ]
     for tokenizer in made:
         copy = pickle.loads(pickle.dumps(tokenizer))
@@ -171,7 +175,7 @@ def test_clip_can_be_pickled(clip):
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(UserError, match=message):
-        text.make(**arguments)
+        text.make_tokenizer(**arguments)
 
 
 def _written(path, content):
@@ -183,17 +187,17 @@ def _written(path, content):
 def test_a_file_that_is_something_else(name, module, tmp_path):
     pytest.importorskip(module)
     with pytest.raises(UserError, match=r"words.txt is not a"):
-        text.make(name, path=_written(tmp_path / "words.txt", "words"))
+        text.make_tokenizer(name, path=_written(tmp_path / "words.txt", "words"))
 
 
 def test_a_missing_library_is_named_with_the_way_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(UserError, match=r"needs the library sentencepiece: pip install 'jaxvision\[text\]'"):
-        text.make("sentencepiece", path=_written(tmp_path / "a.model", ""))
+        text.make_tokenizer("sentencepiece", path=_written(tmp_path / "a.model", ""))
 
 
 def _tokens(spec, example, seed=0):
-    return host_ops.make(spec)(example, np.random.default_rng(seed))
+    return host_ops.make_chain(spec)(example, np.random.default_rng(seed))
 
 
 def test_tokenize_adds_tokens_and_their_mask():
@@ -227,7 +231,7 @@ def test_tokenize_errors():
         with pytest.raises(BadExample, match="no caption"):
             _tokens("tokenize", {"text": empty})
     with pytest.raises(UserError, match="unknown choice of caption 'last'"):
-        host_ops.make("tokenize(caption='last')")
+        host_ops.make_chain("tokenize(caption='last')")
 
 
 def test_captions_of_a_step_do_not_depend_on_threads(pictures):

@@ -20,7 +20,7 @@ def test_results_come_in_order_and_no_further_ahead_than_asked():
         time.sleep(0.01 * (item % 3))
         return -item
 
-    results = workers.ordered(task, iter(range(100)), threads=4, ahead=6)
+    results = workers.map_ordered(task, iter(range(100)), threads=4, ahead=6)
     assert [next(results) for _ in range(10)] == [-i for i in range(10)]
     assert max(begun) <= 9 + 7
     results.close()
@@ -28,7 +28,7 @@ def test_results_come_in_order_and_no_further_ahead_than_asked():
 
 def test_without_threads_nothing_is_done_ahead():
     begun = []
-    results = workers.ordered(begun.append, iter(range(9)), threads=0)
+    results = workers.map_ordered(begun.append, iter(range(9)), threads=0)
     next(results)
     assert begun == [0]
 
@@ -36,12 +36,12 @@ def test_without_threads_nothing_is_done_ahead():
 @pytest.mark.parametrize("options", [dict(threads=-1), dict(threads=1.5), dict(threads=1, processes=-2)])
 def test_counts_are_checked_at_once(options):
     with pytest.raises(UserError, match="whole number of at least 0"):
-        workers.ordered(abs, iter([]), **options)
+        workers.map_ordered(abs, iter([]), **options)
 
 
 def test_an_error_of_a_process_comes_with_its_traceback():
     with pytest.raises(RuntimeError, match="(?s)worker process.*ZeroDivisionError"):
-        list(workers.ordered(operator.methodcaller("__floordiv__", 0), iter([1]), threads=1, processes=1))
+        list(workers.map_ordered(operator.methodcaller("__floordiv__", 0), iter([1]), threads=1, processes=1))
 
 
 SCRIPT = """
@@ -50,7 +50,7 @@ from jaxvision.data import workers
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
-    results = workers.ordered(abs, iter(range(10**9)), threads=1, processes=2)
+    results = workers.map_ordered(abs, iter(range(10**9)), threads=1, processes=2)
     next(results)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     if sys.argv[1] == "return":
@@ -79,6 +79,6 @@ def test_no_worker_outlives_the_main_process(end, tmp_path):
 
 
 def test_a_worker_that_dies_is_an_error():
-    results = workers.ordered(os._exit, iter([3]), threads=1, processes=1)
+    results = workers.map_ordered(os._exit, iter([3]), threads=1, processes=1)
     with pytest.raises(RuntimeError, match="died"):
         next(results)

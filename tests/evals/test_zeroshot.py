@@ -36,7 +36,7 @@ def test_accuracies_are_those_of_a_naive_loop(pairs, mesh, devices):
     source = animals(pairs)
     found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(devices)), prompts=("photo", "clip7"))(pairs.VARIABLES)
     for name in ("photo", "clip7"):
-        of_set = prompts.get(name)
+        of_set = prompts.get_prompts(name)
         ordered, single = naive(pairs, source, of_set.templates, WORDS)
         protocol = f"zeroshot_{of_set.name}"
         assert found[f"{protocol}/top1"] == pytest.approx(np.mean([o[0] == y for o, y in zip(ordered, source.true)]))
@@ -66,7 +66,7 @@ def test_candidates_of_a_subset(pairs, mesh):
     found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only=("dog", "ant", "hen"))(
         pairs.VARIABLES
     )
-    ordered, _ = naive(pairs, source, prompts.get("photo").templates, ("dog", "ant", "hen"))
+    ordered, _ = naive(pairs, source, prompts.get_prompts("photo").templates, ("dog", "ant", "hen"))
     right = [(2, 5, 6)[o[0]] == y for o, y in zip(ordered, source.true) if y in (2, 5, 6)]
     (top1,) = (key for key in found if key.endswith("top1"))
     assert top1.startswith("zeroshot_photo_v1_only_")
@@ -106,7 +106,7 @@ def test_the_report_holds_confusions(pairs, mesh, tmp_path):
     (file,) = (tmp_path / "new").iterdir()
     assert file.name == "zeroshot_clip7_v1.json"
     told = json.loads(file.read_text())
-    ordered, single = naive(pairs, source, prompts.get("clip7").templates, WORDS)
+    ordered, single = naive(pairs, source, prompts.get_prompts("clip7").templates, WORDS)
     for k, row in enumerate(told["classes"]):
         chosen = [WORDS[o[0]] for o, y in zip(ordered, source.true) if y == k]
         assert row["class"] == WORDS[k]
@@ -175,7 +175,7 @@ def test_embeddings_that_are_no_numbers_are_of_no_class():
     assert predicted.tolist() == [[0, 1, -1]]
     assert (ranks == 0).tolist() == [[True, True, False]]
     chosen = class_names.Classes((0, 1), ("a", "b"), "")
-    told = zeroshot.details(ranks, predicted, labels, chosen, prompts.get("photo"))
+    told = zeroshot.details(ranks, predicted, labels, chosen, prompts.get_prompts("photo"))
     assert told["not_numbers"] == 1
     rows = [(row["images"], row["accuracy"], row["taken_for"]) for row in told["classes"]]
     assert rows == [(2, 0.5, {}), (1, 1.0, {})]

@@ -222,7 +222,7 @@ def test_a_run_that_is_held_is_no_failed_run_of_a_study(tmp_path, config, monkey
     def refused(*_, **__):
         raise locks.Held("another process writes there")
 
-    monkeypatch.setattr(study.train, "run", refused)
+    monkeypatch.setattr(study.train, "run_train", refused)
     monkeypatch.setattr(study, "started", lambda *_: True)
     with pytest.raises(UserError, match="a: another process"):
         study._Here(tmp_path, print)._train(study.Run("a", config, {}, may_fail=True))

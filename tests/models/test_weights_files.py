@@ -291,7 +291,7 @@ def test_presets_are_specs_that_can_be_built(key):
     images = preprocessing.preset(*key)
     assert preprocessing.make(*key, {}) == images
     picture = np.random.default_rng(0).integers(0, 256, (images.size + 9, images.size + 40, 3), np.uint8)
-    seen = host_ops.make(images.host)({"image": picture}, None)["image"]
+    seen = host_ops.make_chain(images.host)({"image": picture}, None)["image"]
     assert seen.shape == (images.size, images.size, 3)
     out = augment.make_augmentation(images.augment)(jax.random.key(0), {"image": seen[None, :8, :8]})["image"]
     want = (seen[:8, :8] / 255 - np.array(images.mean)) / np.array(images.std)

@@ -37,7 +37,7 @@ __all__ = [
     "Scene",
     "Still",
     "host_ops",
-    "make",
+    "make_chain",
     "moves",
     "serving",
 ]
@@ -106,7 +106,7 @@ class Chain:
             )
 
 
-def make(spec: str, classes: Sequence[str] = (), fields: Mapping[str, Field] | None = None) -> Chain:
+def make_chain(spec: str, classes: Sequence[str] = (), fields: Mapping[str, Field] | None = None) -> Chain:
     """Builds the chain of a host spec: `chain(example, rng) -> example`, with uint8 [h, w, 3] images.
 
     Args:
@@ -118,7 +118,7 @@ def make(spec: str, classes: Sequence[str] = (), fields: Mapping[str, Field] | N
       UserError: The spec cannot be parsed, names an operation or argument that does not exist, or has an operation that
         does not fit a field.
 
-    >>> shrink = make("resize(8)|central_crop(4)")
+    >>> shrink = make_chain("resize(8)|central_crop(4)")
     >>> shrink({"image": np.zeros((20, 30, 3), np.uint8)}, None)["image"].shape
     (4, 4, 3)
     """

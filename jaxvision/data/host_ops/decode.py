@@ -76,5 +76,5 @@ class Decode:
             return np.stack([decoding.three_channels(frame) for frame in image])
         if isinstance(image, np.ndarray):
             return decoding.three_channels(image)
-        picture = decoding.read(image, self._max_pixels)
+        picture = decoding.read_image(image, self._max_pixels)
         return picture.pixels(fast=False) if isinstance(picture, Jpeg) and not self._fast else picture

@@ -173,7 +173,7 @@ def check_classes(info: Info, num_classes: int) -> None:
         raise UserError(f"the config says {num_classes} classes, but {info.name} {info.split} has {info.num_classes}")
 
 
-def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, int, int]]:
+def parse_split(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, int, int]]:
     """Parses the text of a split.
 
     Args:
@@ -188,7 +188,7 @@ def slices(split: str, sizes: Mapping[str, int], where: str) -> list[tuple[str, 
       UserError: The text cannot be parsed, names another split, means no example, or some twice; or a split is called
         `all`, which means all splits.
 
-    >>> slices("train[:75%]+test", {"train": 10, "test": 5}, "the set")
+    >>> parse_split("train[:75%]+test", {"train": 10, "test": 5}, "the set")
     [('train', 0, 8), ('test', 0, 5)]
     """
     if "all" in sizes:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxvision.arguments import is_whole
-from jaxvision.data.signatures import page
+from jaxvision.data.signatures import describe_page
 from jaxvision.data.sources import files, plain_pickle
-from jaxvision.data.sources.base import Info, Source, slices, standard_fields
+from jaxvision.data.sources.base import Info, Source, parse_split, standard_fields
 from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import Field
 from jaxvision.found import part
@@ -57,10 +57,10 @@ class CifarSource(Source):
             raise UserError(f"labels={labels!r}: CIFAR-10 in {root} has one kind of labels; CIFAR-100 has two")
         self._label_byte = 0 if ten or labels == "coarse" else 1
         stems_of = _CIFAR10 if ten else _CIFAR100
-        used = files.named(split, stems_of)
+        used = files.possible_splits(split, stems_of)
         read = _read_pickle if python else _map_records
         records = {s: [read(root / f"{name}{suffix}", 1 if ten else 2) for name in stems_of[s]] for s in used}
-        parts = slices(split, {s: sum(map(len, records.get(s, ()))) for s in stems_of}, f"CIFAR in {root}")
+        parts = parse_split(split, {s: sum(map(len, records.get(s, ()))) for s in stems_of}, f"CIFAR in {root}")
         self._rows = files.Rows(parts, {s: [(r, len(r)) for r in records[s]] for s in used})
         classes = _python_names(root, ten, labels) if python else _binary_names(root, ten, labels)
         if not classes or len(set(classes)) < len(classes):
@@ -102,7 +102,7 @@ def _map_records(file: Path, label_bytes: int) -> np.ndarray:
     size = file.stat().st_size
     if size == 0 or size % record:
         with reading(file), open(file, "rb") as stream:
-            what = page(stream.read(512))
+            what = describe_page(stream.read(512))
         raise UserError(f"{file} is truncated: {what or f'{size} bytes are not a number of records of {record}'}")
     with reading(file):
         return np.memmap(file, np.uint8, "r").reshape(-1, record)
@@ -138,9 +138,9 @@ def _load(file: Path) -> dict[str, Any]:
         raise UserError(f"no file {file}: unpack the python version of the set, whole")
     with reading(file):
         data = file.read_bytes()
-        if reason := page(data) or ("" if data else "the file is empty"):
+        if reason := describe_page(data) or ("" if data else "the file is empty"):
             raise UserError(f"{file} is damaged: {reason}")
-        content = plain_pickle.load(data)
+        content = plain_pickle.load_plain(data)
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no dict; want the python version of CIFAR")
     return content

@@ -16,14 +16,14 @@ _ALIASES = {
 }
 
 
-def meant(field: str, names: Iterable[str]) -> str | None:
+def likely_column(field: str, names: Iterable[str]) -> str | None:
     """Returns the column that probably holds a field of examples, or None.
 
     Args:
       field: Name of the field: "path", "label", "text" or "image".
       names: Names of the columns.
 
-    >>> meant("label", ["path", "Class"]), meant("label", ["path", "width"])
+    >>> likely_column("label", ["path", "Class"]), likely_column("label", ["path", "width"])
     ('Class', None)
     """
     lower = {name.lower(): name for name in names}
@@ -39,7 +39,7 @@ def warn_of_lack(where: str, field: str, names: Sequence[str], fields: Sequence[
       names: Names of the columns.
       fields: Names of the wanted fields; None for all, in which case a table may lack some.
     """
-    likely = meant(field, names)
+    likely = likely_column(field, names)
     if (fields is None and not likely) or (fields is not None and field not in fields):
         return
     hint = f": if it is {likely!r}, set options=dict({field}={likely!r})" if likely else ""

@@ -74,7 +74,7 @@ def open_shapes(
     scenes: str = "all",
     features: Mapping[str, str] | None = None,
 ) -> Source:
-    """Opens a split of `shapes`, which is rendered on first use; see `shapes.prepare` and `open_scenes`.
+    """Opens a split of `shapes`, which is rendered on first use; see `shapes.prepare_shapes` and `open_scenes`.
 
     Args:
       data_dir: Folder of the cache; by default the environment variable JAXVISION_DATA, else `~/.cache/jaxvision`.
@@ -90,7 +90,7 @@ def open_shapes(
       features: Paths of further features by the names of their fields, as for `open_scenes`.
     """
     cache = Path(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision")).expanduser()
-    builder = shapes.prepare(cache, image_size=image_size, train=train, validation=validation, test=test)
+    builder = shapes.prepare_shapes(cache, image_size=image_size, train=train, validation=validation, test=test)
     return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
 
 
@@ -107,7 +107,7 @@ def open_scenes(
     """Opens a split of a prepared `shapes`.
 
     Args:
-      builder: Builder from `shapes.prepare`.
+      builder: Builder from `shapes.prepare_shapes`.
       split: Split in the syntax of TFDS, such as `train[:90%]`.
       fields: Names of the fields to read; None for all.
       text: Feature that becomes the field `text`: "caption".

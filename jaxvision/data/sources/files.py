@@ -42,7 +42,7 @@ def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
     return root
 
 
-def expand(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """Expands the braces of a pattern, as a shell does; `{split}` stays.
 
     Args:
@@ -51,9 +51,9 @@ def expand(pattern: str) -> list[str]:
     Raises:
       UserError: It means more than `MAX_FILES` files.
 
-    >>> expand("{split}-{08..10}.tar")
+    >>> expand_braces("{split}-{08..10}.tar")
     ['{split}-08.tar', '{split}-09.tar', '{split}-10.tar']
-    >>> expand("{data/,}all.parquet")
+    >>> expand_braces("{data/,}all.parquet")
     ['data/all.parquet', 'all.parquet']
     """
     names, whole = [pattern], pattern
@@ -103,7 +103,7 @@ def split_files(root: Path, pattern: Pattern) -> dict[str, list[Path]]:
                 f"the pattern {shown(pattern)} says nothing of splits: write {{split}} in it, or give one for each "
                 f"split, like dict(train={pattern!r})"
             )
-        matched = _files_of_template(root, expand(pattern))
+        matched = _files_of_template(root, expand_braces(pattern))
     else:
         matched = {split: _files_of_split(root, text) for split, text in pattern.items()}
     if not matched:
@@ -179,7 +179,7 @@ def _warn_of_absent(root: Path, pattern: str, splits: Iterable[str]) -> None:
     if not re.search(r"\{\d+\.\.\d+\}", pattern) or "{split}" not in pattern:
         return
     for split in splits:
-        names = [name.replace("{split}", split) for name in expand(pattern)]
+        names = [name.replace("{split}", split) for name in expand_braces(pattern)]
         absent = [name for name in names if not any(root.glob(any_case(name)))]
         if absent:
             named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
@@ -201,7 +201,7 @@ def _files_of_template(root: Path, patterns: list[str]) -> dict[str, set[Path]]:
 
 def _files_of_split(root: Path, pattern: str) -> set[Path]:
     files = set()
-    for name in expand(pattern):
+    for name in expand_braces(pattern):
         matches = set(root.glob(any_case(name)))
         if not matches:
             raise UserError(f"no {name} in {root}{listing(root)}")
@@ -247,14 +247,14 @@ def unmatched(
     return account
 
 
-def named(split: str, splits: Iterable[str]) -> list[str]:
+def possible_splits(split: str, splits: Iterable[str]) -> list[str]:
     """Returns the splits that the text of a split may mean; the others need not be read.
 
     Args:
       split: Split in the syntax of TFDS.
       splits: Names of all splits.
 
-    >>> named("train[:10%]", ["train", "test"])
+    >>> possible_splits("train[:10%]", ["train", "test"])
     ['train']
     """
     return [name for name in splits if name in split or split == "all"]
@@ -264,7 +264,7 @@ class Rows:
     """The places of the examples of a split in pieces, such as shards or row groups.
 
     Args:
-      parts: Tuples (split name, start, stop) from `base.slices`.
+      parts: Tuples (split name, start, stop) from `base.parse_split`.
       pieces: Pieces of every split of `parts`, each with the number of its examples.
 
     Attributes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxvision.data.formats import is_image_name
 from jaxvision.data.sources import files
-from jaxvision.data.sources.base import Info, Source, slices, standard_fields
+from jaxvision.data.sources.base import Info, Source, parse_split, standard_fields
 from jaxvision.data.sources.labels import class_name, read_classes
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, nearest
@@ -57,11 +57,11 @@ class FolderSource(Source):
         names = _train_classes(root, splits) if listed is None else listed
         assert not isinstance(names, int)  # this source takes no number of classes
         # Listing a million files is slow: only the splits that the text can mean are listed.
-        for name in files.named(split, _folders(root)):
-            if name not in splits and not files.named(split, splits):
+        for name in files.possible_splits(split, _folders(root)):
+            if name not in splits and not files.possible_splits(split, splits):
                 raise UserError(f"{root / name} holds no class folder with an image; want {name}/CLASS/*.jpg in {root}")
-        images = {s: _read_split(root, s, names, self.passed_over) for s in files.named(split, splits)}
-        parts = slices(split, {s: len(images.get(s, ())) for s in splits}, f"the folder {root}")
+        images = {s: _read_split(root, s, names, self.passed_over) for s in files.possible_splits(split, splits)}
+        parts = parse_split(split, {s: len(images.get(s, ())) for s in splits}, f"the folder {root}")
         self._files = [file for name, start, stop in parts for file in images[name][start:stop]]
         info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
         self.info = info._replace(fields=standard_fields(info, text=False))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxvision import unpacking
-from jaxvision.data.signatures import described
+from jaxvision.data.signatures import describe_bytes
 from jaxvision.data.sources import files
-from jaxvision.data.sources.base import Source, slices
+from jaxvision.data.sources.base import Source, parse_split
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
@@ -62,7 +62,7 @@ class IdxSource(Source):
         for name, array in stated.items():
             if array.ndim != 1:
                 raise UserError(f"{pairs[name][1]} has {array.ndim} axes, want 1")
-        parts = slices(split, {s: len(x) for s, x in stated.items()}, f"the IDX files in {root}")
+        parts = parse_split(split, {s: len(x) for s, x in stated.items()}, f"the IDX files in {root}")
         images = {s: read_idx(pairs[s][0]) for s, _, _ in parts}
         for s in images:
             if images[s].ndim != 3:
@@ -125,13 +125,13 @@ def read_idx(file: Path) -> np.ndarray:
         if file.suffix == ".gz":
             with open(file, "rb") as stream:
                 beginning = stream.read(512)
-            if not beginning.startswith(b"\x1f\x8b") and (reason := described(beginning)):
+            if not beginning.startswith(b"\x1f\x8b") and (reason := describe_bytes(beginning)):
                 raise UserError(f"{file} is not a gzip file: {reason}")
-            data = np.frombuffer(unpacking.gunzip(file), np.uint8)
+            data = np.frombuffer(unpacking.read_gzip(file), np.uint8)
         else:
             data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < 4 or data[:3].tolist() != [0, 0, 8]:
-        reason = described(data[:512].tobytes())
+        reason = describe_bytes(data[:512].tobytes())
         raise UserError(f"{file} is not an IDX file of bytes{f': {reason}' if reason else ''}")
     axes = int(data[3])
     head = 4 + 4 * axes

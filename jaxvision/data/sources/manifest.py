@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxvision import storage
 from jaxvision.data.sources import files
-from jaxvision.data.sources.base import BadExample, Source, slices
+from jaxvision.data.sources.base import BadExample, Source, parse_split
 from jaxvision.data.sources.columns import warn_of_lack
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.rows import Columns, Row, read_rows
@@ -78,12 +78,12 @@ class ManifestSource(Source):
         columns = Columns(path, label, labels, text, split_column)
         manifests = _manifests(folder, file, split_column)
         read_all = lambda names: _read(manifests, names, columns, delimiter)
-        used = manifests if split_column else files.named(split, manifests)
+        used = manifests if split_column else files.possible_splits(split, manifests)
         rows = read_all(used)
         splits = list(rows) if split_column else list(manifests)
         if split_column:
             _check_alike(rows, split_column)
-        parts = slices(split, {s: len(rows.get(s, ())) for s in splits}, f"the manifest in {folder}")
+        parts = parse_split(split, {s: len(rows.get(s, ())) for s in splits}, f"the manifest in {folder}")
         self.passed_over = files.unmatched(folder, manifests, [classes], _LISTS)
         chosen = [row for name, start, stop in parts for row in rows[name][start:stop]]
         base = folder / storage.expanded(root) if root else None

@@ -72,9 +72,9 @@ def _open_part(
 class Mixture(Source):
     """The examples of all parts, one part after the other; its training stream takes them by weight.
 
-    Positions `[k * BLOCK, (k + 1) * BLOCK)` of the stream hold `shares(weights)[i]` examples of part i, in an order
-    that is a function of (seed, k). Each part runs through its own stream, for most sources shuffled epochs, so its
-    examples come equally often.
+    Positions `[k * BLOCK, (k + 1) * BLOCK)` of the stream hold `block_shares(weights)[i]` examples of part i, in an
+    order that is a function of (seed, k). Each part runs through its own stream, for most sources shuffled epochs, so
+    its examples come equally often.
 
     Args:
       parts: Sources by name.
@@ -87,7 +87,7 @@ class Mixture(Source):
 
     def __init__(self, parts: Mapping[str, Source], split: str, weights: Mapping[str, float]):
         self._parts = tuple(parts.values())
-        self._shares = shares([weights[name] for name in parts])
+        self._shares = block_shares([weights[name] for name in parts])
         for name, share in zip(parts, self._shares):
             if share == 0:
                 raise UserError(f"the part {name!r} of the mixture has a weight of under 1/{BLOCK}: {weights[name]}")
@@ -125,7 +125,7 @@ class Mixture(Source):
         return np.concatenate([source.labels for source in self._parts])
 
 
-def shares(weights: list[float]) -> tuple[int, ...]:
+def block_shares(weights: list[float]) -> tuple[int, ...]:
     """Divides `BLOCK` in the ratio of the weights, by largest remainders.
 
     Args:
@@ -134,7 +134,7 @@ def shares(weights: list[float]) -> tuple[int, ...]:
     Raises:
       UserError: There is no weight, or one is not positive.
 
-    >>> shares([2, 1])
+    >>> block_shares([2, 1])
     (667, 333)
     """
     if not weights or min(weights) <= 0:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.sources.base import BadExample, Source, slices
+from jaxvision.data.sources.base import BadExample, Source, parse_split
 from jaxvision.data.sources.columns import warn_of_lack
-from jaxvision.data.sources.files import Pattern, Rows, directory, named, split_files, unmatched
+from jaxvision.data.sources.files import Pattern, Rows, directory, possible_splits, split_files, unmatched
 from jaxvision.data.sources.labels import Classes, Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.parquet_schema import (
     File,
@@ -71,10 +71,10 @@ class ParquetSource(Source):
         folder = directory("parquet", data_dir, "SPLIT-*.parquet")
         paths = split_files(folder, files)
         self.passed_over = unmatched(folder, paths, [classes])
-        opened = {s: [File.read(file) for file in paths[s]] for s in named(split, paths)}
+        opened = {s: [File.read(file) for file in paths[s]] for s in possible_splits(split, paths)}
         groups = {s: [piece for file in opened[s] for piece in file.groups] for s in opened}
         sizes = {s: sum(count for _, count in groups.get(s, ())) for s in paths}
-        parts = slices(split, sizes, f"the Parquet files in {folder}")
+        parts = parse_split(split, sizes, f"the Parquet files in {folder}")
         self._rows = Rows(parts, groups)
 
         used = [file for s in dict.fromkeys(name for name, _, _ in parts) for file in opened[s]]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.data.signatures import described
-from jaxvision.data.sources.columns import meant
+from jaxvision.data.signatures import describe_bytes
+from jaxvision.data.sources.columns import likely_column
 from jaxvision.data.sources.labels import read_classes
 from jaxvision.data.sources.row_groups import check_groups, read_group
 from jaxvision.errors import UserError, listed, shown, unknown
@@ -78,7 +78,7 @@ def _reading(path: str | Path) -> Iterator[None]:
             yield
         except pyarrow.ArrowInvalid as error:
             with open(path, "rb") as file:
-                reason = described(file.read(512)) or error
+                reason = describe_bytes(file.read(512)) or error
             raise UserError(f"{path} is truncated, or no Parquet file: {reason}") from None
 
 
@@ -118,7 +118,7 @@ def check_column(file: File, field: str, column: str) -> None:
     count = file.schema.names.count(column)
     if count != 1:
         if not count:
-            if likely := meant(field, file.schema.names):
+            if likely := likely_column(field, file.schema.names):
                 raise UserError(
                     f"unknown column of {file.path} {column!r}; did you mean {likely!r}? Then set "
                     f"options=dict({field}={likely!r}). Choices: {listed(likely, file.schema.names)}"

@@ -40,7 +40,7 @@ class _Array:
         self.value: np.ndarray | None = None
 
 
-def load(data: bytes) -> Any:
+def load_plain(data: bytes) -> Any:
     """Returns the plain data in a pickle. Texts of Python 2 become bytes or str, depending on their characters.
 
     Args:
@@ -49,7 +49,7 @@ def load(data: bytes) -> Any:
     Raises:
       NotPlainError: The bytes are no pickle, are damaged, or hold more than plain data.
 
-    >>> load(b"\\x80\\x02}U\\x06labels]K\\x03as.")
+    >>> load_plain(b"\\x80\\x02}U\\x06labels]K\\x03as.")
     {'labels': [3]}
     """
     try:

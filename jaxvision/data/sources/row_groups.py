@@ -13,7 +13,7 @@ _BATCH = 1024  # rows that are decoded at once if a group is of usual size
 
 
 def check_groups(path: str | Path, metadata: Any) -> None:
-    """Checks that no row group claims to hold more than may come out of its file (`unpacking.allowed`).
+    """Checks that no row group claims to hold more than may come out of its file (`unpacking.allowed_bytes`).
 
     Args:
       path: File.
@@ -27,11 +27,11 @@ def check_groups(path: str | Path, metadata: Any) -> None:
         group = metadata.row_group(i)
         # A decoded row takes at least four bytes, even if its column is empty in all rows.
         unpacked = max(group.total_byte_size, 4 * group.num_rows)
-        unpacking.check(f"row group {i} of {path}", unpacked, stored, "write it with smaller row groups")
+        unpacking.check_size(f"row group {i} of {path}", unpacked, stored, "write it with smaller row groups")
 
 
 def read_group(parquet: Any, path: str | Path, number: int, columns: Sequence[str]) -> Any:
-    """Reads a row group as a table, which is no larger than may come out of its file (`unpacking.allowed`).
+    """Reads a row group as a table, which is no larger than may come out of its file (`unpacking.allowed_bytes`).
 
     A value that is stored once may occur in a million rows. So rows are decoded in batches, small ones if a value could
     be large, and the size of the table is checked after each batch.
@@ -53,7 +53,7 @@ def read_group(parquet: Any, path: str | Path, number: int, columns: Sequence[st
     rows = min(_BATCH, max(16, unpacking.FREE // max(group.total_byte_size, 1)))
     for batch in parquet.iter_batches(rows, row_groups=[number], columns=columns):
         size += batch.nbytes
-        unpacking.check(f"row group {number} of {path}", size, stored, "write it with smaller row groups")
+        unpacking.check_size(f"row group {number} of {path}", size, stored, "write it with smaller row groups")
         batches.append(batch)
     if not batches:
         return parquet.read_row_group(number, columns)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxvision.data import signatures
-from jaxvision.data.sources.columns import meant
+from jaxvision.data.sources.columns import likely_column
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, listed, shown, unknown
 from jaxvision.reading import parse_json, read_text
@@ -89,7 +89,7 @@ def read_rows(file: Path, columns: Columns, delimiter: str | None = None) -> Ite
         message names the line.
     """
     text = read_text(file)
-    if reason := signatures.page(text[:1024].encode()):
+    if reason := signatures.describe_page(text[:1024].encode()):
         raise UserError(f"{file} is not a manifest: {reason}")
     if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         # Any line may introduce a key, so the lines are read twice rather than all kept in memory.
@@ -141,7 +141,7 @@ def _resolve(columns: Columns, names: Iterable[str], where: str) -> Columns:
     for column in filter(None, columns[:5]):
         if column in names:
             continue
-        if column == Columns().path and (likely := meant("path", names)):
+        if column == Columns().path and (likely := likely_column("path", names)):
             raise UserError(
                 f"unknown column at {where} {column!r}: if {likely!r} names the files, set "
                 f"options=dict(path={likely!r}). Choices: {listed(likely, names)}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxvision import unpacking
 from jaxvision.data.formats import IMAGE_SUFFIXES
-from jaxvision.data.signatures import described
+from jaxvision.data.signatures import describe_bytes
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import MAX_CHOICES, UserError, nearest
 from jaxvision.progress import track
@@ -89,7 +89,7 @@ class TarIndex(NamedTuple):
     suffixes: dict[str, int]
 
 
-def load(tar: Path, layout: Layout) -> TarIndex:
+def load_index(tar: Path, layout: Layout) -> TarIndex:
     """Returns the index of a shard: the stored one if the shard has not changed, else a new one.
 
     The index is stored beside the shard as `.NAME.index.npz`, or if that cannot be written in the folder `tar_index` of
@@ -110,7 +110,7 @@ def load(tar: Path, layout: Layout) -> TarIndex:
     for place in places:
         if (stored := _stored(place, stamp)) is not None:
             return stored
-    index = build(tar, layout)
+    index = build_index(tar, layout)
     for place in places:
         with contextlib.suppress(OSError):  # a folder that cannot be written
             _save(place, stamp, index)
@@ -125,7 +125,7 @@ def _cache() -> Path:
 def _stored(place: Path, stamp: str) -> TarIndex | None:
     """Reads the index in a file; returns None if it does not exist, is damaged, or is of another shard or layout."""
     try:
-        arrays = unpacking.npz(place)
+        arrays = unpacking.read_npz(place)
         if arrays["stamp"].item() != stamp:
             return None
         labels, passed_over, suffixes = (json.loads(arrays[k].item()) for k in ("labels", "passed_over", "suffixes"))
@@ -151,8 +151,8 @@ def _save(place: Path, stamp: str, index: TarIndex) -> None:
         part.unlink(missing_ok=True)
 
 
-def build(tar: Path, layout: Layout) -> TarIndex:
-    """Reads the headers of a shard, and the bodies of the members that hold labels; see `load`.
+def build_index(tar: Path, layout: Layout) -> TarIndex:
+    """Reads the headers of a shard, and the bodies of the members that hold labels; see `load_index`.
 
     Args:
       tar: Shard.
@@ -176,7 +176,7 @@ def build(tar: Path, layout: Layout) -> TarIndex:
                     raise tarfile.ReadError(f"no member and no end at byte {archive.offset}")
         except (tarfile.ReadError, EOFError) as error:
             with open(tar, "rb") as file:
-                reason = described(file.read(tarfile.BLOCKSIZE)) or str(error)
+                reason = describe_bytes(file.read(tarfile.BLOCKSIZE)) or str(error)
             raise UserError(f"the shard {tar} is truncated, damaged or no tar: {reason}") from None
     return members.index()
 

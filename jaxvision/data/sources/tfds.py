@@ -10,7 +10,7 @@ from tensorflow_datasets.core import naming, read_only_builder
 
 from jaxvision.data import decoding
 from jaxvision.data.sources import tfds_features as of_tfds
-from jaxvision.data.sources.base import BadExample, Info, Source, slices
+from jaxvision.data.sources.base import BadExample, Info, Source, parse_split
 from jaxvision.data.sources.labels import read_classes
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
@@ -61,7 +61,7 @@ class TfdsSource(Source):
         classes: str | Sequence[str] | int | None = None,
     ):
         sizes = {s: info.num_examples for s, info in builder.info.splits.items()}
-        slices(split, sizes, f"the data set {name!r}")
+        parse_split(split, sizes, f"the data set {name!r}")
         top = dict(builder.info.features.items())
         leaves = of_tfds.leaves(builder.info.features)
         paths = _paths(name, leaves, {"image": image, "label": label, "text": text}, features or {})
@@ -83,7 +83,7 @@ class TfdsSource(Source):
             names = () if isinstance(self._given, int) else self._given
             count = self._given if isinstance(self._given, int) else len(self._given)
         several = count is not None and labels is not None and bool(labels.lengths)
-        described = of_tfds.describe(paths, leaves, kinds or {}, (count, names, several))
+        described = of_tfds.describe_fields(paths, leaves, kinds or {}, (count, names, several))
         self._leaves = {field: leaves[paths[field]] for field in wanted}
         self._boxes = [field for field in wanted if isinstance(leaves[paths[field]].feature, tfds.features.BBoxFeature)]
         self._image = leaves[paths["image"]] if "image" in paths else None
@@ -111,13 +111,13 @@ class TfdsSource(Source):
             if field == "text":
                 example[field] = one_or_several(value, "its text")
             elif field != "image":
-                example[field] = of_tfds.typed(_texts(value), self._leaves[field])
+                example[field] = of_tfds.typed_value(_texts(value), self._leaves[field])
         if self._boxes:
             assert self._image is not None
             size = _size(_walk(record, self._image.path))
             for field in self._boxes:
                 where, feature = f"the field {field!r} of {self.info.name}", self._leaves[field].feature
-                example[field] = of_tfds.pixels(example[field], feature, size, where)
+                example[field] = of_tfds.boxes_in_pixels(example[field], feature, size, where)
         if "label" in example and self._given is not None:
             self._check_numbers(example["label"], "its label", BadExample)
         if self.info.multi_label and "label" in example:
@@ -165,7 +165,7 @@ def of_features(
     paths = _paths(name, leaves, {"image": "image", "label": "label", "text": text}, others or {})
     label = leaves[paths["label"]].feature if "label" in paths else None
     classes = getattr(label, "num_classes", None), tuple(getattr(label, "names", None) or ()), False
-    return of_tfds.describe(paths, leaves, {}, classes)
+    return of_tfds.describe_fields(paths, leaves, {}, classes)
 
 
 def _paths(
@@ -185,7 +185,7 @@ def _paths(
     paths = {}
     for field, path in {**usual, **others}.items():
         if path in leaves or path != field or field in others:
-            of_tfds.find(leaves, path, name)
+            of_tfds.find_feature(leaves, path, name)
             paths[field] = path
     return paths | {path: path for path in leaves if path not in usual and path not in others}
 
@@ -193,13 +193,13 @@ def _paths(
 def _refuse(field: str, name: str, paths: Mapping[str, str], leaves: Mapping[str, of_tfds.Leaf]) -> None:
     """Raises the UserError for a field that does not exist."""
     if any(path.startswith(f"{field}/") for path in leaves):
-        of_tfds.find(leaves, field, name)
+        of_tfds.find_feature(leaves, field, name)
     raise unknown(f"field of the data set {name!r}", field, paths)
 
 
 def _size(image: Any) -> tuple[int, int]:
     """Returns (height, width) of an image as it is stored, upright."""
-    return image.shape[:2] if isinstance(image, np.ndarray) else decoding.size(image)
+    return image.shape[:2] if isinstance(image, np.ndarray) else decoding.image_size(image)
 
 
 def _walk(record: Any, path: Sequence[str]) -> Any:

@@ -60,7 +60,7 @@ def leaves(features: Any, path: tuple[str, ...] = (), lengths: tuple[int | None,
     return inner
 
 
-def find(features: Mapping[str, Leaf], path: str, name: str) -> Leaf:
+def find_feature(features: Mapping[str, Leaf], path: str, name: str) -> Leaf:
     """Returns the feature of a path.
 
     Args:
@@ -87,7 +87,7 @@ def find(features: Mapping[str, Leaf], path: str, name: str) -> Leaf:
     raise unknown(f"feature of the data set {name!r}", path, choices or [*dict.fromkeys([*top, *features])])
 
 
-def describe(
+def describe_fields(
     paths: Mapping[str, str],
     features: Mapping[str, Leaf],
     kinds: Mapping[str, str],
@@ -175,7 +175,7 @@ def _covers(shape: Sequence[int | None], image: Sequence[int | None] | None) -> 
     return image is not None and len(image) == 3 and tuple(shape) in (tuple(image[:2]), (*image[:2], 1))
 
 
-def pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -> np.ndarray:
+def boxes_in_pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -> np.ndarray:
     """Converts boxes from the form in which TFDS stores them to pixels of an image.
 
     Args:
@@ -190,7 +190,7 @@ def pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -
     Raises:
       UserError: The format of the boxes is not supported.
 
-    >>> pixels(np.array([[0.25, 0.5, 0.75, 1.0]]), tfds.features.BBoxFeature(), (20, 40), "bbox")
+    >>> boxes_in_pixels(np.array([[0.25, 0.5, 0.75, 1.0]]), tfds.features.BBoxFeature(), (20, 40), "bbox")
     array([[20.,  5., 40., 15.]], dtype=float32)
     """
     form = getattr(feature, "bbox_format", None)
@@ -202,7 +202,7 @@ def pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -
     return (corners * (width, height, width, height) if relative else corners).astype(np.float32)
 
 
-def typed(value: Any, leaf: Leaf) -> Any:
+def typed_value(value: Any, leaf: Leaf) -> Any:
     """Returns a value as it is, but an empty sequence with the dtype and shape of its feature: TFDS gives float64 [0].
 
     Args:

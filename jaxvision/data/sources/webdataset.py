@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.data.sources import files, tar_index
-from jaxvision.data.sources.base import BadExample, Source, slices
+from jaxvision.data.sources.base import BadExample, Source, parse_split
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
@@ -28,7 +28,7 @@ class WebDatasetSource(Source):
     The members `0001.jpg`, `0001.txt`, `0001.json` and `0001.cls` are one example: all that have the same path up to
     the first dot of the file name. The rest of the name is the suffix of a member. `passed_over` counts members that
     are not read. Any example is read directly by its offset, so shards need no shuffling. The offsets are found in one
-    pass over the headers and stored (see `tar_index.load`).
+    pass over the headers and stored (see `tar_index.load_index`).
 
     Args:
       data_dir: Folder of the shards.
@@ -71,11 +71,11 @@ class WebDatasetSource(Source):
         layout, self._key = _layout(image, label, text, dot)
         folder = files.directory("webdataset", data_dir, "SPLIT-*.tar")
         tars = _split_shards(folder, shards)
-        used = files.named(split, tars)
+        used = files.possible_splits(split, tars)
         loaded: dict[str, list[_Shard]] = {s: [] for s in used}
         each = [(name, tar) for name in used for tar in tars[name]]
         for name, tar in track(each, f"indexing {folder.name}", unit="shards"):
-            loaded[name].append(_Shard(str(tar), tar_index.load(tar, layout)))
+            loaded[name].append(_Shard(str(tar), tar_index.load_index(tar, layout)))
         self.passed_over = files.unmatched(folder, tars, [classes])
         for shard in (shard for s in used for shard in loaded[s]):
             self.passed_over.update(shard.index.passed_over)
@@ -84,7 +84,7 @@ class WebDatasetSource(Source):
         if used and not any(sizes.values()):
             passed = f"; passed over: {self.passed_over}" if self.passed_over else ""
             raise UserError(f"the shards of {', '.join(used)} in {folder} hold no example{passed}")
-        parts = slices(split, sizes, f"the shards in {folder}")
+        parts = parse_split(split, sizes, f"the shards in {folder}")
         self._rows = files.Rows(parts, pieces)
         ranges = self._rows.ranges
         given = {"image": layout.image if image else None, "text": layout.text if text and not self._key else None}
@@ -99,7 +99,10 @@ class WebDatasetSource(Source):
             names_or_count = read_classes(classes, folder)
             if names_or_count is None:
                 others = (
-                    _Shard(str(tar), tar_index.load(tar, layout)) for s in tars if s not in used for tar in tars[s]
+                    _Shard(str(tar), tar_index.load_index(tar, layout))
+                    for s in tars
+                    if s not in used
+                    for tar in tars[s]
                 )
                 every = [*(shard for s in used for shard in loaded[s]), *others]
                 names_or_count = infer_classes((shard.index.labels or (), shard.describe) for shard in every)

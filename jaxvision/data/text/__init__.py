@@ -12,7 +12,7 @@ The libraries behind `clip.py` and `libraries.py` are the extra `text`: pip inst
 """
 
 from jaxvision.data.text.host import MADE, class_captions, images_only, sources_of, stand_in, texts_in, tokenize
-from jaxvision.data.text.registry import TOKENIZERS, make
+from jaxvision.data.text.registry import TOKENIZERS, make_tokenizer
 from jaxvision.data.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "Tokenizer",
     "class_captions",
     "images_only",
-    "make",
+    "make_tokenizer",
     "sources_of",
     "stand_in",
     "texts_in",

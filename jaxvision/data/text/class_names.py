@@ -36,7 +36,9 @@ class Classes(NamedTuple):
     protocol: str
 
 
-def of_set(info: Info, names: str | Sequence[str] | None = None, only: str | Sequence | None = None) -> Classes:
+def candidate_classes(
+    info: Info, names: str | Sequence[str] | None = None, only: str | Sequence | None = None
+) -> Classes:
     """Returns the classes of a set that are candidates, and their names.
 
     Args:
@@ -50,7 +52,8 @@ def of_set(info: Info, names: str | Sequence[str] | None = None, only: str | Seq
     Raises:
       UserError: Names are missing or too few, or a class does not exist in the set.
 
-    >>> of_set(Info("pets", "test", 9, ("cat", "polar_bear", "n01443537"), 3), only=("polar_bear", "n01443537"))
+    >>> info = Info("pets", "test", 9, ("cat", "polar_bear", "n01443537"), 3)
+    >>> candidate_classes(info, only=("polar_bear", "n01443537"))
     Classes(labels=(1, 2), names=('polar bear', 'goldfish'), protocol='_only_e0d4edac')
     """
     k = info.num_classes
@@ -68,13 +71,13 @@ def of_set(info: Info, names: str | Sequence[str] | None = None, only: str | Seq
     elif only is not None:
         if isinstance(only, str) and not is_file(only):
             raise unknown("set of classes (or file of classes)", only, ONLY)
-        chosen = lines(only) if isinstance(only, str) else only
+        chosen = read_class_names(only) if isinstance(only, str) else only
         kept = tuple(sorted({_label(label_or_name, set_names) for label_or_name in chosen}))
     if not kept:
         raise UserError(f"{info.name} {info.split} has none of the classes of only={only!r}")
     protocol = ""
     if names is not None:
-        words = lines(names) if isinstance(names, str) else list(names)
+        words = read_class_names(names) if isinstance(names, str) else list(names)
         if len(words) != k:
             raise UserError(f"{len(words)} names are given, but {info.name} {info.split} has {k} classes")
         protocol += f"_names_{fingerprint(words)}"
@@ -101,7 +104,7 @@ def in_words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def lines(file: str | Path) -> list[str]:
+def read_class_names(file: str | Path) -> list[str]:
     """Returns the classes in a file with one per line.
 
     Args:

@@ -79,7 +79,7 @@ _BYTES = _byte_characters()
 def _read_merges(path: str) -> list[Merge]:
     file = Path(path)
     with reading(path):
-        data = unpacking.gunzip(file) if file.suffix.lower() == ".gz" else file.read_bytes()
+        data = unpacking.read_gzip(file) if file.suffix.lower() == ".gz" else file.read_bytes()
     text = decode_text(data, path)
     lines = text.split("\n")[1 : 1 + MERGES]  # the first line is a version
     pairs = [line.split() for line in lines]

@@ -10,8 +10,8 @@ from jaxvision.arguments import is_whole
 from jaxvision.data.host_ops import CLASS_NAME, Still, host_ops, serving
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.data.text import prompts as prompt_sets
-from jaxvision.data.text.class_names import in_words, lines
-from jaxvision.data.text.registry import make
+from jaxvision.data.text.class_names import in_words, read_class_names
+from jaxvision.data.text.registry import make_tokenizer
 from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import Field
@@ -21,7 +21,7 @@ MAX_CAPTIONS = 1000  # of an example
 CAPTIONS = ("random", "first", "all")
 MADE = ("tokens", "tokens_mask")
 
-_cached_tokenizer = functools.lru_cache(maxsize=4)(make)  # reading a vocabulary takes a fifth of a second
+_cached_tokenizer = functools.lru_cache(maxsize=4)(make_tokenizer)  # reading a vocabulary takes a fifth of a second
 
 
 def sources_of(fields: Sequence[str], host: str) -> list[str]:
@@ -87,8 +87,8 @@ def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence
     So any labelled set can train a model of image and text.
 
     Args:
-      prompts: Text with `{}` in place of the name, a set of prompts such as "clip7" (see `prompts.get`), or several of
-        both. `tokenize` draws one of the captions.
+      prompts: Text with `{}` in place of the name, a set of prompts such as "clip7" (see `prompts.get_prompts`), or
+        several of both. `tokenize` draws one of the captions.
       names: Names of the classes, in their order: a file with one per line, or the names. By default those of the set,
         in words (see `class_names.in_words`).
 
@@ -100,14 +100,14 @@ def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence
     ('a polar bear.', 'the polar bear.')
     """
     sets = (prompts,) if isinstance(prompts, str) else prompts
-    templates = tuple(dict.fromkeys(template for name in sets for template in prompt_sets.get(name).templates))
+    templates = tuple(dict.fromkeys(template for name in sets for template in prompt_sets.get_prompts(name).templates))
     if not templates:
         raise UserError("class_captions: no prompts are given")
-    class_names = lines(names) if isinstance(names, str) else names
+    class_names = read_class_names(names) if isinstance(names, str) else names
 
     @functools.cache
     def captions(name: str) -> tuple[str, ...]:
-        return tuple(prompt_sets.fill(template, name) for template in templates)
+        return tuple(prompt_sets.fill_template(template, name) for template in templates)
 
     def apply(example: dict, rng: np.random.Generator | None) -> dict:
         label: Any = example.get("label")
@@ -145,9 +145,9 @@ def tokenize(
     """Adds `tokens`, int32 [length], and `tokens_mask`, bool [length], False at the padding, to an example.
 
     Args:
-      tokenizer: Name of the tokenizer, as for `make`.
+      tokenizer: Name of the tokenizer, as for `make_tokenizer`.
       length: Number of tokens per text, with start and end.
-      path: File of the vocabulary, as for `make`.
+      path: File of the vocabulary, as for `make_tokenizer`.
       lower: True to convert the text to lower case first.
       pad: Id of the padding; the tokenizer's own if None.
       field: Name of the field of the text: a string, or several.
@@ -156,7 +156,7 @@ def tokenize(
       captions: Number of captions with "all". Further ones are left out; if there are fewer, rows of padding follow.
 
     Raises:
-      UserError: The same errors as those of `make`; when called, an example lacks the field.
+      UserError: The same errors as those of `make_tokenizer`; when called, an example lacks the field.
       BadExample: (When called.) An example has no captions, or its field is no text; it is counted and replaced like a
         bad image.
     """

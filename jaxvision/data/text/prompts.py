@@ -61,7 +61,7 @@ SETS = {
 }
 
 
-def get(name: str | Path) -> PromptSet:
+def get_prompts(name: str | Path) -> PromptSet:
     """Returns a set of prompts.
 
     Args:
@@ -74,9 +74,9 @@ def get(name: str | Path) -> PromptSet:
     Raises:
       UserError: There is no such set or file, or a text has no `{}`.
 
-    >>> get("photo")
+    >>> get_prompts("photo")
     PromptSet(name='photo_v1', templates=('a photo of a {}.',))
-    >>> get("the {} seen from above").name
+    >>> get_prompts("the {} seen from above").name
     'own_4e721ec1'
     """
     name = str(name)
@@ -90,14 +90,14 @@ def get(name: str | Path) -> PromptSet:
     return _own(file.stem, _read(file), str(file))
 
 
-def fill(template: str, name: str) -> str:
+def fill_template(template: str, name: str) -> str:
     """Returns the text for a class.
 
     Args:
       template: Text with `{}`.
       name: Name of the class.
 
-    >>> fill("a photo of a {}.", "cat")
+    >>> fill_template("a photo of a {}.", "cat")
     'a photo of a cat.'
     """
     return template.replace(PLACE, name)

@@ -11,7 +11,7 @@ from jaxvision.found import Parts
 TOKENIZERS = Parts("tokenizer", [__package__], given=("length", "lower"))
 
 
-def make(
+def make_tokenizer(
     name: str, length: int = 77, *, path: str | Path | None = None, lower: bool = False, pad: int | None = None
 ) -> Tokenizer:
     """Makes a tokenizer: `tokenizer(texts) -> int32 [n, length]`.
@@ -27,7 +27,7 @@ def make(
     Raises:
       UserError: There is no such tokenizer, file, library or padding, or the file is not what it should be.
 
-    >>> make("bytes", length=5, lower=True)("A").tolist()
+    >>> make_tokenizer("bytes", length=5, lower=True)("A").tolist()
     [[1, 100, 2, 0, 0]]
     """
     factory = TOKENIZERS.resolve(name)

@@ -105,7 +105,7 @@ def _opened(path: Path) -> Path | io.BytesIO:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     # NumPy writes the types of ml_dtypes as bytes; of two bytes, in files of weights, there is bfloat16.
-    found = unpacking.npz(_opened(path), path)
+    found = unpacking.read_npz(_opened(path), path)
     return {name: a.view(ml_dtypes.bfloat16) if a.dtype == "V2" else a for name, a in found.items()}
 
 
@@ -127,7 +127,7 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
         inside = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)  # no link to another file
         (file["model_weights"] if inside else file).visititems(visit)
         size = sum(math.prod(item.shape) * item.dtype.itemsize for item in sets.values())
-        unpacking.check(path, size, stored, "save it without compression")
+        unpacking.check_size(path, size, stored, "save it without compression")
         found = {name: item[()] for name, item in sets.items()}
     if numbered := [name for name in found if re.search(r"(?:^|/)vars/\d+$", name)]:
         raise UserError(

@@ -15,7 +15,7 @@ N = 120
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     cache = tmp_path_factory.mktemp("shapes")
-    shapes.prepare(cache, train=N, validation=4, test=4)
+    shapes.prepare_shapes(cache, train=N, validation=4, test=4)
     sizes = dict(train=N, validation=4, test=4)
 
     def make(split="train", fields=None, **options):

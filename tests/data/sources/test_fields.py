@@ -151,8 +151,8 @@ def test_boxes_are_pixels_of_the_upright_image(tmp_path):
     assert source.fields["found/kind"].of == "found/box"
     for index in range(3):
         example = check(source, index)
-        height, width = decoding.read(example["image"], 10**6).shape[:2]
-        assert decoding.size(example["image"]) == (height, width)
+        height, width = decoding.read_image(example["image"], 10**6).shape[:2]
+        assert decoding.image_size(example["image"]) == (height, width)
         wanted = [width / 2, height / 4, width, height * 3 / 4]
         assert example["head"].tolist() == [wanted]
         assert example["found/box"].tolist() == [wanted] * len(example["found/kind"])

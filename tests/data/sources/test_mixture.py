@@ -77,12 +77,12 @@ def test_many_parts_do_not_shuffle_again_for_every_example(monkeypatch):
 
 
 def test_shares_are_rounded_by_largest_remainders():
-    assert mixture.shares([1, 1, 1]) == (334, 333, 333)
-    assert mixture.shares([0.7, 0.2, 0.1]) == (700, 200, 100)
-    assert mixture.shares([5]) == (1000,)
+    assert mixture.block_shares([1, 1, 1]) == (334, 333, 333)
+    assert mixture.block_shares([0.7, 0.2, 0.1]) == (700, 200, 100)
+    assert mixture.block_shares([5]) == (1000,)
     for weights in ([1, 0], [1, -1], []):
         with pytest.raises(UserError, match="weights above 0"):
-            mixture.shares(weights)
+            mixture.block_shares(weights)
     with pytest.raises(UserError, match="part 'b' of the mixture has a weight of under 1/1000"):
         mixture.Mixture({"a": Numbers("a", 5), "b": Numbers("b", 5)}, "train", {"a": 1, "b": 1e-4})
 

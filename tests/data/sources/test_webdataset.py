@@ -114,8 +114,8 @@ def test_patterns_of_shards(shards):
 def test_the_index_is_kept_until_the_shard_changes(shards, monkeypatch):
     root, _ = shards
     built = []
-    build = tar_index.build
-    monkeypatch.setattr(tar_index, "build", lambda tar, layout: built.append(tar.name) or build(tar, layout))
+    build = tar_index.build_index
+    monkeypatch.setattr(tar_index, "build_index", lambda tar, layout: built.append(tar.name) or build(tar, layout))
     open_shards(root, classes=("cat", "dog", "owl"))
     assert built == ["train-0.tar", "train-1.tar"]
     open_shards(root, classes=("cat", "dog", "owl"))
@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_written(shards, tmp_path_factory, monkeypatch):
 
     monkeypatch.setattr(tar_index, "_save", read_only)
     assert len(open_shards(root)) == 7
-    monkeypatch.setattr(tar_index, "build", None)
+    monkeypatch.setattr(tar_index, "build_index", None)
     assert len(open_shards(root)) == 7
     assert not list(root.glob(".*"))
     assert list(cache.rglob("*.npz"))

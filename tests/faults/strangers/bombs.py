@@ -22,7 +22,7 @@ from PIL import Image
 from jaxvision import unpacking
 from jaxvision.data import open_source, tfrecord
 from jaxvision.data.decoding import BadImage
-from jaxvision.data.host_ops import make
+from jaxvision.data.host_ops import make_chain
 from jaxvision.data.sources import BadExample, files, idx, plain_pickle
 from jaxvision.errors import UserError
 from jaxvision.models.weights import files as weights
@@ -110,7 +110,7 @@ def tar(size):
 def opened(kind, folder, **options):
     def read():
         source = open_source(kind, "train", data_dir=folder, options=options)
-        return [make("decode")(source[i], None) for i in range(2)]
+        return [make_chain("decode")(source[i], None) for i in range(2)]
 
     return read
 
@@ -162,7 +162,7 @@ def bombs():
     yield "JSON that is large", partial(read_json, written("large.json", b" " * 2**27 + b"{}"))
     entry = b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'
     yield "safetensors of 4 TB", partial(weights.read, written("w.safetensors", struct.pack("<Q", len(entry)) + entry))
-    yield "TFRecord of 2^60 bytes", lambda: list(tfrecord.read(written("a.tfrecord", record())))
+    yield "TFRecord of 2^60 bytes", lambda: list(tfrecord.read_records(written("a.tfrecord", record())))
     yield "h5 of 4 TB in no chunks", partial(weights.read, chunked((2**20, 2**20)))
     text = b"a\0\0" + zlib.compress(zeros, 9)
     bodies = {
@@ -176,13 +176,13 @@ def bombs():
         "tiff of a huge tile": tiled(),
     }
     for name, data in bodies.items():
-        yield name, partial(make("decode"), {"image": data}, None)
+        yield name, partial(make_chain("decode"), {"image": data}, None)
     yield "pickle of 2^60 lists", partial(plain, pickle.dumps(doubled(60, tuples=False), 2))
     key = pickle.dumps(doubled(60, tuples=True), 2)[2:-1]
     yield "pickle with a key of 2^60 tuples", partial(plain, b"\x80\x02}" + key + b"K\x01s.")
     yield "pickle of a million marks", partial(plain, b"\x80\x02" + b"]" * 10**6 + b"(t" * 10**6 + b"c")
-    yield "pattern of 10^12 files", partial(files.expand, "a-{0..999999999999}.tar")
-    yield "pattern of 10^30 files", partial(files.expand, "{a,b,c,d,e,f,g,h,i,j}" * 30)
+    yield "pattern of 10^12 files", partial(files.expand_braces, "a-{0..999999999999}.tar")
+    yield "pattern of 10^30 files", partial(files.expand_braces, "{a,b,c,d,e,f,g,h,i,j}" * 30)
     written("t/train-0.tar", tar(2**40))
     yield "tar member of a TB", opened("webdataset", "t", label="x")
     written("u/train-0.tar", tar(2**27) + bytes(2**27))
@@ -193,7 +193,7 @@ def bombs():
 
 def plain(data):
     """It may be loaded, since its lists are each one thing in many places; then it is quick."""
-    plain_pickle.load(data)
+    plain_pickle.load_plain(data)
     raise UserError("it is plain data")
 
 

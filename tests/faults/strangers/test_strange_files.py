@@ -31,7 +31,7 @@ from jaxvision import unpacking
 from jaxvision.commands import search
 from jaxvision.data import decoding, formats, open_source, tfrecord
 from jaxvision.data.decoding import BadImage, Jpeg
-from jaxvision.data.host_ops import make
+from jaxvision.data.host_ops import make_chain
 from jaxvision.data.sources import BadExample, idx
 from jaxvision.data.text import registry
 from jaxvision.errors import MAX_LINE, UserError
@@ -93,7 +93,7 @@ IMAGES = {
 
 
 def read_image(data):
-    found = decoding.read(data, formats.MAX_PIXELS)
+    found = decoding.read_image(data, formats.MAX_PIXELS)
     pixels = found.pixels() if isinstance(found, Jpeg) else found
     assert pixels.dtype == np.uint8
 
@@ -174,7 +174,7 @@ def of_source(kind, name, beside=None, **options):
         source = open_source(kind, "train", data_dir=".", options=options)
         for i in range(min(len(source), 10)):
             try:
-                make("decode")(source[i], None)
+                make_chain("decode")(source[i], None)
             except (BadExample, BadImage, OSError):
                 continue
 
@@ -265,7 +265,7 @@ KEY = Store({}, ".")._key("v", {}, "features")
 
 def tokenizer(kind, name):
     def use(file):
-        made = registry.make(kind, path=str(file))
+        made = registry.make_tokenizer(kind, path=str(file))
         ids = made(["a red cat", "Ünïcode \U0001f600" + "x" * 99, ""])
         assert 0 <= ids.min() <= ids.max() < made.vocabulary
 
@@ -292,7 +292,10 @@ FILES = {
     "cifar names": (lambda: NAMES["batches.meta"], of_source("cifar", "batches.meta", TEN)),
     "idx": (lambda: DIGITS, of_source("idx", "train-images-idx3-ubyte", MNIST)),
     "idx gz": (lambda: gzip.compress(DIGITS), of_source("idx", "train-images-idx3-ubyte.gz", MNIST)),
-    "tfrecord": (lambda: record(b"abc") + record(b"d" * 100), of_file("a.tfrecord", lambda f: list(tfrecord.read(f)))),
+    "tfrecord": (
+        lambda: record(b"abc") + record(b"d" * 100),
+        of_file("a.tfrecord", lambda f: list(tfrecord.read_records(f))),
+    ),
     "features": (lambda: npz_bytes(key=KEY, **FEATURES._asdict()), store_of),
     "search index": (lambda: npz_bytes(**INDEX), of_file("search/index.npz", lambda file: search._load(file.parent))),
     "clip vocabulary": (lambda: gzip.compress(b"v\n" + b"a b\n" * 99), tokenizer("clip", "v.txt.gz")),
@@ -358,14 +361,14 @@ def test_tokenizers_that_were_seen_to_fail(changes, told, scratch):
     pytest.importorskip("tokenizers")
     Path("tokenizer.json").write_text(json.dumps(TOKENIZER | changes))
     with pytest.raises(UserError, match=told):
-        registry.make("huggingface", path="tokenizer.json")
+        registry.make_tokenizer("huggingface", path="tokenizer.json")
 
 
 def test_ids_that_a_vocabulary_leaves_out_are_ids(scratch):
     pytest.importorskip("tokenizers")
     vocabulary = {"vocab": {"a": 0, "[UNK]": 70}}
     Path("tokenizer.json").write_text(json.dumps(TOKENIZER | {"model": TOKENIZER["model"] | vocabulary}))
-    made = registry.make("huggingface", path="tokenizer.json")
+    made = registry.make_tokenizer("huggingface", path="tokenizer.json")
     assert made("a b")[0, :2].tolist() == [0, 70]
     assert made.vocabulary == 71
 
@@ -396,7 +399,7 @@ def test_bytes_of_programs_are_refused_everywhere(data, scratch):
         Path(name).write_bytes(data)
     source = open_source("folder", "train", data_dir=".")
     with pytest.raises(BadImage):
-        make("decode")(source[0], None)
+        make_chain("decode")(source[0], None)
     assert sorted(p.name for p in scratch.rglob("*") if p.is_file()) == ["x.jpg", "y.jpg"]
 
 
@@ -420,12 +423,12 @@ def test_the_bound_lets_pass_what_is_stored_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(unpacking, "FREE", 1000)
     noise = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
     np.savez(tmp_path / "a.npz", a=noise, b=np.zeros(5000))
-    assert np.array_equal(unpacking.npz(tmp_path / "a.npz")["a"], noise)
+    assert np.array_equal(unpacking.read_npz(tmp_path / "a.npz")["a"], noise)
     np.savez_compressed(tmp_path / "b.npz", a=noise)
-    assert np.array_equal(unpacking.npz(tmp_path / "b.npz")["a"], noise)
+    assert np.array_equal(unpacking.read_npz(tmp_path / "b.npz")["a"], noise)
     np.savez_compressed(tmp_path / "c.npz", a=np.zeros(10**6))
     with pytest.raises(UserError, match="would unpack to 8,000,000, more than the"):
-        unpacking.npz(tmp_path / "c.npz")
+        unpacking.read_npz(tmp_path / "c.npz")
     (tmp_path / "d.gz").write_bytes(gzip.compress(bytes(10**6)))
     with pytest.raises(UserError, match="unpacks to more than"):
         idx.read_idx(tmp_path / "d.gz")
@@ -444,7 +447,7 @@ def test_overlapping_members_of_a_zip_are_counted_each(tmp_path, monkeypatch):
             archive.NameToInfo[copy.filename] = copy
         archive._didModify = True
     with pytest.raises(UserError):
-        unpacking.npz(tmp_path / "a.npz")
+        unpacking.read_npz(tmp_path / "a.npz")
 
 
 def npy(array):

@@ -146,7 +146,7 @@ def _run(test):
 
 @both(st.one_of(ANY_TEXT, calls(host_ops.host_ops), st.lists(calls(host_ops.host_ops), max_size=3).map("|".join)))
 def test_host_specs(spec):
-    for use in (parse, host_ops.make, images_only, stand_in, lambda s: sources_of(("image", "tokens"), s)):
+    for use in (parse, host_ops.make_chain, images_only, stand_in, lambda s: sources_of(("image", "tokens"), s)):
         ends_well(use, spec)
     for use in (host_ops.host_ops.is_random, host_ops.host_ops.evaluation):
         ends_well(use, spec)
@@ -210,7 +210,7 @@ def test_specs_that_were_seen_to_fail(spec, scratch):
     """Each of these was a traceback, or did not return."""
     for use in (
         parse,
-        host_ops.make,
+        host_ops.make_chain,
         augment.make_augmentation,
         stand_in,
         images_only,
@@ -266,12 +266,18 @@ def test_durations_that_were_seen_to_fail(text):
 def test_names_and_paths(name, others):
     if ends_well(storage.check, name, "--out") is None:
         ends_well(storage.local, name, "--out")
-    for use in (study.load, files.expand, prompts.get, class_names.lines, class_names.in_words):
+    for use in (
+        study.load,
+        files.expand_braces,
+        prompts.get_prompts,
+        class_names.read_class_names,
+        class_names.in_words,
+    ):
         ends_well(use, name)
     ends_well(scripts.load, name, "get_config", "config")
     ends_well(files.split_files, study.Path("."), name)
     ends_well(files.split_files, study.Path("."), {"train": name})
-    ends_well(base.slices, name, {"train": 3, "test": 2}, "the set")
+    ends_well(base.parse_split, name, {"train": 3, "test": 2}, "the set")
     ends_well(labels.read_classes, name, study.Path("."))
     ends_well(labels.read_classes, [name, *others], study.Path("."))
     ends_well(files.directory, "folder", name, "images")
@@ -445,9 +451,9 @@ class _NoLauncher:
 
 @both(edited(["a {}", "b {}"]))
 def test_prompts_and_class_lists(text):
-    ends_well(prompts.get, written(study.Path("."), "p.json", text))
-    ends_well(prompts.get, written(study.Path("."), "p.txt", text))
-    ends_well(class_names.lines, "p.txt")
+    ends_well(prompts.get_prompts, written(study.Path("."), "p.json", text))
+    ends_well(prompts.get_prompts, written(study.Path("."), "p.txt", text))
+    ends_well(class_names.read_class_names, "p.txt")
     ends_well(labels.read_classes, "p.txt", study.Path("."))
 
 
