@@ -20,7 +20,16 @@ def draw(
     fits: dict[str, Fit],
     crossings: dict[presets.Pair, Crossing],
 ) -> list[str]:
-    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each.
+
+    Args:
+      rows: Results of all runs.
+      out: Folder of the study.
+      p: Preset of the runs.
+      costs: Parameters and MFLOPs of each arm.
+      fits: Fitted scaling law of each arm.
+      crossings: Crossing of each pair.
+    """
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     top1 = tables.cells(rows, p, "val/top1")

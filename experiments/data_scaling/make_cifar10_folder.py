@@ -27,13 +27,21 @@ TRAIN = 45_000
 
 
 def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images uint8 [n, 32, 32, 3] and labels uint8 [n] from an official binary batch."""
+    """Reads images uint8 [n, 32, 32, 3] and labels uint8 [n] from an official binary batch.
+
+    Args:
+      path: File `data_batch_N.bin`.
+    """
     records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
 
 
 def read_strips(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images uint8 [n, 32, 32, 3] and labels uint8 [n] from a zip of strips."""
+    """Reads images uint8 [n, 32, 32, 3] and labels uint8 [n] from a zip of strips.
+
+    Args:
+      path: Zip file of image strips, with `labels.npy`.
+    """
     with zipfile.ZipFile(path) as archive:
         names = sorted(n for n in archive.namelist() if n.startswith("strip"))
         strips = [
@@ -45,6 +53,15 @@ def read_strips(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_batch(source: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reads one of the five training batches, in either format.
+
+    Args:
+      source: Folder of the five batches.
+      number: Number of the batch, 1 to 5.
+
+    Returns:
+      Images uint8 [n, 32, 32, 3] and labels uint8 [n].
+    """
     binary, strips = source / f"data_batch_{number}.bin", source / f"data_batch_{number}.zip"
     if binary.exists():
         return read_binary(binary)
@@ -54,6 +71,12 @@ def read_batch(source: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_tree(source: Path, out: Path) -> None:
+    """Writes all images as PNG files.
+
+    Args:
+      source: Folder of the five batches.
+      out: Folder to write.
+    """
     index = 0
     for number in range(1, 6):
         images, labels = read_batch(source, number)

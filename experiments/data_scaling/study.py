@@ -38,18 +38,34 @@ _SEEN = 5_000  # most images of the subset on which training accuracy is measure
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """Lists all runs, seed by seed and size by size, so an unfinished study already has whole curves."""
+    """Lists all runs, seed by seed and size by size, so an unfinished study already has whole curves.
+
+    Args:
+      preset: Name of the preset.
+      data_dir: Folder of the data, from --data_dir; None if it is not given.
+    """
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = f"{PRESETS[0]}/fixed/ViT-64/seed0/2000") -> ConfigDict:
-    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here."""
+    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here.
+
+    Args:
+      arg: Name of the run, "PRESET/RUN".
+    """
     return config_of(arg, PRESETS, _plan)
 
 
 def get_sweep(arg: str = "imagenet/ViT-B32/115000") -> Any:
-    """Returns the sweep of `rates` for one arm and size: PRESET/ARM/EXAMPLES, then @DIR if the data are in DIR."""
+    """Returns the sweep of `rates` for one arm and size: PRESET/ARM/EXAMPLES, then @DIR if the data are in DIR.
+
+    Args:
+      arg: Sweep, "PRESET/ARM/EXAMPLES" or "PRESET/ARM/EXAMPLES@DIR".
+
+    Raises:
+      UserError: The preset is unknown or has no learning rates to search.
+    """
     from jaxvision.sweep.space import grid
     from jaxvision.sweep.spec import Sweep
 
@@ -67,7 +83,13 @@ def get_sweep(arg: str = "imagenet/ViT-B32/115000") -> Any:
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:
-    """Writes report.md, report.html, figures and summary.json. Returns the report."""
+    """Writes report.md, report.html, figures and summary.json. Returns the report.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      out: Folder of the study.
+      preset: Name of the preset.
+    """
     p = presets.PRESETS[preset]
     configs = {arm: _config(p, arm, p.sizes[0], p.seeds[0], None) for pair in p.pairs for arm in pair[:2]}
     return sibling(__file__, "analysis").write(rows, out, p, configs)
@@ -173,7 +195,16 @@ def _other_rate(p: presets.Preset, arm: str, n: int) -> Callable:
 
 
 def best_rate(rows: list[Row], arm: str, n: int) -> float:
-    """The best learning rate of `rates` for this arm and size, among those that did not diverge."""
+    """The best learning rate of `rates` for this arm and size, among those that did not diverge.
+
+    Args:
+      rows: Results of all runs.
+      arm: Name of the arm.
+      n: Number of training examples.
+
+    Raises:
+      UserError: Every learning rate diverged.
+    """
     cell = [row for row in rows if (row["protocol"], row["arm"], row["examples"]) == ("rates", arm, n)]
     tried = {row["learning_rate"]: row["val/top1"] for row in cell if not row.get("error")}
     if not tried:

@@ -14,7 +14,14 @@ Cells = dict[str, dict[int, list[float]]]  # arm -> examples -> one value per se
 
 
 def cells(rows: Sequence[Row], p: presets.Preset, key: str, protocol: str = "fixed") -> Cells:
-    """The values of one result, with arms and sizes in order."""
+    """The values of one result, with arms and sizes in order.
+
+    Args:
+      rows: Results of all runs.
+      p: Preset of the runs.
+      key: Key of the result in a row, such as "val/top1".
+      protocol: Protocol of the runs.
+    """
     found: dict[tuple[str, int], dict[int, float]] = {}
     for row in rows:
         if row["protocol"] == protocol and row.get(key) is not None:
@@ -26,22 +33,42 @@ def cells(rows: Sequence[Row], p: presets.Preset, key: str, protocol: str = "fix
 
 
 def errors(sizes: dict[int, list[float]]) -> dict[int, list[float]]:
-    """The share of wrong answers at every size."""
+    """The share of wrong answers at every size.
+
+    Args:
+      sizes: Accuracy of each seed, by number of examples, in [0, 1].
+    """
     return {n: [1 - value for value in values] for n, values in sizes.items()}
 
 
 def few_shot_key(shots: int) -> str:
-    """The key of a row for the accuracy with this number of shots."""
+    """The key of a row for the accuracy with this number of shots.
+
+    Args:
+      shots: Number of labelled images per class.
+    """
     return f"fewshot/{shots}shot_ridge1024"
 
 
 def gap(values: Cells, pair: presets.Pair, n: int) -> Difference:
-    """ResNet minus ViT at one size."""
+    """ResNet minus ViT at one size.
+
+    Args:
+      values: Accuracy by arm and number of examples, see `cells`.
+      pair: Pair of arms.
+      n: Number of training examples.
+    """
     return paired_difference(values[pair.resnet][n], values[pair.vit][n])
 
 
 def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[str] = ("arm",)) -> list[str]:
-    """A table with a column for each size. `head` names the columns before them, which hold the keys of `lines`."""
+    """A table with a column for each size. `head` names the columns before them, which hold the keys of `lines`.
+
+    Args:
+      p: Preset of the runs.
+      lines: Cells of each line, by number of examples.
+      head: Names of the columns before the sizes.
+    """
     return [
         "",
         f"| {' | '.join(head)} | " + " | ".join(f"{n:,}" for n in p.sizes) + " |",
@@ -52,7 +79,13 @@ def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[
 
 
 def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]]) -> list[str]:
-    """Top-1 and gaps under the fixed protocol, with the cost of the arms."""
+    """Top-1 and gaps under the fixed protocol, with the cost of the arms.
+
+    Args:
+      values: Accuracy by arm and number of examples, see `cells`.
+      p: Preset of the runs.
+      costs: Parameters and MFLOPs of each arm.
+    """
     lines = {}
     for arm, sizes in values.items():
         cost = costs[arm]
@@ -66,7 +99,12 @@ def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]
 
 
 def selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
-    """By how much the best evaluation during training exceeds the last, and the gaps at the best."""
+    """By how much the best evaluation during training exceeds the last, and the gaps at the best.
+
+    Args:
+      rows: Results of all runs.
+      p: Preset of the runs.
+    """
     best, last = cells(rows, p, "best/top1"), cells(rows, p, "val/top1")
     lines = {
         arm: {n: percent(paired_difference(best[arm][n], last[arm][n]).interval) for n in sizes}
@@ -79,7 +117,12 @@ def selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
 
 
 def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
-    """Training accuracy, loss and few-shot accuracy of every arm and size."""
+    """Training accuracy, loss and few-shot accuracy of every arm and size.
+
+    Args:
+      rows: Results of all runs.
+      p: Preset of the runs.
+    """
     shots = {f"{s}-shot": few_shot_key(s) for s in presets.SHOTS}
     keys = {"training top-1": "train/top1", "loss": "val/loss", "test top-1": "test/top1", **shots}
     found = {name: values for name, key in keys.items() if (values := cells(rows, p, key))}
@@ -93,7 +136,14 @@ def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
 
 
 def tuned(values: Cells, fixed: Cells, rates: dict[str, dict[int, float]], p: presets.Preset) -> list[str]:
-    """The arms of the first pair at the chosen learning rates."""
+    """The arms of the first pair at the chosen learning rates.
+
+    Args:
+      values: Accuracy of the tuned runs by arm and number of examples.
+      fixed: Accuracy of the runs with the fixed learning rate, in the same form.
+      rates: Chosen learning rate by arm and number of examples.
+      p: Preset of the runs.
+    """
     lines = {}
     for arm in p.pairs[0][:2]:
         both = [(n, paired_difference(values[arm][n], fixed[arm][n]).interval) for n in p.tuned_sizes]

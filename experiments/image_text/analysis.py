@@ -62,7 +62,12 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
 
 
 def minus(a: Seeds, b: Seeds | float) -> Difference:
-    """Returns a - b over the seeds that both have; b may be a number."""
+    """Returns a - b over the seeds that both have; b may be a number.
+
+    Args:
+      a: Value of each seed.
+      b: Value of each seed, or one number.
+    """
     both = sorted(a.keys() & b.keys() if isinstance(b, dict) else a)
     return paired_difference([a[seed] for seed in both], [b[seed] if isinstance(b, dict) else b for seed in both])
 

@@ -96,7 +96,11 @@ class Preset(NamedTuple):
         return {name: arm for name, arm in arms.items() if arm != full}
 
     def augmentation(self, arm: Arm) -> str:
-        """The spec of an arm."""
+        """The spec of an arm.
+
+        Args:
+          arm: Arm of the study.
+        """
         parts = (self.caption, "shuffle_captions" if arm.shuffled else "", self.augment)
         return "|".join(part for part in parts if part)
 

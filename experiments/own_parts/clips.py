@@ -22,7 +22,13 @@ DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 
 def clip_fields(frames: int = 4, size: int = 32, **options: Any) -> dict[str, Field]:
-    """The fields of `MovingSquares` with these options, for use without making a clip."""
+    """The fields of `MovingSquares` with these options, for use without making a clip.
+
+    Args:
+      frames: Number of frames of a clip.
+      size: Side of a frame in pixels.
+      options: Other options of `MovingSquares`, which do not change the fields.
+    """
     return {
         "image": Field("image", (frames, size, size, 3), "uint8"),
         "label": Field("label", (), "int32", len(DIRECTIONS), tuple(DIRECTIONS)),
@@ -34,6 +40,17 @@ class MovingSquares(Source):
     """Clips uint8 [t, s, s, 3] of a bright square that moves over noise, by an eighth of the side per frame.
 
     A single frame does not show the direction: the square starts anywhere, and re-enters on the opposite side.
+
+    Args:
+      data_dir: Folder of the data; not used, because the clips are generated.
+      split: Name of the split, "train" or "validation".
+      fields: Names of the fields that a batch needs; all are given.
+      examples: Number of clips.
+      frames: Number of frames of a clip.
+      size: Side of a frame in pixels.
+
+    Raises:
+      UserError: The split is unknown.
     """
 
     def __init__(
@@ -88,6 +105,9 @@ def make_clips(*, model: Callable[[int | None], Any], fields: Mapping[str, Field
     Args:
       model: Function whose `model(None)` builds the backbone, which sees one frame at a time.
       fields: Fields of a batch.
+
+    Raises:
+      UserError: The images are not clips.
 
     Batches: `image` float [b, t, h, w, 3]; `label` int32 [b]. Metrics: `top1`. Outputs: `features` and `logits`.
     """

@@ -44,7 +44,11 @@ CHANCE = 0.1  # result of a run that diverged
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the base config, or that of the run "PRESET/NAME"."""
+    """Returns the base config, or that of the run "PRESET/NAME".
+
+    Args:
+      arg: Name of a run, "PRESET/NAME"; None for the base config.
+    """
     if arg:
         return config_of(arg, PRESETS, runs)
     c = ConfigDict()
@@ -71,7 +75,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def get_sweep(arg: str = "random/0") -> Sweep:
-    """Returns one search, "grid/REPEAT" or "random/REPEAT"."""
+    """Returns one search, "grid/REPEAT" or "random/REPEAT".
+
+    Args:
+      arg: Name of the search, "grid/REPEAT" or "random/REPEAT".
+
+    Raises:
+      UserError: The search is unknown.
+    """
     kind, _, repeat = arg.partition("/")
     if kind not in SEARCHES:
         raise unknown("search of this study", kind, SEARCHES)
@@ -87,14 +98,24 @@ def get_sweep(arg: str = "random/0") -> Sweep:
 
 
 def points(kind: str, repeat: int) -> list[dict[str, Any]]:
-    """The hyperparameters of each trial."""
+    """The hyperparameters of each trial.
+
+    Args:
+      kind: Kind of search, "grid" or "random".
+      repeat: Number of the repeat.
+    """
     sweep = get_sweep(f"{kind}/{repeat}")
     search = searches.of(sweep.search)
     return [search.point(sweep.space, trial) for trial in range(TRIALS)]
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """Lists the trials of both searches, repeat by repeat."""
+    """Lists the trials of both searches, repeat by repeat.
+
+    Args:
+      preset: Name of the preset.
+      data_dir: Folder of the data, from --data_dir; None if it is not given.
+    """
     return [
         Run(
             f"repeat{repeat}/{kind}/{trial:02d}",
@@ -111,6 +132,9 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
 def expected_best(values: list[float]) -> np.ndarray:
     """The expected maximum of k of the n values, drawn without replacement: float [n], for k = 1 to n.
 
+    Args:
+      values: Result of each of the n trials.
+
     >>> expected_best([1.0, 2.0, 3.0]).round(3).tolist()
     [2.0, 2.667, 3.0]
     """
@@ -120,7 +144,13 @@ def expected_best(values: list[float]) -> np.ndarray:
 
 
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Writes efficiency.png, efficiency.svg, report.md and summary.json. Returns the report."""
+    """Writes efficiency.png, efficiency.svg, report.md and summary.json. Returns the report.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      out: Folder of the study.
+      preset: Name of the preset.
+    """
     value = lambda row: row.get("val/top1") or CHANCE
     of = lambda kind, repeat: [value(r) for r in rows if (r["search"], r["repeat"]) == (kind, repeat)]
     found = {kind: [of(kind, repeat) for repeat in REPEATS] for kind in SEARCHES}

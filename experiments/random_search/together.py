@@ -12,7 +12,11 @@ from jaxvision.sweep import population
 
 
 def main(out: Path) -> None:
-    """Fills the workdirs of all runs."""
+    """Fills the workdirs of all runs.
+
+    Args:
+      out: Folder of the study.
+    """
     this = study.load("random_search")
     planned = this.runs(this.PRESETS[0], None)
     for repeat in this.REPEATS:

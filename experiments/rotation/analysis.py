@@ -68,7 +68,12 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
 
 
 def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
-    """Top-1 of the probes."""
+    """Top-1 of the probes.
+
+    Args:
+      rows: Results of all runs.
+      protocol: Protocol of the runs, "stages" or "angles".
+    """
     found: Cells = {}
     for row in rows:
         if row["protocol"] == protocol:
@@ -79,7 +84,11 @@ def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
 
 
 def by_labels(rows: Sequence[Row]) -> Cells:
-    """Top-1 after training with each number of labels."""
+    """Top-1 after training with each number of labels.
+
+    Args:
+      rows: Results of all runs.
+    """
     found: Cells = {}
     for row in rows:
         if row["protocol"] == "labels":
@@ -88,7 +97,12 @@ def by_labels(rows: Sequence[Row]) -> Cells:
 
 
 def minus(a: Seeds, b: Seeds) -> Difference:
-    """Returns a - b over the seeds that both have."""
+    """Returns a - b over the seeds that both have.
+
+    Args:
+      a: Value of each seed.
+      b: Value of each seed.
+    """
     both = sorted(a.keys() & b.keys())
     return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
 

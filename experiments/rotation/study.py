@@ -35,18 +35,33 @@ PRESETS = tuple(presets.PRESETS)
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """Lists all runs: those of the criteria come first, seed by seed."""
+    """Lists all runs: those of the criteria come first, seed by seed.
+
+    Args:
+      preset: Name of the preset.
+      data_dir: Folder of the data, from --data_dir; None if it is not given.
+    """
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = f"{PRESETS[0]}/stages/rotation/seed0") -> ConfigDict:
-    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here."""
+    """Returns the config of one run, PRESET/RUN. Presets that need --data_dir need --config.data.data_dir=DIR here.
+
+    Args:
+      arg: Name of the run, "PRESET/RUN".
+    """
     return config_of(arg, PRESETS, _plan)
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:
-    """Writes report.md, report.html, figures and summary.json. Returns the report."""
+    """Writes report.md, report.html, figures and summary.json. Returns the report.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      out: Folder of the study.
+      preset: Name of the preset.
+    """
     return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
 
 

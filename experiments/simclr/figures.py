@@ -15,7 +15,13 @@ RULES = {"linear": "rate by the batch size", "sqrt": "by its square root"}
 
 
 def draw(found: tables.Results, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each.
+
+    Args:
+      found: Results of all runs.
+      out: Folder of the study.
+      p: Preset of the runs.
+    """
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     lines = []

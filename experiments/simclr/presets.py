@@ -89,7 +89,11 @@ class Preset(NamedTuple):
         }
 
     def axis(self, field: str) -> dict[float, Arm]:
-        """Value -> arm, ascending, for one numeric field of `Arm`: the values of the preset and that of `full`."""
+        """Value -> arm, ascending, for one numeric field of `Arm`: the values of the preset and that of `full`.
+
+        Args:
+          field: Name of a numeric field of `Arm`.
+        """
         values = {*getattr(self, f"{field}s"), getattr(self.full, field)}
         return {value: self.full._replace(**{field: value}) for value in sorted(values)}
 
@@ -115,7 +119,11 @@ class Preset(NamedTuple):
         }
 
     def views(self, arm: Arm) -> str:
-        """The augmentation of an arm."""
+        """The augmentation of an arm.
+
+        Args:
+          arm: Arm of the study.
+        """
         numbers = dict(size=self.size, half=self.size // 2, jitter=0.8 * arm.strength, hue=0.2 * arm.strength)
         specs = [spec.format(**numbers) for op, spec in OPS.items() if op in arm.ops]
         if self.whole and "crop" not in arm.ops:
@@ -123,7 +131,11 @@ class Preset(NamedTuple):
         return f"views(2, {'|'.join(specs)!r})"
 
     def learning_rate(self, arm: Arm) -> float:
-        """The peak of the schedule."""
+        """The peak of the schedule.
+
+        Args:
+          arm: Arm of the study.
+        """
         if arm.rule == "linear":
             return linear_scaling(self.rate, arm.batch_size)
         equal = self.full.batch_size

@@ -35,18 +35,37 @@ class Results:
             self._rows.setdefault(presets.Arm(**fields), {})[row["seed"]] = row
 
     def of(self, arm: presets.Arm, key: str = H) -> dict[int, float]:
-        """Seed -> value of an arm, by ascending seed; empty if it was not run or has no such value."""
+        """Seed -> value of an arm, by ascending seed; empty if it was not run or has no such value.
+
+        Args:
+          arm: Arm of the study.
+          key: Key of the result in a row.
+        """
         return {seed: row[key] for seed, row in self._rows.get(arm, {}).items() if row.get(key) is not None}
 
     def minus(self, one: presets.Arm, other: presets.Arm, key: str = H, other_key: str | None = None) -> Difference:
-        """Returns one arm minus another over the seeds that both have."""
+        """Returns one arm minus another over the seeds that both have.
+
+        Args:
+          one: Arm of the study.
+          other: Arm to subtract.
+          key: Key of the result of `one` in a row.
+          other_key: Key of the result of `other`; None for the same key.
+        """
         a, b = self.of(one, key), self.of(other, other_key or key)
         both = [seed for seed in a if seed in b]
         return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
 
 
 def arms(found: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:
-    """One line for each arm that was run."""
+    """One line for each arm that was run.
+
+    Args:
+      found: Results of all runs.
+      named: Arms by the words for them in the table.
+      p: Preset of the runs.
+      corner: Title of the first column.
+    """
     lines = {}
     for name, arm in named.items():
         if found.of(arm):
@@ -59,7 +78,12 @@ def arms(found: Results, named: Mapping[str, presets.Arm], p: presets.Preset, co
 
 
 def heads(found: Results, p: presets.Preset) -> list[str]:
-    """Heads of three kinds, and the results of probes before and after them."""
+    """Heads of three kinds, and the results of probes before and after them.
+
+    Args:
+      found: Results of all runs.
+      p: Preset of the runs.
+    """
     main = p.main
     full, linear, none = (main[name] for name in ("full", "linear_head", "no_head"))
     return [
@@ -72,7 +96,13 @@ def heads(found: Results, p: presets.Preset) -> list[str]:
 
 
 def axis(found: Results, field: str, p: presets.Preset) -> list[str]:
-    """The arms that vary one number."""
+    """The arms that vary one number.
+
+    Args:
+      found: Results of all runs.
+      field: Name of a numeric field of `Arm`.
+      p: Preset of the runs.
+    """
     if len(p.axis(field)) < 2:
         return []
     named = {f"{value:g}": arm for value, arm in p.axis(field).items()}
@@ -82,7 +112,12 @@ def axis(found: Results, field: str, p: presets.Preset) -> list[str]:
 
 
 def batches(found: Results, p: presets.Preset) -> list[str]:
-    """Batch size by length of training, and the two rules of the learning rate."""
+    """Batch size by length of training, and the two rules of the learning rate.
+
+    Args:
+      found: Results of all runs.
+      p: Preset of the runs.
+    """
     if not p.batch_sizes:
         return []
     lengths = sorted({length for _, length, _ in p.batches})
@@ -106,7 +141,12 @@ def batches(found: Results, p: presets.Preset) -> list[str]:
 
 
 def grid(found: Results, p: presets.Preset) -> list[str]:
-    """Transformations alone, on the diagonal, and in pairs."""
+    """Transformations alone, on the diagonal, and in pairs.
+
+    Args:
+      found: Results of all runs.
+      p: Preset of the runs.
+    """
     seed, ops = p.seeds[0], [op for op in presets.OPS if op in p.ops]
     lines = {op: [""] * len(ops) for op in ops}
     for (one, other), arm in p.grid.items():

@@ -23,12 +23,23 @@ VALIDATION = 1_000
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads images uint8 [n, 28, 28], or labels uint8 [n]."""
+    """Reads images uint8 [n, 28, 28], or labels uint8 [n].
+
+    Args:
+      path: Compressed idx file.
+    """
     data = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8)
     return data[16:].reshape(-1, 28, 28) if data[3] == 3 else data[8:]  # the fourth byte is the number of axes
 
 
 def write_split(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Writes the images of a split as PNG files, one folder per class.
+
+    Args:
+      folder: Folder to write.
+      images: Images uint8 [n, 28, 28].
+      labels: Labels [n], indices of `CLASSES`.
+    """
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
     for i, (image, label) in enumerate(zip(images, labels)):

@@ -48,7 +48,16 @@ LEARNING_RATES = {"head": 0.3, "last": 0.03, "all": 0.03, "scratch": 0.3}
 
 
 def config(regime: str, examples: int, seed: int, data_dir: str, learning_rate: float, split: str) -> ConfigDict:
-    """The run of one regime on one subset, evaluated on `split`."""
+    """The run of one regime on one subset, evaluated on `split`.
+
+    Args:
+      regime: Key of `REGIMES`.
+      examples: Number of training examples.
+      seed: Seed of subset, initialisation and order.
+      data_dir: Folder written by prepare.py.
+      learning_rate: Peak of the learning rate.
+      split: Split to evaluate.
+    """
     c = ConfigDict()
     c.seed = seed
     c.data = dict(
@@ -76,14 +85,26 @@ def config(regime: str, examples: int, seed: int, data_dir: str, learning_rate: 
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """Lists the runs, seed by seed and size by size."""
+    """Lists the runs, seed by seed and size by size.
+
+    Args:
+      preset: Name of the preset.
+      data_dir: Folder of the data, from --data_dir; None if it is not given.
+
+    Raises:
+      UserError: --data_dir is missing.
+    """
     if not data_dir:
         raise UserError("the study reads what experiments/transfer/prepare.py made: name it with --data_dir=DIR")
     return _plan(preset, data_dir)
 
 
 def get_config(arg: str = "fashion/all/seed0/200/0.03") -> ConfigDict:
-    """Returns the config of one run, PRESET/RUN. It needs data.data_dir=DIR/fashion and init.weights=DIR/resnet8."""
+    """Returns the config of one run, PRESET/RUN. It needs data.data_dir=DIR/fashion and init.weights=DIR/resnet8.
+
+    Args:
+      arg: Name of the run, "PRESET/RUN".
+    """
     return config_of(arg, PRESETS, _plan)
 
 
@@ -101,7 +122,13 @@ def _plan(preset: str, data_dir: str | None) -> list[Run]:
 
 
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Writes report.md and summary.json. Returns the report."""
+    """Writes report.md and summary.json. Returns the report.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      out: Folder of the study.
+      preset: Name of the preset.
+    """
     if preset == "pilot":
         columns = ("regime", "examples", "learning_rate")
         lines = ["  ".join(str(r[c]) for c in columns) + f"  {100 * r['test/top1']:.1f}" for r in rows]

@@ -17,7 +17,12 @@ CONFIG = Path(__file__).parents[3] / "configs" / "own_parts" / "segmentation.py"
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
-    """Lists one run for each width."""
+    """Lists one run for each width.
+
+    Args:
+      preset: Name of the preset.
+      data_dir: Folder of the data, from --data_dir; None if it is not given.
+    """
     found = []
     for width in WIDTHS:
         c = configs.load(str(CONFIG))
@@ -28,10 +33,20 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
 
 
 def get_config(arg: str) -> ConfigDict:
-    """Returns the config of one of the runs, PRESET/RUN."""
+    """Returns the config of one of the runs, PRESET/RUN.
+
+    Args:
+      arg: Name of the run, "PRESET/RUN".
+    """
     return config_of(arg, PRESETS, runs)
 
 
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Returns one line for each width."""
+    """Returns one line for each width.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      out: Folder of the study.
+      preset: Name of the preset.
+    """
     return "\n".join(f"width {row['width']}: mean IoU {row['val/mean_iou']:.3f}" for row in rows)
