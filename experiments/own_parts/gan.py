@@ -24,6 +24,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
+        """Returns images [b, h, w, 3] for latent vectors [b, d]."""
         x = nn.Dense(16 * self.widths[0])(z).reshape(-1, 4, 4, self.widths[0])
         for i, width in enumerate((*self.widths[1:], 3)):
             x = nn.leaky_relu(x, 0.2)

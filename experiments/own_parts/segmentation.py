@@ -29,6 +29,7 @@ class Segmenter(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Returns features [b, d] and logits [b, h, w, k] of images [b, h, w, 3]."""
         features, out = self.backbone(images, train)
         shape = (*out["stages"][0].shape[:3], self.width)
         maps = [nn.Dense(self.width, name=f"lateral_{i}")(stage) for i, stage in enumerate(out["stages"])]
