@@ -1,7 +1,7 @@
-"""Values that a user gives, checked against the annotations of parameters.
+"""Checks the values that a user gives against the annotations of parameters.
 
-Types and ranges are said by annotations, `Annotated[float, Range(0, 1)]`, and checked here, in words that a person
-reads without knowing Python's own. Names are checked in calls.py.
+Types and ranges are in the annotations, such as `Annotated[float, Range(0, 1)]`, and the errors use plain words instead
+of Python's own. Names are checked in calls.py.
 """
 
 import math
@@ -20,9 +20,9 @@ class Range(NamedTuple):
     """The values that a number may have, as in `Annotated[float, Range(0, 1)]`.
 
     Attributes:
-      low, high: bounds, which are allowed themselves unless `above` or `below` says otherwise.
-      above: whether the number must be greater than `low`.
-      below: whether it must be less than `high`.
+      low, high: Bounds, both allowed unless `above` or `below` is set.
+      above: True if the number must be greater than `low`.
+      below: True if the number must be less than `high`.
     """
 
     low: float = -math.inf
@@ -31,7 +31,11 @@ class Range(NamedTuple):
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether the number is allowed; a traced one, which is not known yet, is."""
+        """Checks whether a number is allowed. A traced number, whose value is not known yet, is allowed.
+
+        Args:
+          value: Number to check.
+        """
         if not isinstance(value, numbers.Real):
             return True
         return (self.low < value or (value == self.low and not self.above)) and (
@@ -51,9 +55,9 @@ class Text(NamedTuple):
     """The texts that an argument may be, as in `Annotated[str, Text(r"[a-z]+", "of small letters")]`.
 
     Attributes:
-      pattern: regular expression of the whole text.
-      words: description of it, which follows "a text".
-      most: number of characters that it may have.
+      pattern: Regular expression of the whole text.
+      words: Description of the text, which follows "a text" in messages.
+      most: Largest number of characters.
     """
 
     pattern: str
@@ -61,7 +65,11 @@ class Text(NamedTuple):
     most: int = 4096
 
     def holds(self, value: str | os.PathLike) -> bool:
-        """Whether the text is allowed."""
+        """Checks whether a text or a path is allowed.
+
+        Args:
+          value: Text or path to check.
+        """
         text = os.fspath(value)
         return isinstance(text, str) and len(text) <= self.most and re.fullmatch(self.pattern, text) is not None
 
@@ -73,34 +81,41 @@ class Section(NamedTuple):
     """Marks a parameter that takes a section of a config, as in `Annotated[Mapping, Section("model")]`.
 
     Attributes:
-      kind: Kind of the section, one of those in keys.py, which says what keys it may hold.
+      kind: Kind of the section, one of those in config/schema.py, which decides the keys that it may hold.
     """
 
     kind: str
 
 
 COUNT = Annotated[int, Range(1)]
-MAX_SIDE = 2**14  # pixels of a side that an operation makes, or of a border
+MAX_SIDE = 2**14  # largest side of an image that an operation makes, and largest border, in pixels
 SIDE = Annotated[int, Range(1, MAX_SIDE)]
 SHARE = Annotated[float, Range(0, 1)]
 POSITIVE = Annotated[float, Range(0, above=True)]
-# What can stand in a line of a script or of a log: no line breaks, no other control characters, no surrogates.
+# Text that fits in one line of a script or a log: no line breaks, no other control characters, no surrogates.
 LINE = Annotated[
     str, Text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "of one line without control characters")
 ]
 
 
 def is_whole(value: object, least: int = 1) -> bool:
-    """Whether an argument is a whole number of at least `least`; NumPy's integers are, True and 32.0 are not.
+    """Checks whether a value is a whole number of at least `least`. NumPy's integers are; True and 32.0 are not.
+
+    Args:
+      value: Value of any type.
+      least: Smallest allowed number.
 
     >>> is_whole(32), is_whole(32.0), is_whole(True), is_whole(0, least=0)
     (True, False, False, True)
     """
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_finite(value: float | numbers.Real) -> bool:
-    """Whether a number is neither NaN, nor infinite, nor a whole one of hundreds of digits, which no float can be.
+    """Checks whether a number fits in a float: it is not NaN, not infinite, and not an integer of hundreds of digits.
+
+    Args:
+      value: Real number.
 
     >>> is_finite(1e308), is_finite(float("nan")), is_finite(10**400)
     (True, False, False)
@@ -112,10 +127,14 @@ def is_finite(value: float | numbers.Real) -> bool:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is what an annotation says; what says nothing of a plain value is not looked into.
+    """Checks whether a value matches an annotation. An annotation that is no plain type matches everything.
 
-    Whole numbers of NumPy are whole numbers, a whole number is a number, a list stands for a tuple, and True is no
-    number. NaN and infinity are no numbers, nor is a whole one that is too large for a float.
+    NumPy's integers are whole numbers, a whole number is a number, and a list matches a tuple. True is not a number,
+    and neither are NaN, infinity and integers that are too large for a float.
+
+    Args:
+      value: Value of any type.
+      annotation: Annotation of a parameter, such as `int | None` or `Annotated[float, Range(0, 1)]`.
 
     >>> fits(3, float), fits(3.0, int), fits(True, int), fits("ab", tuple[str, ...]), fits([1, 2], tuple[int, int])
     (True, False, False, False, True)
@@ -152,13 +171,16 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def _is_array_of_one(value: Any, kind: type) -> bool:
-    """Whether a value is an array of one number of a kind, perhaps a traced one; one of a truth value is none."""
+    """Checks for an array of one number of a kind, perhaps a traced one; an array of a boolean does not count."""
     dtype = str(getattr(value, "dtype", ""))
     return getattr(value, "shape", None) == () and dtype != "bool" and (kind is float or "int" in dtype)
 
 
 def words(annotation: Any) -> str:
-    """What an annotation says, in words.
+    """Describes an annotation in words.
+
+    Args:
+      annotation: Annotation of a parameter.
 
     >>> words(int | tuple[int, int]), words(Annotated[float, Range(0, 1)]), words(tuple[str, ...] | None)
     ('a whole number or two whole numbers', 'a number in [0, 1]', 'a list of texts or None')
@@ -179,7 +201,13 @@ def words(annotation: Any) -> str:
     return _NOUNS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
-_NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", type(None): "None"}
+_NOUNS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "True or False",
+    type(None): "None",
+}
 _NOUNS |= {None: "None", dict: "a dict(...)", Mapping: "a dict(...)"}
 
 
@@ -189,7 +217,15 @@ def _plural(annotation: Any) -> str:
 
 
 def check_value(name: str, value: Any, annotation: Any) -> None:
-    """Raises UserError where a value is not what an annotation says.
+    """Checks that a value matches an annotation.
+
+    Args:
+      name: Name of the value, for the message.
+      value: Value of any type.
+      annotation: Annotation of a parameter.
+
+    Raises:
+      UserError: If it does not match.
 
     >>> check_value("task.smoothing", "lots", float)
     Traceback (most recent call last):

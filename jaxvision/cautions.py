@@ -1,6 +1,6 @@
-"""What a person should know before a run starts: mistakes that no error tells, because someone may mean them.
+"""Warnings before a run starts: likely mistakes that are no errors, because someone may intend them.
 
-Each function returns lines that begin with "warning: ". Only what is cheap to know is looked at.
+Each function returns lines that begin with "warning: ". They only use information that is cheap to get.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,15 +18,24 @@ from jaxvision.errors import shown
 from jaxvision.optim import rules
 from jaxvision.optim.optimizers import Optimizer
 
-NAMED = 3  # of the classes that are missing
-MOST_RECORDS = 10_000  # of a TFDS set, whose labels lie beside the images
-MOST_FLAGS = 50_000_000  # labels of a multi-label set times its classes
-MOST_CAPTIONS = 256  # that are looked at; those of most sets differ at the second
-_PLACES = 1_000  # steps at which the learning rate is looked at
+PyTree = Any
+
+NAMED = 3  # most missing classes that a warning names
+MOST_RECORDS = 10_000  # largest TFDS set whose labels are read, since that reads the images too
+MOST_FLAGS = 50_000_000  # largest product of examples and classes of a multi-label set whose labels are read
+MOST_CAPTIONS = 256  # captions that are compared; in most sets the second one already differs
+_PLACES = 1_000  # most steps at which the learning rate is computed
 
 
 def labels(source: Source) -> np.ndarray | None:
-    """The labels of a source, int [n] or float [n, K]; None where it has none, or they are not cheap to read."""
+    """Returns the labels of a source if they are cheap to read.
+
+    Args:
+      source: Source of examples.
+
+    Returns:
+      Int [n], or float [n, k] for several labels; None if there are none, or reading them is expensive.
+    """
     if not source.info.num_classes:
         return None
     if "labels" in vars(source):
@@ -40,26 +49,26 @@ def labels(source: Source) -> np.ndarray | None:
 
 
 def of_classes(source: Source, trained: bool) -> list[str]:
-    """Says which classes have no example in a split, or that all examples are of one.
+    """Warns of classes without an example in a split, or if all examples are of one class.
 
     Args:
-      source: the split.
-      trained: whether the run learns from it.
+      source: Split of a data set.
+      trained: True if the run trains on it.
     """
-    found, info = labels(source), source.info
-    if found is None or info.num_classes < 2:
+    classes, info = labels(source), source.info
+    if classes is None or info.num_classes is None or info.num_classes < 2:
         return []
-    counts = found.sum(0) if info.multi_label else np.bincount(found, minlength=info.num_classes)
+    counts = classes.sum(0) if info.multi_label else np.bincount(classes, minlength=info.num_classes)
     where = f"{info.split} of {info.name}"
     name = lambda k: repr(info.classes[k]) if info.classes else str(k)
     absent, present = np.flatnonzero(counts == 0), np.flatnonzero(counts)
     if not len(absent):
         return []
     if len(present) == 1 and not info.multi_label:
-        told = "no other answer can be learned" if trained else "a model that always answers so is right on all"
+        effect = "no other class can be learned" if trained else "a model that always predicts it is always right"
         return [
             f"warning: all {len(source):,} examples of {where} are of the class {name(present[0])}, of "
-            f"{info.num_classes:,} classes: {told}"
+            f"{info.num_classes:,} classes: {effect}"
         ]
     more = f" and {len(absent) - NAMED:,} more" if len(absent) > NAMED else ""
     return [
@@ -69,66 +78,78 @@ def of_classes(source: Source, trained: bool) -> list[str]:
 
 
 def of_captions(source: Source, host: str) -> list[str]:
-    """Says that the captions of a split are all equal, as far as some that are spread over it tell.
+    """Warns if the captions of a split are all equal; up to `MOST_CAPTIONS` examples are compared.
 
     Args:
-      source: the split.
-      host: spec, whose `tokenize` says which field the captions are; those that it makes of class names are not
-        looked at.
+      source: Split of a data set.
+      host: Spec of host operations, whose `tokenize` names the field of the captions. Captions made from class names
+        are not checked.
     """
     fields = [field for field in text.sources_of(("tokens",), host) if field not in ("tokens", "label")]
     if not fields:
         return []
-    count, same = 0, None
+    count: int = 0
+    same: tuple[Any, ...] | None = None
     for index in np.unique(np.linspace(0, len(source) - 1, MOST_CAPTIONS).round().astype(int)).tolist():
         try:
-            found = source[index].get(fields[0])
-        except (BadExample, OSError):  # counted when it is read
+            texts = source[index].get(fields[0])
+        except (BadExample, OSError):  # the training counts bad examples when it reads them
             continue
-        captions = (found,) if isinstance(found, str) else tuple(found or ())
+        captions: tuple[Any, ...] = (texts,) if isinstance(texts, str) else tuple(texts or ())
         if same is not None and captions != same:
             return []
         count, same = count + 1, captions
-    if count < 2:
+    if count < 2 or same is None:
         return []
-    looked = f"all {count:,} captions" if count == len(source) else f"all {count:,} captions that were looked at"
-    where, said = f"{source.info.split} of {source.info.name}", shown(same[0] if len(same) == 1 else same)
-    return [f"warning: {looked} of {where} are {said}: a text that every image has tells none from another"]
+    compared = f"all {count:,} captions" if count == len(source) else f"all {count:,} captions that were compared"
+    where, caption = f"{source.info.split} of {source.info.name}", shown(same[0] if len(same) == 1 else same)
+    return [f"warning: {compared} of {where} are {caption}: nothing can be learned from a text that all images share"]
 
 
 def of_overlap(
-    where: str, what: str, one: Source, judged: Source, size: Callable[[str], int] | None = None
+    where: str, what: str, trained: Source, judged: Source, size: Callable[[str], int] | None = None
 ) -> list[str]:
-    """Says that images are judged which were learned from.
+    """Warns if an evaluation uses images that something is trained on.
 
     Args:
-      where: the evaluation, for the message.
-      what: what learns from them, for the message.
-      one, judged: the splits.
-      size: see `overlap.count_shared`.
+      where: Name of the evaluation, for the message.
+      what: Name of the model or classifier that is trained on them, for the message.
+      trained: Split that is trained on.
+      judged: Split that is evaluated on.
+      size: Function from the name of a split to its size; see `overlap.count_shared`.
     """
-    shared = overlap.count_shared(one, judged, size)
+    shared = overlap.count_shared(trained, judged, size)
     if not shared:
         return []
     return [
-        f"warning: {where} judges images that {what} learns from: {shared:,} of the {len(judged):,} examples of "
-        f"{judged.info.split} are in {one.info.split} too"
+        f"warning: {where} evaluates on images that {what} is trained on: {shared:,} of the {len(judged):,} examples "
+        f"of {judged.info.split} are in {trained.info.split} too"
     ]
 
 
-def of_optimizer(section: Mapping[str, Any], optimizer: Optimizer, params: Any, total: int, warmup: int) -> list[str]:
-    """Says that a run changes nothing, or decays nothing, though the section `optimizer` of its config asks for it."""
+def of_optimizer(
+    section: Mapping[str, Any], optimizer: Optimizer, params: PyTree, total: int, warmup: int
+) -> list[str]:
+    """Warns if a run changes no parameter, or decays none although its config has a weight decay.
+
+    Args:
+      section: Section `optimizer` of the config.
+      optimizer: Optimizer that was made from it.
+      params: Parameters of the model.
+      total: Steps of the run.
+      warmup: Steps of the warm-up.
+    """
     if total == 0:
-        return ["warning: train.total is 0 steps: nothing is learned, the model is evaluated as it begins"]
-    told = []
+        return ["warning: train.total is 0 steps: nothing is learned, the initial model is evaluated"]
+    lines = []
     steps = np.unique(np.linspace(0, total - 1, min(total, _PLACES)).round())
     highest = float(np.max(jax.vmap(optimizer.learning_rate)(steps)))
     if highest == 0:
-        why = ", for the warm-up begins at 0 and takes the whole run" if section["learning_rate"] else ""
-        told.append(f"warning: the learning rate is 0 at every step{why}: nothing is learned")
+        why = ", since the warm-up begins at 0 and takes the whole run" if section["learning_rate"] else ""
+        lines.append(f"warning: the learning rate is 0 at every step{why}: nothing is learned")
     elif warmup >= total:
-        told.append(
-            f"warning: the warm-up takes all {total:,} steps: the learning rate comes to {highest:.3g} and never to "
+        lines.append(
+            f"warning: the warm-up takes all {total:,} steps: the learning rate reaches {highest:.3g} and never "
             f"optimizer.learning_rate={section['learning_rate']:.3g} and its schedule"
         )
     trained = [not frozen for frozen in jax.tree.leaves(optimizer.frozen)]
@@ -136,18 +157,23 @@ def of_optimizer(section: Mapping[str, Any], optimizer: Optimizer, params: Any, 
     if (section.get("weight_decay") or 0) > 0:
         decays = paths.match(section.get("decay_rules", rules.DECAY_RULES), params, "decay_rules", check_unused=False)
         if not any(of_trained(decays)):
-            told.append(
+            lines.append(
                 f"warning: optimizer.weight_decay={section['weight_decay']:g} decays nothing: optimizer.decay_rules "
                 "give 0 to every parameter that is trained"
             )
     lr_rules = section.get("lr_rules")
     if lr_rules and not any(of_trained(paths.match(lr_rules, params, "lr_rules", check_unused=False))):
-        told.append("warning: optimizer.lr_rules give 0 to every parameter that is trained: nothing is learned")
-    return told
+        lines.append("warning: optimizer.lr_rules give 0 to every parameter that is trained: nothing is learned")
+    return lines
 
 
 def of_augmentation(spec: str, batch_size: int) -> list[str]:
-    """Says that images would be mixed with themselves."""
+    """Warns if an image would be mixed with itself.
+
+    Args:
+      spec: Spec of the augmentation.
+      batch_size: Examples in a batch.
+    """
     mixing = [call.name for call in augment.mixing(spec)]
     if batch_size > 1 or not mixing:
         return []

@@ -1,13 +1,13 @@
-"""Durations as people write them, `'90 epochs'` or `'5 percent'`, turned into training steps."""
+"""Converts durations as people write them, `'90 epochs'` or `'5 percent'`, to training steps."""
 
 import math
 from typing import Any
 
 from jaxvision.errors import UserError, shown, unknown
 
-MOST = 1e15  # steps; a float counts no further by ones
+MOST = 1e15  # most steps: a float64 cannot count much further in ones
 UNITS = ("steps", "epochs", "examples", "percent")
-KEYS = {  # of a config, by section
+KEYS = {  # section of a config -> its keys that are durations
     "train": ("total", "log_every", "checkpoint_every"),
     "optimizer": ("warmup", "cooldown"),
     "evals": ("every",),
@@ -15,7 +15,7 @@ KEYS = {  # of a config, by section
 
 
 def steps(duration: str | float, *, batch_size: int, examples: int | None = None, total: int | None = None) -> int:
-    """The number of training steps in a duration.
+    """Returns the number of training steps in a duration.
 
     The result is rounded to the nearest step. A duration above zero is at least one step, so that
     an epoch of a tiny set, or a short warm-up, does not vanish. Zero is allowed, and needs no unit.
@@ -23,13 +23,13 @@ def steps(duration: str | float, *, batch_size: int, examples: int | None = None
     Args:
       duration: `'90 epochs'`, `'10_000 steps'`, `'1e6 examples'`, `'5 percent'` of `total`, in the
         singular or the plural; or 0, which is the same in every unit.
-      batch_size: examples of one step, over all devices and processes.
-      examples: examples of one epoch; needed for epochs.
-      total: steps of the whole run; needed for percent.
+      batch_size: Examples in one step, over all devices and processes.
+      examples: Examples in one epoch; needed for epochs.
+      total: Steps of the whole run; needed for percent.
 
     Raises:
-      UserError: not a number and a unit, a number without one, one that is negative or not finite, an unknown unit, or
-        a unit that needs what is not known here.
+      UserError: If the duration is not a number with a unit, the number is negative or not finite, the unit is unknown,
+        or the unit needs `examples` or `total` and that is None.
 
     >>> steps("90 epochs", batch_size=1024, examples=1_281_167)
     112603
@@ -45,11 +45,11 @@ def steps(duration: str | float, *, batch_size: int, examples: int | None = None
         raise UserError(
             f"duration {shown(duration)}: percent of what? This one must be given in steps, epochs or examples"
         )
-    if unit == "epochs":
+    if unit == "epochs" and examples is not None:
         amount = amount * examples / batch_size
     elif unit == "examples":
         amount = amount / batch_size
-    elif unit == "percent":
+    elif unit == "percent" and total is not None:
         amount = amount * total / 100
     if not amount < MOST:
         raise UserError(f"duration {shown(duration)} is more than {MOST:.0e} steps")
@@ -57,7 +57,15 @@ def steps(duration: str | float, *, batch_size: int, examples: int | None = None
 
 
 def check(duration: str | float, key: str) -> None:
-    """Raises UserError, with the key of the config, where `duration` cannot be read."""
+    """Checks that a duration of a config can be read.
+
+    Args:
+      duration: Value of the key.
+      key: Dotted key, for the message.
+
+    Raises:
+      UserError: If the value is not a duration.
+    """
     try:
         _read(duration)
     except UserError as error:
@@ -65,7 +73,10 @@ def check(duration: str | float, key: str) -> None:
 
 
 def is_duration(key: str) -> bool:
-    """Whether the value of a dotted key of a config is a duration.
+    """Checks whether the value of a dotted key of a config is a duration.
+
+    Args:
+      key: Dotted key.
 
     >>> is_duration("train.log_every"), is_duration("evals.val.every"), is_duration("task.every")
     (True, True, False)
@@ -75,7 +86,10 @@ def is_duration(key: str) -> bool:
 
 
 def is_bare(value: Any) -> bool:
-    """Whether a value is a number above zero without a unit, as a number or a text.
+    """Checks whether a value is a nonzero number without a unit, as a number or a text.
+
+    Args:
+      value: Value of any type.
 
     >>> is_bare(5), is_bare("5"), is_bare("5 steps"), is_bare(0)
     (True, True, False, False)
@@ -95,12 +109,12 @@ def _read(duration: str | float) -> tuple[float, str]:
         amount = float(number)
     except ValueError:
         raise UserError(
-            f"cannot read the duration {shown(duration)}: want a number and a unit, like '90 epochs'"
+            f"cannot read the duration {shown(duration)}: write a number and a unit, like '90 epochs'"
         ) from None
     if not 0 <= amount < math.inf:
         raise UserError(f"duration {shown(duration)} must be finite and not negative")
     names = {name.removesuffix("s"): name for name in UNITS}
-    unit = unit.strip() or "steps"  # of zero
+    unit = unit.strip() or "steps"  # only zero has no unit here
     if unit.removesuffix("s") not in names:
         raise unknown("unit of duration", unit, UNITS)
     return amount, names[unit.removesuffix("s")]

@@ -1,4 +1,4 @@
-"""The one error a user may cause, and how it is worded: the thing, the value, the nearest match, the choices."""
+"""The one error that a user can cause, and its wording: the thing, the value, the nearest match, the choices."""
 
 import contextlib
 import difflib
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from jaxvision.exits import EXIT_USER_ERROR
 
-MAX_CHOICES = 12  # named in a message; a misspelt run of a study has seventy
-MAX_LINE = 1800  # characters of a line of a message
-MAX_VALUE = 120  # characters of a value that a message repeats
+MAX_CHOICES = 12  # most choices that a message names; a study may have seventy runs
+MAX_LINE = 1800  # most characters in a line of a message
+MAX_VALUE = 120  # most characters of a value that a message repeats
 
-# What people write who come from timm, torchvision, Lightning, Ultralytics, Keras, Transformers or big_vision, by what
-# it is called here: the first of these names that there is.
+# Names of this project -> names of the same thing in timm, torchvision, Lightning, Ultralytics, Keras, Transformers or
+# big_vision. Of several names on the left, the first that is among the choices is suggested.
 _CALLED = {
     "patch": "patch_size",
     "learning_rate": "lr lr0 base_lr peak_lr init_lr initial_learning_rate",
@@ -93,14 +93,14 @@ SYNONYMS = {word: tuple(meant.split()) for meant, words in _CALLED.items() for w
 
 
 class UserError(ValueError):
-    """Something the user can mend: a config key, a name, a path, a file.
+    """An error that the user can fix: a config key, a name, a path, a file.
 
-    The command line prints its message without a traceback. However long a value of the user's is that the message
-    repeats, a line of it stays one that can be read (`readable`).
+    The command line prints its message without a traceback. Long values in the message are cut, so that every line
+    stays readable (`readable`).
 
     Args:
-      message: what is wrong, then what to do.
-      status: exit status of the command line, from `jaxvision.exits`.
+      message: Text that says what is wrong, then what to do.
+      status: Exit status of the command line, from `jaxvision.exits`.
     """
 
     def __init__(self, message: object = "", status: int = EXIT_USER_ERROR):
@@ -109,7 +109,10 @@ class UserError(ValueError):
 
 
 def readable(message: str) -> str:
-    """A message whose lines have at most `MAX_LINE` characters; what is left out of the middle of one is counted.
+    """Cuts the lines of a message to `MAX_LINE` characters, by removing their middle.
+
+    Args:
+      message: Text of one or more lines.
 
     >>> len(readable("no file " + "a" * 20_000)) < 2000
     True
@@ -128,7 +131,10 @@ def _cut(line: str) -> str:
 
 
 def shown(value: object) -> str:
-    """The `repr` of a value, cut where it is too long for a message.
+    """Returns the `repr` of a value, cut if it is too long for a message.
+
+    Args:
+      value: Value of any type.
 
     >>> shown("adam"), len(shown("a" * 20_000)) < 200
     ("'adam'", True)
@@ -141,7 +147,11 @@ def shown(value: object) -> str:
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:
-    """Returns `"; did you mean 'x'?"` for the closest of `choices`, or an empty string.
+    """Returns `"; did you mean 'x'?"` for the closest of `choices`, or an empty string if none is close.
+
+    Args:
+      value: Unknown value.
+      choices: Known values.
 
     >>> nearest("adamm", ["sgd", "adam"])
     "; did you mean 'adam'?"
@@ -153,23 +163,34 @@ def nearest(value: object, choices: Iterable[object]) -> str:
 
 
 def closest(value: object, choices: Iterable[object]) -> str | None:
-    """The one of `choices` that was probably meant by `value`: a synonym of it, or what is spelt most like it.
+    """Returns the one of `choices` that was probably meant: a synonym of the value, or the nearest spelling.
 
-    Of dotted keys the last word may be the synonym: `optimizer.lr` is near to `optimizer.learning_rate`.
+    In dotted keys the last part may be the synonym: `optimizer.lr` is close to `optimizer.learning_rate`.
+
+    Args:
+      value: Unknown value.
+      choices: Known values.
+
+    Returns:
+      The choice, or None if none is close.
     """
     names = [str(c) for c in choices]
     parent, dot, last = str(value)[: 10 * MAX_VALUE].rpartition(".")
     for meant in SYNONYMS.get(last.lower(), ()):
         same_parent = [name for name in names if name == f"{parent}{dot}{meant}"]
-        if found := same_parent or [name for name in names if name.rpartition(".")[2] == meant]:
-            return found[0]
+        if matches := same_parent or [name for name in names if name.rpartition(".")[2] == meant]:
+            return matches[0]
     folded = {name.lower(): name for name in reversed(names)}
     match = difflib.get_close_matches(f"{parent}{dot}{last}".lower(), list(folded), n=1)
     return folded[match[0]] if match else None
 
 
 def listed(value: object, choices: Iterable[object]) -> str:
-    """The choices in words: what was probably meant first; of many, the dozen that are spelt most like `value`.
+    """Lists choices in words, the closest to `value` first; of many, only the dozen with the nearest spelling.
+
+    Args:
+      value: Unknown value.
+      choices: Known values.
 
     >>> listed("adamm", ["sgd", "lamb", "adam"])
     'adam, lamb, sgd'
@@ -195,7 +216,12 @@ def _natural(name: str) -> tuple[float, str]:
 
 
 def unknown(kind: str, value: object, choices: Iterable[object]) -> UserError:
-    """The error for a `value` that is none of `choices`.
+    """Makes the error for a `value` that is not among `choices`.
+
+    Args:
+      kind: Kind of the value, such as "optimizer".
+      value: Unknown value.
+      choices: Known values.
 
     >>> str(unknown("optimizer", "adamm", ["sgd", "lamb", "adam"]))
     "unknown optimizer 'adamm'; did you mean 'adam'? Choices: adam, lamb, sgd"
@@ -207,14 +233,14 @@ def unknown(kind: str, value: object, choices: Iterable[object]) -> UserError:
 
 @contextlib.contextmanager
 def reading_fields(what: str, fields: Mapping[str, object]) -> Iterator[None]:
-    """Turns the KeyError of a missing field into one error: which operation wants it, and which fields there are.
+    """Turns the KeyError of a missing field into an error that names the operation and the existing fields.
 
     Args:
-      what: reads the fields, such as "augmentation mixup(0.2)".
-      fields: an example or a batch, by field name.
+      what: Operation that reads the fields, such as "augmentation mixup(0.2)".
+      fields: Example or batch, by field name.
 
     Raises:
-      UserError: a field that is not there was read inside.
+      UserError: If the block reads a field that does not exist.
 
     >>> batch = {"image": 0, "mask": 0}
     >>> with reading_fields("augmentation mixup(0.2)", batch):
@@ -229,7 +255,9 @@ def reading_fields(what: str, fields: Mapping[str, object]) -> Iterator[None]:
         field = error.args[0] if error.args else None
         if not isinstance(field, str) or field in fields:
             raise
-        names = ", ".join(name for name in fields if not name.startswith("/"))  # "/class_name" is no set's own
+        names = ", ".join(
+            name for name in fields if not name.startswith("/")
+        )  # such as "/class_name", an internal field
         raise UserError(
-            f"{what} needs the field {field!r}; the fields are {names}. data.fields says what is read of an example"
+            f"{what} needs the field {field!r}; the fields are {names}. data.fields chooses the fields that are read"
         ) from error

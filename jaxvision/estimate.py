@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts: parameters, FLOPs, steps and a rough time on the devices that are here."""
+"""Estimates the cost of a run before it starts: parameters, FLOPs, steps and a rough time on the present devices."""
 
 import json
 import time
@@ -18,22 +18,22 @@ from jaxvision.parts import PRECISIONS
 from jaxvision.sections import DataSection, TrainSection
 from jaxvision.train.progress import duration
 
-# Share of the speed of large matrix products that a training step reaches; see `estimate`.
+# Speed of a training step as a share of the speed of large matrix products; see `estimate`.
 UTILISATION = {"cpu": 0.13, "gpu": 0.35, "tpu": 0.35}
 _MATRIX = {"cpu": 1024, "gpu": 4096, "tpu": 4096}  # side of the matrices that are timed, by platform
-_TIMED = 0.4  # seconds
+_TIMED = 0.4  # seconds for which the products are timed
 _UNITS = ((1e18, "exa"), (1e15, "peta"), (1e12, "tera"), (1e9, "giga"))
 
 
 class Estimate(NamedTuple):
-    """What one run costs.
+    """The cost of one run.
 
     Attributes:
-      parameters: numbers that the model learns.
-      flops_per_step: of the convolutions and matrix products, a multiply-add counted as two.
-      steps: length of the run.
-      examples: that the steps see, with repetitions.
-      seconds: of the steps on the devices of this process and its peers; rough, see `estimate`.
+      parameters: Number of trained numbers in the model.
+      flops_per_step: FLOPs of the convolutions and matrix products in a step; a multiply-add counts as two.
+      steps: Number of steps.
+      examples: Number of examples in all steps, with repetitions.
+      seconds: Duration of the steps on the devices of this process and its peers; rough, see `estimate`.
     """
 
     parameters: int
@@ -44,23 +44,26 @@ class Estimate(NamedTuple):
 
     @property
     def flops(self) -> float:
-        """Of the whole run, without its evaluations."""
+        """FLOPs of the whole run, without its evaluations."""
         return self.flops_per_step * self.steps
 
 
 def estimate(config: ConfigDict) -> Estimate:
-    """Counts what a run of `config` does, without compiling it and, where the config says its size, without its data.
+    """Counts the work of a run without compiling it and, if the config gives the size of the data, without the data.
 
-    FLOPs are those of the traced step, forward and backward: every tap of its convolutions and matrix products, those
-    on padding too (`accounting.macs`).
+    FLOPs are those of the traced step, forward and backward, including kernel positions on padding
+    (`accounting.macs`).
 
     The time is FLOPs / (`UTILISATION` * measured speed of matrix products), and it is rough. On two CPU cores the share
     was 0.19 and 0.09 for ResNets of 8 and 20 layers, 0.09 for LeNet, 0.09 and 0.23 for small ViTs, so there the time is
-    right to a factor of two; on accelerators the share is assumed, not measured. Compilation (seconds to minutes),
-    evaluations, checkpoints, waiting for data and other jobs on the same devices come on top.
+    right within a factor of two; on accelerators the share is assumed, not measured. The time does not include
+    compilation (seconds to minutes), evaluations, checkpoints, waiting for data and other jobs on the same devices.
+
+    Args:
+      config: Config of the run.
 
     Raises:
-      UserError: the step cannot be built from the config, or its length cannot be told.
+      UserError: If the step cannot be built from the config, or its length is unknown.
     """
     configs.check_sections(config)
     data = configs.call(DataSection, config.data, "data")
@@ -78,14 +81,20 @@ _costs: dict[str, tuple[int, float]] = {}
 
 
 def step_cost(config: ConfigDict) -> tuple[int, float]:
-    """Parameters, and FLOPs of a step; configs that differ only in what cannot change them are traced once."""
+    """Returns the number of parameters and the FLOPs of a step.
+
+    Configs that differ only in keys that do not change the cost are traced once.
+
+    Args:
+      config: Config of the run.
+    """
     config = ConfigDict({k: v for k, v in config.items() if k not in ("evals", "init", "mesh")})
-    known = json.loads(configs.to_json(config))
-    known.pop("seed", None)
+    relevant = json.loads(configs.to_json(config))
+    relevant.pop("seed", None)
     for section, kept in (("optimizer", ("name",)), ("train", ("precision", "accumulate", "ema"))):
-        known[section] = {key: value for key, value in known[section].items() if key in kept}
-    known["data"].pop("subset", None)
-    key = json.dumps(known, sort_keys=True)
+        relevant[section] = {key: value for key, value in relevant[section].items() if key in kept}
+    relevant["data"].pop("subset", None)
+    key = json.dumps(relevant, sort_keys=True)
     if key not in _costs:
         experiment = experiments.build(config, training_data="ignored")
         state = experiment.abstract_state()
@@ -96,7 +105,11 @@ def step_cost(config: ConfigDict) -> tuple[int, float]:
 
 @cache
 def matmul_flops(precision: str = "float32") -> float:
-    """FLOP/s of one device at large matrix products in that precision: the best of those that fit in half a second."""
+    """Measures the FLOP/s of one device for large matrix products: the best of those that run in half a second.
+
+    Args:
+      precision: Precision of the products, a key of `PRECISIONS`.
+    """
     side = _MATRIX.get(jax.default_backend(), 1024)
     x = jnp.ones((side, side), PRECISIONS[precision])
     multiply = jax.jit(jnp.matmul)
@@ -109,7 +122,10 @@ def matmul_flops(precision: str = "float32") -> float:
 
 
 def words(estimates: Sequence[Estimate]) -> str:
-    """All runs together, one after the other, as a person reads it.
+    """Describes the total cost of several runs, one after the other.
+
+    Args:
+      estimates: Estimate of each run.
 
     >>> words([Estimate(10_000, 2e9, 1_000, 32_000, 20.0)] * 18).partition(" on ")[0]
     '18 runs, 36 teraFLOPs, about 6m00s'
@@ -117,12 +133,15 @@ def words(estimates: Sequence[Estimate]) -> str:
     count, device = len(estimates), jax.devices()[0]
     runs = f"{count} run" if count == 1 else f"{count} runs"
     where = "this CPU" if device.platform == "cpu" else f"{jax.device_count()} {device.device_kind}"
-    seconds = sum(one.seconds for one in estimates)
-    return f"{runs}, {flops_words(sum(one.flops for one in estimates))}, about {duration(seconds)} on {where}"
+    seconds = sum(estimate.seconds for estimate in estimates)
+    return f"{runs}, {flops_words(sum(estimate.flops for estimate in estimates))}, about {duration(seconds)} on {where}"
 
 
 def flops_words(flops: float) -> str:
-    """A number of operations with its unit.
+    """Formats a number of FLOPs with its unit.
+
+    Args:
+      flops: Number of floating-point operations.
 
     >>> flops_words(4.2e17), flops_words(3e6)
     ('420 petaFLOPs', '0.003 gigaFLOPs')

@@ -1,4 +1,4 @@
-"""Values as they are written on the command line: read by the type of what they are for, and written again."""
+"""Reads and writes values in the form of the command line; they are read by the type of the key or flag."""
 
 import ast
 import types
@@ -13,11 +13,14 @@ _TRUTH = {"true": True, "false": False}
 
 
 class Written(str):
-    """The text of a value of the command line, whose type only its place in the config tells; see `read`."""
+    """The text of a value on the command line, whose type depends on its place in the config; see `read`."""
 
 
 def write(value: Any) -> str:
-    """A value as it is written on the command line.
+    """Writes a value in the form of the command line.
+
+    Args:
+      value: Value of a config.
 
     >>> write(1e-4), write("adamw"), write((4, 5)), write(True)
     ('0.0001', 'adamw', '(4, 5)', 'True')
@@ -26,17 +29,17 @@ def write(value: Any) -> str:
 
 
 def read(text: str, name: str, annotation: Any = Any, before: Any = None) -> Any:
-    """The value that a text stands for.
+    """Reads the value that a text stands for.
 
     Args:
       text: Value as it was written: `3e-4`, `90 epochs`, `true`, `(4, 5)`, `image,tokens`, `None`.
       name: Name of the flag, for messages.
-      annotation: Annotation of the parameter that the value is for; `Any` where nobody knows it.
-      before: Value that stands in that place so far. A text stays a text where the annotation lets it, a number one of
-        the same kind; without an annotation the new value is of its kind.
+      annotation: Annotation of the parameter that gets the value; `Any` if it is unknown.
+      before: Present value of the key. A text stays a text if the annotation allows it, a number stays a number of the
+        same type; without an annotation the new value has the type of the present one.
 
     Raises:
-      UserError: The text is nothing that the annotation allows.
+      UserError: If the annotation does not allow what the text stands for.
 
     >>> read("0.99", "ema", float | None), read("8", "variant", str), read("image,tokens", "fields", tuple[str, ...])
     (0.99, '8', ('image', 'tokens'))
@@ -47,7 +50,7 @@ def read(text: str, name: str, annotation: Any = Any, before: Any = None) -> Any
     ...
     jaxvision.errors.UserError: --depth must be a whole number, not '1e3': write 1000
     """
-    text = str(text)  # no longer to be read
+    text = str(text)  # a plain text from here on, no longer `Written`
     literal = _literal(text)
     if _is_section(before) and not _is_section(literal) and literal is not None:
         raise UserError(f"--{name} is a section, not {shown(text)}: change the keys in it, as in --{name}.KEY=VALUE")
@@ -68,7 +71,7 @@ def read(text: str, name: str, annotation: Any = Any, before: Any = None) -> Any
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types that an annotation is a union of; that of None is None."""
+    """The types in a union, with None for the type of None."""
     if typing.get_origin(annotation) is Annotated:
         return _kinds(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -77,7 +80,7 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 def _literal(text: str) -> Any:
-    """The number, truth value, None, tuple or dict that a text is; the text itself where it is none of them."""
+    """The number, boolean, None, tuple or dict that a text stands for; the text itself if it is none of them."""
     if text.strip().lower() in _TRUTH:
         return _TRUTH[text.strip().lower()]
     try:
@@ -94,5 +97,5 @@ def _is_section(value: Any) -> bool:
 
 
 def _without_point(literal: Any) -> str:
-    """What to write in place of 1e3 where a whole number is wanted."""
+    """Advice for 1e3 in the place of a whole number."""
     return f": write {int(literal)}" if isinstance(literal, float) and literal.is_integer() else ""

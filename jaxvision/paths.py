@@ -1,9 +1,9 @@
 """Paths of the leaves of a tree, `encoder/block_00/mlp/dense_0/kernel`, and rules over them.
 
-Rules are tuples `((pattern, value), ...)`. The first pattern found in a path (`re.search`: anywhere
-in it, so anchor with `^` and `$` where that matters) gives the path its value. Rules must cover
-every path, so that a new parameter is never treated in a way that nobody chose; a last rule
-`(".*", value)` covers the rest. Weight decay, learning rates, freezing and sharding all use them.
+Rules are tuples `((pattern, value), ...)`. The first pattern that matches anywhere in a path (`re.search`, so anchor it
+with `^` and `$` if that matters) gives the path its value. Rules must cover every path, so that no new parameter gets a
+treatment that nobody chose; a last rule `(".*", value)` covers the rest. Weight decay, learning rates, freezing and
+sharding all use them.
 """
 
 import re
@@ -19,7 +19,10 @@ Rules = Sequence[tuple[str, Any]]
 
 
 def names(tree: PyTree) -> list[str]:
-    """The path of every leaf, in the order of `jax.tree.leaves`.
+    """Returns the path of every leaf, in the order of `jax.tree.leaves`.
+
+    Args:
+      tree: Tree of dicts, lists, tuples and dataclasses.
 
     >>> names({"head": {"bias": 0, "kernel": 1}, "layers": [2]})
     ['head/bias', 'head/kernel', 'layers/0']
@@ -28,7 +31,10 @@ def names(tree: PyTree) -> list[str]:
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves by path.
+    """Returns the leaves of a tree by path.
+
+    Args:
+      tree: Tree of dicts, lists, tuples and dataclasses.
 
     >>> flatten({"head": {"bias": 0, "kernel": 1}, "layers": (2,)})
     {'head/bias': 0, 'head/kernel': 1, 'layers/0': 2}
@@ -37,7 +43,16 @@ def flatten(tree: PyTree) -> dict[str, Any]:
 
 
 def leaf(tree: PyTree, path: str, kind: str) -> Any:
-    """The leaf of that path; UserError with all paths where there is none, `kind` in words being what it would be."""
+    """Returns the leaf at a path.
+
+    Args:
+      tree: Tree of dicts, lists, tuples and dataclasses.
+      path: Path of the leaf.
+      kind: Kind of the leaf, for the message.
+
+    Raises:
+      UserError: If there is no leaf at this path; the message lists all paths.
+    """
     leaves = flatten(tree)
     if path not in leaves:
         raise unknown(kind, path, leaves)
@@ -45,18 +60,18 @@ def leaf(tree: PyTree, path: str, kind: str) -> Any:
 
 
 def match(rules: Rules, tree: PyTree, kind: str, check_unused: bool = True) -> PyTree:
-    """Replaces every leaf of `tree` by the value of the first rule whose pattern is found in its path.
+    """Replaces every leaf of a tree by the value of the first rule whose pattern matches its path.
 
     Args:
-      rules: pairs (regular expression, value).
-      tree: any tree; only its paths are read.
-      kind: what the rules are, for messages: "decay_rules".
-      check_unused: whether a rule that decides no leaf is an error, as it is likely misspelt or
-        hidden by the rules before it. A rule that fits every path may always stand last. Turn it
-        off for rules that the user did not write.
+      rules: Pairs (regular expression, value).
+      tree: Any tree; only its paths are used.
+      kind: Name of the rules, for messages: "decay_rules".
+      check_unused: True to raise an error if a rule decides no leaf, since it is probably misspelt or
+        hidden by earlier rules. A last rule that matches every path is always allowed. Set it to False
+        for rules that the user did not write.
 
     Raises:
-      UserError: leaves that no rule covers, a rule that decides nothing, or a malformed rule.
+      UserError: If a leaf is not covered, a rule decides nothing, or a rule is malformed.
 
     >>> match((("bias$", 0.0), (".*", 1.0)), {"head": {"bias": 3, "kernel": 4}}, "decay_rules")
     {'head': {'bias': 0.0, 'kernel': 1.0}}
@@ -77,7 +92,7 @@ def match(rules: Rules, tree: PyTree, kind: str, check_unused: bool = True) -> P
                 f"{kind}: the rule {pattern.pattern!r} decides nothing: no path matches it, or earlier rules take "
                 f"those that do. Paths look like {', '.join(paths[:5])}"
             )
-    return jax.tree.unflatten(jax.tree.structure(tree), [rules[i][1] for i in chosen])
+    return jax.tree.unflatten(jax.tree.structure(tree), [rules[i][1] for i in chosen if i is not None])
 
 
 def _compile(rule: Any, kind: str) -> re.Pattern:

@@ -1,13 +1,13 @@
-"""What a person sees while something takes long: on stderr, a bar on a terminal and plain lines elsewhere.
+"""Shows the progress of slow work on stderr: a bar on a terminal, plain lines elsewhere.
 
-Nothing is shown of what takes less than `FIRST` seconds, so quick work and tests stay silent. Standard output is left
-to results.
+Work of less than `FIRST` seconds shows nothing, so quick work and tests stay silent. Standard output is only for
+results.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -15,8 +15,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 FIRST = 5.0  # seconds before anything is shown
-BETWEEN = 10.0  # seconds between two lines where there is no terminal
-REFRESH = 0.2  # seconds between two pictures of a bar
+BETWEEN = 10.0  # seconds between two lines without a terminal
+REFRESH = 0.2  # seconds between two updates of a bar
 
 T = TypeVar("T")
 
@@ -24,7 +24,10 @@ _shown: list[object] = []  # the bar that is on the terminal; another one would 
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes, seconds without leading zeros.
+    """Formats seconds as hours, minutes and seconds, without leading zeros.
+
+    Args:
+      seconds: Number of seconds.
 
     >>> duration(5), duration(65), duration(3665)
     ('5s', '1m05s', '1h01m')
@@ -38,23 +41,31 @@ def duration(seconds: float) -> str:
 
 
 def occupy(owner: object) -> None:
-    """Says that `owner` shows a bar of its own: others keep silent until `release`."""
+    """Marks the terminal as in use: `owner` shows its own bar, and others stay silent until `release`.
+
+    Args:
+      owner: Object that shows the bar.
+    """
     _shown.append(owner)
 
 
 def release(owner: object) -> None:
-    """The bar of `owner` is gone."""
+    """Marks the end of the bar of `owner`.
+
+    Args:
+      owner: Object that was passed to `occupy`.
+    """
     with contextlib.suppress(ValueError):
         _shown.remove(owner)
 
 
 class Progress:
-    """Shows how far something is, once it has taken a while; a context that ends the display.
+    """Shows the progress of work that takes a while. Use it as a context manager, which ends the display.
 
     Args:
-      what: what is done, as in "rendering shapes".
-      total: how many things there are; None where that is not known.
-      unit: what they are, in the plural.
+      what: Name of the work, such as "rendering shapes".
+      total: Number of things to do; None if it is unknown.
+      unit: Name of the things, in the plural.
 
     Example:
 
@@ -78,13 +89,21 @@ class Progress:
         self.close(error is None)
 
     def advance(self, count: int = 1) -> None:
-        """Counts what has been done."""
+        """Counts finished things.
+
+        Args:
+          count: Number of things that were finished since the last call.
+        """
         self._done = self._done + count if self._total is None else min(self._done + count, self._total)
         if time.monotonic() >= self._next:
             self._show()
 
     def close(self, finished: bool = True) -> None:
-        """Ends the display; where something was shown and all is done, a line says how long it took."""
+        """Ends the display. If something was shown and the work is finished, a last line gives the duration.
+
+        Args:
+          finished: True if the work is finished.
+        """
         if self._bar:
             self._bar.stop()
             release(self)
@@ -130,10 +149,11 @@ class Progress:
                 transient=True,
                 auto_refresh=False,
             )
-            # The speed is that of the whole, of which the bar has not seen the beginning.
+            # The bar starts late, so its start time is moved back to that of the work, to show the right speed.
             self._task = self._bar.add_task(self._what, total=self._total, start=False)
             self._bar.start_task(self._task)
-            self._bar.tasks[0].start_time -= time.monotonic() - self._begun
+            task = self._bar.tasks[0]
+            task.start_time = (task.start_time or 0.0) - (time.monotonic() - self._begun)
             occupy(self)
             self._bar.start()
         self._bar.update(self._task, completed=self._done)
@@ -141,16 +161,18 @@ class Progress:
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "examples") -> Iterator[T]:
-    """The items, one after the other, with their progress shown.
+    """Yields the items one after the other, and shows the progress.
 
     Args:
-      items: what is gone through; its length is the total where it has one.
-      what, total, unit: see `Progress`.
+      items: Items to go through; their number, if they have a length, is the default of `total`.
+      what: Name of the work; see `Progress`.
+      total: Number of items; None if it is unknown.
+      unit: Name of the items, in the plural.
 
     >>> [x * x for x in track(range(3), "squaring", unit="numbers")]
     [0, 1, 4]
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with Progress(what, total, unit) as progress:
         for item in items:
@@ -159,7 +181,15 @@ def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "
 
 
 def waiting(what: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Calls something that cannot say how far it is, and says every few seconds that it goes on.
+    """Calls a function that cannot report its progress, and prints every few seconds that it is still running.
+
+    Args:
+      what: Name of the work; see `Progress`.
+      call: Function to call.
+      *args, **kwargs: Arguments of the function.
+
+    Returns:
+      The result of the function.
 
     >>> waiting("adding", sum, [1, 2])
     3
@@ -167,20 +197,20 @@ def waiting(what: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     with Progress(what) as progress:
         ended = threading.Event()
 
-        def tell() -> None:
+        def refresh() -> None:
             while not ended.wait(REFRESH):
                 progress.advance(0)
 
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
+        thread = threading.Thread(target=refresh, daemon=True)
+        thread.start()
         try:
             return call(*args, **kwargs)
         finally:
             ended.set()
-            teller.join()
+            thread.join()
 
 
 def _console() -> Console:
-    """Standard error, as it is now; lines are not wrapped where it is no terminal."""
+    """The present standard error; lines are not wrapped if it is not a terminal."""
     out = Console(stderr=True, highlight=False)
     return out if out.is_terminal else Console(stderr=True, highlight=False, width=200, soft_wrap=True)

@@ -1,12 +1,14 @@
 """Operations written as one string: `"random_crop(32, 4)|flip_lr|mixup(0.2)"`.
 
-A spec is a chain of names or calls joined by `|`. It is read as a Python expression tree of which
+A spec is a chain of names or calls joined by `|`. It is read as a Python expression tree in which
 only names, calls and literals are accepted, so a spec from a config file or from the command line
-runs no code but that of operations. A `Registry` holds the operations that a spec may name. One of a user's own is
-written `my_package.ops:blur(3)`; it is registered as built-in ones are, so that nothing else can be called.
+runs no code except its operations. A `Registry` holds the operations that a spec may name. A user's own operation is
+written `my_package.ops:blur(3)`; it must be registered as the built-in ones are, so that no other function can be
+called.
 """
 
 import ast
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,13 @@ from jaxvision.errors import UserError, shown, unknown
 
 
 class Call(NamedTuple):
-    """One operation of a spec: `name(*args, **kwargs)`."""
+    """One operation of a spec: `name(*args, **kwargs)`.
+
+    Attributes:
+      name: Name of the operation.
+      args: Positional arguments.
+      kwargs: Keyword arguments.
+    """
 
     name: str
     args: tuple = ()
@@ -29,30 +37,33 @@ class Call(NamedTuple):
 
 
 def _literal(value: Any) -> str:
-    """A value as a spec has it: the numbers of NumPy, whose `repr` is none, as those of Python."""
+    """A value in the form of a spec. NumPy's numbers are written as Python's, since their `repr` is not a literal."""
     if isinstance(value, tuple | list):
         return repr(type(value)(map(_plain, value)))
     return repr(_plain(value))
 
 
 def _plain(value: Any) -> Any:
-    # By name, for a job that is only watched must not import NumPy; a traced number has no value to take.
+    # The type is checked by name, since a process that only watches jobs must not import NumPy. A traced number stays.
     return value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
 
 
-MAX_LENGTH, MAX_CALLS = 100_000, 1000  # characters and operations of a spec
-NONE = "none"  # the operation that is none: how a spec without operations is written
-COLON = "\N{MODIFIER LETTER TRIANGULAR COLON}"  # a letter to Python's parser: it stands for the colon of own names
-# Quoted texts, with an end or without; names of a user's own; other words, each as a whole. So no character is looked
-# at from more than one beginning, however long a spec is.
+MAX_LENGTH, MAX_CALLS = 100_000, 1000  # most characters and operations in a spec
+NONE = "none"  # spec without operations
+COLON = "\N{MODIFIER LETTER TRIANGULAR COLON}"  # a letter for Python's parser: it replaces the colon of own names
+# Quoted texts, with an end or without; names of a user's own; other words, each as a whole. So each character is
+# scanned once, and long specs take linear time.
 _WORDS = re.compile(rf"""(?P<own>{own_modules.NAME.pattern})|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|[\w.]+""", re.DOTALL)
 
 
 def parse(spec: str | list[Call]) -> list[Call]:
-    """Reads a spec into its calls. An empty spec and "none" are an empty list; a list of calls is taken as it is.
+    """Reads a spec into its calls. An empty spec and "none" give an empty list; a list of calls is returned unchanged.
+
+    Args:
+      spec: Text of the spec, or its calls.
 
     Raises:
-      UserError: the text is not a chain of names and calls with literal arguments.
+      UserError: If the text is not a chain of names and calls with literal arguments.
 
     >>> parse("flip_lr|resize(32, method='area')")
     [Call(name='flip_lr', args=(), kwargs={}), Call(name='resize', args=(32,), kwargs={'method': 'area'})]
@@ -72,13 +83,13 @@ def parse(spec: str | list[Call]) -> list[Call]:
     except SyntaxError as error:
         if re.search(r"^\s*\||\|\s*(?:\||$)", spec):
             raise UserError(
-                f"cannot read the spec {shown(spec)}: an operation is missing beside a '|', which stands between two"
+                f"cannot read the spec {shown(spec)}: an operation is missing next to a '|', which joins two operations"
             ) from None
         column = f" at column {error.offset}" if error.offset else ""
         raise UserError(f"cannot read the spec {shown(spec)}: {error.msg}{column}") from None
     except (ValueError, RecursionError, MemoryError):
         raise UserError(
-            f"cannot read the spec {shown(spec)}: it holds a character that is no text, or is nested too deep"
+            f"cannot read the spec {shown(spec)}: it has a character that is not text, or is nested too deep"
         ) from None
     links = []
     while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
@@ -95,7 +106,7 @@ def _letter_for_colon(match: re.Match) -> str:
 
 
 def _name(node: ast.expr) -> str | None:
-    """The name of an operation, `flip_lr` or `my_package.ops:blur`; None where a node is none."""
+    """The name of an operation, `flip_lr` or `my_package.ops:blur`; None if the node is not a name."""
     name = ast.unparse(node).replace(COLON, ":") if isinstance(node, ast.Name | ast.Attribute) else ""
     return name if isinstance(node, ast.Name) or own_modules.is_own(name) else None
 
@@ -103,21 +114,24 @@ def _name(node: ast.expr) -> str | None:
 def _call(node: ast.expr, spec: str) -> Call:
     if (name := _name(node)) is not None:
         return Call(name, (), {})
-    if not (isinstance(node, ast.Call) and _name(node.func) is not None):
+    if not isinstance(node, ast.Call) or (name := _name(node.func)) is None:
         raise UserError(
-            f"cannot read {_source(node)} in the spec {shown(spec)}: want a name or a call, like 'resize(32)'"
+            f"cannot read {_source(node)} in the spec {shown(spec)}: write a name or a call, like 'resize(32)'"
         )
-    try:
+    args: tuple = ()
+    kwargs: dict[str, Any] | None = None
+    # A TypeError comes from a set or dict with unhashable members, a ValueError from the `repr` of an integer of
+    # thousands of digits, which no operation can use and no message can show.
+    with contextlib.suppress(ValueError, TypeError, RecursionError, MemoryError):
         args = tuple(ast.literal_eval(a) for a in node.args)
-        kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
-        repr((args, kwargs))  # a ValueError where a number has thousands of digits, which nothing can take or show
-    except (ValueError, TypeError, RecursionError, MemoryError):  # TypeError: a set or dict of what has no hash
-        args = kwargs = None
+        literals = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
+        repr((args, literals))
+        kwargs = literals
     if kwargs is None or len(kwargs) < len(node.keywords):
         raise UserError(
             f"the arguments of {_source(node)} in the spec {shown(spec)} must be literals: numbers, strings, tuples"
         )
-    return Call(_name(node.func), args, kwargs)
+    return Call(name, args, kwargs)
 
 
 def _source(node: ast.expr) -> str:
@@ -127,12 +141,13 @@ def _source(node: ast.expr) -> str:
         return "a part"
 
 
-class Said(NamedTuple):
-    """What an operation says of itself.
+class Registration(NamedTuple):
+    """The arguments with which an operation was registered.
 
     Attributes:
-      evaluation: What stands in its place when a model is evaluated; None for itself.
-      more: Whatever else its kind of spec asks for.
+      evaluation: Spec that replaces the operation when a model is evaluated, or a function that makes it; None to keep
+        the operation.
+      more: Further properties of its kind of spec.
     """
 
     evaluation: str | Callable[..., str] | None
@@ -142,35 +157,35 @@ class Said(NamedTuple):
 class Registry:
     """The operations that one kind of spec may name.
 
-    An operation is a factory: called with the arguments written in the spec, it returns the
-    function that does the work. An operation that draws random numbers says what stands in its
-    place when a model is evaluated: `evaluation=""` for nothing, or a function of the same
-    arguments that returns another spec.
+    An operation is a factory: called with the arguments written in the spec, it returns the function that does the
+    work. An operation that draws random numbers declares its replacement for the evaluation of a model: `evaluation=""`
+    for nothing, or a function of the same arguments that returns another spec.
 
     Args:
-      kind: Kind of the operations, as in a message: "augmentation".
-      packages: Names of packages whose modules hold the built-in ones; they are walked when one is first asked for.
-      where: Name by which a user imports this registry, "jaxvision.augment.ops"; empty where there are none of users.
+      kind: Kind of the operations, for messages: "augmentation".
+      packages: Names of packages whose modules hold the built-in operations; they are imported at the first request.
+      where: Name by which a user imports this registry, "jaxvision.augment.ops"; empty if users cannot add operations.
     """
 
     def __init__(self, kind: str, packages: Sequence[str] = (), where: str = ""):
         self.kind, self.packages, self._where = kind, tuple(packages), where
         self._built_in: dict[str, Callable] = {}
-        self._said: dict[Callable, Said] = {}
+        self._registrations: dict[Callable, Registration] = {}
         self._walked = False
 
     def register(self, evaluation: str | Callable[..., str] | None = None, **more: Any) -> Callable:
-        """Decorates a factory; its function name is its name in specs, after "package.module:" for a user's own.
+        """Decorates a factory. Its name in specs is the name of the function, after "package.module:" for a user's own.
 
         Args:
-          evaluation: What stands in its place in evaluation. A function may count on arguments that the factory takes,
-            or, where `reads=True` is among `more`, that fit its annotations: the factory reads a file of the user's,
-            which need not be there when a spec is only looked at.
-          more: Whatever else its kind of spec asks for.
+          evaluation: Spec that replaces the operation in evaluation, or a function of the same arguments that returns
+            it. The function gets only arguments that the factory accepts. With `reads=True` in `more`, the factory
+            reads a file of the user's that need not exist when a spec is only inspected, so the arguments are only
+            checked by annotations.
+          **more: Further properties of its kind of spec.
         """
 
         def decorate(factory: Callable) -> Callable:
-            self._said[factory] = Said(evaluation, more)
+            self._registrations[factory] = Registration(evaluation, more)
             if not self._where or factory.__module__.partition(".")[0] == own_modules.PACKAGE:
                 self._built_in[factory.__name__] = factory
             return factory
@@ -187,22 +202,34 @@ class Registry:
         return self._built_in
 
     def more(self, call: Call, key: str, default: Any = None) -> Any:
-        """What the operation of a call says under a key of its decorator."""
-        return self._said[self.find(call.name)].more.get(key, default)
+        """Returns a property that the operation of a call was registered with.
+
+        Args:
+          call: Operation of a spec.
+          key: Name of the property.
+          default: Value if it was registered without this property.
+        """
+        return self._registrations[self.find(call.name)].more.get(key, default)
 
     def build(self, spec: str) -> list[Callable]:
-        """Builds every operation of `spec`, in order.
+        """Builds every operation of a spec, in order.
+
+        Args:
+          spec: Text of the spec.
 
         Raises:
-          UserError: an unknown name, or arguments that do not fit the operation's signature and its annotations.
+          UserError: If a name is unknown, or arguments do not fit the operation's signature and annotations.
         """
         return [self._build(call) for call in parse(spec)]
 
     def named(self, call: Call) -> Call:
-        """The call with every argument under its name, those left at their defaults too.
+        """Returns the call with every argument under its name, including those left at their defaults.
+
+        Args:
+          call: Operation of a spec.
 
         Raises:
-          UserError: as `build`.
+          UserError: For the reasons of `build`.
         """
         bound = self._bind(call)
         bound.apply_defaults()
@@ -218,14 +245,17 @@ class Registry:
         return calls.bind(factory, words, call.args, call.kwargs)
 
     def find(self, name: str) -> Callable:
-        """The factory of a name, built in or "package.module:function".
+        """Returns the factory of a name.
+
+        Args:
+          name: Name of a built-in operation, or "package.module:function".
 
         Raises:
-          UserError: there is none, or it is not registered.
+          UserError: If there is no such function, or it is not registered.
         """
         if own_modules.is_own(name):
             factory = own_modules.load(self.kind, name)
-            if factory not in self._said:
+            if factory not in self._registrations:
                 hint = f": decorate it with @{self._where.rpartition('.')[2]}.register(), from {self._where}"
                 raise UserError(f"{name!r} is not registered as {self.kind}{hint if self._where else ''}")
             return factory
@@ -235,21 +265,29 @@ class Registry:
         return self.factories[name]
 
     def is_random(self, spec: str) -> bool:
-        """True if any operation of `spec` draws random numbers: one that evaluation would drop or replace."""
+        """Checks whether an operation of the spec draws random numbers: evaluation drops or replaces it.
+
+        Args:
+          spec: Text of the spec.
+        """
         return any(self._in_evaluation(call) != str(call) for call in parse(spec))
 
     def evaluation(self, spec: str) -> str:
-        """The spec that an evaluation uses by default: `spec` with its random operations replaced."""
+        """Returns the default spec for evaluation: `spec` with its random operations replaced.
+
+        Args:
+          spec: Text of the spec.
+        """
         parts = [self._in_evaluation(call) for call in parse(spec)]
         return "|".join(p for p in parts if p)
 
     def _in_evaluation(self, call: Call) -> str:
         bound = self._bind(call)  # arguments are checked even where the operation is dropped
-        instead = self._said[self.find(call.name)].evaluation
-        if instead is None:
+        replacement = self._registrations[self.find(call.name)].evaluation
+        if replacement is None:
             return str(call)
-        if not callable(instead):
-            return instead
+        if not callable(replacement):
+            return replacement
         if not self.more(call, "reads", False):
             self._build(call)  # for its own checks
-        return instead(*bound.args, **bound.kwargs)
+        return replacement(*bound.args, **bound.kwargs)

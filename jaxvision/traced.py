@@ -1,9 +1,9 @@
-"""Numbers that are not known while a program is built: hyperparameters that differ between the runs of one program.
+"""Numbers that are unknown while a program is built: hyperparameters that differ between the runs of one program.
 
-The code of models, tasks, losses and augmentations is written for numbers. It leaves work out where one is 0,
-`if not rate`, which a traced number cannot answer. So `Experiment.vary`, through which all of them come, gives them
-`Varied` numbers: true, as what may differ from 0, equal to no number, and for the rest the traced number itself.
-Whether numbers are in their range is checked before they are traced (arguments.py lets arrays through).
+The code of models, tasks, losses and augmentations is written for numbers. It skips work if one is 0, `if not rate`,
+which a traced number cannot answer. So `Experiment.vary`, through which all of them pass, gives them `Varied` numbers:
+true, since they may differ from 0, equal to no number, and otherwise the traced number itself.
+Ranges are checked before numbers are traced (arguments.py accepts arrays).
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ class Varied:
     """A traced number that differs between runs.
 
     Args:
-      value: Scalar that is traced.
+      value: Traced scalar, float or int [].
 
     >>> rate = Varied(jax.numpy.asarray(0.0))
     >>> bool(rate), rate == 0, float(1 - rate)
     (True, False, 1.0)
     """
 
-    __array_ufunc__ = None  # NumPy leaves operations to this class
+    __array_ufunc__ = None  # so that NumPy uses the operators of this class
 
     def __init__(self, value: jax.Array):
         self.value = value
@@ -49,23 +49,23 @@ def _delegated(name: str) -> Any:
 
 
 _BINARY = ("add", "sub", "mul", "truediv", "pow")
-for _name in (*_BINARY, *(f"r{one}" for one in _BINARY), "neg", "lt", "le", "gt", "ge"):
+for _name in (*_BINARY, *(f"r{operator}" for operator in _BINARY), "neg", "lt", "le", "gt", "ge"):
     setattr(Varied, f"__{_name}__", _delegated(f"__{_name}__"))
 
 
 def varied(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes of a config, traced numbers in them as `Varied`; the seed, of which no work depends, as it is.
+    """Wraps the traced numbers among the changes of a config in `Varied`, except the seed, which decides no work.
 
     Args:
-      changes: Values by dotted key; of augmentations a list of `specs.Call`.
+      changes: Value by dotted key; the value of an augmentation is a list of `specs.Call`.
     """
 
-    def of(value: Any) -> Any:
+    def wrap(value: Any) -> Any:
         if isinstance(value, list):
-            return [of(one) for one in value]
+            return [wrap(item) for item in value]
         if isinstance(value, Call):
-            kwargs = {name: of(one) for name, one in value.kwargs.items()}
-            return value._replace(args=tuple(of(one) for one in value.args), kwargs=kwargs)
+            kwargs = {name: wrap(argument) for name, argument in value.kwargs.items()}
+            return value._replace(args=tuple(wrap(argument) for argument in value.args), kwargs=kwargs)
         return Varied(value) if isinstance(value, jax.core.Tracer) else value
 
-    return {key: value if key == "seed" else of(value) for key, value in changes.items()}
+    return {key: value if key == "seed" else wrap(value) for key, value in changes.items()}

@@ -61,9 +61,9 @@ def test_classes_without_an_example_are_counted_and_three_are_named():
 def test_labels_that_are_all_equal_are_told():
     (told,) = cautions.of_classes(Listed([1, 1, 1], ("cat", "owl")), True)
     assert told == (
-        "warning: all 3 examples of train of pets are of the class 'owl', of 2 classes: no other answer can be learned"
+        "warning: all 3 examples of train of pets are of the class 'owl', of 2 classes: no other class can be learned"
     )
-    assert "a model that always answers so" in cautions.of_classes(Listed([1, 1], ("cat", "owl")), False)[0]
+    assert "a model that always predicts it" in cautions.of_classes(Listed([1, 1], ("cat", "owl")), False)[0]
 
 
 def test_labels_that_are_dear_to_read_are_not_looked_at():
@@ -113,9 +113,9 @@ class Captioned(Source):
 def test_captions_that_are_all_equal_are_told():
     host = "decode|tokenize('bytes', 8, field='words')"
     (told,) = cautions.of_captions(Captioned(["a pet", None, ("a pet",)]), host)
-    assert told.startswith("warning: all 2 captions that were looked at of train of pets are 'a pet': ")
+    assert told.startswith("warning: all 2 captions that were compared of train of pets are 'a pet': ")
     (told,) = cautions.of_captions(Captioned([("a", "b")] * 1000), host)
-    assert told.startswith("warning: all 256 captions that were looked at of train of pets are ('a', 'b'): ")
+    assert told.startswith("warning: all 256 captions that were compared of train of pets are ('a', 'b'): ")
     varied = Captioned(["a cat"] * 900 + ["a dog"] * 100)  # in the order of their classes
     assert cautions.of_captions(varied, host) == []
     different = Captioned([str(i) for i in range(1000)])
@@ -139,8 +139,8 @@ FIRST_ONLY = ((r"head/kernel$", 0.0), (r".*", 0.0))
     ("section", "words"),
     [
         (dict(learning_rate=0.0), "the learning rate is 0 at every step: nothing"),
-        (dict(total=1, warmup=1), "for the warm-up begins at 0 and takes the whole run"),
-        (dict(total=4, warmup=4), "the learning rate comes to 0.075 and never to optimizer.learning_rate=0.1"),
+        (dict(total=1, warmup=1), "since the warm-up begins at 0 and takes the whole run"),
+        (dict(total=4, warmup=4), "the learning rate reaches 0.075 and never optimizer.learning_rate=0.1"),
         (dict(total=0), "train.total is 0 steps"),
         (dict(weight_decay=0.1, decay_rules=FIRST_ONLY), "optimizer.weight_decay=0.1 decays nothing"),
         (dict(weight_decay=0.1, freeze=(("kernel", True), (".*", False))), "optimizer.weight_decay=0.1 decays nothing"),
@@ -242,11 +242,13 @@ def test_a_run_tells_them_once_before_its_first_step(pets, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     told = [line for line in lines if line.startswith("warning: ")]
     all_owls = f"warning: all 4 examples of train[20:] of {pets.name} are of the class 'owl', of 3 classes: "
-    judges = "warning: evals.knn judges images that {} learns from: {} of the 4 examples of train[20:] are in {} too"
+    judges = (
+        "warning: evals.knn evaluates on images that {} is trained on: {} of the 4 examples of train[20:] are in {} too"
+    )
     assert told == [
         "warning: the learning rate is 0 at every step: nothing is learned",
         f"warning: 1 of the 3 classes have no example in validation of {pets.name}: 'owl'",
-        f"{all_owls}a model that always answers so is right on all",
+        f"{all_owls}a model that always predicts it is always right",
         judges.format("it", 2, "train[:22]"),
         judges.format("the run", 1, "train[:21]"),
     ]

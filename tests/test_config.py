@@ -135,7 +135,7 @@ def test_call_checks_keys_before_it_calls():
 
     section = ConfigDict(dict(needed=2))
     assert configs.call(function, section, "part", given=0) == (0, 2, 1)
-    with pytest.raises(UserError, match="misses 'part.needed'"):
+    with pytest.raises(UserError, match="has no 'part.needed', which is required"):
         configs.call(function, {}, "part", given=0)
     with pytest.raises(UserError, match="unknown config key 'part.othr'; did you mean 'other'"):
         configs.call(function, {"needed": 1, "othr": 2}, "part", given=0)
@@ -159,7 +159,7 @@ def test_call_checks_keys_before_it_calls():
 def test_sections():
     with pytest.raises(UserError, match="unknown config key 'config.optimiser'; did you mean 'optimizer'"):
         configs.check_sections(ConfigDict(dict(optimiser={})))
-    with pytest.raises(UserError, match="misses the section 'data'"):
+    with pytest.raises(UserError, match="has no section 'data'"):
         configs.check_sections(ConfigDict(dict(seed=0)))
 
 
@@ -216,7 +216,7 @@ def test_shrink_leaves_one_set_of_several():
 
 
 def test_sections_that_are_none_and_configs_that_hold_themselves():
-    with pytest.raises(UserError, match="misses the section 'train'"):
+    with pytest.raises(UserError, match="has no section 'train'"):
         configs.check_sections(ConfigDict(dict(data={}, model={}, task={}, optimizer={}, train=None)))
     config = {}
     config["data"] = config

@@ -44,9 +44,9 @@ def test_a_call_prints_as_it_is_written(spec):
     [
         ("flip|", "cannot read the spec"),
         ("flip crop", "cannot read the spec"),
-        ("a.b(1)", "want a name or a call"),
-        ("3", "want a name or a call"),
-        ("flip + crop", "want a name or a call"),
+        ("a.b(1)", "write a name or a call"),
+        ("3", "write a name or a call"),
+        ("flip + crop", "write a name or a call"),
         ("crop(size)", "must be literals"),
         ("crop(__import__('os'))", "must be literals"),
         ("crop(**{'size': 3})", "must be literals"),
@@ -110,5 +110,5 @@ def test_a_named_call_has_every_argument(ops):
 
 @pytest.mark.parametrize("spec", ["flip_lr|", "|flip_lr", "flip_lr||flip_ud", "flip_lr | "])
 def test_a_missing_operation_is_told(spec):
-    with pytest.raises(UserError, match="an operation is missing beside a '|'"):
+    with pytest.raises(UserError, match="an operation is missing next to a '|'"):
         parse(spec)

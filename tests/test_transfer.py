@@ -198,7 +198,7 @@ def test_a_run_goes_on_from_its_own_checkpoint_not_from_the_weights(donors, tmp_
         (dict(weights="x", head="neww"), "unknown value of init.head 'neww'; did you mean 'new'"),
         (dict(weights="x", model="vit:B/16"), "init.model is 'vit:B/16', but config.model is resnet:8"),
         (dict(weights="x", haed="new"), "unknown config key 'init.haed'; did you mean 'head'"),
-        (dict(head="new"), "the config misses 'init.weights'"),
+        (dict(head="new"), "the config has no 'init.weights', which is required"),
         (dict(weights="x", freeze="backbon"), "unknown value of init.freeze 'backbon'; did you mean 'backbone'"),
         (dict(weights="x", freeze="all_but_last(9)"), "freezes nothing"),
     ],

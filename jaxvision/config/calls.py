@@ -37,7 +37,7 @@ def check_sections(config: ConfigDict) -> None:
             raise calls.ConfigKeys("config").unknown(key, SECTIONS)
     for key in ("data", "model", "task", "optimizer", "train"):
         if config.get(key) is None:
-            raise UserError(f"the config misses the section {key!r}. Sections: {', '.join(SECTIONS)}")
+            raise UserError(f"the config has no section {key!r}, which is required. Sections: {', '.join(SECTIONS)}")
     for key in set(SECTIONS) - {"seed", "augment"}:
         if not isinstance(config.get(key, {}), Mapping | ConfigDict | None):
             raise UserError(f"the section {key!r} must be a dict of keys and values, not {config[key]!r}")

@@ -162,7 +162,7 @@ def test_wrong_values_are_named_before_anything_is_written(config, tmp_path, key
         ("train", dict(keep=0), "train.keep must be a whole number of at least 1, not 0"),
         ("train", dict(ema=1.0), "train.ema must be in"),
         ("init", dict(weights=None), "init.weights must be a text, not None"),
-        ("init", dict(head="new"), "the config misses 'init.weights'"),
+        ("init", dict(head="new"), "the config has no 'init.weights', which is required"),
         ("init", dict(weights="absent"), "absent is neither a folder of converted weights nor the workdir of a run"),
         ("model", dict(dtype="bfloat16"), "'model.dtype' is set by the program: it follows from train.precision"),
         ("model", dict(num_classes=10), "'model.num_classes' is set by the program: .* of the data set"),
