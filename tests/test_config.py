@@ -220,7 +220,7 @@ def test_sections_that_are_none_and_configs_that_hold_themselves():
         configs.check_sections(ConfigDict(dict(data={}, model={}, task={}, optimizer={}, train=None)))
     config = {}
     config["data"] = config
-    with pytest.raises(UserError, match="holds itself"):
+    with pytest.raises(UserError, match="contains itself"):
         configs.normalised(config)
 
 

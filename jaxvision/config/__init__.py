@@ -5,10 +5,10 @@ arguments of one function, so a misspelt key is named before anything runs. Its 
 
 files.py      from a file to a config
 plain.py      plain values; dotted keys
-schema.py     which keys a section may hold: the parameters of what it is handed to
+schema.py     keys that a section may hold: the parameters of the function that gets it
 overrides.py  new values for single keys
 calls.py      sections as keyword arguments
-saved.py      configs as JSON: written, read again, told apart
+saved.py      configs as JSON: writing, reading, comparing
 """
 
 from jaxvision.config.calls import call, check_sections

@@ -1,4 +1,4 @@
-"""Sections as keyword arguments: their names and values are checked, then the function is called."""
+"""Passes sections as keyword arguments: their names and values are checked, then the function is called."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,28 +10,38 @@ from jaxvision.config.schema import SECTIONS
 from jaxvision.errors import UserError
 
 
-def call(function: Callable, section: Mapping, where: str, **given: Any) -> Any:
-    """Calls `function(**given, **section)` after checking the section's keys against its signature.
+def call(function: Callable, section: Mapping, where: str, **added: Any) -> Any:
+    """Calls `function(**added, **section)` after checking the section against the signature of the function.
 
     Args:
-      function: takes the section as keyword arguments; its annotations say of what kind they are.
-      section: one section of a config.
-      where: the section's name, for messages.
-      given: arguments that the program adds; the section may not set them.
+      function: Function that takes the section as keyword arguments; its annotations give their types.
+      section: Section of a config.
+      where: Name of the section, for messages.
+      **added: Arguments that the program adds; the section may not set them.
+
+    Returns:
+      The result of the function.
 
     Raises:
-      UserError: a key that is no parameter of `function`, a required one that is missing, or a value of another kind
-        than the parameter's annotation says.
+      UserError: If a key is not a parameter of `function`, a required one is missing, or a value does not match the
+        annotation of its parameter.
     """
-    for name in given:
+    for name in added:
         if name in section:
-            raise UserError(f"'{where}.{name}' is set by the program and cannot stand in the config")
-    calls.check(function, section, calls.ConfigKeys(where), program=given)
-    return function(**given, **section)
+            raise UserError(f"'{where}.{name}' is set by the program: remove it from the config")
+    calls.check(function, section, calls.ConfigKeys(where), program=added)
+    return function(**added, **section)
 
 
 def check_sections(config: ConfigDict) -> None:
-    """Raises UserError where a top-level key is none of `SECTIONS`, or a required section is missing or is none."""
+    """Checks the top-level keys of a config.
+
+    Args:
+      config: Config of a run.
+
+    Raises:
+      UserError: If a key is not one of `SECTIONS`, a required section is missing, or a section is not a mapping.
+    """
     for key in config:
         if key not in SECTIONS:
             raise calls.ConfigKeys("config").unknown(key, SECTIONS)

@@ -1,4 +1,4 @@
-"""Config files: Python that is executed, or the config.json of a run."""
+"""Reads config files: Python files that are executed, or the config.json of a run."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ from jaxvision.reading import read_text
 
 
 def read(path: str) -> ConfigDict:
-    """The config of a file as `get_config` returns it, with the types of its empty keys.
+    """Reads the config of a file as `get_config` returns it, including the types of its empty keys.
 
     Args:
-      path: `FILE.py` or `FILE.py:ARG`, or the config.json of a run.
+      path: Path, `FILE.py` or `FILE.py:ARG`, or the config.json of a run.
 
     Raises:
-      UserError: no such file, one that is neither, one that fails, or one without a `get_config` that returns a config.
+      UserError: If there is no such file, it is of another kind, it fails, or its `get_config` returns no config.
     """
     file, arg = scripts.split(path)
     if Path(file).suffix == ".json" and Path(file).is_file():
@@ -42,10 +42,10 @@ def read(path: str) -> ConfigDict:
 
 @contextlib.contextmanager
 def plain_writes() -> Iterator[None]:
-    """While a file of a user is executed, what it writes into a ConfigDict is checked in the project's words.
+    """Checks what the code of a user writes into a `ConfigDict`, with this project's messages, inside a `with` block.
 
-    A path becomes a text. True and False, which ml_collections makes 1.0 and 0.0 of in the place of a number, and
-    values of another kind than the one that was there are a `scripts.Unfit`.
+    A path becomes a text. Booleans in the place of a number, which ml_collections would convert to 1.0 and 0.0, and
+    values of another type than before raise `scripts.Unfit`.
     """
     write = ConfigDict.__setitem__
 
@@ -59,22 +59,22 @@ def plain_writes() -> Iterator[None]:
         except TypeError:
             raise scripts.Unfit(misfit(key, kind, value)) from None
 
-    ConfigDict.__setitem__ = checked
+    setattr(ConfigDict, "__setitem__", checked)  # noqa: B010, type checkers refuse the assignment
     try:
         yield
     finally:
-        ConfigDict.__setitem__ = write
+        setattr(ConfigDict, "__setitem__", write)  # noqa: B010
 
 
 def load(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """The config of a file (see `read`), with plain values (see `normalised`).
+    """Loads the config of a file (see `read`) with plain values (see `normalised`) and overrides.
 
     Args:
-      path: the file, with an optional argument after a colon.
-      overrides: new values by dotted key, e.g. `{"optimizer.learning_rate": 3e-4}`.
+      path: Path of the file, with an optional argument after a colon.
+      overrides: New values by dotted key, such as `{"optimizer.learning_rate": 3e-4}`.
 
     Raises:
-      UserError: what `read` and `normalised` refuse, or an override of a key that is not there.
+      UserError: For the reasons of `read` and `normalised`, or if an overridden key does not exist.
     """
     config = read(path)
     try:

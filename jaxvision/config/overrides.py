@@ -1,4 +1,4 @@
-"""New values for single keys: of the command line, of sweeps, of studies."""
+"""Sets new values of single keys, for the command line, sweeps and studies."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from jaxvision.errors import UserError, listed, nearest, shown
 def override(
     config: ConfigDict, changes: Mapping[str, Any], say: Callable[[str], object] = lambda line: None
 ) -> ConfigDict:
-    """A copy of `config` with the values at the dotted keys of `changes`.
+    """Returns a copy of `config` with new values at some dotted keys.
 
-    A key need not stand in the config, if what its section is handed to takes it (`schema.of`). A section may be new,
-    too, and so may an entry of `evals` whose name is among the changes. Where the name of a section changes, the keys
-    that what it names now does not take are left out.
+    A key may be missing in the config if the function that gets its section has such a parameter (`schema.of`). A
+    section may be new too, and so may an entry of `evals` whose name is among the changes. If the name of a section
+    changes, keys that the new name does not take are removed.
 
     Args:
-      config: Config; it is left as it is.
-      changes: New values by dotted key; a `literals.Written` is read by the type of what it is for.
-      say: Function that is called with a line about keys that are left out.
+      config: Config; it is not changed.
+      changes: New values by dotted key; a `literals.Written` is read by the type of its key.
+      say: Function that is called with a line about removed keys.
 
     Raises:
-      UserError: A key that nothing takes, or a value that is written and does not fit.
+      UserError: If a key does not exist, or a written value does not fit its type.
 
     >>> config = ConfigDict(dict(optimizer=dict(name="sgd", momentum=0.9), train=dict(total="1 epoch")))
     >>> print(override(config, {"optimizer.name": "adam", "optimizer.b1": 0.8, "train.ema": 0.99}, print).optimizer.b1)
@@ -34,9 +34,9 @@ def override(
     0.8
     """
     config = ConfigDict(config.to_dict())
-    # First whole sections, then names, on which it depends which keys there are.
+    # First whole sections, then names, since names decide which keys exist.
     order = {key: (not isinstance(changes[key], Mapping | ConfigDict), not _is_name(key)) for key in changes}
-    for key in sorted(changes, key=order.get):
+    for key in sorted(changes, key=lambda key: order[key]):
         _set(config, key, changes[key], say)
     return config
 
@@ -64,7 +64,7 @@ def _set(config: ConfigDict, key: str, value: Any, say: Callable[[str], object])
 
 
 def _section(config: ConfigDict, path: Sequence[str], key: str) -> ConfigDict:
-    """The section at a path; one that is not there is made, where there may be one."""
+    """The section at a path; a missing one is made, if it may exist."""
     section = config
     for depth, name in enumerate(path):
         inside = section.get(name)
@@ -82,7 +82,7 @@ def _section(config: ConfigDict, path: Sequence[str], key: str) -> ConfigDict:
 
 
 def _annotation(config: ConfigDict, path: Sequence[str], name: str) -> Any:
-    """The annotation of a key in the section at `path`; `Any` where nobody says which keys that has, None if none."""
+    """The annotation of a key in the section at `path`; None if there is no such key, `Any` if its keys are unknown."""
     known = schema.of(config, path)
     if known is None:
         return Any if len(path) > 1 or name == "name" else None
@@ -90,7 +90,7 @@ def _annotation(config: ConfigDict, path: Sequence[str], name: str) -> Any:
 
 
 def _no_key(config: ConfigDict, key: str) -> UserError:
-    """The error for a key that nothing takes."""
+    """The error for a key that does not exist."""
     path, leaf, there = key.split(".")[:-1], key.rpartition(".")[2], flatten(config)
     while path and not isinstance(at(config, path), ConfigDict):
         path, leaf = path[:-1], path[-1]
@@ -101,22 +101,30 @@ def _no_key(config: ConfigDict, key: str) -> UserError:
 
 
 def at(config: ConfigDict, path: Sequence[str]) -> Any:
-    """What stands at a path of keys; None where nothing does."""
+    """Returns the value at a path of keys.
+
+    Args:
+      config: Config, or a section of it.
+      path: Keys from the outermost to the innermost.
+
+    Returns:
+      The value; None if there is none.
+    """
     for name in path:
         config = config.get(name) if isinstance(config, ConfigDict) else None
     return config
 
 
 def _leave_out(config: ConfigDict, path: Sequence[str], say: Callable[[str], object]) -> None:
-    """Takes out what a section with a new name does not take, of its own keys and of the options beside the name."""
-    section, gone = at(config, path), {}
+    """Removes the keys of a section that its new name does not take, also from its `options`."""
+    section, removed = at(config, path), {}
     for inside in ((), *((name,) for name in section if name == "options")):
-        keys, of = schema.of(config, [*path, *inside]), at(config, [*path, *inside])
-        for name in list(of or ()):
+        keys, part = schema.of(config, [*path, *inside]), at(config, [*path, *inside])
+        for name in list(part or ()):
             if keys is not None and name not in keys:
-                gone[".".join([*inside, name])] = of[name]
-                del of[name]
-    if gone:
-        told = ", ".join(f"{name}={shown(value)}" for name, value in gone.items())
+                removed[".".join([*inside, name])] = part[name]
+                del part[name]
+    if removed:
+        values = ", ".join(f"{name}={shown(value)}" for name, value in removed.items())
         name = ".".join([*path, "name"])
-        say(f"{name} is now {section.name!r}, which takes no {', '.join(gone)}: left out of the config: {told}")
+        say(f"{name} is now {section.name!r}, which takes no {', '.join(removed)}: left out of the config: {values}")

@@ -1,4 +1,4 @@
-"""What a config holds: plain numbers, texts and tuples under dotted keys."""
+"""The content of a config: plain numbers, texts and tuples under dotted keys."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,11 +10,14 @@ from jaxvision.errors import UserError, shown
 
 
 def normalised(config: ConfigDict) -> ConfigDict:
-    """A copy of `config` with plain values: Python numbers and texts, tuples in place of lists.
+    """Returns a copy of a config with plain values: Python numbers and texts, tuples instead of lists.
+
+    Args:
+      config: Config, or a dict.
 
     Raises:
-      UserError: a value that config.json cannot hold, a NaN, or an empty text, which an unset variable of a shell
-        leaves behind; `"none"` says that a spec has no operations.
+      UserError: If a value cannot be stored in config.json, is NaN, or is an empty text, which an unset variable of a
+        shell leaves behind; a spec without operations is `"none"`.
 
     >>> import numpy as np
     >>> normalised(ConfigDict(dict(model=dict(width=np.int64(8), blocks=[1, 2])))).model.blocks
@@ -25,18 +28,21 @@ def normalised(config: ConfigDict) -> ConfigDict:
     jaxvision.errors.UserError: augment is empty: was a variable not set? Write 'none' for no operations
     """
     try:
-        found = values.plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
+        plain = values.plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
     except RecursionError:
-        raise UserError("the config holds itself, or is nested too deep") from None
-    for key, value in flatten(found).items():
+        raise UserError("the config contains itself, or is nested too deep") from None
+    for key, value in flatten(plain).items():
         if any(text == "" for text in _texts(value)) or (is_spec(key) and value is not None and not str(value).strip()):
             instead = "Write 'none' for no operations" if is_spec(key) else "Give it a value, or leave it out"
             raise UserError(f"{key} is empty: was a variable not set? {instead}")
-    return ConfigDict(found)
+    return ConfigDict(plain)
 
 
 def is_spec(key: str) -> bool:
-    """Whether the value of a dotted key is a spec of operations.
+    """Checks whether the value of a dotted key is a spec of operations.
+
+    Args:
+      key: Dotted key.
 
     >>> is_spec("evals.val.host"), is_spec("train_augment"), is_spec("model.name")
     (True, True, False)
@@ -53,12 +59,16 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
-    """The leaves of a nested config by dotted key.
+    """Returns the leaves of a nested config by dotted key.
+
+    Args:
+      config: Config, or a section of it.
+      prefix: Text before each key.
 
     >>> flatten({"a": {"b": 1}, "c": 2})
     {'a.b': 1, 'c': 2}
     """
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping | ConfigDict) and len(value):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -68,6 +78,12 @@ def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
 
 
 def misfit(key: str, kind: type, value: Any) -> str:
-    """The words for a value of another kind than the one that it takes the place of."""
+    """Describes a value of another type than the one that it replaces, as an error message.
+
+    Args:
+      key: Key of the value.
+      kind: Type of the value before.
+      value: New value.
+    """
     plural = "a section dict(...)" if issubclass(kind, ConfigDict) else arguments.words(kind)
     return f"{key} must be {plural}, like its value before, not {shown(value)}"

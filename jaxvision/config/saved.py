@@ -1,4 +1,4 @@
-"""Configs as JSON: written, read again, told apart."""
+"""Configs as JSON: writing, reading and comparing them."""
 
 import hashlib
 import json
@@ -12,12 +12,20 @@ from jaxvision.reading import parse_json
 
 
 def to_json(config: ConfigDict) -> str:
-    """The resolved config as JSON text, keys in their order. Tuples become lists."""
+    """Writes the resolved config as JSON text, with its keys in their order. Tuples become lists.
+
+    Args:
+      config: Config to write.
+    """
     return json.dumps(json.loads(config.to_json_best_effort()), indent=2)
 
 
 def from_json(text: str) -> ConfigDict:
-    """The inverse of `to_json`; lists become tuples, as configs write them."""
+    """Reads the text of `to_json`; lists become tuples, as in configs.
+
+    Args:
+      text: JSON text.
+    """
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
@@ -28,12 +36,16 @@ def from_json(text: str) -> ConfigDict:
 
 
 def saved(text: str, where: str = "config.json") -> ConfigDict:
-    """The config of a run from the text of its config.json.
+    """Reads the config of a run from the text of its config.json.
 
-    Runs of before durations needed a unit, and specs a name for no operations, read as what they meant.
+    Old runs, from before durations needed a unit and empty specs a name, are converted to today's form.
+
+    Args:
+      text: Text of the file.
+      where: Name of the file, for messages.
 
     Raises:
-      UserError: no JSON, or not of a config; `where` is named.
+      UserError: If the text is not the JSON of a config.
 
     >>> config = saved('{"augment": "", "train": {"total": 5}}')
     >>> config.augment, config.train.total
@@ -57,13 +69,22 @@ def saved(text: str, where: str = "config.json") -> ConfigDict:
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """Twelve hex digits that are equal exactly where the resolved configs are."""
+    """Returns twelve hex digits that are equal if and only if the resolved configs are equal.
+
+    Args:
+      config: Config.
+    """
     canonical = json.dumps(json.loads(to_json(config)), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """One line for each key whose value differs: `optimizer.learning_rate: 0.1 -> 0.3`."""
+    """Lists the keys whose values differ, one line for each: `optimizer.learning_rate: 0.1 -> 0.3`.
+
+    Args:
+      old: Config of the values on the left.
+      new: Config of the values on the right.
+    """
     missing = object()
     a, b = (flatten(from_json(to_json(c))) for c in (old, new))
     word = lambda value: "(absent)" if value is missing else repr(value)

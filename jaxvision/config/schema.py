@@ -1,9 +1,9 @@
-"""Which keys a section of a config may hold, and of what types: the parameters of what it is handed to.
+"""The keys that a section of a config may hold, with their types: the parameters of the function that gets the section.
 
-That follows from the names in it: `config.model` goes to the builder of `model.name`, `config.task` to the factory of
-`task.name`. A parameter that is a section itself says so, `Annotated[Mapping, Section("model")]`.
+The names in a section decide the function: `config.model` goes to the builder of `model.name`, `config.task` to the
+factory of `task.name`. A parameter that is itself a section is marked, `Annotated[Mapping, Section("model")]`.
 
-Modules are imported where they are asked for: a command that changes no config needs none of them.
+Modules are imported on demand: a command that changes no config needs none of them.
 """
 
 import typing
@@ -14,9 +14,9 @@ from jaxvision.arguments import Section
 from jaxvision.calls import options
 from jaxvision.sections import DataSection, EvalSection, InitSection, MeshSection, TrainSection
 
-ANY_NAME = "*"  # among the keys of a section whose keys the user names, such as `evals`
+ANY_NAME = "*"  # stands for all keys of a section in which users choose the names, such as `evals`
 
-Keys = dict[str, Any]  # the annotation of each key
+Keys = dict[str, Any]  # key -> annotation
 SECTIONS: Keys = {
     "seed": int,
     "data": Annotated[Mapping, Section("data")],
@@ -32,17 +32,17 @@ SECTIONS: Keys = {
 
 
 def of(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
-    """The keys that a section may hold, with their annotations; `ANY_NAME` stands for those that the user names.
+    """Returns the keys that a section may hold, with their annotations; `ANY_NAME` stands for names that users choose.
 
     Args:
       config: Config, as far as it is known.
       path: Keys that lead to the section, such as ("model",) or ("evals", "val"); () for the config itself.
 
     Returns:
-      None where nobody says it: the section has no name yet, or its parameter is any mapping.
+      The keys; None if they are unknown, because the section has no name yet or its parameter is any mapping.
 
     Raises:
-      UserError: The section names something that there is not.
+      UserError: If the section names something that does not exist.
 
     >>> of({"model": {"name": "resnet"}}, ("model",))["stem"]
     str | None
@@ -50,17 +50,22 @@ def of(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
     keys, section = SECTIONS, config
     for name in path:
         annotation = keys.get(name, keys.get(ANY_NAME))
-        around, section = section, section.get(name)
-        section = section if hasattr(section, "items") else {}
+        around, inner = section, section.get(name)
+        section = inner if inner is not None and hasattr(inner, "items") else {}
         kind = _kind(annotation)
-        keys = _INSIDE[kind](section, around, config) if kind in _INSIDE else None
-        if keys is None:
+        inside = _INSIDE[kind](section, around, config) if kind in _INSIDE else None
+        if inside is None:
             return None
+        keys = inside
     return keys
 
 
 def may_be_section(annotation: Any) -> bool:
-    """Whether a key with this annotation may be a section."""
+    """Checks whether a key may be a section.
+
+    Args:
+      annotation: Annotation of the key.
+    """
     return _kind(annotation) is not None or any(
         typing.get_origin(one) or one in (dict, Mapping) for one in (annotation, *typing.get_args(annotation))
     )
@@ -72,9 +77,12 @@ def _kind(annotation: Any) -> str | None:
     return next((mark.kind for mark in marks if isinstance(mark, Section)), None)
 
 
-def _all(*of_parts: Keys | None) -> Keys | None:
-    """The keys of several functions that share a section; None where one of them takes any."""
-    return None if None in of_parts else {name: keys for part in reversed(of_parts) for name, keys in part.items()}
+def _all(*key_sets: Keys | None) -> Keys | None:
+    """The keys of several functions that share a section; None if one of them takes any key."""
+    known = [keys for keys in key_sets if keys is not None]
+    return (
+        {name: key for keys in reversed(known) for name, key in keys.items()} if len(known) == len(key_sets) else None
+    )
 
 
 def _model(section: Mapping, *_: Any) -> Keys | None:
@@ -137,13 +145,13 @@ def _source(name: str | None) -> Keys | None:
     return sources.options_of(name)
 
 
-def _subset(*_: Any) -> Keys:
+def _subset(*_: Any) -> Keys | None:
     from jaxvision.data import subsets
 
     return options(subsets.take, ("source",))
 
 
-# What a section of each kind may hold: `(section, the section around it, config) -> keys`.
+# Kind of a section -> function `(section, section around it, config) -> keys`.
 _INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping], Keys | None]] = {
     "data": lambda *_: options(DataSection),
     "data options": _data_options,

@@ -1,1 +1,1 @@
-"""Where arrays lie: the mesh of devices, the rules that spread a train state over it, and the processes of a job."""
+"""The placement of arrays: the mesh of devices, rules that shard a train state over it, and the processes of a job."""

@@ -1,4 +1,4 @@
-"""What the processes of a job must have in common, compared by name before anything is written."""
+"""Checks that the processes of a job agree in certain facts, before anything is written."""
 
 import json
 from collections.abc import Mapping
@@ -11,37 +11,45 @@ from jax.experimental import multihost_utils
 from jaxvision.errors import UserError, shown
 from jaxvision.parallel.distributed import text_of_process_0
 
-MOST = 20  # differences, and processes, that a message names
+MOST = 20  # most differences, and most processes, that a message names
 
 
 def check_equal(facts: Mapping[str, Any], what: str) -> None:
     """Compares facts with those of process 0; every process must call it.
 
     Args:
-      facts: JSON by name; sections may lie in one another. Every process has the same names.
-      what: kind of the facts, for the message, such as "the data".
+      facts: JSON values by name, which may be nested. Every process has the same names.
+      what: Kind of the facts, for the message, such as "the data".
 
     Raises:
-      UserError: in every process, where any has other facts; each difference with both values, process by process.
+      UserError: In every process, if any process has other facts; the message lists the differences, process by
+        process.
     """
     if jax.process_count() == 1:
         return
     mine = json.loads(json.dumps(facts, sort_keys=True, default=repr))
-    found = _differences(json.loads(text_of_process_0(json.dumps(mine, sort_keys=True))), mine)
-    told = [(number, lines) for number, lines in enumerate(map(json.loads, texts(json.dumps(found)))) if lines]
-    if not told:
+    own = _differences(json.loads(text_of_process_0(json.dumps(mine, sort_keys=True))), mine)
+    differing = [(number, lines) for number, lines in enumerate(map(json.loads, texts(json.dumps(own)))) if lines]
+    if not differing:
         return
     lines = []
-    for number, differences in told[:MOST]:
+    for number, differences in differing[:MOST]:
         lines.append(f"process {number} has other values than process 0 (process 0 -> process {number}):")
         lines += [f"  {line}" for line in differences[:MOST]]
         lines += [f"  and {len(differences) - MOST} more"] if len(differences) > MOST else []
-    more = f"\nand {len(told) - MOST} more processes" if len(told) > MOST else ""
+    more = f"\nand {len(differing) - MOST} more processes" if len(differing) > MOST else ""
     raise UserError(f"the processes of this job differ in {what}:\n  " + "\n  ".join(lines) + more)
 
 
 def texts(text: str) -> list[str]:
-    """The texts of all processes, by their number; every process must call it."""
+    """Gathers a text from each process; every process must call it.
+
+    Args:
+      text: Text of this process.
+
+    Returns:
+      The texts of all processes, by their number.
+    """
     data = np.frombuffer(text.encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(data)))
     padded = np.zeros(max(int(lengths.max()), 1), np.uint8)
@@ -51,7 +59,7 @@ def texts(text: str) -> list[str]:
 
 
 def devices() -> dict[str, Any]:
-    """The devices of this process: they must be as many and of one kind everywhere."""
+    """Describes the devices of this process; every process must have the same number and kind."""
     kinds = sorted({f"{device.platform} {device.device_kind}" for device in jax.local_devices()})
     return {"kind": ", ".join(kinds), "count": jax.local_device_count(), "processes": jax.process_count()}
 

@@ -1,4 +1,4 @@
-"""Functions of a batch that every device runs on the rows it holds."""
+"""Functions of a batch that each device runs on its own rows."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +12,12 @@ from jaxvision.parallel.mesh import BATCH_AXES, batch_axis_size
 
 
 def over_batch(fn: Callable, mesh: Mesh) -> Callable:
-    """`fn(*arrays, axis_name=...)` as a function of the global batch, run on each device's own rows.
+    """Makes `fn(*arrays, axis_name=...)` a function of the global batch that runs on each device's own rows.
 
     Args:
-      fn: takes arrays [b, ...], the rows of one device, and the mesh axes over which the batch is split, for its
-        collectives; None where it is not split. Scalars it gets as they are. It returns arrays [b, ...].
-      mesh: from `make_mesh`.
+      fn: Function of arrays [b, ...], the rows of one device, that returns arrays [b, ...]. Its `axis_name` is the mesh
+        axes over which the batch is split, for collectives; None if it is not split. Scalars are passed unchanged.
+      mesh: Mesh from `make_mesh`.
 
     Returns:
       A function of arrays [B, ...] to arrays [B, ...], to be called under jit; it can be differentiated.
@@ -35,11 +35,11 @@ def over_batch(fn: Callable, mesh: Mesh) -> Callable:
 
 
 def against_rows(fn: Callable, mesh: Mesh) -> Callable:
-    """`fn(queries, *rows)` run on each device with all queries and its own rows, the results side by side.
+    """Makes `fn(queries, *rows)` run on each device with all queries and its own rows; the results are concatenated.
 
     Args:
-      fn: takes queries [Q, ...], whole, and arrays [n, ...], the rows of one device; it returns arrays [Q, m].
-      mesh: from `make_mesh`.
+      fn: Function of queries [Q, ...], whole, and arrays [n, ...], the rows of one device, that returns arrays [Q, m].
+      mesh: Mesh from `make_mesh`.
 
     Returns:
       A function of queries [Q, ...] and arrays [N, ...] to arrays [Q, parts * m], to be called under jit.
@@ -48,8 +48,8 @@ def against_rows(fn: Callable, mesh: Mesh) -> Callable:
 
     def call(queries: jax.Array, *arrays: jax.Array) -> jax.Array:
         specs = (PartitionSpec(), *[rows] * len(arrays))
-        beside = PartitionSpec(None, BATCH_AXES)
-        # Loops in `fn` may begin with constants, which the check wants marked as varying over devices.
-        return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=beside, check_vma=False)(queries, *arrays)
+        columns = PartitionSpec(None, BATCH_AXES)
+        # Loops in `fn` may begin with constants, which the check requires to be marked as varying over devices.
+        return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=columns, check_vma=False)(queries, *arrays)
 
     return call

@@ -1,9 +1,9 @@
-"""What JAX has no public way for: its coordination service's client, and an orderly end where that service is gone.
+"""Uses of JAX's coordination service that are not public: its client, and a clean exit if the service is gone.
 
-The client of the service aborts its process (SIGABRT, a page of traces) as soon as process 0, which holds the service,
-is gone. It can call a function instead, but `jax.distributed.initialize` hands none on. In jaxlib up to 0.12 the status
-that the function is called with cannot be turned into Python's and the process is terminated by std::bad_cast, so C++'s
-terminate handler is ours too. All of this is optional: without it the abort stays what it is.
+The client of the service aborts its process (SIGABRT, a page of traces) as soon as process 0, which runs the service,
+is gone. It can call a function instead, but `jax.distributed.initialize` does not pass one on. In jaxlib up to 0.12 the
+status that the function is called with cannot be converted to Python, and std::bad_cast terminates the process, so
+C++'s terminate handler is replaced too. All of this is optional: without it the process is aborted as before.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from jaxvision import signals
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.parallel.peers import lost
 
-_kept: list[Any] = []  # what C++ calls must stay
+_kept: list[Any] = []  # references to functions that C++ calls, so that they are not freed
 _joining = False
 
 
@@ -27,19 +27,19 @@ class Joined(NamedTuple):
     """The job that this process has joined.
 
     Attributes:
-      client: client of the coordination service, with a key-value store.
-      process, count: number of this process, and of all.
-      address: address of process 0, where that is known.
+      client: Client of the coordination service, with a key-value store.
+      process, count: Number of this process, and number of all processes.
+      address: Address of process 0; None if it is unknown.
     """
 
     client: Any
     process: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     address: str | None = None
 
 
 def joined() -> Joined | None:
-    """The job, or None for a single process."""
+    """Returns the job of this process, or None for a single process."""
     from jax._src import distributed
 
     state = distributed.global_state
@@ -50,12 +50,12 @@ def joined() -> Joined | None:
 
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Clients that are made inside leave with one line and EXIT_PREEMPTED when the coordination service is gone."""
+    """Makes clients made inside the `with` block exit with one line and EXIT_PREEMPTED if the service is gone."""
     try:
         from jax._src import distributed
 
         library, make = distributed._jax, distributed._jax.get_distributed_runtime_client
-        jax.config.update("jax_enable_preemption_service", False)  # it complains, and nothing here asks it
+        jax.config.update("jax_enable_preemption_service", False)  # it logs errors, and is not used here
     except (ImportError, AttributeError):
         yield
         return
@@ -66,7 +66,7 @@ def orderly() -> Iterator[None]:
     try:
         yield
     except RuntimeError:
-        if joined():  # else JAX was in use already, and did not begin to join
+        if joined():  # otherwise JAX was already in use and did not try to join
             _gone()
         raise
     finally:
@@ -76,19 +76,21 @@ def orderly() -> Iterator[None]:
 
 def _gone(*_: object) -> None:
     if _joining and (job := joined()):
-        where = f"process 0 is to answer at {job.address}" if job.address else "process 0 did not answer"
+        where = f"process 0 should answer at {job.address}" if job.address else "process 0 did not answer"
         signals.leave(
             EXIT_HUNG,
-            f"process {job.process} has waited too long for the {job.count} processes of the job: {where}. See whether "
-            "all of them were started, and can reach it; then run the same command again.",
+            f"process {job.process} has waited too long for the {job.count} processes of the job: {where}. Check that "
+            "all of them were started and can reach it; then run the same command again.",
         )
-    if signals.ended() is None:
+    status = signals.ended()
+    if status is None:
         signals.leave(EXIT_PREEMPTED, lost(0))
-    signals.leave(signals.ended())
+    else:
+        signals.leave(status)
 
 
 def _terminate_orderly() -> None:
-    """Makes `_gone` of a std::bad_cast that nobody catches; anything else goes to the handler before."""
+    """Calls `_gone` for an uncaught std::bad_cast; anything else goes to the previous handler."""
     if sys.platform != "linux" or _kept:
         return
     try:
@@ -102,7 +104,7 @@ def _terminate_orderly() -> None:
     @ctypes.CFUNCTYPE(None)
     def terminate() -> None:
         kind = current_type()
-        # A std::type_info is a pointer to its table of functions, then one to its name.
+        # A std::type_info holds a pointer to its table of functions, then a pointer to its name.
         name = ctypes.c_char_p.from_address(kind + ctypes.sizeof(ctypes.c_void_p)).value if kind else None
         if name == b"St8bad_cast" and joined():
             _gone()

@@ -15,23 +15,30 @@ from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_FAILED
 from jaxvision.parallel import coordination, peers
 
-# JAX aborts a process that has lost another one for so long; `peers` ends it in an orderly way well before that.
+PyTree = Any
+
+# JAX aborts a process that has not heard of another one for so long; `peers` ends it cleanly well before that.
 HEARTBEAT_SECONDS = 100
 
 
 def initialize(
     coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Joins the processes of a job; returns at once where the job is a single process.
+    """Joins the processes of a job; returns at once if the job is a single process.
 
-    What is not given comes from JAX_COORDINATOR_ADDRESS ("host:port" of process 0), JAX_NUM_PROCESSES
+    Missing values come from JAX_COORDINATOR_ADDRESS ("host:port" of process 0), JAX_NUM_PROCESSES
     and JAX_PROCESS_ID, then from the cluster if JAX knows it: SLURM, Open MPI, Cloud TPU, Kubernetes.
     Under SLURM and Open MPI a process on GPUs gets the one GPU of its local rank, so start one task
-    for each, or name others in JAX_LOCAL_DEVICE_IDS. Must come before anything that touches a device.
+    for each, or name others in JAX_LOCAL_DEVICE_IDS. Call it before anything that touches a device.
+
+    Args:
+      coordinator_address: Address of process 0, "host:port".
+      num_processes: Number of processes.
+      process_id: Number of this process, from 0.
 
     Raises:
-      UserError: the given values are incomplete or wrong.
-      RuntimeError: several processes are meant, but JAX is in use already.
+      UserError: If the given values are incomplete or wrong.
+      RuntimeError: If there are several processes, but JAX is already in use.
     """
     if jax.distributed.is_initialized():
         return
@@ -80,15 +87,15 @@ def is_main() -> bool:
 def assert_equal_across_processes(value: object, name: str) -> None:
     """Checks that every process holds the same value; every process must call it.
 
-    JAX accepts values that differ under a replicated sharding without a word, and the copies of the
+    JAX silently accepts values that differ under a replicated sharding, and the copies of the
     model then drift apart.
 
     Args:
-      value: something that its `repr` identifies, such as a step or the text of a config.
-      name: what it is, for the message.
+      value: Object that its `repr` identifies, such as a step or the text of a config.
+      name: Name of the value, for the message.
 
     Raises:
-      UserError: in every process, naming the processes that differ from process 0.
+      UserError: In every process, with the processes that differ from process 0.
     """
     if jax.process_count() == 1:
         return
@@ -100,7 +107,14 @@ def assert_equal_across_processes(value: object, name: str) -> None:
 
 
 def text_of_process_0(text: str) -> str:
-    """The text that process 0 passes; every process must call it."""
+    """Sends the text of process 0 to all; every process must call it.
+
+    Args:
+      text: Text of this process; only that of process 0 matters.
+
+    Returns:
+      The text of process 0.
+    """
     if jax.process_count() == 1:
         return text
     mine = np.frombuffer(text.encode(), np.uint8)
@@ -111,15 +125,15 @@ def text_of_process_0(text: str) -> str:
 
 @contextlib.contextmanager
 def together(what: str) -> Iterator[None]:
-    """Checks that each process makes by itself: where one fails, all of them stop, and none waits for it.
+    """Makes all processes stop if one fails inside the `with` block.
 
-    Every process must enter the block, and none may wait for others in it: one that fails leaves it at once.
+    Every process must enter the block, and none may wait for others in it: a process that fails leaves it at once.
 
     Args:
-      what: is done in the block, for the message.
+      what: Name of the work in the block, for the message.
 
     Raises:
-      UserError: in the processes in which nothing failed, where it did in others. These raise their own exception.
+      UserError: In processes without an error, if others have one. Those raise their own exception.
     """
     if jax.process_count() == 1:
         yield
@@ -139,14 +153,25 @@ def together(what: str) -> Iterator[None]:
 
 
 def any_process(flag: bool) -> bool:
-    """True in every process if the flag is set in any; every process must call it."""
+    """Returns True in every process if the flag is set in any; every process must call it.
+
+    Args:
+      flag: Flag of this process.
+    """
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def gather_numbers(mine: Sequence[int]) -> list[list[int]]:
-    """The whole numbers, of 64 bits, that each process passes, by process; every process must call it."""
+    """Gathers integers of 64 bits from each process; every process must call it.
+
+    Args:
+      mine: Integers of this process, any number of them.
+
+    Returns:
+      The integers of each process, by its number.
+    """
     if jax.process_count() == 1:
         return [list(mine)]
     lengths = multihost_utils.process_allgather(np.int32(len(mine)))
@@ -154,10 +179,18 @@ def gather_numbers(mine: Sequence[int]) -> list[list[int]]:
         return [[] for _ in lengths]
     padded = np.zeros(lengths.max(), np.int64)
     padded[: len(mine)] = mine
-    found = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8)), np.uint8)  # JAX would make it int32
-    return [row.view(np.int64)[:length].tolist() for row, length in zip(found, lengths)]
+    # Sent as bytes, since JAX would convert them to int32.
+    rows = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8)), np.uint8)
+    return [row.view(np.int64)[:length].tolist() for row, length in zip(rows, lengths)]
 
 
-def gather(tree: Any) -> Any:
-    """Global arrays, whole on every process, as NumPy arrays."""
+def gather(tree: PyTree) -> PyTree:
+    """Gathers global arrays, whole, on every process; every process must call it.
+
+    Args:
+      tree: Tree of global arrays, of any shape.
+
+    Returns:
+      The same tree with NumPy arrays.
+    """
     return multihost_utils.process_allgather(tree, tiled=True)

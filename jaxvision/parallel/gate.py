@@ -1,10 +1,11 @@
-"""The gate before each piece of work that all processes do together, where they stop after the same one.
+"""The gate before each piece of work that all processes do together; it makes them stop after the same piece.
 
 Every dispatch of a training step and every batch of an evaluation is preceded by `tick()`, in all processes in the same
-order. To stop, each process closes its gate, which tells how many ticks its main thread has passed; the main thread
-waits at its next one. The largest of these numbers is where all leave: a process that is behind is let through up to
-it, since others may be waiting for it in a collective operation, and a main thread that is in one has passed the tick
-before it. So whatever signal reaches whichever process, no process waits for one that does not come.
+order. To stop, each process closes its gate, which returns the number of ticks that its main thread has passed; the
+main thread waits at its next one. All processes leave at the largest of these numbers: a process that is behind may
+pass until then, since others may be waiting for it in a collective operation, and a main thread in such an operation
+has already passed the tick before it. So no process waits for one that does not come, whatever signal reaches which
+process.
 
 A single process stops at its next tick.
 """
@@ -17,20 +18,21 @@ from jaxvision import signals
 
 
 class Preempted(Exception):
-    """The run was told to stop, saved its state and can be resumed."""
+    """The run was asked to stop; it has saved its state and can be resumed."""
 
 
 class Stopped(Preempted):
-    """Raised by a tick: stop here. Of all that was dispatched nothing is half-done."""
+    """Raised by a tick to stop here. Everything that was dispatched is complete."""
 
 
 class Gate:
     """Counts ticks, and stops all processes at the same one.
 
     Attributes:
-      passed: number of ticks that the main thread has passed.
-      compiles: True where the work that follows the latest tick may compile a program, and so take long.
-      doing: activity of the main thread, in words; None for training steps.
+      passed: Number of ticks that the main thread has passed.
+      compiles: True if the work after the latest tick may compile a program, and so take long.
+      doing: Activity of the main thread, in words; None for training steps.
+      alone: True for a single process.
     """
 
     def __init__(self) -> None:
@@ -43,7 +45,14 @@ class Gate:
         self._last: int | None = None
 
     def tick(self, compiles: bool = False) -> None:
-        """Passes the gate, waits at it while the processes agree, or raises `Stopped`."""
+        """Passes the gate, or waits at it while the processes agree where to stop.
+
+        Args:
+          compiles: True if the work may compile a program, and so take long.
+
+        Raises:
+          Stopped: If the processes stop here.
+        """
         self.compiles = compiles
         if self.alone:
             if signals.requested() and signals.held():
@@ -59,7 +68,11 @@ class Gate:
 
     @contextlib.contextmanager
     def busy(self, doing: str | None) -> Iterator[None]:
-        """Says what the main thread is doing meanwhile."""
+        """Sets the activity of the main thread inside a `with` block.
+
+        Args:
+          doing: Activity in words; None for training steps.
+        """
         before, self.doing = self.doing, doing
         try:
             yield
@@ -67,28 +80,32 @@ class Gate:
             self.doing = before
 
     def close(self) -> int:
-        """Lets nothing pass any more; returns how many ticks have passed."""
+        """Closes the gate to further ticks, and returns the number of ticks passed so far."""
         with self._changed:
             self._closed = True
             return self.passed
 
     def open_until(self, last: int) -> None:
-        """Lets the ticks up to number `last` pass; the one after it raises `Stopped`."""
+        """Opens the gate up to a tick; the next one raises `Stopped`.
+
+        Args:
+          last: Number of the last tick that may pass.
+        """
         with self._changed:
             self._last = last
             self._changed.notify_all()
 
 
-gate = Gate()  # of this process
+gate = Gate()  # the gate of this process
 
 
 def tick(compiles: bool = False) -> None:
-    """What precedes each piece of work that all processes do together.
+    """Passes the gate of this process; call it before each piece of work that all processes do together.
 
     Args:
-      compiles: True where the work may compile a program, and so take long.
+      compiles: True if the work may compile a program, and so take long.
 
     Raises:
-      Stopped: the processes stop here.
+      Stopped: If the processes stop here.
     """
     gate.tick(compiles)

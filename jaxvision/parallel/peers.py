@@ -1,15 +1,15 @@
-"""What the processes of a job tell one another beside their work: I am alive, stop, I am stuck, I failed.
+"""Messages between the processes of a job, apart from their work: I am alive, stop, I am stuck, I failed.
 
-A thread of each process writes and reads the key-value store of JAX's coordination service, which lives in process 0:
+A thread of each process writes and reads the key-value store of JAX's coordination service, which runs in process 0:
 
-    alive/P   a number that grows with every beat, the ticks of P's gate, and what P is doing; or "ended"
-    told/...  beat: the same of process 0; stop: the signal that a process has heard; last: the tick after which all
+    alive/P   a number that grows with every beat, the ticks of P's gate, and the activity of P; or "ended"
+    told/...  beat: the same of process 0; stop: the signal that a process has received; last: the tick after which all
               leave (see `gate.py`); suspect: a collective operation failed; dead: a process that is gone; hang: nothing
               moves; left-P: P failed
     count/P   the tick at which P has closed its gate
 
-Process 0 reads all of `alive`, the others its beat alone. Who is silent for SILENCE_SECONDS is dead: the others leave
-with one line and EXIT_PREEMPTED. JAX's own heartbeat, which takes longer, would abort them.
+Process 0 reads all of `alive`, the others only its beat. A process that is silent for SILENCE_SECONDS counts as dead:
+the others leave with one line and EXIT_PREEMPTED. JAX's own heartbeat, which takes longer, would abort them.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.parallel.gate import Gate, gate
 
 BEAT_SECONDS = 1.0
-AGREEING_SECONDS = 0.1  # between two looks while the processes agree where to stop
+AGREEING_SECONDS = 0.1  # time between two reads while the processes agree where to stop
 SILENCE_SECONDS = 30.0  # long enough for a pause of the host, short enough that the others do not wait minutes
 SUSPECT_SECONDS = 10.0  # the same, after a collective operation failed
-GRACE_SECONDS = 5.0  # for a process to end in its own way, with its own message, after another one failed
-TOLD_BEATS = 4  # of process 0, which holds the store, between telling the others and leaving
+GRACE_SECONDS = 5.0  # time for a process to end by itself, with its own message, after another one failed
+TOLD_BEATS = 4  # beats that process 0, which runs the store, waits between telling the others and leaving
 RESUME = "Run the same command to resume from the latest checkpoint."
 SAFE = "what was saved is safe. Run the same command to resume."
 
@@ -42,13 +42,25 @@ _write_stacks: Callable[[], str] | None = None
 
 
 class Store(Protocol):
-    """Texts by key that all processes see."""
+    """Texts by key, visible to all processes."""
 
     def set(self, key: str, value: str) -> None:
-        """Sets a key, which may have been set."""
+        """Sets a key, also one that was set before.
+
+        Args:
+          key: Key, FOLDER/NAME.
+          value: Text to store.
+        """
 
     def read(self, folder: str) -> dict[str, str]:
-        """All `FOLDER/NAME` that are set, by NAME."""
+        """Reads all keys of a folder.
+
+        Args:
+          folder: First part of the keys.
+
+        Returns:
+          The texts by NAME of their keys, FOLDER/NAME.
+        """
 
 
 class CoordinationStore:
@@ -61,20 +73,20 @@ class CoordinationStore:
         self._client.key_value_set(f"jaxvision/{key}", value, allow_overwrite=True)
 
     def read(self, folder: str) -> dict[str, str]:
-        found = self._client.key_value_dir_get(f"jaxvision/{folder}/")
-        return {key.rpartition("/")[2]: value for key, value in found}
+        pairs = self._client.key_value_dir_get(f"jaxvision/{folder}/")
+        return {key.rpartition("/")[2]: value for key, value in pairs}
 
 
 class Peers:
-    """The part of one process in the conversation.
+    """The part of one process in the exchange of messages.
 
     Args:
-      store: that all of them see.
-      process, count: number of this process, and of all.
-      watched: the gate of this process.
-      heard: module that knows which signal this process has heard: `jaxvision.signals`.
-      leave: ends the process: `leave(status, line)`.
-      beat, silence, grace: seconds; see the constants above.
+      store: Store that all processes see.
+      process, count: Number of this process, and number of all processes.
+      watched: Gate of this process.
+      heard: Module that knows which signal this process has received: `jaxvision.signals`.
+      leave: Function `leave(status, line)` that ends the process; None for `signals.leave`.
+      beat, silence, grace: Seconds; see the constants above.
     """
 
     def __init__(
@@ -94,9 +106,9 @@ class Peers:
         self._beat_seconds, self._silence, self._grace = beat, silence, grace
         self._wake, self._ended = threading.Event(), threading.Event()
         self._beats = 0
-        self._tell: dict[str, str] = {}  # of this process, for the next beat
+        self._tell: dict[str, str] = {}  # messages of this process for the next beat
         self._closed = self._opened = self._doubted = False
-        self._seen: dict[str, tuple[str, float]] = {}  # what `alive` said, and when that was new
+        self._seen: dict[str, tuple[str, float]] = {}  # process -> its last text in `alive`, and when that was new
         self._failed_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="jaxvision-peers", daemon=True)
 
@@ -105,7 +117,7 @@ class Peers:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; the others do not miss this process from now on."""
+        """Ends the thread; the other processes no longer wait for signs of life of this one."""
         self._ended.set()
         self._wake.set()
         self._thread.join(self._beat_seconds + 1)
@@ -113,16 +125,21 @@ class Peers:
             self._say_alive("ended")
 
     def wake(self) -> None:
-        """A signal was heard: tells the others without waiting for the next beat."""
+        """Sends a received signal to the others now, without waiting for the next beat."""
         self._wake.set()
 
     def tell(self, what: str, value: str) -> None:
-        """Tells all processes, this one included."""
+        """Sends a message to all processes, including this one.
+
+        Args:
+          what: Name of the message; see the module.
+          value: Its text.
+        """
         self._tell[what] = value
         self._wake.set()
 
     def doubt(self) -> None:
-        """A collective operation failed, so another process may be gone; returns if all turn out to be alive."""
+        """Handles a failed collective operation: another process may be gone. Returns if all turn out to be alive."""
         if self._doubted:
             return
         self._doubted = True
@@ -130,10 +147,15 @@ class Peers:
         self._ended.wait(min(SUSPECT_SECONDS, self._silence) + 5 * self._beat_seconds)
 
     def failed(self, status: int, error: BaseException | None = None, says: Callable[[], None] = lambda: None) -> None:
-        """This process ends because it failed: tells the others, who would wait for it.
+        """Tells the others, who would wait for this process, that it ends because it failed.
 
-        Process 0 returns when they have ended too: without the store they could not tell why. An error that a dead
-        process may have caused is in doubt first, and then `says` prints it.
+        Process 0 returns after they have ended too: without the store they could not know the reason. If a dead process
+        may have caused the error, this is checked first, and `says` prints the error afterwards.
+
+        Args:
+          status: Exit status of this process.
+          error: Exception that ends it; None if there is none.
+          says: Function that prints the error.
         """
         while error is not None:
             if _may_be_of_another(error):
@@ -213,7 +235,7 @@ class Peers:
         self._heard.request(told["stop"])
         if not self._closed:
             passed = self._gate.close()
-            # Where nobody holds signals there is nothing to save, here or, since all steps are common ones, anywhere.
+            # If no code holds signals here, there is nothing to save; all steps are common, so this holds everywhere.
             self._store.set(f"count/{self._process}", str(passed if self._heard.held() else 0))
             self._closed = True
         if "last" not in told and self._process == 0:
@@ -228,7 +250,7 @@ class Peers:
             if told["last"] == "0":
                 line = self._heard.stopped_early() if self._process == 0 else ""
                 self._go(self._heard.status_when_stopped(), line)
-            elif told["last"] == "ended":  # nothing that all do together is left
+            elif told["last"] == "ended":  # no common work is left
                 self._gate.open_until(2**62)
             else:
                 self._gate.open_until(int(told["last"]))
@@ -249,7 +271,7 @@ class Peers:
 
 
 def _behind(alive: dict[str, str]) -> str:
-    """Which processes have passed the fewest ticks, where they differ."""
+    """Names the processes that have passed the fewest ticks, if they differ."""
     ticks = {name: int(value.split()[1]) for name, value in alive.items() if value != "ended"}
     least = min(ticks.values(), default=0)
     slow = sorted(int(name) for name, passed in ticks.items() if passed == least)
@@ -257,12 +279,21 @@ def _behind(alive: dict[str, str]) -> str:
 
 
 def lost(process: int) -> str:
-    """The line of a process that leaves because another one is gone."""
+    """Returns the message of a process that leaves because another one is gone.
+
+    Args:
+      process: Number of the process that is gone.
+    """
     return f"process {process} died, or its host does not answer; {SAFE}"
 
 
 def start(store: Store, process: int, count: int) -> None:
-    """Begins the conversation in this process."""
+    """Starts the thread of this process.
+
+    Args:
+      store: Store that all processes see.
+      process, count: Number of this process, and number of all processes.
+    """
     global _peers
     gate.alone = False
     _peers = Peers(store, process, count)
@@ -271,7 +302,7 @@ def start(store: Store, process: int, count: int) -> None:
 
 
 def stop() -> None:
-    """Ends it, before `jax.distributed` does."""
+    """Ends the thread, before `jax.distributed` shuts down."""
     global _peers
     if _peers:
         _peers.stop()
@@ -279,13 +310,24 @@ def stop() -> None:
 
 
 def on_hang(write: Callable[[], str] | None) -> None:
-    """Says what writes the stacks of this process."""
+    """Sets the function that writes the stacks of this process.
+
+    Args:
+      write: Function that writes them and returns a line about where; None for none.
+    """
     global _write_stacks
     _write_stacks = write
 
 
 def tell_hang(line: str) -> bool:
-    """Tells all processes that nothing moves; False where this one is alone."""
+    """Tells all processes that nothing moves.
+
+    Args:
+      line: Message to print.
+
+    Returns:
+      False if this process is alone.
+    """
     if _peers is None:
         return False
     _peers.tell("hang", json.dumps({"line": line}))
@@ -294,7 +336,7 @@ def tell_hang(line: str) -> bool:
 
 @contextlib.contextmanager
 def explaining() -> Iterator[None]:
-    """An error of JAX's runtime inside, which a process that is gone may have caused, waits until that is known."""
+    """Delays errors of JAX's runtime inside the `with` block until it is known whether another process has died."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -304,7 +346,7 @@ def explaining() -> Iterator[None]:
 
 
 def _may_be_of_another(error: BaseException) -> bool:
-    """Whether an error is one of JAX's runtime, which raises some of its statuses as a plain ValueError.
+    """Checks for an error of JAX's runtime that another process may have caused; some of them are plain ValueErrors.
 
     >>> _may_be_of_another(ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"))
     True

@@ -1,7 +1,7 @@
-"""Which parts of a train state are split over which mesh axes, by rules over their paths.
+"""Shards a train state over mesh axes, by rules over the paths of its leaves.
 
-Optimizer moments and averages carry the path of their parameter as a suffix
-(`opt_state/0/mu/encoder/block_00/mlp/dense_0/kernel`), so one rule places a parameter and all that
+Optimizer moments and averages have the path of their parameter as a suffix
+(`opt_state/0/mu/encoder/block_00/mlp/dense_0/kernel`), so one rule places a parameter and everything that
 belongs to it.
 """
 
@@ -17,7 +17,7 @@ from jaxvision.errors import UserError, unknown
 
 PyTree = Any
 
-# A preset's name, or pairs (regular expression, placement). A placement is "replicated", "fsdp", or one
+# Name of a preset, or pairs (regular expression, placement). A placement is "replicated", "fsdp", or one
 # entry per dimension: a mesh axis, a tuple of axes, or None.
 Rules = str | paths.Rules
 
@@ -44,33 +44,36 @@ PRESETS: dict[str, paths.Rules] = {
 
 
 def shardings(tree: PyTree, mesh: Mesh, rules: Rules, min_fsdp_size: int = MIN_FSDP_SIZE) -> PyTree:
-    """The sharding of every leaf of a train state.
+    """Returns the sharding of every leaf of a train state.
 
     Args:
-      tree: arrays or `ShapeDtypeStruct`s; only paths and shapes are read.
-      mesh: from `make_mesh`.
-      rules: "replicated", "fsdp", "tensor", or pairs (regular expression, placement); the first
-        pattern found in a leaf's path decides, and every leaf must be covered. Placements:
+      tree: Arrays or `ShapeDtypeStruct`s of any shape; only paths and shapes are used.
+      mesh: Mesh from `make_mesh`.
+      rules: Name of a preset, "replicated", "fsdp" or "tensor", or pairs (regular expression, placement); the first
+        pattern that matches a leaf's path decides, and every leaf must be covered. Placements:
         - "replicated": a copy on every device.
-        - "fsdp": the largest dimension that the fsdp axis divides is split over it; replicated where
+        - "fsdp": the largest dimension that is a multiple of the fsdp axis is split over it; replicated if
           there is none, or the leaf has fewer than `min_fsdp_size` elements.
-        - a tuple such as `(None, "tensor")`: one entry for each of the last dimensions; dimensions
-          before them (the layers of a scanned stack) are whole. Leaves of lower rank, such as
+        - a tuple such as `(None, "tensor")`: one entry for each of the last dimensions; earlier dimensions
+          (the layers of a scanned stack) are not split. Leaves of lower rank, such as
           Adafactor's factored moments, are replicated.
-      min_fsdp_size: see above.
+      min_fsdp_size: Smallest number of elements that "fsdp" splits.
 
     Returns:
       The same tree with a `NamedSharding` at every leaf.
 
     Raises:
-      UserError: an unknown preset, placement or axis, a leaf that no rule covers, a rule that
-        decides nothing, or a dimension that its axes do not divide.
+      UserError: If a preset, placement or axis is unknown, no rule covers a leaf, a rule decides nothing, or a
+        dimension is not a multiple of its axes.
     """
-    if isinstance(rules, str) and rules not in PRESETS:
-        raise unknown("sharding rules", rules, PRESETS)
-    is_preset = isinstance(rules, str)
-    chosen = paths.match(PRESETS[rules] if is_preset else rules, tree, "sharding rules", check_unused=not is_preset)
-    leaves, structure = jax.tree.flatten(tree)
+    if isinstance(rules, str):
+        if rules not in PRESETS:
+            raise unknown("sharding rules", rules, PRESETS)
+        chosen = paths.match(PRESETS[rules], tree, "sharding rules", check_unused=False)
+    else:
+        chosen = paths.match(rules, tree, "sharding rules")
+    leaves = jax.tree.leaves(tree)
+    structure: Any = jax.tree.structure(tree)
     placements = structure.flatten_up_to(chosen)
     specs = [
         _spec(path, np.shape(leaf), placement, mesh, min_fsdp_size)
