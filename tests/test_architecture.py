@@ -104,3 +104,12 @@ def test_files_and_links_of_a_page_exist(page):
         headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else ()
         anchors = [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings]
         assert not heading or heading in anchors, f"{page} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_imports_of_a_page_exist(page):
+    for module, names in re.findall(r"from (jaxvision[\w.]*) import ([\w, ]+)", page.read_text()):
+        folder = ROOT.joinpath(*module.split("."))
+        for name in names.split(", "):
+            there = [folder / name, folder / f"{name}.py"]
+            assert name in MEMBERS[module.split(".")[-1]] or any(path.exists() for path in there), f"{module}.{name}"
