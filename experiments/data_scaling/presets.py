@@ -158,7 +158,7 @@ _IMAGENET21K = Preset(
     arms=_LARGE_ARMS,
     pairs=_large_pairs(*_IMAGENET21K_SIZES),
     seeds=(0, 1, 2),
-    steps=100_000,  # 29 epochs of the whole set set
+    steps=100_000,  # 29 epochs of the whole set
     support="of ImageNet-2012, as in the paper",
     optimizer=_PAPER,
     train=_LARGE_TRAIN,
@@ -234,7 +234,7 @@ PRESETS = {
         arms=_LARGE_ARMS,
         pairs=_large_pairs(*_IMAGENET_SIZES),
         seeds=(0, 1, 2),
-        steps=112_600,  # 90 epochs of the whole set set
+        steps=112_600,  # 90 epochs of the whole set
         support="of Oxford-IIIT Pets",
         optimizer=_PAPER,
         train=_LARGE_TRAIN,
@@ -255,7 +255,7 @@ PRESETS = {
             test=dict(name="classify", split="train[:25600]"),
         ),
         pairs=_large_pairs(9_000_000, 30_000_000, 90_000_000, 302_900_000),
-        steps=518_000,  # 7 epochs of the whole set set
+        steps=518_000,  # 7 epochs of the whole set
         rates=(),
         tuned_sizes=(),
         long=0,

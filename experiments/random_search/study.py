@@ -105,7 +105,7 @@ def points(kind: str, repeat: int) -> list[dict[str, Any]]:
       repeat: Number of the repeat.
     """
     sweep = get_sweep(f"{kind}/{repeat}")
-    search = searches.of(sweep.search)
+    search = searches.make_search(sweep.search)
     return [search.point(sweep.space, trial) for trial in range(TRIALS)]
 
 
