@@ -3,16 +3,16 @@
     create_model      a network by name
     load_weights      a network by name, filled from a file of another library
     load              a trained model, of a run or of `jaxvision convert`
-    features          what a model makes of an array of images
-    batches           shuffled batches of NumPy arrays in memory, endlessly
+    features          an output of a model for an array of images
+    batches           an endless stream of shuffled batches of NumPy arrays
     create_training   the functions that train: the initial state, one step, and the outputs
 
-The sections `model`, `task` and `optimizer` are those of a config, so what is found in a notebook can be written into
-one. docs/python.md shows them in use.
+The sections `model`, `task` and `optimizer` have the keys of a config, so you can copy what you tried in a notebook
+into one. docs/python.md shows them in use.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,17 @@ from jaxvision.data import order, sources
 from jaxvision.errors import UserError, unknown
 from jaxvision.layout import Layout
 from jaxvision.sections import InitSection, TrainSection
-from jaxvision.tasks.task import PARTS, Batch
+from jaxvision.tasks.task import PARTS, Batch, Variables
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 
-Outputs = Callable[[Any, Any], dict[str, jax.Array]]
+if TYPE_CHECKING:
+    from flax import linen as nn
+
+Outputs = Callable[[Variables, Any], dict[str, jax.Array]]
 
 
-def create_model(name: str, num_classes: int | None = None, **options: Any) -> Any:
+def create_model(name: str, num_classes: int | None = None, **options: Any) -> "nn.Module":
     """Creates a network.
 
     Args:
@@ -44,11 +47,11 @@ def create_model(name: str, num_classes: int | None = None, **options: Any) -> A
 
     Returns:
       A Linen module: `model.init(key, images, train=False)` makes its variables, and
-      `model.apply(variables, images, train=False)` takes float images [B, H, W, 3] and returns features [B, D] and a
-      dict of every intermediate, the logits [B, K] among them.
+      `model.apply(variables, images, train=False)` takes float images [b, h, w, 3] and returns features [b, d] and a
+      dict of every intermediate, including the logits [b, k].
 
     Raises:
-      UserError: An unknown name, option or value; the message names the choices.
+      UserError: If a name, option or value is unknown; the message names the choices.
 
     >>> create_model("vit", num_classes=10, variant="Ti/4").width
     192
@@ -65,25 +68,25 @@ def load_weights(
     num_classes: int | None = None,
     head: str = "keep",
     **options: Any,
-) -> tuple[Any, Any]:
+) -> tuple["nn.Module", Variables]:
     """Creates a network and fills it from a file of another library.
 
     Args:
       path: File with the weights: .safetensors, .npz, .h5.
       source: Library whose names the file uses, such as "timm" or "torchvision".
       name: Name of the model.
-      image_size: Side of the images, or (height, width), for position embeddings; others than those of the file are
-        interpolated.
+      image_size: Side of the images, or (height, width). If it differs from the file's, position embeddings are
+        interpolated to it.
       num_classes: Length of the logits; None for no classifier, and then `head="drop"`.
-      head: "keep" the classifier of the file, "new" for one of other classes, which stays as it was drawn, or "drop".
+      head: "keep" the classifier of the file, make a "new" one for other classes, with random weights, or "drop" it.
       **options: Options of the model.
 
     Returns:
       The Linen module and its variables.
 
     Raises:
-      UserError: No such file, arrays that do not fit the model, all of which are named, or a model that computes
-        something else than the weights were trained with (another GELU or epsilon) without an option that says so.
+      UserError: If there is no such file, if its arrays do not fit the model (the message names them all), or if the
+        model computes something else than the weights were trained with, such as another GELU, and no option says so.
     """
     section = {"name": name, **options}
     init = configs.call(InitSection, {"weights": path, "source": source, "head": head}, "init")
@@ -101,15 +104,15 @@ class Trained(NamedTuple):
     """A trained model.
 
     Attributes:
-      outputs: Pure function of variables and images, uint8 [B, H, W, 3] or float in [0, 1], that prepares the images as
-        training did and returns the outputs of the task: "features" [B, D], "logits" [B, K], and more.
+      outputs: Pure function of variables and images, uint8 [b, h, w, 3] or float in [0, 1]. It prepares the images as
+        training did and returns the outputs of the task: "features" [b, d], "logits" [b, k], and more.
       variables: Variables, on the devices.
-      classes: Names of the classes; empty where there are none.
+      classes: Names of the classes; empty if there are none.
       image_size: (height, width) of the images that it was trained on.
     """
 
     outputs: Outputs
-    variables: Any
+    variables: Variables
     classes: tuple[str, ...]
     image_size: tuple[int, int]
 
@@ -122,62 +125,64 @@ def load(path: str, step: int | None = None) -> Trained:
       step: Step of the checkpoint; the latest one by default.
 
     Raises:
-      UserError: No model there.
+      UserError: If there is no model in the folder.
     """
     model = photos.open_model(path, step)
     return Trained(_outputs(model.task.outputs, model.transform), model.variables, model.classes, model.shape)
 
 
 def features(
-    outputs: Outputs, variables: Any, images: np.ndarray, *, layer: str = "features", batch_size: int = 64
+    outputs: Outputs, variables: Variables, images: np.ndarray, *, layer: str = "features", batch_size: int = 64
 ) -> np.ndarray:
-    """Computes what a model makes of images.
+    """Computes one output of a model for an array of images, in batches.
 
     Args:
-      outputs: Function of variables and images that returns a dict of arrays: `outputs` of what `load` or
-        `create_training` return.
+      outputs: Function of variables and images that returns a dict of arrays: attribute `outputs` of the result of
+        `load` or `create_training`.
       variables: Variables of the model.
-      images: Images, uint8 [N, H, W, 3] in 0 to 255, or float [N, H, W, 3] in [0, 1].
-      layer: Name of the output: "features", "logits", or that of an intermediate.
-      batch_size: Number of images at a time.
+      images: Images, uint8 [n, h, w, 3] in 0 to 255, or float [n, h, w, 3] in [0, 1].
+      layer: Name of the output: "features", "logits", or an intermediate.
+      batch_size: Number of images in a batch.
 
     Returns:
-      float32 [N, ...], in the order of the images.
+      float32 [n, ...], in the order of the images.
 
     Raises:
-      UserError: Images of another shape, or a layer that there is not; the message names those that there are.
+      UserError: If images have another shape or type, or the layer is unknown; the message names the layers.
     """
     images = _checked(images)
     like = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    there = jax.eval_shape(outputs, variables, like)
-    if layer not in there:
-        raise unknown("layer", layer, there)
+    shapes = jax.eval_shape(outputs, variables, like)
+    if layer not in shapes:
+        raise unknown("layer", layer, shapes)
 
     @jax.jit
-    def run(variables: Any, images: jax.Array) -> jax.Array:
+    def run(variables: Variables, images: jax.Array) -> jax.Array:
         return outputs(variables, images)[layer].astype(jnp.float32)
 
-    found = []
+    rows = []
     for start in range(0, len(images), batch_size):
         part = images[start : start + batch_size]
-        filling = np.zeros(
-            (min(batch_size, len(images)) - len(part), *part.shape[1:]), part.dtype
-        )  # one shape to compile
-        found.append(np.asarray(run(variables, np.concatenate([part, filling])))[: len(part)])
-    return np.concatenate(found)
+        missing = min(batch_size, len(images)) - len(part)
+        filling = np.zeros((missing, *part.shape[1:]), part.dtype)  # so that one shape is compiled
+        rows.append(np.asarray(run(variables, np.concatenate([part, filling])))[: len(part)])
+    return np.concatenate(rows)
 
 
 def batches(arrays: Mapping[str, np.ndarray], batch_size: int, *, seed: int = 0, start: int = 0) -> Iterator[Batch]:
-    """Yields shuffled batches without end: one permutation an epoch, a function of the seed and the step alone.
+    """Yields shuffled batches without end. Every epoch has its own order, which follows from the seed alone.
 
     Args:
-      arrays: Arrays [N, ...] by field, such as `image` uint8 [N, H, W, 3] and `label` int [N].
-      batch_size: Number of examples in a batch, at most N.
+      arrays: Arrays [n, ...] by field, such as `image` uint8 [n, h, w, 3] and `label` int [n].
+      batch_size: Number of examples in a batch, at most n.
       seed: Seed of the order.
-      start: Step of the first batch; with that of a state, the stream goes on where it was.
+      start: Step of the first batch; pass the step of a state to resume its stream.
+
+    Returns:
+      An endless iterator of dicts: the arrays [batch_size, ...], and `mask` bool [batch_size], all True.
 
     Raises:
-      UserError: Arrays of different lengths, or a batch larger than they are.
+      UserError: If arrays differ in length, or a batch is larger than they are.
 
     >>> stream = batches({"x": np.arange(4)}, 2)
     >>> sorted([*next(stream)["x"], *next(stream)["x"]]) == [0, 1, 2, 3]
@@ -185,7 +190,7 @@ def batches(arrays: Mapping[str, np.ndarray], batch_size: int, *, seed: int = 0,
     """
     sizes = {name: len(array) for name, array in arrays.items()}
     if len(set(sizes.values())) != 1:
-        raise UserError(f"arrays of a batch must be of one length, not {sizes}")
+        raise UserError(f"arrays of a batch must have one length, not {sizes}")
     n = next(iter(sizes.values()))
     if not 1 <= batch_size <= n:
         raise UserError(f"batch_size must be from 1 to {n}, the number of examples, not {batch_size}")
@@ -203,10 +208,10 @@ class Training(NamedTuple):
     """Pure functions that train.
 
     Attributes:
-      init: Function of no arguments that makes the state of step 0; `state.variables` are those of the model.
-      step: Function of a state and a batch that returns the next state and the metrics; to be jitted:
+      init: Function without arguments that makes the state of step 0; `state.variables` are the model's variables.
+      step: Function of a state and a batch that returns the next state and the metrics. Jit it:
         `jax.jit(training.step, donate_argnums=0)`.
-      outputs: Pure function of variables and images, as of `Trained`.
+      outputs: Pure function of variables and images, as in `Trained`.
     """
 
     init: Callable[[], states.TrainState]
@@ -228,23 +233,24 @@ def create_training(
     accumulate: int = 1,
     ema: float | None = None,
 ) -> Training:
-    """Creates the functions that train a model, with nothing allocated yet.
+    """Creates the functions that train a model. Nothing is allocated until `init` is called.
 
     Args:
-      batch: A batch, of which only shapes and types matter: `image` uint8 [B, H, W, 3], and what the task reads.
+      batch: Example of a batch: `image` uint8 [b, h, w, 3], and the other fields that the task reads. Only shapes and
+        types matter.
       model: Section `model` of a config: `dict(name="vit", variant="Ti/4")`.
       optimizer: Section `optimizer`: `dict(name="adamw", learning_rate=1e-3, schedule="cosine", warmup="100 steps")`.
       total: Number of steps of the run, for schedules.
-      task: Section `task`; by default `dict(name="supervised")`.
+      task: Section `task`; None for `dict(name="supervised")`.
       augment: Spec of augmentations inside the step: "random_crop(32, 4)|flip_lr|normalize(0.5, 0.5)".
-      classes: Number of classes, which tasks with labels need.
-      seed: Seed of the parameters and of every draw.
+      classes: Number of classes, for tasks with labels.
+      seed: Seed of the parameters and of all random draws.
       precision: Type of the computation, "float32" or "bfloat16".
       accumulate: Number of parts of a batch that are computed one after the other.
       ema: Decay of the average of the variables, or None for no average.
 
     Raises:
-      UserError: A section that does not fit, named with its key.
+      UserError: If a section is wrong; the message names its key.
     """
     shapes = {name: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for name, x in batch.items()}
     rows = len(next(iter(batch.values())))
@@ -263,18 +269,18 @@ def create_training(
     def to_steps(duration: str | int) -> int:
         return durations.steps(duration, batch_size=rows, total=total)
 
-    made = parts.make_task(config, train, info, transform.fields, None, to_steps, total)
+    built = parts.make_task(config, train, info, transform.fields, None, to_steps, total)
     augmented = jax.eval_shape(transform, jax.random.key(0), shapes)
-    params = jax.eval_shape(made.init, jax.random.key(0), augmented)["params"]
-    chain = parts.make_optimizer(config, None, made, params, to_steps, total)
-    step = steps.make_train_step(made, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema)
-    init = parts.initializer(config, train, made, chain, augmented)
+    params = jax.eval_shape(built.init, jax.random.key(0), augmented)["params"]
+    chain = parts.make_optimizer(config, None, built, params, to_steps, total)
+    step = steps.make_train_step(built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema)
+    init = parts.initializer(config, train, built, chain, augmented)
     judged = augmentation.make_augmentation(augmentation.evaluation(augment) or "none")
-    return Training(init, step, _outputs(made.outputs, judged))
+    return Training(init, step, _outputs(built.outputs, judged))
 
 
 def _outputs(outputs: Callable, transform: Callable) -> Outputs:
-    def run(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+    def run(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         return outputs(variables, transform(jax.random.key(0), {"image": jnp.asarray(images)}))
 
     return run

@@ -1,8 +1,8 @@
-"""From the section `evals` of a config to evaluators, with their data opened."""
+"""Turns the section `evals` of a config into evaluators whose data are open."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -20,27 +20,30 @@ from jaxvision.fields import Field
 from jaxvision.sections import DataSection, EvalSection
 from jaxvision.train.loop import Evaluation
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 VARIABLES = {"averaged": lambda state: state.best_variables, "trained": lambda state: state.variables}
 
 
 class Judged(NamedTuple):
-    """A model that is judged, and what its evaluations take from it unless they say otherwise.
+    """The model to evaluate, and the defaults of its evaluations.
 
     Attributes:
-      task: its `outputs` are judged; nothing else of it is used.
-      variables: of the task; `ShapeDtypeStruct`s will do.
-      data: section `data`: which set, how large the batches are, how it is read.
-      host, augment: deterministic specs.
-      info: of the set that the model was trained on.
-      statistics: of that set, as far as `augment` needs them.
-      mesh: of the devices.
-      store: where features are kept.
-      source: the training set, where it is open.
-      fields: Fields of its batches as they come from the host, where they are known.
+      task: Task whose `outputs` are evaluated; nothing else of it is used.
+      variables: Variables of the task, arrays or `ShapeDtypeStruct`s.
+      data: Section `data` of the config: default set, batch size, and options of reading.
+      host, augment: Default specs, without random operations.
+      info: Info of the set that the model was trained on.
+      statistics: Statistics of that set that `augment` needs, by name.
+      mesh: Mesh of the devices.
+      store: Store that keeps computed features.
+      source: Training set if it is open, to warn of images that are in both sets.
+      fields: Fields of the training batches as they come from the host, if they are known.
     """
 
-    task: Any
-    variables: Any
+    task: "Task"
+    variables: "Variables"
     data: DataSection
     host: str
     augment: str
@@ -53,15 +56,21 @@ class Judged(NamedTuple):
 
 
 def expand_sets(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
-    """The entries of `config.evals`, one for each set where an entry names several in `sets`.
+    """Expands `sets`: returns the entries of `config.evals` by name, with one entry for each set.
+
+    Args:
+      sections: Section `evals` of a config: a mapping of keys by name.
+
+    Returns:
+      Keys by name, without `sets`. An entry `a` with the sets `x` and `y` becomes `a/x` and `a/y`.
 
     Raises:
-      UserError: `sets` that is no mapping of names to keys.
+      UserError: If an entry is not a mapping under a name, or its `sets` is not a mapping of mappings.
 
     >>> expand_sets({"a": {"name": "knn", "sets": {"x": {"data": "x"}, "y": {"data": "y"}}}})
     {'a/x': {'name': 'knn', 'data': 'x'}, 'a/y': {'name': 'knn', 'data': 'y'}}
     """
-    found = {}
+    expanded: dict[str, dict[str, Any]] = {}
     for name, section in ConfigDict(dict(sections)).to_dict().items():
         if not name or not isinstance(section, Mapping):
             raise UserError(f"evals.{name} must be a dict(name=..., split=...) under a name, not {section!r}")
@@ -69,8 +78,11 @@ def expand_sets(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
         if sets is not None and not (isinstance(sets, Mapping) and all(isinstance(s, Mapping) for s in sets.values())):
             raise UserError(f"evals.{name}.sets must be a dict(NAME=dict(data=..., split=...), ...), not {sets!r}")
         shared = {key: value for key, value in section.items() if key != "sets"}
-        found |= {f"{name}/{of}": {**shared, **own} for of, own in sets.items()} if sets else {name: shared}
-    return found
+        if sets:
+            expanded |= {f"{name}/{set_name}": {**shared, **keys} for set_name, keys in sets.items()}
+        else:
+            expanded[name] = shared
+    return expanded
 
 
 class Entry(NamedTuple):
@@ -78,9 +90,9 @@ class Entry(NamedTuple):
 
     Attributes:
       name: Name of the entry.
-      common: What any evaluation may say, with defaults filled in.
+      common: Keys that every evaluation may have, with defaults filled in.
       factory: Factory of the evaluator.
-      options: Options of the evaluator, as they were given.
+      options: Options of the evaluator, as the config has them.
     """
 
     name: str
@@ -90,10 +102,16 @@ class Entry(NamedTuple):
 
 
 def read_entries(sections: Mapping[str, Mapping] | None) -> tuple[Entry, ...]:
-    """The entries of `config.evals`, one for each set where an entry names several in `sets`.
+    """Reads and checks the entries of `config.evals`; opens no data.
+
+    Args:
+      sections: Section `evals` of a config; None for a config without evaluations.
+
+    Returns:
+      The entries, with one for each set of an entry that has `sets`.
 
     Raises:
-      UserError: An unknown evaluator or key, or a `train_split` that is missing or of no use.
+      UserError: If an evaluator or key is unknown, or a `train_split` is missing or not used.
     """
     return tuple(_read(name, section) for name, section in expand_sets(sections or {}).items())
 
@@ -101,83 +119,86 @@ def read_entries(sections: Mapping[str, Mapping] | None) -> tuple[Entry, ...]:
 def _read(name: str, section: Mapping) -> Entry:
     where = f"evals.{name}"
     common = {k: v for k, v in section.items() if k in EvalSection._fields}
-    own = {k: v for k, v in section.items() if k not in common}
+    options = {k: v for k, v in section.items() if k not in common}
     if "name" not in common:
         raise UserError(f"the config misses '{where}.name'. Evaluators: {listed(name, evals.EVALUATORS)}")
     arguments.check_value(f"config key {where}.name", common["name"], str)
     factory = evals.get_evaluator(common["name"])
     program = (*evals.EVALUATORS.given, *evals.EVALUATORS.offered)
-    calls.check(factory, own, calls.ConfigKeys(where), program=program, others=EvalSection._fields)
+    calls.check(factory, options, calls.ConfigKeys(where), program=program, others=EvalSection._fields)
     filled = configs.call(EvalSection, common, where)
     taken = calls.parameters(factory)
     if "train" in taken and filled.train_split is None:
         raise UserError(f"{where}: the evaluator {filled.name!r} learns from images: set '{where}.train_split'")
     if "train" not in taken and filled.train_split is not None:
-        raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing, so it takes no train_split")
+        raise UserError(f"{where}: the evaluator {filled.name!r} learns nothing: leave '{where}.train_split' out")
     if filled.weights not in VARIABLES:
         raise unknown(f"value of {where}.weights", filled.weights, VARIABLES)
     if filled.train_subset is not None and filled.train_split is None:
-        raise UserError(f"{where}.train_subset is of images to learn from, and there is no '{where}.train_split'")
+        raise UserError(f"{where}.train_subset is a subset of train_split, which is missing: set '{where}.train_split'")
     if filled.batch_size is not None and filled.batch_size < 1:
         raise UserError(f"{where}.batch_size must be at least 1, not {filled.batch_size}")
     durations.check(filled.every, f"{where}.every")
-    return Entry(name, filled, factory, own)
+    return Entry(name, filled, factory, options)
 
 
-def make_evaluations(read: Sequence[Entry], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
-    """The evaluations of the entries; a split that several of them read is opened once.
+def make_evaluations(entries: Sequence[Entry], judged: Judged, steps: Callable[[str | int], int]) -> list[Evaluation]:
+    """Makes the evaluations of the entries. A split that several entries read is opened once.
+
+    Everything is checked before anything is computed.
 
     Args:
-      read: The entries, see `read`.
-      judged: the model.
-      steps: turns a duration into steps.
+      entries: Entries from `read_entries`.
+      judged: Model to evaluate.
+      steps: Function that turns a duration into a number of steps.
 
     Raises:
-      UserError: a section, set or layer that does not fit; everything is checked before anything is computed.
+      UserError: If a section, set or layer does not fit the model.
     """
     opened: dict[str, dataset.EvalSet] = {}
-    return [_make(entry, judged, steps, opened) for entry in read]
+    return [_make(entry, judged, steps, opened) for entry in entries]
 
 
 def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
-    (name, common, factory, own), where = entry, f"evals.{entry.name}"
-    own = dict(own)
-    given = {}
+    (name, common, factory, entry_options), where = entry, f"evals.{entry.name}"
+    options = dict(entry_options)
+    supplied: dict[str, Any] = {}  # arguments of the factory that the program fills in
     if "texts" in calls.parameters(factory):
-        given["texts"] = texts.find_texts(common.host, judged.host)
-        if given["texts"] is None:
+        supplied["texts"] = texts.find_texts(common.host, judged.host)
+        if supplied["texts"] is None:
             raise UserError(
                 f"{where}: the evaluator {common.name!r} needs a tokenizer: put tokenize(...) at the end of "
                 f"'{where}.host', as in \"{judged.host}|tokenize('clip', path='bpe_simple_vocab_16e6.txt.gz')\""
             )
-    captions = given["texts"].field if given else "text"
-    wanted = evals.read_fields(common.name, own)
-    given["data"] = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
+    captions = supplied["texts"].field if supplied else "text"
+    wanted = evals.read_fields(common.name, options)
+    data = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
+    train = None
     if common.train_split is not None:
-        given["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
-    elif lacking := [name for name in evals.needed_fields(common.name, own) if name not in given["data"].batch]:
+        train = supplied["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
+    elif lacking := [name for name in evals.needed_fields(common.name, options) if name not in data.batch]:
         raise UserError(
             f"{where}: the evaluator {common.name!r} needs the field {lacking[0]!r}, and data.fields is "
             f"{', '.join(judged.data.fields)}: add it there, or take an evaluator that learns, such as 'knn'"
         )
-    elif "texts" not in given and (info := given["data"].info).num_classes != judged.info.num_classes:
+    elif "texts" not in supplied and (info := data.info).num_classes != judged.info.num_classes:
         raise UserError(
             f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
             f"{judged.info.name!r} has {judged.info.num_classes}"
         )
-    if own.get("report"):
-        own["report"] = f"{own['report']}/{name}"  # so that entries of the same set do not overwrite each other
-    if "layers" in own:
-        own["layers"] = features.find_layers(judged.task, given["data"], judged.variables, own["layers"])
-    judge = configs.call(factory, own, where, task=judged.task, **given)
-    layers = [own["layer"]] if "layer" in own else [zeroshot.LAYER] if "texts" in given else []
+    if options.get("report"):
+        options["report"] = f"{options['report']}/{name}"  # so that entries of one set do not overwrite each other
+    if "layers" in options:
+        options["layers"] = features.find_layers(judged.task, data, judged.variables, options["layers"])
+    judge = configs.call(factory, options, where, task=judged.task, data=data, **supplied)
+    layers = [options["layer"]] if "layer" in options else [zeroshot.LAYER] if "texts" in supplied else []
     if layers:
-        features.check_layers(judged.task, given["data"], judged.variables, layers)
-    told = () if own.get("only") else _cautions(where, common, judged, **given)
-    if given.get("texts") and "text" in (wanted or ()):
+        features.check_layers(judged.task, data, judged.variables, layers)
+    warnings = () if options.get("only") else _cautions(where, common, judged, data, train)
+    if supplied.get("texts") and "text" in (wanted or ()):
         host = judged.host if common.host is None else common.host
-        told += tuple(cautions.of_captions(given["data"].source, host))
-    return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)), told)
+        warnings += tuple(cautions.of_captions(data.source, host))
+    return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)), warnings)
 
 
 def _cautions(
@@ -185,14 +206,13 @@ def _cautions(
     common: EvalSection,
     judged: Judged,
     data: dataset.EvalSet,
-    train: dataset.EvalSet | None = None,
-    **_: Any,
+    train: dataset.EvalSet | None,
 ) -> tuple[str, ...]:
-    """What a person should know of the data of an evaluation."""
-    own = _set_of(common, judged.data)
+    """Warnings about the data of an evaluation, such as images that are also in the training set."""
+    chosen = _set_of(common, judged.data)
 
     def size(split: str) -> int:
-        name, data_dir, options = own
+        name, data_dir, options = chosen
         return len(unwrap(open_source(name, split, data_dir=data_dir, options=options))[0])
 
     lines = cautions.of_classes(data.source, trained=False) if "label" in data.batch else []
@@ -200,13 +220,13 @@ def _cautions(
         lines += cautions.of_classes(train.source, trained=True)
         lines += cautions.of_overlap(where, "it", train.source, data.source, size)
     if judged.source is not None:
-        same = own == (judged.data.name, judged.data.data_dir, judged.data.options)
+        same = chosen == (judged.data.name, judged.data.data_dir, judged.data.options)
         lines += cautions.of_overlap(where, "the run", judged.source, data.source, size if same else None)
     return tuple(lines)
 
 
 def _set_of(section: EvalSection, data: DataSection) -> tuple[str, str | None, Mapping | None]:
-    """Name, folder and options of the set that an evaluation reads: those of training unless it names another."""
+    """Name, folder and options of the set that an evaluation reads: the set of training unless it names another."""
     if section.data:
         return section.data, section.data_dir, section.options
     return data.name, section.data_dir or data.data_dir, section.options or data.options
@@ -221,16 +241,17 @@ def open_split(
     wanted: Sequence[str] | None = None,
     captions: str = "text",
 ) -> dataset.EvalSet:
-    """Opens a split of the set that an evaluation reads, or finds it among the opened.
+    """Opens a split of the set that an evaluation reads, unless it is open already.
 
     Args:
-      section: what the evaluation says of its data.
-      split, subset: of that set; labels are read too where `section.train_split` is set.
-      judged: the model.
-      opened: sets by all that they follow from; gains this one.
-      wanted: fields of an example, "text" for the captions; None for those of training or, where there is a
-        `train_split`, image and label: an evaluator that learns needs labels, of which the task may know nothing.
-      captions: the field of the texts.
+      section: Section of the evaluation, with its `data`, `host`, `augment` and `batch_size`.
+      split: Name of the split.
+      subset: Subset of the split, as in `config.data`, or None for all of it.
+      judged: Model to evaluate, with the defaults of what `section` leaves out.
+      opened: Open sets by a JSON key of their section, specs and fields; this one is added.
+      wanted: Names of the fields to read, with "text" for the captions. None reads the fields of training or, for a
+        section with `train_split`, images and label: an evaluator that learns needs labels even if the task does not.
+      captions: Name of the field that holds the captions.
     """
     data = judged.data
     host = judged.host if section.host is None else section.host
@@ -244,7 +265,7 @@ def open_split(
     host = host_ops.serving(host, kinds | ({"tokens"} if set(text.MADE) & set(fields) else set()))
     batch_size = section.batch_size or data.batch_size
     name, data_dir, options = _set_of(section, data)
-    examples = dict(name=name, split=split, data_dir=data_dir, options=options, subset=subset)
+    examples: dict[str, Any] = dict(name=name, split=split, data_dir=data_dir, options=options, subset=subset)
     identity = json.loads(configs.to_json(ConfigDict(examples)))
     key = json.dumps([identity, host, augment, stored, batch_size])
     if key not in opened:

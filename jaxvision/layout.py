@@ -1,6 +1,6 @@
-"""The named parts of a task's variables: backbone, head, projection, teacher, ..., and what lies in each.
+"""The named parts of a task's variables (backbone, head, projection, teacher, ...) and the variables in each.
 
-A task says them as patterns over paths (`Task.parts`), a checkpoint carries them, and transfer goes by their names.
+A task defines its parts by patterns over paths (`Task.parts`). Checkpoints store them, and transfer uses their names.
 """
 
 import re
@@ -11,13 +11,13 @@ from jaxvision import paths
 
 
 class Layout(NamedTuple):
-    """What the variables of a task are made of.
+    """The parts of the variables of a task.
 
     Attributes:
-      parts: Patterns over the paths of variables ("params/head/bias") by the name of a part; the first that is found in
-        a path decides.
-      model: Names of the parts that make up `config.model`; the others lie beside it.
-      sections: Section `model` of the parts that are models of their own, by their names.
+      parts: Pattern over the paths of variables ("params/head/bias") by name of the part. A path belongs to the first
+        part whose pattern is found in it.
+      model: Names of the parts that make up `config.model`; the other parts are extra, such as a teacher.
+      sections: Section `model` by name of the part, for parts that are models of their own.
     """
 
     parts: Mapping[str, str]
@@ -25,31 +25,52 @@ class Layout(NamedTuple):
     sections: Mapping[str, Mapping[str, Any]] = {}
 
     def part_of(self, names: Iterable[str]) -> dict[str, str]:
-        """The part of each path."""
+        """Returns the name of the part of each path.
+
+        Args:
+          names: Paths of variables.
+        """
         rules = tuple((pattern, name) for name, pattern in self.parts.items())
         return paths.match(rules, dict.fromkeys(names, 0), "the parts of the task", check_unused=False)
 
     def inside(self, part: str | None, names: Collection[str]) -> dict[str, str]:
-        """The paths in a part, as they are called in it: the variables of a teacher or tower are those of a model.
+        """Selects the paths of a part, and renames them to the paths that the part has as a model of its own.
 
-        A part is one collection (`teacher/params/stem`), one module of each collection (`params/image_tower/stem`), or
-        neither, and then its paths are as they are. The classifier is in the backbone. None is the model.
+        A part can be one collection (`teacher/params/stem` becomes `params/stem`), one module of each collection
+        (`params/image_tower/stem` becomes `params/stem`), or neither; then its paths stay. The backbone includes the
+        classifier.
+
+        Args:
+          part: Name of the part; None for the parts of the model.
+          names: Paths of variables.
+
+        Returns:
+          New paths by old path.
 
         >>> layout = Layout({"teacher": "^teacher/", "backbone": ".*"}, ("backbone",))
         >>> layout.inside("teacher", ["teacher/params/w", "params/w"])
         {'teacher/params/w': 'params/w'}
         """
         wanted = self.model if part is None else (part, "head") if part == "backbone" else (part,)
-        return {name: self.called(part, name) for name, of in self.part_of(names).items() if of in wanted}
+        return {name: self.called(part, name) for name, owner in self.part_of(names).items() if owner in wanted}
 
     def of_model(self, name: str) -> bool:
-        """Whether a path would lie in the model. A teacher may have a projection beside its own model, too."""
-        found = next((part for part, pattern in self.parts.items() if re.search(pattern, name)), None)
-        return found is None or found in self.model
+        """Tells whether a variable belongs to the model, and not to a part outside of it, such as a projection.
+
+        Args:
+          name: Path of the variable.
+        """
+        owner = next((part for part, pattern in self.parts.items() if re.search(pattern, name)), None)
+        return owner is None or owner in self.model
 
     @staticmethod
     def called(part: str | None, name: str) -> str:
-        """What a path is called in a part; itself where it does not lie there."""
+        """Removes the name of a part from a path.
+
+        Args:
+          part: Name of the part; None leaves the path as it is.
+          name: Path of a variable.
+        """
         first, _, rest = name.partition("/")
         if part is None:
             return name
@@ -57,7 +78,11 @@ class Layout(NamedTuple):
 
 
 def to_json(layout: Layout) -> dict[str, Any]:
-    """A layout as a checkpoint holds it; the parts are pairs, for their order decides."""
+    """Converts a layout to the JSON that a checkpoint stores. The parts are a list of pairs, to keep their order.
+
+    Args:
+      layout: Layout to store.
+    """
     return {
         "parts": [list(pair) for pair in layout.parts.items()],
         "model": list(layout.model),
@@ -66,7 +91,10 @@ def to_json(layout: Layout) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any] | None) -> Layout:
-    """The inverse of `to_json`; of a checkpoint that holds none, what tasks had up to then.
+    """Reads what `to_json` wrote.
+
+    Args:
+      values: Stored JSON; None or empty for a checkpoint from before layouts were stored, which gives `EARLIER`.
 
     >>> layout = Layout({"head": "^params/head/", "backbone": ".*"}, ("head", "backbone"))
     >>> from_json(to_json(layout)) == layout
@@ -78,7 +106,10 @@ def from_json(values: Mapping[str, Any] | None) -> Layout:
 
 
 def module_pattern(name: str) -> str:
-    """The pattern of a part that is one module, in every collection that holds variables of it.
+    """Returns the pattern of a part that is one module, in every collection with variables of it.
+
+    Args:
+      name: Path of the module below the collection, "head" or "image_tower/projection".
 
     >>> import re
     >>> [bool(re.search(module_pattern("head"), path)) for path in ("params/head/bias", "teacher/params/head/bias")]
@@ -88,11 +119,15 @@ def module_pattern(name: str) -> str:
 
 
 def collection_pattern(name: str) -> str:
-    """The pattern of a part that is one collection of the variables."""
+    """Returns the pattern of a part that is one collection of the variables.
+
+    Args:
+      name: Name of the collection.
+    """
     return rf"^{name}/"
 
 
-# Checkpoints of before tasks named their parts.
+# The parts of checkpoints that were written before tasks named their parts.
 EARLIER = Layout(
     {
         "teacher": collection_pattern("teacher"),
@@ -105,7 +140,7 @@ EARLIER = Layout(
         "backbone": r".*",
     },
     (
-        *(f"{tower}{of}" for tower in ("image_tower", "text_tower") for of in ("", "_projection")),
+        *(f"{tower}{suffix}" for tower in ("image_tower", "text_tower") for suffix in ("", "_projection")),
         "head",
         "backbone",
     ),
