@@ -72,7 +72,7 @@ def test_batches_are_those_of_a_run(images):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: jaxvision.batches(dict(a=np.zeros(3), b=np.zeros(4)), 2), "of one length, not {'a': 3, 'b': 4}"),
+        (lambda: jaxvision.batches(dict(a=np.zeros(3), b=np.zeros(4)), 2), "have one length, not {'a': 3, 'b': 4}"),
         (lambda: jaxvision.batches(dict(a=np.zeros(3)), 4), "from 1 to 3, the number of examples, not 4"),
         (lambda: jaxvision.create_model("vitt"), "did you mean 'vit'"),
         (lambda: jaxvision.load("nowhere"), "nowhere"),

@@ -273,7 +273,7 @@ def test_one_class_is_an_error_before_anything_is_written(tmp_path):
         (tmp_path / "data" / split / "cat").mkdir(parents=True)
         for i in range(8):
             Image.new("RGB", (32, 32)).save(tmp_path / "data" / split / "cat" / f"{i}.png")
-    with pytest.raises(UserError, match="this data set has one class, so that every answer is right"):
+    with pytest.raises(UserError, match="this data set has one class, so every answer is right"):
         train.run_train(config(tmp_path / "data"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""BYOL: one view of an image predicts what a slowly moving average of the network makes of another. No negatives."""
+"""BYOL: the network predicts, from one view of an image, how its moving average projects another. No negatives."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -41,50 +41,54 @@ def make_byol(
     hidden: COUNT = 4096,
     norm: bool = True,
 ) -> Task:
-    """A task that predicts the projection by a teacher of one view of an image from the other view.
+    """Makes the task that predicts, from one view of an image, the teacher's projection of the other view.
 
-    BYOL (Grill et al. 2020, arXiv 2006.07733, sec. 3). The teacher ("target network") is the same backbone and
-    projection; it starts as a copy, takes no gradients, and moves towards the network that is trained after every
-    optimizer step. It is applied as in training, with the BatchNorm statistics of its batch. Unlike the authors' code,
-    which passes one view after the other, both views of all images are one batch here, for BatchNorm too.
+    BYOL (Grill et al. 2020, arXiv 2006.07733, sec. 3). The teacher ("target network") has the same backbone and
+    projection. It starts as a copy, takes no gradients, and moves towards the trained network after every optimizer
+    step. It is applied as in training, with the BatchNorm statistics of its batch. The authors' code passes one view
+    after the other; here both views of all images are one batch, for BatchNorm too.
 
-    Args:
-      model: `model(None)` builds the backbone.
-      total_steps: Number of steps of the run, over which `schedule` goes.
-      fields: Fields of a batch, of which the images must have two views.
-      momentum: Share of the teacher that stays in the first step, tau_base. The paper's is 0.996 for 1000 epochs,
-        0.99 for 300.
-      schedule: How that share moves to 1: see `teacher_momentum`; "constant" leaves it.
-      projection_dim: Width of projection and prediction.
-      hidden: Units of the hidden layer of both heads.
-      norm: BatchNorm behind these hidden layers.
-
-    Batches: `image` float [B, 2, H, W, 3], from `views(2, ...)` or two different views in the augmentation.
+    Batches: `image` float [b, 2, h, w, 3], from `views(2, ...)` or two different views in the augmentation.
 
     Metrics: `similarity`, the mean cosine of prediction and target; `embedding_std` of the projections, which falls to
-    0 where all images are projected to one point.
+    0 if all images are projected to one point.
 
-    Outputs, for images [B, H, W, 3]: those of the network that is trained, "projection" and "prediction" [B, E] too.
+    Outputs, for images [b, h, w, 3]: the outputs of the trained network, with "projection" and "prediction" [b, d].
+
+    Args:
+      model: Function of the number of classes, here None, that builds the backbone.
+      total_steps: Number of steps of the run, which `schedule` needs.
+      fields: Fields of a batch; the images must have two views.
+      momentum: Share of the teacher that stays in the first step, tau_base, in [0, 1]. The paper's is 0.996 for 1000
+        epochs, 0.99 for 300.
+      schedule: Schedule of that share: "cosine" moves it to 1, see `teacher_momentum`; "constant" leaves it.
+      projection_dim: Width of projection and prediction.
+      hidden: Number of units in the hidden layer of both heads.
+      norm: True for BatchNorm after these hidden layers.
     """
-    widths = dict(layers=2, out=projection_dim, hidden=hidden, norm=norm, last_norm=False)
+
+    def head(dtype: Any) -> heads.Projection:
+        return heads.Projection(2, projection_dim, hidden, norm, last_norm=False, dtype=dtype)
 
     def projected() -> heads.Projected:
         backbone = heads.bare("byol", model(None))
-        return heads.Projected(backbone, heads.Projection(**widths, dtype=backbone.dtype))
+        return heads.Projected(backbone, head(backbone.dtype))
 
     teacher, student = projected(), projected()
-    network = heads.Predicted(student, heads.Projection(**widths, dtype=student.dtype))
+    network = heads.Predicted(student, head(student.dtype))
 
     def init(rng: jax.Array, batch: Batch) -> Variables:
         variables = network.init(rng, _two_views(batch, fields)[:, 0], train=False)
-        without = {name: {k: v for k, v in of.items() if k != PREDICTOR} for name, of in variables.items()}
-        return {**variables, TEACHER: jax.tree.map(jnp.copy, without)}
+        copied = {
+            name: {k: v for k, v in collection.items() if k != PREDICTOR} for name, collection in variables.items()
+        }
+        return {**variables, TEACHER: jax.tree.map(jnp.copy, copied)}
 
     def loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
         images = _two_views(batch, fields)
         b = len(images)
         images = images.reshape(2 * b, *images.shape[2:])  # b v h w c -> bv h w c
-        mine = {name: of for name, of in variables.items() if name != TEACHER}
+        mine = {name: collection for name, collection in variables.items() if name != TEACHER}
         (_, out), updates = in_training(network, mine, images, rng=rng)
         (_, theirs), moved = in_training(teacher, variables[TEACHER], images, rng=jax.random.fold_in(rng, 1))
         targets = jax.lax.stop_gradient(theirs["projection"]).reshape(b, 2, -1)[:, ::-1]  # of the other view
@@ -99,13 +103,14 @@ def make_byol(
 
     def after(done: After) -> Variables:
         stays = momentum if schedule == "constant" else teacher_momentum(done.step, total_steps, momentum)
-        params = {name: of for name, of in done.variables["params"].items() if name != PREDICTOR}
+        params = {name: module for name, module in done.variables["params"].items() if name != PREDICTOR}
         before = done.variables[TEACHER]
         averaged = jax.tree.map(lambda old, new: stays * old + (1 - stays) * new, before["params"], params)
         return {TEACHER: {**before, "params": averaged}}
 
     def outputs(variables: Variables, batch: Batch) -> dict[str, Any]:
-        return outputs_of(network, {name: of for name, of in variables.items() if name != TEACHER}, batch["image"])
+        mine = {name: collection for name, collection in variables.items() if name != TEACHER}
+        return outputs_of(network, mine, batch["image"])
 
     return Task(
         init,
@@ -123,9 +128,17 @@ def make_byol(
 
 
 def teacher_momentum(step: jax.typing.ArrayLike, total: int, base: float) -> jax.Array:
-    """Share of the teacher that stays in a step: 1 - (1 - base) (cos(pi step / total) + 1) / 2.
+    """Returns the share of the teacher that stays in a step: 1 - (1 - base) (cos(pi step / total) + 1) / 2.
 
-    Grill et al. 2020, sec. 3.3, "Optimization": from `base` in the first step (0) to 1 behind the last.
+    Grill et al. 2020, sec. 3.3, "Optimization": from `base` in the first step (0) to 1 after the last.
+
+    Args:
+      step: Number of the step, from 0 to `total`.
+      total: Number of steps of the run.
+      base: Share in the first step, in [0, 1].
+
+    Returns:
+      float32 [].
 
     >>> [round(float(teacher_momentum(step, 100, 0.9)), 3) for step in (0, 50, 100)]
     [0.9, 0.95, 1.0]
@@ -138,7 +151,7 @@ def _two_views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
     images = batch["image"]
     if fields["image"].views != 2 or images.ndim < 5 or images.shape[1] != 2:
         raise UserError(
-            "the task 'byol' predicts one view of an image from the other, but the augmentation makes "
-            f"{'x'.join(map(str, images.shape[1:]))} of each: set augment to \"views(2, '...')\""
+            "the task 'byol' needs two views of each image, but the augmentation makes arrays of "
+            f"{'x'.join(map(str, images.shape[1:]))}: set augment to \"views(2, '...')\""
         )
     return images

@@ -1,4 +1,4 @@
-"""Where does one patch of an image lie, seen from another? Doersch et al. 2015, arXiv 1505.05192."""
+"""In which direction does one patch of an image lie from another? Doersch et al. 2015, arXiv 1505.05192."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,24 +27,27 @@ def make_context(
     part_dim: int | None = None,
     hidden: int | None = 4096,
 ) -> Task:
-    """A task that tells in which of eight directions a patch lies from the middle one of a 3 x 3 grid.
+    """Makes the task that predicts in which of eight directions a patch lies from the middle of a 3 x 3 grid.
 
-    All eight neighbours are asked about in one step, and each patch goes through the trunk once. What would give the
-    place away is hidden as in sec. 3 and 3.1 of the paper: gaps and jitter between patches (lines that go on), and
-    colours (chromatic aberration, which a network learns to read as a place in the photograph). Patches of low
-    resolution, the paper's third remedy, are left out here.
-
-    Args:
-      model: `model(None)` builds the trunk, which sees patches of patch x side pixels, and whole images when it is
-        judged.
-      patch: side of a patch, as a share of the shorter side of the image. The paper's has 96 pixels.
-      gap: between the patches of the grid, as a share of a patch's side; the paper's is a half.
-      jitter: by how much a patch may lie off its place on the grid in either direction, as a share of its side.
-      colors: "drop" two of three channels of each patch for noise, "project" the axis between green and magenta out, or
-        "keep" them, where the augmentation has `grayscale`.
-      part_dim, hidden: layers over each patch and over both, see `models.parts.SideBySide`.
+    One step asks about all eight neighbours, and each patch goes through the trunk once. Clues that make the answer
+    trivial are removed as in sec. 3 and 3.1 of the paper: gaps and jitter between patches break lines that continue
+    from one to the next, and `colors` hides chromatic aberration, from which a network can read the place in the
+    photograph. The paper also lowers the resolution of some patches, which is left out here.
 
     Batches, metrics (`context_top1`) and outputs: see `pretext.make_pretext`.
+
+    Args:
+      model: Function of the number of classes, here None, that builds the trunk. It is trained on patches and
+        evaluated on whole images.
+      patch: Side of a patch, as a share of the shorter side of the image. The paper's patches have 96 pixels.
+      gap: Gap between the patches of the grid, as a share of a patch's side; one half in the paper.
+      jitter: Largest shift of a patch from its place on the grid in either direction, as a share of its side.
+      colors: Treatment of colours: "drop" replaces two of three channels of each patch by noise, "project" removes the
+        axis between green and magenta, "keep" keeps them, for an augmentation with `grayscale`.
+      part_dim, hidden: Widths of the layers over each patch and over both, see `models.parts.SideBySide`.
+
+    Raises:
+      UserError: If an option is out of range, or the trunk can only see images of one size.
     """
     check_share("task.patch", patch, low=0.01)
     check_share("task.gap", gap)
@@ -69,19 +72,20 @@ def make_context(
 
 
 def grid_corners(rng: jax.Array, batch: int, image: tuple[int, int], size: int, gap: int, jitter: int) -> jax.Array:
-    """Places of nine patches on a 3 x 3 grid that lies anywhere in the image; off the grid by up to `jitter`.
+    """Draws the places of nine patches on a 3 x 3 grid, which lies anywhere in the image.
 
     Args:
-      batch: B.
-      image: its (height, width) in pixels.
-      size, gap, jitter: in pixels. A patch that jitter moves out of the image is moved back to its edge, as in the
-        authors' code.
+      rng: Key.
+      batch: Number of images, b.
+      image: Size of an image, (height, width) in pixels.
+      size, gap, jitter: Side of a patch, gap between two, and largest shift of a patch from the grid, in pixels. A
+        patch that the shift moves out of the image is moved back to its edge, as in the authors' code.
 
     Returns:
-      int32 [B, 9, 2], the (y, x) of the top left pixels, row by row.
+      int32 [b, 9, 2]: the (y, x) of the top left pixels, row by row.
 
     Raises:
-      UserError: the grid is larger than the image.
+      UserError: If the grid is larger than the image.
 
     >>> grid_corners(jax.random.key(0), 1, (8, 8), size=2, gap=1, jitter=0)[0, -1].tolist()
     [6, 6]
@@ -89,8 +93,8 @@ def grid_corners(rng: jax.Array, batch: int, image: tuple[int, int], size: int, 
     extent = 3 * size + 2 * gap
     if size < 1 or extent > min(image):
         raise UserError(
-            f"the task 'context' cuts a grid of {extent}x{extent} pixels, patches of {size} and gaps of {gap}, out of "
-            f"images of {image[0]}x{image[1]}: choose task.patch and task.gap smaller"
+            f"the task 'context' cuts a grid of {extent}x{extent} pixels, with patches of {size} and gaps of {gap}, "
+            f"out of images of {image[0]}x{image[1]}: set a smaller task.patch or task.gap"
         )
     grid_rng, jitter_rng = jax.random.split(rng)
     room = jnp.array(image) - extent
@@ -101,12 +105,16 @@ def grid_corners(rng: jax.Array, batch: int, image: tuple[int, int], size: int, 
 
 
 def drop(rng: jax.Array, patches: jax.Array) -> jax.Array:
-    """Keeps one channel of each patch, drawn at random; the others become noise of a hundredth of its deviation.
+    """Keeps one random channel of each patch, and replaces the others by noise of a hundredth of its deviation.
 
-    Sec. 3.1, "color dropping"; as in the authors' code the mean of the channel that is kept is taken away.
+    Doersch et al. 2015, sec. 3.1, "color dropping". As in the authors' code, the mean of the channel is subtracted.
 
     Args:
-      patches: float [B, N, h, w, 3].
+      rng: Key.
+      patches: Patches, float [b, n, h, w, 3].
+
+    Returns:
+      float [b, n, h, w, 3].
     """
     channel_rng, noise_rng = jax.random.split(rng)
     kept = jax.nn.one_hot(jax.random.randint(channel_rng, patches.shape[:2], 0, 3), 3)[:, :, None, None]
@@ -117,11 +125,16 @@ def drop(rng: jax.Array, patches: jax.Array) -> jax.Array:
 
 
 def project(rng: jax.Array | None, images: jax.Array) -> jax.Array:
-    """Takes the part of every pixel that lies along (-1, 2, -1), between green and magenta (sec. 3.1, "projection").
+    """Removes the component of every pixel along (-1, 2, -1), the axis between green and magenta.
+
+    Doersch et al. 2015, sec. 3.1, "projection".
 
     Args:
-      rng: not used.
-      images: float [..., 3].
+      rng: Not used; the functions in `COLORS` share one signature.
+      images: Images, float [..., 3].
+
+    Returns:
+      float [..., 3].
 
     >>> [f"{x:.2f}" for x in project(None, jnp.array([0.0, 1.0, 0.0]))]
     ['0.33', '0.33', '0.33']
@@ -132,7 +145,12 @@ def project(rng: jax.Array | None, images: jax.Array) -> jax.Array:
 
 
 def keep(rng: jax.Array, patches: jax.Array) -> jax.Array:
-    """Leaves the colours as they are."""
+    """Returns the patches as they are.
+
+    Args:
+      rng: Not used; the functions in `COLORS` share one signature.
+      patches: Patches, float [b, n, h, w, 3].
+    """
     return patches
 
 

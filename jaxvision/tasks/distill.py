@@ -26,27 +26,30 @@ def make_distill(
     temperature: float = 1.0,
     alpha: float = 1.0,
 ) -> Task:
-    """A task that fits the class probabilities of a teacher.
+    """Makes the task that fits the class probabilities of a teacher.
 
     SimCLRv2 (Chen et al. 2020b, arXiv 2006.10029, sec. 2), eq. 2 and 3: with P the softmax of the logits divided by the
-    temperature, the loss is alpha times the cross entropy of the student's P under the teacher's, plus 1 - alpha times
-    the cross entropy of the labels. The teacher sees the image that the student sees, with its running statistics.
+    temperature, the loss is alpha times the cross entropy between the teacher's P and the student's, plus 1 - alpha
+    times the cross entropy with the labels. Teacher and student see the same augmented image; the teacher is applied
+    with its running statistics.
 
-    The teacher's variables are a collection `teacher` beside those of the student: they lie in the checkpoints, and
-    never change. `config.init` fills them: `dict(weights=..., part="teacher")`.
+    The teacher's variables are a collection `teacher` next to the student's. They are saved in checkpoints and never
+    change. `config.init` fills them: `dict(weights=..., part="teacher")`.
 
-    Args:
-      model: `model(num_classes)` builds the student.
-      num_classes: of the data set and of the teacher.
-      multi_label: of the data set, which must have one label an image.
-      teacher: section `model` of the teacher.
-      temperature: positive.
-      alpha: weight of the teacher in [0, 1]; 1 reads no labels.
+    Batches: `image` float [b, h, w, 3]; `label` int32 [b] or float32 [b, k] if alpha is below 1.
 
-    Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K] where alpha is below 1.
     Metrics: `agreement`, the share of images for which student and teacher choose the same class;
     `teacher_confidence`, the mean of the teacher's largest probability.
-    Outputs: those of the student.
+
+    Outputs: the outputs of the student.
+
+    Args:
+      model: Function of the number of classes that builds the student.
+      num_classes: Number of classes of the data set and of the teacher.
+      multi_label: True if an image of the set has any number of labels, which is refused.
+      teacher: Section `model` of the teacher.
+      temperature: Divisor of the logits of both, above 0.
+      alpha: Weight of the teacher in [0, 1]; 1 reads no labels.
     """
     _check(num_classes, multi_label, teacher, temperature, alpha)
     student = model(num_classes)
@@ -89,7 +92,7 @@ def _of_student(variables: Variables) -> Variables:
 
 def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:
     if not num_classes or multi_label:
-        raise UserError("the task 'distill' needs a data set whose images are of one class each (set data.classes)")
+        raise UserError("the task 'distill' needs a data set with one class for each image (set data.classes)")
     check_classes("distill", num_classes)
     if "name" not in teacher:
         raise UserError("task.teacher must be a section like config.model: dict(name='resnet', variant='50')")

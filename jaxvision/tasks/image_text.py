@@ -1,4 +1,4 @@
-"""Contrastive image-text pretraining: the text of an image is recognised among those of all other images."""
+"""Contrastive image-text pretraining: the model recognises the text of an image among the texts of all others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,42 +35,47 @@ def make_image_text(
     chunk: int | None = 1024,
     ring: bool = False,
 ) -> Task:
-    """A task that pulls images and their texts together and pushes them from those of the others.
+    """Makes the task that pulls images and their texts together and pushes other pairs apart.
 
     CLIP (Radford et al. 2021, sec. 2.3) and SigLIP (Zhai et al. 2023). The loss compares the pairs of the whole batch
-    on all devices. With `train.accumulate` it still does: the gradients are those of the whole batch, in the memory of
-    a part (train/accumulation.py, `cached`).
+    on all devices, and with `train.accumulate` it still does: the gradients are those of the whole batch, in the memory
+    of a part (train/accumulation.py, `cached`).
+
+    Batches: `image` float [b, h, w, 3]; `tokens` int32 [b, n].
+
+    Metrics: `contrastive_top1`, the share of images whose own text is more similar than every other text of the batch;
+    `loss_over_chance`, the loss divided by the loss of guessing (ln b for the softmax), but not with `mask_equal`,
+    which makes guessing easier; `scale`, and `bias` if the model has one.
+
+    Outputs: `image_embedding` and `text_embedding`, float32 [b, d] of length 1, if the batch has images or tokens;
+    `features` and `text_features`, the outputs of the towers before their projections; and the other outputs of the
+    image tower. Tokens [b, t, n] of several texts for each image give `text_embedding` [b, t, d].
 
     Args:
-      model: `model(None)` builds a model of two towers; their scale and bias are parameters of it.
-      num_classes, multi_label: of the data set; only `mask_equal="label"` uses its labels.
-      over_batch: `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
-      loss: "softmax" (CLIP) or "sigmoid" (SigLIP).
-      max_scale: the scale of cosines is cut down to it after each step, or None for no limit. "loss" is 100 for
-        "softmax" (CLIP: "to prevent scaling the logits by more than 100", sec. 2.5) and None for "sigmoid" (SigLIP).
-      locked: towers that are not trained, "image_tower" or "text_tower", their projections included: LiT, Zhai et al.
-        2022, arXiv 2111.07991, locks an image tower that `config.init` fills and that has no projection, which would
-        stay as it was drawn. A locked tower is applied as in evaluation, with the running statistics of its BatchNorm,
-        and takes neither gradients nor decay.
-      mask_equal: a field of the batch, such as "tokens" or "label". Pairs in which it is equal are no wrong answers for
-        each other; they are left out of the loss. None compares all, as CLIP and SigLIP do.
-      chunk: images a device compares with all texts at a time, which bounds the memory of the loss and changes nothing
-        else; None for all at once.
-      ring: whether texts go round the devices in place of being gathered on each; the same loss.
+      model: Function of the number of classes, here None, that builds a model of two towers. Scale and bias of the
+        cosines are parameters of the model.
+      num_classes: Number of classes of the data set; only `mask_equal="label"` uses its labels.
+      multi_label: True if an image of the set has any number of labels.
+      over_batch: Function `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      loss: Name of the loss, "softmax" (CLIP) or "sigmoid" (SigLIP).
+      max_scale: Limit of the scale of cosines, which is reduced to it after each step; None for no limit. "loss" is 100
+        for "softmax" (CLIP: "to prevent scaling the logits by more than 100", sec. 2.5) and None for "sigmoid"
+        (SigLIP).
+      locked: Names of towers that are not trained, "image_tower" or "text_tower", with their projections. They are
+        applied as in evaluation, with the running statistics of BatchNorm, and get neither gradients nor decay. LiT
+        (Zhai et al. 2022, arXiv 2111.07991) locks an image tower that `config.init` fills. Give that tower no
+        projection: it would keep its random weights.
+      mask_equal: Name of a field of the batch, such as "tokens" or "label". Pairs for which this field is equal are not
+        compared with each other. None compares all, as CLIP and SigLIP do.
+      chunk: Number of images that a device compares with all texts at a time; None for all at once. It limits the
+        memory of the loss and changes nothing else.
+      ring: True to pass texts around the devices instead of gathering them on each one; the loss is the same.
 
-    Batches: `image` float [B, H, W, 3]; `tokens` int32 [B, L].
-
-    Metrics: `contrastive_top1`, the share of images to which no other text of the batch is as similar as their own;
-    `loss_over_chance`, the loss divided by that of guessing (ln B for the softmax), but with `mask_equal`, which makes
-    guessing easier, left out; `scale`, and `bias` where there is one.
-
-    Outputs: `image_embedding` and `text_embedding`, float32 [B, E] of length 1, where the batch has images or tokens;
-    `features` and `text_features`, float32 [B, D], those of the towers before their projections; and what else the
-    image tower returns. Tokens [B, n, L] of several texts an image give `text_embedding` [B, n, E].
+    Raises:
+      UserError: If an option is out of range, or the model does not have two towers, or the bias that the loss needs.
     """
-    if max_scale == "loss":
-        max_scale = 100.0 if loss == "softmax" else None
-    _check(loss, max_scale, locked, chunk)
+    limit: Any = max_scale if max_scale != "loss" else 100.0 if loss == "softmax" else None
+    _check(loss, limit, locked, chunk)
     if mask_equal == "label":
         check_classes("image_text", num_classes, multi_label)
     network = model(None)
@@ -79,9 +84,10 @@ def make_image_text(
     if loss == "sigmoid" and network.bias is None:
         raise UserError("the loss 'sigmoid' needs a bias: set model.bias to its initial value, -10 or 'batch'")
 
-    if max_scale is not None and not Range(high=max_scale).holds(network.scale):
+    if limit is not None and not Range(high=limit).holds(network.scale):
         raise UserError(
-            f"model.scale={network.scale:g} is above task.max_scale={max_scale:g}, to which it would be cut"
+            f"model.scale={network.scale:g} is above task.max_scale={limit:g}, which limits it: lower model.scale or "
+            "raise task.max_scale"
         )
 
     def compare_rows(image, text, scale, bias, ids=None, axis_name=None):
@@ -97,17 +103,17 @@ def make_image_text(
         return network.init(rng, batch["image"], batch["tokens"], train=False)
 
     def embed(variables, batch, rng):
-        embeddings, given = [], dict(variables)
+        embeddings, current = [], dict(variables)
         for tower, field in zip(TOWERS, ("image", "tokens")):
             frozen = tower in locked
             inputs = {"images" if field == "image" else field: batch[field]}
             out, updates = network.apply(
-                given, **inputs, train=not frozen, rngs={"dropout": rng}, mutable=_collections(given)
+                current, **inputs, train=not frozen, rngs={"dropout": rng}, mutable=_collections(current)
             )
-            given |= updates
+            current |= updates
             embedding = out[tower.replace("tower", "projection")]
             embeddings.append(jax.lax.stop_gradient(embedding) if frozen else embedding)
-        return tuple(embeddings), {name: given[name] for name in _collections(given)}
+        return tuple(embeddings), {name: current[name] for name in _collections(current)}
 
     def compare(variables, embeddings, batch):
         params = variables["params"]
@@ -122,13 +128,13 @@ def make_image_text(
 
     def limit_scale(done):
         params = done.variables["params"]
-        return {"params": {**params, "logit_scale": jnp.minimum(params["logit_scale"], jnp.log(max_scale))}}
+        return {"params": {**params, "logit_scale": jnp.minimum(params["logit_scale"], jnp.log(limit))}}
 
     return Task(
         init,
         Joint(embed, compare),
         lambda variables, batch: tower_outputs(network, variables, batch),
-        after=None if max_scale is None else limit_scale,
+        after=None if limit is None else limit_scale,
         parts=PARTS,
         model=tuple(PARTS),
         frozen=tuple(name for tower in locked for name in (f"{tower}_projection", tower)),
@@ -138,17 +144,24 @@ def make_image_text(
 
 
 def tower_outputs(network: TwoTowers, variables: Variables, batch: Batch) -> dict[str, Any]:
-    """What a model of two towers says of a batch of images, of tokens or of both; see `make_image_text`."""
-    found = {}
+    """Computes the outputs of the task; see `make_image_text`.
+
+    Args:
+      network: Model of two towers.
+      variables: Variables of the model.
+      batch: Batch with `image` float [b, h, w, 3], `tokens` int32 [b, n] or [b, t, n], or both.
+    """
+    outputs: dict[str, Any] = {}
+    out: Any  # Flax types what `apply` returns as it does the variables
     if "image" in batch:
         out = network.apply(variables, images=batch["image"], train=False)
-        found |= {**out["image"], "features": out["image_features"], "image_embedding": unit(out["image_projection"])}
+        outputs |= {**out["image"], "features": out["image_features"], "image_embedding": unit(out["image_projection"])}
     if "tokens" in batch:
         tokens = batch["tokens"]
         out = network.apply(variables, tokens=tokens.reshape(-1, tokens.shape[-1]), train=False)
         texts = {"text_features": out["text_features"], "text_embedding": unit(out["text_projection"])}
-        found |= {name: x.reshape(*tokens.shape[:-1], -1) for name, x in texts.items()}
-    return found
+        outputs |= {name: x.reshape(*tokens.shape[:-1], -1) for name, x in texts.items()}
+    return outputs
 
 
 def _collections(variables: Variables) -> list[str]:
@@ -159,13 +172,14 @@ def _check_batch(batch: Batch) -> None:
     """UserError where a batch has no pairs of one image and one text."""
     if "tokens" not in batch:
         raise UserError(
-            "the task 'image_text' needs tokens beside the images: set data.fields to ('image', 'tokens'), "
+            "the task 'image_text' needs tokens with the images: set data.fields to ('image', 'tokens'), "
             "and data.host to one that ends in tokenize(...)"
         )
     if batch["image"].ndim != 4 or batch["tokens"].ndim != 2:
         raise UserError(
-            "the task 'image_text' takes one view of an image and one text, not arrays of shapes "
-            f"{list(batch['image'].shape)} and {list(batch['tokens'].shape)}"
+            "the task 'image_text' needs one view and one text for each image, not arrays of shapes "
+            f"{list(batch['image'].shape)} and {list(batch['tokens'].shape)}: take `views` out of augment, or add "
+            "`pick_caption` to it"
         )
 
 
@@ -181,7 +195,7 @@ def _check(loss, max_scale, locked, chunk) -> None:
     if not fits(max_scale, POSITIVE | None):
         raise UserError(f"task.max_scale must be above 0, None for no limit or 'loss', not {max_scale!r}")
     if isinstance(locked, str):
-        raise UserError(f"task.locked is a tuple of towers: ({locked!r},)")
+        raise UserError(f"task.locked must be a tuple of towers: write ({locked!r},)")
     for tower in locked:
         if tower not in TOWERS:
             raise unknown("value of task.locked", tower, TOWERS)

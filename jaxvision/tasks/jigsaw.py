@@ -1,4 +1,4 @@
-"""In which order do the tiles of an image stand? Noroozi and Favaro 2016, arXiv 1603.09246."""
+"""In which order were the tiles of an image put? Noroozi and Favaro 2016, arXiv 1603.09246."""
 
 import functools
 import itertools
@@ -33,28 +33,32 @@ def make_jigsaw(
     part_dim: int | None = 512,
     hidden: int | None = 4096,
 ) -> Task:
-    """A task that tells which permutation the tiles of an image were shuffled by, out of a fixed set.
+    """Makes the task that predicts which permutation, out of a fixed set, shuffled the tiles of an image.
 
-    The network is context-free: each tile goes through the trunk and one layer by itself, and only then do they meet
-    (the paper's fc6, fc7, here with BatchNorm). What would give the order away is hidden as in the paper: gaps
-    between tiles (lines that go on), each tile scaled to mean 0 and deviation 1 (brightness and contrast), channels
-    shifted against each other (chromatic aberration). The paper also makes 30 % of the images grey: `grayscale(0.3)`
-    in the augmentation.
-
-    Args:
-      model: `model(None)` builds the trunk, which sees tiles, and whole images when it is judged.
-      permutations: how many make up the set, at least 2.
-      permutation_seed: of the set, see `permutation_set`.
-      questions: permutations asked about for each image and step. More cost little: the tiles go through the trunk
-        once.
-      grid: tiles to a side, 2 or 3.
-      tile: side of a tile, as a share of a cell of the grid, within which it lies anywhere. The paper's has 64 of 75
-        pixels.
-      channel_jitter: by how much a colour channel of a tile may lie off the others in either direction, as a share of
-        the tile's side; the paper's is 2 of 64 pixels.
-      part_dim, hidden: layers over each tile and over all, see `models.parts.SideBySide`.
+    The network is context-free: each tile goes through the trunk and one layer alone, and only the layers after these
+    see all tiles (the paper's fc6 and fc7, here with BatchNorm). Clues that make the answer trivial are removed as in
+    the paper: gaps between tiles break lines that continue from one to the next, each tile is scaled to mean 0 and
+    deviation 1 against brightness and contrast, and its channels are shifted against each other, against chromatic
+    aberration. The paper also makes 30 % of the images grey: `grayscale(0.3)` in the augmentation.
 
     Batches, metrics (`jigsaw_top1`) and outputs: see `pretext.make_pretext`.
+
+    Args:
+      model: Function of the number of classes, here None, that builds the trunk. It is trained on tiles and evaluated
+        on whole images.
+      permutations: Number of permutations in the set, at least 2.
+      permutation_seed: Seed of the set, see `permutation_set`.
+      questions: Number of permutations that are asked about for each image in a step. More cost little, since the
+        tiles go through the trunk once.
+      grid: Number of tiles along a side, 2 or 3.
+      tile: Side of a tile, as a share of a cell of the grid. The tile lies anywhere in its cell. 64 of 75 pixels in
+        the paper.
+      channel_jitter: Largest shift of a colour channel of a tile in either direction, as a share of the tile's side;
+        2 of 64 pixels in the paper.
+      part_dim, hidden: Widths of the layers over each tile and over all, see `models.parts.SideBySide`.
+
+    Raises:
+      UserError: If an option is out of range, or the trunk can only see images of one size.
     """
     check_share("task.tile", tile, low=0.01)
     check_share("task.channel_jitter", channel_jitter)
@@ -67,44 +71,47 @@ def make_jigsaw(
 
     def ask(rng: jax.Array, images: jax.Array) -> pretext.Questions:
         place_rng, order_rng = jax.random.split(rng)
-        cell = min(images.shape[1:3]) // grid
-        size = round(tile * cell)
-        corners = tile_corners(
-            place_rng, len(images), images.shape[1:3], grid, size, channels=3, jitter=round(channel_jitter * size)
-        )
-        # The first of a random order of all: no permutation is asked about twice for an image.
+        b, h, w, _ = images.shape
+        size = round(tile * (min(h, w) // grid))
+        jitter = round(channel_jitter * size)
+        corners = tile_corners(place_rng, b, (h, w), grid, size, channels=3, jitter=jitter)
+        # The first of a random order of all, so that no permutation is asked about twice for an image.
         draw = lambda key: jax.random.permutation(key, permutations)[:questions]
         answers = jax.vmap(draw)(jax.random.split(order_rng, len(images)))  # b q
         return pretext.Questions(standardize(cut(images, corners, size)), jnp.asarray(orders)[answers], answers)
 
-    asked = pretext.Pretext("jigsaw", permutations, ask, look=standardize)
-    return pretext.make_pretext(asked, model, part_dim=part_dim, hidden=hidden)
+    described = pretext.Pretext("jigsaw", permutations, ask, look=standardize)
+    return pretext.make_pretext(described, model, part_dim=part_dim, hidden=hidden)
 
 
 def tile_corners(
     rng: jax.Array, batch: int, image: tuple[int, int], grid: int, size: int, channels: int, jitter: int
 ) -> jax.Array:
-    """Places of tiles, one in each cell of a grid over the image, anywhere in the cell.
+    """Draws the places of tiles, one anywhere in each cell of a grid over the image.
 
     Args:
-      batch: B.
-      image: its (height, width) in pixels.
-      grid: cells to a side; a cell has the image's side divided by it, rounded down.
-      size: side of the tiles in pixels.
-      channels: C.
-      jitter: pixels by which a channel may lie off the tile's place; within the image.
+      rng: Key.
+      batch: Number of images, b.
+      image: Size of an image, (height, width) in pixels.
+      grid: Number of cells along a side. The side of a cell is the image's side divided by it, rounded down.
+      size: Side of the tiles in pixels.
+      channels: Number of colour channels, c.
+      jitter: Largest shift of a channel from the tile's place, in pixels; it stays in the image.
 
     Returns:
-      int32 [B, grid * grid, C, 2], the (y, x) of the top left pixels, row by row.
+      int32 [b, grid * grid, c, 2]: the (y, x) of the top left pixels, row by row.
 
     Raises:
-      UserError: tiles of no pixel.
+      UserError: If a tile has no pixel.
 
     >>> tile_corners(jax.random.key(0), 1, (6, 6), grid=3, size=2, channels=1, jitter=0)[0, -1].tolist()
     [[4, 4]]
     """
     if size < 1:
-        raise UserError(f"the task 'jigsaw' cuts images of {image[0]}x{image[1]} pixels into tiles of none")
+        raise UserError(
+            f"the task 'jigsaw' cuts images of {image[0]}x{image[1]} pixels into tiles without a pixel: use larger "
+            "images, or set a larger task.tile"
+        )
     place_rng, jitter_rng = jax.random.split(rng)
     cell = jnp.array(image) // grid
     cells = jnp.stack(jnp.meshgrid(jnp.arange(grid), jnp.arange(grid), indexing="ij"), axis=-1).reshape(-1, 1, 2)
@@ -115,22 +122,22 @@ def tile_corners(
 
 @functools.cache
 def permutation_set(count: int, tiles: int = 9, seed: int = 0) -> np.ndarray:
-    """Permutations that differ from one another in as many places as can be.
+    """Chooses permutations that differ from each other in as many places as possible.
 
-    Algorithm 1 of the paper: the first is drawn at random, and each further one is, of all that are left, that with
-    the largest sum of Hamming distances to those chosen before. Among equal ones, of which the paper does not speak,
-    the one farthest from its nearest is taken, and of these the first in lexicographic order.
+    Noroozi and Favaro 2016, algorithm 1: the first is drawn at random; each further one has the largest sum of Hamming
+    distances to those chosen before. The paper does not say how ties are broken. Here the permutation with the largest
+    distance to its nearest chosen one is taken, and of these the first in lexicographic order.
 
     Args:
-      count: how many, from 2 to tiles!.
-      tiles: n, at most 9.
-      seed: of the first one.
+      count: Number of permutations, from 2 to the factorial of `tiles`.
+      tiles: Number of tiles, n, at most 9.
+      seed: Seed of the first permutation.
 
     Returns:
-      uint8 [count, n], read-only; the row p shows tile p[i] at place i.
+      uint8 [count, n], read-only. In row p, place i shows tile p[i].
 
     Raises:
-      UserError: a count that is too small or too large.
+      UserError: If `count` is too small or too large.
 
     >>> permutation_set(3, tiles=3).tolist()
     [[2, 1, 0], [0, 2, 1], [1, 0, 2]]

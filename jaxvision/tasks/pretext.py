@@ -1,4 +1,4 @@
-"""Questions about an image whose answers follow from the image itself: what rotation, context and jigsaw share."""
+"""Questions about an image whose answers are known without labels: the common part of rotation, context and jigsaw."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from jaxvision.tasks.task import PARTS, Batch, Task, in_training, module_pattern
 
 
 class Questions(NamedTuple):
-    """What is asked about each image of a batch.
+    """The questions about each image of a batch.
 
     Attributes:
-      parts: float [B, N, h, w, 3], what the trunk sees: turned images, patches, tiles. Each goes through it once.
-      beside: int32 [B, Q, P] in [0, N), for each of Q questions the parts that stand side by side in it.
-      answers: int32 [B, Q] in [0, K).
+      parts: Inputs of the trunk, float [b, n, h, w, 3]: turned images, patches or tiles. Each goes through it once.
+      beside: Indices of the parts that stand side by side in each of q questions, int32 [b, q, p] in [0, n).
+      answers: Right answers, int32 [b, q] in [0, k).
     """
 
     parts: jax.Array
@@ -29,14 +29,14 @@ class Questions(NamedTuple):
 
 
 class Pretext(NamedTuple):
-    """A pretext task: add another one by writing these down.
+    """The definition of a pretext task. To add a task, make one of these.
 
     Attributes:
-      name: of the task.
-      num_answers: K.
-      ask: `(rng, images float [B, H, W, 3]) -> Questions`. Images have been through the augmentation, so crops and
-        flips come before it.
-      look: `images -> images`, how the trunk is shown a whole image [B, H, W, 3] once it is trained.
+      name: Name of the task.
+      num_answers: Number of possible answers, k.
+      ask: Function `(rng, images) -> Questions` of images float [b, h, w, 3] after the augmentation, crops and flips
+        included.
+      look: Function `images -> images` that prepares whole images [b, h, w, 3] for the trained trunk.
     """
 
     name: str
@@ -52,18 +52,18 @@ def make_pretext(
     part_dim: int | None = None,
     hidden: int | None = None,
 ) -> Task:
-    """A task that answers the questions of `pretext`, with softmax cross entropy.
+    """Makes the task that answers the questions of `pretext`, trained with softmax cross entropy.
+
+    Batches: `image` float [b, h, w, 3]; labels are not read.
+
+    Metrics: `NAME_top1`, the share of questions of the training batch that are answered right.
+
+    Outputs, for whole images: the outputs of the trunk. Another run can start from the trunk with `init.weights`.
 
     Args:
-      pretext: what is asked.
-      model: `model(None)` builds the trunk.
-      part_dim, hidden: widths of the layers between trunk and answer, see `models.parts.SideBySide`.
-
-    Batches: `image` float [B, H, W, 3]; labels are not read.
-
-    Metrics: `NAME_top1`, the share of questions of the training batch that are answered rightly.
-
-    Outputs, for whole images: those of the trunk, which `init.weights` of another run can start from.
+      pretext: Definition of the questions.
+      model: Function of the number of classes, here None, that builds the trunk.
+      part_dim, hidden: Widths of the layers between trunk and answer, see `models.parts.SideBySide`.
     """
     whole("task.part_dim", part_dim, optional=True)
     whole("task.hidden", hidden, optional=True)
@@ -101,7 +101,7 @@ def _single_view(pretext: Pretext, batch: Batch) -> jax.Array:
     images = batch["image"]
     if images.ndim != 4:
         raise UserError(
-            f"the task {pretext.name!r} makes the parts of one image itself, but the augmentation gives "
-            f"{'x'.join(map(str, images.shape[1:]))} of each: take `views` out of augment"
+            f"the task {pretext.name!r} needs one view of each image, but the augmentation makes arrays of "
+            f"{'x'.join(map(str, images.shape[1:]))}: take `views` out of augment"
         )
     return images

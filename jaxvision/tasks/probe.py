@@ -1,4 +1,4 @@
-"""A classifier trained on one layer of a network, with augmentation, as long and in the way that the config says."""
+"""A classifier on one layer of a trained network, trained with augmentation like any other run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,24 +25,28 @@ def make_probe(
     statistics: str | None = None,
     freeze: str | None = None,
 ) -> Task:
-    """A task that fits labels by a new classifier on a layer of the network.
+    """Makes the task that predicts labels by a new classifier on a layer of the network.
 
-    With `init.freeze="backbone"` and `init.head="new"` nothing but the classifier is trained, on features as an
-    evaluation sees them, and the network stays bit for bit as it was loaded. Without `freeze` the network is
-    fine-tuned below that layer.
+    With `init.freeze="backbone"` and `init.head="new"` only the classifier is trained, on the features that an
+    evaluation sees, and the network stays bit for bit as it was loaded. Without `freeze`, the network is fine-tuned up
+    to that layer.
+
+    Batches, metrics and outputs: see `supervised.make_supervised`; "logits" are the logits of the classifier.
 
     Args:
-      model: `model(None)` builds the network.
-      num_classes, multi_label: of the data set.
-      layer: "features", or the name of an output, as in "map" or "stages/1".
-      classifier: "linear", "mlp" or "conv", see `models.probe.Classifier`; the last two are the non-linear and the
-        convolutional classifier of Gidaris et al. 2018, sec. 3.1.
-      hidden: units of "mlp" (200 by default) or channels of "conv" (192).
-      loss, label_smoothing: see `supervised.make_supervised`.
-      statistics, freeze: "batch" or "running", and `init.freeze`: how the network below the classifier is applied, see
-        `supervised.make_supervised`.
+      model: Function of the number of classes, here None, that builds the network.
+      num_classes: Number of classes of the data set.
+      multi_label: True if an image of the set has any number of labels.
+      layer: Name of the layer, "features" or an output such as "map" or "stages/1".
+      classifier: Kind of the classifier, "linear", "mlp" or "conv", see `models.probe.Classifier`. The last two are
+        the non-linear and the convolutional classifier of Gidaris et al. 2018, sec. 3.1.
+      hidden: Number of units of "mlp" (None: 200) or channels of "conv" (None: 192).
+      loss, label_smoothing: Loss, and share of each label that is spread, see `supervised.make_supervised`.
+      statistics, freeze: Mode of the network below the classifier, "batch" or "running", and value of `init.freeze`,
+        see `supervised.make_supervised`.
 
-    Batches, metrics and outputs: see `supervised.make_supervised`; "logits" are those of the classifier.
+    Raises:
+      UserError: If the data set has no classes or only one, or an option is out of range.
     """
     if classifier not in HIDDEN:
         raise unknown("value of task.classifier", classifier, HIDDEN)

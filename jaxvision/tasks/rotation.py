@@ -19,19 +19,23 @@ def make_rotation(
     angles: tuple[float, ...] = (0, 90, 180, 270),
     each: str = "all",
 ) -> Task:
-    """A task that tells the angles by which images were turned.
+    """Makes the task that predicts the angles by which images were turned.
 
-    The images are turned after the augmentation, so crops and flips come before. The paper's table 2 compares (0,
-    180), (90, 270), the four right angles, which are best, and the eight multiples of 45. It does not say what fills
-    the corners of an image turned by 45 degrees: here it is 0, the mean colour after `normalize`.
-
-    Args:
-      model: `model(None)` builds the network; a linear classifier of the angles is put on its features.
-      angles: in degrees, counter-clockwise; their order is that of the answers.
-      each: "all": every image is seen at every angle in one step, which the paper found to be much better (sec. 3.1)
-        and makes the network's batch so many times larger; "one": at one, each equally likely.
+    Images are turned after the augmentation. The paper's table 2 compares the angles (0, 180), (90, 270), the four
+    right angles, which are best, and the eight multiples of 45. It does not say what fills the corners of an image
+    turned by 45 degrees: here it is 0, the mean colour after `normalize`.
 
     Batches, metrics (`rotation_top1`) and outputs: see `pretext.make_pretext`. Images must be square.
+
+    Args:
+      model: Function of the number of classes, here None, that builds the network. A linear classifier of the angles
+        is put on its features.
+      angles: Angles in degrees, counter-clockwise; answer i stands for angle i.
+      each: "all" to show every image at every angle in one step, which the paper found much better (sec. 3.1); the
+        batch of the network is then larger by the number of angles. "one" to show it at one random angle.
+
+    Raises:
+      UserError: If there are fewer than two different angles, or `each` is unknown.
     """
     if len(angles) < 2 or len({angle % 360 for angle in angles}) < len(angles):
         raise UserError(f"task.angles must be at least two different angles in degrees, not {angles!r}")
@@ -55,18 +59,18 @@ def make_rotation(
 def rotate(images: jax.Array, degrees: float) -> jax.Array:
     """Turns images about their middle, counter-clockwise.
 
-    Multiples of 90 move pixels and change none, as `numpy.rot90`. Other angles interpolate linearly and fill with 0,
-    like `scipy.ndimage.rotate` in the mode "grid-constant".
+    Multiples of 90 move pixels without changing them, as `numpy.rot90`. Other angles interpolate linearly and fill
+    with 0, like `scipy.ndimage.rotate` in the mode "grid-constant".
 
     Args:
-      images: float [B, H, W, C], square.
-      degrees: the angle.
+      images: Square images, float [b, h, w, c].
+      degrees: Angle in degrees.
 
     Returns:
-      float [B, H, W, C].
+      float [b, h, w, c].
 
     Raises:
-      UserError: images that are not square.
+      UserError: If the images are not square.
 
     >>> rotate(jnp.arange(4.0).reshape(1, 2, 2, 1), 90).ravel().tolist()
     [1.0, 3.0, 0.0, 2.0]
@@ -80,6 +84,7 @@ def rotate(images: jax.Array, degrees: float) -> jax.Array:
         return images
     middle, angle = (h - 1) / 2, jnp.deg2rad(rest)
     y, x = jnp.mgrid[:h, :w] - middle
-    source = jnp.stack([jnp.sin(angle) * x + jnp.cos(angle) * y, jnp.cos(angle) * x - jnp.sin(angle) * y]) + middle
+    rows, columns = jnp.sin(angle) * x + jnp.cos(angle) * y, jnp.cos(angle) * x - jnp.sin(angle) * y
+    source = [rows + middle, columns + middle]
     sample = lambda channel: jax.scipy.ndimage.map_coordinates(channel, source, order=1)
     return jax.vmap(jax.vmap(sample, in_axes=-1, out_axes=-1))(images)

@@ -1,4 +1,4 @@
-"""Contrastive pretraining: views of an image are recognised among those of all other images."""
+"""Contrastive pretraining: the network recognises the views of an image among the views of all other images."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,35 +34,40 @@ def make_simclr(
     projection_norm: bool = True,
     chunk: int | None = 1024,
 ) -> Task:
-    """A task that pulls the views of an image together and pushes those of different images apart.
+    """Makes the task that pulls the views of an image together and pushes those of different images apart.
 
-    SimCLR (Chen et al. 2020, arXiv 2002.05709, alg. 1). Any backbone will do; its classifier, if the config asks for
-    one, is left out. The loss compares the views of the whole batch on all devices, and BatchNorm sees them all too,
-    as under sharded jit it always does (sec. 2.2, "global BN"). With `train.accumulate`, the negatives of an image are
-    those of its part of the batch.
+    SimCLR (Chen et al. 2020, arXiv 2002.05709, alg. 1). Any backbone works; its classifier is left out. The loss
+    compares the views of the whole batch on all devices, and BatchNorm normalises over all of them, as it always does
+    under sharded jit (sec. 2.2, "global BN"). With `train.accumulate`, the negatives of an image come from its own part
+    of the batch only.
+
+    Batches: `image` float [b, v, h, w, 3] with v at least 2, from `views` in the augmentation.
+
+    Metrics: `contrastive_top1`, the share of views whose nearest other view is of the same image (or class);
+    `alignment`, `uniformity`, `embedding_std` and `effective_rank` (the participation ratio) of the head's output,
+    which show a collapse, see losses/representation.py. All are measured on the augmented training batch.
+
+    Outputs, for images [b, h, w, 3]: the outputs of the backbone, "projection" [b, projection_dim], and "projections",
+    the outputs of all layers of the head.
 
     Args:
-      model: `model(None)` builds the module.
-      num_classes, multi_label: of the data set; only `supervised_contrastive` needs classes, one for each image.
-      over_batch: `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
-      fields: Fields of a batch, of which the images must have views.
-      loss: "nt_xent", which reads no labels, or "supervised_contrastive" (Khosla et al. 2020).
-      temperature: positive.
-      projection_layers: of the head between features and loss: 0 none, 1 linear, 2 nonlinear (SimCLR), 3 (SimCLRv2).
-      projection_dim: of what the loss compares; without a head that is as wide as the features.
-      projection_hidden: units of the layers before, by default as many as there are features.
-      projection_norm: BatchNorm in the head.
-      chunk: views a device compares with all others at a time, which bounds the memory of the loss and changes nothing
-        else; None for all at once.
+      model: Function of the number of classes, here None, that builds the backbone.
+      num_classes: Number of classes of the data set; only `supervised_contrastive` needs classes.
+      multi_label: True if an image of the set has any number of labels, which `supervised_contrastive` refuses.
+      over_batch: Function `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      fields: Fields of a batch; the images must have views.
+      loss: Name of the loss, "nt_xent", which reads no labels, or "supervised_contrastive" (Khosla et al. 2020).
+      temperature: Divisor of the cosines, above 0.
+      projection_layers: Number of layers of the head between features and loss: 0 for no head, 1 linear, 2 nonlinear
+        (SimCLR), 3 (SimCLRv2).
+      projection_dim: Width of the head's output, which the loss compares. Without a head, it compares the features.
+      projection_hidden: Number of units in the layers before; None for the width of the features.
+      projection_norm: True for BatchNorm in the head.
+      chunk: Number of views that a device compares with all others at a time; None for all at once. It limits the
+        memory of the loss and changes nothing else.
 
-    Batches: `image` float [B, V, H, W, 3] with V at least 2, from `views` in the augmentation.
-
-    Metrics: `contrastive_top1`, the share of views whose nearest other view is of the same image (or class); and, of
-    the head's output, `alignment`, `uniformity`, `embedding_std` and `effective_rank` (the participation ratio), which
-    tell a collapse: see losses/representation.py. All are of the augmented training batch.
-
-    Outputs, for images [B, H, W, 3]: the backbone's, "projection" [B, projection_dim] and "projections", those of
-    all layers of the head.
+    Raises:
+      UserError: If an option is out of range, or the loss needs classes that the data set does not have.
     """
     _check(loss, num_classes, multi_label, temperature)
     whole("task.projection_layers", projection_layers, low=0)
@@ -120,8 +125,8 @@ def _views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
     images = batch["image"]
     if fields["image"].views < 2 or images.ndim < 5 or images.shape[1] < 2:
         raise UserError(
-            "the task 'simclr' compares views of an image, but the augmentation makes "
-            f"{'x'.join(map(str, images.shape[1:]))} of each: set augment to \"views(2, '...')\""
+            "the task 'simclr' needs several views of each image, but the augmentation makes arrays of "
+            f"{'x'.join(map(str, images.shape[1:]))}: set augment to \"views(2, '...')\""
         )
     return images
 

@@ -25,22 +25,26 @@ def make_supervised(
     statistics: str | None = None,
     freeze: str | None = None,
 ) -> Task:
-    """A task that fits the `label` of each image.
+    """Makes the task that predicts the `label` of each image.
+
+    Batches: `image` float [b, h, w, 3]; `label` int32 [b] or float32 [b, k].
+
+    Metrics: `top1`, the share of examples whose largest logit is at their label. Of equal logits the first counts; of
+    several labels, any of the largest is right.
 
     Args:
-      model: `model(num_classes)` builds the module; its `logits` are trained.
-      num_classes: classes of the data set.
-      multi_label: an image of it has any number of them, which only `sigmoid_cross_entropy` fits.
-      loss: name of a loss in losses/classification.py, or one of your own, "package.module:function".
-      label_smoothing: share of each label spread over all classes, in [0, 1).
-      statistics: "batch": the model is applied as in training; "running": as in evaluation, with the
-        running statistics of its BatchNorm, which never change, and without dropout. So features of
-        frozen parameters are those that an evaluation sees. None takes "running" where `freeze` is set, else "batch".
-      freeze: `init.freeze` of the config.
+      model: Function of the number of classes that builds the module; its `logits` are trained.
+      num_classes: Number of classes of the data set.
+      multi_label: True if an image of the set has any number of labels, which only `sigmoid_cross_entropy` fits.
+      loss: Name of a loss in losses/classification.py, or "package.module:function" of your own.
+      label_smoothing: Share of each label that is spread over all classes, in [0, 1).
+      statistics: "batch" to apply the model as in training, or "running" to apply it as in evaluation: with the
+        running statistics of BatchNorm, which then never change, and without dropout, so that frozen layers give the
+        features that an evaluation sees. None takes "running" if `freeze` is set, else "batch".
+      freeze: Value of `init.freeze` in the config.
 
-    Batches: `image` float [B, H, W, 3]; `label` int32 [B] or float32 [B, K].
-    Metrics: `top1`, the share of examples whose largest logit, the first of equal ones, is at their largest label, or
-    at one of them.
+    Raises:
+      UserError: If the data set has no classes or only one, or an option is out of range.
     """
     if not num_classes:
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
@@ -68,7 +72,15 @@ def make_supervised(
 
 
 def chosen_statistics(statistics: str | None, freeze: str | None) -> str:
-    """How a network is applied in training, by `task.statistics` and `init.freeze`; UserError where it is no way."""
+    """Returns how a network is applied in training: "batch" or "running".
+
+    Args:
+      statistics: Value of `task.statistics`.
+      freeze: Value of `init.freeze`, the default of `statistics`.
+
+    Raises:
+      UserError: If `statistics` is not one of the two.
+    """
     if statistics is None:
         return "running" if freeze else "batch"
     if statistics not in STATISTICS:

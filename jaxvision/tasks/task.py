@@ -1,4 +1,4 @@
-"""The contract between what is learned and the engine that trains it."""
+"""The contract between a task, which defines what is learned, and the engine that trains it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -16,7 +16,8 @@ __all__ = ["collection_pattern", "module_pattern"]  # patterns of parts, which t
 Batch = dict[str, Any]
 Variables = dict[str, Any]
 Metrics = dict[str, jax.Array]
-# (variables, batch, rng) -> (loss, (metrics, updated collections)), or (loss, (metrics, updated collections, rows))
+# (variables, batch, rng) -> (loss, (metrics, updated collections)), or (loss, (metrics, updated collections, rows));
+# see `Task.loss`.
 Loss = Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple]]
 
 
@@ -25,47 +26,64 @@ PAIRS = {"image": Field("image", (None, None, 3), "float32", views=2)}  # fields
 
 
 def check_classes(task: str, num_classes: int | None, multi_label: bool = False) -> None:
-    """Raises UserError where a data set has one class for all images, so that no answer could be wrong."""
+    """Refuses a data set that has one class for all images, since no answer could be wrong.
+
+    Args:
+      task: Name of the task, for the message.
+      num_classes: Number of classes of the data set, or None.
+      multi_label: True if an image has any number of labels.
+
+    Raises:
+      UserError: If there is one class.
+    """
     if num_classes == 1 and not multi_label:
         raise UserError(
-            f"the task {task!r} tells classes apart, but this data set has one class, so that every answer is right "
-            "and nothing is learned: see which files and labels it was made of (`jaxvision inspect`), and set "
-            "data.split or the options of its source"
+            f"the task {task!r} tells classes apart, but this data set has one class, so every answer is right and "
+            "nothing is learned: look at its files and labels with `jaxvision inspect`, and set data.split or the "
+            "options of its source"
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Joint:
-    """A loss over all pairs of a batch, cut where its examples first meet; it is called like any other loss.
+    """A loss that compares the examples of a batch, split into a part for each example and a part for all of them.
 
-    So it can be accumulated exactly; see train/accumulation.py.
+    It is called like any other loss. The split allows exact accumulation: parts of a batch are embedded one after the
+    other, and compared at once (train/accumulation.py).
 
     Attributes:
-      embed: `(variables, batch, rng) -> (embeddings, updated collections)`: arrays [B, ...], of each example alone
-        (but for BatchNorm, which sees those that are embedded together).
-      compare: `(variables, embeddings, batch) -> (loss, metrics)`, of all of them, or `(loss, metrics, rows)`.
+      embed: Function `(variables, batch, rng) -> (embeddings, updated collections)`. Embeddings are arrays [b, ...],
+        computed from each example alone (except for BatchNorm, whose statistics are those of the part).
+      compare: Function `(variables, embeddings, batch) -> (loss, metrics)`, or `(loss, metrics, rows)`, of the
+        embeddings of the whole batch.
     """
 
     embed: Callable[[Variables, Batch, jax.Array], tuple[Any, Variables]]
     compare: Callable[[Variables, Any, Batch], tuple]
 
     def __call__(self, variables: Variables, batch: Batch, rng: jax.Array) -> tuple[jax.Array, tuple]:
-        """The loss of a batch at once."""
+        """Computes the loss of a whole batch.
+
+        Args:
+          variables: Variables of the task.
+          batch: Batch as it comes from the augmentation.
+          rng: Key of the step.
+        """
         embeddings, updates = self.embed(variables, batch, rng)
         value, metrics, *rows = self.compare(variables, embeddings, batch)
         return value, (metrics, updates, *rows)
 
 
 class After(NamedTuple):
-    """What a task sees after an optimizer step.
+    """The argument of `Task.after`: the state of training after an optimizer step.
 
     Attributes:
-      step: Number of the step, int32: 0 in the first, the last of a run has `total_steps - 1`.
-      variables: All collections, with the parameters and the statistics that the step made.
-      rows: Arrays [B, ...] that the loss gave of the examples, of the whole batch in its order, however many parts it
-        was computed in and devices it lies on; of several players a dict of theirs by player. None where the loss
-        gives none.
-      rng: Key of the step, for what is drawn here.
+      step: Number of the step, int32 []: 0 for the first, `total_steps - 1` for the last of a run.
+      variables: All collections, with the parameters and statistics after the step.
+      rows: Arrays [b, ...] that the loss returned for the examples, in the order of the whole batch, even if the batch
+        was computed in parts or on several devices. With several players, a dict of them by player. None if the loss
+        returns no rows.
+      rng: Key of the step, for random draws in `after`.
     """
 
     step: jax.Array
@@ -75,13 +93,13 @@ class After(NamedTuple):
 
 
 class Player(NamedTuple):
-    """One of several that train against or beside one another, each a part of the parameters.
+    """One of several networks that train against or with each other, such as the generator of a GAN.
 
     Attributes:
-      part: Name of the part of the parameters that it moves, one of `Task.parts`.
-      loss: Loss of its own, which may read all variables; only the gradient of its part is taken.
-      every: Number of steps from one move to the next: it moves in the steps 0, every, 2 every, ... In the others its
-        loss and gradient are computed for the metrics, and left.
+      part: Name of the part of the parameters that it updates, one of `Task.parts`.
+      loss: Loss that it minimises. It may read all variables; only the gradient of `part` is taken.
+      every: Number of steps between two updates: it updates in the steps 0, every, 2 every, ... In other steps its
+        loss and gradient are computed for the metrics only.
     """
 
     part: str
@@ -90,39 +108,39 @@ class Player(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Pure functions over variables and batches; the engine knows nothing else of a task.
+    """Pure functions over variables and batches: all that the engine knows of a task.
 
-    Variables are a dict of collections: `params` is trained, the others (such as `batch_stats`) are
-    carried from step to step. Batches have been through the augmentation: float images.
+    Variables are a dict of collections. `params` is trained; the others, such as `batch_stats`, are carried from step
+    to step. Batches come from the augmentation, so images are float.
 
     Attributes:
-      init: `(rng, batch) -> variables`.
-      loss: `(variables, batch, rng) -> (loss, (metrics, updated collections))`, or a `Joint`. The loss is the mean
-        over the batch; metrics are scalars that average over the batch likewise. A third element beside metrics and
-        collections is `rows`, arrays [B, ...] of the examples, for `after`. A metric `loss_over_chance`, the loss
-        divided by that of the best answer that looks at nothing, lets the loop warn where it stays at 1. None where
-        there are players.
-      outputs: `(variables, batch) -> {"features": [B, D], "logits": [B, K], ...}` for evaluators,
-        without dropout and with running statistics. It may take a key, `outputs(variables, batch, rng)`, for what it
-        draws.
-      after: `After -> updated collections`, called once an optimizer step, after it, and never for a part of an
-        accumulated batch: averages of weights, centres, queues, limits of parameters. None where there is nothing to
-        do. A step that is skipped skips it too.
-      players: By name, those who train in turn within a step, each seeing what those before it made. Empty where one
-        loss trains all parameters.
-      parts: Patterns over the paths of variables ("params/head/bias") by the name of a part; the first that is found
-        in a path decides, and every path must have one. Transfer, freezing and players go by these names.
-      model: Names of the parts that make up `config.model`. The others lie beside it: a run that starts from this one
-        leaves out those that it does not have.
-      frozen: Names of parts that the optimizer never changes.
-      progress: Names of metrics that a person sees while it trains, beside the loss.
-      kinds: What outputs are that are no features and no logits of an image, by their names: `predict` draws those
+      init: Function `(rng, batch) -> variables`.
+      loss: Function `(variables, batch, rng) -> (loss, (metrics, updated collections))`, or a `Joint`. The loss is the
+        mean over the batch; metrics are scalars, and means over the batch too. The inner tuple may have a third
+        element, `rows`: arrays [b, ...] with a row for each example, which `after` gets. If there is a metric
+        `loss_over_chance` (the loss divided by the best loss possible without looking at the input), the loop warns
+        when it stays at 1. None if there are players.
+      outputs: Function `(variables, batch) -> {"features": [b, d], "logits": [b, k], ...}` for evaluators, without
+        dropout and with running statistics. If it draws random numbers, it takes a key: `outputs(variables, batch,
+        rng)`.
+      after: Function `After -> updated collections`, called once after each optimizer step, not after each part of an
+        accumulated batch, and not if the step is skipped. It is for averages of weights, centres, queues and limits of
+        parameters. None for nothing.
+      players: Players by name. They train in turn within a step, each with the updates of those before it. Empty if
+        one loss trains all parameters.
+      parts: Pattern over the paths of variables ("params/head/bias") by name of the part. A path belongs to the first
+        part whose pattern is found in it, and every path must have one. Transfer, freezing and players use these
+        names.
+      model: Names of the parts that make up `config.model`. Another run that starts from this one ignores the other
+        parts if it has none of that name.
+      frozen: Names of the parts that the optimizer never changes.
+      progress: Names of the metrics that are shown during training, next to the loss.
+      kinds: Fields that describe outputs other than features and logits, by name of the output; `predict` draws those
         that are segmentations.
-      labelled: True where the loss reads the labels of the data, so that a run can warn of classes without examples.
-      ask: `(batch, rng) -> pretext.Questions`, what `loss` shows the network in place of the images; None where it
-        sees them as they are.
-      least: Number of examples that are needed at a time for the loss to compare one with another; 1 where it
-        compares none.
+      labelled: True if the loss reads the labels of the data, so that a run can warn of classes without examples.
+      ask: Function `(batch, rng) -> pretext.Questions` that makes the network's input, if `loss` does not show it the
+        images themselves; else None.
+      least: Number of examples that the loss needs at a time, 2 if it compares examples with each other.
     """
 
     init: Callable[[jax.Array, Batch], Variables]
@@ -140,29 +158,44 @@ class Task(NamedTuple):
     least: int = 1
 
 
-def part_of_params(task: Task, params: Any) -> dict[str, str]:
-    """The part of every trained variable by its path, which begins below `params`.
+def part_of_params(task: Task, params: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the part of every trained variable by path.
+
+    Args:
+      task: Task that defines the parts.
+      params: Collection `params` of its variables, which the paths leave out.
 
     >>> part_of_params(Task(None, None, None), {"head": {"bias": 0}, "stem": {"kernel": 0}})
     {'head/bias': 'head', 'stem/kernel': 'backbone'}
     """
-    found = Layout(task.parts, task.model).part_of(f"params/{path}" for path in paths.names(params))
-    return {path.removeprefix("params/"): part for path, part in found.items()}
+    parts = Layout(task.parts, task.model).part_of(f"params/{path}" for path in paths.names(params))
+    return {path.removeprefix("params/"): part for path, part in parts.items()}
 
 
 def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:
-    """What a Linen module returns in training, and its updated collections, such as running statistics.
+    """Applies a Linen module as in training.
 
     Args:
-      module: `module.apply(variables, *inputs, train)`.
-      rng: of its dropout.
-      train: False applies it as in evaluation, and the collections stay as they are.
+      module: Module, called as `module(*inputs, train=train)`.
+      variables: Variables of the module.
+      *inputs: Arrays that the module takes, such as images [b, h, w, 3].
+      rng: Key of its dropout.
+      train: False to apply it as in evaluation; then the collections stay as they are.
+
+    Returns:
+      The outputs of the module, and its updated collections, such as running statistics.
     """
     collections = [name for name in variables if name != "params"]
     return module.apply(variables, *inputs, train=train, rngs={"dropout": rng}, mutable=collections)
 
 
 def outputs_of(module: Any, variables: Variables, images: jax.Array) -> dict[str, Any]:
-    """The `outputs` of a task for a model: its features and every intermediate."""
+    """Computes the `outputs` of a task from a model: its features and every intermediate.
+
+    Args:
+      module: Linen module that returns features and a dict of intermediates.
+      variables: Variables of the module.
+      images: Images, float [b, h, w, 3].
+    """
     features, out = module.apply(variables, images, train=False)
     return {"features": features, **out}

@@ -1,4 +1,4 @@
-"""Pieces cut out of images, for pretext tasks that ask how the pieces belong together."""
+"""Square pieces of images, for pretext tasks that ask how the pieces belong together."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from jaxvision.errors import UserError
 
 
 def cut(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
-    """Cuts square pieces out of images, each colour channel at a place of its own.
+    """Cuts square pieces out of images, with a place for each colour channel.
 
     Args:
-      images: float [B, H, W, C].
-      corners: int [B, N, C, 2], the top left pixel (y, x) of each piece in each channel; [B, N, 1, 2] for one
-        place in all channels.
-      size: side of the pieces in pixels.
+      images: Images, float [b, h, w, c].
+      corners: Top left pixels (y, x) of each piece in each channel, int [b, n, c, 2]; [b, n, 1, 2] for the same place
+        in all channels.
+      size: Side of the pieces in pixels.
 
     Returns:
-      float [B, N, size, size, C].
+      float [b, n, size, size, c].
 
     >>> cut(jnp.arange(9.0).reshape(1, 3, 3, 1), jnp.array([[[[1, 1]], [[0, 1]]]]), 2)[0, :, :, :, 0].tolist()
     [[[4.0, 5.0], [7.0, 8.0]], [[1.0, 2.0], [4.0, 5.0]]]
@@ -29,18 +29,21 @@ def cut(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
     def window(channel: jax.Array, corner: jax.Array) -> jax.Array:
         return jax.lax.dynamic_slice(channel, corner, (size, size))
 
-    of_piece = jax.vmap(window, in_axes=(-1, 0), out_axes=-1)  # each channel
-    return jax.vmap(lambda image, places: jax.vmap(lambda place: of_piece(image, place))(places))(images, corners)
+    piece = jax.vmap(window, in_axes=(-1, 0), out_axes=-1)  # over channels
+    return jax.vmap(lambda image, places: jax.vmap(lambda place: piece(image, place))(places))(images, corners)
 
 
 def standardize(pieces: jax.Array) -> jax.Array:
     """Shifts and scales each piece, or image, to mean 0 and deviation 1 over all its values.
 
-    So neither brightness nor contrast, which neighbours share, tells where a piece belongs (Noroozi and Favaro 2016).
+    Neighbours have similar brightness and contrast, which would tell where a piece belongs (Noroozi and Favaro 2016).
     The deviation is at least 1 / sqrt(number of values), as in TensorFlow's per_image_standardization.
 
     Args:
-      pieces: float [..., h, w, C].
+      pieces: Pieces, float [..., h, w, c].
+
+    Returns:
+      float [..., h, w, c].
 
     >>> standardize(jnp.array([[[1.0], [3.0]]])).ravel().tolist()
     [-1.0, 1.0]
@@ -52,15 +55,32 @@ def standardize(pieces: jax.Array) -> jax.Array:
 
 
 def check_share(name: str, value: float, low: float = 0.0) -> None:
-    """Raises UserError where a length of the config is no share in [low, 1]."""
+    """Checks that a length in the config is a share in [low, 1].
+
+    Args:
+      name: Name of the key, for the message.
+      value: Value of the key.
+      low: Lower bound.
+
+    Raises:
+      UserError: If it is not.
+    """
     if not low <= value <= 1:
-        raise UserError(f"{name} is a share in [{low:g}, 1], not {value!r}")
+        raise UserError(f"{name} must be a share in [{low:g}, 1], not {value!r}")
 
 
 def check_trunk(name: str, trunk: Any) -> None:
-    """Raises UserError where the trunk of a task holds positions for pieces, so that it could not see a whole image."""
+    """Refuses a trunk with learned position embeddings, which fit pieces or whole images but not both.
+
+    Args:
+      name: Name of the task, for the message.
+      trunk: Model of the task.
+
+    Raises:
+      UserError: If the trunk has learned position embeddings.
+    """
     if getattr(trunk, "posemb", None) == "learned":
         raise UserError(
-            f"the task {name!r} trains on pieces and is judged on whole images, but posemb 'learned' fits one size: "
+            f"the task {name!r} trains on pieces and evaluates whole images, but posemb 'learned' fits one size: "
             "set model.posemb to 'sincos2d' or 'rope'"
         )

@@ -66,8 +66,8 @@ def test_outputs_are_those_of_the_student(batch, variables):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(num_classes=None), "needs a data set whose images are of one class each"),
-        (dict(multi_label=True), "needs a data set whose images are of one class each"),
+        (dict(num_classes=None), "needs a data set with one class for each image"),
+        (dict(multi_label=True), "needs a data set with one class for each image"),
         (dict(teacher=dict(variant="8")), "task.teacher must be a section like config.model"),
         (dict(teacher=dict(name="resnet", variannt="8")), "unknown option of model 'resnet' 'variannt'"),
         (dict(teacher=dict(name="resnet", variant="8", num_classes=3)), "'task.teacher.num_classes' is set by the"),

@@ -241,7 +241,7 @@ def test_mistakes_are_named(options, message):
 
 def test_batches_that_are_no_pairs_are_an_error_when_the_run_is_built(batch):
     init = lambda batch: jax.eval_shape(make().init, jax.random.key(0), batch)
-    with pytest.raises(UserError, match=r"needs tokens beside the images: set data.fields"):
+    with pytest.raises(UserError, match=r"needs tokens with the images: set data.fields"):
         init({"image": batch["image"]})
     with pytest.raises(UserError, match="one view of an image and one text"):
         init({**batch, "tokens": batch["tokens"][:, None]})
