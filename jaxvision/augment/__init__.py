@@ -1,7 +1,7 @@
 """Augmentation on the device: pure functions `(rng, batch) -> batch`, run inside the jitted step.
 
-A chain is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)"`. The files of this
-folder are found by walking it; what is decorated with `@ops.register()` is an operation:
+A chain of operations is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0.2)|normalize(0.5, 0.5)"`. Every
+function in a file of this folder with the decorator `@ops.register()` is the factory of an operation:
 
   registry.py   the operations a spec may name, and the checks of their arguments
   geometry.py   flip_lr, flip_ud, rotate90, pad, resize, resize_short, central_crop, random_crop,
@@ -23,12 +23,12 @@ folder are found by walking it; what is decorated with `@ops.register()` is an o
   captions.py   pick_caption, shuffle_captions
   gallery.py    examples of each
 
-What lies in an image moves with it: segmentations by nearest neighbour, boxes and points by the same map. What an
-operation does with the fields of a batch is declared by what its factory returns:
+Segmentations, boxes and points move with their image: segmentations by nearest neighbour, boxes and points by the same
+map. The object that a factory returns says what its operation does with the fields of a batch:
 
   operations.py the kinds of operations, chains of them, and how they are bound to the fields of a batch
-  moves.py      the move of one image and of what lies in it: clipping, and boxes that are dropped
-  placed.py     placed: the options of that
+  moves.py      the move of one image with its segmentations, boxes and points: clipping, and boxes that are dropped
+  placed.py     placed: the options of these moves
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,10 +62,10 @@ DEFAULT_FIELDS = {"image": Field("image", (None, None, 3), "uint8"), "label": Fi
 
 
 class Augmentation:
-    """What a spec describes: `augmentation(rng, batch) -> batch`, to be traced by jit.
+    """The function that a spec describes, `augmentation(rng, batch) -> batch`, to be traced by jit.
 
     Attributes:
-      fields: Fields of the batches that come out, by name.
+      fields: Fields of the resulting batches, by name.
     """
 
     def __init__(self, apply: Callable, images: Sequence[str], fields: Mapping[str, Field], statistics: Mapping):
@@ -88,22 +88,22 @@ def make_augmentation(
     """Builds the function that a spec describes.
 
     Args:
-      spec: operations joined by `|`, applied from left to right. Empty: images become floats, no more.
-      num_classes: K of the labels whose field does not say it, needed where the spec mixes labels.
-      statistics: arrays by name, at least those of `needs_statistics(spec)`. Operations find them in
-        `batch["statistics"]`, which is not part of the result.
-      fields: Fields of the batches, by name. By default an image [H, W, 3] and a label. A batch may lack some, as that
-        of photos without labels does; what is in a batch and not among them is handed through.
+      spec: Operations joined by `|`, applied from left to right. An empty spec only makes images float.
+      num_classes: Number of classes, k, of labels whose field does not say it; needed if the spec mixes labels.
+      statistics: Statistics of the training images by name, at least those in `needs_statistics(spec)`. Operations read
+        them from `batch["statistics"]`, which is not part of the result.
+      fields: Fields of the batches by name; None for an image [h, w, 3] and a label. A batch may have less, such as
+        photos without labels. Entries of a batch that are not among the fields pass through.
 
     Returns:
-      `fn(rng, batch) -> batch`, to be traced by jit, with `fn.fields`, the fields that come out. Images are uint8
-      [B, H, W, 3], or float32 in [0, 1] already; they come out as float32, in [0, 1] unless normalised. Labels are
-      int32 [B] and stay so, or become float32 [B, K] where the spec mixes labels; labels that are float32 [B, K]
-      already are taken as they are. Position i of the chain draws from `fold_in(rng, i)`.
+      Function `(rng, batch) -> batch`, to be traced by jit, with an attribute `fields`: the fields of the result.
+      Images are uint8 [b, h, w, 3], or float32 in [0, 1]; they come out as float32, in [0, 1] unless normalised. Labels
+      int32 [b] stay as they are, or become float32 [b, k] if the spec mixes labels, which may be float32 [b, k] from
+      the start. Position i of the chain draws from `fold_in(rng, i)`.
 
     Raises:
-      UserError: an unknown operation, bad arguments, a mixing operation without the number of classes, one
-        that needs statistics without them, or one that does not go with a field.
+      UserError: If an operation is unknown, has wrong arguments, or does not fit a field, or if the number of classes
+        or statistics that it needs are missing.
 
     >>> import jax
     >>> augment = make_augmentation("flip_lr(1.0)|normalize(0.5, 0.5)")
@@ -115,37 +115,43 @@ def make_augmentation(
     2
     """
     operation = chain(spec)
-    given = statistics or {}
-    missing = sorted(name for name in needs_statistics(spec) if given.get(name) is None)
+    known = statistics or {}
+    missing = sorted(name for name in needs_statistics(spec) if known.get(name) is None)
     if missing:
         raise UserError(f"the augmentation {spec!r} needs statistics of the training images: {', '.join(missing)}")
     fields = _complete(DEFAULT_FIELDS if fields is None else fields, num_classes)
     images = [name for name, field in fields.items() if field.kind == "image"]
     floats = {name: fields[name]._replace(dtype="float32") for name in images}
     apply, scene = operation.bind(spec, Scene({**fields, **floats}))
-    return Augmentation(apply, images, scene.fields, given)
+    return Augmentation(apply, images, scene.fields, known)
 
 
 def _complete(fields: Mapping[str, Field], num_classes: int | None) -> dict[str, Field]:
-    """The fields, each that lies in an image with the name of it, and labels with their number of classes."""
+    """The fields, completed by the names of the images that they lie in, and the number of classes of labels."""
     images = [name for name, field in fields.items() if field.kind == "image" and field.of is None]
-    found = {}
+    completed = {}
     for name, field in fields.items():
         if field.kind in PLACED and field.of is None and images:
             if len(images) > 1:
                 raise UserError(
                     f"the field {name!r} ({field.kind}) does not say in which image it lies, {' or '.join(images)}: "
-                    "its source has to say so (`of`)"
+                    "set `of` in the field of its source"
                 )
             field = field._replace(of=images[0])
         if field.kind == "label" and field.of is None and field.classes is None:
             field = field._replace(classes=num_classes)
-        found[name] = field
-    return found
+        completed[name] = field
+    return completed
 
 
 def evaluation(spec: str) -> str:
-    """The spec with random operations dropped, or replaced by their deterministic counterparts.
+    """Drops the random operations of a spec, or replaces them by their deterministic counterparts.
+
+    Args:
+      spec: Spec of training.
+
+    Returns:
+      The spec for evaluation.
 
     >>> evaluation("random_resized_crop(224)|flip_lr|randaugment(2, 10)|normalize(0.5, 0.5)")
     "resize(224, 'linear')|normalize(0.5, 0.5)"

@@ -1,15 +1,25 @@
 """Resampling one image: affine maps, their matrices, and values between pixels."""
 
+import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvision.augment.moves import Move
 
 
-def affine_matrices(strength, h: int, w: int) -> dict[str, tuple]:
-    """For each geometric operation (a, b, c, d, e, f): output pixel (x, y) shows input (ax + by + c, dx + ey + f).
+def affine_matrices(strength: ArrayLike, h: int, w: int) -> dict[str, tuple]:
+    """Returns the affine map of each geometric operation.
 
-    Coordinates are pixels from the image's centre. Shears hold the top left corner of the first pixel, as Pillow's
-    `AFFINE` does: the input of row y, whose middle is at y + 1/2, lies s (y + 1/2) further right.
+    The numbers (a, b, c, d, e, f) mean that the output pixel (x, y) shows the input at (ax + by + c, dx + ey + f), in
+    pixels from the image's centre. Shears keep the top left corner of the first pixel in place, as Pillow's `AFFINE`
+    does: row y, whose middle is at y + 1/2, shows the input s (y + 1/2) further right.
+
+    Args:
+      strength: Strength of the operation, [], see `policy.apply_operation`.
+      h, w: Height and width of the image in pixels.
+
+    Returns:
+      Six arrays float32 [] by name of the operation, and for "identity".
     """
     s = jnp.asarray(strength, jnp.float32)
     zero, one = jnp.zeros_like(s), jnp.ones_like(s)
@@ -24,17 +34,17 @@ def affine_matrices(strength, h: int, w: int) -> dict[str, tuple]:
     }
 
 
-def warp(image, matrix, fill, method: str = "nearest"):
+def warp(image: jax.Array, matrix: tuple | jax.Array, fill: ArrayLike, method: str = "nearest") -> jax.Array:
     """Resamples one image by an affine map.
 
     Args:
-      image: float32 [H, W, C].
-      matrix: six numbers, see `affine_matrices`.
-      fill: value, or one for each channel, where the map leaves the image.
-      method: see `sample`.
+      image: Image, float32 [h, w, c].
+      matrix: Six numbers, see `affine_matrices`.
+      fill: Value of pixels that the map takes from outside the image, [] or [c].
+      method: Interpolation, see `sample`.
 
     Returns:
-      float32 [H, W, C].
+      float32 [h, w, c].
     """
     h, w, _ = image.shape
     a, b, tx, d, e, ty = matrix
@@ -42,8 +52,15 @@ def warp(image, matrix, fill, method: str = "nearest"):
     return sample(image, d * x + e * y + ty + h / 2, a * x + b * y + tx + w / 2, fill, method)
 
 
-def warp_move(matrix, size: tuple[int, int], fill, method: str) -> Move:
-    """`warp` as the move of an image of `size`, (height, width)."""
+def warp_move(matrix: tuple | jax.Array, size: tuple[int, int], fill: ArrayLike, method: str) -> Move:
+    """Makes the move of an affine map.
+
+    Args:
+      matrix: Six numbers, see `affine_matrices`.
+      size: (height, width) of the image.
+      fill: Value of pixels that the map takes from outside the image, [] or [c].
+      method: Interpolation, see `sample`.
+    """
     return Move(
         lambda image: warp(image, matrix, fill, method),
         lambda values, new: warp(values, matrix, new),
@@ -51,8 +68,16 @@ def warp_move(matrix, size: tuple[int, int], fill, method: str) -> Move:
     )
 
 
-def warp_points(points, matrix, size: tuple[int, int]):
-    """Where `warp` shows points (x, y), in pixels from the upper left corner of an image of `size`: float32 [..., 2].
+def warp_points(points: jax.Array, matrix: tuple | jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Computes where `warp` shows the points of an image.
+
+    Args:
+      points: Points (x, y) in pixels from the top left corner, float32 [..., 2].
+      matrix: Six numbers, see `affine_matrices`.
+      size: (height, width) of the image.
+
+    Returns:
+      Points in the result, float32 [..., 2].
 
     >>> warp_points(jnp.array([[1.0, 2.0]]), (1, 0, -3.0, 0, 1, 0), (8, 8)).tolist()
     [[4.0, 2.0]]
@@ -65,24 +90,32 @@ def warp_points(points, matrix, size: tuple[int, int]):
     return jnp.stack([(e * x - b * y) / determinant, (a * y - d * x) / determinant], axis=-1) + middle
 
 
-def centred_grid(h: int, w: int):
-    """x and y of every pixel's middle, in pixels from the image's centre: two arrays [H, W]."""
+def centred_grid(h: int, w: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the coordinates of the middle of every pixel, in pixels from the image's centre.
+
+    Args:
+      h, w: Height and width of the image.
+
+    Returns:
+      (x [h, w], y [h, w]), float32.
+    """
     y, x = jnp.mgrid[:h, :w]
     return x - (w - 1) / 2, y - (h - 1) / 2
 
 
-def sample(image, row, column, fill, method: str = "nearest"):
-    """The image's values at points between pixels.
+def sample(image: jax.Array, row: jax.Array, column: jax.Array, fill: ArrayLike, method: str = "nearest") -> jax.Array:
+    """Interpolates the values of an image at points between its pixels.
 
     Args:
-      image: float32 [H, W, C].
-      row, column: float32 [h, w], in pixels from the image's top left corner: the middle of the first pixel is 0.5.
-      fill: value, or one for each channel, of the pixels outside the image.
-      method: "nearest", or "linear" between the four nearest, as SciPy's `map_coordinates` of order 1 in mode
-        "grid-constant".
+      image: Image, float32 [h, w, c].
+      row, column: Points, float32 [h', w'], in pixels from the image's top left corner: the middle of the first pixel
+        is at 0.5.
+      fill: Value of the pixels outside the image, [] or [c].
+      method: Interpolation, "nearest", or "linear" between the four nearest pixels, as SciPy's `map_coordinates` of
+        order 1 in the mode "grid-constant".
 
     Returns:
-      float32 [h, w, C].
+      float32 [h', w', c].
 
     >>> sample(jnp.array([[[0.0], [1.0]]]), jnp.array([[0.5]]), jnp.array([[0.75]]), 0.0, "linear").item()
     0.25

@@ -31,22 +31,22 @@ COLOR_OPS = dict.fromkeys(("color", "contrast", "brightness", "sharpness"), lamb
 def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1.0, all_ops: bool = False):
     """Blends every image with a mixture of `width` distorted copies of it (alg. 1 of the paper).
 
-    A copy has gone through a chain of `depth` operations, drawn with replacement, each at a level uniform in
-    [0.1, severity]. The copies are mixed with weights of Dirichlet(alpha), and the mixture with the image:
-    `(1 - w) * image + w * mixture` with w ~ Beta(alpha, alpha). The consistency loss over two such views is not part
-    of this.
+    Each copy goes through a chain of `depth` operations, drawn with replacement, each at a level uniform in
+    [0.1, severity]. The copies are mixed with weights from Dirichlet(alpha), and the mixture is blended with the image:
+    `(1 - w) * image + w * mixture` with w ~ Beta(alpha, alpha). The paper's consistency loss between two such views is
+    not part of this operation.
 
     At level L, with l = L / 10: rotate 30 l degrees, shear 0.3 l, translate l / 3 of the side, posterize 4 - 4 l bits,
     solarize from 256 - 256 l, and with `all_ops` factors of 0.1 + 1.8 l; autocontrast and equalize have no level.
-    Ranges, rounding and linear sampling are those of the authors' code, but that translations, whole pixels there, are
-    not rounded here. Pixels that move into view are black.
+    Ranges, rounding and linear sampling follow the authors' code, except that translations are not rounded to whole
+    pixels. Pixels that move into view are black.
 
     Args:
-      severity: highest level, in [0.1, 10]; 3 for CIFAR and 1 for ImageNet in the authors' code.
-      width: number of copies, at least 1.
-      depth: operations in a chain; 0 draws 1, 2 or 3 for every copy.
-      alpha: above 0.
-      all_ops: also color, contrast, brightness and sharpness, which ImageNet-C and CIFAR-10-C test.
+      severity: Highest level, in [0.1, 10]; 3 for CIFAR and 1 for ImageNet in the authors' code.
+      width: Number of copies, at least 1.
+      depth: Number of operations in a chain; 0 draws 1, 2 or 3 for every copy.
+      alpha: Parameter of the Dirichlet and Beta distributions, above 0.
+      all_ops: True to add color, contrast, brightness and sharpness, which ImageNet-C and CIFAR-10-C test.
     """
     check_number("augmix", "severity", severity, low=0.1, high=10)
     check_number("augmix", "width", width, low=1, high=MAX_TIMES, kind=int)

@@ -100,7 +100,13 @@ POLICIES = {
 
 
 def sub_policies(name: str) -> list[tuple[tuple[str, float, int], ...]]:
-    """The sub-policies of a policy: pairs of (operation, probability, magnitude), magnitude 0 where there is none.
+    """Parses the sub-policies of a policy.
+
+    Args:
+      name: Name of the policy, one of `POLICIES`.
+
+    Returns:
+      25 pairs of (operation, probability, magnitude); the magnitude is 0 for operations without one.
 
     >>> sub_policies("cifar10")[0]
     (('invert', 0.1, 0), ('contrast', 0.2, 6))
@@ -117,17 +123,21 @@ def sub_policies(name: str) -> list[tuple[tuple[str, float, int], ...]]:
 def autoaugment(name: str = "imagenet", fill: int = 128):
     """Applies one of 25 pairs of operations, drawn uniformly for every image, each operation with its probability.
 
-    Magnitudes 0 to 9 are nine equal steps from no change to the end of the range of table 6, with a random sign where
-    the range has two sides, as torchvision reads them: rotate 30 degrees, shear 0.3, translate 0.45 of the side,
+    Magnitudes 0 to 9 are nine equal steps from no change to the end of the range in table 6, with a random sign if the
+    range has two sides, as torchvision reads the table: rotate 30 degrees, shear 0.3, translate 0.45 of the side,
     factors 1 +- 0.9, posterize 8 to 4 bits, solarize threshold 256 to 0 (255 in torchvision). The authors' code for
     CIFAR counts the magnitude in tenths and has factors from 0.1 to 1.9 without a sign. Sampling is nearest-neighbour,
-    shears hold the top left corner.
+    and shears keep the top left corner in place.
 
     The paper's CIFAR recipe is `random_crop(32, 4)|flip_lr|autoaugment('cifar10')|normalize|cutout(16)`.
 
     Args:
-      name: "imagenet", "cifar10" or "svhn": where the policy was found.
-      fill: grey level, 0 to 255, of what moves into view; 128 as in the authors' code for ImageNet, torchvision's is 0.
+      name: Name of the policy, after the set that it was searched on: "imagenet", "cifar10" or "svhn".
+      fill: Grey level, 0 to 255, of pixels that move into view; 128 as in the authors' code for ImageNet (torchvision:
+        0).
+
+    Raises:
+      UserError: If there is no such policy, or `fill` is out of range.
     """
     if name not in POLICIES:
         raise unknown("policy of autoaugment", name, POLICIES)

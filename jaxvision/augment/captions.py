@@ -1,4 +1,4 @@
-"""Operations on the token ids of captions, beside those on images."""
+"""Operations on the token ids of captions."""
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,17 @@ CHOICES = ("random", "first")
 
 @ops.register(evaluation=lambda which="random": "pick_caption('first')")
 def pick_caption(which: str = "random"):
-    """Keeps one of several captions of each image: `tokens` [B, C, L] becomes [B, L], `tokens_mask` likewise.
+    """Keeps one of several captions of each image: `tokens` [b, t, n] and `tokens_mask` become [b, n].
 
-    For host operations that keep them all, `tokenize(..., caption='all', captions=C)`, so that a set whose captions
-    are drawn at random can lie in memory. In evaluation the first is taken.
+    It follows a host operation that keeps all captions, `tokenize(..., caption='all', captions=T)`, so that a set can
+    stay in memory although its captions are drawn at random. Evaluation takes the first caption.
 
     Args:
-      which: "random", uniformly among the captions that are there, or "first", with which a batch may also hold images
-        alone.
+      which: Choice of the caption, "random" to draw uniformly among those that an image has, or "first". With "first" a
+        batch may have images only.
+
+    Raises:
+      UserError: If `which` is neither. When called, if a batch has no tokens, or one caption for each image only.
     """
     if which not in CHOICES:
         raise unknown("augmentation pick_caption: choice of caption", which, CHOICES)
@@ -30,8 +33,8 @@ def pick_caption(which: str = "random"):
         tokens, mask = _tokens("pick_caption", batch)
         if tokens.ndim != 3:
             raise UserError(
-                "augmentation pick_caption: there is one caption of each image; keep several in the host spec, as in "
-                "tokenize('bytes', caption='all', captions=5)"
+                "augmentation pick_caption: there is only one caption for each image: keep several in the host spec, "
+                "as in tokenize('bytes', caption='all', captions=5)"
             )
         count = mask.any(axis=2).sum(axis=1)  # rows of padding come last
         chosen = jnp.zeros_like(count) if which == "first" else jax.random.randint(rng, count.shape, 0, count)
@@ -47,9 +50,9 @@ def pick_caption(which: str = "random"):
 
 @ops.register(evaluation="")
 def shuffle_captions():
-    """Gives each image of the batch the caption of another, drawn anew in every step: a control that can learn nothing.
+    """Gives each image of the batch the caption of another, in a random order in every step.
 
-    Whatever a model trained so tells of images and texts together, it does not have from pairs.
+    This is a control experiment: a model that is trained like this has learned nothing from pairs.
     """
 
     def op(rng, batch):
@@ -62,5 +65,5 @@ def shuffle_captions():
 
 def _tokens(op: str, batch: dict) -> tuple[jax.Array, jax.Array]:
     if not {"tokens", "tokens_mask"} <= batch.keys():
-        raise UserError(f"augmentation {op} needs data.fields with 'tokens' and 'tokens_mask'")
+        raise UserError(f"augmentation {op} needs tokens: add 'tokens' and 'tokens_mask' to data.fields")
     return batch["tokens"], batch["tokens_mask"]

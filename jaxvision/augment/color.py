@@ -1,4 +1,6 @@
-"""What pixels look like: normalisation, colour jitter, and the colour functions of Pillow with a probability each."""
+"""Colours: normalisation, colour jitter, and the colour functions of Pillow, each with a probability."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,14 @@ from jaxvision.errors import UserError
 
 @ops.register()
 def normalize(mean=0.5, std=0.5):
-    """`(image - mean) / std`. The default takes [0, 1] to [-1, 1], the range of ViT, BiT and CLIP-like models.
+    """Normalises images, `(image - mean) / std`. The default maps [0, 1] to [-1, 1], the range of ViT and BiT models.
 
     Args:
-      mean: a number, or one for each channel, for images in [0, 1].
-      std: the same, above 0.
+      mean: Mean of images in [0, 1], a number or one for each channel.
+      std: Deviation of images in [0, 1], a number or one for each channel, above 0.
+
+    Raises:
+      UserError: If an argument is not a number or three numbers, or `std` is not above 0.
     """
     mean, std = check_per_channel("normalize", "mean", mean), check_per_channel("normalize", "std", std)
     if min(std) <= 0:
@@ -26,7 +31,7 @@ def normalize(mean=0.5, std=0.5):
 
 @ops.register()
 def normalize_imagenet():
-    """`normalize` with the means and deviations of ImageNet's training images, as ResNet and DeiT use it."""
+    """Normalises images by the means and deviations of ImageNet's training images, as ResNet and DeiT do."""
     return normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -42,26 +47,25 @@ def color_jitter(
 ):
     """Changes brightness, contrast, saturation and hue by random amounts, in random order, as torchvision does.
 
-    The first three are factors uniform in [max(0, 1 - x), 1 + x], hue a shift uniform in [-hue, hue]
-    turns, each drawn for every image. SimCLR at strength s is
-    `color_jitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8)`, with the numbers written out (Chen et
-    al. 2020, app. A). The order is drawn once for the batch: a different order for each image costs
-    four times the work.
+    The first three are factors uniform in [max(0, 1 - x), 1 + x], and hue is a shift uniform in [-hue, hue] turns, all
+    drawn for every image. SimCLR at strength s is `color_jitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8)`, with the
+    numbers written out (Chen et al. 2020, app. A). The order is drawn once for the batch, since an order for each image
+    costs four times the work.
 
-    Brightness has two conventions. The default scales the image, as torchvision and the second version
-    of SimCLR's code do ("simclrv2"); `additive_brightness` adds a shift uniform in [-brightness,
-    brightness], as `tf.image.random_brightness` and the first version do.
+    Brightness has two conventions. The default scales the image, as torchvision and the second version of SimCLR's code
+    ("simclrv2"). `additive_brightness` adds a shift uniform in [-brightness, brightness], as
+    `tf.image.random_brightness` and the first version of SimCLR's code.
 
     Args:
-      brightness, contrast, saturation: at least 0.
-      hue: in [0, 0.5].
-      p: probability that an image is changed at all.
-      per_example_order: draw the order for every image.
-      additive_brightness: brightness shifts the values instead of scaling them.
+      brightness, contrast, saturation: Largest changes x of the factors, at least 0.
+      hue: Largest shift of the hue in turns, in [0, 0.5].
+      p: Probability that an image is changed at all.
+      per_example_order: True to draw an order for every image.
+      additive_brightness: True to shift values for brightness instead of scaling them.
     """
     check_number("color_jitter", "p", p, high=1)
     factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    changes = []  # (function of an image and an amount, lowest and highest amount)
+    changes: list[tuple[Callable, float, float]] = []  # function of an image and an amount, lowest and highest amount
     for name, x in factors.items():
         if not check_number("color_jitter", name, x):
             continue
@@ -93,17 +97,21 @@ def color_jitter(
 
 @ops.register(evaluation="")
 def grayscale(p: float = 1.0):
-    """Makes images grey (ITU-R 601-2 luma in all three channels) with probability `p`, 0.2 in SimCLR."""
+    """Makes images grey: ITU-R 601-2 luma in all three channels.
+
+    Args:
+      p: Probability that an image is changed, 0.2 in SimCLR.
+    """
     return _with_probability("grayscale", p, lambda image: jnp.broadcast_to(pixels.gray(image), image.shape))
 
 
 @ops.register(evaluation="")
 def solarize(threshold: float = 128, p: float = 1.0):
-    """Inverts values from `threshold` upwards with probability `p`, 0.2 for BYOL's second view (Grill et al. 2020).
+    """Inverts the values from `threshold` upwards.
 
     Args:
-      threshold: in grey levels, from 0 (inverts all) to 256 (nothing).
-      p: probability that an image is changed.
+      threshold: Grey level, from 0 (inverts all values) to 256 (inverts none).
+      p: Probability that an image is changed, 0.2 for the second view of BYOL (Grill et al. 2020).
     """
     check_number("solarize", "threshold", threshold, high=256)
     return _with_probability("solarize", p, lambda image: pixels.solarize(image, threshold))
@@ -111,26 +119,43 @@ def solarize(threshold: float = 128, p: float = 1.0):
 
 @ops.register(evaluation="")
 def posterize(bits: int = 4, p: float = 1.0):
-    """Keeps the highest `bits`, 1 to 8, of each 8-bit value with probability `p`, as Pillow's `ImageOps.posterize`."""
+    """Keeps the highest bits of each 8-bit value, as Pillow's `ImageOps.posterize`.
+
+    Args:
+      bits: Number of bits, from 1 to 8.
+      p: Probability that an image is changed.
+    """
     check_number("posterize", "bits", bits, low=1, high=8, kind=int)
     return _with_probability("posterize", p, lambda image: pixels.posterize(image, bits))
 
 
 @ops.register(evaluation="")
 def equalize(p: float = 1.0):
-    """Makes each channel's histogram flat with probability `p`, as Pillow's `ImageOps.equalize`."""
+    """Makes the histogram of each channel flat, as Pillow's `ImageOps.equalize`.
+
+    Args:
+      p: Probability that an image is changed.
+    """
     return _with_probability("equalize", p, pixels.equalize)
 
 
 @ops.register(evaluation="")
 def autocontrast(p: float = 1.0):
-    """Stretches each channel to the whole of [0, 1] with probability `p`, as Pillow's `ImageOps.autocontrast`."""
+    """Stretches each channel to the whole range [0, 1], as Pillow's `ImageOps.autocontrast`.
+
+    Args:
+      p: Probability that an image is changed.
+    """
     return _with_probability("autocontrast", p, pixels.autocontrast)
 
 
 @ops.register(evaluation="")
 def invert(p: float = 1.0):
-    """Replaces images by their negatives, `1 - image`, with probability `p`."""
+    """Replaces images by their negatives, `1 - image`.
+
+    Args:
+      p: Probability that an image is changed.
+    """
     return _with_probability("invert", p, pixels.invert)
 
 

@@ -1,7 +1,10 @@
-"""Replacing a box of each image: cutout and random erasing. What lies in the image stays: it is hidden, not moved."""
+"""Replacing a box of each image: cutout and random erasing. Segmentations, boxes and points stay as they are."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvision.augment.operations import photometric
 from jaxvision.augment.registry import check_interval, check_number, check_per_channel, ops
@@ -14,13 +17,16 @@ MOST_ERASED = 0.99  # the smallest share of an image that random_erasing may hav
 
 @ops.register(evaluation="")
 def cutout(size: int):
-    """Zeroes one square of `size` pixels a side in each image (DeVries and Taylor 2017, sec. 3.2).
+    """Zeroes one square in each image (DeVries and Taylor 2017, sec. 3.2).
 
-    The centre is uniform over the image and what lies outside is cut off. Put it after `normalize`,
-    where zero is the mean colour, as in the paper.
+    The centre is uniform over the image, so part of the square may lie outside. Put it after `normalize`, where zero is
+    the mean colour, as in the paper.
 
-    Raises (when called):
-      UserError: the square is larger than the image, so that it can hide all of it.
+    Args:
+      size: Side of the square in pixels.
+
+    Raises:
+      UserError: When called, if the square is larger than the image, so that it could hide all of it.
     """
     check_number("cutout", "size", size, low=1, kind=int)
 
@@ -28,8 +34,8 @@ def cutout(size: int):
         h, w, _ = image.shape
         if size > max(h, w):
             raise UserError(
-                f"augmentation cutout: a square of {size} pixels can hide all of an image of {h}x{w}: it is a side in "
-                f"pixels, usually half of the image's, as in cutout({max(h, w) // 2})"
+                f"augmentation cutout: a square of {size} pixels can hide all of an image of {h}x{w}: set a smaller "
+                f"side in pixels, usually half of the image's, as in cutout({max(h, w) // 2})"
             )
         return jnp.where(box_mask(rng, image.shape[:2], size, size)[..., None], 0, image)
 
@@ -40,18 +46,21 @@ def cutout(size: int):
 def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill="uniform"):
     """Fills one box of random area, shape and place in each image (Zhong et al. 2020, alg. 1).
 
-    The share of the area, height / width and the top left corner are uniform, and drawn anew until
-    the box lies in the image. The paper's code, torchvision and timm draw the corner from those that
-    fit, and the last two the logarithm of the ratio, so there large and long boxes are more frequent.
-    An image for which none of 32 boxes fits stays as it is: less than one in 10,000 by default.
+    The share of the area, height / width and the top left corner are uniform, and drawn again until the box lies in the
+    image. The paper's code, torchvision and timm draw only corners that fit, and the last two draw the logarithm of the
+    ratio, so large and long boxes are more frequent there. An image for which none of 32 boxes fits stays as it is:
+    less than one in 10,000 with the defaults.
 
     Args:
-      p: probability that an image is changed at all.
-      area: smallest and largest share of the image's area, in (0, 1].
-      ratio: smallest and largest height / width of the box.
-      fill: "uniform", a random value in [0, 1] for each pixel and channel (RE-R, the paper's best);
-        "normal", noise of mean 0 and deviation 1, for use after `normalize` (timm's "pixel");
-        "mean", the image's own mean colour; or a number or three numbers, such as 0 (RE-0).
+      p: Probability that an image is changed at all.
+      area: Smallest and largest share of the image's area, in (0, 1].
+      ratio: Smallest and largest height / width of the box.
+      fill: Content of the box: "uniform", a random value in [0, 1] for each pixel and channel (RE-R, the paper's best);
+        "normal", noise of mean 0 and deviation 1, for use after `normalize` (timm's "pixel"); "mean", the image's own
+        mean colour; or a number or three numbers, such as 0 (RE-0).
+
+    Raises:
+      UserError: If an argument is out of range, or `fill` is unknown.
     """
     check_number("random_erasing", "p", p, high=1)
     area = check_interval("random_erasing", "area", area, 0, 1)
@@ -87,23 +96,33 @@ def _filling(fill, rng, image):
     return image.mean(axis=(0, 1)) if fill == "mean" else jnp.array(fill)
 
 
-def box_mask(rng, sides: tuple[int, int], height, width):
+def box_mask(rng: jax.Array, sides: tuple[int, int], height: jax.Array | int, width: jax.Array | int) -> jax.Array:
     """Draws a box whose centre is uniform over the pixels of an image, clipped at its border.
 
     Args:
-      rng: key.
-      sides: (H, W) of the image.
-      height, width: of the box, whole numbers of pixels; may be traced.
+      rng: Key.
+      sides: Sides (h, w) of the image in pixels.
+      height, width: Sides of the box in pixels, int []; may be traced.
 
     Returns:
-      bool [H, W], True inside the box.
+      bool [h, w], True inside the box.
     """
     centre = jax.random.randint(rng, (2,), 0, jnp.array(sides))
     return rectangle(sides, (centre[0] - height // 2, centre[1] - width // 2), (height, width))
 
 
-def rectangle(sides: tuple[int, int], corner, size):
-    """The pixels of a box in an image of `sides`: bool [H, W]. Corner (top, left) and size may be traced.
+def rectangle(
+    sides: tuple[int, int], corner: Sequence[ArrayLike] | jax.Array, size: Sequence[ArrayLike] | jax.Array
+) -> jax.Array:
+    """Marks the pixels of a box in an image.
+
+    Args:
+      sides: Sides (h, w) of the image in pixels.
+      corner: Corner (top, left) of the box in pixels; may be traced.
+      size: (height, width) of the box in pixels; may be traced.
+
+    Returns:
+      bool [h, w], True inside the box.
 
     >>> rectangle((2, 3), (0, 1), (1, 5)).astype(int).tolist()
     [[0, 1, 1], [0, 0, 0]]

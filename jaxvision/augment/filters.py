@@ -1,7 +1,8 @@
-"""What pixels look like beside their neighbours: blur and sharpness."""
+"""Filters over neighbouring pixels: blur and sharpness."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvision.augment import pixels
 from jaxvision.augment.operations import photometric
@@ -13,15 +14,18 @@ from jaxvision.errors import UserError
 def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0):
     """Blurs images by a Gaussian of random width (Chen et al. 2020, SimCLR, app. A, with p=0.5).
 
-    The deviation is uniform in `sigma`, drawn for every image. The kernel is cut off at a fixed size
-    and sums to one; beyond the border the image is mirrored about its outermost pixels, as in
-    torchvision, where SimCLR's code adds black, which darkens the border.
+    The deviation is uniform in `sigma`, drawn for every image. The kernel is cut off at a fixed size and sums to one.
+    Beyond the border the image is mirrored about its outermost pixels, as in torchvision; SimCLR's code adds black,
+    which darkens the border.
 
     Args:
-      sigma: smallest and largest deviation in pixels, above 0.
-      kernel: size of the kernel, as a share of the shorter side, in (0, 1), of which SimCLR takes a tenth; or in
-        pixels, a whole number. It is made odd by rounding up, and is 3 at least.
-      p: probability that an image is changed.
+      sigma: Smallest and largest deviation in pixels, above 0.
+      kernel: Size of the kernel, as a share of the shorter side in (0, 1), 0.1 in SimCLR, or as a whole number of
+        pixels. An even size is rounded up, and it is at least 3.
+      p: Probability that an image is changed.
+
+    Raises:
+      UserError: If an argument is out of range. When called, if the kernel is too wide for the image.
     """
     sigma = check_interval("gaussian_blur", "sigma", sigma, 0, float("inf"))
     check_number("gaussian_blur", "p", p, high=1)
@@ -43,16 +47,16 @@ def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0):
     return photometric(change)
 
 
-def blur(image, sigma, radius: int):
-    """Blurs one image by a Gaussian cut off `radius` pixels from its middle.
+def blur(image: jax.Array, sigma: ArrayLike, radius: int) -> jax.Array:
+    """Blurs one image by a Gaussian that is cut off `radius` pixels from its middle.
 
     Args:
-      image: float32 [H, W, C], both sides longer than `radius`.
-      sigma: deviation in pixels, above 0, may be traced.
-      radius: pixels; the kernel has `2 radius + 1`.
+      image: Image, float32 [h, w, c], with both sides longer than `radius`.
+      sigma: Deviation in pixels, [], above 0; may be traced.
+      radius: Radius of the kernel in pixels; its size is `2 radius + 1`.
 
     Returns:
-      float32 [H, W, C].
+      float32 [h, w, c].
     """
     weights = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / sigma) ** 2)
     weights /= weights.sum()
@@ -69,8 +73,8 @@ def sharpness(factor=(0.1, 1.9), p: float = 1.0):
     """Smooths or sharpens images by a factor uniform in the interval, as Pillow's `ImageEnhance.Sharpness`.
 
     Args:
-      factor: smallest and largest: 0 is the image smoothed by a 3x3 filter, 1 the image, above it is sharper.
-      p: probability that an image is changed.
+      factor: Smallest and largest factor. 0 is the image smoothed by a 3x3 filter, 1 is the image, and more is sharper.
+      p: Probability that an image is changed.
     """
     low, high = check_interval("sharpness", "factor", factor, 0, float("inf"), closed=True)
     check_number("sharpness", "p", p, high=1)

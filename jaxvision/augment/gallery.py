@@ -1,6 +1,7 @@
 """Example specs of every operation on images, for the contact sheet of `inspect` and for the tests.
 
-An operation may say its own where it is defined: `@ops.register(examples=lambda side: (f"blur({side // 8})",))`.
+An operation of your own names its examples in the decorator:
+`@ops.register(examples=lambda side: (f"blur({side // 8})",))`.
 """
 
 from jaxvision.augment.registry import ops
@@ -8,15 +9,21 @@ from jaxvision.specs import Call
 
 
 def example_specs(side: int) -> dict[str, tuple[str, ...]]:
-    """For each operation, specs from weak to strong that always act, on images of `side` pixels (at least 16).
+    """Returns example specs for each operation, from weak to strong, that change every image.
+
+    Args:
+      side: Side of the images in pixels, at least 16.
+
+    Returns:
+      Specs by name of the operation.
 
     >>> example_specs(96)["central_crop"]
     ('central_crop(72)', 'central_crop(48)')
     """
     quarter, half, most = side // 4, side // 2, side * 3 // 4
     jitter = "color_jitter(0.8, 0.8, 0.8, 0.2)"
-    said = {name: ops.more(Call(name), "examples") for name in ops.factories}
-    return {name: tuple(examples(side)) for name, examples in said.items() if examples is not None} | {
+    declared = {name: ops.more(Call(name), "examples") for name in ops.factories}
+    return {name: tuple(examples(side)) for name, examples in declared.items() if examples is not None} | {
         # Where pixels go.
         "flip_lr": ("flip_lr(1.0)",),
         "flip_ud": ("flip_ud(1.0)",),

@@ -1,7 +1,8 @@
-"""Where pixels go, in whole images and boxes: flips, right angles, padding, resizing and crops."""
+"""Moving whole pixels and boxes: flips, right angles, padding, resizing and crops."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.augment.moves import Move, exact_move
@@ -15,7 +16,11 @@ PADDING_MODES = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 
 @ops.register(evaluation="")
 def flip_lr(p: float = 0.5):
-    """Mirrors each image left to right with probability `p`."""
+    """Mirrors each image left to right.
+
+    Args:
+      p: Probability that an image is changed.
+    """
     check_number("flip_lr", "p", p, high=1)
 
     def draw(rng, size):
@@ -30,7 +35,11 @@ def flip_lr(p: float = 0.5):
 
 @ops.register(evaluation="")
 def flip_ud(p: float = 0.5):
-    """Mirrors each image top to bottom with probability `p`."""
+    """Mirrors each image top to bottom.
+
+    Args:
+      p: Probability that an image is changed.
+    """
     check_number("flip_ud", "p", p, high=1)
 
     def draw(rng, size):
@@ -43,8 +52,16 @@ def flip_ud(p: float = 0.5):
     return geometric(draw, keeps_size=True)
 
 
-def mirror_points(points, axis: int, side):
-    """Points (x, y) with one coordinate, of axis 0 or 1, counted from the other end of a side of so many pixels.
+def mirror_points(points: jax.Array, axis: int, side: int) -> jax.Array:
+    """Mirrors points by counting one coordinate from the other end of the side.
+
+    Args:
+      points: Points (x, y) in pixels, float32 [..., 2].
+      axis: Coordinate to mirror, 0 for x or 1 for y.
+      side: Length of the side in pixels.
+
+    Returns:
+      float32 [..., 2].
 
     >>> mirror_points(jnp.array([[1.0, 2.0]]), 0, 10).tolist()
     [[9.0, 2.0]]
@@ -57,7 +74,10 @@ def rotate90(turns=(0, 1, 2, 3)):
     """Turns each image counter-clockwise by a number of right angles, each of `turns` equally likely.
 
     Args:
-      turns: whole numbers from 0 to 3. Images that are not square take 0 and 2 only.
+      turns: Numbers of right angles, from 0 to 3; only 0 and 2 for images that are not square.
+
+    Raises:
+      UserError: If `turns` is something else. When called, if images are not square and a turn is 1 or 3.
     """
     whole = isinstance(turns, (tuple, list)) and all(is_whole(turn, least=0) and turn < 4 for turn in turns)
     if not whole or not turns:
@@ -86,12 +106,15 @@ def rotate90(turns=(0, 1, 2, 3)):
 
 @ops.register()
 def pad(padding, fill=0.0):
-    """Adds pixels on all sides: images become [B, H + 2 vertical, W + 2 horizontal, 3].
+    """Adds pixels on all sides: images become [b, h + 2 vertical, w + 2 horizontal, 3].
 
     Args:
-      padding: pixels added to each side, or (vertical, horizontal).
-      fill: what is added: a number or three numbers in the range of the images (before `normalize` 0
-        is black), "reflect" (the image mirrored about its outermost pixels) or "edge" (these repeated).
+      padding: Number of pixels to add on each side, or (vertical, horizontal).
+      fill: Content of the added pixels: a number or three numbers in the range of the images (before `normalize`, 0 is
+        black), "reflect" (the image mirrored about its outermost pixels) or "edge" (the outermost pixels repeated).
+
+    Raises:
+      UserError: If an argument is out of range, or `fill` is unknown.
     """
     sides = (padding, padding) if isinstance(padding, int) else padding
     if not isinstance(sides, (tuple, list)) or len(sides) != 2:
@@ -121,12 +144,12 @@ def pad(padding, fill=0.0):
 
 @ops.register()
 def resize(size, method: str = "linear"):
-    """Resizes images to `size` (a side or (height, width)), aspect ratio not kept.
+    """Resizes images to `size`, without keeping the aspect ratio.
 
     Args:
-      size: side, or (height, width).
-      method: "nearest" or one of FILTERS, which widen when they shrink an image (antialiasing), as
-        Pillow's do and those of OpenCV and plain `F.interpolate` do not.
+      size: Side of the result in pixels, or (height, width).
+      method: Interpolation, "nearest" or one of `FILTERS`. The filters get wider when they shrink an image
+        (antialiasing), as in Pillow, but not in OpenCV and plain `F.interpolate`.
     """
     size = check_size("resize", size)
     _check_method("resize", method, ("nearest", *FILTERS))
@@ -139,8 +162,8 @@ def resize_short(size: int, method: str = "linear"):
     """Resizes the shorter side to `size` pixels and keeps the aspect ratio; the longer side is rounded down.
 
     Args:
-      size: pixels, at least 1.
-      method: see `resize`.
+      size: Length of the shorter side in pixels, at least 1.
+      method: Interpolation, see `resize`.
     """
     check_number("resize_short", "size", size, low=1, high=MAX_SIDE, kind=int)
     _check_method("resize_short", method, ("nearest", *FILTERS))
@@ -154,10 +177,13 @@ def resize_short(size: int, method: str = "linear"):
 
 @ops.register()
 def central_crop(size):
-    """Cuts the middle of `size` (a side or (height, width)) out of images at least that large.
+    """Cuts the middle out of images that are at least as large as `size`.
 
-    Where the rest is odd, the window begins at half of it, rounded to the even number as in torchvision and on the
-    host.
+    If the difference of the sides is odd, the window starts at half of it, rounded to the even number, as in
+    torchvision and in the host operation.
+
+    Args:
+      size: Side of the result in pixels, or (height, width).
     """
     height, width = check_size("central_crop", size)
 
@@ -170,7 +196,11 @@ def central_crop(size):
 
 
 def cut_move(top: int, left: int, height: int, width: int) -> Move:
-    """The move that keeps a window of whole pixels; for arrays with any axes before H, W and C."""
+    """Makes the move that keeps a window of whole pixels, for arrays with any axes before h, w and c.
+
+    Args:
+      top, left, height, width: Place and size of the window in pixels.
+    """
     return exact_move(
         lambda values: values[..., top : top + height, left : left + width, :],
         lambda points: points - jnp.array([left, top]),
@@ -179,15 +209,19 @@ def cut_move(top: int, left: int, height: int, width: int) -> Move:
 
 @ops.register(evaluation=lambda size, padding=0, mode="zero": f"central_crop({size!r})")
 def random_crop(size, padding: int = 0, mode: str = "zero"):
-    """Pads images on all sides and cuts out a window of `size`, every position equally likely.
+    """Pads images on all sides and cuts out a window of `size`, with every position equally likely.
 
-    The usual augmentation of CIFAR is `random_crop(32, 4)` (He et al. 2016, sec. 4.2). Evaluation
-    takes the central window of the image without padding.
+    The usual augmentation of CIFAR is `random_crop(32, 4)` (He et al. 2016, sec. 4.2). Evaluation takes the central
+    window of the image without padding.
 
     Args:
-      size: side, or (height, width).
-      padding: pixels added to each of the four sides.
-      mode: what is added: "zero" (black before `normalize`, the mean after it), "reflect" or "edge", see `pad`.
+      size: Side of the window in pixels, or (height, width).
+      padding: Number of pixels to add on each of the four sides.
+      mode: Content of the added pixels: "zero" (black before `normalize`, the mean after it), "reflect" or "edge", see
+        `pad`.
+
+    Raises:
+      UserError: If an argument is out of range, or a window could miss the image.
     """
     height, width = check_size("random_crop", size)
     check_number("random_crop", "padding", padding, high=MAX_SIDE, kind=int)
@@ -196,7 +230,8 @@ def random_crop(size, padding: int = 0, mode: str = "zero"):
     if mode != "reflect" and padding > min(height, width):
         raise UserError(
             f"augmentation random_crop: with a padding of {padding} pixels, windows of {height}x{width} may hold "
-            "nothing of the image. The usual padding is an eighth of the side, and mode='reflect' has no such limit"
+            "nothing of the image: set a smaller padding, usually an eighth of the side, or mode='reflect', which has "
+            "no such limit"
         )
 
     around = ((padding, padding), (padding, padding), (0, 0))
@@ -231,16 +266,16 @@ def _resize_instead(size, area=None, ratio=None, method="linear"):
 def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: str = "linear"):
     """Cuts out a box of random area, shape and place and resizes it to `size` (Szegedy et al. 2015, sec. 6).
 
-    The share of the image's area is uniform in `area` and the logarithm of width / height uniform
-    in `ratio`. As in torchvision, the first of ten candidates that fits into the image is taken;
-    where none fits, the first is clipped to the image. Unlike there, edges of boxes are not rounded
-    to whole pixels. Evaluation resizes the whole image.
+    The share of the image's area is uniform in `area`, and the logarithm of width / height is uniform between the
+    logarithms of `ratio`. As in torchvision, the first of ten candidates that fits into the image is taken; if none
+    fits, the first is clipped to the image. Unlike in torchvision, edges of boxes are not rounded to whole pixels.
+    Evaluation resizes the whole image.
 
     Args:
-      size: side of the result, or (height, width).
-      area: smallest and largest share of the image's area, in (0, 1].
-      ratio: smallest and largest width / height of the box.
-      method: one of FILTERS, see `resize`.
+      size: Side of the result in pixels, or (height, width).
+      area: Smallest and largest share of the image's area, in (0, 1].
+      ratio: Smallest and largest width / height of the box.
+      method: Interpolation, one of `FILTERS`, see `resize`.
     """
     size = check_size("random_resized_crop", size)
     area = check_interval("random_resized_crop", "area", area, 0, 1)
@@ -270,17 +305,17 @@ def _central_window(size, short=(256, 480), method="linear"):
 
 @ops.register(evaluation=_central_window)
 def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
-    """Resizes the shorter side to a random length, aspect ratio kept, and cuts out a random window of `size`.
+    """Resizes the shorter side to a random length, keeps the aspect ratio, and cuts out a random window of `size`.
 
-    The scale augmentation of ResNet (Simonyan and Zisserman 2015, sec. 3.1; He et al. 2016, sec. 3.4):
-    `random_short_side_crop(224)`. The length is uniform over the whole numbers in `short`, then every
-    window equally likely. Evaluation resizes the shorter side to 8 / 7 of `size`, 256 for 224, and
-    takes the central window, the usual single-crop test.
+    This is the scale augmentation of ResNet (Simonyan and Zisserman 2015, sec. 3.1; He et al. 2016, sec. 3.4):
+    `random_short_side_crop(224)`. The length is uniform over the whole numbers in `short`, then every window is equally
+    likely. Evaluation resizes the shorter side to 8 / 7 of `size`, 256 for 224, and takes the central window, as the
+    usual single-crop test does.
 
     Args:
-      size: side of the result, or (height, width).
-      short: smallest and largest length of the shorter side in pixels, at least `size`.
-      method: one of FILTERS, see `resize`.
+      size: Side of the result in pixels, or (height, width).
+      short: Smallest and largest length of the shorter side in pixels, at least `size`.
+      method: Interpolation, one of `FILTERS`, see `resize`.
     """
     size = check_size("random_short_side_crop", size)
     low, high = check_interval("random_short_side_crop", "short", short, 0, float("inf"))
@@ -299,14 +334,20 @@ def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
     return geometric(draw)
 
 
-def window(image, sides, corner, size: tuple[int, int], method: str):
-    """The window of `size` at `corner` of the image resized to `sides`; only this window is computed.
+def window(
+    image: jax.Array, sides: ArrayLike | tuple, corner: ArrayLike | tuple, size: tuple[int, int], method: str
+) -> jax.Array:
+    """Resizes an image and cuts out a window, without computing the rest of the resized image.
 
     Args:
-      image: float32 [H, W, C].
-      sides, corner: (height, width) and (top, left) in pixels of the resized image, numbers or traced.
-      size: (height, width) of the result.
-      method: one of FILTERS.
+      image: Image, float32 [h, w, c].
+      sides: (height, width) of the resized image in pixels, [2]; may be traced.
+      corner: (top, left) of the window in the resized image in pixels, [2]; may be traced.
+      size: (height, width) of the window in pixels.
+      method: Interpolation, one of `FILTERS`.
+
+    Returns:
+      float32 [height, width, c].
     """
     scale = jnp.asarray(sides, jnp.float32) / jnp.array(image.shape[:2])
     shape = (*size, image.shape[2])
@@ -332,7 +373,7 @@ def _resize(before: tuple[int, int], sides: tuple[int, int], method: str) -> Mov
 
 
 def _nearest(values, sides, corner, size: tuple[int, int]):
-    """`window` by nearest neighbour: each pixel of the result shows the pixel that holds its middle."""
+    """The same window by nearest neighbour: each pixel of the result shows the pixel at its middle."""
     for axis in (0, 1):
         length = values.shape[axis - 3]
         middles = (jnp.arange(size[axis]) + 0.5 + corner[axis]) * (length / sides[axis])
@@ -361,7 +402,18 @@ def _in_range(images, method: str):
 
 
 def check_fits(op: str, size: tuple[int, int], image: tuple[int, int]) -> None:
+    """Checks that a window fits into an image.
+
+    Args:
+      op: Name of the operation, for the message.
+      size: (height, width) of the window.
+      image: (height, width) of the image.
+
+    Raises:
+      UserError: If the window is larger.
+    """
     if size[0] > image[0] or size[1] > image[1]:
         raise UserError(
-            f"augmentation {op}: cannot cut {size[0]}x{size[1]} out of {image[0]}x{image[1]} pixels (height x width)"
+            f"augmentation {op}: cannot cut {size[0]}x{size[1]} out of {image[0]}x{image[1]} pixels (height x width): "
+            "set a smaller size, or resize the images first"
         )

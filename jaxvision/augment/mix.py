@@ -1,12 +1,12 @@
 """Mixing pairs of images and their labels: mixup and cutmix.
 
-Each image is mixed with the one before it in the batch. Batches come shuffled, so this is as random
-as a permutation drawn anew, an image never meets itself (in a batch of two or more), and on several
-devices only one image crosses from a device to the next (tests/augment/test_augment_sharded.py).
-Several views of an example are mixed with the same views of the example before, all by the same weights.
+Each image is mixed with the one before it in the batch. Batches are shuffled, so this is as random as a new
+permutation; an image never meets itself (in a batch of two or more), and only one image moves from each device to the
+next (tests/augment/test_augment_sharded.py). Several views of an example are mixed with the same views of the example
+before, with the same weights.
 
-Labels become float32 [B, K], the share of each class. What cannot be mixed is refused when the chain is built: boxes,
-points, tokens, and by mixup a segmentation too, whose pixels cutmix takes from where it takes those of the image.
+Labels become float32 [b, k], the share of each class. Fields that cannot be mixed are refused when the chain is built:
+boxes, points and tokens. Segmentations are refused by mixup; cutmix pastes their pixels like those of the image.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ from jaxvision.augment.registry import check_number, ops
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
 
-UNMIXED = ("boxes", "points", "tokens", "text")  # kinds of fields of which no part can be taken
+UNMIXED = ("boxes", "points", "tokens", "text")  # kinds of fields that cannot be mixed
 
 
 @ops.register(evaluation="")
 def mixup(alpha: float, per_example: bool = False):
     """Blends pairs of images and of labels: `lam * x_i + (1 - lam) * x_j` with lam ~ Beta(alpha, alpha).
 
-    Zhang et al. 2018, eq. 1. `alpha=0` mixes nothing.
+    Zhang et al. 2018, eq. 1.
 
     Args:
-      alpha: at least 0.
-      per_example: draw `lam` for every image; the default, once for the batch, is the paper's code.
+      alpha: Parameter of the Beta distribution, at least 0; 0 mixes nothing.
+      per_example: True to draw `lam` for every image. The paper's code draws it once for the batch.
     """
     check_number("mixup", "alpha", alpha)
     return mixing_operation(lambda parts: _blend(parts, alpha, per_example))
@@ -44,12 +44,12 @@ def mixup(alpha: float, per_example: bool = False):
 def cutmix(alpha: float, per_example: bool = False):
     """Pastes a box of one image into another and mixes labels by the share of pixels (Yun et al. 2019, alg. 1).
 
-    With lam ~ Beta(alpha, alpha) the box has the image's shape and 1 - lam of its area; its centre is
-    uniform over the image and what lies outside is cut off. `alpha=0` mixes nothing.
+    With lam ~ Beta(alpha, alpha), the box has the image's shape and 1 - lam of its area. Its centre is uniform over the
+    image, and it is clipped to the image.
 
     Args:
-      alpha: at least 0.
-      per_example: draw a box for every image; the default, once for the batch, is the paper's code.
+      alpha: Parameter of the Beta distribution, at least 0; 0 mixes nothing.
+      per_example: True to draw a box for every image. The paper's code draws it once for the batch.
     """
     check_number("cutmix", "alpha", alpha)
     return mixing_operation(lambda parts: _paste(parts, alpha, per_example), cuts=True)
@@ -57,10 +57,15 @@ def cutmix(alpha: float, per_example: bool = False):
 
 @ops.register(evaluation="")
 def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch: float = 0.5):
-    """Takes cutmix with probability `switch` and mixup otherwise, once for the whole batch.
+    """Applies cutmix or mixup, drawn once for the whole batch.
 
-    The recipe of DeiT (Touvron et al. 2021, table 9) and of timm's `Mixup(mode="batch")`, whose
-    defaults these are; timm pairs images with the reversed batch instead of the image before.
+    This is the recipe of DeiT (Touvron et al. 2021, table 9) and of timm's `Mixup(mode="batch")`, with its defaults.
+    timm pairs images with the reversed batch instead of the image before.
+
+    Args:
+      mixup_alpha: Argument `alpha` of mixup, at least 0.
+      cutmix_alpha: Argument `alpha` of cutmix, at least 0.
+      switch: Probability of cutmix.
     """
     check_number("mixup_or_cutmix", "mixup_alpha", mixup_alpha)
     check_number("mixup_or_cutmix", "cutmix_alpha", cutmix_alpha)
@@ -79,7 +84,7 @@ def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch:
 
 
 class Mixed(NamedTuple):
-    """The fields that an operation mixes, by name."""
+    """The names of the fields that an operation mixes, with the fields of segmentations."""
 
     images: tuple[str, ...]
     labels: tuple[str, ...]
@@ -87,11 +92,11 @@ class Mixed(NamedTuple):
 
 
 def mixing_operation(make: Callable[[Mixed], BatchOp], cuts: bool = False) -> Operation:
-    """The operation that mixes the examples of a batch.
+    """Makes an operation that mixes the examples of a batch.
 
     Args:
-      make: Makes the function of the fields to mix; labels of its batch are float32 [B, K].
-      cuts: Whether each pixel of the result is that of one image, so that segmentations can be mixed.
+      make: Function from the fields to mix to `(rng, batch) -> batch`, for batches whose labels are float32 [b, k].
+      cuts: True if each pixel of the result comes from one image, so that segmentations can be mixed too.
     """
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
@@ -114,8 +119,8 @@ def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
     images, fields = scene.images(call), scene.fields
     advice = lambda name: f"take {call} out of augment, or {name!r} out of data.fields"
     for name, field in fields.items():
-        of_others = field.kind == "image" and field.of is not None  # local views, whose own part is in their images
-        if field.kind in UNMIXED or of_others or (field.kind == "segmentation" and not cuts):
+        is_local = field.kind == "image" and field.of is not None  # local views, which have no label of their own
+        if field.kind in UNMIXED or is_local or (field.kind == "segmentation" and not cuts):
             instead = "; cutmix mixes segmentations" if field.kind == "segmentation" else ""
             raise UserError(
                 f"augmentation {call} cannot mix the field {name!r} ({field.kind}): {advice(name)}{instead}"
@@ -157,9 +162,9 @@ def _beta(rng, alpha: float, n: int):
     """Draws n values of Beta(alpha, alpha), ones where alpha is 0."""
     if not alpha:
         return jnp.ones(n)
-    alpha = jnp.asarray(alpha, jnp.float32)
-    positive = jnp.where(alpha > 0, alpha, 1.0)
-    return jnp.where(alpha > 0, jax.random.beta(rng, positive, positive, (n,)), 1.0)
+    parameter = jnp.asarray(alpha, jnp.float32)  # may be traced
+    positive = jnp.where(parameter > 0, parameter, 1.0)
+    return jnp.where(parameter > 0, jax.random.beta(rng, positive, positive, (n,)), 1.0)
 
 
 def _cutmix_weights(rng, lam, sides: tuple[int, int]):
@@ -171,12 +176,12 @@ def _cutmix_weights(rng, lam, sides: tuple[int, int]):
 
 
 def _mix(batch: Batch, parts: Mixed, weight, share) -> Batch:
-    """Mixes images by `weight` [B or 1, H or 1, W or 1, 1] and labels by `share` [B or 1], the part of the first."""
+    """Mixes images by `weight` [b or 1, h or 1, w or 1, 1] and labels by `share` [b or 1], the share of the first."""
 
     def mix(first, weight):
         return weight * first + (1 - weight) * jnp.roll(first, 1, axis=0)
 
-    def over(values, weight):  # with axes of views and frames after that of the batch
+    def over(values, weight):  # adds axes for views and frames after the axis of the batch
         return weight.reshape(len(weight), *(1,) * (values.ndim - weight.ndim), *weight.shape[1:])
 
     mixed = {name: mix(batch[name], over(batch[name], weight)) for name in parts.images}

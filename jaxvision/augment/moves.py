@@ -1,7 +1,7 @@
-"""Moves: what one draw of a geometric operation does to an image and to all that lies in it.
+"""Moves: the effect of one draw of a geometric operation on an image and on its segmentations, boxes and points.
 
-Coordinates are pixels from the image's upper left corner: the middle of the first pixel is (0.5, 0.5), and the lower
-right corner of an image of H x W pixels (W, H).
+Coordinates are pixels from the image's top left corner: the middle of the first pixel is (0.5, 0.5), and the bottom
+right corner of an image of h x w pixels is (w, h).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +14,14 @@ from jaxvision.fields import PLACED, Field
 
 
 class Move(NamedTuple):
-    """Where one image goes, and with it what lies in it.
+    """The move of one image, and of everything that lies in it.
 
     Attributes:
-      image: `float32 [H, W, C] -> float32 [H', W', C]`.
-      segmentation: `(integers [H, W, 1], fill) -> integers [H', W', 1]`: the same by nearest neighbour, with `fill` for
-        what moves into view.
-      points: `float32 [..., 2] -> float32 [..., 2]`: where the points (x, y) of the image are in the result.
+      image: Function `float32 [h, w, c] -> float32 [h', w', c]` that moves the image.
+      segmentation: Function `(integers [h, w, 1], fill) -> integers [h', w', 1]` that moves a segmentation by nearest
+        neighbour, with `fill` for pixels that move into view.
+      points: Function `float32 [..., 2] -> float32 [..., 2]` from the points (x, y) of the image to their places in the
+        result.
     """
 
     image: Callable[[jax.Array], jax.Array]
@@ -29,10 +30,10 @@ class Move(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How what lies in an image moves, beside where.
+    """The options of a move: boxes that are dropped, and pixels that move into view.
 
     Attributes:
-      least_area: Share of its area, clipped to the image, below which a box is dropped.
+      least_area: Least share of its area that a box must keep after clipping; other boxes are dropped.
       fill: Value of pixels of a segmentation that move into view.
     """
 
@@ -41,17 +42,22 @@ class Rule(NamedTuple):
 
 
 def exact_move(pixels: Callable[[jax.Array], jax.Array], points: Callable[[jax.Array], jax.Array]) -> Move:
-    """The move of an operation that puts each pixel where another was, so that numbers of classes may go the same way.
+    """Makes the move of an operation that only rearranges pixels, so that one function moves images and segmentations.
 
     Args:
-      pixels: `[H, W, C] -> [H', W', C]`, of any dtype.
-      points: See `Move`.
+      pixels: Function `[h, w, c] -> [h', w', c]` of arrays of any dtype.
+      points: Function that moves points, see `Move`.
     """
     return Move(pixels, lambda values, fill: pixels(values), points)
 
 
-def move_if(applied: jax.Array, move: Move) -> Move:
-    """The move where `applied`, bool [], is true, and none elsewhere. The move must keep the size."""
+def move_if(applied: jax.Array | bool, move: Move) -> Move:
+    """Makes a move that happens only if `applied` is true.
+
+    Args:
+      applied: Condition, bool [].
+      move: Move, which must keep the size of the image.
+    """
     return Move(
         lambda image: jnp.where(applied, move.image(image), image),
         lambda values, fill: jnp.where(applied, move.segmentation(values, fill), values),
@@ -62,26 +68,27 @@ def move_if(applied: jax.Array, move: Move) -> Move:
 def move_fields(
     move: Move, rule: Rule, fields: Mapping[str, Field], example: Mapping[str, jax.Array], leading: bool = False
 ) -> dict[str, jax.Array]:
-    """Moves an image and what lies in it.
+    """Moves images with their segmentations, boxes and points.
 
     Args:
-      move: Where they go.
-      rule: What is dropped and filled in.
-      fields: What the entries of `example` are: images, of one size, what lies in them, and the labels of boxes.
-      example: Arrays of one example.
-      leading: Whether the functions of `move` take arrays with further axes before H, W and C; `example` may then be a
-        batch. Else they take one image, and are mapped over the frames of a clip.
+      move: Move to apply.
+      rule: Options of the move.
+      fields: Fields of the entries of `example`: images of one size, fields that lie in them, and labels of boxes.
+      example: Arrays of one example, by name of the field.
+      leading: True if the functions of `move` take arrays with more axes before h, w and c; `example` may then be a
+        batch. Otherwise they take one image, and are mapped over the frames of a clip.
 
     Returns:
-      `example` with all of its images and what lies in them moved. Boxes are clipped to the image, and dropped where
-      less than `rule.least_area` of their area is left: the row is 0 then, and the labels of the box -1. Points outside
-      the image have visibility 0, if they have one.
+      `example` with these fields moved. Boxes are clipped to the image, and dropped if less than `rule.least_area` of
+      their area is left: their row becomes 0, and their labels -1. Points outside the image get visibility 0, if they
+      have a visibility.
     """
-    moved, sides = dict(example), {}
+    moved = dict(example)
+    sides: dict[str, tuple[int, int]] = {}
     for name, field in fields.items():
         if field.kind == "image" and name in example:
             moved[name] = over_frames(move.image, example[name], leading)
-            sides["before"], sides["after"] = example[name].shape[-3:-1], moved[name].shape[-3:-1]
+            sides["before"], sides["after"] = _sides(example[name]), _sides(moved[name])
     for name, field in fields.items():
         if field.kind not in PLACED or name not in example:
             continue
@@ -92,27 +99,40 @@ def move_fields(
             moved[name] = _points(move, values, sides["after"])
         else:
             moved[name], kept = _boxes(move, values, sides["before"], sides["after"], rule.least_area)
-            for other, of_boxes in fields.items():
-                if of_boxes.kind == "label" and of_boxes.of == name and other in example:
+            for other, labels in fields.items():
+                if labels.kind == "label" and labels.of == name and other in example:
                     moved[other] = _labels(example[other], kept)
     return moved
 
 
 def has_channel(segmentation: Field) -> bool:
-    """Whether a segmentation is [..., H, W, 1], and not [..., H, W]."""
+    """Tells whether a segmentation is [..., h, w, 1], and not [..., h, w].
+
+    Args:
+      segmentation: Field of the segmentation.
+    """
     return len(segmentation.shape) > 2 and segmentation.shape[-1] == 1
 
 
 def over_frames(fn: Callable[[jax.Array], jax.Array], images: jax.Array, leading: bool = False) -> jax.Array:
-    """`fn`, a function of an image [H, W, C], of each of [..., H, W, C]; `leading`: it takes further axes itself."""
+    """Applies a function of one image to every frame.
+
+    Args:
+      fn: Function of an image [h, w, c].
+      images: Images, [..., h, w, c].
+      leading: True if `fn` takes the axes before h, w and c itself.
+
+    Returns:
+      The results of `fn`, with the same axes before theirs.
+    """
     for _ in range(0 if leading else images.ndim - 3):
         fn = jax.vmap(fn)
     return fn(images)
 
 
 def _segmentation(move: Move, fill: int, values: jax.Array, channel: bool, leading: bool) -> jax.Array:
-    fill = jnp.asarray(fill, values.dtype)
-    nearest = lambda one: move.segmentation(one, fill)
+    filling = jnp.asarray(fill, values.dtype)
+    nearest = lambda one: move.segmentation(one, filling)
     moved = over_frames(nearest, values if channel else values[..., None], leading)
     return moved if channel else moved[..., 0]
 
@@ -128,10 +148,11 @@ def _points(move: Move, points: jax.Array, sides: tuple[int, int]) -> jax.Array:
 def _boxes(
     move: Move, boxes: jax.Array, before: tuple[int, int], after: tuple[int, int], least_area: float
 ) -> tuple[jax.Array, jax.Array]:
-    """The boxes around what boxes [..., n, 4] become, clipped, and which of them are kept, bool [..., n].
+    """Moves boxes [..., n, 4]: the boxes around their moved outlines, clipped, and a mask bool [..., n] of kept boxes.
 
-    The outline of a box is followed at its corners and at the points of its sides that are nearest to the lines through
-    the middle of the image: between these an affine map, and one that acts along the radius, goes no further out.
+    The outline is followed at the corners of the box, and at the points of its sides that are nearest to the horizontal
+    and vertical lines through the middle of the image. Between these points, neither an affine map nor a radial
+    distortion reaches further out.
     """
     x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
     x, y = jnp.clip(before[1] / 2, x1, x2), jnp.clip(before[0] / 2, y1, y2)
@@ -148,9 +169,13 @@ def _boxes(
 
 def _labels(labels: jax.Array, kept: jax.Array) -> jax.Array:
     """The labels [..., n] or [..., n, k] of boxes, -1 for those that are not kept."""
-    if jnp.issubdtype(labels.dtype, jnp.unsignedinteger):  # which has no -1
+    if jnp.issubdtype(labels.dtype, jnp.unsignedinteger):  # unsigned types have no -1
         labels = labels.astype(jnp.int32)
     return jnp.where(jnp.expand_dims(kept, tuple(range(kept.ndim, labels.ndim))), labels, -1)
+
+
+def _sides(images: jax.Array) -> tuple[int, int]:
+    return images.shape[-3], images.shape[-2]
 
 
 def _corner(sides: tuple[int, int]) -> jax.Array:

@@ -1,18 +1,18 @@
-"""What an operation does with the fields of a batch, which is told by what its factory returns.
+"""The kinds of operations. The factory of an operation returns one of these, which says what happens to the fields.
 
-  photometric(change)    colours: `change(rng, image)` of one image; what lies in images stays as it is
-  image_wide(change)     the same of all images of a batch at once
-  geometric(draw)        places: `draw(rng, (H, W))` gives the `Move` of one image and of all that lies in it
-  fixed(move)            the same for one move of all images, `move((H, W))`
-  image_only(change)     `change(rng, image)` of one image, whose places are lost: refused beside what lies in it
-  Operation(bind)        anything else, which says itself what becomes of the fields
+  photometric(change)    changes colours: `change(rng, image)` of one image; fields that lie in images stay as they are
+  image_wide(change)     changes colours of all images of a batch at once
+  geometric(draw)        moves pixels: `draw(rng, (h, w))` returns the `Move` of one image with its fields
+  fixed(move)            moves all images in the same way: `move((h, w))`
+  image_only(change)     changes one image so that places are lost: refused if a field lies in the image
+  Operation(bind)        anything else; `bind` says what happens to the fields
 
-A plain function `(rng, batch) -> batch` says nothing: it is refused where a field lies in an image, and taken to leave
-the fields what they are elsewhere.
+A plain function `(rng, batch) -> batch` does not say what happens to the fields. It is refused if a field lies in an
+image; otherwise the fields are assumed to stay as they are.
 
-An image is a field of the kind "image" that belongs to no other (`of` is None). Where there are several, all are
-changed by the same draws. Views of an example, float32 [B, V, H, W, C], are so many images, each with a draw of its
-own; the frames of a clip [B, T, H, W, C] have one draw.
+An image is a field of the kind "image" that belongs to no other field (`of` is None). Several images of an example are
+changed by the same draws. The views of an example, float32 [b, v, h, w, c], have a draw each; the frames of a clip
+[b, t, h, w, c] share one draw.
 """
 
 import functools
@@ -33,36 +33,50 @@ BatchOp = Callable[[jax.Array, Batch], Batch]
 
 
 class Scene(NamedTuple):
-    """What is known of the batch at one place of a chain.
+    """The state of a batch between two operations of a chain, as far as it is known before any data.
 
     Attributes:
-      fields: Fields of the batch.
-      rule: How what lies in an image moves.
+      fields: Fields of the batch by name.
+      rule: Options of moves, see `Rule`.
     """
 
     fields: Mapping[str, Field]
     rule: Rule = Rule()
 
     def with_fields(self, fields: Mapping[str, Field]) -> "Scene":
-        """The scene with some fields added or changed."""
+        """Returns the scene with some fields added or changed.
+
+        Args:
+          fields: New fields by name.
+        """
         return self._replace(fields={**self.fields, **fields})
 
     def images(self, call: str) -> tuple[str, ...]:
-        """Names of the images that an operation acts on.
+        """Returns the names of the images that an operation acts on.
+
+        Args:
+          call: Operation as the spec has it, for the message.
 
         Raises:
-          UserError: There is none.
+          UserError: If there is no image.
         """
-        found = tuple(name for name, field in self.fields.items() if field.kind == "image" and field.of is None)
-        if not found:
+        names = tuple(name for name, field in self.fields.items() if field.kind == "image" and field.of is None)
+        if not names:
             raise UserError(
                 f"augmentation {call} needs an image, and the fields are {', '.join(self.fields)}: add the image to "
                 f"data.fields, or take {call} out of augment"
             )
-        return found
+        return names
 
     def moving(self, call: str) -> dict[str, Field]:
-        """The images, the fields that lie in them, and the labels of boxes: what a geometric operation may change."""
+        """Returns the fields that a geometric operation may change: images, fields in them, and labels of boxes.
+
+        Args:
+          call: Operation as the spec has it, for the message.
+
+        Raises:
+          UserError: If there is no image.
+        """
         images = self.images(call)
         lie = {name: field for name, field in self.fields.items() if field.kind in PLACED and field.of in images}
         labels = {
@@ -77,10 +91,10 @@ class Operation(NamedTuple):
     """An operation of a chain.
 
     Attributes:
-      bind: `(call, scene) -> (op, scene)`: the function `op(rng, batch) -> batch` for batches of those fields, and what
-        the fields are after it. `call` is how a spec has the operation, for messages. Raises UserError where a field
-        does not go with the operation.
-      mixes: Whether it mixes the examples of a batch.
+      bind: Function `(call, scene) -> (op, scene)` that returns `op(rng, batch) -> batch` for batches with the fields
+        of the scene, and the scene after the operation. `call` is the operation as the spec has it, for messages. It
+        raises UserError if the operation cannot handle a field.
+      mixes: True if it mixes the examples of a batch.
     """
 
     bind: Callable[[str, Scene], tuple[BatchOp, Scene]]
@@ -88,11 +102,12 @@ class Operation(NamedTuple):
 
 
 def photometric(change: Callable, once: Callable | None = None) -> Operation:
-    """The operation that changes colours: `change(rng, image)` of float32 [H, W, C], each image with its own key.
+    """Makes an operation that changes the colours of each image.
 
     Args:
-      change: Takes a key and an image, and returns an image of the same size.
-      once: `rng -> (drawn, rng)`, a draw for the whole batch, which `change(rng, image, drawn)` then takes too.
+      change: Function `(rng, image) -> image` of one image float32 [h, w, c], with a key for each image.
+      once: Function `rng -> (drawn, rng)` for a draw that is shared by the whole batch. `change` then takes it as a
+        third argument, `change(rng, image, drawn)`.
     """
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
@@ -117,11 +132,11 @@ def photometric(change: Callable, once: Callable | None = None) -> Operation:
 
 
 def image_wide(change: Callable[[jax.Array, jax.Array, Mapping], jax.Array], loses_places: str = "") -> Operation:
-    """The operation that changes colours of all images at once.
+    """Makes an operation that changes the colours of all images at once.
 
     Args:
-      change: `(rng, images, statistics) -> images` of float32 [..., H, W, C].
-      loses_places: Why it is refused beside fields that lie in an image; empty where it is not.
+      change: Function `(rng, images, statistics) -> images` of float32 [..., h, w, c].
+      loses_places: Reason to refuse fields that lie in an image, for the message; empty to allow them.
     """
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
@@ -138,7 +153,12 @@ def image_wide(change: Callable[[jax.Array, jax.Array, Mapping], jax.Array], los
 
 
 def image_only(change: Callable, why: str) -> Operation:
-    """`photometric(change)`, refused beside fields that lie in an image, and `why`."""
+    """Makes an operation that changes each image so that places in it are lost.
+
+    Args:
+      change: Function `(rng, image) -> image`, see `photometric`.
+      why: Reason to refuse fields that lie in an image, for the message.
+    """
     colours = photometric(change)
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
@@ -151,11 +171,11 @@ def image_only(change: Callable, why: str) -> Operation:
 def geometric(
     draw: Callable[[jax.Array, tuple[int, int]], Move | Sequence[Move]], keeps_size: bool = False
 ) -> Operation:
-    """The operation that moves images and all that lies in them, each image by its own draw.
+    """Makes an operation that moves each image and the fields in it by a draw of its own.
 
     Args:
-      draw: Takes a key and (H, W), and returns the move, or several that follow one another.
-      keeps_size: Whether images have the size afterwards that they had, so that none need be traced to know it.
+      draw: Function `(rng, (h, w))` that returns a move, or several moves to apply one after the other.
+      keeps_size: True if images keep their size, which is then known without tracing the operation.
     """
 
     def op(call, scene, rng, batch):
@@ -177,10 +197,10 @@ def geometric(
 
 
 def fixed(move_of: Callable[[tuple[int, int]], Move]) -> Operation:
-    """The operation that moves all images, and what lies in them, alike, without a draw.
+    """Makes an operation that moves all images and the fields in them in the same way, without a draw.
 
     Args:
-      move_of: Takes (H, W) and returns the move, whose functions take arrays with any axes before H, W and C.
+      move_of: Function `(h, w) -> Move`, whose functions take arrays with any axes before h, w and c.
     """
 
     def op(call, scene, rng, batch):
@@ -191,42 +211,67 @@ def fixed(move_of: Callable[[tuple[int, int]], Move]) -> Operation:
 
 
 def move_fixed(move: Move, scene: Scene, there: Mapping[str, Field], batch: Batch) -> Batch:
-    """The fields `there` of a batch, moved by a move as `fixed` has it."""
+    """Moves some fields of a batch.
+
+    Args:
+      move: Move whose functions take arrays with any axes before h, w and c, as in `fixed`.
+      scene: Scene with the options of the move.
+      there: Fields to move, all of which are in the batch.
+      batch: Batch with the arrays.
+
+    Returns:
+      The moved arrays by name.
+    """
     return move_fields(move, scene.rule, there, {name: batch[name] for name in there}, leading=True)
 
 
 def bind_operation(call: str, scene: Scene, operation: Operation | BatchOp) -> tuple[BatchOp, Scene]:
-    """Binds what a factory returned.
+    """Binds an operation, or a plain function, to the fields of a scene.
+
+    Args:
+      call: Operation as the spec has it, for messages.
+      scene: Scene before the operation.
+      operation: Result of the factory.
+
+    Returns:
+      Function `(rng, batch) -> batch`, and the scene after it.
 
     Raises:
-      UserError: It is a plain function, which does not say what becomes of the fields that lie in an image.
+      UserError: If a plain function would get fields that lie in an image, or the operation cannot handle a field.
     """
     if isinstance(operation, Operation):
         return operation.bind(call, scene)
     refuse_placed(
         call,
         scene,
-        "it does not say what becomes of it; its factory must return geometric(...), photometric(...) or an Operation "
-        "of jaxvision.augment in place of a function",
+        "a plain function does not say what happens to it, so the factory must return geometric(...), "
+        "photometric(...) or an Operation of jaxvision.augment",
     )
     return operation, scene
 
 
 def chain(spec: str | list[specs.Call]) -> Operation:
-    """The operations of a spec as one; position i draws from `fold_in(rng, i)`."""
+    """Makes one operation of a whole spec. Position i of the spec draws from `fold_in(rng, i)`.
+
+    Args:
+      spec: Spec, or its parsed operations.
+
+    Raises:
+      UserError: If an operation is unknown or has wrong arguments.
+    """
     calls = specs.parse(spec)
     parts = ops.build(calls)
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
         steps = []
-        for of, part in zip(calls, parts):
-            step, scene = bind_operation(str(of), scene, part)
+        for operation, part in zip(calls, parts):
+            step, scene = bind_operation(str(operation), scene, part)
             steps.append(step)
 
         def op(rng, batch):
-            for position, (of, step) in enumerate(zip(calls, steps)):
+            for position, (operation, step) in enumerate(zip(calls, steps)):
                 there = {name: x for name, x in batch.items() if name != "statistics"}
-                with reading_fields(f"augmentation {of}", there):
+                with reading_fields(f"augmentation {operation}", there):
                     batch = step(jax.random.fold_in(rng, position), batch)
             return batch
 
@@ -236,7 +281,10 @@ def chain(spec: str | list[specs.Call]) -> Operation:
 
 
 def mixing(spec: str | list[specs.Call]) -> list[specs.Call]:
-    """The operations of a spec that mix the examples of a batch.
+    """Finds the operations of a spec that mix the examples of a batch.
+
+    Args:
+      spec: Spec, or its parsed operations.
 
     >>> [call.name for call in mixing("flip_lr|mixup(0.2)")]
     ['mixup']
@@ -246,7 +294,16 @@ def mixing(spec: str | list[specs.Call]) -> list[specs.Call]:
 
 
 def refuse_placed(call: str, scene: Scene, why: str) -> None:
-    """Raises UserError where a field lies in an image."""
+    """Refuses fields that lie in an image.
+
+    Args:
+      call: Operation as the spec has it, for the message.
+      scene: Scene before the operation.
+      why: Reason, for the message.
+
+    Raises:
+      UserError: If there is such a field.
+    """
     for name, field in scene.fields.items():
         if field.kind in PLACED:
             raise UserError(
@@ -270,14 +327,14 @@ def _check_placed(call: str, scene: Scene) -> None:
         if field.kind == "segmentation" and field.dtype != "bool":
             if np.dtype(field.dtype).kind not in "iu":
                 raise UserError(
-                    f"augmentation {call}: the segmentation {name!r} is {field.dtype}, want whole numbers: a class or "
-                    "an instance for every pixel"
+                    f"augmentation {call}: the segmentation {name!r} is {field.dtype}, but must be whole numbers: the "
+                    "class or instance of every pixel"
                 )
             limits = np.iinfo(field.dtype)
             if not limits.min <= scene.rule.fill <= limits.max:
                 raise UserError(
-                    f"augmentation {call}: {scene.rule.fill} is no value of the segmentation {name!r}, whose numbers "
-                    f"are {field.dtype}: set another one, as in placed(fill={limits.max})"
+                    f"augmentation {call}: the fill {scene.rule.fill} does not fit the segmentation {name!r}, which is "
+                    f"{field.dtype}: set another one, as in placed(fill={limits.max})"
                 )
 
 
@@ -293,19 +350,20 @@ def _there(call: str, scene: Scene, batch: Batch) -> tuple[dict[str, Field], tup
             shape = batch[name].shape[:-1] if has_channel(field) else batch[name].shape
             sizes[name] = shape[-2:]
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} of {h}x{w}" for name, (h, w) in sizes.items())
-        raise UserError(f"augmentation {call} moves images and segmentations of one size together, not {told} pixels")
+        listing = ", ".join(f"{name} of {h}x{w}" for name, (h, w) in sizes.items())
+        raise UserError(f"augmentation {call} moves images and segmentations of one size, not {listing} pixels")
     return there, next(iter(sizes.values()))
 
 
 def _rows(values: jax.Array, field: Field) -> tuple[tuple[int, ...], jax.Array]:
-    """The axes of batch and views, and the examples or views along one axis."""
+    """The lengths of the axes of batch and views, and the values with these axes joined into one."""
     axes = values.ndim - len(field.shape)
     return values.shape[:axes], values.reshape(-1, *values.shape[axes:])
 
 
 def _resized(op: BatchOp, moving: Mapping[str, Field]) -> dict[str, Field]:
-    """The fields after `op`: with lengths where all are known before it, else without those of the image."""
+    """The fields after `op`. Their lengths are found by tracing if all are known before it; else those of h and w are
+    unknown."""
     moving = _signed(moving)
     if all(None not in field.shape for field in moving.values()):
         batch = {
@@ -324,6 +382,6 @@ def _resized(op: BatchOp, moving: Mapping[str, Field]) -> dict[str, Field]:
 
 
 def _signed(moving: Mapping[str, Field]) -> dict[str, Field]:
-    """The fields, labels of boxes with a type that has -1."""
+    """The fields, with a signed type for labels of boxes, so that -1 can mark dropped boxes."""
     unsigned = {name for name, f in moving.items() if f.kind == "label" and np.dtype(f.dtype).kind == "u"}
     return {name: field._replace(dtype="int32") if name in unsigned else field for name, field in moving.items()}

@@ -1,4 +1,4 @@
-"""How the operations of a chain treat what lies in an image: segmentations, boxes and points."""
+"""Options of the operations that move segmentations, boxes and points with their image."""
 
 from jaxvision.augment.moves import Rule
 from jaxvision.augment.operations import Operation
@@ -7,15 +7,15 @@ from jaxvision.augment.registry import check_number, ops
 
 @ops.register()
 def placed(least_area: float = 0.1, fill: int = 0):
-    """Says how the operations after it move segmentations and boxes, and changes nothing itself.
+    """Sets options of the operations after it, which move segmentations and boxes; it changes nothing itself.
 
-    `"placed(fill=255)|random_crop(32, 4)"`. Without it, the defaults hold.
+    For example `"placed(fill=255)|random_crop(32, 4)"`. Without it, the defaults below apply.
 
     Args:
-      least_area: Share of its area below which a box is dropped, in [0, 1]: of the area that it would have in a larger
-        image, for each operation by itself. 0 drops boxes that lie outside.
-      fill: Value of pixels of a segmentation that move into view: 0, often the background, or a number that a loss
-        leaves out, often 255.
+      least_area: Least share of its area that a box must keep when an operation clips it to the image, in [0, 1]; other
+        boxes are dropped. 0 drops only boxes that lie outside.
+      fill: Value of pixels of a segmentation that move into view: 0, often the background, or a value that the loss
+        ignores, often 255.
     """
     check_number("placed", "least_area", least_area, high=1)
 

@@ -1,13 +1,14 @@
 """The operations that automatic policies choose from, and their application to one image.
 
-RandAugment, TrivialAugment, AutoAugment and AugMix draw operations of these names at random. Each has a table of
-its own, name -> strength(m, sign): the strength of an operation at magnitude m and a random sign.
+RandAugment, TrivialAugment, AutoAugment and AugMix draw operations by these names. Each policy has its own table, name
+-> strength(m, sign): the strength of an operation at magnitude m with a random sign.
 """
 
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvision.augment import pixels
 from jaxvision.augment.affine import affine_matrices, warp, warp_move
@@ -21,40 +22,66 @@ GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 Strengths = Mapping[str, Callable]
 
 
-def no_strength(m, sign):
-    """For an operation without strength."""
+def no_strength(m: ArrayLike, sign: ArrayLike) -> jax.Array:
+    """Returns 0, as the strength of an operation without one.
+
+    Args:
+      m, sign: Magnitude and sign, not used.
+    """
     return jnp.zeros(())
 
 
 def signed_strength(extreme: float) -> Callable:
-    """A strength from 0 to `extreme`, in either direction."""
+    """Makes the function `(m, sign)` of a strength from 0 to `extreme` in either direction.
+
+    Args:
+      extreme: Strength at magnitude 1.
+    """
     return lambda m, sign: extreme * m * sign
 
 
-def strength_of(strengths: Strengths, index, m, sign):
-    """The strength of the `index`th operation of a table at magnitude `m`; all but the table may be traced."""
+def strength_of(strengths: Strengths, index: ArrayLike, m: ArrayLike, sign: ArrayLike) -> jax.Array:
+    """Computes the strength of one operation of a table. All arguments but the table may be traced.
+
+    Args:
+      strengths: Table of the policy.
+      index: Position of the operation in the table, int32 [].
+      m: Magnitude, [], usually in [0, 1].
+      sign: Sign, [], -1 or 1.
+
+    Returns:
+      float32 [].
+    """
     return jnp.stack([jnp.asarray(strength(m, sign), jnp.float32) for strength in strengths.values()])[index]
 
 
-def apply_operation(names: tuple[str, ...], index, strength, rng, image, fill: float = GREY, method: str = "nearest"):
+def apply_operation(
+    names: tuple[str, ...],
+    index: ArrayLike,
+    strength: ArrayLike,
+    rng: jax.Array,
+    image: jax.Array,
+    fill: float = GREY,
+    method: str = "nearest",
+) -> jax.Array:
     """Applies operation `names[index]` to one image.
 
-    Geometric operations differ in six numbers only, so they share one gather. Under vmap every other one of `names`
-    is computed for every image and one kept, so name no more than are needed.
+    Geometric operations differ in six numbers only, so they share one gather. Under vmap, all other operations in
+    `names` are computed for every image and one result is kept, so pass only the names that are needed.
 
     Args:
-      names: operations to choose from.
-      index: int32 scalar, may be traced.
-      strength: float32 scalar. Degrees counter-clockwise (rotate), pixels a pixel (shear_x, shear_y), a share of the
-        side (translate_x, translate_y: positive to the left and up; cutout), a factor (color, contrast, brightness,
-        sharpness), bits (posterize), grey levels (solarize, solarize_add).
-      rng: key, for the place of cutout.
-      image: float32 [H, W, 3] in [0, 1].
-      fill: what moves into view, and cutout's colour, in [0, 1].
-      method: how geometric operations sample, "nearest" or "linear".
+      names: Names of the operations to choose from.
+      index: Position of the operation in `names`, int32 []; may be traced.
+      strength: Strength, float32 []: degrees counter-clockwise (rotate), shift in pixels from one row or column to the
+        next (shear_x, shear_y), share of the side (translate_x, translate_y, positive to the left and up; cutout),
+        factor (color, contrast, brightness, sharpness), bits (posterize), or grey levels (solarize, solarize_add).
+      rng: Key for the place of cutout.
+      image: Image, float32 [h, w, 3] in [0, 1].
+      fill: Grey of pixels that move into view, and of cutout, in [0, 1].
+      method: Interpolation of geometric operations, "nearest" or "linear".
 
     Returns:
-      float32 [H, W, 3] in [0, 1]. Shears hold the top left corner, as in Pillow.
+      float32 [h, w, 3] in [0, 1]. Shears keep the top left corner in place, as in Pillow.
     """
     h, w, _ = image.shape
     if any(name in GEOMETRIC for name in names):
@@ -80,7 +107,7 @@ def apply_operation(names: tuple[str, ...], index, strength, rng, image, fill: f
         "sharpness": pixels.sharpness,
         "cutout": cutout,
     }
-    # One branch for all that `warp` has dealt with.
+    # The first branch is for geometric operations, which `warp` has applied already.
     branches = [unchanged, *(functions[name] for name in names if name in functions)]
     position = {name: i for i, name in enumerate(filter(functions.__contains__, names), start=1)}
     branch = jnp.array([position.get(name, 0) for name in names])[index]
@@ -89,17 +116,23 @@ def apply_operation(names: tuple[str, ...], index, strength, rng, image, fill: f
 
 def make_move(
     names: tuple[str, ...],
-    index,
-    strength,
-    rng,
+    index: ArrayLike,
+    strength: ArrayLike,
+    rng: jax.Array,
     size: tuple[int, int],
     fill: float = GREY,
     method: str = "nearest",
-    applied=True,
+    applied: jax.Array | bool = True,
 ) -> Move:
-    """`apply_operation` as the move of an image of `size`, (height, width), where `applied`, bool []; see there.
+    """Makes the move of `apply_operation`.
 
-    What lies in the image follows the geometric operations. Colours and cutout leave it as it is.
+    Segmentations, boxes and points follow the geometric operations; changes of colour and cutout leave them as they
+    are.
+
+    Args:
+      names, index, strength, rng, fill, method: Arguments of `apply_operation`.
+      size: (height, width) of the image.
+      applied: Condition of the move, bool []; without it nothing moves.
     """
 
     def stay(values, new=None):
@@ -116,6 +149,6 @@ def make_move(
 
 
 def _matrix(names: tuple[str, ...], index, strength, h: int, w: int):
-    """The six numbers of `affine_matrices` of operation `names[index]`: those of none where it is not geometric."""
+    """The six numbers of `affine_matrices` for operation `names[index]`: the identity if it is not geometric."""
     matrices = affine_matrices(strength, h, w)
     return jnp.stack([jnp.stack(matrices.get(name, matrices["identity"])) for name in names])[index]

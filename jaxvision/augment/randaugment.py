@@ -61,29 +61,31 @@ HIGHEST_MAGNITUDE = {"increasing": 10, "reference": 30}
 
 @ops.register(evaluation="")
 def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"):
-    """Applies `num_ops` operations, drawn for every image with replacement, one after the other.
+    """Applies `num_ops` operations one after the other, drawn for every image with replacement.
 
-    Two published sets of operations and ranges go by this name:
+    Two published sets of operations and ranges have this name:
 
-    - "increasing": the paper's 14 operations. Magnitude 0 changes nothing (but autocontrast and
-      equalize have no magnitude), 10 is the end of AutoAugment's ranges: 30 degrees, shear 0.3,
-      0.45 of the side, factors 1 +- 0.9, 4 bits, threshold 0. torchvision's magnitude M (of 30) is
-      M / 3 here; timm's `rand-m9-mstd0.5-inc1` is `randaugment(2, 9, std=0.5, p=0.5)`, up to its
-      invert and solarize_add and its own rounding of bits.
-    - "reference": the 16 operations and ranges of the paper's code, which big_vision's ViT recipes
-      share. Not every operation grows with the magnitude there: at 10 factors are 1.9 and solarize
-      does nothing, at 5 factors are 1. Translation and cutout, there in pixels of 224, are shares
-      of the side here, and contrast turns about the true mean luma, which that code miscounts.
+    - "increasing": the paper's 14 operations. Magnitude 0 changes nothing (but autocontrast and equalize have no
+      magnitude), and 10 is the end of AutoAugment's ranges: 30 degrees, shear 0.3, 0.45 of the side, factors 1 +- 0.9,
+      4 bits, threshold 0. torchvision's magnitude M (of 30) is M / 3 here. timm's `rand-m9-mstd0.5-inc1` is
+      `randaugment(2, 9, std=0.5, p=0.5)`, except for invert, solarize_add and the rounding of bits.
+    - "reference": the 16 operations and ranges of the paper's code, which big_vision's ViT recipes share. Here not
+      every operation gets stronger with the magnitude: at 10, factors are 1.9 and solarize does nothing; at 5, factors
+      are 1. Translation and cutout are shares of the side instead of pixels of 224. Contrast uses the true mean luma,
+      which the paper's code miscounts.
 
-    Pixels that move into view are grey (128), sampling is nearest-neighbour, and shears hold the top
-    left corner, as in that code. Under jit every operation is computed for every image, and one kept.
+    Pixels that move into view are grey (128), sampling is nearest-neighbour, and shears keep the top left corner in
+    place, as in the paper's code. Under jit every operation is computed for every image, and one result is kept.
 
     Args:
-      num_ops: at least 0; N in the paper.
-      magnitude: in [0, 10] or, for "reference", [0, 30]; M in the paper.
-      std: deviation of the magnitude, drawn anew for each operation and clipped to its limits.
-      p: probability that a drawn operation is applied.
-      variant: "increasing" or "reference".
+      num_ops: Number of operations, at least 0; N in the paper.
+      magnitude: Magnitude in [0, 10], or [0, 30] for "reference"; M in the paper.
+      std: Deviation of the magnitude, which is drawn for each operation and clipped to the range.
+      p: Probability that a drawn operation is applied.
+      variant: Set of operations, "increasing" or "reference".
+
+    Raises:
+      UserError: If an argument is out of range, or `variant` is unknown.
     """
     if variant not in VARIANTS:
         raise unknown("variant of randaugment", variant, VARIANTS)

@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from jaxvision import arguments, own_modules, specs
 from jaxvision.errors import UserError, shown
 from jaxvision.specs import Registry
 
 ops = Registry("augmentation", [__package__], "jaxvision.augment.ops")
-MAX_TIMES = 64  # views, operations in a row: each is traced by itself
+MAX_TIMES = 64  # limit of views and of operations in a row, each of which is traced separately
 
-_statistics: dict[Callable, tuple[str, ...]] = {}  # what an operation reads from batch["statistics"]
+_statistics: dict[Callable, tuple[str, ...]] = {}  # names that an operation reads from batch["statistics"]
 
 
 def uses_statistics(*names: str) -> Callable:
-    """Decorates a factory whose operation reads these arrays from `batch["statistics"]`."""
+    """Decorates the factory of an operation that reads statistics of the training images.
+
+    Args:
+      *names: Names of the arrays that it reads from `batch["statistics"]`; see data/statistics.py.
+    """
 
     def decorate(factory: Callable) -> Callable:
         _statistics[factory] = names
@@ -25,12 +29,16 @@ def uses_statistics(*names: str) -> Callable:
 
 
 def needs_statistics(spec: str) -> frozenset[str]:
-    """The statistics of the training split that a spec, or a spec among its arguments, reads.
+    """Returns the names of the statistics of the training images that a spec reads.
+
+    Args:
+      spec: Spec, whose arguments may be specs too.
 
     >>> sorted(needs_statistics("flip_lr|standardize"))
     ['mean', 'std']
     """
-    return frozenset(name for call in _calls(spec) for name in _statistics.get(_factory(call.name), ()))
+    factories = (_factory(call.name) for call in _calls(spec))
+    return frozenset(name for factory in factories if factory is not None for name in _statistics.get(factory, ()))
 
 
 def _factory(name: str) -> Callable | None:
@@ -43,12 +51,22 @@ def _calls(spec: str) -> Iterator[specs.Call]:
         yield call
         for value in (*call.args, *call.kwargs.values()):
             for text in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(text, str):  # a method's name reads as a spec too, of an operation that uses nothing
+                if isinstance(text, str):  # other texts, such as "linear", parse as specs too, without statistics
                     yield from _calls(text)
 
 
-def check_number(op: str, name: str, value, low: float = 0, high: float = math.inf, kind: type = float):
-    """Returns `value` if it is a number in [low, high], and a whole one where `kind` is int; traced ones pass.
+def check_number(op: str, name: str, value: Any, low: float = 0, high: float = math.inf, kind: type = float) -> Any:
+    """Returns a value if it is a number in [low, high]. Traced numbers pass.
+
+    Args:
+      op: Name of the operation, for the message.
+      name: Name of the argument, for the message.
+      value: Value of the argument.
+      low, high: Bounds, which are allowed.
+      kind: Type of the number, `int` for a whole one or `float`.
+
+    Raises:
+      UserError: If it is not.
 
     >>> check_number("flip_lr", "p", 0.5, high=1)
     0.5
@@ -64,32 +82,60 @@ def check_number(op: str, name: str, value, low: float = 0, high: float = math.i
     raise UserError(f"augmentation {op}: {name} must be {noun} {limits}, not {shown(value)}")
 
 
-def check_interval(op: str, name: str, value, low: float, high: float, closed: bool = False) -> tuple[float, float]:
-    """Returns `value` if it is a pair (a, b) of numbers with low < a <= b <= high; `closed` allows a = low."""
+def check_interval(
+    op: str, name: str, value: Any, low: float, high: float, closed: bool = False
+) -> tuple[float, float]:
+    """Returns a value if it is a pair (a, b) of numbers with low < a <= b <= high.
+
+    Args:
+      op: Name of the operation, for the message.
+      name: Name of the argument, for the message.
+      value: Value of the argument.
+      low, high: Bounds.
+      closed: True to allow a = low.
+
+    Raises:
+      UserError: If it is not.
+    """
     is_pair = arguments.fits(value, tuple[float, float])
     if is_pair and (low < value[0] or (closed and low == value[0])) and value[0] <= value[1] <= high:
-        return tuple(value)
+        return value[0], value[1]
     limits = f"{low} {'<=' if closed else '<'} a <= b" + ("" if high == math.inf else f" <= {high}")
     raise UserError(f"augmentation {op}: {name} must be a pair (a, b) of numbers with {limits}, not {shown(value)}")
 
 
-def check_size(op: str, value) -> tuple[int, int]:
-    """Returns `value`, a side or a pair (height, width), as a pair.
+def check_size(op: str, value: Any) -> tuple[int, int]:
+    """Returns a size, given as a side or a pair (height, width), as a pair.
+
+    Args:
+      op: Name of the operation, for the message.
+      value: Value of its argument `size`.
+
+    Raises:
+      UserError: If it is neither, or too large.
 
     >>> check_size("resize", 224)
     (224, 224)
     """
     sides = (value, value) if isinstance(value, int) else value
     if arguments.fits(sides, tuple[arguments.SIDE, arguments.SIDE]):
-        return tuple(sides)
+        return sides[0], sides[1]
     raise UserError(
         f"augmentation {op}: size must be a positive whole number or a pair (height, width), at most "
         f"{arguments.MAX_SIDE:,}, not {shown(value)}"
     )
 
 
-def check_per_channel(op: str, name: str, value) -> tuple:
-    """Returns `value`, a number or three (red, green, blue), as a tuple.
+def check_per_channel(op: str, name: str, value: Any) -> tuple[float, ...]:
+    """Returns a number or three (red, green, blue) as a tuple.
+
+    Args:
+      op: Name of the operation, for the message.
+      name: Name of the argument, for the message.
+      value: Value of the argument.
+
+    Raises:
+      UserError: If it is neither, or a number is not finite.
 
     >>> check_per_channel("pad", "fill", 0.5)
     (0.5,)

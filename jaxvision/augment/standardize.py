@@ -1,6 +1,6 @@
-"""Standardising images: by the statistics of the training split (see data/statistics.py), or by their own.
+"""Standardising images by the statistics of the training split (see data/statistics.py), or by their own.
 
-All work on float32 [..., H, W, 3] in [0, 1], several views included.
+All operations work on float32 [..., h, w, 3] in [0, 1], with or without views.
 """
 
 import math
@@ -18,7 +18,7 @@ KINDS = ("zca", "pca")
 @ops.register()
 @uses_statistics("mean", "std")
 def standardize():
-    """`(image - mean) / std` with the mean and deviation of each channel over all pixels of the training split."""
+    """Standardises images, `(image - mean) / std`, with mean and deviation of each channel over the training pixels."""
 
     def change(rng, images, statistics):
         return (images - _read(statistics, "mean")) / _read(statistics, "std")
@@ -58,12 +58,12 @@ def subtract_mean_image():
 def pca_lighting(std: float = 0.1):
     """Shifts the colour of each image along the principal components of the training pixels.
 
-    Krizhevsky et al. 2012, sec. 4.1: every pixel gets sum_i a_i l_i p_i, with l and p the eigenvalues and
-    eigenvectors of the 3 x 3 covariance of RGB values and a_i ~ Normal(0, std), once for each image. The covariance
-    is that of values in [0, 1]; the result is clipped to [0, 1], which the paper does not say.
+    Krizhevsky et al. 2012, sec. 4.1: sum_i a_i l_i p_i is added to every pixel, where l and p are the eigenvalues and
+    eigenvectors of the 3 x 3 covariance of RGB values, and a_i ~ Normal(0, std) is drawn once for each image. Here
+    values are in [0, 1], and the result is clipped to [0, 1]; the paper mentions no clipping.
 
     Args:
-      std: at least 0; 0.1 in the paper.
+      std: Deviation of the factors a_i, at least 0; 0.1 in the paper.
     """
     check_number("pca_lighting", "std", std)
 
@@ -88,16 +88,21 @@ def pca_lighting(std: float = 0.1):
 @ops.register()
 @uses_statistics("mean_image", "pixel_values", "pixel_vectors")
 def whiten(kind: str = "zca", epsilon: float = 0.1):
-    """Decorrelates all values of an image and brings them to one variance, as fitted to the training images.
+    """Decorrelates all values of an image and scales them to one variance, by a map fitted to the training images.
 
     With x the flattened image, m the mean image, and l and V the eigenvalues and eigenvectors of the covariance of x,
-    "pca" is y = diag(1 / sqrt(l + epsilon)) V^T (x - m), and "zca", V y, of all whitenings the one that changes x
-    least, so that images still look like images (Krizhevsky 2009, app. B). For images of at most 48 x 48.
+    "pca" is y = diag(1 / sqrt(l + epsilon)) V^T (x - m), and "zca" is V y, the whitening that changes x least, so that
+    images still look like images (Krizhevsky 2009, app. B). Images can have at most 48 x 48 pixels.
 
     Args:
-      kind: "zca" or "pca"; the values of "pca" have no place in the image, and come by falling variance.
-      epsilon: added to the variances of values in [0, 1], above 0. Directions that vary less, mostly noise, are
-        amplified less.
+      kind: Kind of whitening, "zca" or "pca". The values of "pca" are sorted by falling variance, and no longer belong
+        to a place in the image.
+      epsilon: Number above 0 that is added to the variances of values in [0, 1]. Directions with a smaller variance,
+        mostly noise, are amplified less.
+
+    Raises:
+      UserError: If `kind` is unknown or `epsilon` is out of range. When called, if images have another size than the
+        mean image.
     """
     if kind not in KINDS:
         raise unknown("kind of whiten", kind, KINDS)
@@ -107,7 +112,8 @@ def whiten(kind: str = "zca", epsilon: float = 0.1):
         centred = _centred("whiten", images, statistics)
         vectors = _read(statistics, "pixel_vectors")  # d d
         flat = centred.reshape(*centred.shape[:-3], -1)
-        # The least directions are amplified hundreds of times: the half precision of TPUs and GPUs will not do.
+        # Directions of small variance are amplified hundreds of times, so the default precision of TPUs and GPUs, which
+        # is lower than float32, is not enough.
         white = jnp.matmul(flat, vectors, precision="highest") / jnp.sqrt(_read(statistics, "pixel_values") + epsilon)
         if kind == "zca":
             white = jnp.matmul(white, vectors.T, precision="highest")
@@ -124,7 +130,7 @@ def _centred(op: str, images, statistics):
     mean = _read(statistics, "mean_image")
     if images.shape[-3:] != mean.shape:
         raise UserError(
-            f"augmentation {op}: the mean image is {mean.shape[0]}x{mean.shape[1]}, images here "
-            f"are {images.shape[-3]}x{images.shape[-2]}; the host spec must bring them to that size"
+            f"augmentation {op}: the mean image is {mean.shape[0]}x{mean.shape[1]}, but images here "
+            f"are {images.shape[-3]}x{images.shape[-2]}: resize them to the size of the mean image in the host spec"
         )
     return images - mean

@@ -15,12 +15,13 @@ THRESHOLD = 128  # of solarize: Pillow's default
 def three_augment(sigma=(0.1, 2.0)):
     """Makes each image grey, solarizes it from grey level 128, or blurs it, each equally likely (sec. 3.2).
 
-    The paper's flip and colour jitter are operations of their own. Its whole recipe for ImageNet-1k is
+    The paper's flip and colour jitter are separate operations. Its whole recipe for ImageNet-1k is
     `random_resized_crop(224, method='cubic')|flip_lr|three_augment|color_jitter(0.3, 0.3, 0.3)|normalize_imagenet`.
-    The blur is a Gaussian cut off at three deviations; Pillow, which the authors use, comes near it by box filters.
+    The blur is a Gaussian that is cut off at three deviations; Pillow, which the authors use, approximates it by box
+    filters.
 
     Args:
-      sigma: smallest and largest deviation of the blur in pixels, above 0, drawn uniformly.
+      sigma: Smallest and largest deviation of the blur in pixels, above 0; the deviation is uniform in between.
     """
     low, high = check_interval("three_augment", "sigma", sigma, 0, float("inf"))
 

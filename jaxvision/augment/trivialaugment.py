@@ -13,7 +13,7 @@ LEVELS = 31
 
 
 def _space(degrees: float, shear: float, pixels: float, factors: tuple[float, float], bits: int) -> policy.Strengths:
-    """The 14 operations, from their mildest to their strongest at m = 0 to 1; translations in pixels."""
+    """The strengths of the 14 operations, from the mildest, m = 0, to the strongest, m = 1; translations in pixels."""
 
     def factor(m, sign):
         return factors[0] + (factors[1] - factors[0]) * m
@@ -50,9 +50,9 @@ SPACES = {
 
 @ops.register(evaluation="")
 def trivialaugment(space: str = "wide", fill: int = 0):
-    """Applies one operation to every image, operation and strength drawn uniformly (alg. 1 and table 1 of the paper).
+    """Applies one operation to every image, with operation and strength drawn uniformly (alg. 1 and table 1).
 
-    There is nothing to tune: the strength is one of 31 evenly spaced ones between the ends of the operation's range.
+    There is nothing to tune: the strength is one of 31 evenly spaced values over the operation's range.
 
     | operation | "ra" | "wide" |
     |---|---|---|
@@ -64,14 +64,17 @@ def trivialaugment(space: str = "wide", fill: int = 0):
     | solarize | threshold 256 to 0 | 256 to 0 |
     | identity, autocontrast, equalize | | |
 
-    Ranges, whole degrees and whole pixels are those of the authors' code; translations are pixels whatever the size
-    of the image, as there and in torchvision (so "wide" may move a 32-pixel image out of view). torchvision's
-    `TrivialAugmentWide` has factors 1 +- 0.99 and rounds bits where this takes the floor. Sampling is
-    nearest-neighbour, shears hold the top left corner.
+    Ranges, whole degrees and whole pixels follow the authors' code. Translations are in pixels for images of every
+    size, as in that code and torchvision, so "wide" may move a 32-pixel image out of view. torchvision's
+    `TrivialAugmentWide` has factors 1 +- 0.99 and rounds bits, which are rounded down here. Sampling is
+    nearest-neighbour, and shears keep the top left corner in place.
 
     Args:
-      space: "wide" (TA (Wide), the paper's recommendation) or "ra" (TA (RA), RandAugment's ranges).
-      fill: grey level, 0 to 255, of what moves into view; the authors' is black.
+      space: Set of ranges, "wide" (TA (Wide), which the paper recommends) or "ra" (TA (RA), RandAugment's ranges).
+      fill: Grey level, 0 to 255, of pixels that move into view; black in the authors' code.
+
+    Raises:
+      UserError: If `space` is unknown, or `fill` is out of range.
     """
     if space not in SPACES:
         raise unknown("space of trivialaugment", space, SPACES)

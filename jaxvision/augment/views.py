@@ -1,8 +1,8 @@
 """Several views of an image: pairs for contrastive learning, multi-crop, and views to average predictions over.
 
-Views of an example stand on an axis after the batch's: images become float32 [B, V, H, W, 3], and what lies in them
-gets the same axis. Where images have views already, each yields new ones, all on that one axis. The field says how many
-there are (`Field.views`).
+The views of an example are on an axis after the axis of the batch: images become float32 [b, v, h, w, 3], and the
+fields that lie in them get the same axis. If images have views already, each view gives several, all on this one axis.
+`Field.views` is their number.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,16 +24,19 @@ def _first(spec) -> str:
 
 @ops.register(evaluation=lambda n, spec: _first(spec))
 def views(n: int, spec):
-    """Makes `n` views of each image, augmented independently: `image` becomes float32 [B, n, H, W, 3].
+    """Makes `n` views of each image, augmented independently: `image` becomes float32 [b, n, h, w, 3].
 
     The two views of SimCLR (Chen et al. 2020, app. A) at 224 px are, on one line,
     `views(2, 'random_resized_crop(224)|flip_lr|color_jitter(0.8, 0.8, 0.8, 0.2, p=0.8)|grayscale(0.2)|
-    gaussian_blur(p=0.5)')`. Evaluation follows the spec of the first view, without an axis of views.
+    gaussian_blur(p=0.5)')`. Evaluation uses the spec of the first view, without an axis of views.
 
     Args:
-      n: number of views, at least 1.
-      spec: a spec for all views, or a tuple of n, one for each, which must end in one size. Labels
-        are shared by the views, so a spec in here cannot mix them; mixing after `views` can.
+      n: Number of views, at least 1.
+      spec: Spec for all views, or a tuple with n specs, one for each view; all views must have one size. A spec cannot
+        mix labels, since the views of an example share them. Mix after `views` instead.
+
+    Raises:
+      UserError: If an argument is wrong, or a spec mixes labels. When called, if views differ in size.
     """
     parts = _chains("views", "n", n, spec)
 
@@ -48,15 +51,17 @@ def views(n: int, spec):
 def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6):
     """Makes a few large and several small views (Caron et al. 2020, sec. 3.2, SwAV; 2021, DINO).
 
-    `image` becomes float32 [B, num_global, H, W, 3], and a new field `local_image` float32
-    [B, num_local, h, w, 3]. SwAV's crops are `random_resized_crop(224, (0.14, 1))` and
-    `random_resized_crop(96, (0.05, 0.14))`, DINO's have areas of (0.4, 1) and (0.05, 0.4). Operations
-    after this one change `image` only, so normalise in both specs. Evaluation follows the (first)
-    global spec, without an axis of views.
+    `image` becomes float32 [b, num_global, h, w, 3], and a new field `local_image` is float32 [b, num_local, h', w',
+    3]. SwAV's crops are `random_resized_crop(224, (0.14, 1))` and `random_resized_crop(96, (0.05, 0.14))`; DINO's have
+    areas of (0.4, 1) and (0.05, 0.4). Operations after this one change `image` only, so normalise in both specs.
+    Evaluation uses the (first) global spec, without an axis of views.
 
     Args:
-      global_spec, local_spec: a spec for all such views, or a tuple with one for each.
-      num_global, num_local: numbers of views, at least 1.
+      global_spec, local_spec: Specs of large and small views: a spec for all of them, or a tuple with one for each.
+      num_global, num_local: Numbers of large and small views, at least 1.
+
+    Raises:
+      UserError: If an argument is wrong, or a spec mixes labels. When called, if views differ in size.
     """
     large = _chains("multi_crop", "num_global", num_global, global_spec)
     small = _chains("multi_crop", "num_local", num_local, local_spec)
@@ -71,8 +76,8 @@ def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6)
 
         def op(rng, batch):
             large_rng, small_rng = jax.random.split(rng)
-            found = {f"local_{name}": x for name, x in small_views(small_rng, batch).items()}
-            return {**batch, **large_views(large_rng, batch), **found}
+            small = {f"local_{name}": x for name, x in small_views(small_rng, batch).items()}
+            return {**batch, **large_views(large_rng, batch), **small}
 
         return op, scene.with_fields({**large_fields, **local})
 
@@ -81,17 +86,17 @@ def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6)
 
 @ops.register()
 def five_crop(size):
-    """Cuts out the four corners and the middle: `image` becomes float32 [B, 5, height, width, 3].
+    """Cuts out the four corners and the middle: `image` becomes float32 [b, 5, height, width, 3].
 
     The order is top left, top right, bottom left, bottom right, middle, as in torchvision.
 
     Args:
-      size: side of the crops, or (height, width).
+      size: Side of the crops in pixels, or (height, width).
     """
     height, width = check_size("five_crop", size)
 
     def crop(vertical, horizontal):
-        """A crop whose place is a share of what is left of the sides: 0, 1/2 or 1."""
+        """The crop at shares, 0, 1/2 or 1, of the largest possible offset from the top and left."""
 
         def move(size):
             check_fits("five_crop", (height, width), size)
@@ -110,9 +115,12 @@ def five_crop(size):
 
 @ops.register()
 def ten_crop(size):
-    """The five crops of `five_crop`, then their mirror images: float32 [B, 10, height, width, 3].
+    """Makes the five crops of `five_crop` and their mirror images: float32 [b, 10, height, width, 3].
 
-    Averaging predictions over them is the test of Krizhevsky et al. 2012, sec. 4.1.
+    Krizhevsky et al. 2012, sec. 4.1, average predictions over these views for their test results.
+
+    Args:
+      size: Side of the crops in pixels, or (height, width).
     """
     check_size("ten_crop", size)
     return chain(f"five_crop({size!r})|flip_both")
@@ -120,9 +128,9 @@ def ten_crop(size):
 
 @ops.register()
 def flip_both():
-    """The image and its mirror image, to average predictions over: `image` becomes float32 [B, 2, H, W, 3].
+    """Adds the mirror image, to average predictions over both: `image` becomes float32 [b, 2, h, w, 3].
 
-    Where there are V views already, their mirror images follow them: [B, 2 V, H, W, 3].
+    If there are v views already, their mirror images come after them: [b, 2 v, h, w, 3].
     """
 
     mirror = fixed(
@@ -152,10 +160,12 @@ def _chains(op: str, name: str, n: int, spec) -> list[Operation]:
     check_number(op, name, n, low=1, high=MAX_TIMES, kind=int)
     each = (spec,) * n if isinstance(spec, str) else spec
     if not isinstance(each, (tuple, list)) or len(each) != n:
-        raise UserError(f"augmentation {op}: want a spec or a tuple of {n} specs, as {name} is {n}, not {shown(spec)}")
+        raise UserError(
+            f"augmentation {op}: with {name}={n} it needs a spec or a tuple of {n} specs, not {shown(spec)}"
+        )
     for call in [call for part in dict.fromkeys(each) for call in mixing(part)]:
         raise UserError(
-            f"augmentation {op}: {str(call)!r} mixes labels, which all views of an example share; put it after {op}"
+            f"augmentation {op}: {str(call)!r} mixes labels, which all views of an example share: put it after {op}"
         )
     return [chain(part) for part in each]
 
@@ -163,30 +173,32 @@ def _chains(op: str, name: str, n: int, spec) -> list[Operation]:
 def _together(
     call: str, scene: Scene, parts: Sequence[Operation]
 ) -> tuple[Callable[[jax.Array, Batch], Batch], dict[str, Field]]:
-    """`(rng, batch) -> images` and what lies in them, of all parts as views, and the fields that they are."""
+    """`(rng, batch) -> batch` of the moving fields, with the results of all parts as views, and these fields."""
     bound = [part.bind(call, scene) for part in parts]
     moving = scene.moving(call)
-    found = [{name: after.fields[name] for name in moving} for _, after in bound]
+    after = [{name: scene_after.fields[name] for name in moving} for _, scene_after in bound]
 
     def views(rng, batch: Batch) -> Batch:
-        made = [op(jax.random.fold_in(rng, i), batch) for i, (op, _) in enumerate(bound)]
-        return {name: _stack(call, found[0][name], [one[name] for one in made]) for name in moving if name in batch}
+        batches = [op(jax.random.fold_in(rng, i), batch) for i, (op, _) in enumerate(bound)]
+        return {
+            name: _stack(call, after[0][name], [view[name] for view in batches]) for name in moving if name in batch
+        }
 
-    count = {name: sum(max(fields[name].views, 1) for fields in found) for name in moving}
-    return views, {name: found[0][name]._replace(views=count[name]) for name in moving}
+    count = {name: sum(max(fields[name].views, 1) for fields in after) for name in moving}
+    return views, {name: after[0][name]._replace(views=count[name]) for name in moving}
 
 
 def _stack(call: str, field: Field, views: list[jax.Array]) -> jax.Array:
-    """Puts arrays [B, (V,) ...] of one field on one axis of views."""
+    """Puts arrays [b, ...] or [b, v, ...] of one field on one axis of views."""
     if len({view.shape for view in views}) > 1:
         sides = dict.fromkeys(view.shape[-3:-1] if field.kind == "image" else view.shape[1:] for view in views)
-        told = ", ".join("x".join(map(str, some)) for some in sides)
-        raise UserError(f"augmentation {call}: views must have one size, not {told}")
+        sizes = ", ".join("x".join(map(str, some)) for some in sides)
+        raise UserError(f"augmentation {call}: views must have one size, not {sizes}")
     rank = len(field.shape)
     stacked = jnp.stack(views, axis=-1 - rank)
     return stacked.reshape(len(stacked), -1, *stacked.shape[stacked.ndim - rank :])
 
 
 def _with_views(values: jax.Array, field: Field) -> jax.Array:
-    """[B, V, ...], with an axis of one view where there is none."""
+    """The values [b, v, ...], with an axis of one view if there was none."""
     return values if values.ndim > 1 + len(field.shape) else values[:, None]

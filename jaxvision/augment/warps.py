@@ -1,18 +1,19 @@
-"""Where pixels go, between pixels: rotation, translation, shear, scale and the distortion of lenses.
+"""Moves by parts of a pixel: rotation, translation, shear, scale and the distortion of lenses.
 
-All act about the image's centre and sample the input at the place that each output pixel shows, with
-`method` "linear" (the default) or "nearest". What moves into view is `fill`, a number or three numbers in
-the range of the images: 0 is black before `normalize` and the mean colour after it.
+All operations act about the image's centre. They sample the input at the place that each output pixel shows, with
+`method` "linear" or "nearest". Pixels that move into view get the value `fill`; 0 is black before `normalize` and the
+mean colour after it.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxvision.augment.affine import affine_matrices, centred_grid, sample, warp_move
 from jaxvision.augment.moves import Move, move_if
-from jaxvision.augment.operations import geometric
+from jaxvision.augment.operations import Operation, geometric
 from jaxvision.augment.registry import check_interval, check_number, check_per_channel, ops
 from jaxvision.errors import UserError, unknown
 
@@ -21,9 +22,15 @@ METHODS = ("nearest", "linear")
 
 @ops.register(evaluation="")
 def rotate(degrees: float, fill=0.0, method: str = "linear", p: float = 1.0):
-    """Turns each image by an angle uniform in [-degrees, degrees], with probability `p`. Positive is counter-clockwise.
+    """Turns each image by an angle uniform in [-degrees, degrees].
 
-    The size stays, so corners are cut off. For right angles, which need no interpolation, see `rotate90`.
+    The size stays, so corners are cut off. For right angles, which need no interpolation, use `rotate90`.
+
+    Args:
+      degrees: Largest angle in degrees, from 0 to 180. Positive angles turn counter-clockwise.
+      fill: Value of pixels that move into view, a number or three numbers in the range of the images.
+      method: Interpolation, "linear" or "nearest".
+      p: Probability that an image is changed.
     """
     check_number("rotate", "degrees", degrees, high=180)
 
@@ -36,9 +43,15 @@ def rotate(degrees: float, fill=0.0, method: str = "linear", p: float = 1.0):
 
 @ops.register(evaluation="")
 def translate(x: float = 0.1, y: float = 0.1, fill=0.0, method: str = "linear", p: float = 1.0):
-    """Moves each image by shares of its width uniform in [-x, x] and of its height in [-y, y], with probability `p`.
+    """Moves each image by a share of its width uniform in [-x, x], and of its height uniform in [-y, y].
 
-    Moves are by parts of a pixel too; "nearest" rounds them to whole ones.
+    Moves are not rounded to whole pixels, except by the method "nearest".
+
+    Args:
+      x, y: Largest shares of width and height, in [0, 1].
+      fill: Value of pixels that move into view, a number or three numbers in the range of the images.
+      method: Interpolation, "linear" or "nearest".
+      p: Probability that an image is changed.
     """
     check_number("translate", "x", x, high=1)
     check_number("translate", "y", y, high=1)
@@ -52,9 +65,15 @@ def translate(x: float = 0.1, y: float = 0.1, fill=0.0, method: str = "linear", 
 
 @ops.register(evaluation="")
 def shear(x: float = 0.3, y: float = 0.0, fill=0.0, method: str = "linear", p: float = 1.0):
-    """Slants each image, with probability `p`: rows move by `a` pixels a row, then columns by `b` pixels a column.
+    """Slants each image: first each row by `a` pixels more than the row above, then each column by `b` pixels.
 
     `a` is uniform in [-x, x] and `b` in [-y, y]; 1 is a slant of 45 degrees.
+
+    Args:
+      x, y: Largest slants, at least 0.
+      fill: Value of pixels that move into view, a number or three numbers in the range of the images.
+      method: Interpolation, "linear" or "nearest".
+      p: Probability that an image is changed.
     """
     check_number("shear", "x", x)
     check_number("shear", "y", y)
@@ -68,14 +87,16 @@ def shear(x: float = 0.3, y: float = 0.0, fill=0.0, method: str = "linear", p: f
 
 @ops.register(evaluation="")
 def scale(factor=(0.8, 1.25), fill=0.0, method: str = "linear", p: float = 1.0):
-    """Enlarges each image (factor above 1) or shrinks it, the size of the canvas kept, with probability `p`.
+    """Enlarges each image (factor above 1) or shrinks it, without changing the size of the canvas.
 
-    The logarithm of the factor is uniform over the interval. Shrinking takes single points of the
-    input: below a factor of about 0.5 it aliases, and `resize` does better.
+    The logarithm of the factor is uniform over the interval. Shrinking takes single points of the input, so it aliases
+    at factors below about 0.5, where `resize` is better.
 
     Args:
-      factor: smallest and largest, above 0.
-      fill, method, p: as for the other warps.
+      factor: Smallest and largest factor, above 0.
+      fill: Value of pixels that move into view, a number or three numbers in the range of the images.
+      method: Interpolation, "linear" or "nearest".
+      p: Probability that an image is changed.
     """
     low, high = check_interval("scale", "factor", factor, 0, float("inf"))
 
@@ -88,17 +109,22 @@ def scale(factor=(0.8, 1.25), fill=0.0, method: str = "linear", p: float = 1.0):
 
 @ops.register(evaluation="")
 def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "linear", p: float = 1.0):
-    """Bends images as a lens does, by the radial part of the Brown-Conrady model, with probability `p`.
+    """Bends images as a lens does, by the radial part of the Brown-Conrady model.
 
-    The output at radius r from the centre shows the input at `r (1 + k1 r^2 + k2 r^4)`, where r = 1 at
-    the corners (Brown 1966, "Decentering distortion of lenses"; as augmentation Wu et al. 2015, "Deep
-    Image", sec. 3). Positive numbers bend lines outwards (barrel) and let `fill` into the corners;
-    negative ones bend them inwards (pincushion) and cut the border off.
+    The output at radius r from the centre shows the input at `r (1 + k1 r^2 + k2 r^4)`, where r = 1 at the corners
+    (Brown 1966, "Decentering distortion of lenses"; as augmentation in Wu et al. 2015, "Deep Image", sec. 3). Positive
+    numbers bend lines outwards (barrel), so that `fill` is seen in the corners; negative ones bend them inwards
+    (pincushion) and cut the border off.
 
     Args:
-      k1, k2: each uniform in such an interval (low, high), where `1 + 3 k1 + 5 k2` must stay above 0 for
-        their negative values: beyond that the map folds the image over.
-      fill, method, p: as for the other warps.
+      k1, k2: Intervals (low, high) of the two coefficients, which are uniform in them. For their negative values
+        `1 + 3 k1 + 5 k2` must be above 0, or the map folds the image over.
+      fill: Value of pixels that move into view, a number or three numbers in the range of the images.
+      method: Interpolation, "linear" or "nearest".
+      p: Probability that an image is changed.
+
+    Raises:
+      UserError: If an argument is out of range, or the map folds the image over.
     """
     lowest = [check_interval("lens_distortion", name, k, -1, float("inf"))[0] for name, k in (("k1", k1), ("k2", k2))]
     if 1 + 3 * min(lowest[0], 0) + 5 * min(lowest[1], 0) <= 0:
@@ -121,8 +147,18 @@ def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "line
     return geometric(draw_move, keeps_size=True)
 
 
-def bend(image, k1, k2, fill, method: str = "linear"):
-    """The map of `lens_distortion` at given `k1` and `k2`, on one image, float32 [H, W, C]."""
+def bend(image: jax.Array, k1: ArrayLike, k2: ArrayLike, fill: ArrayLike, method: str = "linear") -> jax.Array:
+    """Applies the map of `lens_distortion` to one image.
+
+    Args:
+      image: Image, float32 [h, w, c].
+      k1, k2: Coefficients of the map, [].
+      fill: Value of pixels that move into view, [] or [c].
+      method: Interpolation, "linear" or "nearest".
+
+    Returns:
+      float32 [h, w, c].
+    """
     h, w, _ = image.shape
     x, y = centred_grid(h, w)
     square = (x**2 + y**2) / ((h / 2) ** 2 + (w / 2) ** 2)
@@ -130,11 +166,19 @@ def bend(image, k1, k2, fill, method: str = "linear"):
     return sample(image, y * factor + h / 2, x * factor + w / 2, fill, method)
 
 
-def bend_points(points, k1, k2, size: tuple[int, int]):
-    """Where `bend` shows points (x, y) of an image of `size` (height, width): float32 [..., 2].
+def bend_points(points: jax.Array, k1: ArrayLike, k2: ArrayLike, size: tuple[int, int]) -> jax.Array:
+    """Computes where `bend` shows the points of an image.
 
-    The radius r in the result of a point at radius R solves r (1 + k1 r^2 + k2 r^4) = R, by halving an interval. Beyond
-    r = 1, which is outside the image, the map goes on as a straight line, so that it never folds.
+    A point at radius R is shown at the radius r that solves r (1 + k1 r^2 + k2 r^4) = R, which is found by bisection.
+    Beyond r = 1, outside the image, the map continues as a straight line, so that it never folds.
+
+    Args:
+      points: Points (x, y) in pixels from the top left corner, float32 [..., 2].
+      k1, k2: Coefficients of the map, [].
+      size: (height, width) of the image.
+
+    Returns:
+      Points in the result, float32 [..., 2].
     """
     middle = jnp.array([size[1] / 2, size[0] / 2])
     wanted = jnp.sqrt(jnp.sum((points - middle) ** 2, axis=-1) / jnp.sum(middle**2))  # R
@@ -152,7 +196,7 @@ def bend_points(points, k1, k2, size: tuple[int, int]):
     return middle + (points - middle) * factor[..., None]
 
 
-def _affine(name: str, draw: Callable, fill, method: str, p: float) -> Callable:
+def _affine(name: str, draw: Callable, fill, method: str, p: float) -> Operation:
     """The operation that warps each image by the matrix `draw(rng, h, w)`, with probability `p`."""
     fill, method = _checked(name, fill, method, p)
 

@@ -1,25 +1,27 @@
-"""How a model is judged: one file a protocol, whose factory is decorated with `@part("evaluator", "NAME")`.
+"""Evaluators: one file for each protocol, with a factory decorated with `@part("evaluator", "NAME")`.
 
 dataset.py      the split that an evaluator reads: every example once, on any number of devices
-views.py        several views of an image, averaged (test-time augmentation)
+views.py        the average over several views of an image (test-time augmentation)
 classify.py     accuracy and loss of the logits
 multilabel.py   mean average precision where images have several labels
-features.py     what the model makes of a whole split, for protocols that learn on it
-store.py        features that are kept: for the other evaluators of a step, or in a folder
-knn.py          a vote of the nearest training images
+features.py     features of a whole split, for protocols that learn from them
+store.py        computed features, kept for the other evaluators of a step, or in a folder
+knn.py          the vote of the nearest training images
 linear_probe.py logistic regression on features, by L-BFGS, at any number of layers
 sgd_probe.py    a linear classifier trained by SGD on features of augmented images
 fewshot.py      ridge regression on the features of a few images of each class
 class_mean.py   the nearest class mean, and class means as queries
-texts.py        what a model of image and text makes of texts, for the two that follow
-zeroshot.py     the class whose name, in prompts, is most like the image
+texts.py        embeddings of texts by a model of image and text, for the next two
+zeroshot.py     the class whose name, in prompts, is most similar to the image
 retrieval.py    search among images by caption, and among captions by image
 
-An evaluator is made by `make(*, task, data, **options)` and called with variables:
-`run(variables) -> {metric: float}`. One that learns from images itself has an argument `train` beside `data`; one that
-needs texts has an argument `texts`. What it reads of an example, where that is not what training reads, its decorator
-says: `@part("evaluator", "NAME", fields=function of its options)`, "text" standing for the captions; and with `needs=`
-which of what training reads it cannot do without.
+A factory `make_NAME(*, task, data, **options)` returns the evaluator, a function of variables: `run(variables) ->
+{metric: float}`. The factory of an evaluator that learns from images has a parameter `train`, a second split; the
+factory of one that needs texts has a parameter `texts`.
+
+By default an evaluator reads the fields that training reads. Another choice stands in the decorator,
+`@part("evaluator", "NAME", fields=FUNCTION)`, as a function of the options, with "text" for the captions.
+`needs=FUNCTION` names the fields of training that the evaluator requires.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,27 +33,44 @@ EVALUATORS = Parts("evaluator", [__name__], given=("task", "data"), offered=("tr
 
 
 def read_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """What the evaluator of that name reads of an example, or None where it is what training reads.
+    """Returns the fields of an example that an evaluator reads.
 
-    "text" are the captions: they are taken from the source, since batches hold no texts.
+    Args:
+      name: Name of the evaluator.
+      options: Options of the evaluator.
+
+    Returns:
+      Names of fields, or None for the fields that training reads. "text" stands for the captions, which come from the
+      source, since batches hold no texts.
 
     >>> read_fields("retrieval", {"by": ("text", "class")})
     ('image', 'text', 'label')
     """
-    reads = EVALUATORS.more(get_evaluator(name), "fields")
-    return None if reads is None else tuple(reads(options))
+    declared = EVALUATORS.more(get_evaluator(name), "fields")
+    return None if declared is None else tuple(declared(options))
 
 
 def needed_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields without which the evaluator of that name cannot do, as far as it says.
+    """Returns the fields that an evaluator requires, if its decorator names any.
+
+    Args:
+      name: Name of the evaluator.
+      options: Options of the evaluator.
 
     >>> needed_fields("classify", {}), needed_fields("classify", {"label": "kind"}), needed_fields("knn", {})
     (('label',), ('kind',), ())
     """
-    told = EVALUATORS.more(get_evaluator(name), "needs")
-    return () if told is None else tuple(told(options))
+    declared = EVALUATORS.more(get_evaluator(name), "needs")
+    return () if declared is None else tuple(declared(options))
 
 
 def get_evaluator(name: str) -> Callable[..., Callable]:
-    """The factory of the evaluator of that name, or of "package.module:function"; UserError otherwise."""
+    """Returns the factory of an evaluator.
+
+    Args:
+      name: Name of the evaluator, or "package.module:function" of your own.
+
+    Raises:
+      UserError: If there is no such evaluator.
+    """
     return EVALUATORS.resolve(name)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,31 +13,37 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 
 @part("evaluator", "classify", needs=lambda options: (options.get("label", "label"),))
 def make_classify(
-    *, task: Any, data: EvalSet, topk: tuple[int, ...] = (1, 5), label: str = "label"
-) -> Callable[[Any], dict[str, float]]:
-    """Judges `logits` against labels.
+    *, task: "Task", data: EvalSet, topk: tuple[int, ...] = (1, 5), label: str = "label"
+) -> "Callable[[Variables], dict[str, float]]":
+    """Makes the evaluator that compares `logits` with labels.
 
     Args:
-      task: its `outputs` must have "logits" [B, K].
-      data: the split.
-      label: Name of the field of the labels, one class each.
-      topk: each k gives `topK`, the share of examples whose label is among the k largest logits.
-        Those above the number of classes are left out. Of equal logits the first class counts as the largest, and
-        logits that are no numbers are never right: see `rank`.
+      task: Task whose `outputs` have "logits" [b, k].
+      data: Split to evaluate.
+      topk: Numbers k for the metrics `topK`: the share of examples whose label is among the k largest logits. A k
+        above the number of classes is left out. Of equal logits the first class counts as the largest, and NaN is never
+        right, see `rank`.
+      label: Name of the field of the labels, with one class for each example.
 
     Returns:
-      `run(variables) -> {"top1": ..., "top5": ..., "loss": ..., "examples": n}`; shares in [0, 1], the
-      loss is the mean cross entropy in nats. The mean is over exactly the examples of the split.
+      `run(variables) -> {"top1": ..., "top5": ..., "loss": ..., "examples": n}`: shares in [0, 1], and the mean cross
+      entropy in nats, over exactly the examples of the split.
+
+    Raises:
+      UserError: If the set has no classes, or several labels for an image.
     """
     field = data.source.fields.get(label)
     classes = data.info.num_classes if label == "label" or field is None else field.classes
     if not classes:
         raise UserError(f"the evaluator 'classify' needs labels; {label!r} of {data.info.name!r} names no classes")
     if label == "label" and data.info.multi_label:
-        raise UserError(f"{data.info.name!r} has several labels an image: use the evaluator 'multilabel'")
+        raise UserError(f"{data.info.name!r} has several labels for an image: use the evaluator 'multilabel'")
     ks = [k for k in topk if k <= classes]
 
     @jax.jit
@@ -49,7 +55,7 @@ def make_classify(
         counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}
         return counts | {"loss": jnp.sum(jnp.where(mask, loss, 0.0)), "examples": jnp.sum(mask)}
 
-    def run(variables: Any) -> dict[str, float]:
+    def run(variables: "Variables") -> dict[str, float]:
         parts = jax.device_get([sums(variables, batch) for batch in data.batches()])
         totals = {name: math.fsum(float(part[name]) for part in parts) for name in parts[0]}
         examples = totals.pop("examples")
@@ -59,16 +65,16 @@ def make_classify(
 
 
 def rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many classes come before the label when sorted by falling logit; equal logits by class number.
+    """Counts the classes before the label, when classes are sorted by falling logit, and equal logits by class number.
 
-    A constant output is thus not right on every example, and logits that are not numbers never are.
+    A constant output is therefore right for the examples of the first class only. If a logit is NaN, the rank is k.
 
     Args:
-      logits: float [B, K].
-      labels: int [B].
+      logits: Logits, float [b, k].
+      labels: Labels, int [b].
 
     Returns:
-      int32 [B] in [0, K]; 0 where the label is the arg max.
+      int32 [b] in [0, k]; 0 if the label is the arg max.
 
     >>> rank(jnp.array([[0.1, 0.7, 0.2], [0.5, 0.5, 0.5]]), jnp.array([2, 2])).tolist()
     [1, 2]

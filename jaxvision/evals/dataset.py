@@ -18,22 +18,22 @@ from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, check_batch, shard_batch, split_rows
 from jaxvision.progress import track
 
-Batch = dict
+Batch = dict[str, Any]
 RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
 
 
 class EvalSet:
-    """One split, ready to be read. A set that fits in memory stays on the devices between evaluations.
+    """A split, ready to be read. If it fits in memory, it stays on the devices between evaluations.
 
     Attributes:
-      info: name, size and classes.
-      source: the examples themselves, with their labels.
-      host, augment: the specs that are used, to be stored with the results.
-      batch: `ShapeDtypeStruct`s of a batch.
+      info: Info of the split: name, size and classes.
+      source: Source of the examples, with their labels.
+      host, augment: Specs that prepare the images, to be stored with the results.
+      batch: Batch as `ShapeDtypeStruct`s.
       fields: Fields of a batch that `preprocess` returns.
-      mesh: on which the batches lie.
-      store: where features of the split are kept, or None.
-      identity: JSON that says which images these are and how they are prepared, for the store.
+      mesh: Mesh of the devices that hold the batches.
+      store: Store that keeps features of the split, or None.
+      identity: JSON that identifies the images and their preparation, for the store.
     """
 
     def __init__(
@@ -53,15 +53,16 @@ class EvalSet:
         """Prepares a split for evaluation.
 
         Args:
-          source: the split.
-          host, augment: deterministic specs (see `Registry.evaluation`).
-          batch_size: global; must divide over the mesh. A split that is smaller is one batch of its size.
-          mesh: where the batches are laid out.
-          fields: of the examples, what the batches hold.
-          statistics: of the training set, which `augment` may need; see `augment.make_augmentation`.
-          store, identity: where features of the split are kept, and what tells its examples from others; the specs and
-            statistics need not be in it.
-          reading: threads, processes and max_bad_fraction of `loader.eval_batches`.
+          source: Source of the examples.
+          host, augment: Specs without random operations, see `Registry.evaluation`.
+          batch_size: Number of examples in a batch over all devices; the devices of the mesh must divide it. A smaller
+            split is one batch of its size.
+          mesh: Mesh of the devices.
+          fields: Names of the fields of an example that the batches hold.
+          statistics: Statistics of the training set that `augment` needs, see `augment.make_augmentation`.
+          store: Store that keeps features of the split, or None.
+          identity: JSON that identifies the examples in the store; specs and statistics are added to it.
+          **reading: Options `threads`, `processes` and `max_bad_fraction` of `loader.eval_batches`.
         """
         check_batch(batch_size, mesh)
         each = math.lcm(batch_axis_size(mesh), jax.process_count())
@@ -88,29 +89,37 @@ class EvalSet:
         }
 
     def batches(self) -> Iterator[Batch]:
-        """Global batches on the devices; the last is filled up, with `mask` False."""
+        """Yields global batches on the devices. The last one is filled up with rows whose `mask` is False."""
         if self._kept:
             for batch in self._kept:
                 tick()
                 yield batch
             return
-        read = []
+        kept = []
         images = loader.eval_batches(self.source, self.host, batch_size=self._batch_size, **self._own())
         what = f"evaluating {self.info.name} {self.info.split}"
         for batch in track(images, what, -(-len(self.source) // self._batch_size), "batches"):
             batch = shard_batch(batch, self.mesh)
             if self._keep:
-                read.append(batch)
+                kept.append(batch)
             tick()
             yield batch
-        self._kept[:] = read
+        self._kept[:] = kept
 
     def preprocess(self, batch: Batch) -> Batch:
-        """The batch with float images, inside jit; draws nothing."""
+        """Applies the augmentation, which makes images float; call it inside jit.
+
+        Args:
+          batch: Batch as `batches` yields it.
+        """
         return self._transform(jax.random.key(0), batch)
 
     def take(self, indices: np.ndarray) -> "EvalSet":
-        """Those examples of the split alone, read in the same way."""
+        """Returns the set of some examples of the split, read in the same way.
+
+        Args:
+          indices: Positions of the examples in the split, int [n].
+        """
         return EvalSet(
             Subset(self.source, indices),
             host=self.host,
@@ -127,15 +136,21 @@ class EvalSet:
     def training(
         self, host: str, augment: str, batch_size: int, seed: int
     ) -> tuple[Callable[[int, int], Iterator[Batch]], Callable]:
-        """Prepares the split for an evaluator that trains on it, in random order and with specs of its own.
+        """Prepares the split for an evaluator that trains on it, in random order.
+
+        Args:
+          host, augment: Specs for training, which may be random.
+          batch_size: Number of examples in a batch over all devices.
+          seed: Seed of the order.
 
         Returns:
-          `batches(start, stop)`, which gives the batches of those steps, and `transform(rng, batch)`, which augments
-          one inside jit.
+          `batches(start, stop)`, which yields the batches of these steps, and `transform(rng, batch)`, which augments a
+          batch inside jit.
         """
         check_batch(batch_size, self.mesh)
         source, mesh = self.source, self.mesh
-        fits, whole = resident.fits(source, host, RESIDENT_BYTES, self._fields), {}
+        fits = resident.fits(source, host, RESIDENT_BYTES, self._fields)
+        whole: dict[str, np.ndarray] = {}
 
         def batches(start: int, stop: int) -> Iterator[Batch]:
             if not fits:
@@ -156,12 +171,12 @@ class EvalSet:
         return batches, self._augmentation(host, augment)
 
     def _augmentation(self, host: str, augment: str) -> augmentation.Augmentation:
-        """The augmentation of batches that a host spec makes."""
-        known = wanted.make_source_chain(self.source, host, self._fields).fields
-        fields = {name: known[name] for name in self._fields if name in known}
+        """The augmentation for batches from a host spec."""
+        available = wanted.make_source_chain(self.source, host, self._fields).fields
+        fields = {name: available[name] for name in self._fields if name in available}
         return augmentation.make_augmentation(augment, self.info.num_classes, self._statistics, fields)
 
     def _own(self) -> dict[str, Any]:
-        """What this process reads of a batch, and how: keyword arguments of the loader."""
+        """Keyword arguments of the loader: the rows that this process reads, and how it reads them."""
         places = dict(process_index=jax.process_index(), process_count=jax.process_count())
         return {**places, "fields": self._fields, **self._reading}

@@ -1,9 +1,9 @@
-"""What a trained model makes of a whole split, for protocols that learn on frozen features."""
+"""Features of a whole split, for protocols that learn from frozen features."""
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,122 +12,165 @@ import numpy as np
 from jaxvision import paths
 from jaxvision.errors import UserError
 from jaxvision.evals import views
-from jaxvision.evals.dataset import EvalSet
+from jaxvision.evals.dataset import Batch, EvalSet
 from jaxvision.evals.store import Features, digest
 from jaxvision.parallel.distributed import any_process, gather
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
 
-def make_features(*, task: Any, data: EvalSet, layer: str = "features") -> Callable[[Any], Features]:
-    """Prepares the features of a split for any variables: one pass over it, the model applied as in evaluation.
+
+def make_features(*, task: "Task", data: EvalSet, layer: str = "features") -> "Callable[[Variables], Features]":
+    """Makes the function that computes the features of a split, in one pass, with the model as in evaluation.
 
     Args:
-      task: its `outputs` name the layers.
-      data: the split.
-      layer: an output, as in "features", "pre_logits" or "stages/2"; see `pick_layer`.
+      task: Task whose `outputs` have the layer.
+      data: Split to read.
+      layer: Name of an output, as in "features", "pre_logits" or "stages/2"; see `pick_layer`.
 
     Returns:
-      `run(variables) -> Features`. The variables are only read. N x D floats stay on the host. Where `data` has a
-      store, features of the same variables and images are not computed twice.
+      `run(variables) -> Features`. The variables do not change. n x d floats stay on the host. If `data` has a store,
+      features of the same variables and images are computed once.
     """
     run = make_layer_features(task=task, data=data, layers=(layer,))
     return lambda variables: run(variables)[layer]
 
 
-def make_layer_features(*, task: Any, data: EvalSet, layers: Sequence[str]) -> Callable[[Any], dict[str, Features]]:
-    """The same for several layers in one pass: `run(variables) -> {layer: Features}`."""
+def make_layer_features(
+    *, task: "Task", data: EvalSet, layers: Sequence[str]
+) -> "Callable[[Variables], dict[str, Features]]":
+    """Makes the function that computes the features of several layers of a split in one pass.
+
+    Args:
+      task: Task whose `outputs` have the layers.
+      data: Split to read.
+      layers: Names of layers, see `pick_layer`.
+
+    Returns:
+      `run(variables) -> {layer: Features}`; see `make_features`.
+    """
 
     @partial(jax.jit, static_argnames="wanted")
     def apply(variables, batch, wanted):
         return tuple(pick_layers(_outputs(task, data, variables, batch), wanted).values())
 
-    def compute(variables: Any, wanted: tuple[str, ...]) -> dict[str, Features]:
-        values, labels, masks = [[] for _ in wanted], [], []
+    def compute(variables: "Variables", wanted: tuple[str, ...]) -> dict[str, Features]:
+        values: list[list[np.ndarray]] = [[] for _ in wanted]
+        labels, masks = [], []
         for batch in data.batches():
-            told = {field: batch[field] for field in ("mask", "label") if field in batch}
-            told, found = gather((told, apply(variables, batch, wanted)))
-            mask = told["mask"]
+            known = {field: batch[field] for field in ("mask", "label") if field in batch}
+            known, arrays = gather((known, apply(variables, batch, wanted)))
+            mask = known["mask"]
             masks.append(mask)
-            labels.append(told.get("label", np.zeros(len(mask), np.int32))[mask])
-            for rows, array in zip(values, found):
+            labels.append(known.get("label", np.zeros(len(mask), np.int32))[mask])
+            for rows, array in zip(values, arrays):
                 rows.append(array[mask])
         rest = np.concatenate(labels), np.flatnonzero(np.concatenate(masks))
         return {layer: Features(np.concatenate(rows), *rest) for layer, rows in zip(wanted, values)}
 
-    def run(variables: Any) -> dict[str, Features]:
+    def run(variables: "Variables") -> dict[str, Features]:
         if data.store is None:
             return compute(variables, tuple(layers))
-        of = digest(variables)
-        found = {layer: data.store.find(of, data.identity, layer) for layer in layers}
-        # Every process takes part in a pass, so all compute what one of them lacks.
-        missing = tuple(layer for layer in layers if any_process(found[layer] is None))
-        for layer, features in (compute(variables, missing) if missing else {}).items():
-            data.store.keep(of, data.identity, layer, features)
-            found[layer] = features
-        return found
+        fingerprint = digest(variables)
+        kept = {layer: data.store.find(fingerprint, data.identity, layer) for layer in layers}
+        # Every process takes part in a pass, so all compute a layer that one of them misses.
+        missing = tuple(layer for layer in layers if any_process(kept[layer] is None))
+        computed = compute(variables, missing) if missing else {}
+        for layer, features in computed.items():
+            data.store.keep(fingerprint, data.identity, layer, features)
+        return {**{layer: features for layer, features in kept.items() if features is not None}, **computed}
 
     return run
 
 
 def pick_layer(outputs: Mapping[str, Any], layer: str) -> jax.Array:
-    """One output of a model as features: maps and sequences are averaged over their positions.
+    """Picks one output of a model as features. Maps and sequences are averaged over their positions.
 
     Args:
-      outputs: of a task; arrays [B, D], [B, N, D] or [B, h, w, D], some within tuples or dicts.
-      layer: the name of one; within others, the names from the outside in with a slash between.
+      outputs: Outputs of a task: arrays [b, d], [b, n, d] or [b, h, w, d], or tuples and dicts of them.
+      layer: Name of the output; for one inside a tuple or dict, its path, with slashes: "stages/1".
 
     Returns:
-      float32 [B, D].
+      float32 [b, d].
 
     Raises:
-      UserError: there is no such output, or it has no axis of features.
+      UserError: If there is no such output, or it has no axis of features.
 
     >>> stages = (jnp.zeros((2, 8, 8, 16)), jnp.ones((2, 4, 4, 32)))
     >>> pick_layer({"stages": stages}, "stages/1").shape
     (2, 32)
     """
-    found = paths.leaf(dict(outputs), layer, "layer").astype(jnp.float32)
-    if found.ndim < 2:
-        raise UserError(f"the layer {layer!r} has shape {found.shape}: no features of each image")
-    return found.mean(axis=tuple(range(1, found.ndim - 1)))
+    output = paths.leaf(dict(outputs), layer, "layer").astype(jnp.float32)
+    if output.ndim < 2:
+        raise UserError(
+            f"the layer {layer!r} has shape {output.shape}, not features for each image: name another layer"
+        )
+    return output.mean(axis=tuple(range(1, output.ndim - 1)))
 
 
 def pick_layers(outputs: Mapping[str, Any], layers: Sequence[str]) -> dict[str, jax.Array]:
-    """`pick_layer` for each of the layers."""
+    """Picks several outputs of a model as features.
+
+    Args:
+      outputs: Outputs of a task.
+      layers: Names of the outputs, see `pick_layer`.
+
+    Returns:
+      float32 [b, d] by name.
+    """
     return {layer: pick_layer(outputs, layer) for layer in layers}
 
 
-def _outputs(task: Any, data: EvalSet, variables: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task makes of a batch as it is read, as one view."""
+def _outputs(task: "Task", data: EvalSet, variables: "Variables", batch: Batch) -> dict[str, Any]:
+    """The outputs of the task for a batch as it is read, averaged over views."""
     return views.averaged_outputs(task, variables, data.preprocess(batch), data.fields)
 
 
-def _shapes(task: Any, data: EvalSet, variables: Any) -> dict[str, Any]:
+def _shapes(task: "Task", data: EvalSet, variables: "Variables") -> dict[str, Any]:
     """The outputs of a task for a batch, as `ShapeDtypeStruct`s."""
     return jax.eval_shape(lambda v, batch: _outputs(task, data, v, batch), variables, data.batch)
 
 
-def check_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> None:
-    """Raises UserError where the task has no such outputs, without computing anything.
+def check_layers(task: "Task", data: EvalSet, variables: "Variables", layers: Sequence[str]) -> None:
+    """Checks that the outputs of a task have the layers, without computing anything.
 
     Args:
-      variables: of the task; `ShapeDtypeStruct`s will do.
+      task: Task with the outputs.
+      data: Split that the task reads.
+      variables: Variables of the task, arrays or `ShapeDtypeStruct`s.
+      layers: Names of layers.
+
+    Raises:
+      UserError: If a layer is unknown, or has no axis of features.
     """
     jax.eval_shape(partial(pick_layers, layers=layers), _shapes(task, data, variables))
 
 
-def find_layers(task: Any, data: EvalSet, variables: Any, layers: Sequence[str]) -> tuple[str, ...]:
-    """The layers that the names and patterns stand for, checked as by `check_layers`; see `match_layers`."""
+def find_layers(task: "Task", data: EvalSet, variables: "Variables", layers: Sequence[str]) -> tuple[str, ...]:
+    """Expands patterns to the layers of a task, and checks these as `check_layers` does.
+
+    Args:
+      task: Task with the outputs.
+      data: Split that the task reads.
+      variables: Variables of the task, arrays or `ShapeDtypeStruct`s.
+      layers: Names and patterns, see `match_layers`.
+
+    Raises:
+      UserError: If a layer is unknown, or has no axis of features.
+    """
     check_layer_names(layers)
     shapes = _shapes(task, data, variables)
-    found = match_layers(paths.names(shapes), layers)
-    jax.eval_shape(partial(pick_layers, layers=found), shapes)
-    return found
+    expanded = match_layers(paths.names(shapes), layers)
+    jax.eval_shape(partial(pick_layers, layers=expanded), shapes)
+    return expanded
 
 
 def match_layers(names: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:
-    """Layers, where one with `*` stands for all outputs whose names fit it, in their order; each appears once.
+    """Expands patterns with `*` to the names that match, in the order of the names. Each name appears once.
 
-    A pattern that nothing fits is left as it is.
+    Args:
+      names: Names of all outputs.
+      layers: Names and patterns. A pattern that matches nothing stays as it is.
 
     >>> match_layers(("features", "stages/0", "stages/1"), ("stages/*", "features", "stages/1"))
     ('stages/0', 'stages/1', 'features')
@@ -137,28 +180,52 @@ def match_layers(names: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]
 
 
 def check_layer_names(layers: Sequence[str]) -> None:
-    """Raises UserError unless `layers` is a tuple of names."""
+    """Checks that `layers` is a tuple of names.
+
+    Args:
+      layers: Value of the option.
+
+    Raises:
+      UserError: If it is empty, one text, or has anything but texts in it.
+    """
     if not layers or isinstance(layers, str) or any(not isinstance(layer, str) for layer in layers):
         raise UserError(f"layers must be a tuple of names like ('stages/0', 'features'), not {layers!r}")
 
 
 def check_sets(evaluator: str, data: EvalSet, train: EvalSet) -> int:
-    """The number of classes of two splits; UserError unless images of both are of one of the same classes."""
+    """Checks that two splits have one label for each image, of the same number of classes.
+
+    Args:
+      evaluator: Name of the evaluator, for the message.
+      data: Split to evaluate.
+      train: Split to learn from.
+
+    Returns:
+      The number of classes.
+
+    Raises:
+      UserError: If a split has no classes or several labels for an image, or the numbers of classes differ.
+    """
     for info in (data.info, train.info):
         if not info.num_classes:
             raise UserError(f"the evaluator {evaluator!r} needs labels; {info.name!r} names no classes")
         if info.multi_label:
-            raise UserError(f"the evaluator {evaluator!r} needs one label an image; {info.name!r} has several")
+            raise UserError(f"the evaluator {evaluator!r} needs one label for each image; {info.name!r} has several")
     if data.info.num_classes != train.info.num_classes:
         raise UserError(
             f"{train.info.name} {train.info.split} has {train.info.num_classes} classes, "
             f"{data.info.name} {data.info.split} has {data.info.num_classes}"
         )
+    assert data.info.num_classes is not None
     return data.info.num_classes
 
 
 def protocol_name(protocol: str, layer: str) -> str:
-    """The name of a protocol on a layer, for its results.
+    """Names the results of a protocol on a layer. The layer "features" is left out of the name.
+
+    Args:
+      protocol: Name of the protocol.
+      layer: Name of the layer.
 
     >>> protocol_name("knn20_t0.07", "features"), protocol_name("knn20_t0.07", "stages/2")
     ('knn20_t0.07', 'knn20_t0.07_stages.2')

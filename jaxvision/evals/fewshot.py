@@ -1,7 +1,7 @@
 """Few-shot linear accuracy: ridge regression on the frozen features of a few images of each class."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.found import part
 from jaxvision.parallel.gate import tick
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 BIAS = 100.0  # the constant feature; so large that its weight is hardly regularised
 EPSILON = 1e-5
 _CHUNK = 8192  # rows whose scores are held at a time
@@ -19,42 +22,43 @@ _CHUNK = 8192  # rows whose scores are held at a time
 @part("evaluator", "fewshot", small={"shots": (1,)})
 def make_fewshot(
     *,
-    task: Any,
+    task: "Task",
     data: EvalSet,
     train: EvalSet,
     shots: tuple[int, ...] = (1, 5, 10, 25),
     l2: float = 1024.0,
     draws: int = 3,
     layer: str = "features",
-) -> Callable[[Any], dict[str, float]]:
-    """Judges how well a few images of each class are enough to tell the classes apart, linearly.
+) -> "Callable[[Variables], dict[str, float]]":
+    """Makes the evaluator of linear classifiers that are fitted to a few images of each class.
 
-    Dosovitskiy et al. 2021, sec. 4.1, "Metrics": regularised least squares from frozen features to {-1, 1}^K. How
-    features are scaled, the bias and `l2` are those of big_vision's evaluators/fewshot_lsr.py, and so are the
-    draws, where the examples of the set come in the same order. The head that the model was trained with plays no
-    part, so the classes may be others than those of the training set.
+    Dosovitskiy et al. 2021, sec. 4.1, "Metrics": regularised least squares from frozen features to {-1, 1}^k. The
+    scaling of features, the bias and `l2` follow big_vision's evaluators/fewshot_lsr.py, and so do the draws if the
+    examples of the set are in the same order. The head of the model is not used, so the set may have other classes
+    than the training set.
 
-    Only the images that are drawn go through the model, at most K x max(shots) x draws, and those of `data`. The
-    fits are made on the host in float64: about n d min(n, d) + N d K multiplications each, for n = K x shots images
-    of d features, and N of `data`; at ImageNet's K = 1000, d = 2048 some 10^11 for each of shots x draws.
+    Only the drawn images, at most k x max(shots) x draws, and those of `data` go through the model. The fits run on the
+    host in float64. With n = k x shots drawn images of d features, and m images in `data`, a fit takes about
+    n d min(n, d) + m d k multiplications: for ImageNet (k = 1000, d = 2048) about 10^11 for each of shots x draws.
 
     Args:
-      task: its `outputs` must have `layer`.
-      data: the split that is judged.
-      train: the split from which the images are drawn, `train_split` in a config.
-      shots: images of each class. The images of fewer shots are among those of more.
-      l2: strength of the regularisation, relative to a sum over examples.
-      draws: how often the images are drawn anew, with seeds 0, 1, ...
-      layer: of the features, see `features.pick_layer`.
+      task: Task whose `outputs` have `layer`.
+      data: Split to evaluate.
+      train: Split to draw the images from, `train_split` in a config.
+      shots: Numbers of images of each class. The images of a smaller number are among those of a larger one.
+      l2: Strength of the regularisation, relative to a sum over examples, above 0.
+      draws: Number of draws of the images, with seeds 0, 1, ...
+      layer: Name of the layer, see `features.pick_layer`.
 
     Returns:
-      `run(variables) -> {...}`: for each number of shots, as in `5shot_ridge1024`, the top-1 accuracy in [0, 1], mean
-      over the draws; with `_draw0`, ... that of each draw, and with `_sd` their standard deviation (n - 1), where
-      there are several. Another layer than "features" is part of the name: `5shot_ridge1024_stages.2`.
-      `examples` is the number of images judged. Of equal scores the first class counts.
+      `run(variables) -> {"5shot_ridge1024": ..., "examples": n}`: the top-1 accuracy in [0, 1] for each number of
+      shots, averaged over the draws. With several draws, `_draw0`, ... are the accuracies of each, and `_sd` their
+      standard deviation (with n - 1). Names of other layers than "features" have the layer in them:
+      `5shot_ridge1024_stages.2`. Of equal scores the first class counts.
 
     Raises:
-      UserError: sets without classes, of several labels an image or of different classes; a class with too few images.
+      UserError: If a set has no classes or several labels for an image, the sets have different classes, a class has
+        too few images, or an option is out of range.
     """
     k = features.check_sets("fewshot", data, train)
     if not shots or any(not isinstance(s, int) or s < 1 for s in shots):
@@ -70,38 +74,39 @@ def make_fewshot(
     of_drawn = features.make_features(task=task, data=train.take(drawn), layer=layer)
     of_data = features.make_features(task=task, data=data, layer=layer)
 
-    def run(variables: Any) -> dict[str, float]:
-        known, judged = of_drawn(variables), of_data(variables)
-        found = {}
+    def run(variables: "Variables") -> dict[str, float]:
+        learned, judged = of_drawn(variables), of_data(variables)
+        metrics = {}
         for s in shots:
             accuracies = []
             for seed in range(draws):
                 tick()
-                chosen = np.isin(drawn[known.rows], supports[s, seed])
-                fitted = fit(known.values[chosen], known.labels[chosen], k, l2)
+                chosen = np.isin(drawn[learned.rows], supports[s, seed])
+                fitted = fit(learned.values[chosen], learned.labels[chosen], k, l2)
                 accuracies.append(accuracy(*fitted, judged.values, judged.labels))
             name = features.protocol_name(f"{s}shot_ridge{l2:g}", layer)
-            found[name] = float(np.mean(accuracies))
+            metrics[name] = float(np.mean(accuracies))
             if draws > 1:
-                found[f"{name}_sd"] = float(np.std(accuracies, ddof=1))
-                found |= {f"{name}_draw{seed}": value for seed, value in enumerate(accuracies)}
-        return found | {"examples": float(len(judged.labels))}
+                metrics[f"{name}_sd"] = float(np.std(accuracies, ddof=1))
+                metrics |= {f"{name}_draw{seed}": value for seed, value in enumerate(accuracies)}
+        return metrics | {"examples": float(len(judged.labels))}
 
     return run
 
 
 def draw(by_class: Sequence[np.ndarray], shots: int, seed: int) -> np.ndarray:
-    """Chooses `shots` examples of every class at random; those of fewer shots are among those of more.
+    """Draws examples of every class. The examples of a smaller number of shots are among those of a larger one.
 
-    Not `data.subsets.subset`: a model trained on a subset of the same seed would have seen just these examples.
+    It does not use `data.subsets.subset`, since a model that was trained on the subset of the same seed would have seen
+    exactly these examples.
 
     Args:
-      by_class: for each class the indices of its examples, ascending.
-      shots: how many of each.
-      seed: of the draw.
+      by_class: Indices of the examples of each class, int [n] in rising order.
+      shots: Number of examples of each class.
+      seed: Seed of the draw.
 
     Returns:
-      int64 [K * shots], a class after the other.
+      Indices, int64 [k * shots], class after class.
 
     >>> draw([np.array([0, 2, 4]), np.array([1, 3])], shots=1, seed=0).tolist()
     [4, 3]
@@ -111,19 +116,20 @@ def draw(by_class: Sequence[np.ndarray], shots: int, seed: int) -> np.ndarray:
 
 
 def fit(x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares from features, scaled to mean 0 and deviation 1, to -1 and 1 for each class.
+    """Fits regularised least squares from features, scaled to mean 0 and deviation 1, to -1 and 1 for each class.
 
-    Minimises |z w - y|^2 + l2 |w|^2 with z the scaled features and a constant `BIAS`, y in {-1, 1}^K. It is solved in
-    as many unknowns as there are features or examples, whichever is fewer: w = (z'z + l2)^-1 z'y = z'(zz' + l2)^-1 y.
+    It minimises |z w - y|^2 + l2 |w|^2, where z are the scaled features and a constant `BIAS`, and y is in {-1, 1}^k.
+    The system has as many unknowns as there are features or examples, whichever is fewer: w = (z'z + l2)^-1 z'y =
+    z'(zz' + l2)^-1 y.
 
     Args:
-      x: float [n, D].
-      labels: int [n] in [0, K).
-      num_classes: K.
-      l2: strength of the regularisation, positive.
+      x: Features, float [n, d].
+      labels: Labels, int [n] in [0, k).
+      num_classes: Number of classes, k.
+      l2: Strength of the regularisation, above 0.
 
     Returns:
-      (weights [D, K], bias [K]), float64, for features that are not scaled.
+      (weights [d, k], bias [k]), float64, for features that are not scaled.
 
     >>> weights, bias = fit(np.array([[0.0], [1.0]]), np.array([0, 1]), 2, l2=1e-6)
     >>> (np.array([[0.0], [1.0]]) @ weights + bias).round(3)
@@ -144,9 +150,15 @@ def fit(x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple
 
 
 def accuracy(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> float:
-    """The share of examples whose largest score `x @ weights + bias` is at their label; of equal ones the first class.
+    """Computes the share of examples whose largest score `x @ weights + bias` is at their label.
 
-    An example with a score that is no number is never right.
+    Of equal scores the first class counts. An example with a score that is NaN or infinite is never right.
+
+    Args:
+      weights: Weights, float [d, k].
+      bias: Bias, float [k].
+      x: Features, float [n, d].
+      labels: Labels, int [n].
 
     >>> accuracy(np.eye(2), np.zeros(2), np.array([[0.1, 0.2], [0.3, 0.1]]), np.array([1, 1]))
     0.5

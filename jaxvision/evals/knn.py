@@ -1,8 +1,8 @@
-"""Nearest neighbours: the label of an image by a vote of the training images that are most like it."""
+"""Nearest neighbours: the training images that are most similar to an image vote for its label."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 QUERIES = 1024  # images that are judged at a time
 TOPK = (1, 5)
 
@@ -26,39 +29,42 @@ TOPK = (1, 5)
 @part("evaluator", "knn", small={"k": (5,)})
 def make_knn(
     *,
-    task: Any,
+    task: "Task",
     data: EvalSet,
     train: EvalSet,
     k: tuple[int, ...] = (20, 200),
     temperature: float = 0.07,
     layer: str = "features",
     chunk: int = 8192,
-) -> Callable[[Any], dict[str, float]]:
-    """Judges features by the labels of their nearest neighbours; nothing is learned and little can be tuned.
+) -> "Callable[[Variables], dict[str, float]]":
+    """Makes the evaluator of a vote by nearest neighbours. Nothing is learned, and little can be tuned.
 
-    Wu et al. 2018, sec. 3.4: each of the k training images of largest cosine s votes for its class with the weight
-    exp(s / temperature). They take 200 and 0.07; Caron et al. 2021 (DINO), sec. 3.2, find 20 the best for most runs.
+    Wu et al. 2018, sec. 3.4: each of the k training images with the largest cosine s votes for its class, with the
+    weight exp(s / temperature). The paper uses k = 200 and 0.07; Caron et al. 2021 (DINO), sec. 3.2, find k = 20 best
+    for most runs.
 
-    The training features are spread over the devices, each of which looks for neighbours among its own, `chunk` at a
-    time: memory is N D / devices for the features and 1,024 x chunk for the similarities.
+    The n training features are spread over the devices. Each device searches its own, `chunk` at a time, so memory is
+    n d / devices for the features and 1,024 x chunk for the similarities.
 
     Args:
-      task: its `outputs` must have `layer`.
-      data: the split that is judged.
-      train: the split of the neighbours, `train_split` in a config. It must be another: an image is its own nearest.
-      k: numbers of neighbours.
-      temperature: of the weights, positive.
-      layer: of the features, see `features.pick_layer`.
-      chunk: training images that a device compares at a time; changes nothing else.
+      task: Task whose `outputs` have `layer`.
+      data: Split to evaluate.
+      train: Split of the neighbours, `train_split` in a config. It must not have images of `data`, since an image is
+        its own nearest neighbour.
+      k: Numbers of neighbours.
+      temperature: Temperature of the weights, above 0.
+      layer: Name of the layer, see `features.pick_layer`.
+      chunk: Number of training images that a device compares at a time; it changes nothing else.
 
     Returns:
-      `run(variables) -> {"knn20_t0.07/top1": ..., "knn20_t0.07/top5": ..., "examples": n}`, accuracies in [0, 1] for
-      each k, top5 from six classes on. A class that no neighbour is of is never right. Ties are broken by order: of
-      training images with equal cosines at the k-th place the earlier in the set votes (copies of an image are such),
-      and of classes with equal votes the first counts.
+      `run(variables) -> {"knn20_t0.07/top1": ..., "knn20_t0.07/top5": ..., "examples": n}`: accuracies in [0, 1] for
+      each k, `top5` for six classes or more. A class without a neighbour is never right. Ties are broken by order: of
+      training images with equal cosines, such as copies, the earlier in the set is nearer; of classes with equal votes
+      the first counts.
 
     Raises:
-      UserError: sets without classes or of different ones, k beyond the training images, options out of range.
+      UserError: If a set has no classes, the sets have different classes, k is larger than the number of training
+        images, or an option is out of range.
     """
     num_classes = features.check_sets("knn", data, train)
     for name, values in (("k", k), ("chunk", (chunk,))):
@@ -82,19 +88,19 @@ def make_knn(
             ranks.append(jnp.where(voted, rank(scores, labels), num_classes))
         return jnp.stack(ranks)  # k b
 
-    def run(variables: Any) -> dict[str, float]:
-        known, judged = of_train(variables), of_data(variables)
-        bank = _spread(known.values, known.labels, chunk, data.mesh)
-        ranks = []
+    def run(variables: "Variables") -> dict[str, float]:
+        learned, judged = of_train(variables), of_data(variables)
+        bank = _spread(learned.values, learned.labels, chunk, data.mesh)
+        parts = []
         for start in range(0, len(judged.values), QUERIES):
             tick()
             rows = (x[start : start + QUERIES] for x in (judged.values, judged.labels))
             queries = replicate([_filled(x, QUERIES, 0) for x in rows], data.mesh)
-            ranks.append(gather(judge(*queries, *bank)))
-        ranks = np.concatenate(ranks, axis=1)[:, : len(judged.values)]
+            parts.append(gather(judge(*queries, *bank)))
+        ranks = np.concatenate(parts, axis=1)[:, : len(judged.values)]
         names = [features.protocol_name(f"knn{n}_t{temperature:g}", layer) for n in k]
-        found = {f"{name}/top{n}": float(np.mean(row < n)) for name, row in zip(names, ranks) for n in topk}
-        return found | {"examples": float(len(judged.labels))}
+        metrics = {f"{name}/top{n}": float(np.mean(row < n)) for name, row in zip(names, ranks) for n in topk}
+        return metrics | {"examples": float(len(judged.labels))}
 
     return run
 
@@ -102,17 +108,20 @@ def make_knn(
 def nearest(
     queries: jax.Array, bank: jax.Array, labels: jax.Array, k: int, chunk: int, mesh: jax.sharding.Mesh
 ) -> tuple[jax.Array, jax.Array]:
-    """The k largest cosines between each query and the rows of a bank, and the labels of those rows.
+    """Finds the k rows of a bank with the largest cosine to each query.
 
     Args:
-      queries: float [Q, D].
-      bank: float [N, D], split over the devices of the mesh; each has a multiple of `chunk` rows, or fewer.
-      labels: int32 [N], laid out likewise; -1 marks rows that fill up and are no neighbours.
-      k: at most the number of true rows.
-      chunk: rows that a device compares at a time.
+      queries: Queries, float [q, d].
+      bank: Bank, float [n, d], split over the devices of the mesh. Each device has a multiple of `chunk` rows, or less
+        than `chunk`.
+      labels: Labels of the rows, int32 [n], split in the same way; -1 marks rows that only fill up the bank.
+      k: Number of neighbours, at most the number of rows that are not marked.
+      chunk: Number of rows that a device compares at a time.
+      mesh: Mesh of the devices.
 
     Returns:
-      (similarities float32 [Q, k], falling; labels int32 [Q, k]). Of equal similarities the earlier row comes first.
+      (similarities float32 [q, k] in falling order, labels int32 [q, k]). Of equal similarities the earlier row comes
+      first.
     """
 
     def search(queries, bank, labels):
@@ -120,10 +129,10 @@ def nearest(
         chunks = bank.reshape(-1, n, bank.shape[1]), labels.reshape(-1, n)
 
         def look(best, chunk):
-            rows, of_rows = chunk
+            rows, row_labels = chunk
             s = jnp.matmul(queries, unit(rows).T, precision=jax.lax.Precision.HIGHEST)  # q n
-            s = jnp.where(of_rows >= 0, s, -jnp.inf)
-            candidates = jnp.broadcast_to(of_rows, s.shape)
+            s = jnp.where(row_labels >= 0, s, -jnp.inf)
+            candidates = jnp.broadcast_to(row_labels, s.shape)
             return _largest(*(jnp.concatenate(pair, axis=1) for pair in zip(best, (s, candidates))), k), None
 
         nothing = jnp.full((len(queries), k), -jnp.inf), jnp.full((len(queries), k), -1, jnp.int32)
@@ -133,14 +142,18 @@ def nearest(
 
 
 def vote(similarities: jax.Array, labels: jax.Array, num_classes: int, temperature: float) -> jax.Array:
-    """The sum of exp(s / temperature) over the neighbours of each class, divided by the largest weight.
+    """Sums exp(s / temperature) over the neighbours of each class, divided by the largest weight.
+
+    Wu et al. 2018, sec. 3.4.
 
     Args:
-      similarities: float [Q, k], falling.
-      labels: int [Q, k].
+      similarities: Cosines of the neighbours, float [q, k] in falling order.
+      labels: Labels of the neighbours, int [q, k].
+      num_classes: Number of classes.
+      temperature: Temperature of the weights, above 0.
 
     Returns:
-      float32 [Q, num_classes].
+      float32 [q, num_classes].
 
     >>> votes = vote(jnp.array([[1.0, 0.9, 0.9]]), jnp.array([[2, 0, 0]]), 3, temperature=0.1)
     >>> [f"{x:.3f}" for x in votes[0]]

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +21,24 @@ from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 _log = logging.getLogger(__name__)
 
 L2 = tuple(10 ** (i / 4 - 6) for i in range(45))
 EPSILON = 1e-5  # added to the deviation of a feature
 ROWS = 8192  # examples whose logits are held at a time
-ROUND = 100  # iterations between two looks at the second derivative
-# Shares of the objective that may be left to gain when a fit is done; see `Objective.minimise`.
+ROUND = 100  # iterations between two updates of the second derivative
+# Shares of the objective that a finished fit may still lie above its optimum; see `Objective.minimise`.
 BOUND, GAP, STALLED_GAP = 1e-6, 1e-7, 1e-4
-STALLED = 1e-6  # less than this share gained in a round is nothing
+STALLED = 1e-6  # a round that gains a smaller share than this counts as no progress
 
 
 @part("evaluator", "linear_probe", small={"l2": (1.0,)})
 def make_linear_probe(
     *,
-    task: Any,
+    task: "Task",
     data: EvalSet,
     train: EvalSet,
     layers: tuple[str, ...] = ("features",),
@@ -43,39 +46,40 @@ def make_linear_probe(
     holdout: float = 0.1,
     seed: int = 0,
     max_iterations: int = 1000,
-) -> Callable[[Any], dict[str, float]]:
-    """Judges how much of the labels a linear classifier can read from features, fitted to its optimum.
+) -> "Callable[[Variables], dict[str, float]]":
+    """Makes the evaluator of a linear classifier that is fitted to its optimum.
 
-    Chen et al. 2020 (SimCLR), app. B.8: multinomial logistic regression by L-BFGS, without augmentation, with an l2
-    from 45 values between 1e-6 and 1e5, equally spaced in the logarithm, chosen on validation images, then fitted
-    again to all. The paper does not say how loss and features are scaled. Here features have mean 0 and deviation 1
-    over the training images, and the objective is the sum of the cross entropy over them plus l2 / 2 |W|^2, without
-    the bias (scikit-learn's C is 1 / l2). The values are tried from the largest down, each from the solution before.
+    Chen et al. 2020 (SimCLR), app. B.8: multinomial logistic regression by L-BFGS, without augmentation. l2 is one of
+    45 values between 1e-6 and 1e5, equally spaced in the logarithm; it is chosen on validation images, and the
+    classifier is fitted again to all training images. The paper does not say how loss and features are scaled. Here
+    features have mean 0 and deviation 1 over the training images, and the objective is the sum of the cross entropy
+    over them plus l2 / 2 |W|^2, without the bias (scikit-learn's C is 1 / l2). The values are tried from the largest
+    down, each from the solution of the one before.
 
-    Loss and gradient are computed on the devices in float32, the examples spread over them; L-BFGS itself is SciPy's,
-    in float64 on the host, whose line search ends properly where rounding hides any progress. It reaches the optimum to
-    about 1e-4 of the objective, at any l2: see `Objective`.
+    Loss and gradient are computed on the devices in float32, with the examples spread over them. L-BFGS is SciPy's, in
+    float64 on the host; its line search ends properly when rounding hides any progress. It reaches the optimum to about
+    1e-4 of the objective at any l2, see `Objective`.
 
     Args:
-      task: its `outputs` must have the layers.
-      data: the split that is judged; nothing is chosen on it.
-      train: the split that is fitted, `train_split` in a config.
+      task: Task whose `outputs` have the layers.
+      data: Split to evaluate; nothing is chosen on it.
+      train: Split to fit, `train_split` in a config.
       layers: Names of layers, see `features.pick_layer`, with one probe for each: ("stages/0", "stages/1", "features").
         In a config "stages/*" stands for all stages.
-      l2: the values to choose from; of a single one nothing is held out.
-      holdout: share of the training images on which l2 is chosen, by top-1; of equals the larger l2.
-      seed: of the choice of those images.
-      max_iterations: limit of L-BFGS's iterations in a fit.
+      l2: Values of l2 to choose from, above 0. With a single one, nothing is held out.
+      holdout: Share of the training images that l2 is chosen on, by top-1; of equal results, the larger l2 wins.
+      seed: Seed of the choice of these images.
+      max_iterations: Limit of L-BFGS's iterations in a fit.
 
     Returns:
       `run(variables) -> {"probe_lbfgs/top1": ..., "/top5", "/loss", "/l2", "/gap", "/iterations", "examples": n}`:
-      accuracies in [0, 1], top5 from six classes on, of equal logits the first class; loss in nats; the l2 that was
-      chosen; and of its fit, how far the objective lies above its optimum by an estimate, as a share of it, and the
-      iterations. A fit that did not reach the optimum is a warning in the log. Another layer than "features" is part of
-      the name: `probe_lbfgs_stages.2/top1`.
+      accuracies in [0, 1] (`top5` for six classes or more; of equal logits the first class counts); loss in nats; the
+      chosen l2; an estimate of how far the objective of its fit lies above the optimum, as a share of it; and the
+      number of iterations. A fit that does not reach the optimum is a warning in the log. Names of other layers than
+      "features" have the layer in them: `probe_lbfgs_stages.2/top1`.
 
     Raises:
-      UserError: sets without classes or of different ones, options out of range.
+      UserError: If a set has no classes, the sets have different classes, or an option is out of range.
     """
     k = features.check_sets("linear_probe", data, train)
     features.check_layer_names(layers)
@@ -88,28 +92,28 @@ def make_linear_probe(
     of_train = features.make_layer_features(task=task, data=train, layers=layers)
     of_data = features.make_layer_features(task=task, data=data, layers=layers)
 
-    def choose(known: Features) -> tuple[float, list[float]]:
-        """The best l2, and those whose fits did not converge."""
-        order = np.random.default_rng(seed).permutation(len(known.labels))
+    def choose(learned: Features) -> tuple[float, list[float]]:
+        """The best l2, and the values whose fits did not converge."""
+        order = np.random.default_rng(seed).permutation(len(learned.labels))
         held, rest = np.split(order, [round(holdout * len(order))])
-        objective = Objective(known.values[rest], known.labels[rest], k, data.mesh)
+        objective = Objective(learned.values[rest], learned.labels[rest], k, data.mesh)
         best, solution, unfinished = (-1.0, 0.0), None, []
         for strength in sorted(l2, reverse=True):
             fit = objective.minimise(strength, max_iterations, solution)
             solution = fit.weights
             unfinished += [] if fit.converged else [strength]
-            top1 = judge(*objective.classifier(solution), known.values[held], known.labels[held])["top1"]
+            top1 = judge(*objective.classifier(solution), learned.values[held], learned.labels[held])["top1"]
             best = max(best, (top1, strength))
         return best[1], unfinished
 
-    def probe(name: str, known: Features, judged: Features) -> dict[str, float]:
-        strength, unfinished = choose(known) if len(l2) > 1 else (l2[0], [])
-        objective = Objective(known.values, known.labels, k, data.mesh)
+    def probe(name: str, learned: Features, judged: Features) -> dict[str, float]:
+        strength, unfinished = choose(learned) if len(l2) > 1 else (l2[0], [])
+        objective = Objective(learned.values, learned.labels, k, data.mesh)
         fit = objective.minimise(strength, max_iterations)
         if unfinished:
             _log.warning(
-                "%s: with %d of the %d values of l2, the largest %g, L-BFGS did not reach the optimum in %d "
-                "iterations, and l2 was chosen by what it had reached; raise max_iterations",
+                "%s: for %d of the %d values of l2 (the largest is %g), L-BFGS did not reach the optimum in %d "
+                "iterations, so l2 was chosen by unfinished fits; raise max_iterations",
                 *(name, len(unfinished), len(l2), max(unfinished), max_iterations),
             )
         if not fit.converged:
@@ -118,28 +122,28 @@ def make_linear_probe(
                 "above it; raise max_iterations, or look for features that are no numbers",
                 *(name, strength, fit.iterations, 100 * fit.gap),
             )
-        found = judge(*objective.classifier(fit.weights), judged.values, judged.labels)
-        return found | {"l2": strength, "gap": fit.gap, "iterations": float(fit.iterations)}
+        metrics = judge(*objective.classifier(fit.weights), judged.values, judged.labels)
+        return metrics | {"l2": strength, "gap": fit.gap, "iterations": float(fit.iterations)}
 
-    def run(variables: Any) -> dict[str, float]:
-        known, judged = of_train(variables), of_data(variables)
-        found = {}
+    def run(variables: "Variables") -> dict[str, float]:
+        learned, judged = of_train(variables), of_data(variables)
+        metrics: dict[str, float] = {}
         for layer in layers:
             name = features.protocol_name("probe_lbfgs", layer)
-            found |= {f"{name}/{key}": value for key, value in probe(name, known[layer], judged[layer]).items()}
-        return found | {"examples": float(len(judged[layers[0]].labels))}
+            metrics |= {f"{name}/{key}": value for key, value in probe(name, learned[layer], judged[layer]).items()}
+        return metrics | {"examples": float(len(judged[layers[0]].labels))}
 
     return run
 
 
 class Fit(NamedTuple):
-    """Where a fit ended.
+    """The result of a fit.
 
     Attributes:
-      weights: float64 [R + 1, K] for the R principal components of the features; the bias is last.
-      gap: estimate of how far the objective lies above its optimum, as a share of it.
-      iterations: number of them.
-      converged: whether the fit ended at the optimum, rather than at the limit of iterations.
+      weights: Weights for the r principal components of the features, float64 [r + 1, k]; the bias is last.
+      gap: Estimate of how far the objective lies above its optimum, as a share of it.
+      iterations: Number of iterations.
+      converged: True if the fit ended at the optimum, rather than at the limit of iterations.
     """
 
     weights: np.ndarray
@@ -149,17 +153,17 @@ class Fit(NamedTuple):
 
 
 class Objective:
-    """The loss of logistic regression over a set of features that lies on the devices.
+    """The loss of logistic regression over a set of features on the devices.
 
-    The features lie there scaled, then rotated to their principal components: neither the cross entropy nor |W|
-    changes with that, but the second derivative becomes nearly diagonal, and divided by its diagonal it is nearly one.
-    L-BFGS on correlated features takes tens of iterations so, in place of tens of thousands.
+    The features are scaled, then rotated to their principal components. The rotation changes neither the cross entropy
+    nor |W|, but makes the second derivative nearly diagonal; unknowns scaled by that diagonal make it nearly the
+    identity. On correlated features, L-BFGS then takes tens of iterations instead of tens of thousands.
 
     Args:
-      x: float [N, D].
-      labels: int [N] in [0, K).
-      num_classes: K.
-      mesh: over which the examples are spread.
+      x: Features, float [n, d].
+      labels: Labels, int [n] in [0, k).
+      num_classes: Number of classes, k.
+      mesh: Mesh of the devices that the examples are spread over.
     """
 
     def __init__(self, x: np.ndarray, labels: np.ndarray, num_classes: int, mesh: jax.sharding.Mesh):
@@ -167,6 +171,7 @@ class Objective:
         shares = np.bincount(labels, minlength=num_classes) / len(x)
         self._without_weights = -len(x) * np.sum(xlogy(shares, shares))  # with weights of zero and the best bias
         self._mean = x.mean(axis=0, dtype=np.float64)
+        # In chunks, since float64 copies of all features at once would double their memory.
         centered = lambda: (x[start : start + ROWS] - self._mean for start in range(0, len(x), ROWS))
         self._scale = np.sqrt(sum(np.square(part).sum(axis=0) for part in centered()) / len(x)) + EPSILON
         scaled = lambda: (part / self._scale for part in centered())
@@ -182,17 +187,26 @@ class Objective:
         self._arrays = split_rows(chunked, mesh, leading=1)
 
     def minimise(self, l2: float, max_iterations: int, start: np.ndarray | None = None) -> Fit:
-        """Looks for the weights W, and bias, at which F = cross entropy + l2 / 2 |W|^2 is least.
+        """Finds the weights W and the bias that minimise F = cross entropy + l2 / 2 |W|^2.
 
-        L-BFGS works in rounds of `ROUND` iterations, each with the unknowns scaled by the diagonal H of the second
-        derivative at its start. Two measures say how much of F is left to gain. F is l2-convex, so it lies at most
-        |g|^2 / (2 l2) above the optimum, with g the gradient (Boyd and Vandenberghe 2004, eq. 9.9; the bias, which is
-        not decayed, is counted as if it were). That is far too much where the data themselves bend F, so `gap` is half
-        the squared Newton decrement (sec. 9.5.1) of the diagonal, sum g^2 / (2 H), as a share of F: an estimate, which
-        may be some hundred times too small. The fit has converged when the bound is below `BOUND` of F or the estimate
-        below `GAP`, or when two rounds gain nothing that float32 would show and the estimate is below `STALLED_GAP`.
-        With a large l2 the weights hardly change F, so the first two are shares of what they have gained over weights
-        of zero, if that is less than F.
+        L-BFGS runs in rounds of `ROUND` iterations. In each round the unknowns are scaled by the diagonal H of the
+        second derivative at its start. Two measures tell how far F lies above its optimum, with g its gradient:
+
+        - An upper bound, |g|^2 / (2 l2), since F is strongly convex with constant l2 (Boyd and Vandenberghe 2004, eq.
+          9.9; the bias, which is not decayed, is counted as if it were). It is much too large when the data curve F
+          more than l2 does.
+        - An estimate, half the squared Newton decrement (sec. 9.5.1) with the diagonal H: sum g^2 / (2 H). As a share
+          of F this is `gap`. It may be some hundred times too small.
+
+        The fit has converged when the bound is below `BOUND` of F or the estimate below `GAP` of F. It has also
+        converged when two rounds gain nothing that float32 can show and `gap` is below `STALLED_GAP`. With a large l2
+        the weights hardly change F; therefore the first two shares are taken of the gain over weights of zero, if that
+        is less than F.
+
+        Args:
+          l2: Strength of the regularisation, above 0.
+          max_iterations: Limit of the iterations.
+          start: Weights to start from, [r + 1, k]; None for zeros.
         """
         w, done = np.zeros(self._shape) if start is None else start, 0
         curvature, before, stalls = self._curvature(w, l2), math.inf, 0
@@ -208,41 +222,46 @@ class Objective:
             before = value
 
     def _is_small(self, w: np.ndarray, l2: float, value: float, gradient: np.ndarray, left: float) -> bool:
-        """Whether what is left to gain is little beside the objective, and beside what the weights have gained."""
+        """Whether the distance to the optimum is small compared with the objective, and with the gain so far."""
         gained = max(self._without_weights - value, l2 / 2 * np.sum(w[:-1] ** 2))
         return left <= GAP * min(value, gained) or np.sum(gradient**2) / (2 * l2) <= BOUND * min(value, gained)
 
     def _round(
         self, start: np.ndarray, l2: float, curvature: np.ndarray, iterations: int
     ) -> tuple[np.ndarray, float, np.ndarray, int]:
-        """The weights after some iterations of L-BFGS, F and its gradient there, and how many iterations it took."""
-        scale, seen = 1 / np.sqrt(curvature), {}
+        """Runs some iterations of L-BFGS; returns the weights, F and its gradient there, and the iterations it took."""
+        scale = 1 / np.sqrt(curvature)
+        evaluated: dict[bytes, tuple[float, np.ndarray]] = {}  # SciPy's callback gets the point alone, not its gradient
         offset = self._value_and_gradient(start, 0.0)[0] / self._n
 
-        def of(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             w = flat.reshape(self._shape) * scale
-            value, gradient = seen[flat.tobytes()] = self._value_and_gradient(w, l2, offset)
+            value, gradient = evaluated[flat.tobytes()] = self._value_and_gradient(w, l2, offset)
             return value, (gradient * scale).ravel()
 
         def stop(intermediate_result: Any) -> None:
-            value, gradient = found = seen[intermediate_result.x.tobytes()]
-            seen.clear()
-            seen[intermediate_result.x.tobytes()] = found
+            value, gradient = latest = evaluated[intermediate_result.x.tobytes()]
+            evaluated.clear()
+            evaluated[intermediate_result.x.tobytes()] = latest
             w = intermediate_result.x.reshape(self._shape) * scale
             if self._is_small(w, l2, value, gradient, np.sum(gradient**2 / curvature) / 2):
                 raise StopIteration
 
         options = dict(maxiter=iterations, maxfun=3 * iterations, ftol=0, gtol=0)
         begin = (start / scale).ravel()
-        found = minimize(of, begin, jac=True, method="L-BFGS-B", options=options, callback=stop)
-        w = found.x.reshape(self._shape) * scale
-        return w, *self._value_and_gradient(w, l2, offset), max(found.nit, 1)
+        result = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options, callback=stop)
+        w = result.x.reshape(self._shape) * scale
+        return w, *self._value_and_gradient(w, l2, offset), max(result.nit, 1)
 
     def _value_and_gradient(self, w: np.ndarray, l2: float, offset: float = 0.0) -> tuple[float, np.ndarray]:
-        """F and its gradient; `offset` is about the mean loss, without which its changes drown in rounding."""
+        """F and its gradient.
+
+        `offset` is about the mean loss. It is subtracted from every term of the float32 sum, in which small changes of
+        the loss would otherwise be lost, and added again in float64.
+        """
         tick()
-        of = replicate((w.astype(np.float32), np.float32(offset)), self._mesh)
-        loss, gradient = gather(_cross_entropy(*of, *self._arrays))
+        arguments = replicate((w.astype(np.float32), np.float32(offset)), self._mesh)
+        loss, gradient = gather(_cross_entropy(*arguments, *self._arrays))
         decayed = np.concatenate([w[:-1], np.zeros_like(w[-1:])])
         value = float(loss) + self._n * float(np.float32(offset)) + l2 / 2 * np.sum(decayed**2)
         return value, gradient.astype(np.float64) + l2 * decayed
@@ -252,16 +271,26 @@ class Objective:
         return l2 + gather(_second_derivative(replicate(w.astype(np.float32), self._mesh), *self._arrays)).astype(float)
 
     def classifier(self, solution: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(weights [D, K], bias [K]) for features that are neither scaled nor rotated."""
+        """Converts a solution to the classifier of features that are neither scaled nor rotated.
+
+        Args:
+          solution: Weights of a `Fit`, [r + 1, k].
+
+        Returns:
+          (weights [d, k], bias [k]), float64.
+        """
         weights = self._axes @ solution[:-1] / self._scale[:, None]
         return weights, solution[-1] - self._mean @ weights
 
 
 def principal_axes(products: np.ndarray) -> np.ndarray:
-    """The directions, as columns [D, R], in which features differ by more than rounding.
+    """Computes the principal axes along which features vary by more than rounding.
 
     Args:
-      products: float [D, D], sums over examples of the products of centered features.
+      products: Sums over examples of the products of centered features, float [d, d].
+
+    Returns:
+      Axes as columns, float64 [d, r]; the identity if a product is not finite.
 
     >>> np.abs(principal_axes(np.array([[2.0, 2.0], [2.0, 2.0]]))).round(3).tolist()
     [[0.707], [0.707]]
@@ -280,60 +309,64 @@ def _logits(w: jax.Array, x: jax.Array) -> jax.Array:
 def _cross_entropy(
     w: jax.Array, offset: jax.Array, x: jax.Array, labels: jax.Array, weight: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Sum over chunks x [chunks, rows, R] of the weighted cross entropy less `offset`; its gradient by w [R + 1, K].
+    """Sum of the weighted cross entropy minus `offset`, over chunks x [chunks, rows, r], and its gradient by w.
 
-    Both keep their relative precision where the label is all but certain, as it is near the optimum of separable
-    classes with little l2: nothing is subtracted from 1.
+    The cross entropy is written as softplus of the logits of the other classes relative to the label's. Both value and
+    gradient so keep their relative precision when the label is almost certain, near the optimum of separable classes
+    with a small l2: nothing is subtracted from 1.
     """
 
-    def of_chunk(w, x, labels, weight):
+    def chunk_loss(w, x, labels, weight):
         logits = _logits(w, x)
-        own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+        label_logit = jnp.take_along_axis(logits, labels[:, None], axis=1)
         others = jnp.arange(logits.shape[1]) != labels[:, None]
-        return jnp.sum(weight * (jax.nn.softplus(jax.nn.logsumexp(logits - own, axis=1, where=others)) - offset))
+        return jnp.sum(
+            weight * (jax.nn.softplus(jax.nn.logsumexp(logits - label_logit, axis=1, where=others)) - offset)
+        )
 
     def add(total, chunk):
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(of_chunk)(w, *chunk)), None
+        return jax.tree.map(jnp.add, total, jax.value_and_grad(chunk_loss)(w, *chunk)), None
 
     return jax.lax.scan(add, (jnp.zeros(()), jnp.zeros_like(w)), (x, labels, weight))[0]
 
 
 @jax.jit
 def _second_derivative(w: jax.Array, x: jax.Array, labels: jax.Array, weight: jax.Array) -> jax.Array:
-    """The diagonal of the second derivative of `_cross_entropy`: sum of x^2 p (1 - p), [R + 1, K]."""
+    """The diagonal of the second derivative of `_cross_entropy`: sum of x^2 p (1 - p), [r + 1, k]."""
 
     def add(total, chunk):
         x, _, weight = chunk
         p = jax.nn.softmax(_logits(w, x))
         bend = weight[:, None] * p * (1 - p)  # rows k
-        of_weights = jnp.matmul(jnp.square(x).T, bend, precision=jax.lax.Precision.HIGHEST)
-        return total + jnp.concatenate([of_weights, bend.sum(0)[None]]), None
+        by_weights = jnp.matmul(jnp.square(x).T, bend, precision=jax.lax.Precision.HIGHEST)
+        return total + jnp.concatenate([by_weights, bend.sum(0)[None]]), None
 
     return jax.lax.scan(add, jnp.zeros_like(w), (x, labels, weight))[0]
 
 
 def judge(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracies and cross entropy of the logits `x @ weights + bias`; ties as in `classify.rank`.
+    """Computes accuracies and cross entropy of the logits `x @ weights + bias`.
 
     Args:
-      weights: float [D, K].
-      bias: float [K].
-      x: float [N, D].
-      labels: int [N].
+      weights: Weights, float [d, k].
+      bias: Bias, float [k].
+      x: Features, float [n, d].
+      labels: Labels, int [n].
 
     Returns:
-      {"top1", "top5" from six classes on, "loss" in nats}.
+      `{"top1": ..., "top5": ..., "loss": ...}`: accuracies in [0, 1], with ties as in `classify.rank` and `top5` for
+      six classes or more; loss in nats.
 
     >>> judge(np.eye(2), np.zeros(2), np.array([[3.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))["top1"]
     0.5
     """
-    ranks, loss = [], 0.0
+    parts, loss = [], 0.0
     for start in range(0, len(x), ROWS):
         logits = x[start : start + ROWS].astype(np.float64) @ weights + bias
-        own = labels[start : start + ROWS]
-        ranks.append(np.asarray(rank(jnp.asarray(logits, jnp.float32), jnp.asarray(own))))
+        some = labels[start : start + ROWS]
+        parts.append(np.asarray(rank(jnp.asarray(logits, jnp.float32), jnp.asarray(some))))
         shifted = logits - logits.max(axis=1, keepdims=True)
-        loss += float(np.sum(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(own)), own]))
-    ranks = np.concatenate(ranks)
+        loss += float(np.sum(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(some)), some]))
+    ranks = np.concatenate(parts)
     topk = {f"top{n}": float(np.mean(ranks < n)) for n in (1, 5) if n == 1 or n < len(bias)}
     return topk | {"loss": loss / len(x)}

@@ -1,7 +1,7 @@
 """Mean average precision of a classifier whose images have any number of labels."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +14,28 @@ from jaxvision.found import part
 from jaxvision.losses.classification import sigmoid_cross_entropy
 from jaxvision.parallel.distributed import gather
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 
 @part("evaluator", "multilabel", needs=lambda options: ("label",))
-def make_multilabel(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, float]]:
-    """Judges `logits` [B, K] against labels float32 [B, K] of ones and zeros.
+def make_multilabel(*, task: "Task", data: EvalSet) -> "Callable[[Variables], dict[str, float]]":
+    """Makes the evaluator that compares `logits` [b, k] with several labels, float32 [b, k] of ones and zeros.
+
+    Args:
+      task: Task whose `outputs` have "logits".
+      data: Split to evaluate.
 
     Returns:
-      `run(variables) -> {"map": ..., "loss": ..., "classes": k, "examples": n}`: the mean of `average_precision`, in
-      [0, 1], over the k classes that an image of the split has, the others having no precision; the mean over examples
-      of the sigmoid cross entropy, in nats.
+      `run(variables) -> {"map": ..., "loss": ..., "classes": k, "examples": n}`: `average_precision` in [0, 1],
+      averaged over the k classes that occur in the split, since the others have no precision; and the sigmoid cross
+      entropy in nats, averaged over examples. `run` raises UserError if no image of the split has a label.
 
     Raises:
-      UserError: a set whose images have one label each; when run, a split in which no image has a label.
+      UserError: If the images of the set have one label each.
     """
     if not data.info.multi_label:
-        raise UserError(f"{data.info.name!r} is no multi-label set: use the evaluator 'classify'")
+        raise UserError(f"{data.info.name!r} has one label for each image: use the evaluator 'classify'")
 
     @jax.jit
     def judge(variables, batch):
@@ -36,11 +43,11 @@ def make_multilabel(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, fl
         logits = views.averaged_outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
         return logits, sigmoid_cross_entropy(logits, batch["label"])
 
-    def run(variables: Any) -> dict[str, float]:
+    def run(variables: "Variables") -> dict[str, float]:
         rows = []
         for batch in data.batches():
-            mask, *found = gather((batch["mask"], *judge(variables, batch), batch["label"]))
-            rows.append([x[mask] for x in found])
+            mask, *results = gather((batch["mask"], *judge(variables, batch), batch["label"]))
+            rows.append([x[mask] for x in results])
         logits, losses, labels = map(np.concatenate, zip(*rows))
         present = np.flatnonzero(labels.any(axis=0))
         if not len(present):
@@ -53,15 +60,18 @@ def make_multilabel(*, task: Any, data: EvalSet) -> Callable[[Any], dict[str, fl
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Mean over the positives of the precision among all whose score is at least as high as theirs.
+    """Computes the mean, over positives, of the precision among all examples with at least the positive's score.
 
-    Equal scores share one precision, whatever their order: constant scores have that of guessing, the share of
-    positives. So do scikit-learn's `average_precision_score` and torchmetrics. A positive whose score is no number is
-    never found, and a negative one comes before all others.
+    Equal scores share one precision, in any order, as in scikit-learn's `average_precision_score` and torchmetrics:
+    constant scores have the precision of guessing, the share of positives. A positive whose score is NaN is never
+    found, and a negative whose score is NaN comes before all others.
 
     Args:
-      scores: float [n].
-      positive: bool [n], at least one True.
+      scores: Scores, float [n].
+      positive: Labels, bool [n], at least one True.
+
+    Returns:
+      The average precision, in (0, 1], or 0 if every positive is NaN.
 
     >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])).__round__(4)
     0.8333

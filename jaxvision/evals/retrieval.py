@@ -1,8 +1,8 @@
-"""Retrieval: which image a caption finds among all, and which caption an image finds."""
+"""Retrieval: search for images by caption, and for captions by image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 BY = ("text", "class")
 
 
@@ -35,37 +38,37 @@ def _fields(options: Mapping[str, Any]) -> tuple[str, ...]:
 @part("evaluator", "retrieval", fields=_fields)
 def make_retrieval(
     *,
-    task: Any,
+    task: "Task",
     data: EvalSet,
     texts: Texts,
     by: tuple[str, ...] = ("text",),
     k: tuple[int, ...] = (1, 5, 10),
     chunk: int = 256,
-) -> Callable[[Any], dict[str, float]]:
-    """Judges a model of image and text by search, both ways, among all images and all captions of a split.
+) -> "Callable[[Variables], dict[str, float]]":
+    """Makes the evaluator of search in both directions among all images and all captions of a split.
 
-    A caption that belongs to several images is one text: it is asked once, it takes one place among those found, and it
-    is right for all its images. Where no caption repeats, this is the protocol of Karpathy and Fei-Fei 2015, sec. 4.1,
-    with all captions of an image, as on COCO and Flickr30k.
+    A caption that belongs to several images counts as one text: it is one query, it is one candidate, and it is right
+    for all its images. If no caption repeats, this is the protocol of Karpathy and Fei-Fei 2015, sec. 4.1, with all
+    captions of an image, as on COCO and Flickr30k.
 
     Args:
-      task: its `outputs` have "image_embedding" [B, D] and "text_embedding" [B, D].
-      data: the split; each image has one caption or several.
-      texts: how the model is given texts, and which field the captions are.
-      by: what is right: "text", a caption of the image itself; "class", one of any image of the same class, which needs
-        labels.
-      k: of the recalls.
-      chunk: queries at a time; `chunk` x candidates cosines are held, and nothing else changes.
+      task: Task whose `outputs` have "image_embedding" [b, d] and "text_embedding" [b, d].
+      data: Split to evaluate; each image has one caption or several.
+      texts: Tokenizer of the model, and name of the field with the captions.
+      by: Definitions of a right answer: "text", a caption of the image itself; "class", a caption of any image of the
+        same class, which needs labels.
+      k: Numbers k of the recalls.
+      chunk: Number of queries at a time, which limits memory to `chunk` x candidates cosines and changes nothing else.
 
     Returns:
       `run(variables) -> {"text_to_image/recall1": ..., "text_to_image/median_rank": ..., "image_to_text/...": ...,
-      "images": n, "texts": m}`: the share of queries with a right answer among the first k, in [0, 1], for k below the
-      number of candidates; and the median over queries of the place of the first right answer, from 1. By class they
-      are `text_to_image_class/recall1` and so on. Of equal cosines the earlier in the set comes first, and embeddings
-      that are no numbers find nothing.
+      "images": n, "texts": m}`: the share of queries with a right answer among the first k, in [0, 1], for each k below
+      the number of candidates; and the rank of the first right answer, from 1, as median over queries. By class the
+      names are `text_to_image_class/recall1` and so on. Of equal cosines the earlier in the set comes first; a NaN in
+      an embedding is a query that finds nothing.
 
     Raises:
-      UserError: options out of range, a set without captions or, where they are needed, classes.
+      UserError: If an option is out of range, the set has no captions, or it has no classes and `by` needs them.
     """
     if isinstance(by, str) or not by:
         raise UserError(f"by must be a tuple like {BY}, not {by!r}")
@@ -75,17 +78,17 @@ def make_retrieval(
     if not k or not all(map(is_whole, (*k, chunk))):
         raise UserError(f"k and chunk must be whole numbers of at least 1, not {k!r} and {chunk!r}")
     if "class" in by and (not data.info.num_classes or data.info.multi_label):
-        raise UserError(f"retrieval by class needs one class an image, which {data.info.name!r} has not")
+        raise UserError(f"retrieval by class needs one class for each image, which {data.info.name!r} does not have")
     if texts.field not in (first := first_readable(data.source)):
         raise UserError(
             f"retrieval reads captions in the field {texts.field!r} of {data.info.name!r}, which has {sorted(first)}; "
-            "captions that class_captions makes are not searched for"
+            "captions from class_captions cannot be searched"
         )
     of_images = features.make_features(task=task, data=data, layer=LAYER)
     of_texts = texts_of.make_embedder(task=task, texts=texts, mesh=data.mesh, store=data.store)
-    captions_of: dict[int, Sequence[str]] = {}  # the images that have any, read once
+    captions_of: dict[int, Sequence[str]] = {}  # by row, for images that have captions; read once
 
-    def run(variables: Any) -> dict[str, float]:
+    def run(variables: "Variables") -> dict[str, float]:
         images = of_images(variables)
         if not captions_of:
             captions_of.update(_read_captions(data, images.rows, texts.field))
@@ -93,7 +96,7 @@ def make_retrieval(
         captions = [captions_of[row] for row in images.rows]
         unique = list(dict.fromkeys(caption for several in captions for caption in several))
         embedded = of_texts(variables, unique)
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for kind in by:
             groups = np.arange(len(captions)) if kind == "text" else data.source.labels[images.rows]
             suffix = "" if kind == "text" else "_class"
@@ -105,69 +108,72 @@ def make_retrieval(
             for way, (queries, candidates, right) in ways.items():
                 places = first_right(queries, candidates, right, chunk, data.mesh)
                 below = [n for n in k if n < len(candidates) or n == 1]
-                found |= {f"{way}/recall{n}": float(np.mean(places < n)) for n in below}
-                found[f"{way}/median_rank"] = float(np.median(places) + 1)
-        return found | {"images": float(len(captions)), "texts": float(len(unique))}
+                metrics |= {f"{way}/recall{n}": float(np.mean(places < n)) for n in below}
+                metrics[f"{way}/median_rank"] = float(np.median(places) + 1)
+        return metrics | {"images": float(len(captions)), "texts": float(len(unique))}
 
     return run
 
 
 def _read_captions(data: EvalSet, rows: np.ndarray, field: str) -> dict[int, Sequence[str]]:
     """The captions of the rows that have any."""
-    found, reason = {}, ""
+    captions: dict[int, Sequence[str]] = {}
+    reason = ""
     for row in rows.tolist():
         try:
             example = data.source[row]
-            found[row] = texts_in(example.get(field), field)
+            captions[row] = texts_in(example.get(field), field)  # type: ignore[arg-type]  # it refuses None itself
         except (BadExample, OSError) as error:
             reason = reason or f" ({data.source.describe(row)}: {error})"
-    if not found:
+    if not captions:
         raise UserError(f"{data.info.name} {data.info.split} has no captions{reason}")
-    return found
+    return captions
 
 
 def right_answers(
     captions: Sequence[Sequence[str]], unique: Sequence[str], groups: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Which images are right for each text, and which texts for each image.
+    """Finds the right images for each text, and the right texts for each image.
 
     Args:
-      captions: of each image.
-      unique: the texts, each once.
-      groups: int [N]; an image is right for the captions of every image of its group.
+      captions: Captions of each of n images.
+      unique: Texts of all captions, each once.
+      groups: Group of each image, int [n]. An image is right for the captions of every image of its group.
 
     Returns:
-      (of each text the images, of each image the texts), as rising indices.
+      (indices of images for each text, indices of texts for each image), in rising order.
 
     >>> right_answers([("a", "b"), ("b",)], ["a", "b"], np.array([0, 1]))
     ([array([0]), array([0, 1])], [array([0, 1]), array([1])])
     """
     at = {text: i for i, text in enumerate(unique)}
-    members, of_group, of_text = {}, {}, [set() for _ in unique]
+    members: dict[int, list[int]] = {}  # images by group
+    group_texts: dict[int, set[int]] = {}  # texts by group
+    text_groups: list[set[int]] = [set() for _ in unique]  # groups by text
     for image, (several, group) in enumerate(zip(captions, groups.tolist())):
         members.setdefault(group, []).append(image)
         for caption in several:
-            of_group.setdefault(group, set()).add(at[caption])
-            of_text[at[caption]].add(group)
-    sorted_texts = {group: np.array(sorted(found)) for group, found in of_group.items()}
-    images = [np.array(sorted(image for group in found for image in members[group])) for found in of_text]
+            group_texts.setdefault(group, set()).add(at[caption])
+            text_groups[at[caption]].add(group)
+    sorted_texts = {group: np.array(sorted(texts)) for group, texts in group_texts.items()}
+    images = [np.array(sorted(image for group in owners for image in members[group])) for owners in text_groups]
     return images, [sorted_texts[group] for group in groups.tolist()]
 
 
 def first_right(
     queries: np.ndarray, candidates: np.ndarray, right: Sequence[np.ndarray], chunk: int, mesh: jax.sharding.Mesh
 ) -> np.ndarray:
-    """The place of the first right candidate when all are sorted by falling cosine, for each query.
+    """Finds the place of the first right candidate for each query, with candidates sorted by falling cosine.
 
     Args:
-      queries: float [Q, D].
-      candidates: float [N, D].
-      right: of each query, the indices of the right candidates, at least one.
-      chunk: queries at a time.
-      mesh: over which the candidates are split.
+      queries: Queries, float [q, d].
+      candidates: Candidates, float [n, d].
+      right: Indices of the right candidates for each query, at least one.
+      chunk: Number of queries at a time.
+      mesh: Mesh of the devices that the candidates are split over.
 
     Returns:
-      int32 [Q] in [0, N]: 0 where the first is right, N where embeddings are no numbers.
+      int32 [q] in [0, n]: 0 if the first candidate is right, n if an embedding has a NaN.
     """
     n, parts = len(candidates), batch_axis_size(mesh)
     bank = split_rows(np.pad(candidates, [(0, -n % parts), (0, 0)]), mesh)
@@ -181,8 +187,8 @@ def first_right(
         for row, indices in zip(marked, right[start : start + chunk]):
             row[: len(indices)] = indices
         filled = np.pad(some, [(0, chunk - len(some)), (0, 0)])
-        found = _first_right(*replicate((filled, marked), mesh), bank, n=n, mesh=mesh)
-        places.append(gather(found)[: len(some)])
+        firsts = _first_right(*replicate((filled, marked), mesh), bank, n=n, mesh=mesh)
+        places.append(gather(firsts)[: len(some)])
     return np.concatenate(places)
 
 

@@ -1,4 +1,4 @@
-"""Features that were computed once, kept for whoever asks again: in memory, and as files where there is a folder."""
+"""A store of computed features, in memory and, if it has a folder, in files."""
 
 import hashlib
 import io
@@ -16,16 +16,16 @@ from jaxvision.parallel.distributed import gather, is_main
 from jaxvision.reading import reading
 from jaxvision.storage import Path
 
-MEMORY_BYTES = 2**31  # of features that stay in memory between evaluators
+MEMORY_BYTES = 2**31  # limit of the features in memory
 
 
 class Features(NamedTuple):
-    """The features of a split, in its order, whole and equal on every process.
+    """The features of a whole split, in its order, equal on every process.
 
     Attributes:
-      values: float32 [N, D].
-      labels: int32 [N], or float32 [N, K] where an image has several; zeros where it has none.
-      rows: int64 [N], the position of each in the split. Images that cannot be read are left out.
+      values: Features, float32 [n, d].
+      labels: Labels, int32 [n], or float32 [n, k] for several labels an image; zeros if the split has none.
+      rows: Positions in the split, int64 [n]. Images that cannot be read are left out.
     """
 
     values: np.ndarray
@@ -34,14 +34,14 @@ class Features(NamedTuple):
 
 
 class Store:
-    """Features by all that they follow from: variables, model, images and their preprocessing, layer.
+    """Features by everything that determines them: variables, model, images and their preparation, and layer.
 
-    In memory are those of the variables that were asked for last, so that the evaluators of one step share them.
+    Memory holds the features of the latest variables, so that the evaluators of a step share them.
 
     Args:
-      model: JSON that names, beside the variables, what makes features of images: model, precision, versions.
-      folder: features lie there too, `FINGERPRINT.npz` with `values`, `labels`, `rows` and the `key` that the
-        fingerprint is of; made when the first are kept. None for memory alone.
+      model: JSON that identifies the computation apart from the variables: model, precision, versions.
+      folder: Folder for files `FINGERPRINT.npz` with `values`, `labels`, `rows`, and the `key` whose fingerprint is the
+        name. It is made with the first file. None keeps features in memory only.
     """
 
     def __init__(self, model: Mapping[str, Any] | None = None, folder: str | Path | None = None):
@@ -51,7 +51,13 @@ class Store:
         self._kept: dict[str, Features] = {}
 
     def find(self, variables: str, images: Mapping[str, Any], layer: str) -> Features | None:
-        """What was kept under the digest of the variables, the identity of the images and the name of the layer."""
+        """Returns stored features, or None if there are none.
+
+        Args:
+          variables: Digest of the variables, see `digest`.
+          images: JSON that identifies the images and their preparation.
+          layer: Name of the layer.
+        """
         key = self._key(variables, images, layer)
         if key in self._kept:
             return self._kept[key]
@@ -61,22 +67,29 @@ class Store:
         try:
             return self._read(file, key)
         except UserError as error:
-            logging.warning("%s: the features are computed anew", error)
+            logging.warning("%s: computing the features again", error)
             return None
 
     def _read(self, file: Path, key: str) -> Features:
         arrays = unpacking.read_npz(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file, file)
         with reading(file):
-            found = Features(*(arrays[name] for name in Features._fields))
-            kinds = [array.dtype.kind for array in found]
+            features = Features(*(arrays[name] for name in Features._fields))
+            kinds = [array.dtype.kind for array in features]
             if arrays["key"].item() != key or kinds not in (["f", "i", "i"], ["f", "f", "i"]):
                 raise ValueError("it holds other features than its name says")
-            if found.values.ndim != 2 or not len(found.values) == len(found.labels) == len(found.rows):
+            if features.values.ndim != 2 or not len(features.values) == len(features.labels) == len(features.rows):
                 raise ValueError("its arrays differ in length")
-        return found
+        return features
 
     def keep(self, variables: str, images: Mapping[str, Any], layer: str, features: Features) -> None:
-        """Keeps features; those of other variables leave the memory."""
+        """Stores features, and drops those of other variables from memory.
+
+        Args:
+          variables: Digest of the variables, see `digest`.
+          images: JSON that identifies the images and their preparation.
+          layer: Name of the layer.
+          features: Features to store.
+        """
         if variables != self._variables:
             self._variables, self._kept = variables, {}
         key = self._key(variables, images, layer)
@@ -99,7 +112,13 @@ class Store:
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of arrays with their paths, dtypes and shapes, in hex: the same however they lie on devices.
+    """Computes the SHA-256 of arrays with their paths, dtypes and shapes. It does not depend on their devices.
+
+    Args:
+      tree: Pytree of arrays.
+
+    Returns:
+      The hash in hexadecimal.
 
     >>> x = np.arange(6, dtype=np.float32)
     >>> digest({"a": x}) == digest({"a": jax.numpy.asarray(x)})

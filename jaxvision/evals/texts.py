@@ -1,8 +1,8 @@
-"""What a model of image and text makes of texts."""
+"""Embeddings of texts by a model of image and text."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -17,16 +17,19 @@ from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, split_rows
 from jaxvision.specs import parse
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 BATCH = 256  # texts at a time
 LAYER = "text_embedding"
 
 
 class Texts(NamedTuple):
-    """How a model is given texts, as the `tokenize` of its host spec says.
+    """The tokenizer of a model and the field of its captions, from `tokenize` in the host spec.
 
     Attributes:
-      tokenizer: `tokenizer(texts) -> int32 [n, length]`.
-      field: of examples, where their captions are.
+      tokenizer: Function `tokenizer(texts) -> int32 [n, length]`.
+      field: Name of the field of examples that holds their captions.
     """
 
     tokenizer: text.Tokenizer
@@ -34,7 +37,13 @@ class Texts(NamedTuple):
 
 
 def find_texts(*hosts: str | None) -> Texts | None:
-    """From the first of the host specs that has `tokenize`; None where none has.
+    """Makes the tokenizer of the first host spec that has `tokenize`.
+
+    Args:
+      *hosts: Host specs, or None, in order of preference.
+
+    Returns:
+      The tokenizer with its field, or None if no spec has `tokenize`.
 
     >>> find_texts("decode", "decode|tokenize('bytes', 16)").tokenizer("a cat").shape
     (1, 16)
@@ -42,25 +51,26 @@ def find_texts(*hosts: str | None) -> Texts | None:
     for host in hosts:
         for call in parse(host or ""):
             if call.name == "tokenize":
-                given = host_ops.named(call).kwargs
-                made = {key: given[key] for key in ("length", "path", "lower", "pad")}
-                return Texts(text.make_tokenizer(given["tokenizer"], **made), given["field"])
+                arguments = host_ops.named(call).kwargs
+                options = {key: arguments[key] for key in ("length", "path", "lower", "pad")}
+                return Texts(text.make_tokenizer(arguments["tokenizer"], **options), arguments["field"])
     return None
 
 
 def make_embedder(
-    *, task: Any, texts: Texts, mesh: Mesh, store: Store | None = None
-) -> Callable[[Any, Sequence[str]], np.ndarray]:
-    """Prepares the embedding of texts for any variables.
+    *, task: "Task", texts: Texts, mesh: Mesh, store: Store | None = None
+) -> "Callable[[Variables, Sequence[str]], np.ndarray]":
+    """Makes the function that embeds texts.
 
     Args:
-      task: its `outputs` of a batch of `tokens` and `tokens_mask` alone must have "text_embedding" [B, D].
-      texts: how they become tokens.
-      mesh: over which a batch of texts is split.
-      store: where embeddings are kept, so that evaluations of the same variables share them.
+      task: Task whose `outputs` for a batch of only `tokens` and `tokens_mask` have "text_embedding" [b, d].
+      texts: Tokenizer of the model.
+      mesh: Mesh of the devices that a batch of texts is split over.
+      store: Store that keeps embeddings, so that evaluations of the same variables share them; None keeps none.
 
     Returns:
-      `run(variables, ["a cat", ...]) -> float32 [n, D]`, whole and equal on every process.
+      `run(variables, ["a cat", ...]) -> float32 [n, d]`, equal on every process. It raises UserError if there are no
+      texts.
     """
     parts = batch_axis_size(mesh)
 
@@ -68,28 +78,28 @@ def make_embedder(
     def apply(variables, tokens, mask):
         return task.outputs(variables, {"tokens": tokens, "tokens_mask": mask})[LAYER].astype(np.float32)
 
-    def compute(variables: Any, ids: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def compute(variables: "Variables", ids: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         rows = -(-min(BATCH, len(ids[0])) // parts) * parts
-        found = []
+        embeddings = []
         for start in range(0, len(ids[0]), rows):
             tick()
             some = [x[start : start + rows] for x in ids]
             filled = [np.pad(x, ((0, rows - len(x)), (0, 0)), mode="edge") for x in some]  # one shape, compiled once
-            found.append(gather(apply(variables, *split_rows(filled, mesh)))[: len(some[0])])
-        return np.concatenate(found)
+            embeddings.append(gather(apply(variables, *split_rows(filled, mesh)))[: len(some[0])])
+        return np.concatenate(embeddings)
 
-    def run(variables: Any, of: Sequence[str]) -> np.ndarray:
-        if not of:
+    def run(variables: "Variables", sentences: Sequence[str]) -> np.ndarray:
+        if not sentences:
             raise UserError("there are no texts to embed")
-        ids = texts.tokenizer.with_mask(list(of))
+        ids = texts.tokenizer.with_mask(list(sentences))
         if store is None:
             return compute(variables, ids)
         tokens = hashlib.sha256(b"".join(x.tobytes() for x in ids)).hexdigest()
         key = digest(variables), {"tokens": tokens, "shape": ids[0].shape}, LAYER
         kept = store.find(*key)
-        if any_process(kept is None):
+        if any_process(kept is None) or kept is None:
             values = compute(variables, ids)
-            kept = Features(values, np.zeros(len(of), np.int32), np.arange(len(of)))
+            kept = Features(values, np.zeros(len(sentences), np.int32), np.arange(len(sentences)))
             store.keep(*key, kept)
         return kept.values
 

@@ -1,8 +1,8 @@
-"""Test-time augmentation: what a model says of several views of an image, averaged."""
+"""Test-time augmentation: the outputs of a model, averaged over several views of an image."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,31 +10,34 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 
 def averaged_outputs(
-    task: Any,
-    variables: Any,
+    task: "Task",
+    variables: "Variables",
     batch: Mapping[str, Any],
     fields: Mapping[str, Field],
     rng: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """`task.outputs(variables, batch)`, averaged over the views of each example where there are several.
+    """Computes `task.outputs(variables, batch)`, and averages over views if an example has several.
 
-    Softmax probabilities are averaged, as in Krizhevsky et al. 2012, sec. 4.1; features are, too.
+    Softmax probabilities are averaged, as in Krizhevsky et al. 2012, sec. 4.1, and so are features.
 
     Args:
-      task: its `outputs` gives "logits" [B, K] or "features" [B, D].
-      variables: of the task.
-      batch: Arrays [B, ...] by field, or [B, V, ...] where the field says that there are V views, as `ten_crop` and
-        `flip_both` make them. Of a batch with views the task sees these fields only.
-      fields: What the augmentation says of the fields of the batch.
-      rng: Key of what the outputs draw, where they take one; None for the same one in every batch.
+      task: Task whose `outputs` have "logits" [b, k] or "features" [b, d].
+      variables: Variables of the task.
+      batch: Arrays [b, ...] by field, or [b, v, ...] for a field with v views, as `ten_crop` and `flip_both` make them.
+        If there are views, the task gets only the fields with views.
+      fields: Fields of the batch after the augmentation.
+      rng: Key for outputs that draw random numbers; None for the same key in every batch.
 
     Returns:
-      All outputs for one view; for several "logits", whose softmax is the mean probability, and "features".
+      All outputs if there are no views. Else "logits", whose softmax is the mean probability, and "features".
 
     Raises:
-      UserError: several views of a task whose outputs are neither, or are of places in an image.
+      UserError: If there are views and the task has neither logits nor features, or they are not one vector an image.
     """
     several = [name for name, field in fields.items() if field.views and name in batch]
     if not several:
@@ -46,8 +49,8 @@ def averaged_outputs(
     for name in ("logits", "features"):
         if name in out and out[name].ndim != 2:
             raise UserError(
-                f"views are averaged for {name} [B, D] of whole images; this task's have {out[name].ndim} axes: take "
-                "the operation that makes views out of augment"
+                f"views can be averaged for {name} of whole images, with two axes; this task's have "
+                f"{out[name].ndim} axes: take the operation that makes views out of augment"
             )
     if "logits" in out:
         log_probabilities = jax.nn.log_softmax(out["logits"].reshape(b, views, -1).astype(jnp.float32))  # b v k
@@ -55,12 +58,21 @@ def averaged_outputs(
     if "features" in out:
         averaged["features"] = out["features"].reshape(b, views, -1).mean(1)
     if not averaged:
-        raise UserError("views are averaged for tasks with logits or features; this one has neither")
+        raise UserError(
+            "views can be averaged for tasks with logits or features; this one has neither: take the operation that "
+            "makes views out of augment"
+        )
     return averaged
 
 
-def outputs_with_key(task: Any) -> Callable[[Any, Mapping[str, Any], jax.Array | None], dict[str, jax.Array]]:
-    """The `outputs` of a task as `(variables, batch, rng) -> outputs`, whether they take a key or not."""
+def outputs_with_key(
+    task: "Task",
+) -> "Callable[[Variables, Mapping[str, Any], jax.Array | None], dict[str, jax.Array]]":
+    """Gives `task.outputs` the signature `(variables, batch, rng) -> outputs`, even if it takes no key.
+
+    Args:
+      task: Task with the outputs.
+    """
     if "rng" not in inspect.signature(task.outputs).parameters:
         return lambda variables, batch, rng: task.outputs(variables, batch)
     return lambda variables, batch, rng: task.outputs(variables, batch, rng=jax.random.key(0) if rng is None else rng)

@@ -70,8 +70,8 @@ def test_wrong_use():
     batch = make_batch()
     with pytest.raises(UserError, match="unknown augmentation pick_caption: choice of caption 'frist'; did you mean"):
         augment.make_augmentation("pick_caption('frist')")
-    with pytest.raises(UserError, match="needs data.fields with 'tokens' and 'tokens_mask'"):
+    with pytest.raises(UserError, match="needs tokens: add 'tokens' and 'tokens_mask' to data.fields"):
         augment.make_augmentation("shuffle_captions")(jax.random.key(0), {"image": batch["image"]})
     one = {**batch, "tokens": jnp.zeros((B, L), int), "tokens_mask": jnp.ones((B, L), bool)}
-    with pytest.raises(UserError, match="there is one caption of each image"):
+    with pytest.raises(UserError, match="there is only one caption for each image"):
         augment.make_augmentation("pick_caption")(jax.random.key(0), one)

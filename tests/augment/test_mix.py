@@ -132,7 +132,7 @@ def test_alpha_may_be_traced(name):
         ("flip_lr|mixup(0.2)", r"augmentation mixup\(0.2\) needs the field 'label'; the fields are image, mask"),
         ("cutmix(1.0)", r"augmentation cutmix\(1.0\) needs the field 'label'"),
         ("mixup_or_cutmix", "augmentation mixup_or_cutmix needs the field 'label'"),
-        ("shuffle_captions", "augmentation shuffle_captions needs data.fields with 'tokens'"),
+        ("shuffle_captions", "augmentation shuffle_captions needs tokens: add 'tokens'"),
     ],
 )
 def test_a_field_that_the_batch_does_not_have_is_named(spec, message):

@@ -342,7 +342,7 @@ def test_sharded_equals_unsharded_without_talk_between_devices(mesh):
         ("flip_lr|cutmix(1.0)", ("image",), r"cutmix\(1.0\) mixes labels with their images"),
         ("flip_lr", ("label",), "flip_lr needs an image, and the fields are label"),
         ("views(2, 'flip_lr')", ("label",), "flip_lr needs an image"),
-        ("placed(fill=300)|flip_lr", ("image", "mask"), "300 is no value of the segmentation 'mask', .* uint8"),
+        ("placed(fill=300)|flip_lr", ("image", "mask"), "the fill 300 does not fit the segmentation 'mask', .* uint8"),
         ("placed(2)", ("image", "mask"), r"placed: least_area must be a number in \[0, 1\], not 2"),
         ("central_crop(40)", ("image", "mask"), "cannot cut 40x40 out of 32x32"),
     ],
@@ -362,7 +362,7 @@ def test_labels_without_a_number_of_classes_are_named():
 
 def test_masks_of_another_size_are_an_error():
     batch = {**make_batch(), "mask": jnp.zeros((B, 16, 16), jnp.uint8)}
-    with pytest.raises(UserError, match="flip_lr moves .* of one size together, not image of 32x32, mask of 16x16"):
+    with pytest.raises(UserError, match="flip_lr moves .* of one size, not image of 32x32, mask of 16x16"):
         run("flip_lr", batch)
 
 

@@ -101,7 +101,7 @@ def test_the_result_holds_no_statistics():
 
 @pytest.mark.parametrize("spec", ["subtract_mean_image", "whiten"])
 def test_images_of_another_size_are_refused(spec):
-    with pytest.raises(UserError, match=f"{spec}: the mean image is 4x4, images here are 2x2"):
+    with pytest.raises(UserError, match=f"{spec}: the mean image is 4x4, but images here are 2x2"):
         run(f"central_crop(2)|{spec}")
 
 

@@ -107,7 +107,7 @@ def test_numbers_of_numpy(pairs, mesh):
         (dict(by=("word",)), "unknown value of by"),
         (dict(by="text"), "by must be a tuple"),
         (dict(by=()), "by must be a tuple"),
-        (dict(by=("class",)), "needs one class an image"),
+        (dict(by=("class",)), "needs one class for each image"),
         (dict(k=()), "k and chunk must be"),
         (dict(chunk=0), "k and chunk must be"),
     ],

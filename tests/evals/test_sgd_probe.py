@@ -118,8 +118,8 @@ def test_layers_share_nothing_but_the_pass(mesh):
     ("options", "message"),
     [
         (dict(epochs=0), "epochs must be"),
-        (dict(learning_rate=0), "want learning_rate > 0"),
-        (dict(momentum=1.0), "want learning_rate > 0 and 0 <= momentum < 1"),
+        (dict(learning_rate=0), "learning_rate must be above 0"),
+        (dict(momentum=1.0), "learning_rate must be above 0 and momentum in"),
         (dict(train_batch_size=12), "does not divide over 8 devices"),
         (dict(train_augment="flip"), "did you mean 'flip_"),
         (dict(train_batch_size=128), "train_batch_size is 128, but train of .* has only 64 images"),

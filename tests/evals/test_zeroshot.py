@@ -149,7 +149,7 @@ def test_embeddings_that_are_no_numbers_are_never_right(pairs, mesh):
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (lambda pairs: pairs.Pairs([""] * 5), {}, "needs one class an image"),
+        (lambda pairs: pairs.Pairs([""] * 5), {}, "needs one class for each image"),
         (animals, dict(prompts="photo"), "must be a tuple"),
         (animals, dict(prompts=("clip8",)), "did you mean 'clip7'|did you mean 'clip80'"),
         (animals, dict(classes=("a", "b")), "2 names are given, but pairs test has 7 classes"),

@@ -147,7 +147,7 @@ def test_damaged_features_are_computed_anew(tmp_path, caplog):
     (file,) = tmp_path.glob("*.npz")
     file.write_bytes(file.read_bytes()[:90])
     assert Store({}, tmp_path).find("v", {}, "features") is None
-    assert "are computed anew" in caplog.text
+    assert "computing the features again" in caplog.text
 
 
 def test_torn_lines_are_left_out_and_those_in_the_middle_told(tmp_path, caplog):
