@@ -80,7 +80,7 @@ def make_zeroshot(
         raise UserError(
             f"the evaluator 'zeroshot' needs one class for each image, which {data.info.name!r} does not have"
         )
-    chosen = class_names.of_set(data.info, classes, only)
+    chosen = class_names.candidate_classes(data.info, classes, only)
     sets = _prompt_sets(prompts)
     of_images = features.make_features(task=task, data=data, layer=LAYER)
     of_texts = texts_of.make_embedder(task=task, texts=texts, mesh=data.mesh, store=data.store)
@@ -241,7 +241,9 @@ def _embedded(
     of_texts: Callable, variables: "Variables", sets: Sequence[PromptSet], names: Sequence[str]
 ) -> Mapping[str, np.ndarray]:
     """The embeddings [t, k, d] of each set; a text that several sets share is embedded once."""
-    filled = {s.name: [prompts.fill(template, name) for template in s.templates for name in names] for s in sets}
+    filled = {
+        s.name: [prompts.fill_template(template, name) for template in s.templates for name in names] for s in sets
+    }
     unique = list(dict.fromkeys(text for sentences in filled.values() for text in sentences))
     at = {text: i for i, text in enumerate(unique)}
     values = of_texts(variables, unique)
