@@ -1,8 +1,8 @@
-"""What the NT-Xent loss and its gradient allocate on a device, as XLA plans it, in chunks and all at once.
+"""Memory that the NT-Xent loss and its gradient need on a device, in chunks and all at once, from XLA's plan.
 
     python benchmarks/contrastive_memory.py
 
-Nothing is run: the numbers are those of the compiled program, beside its arguments and results.
+Nothing is run: the numbers are those of the compiled program, without its arguments and results.
 """
 
 import os
@@ -21,7 +21,13 @@ DIMENSIONS, VIEWS = 128, 2
 
 
 def megabytes(images: int, chunk: int | None, devices: int) -> float:
-    """MiB on each device for a batch of so many images over all devices."""
+    """Returns the MiB that each device needs.
+
+    Args:
+      images: Number of images in a batch, over all devices.
+      chunk: Rows of the similarities that are computed at once; None for all.
+      devices: Number of devices.
+    """
     mesh = make_mesh(devices=jax.devices()[:devices])
     loss = over_batch(lambda z, axis_name: nt_xent(z, 0.1, chunk=chunk, axis_name=axis_name)[0], mesh)
     shape = jax.ShapeDtypeStruct((images, VIEWS, DIMENSIONS), jnp.float32, sharding=batch_sharding(mesh))

@@ -159,7 +159,11 @@ def entries(section: str) -> dict[str, str]:
 
 
 def last_name(node: ast.AST) -> str:
-    """The last part of a dotted name; of a call or a subscript, that of what is called or subscripted."""
+    """The last part of a dotted name; of a call or a subscript, that of its function or generic type.
+
+    Args:
+      node: Expression of an annotation, a decorator or an error.
+    """
     while isinstance(node, ast.Call | ast.Subscript):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -190,13 +194,21 @@ def annotation_nodes(annotation: ast.AST | None, skip: set[str] = frozenset()) -
 
 
 def has_array(annotation: ast.AST | None) -> bool:
-    """True if an annotation is an array, an optional one or a sequence of them, without axes in the type itself."""
+    """Checks whether an annotation is an array, an optional one or a sequence of them, without axes in the type itself.
+
+    Args:
+      annotation: Expression of the annotation, or None.
+    """
     nodes = list(annotation_nodes(annotation, CONTAINERS | JAXTYPING))
     return any(isinstance(node, ast.Name | ast.Attribute) and last_name(node) in ARRAYS for node in nodes)
 
 
 def definitions(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
-    """The public definitions of a module or class, also those under `if` and `try`."""
+    """Yields the public definitions of a module or class, including those under `if` and `try`.
+
+    Args:
+      body: Statements of the module or class.
+    """
     for node in body:
         if isinstance(node, Function | ast.ClassDef):
             if not node.name.startswith("_") or node.name in ("__init__", "__call__"):
@@ -228,7 +240,11 @@ def public_functions(tree: ast.Module, path: str) -> Iterator[Public]:
 
 
 def raises_itself(function: Function) -> bool:
-    """True if a function raises a new error, in its own body and not in a function within it."""
+    """Checks whether a function raises a new error in its own body, not only in a function inside it.
+
+    Args:
+      function: Definition of the function.
+    """
     stack: list[ast.AST] = list(function.body)
     while stack:
         node = stack.pop()
@@ -269,7 +285,11 @@ def arrays_without_axes(public: Public) -> list[str]:
 
 
 def count_lines(path: Path) -> tuple[int, int]:
-    """The lines of code and of comments in a file; docstrings and directives such as `noqa` are neither."""
+    """Counts the lines of code and of comments in a file; docstrings and directives such as `noqa` are neither.
+
+    Args:
+      path: File.
+    """
     code, comments, before = set(), 0, tokenize.NEWLINE
     silent = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
     with tokenize.open(path) as file:
@@ -285,7 +305,11 @@ def count_lines(path: Path) -> tuple[int, int]:
 
 
 def files_of(root: Path) -> list[Path]:
-    """The Python files under a folder except tests, or the one file that `root` is."""
+    """Lists the Python files of a package, without tests.
+
+    Args:
+      root: Folder of the package, or one file.
+    """
     if root.is_file():
         return [root]
     files = [path for path in sorted(root.rglob("*.py")) if not {"test", "tests"} & set(path.relative_to(root).parts)]

@@ -1,10 +1,10 @@
-"""What a loss of images and texts and its gradient allocate on a device, as XLA plans it, in each layout.
+"""Memory that a loss of images and texts and its gradient need on a device, in each layout, from XLA's plan.
 
     python benchmarks/image_text_memory.py
 
-Nothing is run: the numbers are those of the compiled program, beside its arguments and results. A device holds its part
-of the batch; dense, the similarities of its rows with all texts grow with the product of both, in chunks with the texts
-alone, and in a ring, in chunks, with the part of the device.
+Nothing is run: the numbers are those of the compiled program, without its arguments and results. A device holds its
+part of the batch. Dense, the similarities of its rows with all texts grow with the product of both; in chunks, with the
+number of texts; and in a ring, in chunks, with the part of the device.
 """
 
 import os
@@ -31,7 +31,14 @@ SIZES = (1024, 2048, 4096, 8192)  # pairs on a device
 
 
 def megabytes(loss: str, pairs: int, devices: int, **layout) -> float:
-    """MiB on each device for so many pairs on each of them."""
+    """Returns the MiB that each device needs.
+
+    Args:
+      loss: Name of the loss, a key of `LOSSES`.
+      pairs: Number of pairs on each device.
+      devices: Number of devices.
+      **layout: Options of the loss, a value of `LAYOUTS`.
+    """
     mesh = make_mesh(devices=jax.devices()[:devices])
     compare = over_batch(partial(LOSSES[loss], **layout), mesh)
     rows = jax.ShapeDtypeStruct((pairs * devices, DIMENSIONS), jnp.float32, sharding=batch_sharding(mesh))

@@ -1,6 +1,6 @@
 """The input pipelines that input_pipeline.py compares with: tf.data, and torch's DataLoader with torchvision.
 
-Each function is called in a process of its own and returns `run(examples) -> done`.
+Each function is called in its own process and returns `run(examples) -> number of examples read`.
 """
 
 import os
@@ -16,6 +16,13 @@ SIZE, BATCH = 224, 64
 
 
 def tf_crop(paths: list[str], cores: int, dtype: str) -> Run:
+    """Random crops and flips by tf.data.
+
+    Args:
+      paths: Paths of the JPEGs.
+      cores: Number of threads.
+      dtype: Type of the images, "uint8" or "float32".
+    """
     tf = _tensorflow(cores)
 
     def example(path):
@@ -26,7 +33,12 @@ def tf_crop(paths: list[str], cores: int, dtype: str) -> Run:
 
 
 def tf_simclr(paths: list[str], cores: int) -> Run:
-    """The transform of Chen et al. 2020, appendix A, as in google-research/simclr: strength 1, kernel of 23 pixels."""
+    """The transform of Chen et al. 2020, appendix A, as in google-research/simclr: strength 1, kernel of 23 pixels.
+
+    Args:
+      paths: Paths of the JPEGs.
+      cores: Number of threads.
+    """
     tf = _tensorflow(cores)
     offsets = tf.range(-11, 12, dtype=tf.float32)
 
@@ -59,6 +71,12 @@ def tf_simclr(paths: list[str], cores: int) -> Run:
 
 
 def tf_small(images: np.ndarray, cores: int) -> Run:
+    """Random crops, flips and colour jitter of small images by tf.data.
+
+    Args:
+      images: Images, uint8 [n, 32, 32, 3].
+      cores: Number of threads.
+    """
     tf = _tensorflow(cores)
 
     def example(image):
@@ -83,7 +101,7 @@ def _tensorflow(cores: int):
 
 
 def _tf_crop(tf, data):
-    """Decodes no more than the random box, then resizes it: float32 in [0, 255]."""
+    """Decodes only the random box, then resizes it: float32 in [0, 255]."""
     begin, size, _ = tf.image.sample_distorted_bounding_box(
         tf.io.extract_jpeg_shape(data),
         tf.constant([0.0, 0, 1, 1], shape=[1, 1, 4]),
@@ -108,6 +126,12 @@ def _tf_run(data, examples: int) -> int:
 
 
 def torch_crop(paths: list[str], cores: int) -> Run:
+    """Random crops and flips by torch.
+
+    Args:
+      paths: Paths of the JPEGs.
+      cores: Number of worker processes.
+    """
     t = _transforms()
 
     crop = t.Compose([t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip(), t.PILToTensor()])
@@ -115,6 +139,12 @@ def torch_crop(paths: list[str], cores: int) -> Run:
 
 
 def torch_simclr(paths: list[str], cores: int) -> Run:
+    """The two views of SimCLR by torch.
+
+    Args:
+      paths: Paths of the JPEGs.
+      cores: Number of worker processes.
+    """
     t = _transforms()
 
     view = t.Compose(
@@ -131,6 +161,13 @@ def torch_simclr(paths: list[str], cores: int) -> Run:
 
 
 def torch_small(images: np.ndarray, cores: int, policy: str) -> Run:
+    """Random crops, flips and a colour policy on small images by torch.
+
+    Args:
+      images: Images, uint8 [n, 32, 32, 3].
+      cores: Number of worker processes.
+      policy: Policy of the colours, "color_jitter" or "randaugment".
+    """
     t = _transforms()
 
     change = {"color_jitter": lambda: t.ColorJitter(0.4, 0.4, 0.4), "randaugment": lambda: t.RandAugment(2, 10)}[policy]
@@ -173,7 +210,7 @@ class _Set:
 
 
 def _torch_run(workers: int, size: int, read: Callable) -> Run:
-    """A DataLoader with so many worker processes, started anew for every turn: their time counts when they end."""
+    """A DataLoader whose worker processes are started again for every turn: their CPU time counts when they end."""
     import torch
 
     def run(examples: int) -> int:

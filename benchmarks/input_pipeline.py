@@ -1,18 +1,18 @@
-"""Images a second, and a second of CPU time, through the input pipeline: this project against tf.data and torch.
+"""Images per second, and per second of CPU time, of the input pipeline: this project against tf.data and torch.
 
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --tables small --rounds 10
 
 crop    2,000 JPEGs like photographs (made at the first run: 500x375 pixels, 60 to 110 kB), decoded, cropped by
-        random_resized_crop(224), flipped and batched. tf.data decodes the crop alone. This project flips on the
+        random_resized_crop(224), flipped and batched. tf.data decodes only the crop. This project flips on the
         device, so its rows end with the batch.
 simclr  the two views of SimCLR: crop, flip, jitter, grey, blur. The others make both on the host. This project
-        decodes and resizes once there; the views are made in the step, on the device: a row of its own, whose CPU time
-        is none where the device is an accelerator.
+        decodes and resizes once on the host and makes the views in the step, on the device. The device has its own
+        row; on an accelerator it takes no CPU time.
 small   50,000 images of 32x32 pixels in memory: random_crop(32, 4), flip_lr and color_jitter or randaugment.
 
-Every implementation is a process of its own; they take turns, and ratios compare within a round. Libraries that are
-not installed are left out (pip install tensorflow torch torchvision; 'jaxvision[opencv]').
+Every implementation runs in its own process; they take turns, and ratios compare within a round. Libraries that are
+not installed are skipped (pip install tensorflow torch torchvision; 'jaxvision[opencv]').
 """
 
 import argparse
@@ -40,7 +40,14 @@ SIMCLR = (
 
 
 def make_photos(folder: Path) -> list[str]:
-    """Pictures with the spectrum of photographs, a gradient of light and some shapes: `folder/train/CLASS/*.jpg`."""
+    """Makes pictures with the spectrum of photographs, a gradient of light and some shapes: `folder/train/CLASS/*.jpg`.
+
+    Args:
+      folder: Folder of the pictures; existing ones are kept.
+
+    Returns:
+      Their paths.
+    """
     paths = [folder / "train" / f"{i % 10}" / f"{i:04}.jpg" for i in range(PHOTOS)]
     if not paths[-1].exists():
         print(f"making {PHOTOS} JPEGs in {folder}")
@@ -78,6 +85,13 @@ def _photo(rng: np.random.Generator, grounds: list[np.ndarray]) -> bytes:
 
 
 def our_loader(folder: Path, host: str, threads: int) -> peers.Run:
+    """Batches from this project's loader.
+
+    Args:
+      folder: Folder of the pictures.
+      host: Spec of host operations.
+      threads: Number of threads.
+    """
     from jaxvision.data import open_source, train_batches
 
     source = open_source("folder", "train", data_dir=str(folder))
@@ -93,7 +107,12 @@ def our_loader(folder: Path, host: str, threads: int) -> peers.Run:
 
 
 def our_device(images: np.ndarray, spec: str) -> peers.Run:
-    """Rows of a resident set picked and augmented in one jitted function."""
+    """Rows of a set in memory, selected and augmented in one jitted function.
+
+    Args:
+      images: Images, uint8 [n, h, w, 3].
+      spec: Spec of the augmentation.
+    """
     import jax
 
     from jaxvision import augment
@@ -116,6 +135,13 @@ def our_device(images: np.ndarray, spec: str) -> peers.Run:
 
 
 def crop_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build]:
+    """Returns the implementations of the table "crop" by name.
+
+    Args:
+      folder: Folder of the pictures.
+      paths: Paths of the pictures.
+      cores: Number of threads or worker processes.
+    """
     return {
         "jaxvision": functools.partial(our_loader, folder, "decode|random_resized_crop(224)", cores),
         "jaxvision fast, opencv": functools.partial(
@@ -128,6 +154,13 @@ def crop_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build]:
 
 
 def simclr_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build]:
+    """Returns the implementations of the table "simclr" by name.
+
+    Args:
+      folder: Folder of the pictures.
+      paths: Paths of the pictures.
+      cores: Number of threads or worker processes.
+    """
     stored = np.random.default_rng(0).integers(0, 256, (2 * peers.BATCH, 256, 256, 3), np.uint8)
     return {
         "jaxvision host": functools.partial(our_loader, folder, "decode|resize_short(256)|random_crop(256)", cores),
@@ -141,6 +174,12 @@ def simclr_builds(folder: Path, paths: list[str], cores: int) -> dict[str, Build
 
 
 def small_builds(cores: int, policy: str) -> dict[str, Build]:
+    """Returns the implementations of the table "small" by name.
+
+    Args:
+      cores: Number of threads or worker processes.
+      policy: Policy of the colours, "color_jitter" or "randaugment".
+    """
     images = np.random.default_rng(0).integers(0, 256, (SMALL, 32, 32, 3), np.uint8)
     op = {"color_jitter": "color_jitter(0.4, 0.4, 0.4)", "randaugment": "randaugment(2, 10)"}[policy]
     builds = {
@@ -153,18 +192,28 @@ def small_builds(cores: int, policy: str) -> dict[str, Build]:
 
 
 def installed(builds: dict[str, Build]) -> dict[str, Build]:
-    """Those whose library is there; says which are left out."""
+    """Selects the implementations whose library is installed, and prints which are skipped.
+
+    Args:
+      builds: Implementations by name.
+    """
     kept = {}
     for name, build in builds.items():
         missing = [m for word, m in NEEDS.items() if word in name and not importlib.util.find_spec(m)]
         if missing:
-            print(f"{name}: left out, {missing[0]} is not installed")
+            print(f"{name}: skipped, {missing[0]} is not installed")
         else:
             kept[name] = build
     return kept
 
 
 def print_table(title: str, turns: dict[str, list[Turn]]) -> None:
+    """Prints the medians of each implementation, and its ratio to the first.
+
+    Args:
+      title: Title of the table.
+      turns: Measurements of each implementation.
+    """
     first = next(iter(turns))
     print(f"\n{title}\n{'':24}{'images/CPU s':>14}{'images/s':>10}{f'per CPU s / {first}':>32}")
     for name, values in turns.items():
@@ -178,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=("crop", "simclr", "small"), default=("crop", "simclr", "small"))
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--examples", type=int, default=PHOTOS, help="of one turn")
+    parser.add_argument("--examples", type=int, default=PHOTOS, help="examples in one turn")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads, or worker processes for torch")
     parser.add_argument("--data_dir", type=Path, default=Path(tempfile.gettempdir()) / "jaxvision_photos")
     args = parser.parse_args()

@@ -1,12 +1,12 @@
 """Sixteen small models as one population against sixteen separate runs: time, and whether the results are the same.
 
-    python benchmarks/population.py                          # on what JAX finds
+    python benchmarks/population.py                          # on the devices that JAX finds
     python benchmarks/population.py --models=vit --steps=500
 
 Every member has its own learning rate, weight decay and seed, and is trained on `shapes` at 16 pixels. An entry is the
-time of whole processes, with compilation, evaluation and checkpoints: the separate runs one after the other
-(`--sample` of them stand for all, since all cost the same), the population in both of its ways. CPU seconds compare on
-a machine that does other things too. The last column is the largest relative difference between the validation losses
+time of whole processes, with compilation, evaluation and checkpoints: the separate runs one after the other (all cost
+the same, so `--sample` of them are timed and scaled), the population in both of its ways. Compare CPU seconds on
+a machine that runs other programs too. The last column is the largest relative difference between the validation losses
 of the sampled runs and those of the same members of the population.
 """
 
@@ -32,14 +32,27 @@ WAYS = {"separate runs": None, "population, in turns": False, "population, at on
 
 
 class Cost(NamedTuple):
-    """Seconds on the clock, and of CPU time."""
+    """The time of some processes.
+
+    Attributes:
+      wall: Seconds on the clock.
+      cpu: Seconds of CPU time.
+    """
 
     wall: float
     cpu: float
 
 
 def members(model: str, count: int, steps: int, batch: int, folder: Path) -> list:
-    """The runs: learning rates from 0.03 to 0.3 on a logarithmic scale, two weight decays, a seed each."""
+    """Makes the runs: learning rates from 0.03 to 0.3 on a logarithmic scale, two weight decays, a seed for each.
+
+    Args:
+      model: Name of the model, a key of `MODELS`.
+      count: Number of members.
+      steps: Steps of each run.
+      batch: Examples in a batch.
+      folder: Folder for the workdirs.
+    """
     from ml_collections import ConfigDict
 
     from jaxvision.sweep.population import Member
@@ -62,7 +75,11 @@ def members(model: str, count: int, steps: int, batch: int, folder: Path) -> lis
 
 
 def work(args: argparse.Namespace) -> None:
-    """What a process does: one run by itself, or the population."""
+    """Does the work of one process: one separate run, or the population.
+
+    Args:
+      args: Options of the command line.
+    """
     from jaxvision.commands import train
     from jaxvision.sweep import population
 
@@ -75,7 +92,11 @@ def work(args: argparse.Namespace) -> None:
 
 
 def measure(*words: str) -> Cost:
-    """Runs this file with `words` in a process of its own."""
+    """Runs this file in its own process and returns the cost.
+
+    Args:
+      *words: Command-line options of the process.
+    """
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, __file__, *words])
     _, status, usage = os.wait4(process.pid, 0)
@@ -85,7 +106,13 @@ def measure(*words: str) -> Cost:
 
 
 def compare(model: str, args: argparse.Namespace, folder: Path) -> None:
-    """Prints the lines of one model."""
+    """Prints the lines of one model.
+
+    Args:
+      model: Name of the model, a key of `MODELS`.
+      args: Options of the command line.
+      folder: Folder for the workdirs.
+    """
     sample = range(0, args.members, max(args.members // args.sample, 1))[: args.sample]
     sizes = [f"--{name}={getattr(args, name)}" for name in ("members", "steps", "batch")]
     loss = lambda way, i: json.loads((folder / way / str(i) / "results.json").read_text())["results"]["val/loss"]

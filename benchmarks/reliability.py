@@ -1,11 +1,11 @@
-"""Injects faults into real runs and prints what became of them, a row for each promise of docs/reliability.md.
+"""Injects faults into real runs and prints the outcome, a row for each promise of docs/reliability.md.
 
     python benchmarks/reliability.py                    all of tests/faults, which takes hours on two cores
-    python benchmarks/reliability.py -k signals         some of it; arguments go to pytest
+    python benchmarks/reliability.py -k signals         some of it; arguments are passed to pytest
     python benchmarks/reliability.py --read report.xml  the table of an earlier run of pytest
 
-A test says what it counted with `record_property`: promise, injections, lost, hung, wrong. A test that fails counts as
-at least one wrong; one that is skipped is named.
+A test reports its counts with `record_property`: promise, injections, lost, hung, wrong. A test that fails counts as
+at least one wrong; skipped tests are listed.
 """
 
 import argparse
@@ -21,18 +21,22 @@ COUNTS = ("injections", "lost", "hung", "wrong")
 
 
 def table(report: Path) -> str:
-    """The table of a JUnit report in Markdown, with the tests that failed or were skipped below it."""
+    """Makes the Markdown table of a JUnit report, followed by the tests that failed or were skipped.
+
+    Args:
+      report: Path of the report.
+    """
     rows: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     others = []
     for case in ElementTree.parse(report).iter("testcase"):
-        found = {one.get("name"): one.get("value") for one in case.iter("property")}
+        properties = {node.get("name"): node.get("value") for node in case.iter("property")}
         failed = case.find("failure") is not None or case.find("error") is not None
         if case.find("skipped") is not None or failed:
             others.append(f"{'FAILED' if failed else 'skipped'}: {case.get('name')}")
-        if "promise" not in found and not failed:
+        if "promise" not in properties and not failed:
             continue
-        row = rows[found.get("promise", case.get("name"))]
-        counted = {name: int(found.get(name, 0)) for name in COUNTS}
+        row = rows[properties.get("promise", case.get("name"))]
+        counted = {name: int(properties.get(name, 0)) for name in COUNTS}
         if failed and not any(counted[name] for name in ("lost", "hung", "wrong")):
             counted["wrong"] = 1
         for name in COUNTS:
@@ -43,7 +47,7 @@ def table(report: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Injects faults into real runs and counts what became of them.")
+    parser = argparse.ArgumentParser(description="Injects faults into real runs and counts the outcomes.")
     parser.add_argument("--read", type=Path, help="JUnit report of an earlier run of pytest")
     options, rest = parser.parse_known_args()
     if options.read:

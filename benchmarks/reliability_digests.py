@@ -1,9 +1,9 @@
-"""What the digests of a checkpoint cost: their share of a save, and of a restore, of a state as large as a ViT-S/16's.
+"""The cost of the digests of a checkpoint: their share of a save and of a restore, for a state as large as ViT-S/16's.
 
     python benchmarks/reliability_digests.py [FOLDER]
 
-FOLDER is where checkpoints are written (by default a temporary one): it should be on the disk that is asked about.
-Saves with and without digests take turns. A training does not wait for either: it waits while the state is copied.
+FOLDER is the place of the checkpoints (a temporary folder by default): it should be on the disk to measure.
+Saves with and without digests take turns. A training waits for neither: it waits only while the state is copied.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ ROUNDS = 5
 
 
 def state() -> TrainState:
-    """Parameters of ViT-S/16 and two moments of each, in general position (zeros would be written as nothing)."""
+    """Makes parameters of ViT-S/16 and two moments of each, with random values (zeros would be stored as nothing)."""
     module = models.build("vit", num_classes=1000, variant="S/16")
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
     rng = np.random.default_rng(0)
@@ -40,13 +40,29 @@ def state() -> TrainState:
 
 
 def timed(function: Callable, *arguments) -> float:
+    """Returns the seconds of one call.
+
+    Args:
+      function: Function to call.
+      *arguments: Its arguments.
+    """
     began = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - began
 
 
 def save(folder: Path, mine: TrainState, step: int, with_digests: bool) -> tuple[float, float, float]:
-    """Seconds that the training waits, that the whole save takes, and that the digests take of it."""
+    """Saves a state.
+
+    Args:
+      folder: Folder of the checkpoints.
+      mine: State to save.
+      step: Number of the step.
+      with_digests: True to write digests.
+
+    Returns:
+      The seconds that the training waits, that the whole save takes, and that the digests take.
+    """
     spent = []
 
     def measured(function: Callable) -> Callable:
@@ -65,12 +81,23 @@ def save(folder: Path, mine: TrainState, step: int, with_digests: bool) -> tuple
 
 
 def hashed(place: Path, name: str) -> None:
+    """Hashes all files of a folder.
+
+    Args:
+      place: Folder.
+      name: Name of the hash, as in `hashlib`.
+    """
     for file in sorted(p for p in place.rglob("*") if p.is_file()):
         with file.open("rb") as opened:
             hashlib.file_digest(opened, name)
 
 
 def main(folder: Path) -> None:
+    """Prints the costs.
+
+    Args:
+      folder: Folder of the checkpoints.
+    """
     mine = state()
     size = sum(x.nbytes for x in jax.tree.leaves(mine))
     print(f"{size / 1e6:,.0f} MB, {ROUNDS} rounds, medians")

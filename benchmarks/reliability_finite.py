@@ -1,10 +1,11 @@
-"""What it costs to look whether a step is finite: time of a step with and without, side by side in one process.
+"""The cost of checking whether a step is finite: the time of a step with and without the check, in one process.
 
     python benchmarks/reliability_finite.py                          # ViT-S/16 and ResNet-50, batches of 8 and 32
     python benchmarks/reliability_finite.py --models=vit_s16 --batches=8 --rounds=20
 
-Both programs take turns, in an order that changes from round to round; the ratio is the median over rounds. Beside it
-stands what each needs of memory beside its arguments, and whether the parameters after all steps are equal bit for bit.
+Both programs take turns, in an order that changes from round to round; the ratio is the median over rounds. The memory
+that each needs, without its arguments, is printed too, and whether the parameters after all steps are equal bit for
+bit.
 """
 
 import argparse
@@ -29,12 +30,26 @@ SGD = {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 1e
 
 
 def unguarded(state, attempt, grads, metrics, guard, **_):
-    """Takes every step."""
+    """Takes every step, in the place of `finite.guarded`.
+
+    Args:
+      state: Train state.
+      attempt: Function that takes the step.
+      grads, metrics, guard: Gradients, metrics and guard of the step, which are ignored.
+    """
     return attempt()._replace(step=state.step + 1), {}
 
 
 def programs(model: str, batch_size: int):
-    """The two compiled steps and the state that each begins with."""
+    """Compiles the step with and without the check.
+
+    Args:
+      model: Name of the model, a key of `MODELS`.
+      batch_size: Examples in a batch.
+
+    Returns:
+      The two compiled steps and their initial states, by "without" and "with", and the batch.
+    """
     name, options, size = MODELS[model]
     task = supervised.make_supervised(model=lambda classes: models.build(name, classes, **options), num_classes=100)
     keys = jax.random.split(jax.random.key(0))
@@ -55,7 +70,13 @@ def programs(model: str, batch_size: int):
 
 
 def measure(model: str, batch_size: int, rounds: int) -> None:
-    """Prints a line."""
+    """Prints the line of one model and batch size.
+
+    Args:
+      model: Name of the model, a key of `MODELS`.
+      batch_size: Examples in a batch.
+      rounds: Number of rounds.
+    """
     compiled, states, batch = programs(model, batch_size)
     times: dict[str, list[float]] = {kind: [] for kind in compiled}
     for i in range(rounds + 1):

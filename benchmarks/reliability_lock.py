@@ -1,10 +1,10 @@
-"""What the lock of a workdir, lines on the disk and events cost, against a training step of the quickstart's model.
+"""The cost of the lock of a workdir, of lines on the disk and of events, relative to a step of the quickstart's model.
 
     python benchmarks/reliability_lock.py
 
-Prints one JSON line: microseconds of a log (the lock is looked at, a line of metrics.jsonl goes to the disk, its events
-are written), of its parts, of a sign of life and of a file that is written whole; the seconds of a step; and the share
-of the time that logs take at the default of one log in a hundredth of a run.
+Prints one JSON line: microseconds of a log (the lock is checked, a line of metrics.jsonl is synced to the disk, its
+events are written), of its parts, of a sign of life and of a file that is written atomically; the seconds of a step;
+and the share of the time that logs take at the default of one log in a hundredth of a run.
 """
 
 import json
@@ -12,6 +12,7 @@ import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -25,18 +26,23 @@ VALUES = {f"name{i}": i / 7 for i in range(15)}
 LOGS = 300
 
 
-def seconds(do, count: int) -> float:
-    """Median of `count` calls."""
+def seconds(function: Callable[[int], object], count: int) -> float:
+    """Returns the median seconds of a call.
+
+    Args:
+      function: Function to call, with the number of the call.
+      count: Number of calls.
+    """
     took = []
     for i in range(count):
         began = time.perf_counter()
-        do(i)
+        function(i)
         took.append(time.perf_counter() - began)
     return statistics.median(took)
 
 
 def step_seconds() -> tuple[float, int]:
-    """Seconds of a step on one device, and the steps of the run."""
+    """Returns the seconds of a step on one device, and the steps of the run."""
     experiment = experiments.build(configs.load(str(ROOT / "configs" / "quickstart.py")))
     feed = experiment.feed()
     run, state = experiment.runner(feed.fetch), experiment.initial_state(None)
@@ -69,9 +75,13 @@ def main() -> None:
         }
         records.close()
     step, total = step_seconds()
-    found = {f"{name}, us": round(value * 1e6, 1) for name, value in parts.items()}
+    microseconds = {f"{name}, us": round(value * 1e6, 1) for name, value in parts.items()}
     every = max(total // 100, 1)
-    print(json.dumps({**found, "step, s": round(step, 5), "share of logs": round(parts["log"] / (every * step), 6)}))
+    print(
+        json.dumps(
+            {**microseconds, "step, s": round(step, 5), "share of logs": round(parts["log"] / (every * step), 6)}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Lets torchvision, and timm with it, be imported beside a CPU build of torch.
+"""Lets torchvision, and timm with it, be imported with a CPU build of torch.
 
-The wheels of torchvision on the package index hold operators for CUDA builds of torch only, and the
-import fails where these cannot be loaded. Declaring the operators that it looks for at import is
-enough for the models, which do not use them. `allow_torchvision` must run before the first import.
+The wheels of torchvision on the package index have operators for CUDA builds of torch only, and the
+import fails if these cannot be loaded. The models do not use them, so it is enough to declare the operators that
+torchvision looks up at import. Call `allow_torchvision` before the first import.
 """
 
 import functools
@@ -20,7 +20,7 @@ _library = torch.library.Library("torchvision", "FRAGMENT")  # operators live as
 
 @functools.cache  # an operator cannot be declared twice
 def allow_torchvision() -> None:
-    """Declares the operators; does nothing where torch has CUDA, and torchvision its own."""
+    """Declares the operators; does nothing if torch has CUDA, since torchvision then brings its own."""
     if torch.version.cuda is None:
         for operator in OPERATORS:
             _library.define(operator)

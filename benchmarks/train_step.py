@@ -3,9 +3,9 @@
     python benchmarks/train_step.py                     # float32 on the CPU
     python benchmarks/train_step.py --device=gpu --batch=128 --precision=bfloat16
 
-ViT-S/16 with AdamW and ResNet-50 with SGD and momentum, both at 224 pixels on random images that lie
-on the device: forward, backward, update. Every implementation is a process of its own. All stay alive
-and take turns, so that what else runs on the machine falls on all of them alike; a round is one turn
+ViT-S/16 with AdamW and ResNet-50 with SGD and momentum, both at 224 pixels on random images in the memory
+of the device: forward, backward, update. Every implementation runs in its own process. All stay alive
+and take turns, so that other programs on the machine slow all of them alike; a round is one turn
 of each, in an order that rotates. The ratios compare within a round.
 
 Needs torch and timm (pip install torch timm), and for --device=gpu a CUDA build of torch and of jax.
@@ -32,13 +32,14 @@ SIZE, CLASSES = 224, 1000
 
 
 class Worker(NamedTuple):
-    """What a process measures with.
+    """The functions with which a process measures.
 
     Attributes:
-      run: `steps -> None`, takes that many steps and waits for the last.
-      peak_memory: bytes that the device held at most, or None on a CPU, where the process counts.
-      flops: of a step, where known.
-      peak_flops: what the device can do in a second, where known.
+      run: Function `steps -> None` that takes that many steps and waits for the last.
+      peak_memory: Function that returns the most bytes that the device held; None on a CPU, where the memory of the
+        process counts.
+      flops: FLOPs of a step; None if unknown.
+      peak_flops: FLOP/s that the device can reach; None if unknown.
     """
 
     run: Callable[[int], None]
@@ -48,6 +49,12 @@ class Worker(NamedTuple):
 
 
 def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
+    """Builds the step of this project.
+
+    Args:
+      model: Name of the model, one of `MODELS`.
+      args: Options of the command line.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -89,6 +96,13 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
 
 
 def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker:
+    """Builds the step of timm and torch.
+
+    Args:
+      model: Name of the model, one of `MODELS`.
+      args: Options of the command line.
+      compiled: True to use `torch.compile`.
+    """
     import torch
     from torchvision_shim import allow_torchvision
 
@@ -124,7 +138,14 @@ def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker
 
 
 def serve(connection: Any, implementation: str, model: str, args: argparse.Namespace) -> None:
-    """A process: builds, takes a first step, then takes as many steps as it is told, until told 0."""
+    """Runs in a worker process: builds, takes a first step, then as many steps as it receives, until it receives 0.
+
+    Args:
+      connection: End of a pipe.
+      implementation: Name of the implementation, one of `IMPLEMENTATIONS`.
+      model: Name of the model, one of `MODELS`.
+      args: Options of the command line.
+    """
     if implementation == "jaxvision":
         worker = jaxvision_worker(model, args)
     else:
@@ -141,14 +162,19 @@ def serve(connection: Any, implementation: str, model: str, args: argparse.Names
 
 
 def measure(model: str, args: argparse.Namespace) -> None:
-    """Measures all implementations of one model and prints a table."""
+    """Measures all implementations of one model and prints a table.
+
+    Args:
+      model: Name of the model, one of `MODELS`.
+      args: Options of the command line.
+    """
     context = multiprocessing.get_context("spawn")
     connections, processes, firsts = {}, [], {}
     for implementation in args.implementations:
         connections[implementation], theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, implementation, model, args), daemon=True)
         process.start()
-        theirs.close()  # a process that dies then ends the pipe
+        theirs.close()  # so that the pipe ends if the process dies
         processes.append(process)
         try:
             firsts[implementation] = connections[implementation].recv()  # one compiles at a time
@@ -176,6 +202,15 @@ def measure(model: str, args: argparse.Namespace) -> None:
 
 
 def print_table(model: str, args: argparse.Namespace, times: dict, firsts: dict, memory: dict) -> None:
+    """Prints the table of one model.
+
+    Args:
+      model: Name of the model, one of `MODELS`.
+      args: Options of the command line.
+      times: Seconds of a step in each turn, by implementation.
+      firsts: Answer after the first step, by implementation: its seconds and FLOPs.
+      memory: Bytes of peak memory, by implementation.
+    """
     ours = times.get("jaxvision")
     counted = firsts.get("jaxvision", {})
     print(f"\n{model}, batch {args.batch}, {args.precision}, {args.device}: {args.rounds} rounds of {args.steps} steps")

@@ -1,4 +1,4 @@
-"""Processes that take turns at the same work, so that what else runs on the machine falls on all of them alike."""
+"""Processes that take turns at the same work, so that other programs on the machine slow all of them alike."""
 
 import multiprocessing
 import resource
@@ -11,7 +11,12 @@ Build = Callable[[], Callable[[int], int]]
 
 
 class Turn(NamedTuple):
-    """Examples a second, and a second of CPU time of the process and of those it started and has waited for."""
+    """The speed of one turn.
+
+    Attributes:
+      per_second: Examples per second.
+      per_cpu_second: Examples per second of CPU time, of the process and the processes that it started and waited for.
+    """
 
     per_second: float
     per_cpu_second: float
@@ -21,9 +26,10 @@ def take_turns(builds: Mapping[str, Build], examples: int, rounds: int) -> dict[
     """Measures every entry in `rounds` turns; a round is one turn of each, in an order that rotates.
 
     Args:
-      builds: picklable functions, called in a process of their own, which return `run(examples) -> done`; it may do
-        a few examples more, to end on a whole batch.
-      examples: of one turn.
+      builds: Picklable functions, each called in its own process, that return `run(examples) -> number done`; this may
+        be a few more, to end with a whole batch.
+      examples: Number of examples in one turn.
+      rounds: Number of rounds.
     """
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
@@ -31,9 +37,9 @@ def take_turns(builds: Mapping[str, Build], examples: int, rounds: int) -> dict[
         pipes[name], theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, build))
         process.start()
-        theirs.close()  # a process that dies then ends the pipe
+        theirs.close()  # so that the pipe ends if the process dies
         processes.append(process)
-        _turn(name, pipes[name], max(1, examples // 4))  # does not count: compiles, fills caches
+        _turn(name, pipes[name], max(1, examples // 4))  # a warm-up that does not count: compiles, fills caches
     turns: dict[str, list[Turn]] = {name: [] for name in builds}
     order = list(builds)
     for _ in range(rounds):
