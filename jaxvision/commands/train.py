@@ -3,7 +3,8 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -17,11 +18,14 @@ from jaxvision.commands.restore import saved_statistics
 from jaxvision.data.fingerprint import fingerprint
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
+from jaxvision.experiment import Experiment
+from jaxvision.locks import Lock
 from jaxvision.parallel import agreement, peers
 from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
 from jaxvision.storage import Path
 from jaxvision.train import finite, loop, skips
 from jaxvision.train.checkpoint import Checkpoints, Saved
+from jaxvision.train.feed import Feed
 from jaxvision.train.goodput import Goodput, words
 from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
@@ -30,6 +34,38 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
 from jaxvision.train.watch import to_its_end
 from jaxvision.train.watchdog import Watchdog
+
+
+class _Request(NamedTuple):
+    """The arguments of `run_train`, checked."""
+
+    config: ConfigDict
+    workdir: Path
+    fresh: bool
+    resume: bool
+    stop_after: int | None
+    quiet: bool
+
+
+class _Opened(NamedTuple):
+    """All that a run reads from outside its workdir."""
+
+    experiment: Experiment
+    throughput: Throughput
+    evaluations: list[loop.Evaluation]
+    feed: Feed
+
+
+class _Start(NamedTuple):
+    """The state that a launch starts from, with what its checkpoint carries for the journal (None for a new run)."""
+
+    state: TrainState
+    progress: Mapping[str, Any] | None
+    notes: tuple[str, ...]  # lines about the weights that a new run starts from
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
 
 
 @to_its_end
@@ -46,39 +82,28 @@ def run_train(
     """Trains `config` in `workdir`, from its latest checkpoint if there is one.
 
     Args:
-      config: as `get_config` returns it.
-      workdir: folder of the run, which may be gs://BUCKET/NAME; see `workdir.claim` for `fresh` and `resume`.
-      stop_after: leave after this step, as if told to stop.
-      quiet: print nothing.
-      began: `time.perf_counter()` when the launch began, for the account of its time; now if not given.
+      config: Config, as `get_config` returns it.
+      workdir: Folder of the run, which may be gs://BUCKET/NAME.
+      fresh: True to move a run in the folder aside; see `workdir.claim`.
+      resume: True to resume a run in the folder under `config`, even if it was started with another config.
+      stop_after: Step after which to stop, as a signal would.
+      quiet: True to print nothing.
+      began: Time at which the launch began, by `time.perf_counter()`, for the account of its time; None for now.
 
     Returns:
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
 
     Raises:
-      UserError: something the user can mend; at a start that fails, nothing was written.
-      Preempted: told to stop; the state is saved and the same call goes on.
+      UserError: Something in the config, the data or the folder does not fit. Where it is found before the first step,
+        nothing was written.
+      Preempted: A signal arrived; the state is saved, and the same call resumes the run.
     """
     goodput = Goodput(began)
-    workdir, quiet = storage.path(workdir, "--workdir"), quiet or not is_main()
-    with contextlib.ExitStack() as held:
-        return _run(config, workdir, fresh, resume, stop_after, quiet, goodput, held)
-
-
-def _run(
-    config: ConfigDict,
-    workdir: Path,
-    fresh: bool,
-    resume: bool,
-    stop_after: int | None,
-    quiet: bool,
-    goodput: Goodput,
-    held: contextlib.ExitStack,
-) -> dict[str, float]:
-    """See `run`; what `held` gets is let go when everything is written."""
-    # Each block does what any process may fail at by itself. Up to the claim of the workdir nothing is written.
+    # Each block `together` does what a single process may fail at. Up to the claim of the workdir nothing is written.
     with together("reading the config"):
         config = configs.normalised(config)
+    workdir = storage.path(workdir, "--workdir")
+    request = _Request(config, workdir, fresh, resume, stop_after, quiet or not is_main())
     _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
     saved = Saved(workdir)
     steps = saved.steps()
@@ -87,88 +112,109 @@ def _run(
         own_modules.check_outside(workdir, config.to_dict())
         experiment = experiments.build(config, statistics=statistics)
         workdirs.check(workdir, config, fresh=fresh, resume=resume)
-    if not (fresh or resume) and (finished := workdirs.results(workdir)):
-        return _told(finished, workdir, quiet)
+    if finished := _finished(request):
+        return _report_finished(finished, request)
     with together("opening evaluations and data"):
         throughput = Throughput(experiment.data.batch_size, experiment.flops())
-        evaluations = experiment.evaluations()
-        feed = experiment.feed()
+        opened = _Opened(experiment, throughput, experiment.evaluations(), experiment.feed())
     _agree_on_data(experiment.source, workdir, fresh)
-    with together("taking the workdir"):
-        lock = held.enter_context(workdirs.writer(workdir)) if is_main() else None
-    with together("looking at the workdir"):  # again: it may have changed while this one waited for the one before it
-        workdirs.check(workdir, config, fresh=fresh, resume=resume)
-    if not (fresh or resume) and (finished := workdirs.results(workdir)):
-        return _told(finished, workdir, quiet)
-    if any_process(saved.steps() != steps):
-        saved = Saved(workdir)
-    resuming = not fresh and saved.newest() is not None
+    with _writing(request) as lock:
+        if finished := _finished(request):  # by the process before this one, which held the lock
+            return _report_finished(finished, request)
+        if any_process(saved.steps() != steps):
+            saved = Saved(workdir)
+        return _train(request, opened, saved, lock, goodput)
+
+
+@contextlib.contextmanager
+def _writing(request: _Request) -> Iterator[Lock | None]:
+    """Holds the lock of the workdir, in process 0; the others get None. The workdir is checked once it is held."""
+    with contextlib.ExitStack() as stack:
+        with together("taking the workdir"):
+            lock = stack.enter_context(workdirs.writer(request.workdir)) if is_main() else None
+        with together("looking at the workdir"):
+            workdirs.check(request.workdir, request.config, fresh=request.fresh, resume=request.resume)
+        yield lock
+
+
+def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, goodput: Goodput) -> dict[str, float]:
+    """Claims the workdir, trains, and writes the results."""
+    experiment, workdir = opened.experiment, request.workdir
     may_write = lock.check if lock is not None else lambda: None
     with launches.account(workdir, goodput, may_write) as account, contextlib.ExitStack() as stack:
         stack.enter_context(Watchdog(workdir, experiment.train.hang_timeout, jax.process_index()))
-        progress = None
-        with together("reading the weights to start from"):
-            pretrained = None if resuming else experiment.load_pretrained()
-        if resuming:
-            with goodput.spent("restore"):
-                start = _restored(saved, experiment, workdir)
-                progress = carried(saved.meta(int(start.step)), experiment.metadata["config"])
+        start = _start(request, experiment, saved, goodput)
         with together("claiming the workdir"):
             if is_main():
-                workdirs.claim(workdir, config, fresh=fresh, resume=resume, lock=lock)
+                workdirs.claim(workdir, request.config, fresh=request.fresh, resume=request.resume, lock=lock)
         checkpoints = stack.enter_context(Checkpoints(workdir, experiment.train.keep, saved.damaged))
-        if not resuming:
-            start = experiment.initial_state(pretrained)
-        first = int(start.step)
-        assert_equal_across_processes(first, "the step to go on from")
-        journal = Journal(first, progress, feed.bad, workdir if is_main() else None)
+        progress = start.progress or {}
+        journal = Journal(start.step, progress, opened.feed.bad, workdir if is_main() else None)
         journal.recheck(experiment.bad_example)
         if is_main():
-            workdirs.record_launch(workdir, config, first, pretrained.notes if pretrained else (), resume=resume)
-            account.begin(first)
-        lines = (progress or {}).get("lines")
-        records = NoRecords() if lock is None else Records(workdir, first, lock.check, lines=lines)
+            workdirs.record_launch(workdir, request.config, start.step, start.notes, resume=request.resume)
+            account.begin(start.step)
+        records = NoRecords() if lock is None else Records(workdir, start.step, lock.check, lines=progress.get("lines"))
         stack.enter_context(contextlib.closing(records))
-        if not quiet:
-            _print_header(experiment, workdir, first, pretrained.notes if pretrained else ())
-            print_cautions([*experiment.cautions(), *(line for one in evaluations for line in one.cautions)])
+        if not request.quiet:
+            _print_header(experiment, workdir, start)
+            print_cautions([*experiment.cautions(), *(line for one in opened.evaluations for line in one.cautions)])
         stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
-        began = time.perf_counter()
         stack.enter_context(_noting_skips(workdir))
+        began = time.perf_counter()
         _, results = loop.Loop(
-            start,
-            experiment.runner(feed.fetch, finite.from_json((progress or {}).get("guard"))),
-            feed,
+            start.state,
+            experiment.runner(opened.feed.fetch, finite.from_json(progress.get("guard"))),
+            opened.feed,
             experiment.schedule,
-            evaluations=evaluations,
+            evaluations=opened.evaluations,
             checkpoints=checkpoints,
             meta=experiment.metadata | {"versions": workdirs.versions()},
             records=records,
-            reporter=Reporter(first, experiment.total, quiet, experiment.task.progress),
-            throughput=throughput,
+            reporter=Reporter(start.step, experiment.total, request.quiet, experiment.task.progress),
+            throughput=opened.throughput,
             extra=lambda updates: experiment.optimizer.rates(updates - 1),
             journal=journal,
             goodput=goodput,
-            stop_after=stop_after,
+            stop_after=request.stop_after,
         ).run()
         with goodput.spent("checkpoint"):
             checkpoints.wait()
     seconds = time.perf_counter() - began
     if lock is not None:
         lock.check()
-        workdirs.write_json(
-            workdir / "results.json", {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
-        )
-    if not quiet:
+        numbers = {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
+        workdirs.write_json(workdir / "results.json", numbers)
+    if not request.quiet:
         _print_results(results, workdir, seconds)
         _print_times(account)
     return results
 
 
-def _told(finished: dict, workdir: Path, quiet: bool) -> dict[str, float]:
-    if not quiet:
-        console().print(f"{workdir} is finished ({finished['steps']} steps).")
-        _print_results(finished["results"], workdir)
+def _start(request: _Request, experiment: Experiment, saved: Saved, goodput: Goodput) -> _Start:
+    """Restores the newest good checkpoint, or makes the state of a new run."""
+    resuming = not request.fresh and saved.newest() is not None
+    with together("reading the weights to start from"):
+        pretrained = None if resuming else experiment.load_pretrained()
+    if resuming:
+        with goodput.spent("restore"):
+            state = _restored(saved, experiment, request.workdir)
+            start = _Start(state, carried(saved.meta(int(state.step)), experiment.metadata["config"]), ())
+    else:
+        start = _Start(experiment.initial_state(pretrained), None, pretrained.notes if pretrained else ())
+    assert_equal_across_processes(start.step, "the step to start from")
+    return start
+
+
+def _finished(request: _Request) -> dict[str, Any] | None:
+    """The results.json of a run that has finished, unless it is to be trained again or further."""
+    return None if request.fresh or request.resume else workdirs.results(request.workdir)
+
+
+def _report_finished(finished: dict[str, Any], request: _Request) -> dict[str, float]:
+    if not request.quiet:
+        console().print(f"{request.workdir} is finished ({finished['steps']} steps).")
+        _print_results(finished["results"], request.workdir)
     return finished["results"]
 
 
@@ -215,7 +261,7 @@ def _agree_on_data(source: Source | None, workdir: Path, fresh: bool) -> None:
     agreement.check_equal(facts, "the data or the workdir that they see")
 
 
-def _restored(saved: Saved, experiment: experiments.Experiment, workdir: Path) -> TrainState:
+def _restored(saved: Saved, experiment: Experiment, workdir: Path) -> TrainState:
     """The state of the newest good checkpoint; UserError where it does not fit the config."""
     state = saved.restore(experiment.abstract_state())
     if int(state.step) > experiment.total:
@@ -223,7 +269,7 @@ def _restored(saved: Saved, experiment: experiments.Experiment, workdir: Path) -
     return state
 
 
-def _print_header(experiment: experiments.Experiment, workdir: Path, first: int, notes: tuple[str, ...]) -> None:
+def _print_header(experiment: Experiment, workdir: Path, start: _Start) -> None:
     count = sum(x.size for x in jax.tree.leaves(experiment.abstract_state().params))
     out = console()
     out.print(
@@ -231,9 +277,9 @@ def _print_header(experiment: experiments.Experiment, workdir: Path, first: int,
         f"{experiment.info.num_examples:,} examples; {experiment.total:,} steps of {experiment.data.batch_size} on "
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
     )
-    if first:
-        out.print(f"going on from step {first} of {workdir}")
-    for note in notes:
+    if start.step:
+        out.print(f"going on from step {start.step} of {workdir}")
+    for note in start.notes:
         out.print(note, markup=False)
 
 
