@@ -92,15 +92,15 @@ def test_a_map_is_written_for_each_image_and_shares_are_told(applied, tmp_path, 
     assert np.asarray(pixels).tolist() == [[1, 0, 0], [0, 0, 0]]
     assert np.asarray(pixels.convert("RGB"))[0, 0].tolist() == [128, 0, 0]
     assert capsys.readouterr().out.splitlines()[0] == "path,map,class,share"
-    with pytest.raises(UserError, match="a.png is there already"):
+    with pytest.raises(UserError, match="a.png exists already"):
         class_maps.write(Model(), files, KINDS, tmp_path / "maps", "csv")
 
 
 @pytest.mark.parametrize(
     ("files", "out", "message"),
     [
-        (["a.jpg"], None, "runs/seg segments images: give --out=FOLDER"),
-        (["x/a.jpg", "y/a.png"], "maps", "several of the images have one name"),
+        (["a.jpg"], None, "runs/seg segments images, and has no folder for the maps: give --out=FOLDER"),
+        (["x/a.jpg", "y/a.png"], "maps", "some images have the same name"),
     ],
 )
 def test_maps_that_cannot_be_written_are_refused(applied, files, out, message):

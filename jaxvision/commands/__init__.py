@@ -1,10 +1,15 @@
-"""What each command of the command line does, callable from Python too.
+"""The commands of the command line; each is a function that Python code can call, too.
 
 train.py      train a config in a workdir
-evaluate.py   evaluate a checkpoint again
-inspect.py    build everything and show it, without training
-verify.py     look whether a run is whole; verify_metrics.py: its metrics
+evaluate.py   evaluate a checkpoint again, or converted weights
+inspect.py    build everything that a config names and show it, without training
+verify.py     check whether a run is complete and undamaged; verify_metrics.py: its metrics
 predict.py    classify image files
-visualize.py  a page of pictures of what a network learned; pictures.py: each of them
+search.py     find images by words or by an image
+visualize.py  a page of pictures of what a network learned; pictures.py: each picture
+convert.py    convert weights of other libraries
+data.py       prepare, convert or cache a data set
 study.py      run the study of an experiment
+sweep.py      search over configs
+launch.py     submit a command to a cluster
 """

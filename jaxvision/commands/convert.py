@@ -1,4 +1,4 @@
-"""`jaxvision convert`: weights of other libraries into a folder of ours, and ours into a file named as theirs."""
+"""`jaxvision convert`: converts weights of other libraries to a folder of ours, and ours to a file for them."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -40,38 +40,41 @@ def run_convert(
     """Converts weights.
 
     Args:
-      path: a file of `source`, or, where that is "jaxvision", a converted folder or the workdir of a run.
-      out: a new folder, or, where `target` is another library, a new safetensors file.
-      source: who wrote the weights, of `weights.sources()`.
-      model: "NAME" or "NAME:VARIANT" of our model; our own weights know theirs.
-      options: further options of the model, "pool=token"; the others follow from the source and the file.
+      path: File of the library `source`; for "jaxvision", a folder of converted weights or the workdir of a run.
+      out: New folder; for another `target`, a new safetensors file.
+      source: Library that wrote the weights, of `weights.sources()`.
+      model: "NAME" or "NAME:VARIANT" of our model; None for our own weights, which say it.
+      options: Further options of the model, such as "pool=token"; the others follow from the source and the file.
       head: "keep" or "drop" the classifier.
-      ignore: regular expressions over names in the file that are not used.
-      prefix: what stands before the names that are used, "teacher." or "backbone.", where the file leaves a choice.
-      classes: text file with the name of a class a line.
-      target: whose names to write.
-      architecture: what the library calls the network, such as timm's "vit_base_patch32_clip_quickgelu_224.openai" or
-        open_clip's "ViT-B-32/laion2b_e16": it tells what no array does. A timm `config.json` that stands beside the
-        file says it, too. Of `target`, where that is another library.
-      **images: attributes of `Preprocessing` other than those of the source's preset, or of a timm
-        `config.json` that stands beside the file.
+      ignore: Regular expressions of names in the file that are not used.
+      prefix: Prefix of the names that are used, such as "teacher." or "backbone.", if the file holds several networks.
+      classes: Text file with the names of the classes, one per line.
+      target: Library whose names to write.
+      architecture: The library's name of the network, such as timm's "vit_base_patch32_clip_quickgelu_224.openai" or
+        open_clip's "ViT-B-32/laion2b_e16". It gives properties that the arrays do not show. A timm `config.json` next
+        to the file gives it, too. For another `target`, it is the name in that library.
+      **images: Attributes of `Preprocessing`, in place of those of the source's preset and of a timm `config.json` next
+        to the file.
 
     Returns:
-      What is in meta.json, which is also printed.
+      The content of meta.json, which is also printed.
 
     Raises:
-      UserError: anything that does not fit; nothing is written then.
+      UserError: Something does not fit; nothing is written then.
     """
     out = storage.path(out, "OUT")
     path = storage.path(path, "IN") if source == "jaxvision" else storage.local(path, "IN")
     if out.exists():
-        raise UserError(f"{out} exists already")
+        raise UserError(f"{out} exists already: give another OUT")
     if target not in weights.sources():
         raise unknown("target of --to", target, weights.sources())
     if source == "jaxvision":
-        told = model or options or images or ignore or classes or prefix is not None or head != "keep"
-        if told or (architecture and target == source):
-            raise UserError("our own weights know their model and preprocessing: only --to is for them, or name --from")
+        extra = model or options or images or ignore or classes or prefix is not None or head != "keep"
+        if extra or (architecture and target == source):
+            raise UserError(
+                "these flags describe weights of another library, but --from is jaxvision, whose weights describe "
+                "themselves: give --from=LIBRARY, or only --to"
+            )
         arrays, meta = transfer.open_own(path)
         if target != "jaxvision":
             arrays, beside = transfer.of_model(arrays, layout.from_json(meta.get("parts")))
@@ -80,7 +83,7 @@ def run_convert(
     else:
         if not model:
             names = ", ".join(models.NAMES | models.PAIR_NAMES)
-            raise UserError(f"--model=NAME:VARIANT is needed, as in vit:B/16. Models: {names}")
+            raise UserError(f"--model is missing: add --model=NAME:VARIANT, as in vit:B/16. Models: {names}")
         variables, meta = _import(path, source, model, options, head, ignore, prefix, images, architecture)
         meta["classes"] = _class_names(classes, meta["num_classes"])
     name = meta["model"]["name"]
@@ -106,7 +109,7 @@ def _import(
     images: Mapping[str, Any],
     architecture: str | None,
 ) -> tuple[dict, dict[str, Any]]:
-    """The variables of our model from a file of another library, and what is known of them."""
+    """The variables of our model from a file of another library, and their metadata."""
     if head not in ("keep", "drop"):
         raise unknown("value of --head", head, ("keep", "drop"))
     name, _, variant = model.partition(":")
@@ -132,7 +135,7 @@ def _import(
     looks |= _native_size(arrays, source, name, module, looks.get("size"))
     looks |= {key: Stated(value, f"--{key}") for key, value in preprocessing.expand(images).items()}
     wanted = {key: x.value for key, x in looks.items()}
-    # Of a file that does not fit nothing else is asked, so names are compared before what nobody tells is missed.
+    # Names are compared before preprocessing that is missing is an error: a file that does not fit has none.
     known = preprocessing.make(source, name, {key: value for key, value in wanted.items() if value is not None})
     whole_patches, seen = _whole_patches(known.size, trunk)
     side = whole_patches or known.size
@@ -160,7 +163,7 @@ def _import(
 
 
 def _flag(name: str, value: Any) -> str:
-    """How an option of the model is given on the command line, that of a tower in its section."""
+    """How to give an option of the model on the command line; an option of a tower goes into its section."""
     section, _, option = name.rpartition(".")
     text = "..." if value is None else repr(value) if section else value
     return f'--option="{section}={{{option!r}: {text}}}"' if section else f"--option={option}={text}"
@@ -169,9 +172,10 @@ def _flag(name: str, value: Any) -> str:
 def _native_size(
     arrays: Mapping[str, np.ndarray], source: str, name: str, module: Any, said: Stated | None
 ) -> dict[str, Stated]:
-    """The side of the images that the positions in the file are for; empty where there are none.
+    """The side of the images for which the position embeddings in the file were trained; empty if there are none.
 
-    What is `said` of the size stays where it means as many patches: of 384 pixels 27 patches of 14 are seen, as of 378.
+    The size `said` elsewhere is kept if it gives the same number of patches: 384 and 378 pixels both give 27 patches of
+    14.
     """
     pair = models.is_pair(name)
     trunk = module.image_tower.backbone if pair else module
@@ -190,25 +194,27 @@ def _native_size(
     return {"size": Stated(side * pixels, "positions in the file")}
 
 
-# Width, patch, patches a side and words of the network that was trained at 384 pixels, which patches of 14 do not fill;
-# SigLIP 2's, which has other words, was at 378.
+# Width, patch, patches per side and vocabulary of SigLIP's network for 384 pixels, which is no multiple of 14. The same
+# network of SigLIP 2, with another vocabulary, was trained at 378.
 SIGLIP_384 = (1152, 14, 27, 32_000)
 
 
 def _whole_patches(size: int, trunk: Any) -> tuple[int, list[str]]:
-    """The side that patches fill of images whose side they do not (else 0), and a note on it.
+    """The part of an image's side that whole patches cover, and a note; 0 and no note if they cover all of it.
 
-    A convolution without padding, which is how other libraries cut patches, leaves out the last rows and columns.
+    Other libraries cut patches by a convolution without padding, which leaves out the last rows and columns.
     """
     patch = getattr(trunk, "patch", None)
     if patch is None or size % patch == 0 or size < patch:
         return 0, []
     seen = size - size % patch
-    return seen, [f"of {size} pixels a side, the first {seen} are whole patches of {patch}: corner_crop keeps these"]
+    return seen, [
+        f"patches of {patch} pixels cover the first {seen} of {size} pixels of each side: corner_crop keeps these"
+    ]
 
 
 def _of_cifar(trunk: Any, source: str) -> dict[str, Stated]:
-    """What a network whose stem does not stride tells of its images, where the library is one for ImageNet."""
+    """Preprocessing of a network for CIFAR, with a stem that does not stride, in a library for ImageNet."""
     if getattr(trunk, "stem", None) != "cifar" or source not in ("timm", "torchvision"):
         return {}
     stem = "the network is one for images of CIFAR"
@@ -218,26 +224,29 @@ def _of_cifar(trunk: Any, source: str) -> dict[str, Stated]:
 def _export_notes(
     exported: Mapping[str, np.ndarray], meta: Mapping[str, Any], target: str, architecture: str | None
 ) -> list[str]:
-    """What the network of another library must compute, so that these weights give there what they give here.
+    """Notes on options of another library's network, with which it computes the same from these weights.
 
     Raises:
-      UserError: the architecture that is named, or every network of the library, computes something else.
+      UserError: The named architecture, or every network of the library, computes something else.
     """
     section = dict(meta["model"])
     name = section.pop("name")
     ours = properties.computed(models.build(name, num_classes=None, **section))
-    said = properties.stated(exported, target, name, architecture)
-    unlike = properties.differences(ours, said)
+    unlike = properties.differences(ours, properties.stated(exported, target, name, architecture))
     assumed = [d for d in unlike if not architecture and d.theirs and d.theirs.by.startswith("assumed")]
     unlike = [d for d in unlike if d not in assumed]
     if unlike:
         there = lambda d: repr(d.theirs.value) if d.theirs else "no such thing"
         lines = "".join(f"\n  {d.name}: {d.ours!r} here, {there(d)} there" for d in unlike)
-        raise UserError(f"{architecture or target} would compute something else with these weights:{lines}")
+        raise UserError(
+            f"{architecture or target} would compute something else with these weights, so they cannot be converted. "
+            f"The differences:{lines}"
+        )
     return [
-        f"NOTE: make the network of {target} with {d.name}={d.ours!r}, where its usual is {d.theirs.value!r}; "
-        "--architecture=NAME checks one by name"
+        f"NOTE: build the network of {target} with {d.name}={d.ours!r}; its default is {d.theirs.value!r}. To check a "
+        "network of another name, give --architecture=NAME"
         for d in assumed
+        if d.theirs
     ]
 
 
@@ -247,7 +256,7 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
-            raise UserError(f"--option wants KEY=VALUE, not {option!r}")
+            raise UserError(f"--option must be KEY=VALUE, not {option!r}")
         try:
             parsed[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -259,10 +268,10 @@ def _class_names(path: str | Path | None, num_classes: int | None) -> list[str]:
     if path is None:
         return []
     if not Path(path).is_file():
-        raise UserError(f"no file of class names {str(path)!r}")
+        raise UserError(f"no file {str(path)!r} of class names: check --classes")
     names = read_text(path).splitlines()
     if len(names) != num_classes:
-        raise UserError(f"{path} names {len(names)} classes, the head has {num_classes}")
+        raise UserError(f"{path} names {len(names)} classes, but the head has {num_classes}: give one name per class")
     return names
 
 
@@ -273,7 +282,7 @@ def _report(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str
     say(f"images {meta['preprocessing']['host']} | {meta['preprocessing']['augment']}", markup=False)
     if "told_by" in meta:
         images = {f"images.{name}": meta["preprocessing"][name] for name in preprocessing.Preprocessing._fields}
-        say("what no array tells, and who says so:", markup=False)
+        say("properties that the arrays do not show, and their sources:", markup=False)
         for line in properties.table({**meta["properties"], **images}, meta["told_by"]):
             say(f"  {line}", markup=False, soft_wrap=True)
     for note in meta.get("notes", ()):

@@ -1,8 +1,8 @@
-"""`jaxvision data VERB`: get a data set into the form that training reads."""
+"""`jaxvision data VERB`: bring a data set into the form that training reads."""
 
 import ast
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,36 @@ from jaxvision.errors import UserError, nearest
 
 
 def run_data(words: Sequence[str], flags: Mapping[str, Any]) -> None:
-    """Runs a verb with its words and the flags that were given.
+    """Runs a verb.
+
+    Args:
+      words: Verb and the words after it.
+      flags: Values of the flags on the command line, by name.
 
     Raises:
-      UserError: no such verb, or words and flags that it does not take.
+      UserError: There is no such verb, or it does not take these words and flags.
     """
     verb = words[0] if words else None
     if verb not in VERBS:
         usages = "\n".join(f"  {_usage(name)}\n      {inspect.getdoc(VERBS[name])}" for name in VERBS)
-        asked = f"unknown verb {verb!r}{nearest(verb, VERBS) or '.'}" if words else "which verb?"
-        raise UserError(f"{asked} There are\n{usages}")
-    given = calls.bind(VERBS[verb], calls.Usage(f"data {verb}", _usage(verb)), words[1:], flags).arguments
+        problem = f"unknown verb {verb!r}{nearest(verb, VERBS) or '.'}" if words else "the verb is missing."
+        raise UserError(f"{problem} Verbs:\n{usages}")
+    options = calls.bind(VERBS[verb], calls.Usage(f"data {verb}", _usage(verb)), words[1:], flags).arguments
     for name in ("SRC", "OUT", "data_dir", "out"):
-        if given.get(name) is not None:
-            storage.local(given[name], name if name.isupper() else f"--{name}", "sets are read from files")
+        if options.get(name) is not None:
+            storage.local(options[name], name if name.isupper() else f"--{name}", "sets are read from files")
     VERBS[verb](*words[1:], **flags)
 
 
 def prepare(NAME: str, *, data_dir: str | None = None) -> None:
-    """Downloads a set of the TFDS catalog and writes it as ArrayRecord."""
+    """Downloads a data set of the TFDS catalog and writes it as ArrayRecord."""
     from jaxvision.data.prepare import prepare_set
 
     _tell(prepare_set(NAME, data_dir), NAME, data_dir)
 
 
 def convert(SRC: str, OUT: str) -> None:
-    """Rewrites a TFDS set that was prepared as TFRecord as ArrayRecord, without TensorFlow."""
+    """Converts a TFDS data set from TFRecord to ArrayRecord, without TensorFlow."""
     from jaxvision.data.convert import convert_set
 
     folder = convert_set(SRC, OUT)
@@ -55,7 +59,7 @@ def cache(
     quality: int = 95,
     max_bad_fraction: float = 0.001,
 ) -> None:
-    """Writes a copy whose images are decoded, resized and encoded anew."""
+    """Writes a copy of a data set whose images are decoded, resized and encoded again."""
     from jaxvision.data.cache import cache_set
 
     copy, folder = cache_set(
@@ -72,11 +76,12 @@ def cache(
     _tell(folder, copy, out)
 
 
-VERBS = {"prepare": prepare, "convert": convert, "cache": cache}
+# Their docstrings are printed as help, so they have one line.
+VERBS: dict[str | None, Callable[..., None]] = {"prepare": prepare, "convert": convert, "cache": cache}
 
 
-def _usage(verb: str) -> str:
-    words = ["jaxvision data", verb]
+def _usage(verb: str | None) -> str:
+    words = ["jaxvision data", str(verb)]
     for parameter in inspect.signature(VERBS[verb]).parameters.values():
         word = parameter.name if parameter.kind is not parameter.KEYWORD_ONLY else f"--{parameter.name}=..."
         words.append(word if parameter.default is parameter.empty else f"[{word}]")
@@ -89,10 +94,10 @@ def _literal(text: str) -> dict[str, Any]:
     except (ValueError, SyntaxError):
         value = None
     if not isinstance(value, dict):
-        raise UserError(f"--options is a dict such as \"{{'image_size': 64}}\", not {text!r}")
+        raise UserError(f"--options must be a dict such as \"{{'image_size': 64}}\", not {text!r}")
     return value
 
 
 def _tell(folder: Path, name: str, data_dir: str | None) -> None:
     where = f", data_dir={str(data_dir)!r}" if data_dir else ""
-    print(f"{folder} is ready; in a config: data = dict(name={name!r}{where}, ...)")
+    print(f"{folder} is ready. Use it in a config: data = dict(name={name!r}{where}, ...)")

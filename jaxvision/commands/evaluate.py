@@ -1,4 +1,4 @@
-"""`jaxvision evaluate`: judge a checkpoint of a run, or converted weights."""
+"""`jaxvision evaluate`: evaluate a checkpoint of a run, or converted weights."""
 
 import json
 import time
@@ -32,24 +32,24 @@ def run_evaluate(
     form: str = tables.TABLE,
     out: str | Path | None = None,
 ) -> dict[str, float]:
-    """Evaluates a checkpoint as the saved config says, or a model as `evals` does.
+    """Runs the evaluations of the saved config, or those of `evals`.
 
     Args:
-      path: folder of a run, or of converted weights.
-      step: of the checkpoint; the latest by default.
-      evals: as section `evals` of a config, in place of the saved one; converted weights have none of their own.
-      data: section `data` of a config, which converted weights need unless each of `evals` names its data.
-      features: a folder where the features of splits are kept, so that other evaluations need not compute them.
-      form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one number: evaluator, metric, value, step,
-        workdir.
-      out: a file .json, .jsonl or .csv for the same rows.
+      path: Folder of a run, or of converted weights.
+      step: Step of the checkpoint; None for the latest.
+      evals: Section `evals` of a config, in place of the saved one; converted weights have none of their own.
+      data: Section `data` of a config; converted weights need it, unless each of `evals` names its data.
+      features: Folder that keeps the features of splits, so that later evaluations need not compute them.
+      form: Format of the printed results, "table", "json", "jsonl" or "csv". A row is one number, with evaluator,
+        metric, value, step and workdir.
+      out: File .json, .jsonl or .csv for the same rows.
 
     Returns:
-      `{"NAME/metric": value}`; also appended to PATH/evaluations.jsonl, with step, time and commit, and `evals`
-      where given.
+      `{"NAME/metric": value}`. It is also appended to PATH/evaluations.jsonl, with step, time and commit, and `evals`
+      if given.
 
     Raises:
-      UserError: something the user can mend.
+      UserError: The workdir, the step or an evaluation has a mistake that the user can fix.
     """
     tables.check(form, out)
     path = storage.path(path, "--workdir")
@@ -61,17 +61,20 @@ def run_evaluate(
             chosen, state = _of_run(path, step, evals, features)
     if is_main():
         print_cautions((line for one in chosen for line in one.cautions), stderr=form != tables.TABLE)
-    at, results, rows = int(state.step), {}, []
+    at = int(state.step)
+    results: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
     for evaluation in chosen:
         values = evaluation.run(state)
-        found = {f"{evaluation.name}/{name}": value for name, value in values.items()}
-        results |= found
+        named = {f"{evaluation.name}/{name}": value for name, value in values.items()}
+        results |= named
         common = {"evaluator": evaluation.name, "step": at, "workdir": str(path)}
         rows += [{**common, "metric": name, "value": float(value)} for name, value in values.items()]
         if is_main() and form == tables.TABLE:
-            console().print(f"step {at}  {words(found)}")
+            console().print(f"step {at}  {words(named)}")
     if is_main():
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": at, "git": workdirs.git_commit(), **results}
+        line: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": at, "git": workdirs.git_commit()}
+        line |= results
         if evals is not None:
             line["evals"] = {name: dict(section) for name, section in evals.items()}
         storage.append(path / "evaluations.jsonl", json.dumps(line) + "\n")
@@ -89,12 +92,12 @@ def _of_run(
 
 
 def _with_training_set(experiment: Experiment) -> Experiment:
-    """Opens the training set where an evaluation is of the same and it is here, to tell whether they share images."""
+    """Opens the training set if an evaluation uses it and it is here, to warn if they share images."""
     if all(entry.common.data for entry in experiment.evals):
         return experiment
     try:
         source, *_ = inputs.open_or_describe(experiment.data, "optional", experiment.stored)
-    except UserError:  # another set lies there by now; the model is judged all the same
+    except UserError:  # another data set is there by now; the model can be evaluated without it
         source = None
     return experiment._replace(source=source)
 
@@ -103,12 +106,12 @@ def _of_weights(
     path: Path, step: int | None, evals: Sections | None, data: Mapping | None, features: str | Path | None
 ) -> tuple[list[Evaluation], TrainState]:
     if step is not None:
-        raise UserError(f"{path} holds converted weights, which have no steps")
+        raise UserError(f"{path} holds converted weights, which have no steps: leave out --step")
     if not evals:
-        raise UserError(f"{path} holds converted weights: say with --config=FILE.py by what they are judged")
+        raise UserError(f"{path} holds converted weights, which name no evaluations: add --config=FILE.py with 'evals'")
     entries = evaluations.read_entries(evals)
     if lacking := [entry.name for entry in entries if not data and not entry.common.data]:
         where = f"evals.{lacking[0]}"
-        raise UserError(f"{where} has no data set: set '{where}.data', or give the config a section 'data'")
+        raise UserError(f"{where} has no data set: set '{where}.data', or add a section 'data' to the config")
     judged, state, _ = open_weights(path, data, features)
     return evaluations.make_evaluations(entries, judged, lambda every: 0), state

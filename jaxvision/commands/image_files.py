@@ -1,4 +1,4 @@
-"""Which files a user means by --images: a folder, a file, a pattern, or several of these."""
+"""Finds the files that a user means by --images: a folder, a file, a pattern, or several of these."""
 
 import difflib
 import glob
@@ -12,68 +12,70 @@ from typing import NamedTuple
 from jaxvision.data.sources.files import check_depth
 from jaxvision.errors import UserError
 
-# Of the files in a folder, those that are read. Files that a pattern or a name means are read whatever they are called.
+# Suffixes of the files that are read from a folder. A file that a path or a pattern names is read with any suffix.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
 )
-_NAMED = 3  # files that a message names
+_NAMED = 3  # number of files that a message names
 
 
-class Found(NamedTuple):
-    """The files that are meant.
+class ImageFiles(NamedTuple):
+    """The files that --images means.
 
     Attributes:
-      files: paths as they were given, each file once, sorted within a folder or pattern.
-      others: files in folders that are no pictures by their names.
+      files: Paths as they were given, each file once, sorted within a folder or pattern.
+      others: Files in folders whose suffix is not one of pictures.
     """
 
     files: list[str]
     others: list[str]
 
 
-def find(images: str | Sequence[str]) -> Found:
-    """The image files that a path or a pattern means, or several of them.
+def find(images: str | Sequence[str]) -> ImageFiles:
+    """Finds the image files that paths and patterns mean.
 
-    A folder means the pictures in it and in the folders below it, through links too, but for hidden ones. What exists
-    under the very name is that, even where the name holds `*`, `?` or `[`; else these are a pattern as of a shell, in
-    which `**` is any number of folders. `~` is the home folder. Names that differ only in how accents are composed are
-    the same.
+    A folder means the pictures in it and in its subfolders, also through links, without hidden ones. A name that exists
+    means itself, even if it holds `*`, `?` or `[`; otherwise these make it a pattern as in a shell, where `**` is any
+    number of folders. `~` is the home folder. Names that differ only in how accents are composed are the same.
 
     Args:
-      images: one or several of these.
+      images: Folder, file or pattern, or several of these.
 
     Raises:
-      UserError: nothing is there; the message says what is there instead.
+      UserError: One of them means no file; the message says what exists instead.
     """
-    given = [images] if isinstance(images, str | os.PathLike) else list(images)
+    wanted = [images] if isinstance(images, str | os.PathLike) else list(images)
     files: dict[str, str] = {}
     others: list[str] = []
-    for one in given:
-        found = _find(str(one))
-        others += found.others
-        for file in found.files:
+    for one in wanted:
+        matches = _find(str(one))
+        others += matches.others
+        for file in matches.files:
             files.setdefault(os.path.abspath(file), file)
-    return Found(list(files.values()), others)
+    return ImageFiles(list(files.values()), others)
 
 
-def shown(path: str) -> str:
-    """A path that can be printed: bytes of it that are no UTF-8 as `\\xff`.
+def printable(path: str) -> str:
+    """Returns a path that can be printed: bytes that are not UTF-8 become `\\xff`.
 
-    >>> shown("a/é.png")
+    Args:
+      path: Path from the file system.
+
+    >>> printable("a/é.png")
     'a/é.png'
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _find(given: str) -> Found:
+def _find(given: str) -> ImageFiles:
     if not given.strip():
         raise UserError("--images is empty: give a folder, a file or a pattern such as 'photos/*.jpg'")
     there, rest = _existing(os.path.expanduser(given))
     if not rest:
         if not os.path.isdir(there) and _waits(there):
-            raise UserError(f"{given!r} is a pipe or a device, not a file")
-        return _in_folder(given, there) if os.path.isdir(there) else Found([there], [])
+            raise UserError(f"{given!r} is a pipe or a device, not a file: give a folder, a file or a pattern")
+        return _in_folder(given, there) if os.path.isdir(there) else ImageFiles([there], [])
     if not glob.has_magic(rest):
         raise UserError(f"no file or folder {given!r}: {_instead(there, rest)}")
     check_depth(rest)
@@ -82,16 +84,16 @@ def _find(given: str) -> Found:
     files = sorted(m for m in matches if os.path.isfile(m))  # no pipes and devices either
     if not files and matches:
         raise UserError(
-            f"only folders match {given!r}, such as {_names(sorted(matches))}: give one of them, which means the "
-            f"pictures in it, or a pattern of files such as {os.path.join(given, '*.jpg')!r}"
+            f"only folders match {given!r}, such as {_names(sorted(matches))}: give one of them, or "
+            f"a pattern of files such as {os.path.join(given, '*.jpg')!r}"
         )
     if not files:
         raise UserError(f"no file matches {given!r}: {_instead(there, rest)}")
-    return Found(files, [])
+    return ImageFiles(files, [])
 
 
 def _existing(path: str) -> tuple[str, str]:
-    """The longest beginning of a path that is there under these very names, and the rest of the path."""
+    """The longest beginning of a path that exists, and the rest of the path."""
     parts = Path(path).parts
     there = ""
     for i, part in enumerate(parts):
@@ -115,9 +117,9 @@ def _listdir(folder: str) -> list[str]:
 
 
 def _instead(there: str, rest: str) -> str:
-    """What lies where something was looked for."""
+    """What exists where a file was looked for, in words."""
     folder, wanted = there or ".", Path(rest).parts[0]
-    where = shown(there or os.getcwd())
+    where = printable(there or os.getcwd())
     if there and not os.path.isdir(folder):
         return f"{where} is a file, not a folder"
     names = [name for name in _listdir(folder) if not name.startswith(".")]
@@ -133,28 +135,29 @@ def _instead(there: str, rest: str) -> str:
 
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(shown, names[:_NAMED])) + more
+    return ", ".join(map(printable, names[:_NAMED])) + more
 
 
-def _in_folder(given: str, folder: str) -> Found:
-    files, others = [], []
+def _in_folder(given: str, folder: str) -> ImageFiles:
+    files: list[str] = []
+    others: list[str] = []
     for path in _walk(folder, set()):
         (files if path.lower().endswith(IMAGE_SUFFIXES) else others).append(path)
     if not files:
-        what = f"{len(others):,} other files, such as {_names(others)}" if others else "no files, nor have its folders"
+        what = f"{len(others):,} other files, such as {_names(others)}" if others else "no files, nor do its subfolders"
         raise UserError(
-            f"no pictures in {given!r}: it has {what}. Pictures end in {', '.join(IMAGE_SUFFIXES[:6])}, ..."
+            f"no pictures in {given!r}: it has {what}. Names of pictures end in {', '.join(IMAGE_SUFFIXES[:6])}, ..."
         )
-    return Found(files, others)
+    return ImageFiles(files, others)
 
 
 def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Files in and below a folder, sorted; each folder once, though links may lead there again."""
+    """Files in a folder and its subfolders, sorted; a folder that links reach several times comes once."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         at = os.stat(folder)
     except OSError as error:
-        raise UserError(f"cannot read the folder {shown(folder)}: {error.strerror}") from None
+        raise UserError(f"cannot read the folder {printable(folder)}: {error.strerror}") from None
     if (at.st_dev, at.st_ino) in seen:
         return
     seen.add((at.st_dev, at.st_ino))
@@ -168,8 +171,8 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _waits(path: str) -> bool:
-    """Whether a path, or what it links to, is a pipe or a device, which would be waited for or has no end."""
+    """Whether a path, or the target of a link, is a pipe or a device, whose read may never end."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # a link to nothing: named when it is read
+    except OSError:  # a link to nothing: the error comes when it is read
         return False

@@ -1,6 +1,7 @@
 """`jaxvision inspect`: build everything that a config names and show it, without training."""
 
 from collections import defaultdict
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,19 +18,19 @@ from jaxvision.train.progress import console
 def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
     """Prints parameters by module, cost and memory of the step, lengths, mesh and shardings.
 
-    What `train` would refuse is refused here, too: evaluations and the weights to start from are opened, and the step
-    is traced. Works where the data set is absent, if the config says `data.classes` and `data.examples`; what cannot be
-    checked then is named.
+    It refuses what `train` would refuse: it opens the evaluations and the weights to start from, and traces the step.
+    It works without the data set if the config has `data.classes` and `data.examples`; it then prints what it could
+    not check.
 
     Args:
-      config: as `get_config` returns it.
-      pages: a folder for pictures of the data (see `pages.write`); needs the data set.
-      compile_step: whether to compile the step, which tells its memory and takes a while for large models.
+      config: Config from `get_config`.
+      pages: Folder for pictures of the data (see `pages.write`), which need the data set; None for no pictures.
+      compile_step: True to compile the step, which gives its memory and takes long for large models.
 
     Raises:
-      UserError: something the user can mend.
+      UserError: The config has a mistake, or the folder cannot be written.
     """
-    pages = storage.path(pages, "--pages") if pages else None
+    folder = storage.path(pages, "--pages") if pages else None
     experiment = experiments.build(config, training_data="optional")
     out = console()
     state, flops = experiment.abstract_state(), experiment.flops()
@@ -44,20 +45,27 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
     if flops:
         per_example = flops / experiment.data.batch_size
         out.print(
-            f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} an example (XLA's count; a multiply-add is two)"
+            f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} per example (XLA counts a multiply-add as two)"
         )
-    if pages:
-        from jaxvision.commands.pages import write  # it loads matplotlib
+    if folder:
+        from jaxvision.commands.pages import write  # loads matplotlib
 
-        with storage.folder(pages) as here:
+        with storage.folder(folder) as here:
             written = write(experiment, here)
-        out.print(f"pages: {', '.join(str(pages / page.name) for page in written)}")
+        out.print(f"pages: {', '.join(str(folder / page.name) for page in written)}")
     if compile_step:
         _print_memory(experiment, state)
 
 
-def parameter_counts(params, depth: int = 2) -> dict[str, int]:
-    """Parameters of each module, by the first `depth` parts of the paths.
+def parameter_counts(params: Any, depth: int = 2) -> dict[str, int]:
+    """Counts the parameters of each module.
+
+    Args:
+      params: PyTree of arrays, or of their shapes.
+      depth: Number of parts of a path that name a module.
+
+    Returns:
+      The counts by the first `depth` parts of the paths.
 
     >>> parameter_counts({"head": {"kernel": np.zeros((3, 2)), "bias": np.zeros(2)}}, depth=1)
     {'head': 8}
@@ -83,7 +91,7 @@ def _print_parameters(experiment: Experiment, params) -> None:
 
 def _print_data(experiment: Experiment) -> None:
     info, size, total = experiment.info, experiment.data.batch_size, experiment.total
-    absent = f"; the set is not here, sizes are the config's ({experiment.absent})" if experiment.absent else ""
+    absent = f"; the set is not here, so sizes are from the config ({experiment.absent})" if experiment.absent else ""
     out = console()
     out.print(
         f"data: {info.name} {info.split}, {info.num_examples:,} examples, {info.num_classes or 'no'} classes{absent}"
@@ -92,7 +100,7 @@ def _print_data(experiment: Experiment) -> None:
     out.print(f"length: {total:,} steps of {size:,} = {epochs:,.2f} epochs = {total * size:,} examples")
     host, augment = experiment.deployment()
     out.print(f"batch: {_shapes(experiment.batch)}")
-    out.print(f"evaluation sees: host {host!r}, augment {augment!r}")
+    out.print(f"evaluation: host {host!r}, augment {augment!r}")
 
 
 def _shapes(tree) -> str:
@@ -113,10 +121,11 @@ def _print_sharding(experiment: Experiment, state) -> None:
 def _print_memory(experiment: Experiment, state) -> None:
     shape = lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype, sharding=batch_sharding(experiment.mesh, leading=1))
     items = jax.tree.map(shape, experiment.batch)
-    memory = experiment.runner(lambda _, item: item).lower(state, {}, items).compile().memory_analysis()
+    runner: Any = experiment.runner(lambda _, item: item)
+    memory = runner.lower(state, {}, items).compile().memory_analysis()
     if memory is None:
-        console().print("memory: this backend gives no analysis")
+        console().print("memory: not known on this backend")
         return
     parts = {"state and batch": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes}
     text = ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items())
-    console().print(f"memory of the compiled step, each device: {text}")
+    console().print(f"memory of the compiled step per device: {text}")

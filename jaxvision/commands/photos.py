@@ -98,7 +98,7 @@ def matching(images: str | Sequence[str]) -> list[str]:
         storage.local(one, "--images")
     found = image_files.find(images)
     if found.others:
-        named = ", ".join(map(image_files.shown, found.others[:3]))
+        named = ", ".join(map(image_files.printable, found.others[:3]))
         more = f" and {len(found.others) - 3:,} more" if len(found.others) > 3 else ""
         note(f"passed over {len(found.others):,} files that are no pictures by their names: {named}{more}")
     return found.files
@@ -210,7 +210,7 @@ def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[
         except (host_ops.BadImage, OSError) as error:
             left_out[file] = getattr(error, "strerror", None) or str(error)
             if len(left_out) <= NAMED:
-                note(f"left out {image_files.shown(file)}: {left_out[file]}")
+                note(f"left out {image_files.printable(file)}: {left_out[file]}")
             continue
         images[file] = (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
     return images

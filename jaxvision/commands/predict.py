@@ -93,7 +93,7 @@ def run_predict(
         for file, row in found.items()
     }
     rows = [
-        {"path": image_files.shown(file), "rank": rank, "class": name, "probability": probability}
+        {"path": image_files.printable(file), "rank": rank, "class": name, "probability": probability}
         for file, ranked in predictions.items()
         for rank, (name, probability) in enumerate(ranked, 1)
     ]
@@ -112,7 +112,7 @@ def _show(predictions: Mapping[str, list[tuple[str, float]]], top: int) -> None:
     table = Table("image", *(f"top {i + 1}" for i in range(top)))
     for file, ranked in predictions.items():
         cells = (escape(f"{name} {probability:.1%}") for name, probability in ranked)
-        table.add_row(escape(image_files.shown(file)), *cells)
+        table.add_row(escape(image_files.printable(file)), *cells)
     console().print(table)
 
 

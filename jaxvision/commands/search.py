@@ -133,7 +133,7 @@ def run_search(
     ranked = {query: nearest(vector, held, top) for query, vector in queries.items()}
     if ranked:
         rows = [
-            {"query": query, "rank": rank, "path": image_files.shown(file), "cosine": cosine}
+            {"query": query, "rank": rank, "path": image_files.printable(file), "cosine": cosine}
             for query, found in ranked.items()
             for rank, (file, cosine) in enumerate(found, 1)
         ]
@@ -209,7 +209,7 @@ def _show(ranked: dict[str, list[tuple[str, float]]], page: Path, quiet: bool) -
     table, rows = Table("query", "image", "cosine"), []
     for query, found in ranked.items():
         for i, (file, cosine) in enumerate(found):
-            table.add_row("" if i else escape(query), escape(image_files.shown(file)), f"{cosine:.3f}")
+            table.add_row("" if i else escape(query), escape(image_files.printable(file)), f"{cosine:.3f}")
         cells = [Cell(_picture(file), f"{cosine:.2f} {Path(file).name}") for file, cosine in found]
         for start in range(0, len(cells), COLUMNS):
             rows.append(("" if start else Path(query).name, cells[start : start + COLUMNS]))

@@ -172,14 +172,14 @@ def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, no
     [
         (["IN"], "IN and OUT are missing"),
         (["IN", "OUT", "MORE"], "unexpected word 'MORE'"),
-        (["--from=timm", "IN", "OUT"], "--model=NAME:VARIANT is needed"),
+        (["--from=timm", "IN", "OUT"], "--model is missing: add --model=NAME:VARIANT"),
         (["--from=timm", "--model=vitt", "IN", "OUT"], "unknown model 'vitt'; did you mean 'vit'"),
-        (["--from=timm", "--model=vit:mu/4", "--option=depth", "IN", "OUT"], "--option wants KEY=VALUE, not 'depth'"),
+        (["--from=timm", "--model=vit:mu/4", "--option=depth", "IN", "OUT"], "--option must be KEY=VALUE, not 'depth'"),
         (["--from=timm", "--model=vit:mu/4", "IN", "OUT"], "not fit the model 'vit': 0 missing"),
         (["--from=timm", "--model=vit:mu/4", "--head=new", "IN", "OUT"], "unknown value of --head 'new'"),
         (["--to=tim", "IN", "OUT"], "unknown target of --to 'tim'; did you mean 'timm'"),
-        (["--model=vit", "IN", "OUT"], "our own weights know their model"),
-        (["--prefix=x", "IN", "OUT"], "our own weights know their model"),
+        (["--model=vit", "IN", "OUT"], "give --from=LIBRARY, or only --to"),
+        (["--prefix=x", "IN", "OUT"], "give --from=LIBRARY, or only --to"),
         (
             ["--from=timm", "--model=vit:mu/4", "--prefix=modul", "IN", "OUT"],
             "no array of the file has the prefix 'modul'",
@@ -260,7 +260,7 @@ def test_a_side_that_patches_do_not_fill_is_kept_and_told(told, size, host, tmp_
     )
     assert meta["preprocessing"]["size"] == size
     assert meta["preprocessing"]["host"].endswith(f"central_crop({size}){host}")
-    assert any("the first 28 are whole patches of 14" in note for note in meta["notes"]) == bool(host)
+    assert any("patches of 14 pixels cover the first 28 of" in note for note in meta["notes"]) == bool(host)
     assert not any("resized" in note for note in meta["notes"])
 
 
@@ -296,7 +296,7 @@ def test_writing_says_what_the_other_library_must_be_told(timm_file, tmp_path):
     notes = convert.run_convert(tmp_path / "exact", tmp_path / "a.safetensors", target="timm")["notes"]
     assert not any("NOTE" in note for note in notes)
     notes = convert.run_convert(tmp_path / "tanh", tmp_path / "b.safetensors", target="timm")["notes"]
-    assert any("make the network of timm with gelu='tanh', where its usual is 'exact'" in note for note in notes)
+    assert any("build the network of timm with gelu='tanh'; its default is 'exact'" in note for note in notes)
     with pytest.raises(UserError, match="vit_tiny_patch16_224 would compute .*\\n  gelu: 'tanh' here, 'exact' there"):
         convert.run_convert(
             tmp_path / "tanh", tmp_path / "c.safetensors", target="timm", architecture="vit_tiny_patch16_224"

@@ -58,7 +58,11 @@ def test_the_verbs_are_listed_where_none_or_a_wrong_one_is_given(words):
         (["prepare", "a", "b"], {}, "2 arguments without a name, but it takes at most 1"),
         (["prepare", "mnis"], {}, "did you mean 'mnist'"),
         (["convert", "absent", "b"], {}, "no dataset_info.json in absent"),
-        (["cache"], dict(name="shapes", split="train", host="decode", out="b", options="[1]"), "--options is a dict"),
+        (
+            ["cache"],
+            dict(name="shapes", split="train", host="decode", out="b", options="[1]"),
+            "--options must be a dict",
+        ),
     ],
 )
 def test_wrong_words_and_flags(words, flags, message, tmp_path, monkeypatch):

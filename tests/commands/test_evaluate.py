@@ -140,8 +140,8 @@ def test_other_evaluations_from_a_file(run, converted, tmp_path, capsys):
     (tmp_path / "none.py").write_text("from ml_collections import ConfigDict\n\nget_config = ConfigDict\n")
     for wrong, message in (
         ([*words[:2], f"--workdir={run[0]}", f"--config={tmp_path / 'none.py'}"], "has no section 'evals'"),
-        ([*words[:2], f"--workdir={converted}"], "say with --config=FILE.py by what they are judged"),
-        ([*words, f"--workdir={converted}"], "set 'evals.mine.data', or give the config a section 'data'"),
+        ([*words[:2], f"--workdir={converted}"], "which name no evaluations: add --config=FILE.py"),
+        ([*words, f"--workdir={converted}"], "set 'evals.mine.data', or add a section 'data' to the config"),
     ):
         with pytest.raises(SystemExit):
             main(wrong)

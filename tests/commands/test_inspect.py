@@ -15,7 +15,7 @@ def test_everything_is_shown(config, capsys):
         "trainable: 5,006",
         "shapes train, 80 examples, 10 classes",
         "6 steps of 16 = 1.20 epochs = 96 examples",
-        "evaluation sees: host 'decode', augment 'normalize(0.5, 0.5)'",
+        "evaluation: host 'decode', augment 'normalize(0.5, 0.5)'",
         "mesh: data=8 x fsdp=1 x tensor=1",
         "GFLOPs",
         "memory of the compiled step",
