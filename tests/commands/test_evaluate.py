@@ -112,7 +112,7 @@ def test_features_are_kept_for_other_evaluations(run, tmp_path, monkeypatch):
     def unwanted(*_):
         raise AssertionError("the images went through the model again")
 
-    monkeypatch.setattr(features.views, "outputs", unwanted)
+    monkeypatch.setattr(features.views, "averaged_outputs", unwanted)
     second = evaluate.run_evaluate(run[0], evals=near | {"means": PROTOCOLS["means"]}, features=kept)
     assert first | second == pytest.approx({name: run[1][name] for name in first | second})
 
