@@ -58,7 +58,9 @@ def programs(model: str, batch_size: int):
         "label": jax.random.randint(keys[1], (batch_size,), 0, 100),
     }
     params = jax.eval_shape(task.init, jax.random.key(0), batch)["params"]
-    tx: optax.GradientTransformation = optim.make(**OPTIMIZERS.get(name, SGD), params=params, total=1000, steps=int).tx
+    tx: optax.GradientTransformation = optim.make_optimizer(
+        **OPTIMIZERS.get(name, SGD), params=params, total=1000, steps=int
+    ).tx
     init = jax.jit(state.initializer(task, tx, batch, seed=0, ema=False))
     compiled, guarded = {}, finite.guarded
     for kind, judge in {"without": unguarded, "with": guarded}.items():

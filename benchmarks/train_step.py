@@ -77,7 +77,7 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
         "vit_s16": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1},
         "resnet50": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
     }[model]
-    tx = optim.make(**optimizer, params=variables["params"], total=1000, steps=int).tx
+    tx = optim.make_optimizer(**optimizer, params=variables["params"], total=1000, steps=int).tx
     train_step = step.make_train_step(task, lambda rng, batch: batch, tx, seed=0)
     jitted = jax.jit(train_step, donate_argnums=0)
     current = jax.jit(state.initializer(task, tx, batch, seed=0, ema=False))()

@@ -204,7 +204,7 @@ def _optimizer(
 ) -> optimizers.Optimizer:
     for key in durations.KEYS["optimizer"]:
         durations.check(section.get(key, 0), f"{where}.{key}")
-    return configs.call(optimizers.make, section, where, steps=steps, total=total, params=params, order=order)
+    return configs.call(optimizers.make_optimizer, section, where, steps=steps, total=total, params=params, order=order)
 
 
 def initializer(

@@ -51,7 +51,7 @@ def use_task():
 
 def use_optimizer():
     params = {"kernel": jnp.ones(2)}
-    tx = optimizers.make(name="halved", learning_rate=1.0, params=params, total=1, steps=int).tx
+    tx = optimizers.make_optimizer(name="halved", learning_rate=1.0, params=params, total=1, steps=int).tx
     return float(optax.apply_updates(params, tx.update(params, tx.init(params), params)[0])["kernel"][0]) == 0.5
 
 

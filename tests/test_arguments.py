@@ -109,7 +109,7 @@ PARAMS = {"block_00": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}, "head":
 def optimizer(section):
     steps = lambda duration: durations.steps(duration, batch_size=10, examples=100, total=100)
     section = {"name": "sgd", "learning_rate": 0.1, **section}
-    return configs.call(optimizers.make, section, "optimizer", steps=steps, total=100, params=PARAMS)
+    return configs.call(optimizers.make_optimizer, section, "optimizer", steps=steps, total=100, params=PARAMS)
 
 
 def update(made):
@@ -124,7 +124,7 @@ def test_arguments_of_optimizers(name):
 
 def test_the_section_optimizer():
     make = lambda argument, value: optimizer({argument: value})
-    tried(optimizers.make, make, update, skip=optimizers.GIVEN)
+    tried(optimizers.make_optimizer, make, update, skip=optimizers.GIVEN)
 
 
 @pytest.mark.parametrize("name", schedules.decays.factories)

@@ -128,7 +128,7 @@ def test_captions_that_are_all_equal_are_told():
 def of_optimizer(total=100, warmup=0, **section):
     section = dict(name="sgd", learning_rate=0.1) | section
     params = {"head": {"kernel": np.ones(2), "bias": np.ones(1)}}
-    made = optimizers.make(**section, params=params, total=total, steps=int, warmup=warmup)
+    made = optimizers.make_optimizer(**section, params=params, total=total, steps=int, warmup=warmup)
     return cautions.of_optimizer(section, made, params, total, warmup)
 
 

@@ -291,7 +291,7 @@ class Letters(Tokenizer):
 def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own):
     write(own, "more_parts.py", MORE)
     params = {"kernel": jnp.ones(2)}
-    made = lambda **options: optimizers.make(
+    made = lambda **options: optimizers.make_optimizer(
         name="more_parts:quarter", learning_rate=1.0, params=params, total=1, steps=int, **options
     )
     tx = made(share=0.5).tx

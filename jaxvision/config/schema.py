@@ -115,7 +115,7 @@ def _optimizer(section: Mapping, *_: Any) -> Keys | None:
 
     own = optimizers.OPTIMIZERS.options(section["name"]) if "name" in section else {}
     players = {"players": Annotated[Mapping, Section("players")]}
-    return _all(options(optimizers.make, (*optimizers.GIVEN, "own")), own, players)
+    return _all(options(optimizers.make_optimizer, (*optimizers.GIVEN, "options")), own, players)
 
 
 def _player(section: Mapping, players: Mapping, config: Mapping) -> Keys | None:

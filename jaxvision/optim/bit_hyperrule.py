@@ -18,16 +18,16 @@ SCHEDULES = (  # (fewer examples than this, steps, warm-up, mixup)
 
 
 class HyperRule(NamedTuple):
-    """What the rule says.
+    """The hyperparameters that the rule gives.
 
     Attributes:
-      steps: of SGD with momentum 0.9.
-      warmup: steps, linear.
-      mixup: its alpha; 0 is none.
-      resize: side of the square that an image is resized to.
-      crop: side of the random crop from it, and of the image in evaluation.
-      learning_rate: the peak; it falls to a tenth after 30, 60 and 90 % of the steps. (The authors' code takes
-        40, 60 and 80 % of the 500 steps.)
+      steps: Number of steps of SGD with momentum 0.9.
+      warmup: Number of steps of the linear warm-up.
+      mixup: Parameter alpha of mixup; 0 for none.
+      resize: Side in pixels of the square that an image is resized to.
+      crop: Side in pixels of the random crop from that square, and of the image in evaluation.
+      learning_rate: Peak of the learning rate; it falls to a tenth after 30, 60 and 90 % of the steps. (The authors'
+        code takes 40, 60 and 80 % of the 500 steps.)
     """
 
     steps: int
@@ -60,14 +60,14 @@ def hyperrule(
     """Applies the rule.
 
     Args:
-      examples: labelled examples of the training set.
+      examples: Number of labelled examples in the training set, at least 1.
       image_size: (height, width) of its images in pixels.
-      batch_size: where it is not the paper's 512, the learning rate is scaled in proportion and the steps and
-        warm-up in inverse proportion, as in the authors' notebook.
-      large: for R152x4, which sees larger images yet. The authors' code takes these for every model.
+      batch_size: Number of examples in a batch. If it is not the paper's 512, the learning rate is scaled in
+        proportion, and steps and warm-up in inverse proportion, as in the authors' notebook.
+      large: True for the larger images of R152x4. The authors' code takes them for every model.
 
     Raises:
-      UserError: a number below 1.
+      UserError: A number below 1.
 
     >>> rule = hyperrule(50_000, (32, 32))
     >>> rule.steps, rule.mixup, rule.resize, rule.crop

@@ -20,7 +20,7 @@ DECAY_RULES: paths.Rules = (
     (r".*", 0.0),
 )
 
-# Of each network of a model, groups of paths of parameters from the input on; see `models.order`.
+# For each network of a model, groups of paths of parameters, from the input on; see `models.order`.
 LayerOrder = Mapping[str, Sequence[Sequence[str]]]
 
 freezings = Registry("value of init.freeze")
@@ -28,22 +28,35 @@ freezings = Registry("value of init.freeze")
 
 @freezings.register()
 def all_but_last(blocks: int) -> Callable[[PyTree, LayerOrder], list[str]]:
-    """Final norm, pooling, head, and the last `blocks` blocks of a transformer or stages of a ResNet are trained."""
+    """Freezes all but head, final norm, pooling, and the last blocks of a transformer or stages of a ResNet.
+
+    Args:
+      blocks: Number of blocks, or stages, that are trained, at least 0.
+
+    Returns:
+      Function of the parameters and the order of the layers that returns the names of the frozen parameters.
+
+    Raises:
+      UserError: A number of blocks that is not whole or below 0.
+    """
     if not isinstance(blocks, int) or blocks < 0:
-        raise UserError(f"all_but_last(k) wants a number of blocks of at least 0, not {blocks!r}")
+        raise UserError(f"all_but_last(k) takes a number of blocks of at least 0, not {blocks!r}")
     return lambda params, order: [name for name, (_, depth) in from_top(params, order).items() if depth > blocks]
 
 
 def freeze_rules(params: PyTree, spec: str, order: Callable[[], LayerOrder]) -> paths.Rules:
-    """Rules for the `freeze` of an optimizer: which parameters are not trained.
+    """Makes the rules for the `freeze` of an optimizer from a spec.
 
     Args:
-      params: any tree of parameters; only its paths are read.
-      spec: "all_but_last(k)".
+      params: Tree of parameters; only its paths are read.
+      spec: Call that names the frozen parameters: "all_but_last(k)".
       order: Function that returns the order of the model's layers.
 
+    Returns:
+      Pairs (regular expression, True if frozen) for `make_optimizer`.
+
     Raises:
-      UserError: another spec, more blocks than there are, or a model that does not tell its layers apart.
+      UserError: Another spec, more blocks than there are, or a model without an order of its layers.
 
     >>> order = lambda: {"": (("stem_conv",), ("stage1",), ("stage2",))}
     >>> freeze_rules({"head": 0, "stage1": 0, "stage2": 0, "stem_conv": 0}, "all_but_last(1)", order)
@@ -59,24 +72,25 @@ def freeze_rules(params: PyTree, spec: str, order: Callable[[], LayerOrder]) -> 
 
 
 def layer_decay(params: PyTree, decay: float | Mapping[str, float], order: LayerOrder) -> PyTree:
-    """Learning-rate multipliers that fall geometrically from the head to the input.
+    """Makes multipliers of the learning rate that fall geometrically from the head to the input.
 
-    Of n blocks, block i (from 0) gets `decay ** (n - i)`; patch embedding, positions and class token,
-    or the stem, `decay ** (n + 1)`; final norm, pooling, projection and head 1 (Bao et al. 2022, BEiT, and its
-    code; Clark et al. 2020, ELECTRA). All blocks of a ResNet's stage share one multiplier. Of a model of two towers,
-    each counts its own blocks.
+    In a model of n blocks, block i (from 0) gets `decay ** (n - i)`. Patch embedding, positions and class token, or the
+    stem, get `decay ** (n + 1)`. Final norm, pooling, projection and head get 1. All blocks of one stage of a ResNet
+    share a multiplier. In a model of two towers each tower counts its own blocks.
+
+    Source: Clark et al. 2020 (ELECTRA); Bao et al. 2022 (BEiT) and its code.
 
     Args:
-      params: any tree of parameters; only its paths are read.
-      decay: ratio of the rates of neighbouring layers, in (0, 1]; or of each tower, {"image_tower": 0.75}, where the
-        others have none.
+      params: Tree of parameters; only its paths are read.
+      decay: Ratio of the learning rates of neighbouring layers, in (0, 1]; or ratios by tower, as in
+        {"image_tower": 0.75}. A tower that is not named has ratio 1.
       order: Order of the model's layers.
 
     Returns:
-      The same tree of floats.
+      Tree of floats with the structure of the parameters.
 
     Raises:
-      UserError: the ratio is out of range, or a layer of the order has no parameters.
+      UserError: A ratio out of range, an unknown tower, or a layer of the order without parameters.
 
     >>> order = {"": (("embedding",), ("block_00",), ("block_01",))}
     >>> layer_decay({"embedding": 0, "block_00": {"kernel": 0}, "block_01": {"kernel": 0}, "head": 0}, 0.5, order)
@@ -93,16 +107,24 @@ def layer_decay(params: PyTree, decay: float | Mapping[str, float], order: Layer
 
 
 def from_top(params: PyTree, order: LayerOrder) -> dict[str, tuple[str, int]]:
-    """For the path of every parameter, its network and how many layers its own lies below the top (0: head, norm).
+    """Counts the layers from the top of its network down to each parameter.
+
+    Args:
+      params: Tree of parameters; only its paths are read.
+      order: Order of the model's layers.
+
+    Returns:
+      By the path of each parameter, the name of its network and the number of its layer: 0 for head and final norm,
+      1 for the last block.
 
     Raises:
-      UserError: A layer of the order has no parameters.
+      UserError: A layer of the order without parameters.
 
     >>> from_top({"a": {"stem": 0, "norm": 0}, "scale": 0}, {"a": (("stem",),)})
     {'a/norm': ('a', 0), 'a/stem': ('a', 1), 'scale': ('', 0)}
     """
     names = paths.names(params)
-    found = {name: (next((n for n in order if n and name.startswith(f"{n}/")), ""), 0) for name in names}
+    depths = {name: (next((n for n in order if n and name.startswith(f"{n}/")), ""), 0) for name in names}
     for network, groups in order.items():
         root = f"{network}/" if network else ""
         for i, group in enumerate(groups):
@@ -113,5 +135,5 @@ def from_top(params: PyTree, order: LayerOrder) -> dict[str, tuple[str, int]]:
                     f"layer_decay and init.freeze find no parameter under {where}, "
                     f"which layer_order of the model names. Parameters: {listed(root + group[0], names)}"
                 )
-            found |= dict.fromkeys(inside, (network, len(groups) - i))
-    return found
+            depths |= dict.fromkeys(inside, (network, len(groups) - i))
+    return depths

@@ -189,7 +189,7 @@ def test_no_optimizer_leaves_a_state_that_is_not_finite(optimizer):
     from jaxvision import optim
 
     params = {"a": {"kernel": jnp.ones((40, 40))}, "b": {"kernel": jnp.ones((40, 40)), "bias": jnp.ones(40)}}
-    tx = optim.make(
+    tx = optim.make_optimizer(
         name=optimizer,
         learning_rate=1e38,
         weight_decay=0.1,

@@ -16,7 +16,7 @@ RATE, STEPS = 0.1, 20
 
 def trajectory(name, *, weight_decay=0.0, start=10.0, slope=2.0, steps=STEPS, **kwargs):
     params = {"kernel": jnp.float32(start)}
-    optimizer = optim.make(
+    optimizer = optim.make_optimizer(
         name=name, learning_rate=RATE, params=params, total=100, steps=int, weight_decay=weight_decay, **kwargs
     )
     update, state, found = jax.jit(optimizer.tx.update), optimizer.tx.init(params), []
@@ -124,7 +124,7 @@ def test_weight_decay_prefers_spread_weights():
     penalties = []
     for weights in (jnp.array([1.0, 0, 0, 0]), jnp.full(4, 0.25)):
         params = {"kernel": weights}
-        tx = optim.make(
+        tx = optim.make_optimizer(
             name="sgd", learning_rate=1.0, params=params, total=1, steps=int, weight_decay=0.01, momentum=0.0
         ).tx
         updates, _ = tx.update({"kernel": jnp.zeros(4)}, tx.init(params), params)
@@ -137,7 +137,7 @@ def test_weight_decay_prefers_spread_weights():
 def test_the_first_step_of_adagrad_is_the_rate_whatever_the_gradient(gradient):
     """Duchi et al. 2011: g / (delta + |g|); with the small number inside the root it is 0.03 for 1e-5 and 1e-7."""
     params = {"kernel": jnp.zeros(())}
-    tx = optim.make(name="adagrad", learning_rate=1.0, params=params, total=1, steps=int, eps=1e-14).tx
+    tx = optim.make_optimizer(name="adagrad", learning_rate=1.0, params=params, total=1, steps=int, eps=1e-14).tx
     updates, _ = tx.update({"kernel": jnp.float32(gradient)}, tx.init(params), params)
     assert float(updates["kernel"]) == pytest.approx(-np.sign(gradient), rel=0.02)
     updates, _ = tx.update({"kernel": jnp.float32(0)}, tx.init(params), params)
@@ -149,7 +149,7 @@ def test_updates_of_adafactor_are_not_clipped_unless_asked():
     params = {"kernel": jnp.zeros(3)}
 
     def second(**options):
-        tx = optim.make(
+        tx = optim.make_optimizer(
             name="adafactor", learning_rate=1.0, params=params, total=9, steps=int, momentum=0.0, **options
         ).tx
         state = tx.init(params)
@@ -185,7 +185,9 @@ def test_five_steps_equal_torch_with_large_and_with_tiny_gradients(name, options
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=7) * 10 * size, rng.normal(size=(5, 7)) * size
     params = {"kernel": jnp.asarray(start, jnp.float32)}
-    tx = optim.make(name=name, learning_rate=0.1, params=params, total=9, steps=int, weight_decay=0.01, **options).tx
+    tx = optim.make_optimizer(
+        name=name, learning_rate=0.1, params=params, total=9, steps=int, weight_decay=0.01, **options
+    ).tx
     state = tx.init(params)
     weights = torch.nn.Parameter(torch.tensor(start, dtype=torch.float32))
     optimizer = theirs(torch, [weights])

@@ -50,7 +50,7 @@ def test_resolution_by_size_of_the_images(size, large, sides):
 def test_learning_rate(examples, boundaries):
     rule = hyperrule(examples, (32, 32))
     percent = lambda d: round(float(d.split()[0]) / 100 * rule.steps) if isinstance(d, str) else d
-    rate = schedules.make(
+    rate = schedules.make_schedule(
         rule.schedule, learning_rate=rule.learning_rate, total=rule.steps, steps=percent, warmup=rule.warmup
     )
     assert float(rate(rule.warmup)) == pytest.approx(0.003)

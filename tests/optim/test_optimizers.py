@@ -26,7 +26,7 @@ ORDER = {"": (("embedding",), ("block_00",), ("block_01",))}
 def make(name, params, learning_rate=0.1, **kwargs):
     if "layer_decay" in kwargs:
         kwargs["order"] = lambda: ORDER
-    return optim.make(name=name, learning_rate=learning_rate, params=params, total=100, steps=int, **kwargs)
+    return optim.make_optimizer(name=name, learning_rate=learning_rate, params=params, total=100, steps=int, **kwargs)
 
 
 def run(name, grad, start, steps, **kwargs):

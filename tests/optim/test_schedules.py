@@ -14,7 +14,7 @@ def number(duration):
 
 
 def make(schedule, learning_rate=1.0, total=100, steps=number, **kwargs):
-    return schedules.make(schedule, learning_rate=learning_rate, total=total, steps=steps, **kwargs)
+    return schedules.make_schedule(schedule, learning_rate=learning_rate, total=total, steps=steps, **kwargs)
 
 
 def values(rate, *steps):

@@ -39,7 +39,7 @@ def test_the_backbone_stays_bit_for_bit(batch, nin, classifier, random_variables
         model=nin, num_classes=3, layer="stages/1", classifier=classifier, hidden=5, statistics="running"
     )
     first = random_variables(task.init, batch)
-    tx = optimizers.make(
+    tx = optimizers.make_optimizer(
         name="sgd",
         learning_rate=0.1,
         weight_decay=0.1,

@@ -94,7 +94,7 @@ def test_a_train_step_on_eight_devices_equals_one(make, variables, mesh):
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     views = augment.make_augmentation("views(2, 'random_crop(8, 2)|flip_lr')")
     lars = dict(name="lars", learning_rate=0.1, weight_decay=0.01, trust_coefficient=1.0, total=3, steps=int)
-    tx = optimizers.make(params=variables["params"], **lars).tx
+    tx = optimizers.make_optimizer(params=variables["params"], **lars).tx
 
     def after_a_step(devices):
         task = make(over_batch=partial(over_batch, mesh=devices), chunk=1)
