@@ -139,7 +139,7 @@ def test_functions_that_were_not_written_as_parts_are_never_called(own):
 
 def test_a_loss_that_takes_no_smoothing(own):
     write(own, "my_models.py", TINY)
-    assert losses.smoothed("my_models:crossing", 0.0) is losses.get("my_models:crossing")
+    assert losses.smoothed("my_models:crossing", 0.0) is losses.get_loss("my_models:crossing")
     with pytest.raises(UserError, match="has no parameter smoothing"):
         losses.smoothed("my_models:crossing", 0.1)
 

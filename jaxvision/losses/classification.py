@@ -1,9 +1,10 @@
 """Losses of classification, per example.
 
-Labels are class numbers `int [B]` or distributions `float [B, K]` (one-hot, smoothed, mixed).
+Labels are class numbers, int [b], or distributions over k classes, float [b, k] (one-hot, smoothed, mixed).
 
-A logit of -inf masks its class, which has probability 0: it adds nothing to a cross entropy or its gradient where its
-label is 0, and smoothing gives it nothing. Where the label of a masked class is not 0, the loss is infinite.
+A logit of -inf masks its class, whose probability is then 0. If the label of a masked class is 0, the class adds
+nothing to a cross entropy or its gradient, and smoothing gives it no share. If its label is not 0, the loss is
+infinite.
 """
 
 import jax
@@ -14,16 +15,16 @@ from jaxvision.found import part
 
 @part("loss")
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross entropy of the softmax, in nats.
+    """Computes the cross entropy of the softmax.
 
     Args:
-      logits: float [B, K].
-      labels: int [B] in [0, K), or float [B, K] whose rows sum to 1.
-      smoothing: share of each label that is spread evenly over all classes that are not masked, in [0, 1)
+      logits: Logits of k classes, float [b, k].
+      labels: Class numbers, int [b] in [0, k), or distributions, float [b, k] with rows that sum to 1.
+      smoothing: Share of each label that is spread evenly over all classes that are not masked, in [0, 1)
         (Szegedy et al. 2016, sec. 7).
 
     Returns:
-      float32 [B].
+      Loss of each example in nats, float32 [b].
 
     >>> import numpy as np
     >>> loss = softmax_cross_entropy(jnp.array([[3.2, 5.1, -1.7]]), jnp.array([0]))
@@ -36,25 +37,40 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
 
 @part("loss", multi_label=True)
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Binary cross entropy of every class on its own, summed over classes, in nats.
+    """Computes the binary cross entropy of every class by itself, summed over classes.
 
-    Used for multi-label sets and as in Beyer et al. 2020 (ReaL), sec. 5, for single labels.
+    It serves data sets with several labels per image and, as in Beyer et al. 2020 (ReaL), sec. 5, single labels.
 
-    Args and returns: as `softmax_cross_entropy`; rows of float labels need not sum to 1.
+    Args:
+      logits: Logits of k classes, float [b, k].
+      labels: Class numbers, int [b] in [0, k), or targets in [0, 1], float [b, k]; rows need not sum to 1.
+      smoothing: Share of each label that is spread evenly over all classes that are not masked, in [0, 1).
+
+    Returns:
+      Loss of each example in nats, float32 [b].
+
+    >>> sigmoid_cross_entropy(jnp.zeros((1, 3)), jnp.array([0])).round(3).tolist()  # 3 ln 2
+    [2.0789999961853027]
     """
     targets, logits = _distribution(logits, labels, smoothing), logits.astype(jnp.float32)
-    log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)  # of the probability and its complement
+    log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)  # log p and log(1 - p)
     return -(_weighted(targets, log_yes) + _weighted(1 - targets, log_no)).sum(-1)
 
 
 @part("loss")
 def squared_error(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Half the squared distance between the outputs themselves and the label, summed over classes.
+    """Computes half the squared distance between outputs and labels, summed over classes.
 
-    Classification as regression on one-hot labels (Hui & Belkin 2021, "Evaluation of neural architectures trained
-    with square loss vs cross-entropy", sec. 2, without their rescaling for many classes).
+    This is classification as regression on one-hot labels (Hui & Belkin 2021, "Evaluation of neural architectures
+    trained with square loss vs cross-entropy", sec. 2, without their rescaling for many classes).
 
-    Args and returns: as `softmax_cross_entropy`; rows of float labels need not sum to 1.
+    Args:
+      logits: Outputs for k classes, float [b, k]; no softmax is applied.
+      labels: Class numbers, int [b] in [0, k), or targets, float [b, k]; rows need not sum to 1.
+      smoothing: Share of each label that is spread evenly over all classes that are not masked, in [0, 1).
+
+    Returns:
+      Loss of each example, float32 [b].
 
     >>> squared_error(jnp.array([[1.0, 2.0]]), jnp.array([0])).tolist()
     [2.0]
@@ -74,5 +90,6 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
 
 
 def _weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
-    """`weights * values`, 0 where the weight is 0, whatever the value: 0 times -inf is no number, nor its gradient."""
+    """Returns `weights * values`, and 0 where the weight is 0, even if the value is infinite."""
+    # 0 * -inf is NaN. The inner `where` keeps the NaN out of the gradient, too: the outer one alone would not.
     return jnp.where(weights == 0, 0.0, weights * jnp.where(weights == 0, 0.0, values))

@@ -1,8 +1,8 @@
 """Contrastive losses between the views of images, per view.
 
-Embeddings are [B, V, D]: V views of each of B images; they are scaled to length 1 here. Under `shard_map` they are the
-images of one device, and every view is compared with those of all devices: see `pairs.against_all` for `chunk` and
-`axis_name`, which change memory and layout but not the result.
+Embeddings are [b, v, d]: v views of each of b images. The losses scale them to length 1. Under `shard_map` the b images
+are those of one device, and every view is compared with the views of all devices. The options `chunk` and `axis_name`
+of `pairs.against_all` change memory and layout but not the result.
 """
 
 import jax
@@ -18,21 +18,24 @@ def nt_xent(
     chunk: int | None = None,
     axis_name: Axes | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The normalised temperature-scaled cross entropy: another view of the image among all views of the batch.
+    """Computes NT-Xent, the normalised temperature-scaled cross entropy, the loss of SimCLR.
 
-    Chen et al. 2020 (SimCLR), eq. 1, for two views: the loss of view i with the other view j of its image is
-    -log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), where s is the cosine. The mean over all views is the loss
-    of the batch. More views of an image count as in `supervised_contrastive`.
+    Each view must find the other view of its image among all views of the batch. Chen et al. 2020, eq. 1: the loss of
+    view i with the other view j of its image is -log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), where s is the
+    cosine. The loss of the batch is the mean over all views. With more than two views of an image, they count as in
+    `supervised_contrastive`.
 
     Args:
-      embeddings: float [B, V, D], V at least 2.
-      temperature: t, positive.
-      chunk, axis_name: see `pairs.against_all`; rows are views.
+      embeddings: Embeddings of views, float [b, v, d] with v at least 2.
+      temperature: Temperature t, above 0. 0.1 as in SimCLR's runs on ImageNet; a smaller one weighs the most similar
+        views of other images more.
+      chunk: Number of views that are compared with all at a time, see `pairs.against_all`; None for all.
+      axis_name: Names of the mesh axes over which the images are split, under `shard_map`.
 
     Returns:
-      (loss, correct), both float32 [B, V]: in nats, and 1 where a view of the same image is more similar than every
-      view of another. The mean of `correct` is the contrastive accuracy; guessing gives (V - 1) / (B V - 1), and
-      embeddings that are all equal, or no numbers, 0.
+      (loss, correct), float32 [b, v] each. The loss is in nats. `correct` is 1 where another view of the same image is
+      more similar than every view of another image; its mean is the contrastive accuracy. Guessing gives
+      (v - 1) / (b v - 1). Embeddings that are all equal, or NaN, give 0.
 
     >>> loss, correct = nt_xent(jnp.array([[[1.0, 0.0], [2.0, 0.0]], [[0.0, 1.0], [0.0, 3.0]]]), temperature=1.0)
     >>> f"{loss.mean():.4f}", correct[0].tolist()
@@ -53,20 +56,21 @@ def supervised_contrastive(
     chunk: int | None = None,
     axis_name: Axes | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The same with all views of the same class as positives.
+    """Computes the supervised contrastive loss: all other views of the same class are positives.
 
     Khosla et al. 2020 (SupCon), eq. 2: the loss of a view is the mean over its positives, outside the logarithm. (Their
     code multiplies it by the temperature.)
 
     Args:
-      embeddings: float [B, V, D], V at least 2.
-      labels: int [B].
-      temperature: positive.
-      chunk, axis_name: see `pairs.against_all`; rows are views.
+      embeddings: Embeddings of views, float [b, v, d] with v at least 2.
+      labels: Class numbers of the images, int [b].
+      temperature: Temperature above 0 by which cosines are divided.
+      chunk: Number of views that are compared with all at a time, see `pairs.against_all`; None for all.
+      axis_name: Names of the mesh axes over which the images are split, under `shard_map`.
 
     Returns:
-      (loss, correct), float32 [B, V]; correct is 1 where another view of the class is more similar than every view of
-      another class.
+      (loss, correct), float32 [b, v] each. The loss is in nats. `correct` is 1 where another view of the class is more
+      similar than every view of another class.
 
     >>> z = jax.random.normal(jax.random.key(0), (3, 2, 4))
     >>> bool(jnp.all(supervised_contrastive(z, jnp.arange(3))[0] == nt_xent(z)[0]))
@@ -74,18 +78,18 @@ def supervised_contrastive(
     """
     b, v, d = embeddings.shape
 
-    def row(own, index, everyone):
-        z, label = own
+    def row(view, index, everyone):
+        z, label = view
         keys, labels = everyone
-        self = jnp.arange(len(keys)) == index
-        logits = jnp.where(self, -jnp.inf, similarities(keys, z) / temperature)  # n
-        positive = (labels == label) & ~self
+        itself = jnp.arange(len(keys)) == index
+        logits = jnp.where(itself, -jnp.inf, similarities(keys, z) / temperature)  # n
+        positive = (labels == label) & ~itself
         log_probability = logits - jax.nn.logsumexp(logits)
         loss = -jnp.where(positive, log_probability, 0).sum() / positive.sum()
-        # Strictly: where all are equal, the first would be right by its place in the batch.
-        own_best = jnp.where(positive, logits, -jnp.inf).max()
-        other_best = jnp.where(positive | self, -jnp.inf, logits).max()
-        return loss, (own_best > other_best).astype(jnp.float32)
+        best_positive = jnp.where(positive, logits, -jnp.inf).max()
+        best_negative = jnp.where(positive | itself, -jnp.inf, logits).max()
+        # Strictly greater: in a collapse all are equal, and >= would call every view correct.
+        return loss, (best_positive > best_negative).astype(jnp.float32)
 
     rows = unit(embeddings).reshape(b * v, d), jnp.repeat(labels, v)
     loss, correct = against_all(row, rows, chunk=chunk, axis_name=axis_name)

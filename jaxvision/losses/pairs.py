@@ -1,4 +1,4 @@
-"""Every row of a batch against every other: what losses and measures over pairs share."""
+"""Every row of a batch against every other, for losses and measures over pairs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,13 @@ Axes = str | tuple[str, ...]
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Vectors of length 1, float32 [..., D]; a vector shorter than 1e-6 keeps its direction and is shorter than 1.
+    """Scales vectors to length 1.
+
+    Args:
+      x: Vectors, float [..., d].
+
+    Returns:
+      float32 [..., d]. A vector shorter than 1e-6 is multiplied by 1e6 instead, so that the gradient is finite at 0.
 
     >>> unit(jnp.array([3.0, 4.0])).round(3).tolist()
     [0.6000000238418579, 0.800000011920929]
@@ -21,9 +27,16 @@ def unit(x: jax.Array) -> jax.Array:
 
 
 def similarities(keys: jax.Array, row: jax.Array) -> jax.Array:
-    """Inner products of `keys` [N, D] with `row` [D]: float32 [N].
+    """Computes inner products in full float32.
 
-    In full float32: accelerators multiply in fewer bits by default, and dividing by a temperature magnifies the error.
+    Accelerators multiply with fewer bits by default, and dividing by a small temperature would magnify that error.
+
+    Args:
+      keys: Vectors, float32 [n, d].
+      row: Vector, float32 [d].
+
+    Returns:
+      Inner product of each key with the row, float32 [n].
 
     >>> similarities(jnp.eye(2), jnp.array([1.0, 2.0])).tolist()
     [1.0, 2.0]
@@ -42,30 +55,29 @@ def against_all(
     """Calls `fn(row, index, everyone)` for each row, with all rows, or all columns, of the global batch.
 
     Args:
-      fn: of one row, its position among all and the rows of all; jax transforms it.
-      rows: arrays [n, ...]: all rows or, under `shard_map`, those of this device.
-      columns: likewise, where each row is compared with something else than the rows.
-      chunk: rows that are held at a time, with what `fn` makes of them and everyone: for n rows of N the memory is
-        chunk x N, forward and backward, instead of n x N. The backward pass computes each chunk again. None for all
-        at once.
-      axis_name: of the mesh axes over which the rows are split, under `shard_map`; their rows are gathered.
+      fn: Function of one row, its index among all rows, and the rows (or columns) of all devices. It is traced by JAX.
+      rows: Arrays [m, ...]: all rows or, under `shard_map`, the m rows of this device out of n.
+      columns: Arrays [m, ...] with which each row is compared instead; None for the rows themselves.
+      chunk: Number of rows that are computed at a time. It bounds memory, forward and backward, by chunk x n results
+        of pairs instead of m x n; the backward pass computes each chunk again. None for all rows at once.
+      axis_name: Names of the mesh axes over which the rows are split, under `shard_map`; rows are gathered over them.
 
     Returns:
-      The results, stacked: [n, ...].
+      The results of `fn`, stacked: [m, ...].
 
     >>> against_all(lambda x, i, all: (all * x).sum(), jnp.array([1.0, 2.0, 3.0]), chunk=2).tolist()
     [6.0, 12.0, 18.0]
     """
-    n = len(jax.tree.leaves(rows)[0])
-    everyone, start = rows if columns is None else columns, 0
+    m = len(jax.tree.leaves(rows)[0])
+    everyone = rows if columns is None else columns
+    indices = jnp.arange(m)
     if axis_name is not None:
         everyone = jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), everyone)
-        start = jax.lax.axis_index(axis_name) * n
+        indices = jax.lax.axis_index(axis_name) * m + indices
 
-    def one(args: tuple[PyTree, jax.Array]) -> PyTree:
-        return fn(*args, everyone)
+    def call(row_and_index: tuple[PyTree, jax.Array]) -> PyTree:
+        return fn(*row_and_index, everyone)
 
-    given = (rows, start + jnp.arange(n))
-    if chunk is None or chunk >= n:
-        return jax.vmap(one)(given)
-    return jax.lax.map(jax.checkpoint(one), given, batch_size=chunk)
+    if chunk is None or chunk >= m:
+        return jax.vmap(call)((rows, indices))
+    return jax.lax.map(jax.checkpoint(call), (rows, indices), batch_size=chunk)

@@ -1,8 +1,8 @@
-"""Measures of how embeddings spread, that show a collapse which the loss may hide.
+"""Measures of how embeddings spread. They show a collapse that the loss may hide.
 
-They look at directions: embeddings are scaled to length 1. Where all are equal, alignment is 0 (as it should be),
-uniformity 0 (its worst), their deviation 0, and the effective rank that of rounding errors. Where they keep to a few
-dimensions, the effective rank says to how many.
+They measure directions: embeddings are scaled to length 1. If all embeddings are equal, alignment is 0 (its best
+value), uniformity is 0 (its worst), the standard deviation is 0, and the effective rank is 0 or the rank of rounding
+errors. If the embeddings fill only a few dimensions, the effective rank says how many.
 """
 
 import jax
@@ -12,13 +12,13 @@ from jaxvision.losses.pairs import Axes, against_all, similarities, unit
 
 
 def alignment(embeddings: jax.Array) -> jax.Array:
-    """Mean squared distance between two views of an image: 0 where they agree, 2 where they are unrelated.
+    """Computes the mean squared distance between two views of an image: 0 if they agree, 2 if they are unrelated.
 
     Wang and Isola 2020, "Understanding contrastive representation learning through alignment and uniformity on the
     hypersphere", eq. 3 with exponent 2.
 
     Args:
-      embeddings: float [B, V, D], V views of each image.
+      embeddings: Embeddings of v views of each image, float [b, v, d] with v at least 2.
 
     Returns:
       float32 scalar in [0, 4], the mean over images and pairs of views.
@@ -32,12 +32,12 @@ def alignment(embeddings: jax.Array) -> jax.Array:
 
 
 def uniformity(embeddings: jax.Array) -> jax.Array:
-    """Logarithm of the mean Gaussian potential between images: 0 where all are equal, near -4 spread over a sphere.
+    """Computes the logarithm of the mean Gaussian potential: 0 if all images are equal, near -4 on a whole sphere.
 
     Wang and Isola 2020, eq. 4, with t = 2.
 
     Args:
-      embeddings: float [N, D], one view of each image.
+      embeddings: Embeddings of one view of each image, float [n, d] with n at least 2.
 
     Returns:
       float32 scalar in [-8, 0].
@@ -49,14 +49,15 @@ def uniformity(embeddings: jax.Array) -> jax.Array:
 
 
 def gaussian_potential(embeddings: jax.Array, *, chunk: int | None = None, axis_name: Axes | None = None) -> jax.Array:
-    """Mean of exp(-2 |x - y|^2) over all other images y, for each image x; see `uniformity`.
+    """Computes the mean of exp(-2 |x - y|^2) over all other images y, for each image x; see `uniformity`.
 
     Args:
-      embeddings: float [N, D]; under `shard_map` those of one device, compared with all.
-      chunk, axis_name: see `pairs.against_all`.
+      embeddings: Embeddings of images, float [n, d]; under `shard_map` those of one device, compared with all.
+      chunk: Number of images that are compared with all at a time, see `pairs.against_all`; None for all.
+      axis_name: Names of the mesh axes over which the images are split, under `shard_map`.
 
     Returns:
-      float32 [N] in (0, 1].
+      float32 [n] in (0, 1].
 
     >>> gaussian_potential(jnp.ones((3, 2))).round(3).tolist()
     [1.0, 1.0, 1.0]
@@ -71,15 +72,15 @@ def gaussian_potential(embeddings: jax.Array, *, chunk: int | None = None, axis_
 
 
 def embedding_std(embeddings: jax.Array) -> jax.Array:
-    """Standard deviation of each dimension over the batch, averaged, times sqrt(D): 1 on a whole sphere, 0 collapsed.
+    """Computes the standard deviation of each dimension, averaged, times sqrt(d): 1 on a whole sphere, 0 in a collapse.
 
-    Chen and He 2021 (SimSiam), sec. 4.1, where it is not multiplied.
+    Chen and He 2021 (SimSiam), sec. 4.1, without the factor sqrt(d).
 
     Args:
-      embeddings: float [N, D].
+      embeddings: Embeddings of images, float [n, d].
 
     Returns:
-      float32 scalar.
+      float32 scalar in [0, 1].
 
     >>> f"{embedding_std(jnp.eye(4)):.3f}"
     '0.866'
@@ -88,18 +89,18 @@ def embedding_std(embeddings: jax.Array) -> jax.Array:
 
 
 def effective_rank(embeddings: jax.Array, order: int = 1) -> jax.Array:
-    """How many dimensions the embeddings fill: the exponential of the entropy of the covariance's spectrum.
+    """Computes how many dimensions the embeddings fill: the exponential of the entropy of the covariance's spectrum.
 
-    With p the eigenvalues of the covariance matrix divided by their sum, order 1 is exp(-sum p log p), the effective
-    rank of Roy and Vetterli 2007, sec. 2, of that matrix, and order 2 is 1 / sum p^2, the participation ratio, which is
-    never larger and needs no eigenvalues. (RankMe, Garrido et al. 2023, takes the singular values of the embeddings.)
+    Let p be the eigenvalues of the covariance matrix, divided by their sum. Order 1 is exp(-sum p log p), the effective
+    rank of that matrix (Roy and Vetterli 2007, sec. 2). Order 2 is 1 / sum p^2, the participation ratio, which is never
+    larger and needs no eigenvalues. (RankMe, Garrido et al. 2023, takes the singular values of the embeddings instead.)
 
     Args:
-      embeddings: float [N, D].
-      order: of the Renyi entropy, 1 or 2. Order 1 decomposes a D x D matrix.
+      embeddings: Embeddings of images, float [n, d].
+      order: Order of the Renyi entropy, 1 or 2. Order 1 decomposes a d x d matrix, which takes longer.
 
     Returns:
-      float32 scalar from 1 to D; 0 where all embeddings are equal.
+      float32 scalar in [1, d]; 0 if all embeddings are equal.
 
     >>> x = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> float(effective_rank(x).round(3)), float(effective_rank(x, order=2).round(3))
@@ -110,7 +111,7 @@ def effective_rank(embeddings: jax.Array, order: int = 1) -> jax.Array:
     covariance = jnp.matmul(x.T, x, precision=jax.lax.Precision.HIGHEST)  # d d
     total = jnp.trace(covariance)
     covariance /= jnp.where(total > 0, total, 1)
-    if order == 2:
+    if order == 2:  # the sum of squared eigenvalues is the sum of squared entries
         rank = 1 / jnp.square(covariance).sum()
     else:
         p = jnp.maximum(jnp.linalg.eigvalsh(covariance), 0)

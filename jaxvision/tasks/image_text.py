@@ -123,7 +123,7 @@ def make_image_text(
         mean = value.mean()
         metrics = {"contrastive_top1": correct.mean(), "scale": scale}
         if mask_equal is None:
-            metrics["loss_over_chance"] = mean / image_text.chance(loss, len(value))
+            metrics["loss_over_chance"] = mean / image_text.chance_loss(loss, len(value))
         return mean, metrics | ({"bias": bias} if "logit_bias" in params else {})
 
     def limit_scale(done):

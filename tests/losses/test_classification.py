@@ -37,7 +37,7 @@ def test_equals_naive_loop(name, smoothing):
         "sigmoid_cross_entropy": _naive_sigmoid,
         "squared_error": _naive_squared,
     }[name]
-    loss = losses.get(name)(jax.numpy.asarray(logits), jax.numpy.asarray(labels), smoothing)
+    loss = losses.get_loss(name)(jax.numpy.asarray(logits), jax.numpy.asarray(labels), smoothing)
     np.testing.assert_allclose(loss, naive(logits, targets), rtol=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_soft_labels_are_linear():
 
 def test_unknown_loss():
     with pytest.raises(UserError, match="did you mean 'softmax_cross_entropy'"):
-        losses.get("softmax_crossentropy")
+        losses.get_loss("softmax_crossentropy")
 
 
 MASKED = np.array([[1.0, -np.inf, 0.5, -1.0], [-np.inf, 2.0, 0.0, -np.inf], [0.3, 0.1, -np.inf, 0.2]], np.float32)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.losses.image_text import LOSSES, chance
+from jaxvision.losses.image_text import LOSSES, chance_loss
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import shard_batch
 
@@ -110,10 +110,10 @@ def test_the_loss_of_guessing_is_that_of_equal_embeddings():
     """ln B for the softmax; for the sigmoid, at the bias that says how rare right pairs are."""
     same = jnp.ones((32, 4))
     softmax, correct = LOSSES["softmax"](same, same, 10.0)
-    np.testing.assert_allclose(softmax, chance("softmax", 32), rtol=1e-5)
+    np.testing.assert_allclose(softmax, chance_loss("softmax", 32), rtol=1e-5)
     np.testing.assert_array_equal(correct, 0)  # a tie is no answer
     sigmoid, _ = LOSSES["sigmoid"](same, same, 10.0, -10.0 - np.log(31))
-    np.testing.assert_allclose(sigmoid, chance("sigmoid", 32), rtol=1e-4)
+    np.testing.assert_allclose(sigmoid, chance_loss("sigmoid", 32), rtol=1e-4)
 
 
 def test_random_embeddings_of_many_dimensions_have_the_loss_of_guessing():

@@ -65,7 +65,7 @@ def test_the_loss_is_that_of_the_embeddings(loss, batch, variables):
     found, correct = losses.LOSSES[loss](out["image_embedding"], out["text_embedding"], 1 / 0.07, -2.0)
     np.testing.assert_allclose(value, found.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["contrastive_top1"], correct.mean())
-    np.testing.assert_allclose(metrics["loss_over_chance"], found.mean() / losses.chance(loss, 8), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_over_chance"], found.mean() / losses.chance_loss(loss, 8), rtol=1e-5)
     np.testing.assert_allclose(metrics["scale"], 1 / 0.07, rtol=1e-5)
     assert metrics["bias"] == -2
 
