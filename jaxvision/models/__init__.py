@@ -1,11 +1,11 @@
 """Models by name. Each is a pure function of its variables: `apply(variables, images, train) -> (features, out)`.
 
-`NAMES` are the builders of this folder by name, plain functions whose keyword arguments are the model's options, each
-decorated with `@part("model", small=...)` in a file of its own. A builder checks every value, so a mistake in a config
-is found before anything is compiled.
-`TEXT_NAMES` are the same for text: `apply(variables, tokens, train)`, without a head, built by `build_text`.
-`PAIR_NAMES` are of both, `apply(variables, images, tokens, train)`, and built by `build`, without classes.
-A user's own is named "package.module:function".
+`NAMES` holds the builders of this folder by name. A builder is a plain function whose keyword arguments are the model's
+options, in a file of its own, decorated with `@part("model", small=...)`. It checks every value, so a mistake in a
+config is found before anything is compiled.
+`TEXT_NAMES` holds the builders of text models: `apply(variables, tokens, train)`, without a head, for `build_text`.
+`PAIR_NAMES` holds those of models of images and texts: `apply(variables, images, tokens, train)`, without classes, for
+`build`. A model of your own has the name "package.module:function".
 """
 
 from collections.abc import Callable
@@ -27,7 +27,10 @@ PAIR_NAMES = Parts("pair model", [__name__], given=("dtype",))
 
 
 def is_pair(name: str) -> bool:
-    """Whether a name is that of a model of images and texts.
+    """Returns True if a name is the name of a model of images and texts.
+
+    Args:
+      name: Name of a built-in model, or "package.module:function".
 
     Raises:
       UserError: A user's own model that cannot be imported.
@@ -48,21 +51,22 @@ def build(
     """Builds a model.
 
     Args:
-      name: a key of `NAMES`, or of `PAIR_NAMES`, or "package.module:function".
-      num_classes: length of the logits; None for a model without a head.
-      dtype: of the computation, float32 or bfloat16; parameters and logits are float32.
-      projection_layers: of a projection head, from the first, that belong to the model: features and logits are those
-        behind them. So fine-tuning starts from a middle layer of SimCLR's head (Chen et al. 2020b, SimCLRv2, sec. 2).
-      projection_hidden: units of these layers, by default as many as there are features.
-      **kwargs: the options of the builder.
+      name: Key of `NAMES` or of `PAIR_NAMES`, or "package.module:function".
+      num_classes: Number of classes, at least 1; None for a model without a head.
+      dtype: Type of the computation, float32 or bfloat16; parameters and logits are float32.
+      projection_layers: Number of layers of a projection head, from the first, that belong to the model; features and
+        logits come after them. So fine-tuning can start from a middle layer of SimCLR's head (Chen et al. 2020b,
+        SimCLRv2, sec. 2). 0 for none.
+      projection_hidden: Number of units of these layers; None for as many as there are features.
+      **kwargs: Options of the builder.
 
     Returns:
-      A Linen module. `module.apply(variables, images, train, rngs={"dropout": key},
-      mutable=["batch_stats"])` takes float images [B, H, W, 3] and returns features [B, D] and a
-      dict of every intermediate; both are documented at the builder.
+      A Linen module. `module.apply(variables, images, train, rngs={"dropout": key}, mutable=["batch_stats"])` takes
+      float images [b, height, width, 3] and returns features [b, d] and a dict of every intermediate. Both are
+      documented at the builder.
 
     Raises:
-      UserError: unknown name, option or value; the message names the choices.
+      UserError: An unknown name, option or value; the message names the choices.
 
     >>> build("vit", num_classes=10, variant="Ti/4").width
     192
@@ -76,7 +80,7 @@ def build(
         if num_classes is not None:
             raise UserError(f"the model {name!r} has no classes: it is for the task 'image_text'")
         if projection_layers:
-            raise UserError(f"projection_layers are of a backbone; {name!r} has projections of its own")
+            raise UserError(f"projection_layers are for a backbone, and {name!r} has projections of its own")
         return _builder("model", name, NAMES.resolve(name, PAIR_NAMES), kwargs)(dtype=dtype)
     builder = _builder("model", name, NAMES.resolve(name, PAIR_NAMES), kwargs)
     if not projection_layers:
@@ -89,16 +93,16 @@ def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.M
     """Builds a text model.
 
     Args:
-      name: a key of `TEXT_NAMES`, or "package.module:function".
-      dtype: of the computation, float32 or bfloat16; parameters are float32.
-      **kwargs: the options of the builder.
+      name: Key of `TEXT_NAMES`, or "package.module:function".
+      dtype: Type of the computation, float32 or bfloat16; parameters are float32.
+      **kwargs: Options of the builder.
 
     Returns:
-      A Linen module. `module.apply(variables, tokens, train, rngs={"dropout": key})` takes token ids,
-      int32 [B, L], and returns features [B, D] and a dict of every intermediate, as documented at the builder.
+      A Linen module. `module.apply(variables, tokens, train, rngs={"dropout": key})` takes token ids, int32 [b, n], and
+      returns features [b, d] and a dict of every intermediate, as documented at the builder.
 
     Raises:
-      UserError: unknown name, option or value; the message names the choices.
+      UserError: An unknown name, option or value; the message names the choices.
 
     >>> build_text("text_transformer", variant="B").width
     768
@@ -107,16 +111,16 @@ def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.M
 
 
 def _builder(kind: str, name: str, builder: Callable, kwargs: dict[str, Any]) -> Callable[..., nn.Module]:
-    """The builder of this name with its options, once they are found to be some that it has, of the right kinds."""
+    """Checks the names and types of the options, and returns the builder with these options filled in."""
     calls.check(builder, kwargs, calls.Options(f"{kind} {name!r}"), program=("num_classes", "dtype"))
     bounded(f"{kind} {name!r}", kwargs)
     if not own_modules.is_own(name):
         return partial(builder, **kwargs)
 
-    def build(**given: Any) -> nn.Module:
-        module = own_modules.call_factory(f"{kind} {name!r}", builder, **given, **kwargs)
+    def build_own(**options: Any) -> nn.Module:
+        module = own_modules.call_factory(f"{kind} {name!r}", builder, **options, **kwargs)
         if not isinstance(module, nn.Module):
             raise UserError(f"the {kind} {name!r} returned a {type(module).__name__}, not a flax.linen.Module")
         return module
 
-    return build
+    return build_own

@@ -33,24 +33,25 @@ def bit(
 ) -> ResNetV2:
     """Big Transfer's ResNet v2. It has no BatchNorm, so nothing in it depends on the batch.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "stem", "stages"
-    (the map of each stage), "map" [B, h, w, D] (the last of them after the last norm), "tokens"
-    [B, h * w, D], and "logits" float32 [B, K].
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stem", "stages"
+    (the map of each stage), "map" [b, h, w, d] (the last of them after the last norm), "tokens"
+    [b, h * w, d], and "logits" float32 [b, k].
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters are float32.
-      variant: depth and width factor: "R50x1", "R50x3", "R101x1", "R101x3", "R152x2" or "R152x4".
-      blocks: of each stage, in place of the variant's.
-      width: multiplies the 64 channels of the first layer, and all others, in place of the variant's factor.
-      standardize_epsilon: added to the variance of each output channel's weights; 1e-10 in the authors' code, 1e-8 in
-        timm.
-      drop_path: stochastic depth rate of the last block, growing linearly (Huang et al. 2016, arXiv 1603.09382).
-      head_init: "zeros" or "normal".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters are float32.
+      variant: Name of depth and width: "R50x1", "R50x3", "R101x1", "R101x3", "R152x2" or "R152x4".
+      blocks: Number of blocks of each stage; None for the variant's.
+      width: Factor of the channels of every layer, 64 in the first one; None for the variant's.
+      standardize_epsilon: Number above 0 that is added to the variance of each output channel's weights; 1e-10 in the
+        authors' code, 1e-8 in timm.
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); earlier blocks have less, in proportion to their
+        depth (Huang et al. 2016, arXiv 1603.09382).
+      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown variant or option value, or a width that GroupNorm cannot divide.
+      UserError: An unknown variant, an option value out of range, or a width that does not fit GroupNorm's 32 groups.
     """
     variant_blocks, factor = VARIANTS[one_of("BiT variant", variant, VARIANTS)]
     channels = 64 * (factor if width is None else width)
@@ -61,7 +62,7 @@ def bit(
         blocks=tuple(blocks or variant_blocks),
         channels=int(channels),
         stem_channels=int(channels),
-        pool_padding=0.0,  # -inf would be the usual one, but BiT's weights were trained so
+        pool_padding=0.0,  # instead of the usual -inf: BiT's weights were trained with 0
         norm="group",
         standardize=True,
         standardize_epsilon=positive("standardize_epsilon", standardize_epsilon),

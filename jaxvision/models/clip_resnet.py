@@ -4,7 +4,7 @@ Three convolutions in the stem, average pooling wherever it strides, and attenti
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,14 @@ REDUCTION = 32  # pixels a side of a position of the last map
 
 
 class Variant(NamedTuple):
+    """Size of a published network.
+
+    Attributes:
+      blocks: Number of blocks of each stage.
+      channels: Number of channels of the first stage, before its expansion by 4.
+      features: Dimension of the features.
+    """
+
     blocks: tuple[int, ...]
     channels: int
     features: int
@@ -36,7 +44,7 @@ VARIANTS = {  # Radford et al. 2021, table 19; their images have 224, 224, 288, 
 }
 
 
-class Block(nn.Module):
+class ClipBottleneck(nn.Module):
     """Bottleneck that strides by average pooling before its last convolution and its shortcut (Zhang 2019)."""
 
     channels: int
@@ -57,9 +65,15 @@ class Block(nn.Module):
 
 
 class AttentionPool2d(nn.Module):
-    """The mean over positions attends to itself and to every position: [B, h, w, C] -> [B, features].
+    """The mean over positions attends to itself and to every position: [b, h, w, c] -> [b, features].
 
-    Learned positions fix h and w. Source: Radford et al. 2021, sec. 2.4, and their code.
+    Positions are learned, so h and w are fixed. Source: Radford et al. 2021, sec. 2.4, and their code.
+
+    Attributes:
+      num_heads: Number of attention heads.
+      features: Dimension of the result.
+      attention: Implementation of attention, "xla" or "cudnn".
+      dtype: Type of the computation, float32 or bfloat16.
     """
 
     num_heads: int
@@ -87,7 +101,7 @@ class AttentionPool2d(nn.Module):
 
 
 class ClipResNet(nn.Module):
-    """See `clip_resnet` for the options, which are checked there."""
+    """Module of `clip_resnet`, which documents and checks the options."""
 
     num_classes: int | None
     blocks: tuple[int, ...]
@@ -99,7 +113,7 @@ class ClipResNet(nn.Module):
     dtype: jnp.dtype
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return stem_and_stages(len(self.blocks))
 
     @nn.compact
@@ -110,10 +124,12 @@ class ClipResNet(nn.Module):
             x = Conv(channels, 3, stride, dtype=self.dtype, name=f"stem_conv{i}")(x)
             x = nn.relu(batch_norm(f"stem_norm{i}", train, self.dtype)(x))
         x = avg_pool(x)
-        out = {"stem": x}
+        out: dict[str, Any] = {"stem": x}
         stages = []
         for i, num_blocks in enumerate(self.blocks):
-            x = Stage(num_blocks, self.channels * 2**i, 1 if i == 0 else 2, self.dtype, name=f"stage{i + 1}")(x, train)
+            x = ClipStage(num_blocks, self.channels * 2**i, 1 if i == 0 else 2, self.dtype, name=f"stage{i + 1}")(
+                x, train
+            )
             stages.append(x)
         out["stages"] = tuple(stages)
         out["map"] = x
@@ -125,7 +141,7 @@ class ClipResNet(nn.Module):
         return features, out
 
 
-class Stage(nn.Module):
+class ClipStage(nn.Module):
     """Blocks of one resolution; the first one strides."""
 
     num_blocks: int
@@ -136,7 +152,7 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         for i in range(self.num_blocks):
-            x = Block(self.channels, self.stride if i == 0 else 1, self.dtype, name=f"block{i + 1}")(x, train)
+            x = ClipBottleneck(self.channels, self.stride if i == 0 else 1, self.dtype, name=f"block{i + 1}")(x, train)
         return x
 
 
@@ -153,32 +169,33 @@ def clip_resnet(
     head_init: str = "zeros",
     head_bias: float = 0.0,
 ) -> ClipResNet:
-    """The image tower of CLIP that is a ResNet.
+    """CLIP's ResNet for images.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, D], which in CLIP are the embedding itself,
-    and `out`: "stem", "stages" (the map of each stage), "map" [B, h, w, C] (the last of them), "tokens"
-    [B, h * w, C], and "logits" float32 [B, K]. In training apply it with `mutable=["batch_stats"]`; under jit the
-    statistics are those of the global batch, however it is sharded. Convolutions start as He et al. 2015 have them,
-    where the authors' code leaves them to torch's default.
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stem", "stages" (the
+    map of each stage), "map" [b, h, w, c] (the last of them), "tokens" [b, h * w, c], and "logits" float32 [b, k]. In
+    CLIP the features are the embedding itself. In training apply it with `mutable=["batch_stats"]`; under jit the
+    statistics are those of the global batch, even if it is sharded. Convolutions start as in He et al. 2015; the
+    authors' code leaves them to torch's default.
 
     Args:
-      num_classes: K, or None for no head, as in CLIP.
-      dtype: of the computation; parameters and statistics are float32.
-      variant: "RN50", "RN101", "RN50x4", "RN50x16" or "RN50x64".
-      blocks: of each stage, in place of the variant's.
-      channels: of the first stage before its expansion by 4, in place of the variant's; the pooling then has
-        `channels / 2` heads of 64.
-      features: D, in place of the variant's.
-      attention: of the pooling: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16 only).
-      head_init: "zeros" or "normal".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, or None for no head, as in CLIP.
+      dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
+      variant: Name of the size: "RN50", "RN101", "RN50x4", "RN50x16" or "RN50x64".
+      blocks: Number of blocks of each stage; None for the variant's.
+      channels: Number of channels of the first stage, before its expansion by 4; None for the variant's. The pooling
+        has heads of 64 channels.
+      features: Dimension d of the features; None for the variant's.
+      attention: Implementation of the pooling's attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs
+        (bfloat16 or float16 only).
+      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown variant or option value, or channels that do not make whole heads.
+      UserError: An unknown variant, an option value out of range, or channels that do not make whole heads.
     """
-    named = VARIANTS[one_of("CLIP ResNet variant", variant, VARIANTS)]
-    blocks = tuple(blocks or named.blocks)
-    channels = positive("channels", named.channels if channels is None else channels)
+    size = VARIANTS[one_of("CLIP ResNet variant", variant, VARIANTS)]
+    blocks = tuple(blocks or size.blocks)
+    channels = positive("channels", size.channels if channels is None else channels)
     last = 4 * channels * 2 ** (len(blocks) - 1)
     if channels % 2 or last % 64:
         raise UserError(f"channels must be even and make a last stage of a multiple of 64 channels, not {last}")
@@ -186,7 +203,7 @@ def clip_resnet(
         num_classes=num_classes,
         blocks=blocks,
         channels=channels,
-        features=positive("features", named.features if features is None else features),
+        features=positive("features", size.features if features is None else features),
         attention=one_of("attention", attention, ATTENTIONS),
         head_init=one_of("head_init", head_init, HEAD_INITS),
         head_bias=head_bias,

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,8 +26,8 @@ VARIANTS = {  # blocks of each stage, channels of the first; Liu et al. 2022, se
 NORMAL = nn.initializers.normal(0.02)
 
 
-class Block(nn.Module):
-    """Depthwise 7x7 convolution, LayerNorm, inverted bottleneck: [B, H, W, C] -> the same. Liu et al. 2022, fig. 4."""
+class ConvNeXtBlock(nn.Module):
+    """Depthwise 7x7 convolution, LayerNorm, inverted bottleneck: [b, h, w, c] -> the same. Liu et al. 2022, fig. 4."""
 
     drop_path: float
     layer_scale: float | None
@@ -47,7 +48,7 @@ class Block(nn.Module):
         return x + DropPath(self.drop_path)(y, strength, train)
 
 
-class Stage(nn.Module):
+class ConvNeXtStage(nn.Module):
     """Blocks of one resolution; with `downsample`, after a LayerNorm and a 2x2 convolution of stride 2."""
 
     channels: int
@@ -68,7 +69,7 @@ class Stage(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """See `convnext` for the options, which are checked there."""
+    """Module of `convnext`, which documents and checks the options."""
 
     num_classes: int | None
     blocks: tuple[int, ...]
@@ -83,22 +84,24 @@ class ConvNeXt(nn.Module):
     dtype: jnp.dtype
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return stem_and_stages(len(self.blocks))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         x = PatchEmbedding(self.channels, self.patch, self.dtype, kernel_init=NORMAL, name="stem_conv")(images)
         x = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="stem_norm")(x)
-        out = {"stem": x}
-        block = functools.partial(Block, self.drop_path, self.layer_scale, self.gelu, self.dtype, self.norm_epsilon)
+        out: dict[str, Any] = {"stem": x}
+        block = functools.partial(
+            ConvNeXtBlock, self.drop_path, self.layer_scale, self.gelu, self.dtype, self.norm_epsilon
+        )
         stages = []
         depth = sum(self.blocks)
         strengths = (i / max(depth - 1, 1) for i in range(depth))  # from 0, as in the authors' code
         for i, num_blocks in enumerate(self.blocks):
             strengths_here = tuple(itertools.islice(strengths, num_blocks))
             options = (self.channels * 2**i, strengths_here, i > 0, block, self.norm_epsilon, self.dtype)
-            x = Stage(*options, name=f"stage{i + 1}")(x, train)
+            x = ConvNeXtStage(*options, name=f"stage{i + 1}")(x, train)
             stages.append(x)
         out["stages"] = tuple(stages)
         out["map"] = x
@@ -127,27 +130,28 @@ def convnext(
 ) -> ConvNeXt:
     """ConvNeXt.
 
-    Applied to float images [B, H, W, 3], H and W multiples of `patch * 8` (four stages), it returns float32
-    features [B, D] (the mean over positions, then a LayerNorm) and `out`: "stem", "stages" (the map of each
-    stage), "map" [B, h, w, D] (the last of them), "tokens" [B, h * w, D], and "logits" float32 [B, K].
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] (the mean over positions, then a
+    LayerNorm) and `out`: "stem", "stages" (the map of each stage), "map" [b, h, w, d] (the last of them), "tokens"
+    [b, h * w, d], and "logits" float32 [b, k]. With four stages, height and width are multiples of `patch * 8`.
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters are float32.
-      variant: "tiny", "small", "base", "large" or "xlarge".
-      blocks: of each stage, in place of the variant's.
-      channels: of the first stage, in place of the variant's; each following stage has twice as many.
-      patch: side and stride of the stem's convolution; 4 in the paper, 1 or 2 suits small images.
-      drop_path: stochastic depth rate of the last block, growing linearly from 0 in the first; in the paper
-        0.1, 0.4, 0.5 and 0.5 from tiny to large.
-      layer_scale: initial factor of each residual branch; None for no such factors.
-      gelu: "exact" (erf) as in the authors' code and timm, "tanh" or "quick".
-      norm_epsilon: of every LayerNorm; 1e-6 in the authors' code, 1e-5 in the largest of open_clip.
-      head_init: "normal" (of deviation 0.01; the authors' code has 0.02) or "zeros".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters are float32.
+      variant: Name of the size: "tiny", "small", "base", "large" or "xlarge".
+      blocks: Number of blocks of each stage; None for the variant's.
+      channels: Number of channels of the first stage; None for the variant's. Each next stage has twice as many.
+      patch: Side and stride of the stem's convolution; 4 in the paper, 1 or 2 suits small images.
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); it grows linearly from 0 in the first. In the
+        paper it is 0.1, 0.4, 0.5 and 0.5 from tiny to large.
+      layer_scale: Initial factor of each residual branch, above 0; None for no such factors.
+      gelu: Form of the GELU: "exact" (erf) as in the authors' code and timm, "tanh" or "quick".
+      norm_epsilon: Number that is added to the variance in every LayerNorm; 1e-6 in the authors' code, 1e-5 in the
+        largest of open_clip.
+      head_init: Initialiser of the head: "normal" (standard deviation 0.01; 0.02 in the authors' code) or "zeros".
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown variant or option value.
+      UserError: An unknown variant, or an option value out of range.
     """
     variant_blocks, variant_channels = VARIANTS[one_of("ConvNeXt variant", variant, VARIANTS)]
     if layer_scale is not None:

@@ -1,4 +1,4 @@
-"""What stands between an encoder and its user: the linear classifier, attention pooling, projection heads."""
+"""Layers behind an encoder: the linear classifier, attention pooling, projection heads."""
 
 import flax.linen as nn
 import jax
@@ -13,26 +13,34 @@ HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0
 
 
 def linear_head(num_classes: int, init: str, bias: float = 0.0, name: str = "head") -> nn.Dense:
-    """The classifier: features [..., D] -> float32 logits [..., K], computed in float32.
+    """Makes the classifier: features [..., d] -> float32 logits [..., k], computed in float32.
 
     Call it inside a module's compact method.
 
     Args:
-      num_classes: K.
-      init: the kernel's initialiser. "zeros" starts at the uniform prediction (Dosovitskiy et al.
-        2021; Kolesnikov et al. 2020), "normal" has a deviation of 0.01 (Goyal et al. 2017, sec. 5.1).
-      bias: its initial value. With a sigmoid loss over thousands of classes, -10 starts near the loss of
-        predicting none, instead of ln 2 for each class (big_vision's configs for ImageNet-21k).
-      name: of its parameters.
+      num_classes: Number k of classes.
+      init: Initialiser of the kernel. "zeros" starts at the uniform prediction (Dosovitskiy et al. 2021; Kolesnikov et
+        al. 2020), "normal" has a standard deviation of 0.01 (Goyal et al. 2017, sec. 5.1).
+      bias: Initial logit of every class. With a sigmoid loss over thousands of classes, -10 starts near the loss of
+        predicting no class, instead of ln 2 for each class (big_vision's configs for ImageNet-21k).
+      name: Name of the parameters.
     """
     bias_init = nn.initializers.constant(bias)
     return nn.Dense(num_classes, kernel_init=HEAD_INITS[init], bias_init=bias_init, dtype=jnp.float32, name=name)
 
 
 class AttentionPool(nn.Module):
-    """Multi-head attention pooling (MAP): a learned query over tokens [B, N, D], then an MLP -> [B, D].
+    """Multi-head attention pooling (MAP): a learned query over tokens [b, n, d], then an MLP -> [b, d].
 
     Source: Zhai et al. 2022, sec. 3.3; the MLP and its residual as in their code, big_vision.
+
+    Attributes:
+      num_heads: Number of attention heads.
+      mlp_dim: Number of hidden units of the MLP.
+      gelu: Form of the GELU, a key of `transformer.GELUS`.
+      attention: Implementation of attention, "xla" or "cudnn".
+      norm_epsilon: Number that is added to the variance in the LayerNorm.
+      dtype: Type of the computation, float32 or bfloat16.
     """
 
     num_heads: int
@@ -53,22 +61,24 @@ class AttentionPool(nn.Module):
 
 
 class Projection(nn.Module):
-    """Fully connected layers over features [B, D], each with BatchNorm and, but for the last, ReLU.
+    """Fully connected layers over features [b, d], each with BatchNorm and all but the last with ReLU.
 
-    The head g(h) of contrastive pretraining: no layer, a linear one, or several with `hidden` units between (SimCLR,
-    Chen et al. 2020, sec. 4.2: two; SimCLRv2, Chen et al. 2020b, sec. 2: three). BatchNorm after every layer, no bias
-    before it and no offset after the last are those of their code.
+    It is the head g(h) of contrastive pretraining: no layer, a linear one, or several with `hidden` units between
+    (SimCLR, Chen et al. 2020, sec. 4.2: two; SimCLRv2, Chen et al. 2020b, sec. 2: three). As in their code there is
+    BatchNorm after every layer, no bias before it, and no offset after the last layer.
 
     Attributes:
-      layers: how many.
-      out: dimension of the last; None for one that is like those before it, with ReLU: the first layers of a head.
-      hidden: units of the others, D by default.
-      norm: whether there is BatchNorm; without it all layers but the last have a bias.
-      last_norm: whether there is BatchNorm behind the last of them, too. Without it that layer has a bias: BYOL's heads
+      layers: Number of layers, at least 0.
+      out: Dimension of the last layer. None makes the last layer like the others, with `hidden` units and ReLU: the
+        first layers of a longer head.
+      hidden: Number of units of the other layers; None for as many as there are features.
+      norm: True for BatchNorm; without it all layers but the last have a bias.
+      dtype: Type of the computation, float32 or bfloat16.
+      last_norm: True for BatchNorm after the last layer, too. Without it that layer has a bias, as in BYOL's heads
         (Grill et al. 2020, sec. 3.3).
 
     Returns:
-      The outputs of all layers, float32 [B, hidden], ..., [B, out].
+      The outputs of all layers, float32 [b, hidden], ..., [b, out].
     """
 
     layers: int
@@ -83,7 +93,7 @@ class Projection(nn.Module):
         x, outputs = features, []
         for i in range(self.layers):
             last = self.out is not None and i == self.layers - 1
-            width = self.out if last else self.hidden or features.shape[-1]
+            width = self.out if last and self.out is not None else self.hidden or features.shape[-1]
             norm = self.norm and (self.last_norm or not last)
             bias = not self.last_norm if last else not norm
             kernel_init = HEAD_INITS["normal"]
@@ -98,17 +108,18 @@ class Projection(nn.Module):
 class Projected(nn.Module):
     """A model without a classifier, and a projection head on its features.
 
-    The variables are those of the model, and `projection` beside them, so that either can be had without the other.
+    The variables are the model's own and, next to them, `projection`. So either can be loaded without the other.
 
     Attributes:
-      backbone: `images -> (features [B, D], out)`.
-      projection: the head. With `out` set it is for pretraining: the features stay those of the backbone. Else its
-        layers belong to the network from then on: their last output is what is returned as features.
-      num_classes: K of a linear classifier on these features, or None.
+      backbone: Model `images -> (features [b, d], out)`, without a head.
+      projection: Projection head. If its `out` is set, it is for pretraining and the features stay the backbone's.
+        Otherwise its layers belong to the network, and the last output is returned as the features.
+      num_classes: Number k of classes of a linear classifier on the features, or None for no classifier.
 
     Returns:
-      (features, out): of the backbone; `out` gains "projection" [B, out], the last output of the head (the features
-      where it has no layers), "projections", those of all layers, "backbone" [B, D], and "logits" [B, K].
+      (features, out) of the backbone. `out` also has "projection" [b, out], the last output of the head (the features
+      if it has no layers), "projections", the outputs of all its layers, "backbone" [b, d], the backbone's features,
+      and "logits" [b, k].
     """
 
     backbone: nn.Module
@@ -120,11 +131,11 @@ class Projected(nn.Module):
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the computation."""
+        """Type of the computation."""
         return self.backbone.dtype
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return self.backbone.layer_order()
 
     @nn.compact
@@ -142,16 +153,16 @@ class Projected(nn.Module):
 
 
 class Predicted(nn.Module):
-    """A model with a projection head, and a predictor on what that projects (BYOL, Grill et al. 2020, sec. 3.1).
+    """A model with a projection head, and a predictor of projections (BYOL, Grill et al. 2020, sec. 3.1).
 
-    The variables are those of the model, and `predictor` beside them.
+    The variables are the model's own and, next to them, `predictor`.
 
     Attributes:
-      network: Model with its projection, a `Projected`.
-      predictor: Head on its "projection" [B, E].
+      network: Model with its projection head, a `Projected`.
+      predictor: Head on the model's "projection" [b, e].
 
     Returns:
-      (features, out) of the model; `out` gains "prediction" [B, E].
+      (features, out) of the model; `out` also has "prediction" [b, e].
     """
 
     network: Projected
@@ -166,15 +177,19 @@ class Predicted(nn.Module):
         return features, {**out, "prediction": self.predictor(out["projection"], train)[-1]}
 
 
-def bare(task: str, model: nn.Module) -> nn.Module:
-    """The model of a task that puts layers of its own on the features.
+def bare_backbone(task: str, model: nn.Module) -> nn.Module:
+    """Returns the model, if it has no projection layers: for a task that adds layers of its own.
+
+    Args:
+      task: Name of the task, for the message.
+      model: Model of the config, without a head.
 
     Raises:
-      UserError: it has some of another pretraining already.
+      UserError: A model with projection layers.
     """
     if isinstance(model, Projected):
         raise UserError(
-            f"the task {task!r} puts its own layers on the features: take projection_layers out of config.model, where "
-            "they are for fine-tuning"
+            f"the task {task!r} adds its own layers to the features: remove projection_layers from config.model, they "
+            "are for fine-tuning"
         )
     return model

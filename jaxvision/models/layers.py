@@ -15,11 +15,11 @@ BATCH_NORM_EPSILON = 1e-5  # torch's
 
 
 def standardize_weight(kernel: jax.Array, epsilon: float = 1e-10) -> jax.Array:
-    """Weight standardisation: each output channel's weights get mean 0 and variance 1.
+    """Standardises weights: those of each output channel get mean 0 and variance 1.
 
     Args:
-      kernel: float32 [kh, kw, c_in, c_out].
-      epsilon: added to the variance.
+      kernel: Kernel of a convolution, float32 [kh, kw, c_in, c_out].
+      epsilon: Number that is added to the variance.
 
     Returns:
       float32 [kh, kw, c_in, c_out].
@@ -38,17 +38,17 @@ def max_pool(x: jax.Array, padding_value: float = -jnp.inf) -> jax.Array:
     """Max pooling of ResNet stems: 3x3 windows, stride 2, one pixel of padding on every side.
 
     Args:
-      x: float [B, H, W, C].
-      padding_value: what is padded; -inf takes no part in the maximum.
+      x: Map, float [b, h, w, c].
+      padding_value: Value of the padding; -inf never is the maximum. BiT was trained with 0.
 
     Returns:
-      float [B, ceil(H / 2), ceil(W / 2), C].
+      float [b, ceil(h / 2), ceil(w / 2), c].
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
     # Maxima of shifted slices. `nn.max_pool` has the same values, but its gradient is a scatter, which XLA runs
-    # 4.5 times slower on a CPU. The gradients differ at ties alone: shared here, the first one's there.
+    # 4.5 times slower on a CPU. The gradients differ only at ties: here the ties share it, there the first one gets it.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=padding_value)
     h, w = x.shape[1] - 2, x.shape[2] - 2
     x = jnp.maximum(jnp.maximum(x[:, 0:h:2], x[:, 1 : h + 1 : 2]), x[:, 2 : h + 2 : 2])
@@ -56,13 +56,13 @@ def max_pool(x: jax.Array, padding_value: float = -jnp.inf) -> jax.Array:
 
 
 def avg_pool(x: jax.Array) -> jax.Array:
-    """Average pooling: 2x2 windows, stride 2; one that sticks out is averaged over what lies inside.
+    """Average pooling: 2x2 windows, stride 2. Windows over the edge are averaged over the pixels inside.
 
     Args:
-      x: float [B, H, W, C].
+      x: Map, float [b, h, w, c].
 
     Returns:
-      float [B, ceil(H / 2), ceil(W / 2), C].
+      float [b, ceil(h / 2), ceil(w / 2), c].
 
     >>> avg_pool(jnp.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0].tolist()
     [[2.0, 3.5], [6.5, 8.0]]
@@ -77,16 +77,18 @@ def local_response_norm(
 ) -> jax.Array:
     """Local response normalisation: x_i / (bias + alpha * sum of x_j^2) ** beta, over the `size` channels j around i.
 
-    Channels beyond the first and the last count as 0. Torch and Caffe divide alpha by `size`: theirs is 5 times ours
-    for the same numbers, so the paper's 1e-4 is written 5e-4 there.
+    Channels beyond the first and the last count as 0. Torch and Caffe divide alpha by `size`: with a size of 5, the
+    paper's alpha of 1e-4 is 5e-4 there.
 
     Args:
-      x: float [..., C].
-      size: number of channels, odd.
-      bias: k in the paper.
+      x: Map, float [..., c].
+      size: Number of channels in the sum, odd; n in the paper.
+      bias: Number that is added to the sum; k in the paper.
+      alpha: Factor of the sum.
+      beta: Exponent.
 
     Returns:
-      [..., C] of the type of x, computed in float32.
+      [..., c] of the type of x, computed in float32.
 
     Source: Krizhevsky et al. 2012, sec. 3.3, also for the default values.
 
@@ -100,10 +102,16 @@ def local_response_norm(
 
 
 def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bias: bool = True) -> nn.BatchNorm:
-    """BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon; its statistics are float32.
+    """Makes a BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon; its statistics are float32.
 
-    The running variance is the biased one, where torch keeps the unbiased one. With `zero` its scale starts at 0.
-    Call it inside a module's compact method.
+    The running variance is the biased one; torch keeps the unbiased one. Call it inside a module's compact method.
+
+    Args:
+      name: Name of its parameters and statistics.
+      train: True to normalise with the statistics of the batch, False with the running ones.
+      dtype: Type of the result, float32 or bfloat16.
+      zero: True to start its scale at 0 instead of 1, so that a residual branch starts at 0.
+      bias: True for a learned offset.
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -117,22 +125,38 @@ def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bia
 
 
 def global_mean(x: jax.Array) -> jax.Array:
-    """The mean over all places of a map [B, H, W, C], in float32: [B, C].
+    """Averages a map over all its places, in float32.
+
+    Args:
+      x: Map, float [b, h, w, c].
+
+    Returns:
+      float32 [b, c].
 
     >>> global_mean(jnp.array([[[[1.0], [2.0]]]])).tolist()
     [[1.5]]
     """
-    # The barrier is for XLA's CPU backend of jaxlib 0.12.0: where it fuses the mean with a convolution in bfloat16, the
-    # result is made of memory that nobody has written.
+    # Without the barrier, XLA's CPU backend of jaxlib 0.12.0 fuses the mean with a convolution in bfloat16, and the
+    # result is uninitialised memory.
     return jax.lax.optimization_barrier(x).mean(axis=(1, 2), dtype=jnp.float32)
 
 
 class Conv(nn.Module):
-    """Convolution without bias: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features].
+    """Convolution without bias: [b, h, w, c] -> [b, ceil(h / stride), ceil(w / stride), features].
 
-    The padding is `size // 2` on every side, as in the papers and in torch; "SAME" would shift the
-    result of a strided convolution by a pixel. The kernel is float32 [size, size, C / groups, features]:
-    output channel i sees the group of input channels that i falls in (Krizhevsky et al. 2012, sec. 3.5).
+    The padding is `size // 2` on every side, as in the papers and in torch; "SAME" would shift the result of a strided
+    convolution by a pixel. The kernel is float32 [size, size, c / groups, features]: each output channel sees the input
+    channels of its own group (Krizhevsky et al. 2012, sec. 3.5).
+
+    Attributes:
+      features: Number of output channels.
+      size: Side of the kernel in pixels, odd.
+      stride: Step in pixels, down and across.
+      groups: Number of groups; it divides the numbers of input and output channels.
+      standardize: True to standardise the kernel, see `standardize_weight`.
+      standardize_epsilon: Number that is then added to the variance.
+      kernel_init: Initialiser of the kernel.
+      dtype: Type of the computation, float32 or bfloat16.
     """
 
     features: int
@@ -166,12 +190,14 @@ class Conv(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Sets each number of x to 0 with probability `rate` and scales up what it keeps, in training: [...] -> [...].
+    """Sets each number of x to 0 with probability `rate` and scales up the rest, in training: [...] -> [...].
 
-    The draws are those of Linen's module of this name, from the "dropout" key; unlike there the rate, in [0, 1),
-    may be a traced number.
+    It draws the same numbers as Linen's `Dropout`, from the "dropout" key; here the rate may be a traced number.
 
     Source: Srivastava et al. 2014, sec. 4; scaled in training rather than in evaluation.
+
+    Attributes:
+      rate: Probability in [0, 1).
     """
 
     rate: float
@@ -186,12 +212,15 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch, for each example by itself, and scales up what it keeps.
+    """Stochastic depth: drops a residual branch in training, for each example by itself, and scales up the rest.
 
-    The rate is `rate * strength`, where `strength` in [0, 1] may be a traced number: the block's
-    place in the network under the linear rule. Draws from the "dropout" key.
+    A branch is dropped with probability `rate * strength`. The strength, in [0, 1], may be a traced number; under the
+    linear rule it is the block's place in the network. It draws from the "dropout" key.
 
     Source: Huang et al. 2016, sec. 3; scaled in training rather than in evaluation, as in timm.
+
+    Attributes:
+      rate: Probability in [0, 1) at strength 1.
     """
 
     rate: float
@@ -206,12 +235,16 @@ class DropPath(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """Multiplies each channel of a residual branch by a learned number, near 0 at the start.
+    """Multiplies each channel of a residual branch by a learned number, near 0 at the start: [..., d] -> [..., d].
 
     Source: Touvron et al. 2021b (CaiT), sec. 2.
+
+    Attributes:
+      init: Initial value of the numbers.
+      dtype: Type of the computation, float32 or bfloat16.
     """
 
-    init: float
+    init: float  # type: ignore[assignment]  # the option's name, which hides `nn.Module.init`; nobody calls that here
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -220,13 +253,16 @@ class LayerScale(nn.Module):
 
 
 def linear_decay(blocks: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-    """Strength of stochastic depth in each block of each stage: l / L for block l of L, from 1 on.
+    """Computes the strength of stochastic depth in each block of each stage: i / n for block i of n, from 1 on.
 
-    So the first block is dropped a little too; in timm, and in this project's ViT, the strengths are
-    (l - 1) / (L - 1). With a rate of 0.5, (3 L - 1) / 4 blocks stay on average: 40.25 of 54.
+    So the first block is dropped sometimes, too; in timm, and in this project's ViT, the strengths are
+    (i - 1) / (n - 1). With a rate of 0.5, (3 n - 1) / 4 blocks stay on average: 40.25 of 54.
 
     Args:
-      blocks: number of blocks of each stage.
+      blocks: Number of blocks of each stage.
+
+    Returns:
+      Strengths in (0, 1], a tuple per stage.
 
     Source: Huang et al. 2016, eq. 4.
 

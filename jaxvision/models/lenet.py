@@ -1,5 +1,7 @@
 """LeNet-5 as it is built today: LeCun et al. 1998, "Gradient-based learning applied to document recognition"."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ MIN_SIZE = 32
 
 
 class LeNet(nn.Module):
-    """See `lenet` for the options, which are checked there."""
+    """Module of `lenet`, which documents and checks the options."""
 
     num_classes: int | None
     head_init: str = "normal"
@@ -23,14 +25,14 @@ class LeNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return ("c1",), ("c3",), ("c5",), ("f6",)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         del train  # the same in training and in evaluation
         if min(images.shape[1:3]) < MIN_SIZE:
-            raise UserError(f"LeNet wants images of at least {MIN_SIZE}x{MIN_SIZE} pixels, not {images.shape[1:3]}")
+            raise UserError(f"LeNet needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, not {images.shape[1:3]}")
         x = images
         stages = []
         for name, channels in {"c1": 6, "c3": 16, "c5": 120}.items():  # sec. II.B
@@ -39,9 +41,9 @@ class LeNet(nn.Module):
             if name != "c5":
                 x = nn.max_pool(x, (2, 2), (2, 2))
             stages.append(x)
-        out = {"stem": stages[0], "stages": tuple(stages), "map": x}
+        out: dict[str, Any] = {"stem": stages[0], "stages": tuple(stages), "map": x}
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
-        x = global_mean(x)  # of one pixel where images have 32x32
+        x = global_mean(x)  # the map of a 32x32 image has one pixel
         features = nn.relu(nn.Dense(84, name="f6")(x))
         if self.num_classes:
             out["logits"] = linear_head(self.num_classes, self.head_init, self.head_bias)(features)
@@ -58,21 +60,21 @@ def lenet(
 ) -> LeNet:
     """LeNet-5 with ReLU, max pooling and a linear head; 61,706 parameters for 10 classes of grey 32x32 images.
 
-    The original has scaled tanh, trained average pooling, C3 connected to a part of S2's maps, and radial basis
-    functions in place of the head. This is the form that most libraries and courses give.
+    This is the form in most libraries and courses. The original has scaled tanh, trained average pooling, C3 connected
+    to some of S2's maps, and radial basis functions instead of the head.
 
-    Applied to float images [B, H, W, C] of at least 32x32 pixels it returns float32 features [B, 84] (F6) and
-    `out`: "stem" and "stages" (after C1, C3 and C5, each with its pooling), "map" [B, h, w, 120] (the last of
-    them), "tokens" [B, h * w, 120], and "logits" float32 [B, K]. F6 sees the mean of the map's pixels.
+    Applied to float images [b, h, w, c] of at least 32x32 pixels it returns float32 features [b, 84] (F6) and
+    `out`: "stem" and "stages" (after C1, C3 and C5, each with its pooling), "map" [b, h, w, 120] (the last of
+    them), "tokens" [b, h * w, 120], and "logits" float32 [b, k]. F6 sees the mean of the map's pixels.
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters are float32.
-      head_init: "normal" or "zeros".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters are float32.
+      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown option value; and, where it is applied, images that are too small.
+      UserError: An option value out of range; or, when it is applied, images that are too small.
     """
     one_of("head_init", head_init, HEAD_INITS)
     return LeNet(num_classes=num_classes, head_init=head_init, head_bias=head_bias, dtype=dtype)

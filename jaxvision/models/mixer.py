@@ -1,7 +1,7 @@
 """MLP-Mixer: Tolstikhin et al. 2021, arXiv 2105.01601. Perceptrons over tokens and over channels in turn."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,15 @@ from jaxvision.models.transformer import GELUS, NORM_EPSILON, REMATS, Deviations
 
 
 class Size(NamedTuple):
+    """Size of a Mixer.
+
+    Attributes:
+      width: Dimension d of tokens.
+      depth: Number of blocks.
+      tokens_dim: Number of hidden units of the perceptron over tokens.
+      channels_dim: Number of hidden units of the perceptron over channels.
+    """
+
     width: int
     depth: int
     tokens_dim: int
@@ -33,7 +42,7 @@ SIZES = {  # Tolstikhin et al. 2021, table 1
 
 
 class MixerBlock(nn.Module):
-    """A perceptron over the tokens of each channel, then one over the channels of each token: [B, N, D] -> [B, N, D].
+    """A perceptron over the tokens of each channel, then one over the channels of each token: [b, n, d] -> [b, n, d].
 
     Source: Tolstikhin et al. 2021, eq. 1.
     """
@@ -61,7 +70,7 @@ class MixerBlock(nn.Module):
 
 
 class Mixer(nn.Module):
-    """See `mixer` for the options, which are checked there."""
+    """Module of `mixer`, which documents and checks the options."""
 
     num_classes: int | None
     size: Size
@@ -75,13 +84,13 @@ class Mixer(nn.Module):
     dtype: jnp.dtype
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return input_and_blocks(self.size.depth, self.scan, ("embedding",))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         x = PatchEmbedding(self.size.width, self.patch, self.dtype, name="embedding")(images)  # b h w d
-        out = {"embedding": x}
+        out: dict[str, Any] = {"embedding": x}
         grid = x.shape
         block = functools.partial(
             MixerBlock, self.size.tokens_dim, self.size.channels_dim, self.drop_path, self.gelu, self.dtype
@@ -116,24 +125,28 @@ def mixer(
 ) -> Mixer:
     """MLP-Mixer. The perceptron over tokens fixes the image size.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "embedding"
-    [B, h, w, D], "stages" (every block's output, [B, h, w, D]), "tokens" [B, h * w, D] and "map"
-    [B, h, w, D] (after the last norm), and "logits" float32 [B, K].
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "embedding"
+    [b, h, w, d], "stages" (every block's output, [b, h, w, d]), "tokens" [b, h * w, d] and "map"
+    [b, h, w, d] (after the last norm), and "logits" float32 [b, k].
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation, residual stream included; parameters are float32.
-      variant: "SIZE/PATCH": S, B, L or H, and the side of a patch in pixels.
-      width, depth: D and the number of blocks, in place of the variant's.
-      tokens_dim, channels_dim: hidden units of the two perceptrons, in place of the variant's.
-      drop_path: stochastic depth rate of the last block; it grows linearly from 0 in the first.
-      gelu: "tanh" is the approximation of the original JAX code, "exact" (erf) that of timm, "quick" CLIP's.
-      head_init: "zeros" or "normal".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
-      scan, remat: as in `vit`.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation and the residual stream, float32 or bfloat16; parameters are float32.
+      variant: Size and patch, "SIZE/PATCH": S, B, L or H, and the side of a patch in pixels.
+      width: Dimension d of tokens; None for the variant's.
+      depth: Number of blocks; None for the variant's.
+      tokens_dim: Number of hidden units of the perceptron over tokens; None for the variant's.
+      channels_dim: Number of hidden units of the perceptron over channels; None for the variant's.
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); it grows linearly from 0 in the first.
+      gelu: Form of the GELU: "tanh", the approximation of the original JAX code, "exact" (erf), as in timm, or "quick",
+        as in CLIP.
+      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
+      scan: True to loop over blocks with stacked parameters, see `vit`.
+      remat: Part of a block that the backward pass computes again to save memory, see `vit`.
 
     Raises:
-      UserError: an unknown variant or option value.
+      UserError: An unknown variant, or an option value out of range.
     """
     name, patch = split_variant("Mixer", variant)
     size = SIZES[one_of("Mixer size", name, SIZES)]

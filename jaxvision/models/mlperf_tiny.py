@@ -1,5 +1,7 @@
 """The ResNet-8 of MLPerf Tiny: Banbury et al. 2021, arXiv 2106.07597, sec. 4.1; code in mlcommons/tiny."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,8 @@ from jaxvision.models.order import Groups, stem_and_stages
 BATCH_NORM_EPSILON = 1e-3  # Keras's
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut: [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
+class MlperfBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: [b, h, w, c] -> [b, ceil(h / stride), ceil(w / stride), channels]."""
 
     channels: int
     stride: int
@@ -30,19 +32,33 @@ class Block(nn.Module):
 
 
 def conv(name: str, channels: int, size: int, stride: int, dtype: jnp.dtype) -> nn.Conv:
-    """Keras's convolution: with a bias, "SAME" padding, and the initialiser "he_normal"."""
+    """Makes Keras's convolution, with a bias, "SAME" padding, and the initialiser "he_normal".
+
+    Args:
+      name: Name of the parameters.
+      channels: Number of output channels.
+      size: Side of the kernel in pixels.
+      stride: Step in pixels, down and across.
+      dtype: Type of the computation, float32 or bfloat16.
+    """
     init = nn.initializers.he_normal()
     return nn.Conv(channels, (size, size), (stride, stride), "SAME", kernel_init=init, dtype=dtype, name=name)
 
 
 def norm(name: str, train: bool, dtype: jnp.dtype) -> nn.BatchNorm:
-    """BatchNorm with Keras's momentum and epsilon."""
+    """Makes a BatchNorm with Keras's momentum and epsilon.
+
+    Args:
+      name: Name of the parameters and statistics.
+      train: True to normalise with the statistics of the batch, False with the running ones.
+      dtype: Type of the result, float32 or bfloat16.
+    """
     epsilon = BATCH_NORM_EPSILON
     return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=epsilon, dtype=dtype, name=name)
 
 
 class MlperfResNet8(nn.Module):
-    """See `mlperf_resnet8` for the options, which are checked there."""
+    """Module of `mlperf_resnet8`, which documents and checks the options."""
 
     num_classes: int | None
     head_init: str = "normal"
@@ -50,17 +66,17 @@ class MlperfResNet8(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return stem_and_stages(3)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         x = conv("stem_conv", 16, 3, 1, self.dtype)(images)
         x = nn.relu(norm("stem_norm", train, self.dtype)(x))
-        out = {"stem": x}
+        out: dict[str, Any] = {"stem": x}
         stages = []
         for i, channels in enumerate((16, 32, 64)):
-            x = Block(channels, 1 if i == 0 else 2, self.dtype, name=f"stage{i + 1}")(x, train)
+            x = MlperfBlock(channels, 1 if i == 0 else 2, self.dtype, name=f"stage{i + 1}")(x, train)
             stages.append(x)
         out["stages"] = tuple(stages)
         out["map"] = x
@@ -79,24 +95,25 @@ def mlperf_resnet8(
     head_init: str = "normal",
     head_bias: float = 0.0,
 ) -> MlperfResNet8:
-    """MLPerf Tiny's ResNet-8 for CIFAR-10, to load its published Keras weights. `resnet` 8 is the usual block.
+    """MLPerf Tiny's ResNet-8 for CIFAR-10, to load its published Keras weights. `resnet` 8 has the usual blocks.
 
-    Three blocks, one a stage, that differ from He et al. 2016's: convolutions have a bias, TensorFlow's "SAME"
-    padding (at the far ends alone where a 3x3 convolution strides), a projection without a norm, and BatchNorm an
-    epsilon of 1e-3 and a momentum of 0.99. The published weights want RGB in [0, 255], not normalised.
+    There are three stages of one block. They differ from those of He et al. 2016: convolutions have a bias and
+    TensorFlow's "SAME" padding (only at the right and the bottom of a strided 3x3 convolution), projections have no
+    norm, and BatchNorm has an epsilon of 1e-3 and a momentum of 0.99. The published weights expect RGB in [0, 255],
+    not normalised.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, 64] and `out`: "stem", "stages"
-    (the map of each stage), "map" [B, h, w, 64] (the last of them), "tokens" [B, h * w, 64], and "logits"
-    float32 [B, K]. In training apply it with `mutable=["batch_stats"]`.
+    Applied to float images [b, height, width, 3] it returns float32 features [b, 64] and `out`: "stem", "stages"
+    (the map of each stage), "map" [b, h, w, 64] (the last of them), "tokens" [b, h * w, 64], and "logits"
+    float32 [b, k]. In training apply it with `mutable=["batch_stats"]`.
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters and statistics are float32.
-      head_init: "normal" or "zeros"; Keras's own is "he_normal".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
+      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`. Keras's own is "he_normal".
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown option value.
+      UserError: An option value out of range.
     """
     one_of("head_init", head_init, HEAD_INITS)
     return MlperfResNet8(num_classes=num_classes, head_init=head_init, head_bias=head_bias, dtype=dtype)

@@ -17,8 +17,8 @@ LAYERS = (  # size of the first kernel and channels of the three convolutions; a
 )
 
 
-class Stage(nn.Module):
-    """Three convolutions with BatchNorm and ReLU, the first of `size`, then 1x1: [B, H, W, C] -> [B, H, W, C']."""
+class NinStage(nn.Module):
+    """Three convolutions with BatchNorm and ReLU, the first of `size`, then 1x1: [b, h, w, c] -> [b, h, w, c']."""
 
     size: int
     channels: tuple[int, ...]
@@ -33,7 +33,7 @@ class Stage(nn.Module):
 
 
 class NetworkInNetwork(nn.Module):
-    """See `nin` for the options, which are checked there."""
+    """Module of `nin`, which documents and checks the options."""
 
     num_classes: int | None
     blocks: int
@@ -43,7 +43,7 @@ class NetworkInNetwork(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return stem_and_stages(self.blocks)[1:]  # no stem
 
     @nn.compact
@@ -51,11 +51,11 @@ class NetworkInNetwork(nn.Module):
         x, stages = images, []
         for i in range(self.blocks):
             size, channels = LAYERS[min(i, len(LAYERS) - 1)]
-            channels = tuple(round(c * self.width) for c in channels)
-            x = Stage(size, channels, self.dtype, name=f"stage{i + 1}")(x, train)
+            scaled = tuple(round(c * self.width) for c in channels)
+            x = NinStage(size, scaled, self.dtype, name=f"stage{i + 1}")(x, train)
             if i == 0:
                 x = max_pool(x)
-            elif i == 1:  # what is padded counts in the average, as in torch
+            elif i == 1:  # padding counts in the average, as in torch
                 x = nn.avg_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
             stages.append(x)
         out = {"stages": tuple(stages), "map": x, "tokens": x.reshape(x.shape[0], -1, x.shape[-1])}
@@ -77,23 +77,23 @@ def nin(
 ) -> NetworkInNetwork:
     """Network in Network with BatchNorm, the network of Gidaris et al. 2018, arXiv 1803.07728, sec. 3.1, for CIFAR-10.
 
-    A 3x3 pooling of stride 2 ends the first stage (maximum) and the second (mean), none the others, as in the authors'
-    config: images of 32 x 32 have maps of 16 x 16 after the first stage and 8 x 8 from the second on.
+    As in the authors' config, the first stage ends in a 3x3 max pooling of stride 2, the second in such an average
+    pooling, and the others in none. So the maps of 32x32 images are 16x16 after the first stage, then 8x8.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, 192] and `out`: "stages" (the map of each
-    stage: the paper's ConvB2 is "stages/1"), "map" [B, h, w, 192] (the last of them), "tokens" [B, h * w, 192], and
-    "logits" float32 [B, K]. In training apply it with `mutable=["batch_stats"]`.
+    Applied to float images [b, height, width, 3] it returns float32 features [b, 192] and `out`: "stages" (the map of
+    each stage: the paper's ConvB2 is "stages/1"), "map" [b, h, w, 192] (the last of them), "tokens" [b, h * w, 192],
+    and "logits" float32 [b, k]. In training apply it with `mutable=["batch_stats"]`.
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters and statistics are float32.
-      blocks: number of stages, at least 3; the paper's have 3, 4 and 5.
-      width: multiplies the channels of every layer.
-      head_init: "normal" or "zeros".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
+      blocks: Number of stages, from 3 to 9; the paper has 3, 4 and 5.
+      width: Factor of the channels of every layer, above 0.
+      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an option value out of range.
+      UserError: An option value out of range.
     """
     one_of("blocks of NIN", blocks, range(3, 10))
     one_of("head_init", head_init, HEAD_INITS)

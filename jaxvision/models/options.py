@@ -1,19 +1,30 @@
-"""Checks of the options that a config passes to a model, made when the model is built."""
+"""Checks of the options that a config passes to a model. They run when the model is built."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from jaxvision import arguments
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, shown, unknown
 
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 RATE = Annotated[float, Range(0, 1, below=True)]  # a probability of dropping something
 MAX_LAYERS, MAX_UNITS = 2000, 2**20
-_LAYERS = ("depth", "blocks", "layers")  # endings of options that count what is traced one by one
+_LAYERS = ("depth", "blocks", "layers")  # endings of options that count layers; each layer is traced by itself
 
 
 def bounded(kind: str, options: Mapping[str, Any]) -> None:
-    """Raises UserError where an option counts more layers, units or pixels than a model can be built of.
+    """Checks that no option counts more layers, units or pixels than a model can have.
+
+    Without this check a typo such as `depth=10**6` would trace for hours or run out of memory.
+
+    Args:
+      kind: Words for the model in a message, such as "model 'vit'".
+      options: Options of the model by name.
+
+    Raises:
+      UserError: An option above 2,000 layers or 2 ** 20 units, or a tuple of more than 2,000 values.
 
     >>> bounded("model 'vit'", {"depth": 10**6})
     Traceback (most recent call last):
@@ -29,11 +40,16 @@ def bounded(kind: str, options: Mapping[str, Any]) -> None:
             raise UserError(f"{kind}: {option} has at most {MAX_LAYERS:,} values, not {len(value):,}")
 
 
-def one_of(kind: str, value: Any, choices: Iterable[Any]) -> Any:
+def one_of(kind: str, value: T, choices: Iterable[Any]) -> T:
     """Returns `value` if it is one of `choices`.
 
+    Args:
+      kind: Name of the option, for the message.
+      value: Value of the option.
+      choices: Allowed values.
+
     Raises:
-      UserError: it is not; the message names the choices and the nearest one.
+      UserError: Another value; the message names the choices and the nearest one.
 
     >>> one_of("pool", "gap", ["token", "gap"])
     'gap'
@@ -46,8 +62,12 @@ def one_of(kind: str, value: Any, choices: Iterable[Any]) -> Any:
 def rate(name: str, value: float) -> float:
     """Returns `value` if it is a probability of dropping something: 0 <= value < 1.
 
+    Args:
+      name: Name of the option, for the message.
+      value: Value of the option.
+
     Raises:
-      UserError: it is not.
+      UserError: A value out of range.
 
     >>> rate("dropout", 0.1)
     0.1
@@ -57,11 +77,15 @@ def rate(name: str, value: float) -> float:
     return value
 
 
-def positive(name: str, value: float) -> float:
+def positive(name: str, value: Number) -> Number:
     """Returns `value` if it is above 0.
 
+    Args:
+      name: Name of the option, for the message.
+      value: Value of the option.
+
     Raises:
-      UserError: it is not.
+      UserError: A value of 0 or below, or NaN.
 
     >>> positive("width", 0.5)
     0.5
@@ -72,10 +96,16 @@ def positive(name: str, value: float) -> float:
 
 
 def whole(name: str, value: int | None, low: int = 1, optional: bool = False) -> int | None:
-    """Returns `value` if it is a whole number of at least `low`, or None where that is allowed.
+    """Returns `value` if it is a whole number of at least `low`, or None if that is allowed.
+
+    Args:
+      name: Name of the option, for the message.
+      value: Value of the option.
+      low: Least allowed value.
+      optional: True if None is allowed.
 
     Raises:
-      UserError: it is neither.
+      UserError: Another value.
 
     >>> whole("projection_layers", 2)
     2

@@ -1,4 +1,4 @@
-"""A classifier of several parts of an image, seen apart by one trunk and then side by side."""
+"""A classifier of several parts of an image: one trunk sees each part by itself, a head sees them side by side."""
 
 import flax.linen as nn
 import jax
@@ -9,10 +9,15 @@ from jaxvision.models.layers import batch_norm
 
 
 class SideBySide(nn.Module):
-    """Features of the parts [B, N, D] and questions int32 [B, Q, P] -> a vector for each question [B, Q, hidden].
+    """Features of the parts [b, n, d] and questions int32 [b, q, p] -> a vector for each question [b, q, hidden].
 
-    Fully connected layers with BatchNorm and ReLU: one over each part by itself, where `part_dim` is given, and one
-    over all parts of a question, where `hidden` is; without it the vector has P D or P part_dim numbers.
+    The layers are fully connected, with BatchNorm and ReLU. Each may be left out.
+
+    Attributes:
+      part_dim: Width of a layer over each part by itself; None for no such layer.
+      hidden: Width of a layer over the p parts of a question, joined. None for no such layer: then the vector has
+        p * d or p * part_dim numbers.
+      dtype: Type of the computation, float32 or bfloat16.
     """
 
     part_dim: int | None
@@ -35,16 +40,17 @@ class SideBySide(nn.Module):
 class PartsClassifier(nn.Module):
     """One trunk over all parts of an image, and a classifier of some of them side by side.
 
-    The variables are those of the trunk, and beside them `projection`, the layers over several parts, and `head`.
+    The variables are the trunk's own and, next to them, `projection`, the layers over several parts, and `head`.
+
+    Applied to n parts of each image, float [b, n, h, w, 3], and q questions, int32 [b, q, p], it returns logits,
+    float32 [b, q, k]. A question is the indices of p parts that stand side by side. Each part goes through the trunk
+    once, even if it is in several questions.
 
     Attributes:
-      trunk: `images -> (features [B, D], out)`, without a head.
-      num_classes: K.
-      part_dim: width of a layer over each part, or None for the features of the trunk.
-      hidden: width of a layer over the parts of a question, or None.
-
-    Called with parts, float [B, N, h, w, 3], and questions, int32 [B, Q, P], which of the N parts stand side by side,
-    it returns logits float32 [B, Q, K]. Each part goes through the trunk once.
+      trunk: Model `images -> (features [b, d], out)`, without a head.
+      num_classes: Number k of classes.
+      part_dim: Width of a layer over each part, or None for the features of the trunk.
+      hidden: Width of a layer over the parts of a question, or None for no such layer.
     """
 
     trunk: nn.Module
@@ -59,6 +65,6 @@ class PartsClassifier(nn.Module):
     def __call__(self, parts: jax.Array, questions: jax.Array, train: bool = False) -> jax.Array:
         b, n = parts.shape[:2]
         features, _ = self.trunk(parts.reshape(b * n, *parts.shape[2:]), train)
-        beside = SideBySide(self.part_dim, self.hidden, self.trunk.dtype, name="projection")
-        x = beside(features.reshape(b, n, -1), questions, train)
+        side_by_side = SideBySide(self.part_dim, self.hidden, self.trunk.dtype, name="projection")
+        x = side_by_side(features.reshape(b, n, -1), questions, train)
         return linear_head(self.num_classes, self.trunk.head_init, self.trunk.head_bias)(x.astype(jnp.float32))

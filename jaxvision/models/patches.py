@@ -13,15 +13,15 @@ def patchify(images: jax.Array, patch: int) -> jax.Array:
     """Cuts images into a grid of patches.
 
     Args:
-      images: [B, H, W, C], H and W multiples of `patch`.
-      patch: side of a patch in pixels.
+      images: Images, [b, h, w, c] with h and w multiples of `patch`.
+      patch: Side of a patch in pixels.
 
     Returns:
-      [B, H / patch, W / patch, patch * patch * C]; the pixels of a patch in row-major order, as in a
-      convolution kernel [patch, patch, C, D] reshaped to [patch * patch * C, D].
+      Patches, [b, h / patch, w / patch, patch * patch * c]; the pixels of a patch are in row-major order, as in a
+      convolution kernel [patch, patch, c, d] that is reshaped to [patch * patch * c, d].
 
     Raises:
-      UserError: the image is not a whole number of patches.
+      UserError: An image that is not a whole number of patches.
 
     >>> patchify(jnp.arange(16).reshape(1, 4, 4, 1), 2)[0, 0].tolist()
     [[0, 1, 4, 5], [2, 3, 6, 7]]
@@ -34,21 +34,21 @@ def patchify(images: jax.Array, patch: int) -> jax.Array:
 
 
 def resize_patches(kernel: jax.Array, patch: int) -> jax.Array:
-    """Resizes the kernel of a patch embedding so that resized patches give the tokens they gave before (PI-resize).
+    """Resizes the kernel of a patch embedding so that resized patches give the same tokens as before (PI-resize).
 
-    With B the matrix of bilinear resizing (no antialiasing) from the old patch to the new one, the new kernel is
-    the pseudo-inverse of B^T times the old one. Enlarged, <B x, w'> = <x, w> for every patch x; made smaller,
-    it is the least-squares solution for white noise.
+    With B the matrix of bilinear resizing (no antialiasing) from the old patch to the new one, the new kernel w' is
+    the pseudo-inverse of B^T times the old one, w. For a larger patch, <B x, w'> = <x, w> for every patch x. For a
+    smaller one, it is the least-squares solution for white noise.
 
     Args:
-      kernel: float [p, p, C, D].
-      patch: the new side of a patch in pixels.
+      kernel: Kernel of the patch embedding, float [p, p, c, d].
+      patch: New side of a patch in pixels.
 
     Returns:
-      float [patch, patch, C, D].
+      float [patch, patch, c, d].
 
-    Source: Beyer et al. 2023 (FlexiViT), sec. 3.4; antialiasing off as in its code, where timm's
-    `resample_patch_embed` resizes with an antialiased bicubic filter by default.
+    Source: Beyer et al. 2023 (FlexiViT), sec. 3.4; antialiasing is off as in its code. timm's `resample_patch_embed`
+    resizes with an antialiased bicubic filter by default.
 
     >>> resize_patches(jnp.ones((2, 2, 1, 1)), 4).sum().round(3).item()
     4.0
@@ -62,11 +62,18 @@ def resize_patches(kernel: jax.Array, patch: int) -> jax.Array:
 
 
 class PatchEmbedding(nn.Module):
-    """Linear embedding of patches: [B, H, W, C] -> [B, h, w, width].
+    """Linear embedding of patches: [b, h, w, c] -> [b, h, w, width].
 
-    It is a convolution whose stride is its size, with a kernel of that shape, written as a matrix
-    product: XLA's CPU backend cannot run a convolution's gradient fast inside a scan over steps.
-    With `base`, the parameter is the kernel for patches of that side, and `resize_patches` fits it.
+    It is a convolution with a stride of its size, and has the kernel of one, but is written as a matrix product: XLA's
+    CPU backend runs a convolution's gradient slowly inside a scan over steps.
+
+    Attributes:
+      width: Dimension of a token.
+      patch: Side of a patch in pixels.
+      dtype: Type of the computation, float32 or bfloat16.
+      bias: True for a learned offset.
+      base: Side of the patches that the stored kernel is for; `resize_patches` fits it to `patch`. None for `patch`.
+      kernel_init: Initialiser of the kernel.
     """
 
     width: int

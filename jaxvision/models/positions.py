@@ -9,9 +9,19 @@ from jaxvision.models.options import one_of
 
 
 def sincos2d(h: int, w: int, width: int, temperature: float = 10_000.0) -> jax.Array:
-    """Fixed position embedding of an h x w grid: float32 [h * w, width] in [-1, 1]; width a multiple of 4.
+    """Makes the fixed sine-cosine position embedding of a grid.
 
     Source: Chen, Xie, He 2021 (MoCo v3), as used by Beyer et al. 2022, sec. 3.
+
+    Args:
+      h: Number of rows of the grid.
+      w: Number of columns of the grid.
+      width: Dimension of a token, a multiple of 4.
+      temperature: Ratio of the fastest frequency to the slowest; the fastest is 1 radian per position. 10,000 as in
+        Vaswani et al. 2017.
+
+    Returns:
+      float32 [h * w, width] in [-1, 1].
 
     >>> sincos2d(14, 14, 384).shape
     (196, 384)
@@ -23,20 +33,22 @@ def sincos2d(h: int, w: int, width: int, temperature: float = 10_000.0) -> jax.A
 
 
 def rope2d(h: int, w: int, head_dim: int, base: float = 100.0) -> jax.Array:
-    """Angles of the axial rotary embedding of an h x w grid, for `rotate`.
+    """Makes the angles of the axial rotary embedding of a grid, for `rotate`.
 
     Even pairs of channels turn with the column, odd ones with the row, at `head_dim / 4` frequencies each.
 
     Args:
-      h, w: of the grid; the first position has angle 0.
-      head_dim: channels of a head, a multiple of 4.
-      base: the slowest pair turns by `base ** -(1 - 4 / head_dim)` from one position to the next, the fastest by 1.
+      h: Number of rows of the grid; the first has angle 0.
+      w: Number of columns of the grid; the first has angle 0.
+      head_dim: Number of channels of a head, a multiple of 4.
+      base: Number that sets the frequencies: from one position to the next, the slowest pair turns by
+        `base ** -(1 - 4 / head_dim)` radians and the fastest by 1. 100, because a side of an image is shorter than a
+        text; Su et al. 2021 (RoFormer) has 10,000 in one dimension.
 
     Returns:
       float32 [h * w, head_dim / 2], in radians.
 
-    Source: Heo et al. 2024, "Rotary position embedding for vision transformer", its axial frequencies: base 100, as
-    a side of an image is shorter than a text; Su et al. 2021 (RoFormer) has 10,000 in one dimension.
+    Source: Heo et al. 2024, "Rotary position embedding for vision transformer", its axial frequencies.
 
     >>> rope2d(1, 3, 4).tolist()
     [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]
@@ -47,14 +59,14 @@ def rope2d(h: int, w: int, head_dim: int, base: float = 100.0) -> jax.Array:
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Turns neighbouring pairs of channels, so that a product of queries and keys sees the difference of their angles.
+    """Turns neighbouring pairs of channels, so that products of queries and keys depend on differences of angles.
 
     Args:
-      x: queries or keys, float [B, N, heads, d].
-      angles: float32 [N, d / 2] or [B, N, d / 2], in radians.
+      x: Queries or keys, float [b, n, heads, d].
+      angles: Angles in radians, float32 [n, d / 2] or [b, n, d / 2].
 
     Returns:
-      [B, N, heads, d], of the type of `x`, computed in float32.
+      [b, n, heads, d] of the type of `x`, computed in float32.
 
     Source: Su et al. 2021, eq. 14 and 15.
 
@@ -67,9 +79,16 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 
 
 def linear_weights(centers: np.ndarray, size: int) -> np.ndarray:
-    """Weights of linear interpolation between `size` samples at 0, 1, ...: [len(centers), size].
+    """Computes the weights of linear interpolation between samples at 0, 1, ..., size - 1.
 
-    Beyond the first and the last sample it is constant.
+    Beyond the first and the last sample the interpolation is constant.
+
+    Args:
+      centers: Places of the interpolated values, float [n].
+      size: Number of samples.
+
+    Returns:
+      float [n, size]; rows sum to 1.
 
     >>> linear_weights(np.array([-0.25, 0.5]), 2).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
@@ -88,18 +107,18 @@ def resize_positions(
     """Resizes learned position embeddings for images of another resolution.
 
     Args:
-      positions: float [1, prefix + h * w, D].
-      old_grid: (h, w), in patches.
-      new_grid: of the result.
-      prefix: positions of class and other tokens before the grid's, which stay as they are.
-      method: "bicubic" with antialiasing, as in timm's `resample_abs_pos_embed`; "bilinear" with aligned corners,
-        as in the code of the papers (Dosovitskiy et al. 2021, sec. 3.2; big_vision).
+      positions: Position embeddings, float [1, prefix + h * w, d].
+      old_grid: Grid (h, w) of these positions, in patches.
+      new_grid: Grid (new_h, new_w) of the result, in patches.
+      prefix: Number of positions of class and other tokens before the grid; they stay as they are.
+      method: Method of resizing: "bicubic" with antialiasing, as in timm's `resample_abs_pos_embed`, or "bilinear" with
+        aligned corners, as in the code of the papers (Dosovitskiy et al. 2021, sec. 3.2; big_vision).
 
     Returns:
-      float32 [1, prefix + new_h * new_w, D].
+      float32 [1, prefix + new_h * new_w, d].
 
     Raises:
-      UserError: an unknown method, or positions that are not as many as prefix and grid have.
+      UserError: An unknown method, or another number of positions than prefix and grid have.
 
     >>> resize_positions(jnp.arange(4.0).reshape(1, 4, 1), (2, 2), (2, 3), method="bilinear").ravel().tolist()
     [0.0, 0.5, 1.0, 2.0, 2.5, 3.0]

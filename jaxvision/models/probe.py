@@ -1,4 +1,4 @@
-"""A classifier on one layer of a network: what the layer knows, as a network of a given size can read it."""
+"""A classifier on one layer of a network: it measures what the layer knows, for a classifier of a given size."""
 
 import flax.linen as nn
 import jax
@@ -8,20 +8,21 @@ from jaxvision import paths
 from jaxvision.errors import UserError
 from jaxvision.models.heads import linear_head
 from jaxvision.models.layers import batch_norm
-from jaxvision.models.nin import Stage
+from jaxvision.models.nin import NinStage
 
 HIDDEN = {"linear": 0, "mlp": 200, "conv": 192}  # units or channels of Gidaris et al. 2018, sec. 3.1, by kind
 
 
 class Classifier(nn.Module):
-    """Reads one layer, [B, D], [B, N, D] or [B, h, w, D] -> float32 logits [B, K].
+    """Classifies one layer of a network, [b, d], [b, n, d] or [b, h, w, d] -> float32 logits [b, k].
 
     Attributes:
-      kind: "linear": on the layer averaged over its places. "mlp": the whole layer flattened, then two layers of
-        `hidden` units with BatchNorm and ReLU. "conv": a stage of NIN with `hidden` channels (3x3, 1x1, 1x1),
-        averaged over its places.
-      num_classes: K.
-      hidden: see `kind`.
+      kind: Kind of the classifier. "linear" averages the layer over its places. "mlp" flattens the whole layer, then
+        has two layers of `hidden` units with BatchNorm and ReLU. "conv" is a stage of NIN with `hidden` channels (3x3,
+        1x1, 1x1), averaged over its places. All end in a linear layer.
+      num_classes: Number k of classes.
+      hidden: Number of hidden units or channels; "linear" has none.
+      dtype: Type of the computation, float32 or bfloat16; logits are float32.
     """
 
     kind: str
@@ -41,7 +42,7 @@ class Classifier(nn.Module):
             if self.kind == "conv":
                 if x.ndim != 4:
                     raise UserError(f"a classifier 'conv' reads a map [B, h, w, D], not a layer of shape {x.shape}")
-                x = Stage(3, (self.hidden,) * 3, self.dtype, name="stage")(x, train)
+                x = NinStage(3, (self.hidden,) * 3, self.dtype, name="stage")(x, train)
             x = x.astype(jnp.float32).mean(axis=tuple(range(1, x.ndim - 1)))
         return linear_head(self.num_classes, "normal", name="logits")(x)
 
@@ -49,16 +50,19 @@ class Classifier(nn.Module):
 class Probed(nn.Module):
     """A backbone, and a classifier on one of its layers.
 
-    The variables are those of the backbone, and `head` beside them.
+    The variables are the backbone's own and, next to them, `head`.
 
     Attributes:
-      network: the backbone, `images -> (features [B, D], out)`, without a head.
-      layer: "features", or the name of an output, as in "map" or "stages/1".
-      kind, num_classes, hidden: of the classifier.
-      statistics: "batch" or "running": how the backbone is applied in training. The classifier is always applied as in
-        training then.
+      network: Backbone `images -> (features [b, d], out)`, without a head.
+      layer: Name of the layer: "features", or an output of the backbone, such as "map" or "stages/1".
+      kind: Kind of the classifier, see `Classifier`.
+      num_classes: Number k of classes.
+      hidden: Number of hidden units or channels of the classifier.
+      statistics: Statistics with which the backbone's BatchNorm normalises in training, "batch" or "running". With
+        "running" the backbone computes as in evaluation; the classifier always computes as in training then.
 
-    Returns (features, out) of the backbone, with "logits" of the classifier.
+    Returns:
+      (features, out) of the backbone; `out` also has "logits" [b, k] of the classifier.
     """
 
     network: nn.Module

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 
 from jaxvision.models.layers import Conv, DropPath, avg_pool, batch_norm
 
-ZERO_CHANNELS = ("A", "zeros_centred")  # shortcuts without parameters: channels of zeros behind, or on both sides
+ZERO_CHANNELS = ("A", "zeros_centred")  # shortcuts without parameters: zero channels come last, or on both sides
 
 
 class SqueezeExcite(nn.Module):
-    """Multiplies each channel by a gate in (0, 1) computed from the mean of every channel: [B, H, W, C] -> the same.
+    """Multiplies each channel by a gate in (0, 1) computed from the mean of every channel: [b, h, w, c] -> the same.
 
     Source: Hu et al. 2018, arXiv 1709.01507, sec. 3, eq. 2-4.
+
+    Attributes:
+      reduction: Divisor of the number of channels between the two layers.
+      dtype: Type of the computation, float32 or bfloat16.
     """
 
     reduction: int
@@ -30,10 +34,10 @@ class SqueezeExcite(nn.Module):
         return x * gate[:, None, None]
 
 
-class Block(nn.Module):
-    """Residual block with two 3x3 convolutions, or the bottleneck 1x1, 3x3, 1x1: [B, H, W, C] -> [B, h, w, D].
+class ResNetBlock(nn.Module):
+    """Residual block with two 3x3 convolutions, or the bottleneck 1x1, 3x3, 1x1: [b, h, w, c] -> [b, h, w, d].
 
-    D is `channels`, or four times as many behind a bottleneck. See `resnet` for the other options.
+    d is `channels`, or four times as many after a bottleneck. `resnet` documents the other options.
     """
 
     channels: int
@@ -68,7 +72,7 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
     def _shortcut(self, x: jax.Array, features: int, norm: functools.partial) -> jax.Array:
-        """[B, H, W, C] -> [B, h, w, features]."""
+        """[b, h, w, c] -> [b, h, w, features]."""
         stride = self.stride
         if self.shortcut in ZERO_CHANNELS:
             zeros = features - x.shape[-1]
@@ -87,8 +91,14 @@ class Block(nn.Module):
         return [(inner, 1, first, 1), (inner, 3, second, self.groups), (4 * self.channels, 1, 1, 1)]
 
 
-class Stage(nn.Module):
-    """Blocks of one resolution; the first one strides. `strengths` of stochastic depth, one a block."""
+class ResNetStage(nn.Module):
+    """Blocks of one resolution; the first one strides.
+
+    Attributes:
+      strengths: Strengths of stochastic depth in [0, 1], one for each block.
+      stride: Stride of the first block.
+      block: Factory of a block, without stride and name.
+    """
 
     strengths: tuple[float, ...]
     stride: int

@@ -1,10 +1,12 @@
-"""ResNet v2, in which BatchNorm and ReLU come before each convolution and nothing after the sum.
+"""ResNet v2: BatchNorm and ReLU come before each convolution, and nothing comes after the sum.
 
 He et al. 2016b, "Identity mappings in deep residual networks", arXiv 1603.05027. Wide ResNet and Big Transfer are
 built from the same blocks: `wide_resnet.py`, `bit.py`.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,7 +17,7 @@ from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, Dropout, DropPath, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
-from jaxvision.models.resnet_blocks import Stage
+from jaxvision.models.resnet_blocks import ResNetStage
 
 IMAGENET_BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3), "200": (3, 24, 36, 3)}
 CIFAR_BLOCKS = {"110": (18, 18, 18), "164": (18, 18, 18), "1001": (111, 111, 111)}
@@ -26,17 +28,28 @@ GROUP_NORM_EPSILON = 1e-5
 
 
 def norm_relu(x: jax.Array, name: str, norm: str, train: bool, dtype: jnp.dtype) -> jax.Array:
-    """BatchNorm ("batch") or GroupNorm ("group"), then ReLU; call it inside a module's compact method."""
+    """Applies a norm, then ReLU; call it inside a module's compact method.
+
+    Args:
+      x: Map, float [b, h, w, c].
+      name: Name of the norm's parameters.
+      norm: Kind of the norm, "batch" or "group".
+      train: True to normalise with the statistics of the batch; GroupNorm has no statistics.
+      dtype: Type of the result, float32 or bfloat16.
+
+    Returns:
+      [b, h, w, c] of type `dtype`.
+    """
     if norm == "batch":
         return nn.relu(batch_norm(name, train, dtype)(x))
     return nn.relu(nn.GroupNorm(GROUPS, epsilon=GROUP_NORM_EPSILON, dtype=dtype, name=name)(x))
 
 
-class Block(nn.Module):
-    """Pre-activation block of two 3x3 convolutions or 1x1, 3x3, 1x1: [B, H, W, C] -> [B, h, w, D].
+class PreActivationBlock(nn.Module):
+    """Pre-activation block of two 3x3 convolutions or 1x1, 3x3, 1x1: [b, h, w, c] -> [b, h, w, d].
 
-    D is `channels`, or four times as many behind a bottleneck. He et al. 2016b, fig. 4e. `standardize` is
-    weight standardisation; dropout comes before the second convolution.
+    d is `channels`, or four times as many after a bottleneck. He et al. 2016b, fig. 4e. `standardize` is weight
+    standardisation; dropout comes before the second convolution. `resnet_v2` and `bit` document the other options.
     """
 
     channels: int
@@ -53,8 +66,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, strength: float = 1.0) -> jax.Array:
-        standardize = {"standardize": self.standardize, "standardize_epsilon": self.standardize_epsilon}
-        conv = functools.partial(Conv, **standardize, dtype=self.dtype)
+        standardize: dict[str, Any] = dict(standardize=self.standardize, standardize_epsilon=self.standardize_epsilon)
+        conv: Callable[..., nn.Module] = functools.partial(Conv, **standardize, dtype=self.dtype)
         activate = functools.partial(norm_relu, norm=self.norm, train=train, dtype=self.dtype)
         layers = self._layers()
         features = layers[-1][0]
@@ -66,7 +79,9 @@ class Block(nn.Module):
                 y = activate(y, f"norm{i}")
             if i == 2:
                 y = Dropout(self.dropout)(y, train)
-            zero = {"kernel_init": nn.initializers.zeros} if self.zero_init_residual and i == len(layers) else {}
+            zero: dict[str, Any] = (
+                {"kernel_init": nn.initializers.zeros} if self.zero_init_residual and i == len(layers) else {}
+            )
             y = conv(*layer, name=f"conv{i}", **zero)(y)
         return x + DropPath(self.drop_path)(y, strength, train)
 
@@ -79,7 +94,7 @@ class Block(nn.Module):
 
 
 class ResNetV2(nn.Module):
-    """See the builders for the options, which are checked there: `resnet_v2`, `wide_resnet`, `bit`."""
+    """Module of `resnet_v2`, `wide_resnet` and `bit`, which document and check the options."""
 
     num_classes: int | None
     blocks: tuple[int, ...]
@@ -100,22 +115,22 @@ class ResNetV2(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return stem_and_stages(len(self.blocks))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        standardize = {"standardize": self.standardize, "standardize_epsilon": self.standardize_epsilon}
+        standardize: dict[str, Any] = dict(standardize=self.standardize, standardize_epsilon=self.standardize_epsilon)
         conv = functools.partial(Conv, **standardize, dtype=self.dtype)
         x = conv(self.stem_channels, size, stride, name="stem_conv")(images)
         if self.stem == "imagenet":
             x = max_pool(x, self.pool_padding)
-        out = {"stem": x}
+        out: dict[str, Any] = {"stem": x}
         stages = []
         for i, strengths in enumerate(linear_decay(self.blocks)):
             block = functools.partial(
-                Block,
+                PreActivationBlock,
                 channels=self.channels * 2**i,
                 bottleneck=self.bottleneck,
                 stride_in=self.stride_in,
@@ -126,7 +141,7 @@ class ResNetV2(nn.Module):
                 drop_path=self.drop_path,
                 dtype=self.dtype,
             )
-            x = Stage(strengths, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
+            x = ResNetStage(strengths, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
             stages.append(x)
         out["stages"] = tuple(stages)
         x = norm_relu(x, "norm", self.norm, train, self.dtype)
@@ -153,43 +168,45 @@ def resnet_v2(
     head_init: str = "normal",
     head_bias: float = 0.0,
 ) -> ResNetV2:
-    """Pre-activation ResNet with BatchNorm. What a block receives also leaves it, with something added.
+    """Pre-activation ResNet with BatchNorm: a block adds to its input and does nothing else to it.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "stem", "stages"
-    (the map of each stage), "map" [B, h, w, D] (the last of them after the last norm), "tokens"
-    [B, h * w, D], and "logits" float32 [B, K]. In training apply it with `mutable=["batch_stats"]`.
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stem", "stages"
+    (the map of each stage), "map" [b, h, w, d] (the last of them after the last norm), "tokens"
+    [b, h * w, d], and "logits" float32 [b, k]. In training apply it with `mutable=["batch_stats"]`.
 
-    Where a block changes the shape, its shortcut is a projection of what its first norm and ReLU return, as in
-    the authors' code and in timm. The paper has that in the first block of all even where the shape stays (110
-    layers), and its ImageNet code the stem's norm before max pooling; here, as in timm, max pooling comes first.
+    If a block changes the shape, its shortcut projects the output of its first norm and ReLU, as in the authors' code
+    and in timm. In the paper the very first block does so even if it keeps the shape (110 layers). In its ImageNet code
+    the stem's norm comes before max pooling; here, as in timm, max pooling comes first.
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters and statistics are float32.
-      variant: layers: 50, 101, 152, 200 (ImageNet), or 110, of two convolutions a block, and 164, 1001, of
-        bottlenecks (CIFAR).
-      blocks: of each stage, in place of the variant's.
-      width: multiplies the channels of every layer, 64 or (CIFAR) 16 in the first one.
-      stem: "imagenet" (7x7 of stride 2, max pooling) or "cifar" (3x3); default by variant.
-      stride_in: the convolution of a bottleneck that strides: "3x3" as in timm, or "1x1" as in the paper's code.
-      drop_path: stochastic depth rate of the last block, growing linearly (Huang et al. 2016, arXiv 1603.09382).
-      zero_init_residual: start with the last kernel of each branch at 0, as timm does and the paper does not.
-      head_init: "normal" or "zeros".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
+      variant: Number of layers: 50, 101, 152, 200 (ImageNet), or for CIFAR 110, with two convolutions in a block, and
+        164, 1001, with bottlenecks.
+      blocks: Number of blocks of each stage; None for the variant's.
+      width: Factor of the channels of every layer, above 0. The first layer has 64 channels, or 16 for CIFAR.
+      stem: First layers: "imagenet" (7x7 of stride 2, max pooling) or "cifar" (3x3). None for the variant's.
+      stride_in: Convolution of a bottleneck that strides: "3x3" as in timm, or "1x1" as in the paper's code.
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); earlier blocks have less, in proportion to their
+        depth (Huang et al. 2016, arXiv 1603.09382).
+      zero_init_residual: True to start the last kernel of each branch at 0, as in timm; False as in the paper.
+      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: an unknown variant or option value.
+      UserError: An unknown variant, or an option value out of range.
     """
-    variant = one_of("ResNet v2 variant", str(variant), IMAGENET_BLOCKS | CIFAR_BLOCKS)
-    cifar = variant in CIFAR_BLOCKS
+    all_blocks: dict[str, tuple[int, ...]] = {**IMAGENET_BLOCKS, **CIFAR_BLOCKS}
+    name = one_of("ResNet v2 variant", str(variant), all_blocks)
+    cifar = name in CIFAR_BLOCKS
     channels = round((16 if cifar else 64) * positive("width", width))
     return ResNetV2(
         num_classes=num_classes,
-        blocks=tuple(blocks or (IMAGENET_BLOCKS | CIFAR_BLOCKS)[variant]),
+        blocks=tuple(blocks or all_blocks[name]),
         channels=channels,
         stem_channels=channels,
         stem=one_of("stem", stem or ("cifar" if cifar else "imagenet"), STEMS),
-        bottleneck=variant != "110",
+        bottleneck=name != "110",
         stride_in=one_of("stride_in", stride_in, STRIDES_IN),
         zero_init_residual=zero_init_residual,
         drop_path=rate("drop_path", drop_path),

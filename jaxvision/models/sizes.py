@@ -7,6 +7,15 @@ from jaxvision.models.options import one_of, positive
 
 
 class Size(NamedTuple):
+    """Size of a transformer.
+
+    Attributes:
+      width: Dimension d of tokens.
+      depth: Number of blocks.
+      mlp_dim: Number of hidden units of the MLP.
+      num_heads: Number of attention heads.
+    """
+
     width: int
     depth: int
     mlp_dim: int
@@ -32,8 +41,12 @@ SIZES = {
 def split_variant(kind: str, variant: str) -> tuple[str, int]:
     """Splits a variant, "SIZE/PATCH", into the name of its size and the side of its patches in pixels.
 
+    Args:
+      kind: Name of the model, for the message.
+      variant: Size and patch side, as in "S/16".
+
     Raises:
-      UserError: the patch is not a positive integer.
+      UserError: A patch side that is not a positive integer.
 
     >>> split_variant("ViT", "S/16")
     ('S', 16)
@@ -52,12 +65,18 @@ def transformer_size(
     mlp_dim: int | None = None,
     num_heads: int | None = None,
 ) -> Size:
-    """The size of this name, with what is given in place of its own numbers.
+    """Returns a size by name, with some of its numbers replaced.
 
-    A given width brings an `mlp_dim` of four times as much, unless that is given too.
+    Args:
+      kind: Name of the model, for the message.
+      name: Key of `SIZES`.
+      width: Dimension of tokens; None for the size's own. A width also sets `mlp_dim` to four times as much.
+      depth: Number of blocks; None for the size's own.
+      mlp_dim: Number of hidden units of the MLP; None for four times `width` if that is given, else the size's own.
+      num_heads: Number of attention heads; None for the size's own.
 
     Raises:
-      UserError: unknown name, a number below 1, or heads that do not divide the width.
+      UserError: An unknown name, a number below 1, or heads that do not divide the width.
 
     >>> transformer_size("ViT", "S", width=256, num_heads=4)
     Size(width=256, depth=12, mlp_dim=1024, num_heads=4)
@@ -70,5 +89,7 @@ def transformer_size(
     for option, value in size._asdict().items():
         positive(option, value)
     if size.width % size.num_heads:
-        raise UserError(f"a {kind}'s width must be a multiple of num_heads: {size.width} is none of {size.num_heads}")
+        raise UserError(
+            f"a {kind}'s width must be a multiple of num_heads, and {size.width} is not of {size.num_heads}"
+        )
     return size

@@ -2,6 +2,7 @@
 Zhai et al. 2023, arXiv 2303.15343."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,19 +15,22 @@ from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.sizes import Size, transformer_size
-from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, Block, BlockOptions, Deviations, Encoder
+from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, BlockOptions, Deviations, Encoder, TransformerBlock
 
 POOLS = ("end", "last", "gap", "map")
 INITS = ("clip", "xavier")
 
 
 def end_positions(tokens: jax.Array, end_token: int | None) -> jax.Array:
-    """Where each text ends: int32 [B], in [0, L).
+    """Finds the end of each text.
 
     Args:
-      tokens: int [B, L].
-      end_token: its first place in each row, or the last place of a row without it. None takes the place of the
-        greatest id, which in CLIP's vocabulary is the end token's (the authors' code).
+      tokens: Token ids, int [b, n].
+      end_token: Id of the token that ends a text. Its first place counts, or the last place of a row without it. None
+        for the place of the greatest id, which in CLIP's vocabulary is the end token's (the authors' code).
+
+    Returns:
+      Index of the end in each row, int32 [b] in [0, n).
 
     >>> end_positions(jnp.array([[7, 3, 9, 0], [7, 9, 9, 0]]), None).tolist()
     [2, 1]
@@ -35,12 +39,12 @@ def end_positions(tokens: jax.Array, end_token: int | None) -> jax.Array:
     """
     if end_token is None:
         return tokens.argmax(axis=1)
-    found = tokens == end_token
-    return jnp.where(found.any(axis=1), found.argmax(axis=1), tokens.shape[1] - 1)
+    is_end = tokens == end_token
+    return jnp.where(is_end.any(axis=1), is_end.argmax(axis=1), tokens.shape[1] - 1)
 
 
 class TextTransformer(nn.Module):
-    """See `text_transformer` for the options, which are checked there."""
+    """Module of `text_transformer`, which documents and checks the options."""
 
     vocab_size: int
     length: int
@@ -54,7 +58,7 @@ class TextTransformer(nn.Module):
     dtype: jnp.dtype
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         return input_and_blocks(self.depth, self.scan, ("embedding", "pos_embedding"))
 
     @nn.compact
@@ -65,11 +69,11 @@ class TextTransformer(nn.Module):
         normal = nn.initializers.normal
         embed = nn.Embed(self.vocab_size, self.width, self.dtype, embedding_init=normal(0.02), name="embedding")
         x = embed(tokens)  # b n d
-        out = {"embedding": x}
+        out: dict[str, Any] = {"embedding": x}
         positions = self.param("pos_embedding", normal(0.01), (1, self.length, self.width))
         x = x + positions[:, :n].astype(self.dtype)
         x = Dropout(self.block.dropout)(x, train)
-        block = functools.partial(Block, self.block, self.dtype)
+        block = functools.partial(TransformerBlock, self.block, self.dtype)
         encoder = Encoder(block, self.depth, self.scan, self.remat, self.dtype, self.block.norm_epsilon, name="encoder")
         x, out["stages"] = encoder(x, train)
         out["tokens"] = x
@@ -111,35 +115,40 @@ def text_transformer(
 ) -> TextTransformer:
     """Text transformer. The defaults are CLIP's; its projection and temperature belong to the model of two towers.
 
-    Applied to token ids, int32 [B, L], it returns float32 features [B, D] and `out`: "embedding"
-    [B, L, D], "stages" (every block's output, [B, L, D]) and "tokens" [B, L, D] (after the last norm).
+    Applied to token ids, int32 [b, n], it returns float32 features [b, d] and `out`: "embedding"
+    [b, n, d], "stages" (every block's output, [b, n, d]) and "tokens" [b, n, d] (after the last norm).
 
-    Sizes of CLIP: M beside RN50, RN101, ViT-B/32 and ViT-B/16; B beside RN50x16 and ViT-L/14;
-    `variant="M", width=640, num_heads=10` beside RN50x4; `width=1024, num_heads=16` beside RN50x64. SigLIP is
+    Sizes in CLIP: M with RN50, RN101, ViT-B/32 and ViT-B/16; B with RN50x16 and ViT-L/14;
+    `variant="M", width=640, num_heads=10` with RN50x4; `variant="B", width=1024, num_heads=16` with RN50x64. SigLIP is
     `variant="B", vocab_size=32_000, length=64, causal=False, pool="last", gelu="tanh", norm_epsilon=1e-6,
     init="xavier"`.
 
     Args:
-      dtype: of the computation, residual stream included; parameters are float32.
-      variant: size: mu, Ti, S, M, B, L, So400m, H, g or G, as in `vit`.
-      width: D, in place of the variant's; `mlp_dim` then is four times as much unless it is given.
-      depth, mlp_dim, num_heads: in place of the variant's.
-      vocab_size: ids are in [0, vocab_size).
-      length: the greatest L.
-      causal: whether a token attends to itself and those before it alone, or to all, padding included.
-      pool: features are the token at the end of the text ("end"), the last of the row, padding or not ("last"), the
-        mean over tokens ("gap") or attention pooling ("map").
-      end_token: see `end_positions`.
-      norm_epsilon: of every LayerNorm; CLIP's is torch's.
-      dropout: rate after the position embedding, after attention and in the MLP.
-      drop_path: stochastic depth rate of the last block; it grows linearly from 0 in the first.
-      gelu: "quick" as in CLIP, "exact" as in most of open_clip, "tanh" as in big_vision.
-      attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16 only).
-      init: "clip", normal with deviations that fall with width and depth (the authors' code), or "xavier".
-      scan, remat: as in `vit`.
+      dtype: Type of the computation and the residual stream, float32 or bfloat16; parameters are float32.
+      variant: Name of the size: mu, Ti, S, M, B, L, So400m, H, g or G, as in `vit`.
+      width: Dimension d of tokens; None for the variant's. A width also sets `mlp_dim` to four times as much.
+      depth: Number of blocks; None for the variant's.
+      mlp_dim: Number of hidden units of the MLP; None for four times `width` if that is given, else the variant's.
+      num_heads: Number of attention heads; None for the variant's.
+      vocab_size: Number of token ids; ids are in [0, vocab_size). 49,408 is the size of CLIP's vocabulary.
+      length: Greatest number n of tokens in a text; 77 in CLIP.
+      causal: True if a token attends only to itself and the tokens before it, False if to all, padding included.
+      pool: Kind of pooling. Features are the token at the end of the text ("end"), the last token of the row, padding
+        or not ("last"), the mean over tokens ("gap"), or attention pooling ("map").
+      end_token: Id of the token that ends a text, or None for the greatest id of each row; see `end_positions`.
+      norm_epsilon: Number that is added to the variance in every LayerNorm; CLIP's is torch's.
+      dropout: Rate of dropout after the position embedding, after attention and in the MLP, in [0, 1).
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); it grows linearly from 0 in the first.
+      gelu: Form of the GELU: "quick" as in CLIP, "exact" as in most of open_clip, or "tanh" as in big_vision.
+      attention: Implementation of attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16
+        only).
+      init: Initialiser of the blocks' kernels: "clip", normal with standard deviations that fall with width and depth
+        (the authors' code), or "xavier", uniform.
+      scan: True to loop over blocks with stacked parameters, see `vit`.
+      remat: Part of a block that the backward pass computes again to save memory, see `vit`.
 
     Raises:
-      UserError: an unknown variant or option value, or sizes that do not fit together.
+      UserError: An unknown variant, an option value out of range, or sizes that do not fit together.
     """
     size = transformer_size("text transformer", variant, width, depth, mlp_dim, num_heads)
     positive("vocab_size", vocab_size)
@@ -172,6 +181,12 @@ def text_transformer(
 
 
 def clip_deviations(size: Size) -> Deviations:
-    """Of CLIP's text transformer: `initialize_parameters` of the authors' code, after Radford et al. 2019, sec. 2.3."""
+    """Computes the standard deviations with which CLIP's text transformer is initialised.
+
+    Source: `initialize_parameters` of the authors' code, after Radford et al. 2019, sec. 2.3.
+
+    Args:
+      size: Size of the transformer.
+    """
     qkv = size.width**-0.5
     return Deviations(qkv, residual=qkv * (2 * size.depth) ** -0.5, hidden=(2 * size.width) ** -0.5)

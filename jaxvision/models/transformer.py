@@ -21,9 +21,9 @@ GELUS = {
     "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016, sec. 2
 }
 ATTENTIONS = ("xla", "cudnn")
-NORM_EPSILON = 1e-6  # of every LayerNorm, unless an option says otherwise; Linen's
+NORM_EPSILON = 1e-6  # default of every LayerNorm, as in Linen
 PARALLELS = ("none", "mlp", "pairs")
-# What the backward pass finds stored of a block, beside the block's input.
+# Values of a block that are stored for the backward pass, besides the block's input.
 REMATS = {
     "none": jax.checkpoint_policies.everything_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -32,8 +32,13 @@ REMATS = {
 
 
 class Deviations(NamedTuple):
-    """Standard deviations of normally initialised kernels: of query, key and value; of what adds to the residual
-    stream (the outputs of attention and MLP); of the MLP's hidden layer."""
+    """Standard deviations of normally initialised kernels.
+
+    Attributes:
+      qkv: Standard deviation of the kernels of query, key and value.
+      residual: Standard deviation of the last kernels of attention and MLP, whose outputs add to the residual stream.
+      hidden: Standard deviation of the kernel of the MLP's hidden layer.
+    """
 
     qkv: float
     residual: float
@@ -41,7 +46,12 @@ class Deviations(NamedTuple):
 
 
 class BlockOptions(NamedTuple):
-    """Options of a transformer block, explained at `vit`; `causal` hides later tokens, `deviations` None is Xavier."""
+    """Options of a transformer block. `vit` documents the others.
+
+    Attributes:
+      causal: True to hide later tokens from each token.
+      deviations: Standard deviations of normally initialised kernels; None for Xavier uniform.
+    """
 
     num_heads: int
     mlp_dim: int
@@ -58,19 +68,32 @@ class BlockOptions(NamedTuple):
 
 
 def kernel_init(deviation: float | None) -> nn.initializers.Initializer:
-    """Xavier uniform (Glorot & Bengio 2010, eq. 16), or normal of this deviation."""
+    """Returns an initialiser of kernels.
+
+    Args:
+      deviation: Standard deviation of a normal distribution; None for Xavier uniform (Glorot & Bengio 2010, eq. 16).
+    """
     return nn.initializers.xavier_uniform() if deviation is None else nn.initializers.normal(deviation)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `queries` [B, Q, D] over `tokens` [B, N, D] -> [B, Q, features or D].
+    """Multi-head attention of `queries` [b, q, d] over `tokens` [b, n, d] -> [b, q, features or d].
 
-    Kernels are [D, heads, D / heads] for query, key and value and [heads, D / heads, features] for the
-    output, so that a sharding rule can split them by head. `angles` [N, D / heads / 2] or [B, N, D / heads / 2],
-    where given, turn queries and keys (`positions.rotate`); `qk_norm` normalises both within each head, the
-    scales being shared by the heads; `causal` lets token i attend to tokens 0 to i.
+    Kernels are [d, heads, d / heads] for query, key and value and [heads, d / heads, features] for the output, so that
+    a sharding rule can split them by head. It is called with queries, tokens and, optionally, `angles`,
+    [n, d / heads / 2] or [b, n, d / heads / 2], that turn queries and keys (`positions.rotate`).
 
     Source: Vaswani et al. 2017, sec. 3.2; qk-norm: Dehghani et al. 2023, sec. 2, after Henry et al. 2020.
+
+    Attributes:
+      num_heads: Number of heads; it divides d.
+      implementation: Implementation in `jax.nn.dot_product_attention`, "xla" or "cudnn".
+      causal: True to let token i attend to tokens 0 to i only.
+      qk_norm: True for LayerNorm on queries and keys within each head; the heads share its scales.
+      norm_epsilon: Number that is added to the variance in these LayerNorms.
+      features: Dimension of the result; None for d.
+      deviations: Standard deviations of normally initialised kernels; None for Xavier uniform.
+      dtype: Type of the computation, float32 or bfloat16; the softmax is float32.
     """
 
     num_heads: int
@@ -96,7 +119,7 @@ class Attention(nn.Module):
                 x = rotate(x, angles)
             return x  # b n heads d/heads
 
-        # Softmax is in float32 whatever the dtype is.
+        # The softmax is float32, even in bfloat16.
         x = jax.nn.dot_product_attention(
             project("query", queries),
             project("key", tokens),
@@ -110,7 +133,15 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The transformer's two-layer perceptron: [..., D] -> [..., D], with `width` hidden units and a GELU."""
+    """The transformer's two-layer perceptron with a GELU: [..., d] -> [..., d].
+
+    Attributes:
+      width: Number of hidden units.
+      dropout: Rate of dropout after the GELU, in [0, 1).
+      gelu: Form of the GELU, a key of `GELUS`.
+      deviations: Standard deviations of normally initialised kernels; None for Xavier uniform.
+      dtype: Type of the computation, float32 or bfloat16.
+    """
 
     width: int
     dropout: float = 0.0
@@ -128,13 +159,17 @@ class Mlp(nn.Module):
         return dense(x.shape[-1], kernel_init=kernel_init(residual), name="dense_1")(y)
 
 
-class Block(nn.Module):
-    """Pre-norm transformer encoder block: [B, N, D] -> [B, N, D]. Dosovitskiy et al. 2021, eq. 2-3.
+class TransformerBlock(nn.Module):
+    """Pre-norm transformer encoder block: [b, n, d] -> [b, n, d]. Dosovitskiy et al. 2021, eq. 2-3.
 
-    `parallel="mlp"` has the MLP beside the attention, after one norm (Dehghani et al. 2023, sec. 2; one layer scale
-    and one draw of drop_path for both, as in timm's `ParallelScalingBlock`). `parallel="pairs"` has two attentions
-    side by side, then two MLPs, each with its own norm (Touvron et al. 2022, "Three things", sec. 3; timm's
-    `ParallelThingsBlock`); the names of the second of each end in `_2`.
+    `parallel="mlp"` computes MLP and attention side by side, after one norm (Dehghani et al. 2023, sec. 2), with one
+    layer scale and one draw of drop_path for both, as in timm's `ParallelScalingBlock`. `parallel="pairs"` has two
+    attentions side by side, then two MLPs side by side, each with its own norm (Touvron et al. 2022, "Three things",
+    sec. 3; timm's `ParallelThingsBlock`). The parameters of the second of each pair have names that end in `_2`.
+
+    Attributes:
+      options: Options of the block.
+      dtype: Type of the computation and the residual stream, float32 or bfloat16.
     """
 
     options: BlockOptions
@@ -182,10 +217,19 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Blocks, then (`final_norm`) a LayerNorm: [B, N, D] -> ([B, N, D], the tuple of what each block returned).
+    """Blocks, then a LayerNorm: tokens [b, n, d] -> (tokens [b, n, d], the tuple of each block's output [b, n, d]).
 
-    Unrolled, the parameters are `block_00/...`, `block_01/...`; under scan they are `blocks/...` with
-    a leading axis of length `depth`, and the random draws of dropout and drop_path are others.
+    Unrolled, the parameters are `block_00/...`, `block_01/...`. Under scan they are `blocks/...` with a leading axis of
+    length `depth`, and dropout and drop_path draw other random numbers.
+
+    Attributes:
+      block: Factory of a block, without its name.
+      depth: Number of blocks.
+      scan: True to loop over blocks with stacked parameters.
+      remat: Part of a block that the backward pass computes again, a key of `REMATS`.
+      dtype: Type of the computation and the residual stream, float32 or bfloat16.
+      norm_epsilon: Number that is added to the variance in the final LayerNorm.
+      final_norm: True for a LayerNorm after the last block.
     """
 
     block: Callable[..., nn.Module]
@@ -200,7 +244,7 @@ class Encoder(nn.Module):
     def __call__(
         self, x: jax.Array, train: bool, *context: jax.Array | None
     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """`context` is handed to every block: the angles of rotary positions."""
+        """Applies the blocks; `context` goes to every block: the angles of rotary positions."""
 
         def run(block, x, strength):
             x = block(x, strength, train, *context)

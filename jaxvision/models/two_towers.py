@@ -21,7 +21,17 @@ PROJECTIONS = ("linear", "affine", "none")
 
 
 class Variant(NamedTuple):
-    """A published model: sections of its towers, and the options of `two_towers` that it was trained with."""
+    """A published model: the options of `two_towers` with which it was trained.
+
+    Attributes:
+      image: Section of the image tower.
+      text: Section of the text tower.
+      embedding: Dimension of the projections.
+      image_projection: Kind of the projection of images.
+      text_projection: Kind of the projection of texts.
+      scale: Initial factor of cosines.
+      bias: Initial value that is added to scaled cosines, a number, "batch" or None.
+    """
 
     image: Mapping[str, Any]
     text: Mapping[str, Any]
@@ -29,7 +39,7 @@ class Variant(NamedTuple):
     image_projection: str = "linear"
     text_projection: str = "linear"
     scale: float = 1 / 0.07
-    bias: float | None = None
+    bias: float | str | None = None
 
 
 def _clip(
@@ -85,12 +95,18 @@ SMALL = {
 
 
 class Tower(nn.Module):
-    """A backbone and what brings its features to the common space.
+    """A backbone, and a projection of its features to the space that both towers share.
 
-    The variables are those of the backbone, and `projection` beside them.
+    The variables are the backbone's own and, next to them, `projection`.
+
+    Attributes:
+      backbone: Model without a head, `inputs -> (features [b, d], out)`.
+      projection: Kind of the projection: "linear", "affine" or "none".
+      embedding: Dimension e of the projections.
+      dtype: Type of the computation, float32 or bfloat16.
 
     Returns:
-      (projection float32 [B, E], features float32 [B, D], out): the last two are the backbone's.
+      (projections float32 [b, e], features float32 [b, d], out). The last two are the backbone's.
     """
 
     backbone: nn.Module
@@ -114,7 +130,7 @@ class Tower(nn.Module):
 
 
 class TwoTowers(nn.Module):
-    """See `two_towers` for the options, which are checked there."""
+    """Module of `two_towers`, which documents and checks the options."""
 
     image_tower: Tower
     text_tower: Tower
@@ -129,7 +145,7 @@ class TwoTowers(nn.Module):
     def __call__(
         self, images: jax.Array | None = None, tokens: jax.Array | None = None, train: bool = False
     ) -> dict[str, Any]:
-        out = {}
+        out: dict[str, Any] = {}
         if images is not None:
             out["image_projection"], out["image_features"], out["image"] = self.image_tower(images, train)
         if tokens is not None:
@@ -139,13 +155,13 @@ class TwoTowers(nn.Module):
             if len(set(dimensions)) > 1:
                 raise UserError(
                     "the towers embed images and texts in spaces of {} and {} dimensions: give both a projection, or "
-                    "set model.embedding to the width of the tower that has none".format(*dimensions)
+                    "set model.embedding to the width of the tower without one".format(*dimensions)
                 )
         constant = nn.initializers.constant
         out["logit_scale"] = self.param("logit_scale", constant(math.log(self.scale)), ())
         if self.bias is not None:
             others = 1 if images is None else max(len(images) - 1, 1)
-            bias = -math.log(others) if self.bias == "batch" else self.bias
+            bias = -math.log(others) if isinstance(self.bias, str) else self.bias  # the only string is "batch"
             out["logit_bias"] = self.param("logit_bias", constant(bias), ())
         return out
 
@@ -165,50 +181,60 @@ def two_towers(
 ) -> TwoTowers:
     """A model of images and texts. The defaults are CLIP's.
 
-    Applied to float images [B, H, W, 3] and token ids int32 [B, L], or to one of them, it returns a dict of
-    "image_projection" and "text_projection", float32 [B, E], of any length; "image_features" and "text_features",
-    float32 [B, D], of the towers before it; "image" and "text", what else the towers return; and the parameters
-    "logit_scale", the logarithm of what multiplies cosines, and "logit_bias", float32 scalars.
+    Applied to float images [b, height, width, 3] and token ids int32 [b, n], or to one of them, it returns a dict of
+    "image_projection" and "text_projection", float32 [b, e], not scaled to length 1; "image_features" and
+    "text_features", float32 [b, d], the towers' outputs before the projections; "image" and "text", the other outputs
+    of the towers; and two parameters, float32 scalars: "logit_scale", the logarithm of the factor of cosines, and
+    "logit_bias".
 
     Args:
-      dtype: of the computation; parameters are float32.
-      variant: "clip_vit_b32", "clip_vit_b16", "clip_vit_l14", "clip_vit_l14_336", "clip_rn50", "clip_rn101",
-        "clip_rn50x4", "clip_rn50x16", "clip_rn50x64" or "siglip_vit_b16"; what follows then changes single options of
-        it.
-      image: section of an image model without its classes: `dict(name="vit", variant="S/16")`.
-      text: section of a text model: `dict(name="text_transformer", variant="S")`.
-      embedding: E of the projections, 512 by default.
-      image_projection, text_projection: "linear" (no bias, as in CLIP), "affine" (with a bias, as in SigLIP's text
-        tower), or "none": the features of the tower are its embedding, as in SigLIP's image tower and in LiT.
-      scale: initial factor of cosines: 1 / 0.07, whose logarithm is the parameter, or 10 in SigLIP.
-      bias: initial value of what is added to scaled cosines, or "batch": -ln(B - 1), with which a sigmoid over B x B
-        pairs starts at their share of positives, where SigLIP's -10 is right for batches of some 20,000. None for no
-        bias, as in CLIP: a softmax does not change with it.
+      dtype: Type of the computation, float32 or bfloat16; parameters are float32.
+      variant: Name of a published model: "clip_vit_b32", "clip_vit_b16", "clip_vit_l14", "clip_vit_l14_336",
+        "clip_rn50", "clip_rn101", "clip_rn50x4", "clip_rn50x16", "clip_rn50x64" or "siglip_vit_b16". The other
+        arguments then replace single options of it.
+      image: Section of an image model without its classes, such as `dict(name="vit", variant="S/16")`.
+      text: Section of a text model, such as `dict(name="text_transformer", variant="S")`.
+      embedding: Dimension e of the projections; None for the variant's, or 512.
+      image_projection: Kind of the projection of images: "linear" (no bias, as in CLIP), "affine" (with a bias) or
+        "none", where the features are the embedding, as in SigLIP's image tower and in LiT. None for the variant's, or
+        "linear".
+      text_projection: Kind of the projection of texts, one of the same; "affine" in SigLIP.
+      scale: Initial factor of cosines, above 0. Its logarithm is the parameter. None for the variant's, or 1 / 0.07 as
+        in CLIP; SigLIP has 10.
+      bias: Initial value that is added to scaled cosines, or "batch" for -ln(b - 1): then a sigmoid over b x b pairs
+        starts at their share of positives. SigLIP's -10 does so for batches of some 20,000. None for the variant's, or
+        no bias, as in CLIP: a softmax does not depend on it.
 
     Raises:
-      UserError: an unknown variant, model or option value; towers of two dimensions, when the model is initialised.
+      UserError: An unknown variant, model or option value; or, when the model is initialised, towers whose embeddings
+        have different dimensions.
     """
     if variant is not None and variant not in VARIANTS:
         raise unknown("variant of two_towers", variant, VARIANTS)
-    named = VARIANTS[variant] if variant else Variant({}, {}, embedding=512)
+    published = VARIANTS[variant] if variant else Variant({}, {}, embedding=512)
     image, text = towers(variant=variant, image=image, text=text).values()
-    chosen = dict(embedding=embedding, image_projection=image_projection, text_projection=text_projection)
-    chosen |= dict(scale=scale, bias=bias)
-    named = named._replace(**{name: value for name, value in chosen.items() if value is not None})
-    for option, value in (("embedding", named.embedding), ("scale", named.scale)):
-        positive(option, value)
-    if isinstance(named.bias, str):
-        one_of("bias", named.bias, ("batch",))
+    overrides: dict[str, Any] = dict(
+        embedding=embedding,
+        image_projection=image_projection,
+        text_projection=text_projection,
+        scale=scale,
+        bias=bias,
+    )
+    options = published._replace(**{name: value for name, value in overrides.items() if value is not None})
+    positive("embedding", options.embedding)
+    positive("scale", options.scale)
+    if isinstance(options.bias, str):
+        one_of("bias", options.bias, ("batch",))
     for option in ("image_projection", "text_projection"):
-        one_of(option, getattr(named, option), PROJECTIONS)
+        one_of(option, getattr(options, option), PROJECTIONS)
     _check_sections(image, text)
     images = models.build(**image, num_classes=None, dtype=dtype)
     texts = models.build_text(**text, dtype=dtype)
     return TwoTowers(
-        image_tower=Tower(images, named.image_projection, named.embedding, dtype),
-        text_tower=Tower(texts, named.text_projection, named.embedding, dtype),
-        scale=named.scale,
-        bias=named.bias,
+        image_tower=Tower(images, options.image_projection, options.embedding, dtype),
+        text_tower=Tower(texts, options.text_projection, options.embedding, dtype),
+        scale=options.scale,
+        bias=options.bias,
     )
 
 
@@ -219,24 +245,35 @@ def towers(
     text: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> dict[str, dict[str, Any]]:
-    """The whole sections of both towers, by their names among the parameters.
+    """Completes the sections of both towers with the options of a variant.
+
+    A section of another model replaces that of the variant. A section of the same model, or without a name, changes
+    single options.
 
     Args:
-      variant, image, text: of `two_towers`, whose other options are not looked at. A section of another model takes
-        the place of the variant's; one of the same model, or without a name, changes single options of it.
+      variant: Name of a published model, or None.
+      image: Section of the image tower, or a part of it.
+      text: Section of the text tower, or a part of it.
+      **_: Other options of `two_towers`, which do not matter here.
+
+    Returns:
+      The sections by the names of the towers among the parameters, "image_tower" and "text_tower".
+
+    Raises:
+      UserError: A section without the name of its model, and no variant.
 
     >>> towers(variant="clip_vit_b32", text=dict(length=32))["text_tower"]
     {'name': 'text_transformer', 'variant': 'M', 'length': 32}
     """
-    named = VARIANTS.get(variant, Variant({}, {}, embedding=0))
+    defaults = VARIANTS.get(variant or "", Variant({}, {}, embedding=0))
     sections = {}
-    for tower, default, given in zip(TOWERS, (named.image, named.text), (image, text)):
-        given = dict(given or {})
-        same = given.get("name", default.get("name")) == default.get("name")
-        sections[tower] = {**default, **given} if same else given
+    for tower, default, override in zip(TOWERS, (defaults.image, defaults.text), (image, text)):
+        section = dict(override or {})
+        same = section.get("name", default.get("name")) == default.get("name")
+        sections[tower] = {**default, **section} if same else section
         if "name" not in sections[tower]:
             kind = tower.removesuffix("_tower")
-            raise UserError(f"two_towers needs the section {kind!r} of a model, with its name, or a variant")
+            raise UserError(f"two_towers needs a variant, or a section {kind!r} with the name of a model")
     return sections
 
 
@@ -246,4 +283,6 @@ def _check_sections(image: Mapping[str, Any], text: Mapping[str, Any]) -> None:
     for kind, section in (("image", image), ("text", text)):
         for option in ("num_classes", "dtype"):
             if option in section:
-                raise UserError(f"model.{kind} takes no {option!r}: a tower has no classes, and the dtype of the pair")
+                raise UserError(
+                    f"model.{kind} takes no {option!r}: towers have no classes, and set model.dtype for both"
+                )

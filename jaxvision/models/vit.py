@@ -1,7 +1,7 @@
-"""Vision Transformer: Dosovitskiy et al. 2021, arXiv 2010.11929, its plainer form of Beyer, Zhai, Kolesnikov 2022,
-arXiv 2205.01580 (mean pooling, fixed sin-cos positions), and what later papers changed, as options.
+"""Vision Transformer: Dosovitskiy et al. 2021, arXiv 2010.11929, and changes of later papers, as options.
 
-Named models are these options of `vit`, whose defaults are the plainer form:
+The defaults are the plainer form of Beyer, Zhai, Kolesnikov 2022, arXiv 2205.01580: mean pooling and fixed sin-cos
+positions. Other models are these options:
 
     ViT      pool="token", posemb="learned"
     DeiT     pool="token", posemb="learned", distilled=True, init="normal", gelu="exact"
@@ -11,6 +11,7 @@ Named models are these options of `vit`, whose defaults are the plainer form:
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -30,10 +31,10 @@ from jaxvision.models.transformer import (
     GELUS,
     PARALLELS,
     REMATS,
-    Block,
     BlockOptions,
     Deviations,
     Encoder,
+    TransformerBlock,
 )
 
 POOLS = ("token", "gap", "map", "none")
@@ -42,7 +43,7 @@ INITS = {"xavier": None, "normal": Deviations(0.02, 0.02, 0.02)}
 
 
 class ViT(nn.Module):
-    """See `vit` for the options, which are checked there."""
+    """Module of `vit`, which documents and checks the options."""
 
     num_classes: int | None
     width: int
@@ -68,7 +69,7 @@ class ViT(nn.Module):
     dtype: jnp.dtype
 
     def layer_order(self) -> Groups:
-        """See `order`."""
+        """Groups of parameter paths from the input on; see `order`."""
         first = ("embedding", "pos_embedding", "cls", "distillation_token", "registers", "pre_norm")
         return input_and_blocks(self.depth, self.scan, first)
 
@@ -76,7 +77,7 @@ class ViT(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         embed = PatchEmbedding(self.width, self.patch, self.dtype, self.patch_bias, self.base_patch, name="embedding")
         x = embed(images)  # b h w d
-        out = {"embedding": x}
+        out: dict[str, Any] = {"embedding": x}
         b, h, w, _ = x.shape
         x, prefix = self._add_positions(x)  # b n d, 1 p d
         angles = rope2d(h, w, self.width // self.block.num_heads) if self.posemb == "rope" else None
@@ -88,12 +89,12 @@ class ViT(nn.Module):
         start = prefix.shape[1]
         x = jnp.concatenate([jnp.broadcast_to(prefix, (b, start, self.width)), x], axis=1)
         if angles is not None:
-            angles = jnp.pad(angles, [(0, 0)] * (angles.ndim - 2) + [(start, 0), (0, 0)])  # the prefix does not turn
+            angles = jnp.pad(angles, [(0, 0)] * (angles.ndim - 2) + [(start, 0), (0, 0)])  # angle 0 for the prefix
         x = Dropout(self.block.dropout)(x, train)
         if self.pre_norm:
             x = nn.LayerNorm(self.block.norm_epsilon, dtype=self.dtype, name="pre_norm")(x)
 
-        block = functools.partial(Block, self.block, self.dtype)
+        block = functools.partial(TransformerBlock, self.block, self.dtype)
         encoder = Encoder(
             block,
             self.depth,
@@ -116,8 +117,10 @@ class ViT(nn.Module):
         return features, out | self._heads(x, features, train)
 
     def _add_positions(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, h, w, D] -> patches [B, h * w, D] with their positions, and the tokens before them [1, P, D]: class
-        token, distillation token, registers."""
+        """[b, h, w, d] -> (patches with positions [b, h * w, d], tokens before them [1, p, d]).
+
+        The tokens before them are class token, distillation token and registers.
+        """
         b, h, w, d = x.shape
         x = x.reshape(b, h * w, d)
         normal = nn.initializers.normal(0.02)
@@ -132,13 +135,13 @@ class ViT(nn.Module):
         elif self.posemb == "sincos2d":
             x = x + sincos2d(h, w, d).astype(self.dtype)
         if self.registers:
-            # Almost 0, as in DINOv2's code; exactly 0, all of them would get one gradient and stay equal.
+            # Almost 0, as in DINOv2's code. From exactly 0 all registers would get the same gradient and stay equal.
             registers = self.param("registers", nn.initializers.normal(1e-6), (1, self.registers, d))
             prefix = jnp.concatenate([prefix, registers], axis=1)
         return x, prefix.astype(self.dtype)
 
     def _pool(self, x: jax.Array, tokens: jax.Array, train: bool) -> jax.Array:
-        """Features, float32, of all tokens and of those of the patches."""
+        """Pools all tokens `x` [b, p + n, d], or those of the patches, `tokens` [b, n, d], to float32 features."""
         if self.pool == "token":
             return x[:, : 1 + self.distilled].mean(axis=1, dtype=jnp.float32)
         if self.pool == "gap":
@@ -168,9 +171,18 @@ class ViT(nn.Module):
 
 
 def keep_patches(rng: jax.Array, b: int, n: int, rate: float) -> jax.Array:
-    """Draws the patches that patch dropout keeps: int32 [b, k] in [0, n), k = n * (1 - rate) rounded down, at least 1.
+    """Draws the patches that patch dropout keeps.
 
     Source: Li et al. 2023 (FLIP), sec. 3; rounded as in timm's `PatchDropout`.
+
+    Args:
+      rng: Random key.
+      b: Number of images.
+      n: Number of patches in an image.
+      rate: Share of patches that are left out, in [0, 1).
+
+    Returns:
+      Indices of patches, int32 [b, k] in [0, n), with k = n * (1 - rate) rounded down, at least 1.
 
     >>> keep_patches(jax.random.key(0), 2, 16, 0.75).shape
     (2, 4)
@@ -217,60 +229,65 @@ def vit(
 ) -> ViT:
     """Vision Transformer.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "embedding"
-    [B, h, w, D], "stages" (every block's output, [B, h, w, D]), "tokens" [B, h * w, D] and "map"
-    [B, h, w, D] (after the last norm, of the patches alone), with `rep_size` "pre_logits" float32
-    [B, rep_size], and "logits" float32 [B, K]. Training with `patch_dropout` keeps k patches, "kept"
-    int32 [B, k] among the h * w: "stages" and "tokens" are [B, k, D], and there is no "map".
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "embedding"
+    [b, h, w, d], "stages" (every block's output, [b, h, w, d]), "tokens" [b, h * w, d] and "map"
+    [b, h, w, d] (after the last norm, without the tokens before the patches), with `rep_size` "pre_logits" float32
+    [b, rep_size], and "logits" float32 [b, k]. In training with `patch_dropout`, m of the h * w patches are kept:
+    "kept" int32 [b, m] holds their indices, "stages" and "tokens" are [b, m, d], and there is no "map".
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation, residual stream included; parameters are float32.
-      variant: "SIZE/PATCH": mu, Ti, S, M, B, L, So400m, H, g or G, and the side of a patch in pixels.
-      width: D, in place of the variant's; `mlp_dim` then is four times as much unless it is given.
-      depth, mlp_dim, num_heads: in place of the variant's.
-      pool: features are the class token ("token"), the mean over tokens ("gap"), attention pooling
-        ("map"), or every token ("none": features [B, N, D] and logits [B, N, K]).
-      posemb: "learned" (Dosovitskiy et al. 2021; it fixes the image size), "sincos2d", "rope" (queries
-        and keys are turned by row and column, see `positions.rope2d`) or "none".
-      class_token: whether there is one; None: where `pool` is "token". Beside another pooling it takes part in the
-        attention alone, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
-      fc_norm: the final LayerNorm is of the pooled features, as in BEiT, MAE's fine-tuning with average pooling and
-        timm's `fc_norm`, not of the tokens, which "tokens" and "map" then hold without it.
-      cls_position: whether "learned" has positions for class and distillation token, too.
-      distilled: a second token and a head that learns from a teacher, "distillation_logits" [B, K]
-        (Touvron et al. 2021, sec. 4). In training "logits" are the class token's; in evaluation they are
-        the mean of both heads, where the paper adds their softmax. Features are the mean of both tokens.
-      registers: tokens that the output leaves out, without position (Darcet et al. 2024).
-      base_patch: the side that the embedding's kernel is stored for, fitted to the variant's patch by
-        `patches.resize_patches`, so that one set of weights serves many (Beyer et al. 2023, FlexiViT). Learned
-        positions are resized apart, by `positions.resize_positions`.
-      patch_bias: of the patch embedding; CLIP has none.
-      patch_dropout: rate at which training leaves out patches, never the tokens before them (Li et al.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation and the residual stream, float32 or bfloat16; parameters are float32.
+      variant: Size and patch, "SIZE/PATCH": mu, Ti, S, M, B, L, So400m, H, g or G, and the side of a patch in pixels.
+      width: Dimension d of tokens; None for the variant's. A width also sets `mlp_dim` to four times as much.
+      depth: Number of blocks; None for the variant's.
+      mlp_dim: Number of hidden units of the MLP; None for four times `width` if that is given, else the variant's.
+      num_heads: Number of attention heads; None for the variant's.
+      pool: Kind of pooling. Features are the class token ("token"), the mean over tokens ("gap"), attention pooling
+        ("map"), or every token ("none": features [b, n, d] and logits [b, n, k]).
+      posemb: Kind of positions: "learned" (Dosovitskiy et al. 2021; the image size is then fixed), "sincos2d", "rope"
+        (queries and keys are turned by row and column, see `positions.rope2d`) or "none".
+      class_token: True for a class token. None for one only if `pool` is "token". With another pooling it takes part
+        only in attention, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
+      fc_norm: True to apply the final LayerNorm to the pooled features instead of the tokens, as in BEiT, MAE's
+        fine-tuning with average pooling and timm's `fc_norm`. "tokens" and "map" then are not normalised.
+      cls_position: True if "learned" has positions for class and distillation token, too.
+      distilled: True for a second token, and a head that learns from a teacher, "distillation_logits" [b, k] (Touvron
+        et al. 2021, sec. 4). In training "logits" are those of the class token. In evaluation they are the mean of both
+        heads; the paper adds their softmax. Features are the mean of both tokens.
+      registers: Number of registers, tokens without position that the output leaves out (Darcet et al. 2024).
+      base_patch: Side of the patches that the embedding's kernel is stored for; None for the variant's. The kernel is
+        fitted to the variant's patch by `patches.resize_patches`, so that one set of weights serves many (Beyer et al.
+        2023, FlexiViT). Learned positions need `positions.resize_positions`.
+      patch_bias: True for a bias in the patch embedding; CLIP has none.
+      patch_dropout: Share of patches that training leaves out, in [0, 1); the tokens before them always stay (Li et al.
         2023, FLIP).
-      pre_norm: a LayerNorm before the first block, as in CLIP.
-      norm_epsilon: of every LayerNorm; 1e-5 in CLIP and torch.
-      qk_norm: LayerNorm on the queries and keys of each head (Dehghani et al. 2023), with a bias as in timm.
-      layer_scale: initial factor of each residual branch; None for no such factors (Touvron et al. 2021b).
-      parallel: "mlp" beside the attention (Dehghani et al. 2023; biases stay, which they leave out of norms
-        and QKV), "pairs" of each (Touvron et al. 2022), or "none"; see `transformer.Block`.
-      dropout: rate after the position embedding, after attention and in the MLP.
-      drop_path: stochastic depth rate of the last block; it grows linearly from 0 in the first.
-      gelu: "tanh" is the approximation of the original JAX code, "exact" (erf) that of timm and torch,
-        "quick" CLIP's.
-      attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16 only).
-      init: of the blocks' kernels: "xavier" uniform as in the original code, where class tokens are 0, or
-        "normal" of deviation 0.02, class tokens too (DeiT, timm). Positions have 0.02 either way; in
-        CLIP's code they and the class token have D ** -0.5.
-      rep_size: units of a tanh layer before the head, for pre-training (Dosovitskiy et al. 2021, sec. 3.1).
-      head_init: "zeros" or "normal".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
-      scan: loop over blocks with stacked parameters: compile time no longer grows with depth.
-      remat: what the backward pass recomputes in a block to save memory: "none", "dots" (all but the
-        outputs of its linear layers) or "full". On a CPU it has an effect together with `scan` alone.
+      pre_norm: True for a LayerNorm before the first block, as in CLIP.
+      norm_epsilon: Number that is added to the variance in every LayerNorm; 1e-5 in CLIP and torch.
+      qk_norm: True for LayerNorm on the queries and keys of each head (Dehghani et al. 2023), with a bias as in timm.
+      layer_scale: Initial factor of each residual branch, above 0 (Touvron et al. 2021b); None for no such factors.
+      parallel: Layers of a block that are computed side by side: "mlp", the MLP and the attention (Dehghani et al.
+        2023, who also remove the biases of norms and QKV; here they stay), "pairs", two of each (Touvron et al. 2022),
+        or "none"; see `transformer.TransformerBlock`.
+      dropout: Rate of dropout after the position embedding, after attention and in the MLP, in [0, 1).
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); it grows linearly from 0 in the first.
+      gelu: Form of the GELU: "tanh", the approximation of the original JAX code, "exact" (erf), as in timm and torch,
+        or "quick", as in CLIP.
+      attention: Implementation of attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs (bfloat16 or float16
+        only).
+      init: Initialiser of the blocks' kernels: "xavier", uniform, with class tokens of 0, as in the original code, or
+        "normal" with standard deviation 0.02, for class tokens too (DeiT, timm). Positions have 0.02 in both; in CLIP's
+        code, positions and class token have d ** -0.5.
+      rep_size: Number of units of a tanh layer before the head, for pre-training (Dosovitskiy et al. 2021, sec. 3.1);
+        None for no such layer.
+      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
+      scan: True to loop over blocks with stacked parameters, so that compile time does not grow with depth.
+      remat: Part of a block that the backward pass computes again to save memory: "none", "dots" (all but the outputs
+        of its linear layers) or "full". On a CPU it has an effect only together with `scan`.
 
     Raises:
-      UserError: an unknown variant or option value, or sizes that do not fit together.
+      UserError: An unknown variant, an option value out of range, or sizes that do not fit together.
     """
     name, patch = split_variant("ViT", variant)
     size = transformer_size("ViT", name, width, depth, mlp_dim, num_heads)
@@ -279,7 +296,7 @@ def vit(
     if posemb == "rope" and (size.width // size.num_heads) % 4:
         raise UserError(f"posemb 'rope' needs heads of a multiple of 4 channels, not {size.width // size.num_heads}")
     if distilled and pool != "token":
-        raise UserError(f"a distilled ViT has a class token beside its own: it needs pool 'token', not {pool!r}")
+        raise UserError(f"a distilled ViT pools its class and distillation tokens: set pool='token', not {pool!r}")
     if distilled and rep_size is not None:
         raise UserError("a distilled ViT has its two heads on its two tokens: it takes no rep_size")
     if class_token is None:

@@ -24,23 +24,26 @@ def wide_resnet(
 ) -> ResNetV2:
     """Wide ResNet for 32x32 images: pre-activation blocks of two 3x3 convolutions in three stages.
 
-    Applied to float images [B, H, W, 3] it returns float32 features [B, D] and `out`: "stem", "stages"
-    (the map of each stage), "map" [B, h, w, D] (the last of them after the last norm), "tokens"
-    [B, h * w, D], and "logits" float32 [B, K]. In training apply it with `mutable=["batch_stats"]`.
+    Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stem", "stages"
+    (the map of each stage), "map" [b, h, w, d] (the last of them after the last norm), "tokens"
+    [b, h * w, d], and "logits" float32 [b, k]. In training apply it with `mutable=["batch_stats"]`.
 
     Args:
-      num_classes: K, or None for no head.
-      dtype: of the computation; parameters and statistics are float32.
-      variant: "DEPTH-WIDTH": 6 n + 4 layers (10, 16, 22, 28, 34, 40, ...) with 16, 32 and 64 times WIDTH channels;
-        the stem keeps 16. The paper's are 40-4, 16-8 and 28-10. DEPTH counts the stages' projections and not the head.
-      dropout: rate between a block's convolutions (sec. 2.4); the paper has 0.3 for CIFAR, 0.4 for SVHN. Give
-        `apply` a "dropout" key. The authors' code drops as here, after the second norm and ReLU.
-      drop_path: stochastic depth rate of the last block, growing linearly (Huang et al. 2016, arXiv 1603.09382).
-      head_init: "normal" or "zeros".
-      head_bias: initial logit of every class; -10 suits a sigmoid loss over many classes.
+      num_classes: Number k of classes, at least 1, or None for no head.
+      dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
+      variant: Depth and width, "DEPTH-WIDTH": 6 n + 4 layers (10, 16, 22, 28, 34, 40, ...) with 16, 32 and 64 times
+        WIDTH channels; the stem keeps 16. The paper has 40-4, 16-8 and 28-10. DEPTH counts the projections of the
+        stages, but not the head.
+      dropout: Rate of dropout between the convolutions of a block, in [0, 1) (sec. 2.4); 0.3 for CIFAR and 0.4 for SVHN
+        in the paper. `apply` then needs a "dropout" key. As in the authors' code it comes after the second norm and
+        ReLU.
+      drop_path: Rate of stochastic depth in the last block, in [0, 1); earlier blocks have less, in proportion to their
+        depth (Huang et al. 2016, arXiv 1603.09382).
+      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:
-      UserError: a malformed variant or an unknown option value.
+      UserError: A malformed variant, or an option value out of range.
     """
     match = re.fullmatch(r"(\d{1,4})-([1-9]\d{0,3})", variant)
     if not match or int(match[1]) < 10 or (int(match[1]) - 4) % 6:

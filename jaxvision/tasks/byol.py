@@ -71,7 +71,7 @@ def make_byol(
         return heads.Projection(2, projection_dim, hidden, norm, last_norm=False, dtype=dtype)
 
     def projected() -> heads.Projected:
-        backbone = heads.bare("byol", model(None))
+        backbone = heads.bare_backbone("byol", model(None))
         return heads.Projected(backbone, head(backbone.dtype))
 
     teacher, student = projected(), projected()

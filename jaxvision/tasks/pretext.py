@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.models.heads import bare
+from jaxvision.models.heads import bare_backbone
 from jaxvision.models.options import whole
 from jaxvision.models.parts import PartsClassifier
 from jaxvision.tasks.task import PARTS, Batch, Task, in_training, module_pattern, outputs_of
@@ -67,7 +67,7 @@ def make_pretext(
     """
     whole("task.part_dim", part_dim, optional=True)
     whole("task.hidden", hidden, optional=True)
-    trunk = bare(pretext.name, model(None))
+    trunk = bare_backbone(pretext.name, model(None))
     network = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
 
     def ask(batch, rng):

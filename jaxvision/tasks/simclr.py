@@ -74,7 +74,7 @@ def make_simclr(
     whole("task.projection_dim", projection_dim)
     whole("task.projection_hidden", projection_hidden, optional=True)
     whole("task.chunk", chunk, optional=True)
-    backbone = heads.bare("simclr", model(None))
+    backbone = heads.bare_backbone("simclr", model(None))
     out = projection_dim if projection_layers else None
     head = heads.Projection(projection_layers, out, projection_hidden, projection_norm, backbone.dtype)
     network = heads.Projected(backbone, head)

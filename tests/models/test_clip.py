@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision import models
-from jaxvision.models.clip_resnet import AttentionPool2d, Block
+from jaxvision.models.clip_resnet import AttentionPool2d, ClipBottleneck
 from jaxvision.models.vit import ViT
 
 VIT = {"pool": "token", "posemb": "learned", "pre_norm": True, "patch_bias": False, "scan": True}
@@ -61,9 +61,9 @@ def test_resnet_stages_at_usual_sizes(variant, image, channels, features):
 
 def test_a_new_block_adds_nothing_and_strides_by_averaging():
     x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 8, 8, 16)))
-    y, _ = jax.jit(lambda x: Block(4, 1, jnp.float32).init_with_output(jax.random.key(1), x, True))(x)
+    y, _ = jax.jit(lambda x: ClipBottleneck(4, 1, jnp.float32).init_with_output(jax.random.key(1), x, True))(x)
     np.testing.assert_array_equal(y, x)
-    y, variables = jax.jit(lambda x: Block(4, 2, jnp.float32).init_with_output(jax.random.key(1), x, False))(x)
+    y, variables = jax.jit(lambda x: ClipBottleneck(4, 2, jnp.float32).init_with_output(jax.random.key(1), x, False))(x)
     averaged = x.reshape(2, 4, 2, 4, 2, 16).mean((2, 4)) @ variables["params"]["shortcut_conv"]["kernel"][0, 0]
     np.testing.assert_allclose(y, jax.nn.relu(averaged) / np.sqrt(1 + 1e-5), rtol=1e-4, atol=1e-5)
 

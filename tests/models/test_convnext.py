@@ -8,11 +8,11 @@ import numpy as np
 import scipy.special
 
 from jaxvision import models
-from jaxvision.models.convnext import Block
+from jaxvision.models.convnext import ConvNeXtBlock
 
 
 def test_block_equals_its_formula(random_variables):
-    block = Block(drop_path=0.0, layer_scale=1e-6, gelu="exact", dtype=jnp.float32)
+    block = ConvNeXtBlock(drop_path=0.0, layer_scale=1e-6, gelu="exact", dtype=jnp.float32)
     x = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 4, 3)))
     variables = random_variables(functools.partial(block.init, train=False), x, 1.0)
     p = variables["params"]

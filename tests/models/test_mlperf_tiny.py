@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import models
-from jaxvision.models.mlperf_tiny import Block
+from jaxvision.models.mlperf_tiny import MlperfBlock
 
 
 def test_arrays_are_those_of_the_keras_model():
@@ -25,7 +25,7 @@ def test_arrays_are_those_of_the_keras_model():
 
 def test_a_strided_block_pads_at_the_far_ends_alone(random_variables):
     """TensorFlow's "SAME": the window of output (0, 0) begins at input (0, 0)."""
-    block = Block(channels=4, stride=2, dtype=jnp.float32)
+    block = MlperfBlock(channels=4, stride=2, dtype=jnp.float32)
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 4)).astype(np.float32)
     variables = random_variables(functools.partial(block.init, train=False), x)
     params = variables["params"]

@@ -85,7 +85,7 @@ def test_each_tower_counts_its_own_layers():
 
 
 def test_what_has_no_order_says_what_to_do():
-    with pytest.raises(UserError, match="those of a scanned model are one array: set model.scan=False"):
+    with pytest.raises(UserError, match="a scanned model has one array for all layers: set model.scan=False"):
         layer_order(models.build("vit", 5, variant="mu/4", depth=2, scan=True))
-    with pytest.raises(UserError, match="the model object does not say it: give it a method layer_order"):
+    with pytest.raises(UserError, match="the model object does not state it: give it a method layer_order"):
         layer_order(object())

@@ -9,12 +9,12 @@ import pytest
 
 from jaxvision import models
 from jaxvision.models.layers import Conv
-from jaxvision.models.resnet_blocks import Block, SqueezeExcite
+from jaxvision.models.resnet_blocks import ResNetBlock, SqueezeExcite
 
 
 def block(**options):
     defaults = {"channels": 4, "stride": 1, "bottleneck": False, "shortcut": "B", "stride_in": "3x3"}
-    return Block(**defaults | {"zero_init_residual": True, "dtype": jnp.float32} | options)
+    return ResNetBlock(**defaults | {"zero_init_residual": True, "dtype": jnp.float32} | options)
 
 
 def first_output(layer, x):

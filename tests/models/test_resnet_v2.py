@@ -23,7 +23,7 @@ def size_of(model):
 
 def test_pre_activation_block_adds_to_its_input(random_variables):
     """With the last kernel constant, weight standardisation makes it 0 and the branch silent."""
-    layer = resnet_v2.Block(channels=32, stride=1)
+    layer = resnet_v2.PreActivationBlock(channels=32, stride=1)
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 128))
     params = random_variables(functools.partial(layer.init, train=False), x)["params"]
     assert "shortcut_conv" not in params
@@ -49,7 +49,9 @@ def test_bit_variants(variant):
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_silent_branches_pass_the_input_and_its_gradient_unchanged(bottleneck):
     """He et al. 2016b, eq. 4 and 5: no activation stands in the way of the identity."""
-    layer = resnet_v2.Block(channels=4, stride=1, bottleneck=bottleneck, zero_init_residual=True, **BATCH_NORM)
+    layer = resnet_v2.PreActivationBlock(
+        channels=4, stride=1, bottleneck=bottleneck, zero_init_residual=True, **BATCH_NORM
+    )
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 16 if bottleneck else 4))
     variables = layer.init(jax.random.key(1), x, train=False)
     y, pull_back = jax.vjp(lambda x: layer.apply(variables, x, train=False), x)
@@ -58,7 +60,7 @@ def test_silent_branches_pass_the_input_and_its_gradient_unchanged(bottleneck):
 
 
 def test_a_block_that_changes_the_shape_projects_what_is_activated(random_variables):
-    layer = resnet_v2.Block(channels=4, stride=2, bottleneck=False, **BATCH_NORM)
+    layer = resnet_v2.PreActivationBlock(channels=4, stride=2, bottleneck=False, **BATCH_NORM)
     x = -jnp.abs(jax.random.normal(jax.random.key(0), (1, 4, 4, 2)))
     variables = random_variables(functools.partial(layer.init, train=False), x)
     variables["params"]["norm1"]["bias"] = jnp.full(2, -100.0)  # ReLU closes, for branch and shortcut
@@ -68,7 +70,7 @@ def test_a_block_that_changes_the_shape_projects_what_is_activated(random_variab
 
 @pytest.mark.parametrize(("stride_in", "strides"), [("3x3", [1, 2, 1]), ("1x1", [2, 1, 1])])
 def test_the_convolution_that_strides(stride_in, strides):
-    layer = resnet_v2.Block(channels=4, stride=2, stride_in=stride_in)
+    layer = resnet_v2.PreActivationBlock(channels=4, stride=2, stride_in=stride_in)
     assert [stride for _, _, stride in layer._layers()] == strides
 
 

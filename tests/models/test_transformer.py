@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.models.positions import rope2d, rotate
-from jaxvision.models.transformer import GELUS, Attention, Block, BlockOptions, Mlp
+from jaxvision.models.transformer import GELUS, Attention, BlockOptions, Mlp, TransformerBlock
 
 PATCHES = jax.random.normal(jax.random.key(0), (2, 6, 16))
 
@@ -67,7 +67,7 @@ def test_heads_do_not_change_the_number_of_parameters(num_heads):
 
 
 def block(**options):
-    return Block(BlockOptions(**{"num_heads": 2, "mlp_dim": 64} | options), jnp.float32)
+    return TransformerBlock(BlockOptions(**{"num_heads": 2, "mlp_dim": 64} | options), jnp.float32)
 
 
 def run(layer, variables, x=PATCHES, angles=None):

@@ -121,7 +121,7 @@ def test_sections_change_single_options_of_a_variant():
     ("options", "message"),
     [
         (dict(variant="clip_b32"), "unknown variant of two_towers 'clip_b32'; did you mean"),
-        (dict(text=TEXT), "two_towers needs the section 'image'"),
+        (dict(text=TEXT), "two_towers needs a variant, or a section 'image'"),
         (SMALL | dict(image_projection="lin"), "unknown image_projection 'lin'"),
         (SMALL | dict(scale=0.0), "scale must be above 0"),
         (SMALL | dict(bias="btach"), "unknown bias 'btach'; did you mean 'batch'"),

@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision import models
 from jaxvision.models.positions import rope2d, sincos2d
-from jaxvision.models.transformer import Block, Encoder
+from jaxvision.models.transformer import Encoder, TransformerBlock
 
 
 def build(**options):
@@ -80,7 +80,7 @@ def test_patch_dropout_encodes_the_patches_it_keeps_where_they_are(images, rando
         angles = rope2d(4, 4, 16)[kept]
     else:
         x = x + sincos2d(4, 4, 32)
-    encoder = Encoder(functools.partial(Block, model.block, jnp.float32), 2, False, "none", jnp.float32)
+    encoder = Encoder(functools.partial(TransformerBlock, model.block, jnp.float32), 2, False, "none", jnp.float32)
     x = np.take_along_axis(np.asarray(x), kept[..., None], axis=1)
     want, _ = jax.jit(lambda v, x: encoder.apply(v, x, False, angles))({"params": variables["params"]["encoder"]}, x)
     np.testing.assert_allclose(out["tokens"], want, atol=1e-5)

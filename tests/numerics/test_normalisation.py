@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision import models
-from jaxvision.models.resnet_blocks import Block
+from jaxvision.models.resnet_blocks import ResNetBlock
 
 IMAGES = 3 + 5 * jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
 
@@ -49,7 +49,9 @@ def test_scale_of_a_kernel_before_batch_norm_has_no_effect_and_no_gradient():
     """So the gradient is orthogonal to each output channel's weights, and weight decay there changes the effective
     learning rate alone (Ioffe & Szegedy 2015, sec. 3.3; van Laarhoven 2017, sec. 2)."""
     x = jax.random.normal(jax.random.key(2), (8, 6, 6, 4))
-    block = Block(4, 1, bottleneck=False, shortcut="B", stride_in="3x3", zero_init_residual=False, dtype=jnp.float32)
+    block = ResNetBlock(
+        4, 1, bottleneck=False, shortcut="B", stride_in="3x3", zero_init_residual=False, dtype=jnp.float32
+    )
     variables = jax.jit(functools.partial(block.init, train=True))(jax.random.key(3), x)
     target = jax.random.normal(jax.random.key(4), x.shape)
 

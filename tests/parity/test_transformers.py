@@ -13,7 +13,7 @@ import pytest
 from jaxvision import models
 from jaxvision.models.patches import resize_patches
 from jaxvision.models.positions import resize_positions
-from jaxvision.models.transformer import Block, BlockOptions
+from jaxvision.models.transformer import BlockOptions, TransformerBlock
 
 pytestmark = pytest.mark.parity
 
@@ -131,7 +131,7 @@ def test_mlp_beside_attention_equals_timms(torch):
 
     theirs = ParallelScalingBlock(32, 2, qkv_bias=True, qk_norm=True, init_values=0.1).eval()
     options = BlockOptions(2, 128, gelu="exact", qk_norm=True, layer_scale=0.1, parallel="mlp")
-    block = Block(options, jnp.float32)
+    block = TransformerBlock(options, jnp.float32)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 32)).astype(np.float32)
     shapes = jax.eval_shape(functools.partial(block.init, train=False), jax.random.key(0), x, 1.0)["params"]

@@ -99,7 +99,7 @@ def test_views_are_refused(build, nin, scenes):
 
 
 def test_a_model_with_the_head_of_another_pretraining_is_refused(build):
-    with pytest.raises(UserError, match="take projection_layers out of config.model"):
+    with pytest.raises(UserError, match="remove projection_layers from config.model"):
         build(functools.partial(models.build, "nin", projection_layers=1))
 
 

@@ -144,7 +144,7 @@ def test_images_without_views_are_an_error_when_the_run_is_built(make, image):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(model=partial(models.build, "nin", projection_layers=1)), "take projection_layers out of config.model"),
+        (dict(model=partial(models.build, "nin", projection_layers=1)), "remove projection_layers from config.model"),
         (dict(loss="nt_xnet"), "unknown value of task.loss 'nt_xnet'; did you mean 'nt_xent'"),
         (dict(loss="supervised_contrastive"), "needs a data set with one class for each image"),
         (dict(loss="supervised_contrastive", num_classes=3, multi_label=True), "one class for each image"),

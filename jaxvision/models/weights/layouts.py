@@ -52,12 +52,12 @@ LAYOUTS = {
     # A linear layer stored as a 1x1 convolution, OIHW or HWIO.
     "torch_1x1": Layout(lambda x, path: x.T[:, :, None, None], lambda y, path, shape: y[:, :, 0, 0].T),
     "tf_1x1": Layout(lambda x, path: x[None, None], lambda y, path, shape: y[0, 0]),
-    # Without leading axes of length one: [1, N, D] as [N, D], [1, 1, D] as [D].
+    # Without leading axes of length one: [1, n, d] as [n, d], [1, 1, d] as [d].
     "bare": Layout(
         lambda x, path: x.reshape(x.shape[-1:] if math.prod(x.shape[:-1]) == 1 else x.shape[-2:]),
         lambda y, path, shape: y.reshape(shape),
     ),
-    # A factor of each channel as [C, 1, 1].
+    # A factor of each channel as [c, 1, 1].
     "spatial": Layout(lambda x, path: x[:, None, None], lambda y, path, shape: y.reshape(shape)),
     "one": Layout(lambda x, path: x.reshape(1), lambda y, path, shape: y.reshape(shape)),  # a scalar as [1]
 }

@@ -260,7 +260,7 @@ def _shape(slots: list[Slot], targets: Mapping[str, np.ndarray]) -> tuple[int, .
 
 
 def _resize(array: np.ndarray, wanted: tuple[int, ...], method: str, may_drop: bool) -> tuple[np.ndarray, list[str]]:
-    """Position embeddings [..., N, D] of a square grid, brought to the number that the model has, if that can be."""
+    """Position embeddings [..., n, d] of a square grid, brought to the number that the model has, if that can be."""
     if array.shape[-1] != wanted[-1] or array.ndim < 2:
         return array, []
     (old_extra, old), (extra, new) = (grid(shape[-2]) for shape in (array.shape, wanted))
