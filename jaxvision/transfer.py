@@ -65,7 +65,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
         arrays = weights.read(path)
         if init.source != "jaxvision":
             used, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
-            said = properties.of_file(path, used, init.source, model["name"])
+            said = properties.stated_of_file(path, used, init.source, model["name"])
     else:
         arrays, meta = open_own(path)
         given = _layout_of(meta)

@@ -128,7 +128,7 @@ def test_a_foreign_file_with_a_prefix_and_two_sets_of_weights(donors, tmp_path):
     weights.write(path, both)
     variables, notes = loaded(config(EXACT, init=dict(weights=str(path), source="timm")))
     assert all(np.array_equal(variables[name], x) for name, x in donors["vit"][1].items())
-    assert any(note.startswith("init: names: 'state_dict_ema.module.' taken off") for note in notes)
+    assert any(note.startswith("init: names: 'state_dict_ema.module.' removed from") for note in notes)
     variables, _ = loaded(config(EXACT, init=dict(weights=str(path), source="timm", prefix="state_dict")))
     assert all(np.array_equal(variables[name], x + 1) for name, x in donors["vit"][1].items())
     with pytest.raises(UserError, match="names are as 'timm' writes them"):
@@ -248,7 +248,7 @@ def test_a_model_that_computes_something_else_than_its_weights_is_refused(given,
         loaded(config(VIT | given, init=init))
     loaded(config(trained, init=init))
     _, notes = loaded(config(VIT | given | {property_: ours}, init=init))  # the section says so itself
-    assert any(f"NOTE: {property_}={ours!r} as you say" in note and repr(theirs) in note for note in notes)
+    assert any(f"NOTE: {property_}={ours!r} as you set it" in note and repr(theirs) in note for note in notes)
 
 
 def test_a_foreign_file_starts_no_model_that_computes_something_else(donors, tmp_path):
@@ -263,7 +263,7 @@ def test_a_foreign_file_starts_no_model_that_computes_something_else(donors, tmp
     with pytest.raises(UserError, match=r"norm_epsilon: .*computes 1e-05 \(architecture vit_small_patch16_clip_quick"):
         loaded(config(VIT | dict(gelu="exact"), init=init))
     _, notes = loaded(config(VIT | dict(gelu="exact", norm_epsilon=1e-5), init=init))
-    assert any("NOTE: gelu='exact' as you say" in note and "computes 'quick'" in note for note in notes)
+    assert any("NOTE: gelu='exact' as you set it" in note and "computes 'quick'" in note for note in notes)
 
 
 def test_zero_channels_lie_where_the_weights_had_them(donors, tmp_path):
@@ -272,4 +272,4 @@ def test_zero_channels_lie_where_the_weights_had_them(donors, tmp_path):
     with pytest.raises(UserError, match=r"shortcut: .*computes 'zeros_centred' .*the model here 'A'"):
         loaded(config(RESNET, init=init))
     _, notes = loaded(config(RESNET | dict(shortcut="A"), init=init))
-    assert any("NOTE: shortcut='A' as you say" in note for note in notes)
+    assert any("NOTE: shortcut='A' as you set it" in note for note in notes)

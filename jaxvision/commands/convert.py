@@ -116,13 +116,13 @@ def _import(
     models.NAMES.resolve(name, models.PAIR_NAMES)
     whole = waiting(f"reading {path.name}", weights.read, path)
     arrays, _ = mapping.select(whole, source, name, prefix, ignore)
-    found = preprocessing.beside(path, source, name)
+    found = preprocessing.read_neighbour(path, source, name)
     architecture = architecture or found.architecture
-    said = properties.of_file(path, arrays, source, name, architecture)
+    said = properties.stated_of_file(path, arrays, source, name, architecture)
     given = _parse(options) | ({"variant": variant} if variant else {})
     taken = properties.options({"name": name, **given}, said)
     built = properties.nested(properties.flat(taken) | properties.flat(given))
-    bias = mapping.find(arrays, source, name, "params/head/bias") if head == "keep" else None
+    bias = mapping.find_array(arrays, source, name, "params/head/bias") if head == "keep" else None
     num_classes = None if bias is None else bias.size
     module = models.build(name, num_classes, **built)
     ours, told = properties.computed(module), properties.flat(given)
@@ -136,7 +136,9 @@ def _import(
     looks |= {key: Stated(value, f"--{key}") for key, value in preprocessing.expand(images).items()}
     wanted = {key: x.value for key, x in looks.items()}
     # Names are compared before preprocessing that is missing is an error: a file that does not fit has none.
-    known = preprocessing.make(source, name, {key: value for key, value in wanted.items() if value is not None})
+    known = preprocessing.make_preprocessing(
+        source, name, {key: value for key, value in wanted.items() if value is not None}
+    )
     whole_patches, seen = _whole_patches(known.size, trunk)
     side = whole_patches or known.size
     shape = (1, side, side, len(known.mean))
@@ -146,7 +148,7 @@ def _import(
     weights_of = f"{source}'s {architecture or name}"
     unlike = properties.differences(ours, said, properties.flat(taken))
     notes = properties.refuse_or_note(unlike, told, {"name": name, **given}, weights_of, _flag)
-    pictures = preprocessing.make(source, name, wanted)
+    pictures = preprocessing.make_preprocessing(source, name, wanted)
     host = pictures.host + (f"|corner_crop({whole_patches})" if whole_patches else "")
     meta = {
         "model": {"name": name, **built},
@@ -181,7 +183,7 @@ def _native_size(
     trunk = module.image_tower.backbone if pair else module
     pooled = isinstance(trunk, ClipResNet)
     tower = "image_tower/" if pair else ""
-    positions = mapping.find(arrays, source, name, f"params/{tower}{'pool/' if pooled else ''}pos_embedding")
+    positions = mapping.find_array(arrays, source, name, f"params/{tower}{'pool/' if pooled else ''}pos_embedding")
     pixels = REDUCTION if pooled else getattr(trunk, "patch", None)
     if positions is None or pixels is None:
         return {}
@@ -283,7 +285,7 @@ def _report(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str
     if "told_by" in meta:
         images = {f"images.{name}": meta["preprocessing"][name] for name in preprocessing.Preprocessing._fields}
         say("properties that the arrays do not show, and their sources:", markup=False)
-        for line in properties.table({**meta["properties"], **images}, meta["told_by"]):
+        for line in properties.format_table({**meta["properties"], **images}, meta["told_by"]):
             say(f"  {line}", markup=False, soft_wrap=True)
     for note in meta.get("notes", ()):
         say(note, markup=False)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxvision.models.layers import Dropout, DropPath, LayerScale
 from jaxvision.models.positions import rotate
 
-GELUS = {
+GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": functools.partial(jax.nn.gelu, approximate=True),
     "exact": functools.partial(jax.nn.gelu, approximate=False),
     "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016, sec. 2

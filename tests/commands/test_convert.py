@@ -148,8 +148,8 @@ def test_a_run_becomes_a_folder_with_its_preprocessing(trained, tmp_path):
 @pytest.mark.parametrize(
     ("prefix", "flags", "note"),
     [
-        ("module._orig_mod.", [], "names: 'module._orig_mod.' taken off all "),
-        ("model_ema.", ["--prefix=model_ema"], "names: 'model_ema.' taken off "),
+        ("module._orig_mod.", [], "names: 'module._orig_mod.' removed from all "),
+        ("model_ema.", ["--prefix=model_ema"], "names: 'model_ema.' removed from "),
     ],
 )
 def test_what_stands_before_the_names_is_taken_off_and_printed(prefix, flags, note, timm_file, tmp_path, capsys):

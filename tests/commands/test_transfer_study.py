@@ -54,7 +54,7 @@ def test_every_run_builds_and_those_of_the_test_split_name_it(prepared):
         experiment = experiments.build(run.config, training_data="ignored")
         assert (experiment.pretrained is None) == (run.tags["regime"] == "scratch")
         imported = experiment.load_pretrained()
-        assert imported is None or any("head: initialised anew" in note for note in imported.notes)
+        assert imported is None or any("head: new" in note for note in imported.notes)
     assert {run.config.evals.test.split for run in runs} == {"test"}
     assert {run.config.evals.test.split for run in module.runs("pilot", str(prepared))} == {"validation"}
     assert module.get_config("fashion/all/seed0/200/0.03").optimizer.learning_rate == 0.03

@@ -287,7 +287,7 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("vit", 10), {"width": 30, "num_heads": 3}, "multiple of 4"),
         (("vit", 10), {"depth": 0}, "depth must be above 0"),
         (("vit", 10), {"width": 18, "num_heads": 3, "posemb": "rope"}, "heads of a multiple of 4 channels, not 6"),
-        (("vit", 10), {"distilled": True}, "needs pool 'token', not 'gap'"),
+        (("vit", 10), {"distilled": True}, "set pool='token', not 'gap'"),
         (("vit", 10), {"distilled": True, "pool": "token", "rep_size": 8}, "takes no rep_size"),
         (("vit", 10), {"registers": -1}, "registers must be at least 0"),
         (("vit", 10), {"layer_scale": 0}, "layer_scale must be above 0"),

@@ -280,7 +280,7 @@ def test_a_head_is_replaced_only_when_asked():
         weights.import_weights(arrays, "timm", "vit", shapes)
     imported = weights.import_weights(arrays, "timm", "vit", shapes, head="new")
     assert imported.variables["params"]["head"] == shapes["params"]["head"]  # left for the caller to initialise
-    assert imported.notes == ("head: initialised anew; of the file not used: head.bias, head.weight",)
+    assert imported.notes == ("head: new; not used from the file: head.bias, head.weight",)
     fresh = drawn(shapes)
     filled = weights.import_weights(arrays, "timm", "vit", fresh, head="new").variables
     np.testing.assert_array_equal(filled["params"]["head"]["kernel"], fresh["params"]["head"]["kernel"])

@@ -191,7 +191,7 @@ def test_no_file_and_a_folder(tmp_path):
         weights.read(tmp_path / "absent.npz")
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(
-        UserError, match=r"is a folder, not a file of weights: give one of those in it, model.safetensors"
+        UserError, match=r"is a folder, not a file of weights: name a file in it, such as model.safetensors"
     ):
         weights.read(tmp_path)
 
@@ -276,7 +276,7 @@ def test_a_folder_comes_back(tmp_path):
     np.testing.assert_array_equal(arrays["a"], ARRAYS["a"])
     with pytest.raises(UserError, match="exists already"):
         folder.save(tmp_path / "deep" / "out", ARRAYS, {})
-    with pytest.raises(UserError, match="is no folder of weights"):
+    with pytest.raises(UserError, match="is not a folder of weights"):
         folder.load(tmp_path)
 
 
@@ -289,7 +289,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize("key", preprocessing.PRESETS, ids=str)
 def test_presets_are_specs_that_can_be_built(key):
     images = preprocessing.preset(*key)
-    assert preprocessing.make(*key, {}) == images
+    assert preprocessing.make_preprocessing(*key, {}) == images
     picture = np.random.default_rng(0).integers(0, 256, (images.size + 9, images.size + 40, 3), np.uint8)
     seen = host_ops.make_chain(images.host)({"image": picture}, None)["image"]
     assert seen.shape == (images.size, images.size, 3)
@@ -316,5 +316,5 @@ def test_timm_config_beside_the_weights(tmp_path):
 )
 def test_wrong_preprocessing(given, message):
     with pytest.raises(UserError) as error:
-        preprocessing.make("timm", "vit", given)
+        preprocessing.make_preprocessing("timm", "vit", given)
     assert message in str(error.value)

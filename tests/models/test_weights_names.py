@@ -44,7 +44,7 @@ def read(arrays, source="timm", **options):
 def test_a_prefix_of_all_names_is_taken_off_and_told(prefix, timm_vit):
     imported = read(prefixed(prefix, timm_vit))
     jax.tree.map(np.testing.assert_array_equal, imported.variables, read(timm_vit).variables)
-    assert imported.notes == (f"names: {prefix!r} taken off all {len(timm_vit)} arrays",)
+    assert imported.notes == (f"names: {prefix!r} removed from all {len(timm_vit)} arrays",)
     selected, notes = mapping.select(prefixed(prefix, timm_vit), "timm", "vit")
     assert (selected.keys(), notes) == (timm_vit.keys(), imported.notes)
     assert mapping.options(selected, "timm", "vit")["pool"] == "token"
@@ -80,14 +80,14 @@ def test_the_prefix_of_a_layout_is_none_of_a_wrapper():
     assert all(name.startswith("visual.") for name in arrays)
     assert weights.import_weights(arrays, "openai_clip", "vit", shapes(**clip)).notes == ()
     wrapped = weights.import_weights(prefixed("module.", arrays), "openai_clip", "vit", shapes(**clip))
-    assert wrapped.notes == (f"names: 'module.' taken off all {len(arrays)} arrays",)
+    assert wrapped.notes == (f"names: 'module.' removed from all {len(arrays)} arrays",)
     jax.tree.map(np.testing.assert_array_equal, wrapped.variables, variables)
 
 
 def test_the_counter_of_an_averaged_model_is_no_weight(timm_vit):
     """torch.optim.swa_utils.AveragedModel."""
     imported = read(prefixed("module.", timm_vit) | {"n_averaged": np.array(7)})
-    assert imported.notes == (f"names: 'module.' taken off {len(timm_vit)} arrays; not used: n_averaged",)
+    assert imported.notes == (f"names: 'module.' removed from {len(timm_vit)} arrays; not used: n_averaged",)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,15 @@ def test_of_several_sets_the_average_is_taken_and_the_other_offered(taken, left,
     imported = read(arrays)
     jax.tree.map(np.testing.assert_array_equal, imported.variables, read(timm_vit).variables)
     first, second = taken.partition(".")[0], left.partition(".")[0]
-    assert f"names: of several sets of weights, '{first}.' is taken; {second}. has {len(timm_vit)}" in imported.notes[1]
+    assert (
+        f"names: '{first}.' is one of several sets of weights, and used; {second}. has {len(timm_vit)}"
+        in imported.notes[1]
+    )
     assert f"--prefix={second}." in imported.notes[1]
     for asked in (left, second):  # with the inner wrapper, or the key alone
         other = read(arrays, prefix=asked)
         jax.tree.map(np.testing.assert_array_equal, other.variables, read(trained).variables)
-        assert other.notes[0].startswith(f"names: {left!r} taken off {len(timm_vit)} arrays; not used: ")
+        assert other.notes[0].startswith(f"names: {left!r} removed from {len(timm_vit)} arrays; not used: ")
 
 
 def test_a_part_of_the_file_is_offered_with_its_counts(timm_vit):
@@ -122,9 +125,10 @@ def test_a_part_of_the_file_is_offered_with_its_counts(timm_vit):
     with pytest.raises(UserError) as error:
         read(arrays)
     count = len(backbone)
-    assert f"behind 'backbone.' stand {count} of the model's {count + 2} names: --prefix=backbone." in str(error.value)
+    hint = f"{count} of the model's {count + 2} names are in the file after 'backbone.': --prefix=backbone."
+    assert hint in str(error.value)
     imported = read(arrays, prefix="backbone", head="new")
-    assert imported.notes[0] == f"names: 'backbone.' taken off {count} arrays; not used: head.mlp.0.weight"
+    assert imported.notes[0] == f"names: 'backbone.' removed from {count} arrays; not used: head.mlp.0.weight"
     with pytest.raises(UserError, match=r"has the prefix 'bakbone'. Prefixes: backbone., head."):
         read(arrays, prefix="bakbone")
     with pytest.raises(UserError, match=r"head='new' replaces the file's head by a new one."):
@@ -141,7 +145,7 @@ def test_the_average_is_offered_first(timm_vit):
 
 
 def test_an_empty_prefix_leaves_names_as_they_are(timm_vit):
-    with pytest.raises(UserError, match="behind 'module.' stand"):
+    with pytest.raises(UserError, match="are in the file after 'module.'"):
         read(prefixed("module.", timm_vit), prefix="")
 
 

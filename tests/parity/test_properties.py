@@ -248,7 +248,7 @@ def test_preprocessing_is_that_of_torchvisions_weights(torch):
                 theirs = entry.transforms()
                 stated = preprocessing.stated((), "torchvision", name, f"{model}.{entry.name}")
                 given = {key: x.value for key, x in stated.items()} | {"size": theirs.crop_size[0]}
-                ours = preprocessing.make("torchvision", name, given)
+                ours = preprocessing.make_preprocessing("torchvision", name, given)
                 assert math.floor(ours.size / ours.crop) == theirs.resize_size[0], (model, entry.name)
                 assert ours.interpolation == theirs.interpolation.value, (model, entry.name)
                 assert (list(ours.mean), list(ours.std)) == (list(theirs.mean), list(theirs.std)), (model, entry.name)
@@ -427,7 +427,7 @@ def test_published_resnets_of_cifar(torch, sensitive, layers, prefix, tmp_path):
     assert error(logits(), want) < TOLERANCE
     assert error(logits(shortcut="A"), want) > 0.01
     told = run(tmp_path / "told", source="pytorch_resnet_cifar10", options=["shortcut=A"])
-    assert any("NOTE: shortcut='A' as you say, but" in note for note in told["notes"])
+    assert any("NOTE: shortcut='A' as you set it, but" in note for note in told["notes"])
 
 
 def test_an_unknown_shortcut_must_be_told(torch, sensitive, tmp_path):

@@ -42,18 +42,17 @@ DTYPES = {
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file of weights, whatever its suffix: its content tells what it is.
+    """Reads a file of weights. Its content tells the format, and the suffix does not matter.
 
     Args:
-      path: safetensors (of several, the `.index.json`), `.npz` (without pickled objects), the `.h5` of a Keras model
-        (the arrays are named `LAYER/ARRAY`, those of the optimizer are left out) or a `.msgpack` of Flax.
+      path: Path of a safetensors file (or the `.index.json` of several), an `.npz` (without pickled objects), the `.h5`
+        of a Keras model (arrays are named `LAYER/ARRAY`, the optimizer's are left out) or a `.msgpack` of Flax.
 
     Returns:
       Every array by its name in the file, in the file's dtype. Names of nested dictionaries are joined by "/".
 
     Raises:
-      UserError: no such file, another format, a pickle (the message has the command that turns it into one that is
-        read), or a damaged file.
+      UserError: No such file, another format, a pickle (the message has a command that converts it), or a damaged file.
     """
     path = storage.path(path, "the file of weights")
     reader = READERS[formats.kind(path)]
@@ -62,9 +61,14 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a safetensors file, whole or not at all."""
-    with storage.file(storage.path(path, "the file of weights")) as made:
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, made)
+    """Writes a safetensors file, whole or not at all.
+
+    Args:
+      path: Path of the file.
+      arrays: Arrays by name.
+    """
+    with storage.file(storage.path(path, "the file of weights")) as file:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, file)
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -75,7 +79,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         if entry["dtype"] not in DTYPES:
             raise UserError(f"cannot read {path}: {name} is of type {entry['dtype']}, not {', '.join(DTYPES)}")
         arrays[name] = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    # Of arrays that are one in memory, safetensors.torch.save_model keeps one and notes the names of the others.
+    # safetensors.torch.save_model stores an array with several names once, and notes the other names.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     for name, kept in header.get("__metadata__", {}).items():
         if kept in arrays and name not in arrays:
@@ -99,14 +103,14 @@ def _read_index(path: Path) -> dict[str, np.ndarray]:
 
 
 def _opened(path: Path) -> Path | io.BytesIO:
-    """What NumPy and h5py can read: a local path, or the content of an object in a bucket."""
+    """Returns something that NumPy and h5py can read: a local path, or the content of an object in a bucket."""
     return io.BytesIO(path.read_bytes()) if storage.is_remote(path) else path
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    # NumPy writes the types of ml_dtypes as bytes; of two bytes, in files of weights, there is bfloat16.
-    found = unpacking.read_npz(_opened(path), path)
-    return {name: a.view(ml_dtypes.bfloat16) if a.dtype == "V2" else a for name, a in found.items()}
+    # NumPy writes the types of ml_dtypes as raw bytes. In files of weights, a type of two bytes is bfloat16.
+    arrays = unpacking.read_npz(_opened(path), path)
+    return {name: a.view(ml_dtypes.bfloat16) if a.dtype == "V2" else a for name, a in arrays.items()}
 
 
 def _read_h5(path: Path) -> dict[str, np.ndarray]:
@@ -118,9 +122,9 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in "biufcV":
-            return  # texts and references are no weights
+            return  # texts and references are not weights
         if item.external or item.is_virtual:
-            raise UserError(f"cannot read {path}: its array {shown(name)} lies in another file")
+            raise UserError(f"cannot read {path}: its array {shown(name)} is in another file")
         sets[name.rpartition(":")[0] or name] = item
 
     with h5py.File(_opened(path), "r") as file:
@@ -131,18 +135,18 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
         found = {name: item[()] for name, item in sets.items()}
     if numbered := [name for name in found if re.search(r"(?:^|/)vars/\d+$", name)]:
         raise UserError(
-            f"cannot read {path}: Keras 3 numbered its arrays, {numbered[0]}, and did not name them; "
+            f"cannot read {path}: Keras 3 numbered its arrays, {numbered[0]}, instead of naming them; "
             "keras.Model.save('model.h5') names them"
         )
     short = {name: "/".join(dict.fromkeys((name.split("/")[0], name.split("/")[-1]))) for name in found}
-    times = Counter(short.values())  # of a model inside a model, LAYER holds many arrays of one name: whole names tell
+    times = Counter(short.values())  # a model inside a model repeats names, and then whole names are needed
     return {short[name] if times[short[name]] == 1 else name: np.asarray(array) for name, array in found.items()}
 
 
 def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
     tree = serialization.msgpack_restore(path.read_bytes())
     if not isinstance(tree, dict):
-        raise UserError(f"cannot read {path}: it holds no dictionary of arrays")
+        raise UserError(f"cannot read {path}: it is not a dictionary of arrays")
     flat = traverse_util.flatten_dict({str(key): value for key, value in tree.items()})
     return {"/".join(map(str, key)): np.asarray(value) for key, value in flat.items()}
 

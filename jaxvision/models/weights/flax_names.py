@@ -16,7 +16,14 @@ VIT_OPTIONS = (
 
 
 def vit_rules(attention: str, norm: str, mlp: str, positions: str) -> Rules:
-    """big_vision and AugReg number the modules of a block differently."""
+    """Makes the rules of a ViT. big_vision and AugReg number the modules of a block differently.
+
+    Args:
+      attention: Name of a block's attention in the file.
+      norm: Name of the norm before the MLP.
+      mlp: Name of the MLP.
+      positions: Name of the position embeddings.
+    """
     return (
         (r"^pos_embedding$", positions),
         (r"^encoder/norm/", "Transformer/encoder_norm/"),
@@ -32,8 +39,12 @@ def vit_rules(attention: str, norm: str, mlp: str, positions: str) -> Rules:
     )
 
 
-def vit(*names: str) -> Table:
-    """A ViT by itself; see `vit_rules`."""
+def vit_table(*names: str) -> Table:
+    """Makes the table of a ViT by itself.
+
+    Args:
+      *names: Names in the file, the arguments of `vit_rules`.
+    """
     return Table(
         (COLLECTION, *vit_rules(*names)),
         SAME,
@@ -110,8 +121,8 @@ SIGLIP_COMPUTES = {"image.gelu": "tanh", "image.norm_epsilon": 1e-6, "image.pose
 SIGLIP_COMPUTES |= {f"text.{name}": TEXT_OPTIONS[name] for name in ("causal", "pool", "gelu", "norm_epsilon")}
 BIG_VISION = {
     "vit": (
-        vit(*BLOCK),
-        vit(  # AugReg and the first release
+        vit_table(*BLOCK),
+        vit_table(  # AugReg and the first release
             "MultiHeadDotProductAttention_1",
             "LayerNorm_2",
             "MlpBlock_3",

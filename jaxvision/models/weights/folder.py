@@ -1,4 +1,4 @@
-"""A folder of converted weights: `weights.safetensors`, named by our paths, and `meta.json`, what a user must know."""
+"""A folder of converted weights: `weights.safetensors`, named by our paths, and `meta.json`, facts about them."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ def save(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, A
     """Writes a folder of weights, whole or not at all.
 
     Args:
-      out: the folder; it must not exist.
-      arrays: by our paths, from `export_weights(variables, "jaxvision", name)`.
-      meta: anything that JSON can hold; `model` is the section of a config that builds the model.
+      out: Path of the folder; it must not exist.
+      arrays: Arrays by our paths, from `export_weights(variables, "jaxvision", name)`.
+      meta: Facts about the weights, for JSON; `model` is the section of a config that builds the model.
 
     Raises:
-      UserError: `out` exists, or cannot be written.
+      UserError: A folder that exists, or that cannot be written.
     """
     out = storage.path(out, "the folder of weights")
     if out.exists():
@@ -39,7 +39,7 @@ def save(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, A
     if storage.is_remote(out):
         with storage.reaching(out, "write to"):
             files.write(out / WEIGHTS, arrays)
-            storage.write(out / META, text)  # the last one: without it this is no folder of weights
+            storage.write(out / META, text)  # last, because a folder without it is not a folder of weights
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,22 +56,31 @@ def save(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, A
 
 
 def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the meta data of a folder that `save` wrote.
+    """Reads the arrays and the meta data of a folder that `save` wrote.
+
+    Args:
+      folder: Path of the folder.
+
+    Returns:
+      (arrays by our paths, meta data).
 
     Raises:
-      UserError: it is no such folder, or a file in it is damaged.
+      UserError: A path that is not such a folder, or a damaged file in it.
     """
     folder = storage.path(folder, "the folder of weights")
     if not is_folder(folder):
-        raise UserError(f"{folder} is no folder of weights: it has no {WEIGHTS} and {META}")
+        raise UserError(f"{folder} is not a folder of weights: it has no {WEIGHTS} and {META}")
     return files.read(folder / WEIGHTS), read_meta(folder)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The meta data alone.
+    """Reads the meta data only.
+
+    Args:
+      folder: Path of the folder.
 
     Raises:
-      UserError: it is damaged.
+      UserError: A damaged file.
     """
     file = folder / META
     meta = check_fields(read_json(file), file, model=dict)
@@ -87,11 +96,11 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether `path` is a folder of weights."""
+    """Returns True if `path` is a folder of weights."""
     return all((storage.path(path) / name).is_file() for name in (WEIGHTS, META))
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file, in hex digits."""
+    """Returns the SHA-256 of the file `path`, in hex digits."""
     with storage.path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

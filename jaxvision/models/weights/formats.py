@@ -1,4 +1,4 @@
-"""What a file of weights is, told by its content: a suffix is only a name, and downloads go wrong."""
+"""The format of a file of weights, by its content: a suffix is only a name, and downloads go wrong."""
 
 import re
 import shlex
@@ -10,9 +10,9 @@ from jaxvision.reading import is_file, is_folder, reading
 from jaxvision.storage import Path
 
 READ = "safetensors (or the .index.json of several), .npz, Keras .h5, Flax .msgpack"
-HEAD = 1024  # bytes that are looked at
-LEGACY_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save wrote first before it wrote zips
-MAGIC = (  # beginnings of files that hold no weights we can read -> what they are, and what to do
+HEAD = 1024  # bytes that are read to find the format
+LEGACY_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first number in a file of torch.save, before it wrote zips
+MAGIC = (  # beginnings of files that hold no weights we can read -> the format, and what to do
     (b"version https://git-lfs.github.com", "a pointer of git LFS, not the file itself: fetch it with `git lfs pull`"),
     (b"/annex/objects/", "a pointer of git-annex, not the file itself: fetch it with `git annex get`"),
     (b"\x1f\x8b", "compressed with gzip: unpack it first"),
@@ -42,7 +42,7 @@ _SAVE = (
     "; save_file({k: v.clone().contiguous() for k, v in flat(state).items() "
     "if torch.is_tensor(v) and not k.startswith('optim')}, sys.argv[2])"
 )
-COMMANDS = {  # kind of pickle -> suffix of the file, and the program, that turn it into something that is read
+COMMANDS = {  # kind of pickle -> suffix of a file that can be read, and the program that converts it
     "torch": (
         ".safetensors",
         _TORCH + "torch.serialization.add_safe_globals([argparse.Namespace]); "
@@ -61,11 +61,14 @@ _WRITERS = {"torch": "torch.save writes it", "torchscript": "torch.jit.save writ
 
 
 def kind(path: str | Path) -> str:
-    """What the file holds: "safetensors", "index" (of several safetensors), "npz", "h5" or "msgpack".
+    """Finds the format of a file: "safetensors", "index" (of several safetensors), "npz", "h5" or "msgpack".
+
+    Args:
+      path: Path of the file, with any suffix.
 
     Raises:
-      UserError: no such file, or one that is not read: a pickle (the message has the command that turns it into
-        safetensors), an archive, a web page or a pointer in place of the file, an empty one.
+      UserError: No such file, or one that cannot be read: a pickle (the message has a command that converts it), an
+        archive, a web page or a pointer in place of the file, an empty file.
     """
     path = storage.path(path, "the file of weights")
     if is_folder(path):
@@ -119,12 +122,12 @@ def _kind_of_text(path: Path, head: bytes) -> str:
     if text.startswith(b"{"):
         return "index"
     if text.startswith(b"<"):
-        raise UserError(f"cannot read {path}: it is a web page, as a download that failed leaves it: download it again")
+        raise UserError(f"cannot read {path}: it is a web page, probably from a failed download: download it again")
     printable = all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head)
     if printable:
         raise UserError(f"cannot read {path}: it is a text, {text[:60].decode()!r}. Weights are read from {READ}")
     if path.suffix in (".safetensors", ".npz", ".h5", ".hdf5", ".msgpack"):
-        raise UserError(f"cannot read {path}: it does not begin as a {path.suffix} file does: it is damaged")
+        raise UserError(f"cannot read {path}: it does not begin as a {path.suffix} file does, so it is damaged")
     raise UserError(f"cannot read {path}: it is of an unknown format. Weights are read from {READ}")
 
 
@@ -132,14 +135,14 @@ def _pickle(path: Path, writer: str) -> UserError:
     suffix, program = COMMANDS[writer]
     command = f'python -c "{program}" {shlex.quote(str(path))} {shlex.quote(str(path.with_suffix(suffix)))}'
     return UserError(
-        f"{path} is a pickle, as {_WRITERS[writer]}, and a pickle may run any code when it is opened. Where you trust "
-        f"it, this makes a {suffix} file of it:\n  {command}"
+        f"{path} is a pickle, as {_WRITERS[writer]}, and a pickle may run any code when it is opened. If you trust it, "
+        f"this command converts it to a {suffix} file:\n  {command}"
     )
 
 
 def _inside(folder: Path) -> str:
-    """The files of weights in a folder, for a message."""
+    """Lists the files of weights in a folder, for a message."""
     suffixes = (".safetensors", ".index.json", ".npz", ".h5", ".msgpack", ".bin", ".pth", ".pt", ".ckpt")
     with reading(folder):
         found = sorted(p.name for p in folder.iterdir() if p.name.endswith(suffixes))
-    return f": give one of those in it, {', '.join(found[:5])}" if found else ""
+    return f": name a file in it, such as {', '.join(found[:5])}" if found else ""

@@ -1,4 +1,4 @@
-"""How an array of ours lies in memory elsewhere.
+"""The axes of our arrays in other libraries.
 
 Ours: convolutions [h, w, in, out]; linear layers [in, out]; attention's query, key and value
 [in, heads, d] with biases [heads, d], its output [heads, d, out].
@@ -18,8 +18,8 @@ class Layout(NamedTuple):
     """Two inverse functions.
 
     Attributes:
-      away: `(our array, our path) -> their array`.
-      home: `(their array, our path, our shape) -> our array`.
+      away: Function `(our array, our path) -> their array`.
+      home: Function `(their array, our path, our shape) -> our array`.
     """
 
     away: Callable[[np.ndarray, str], np.ndarray]
@@ -27,7 +27,7 @@ class Layout(NamedTuple):
 
 
 def _matrix(x: np.ndarray, path: str) -> np.ndarray:
-    """A linear kernel as [in, out], heads merged; biases of heads as one axis."""
+    """Returns a linear kernel as [in, out], with heads merged, and a bias with one axis."""
     if not path.endswith("kernel"):
         return x.reshape(-1) if HEADS_OUT.search(path) else x
     inputs = x.shape[:1] if HEADS_OUT.search(path) else x.shape[:-1]

@@ -1,6 +1,6 @@
-"""What layouts have no names for, and why files do not fit: words for errors about known differences."""
+"""Words for errors about known differences: parts that layouts have no names for, and reasons why files do not fit."""
 
-_VIT_PARTS = {  # of our ViT -> pattern of the paths that it leaves
+_VIT_PARTS = {  # words for a part of our ViT -> pattern of its paths
     "attention and MLP side by side (parallel='mlp')": r"/block_\d+/(?:norm|branch_scale)/",
     "two attentions side by side (parallel='pairs')": r"/attention_2/",
     "a representation layer (rep_size)": r"/pre_logits/",
@@ -17,9 +17,16 @@ PROJECTION = (r"^(?:params|batch_stats)/projection/", "a projection head")
 
 
 def vit_lacks(*parts: str) -> tuple[tuple[str, str], ...]:
-    """`Table.lacks` of a ViT: what is called by these words."""
-    found = [(pattern, what) for what, pattern in _VIT_PARTS.items() if any(part in what for part in parts)]
-    return (PROJECTION, *found)
+    """Makes `Table.lacks` of a ViT.
+
+    Args:
+      *parts: Words, or pieces of them, for the parts of our ViT that a layout has no names for.
+
+    Returns:
+      Pairs (pattern of our paths, words for the part); a projection head is always among them.
+    """
+    lacks = [(pattern, what) for what, pattern in _VIT_PARTS.items() if any(part in what for part in parts)]
+    return (PROJECTION, *lacks)
 
 
 TIMM_VIT = vit_lacks("parallel='mlp'", "rep_size")
@@ -31,12 +38,15 @@ BIG_VISION_VIT = vit_lacks(
 TORCHVISION_RESNET = (PROJECTION, (r"/stem_conv\d/", "a deep stem"), (r"/se/", "squeeze and excitation"))
 
 VIT_REASONS = (
-    (r"^(?:cls_token|class_token)$", "A class token goes with pool='token', or beside another with class_token=True."),
+    (
+        r"^(?:cls_token|class_token)$",
+        "A class token goes with pool='token', or with class_token=True and another pool.",
+    ),
     (
         r"^pos_embed$",
-        "Positions go with posemb='learned', of the class token with cls_position=True; registers have none.",
+        "Positions go with posemb='learned', the class token's with cls_position=True; registers have none.",
     ),
-    (r"^(?:fc_)?norm\.weight$", "A final norm is needed: of the tokens, or with fc_norm=True of the pooled features."),
+    (r"^(?:fc_)?norm\.weight$", "A final norm is needed: of the tokens, or, with fc_norm=True, of pooled features."),
     (r"^reg_token$", "Registers go with registers=NUMBER."),
     (r"^(?:dist_token|head_dist\.)", "A distillation token goes with distilled=True."),
     (r"^norm_pre\.", "A norm before the first block goes with pre_norm=True."),
@@ -69,13 +79,13 @@ CONVNEXT_REASONS = (
 )
 RESNET_REASONS = (
     (r"^layer0\.", "The layout of Cadene's legacy SE-ResNets is not read."),
-    (r"^conv1\.\d\.|^maxpool\.", "Of deep stems, ResNet-D's is read: the variants '50d' and the like."),
-    (r"\.downsample\.[0-2]\.", "Stem and shortcuts are read where both are plain or both ResNet-D's."),
+    (r"^conv1\.\d\.|^maxpool\.", "The only deep stem that is read is ResNet-D's: the variants '50d' and the like."),
+    (r"\.downsample\.[0-2]\.", "Stem and shortcuts are read if both are plain or both are ResNet-D's."),
     (r"\.se\.fc", "Squeeze and excitation goes with the variants 'se50' and the like, or squeeze_excite=16."),
     (r"\.se\.conv|\.attn\.|\.conv2\.(?:conv|fc|paths)", "Attention other than squeeze and excitation is not read."),
     (r"^bn1\.running_mean$", "Norms without running statistics are those of the model 'bit', not of 'resnet'."),
 )
 RESNET_V2_REASONS = (
     (r"^stem\.conv\d\.", "A deep stem (resnetv2_50d) is not among the options of our ResNet v2."),
-    (r"^norm\.running_mean$", "BatchNorm is that of 'resnet_v2', GroupNorm with weight standardisation that of 'bit'."),
+    (r"^norm\.running_mean$", "'resnet_v2' has BatchNorm, 'bit' has GroupNorm with weight standardisation."),
 )

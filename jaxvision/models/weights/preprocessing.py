@@ -1,4 +1,4 @@
-"""What images must look like for weights that were trained elsewhere, as specs of host operations and augmentation."""
+"""The preprocessing of images for weights from other libraries, as specs of host operations and augmentation."""
 
 import inspect
 import math
@@ -16,22 +16,23 @@ from jaxvision.models.weights.torch_properties import CONVNEXT_PROPERTIES, VIT_P
 from jaxvision.reading import read_json, reading
 
 FILTERS = ("bilinear", "bicubic")
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]; "inception" in timm
-CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
-BYTES = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # the network takes 0 to 255
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]; "inception" in timm
+CLIP: dict[str, Any] = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+BYTES: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # for networks that take 0 to 255
 NORMALISATIONS = {"imagenet": IMAGENET, "inception": HALF, "clip": CLIP, "bytes": BYTES}
 
 
 class Preprocessing(NamedTuple):
-    """How an image was brought to the network when its accuracy was measured.
+    """The preprocessing of images with which a network's accuracy was measured.
 
     Attributes:
-      size: side of the image that the network sees, in pixels.
-      crop: `size` divided by the shorter side from which the middle is cut.
-      interpolation: filter of the resize, antialiased.
-      squash: the whole image is resized to a square, whatever its aspect ratio, and `crop` plays no part.
-      mean, std: of each channel, for images in [0, 1].
+      size: Side of the image that the network sees, in pixels.
+      crop: Ratio of `size` to the shorter side of the resized image, from which the centre is cut, in (0, 1].
+      interpolation: Filter of the resize, "bilinear" or "bicubic", antialiased.
+      mean: Mean of each channel, for images in [0, 1].
+      std: Standard deviation of each channel, for images in [0, 1].
+      squash: True to resize the whole image to a square, without regard to its aspect ratio and to `crop`.
     """
 
     size: int = 224
@@ -43,7 +44,7 @@ class Preprocessing(NamedTuple):
 
     @property
     def host(self) -> str:
-        """As a spec of host operations.
+        """The spec of host operations.
 
         >>> Preprocessing(crop=0.9, interpolation="bicubic").host
         "decode|resize_short(248, method='bicubic')|central_crop(224)"
@@ -55,7 +56,7 @@ class Preprocessing(NamedTuple):
 
     @property
     def augment(self) -> str:
-        """As a spec of augmentation.
+        """The spec of augmentation.
 
         >>> Preprocessing(**HALF).augment
         'normalize(0.5, 0.5)'
@@ -64,7 +65,7 @@ class Preprocessing(NamedTuple):
         return f"normalize({mean}, {std})"
 
 
-# What most weights of a library were judged with; single ones differ, and `read_timm_config` or the user knows better.
+# The usual preprocessing of a library's weights. Single ones differ; then a config next to them, or the user, says so.
 PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("timm", "vit"): Preprocessing(crop=0.9, interpolation="bicubic", **HALF),
     ("timm", "resnet"): Preprocessing(crop=0.95, interpolation="bicubic"),
@@ -92,9 +93,9 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("pytorch_resnet_cifar10", "resnet"): Preprocessing(size=32, crop=1.0, **IMAGENET),  # the authors' mean of ImageNet
 }
 ZERO_ONE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-UNTOLD = {"mean": None, "std": None}
+UNSTATED = {"mean": None, "std": None}
 SIGLIP_384 = (r"^ViT-SO400M-14-SigLIP-384", {"size": 384})
-# What differs from that, by the library's own name of a network and its weights: (pattern, attributes); later ones win.
+# Exceptions by the library's own name of a network and its weights: (pattern, attributes); later ones win.
 # tests/parity/test_properties.py compares mean and std with timm's registry, all with torchvision's.
 BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
     ("timm", "vit"): (
@@ -115,19 +116,23 @@ BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] =
         (r"SWAG_", {"crop": 1.0, "interpolation": "bicubic"}),
     ),
 }
-# The same by names in the file. Of open_clip's ViTs of timm, SigLIP's pool by attention.
+# Exceptions by names in the file. Among open_clip's ViTs of timm, only SigLIP's pool by attention.
 SIGLIP = (r"^visual\.trunk\.attn_pool\.", {**HALF, "squash": True})
 BY_NAMES: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
     ("open_clip", "vit"): (SIGLIP,),
     ("open_clip", "two_towers"): (SIGLIP,),
     ("timm", "vit"): ((r"^norm_pre\.", CLIP), (r"^dist_token$", IMAGENET)),
-    # With projections the names are also those of other collections, whose images are prepared otherwise.
-    ("pytorch_resnet_cifar10", "resnet"): ((r"\.shortcut\.0\.", UNTOLD),),
+    # With projections, other collections have the same names and prepare images in other ways.
+    ("pytorch_resnet_cifar10", "resnet"): ((r"\.shortcut\.0\.", UNSTATED),),
 }
 
 
 def preset(source: str, model: str) -> Preprocessing:
-    """The usual preprocessing of a library's weights of a model.
+    """Returns the usual preprocessing of a library's weights of a model.
+
+    Args:
+      source: Library of the weights.
+      model: Name of our model.
 
     >>> preset("timm", "vit").mean
     (0.5, 0.5, 0.5)
@@ -135,14 +140,14 @@ def preset(source: str, model: str) -> Preprocessing:
     return PRESETS.get((source, model), Preprocessing())
 
 
-class Beside(NamedTuple):
-    """What a file beside the weights says of them.
+class Neighbour(NamedTuple):
+    """The content of a config next to the weights.
 
     Attributes:
-      file: its name, "" where there is none.
-      architecture: the library's name of the network.
-      options: properties of the network, by the names of `properties.computed`.
-      images: attributes of `Preprocessing`.
+      file: Name of the config, or "" if there is none.
+      architecture: Library's own name of the network, or None.
+      options: Properties of the network, by the names of `properties.computed`.
+      images: Attributes of `Preprocessing`.
     """
 
     file: str = ""
@@ -151,25 +156,30 @@ class Beside(NamedTuple):
     images: Mapping[str, Any] = MappingProxyType({})
 
 
-def beside(path: str | Path, source: str, model: str) -> Beside:
-    """Reads what stands beside the weights `path`: timm's `config.json`, open_clip's `open_clip_config.json`.
+def read_neighbour(path: str | Path, source: str, model: str) -> Neighbour:
+    """Reads the config next to weights: timm's `config.json` or open_clip's `open_clip_config.json`.
+
+    Args:
+      path: Path of the weights.
+      source: Library of the weights.
+      model: Name of our model.
 
     Raises:
-      UserError: it is no JSON, or says things of another kind than these libraries write.
+      UserError: A config that is not JSON, or not of the form that these libraries write.
     """
     config = Path(path).parent / {"timm": "config.json", "open_clip": "open_clip_config.json"}.get(source, "")
     if not config.is_file():
-        return Beside()
+        return Neighbour()
     content = read_json(config)
     with reading(config):
         return _open_clip(config.name, content, model) if source == "open_clip" else _timm(config, content)
 
 
-def _timm(config: Path, content: Mapping[str, Any]) -> Beside:
+def _timm(config: Path, content: Mapping[str, Any]) -> Neighbour:
     tag = content.get("pretrained_cfg", {}).get("tag")
     name = content.get("architecture", content.get("pretrained_cfg", {}).get("architecture"))
     gelu = GELUS.get(content.get("model_args", {}).get("act_layer"))
-    return Beside(
+    return Neighbour(
         config.name, f"{name}.{tag}" if name and tag else name, {"gelu": gelu} if gelu else {}, read_timm_config(config)
     )
 
@@ -177,135 +187,148 @@ def _timm(config: Path, content: Mapping[str, Any]) -> Beside:
 GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "gelu_pytorch_tanh": "tanh", "quick_gelu": "quick"}
 
 
-def _open_clip(file: str, content: Mapping[str, Any], model: str) -> Beside:
+def _open_clip(file: str, content: Mapping[str, Any], model: str) -> Neighbour:
     whole, images = content.get("model_cfg", {}), content.get("preprocess_cfg", {})
-    said: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for part in ("image", "text"):
         tower = whole.get({"image": "vision_cfg", "text": "text_cfg"}[part], {})
         if network := tower.get("timm_model_name"):
-            said |= {f"{part}.{key}": value for key, value in _of_timm(network).items()}
+            options |= {f"{part}.{key}": value for key, value in _timm_options(network).items()}
         elif not isinstance(tower.get("layers"), list):
             tanh = tower.get("act_kwargs", {}).get("approximate") == "tanh"
-            said[f"{part}.gelu"] = "quick" if whole.get("quick_gelu") else "tanh" if tanh else "exact"
+            options[f"{part}.gelu"] = "quick" if whole.get("quick_gelu") else "tanh" if tanh else "exact"
             epsilon = {**tower.get("norm_kwargs", {}), **(tower.get("ln_kwargs") or {})}.get("eps")
-            said |= {f"{part}.norm_epsilon": float(epsilon)} if epsilon else {}
-        said |= {f"{part}.causal": False} if tower.get("no_causal_mask") else {}
+            options |= {f"{part}.norm_epsilon": float(epsilon)} if epsilon else {}
+        options |= {f"{part}.causal": False} if tower.get("no_causal_mask") else {}
         if part == "text" and "heads" in tower:
-            said["text.num_heads"] = operator.index(tower["heads"])
+            options["text.num_heads"] = operator.index(tower["heads"])
         if part == "image" and "head_width" in tower:
-            said["image.head_width"] = operator.index(tower["head_width"])
+            options["image.head_width"] = operator.index(tower["head_width"])
         if tower.get("final_ln_after_pool"):
-            said[f"{part}.norm"] = "behind the mean of the tokens"
-    of = {"vit": "image.", "clip_resnet": "image.", "text_transformer": "text."}.get(model, "")
-    said = {name.removeprefix(of): x for name, x in said.items() if name.startswith(of)}
-    found = {name: tuple(images[name]) for name in ("mean", "std") if name in images}
-    found |= {"interpolation": images["interpolation"]} if "interpolation" in images else {}
-    found |= {"squash": images["resize_mode"] == "squash"} if "resize_mode" in images else {}
+            options[f"{part}.norm"] = "behind the mean of the tokens"
+    # A tower by itself has the names without "image." or "text."; a model of both keeps them.
+    prefix = {"vit": "image.", "clip_resnet": "image.", "text_transformer": "text."}.get(model, "")
+    options = {name.removeprefix(prefix): x for name, x in options.items() if name.startswith(prefix)}
+    attributes: dict[str, Any] = {name: tuple(images[name]) for name in ("mean", "std") if name in images}
+    attributes |= {"interpolation": images["interpolation"]} if "interpolation" in images else {}
+    attributes |= {"squash": images["resize_mode"] == "squash"} if "resize_mode" in images else {}
     size = whole.get("vision_cfg", {}).get("image_size")
-    return Beside(file, None, said, found | ({"size": size} if isinstance(size, int) else {}))
+    return Neighbour(file, None, options, attributes | ({"size": size} if isinstance(size, int) else {}))
 
 
-def _of_timm(network: str) -> dict[str, Any]:
-    """The GELU and the epsilon of a network of timm, by its name there.
+def _timm_options(network: str) -> dict[str, Any]:
+    """Returns the GELU and the epsilon of a network of timm, by its name there.
 
-    >>> _of_timm("vit_base_patch32_siglip_256")["gelu"], _of_timm("vit_base_patch16_siglip_256")["gelu"]
+    >>> _timm_options("vit_base_patch32_siglip_256")["gelu"], _timm_options("vit_base_patch16_siglip_256")["gelu"]
     ('tanh', 'exact')
     """
-    if not (found := re.match(r"vit|convnext", network)):
+    if not (kind := re.match(r"vit|convnext", network)):
         return {}
-    of = {"vit": VIT_PROPERTIES, "convnext": CONVNEXT_PROPERTIES}[found[0]]
-    said = {"gelu": "exact", "norm_epsilon": 1e-6}
-    for pattern, values in of["architectures"]:
-        said |= {key: x for key, x in values.items() if key in said and re.search(pattern, network)}
-    return said
+    properties = {"vit": VIT_PROPERTIES, "convnext": CONVNEXT_PROPERTIES}[kind[0]]
+    options: dict[str, Any] = {"gelu": "exact", "norm_epsilon": 1e-6}
+    for pattern, values in properties["architectures"]:
+        options |= {key: x for key, x in values.items() if key in options and re.search(pattern, network)}
+    return options
 
 
 def read_timm_config(path: str | Path) -> dict[str, Any]:
-    """Reads the preprocessing from the `config.json` that stands beside timm's weights.
+    """Reads the preprocessing from the `config.json` next to timm's weights.
+
+    Args:
+      path: Path of the `config.json`.
 
     Returns:
-      Those attributes of `Preprocessing` that it states, in its `pretrained_cfg` or at its top.
+      The attributes of `Preprocessing` that it states, in its `pretrained_cfg` or at its top.
 
     Raises:
-      UserError: it is no JSON.
+      UserError: A file that is not JSON.
     """
     content = read_json(path)
     config = content.get("pretrained_cfg", content)
     keys = {"crop": "crop_pct", "interpolation": "interpolation"}
     with reading(path):
-        found = {name: config[key] for name, key in keys.items() if key in config}
-        found |= {name: tuple(config[name]) for name in ("mean", "std") if name in config}
-        return found | ({"size": config["input_size"][-1]} if "input_size" in config else {})
+        attributes = {name: config[key] for name, key in keys.items() if key in config}
+        attributes |= {name: tuple(config[name]) for name in ("mean", "std") if name in config}
+        return attributes | ({"size": config["input_size"][-1]} if "input_size" in config else {})
 
 
 def stated(names: Iterable[str], source: str, model: str, architecture: str | None = None) -> dict[str, Stated]:
-    """How images were prepared, attribute by attribute, and who says so; None is a value that nobody tells.
+    """Returns the preprocessing of images, attribute by attribute, each with its source.
 
     Args:
-      names: of the arrays in the file.
-      source: of the weights.
-      model: name of our model.
-      architecture: the library's own name of the network, with the tag of its weights behind a dot.
+      names: Names of the arrays in the file.
+      source: Library of the weights.
+      model: Name of our model.
+      architecture: Library's own name of the network, with the tag of its weights after a dot; None if it is unknown.
+
+    Returns:
+      Values by the attributes of `Preprocessing`; the value None means that no source states it.
 
     >>> stated(["norm_pre.weight"], "timm", "vit")["mean"].by
     'names in the file'
     """
     names = list(names)
-    found = {name: Stated(x, f"usual of {source}") for name, x in preset(source, model)._asdict().items()}
+    attributes = {name: Stated(x, f"usual of {source}") for name, x in preset(source, model)._asdict().items()}
     for pattern, values in BY_NAMES.get((source, model), ()):
         if any(re.search(pattern, name) for name in names):
-            found |= {name: Stated(value, "names in the file") for name, value in values.items()}
+            attributes |= {name: Stated(value, "names in the file") for name, value in values.items()}
     for pattern, values in BY_ARCHITECTURE.get((source, model), ()):
         if architecture and re.search(pattern, architecture):
-            found |= {name: Stated(value, f"architecture {architecture}") for name, value in values.items()}
-    return found
+            attributes |= {name: Stated(value, f"architecture {architecture}") for name, value in values.items()}
+    return attributes
 
 
-def expand(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of `Preprocessing`, with mean and std in place of the name `normalize`.
+def expand(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replaces the name `normalize` by the mean and std that it stands for.
+
+    Args:
+      attributes: Attributes of `Preprocessing`, and `normalize`, a key of `NORMALISATIONS`. An explicit mean or std
+        replaces that of the name.
 
     Raises:
-      UserError: an unknown name.
+      UserError: An unknown name.
 
     >>> expand({"normalize": "inception", "size": 32})["mean"]
     (0.5, 0.5, 0.5)
     """
-    given = dict(given)
-    name = given.pop("normalize", None)
+    explicit = dict(attributes)
+    name = explicit.pop("normalize", None)
     if name is not None and name not in NORMALISATIONS:
         raise unknown("normalisation", name, NORMALISATIONS)
-    return {**NORMALISATIONS.get(name, {}), **given}
+    return {**NORMALISATIONS.get(name, {}), **explicit}
 
 
-def make(source: str, model: str, given: Mapping[str, Any]) -> Preprocessing:
-    """The preset of a library's weights with what is `given` in place of its values.
+def make_preprocessing(source: str, model: str, attributes: Mapping[str, Any]) -> Preprocessing:
+    """Makes the usual preprocessing of a library's weights, with some attributes replaced.
 
     Args:
-      source: of the weights.
-      model: name of our model.
-      given: attributes of `Preprocessing`, or `normalize`, a key of `NORMALISATIONS`, for mean and std.
+      source: Library of the weights.
+      model: Name of our model.
+      attributes: Attributes of `Preprocessing`, or `normalize`, a key of `NORMALISATIONS`, for mean and std.
 
     Raises:
-      UserError: a filter that host operations lack, or a value out of range.
+      UserError: A filter that host operations lack, a value out of range, or a mean or std of None.
 
-    >>> make("timm", "vit", {"size": 384, "crop": 1.0}).host
+    >>> make_preprocessing("timm", "vit", {"size": 384, "crop": 1.0}).host
     "decode|resize_short(384, method='bicubic')|central_crop(384)"
     """
-    made = preset(source, model)._replace(**expand(given))
-    if made.mean is None or made.std is None:
+    result = preset(source, model)._replace(**expand(attributes))
+    if result.mean is None or result.std is None:
         raise UserError(
-            f"nobody tells how the images of these weights were normalised: {source}'s usual mean and std are those of "
-            "another kind of network. Say --mean and --std, for images in [0, 1], as their training code has them, or "
+            f"the normalisation of images for these weights is unknown: {source}'s usual mean and std are for another "
+            "kind of network. Set --mean and --std, for images in [0, 1], as in the training code, or "
             f"--normalize={'|'.join(NORMALISATIONS)}"
         )
     for name, annotation in inspect.get_annotations(Preprocessing).items():
-        arguments.check_value(f"{name} of the images", getattr(made, name), annotation)
-    if made.interpolation not in FILTERS:
-        raise unknown("interpolation", made.interpolation, FILTERS)
-    if not 1 <= made.size <= arguments.MAX_SIDE:
-        raise UserError(f"size is a number of pixels, at most {arguments.MAX_SIDE:,}, not {shown(made.size)}")
-    if not 0 < made.crop <= 1:
-        raise UserError(f"crop is the part of the shorter side that is kept, above 0 and at most 1, not {made.crop!r}")
-    if len(made.mean) != len(made.std) or min(made.std) <= 0:
-        raise UserError(f"mean {made.mean} and std {made.std} want one value a channel, std above 0")
-    return made
+        arguments.check_value(f"{name} of the images", getattr(result, name), annotation)
+    if result.interpolation not in FILTERS:
+        raise unknown("interpolation", result.interpolation, FILTERS)
+    if not 1 <= result.size <= arguments.MAX_SIDE:
+        raise UserError(f"size is a number of pixels, at most {arguments.MAX_SIDE:,}, not {shown(result.size)}")
+    if not 0 < result.crop <= 1:
+        raise UserError(
+            f"crop is the part of the shorter side that is kept, above 0 and at most 1, not {result.crop!r}"
+        )
+    if len(result.mean) != len(result.std) or min(result.std) <= 0:
+        raise UserError(f"mean {result.mean} and std {result.std} must have one value per channel, and std above 0")
+    return result

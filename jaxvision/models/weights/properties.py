@@ -1,7 +1,7 @@
-"""What a network computes that no array of its file tells, such as an epsilon or the form of a GELU, and who says so.
+"""Properties of a network that no array of its file shows, such as an epsilon or the form of a GELU.
 
-Two networks whose arrays have the same names and shapes may compute different things. `computed` says it of a model of
-ours, `stated` says what a library's weights were trained with, as its tables have it, and `differences` compares.
+Two networks whose arrays have the same names and shapes may compute different things. `computed` returns the properties
+of our model, `stated` those with which a library's weights were trained, from its tables, and `differences` compares.
 """
 
 import re
@@ -28,24 +28,24 @@ from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
 from jaxvision.models.text import TextTransformer
 from jaxvision.models.transformer import NORM_EPSILON
 from jaxvision.models.vit import ViT
-from jaxvision.models.weights.preprocessing import beside
+from jaxvision.models.weights.preprocessing import read_neighbour
 from jaxvision.models.weights.table import Stated
 from jaxvision.models.weights.tables import tables_of
 
 SHAPES = "shapes in the file"
-# What the size of a variant says, where nobody else does.
+# Properties that the size of a variant sets, if no other source states them.
 OF_THE_VARIANT = ("num_heads", "head_width")
-# Properties of a kind of layer: a model that has none of the kind cannot differ.
+# Properties of a kind of layer: a model without such layers cannot differ.
 OF_LAYERS = ("gelu", "norm_epsilon", "num_heads", "head_width", "stride_in", "end_token")
 
 
 class Difference(NamedTuple):
-    """A property that a model computes otherwise than its weights were trained.
+    """A property in which a model differs from the network whose weights it gets.
 
     Attributes:
-      name: of the property, dotted in a tower, "image.gelu".
-      ours: what the model computes.
-      theirs: what the weights were trained with, and who says so; None where nobody does.
+      name: Name of the property, dotted in a tower, as in "image.gelu".
+      ours: Value in our model; None if our model has no such property.
+      theirs: Value with which the weights were trained, and its source; None if no source states it.
     """
 
     name: str
@@ -54,9 +54,14 @@ class Difference(NamedTuple):
 
 
 def computed(module: nn.Module) -> dict[str, Any]:
-    """What a model computes that its arrays do not tell.
+    """Returns the properties of a model that its arrays do not show.
 
-    Names are those of the model's options where it has one; of two towers they begin with "image." or "text.".
+    Args:
+      module: Model from `models.build` or `models.build_text`.
+
+    Returns:
+      Values by name. A property that is an option of the model has the option's name. Names of a tower's properties
+      begin with "image." or "text.".
 
     >>> computed(models.build("vit", None, variant="Ti/16"))["norm_epsilon"]
     1e-06
@@ -64,7 +69,7 @@ def computed(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, two_towers.TwoTowers):
         towers = {"image": module.image_tower.backbone, "text": module.text_tower.backbone}
         return {f"{tower}.{name}": x for tower, trunk in towers.items() for name, x in computed(trunk).items()}
-    return next((of(module) for kind, of in COMPUTED.items() if isinstance(module, kind)), {})
+    return next((function(module) for kind, function in COMPUTED.items() if isinstance(module, kind)), {})
 
 
 def _vit(m: ViT) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def _resnet_v2(m: ResNetV2) -> dict[str, Any]:
     return {**norm, **strides, **standardize, **pool, **CONVOLUTIONS}
 
 
-# Strided convolutions and pooling windows are padded alike on both sides; where they stride, nothing is blurred first.
+# Strided convolutions and pooling windows have equal padding on both sides, and no blur before them.
 CONVOLUTIONS = {"padding": "both sides", "antialias": "none"}
 COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     Projected: lambda m: computed(m.backbone),
@@ -111,13 +116,16 @@ COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
 
 
 def stated(names: Iterable[str], source: str, model: str, architecture: str | None = None) -> dict[str, Stated]:
-    """What weights were trained with: options of our model, and what else it must compute, by name.
+    """Returns the properties with which weights were trained: options of our model, and further ones.
 
     Args:
-      names: of the arrays in the file; with the arrays themselves, what their shapes tell counts, too.
-      source: who wrote it, one of `weights.sources()` but "jaxvision".
-      model: name of our model.
-      architecture: the library's own name for the network, where it is known.
+      names: Names of the arrays in the file. A mapping from names to arrays also allows conclusions from shapes.
+      source: Library that wrote the file, one of `weights.sources()` except "jaxvision".
+      model: Name of our model.
+      architecture: Library's own name for the network, or None if that is unknown.
+
+    Returns:
+      Values, each with its source, by the names of `computed`.
 
     >>> stated(["cls_token", "norm_pre.weight"], "timm", "vit", "vit_base_patch32_clip_quickgelu_224")["gelu"]
     Stated(value='quick', by='architecture vit_base_patch32_clip_quickgelu_224')
@@ -126,7 +134,8 @@ def stated(names: Iterable[str], source: str, model: str, architecture: str | No
     names = list(names)
     tables = tables_of(source, model)
     table = tables[0]
-    found = {name: Stated(value, f"every {model} of {source}") for name, value in table.computes.items()}
+    # Later statements replace earlier ones: every network, then names and shapes in the file, then the architecture.
+    properties = {name: Stated(value, f"every {model} of {source}") for name, value in table.computes.items()}
     for pattern, values in (row for each in tables for row in each.options):
         everywhere = pattern == "."
         if not everywhere and not any(re.search(pattern, name) for name in names):
@@ -134,67 +143,85 @@ def stated(names: Iterable[str], source: str, model: str, architecture: str | No
         by = f"every {model} of {source}" if everywhere else "names in the file"
         if callable(values):
             values, by = {} if arrays is None else values(arrays), SHAPES
-        found |= {name: Stated(value, by) for name, value in flat(values).items()}
+        properties |= {name: Stated(value, by) for name, value in flat(values).items()}
     for name in table.assumed:
-        if name in found and found[name].by != SHAPES:
+        if name in properties and properties[name].by != SHAPES:
             why = f"{architecture} is not listed otherwise" if architecture else "the file cannot tell"
-            found[name] = Stated(found[name].value, f"assumed: usual of {source}, and {why}")
+            properties[name] = Stated(properties[name].value, f"assumed: usual of {source}, and {why}")
     for pattern, values in table.architectures:
         if architecture and re.search(pattern, architecture):
-            found |= {name: Stated(value, f"architecture {architecture}") for name, value in flat(values).items()}
-    return found
+            properties |= {name: Stated(value, f"architecture {architecture}") for name, value in flat(values).items()}
+    return properties
 
 
-def of_file(
+def stated_of_file(
     path: str | Path, names: Iterable[str], source: str, model: str, architecture: str | None = None
 ) -> dict[str, Stated]:
-    """The same, with what a file beside the weights `path` says of their network (`preprocessing.beside`)."""
-    found = beside(path, source, model)
-    said = stated(names, source, model, architecture or found.architecture)
-    return said | {name: Stated(value, found.file) for name, value in found.options.items()}
+    """Does the same as `stated`, and adds the statements of a config next to the weights (`read_neighbour`).
+
+    Args:
+      path: Path of the weights.
+      names: Names of the arrays in the file, or a mapping from names to arrays.
+      source: Library that wrote the file.
+      model: Name of our model.
+      architecture: Library's own name for the network; None for the one in the config, if there is one.
+    """
+    neighbour = read_neighbour(path, source, model)
+    properties = stated(names, source, model, architecture or neighbour.architecture)
+    return properties | {name: Stated(value, neighbour.file) for name, value in neighbour.options.items()}
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Options with those of a tower's section by dotted names.
+    """Turns sections into dotted names.
+
+    Args:
+      options: Options by name; the value of a section is a mapping.
+      prefix: Prefix of the names in the result.
 
     >>> flat({"bias": None, "image": {"gelu": "quick"}})
     {'bias': None, 'image.gelu': 'quick'}
     """
-    found = {}
+    dotted: dict[str, Any] = {}
     for name, value in options.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        dotted |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return dotted
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flat`.
+    """Turns dotted names into sections, the inverse of `flat`.
+
+    Args:
+      options: Options by dotted names.
 
     >>> nested({"bias": None, "image.gelu": "quick"})
     {'bias': None, 'image': {'gelu': 'quick'}}
     """
-    found: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for name, value in options.items():
         *sections, last = name.split(".")
-        inside = found
+        inside = tree
         for section in sections:
             inside = inside.setdefault(section, {})
         inside[last] = value
-    return found
+    return tree
 
 
-def options(model: Mapping[str, Any], said: Mapping[str, Stated]) -> dict[str, Any]:
-    """Of what is stated, that which our model takes as options, as its section wants them.
+def options(model: Mapping[str, Any], properties: Mapping[str, Stated]) -> dict[str, Any]:
+    """Returns the properties that are options of our model, as its section needs them.
 
     Args:
-      model: section of the model, with its name, as the user has it; of two towers it names theirs or a variant.
-      said: from `stated`.
+      model: Section of the model as the user has it, with its name; a section of two towers names theirs or a variant.
+      properties: Properties of the weights, from `stated`.
     """
     takes = takers(model)
-    return nested({name: x.value for name, x in said.items() if takes(name)})
+    return nested({name: x.value for name, x in properties.items() if takes(name)})
 
 
 def takers(model: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Whether a property is an option of our model, as a function of its name; the section `model` is as in `options`.
+    """Makes a function that returns True if a property of that name is an option of our model.
+
+    Args:
+      model: Section of the model, as in `options`.
 
     >>> takers({"name": "resnet"})("shortcut"), takers({"name": "resnet"})("norm_epsilon")
     (True, False)
@@ -208,28 +235,32 @@ def takers(model: Mapping[str, Any]) -> Callable[[str], bool]:
 
 def _parameters(name: str) -> list[str]:
     every = models.NAMES, models.TEXT_NAMES, models.PAIR_NAMES
-    known = own_modules.is_own(name) or any(name in names for names in every)
-    return list(calls.parameters(every[0].resolve(name, *every[1:]))) if known else []
+    exists = own_modules.is_own(name) or any(name in names for names in every)
+    return list(calls.parameters(every[0].resolve(name, *every[1:]))) if exists else []
 
 
-def differences(ours: Mapping[str, Any], said: Mapping[str, Stated], taken: Iterable[str] = ()) -> list[Difference]:
-    """Where a model computes something else than its weights were trained with, or nobody says what that was.
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Stated], taken: Iterable[str] = ()) -> list[Difference]:
+    """Compares a model with the network whose weights it gets.
 
     Args:
-      ours: from `computed`.
-      said: from `stated`.
-      taken: names in `said` that the model takes as options. What else an architecture is said to compute, and
-        `ours` does not know, is a difference.
+      ours: Properties of our model, from `computed`.
+      theirs: Properties of the weights, from `stated`.
+      taken: Names in `theirs` that the model takes as options.
+
+    Returns:
+      Properties with different values; those of ours that no source states for the weights; and those that are stated
+      for their architecture and that our model does not have.
     """
-    found = [Difference(name, x, said.get(name)) for name, x in ours.items() if name in said or _must_be_said(name)]
-    found = [d for d in found if d.theirs is None or d.theirs.value != d.ours]
-    definite = lambda name: not said[name].by.startswith(("every", "assumed", "names", SHAPES))
+    shared = [
+        Difference(name, x, theirs.get(name)) for name, x in ours.items() if name in theirs or _must_be_stated(name)
+    ]
+    unequal = [d for d in shared if d.theirs is None or d.theirs.value != d.ours]
+    definite = lambda name: not theirs[name].by.startswith(("every", "assumed", "names", SHAPES))
     alone = lambda name: name not in ours and name not in taken and definite(name) and _last(name) not in OF_LAYERS
-    beyond = [name for name in said if alone(name)]
-    return found + [Difference(name, None, said[name]) for name in beyond]
+    return unequal + [Difference(name, None, theirs[name]) for name in theirs if alone(name)]
 
 
-def _must_be_said(name: str) -> bool:
+def _must_be_stated(name: str) -> bool:
     return _last(name) not in OF_THE_VARIANT
 
 
@@ -237,10 +268,14 @@ def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def table(ours: Mapping[str, Any], by: Mapping[str, str]) -> list[str]:
-    """Lines "name  value  who says so", for people.
+def format_table(ours: Mapping[str, Any], by: Mapping[str, str]) -> list[str]:
+    """Formats properties as lines "name  value  source", for people.
 
-    >>> table({"gelu": "quick"}, {"gelu": "--option"})
+    Args:
+      ours: Properties of a model by name.
+      by: Sources of their values, in words, by name.
+
+    >>> format_table({"gelu": "quick"}, {"gelu": "--option"})
     ['gelu  quick  --option']
     """
     rows = [(name, str(value), by.get(name, "")) for name, value in ours.items()]
@@ -249,44 +284,46 @@ def table(ours: Mapping[str, Any], by: Mapping[str, str]) -> list[str]:
 
 
 def refuse_or_note(
-    found: Iterable[Difference],
-    told: Iterable[str],
+    differing: Iterable[Difference],
+    chosen: Iterable[str],
     model: Mapping[str, Any],
     weights: str,
     how: Callable[[str, Any], str],
 ) -> list[str]:
-    """Notes on differences that the user asked for; the others are refused.
+    """Returns notes on the differences that the user chose, and raises for the others.
 
     Args:
-      found: from `differences`.
-      told: names of the options that the user gave.
-      model: section of the model, as in `options`.
-      weights: what the weights are, for a message.
-      how: what to write for an option of a name and a value (None is any), for a message.
+      differing: Differences, from `differences`.
+      chosen: Names of the options that the user set.
+      model: Section of the model, as in `options`.
+      weights: Words for the weights, for a message.
+      how: Function of an option's name and value (None for any value) that returns how to set it, for a message.
 
     Raises:
-      UserError: a difference that the user did not ask for; it names the property, both values, and who says so.
+      UserError: A difference that the user did not choose; the message has the property, both values and their source.
     """
-    told, takes, notes, problems = set(told), takers(model), [], []
-    for name, ours, theirs in found:
-        option = name.replace("head_width", "num_heads")  # which is told, or follows from the size
-        if option in told and (theirs is None or ours is not None):
+    options_set, takes, notes, problems = set(chosen), takers(model), [], []
+    for name, ours, theirs in differing:
+        option = name.replace("head_width", "num_heads")  # the width of heads is set by their number
+        if option in options_set and (theirs is None or ours is not None):
             if theirs is not None:
-                notes.append(f"NOTE: {name}={ours!r} as you say, but {weights} computes {theirs.value!r} ({theirs.by})")
+                notes.append(
+                    f"NOTE: {name}={ours!r} as you set it, but {weights} computes {theirs.value!r} ({theirs.by})"
+                )
         elif theirs is None:
-            said = f"{how(option, None)}{_choices(name)}"
-            problems.append(f"{name}: neither the file nor its layout tells it. Say it: {said}")
+            setting = f"{how(option, None)}{_choices(name)}"
+            problems.append(f"{name}: neither the file nor its layout shows it. Set it: {setting}")
         else:
             line = f"{name}: {weights} computes {theirs.value!r} ({theirs.by}), "
             value = theirs.value if option == name else None
-            mend = f"Say it: {how(option, value)}" if takes(option) else "Our model has no option for it."
-            problems.append(line + ("which our model has not" if ours is None else f"the model here {ours!r}. {mend}"))
+            remedy = f"Set it: {how(option, value)}" if takes(option) else "Our model has no option for it."
+            problems.append(line + ("which our model lacks" if ours is None else f"the model here {ours!r}. {remedy}"))
     if problems:
-        raise UserError("these weights would fit and compute something else:\n  " + "\n  ".join(problems))
+        raise UserError("these weights fit, but the model would compute something else:\n  " + "\n  ".join(problems))
     return notes
 
 
-CHOICES = {"shortcut": "'A' (zero channels behind) or 'zeros_centred' (half in front, half behind)"}
+CHOICES = {"shortcut": "'A' (zero channels last) or 'zeros_centred' (half of them first, half last)"}
 
 
 def _choices(name: str) -> str:

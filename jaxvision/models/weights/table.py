@@ -1,9 +1,9 @@
-"""What a table says: how a library names and lays out the arrays of one of our models.
+"""A table: the names and layouts that a library has for the arrays of one of our models.
 
-Its renames are substitutions (regular expression, template) made one after the other in our path,
-`params/stage1/block2/conv1/kernel`; what they leave is the name in the file. In a template `{1}` is
-the first group of the pattern, `{1-1}` that number less one, and `{1:02}` the number with two digits.
-Where query, key and value get one name, the file holds them in this order in one array.
+Its renames are substitutions (regular expression, template). Made one after the other in our path,
+`params/stage1/block2/conv1/kernel`, they give the name in the file. In a template, `{1}` is the first group of the
+pattern, `{1-1}` is that number minus one, and `{1:02}` is the number with two digits. If query, key and value get the
+same name, the file holds them in one array, in this order.
 """
 
 import re
@@ -18,7 +18,12 @@ COLLECTION = (r"^(?:params|batch_stats)/", "")
 
 
 def below(ours: str, theirs: str, rules: Rules) -> Rules:
-    """The rules of a model, for one that is a part of another: `ours` and `theirs` stand before its names.
+    """Turns the rules of a model into rules for that model as a part of another.
+
+    Args:
+      ours: Prefix of our paths of the part.
+      theirs: Prefix of its names in the file.
+      rules: Rules of the model by itself.
 
     >>> below("image_tower/", "visual/", ((r"^cls$", "class_embedding"), (r"/scale$", "/weight")))
     (('^image_tower/cls$', 'visual/class_embedding'), ('/scale$', '/weight'))
@@ -28,19 +33,32 @@ def below(ours: str, theirs: str, rules: Rules) -> Rules:
 
 
 class Stated(NamedTuple):
-    """A value that goes with weights, and who says so."""
+    """A value with which weights were trained.
+
+    Attributes:
+      value: Value of a property.
+      by: Source of the value, in words.
+    """
 
     value: Any
     by: str
 
 
 def within(ours: str, theirs: str, rules: Rules) -> Rules:
-    """The same where the other parts of the model have rules of their own: those of a name's middle stay in the part.
+    """Does the same as `below`, for a model whose other parts have other rules.
+
+    Rules without "^" match anywhere in a path; here they are limited to the paths of the part.
+
+    Args:
+      ours: Prefix of our paths of the part.
+      theirs: Prefix of its names in the file.
+      rules: Rules of the model by itself.
 
     >>> within("image_tower/", "visual/trunk/", ((r"^cls$", "cls_token"), (r"/dense_(\\d)/", "/fc{1+1}/")))[1]
     ('^(image_tower/.*?)/dense_(\\\\d)/', '{1}/fc{2+1}/')
     """
-    shifted = lambda template: re.sub(r"\{(\d)", lambda found: f"{{{int(found[1]) + 1}", template)
+    # The pattern gets a group in front, so the groups of the template move up by one.
+    shifted = lambda template: re.sub(r"\{(\d)", lambda match: f"{{{int(match[1]) + 1}", template)
     inside = [
         (f"^{ours}{pattern[1:]}", ours + template)
         if pattern.startswith("^")
@@ -51,29 +69,30 @@ def within(ours: str, theirs: str, rules: Rules) -> Rules:
 
 
 class Table(NamedTuple):
-    """How one library writes one of our models.
+    """The way in which one library writes one of our models.
 
     Attributes:
-      renames: substitutions that turn our path into the name in the file.
-      layouts: pairs (pattern found in our path, key of `layouts.LAYOUTS`); the first match decides.
-      unused: patterns of names in the file that hold nothing of this model.
-      prefixes: what may stand before every name; arrays without it belong to other models of the file.
-      scanned: (pattern, template with the layer's number) for files that stack the layers of a scan.
-      options: pairs (pattern, options of our model that hold where a name in the file matches, or a function from the
-        file's arrays to them); later ones win.
-      when: a pattern found in our paths where the table is meant; None is any.
-      computes: what every network of this layout computes that leaves no array and is no option of our model, or is one
-        and always the same; see `properties`.
-      architectures: pairs (pattern found in the library's own name of a network, options or further properties of it);
-        later ones win.
-      assumed: options that differ between the library's networks and that no array tells: the ones in `options` are the
-        usual ones, and hold where nobody names the architecture.
-      roots: first words of names in the file that are the layout's own, where all names may share one.
-      zeros: patterns of our paths that are zero where the file has none of them: biases that were left out.
-      lacks: pairs (pattern found in our paths, what it is) of what the layout has no names for, which is not exported.
-      reasons: pairs (pattern found in names that do not fit, why or what to do), for the error.
-      what: the models that the table is for, in words, where `when` singles out some.
-      positions_of_grid: whether position embeddings are of a grid of patches, which can be resized.
+      renames: Substitutions that turn our path into the name in the file.
+      layouts: Pairs (pattern in our path, key of `layouts.LAYOUTS`); the first match decides.
+      unused: Patterns of names in the file that hold nothing of this model.
+      prefixes: Possible prefixes of every name; arrays without it belong to other models of the file.
+      scanned: Pair (pattern, template with the layer's number) for files that stack the layers of a scan, or None.
+      options: Pairs (pattern in the names of the file, options of our model, or a function from the file's arrays to
+        them), for files with a match; later ones win.
+      when: Pattern in our paths of the models that the table is for; None for any.
+      computes: Properties of every network of this layout that no array shows; see `properties`.
+      architectures: Pairs (pattern in the library's own name of a network, options or further properties of it); later
+        ones win.
+      assumed: Names of options that differ between the library's networks and that no array shows. Those in `options`
+        are the usual ones, and hold if the architecture is not named.
+      positions_of_grid: True if position embeddings are of a grid of patches, which can be resized.
+      roots: First words of names in the file that belong to the layout, so that they are no prefix to remove even if all
+        names share one.
+      zeros: Patterns of our paths that are zero if the file has none of them: biases that were left out.
+      lacks: Pairs (pattern in our paths, words for the part) of parts that the layout has no names for. A model with
+        such a part is not exported.
+      reasons: Pairs (pattern in names that do not fit, reason or advice), for the error.
+      what: Words for the models that the table is for, if `when` singles out some.
     """
 
     renames: Rules

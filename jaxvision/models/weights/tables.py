@@ -8,10 +8,10 @@ from jaxvision.errors import UserError, listed, unknown
 from jaxvision.models.weights import flax_names, open_clip_names, torch_names
 from jaxvision.models.weights.table import OURS, Table
 
-TABLES: dict[str, dict[str, tuple[Table, ...]]] = {
+TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
     "timm": torch_names.TIMM,
     "torchvision": torch_names.TORCHVISION,
-    "openai_clip": torch_names.clip(gelu="quick"),
+    "openai_clip": torch_names.clip_tables(gelu="quick"),
     "open_clip": open_clip_names.OPEN_CLIP,
     "big_vision": flax_names.BIG_VISION,
     "bit": flax_names.BIT,
@@ -22,7 +22,7 @@ TABLES: dict[str, dict[str, tuple[Table, ...]]] = {
 
 
 def sources() -> list[str]:
-    """The libraries whose files can be imported; "jaxvision" is this one.
+    """Lists the libraries whose files can be imported; "jaxvision" is this one.
 
     >>> "timm" in sources()
     True
@@ -31,10 +31,15 @@ def sources() -> list[str]:
 
 
 def tables_of(source: str, model: str, ours: Mapping[str, Any] | None = None) -> list[Table]:
-    """The tables of a library for a model; with the paths of `ours`, for these variables of it.
+    """Returns the tables of a library for a model.
+
+    Args:
+      source: Library, one of `sources()`.
+      model: Name of our model.
+      ours: Variables of the model by path, to choose the tables for these variables; None for all tables.
 
     Raises:
-      UserError: an unknown library, or one without names for the model; those that have them are listed.
+      UserError: An unknown library, or a library without names for the model; the message lists those that have them.
     """
     if source == "jaxvision":
         return [OURS]
@@ -45,30 +50,46 @@ def tables_of(source: str, model: str, ours: Mapping[str, Any] | None = None) ->
             f"{unknown(f'model for weights of {source!r}', model, TABLES[source])}{served_by(model, ours, source)}"
         )
     tables = list(TABLES[source][model])
-    meant = tables if ours is None else _meant(tables, ours)
-    if not meant:
-        known = listed("", dict.fromkeys(table.what for table in tables))
-        raise UserError(f"{source!r} has no names for this {model!r}, only for {known}{served_by(model, ours, source)}")
-    return meant
+    chosen = tables if ours is None else _for_variables(tables, ours)
+    if not chosen:
+        models = listed("", dict.fromkeys(table.what for table in tables))
+        raise UserError(
+            f"{source!r} has no names for this {model!r}, only for {models}{served_by(model, ours, source)}"
+        )
+    return chosen
 
 
-def _meant(tables: list[Table], ours: Mapping[str, Any]) -> list[Table]:
-    """The tables that are for these variables: those that single them out, else those for any."""
-    meant = [table for table in tables if table.when and any(re.search(table.when, path) for path in ours)]
-    return meant or [table for table in tables if table.when is None]
+def _for_variables(tables: list[Table], ours: Mapping[str, Any]) -> list[Table]:
+    """Returns the tables whose `when` matches these variables; if there are none, those without a `when`."""
+    chosen = [table for table in tables if table.when and any(re.search(table.when, path) for path in ours)]
+    return chosen or [table for table in tables if table.when is None]
 
 
 def lacking(table: Table, ours: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What a table has no names for in these variables, and one path of it; None where it has all."""
-    found = ((what, path) for pattern, what in table.lacks for path in ours if re.search(pattern, path))
-    return next(found, None)
+    """Finds a part of a model that a table has no names for.
+
+    Args:
+      table: Table of a library.
+      ours: Variables of the model by path.
+
+    Returns:
+      (words for the part, one path of it), or None if the table has names for everything.
+    """
+    parts = ((what, path) for pattern, what in table.lacks for path in ours if re.search(pattern, path))
+    return next(parts, None)
 
 
 def served_by(model: str, ours: Mapping[str, Any] | None, but: str) -> str:
-    """The end of a sentence: which libraries have names for a model, or for these variables of it."""
-    served = ["jaxvision"]
+    """Ends a message with the libraries that have names for a model.
+
+    Args:
+      model: Name of our model.
+      ours: Variables of the model by path, for the libraries that have names for these; None for any variables.
+      but: Library that is left out.
+    """
+    libraries = ["jaxvision"]
     for source, models in TABLES.items():
         tables = list(models.get(model, ()))
-        meant = tables if ours is None else [t for t in _meant(tables, ours) if not lacking(t, ours)]
-        served += [source] if meant and source != but else []
-    return f". Libraries with names for it: {', '.join(served)}"
+        fitting = tables if ours is None else [t for t in _for_variables(tables, ours) if not lacking(t, ours)]
+        libraries += [source] if fitting and source != but else []
+    return f". Libraries with names for it: {', '.join(libraries)}"

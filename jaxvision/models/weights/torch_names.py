@@ -27,8 +27,14 @@ LAST = (
 )
 
 
-def torch(*rules: tuple[str, str], unused: tuple[str, ...] = (), **rest: Any) -> Table:
-    """A table whose rules leave `/` between parts and our names of leaves, which become torch's."""
+def torch_table(*rules: tuple[str, str], unused: tuple[str, ...] = (), **rest: Any) -> Table:
+    """Makes a table in torch's layout: `/` becomes `.`, and our names of leaves become torch's.
+
+    Args:
+      *rules: Renames of everything before the leaves, with `/` between parts.
+      unused: Patterns of names in the file that hold nothing of this model.
+      **rest: Further fields of the `Table`.
+    """
     return Table((COLLECTION, *rules, *LAST), unused=(r"num_batches_tracked$", *unused), **rest)
 
 
@@ -132,25 +138,30 @@ VIT_OPTIONS = (
 
 
 def timm_vit_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What shapes and absent arrays tell of timm's ViT."""
+    """Returns options of timm's ViT that follow from shapes and from arrays that are absent.
+
+    Args:
+      arrays: Arrays of the file by name.
+    """
     arrays = {name.removeprefix("visual.trunk."): x for name, x in arrays.items()}
-    found: dict[str, Any] = {}
-    if "fc_norm.weight" in arrays and "attn_pool.latent" not in arrays:  # what `fc_norm` is by default the norm of
-        found |= {"pool": "gap"} | ({"class_token": True} if "cls_token" in arrays else {})
+    options: dict[str, Any] = {}
+    if "fc_norm.weight" in arrays and "attn_pool.latent" not in arrays:  # by default `fc_norm` goes with the mean
+        options |= {"pool": "gap"} | ({"class_token": True} if "cls_token" in arrays else {})
     elif "cls_token" in arrays and "attn_pool.latent" in arrays:
-        found["class_token"] = True
+        options["class_token"] = True
     if "patch_embed.proj.weight" in arrays and "patch_embed.proj.bias" not in arrays:
-        found["patch_bias"] = False
+        options["patch_bias"] = False
     registers = arrays["reg_token"].shape[-2] if "reg_token" in arrays else 0
     if registers:
-        found["registers"] = registers
+        options["registers"] = registers
     positions = arrays["pos_embed"].shape[-2] if "pos_embed" in arrays else 0
-    if "cls_token" in arrays and positions and math.isqrt(positions) ** 2 == positions:  # of the patches alone
-        found["cls_position"] = False
-    return found
+    # A square number of positions is a grid alone, so the class token has none.
+    if "cls_token" in arrays and positions and math.isqrt(positions) ** 2 == positions:
+        options["cls_position"] = False
+    return options
 
 
-# What is zero where all of one kind are absent: qkv_bias=False, proj_bias=False; conv_bias=False.
+# Biases that are zero if all of one kind are absent: qkv_bias=False, proj_bias=False; conv_bias=False.
 VIT_ZEROS = (
     r"/block_\d+/attention(?:_2)?/(?:query|key|value)/bias$",
     r"/block_\d+/(?:attention(?:_2)?/out|mlp(?:_2)?/dense_\d)/bias$",
@@ -257,13 +268,20 @@ PAIR_LACKS = (
 CLIP_SCALARS = (r"^logit_(?:scale|bias)$", *CLIP_SIZES)
 
 
-def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
-    """Tables of CLIP's towers, and of both with the projections behind them."""
+def clip_tables(gelu: str) -> dict[str, tuple[Table, ...]]:
+    """Makes the tables of CLIP's towers, and of both towers with their projections.
+
+    Args:
+      gelu: Form of the GELU that the library usually has, "quick" or "exact".
+
+    Returns:
+      Tables by the names of our models.
+    """
     vit_options = ((r".", CLIP_VIT_OPTIONS | {"gelu": gelu}),)
     text_unused = (r"^visual\.", r"^text_projection$", r"attn_mask$", *CLIP_SCALARS)
     return {
         "vit": (
-            torch(
+            torch_table(
                 *CLIP_VIT,
                 layouts=BARE,
                 unused=(r"^proj$",),
@@ -273,9 +291,11 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
                 **clip_properties("vit", gelu),
             ),
         ),
-        "clip_resnet": (torch(*CLIP_RESNET, layouts=BARE, prefixes=("visual.", ""), computes=CLIP_RESNET_COMPUTES),),
+        "clip_resnet": (
+            torch_table(*CLIP_RESNET, layouts=BARE, prefixes=("visual.", ""), computes=CLIP_RESNET_COMPUTES),
+        ),
         "text_transformer": (
-            torch(
+            torch_table(
                 *CLIP_TEXT,
                 layouts=BARE,
                 unused=text_unused,
@@ -292,10 +312,16 @@ def clip(gelu: str) -> dict[str, tuple[Table, ...]]:
 
 
 def clip_towers(gelu: str, image: Rules, text: str) -> Table:
-    """Both towers in one file, with `text` before the names of the text tower (open_clip's `CustomTextCLIP`)."""
+    """Makes the table of both towers in one file.
+
+    Args:
+      gelu: Form of the GELU that the library usually has, "quick" or "exact".
+      image: Rules of the image tower.
+      text: Prefix of the text tower's names: "", or "text/" in open_clip's `CustomTextCLIP`.
+    """
     same_gelu = {"text": {"gelu": gelu}}
     vit = CLIP_VIT_OPTIONS | {"gelu": gelu}
-    return torch(
+    return torch_table(
         (r"^image_tower/projection/kernel$", "visual/proj"),
         (r"^text_tower/projection/kernel$", f"{text}text_projection"),
         *below("image_tower/", "visual/", image),
@@ -306,12 +332,16 @@ def clip_towers(gelu: str, image: Rules, text: str) -> Table:
         **clip_properties("", gelu),
         when=r"image_tower/cls$" if image is CLIP_VIT else r"image_tower/stem_conv1/",
         lacks=(*PAIR_LACKS, *(misfits.CLIP_VIT if image is CLIP_VIT else ())),
-        what="a ViT with a class token or a CLIP ResNet, beside a text transformer",
+        what="a ViT with a class token or a CLIP ResNet, with a text transformer",
     )
 
 
 def no_layer_scale(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Of a ConvNeXt whose file has no such factors."""
+    """Returns the option of a ConvNeXt without layer scale, if the file has none.
+
+    Args:
+      arrays: Arrays of the file by name.
+    """
     return {} if any(name.endswith((".gamma", ".layer_scale")) for name in arrays) else {"layer_scale": None}
 
 
@@ -325,11 +355,11 @@ RESNET_V2_REST = {"layouts": HEAD_1X1, "lacks": (misfits.PROJECTION,), "reasons"
 LAYER_SCALE: Rules = ((r"/scale/scale$", "spatial"), (".", "torch"))
 TIMM = {
     "vit": (
-        torch(*VIT, *VIT_PAIRS, when=r"/attention_2/", **TIMM_VIT),
-        torch(*VIT, *VIT_BLOCK, **TIMM_VIT),
+        torch_table(*VIT, *VIT_PAIRS, when=r"/attention_2/", **TIMM_VIT),
+        torch_table(*VIT, *VIT_BLOCK, **TIMM_VIT),
     ),
     "mixer": (
-        torch(
+        torch_table(
             *MIXER,
             options=((r".", {"gelu": "exact"}),),
             computes={"norm_epsilon": 1e-6},
@@ -337,20 +367,20 @@ TIMM = {
             reasons=misfits.MIXER_REASONS,
         ),
     ),
-    "convnext": (torch(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST, **CONVNEXT_PROPERTIES),),
+    "convnext": (torch_table(*CONVNEXT, options=CONVNEXT_OPTIONS, **CONVNEXT_REST, **CONVNEXT_PROPERTIES),),
     "resnet": (
-        torch(*RESNET_D, *RESNET, when=r"stem_conv1", **TIMM_RESNET),
-        torch(*RESNET, **TIMM_RESNET),
+        torch_table(*RESNET_D, *RESNET, when=r"stem_conv1", **TIMM_RESNET),
+        torch_table(*RESNET, **TIMM_RESNET),
     ),
-    "resnet_v2": (torch(*RESNET_V2, **RESNET_V2_REST, **RESNET_V2_PROPERTIES),),
-    "bit": (torch(*RESNET_V2, **RESNET_V2_REST, **BIT_PROPERTIES),),
+    "resnet_v2": (torch_table(*RESNET_V2, **RESNET_V2_REST, **RESNET_V2_PROPERTIES),),
+    "bit": (torch_table(*RESNET_V2, **RESNET_V2_REST, **BIT_PROPERTIES),),
     "clip_resnet": (
-        torch(*TIMM_CLIP_RESNET, layouts=BARE, lacks=(misfits.PROJECTION,), computes=CLIP_RESNET_COMPUTES),
+        torch_table(*TIMM_CLIP_RESNET, layouts=BARE, lacks=(misfits.PROJECTION,), computes=CLIP_RESNET_COMPUTES),
     ),
 }
 TORCHVISION = {
     "vit": (
-        torch(
+        torch_table(
             *TORCHVISION_VIT,
             options=VIT_OPTIONS,
             computes={"norm_epsilon": 1e-6},
@@ -358,9 +388,11 @@ TORCHVISION = {
             reasons=misfits.VIT_REASONS,
         ),
     ),
-    "resnet": (torch(*RESNET, lacks=misfits.TORCHVISION_RESNET, reasons=misfits.RESNET_REASONS, **RESNET_PROPERTIES),),
+    "resnet": (
+        torch_table(*RESNET, lacks=misfits.TORCHVISION_RESNET, reasons=misfits.RESNET_REASONS, **RESNET_PROPERTIES),
+    ),
     "convnext": (
-        torch(
+        torch_table(
             *TORCHVISION_CONVNEXT,
             layouts=LAYER_SCALE,
             options=CONVNEXT_OPTIONS,
@@ -369,8 +401,8 @@ TORCHVISION = {
         ),
     ),
 }
-# CIFAR's ResNets of 20 to 1202 layers, with shortcuts without parameters: x[:, :, ::2, ::2], padded by a quarter of the
-# new channels in front and behind. With projections (its option B) they are named shortcut.0 and shortcut.1.
+# CIFAR's ResNets of 20 to 1202 layers. Their shortcuts have no parameters: x[:, :, ::2, ::2], padded by a quarter of
+# the new channels on both sides. With projections (option B) the shortcuts are named shortcut.0 and shortcut.1.
 CIFAR_RESNET: Rules = (
     (r"/shortcut_conv/", "/shortcut/0/"),
     (r"/shortcut_norm/", "/shortcut/1/"),
@@ -379,7 +411,7 @@ CIFAR_RESNET: Rules = (
 )
 RESNET_CIFAR10 = {
     "resnet": (
-        torch(
+        torch_table(
             *CIFAR_RESNET,
             prefixes=("", "module."),
             options=((r".", {"shortcut": "zeros_centred"}), (r"\.shortcut\.0\.", {"shortcut": "B"})),
@@ -389,7 +421,7 @@ RESNET_CIFAR10 = {
 }
 LENET5 = {
     "lenet": (
-        torch(
+        torch_table(
             (r"^(c\d)/", "convnet/{1}/"),
             (r"^f6/", "fc/f6/"),
             (r"^head/", "fc/f7/"),

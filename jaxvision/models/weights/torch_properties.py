@@ -1,4 +1,4 @@
-"""What networks of torch's libraries compute that leaves no array in their files, as data; see `properties`.
+"""Properties of networks of torch's libraries that no array of their files shows, as data; see `properties`.
 
 tests/parity/test_properties.py asks timm, torchvision and open_clip themselves.
 """
@@ -20,7 +20,7 @@ VIT_PROPERTIES = {
 RESNET_PROPERTIES = {
     # He et al. 2016's stride is in the first 1x1; torchvision and timm have it in the 3x3 (v1.5).
     "computes": {"norm_epsilon": 1e-5, "stride_in": "3x3", "padding": "both sides", "antialias": "none"},
-    # Where there is no name of a projection, nothing tells where zero channels lie: the user must.
+    # Without the name of a projection, nothing shows where the zero channels are: the user must say it.
     "options": (
         (r"\.downsample\.0\.", {"shortcut": "B"}),
         (r"\.downsample\.2\.", {"shortcut": "D"}),
@@ -67,12 +67,17 @@ QUICK_GELU = (
 
 
 def clip_properties(part: str, gelu: str) -> dict[str, Any]:
-    """What leaves no array in weights of OpenAI ("quick") or open_clip: of "vit", "text", or "", of both towers."""
-    of = {"vit": ("image.",), "text": ("text.",), "": ("image.", "text.")}[part]
+    """Returns the properties of CLIP's networks that no array shows, as fields of a `Table`.
+
+    Args:
+      part: Part of the model: "vit", "text", or "" for both towers.
+      gelu: Form of the GELU that the library usually has: "quick" for OpenAI, "exact" for open_clip.
+    """
+    towers = {"vit": ("image.",), "text": ("text.",), "": ("image.", "text.")}[part]
     computes = {f"text.{name}": value for name, value in CLIP_TEXT_COMPUTES.items()} | {"image.norm_epsilon": 1e-5}
     computes |= {"image.head_width": 64, "text.head_width": 64} if gelu == "quick" else {}
-    computes |= {"image.antialias": "average"} if not part else {}  # of the ResNets, in which it alone exists
-    mine = lambda values: {k if not part else k.partition(".")[2]: v for k, v in values.items() if k.startswith(of)}
+    computes |= {"image.antialias": "average"} if not part else {}  # only ResNets have it
+    mine = lambda values: {k if not part else k.partition(".")[2]: v for k, v in values.items() if k.startswith(towers)}
     properties: dict[str, Any] = {"computes": mine(computes)}
     if gelu != "quick":
         properties["assumed"] = tuple(mine({"image.gelu": 0, "text.gelu": 0}))
@@ -80,7 +85,7 @@ def clip_properties(part: str, gelu: str) -> dict[str, Any]:
             QUICK_GELU: {"image.gelu": "quick", "text.gelu": "quick"},
             r"-CLIPA": {"image.norm": "behind the mean of the tokens", "text.pool": "last", "text.causal": False},
             r"-worldwide": {"text.end_token": 2},
-            # Those whose image tower is timm's: its vit_base_patch32_siglip_256, ... have the approximation.
+            # Models with an image tower of timm: its vit_base_patch32_siglip_256, ... have the approximation.
             r"^ViT-(?:B-32|SO400M-16|gopt-16|L-16)-SigLIP(?:2-512)?": {"image.gelu": "tanh"},
             r"^ViT-L-16-SigLIP2?-(?:256|384)": {"image.gelu": "exact"},
             r"^convnext_xxlarge": {"image.norm_epsilon": 1e-5},

@@ -424,8 +424,8 @@ def test_json_beside_weights(meta, timm, clip):
     written(folder, "config.json", timm)
     written(folder, "open_clip_config.json", clip)
     for source, model in (("timm", "vit"), ("open_clip", "vit"), ("open_clip", "two_towers")):
-        if (found := ends_well(preprocessing.beside, folder / "w", source, model)) is not None:
-            ends_well(preprocessing.make, source, model, found.images)
+        if (found := ends_well(preprocessing.read_neighbour, folder / "w", source, model)) is not None:
+            ends_well(preprocessing.make_preprocessing, source, model, found.images)
 
 
 @both(edited(COMMAND), edited(JOB), edited({"code": 0}))
