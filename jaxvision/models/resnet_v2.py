@@ -122,7 +122,7 @@ class ResNetV2(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         standardize: dict[str, Any] = dict(standardize=self.standardize, standardize_epsilon=self.standardize_epsilon)
-        conv = functools.partial(Conv, **standardize, dtype=self.dtype)
+        conv: Callable[..., nn.Module] = functools.partial(Conv, **standardize, dtype=self.dtype)
         x = conv(self.stem_channels, size, stride, name="stem_conv")(images)
         if self.stem == "imagenet":
             x = max_pool(x, self.pool_padding)

@@ -120,7 +120,7 @@ class Attention(nn.Module):
             return x  # b n heads d/heads
 
         # The softmax is float32, even in bfloat16.
-        x = jax.nn.dot_product_attention(
+        x = jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its implementation is a Literal there
             project("query", queries),
             project("key", tokens),
             project("value", tokens),

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxvision.errors import UserError
 from jaxvision.models.weights import prefixes
@@ -43,10 +43,11 @@ def error(what: str, misfit: Misfit, hints: Sequence[str]) -> UserError:
     kinds = {"missing": _missing(missing, surplus), "misshapen": _misshapen(misshapen), "surplus": _surplus(surplus)}
     share = LISTED // max(sum(map(bool, misfit)), 1)
     lines = []
-    for (kind, kind_lines), names in zip(kinds.items(), misfit):
+    arrays: list[dict[str, Any]] = [missing, misshapen, surplus]
+    for (kind, kind_lines), names in zip(kinds.items(), arrays):
         lines += [f"{kind:<10} {line}" for _, line in zip(range(share), kind_lines)]
         lines += [f"... and {len(names) - share:,} more {kind}"] if len(names) > share else []
-    counts = ", ".join(f"{len(names):,} {kind}" for kind, names in zip(kinds, misfit))
+    counts = ", ".join(f"{len(names):,} {kind}" for kind, names in zip(kinds, arrays))
     return UserError("\n  ".join([f"{what}: {counts}", *lines]) + "".join(f"\n{hint}" for hint in hints))
 
 

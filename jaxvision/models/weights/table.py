@@ -86,7 +86,7 @@ class Table(NamedTuple):
       assumed: Names of options that differ between the library's networks and that no array shows. Those in `options`
         are the usual ones, and hold if the architecture is not named.
       positions_of_grid: True if position embeddings are of a grid of patches, which can be resized.
-      roots: First words of names in the file that belong to the layout, so that they are no prefix to remove even if all
+      roots: First words of names in the file that belong to the layout, so they are not removed as a prefix even if all
         names share one.
       zeros: Patterns of our paths that are zero if the file has none of them: biases that were left out.
       lacks: Pairs (pattern in our paths, words for the part) of parts that the layout has no names for. A model with

@@ -345,13 +345,30 @@ def no_layer_scale(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {} if any(name.endswith((".gamma", ".layer_scale")) for name in arrays) else {"layer_scale": None}
 
 
-TIMM_VIT = {"options": VIT_OPTIONS, "zeros": VIT_ZEROS, "lacks": misfits.TIMM_VIT, "reasons": misfits.VIT_REASONS}
+TIMM_VIT: dict[str, Any] = {
+    "options": VIT_OPTIONS,
+    "zeros": VIT_ZEROS,
+    "lacks": misfits.TIMM_VIT,
+    "reasons": misfits.VIT_REASONS,
+}
 TIMM_VIT |= VIT_PROPERTIES
-TIMM_RESNET = {"layouts": SQUEEZE_EXCITE, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_REASONS}
+TIMM_RESNET: dict[str, Any] = {
+    "layouts": SQUEEZE_EXCITE,
+    "lacks": (misfits.PROJECTION,),
+    "reasons": misfits.RESNET_REASONS,
+}
 TIMM_RESNET |= TIMM_RESNET_PROPERTIES
-CONVNEXT_REST = {"zeros": CONVNEXT_ZEROS, "lacks": (misfits.PROJECTION,), "reasons": misfits.CONVNEXT_REASONS}
+CONVNEXT_REST: dict[str, Any] = {
+    "zeros": CONVNEXT_ZEROS,
+    "lacks": (misfits.PROJECTION,),
+    "reasons": misfits.CONVNEXT_REASONS,
+}
 CONVNEXT_OPTIONS = ((r".", no_layer_scale),)
-RESNET_V2_REST = {"layouts": HEAD_1X1, "lacks": (misfits.PROJECTION,), "reasons": misfits.RESNET_V2_REASONS}
+RESNET_V2_REST: dict[str, Any] = {
+    "layouts": HEAD_1X1,
+    "lacks": (misfits.PROJECTION,),
+    "reasons": misfits.RESNET_V2_REASONS,
+}
 LAYER_SCALE: Rules = ((r"/scale/scale$", "spatial"), (".", "torch"))
 TIMM = {
     "vit": (

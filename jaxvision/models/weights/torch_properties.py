@@ -5,7 +5,7 @@ tests/parity/test_properties.py asks timm, torchvision and open_clip themselves.
 
 from typing import Any
 
-VIT_PROPERTIES = {
+VIT_PROPERTIES: dict[str, Any] = {
     "computes": {"norm_epsilon": 1e-6},
     "assumed": ("gelu", "num_heads"),
     "architectures": (
@@ -17,7 +17,7 @@ VIT_PROPERTIES = {
         (r"_rpn_", {"norm": "behind each branch"}),
     ),
 }
-RESNET_PROPERTIES = {
+RESNET_PROPERTIES: dict[str, Any] = {
     # He et al. 2016's stride is in the first 1x1; torchvision and timm have it in the 3x3 (v1.5).
     "computes": {"norm_epsilon": 1e-5, "stride_in": "3x3", "padding": "both sides", "antialias": "none"},
     # Without the name of a projection, nothing shows where the zero channels are: the user must say it.
@@ -27,14 +27,14 @@ RESNET_PROPERTIES = {
         (r"layer1\.1\.downsample\.", {"shortcut": "C"}),
     ),
 }
-TIMM_RESNET_PROPERTIES = RESNET_PROPERTIES | {
+TIMM_RESNET_PROPERTIES: dict[str, Any] = RESNET_PROPERTIES | {
     "assumed": ("antialias",),
     "architectures": (
         (r"^(?:se)?resne(?:t|xt)aa\d", {"antialias": "average"}),
         (r"^resnetblur\d", {"antialias": "blur"}),
     ),
 }
-RESNET_V2_PROPERTIES = {
+RESNET_V2_PROPERTIES: dict[str, Any] = {
     "computes": {
         "norm_epsilon": 1e-5,
         "stride_in": "3x3",
@@ -43,11 +43,11 @@ RESNET_V2_PROPERTIES = {
         "pool_padding": "ignored",
     }
 }
-BIT_PROPERTIES = {
+BIT_PROPERTIES: dict[str, Any] = {
     "computes": RESNET_V2_PROPERTIES["computes"]
     | {"pool_padding": "zeros", "groups": 32, "standardize_epsilon": 1e-8}  # 1e-10 in the authors' code
 }
-CONVNEXT_PROPERTIES = {
+CONVNEXT_PROPERTIES: dict[str, Any] = {
     "computes": {"norm_epsilon": 1e-6, "gelu": "exact"},
     "assumed": ("norm_epsilon", "gelu"),
     "architectures": (
