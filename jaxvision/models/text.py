@@ -1,5 +1,7 @@
-"""The text transformer of CLIP, Radford et al. 2021, arXiv 2103.00020, sec. 2.4, and by options that of SigLIP,
-Zhai et al. 2023, arXiv 2303.15343."""
+"""The text transformer of CLIP (Radford et al. 2021, arXiv 2103.00020, sec. 2.4).
+
+Options make it that of SigLIP (Zhai et al. 2023, arXiv 2303.15343).
+"""
 
 import functools
 from typing import Any

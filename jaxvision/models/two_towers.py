@@ -1,5 +1,7 @@
-"""Two towers, one for images and one for texts, that embed both in one space: CLIP, Radford et al. 2021,
-arXiv 2103.00020, and SigLIP, Zhai et al. 2023, arXiv 2303.15343."""
+"""Two towers, one for images and one for texts, that embed both in one space.
+
+CLIP: Radford et al. 2021, arXiv 2103.00020. SigLIP: Zhai et al. 2023, arXiv 2303.15343.
+"""
 
 import math
 from collections.abc import Mapping

@@ -132,15 +132,15 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
         (file["model_weights"] if inside else file).visititems(visit)
         size = sum(math.prod(item.shape) * item.dtype.itemsize for item in sets.values())
         unpacking.check_size(path, size, stored, "save it without compression")
-        found = {name: item[()] for name, item in sets.items()}
-    if numbered := [name for name in found if re.search(r"(?:^|/)vars/\d+$", name)]:
+        arrays = {name: item[()] for name, item in sets.items()}
+    if numbered := [name for name in arrays if re.search(r"(?:^|/)vars/\d+$", name)]:
         raise UserError(
             f"cannot read {path}: Keras 3 numbered its arrays, {numbered[0]}, instead of naming them; "
             "keras.Model.save('model.h5') names them"
         )
-    short = {name: "/".join(dict.fromkeys((name.split("/")[0], name.split("/")[-1]))) for name in found}
+    short = {name: "/".join(dict.fromkeys((name.split("/")[0], name.split("/")[-1]))) for name in arrays}
     times = Counter(short.values())  # a model inside a model repeats names, and then whole names are needed
-    return {short[name] if times[short[name]] == 1 else name: np.asarray(array) for name, array in found.items()}
+    return {short[name] if times[short[name]] == 1 else name: np.asarray(array) for name, array in arrays.items()}
 
 
 def _read_msgpack(path: Path) -> dict[str, np.ndarray]:

@@ -144,5 +144,5 @@ def _inside(folder: Path) -> str:
     """Lists the files of weights in a folder, for a message."""
     suffixes = (".safetensors", ".index.json", ".npz", ".h5", ".msgpack", ".bin", ".pth", ".pt", ".ckpt")
     with reading(folder):
-        found = sorted(p.name for p in folder.iterdir() if p.name.endswith(suffixes))
-    return f": name a file in it, such as {', '.join(found[:5])}" if found else ""
+        names = sorted(p.name for p in folder.iterdir() if p.name.endswith(suffixes))
+    return f": name a file in it, such as {', '.join(names[:5])}" if names else ""

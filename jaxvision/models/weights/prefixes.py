@@ -74,7 +74,7 @@ def select(arrays: Mapping[str, np.ndarray], tables: Sequence[Table], prefix: st
     >>> select({"module.fc.bias": np.zeros(2), "module.bn1.weight": np.zeros(3)}, []).notes
     ("names: 'module.' removed from all 2 arrays",)
     """
-    own = tuple(p for table in tables for p in (*table.prefixes, *_beginnings(table)) if p)
+    layout_starts = tuple(p for table in tables for p in (*table.prefixes, *_beginnings(table)) if p)
     names = [n for n in arrays if not any(re.search(pattern, n) for table in tables for pattern in table.unused)]
     removed, notes = "" if prefix is None else _asked(arrays, prefix), []
     # Each turn removes one more word, until the names are the layout's own or their first words differ.
@@ -82,7 +82,9 @@ def select(arrays: Mapping[str, np.ndarray], tables: Sequence[Table], prefix: st
         # A counter next to the weights, such as n_averaged of torch's AveragedModel, is not a weight.
         under = [n for n in names if n.startswith(removed)]
         rests = [n[len(removed) :] for n in under if arrays[n].size > 1 or arrays[n].dtype.kind not in "iu"]
-        if not rests or any(name.startswith(own) or name.replace(".", "/").startswith(own) for name in rests):
+        if not rests or any(
+            name.startswith(layout_starts) or name.replace(".", "/").startswith(layout_starts) for name in rests
+        ):
             break
         words = Counter(match[0] if (match := WORD.match(name)) else name for name in rests)
         word, note = (next(iter(words)), []) if len(words) == 1 else _one_of_several(words, removed)
