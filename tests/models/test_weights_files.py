@@ -310,7 +310,7 @@ def test_timm_config_beside_the_weights(tmp_path):
         ({"interpolation": "lanczos"}, "unknown interpolation 'lanczos'. Choices: bicubic, bilinear"),
         ({"crop": 0}, "crop is the part"),
         ({"size": 0}, "size is a number of pixels"),
-        ({"mean": (0.5,)}, "one value a channel"),
+        ({"mean": (0.5,)}, "one value per channel"),
         ({"normalize": "imagnet"}, "unknown normalisation 'imagnet'; did you mean 'imagenet'"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_part_of_the_file_is_offered_with_its_counts(timm_vit):
     with pytest.raises(UserError) as error:
         read(arrays)
     count = len(backbone)
-    hint = f"{count} of the model's {count + 2} names are in the file after 'backbone.': --prefix=backbone."
+    hint = f"after 'backbone.' the file has {count} of the model's {count + 2} names: --prefix=backbone."
     assert hint in str(error.value)
     imported = read(arrays, prefix="backbone", head="new")
     assert imported.notes[0] == f"names: 'backbone.' removed from {count} arrays; not used: head.mlp.0.weight"
@@ -140,12 +140,12 @@ def test_the_average_is_offered_first(timm_vit):
     arrays |= {"teacher.head.0.weight": np.zeros((2, 2)), "student.head.0.weight": np.zeros((2, 2))}
     with pytest.raises(UserError) as error:
         read(arrays)
-    offers = [line.split("'")[1] for line in str(error.value).splitlines() if line.startswith("behind")]
+    offers = [line.split("'")[1] for line in str(error.value).splitlines() if line.startswith("after")]
     assert offers == ["teacher.backbone.", "student.backbone."]
 
 
 def test_an_empty_prefix_leaves_names_as_they_are(timm_vit):
-    with pytest.raises(UserError, match="are in the file after 'module.'"):
+    with pytest.raises(UserError, match="after 'module.' the file has"):
         read(prefixed("module.", timm_vit), prefix="")
 
 

@@ -74,7 +74,7 @@ def hints(
     for prefix, count in prefixes.offers(names, plan)[:4]:
         if prefix != removed_prefix and count > max(here, len(plan) // 2):
             lines.append(
-                f"{count:,} of the model's {len(plan):,} names are in the file after {prefix!r}: "
+                f"after {prefix!r} the file has {count:,} of the model's {len(plan):,} names: "
                 f"{prefixes.OPTION.format(prefix)} and leaves out the others"
             )
     source, count = max(readings.items(), key=lambda item: item[1], default=("", 0))
