@@ -1,12 +1,12 @@
 """Measures the documentation of a Python package from its syntax tree and prints a Markdown table.
 
     python benchmarks/docstrings.py jaxvision                 the table
-    python benchmarks/docstrings.py jaxvision OLDER/jaxvision a column for each path, say an older checkout
-    python benchmarks/docstrings.py jaxvision --list args     the offenders, one a line, with their number
+    python benchmarks/docstrings.py jaxvision OLDER/jaxvision a column for each path, such as an older checkout
+    python benchmarks/docstrings.py jaxvision --list args     the offenders, one on each line, and their number
 
-Nothing is imported. The public functions are those at the top level of a module, the methods of public classes, and
-`__init__`, whose documentation may stand in the class; names that begin with an underscore and tests are left out. Of
-`__call__` only the axes count. A method also counts as documented when a method of the same name, in another class,
+The package is not imported. Public functions are those at the top level of a module, the methods of public classes, and
+`__init__`, which may be documented in the class. Names that begin with an underscore and tests do not count. For
+`__call__` only the axes are checked. A method also counts as documented if a method of the same name in another class
 documents the same arguments: the class then implements a protocol.
 """
 
@@ -16,24 +16,29 @@ import re
 import statistics
 import sys
 import tokenize
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from signatures import (
+    Function,
+    Public,
+    annotation_nodes,
+    definitions,
+    entries,
+    has_array,
+    last_name,
+    public_functions,
+    raises_itself,
+    sections,
+)
 
 PREPOSITION = re.compile(
     r"(of|for|to|by|in|on|at|from|with|as|what|where|which|whether|how|until|per)\b", re.IGNORECASE
 )
-SECTION = re.compile(r"([A-Z]\w*(?: \w+)?):$")
-ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?: ?(.*)")
 AXES = re.compile(r"\[[\w.*, +/:-]*\]|\b(scalars?|shapes?)\b", re.IGNORECASE)
 SOURCE = re.compile(r"arxiv|https?://|\bet al\b|\beq\.|\bequations?\b|\bsec\.|\bsection\b|\b(19|20)\d\d[a-z]?\b", re.I)
-ARRAYS = {"Array", "ArrayLike", "ndarray", "NDArray"}
-JAXTYPING = {"Bool", "Complex", "Float", "Inexact", "Int", "Integer", "Num", "Real", "Shaped", "UInt"}
-CONTAINERS = {"Callable", "dict", "Dict", "Mapping", "Iterator", "Iterable"}  # their arrays are no arguments themselves
 KEYS = {"rng", "rngs", "key", "keys"}  # random keys, which have no axes
 DIRECTIVE = re.compile(r"#\s*(!|type:|noqa|fmt:|pragma|mypy:|pylint:|ruff:)")
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass
@@ -78,185 +83,6 @@ class Measures:
     examples: Share = field(default_factory=Share)
     nouns: Share = field(default_factory=Share)
     any: Share = field(default_factory=Share)
-
-
-@dataclass
-class Public:
-    """A public function.
-
-    Attributes:
-        place: Location and name, "path:line: name".
-        node: Definition of the function.
-        doc: Docstring of the function; of `__init__` and `__call__`, the docstring of the class above it.
-        is_method: True if it is defined in a class.
-    """
-
-    place: str
-    node: Function
-    doc: str
-    is_method: bool
-
-    @property
-    def parameters(self) -> list[ast.arg]:
-        """The parameters except `self`, `cls` and those that begin with an underscore."""
-        args = self.node.args
-        every = [*args.posonlyargs, *args.args, *([args.vararg] if args.vararg else []), *args.kwonlyargs]
-        every += [args.kwarg] if args.kwarg else []
-        if self.is_method and "staticmethod" not in map(last_name, self.node.decorator_list):
-            every = every[1:]
-        return [arg for arg in every if not arg.arg.startswith("_")]
-
-
-def sections(doc: str) -> dict[str, str]:
-    """The sections of a docstring in Google style.
-
-    Args:
-        doc: Docstring, its indentation removed.
-
-    Returns:
-        The text of each section by its title, "Args" for instance; the text before the first section, and between
-        sections, is under "".
-
-    >>> sections("Adds.\\n\\nArgs:\\n    a: First number.\\n\\nReturns:\\n    The sum.")["Returns"].strip()
-    'The sum.'
-    """
-    texts, title = {"": ""}, ""
-    for line in doc.splitlines():
-        if line and not line[0].isspace():
-            header = SECTION.match(line)
-            title = header[1] if header else ""
-            if header:
-                texts.setdefault(title, "")
-                continue
-        texts[title] += line + "\n"
-    return texts
-
-
-def entries(section: str) -> dict[str, str]:
-    """The descriptions in a section such as `Args:`.
-
-    Args:
-        section: Text of the section, with its indentation.
-
-    Returns:
-        The description of each name, without the asterisks of `*args` and `**options`.
-
-    >>> entries("    x, y: Two numbers,\\n        positive.\\n    *rest: Other numbers.")
-    {'x': 'Two numbers, positive.', 'y': 'Two numbers, positive.', 'rest': 'Other numbers.'}
-    """
-    described: dict[str, str] = {}
-    lines = [line for line in section.splitlines() if line.strip()]
-    indentation = min((len(line) - len(line.lstrip()) for line in lines), default=0)
-    names: list[str] = []
-    for line in lines:
-        entry = ENTRY.match(line[indentation:])
-        if entry:
-            names = [name.lstrip("*") for name in entry[1].split(", ")]
-            described.update(dict.fromkeys(names, entry[2].strip()))
-        else:
-            described.update({name: f"{described[name]} {line.strip()}".strip() for name in names})
-    return described
-
-
-def last_name(node: ast.AST) -> str:
-    """The last part of a dotted name; of a call or a subscript, that of its function or generic type.
-
-    Args:
-      node: Expression of an annotation, a decorator or an error.
-    """
-    while isinstance(node, ast.Call | ast.Subscript):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def annotation_nodes(annotation: ast.AST | None, skip: set[str] = frozenset()) -> Iterator[ast.AST]:
-    """Walks an annotation, also one that is written as a string.
-
-    Args:
-        annotation: Expression of the annotation, or None.
-        skip: Names of generic types whose arguments are left out.
-
-    Yields:
-        The nodes of the expression.
-    """
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        try:
-            annotation = ast.parse(annotation.value, mode="eval").body
-        except SyntaxError:
-            return
-    if annotation is None:
-        return
-    yield annotation
-    if isinstance(annotation, ast.Subscript) and last_name(annotation) in skip | {"Literal", "Annotated"}:
-        return
-    for child in ast.iter_child_nodes(annotation):
-        yield from annotation_nodes(child, skip)
-
-
-def has_array(annotation: ast.AST | None) -> bool:
-    """Checks whether an annotation is an array, an optional one or a sequence of them, without axes in the type itself.
-
-    Args:
-      annotation: Expression of the annotation, or None.
-    """
-    nodes = list(annotation_nodes(annotation, CONTAINERS | JAXTYPING))
-    return any(isinstance(node, ast.Name | ast.Attribute) and last_name(node) in ARRAYS for node in nodes)
-
-
-def definitions(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
-    """Yields the public definitions of a module or class, including those under `if` and `try`.
-
-    Args:
-      body: Statements of the module or class.
-    """
-    for node in body:
-        if isinstance(node, Function | ast.ClassDef):
-            if not node.name.startswith("_") or node.name in ("__init__", "__call__"):
-                yield node
-        elif isinstance(node, ast.If | ast.Try):
-            yield from definitions([*node.body, *node.orelse])
-
-
-def public_functions(tree: ast.Module, path: str) -> Iterator[Public]:
-    """The public functions and methods of a module.
-
-    Args:
-        tree: Syntax tree of the module.
-        path: Name of the file, for the places.
-
-    Yields:
-        Each function; functions with the decorator `overload` are left out.
-    """
-    for node in definitions(tree.body):
-        is_class = isinstance(node, ast.ClassDef)
-        for function in definitions(node.body) if is_class else [node]:
-            if isinstance(function, ast.ClassDef) or "overload" in map(last_name, function.decorator_list):
-                continue
-            doc = ast.get_docstring(function) or ""
-            if is_class and function.name.startswith("__"):
-                doc = f"{ast.get_docstring(node) or ''}\n\n{doc}"
-            name = f"{node.name}.{function.name}" if is_class else function.name
-            yield Public(f"{path}:{function.lineno}: {name}", function, doc, is_class)
-
-
-def raises_itself(function: Function) -> bool:
-    """Checks whether a function raises a new error in its own body, not only in a function inside it.
-
-    Args:
-      function: Definition of the function.
-    """
-    stack: list[ast.AST] = list(function.body)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Function | ast.ClassDef | ast.Lambda):
-            continue
-        # A lower-case name is an error that was caught: `raise error`.
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            caught = isinstance(node.exc, ast.Name) and node.exc.id[0].islower()
-            if not caught and last_name(node.exc) != "NotImplementedError":
-                return True
-        stack.extend(ast.iter_child_nodes(node))
-    return False
 
 
 def arrays_without_axes(public: Public) -> list[str]:

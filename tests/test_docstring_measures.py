@@ -4,6 +4,7 @@ import ast
 
 import docstrings
 import pytest
+import signatures
 
 TEXT = '''"""A module."""
 import jax
@@ -138,7 +139,7 @@ def test_lines_of_code_are_without_docstrings_and_comments(tmp_path):
     ],
 )
 def test_arrays_in_annotations(annotation, expected):
-    assert docstrings.has_array(ast.parse(annotation, mode="eval").body) is expected
+    assert signatures.has_array(ast.parse(annotation, mode="eval").body) is expected
 
 
 def test_list_of_offenders(tmp_path, monkeypatch, capsys):

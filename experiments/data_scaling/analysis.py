@@ -45,9 +45,9 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
         *tables.accuracy(top1, p, costs),
         *(_match(pair, costs) for pair in p.pairs),
         "\n## Criteria\n",
-        *(line for pair, found in verdicts.items() for line in _verdicts(pair, found)),
+        *(line for pair, criteria in verdicts.items() for line in _verdicts(pair, criteria)),
         "\n## Do the arms cross?\n",
-        *(f"{_name(pair)}: {found.words((pair.resnet, pair.vit))}\n" for pair, found in crossings.items()),
+        *(f"{_name(pair)}: {result.words((pair.resnet, pair.vit))}\n" for pair, result in crossings.items()),
         "## Scaling laws\n",
         *_laws(fits, top1),
         *_selection(rows, p),
@@ -88,8 +88,8 @@ def _best(folder: Path) -> dict[str, float]:
 
 def _cost(config: Any) -> dict[str, float]:
     """Parameters, and millions of FLOPs of a training step per example."""
-    found = estimate(config)
-    return {"parameters": found.parameters, "mflops": found.flops_per_step / config.data.batch_size / 1e6}
+    cost = estimate(config)
+    return {"parameters": cost.parameters, "mflops": cost.flops_per_step / config.data.batch_size / 1e6}
 
 
 def _setting(p: presets.Preset) -> str:
@@ -103,32 +103,32 @@ def _setting(p: presets.Preset) -> str:
 
 def _match(pair: presets.Pair, costs: dict[str, dict[str, float]]) -> str:
     ratio = costs[pair.vit]["mflops"] / costs[pair.resnet]["mflops"]
-    told = "a matched pair" if pair.matched else "not a matched pair"
-    return f"- A training step of {pair.vit} costs {ratio:.2f} times that of {pair.resnet} in FLOPs: {told}."
+    match = "a matched pair" if pair.matched else "not a matched pair"
+    return f"- A training step of {pair.vit} costs {ratio:.2f} times that of {pair.resnet} in FLOPs: {match}."
 
 
 def _criteria(top1: tables.Cells, pair: presets.Pair) -> dict[str, tuple[bool, str]]:
     """Criterion -> whether it is met, and the evidence."""
     first, last = pair.sizes[0], pair.sizes[-1]
-    found = {}
+    criteria = {}
     for arm in pair[:2]:
         gain = paired_difference(top1[arm][last], top1[arm][first])
         means = [t_interval(top1[arm][n]).mean for n in pair.sizes]
         met = gain.interval.low > 0 and means == sorted(means)
-        found[f"rises ({arm})"] = met, f"{first:,} to {last:,} examples: {words.points(gain)}"
+        criteria[f"rises ({arm})"] = met, f"{first:,} to {last:,} examples: {words.points(gain)}"
     small, large = tables.gap(top1, pair, first), tables.gap(top1, pair, last)
     change = paired_difference(small.each, large.each)
-    found["positive"] = small.interval.low > 0, f"gap at {first:,} examples: {words.points(small)}"
-    told = f"that minus the gap at {last:,} examples, {words.percent(large.interval)}: {words.points(change)}"
-    found["shrinks"] = change.interval.low > 0, told
-    return found
+    criteria["positive"] = small.interval.low > 0, f"gap at {first:,} examples: {words.points(small)}"
+    finding = f"that minus the gap at {last:,} examples, {words.percent(large.interval)}: {words.points(change)}"
+    criteria["shrinks"] = change.interval.low > 0, finding
+    return criteria
 
 
-def _verdicts(pair: presets.Pair, found: dict[str, tuple[bool, str]]) -> list[str]:
+def _verdicts(pair: presets.Pair, criteria: dict[str, tuple[bool, str]]) -> list[str]:
     return [
         f"{_name(pair)}:",
         "",
-        *(words.verdict(k, met, told) for k, (met, told) in found.items()),
+        *(words.verdict(k, met, finding) for k, (met, finding) in criteria.items()),
         "",
     ]
 
@@ -143,9 +143,9 @@ def _form(sizes: dict[int, list[float]]) -> str:
 
 
 def _crossing(top1: tables.Cells, pair: presets.Pair, forms: dict[str, str]) -> Crossing:
-    one, two = ({n: tables.errors(top1[arm])[n] for n in pair.sizes} for arm in pair[:2])
+    first, second = ({n: tables.errors(top1[arm])[n] for n in pair.sizes} for arm in pair[:2])
     enough = len(pair.sizes) >= ENOUGH
-    return crossing(one, two, tuple(forms[arm] if enough else "power" for arm in pair[:2]))
+    return crossing(first, second, tuple(forms[arm] if enough else "power" for arm in pair[:2]))
 
 
 def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
@@ -155,7 +155,7 @@ def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
     if few:
         lines.append(
             f"Fewer than {ENOUGH} sizes ({', '.join(few)}) cannot tell a floor of the error from a smaller exponent: "
-            "only a n^-c is fitted there, and what it foretells is no finding.\n"
+            "only a n^-c is fitted there, and its predictions are no result.\n"
         )
     lines += [
         "| arm | form | parameters | lack of fit, p | error at ten times the largest size |",
@@ -163,33 +163,33 @@ def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
     ]
     refused = []
     for arm, fit in fits.items():
-        told = "; ".join(f"{k} = {v.mean:.3g} ({v.low:.3g} to {v.high:.3g})" for k, v in fit.parameters().items())
+        parameters = "; ".join(f"{k} = {v.mean:.3g} ({v.low:.3g} to {v.high:.3g})" for k, v in fit.parameters().items())
         far = [10 * max(top1[arm])]
         (low,), (high,), (mean,) = *fit.band(far), fit.predict(far)
         ahead = f"{100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
         refused += [arm] if fit.lack_of_fit < 0.05 else []
         lack = "" if np.isnan(fit.lack_of_fit) else f"{fit.lack_of_fit:.2f}"
-        lines.append(f"| {arm} | {fit.form.replace('_', ' ')} | {told} | {lack} | {ahead} |")
+        lines.append(f"| {arm} | {fit.form.replace('_', ' ')} | {parameters} | {lack} | {ahead} |")
     if refused:
         lines.append(
             f"\nThe means miss the curve by more than the seeds scatter ({', '.join(refused)}): it is not the law at "
-            "these sizes, the intervals hold only what the seeds can tell, and what is foretold is no finding."
+            "these sizes, the intervals cover only the scatter of the seeds, and the predictions are no result."
         )
     asked = {arm: sizes for arm, sizes in top1.items() if len(sizes) >= ENOUGH}
     if asked:
         lines += [
-            "\nThe form is the one that, fitted to the other sizes, foretells the error at the largest best. In "
+            "\nThe form is the one that, fitted to the other sizes, predicts the error at the largest best. In "
             "brackets by how many standard errors of its mean it is missed:\n",
             "| arm | observed | " + " | ".join(form.replace("_", " ") for form in FORMS) + " |",
             "|---|---:|" + "---:|" * len(FORMS),
         ]
     for arm, sizes in asked.items():
         by_form, n = {row.form: row for row in scaling_laws.select(tables.errors(sizes), FORMS)[1]}, max(sizes)
-        told = [
+        predictions = [
             f"{100 * by_form[f].predicted[n].mean:.1f} % ({by_form[f].error:.1f})" if by_form[f].predicted else ""
             for f in FORMS
         ]
-        lines.append(f"| {arm} | {100 - 100 * float(np.mean(sizes[n])):.1f} % | " + " | ".join(told) + " |")
+        lines.append(f"| {arm} | {100 - 100 * float(np.mean(sizes[n])):.1f} % | " + " | ".join(predictions) + " |")
     return [*lines, ""]
 
 
@@ -238,7 +238,7 @@ def _long(rows: Sequence[Row], p: presets.Preset) -> list[str]:
 
 
 def _transfer(rows: Sequence[Row], p: presets.Preset) -> list[str]:
-    found, t, n, pair = tables.cells(rows, p, "val/top1", "transfer"), p.transfer, p.sizes[-1], p.pairs[0]
+    top1, t, n, pair = tables.cells(rows, p, "val/top1", "transfer"), p.transfer, p.sizes[-1], p.pairs[0]
     lines = [
         "## Transfer\n",
         f"Fine-tuned to {t.title}: {t.steps:,} steps of {t.data['batch_size']}, SGD with momentum, learning rate "
@@ -246,11 +246,11 @@ def _transfer(rows: Sequence[Row], p: presets.Preset) -> list[str]:
         f"| arm | from random weights | from the run on {n:,} examples | gain |",
         "|---|---:|---:|---:|",
     ]
-    for arm, sizes in found.items():
+    for arm, sizes in top1.items():
         gain = words.percent(paired_difference(sizes[n], sizes[0]).interval)
         shown = [words.percent(t_interval(sizes[start])) for start in (0, n)]
         lines.append(f"| {arm} | {shown[0]} | {shown[1]} | {gain} |")
-    gaps = [words.percent(tables.gap(found, pair, start).interval) for start in (0, n)]
+    gaps = [words.percent(tables.gap(top1, pair, start).interval) for start in (0, n)]
     return [*lines, f"| {pair.resnet} minus {pair.vit} | {gaps[0]} | {gaps[1]} | |", ""]
 
 

@@ -42,9 +42,9 @@ def draw(
 
     path = show("data_curves", "accuracy and error against training examples, with the fits and their bands")
     plots.accuracy_and_error(errors, path, fits=fits)
-    for pair, found in crossings.items():
+    for pair, crossing in crossings.items():
         names = pair.resnet, pair.vit
-        plots.gap(found, show(f"gap_{'_'.join(names)}", f"{names[0]} minus {names[1]}"), names)
+        plots.gap(crossing, show(f"gap_{'_'.join(names)}", f"{names[0]} minus {names[1]}"), names)
     plots.residuals(fits, show("residuals", "residuals of the fits"))
     points = _compute(rows, p, costs)
     plots.against_compute(points, show("compute", f"error against training compute, {p.sizes[-1]:,} examples"))
@@ -68,9 +68,9 @@ def _compute(rows: list[Row], p: presets.Preset, costs: dict[str, dict[str, floa
 
 
 def _few_shot(rows: list[Row], p: presets.Preset) -> dict[str, dict[int, dict[int, list[float]]]]:
-    found = {shots: tables.cells(rows, p, tables.few_shot_key(shots)) for shots in presets.SHOTS}
-    arms = {arm for sizes in found.values() for arm in sizes}
-    return {arm: {shots: sizes[arm] for shots, sizes in found.items()} for arm in p.arms if arm in arms}
+    by_shots = {shots: tables.cells(rows, p, tables.few_shot_key(shots)) for shots in presets.SHOTS}
+    arms = {arm for sizes in by_shots.values() for arm in sizes}
+    return {arm: {shots: sizes[arm] for shots, sizes in by_shots.items()} for arm in p.arms if arm in arms}
 
 
 def _learning_curves(rows: list[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list]]:

@@ -22,13 +22,13 @@ def cells(rows: Sequence[Row], p: presets.Preset, key: str, protocol: str = "fix
       key: Key of the result in a row, such as "val/top1".
       protocol: Protocol of the runs.
     """
-    found: dict[tuple[str, int], dict[int, float]] = {}
+    by_cell: dict[tuple[str, int], dict[int, float]] = {}
     for row in rows:
         if row["protocol"] == protocol and row.get(key) is not None:
-            found.setdefault((row["arm"], row["examples"]), {})[row["seed"]] = row[key]
+            by_cell.setdefault((row["arm"], row["examples"]), {})[row["seed"]] = row[key]
     arms: Cells = {}
-    for arm, n in sorted(found, key=lambda cell: (list(p.arms).index(cell[0]), cell[1])):
-        arms.setdefault(arm, {})[n] = [found[arm, n][seed] for seed in sorted(found[arm, n])]
+    for arm, n in sorted(by_cell, key=lambda cell: (list(p.arms).index(cell[0]), cell[1])):
+        arms.setdefault(arm, {})[n] = [by_cell[arm, n][seed] for seed in sorted(by_cell[arm, n])]
     return arms
 
 
@@ -125,13 +125,13 @@ def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     """
     shots = {f"{s}-shot": few_shot_key(s) for s in presets.SHOTS}
     keys = {"training top-1": "train/top1", "loss": "val/loss", "test top-1": "test/top1", **shots}
-    found = {name: values for name, key in keys.items() if (values := cells(rows, p, key))}
-    lines = ["", "| arm | examples | " + " | ".join(found) + " |", "|---|---:|" + "---:|" * len(found)]
+    columns = {name: values for name, key in keys.items() if (values := cells(rows, p, key))}
+    lines = ["", "| arm | examples | " + " | ".join(columns) + " |", "|---|---:|" + "---:|" * len(columns)]
     for arm, sizes in cells(rows, p, "val/top1").items():
         for n in sizes:
-            shown = [t_interval(values[arm][n]) for values in found.values()]
-            told = [_nats(i) if name == "loss" else percent(i) for name, i in zip(found, shown)]
-            lines.append(f"| {arm} | {n:,} | " + " | ".join(told) + " |")
+            shown = [t_interval(values[arm][n]) for values in columns.values()]
+            texts = [_nats(i) if name == "loss" else percent(i) for name, i in zip(columns, shown)]
+            lines.append(f"| {arm} | {n:,} | " + " | ".join(texts) + " |")
     return [*lines, ""]
 
 

@@ -29,7 +29,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     values: Callable[[str, str], Seeds] = lambda arm, key: {
         row["seed"]: row[key] for row in rows if row["arm"] == arm and row.get(key) is not None
     }
-    found = {name: _criterion(name, p, values) for name in p.criteria}
+    criteria = {name: _criterion(name, p, values) for name in p.criteria}
     key, measured = p.measure
     chance = "" if p.chance is None else f" Chance is {100 * p.chance:g} %."
     report = "\n".join(
@@ -41,7 +41,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             "## Pairs and shuffled captions\n",
             *_gated(p, values),
             "## Criteria\n",
-            *(verdict(name, met, told) for name, (met, told) in found.items()),
+            *(verdict(name, met, finding) for name, (met, finding) in criteria.items()),
             *_prompts(p, values),
             f"\n## {measured[0].upper()}{measured[1:]}\n",
             *_batches(p, values),
@@ -53,7 +53,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     summary = {
         "data": p.title,
         "arms": {arm: values(arm, key) for arm in dict.fromkeys(row["arm"] for row in rows)},
-        "criteria": {name: bool(met) for name, (met, _) in found.items()},
+        "criteria": {name: bool(met) for name, (met, _) in criteria.items()},
         "versions": workdirs.versions(),
     }
     workdirs.write_json(out / "summary.json", summary)
@@ -84,16 +84,16 @@ def _criterion(name: str, p: presets.Preset, values: Callable) -> tuple[bool, st
         return gain.interval.low > 0, f"ensemble minus mean single prompt {points(gain)}"
     gains = {p.reported[key]: minus(values("softmax", key), values("shuffled", key)) for key in keys}
     least = FAR if name == "far" else 0.0
-    told = "; ".join(f"{label}, softmax minus shuffled: {points(gain)}" for label, gain in gains.items())
-    return all(gain.interval.low > least for gain in gains.values()), told
+    finding = "; ".join(f"{label}, softmax minus shuffled: {points(gain)}" for label, gain in gains.items())
+    return all(gain.interval.low > least for gain in gains.values()), finding
 
 
 def _gated(p: presets.Preset, values: Callable) -> list[str]:
     lines = {}
-    for key, told in p.reported.items():
+    for key, label in p.reported.items():
         softmax, shuffled = values("softmax", key), values("shuffled", key)
         each = [t_interval([*softmax.values()]), t_interval([*shuffled.values()]), minus(softmax, shuffled).interval]
-        lines[told] = list(map(percent, each))
+        lines[label] = list(map(percent, each))
     return table("measure", ["softmax", "shuffled captions", "difference"], lines)
 
 
@@ -101,7 +101,7 @@ def _prompts(p: presets.Preset, values: Callable) -> list[str]:
     """Other gains of ensembles, without a criterion."""
     if "ensemble" not in p.criteria:
         return []
-    result = lambda name: values("softmax", next(key for key, told in p.reported.items() if told == name))
+    result = lambda name: values("softmax", next(key for key, label in p.reported.items() if label == name))
     pairs = ("80 prompts", "one prompt"), ("7 prompts", "mean of the 7 alone")
     return [f"- no criterion: {a} minus {b} {points(minus(result(a), result(b)))}." for a, b in pairs]
 
@@ -120,11 +120,11 @@ def _batches(p: presets.Preset, values: Callable) -> list[str]:
 def _by_loss(p: presets.Preset, values: Callable) -> dict[str, dict[int, Seeds]]:
     """Loss -> batch size -> results, for the seeds that all sizes have."""
     arms = {"softmax": p.full, **{name: arm for name, arm in p.further.items() if name.startswith("batch/")}}
-    found: dict[str, dict[int, Seeds]] = {loss: {} for loss in presets.LOSSES}
+    curves: dict[str, dict[int, Seeds]] = {loss: {} for loss in presets.LOSSES}
     for name, arm in arms.items():
         if seeds := {seed: x for seed, x in values(name, p.measure[0]).items() if seed in p.further_seeds}:
-            found[arm.loss][arm.batch_size] = seeds
-    return {loss: dict(sorted(curve.items())) for loss, curve in found.items() if curve}
+            curves[arm.loss][arm.batch_size] = seeds
+    return {loss: dict(sorted(curve.items())) for loss, curve in curves.items() if curve}
 
 
 def _others(p: presets.Preset, values: Callable) -> list[str]:
@@ -169,13 +169,13 @@ def _curves(rows: Sequence[Row], out: Path, p: presets.Preset) -> dict[str, dict
     """Arm -> pairs seen -> results during training, as far as records exist."""
     sigmoid = f"batch/sigmoid/{p.full.batch_size}"
     arms = {"softmax": "softmax", sigmoid: "sigmoid", "shuffled": "shuffled captions"}
-    found: dict[str, dict[int, list[float]]] = {}
+    curves: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         for record in metrics.read(workdir(out, row["run"]) / "metrics.jsonl") if row["arm"] in arms else ():
             if record.get(p.measure[0]) is not None:
                 seen = record["step"] * p.full.batch_size
-                found.setdefault(arms[row["arm"]], {}).setdefault(seen, []).append(record[p.measure[0]])
-    return {arm: found[arm] for arm in arms.values() if arm in found}
+                curves.setdefault(arms[row["arm"]], {}).setdefault(seen, []).append(record[p.measure[0]])
+    return {arm: curves[arm] for arm in arms.values() if arm in curves}
 
 
 def _list(numbers: Sequence[int]) -> str:

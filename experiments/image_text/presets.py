@@ -206,8 +206,8 @@ PRESETS = {
             "ensemble": _zeroshot("clip80", "top1", "prompt_mean"),
         },
         reported={
-            key: told
-            for name, measure, told in (
+            key: label
+            for name, measure, label in (
                 ("class_name", "top1", "class name"),
                 ("photo", "top1", "one prompt"),
                 ("clip7", "top1", "7 prompts"),

@@ -52,17 +52,17 @@ def make_gan(*, model: Callable[[int | None], Any], latent: int = 32, widths: tu
         rngs = jax.random.split(rng)
         of_critic = critic.init(rngs[0], batch["image"], train=False)
         params = generator.init(rngs[1], jnp.zeros((1, latent)))["params"]
-        found = {name: {"discriminator": values} for name, values in of_critic.items()}
-        return {**found, "params": {**found["params"], "generator": params}}
+        variables = {name: {"discriminator": values} for name, values in of_critic.items()}
+        return {**variables, "params": {**variables["params"], "generator": params}}
 
     def draw(variables: Variables, rng: jax.Array, count: int) -> jax.Array:
         return generator.apply({"params": variables["params"]["generator"]}, jax.random.normal(rng, (count, latent)))
 
     def judge(variables: Variables, images: jax.Array, train: bool = True) -> tuple:
-        own = {name: of["discriminator"] for name, of in variables.items()}
-        collections = [name for name in own if name != "params"]
-        (features, out), updates = critic.apply(own, images, train=train, mutable=collections)
-        return features, out["logits"][:, 0], {name: {"discriminator": of} for name, of in updates.items()}
+        of_critic = {name: values["discriminator"] for name, values in variables.items()}
+        collections = [name for name in of_critic if name != "params"]
+        (features, out), updates = critic.apply(of_critic, images, train=train, mutable=collections)
+        return features, out["logits"][:, 0], {name: {"discriminator": values} for name, values in updates.items()}
 
     def discriminator_loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
         real = batch["image"]

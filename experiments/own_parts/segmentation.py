@@ -80,8 +80,8 @@ def make_mean_iou(*, task: Task, data: EvalSet, mask: str = "instance_mask") -> 
     @jax.jit
     def counts(variables, batch):
         batch = data.preprocess(batch)
-        found = views.averaged_outputs(task, variables, batch, data.fields)["segmentation"]
-        pairs = (batch[mask][..., 0] > 0) * len(CLASSES) + found  # b h w
+        answers = views.averaged_outputs(task, variables, batch, data.fields)["segmentation"]
+        pairs = (batch[mask][..., 0] > 0) * len(CLASSES) + answers  # b h w
         weights = jnp.broadcast_to(batch["mask"][:, None, None], pairs.shape).astype(jnp.float32)
         return jnp.bincount(pairs.ravel(), weights.ravel(), length=len(CLASSES) ** 2).reshape(len(CLASSES), -1)
 

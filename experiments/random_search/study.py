@@ -153,13 +153,13 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     """
     value = lambda row: row.get("val/top1") or CHANCE
     of = lambda kind, repeat: [value(r) for r in rows if (r["search"], r["repeat"]) == (kind, repeat)]
-    found = {kind: [of(kind, repeat) for repeat in REPEATS] for kind in SEARCHES}
-    best = {kind: [max(values) for values in found[kind]] for kind in SEARCHES}
+    values_by_search = {kind: [of(kind, repeat) for repeat in REPEATS] for kind in SEARCHES}
+    best = {kind: [max(values) for values in values_by_search[kind]] for kind in SEARCHES}
     gain = paired_difference(best["random"], best["grid"])
-    needed = [_needed(random, max(grid)) for random, grid in zip(found["random"], found["grid"])]
+    needed = [_needed(random, max(grid)) for random, grid in zip(values_by_search["random"], values_by_search["grid"])]
     random = [row for row in rows if row["search"] == "random"]
     shares = importance.shares(SPACE, [{k: r[k] for k in SPACE} for r in random], list(map(value, random)), True)
-    _draw(rows, found, out)
+    _draw(rows, values_by_search, out)
     criteria = {
         "premise": (shares["optimizer.learning_rate"] > 0.5, ", ".join(f"{k} {s:.0%}" for k, s in shares.items())),
         "better": (
@@ -172,7 +172,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
             f"{', '.join(str(k) if k <= TRIALS else f'more than {TRIALS}' for k in needed)})",
         ),
     }
-    summary = {"values": found, "best": best, "needed": needed, "importance": shares}
+    summary = {"values": values_by_search, "best": best, "needed": needed, "importance": shares}
     summary |= {"criteria": {name: bool(met) for name, (met, _) in criteria.items()}}
     workdirs.write_json(out / "summary.json", summary | {"versions": workdirs.versions(), "git": workdirs.git_commit()})
     report = "\n".join(
@@ -200,14 +200,14 @@ def _needed(values: list[float], target: float) -> int:
     return next((k for k, best in enumerate(expected_best(values), 1) if best >= target), len(values) + 1)
 
 
-def _draw(rows: list[dict[str, Any]], found: dict[str, list[list[float]]], out: Path) -> None:
+def _draw(rows: list[dict[str, Any]], values_by_search: dict[str, list[list[float]]], out: Path) -> None:
     key = "optimizer.learning_rate"
     with canvas(out / "efficiency", 1, 2, (9.6, 3.8)) as (where, curve):
         for kind, colour, marker in zip(SEARCHES, COLOURS, "s."):
             mine = [row for row in rows if row["search"] == kind]
             values = [100 * (row.get("val/top1") or CHANCE) for row in mine]
             where.plot([row[key] for row in mine], values, marker, color=colour, alpha=0.6, ms=5, label=kind)
-            curves = 100 * np.array([expected_best(values) for values in found[kind]])
+            curves = 100 * np.array([expected_best(values) for values in values_by_search[kind]])
             for each in curves:
                 curve.plot(range(1, TRIALS + 1), each, color=colour, alpha=0.35, lw=0.9)
             curve.plot(range(1, TRIALS + 1), curves.mean(0), color=colour, lw=2, label=f"{kind}, mean of {len(curves)}")

@@ -74,13 +74,13 @@ def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
       rows: Results of all runs.
       protocol: Protocol of the runs, "stages" or "angles".
     """
-    found: Cells = {}
+    cells: Cells = {}
     for row in rows:
         if row["protocol"] == protocol:
             for stage, layer in enumerate(presets.STAGES, start=1):
                 value = row[f"probe/{features.protocol_name('probe_lbfgs', layer)}/top1"]
-                found.setdefault(row["arm"], {}).setdefault(stage, {})[row["seed"]] = value
-    return found
+                cells.setdefault(row["arm"], {}).setdefault(stage, {})[row["seed"]] = value
+    return cells
 
 
 def by_labels(rows: Sequence[Row]) -> Cells:
@@ -89,11 +89,11 @@ def by_labels(rows: Sequence[Row]) -> Cells:
     Args:
       rows: Results of all runs.
     """
-    found: Cells = {}
+    cells: Cells = {}
     for row in rows:
         if row["protocol"] == "labels":
-            found.setdefault(row["arm"], {}).setdefault(row["examples"], {})[row["seed"]] = row["val/top1"]
-    return found
+            cells.setdefault(row["arm"], {}).setdefault(row["examples"], {})[row["seed"]] = row["val/top1"]
+    return cells
 
 
 def minus(a: Seeds, b: Seeds) -> Difference:
@@ -133,14 +133,14 @@ def _fall(stages: dict[int, Seeds]) -> str:
 
 def _answered(rows: Sequence[Row], out: Path) -> dict[str, list[float]]:
     """Arm -> accuracy on rotations at the end of training, as far as records exist."""
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for row in rows:
         records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")
-        told = [record["rotation_top1"] for record in records if "rotation_top1" in record]
-        if told:
+        values = [record["rotation_top1"] for record in records if "rotation_top1" in record]
+        if values:
             arm = "all four" if row["arm"] == "rotation" else row["arm"]
-            found.setdefault(arm, []).append(told[-1])
-    return found
+            accuracies.setdefault(arm, []).append(values[-1])
+    return accuracies
 
 
 def _angles(angles: Cells, answered: dict[str, list[float]], p: presets.Preset) -> list[str]:

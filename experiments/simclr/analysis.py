@@ -23,28 +23,28 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
       out: Folder of the study, which also holds the records of the runs.
       p: Preset of the runs.
     """
-    found = tables.Results([_of_training(workdir(out, row["run"])) | row for row in rows])
-    criteria = _criteria(found, p)
+    results = tables.Results([_of_training(workdir(out, row["run"])) | row for row in rows])
+    criteria = _criteria(results, p)
     report = "\n".join(
         [
             f"# SimCLR: {p.title}\n",
             _setting(p),
-            *tables.arms(found, {tables.MAIN[name]: arm for name, arm in p.main.items()}, p),
+            *tables.arms(results, {tables.MAIN[name]: arm for name, arm in p.main.items()}, p),
             "Contrastive top-1 (the other view of an image is the nearest of all) and effective rank (of g(h)) are of "
             "training batches, means over the last tenth of training.\n",
             "## Criteria\n",
-            *(verdict(name, met, told) for name, (met, told) in criteria.items()),
+            *(verdict(name, met, finding) for name, (met, finding) in criteria.items()),
             "\n## Heads, h and g(h)\n",
-            *tables.heads(found, p),
-            *(line for field in tables.AXES for line in tables.axis(found, field, p)),
-            *tables.batches(found, p),
-            *tables.grid(found, p),
+            *tables.heads(results, p),
+            *(line for field in tables.AXES for line in tables.axis(results, field, p)),
+            *tables.batches(results, p),
+            *tables.grid(results, p),
             "## Figures\n",
-            *figures.draw(found, out, p),
+            *figures.draw(results, out, p),
         ]
     )
     summary = {
-        "top1": {name: {"h": found.of(arm), "g(h)": found.of(arm, tables.G)} for name, arm in p.main.items()},
+        "top1": {name: {"h": results.of(arm), "g(h)": results.of(arm, tables.G)} for name, arm in p.main.items()},
         "criteria": {name: met for name, (met, _) in criteria.items()},
         "versions": workdirs.versions(),
     }
@@ -69,13 +69,13 @@ def _setting(p: presets.Preset) -> str:
     )
 
 
-def _criteria(found: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
+def _criteria(results: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
     """Criterion -> whether it is met, and the evidence."""
     arms, judged = p.main, {}
     for criterion, name in CRITERIA.items():
-        gain = found.minus(arms["full"], arms[name])
+        gain = results.minus(arms["full"], arms[name])
         judged[criterion] = bool(gain.interval.low > 0), f"full minus {tables.MAIN[name]}: {points(gain)}"
-    easier = found.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
-    told = f"contrastive top-1, crop only minus full: {points(easier)}; the probe: see crop alone"
-    judged["inversion"] = bool(easier.interval.low > 0 and judged["crop alone"][0]), told
+    easier = results.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
+    finding = f"contrastive top-1, crop only minus full: {points(easier)}; the probe: see crop alone"
+    judged["inversion"] = bool(easier.interval.low > 0 and judged["crop alone"][0]), finding
     return judged

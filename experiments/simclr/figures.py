@@ -14,11 +14,11 @@ TOP1 = "top-1 of a linear probe (%)"
 RULES = {"linear": "rate by the batch size", "sqrt": "by its square root"}
 
 
-def draw(found: tables.Results, out: Path, p: presets.Preset) -> list[str]:
+def draw(results: tables.Results, out: Path, p: presets.Preset) -> list[str]:
     """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each.
 
     Args:
-      found: Results of all runs.
+      results: Results of all runs.
       out: Folder of the study.
       p: Preset of the runs.
     """
@@ -30,32 +30,32 @@ def draw(found: tables.Results, out: Path, p: presets.Preset) -> list[str]:
         lines.append(f"![{caption}](figures/{name}.png)\n")
         return folder / name
 
-    _inversion(found, p, show("inversion", "contrastive top-1 and what a probe reads, a dot a run"))
-    _grid(found, p, show("grid", "a linear probe on h for each pair of transformations"))
+    _inversion(results, p, show("inversion", "contrastive top-1 and what a probe reads, a dot a run"))
+    _grid(results, p, show("grid", "a linear probe on h for each pair of transformations"))
     if any(len(p.axis(field)) > 1 for field in tables.AXES):
-        _axes(found, p, show("curves", "temperature, colour strength and dimensions in the loss"))
+        _axes(results, p, show("curves", "temperature, colour strength and dimensions in the loss"))
     if p.batch_sizes:
-        _batches(found, p, show("batch", "batch size, length of training and learning rate"))
+        _batches(results, p, show("batch", "batch size, length of training and learning rate"))
     return lines
 
 
-def _inversion(found: tables.Results, p: presets.Preset, path: Path) -> None:
+def _inversion(results: tables.Results, p: presets.Preset, path: Path) -> None:
     with plots.canvas(path, size=(5.4, 4.0)) as axis:
         for (name, arm), colour, marker in zip(p.main.items(), plots.COLOURS, plots.MARKERS):
-            probe, solved = found.of(arm), found.of(arm, tables.CONTRASTIVE)
+            probe, solved = results.of(arm), results.of(arm, tables.CONTRASTIVE)
             if solved:
                 xs, ys = ([100 * of[seed] for seed in solved] for of in (solved, probe))
                 axis.plot(xs, ys, marker, color=colour, label=tables.MAIN[name])
-        if random := found.of(p.main["random"]):
+        if random := results.of(p.main["random"]):
             axis.axhline(100 * np.mean([*random.values()]), ls="--", lw=1, color="0.5", label="random network")
         axis.set(xlabel="contrastive top-1 on training batches (%)", ylabel=TOP1, title=p.title)
         axis.legend()
 
 
-def _grid(found: tables.Results, p: presets.Preset, path: Path) -> None:
+def _grid(results: tables.Results, p: presets.Preset, path: Path) -> None:
     """The heat map of fig. 5, each pair once, and next to it the mean over all cells with a transformation."""
     ops = [op for op in presets.OPS if op in p.ops]
-    values = {pair: 100 * of[p.seeds[0]] for pair, arm in p.grid.items() if p.seeds[0] in (of := found.of(arm))}
+    values = {pair: 100 * of[p.seeds[0]] for pair, arm in p.grid.items() if p.seeds[0] in (of := results.of(arm))}
     shown = np.full((len(ops), len(ops) + 2), np.nan)
     for (one, other), value in values.items():
         shown[ops.index(other), ops.index(one)] = value
@@ -78,12 +78,12 @@ def _grid(found: tables.Results, p: presets.Preset, path: Path) -> None:
         axis.figure.colorbar(image, ax=axis)
 
 
-def _axes(found: tables.Results, p: presets.Preset, path: Path) -> None:
+def _axes(results: tables.Results, p: presets.Preset, path: Path) -> None:
     axes = {field: p.axis(field) for field in tables.AXES if len(p.axis(field)) > 1}
     with plots.canvas(path, 1, len(axes), (0.6 + 3.2 * len(axes), 3.4), sharey=True, squeeze=False) as panels:
         for panel, (field, arms) in zip(panels.flat, axes.items()):
             curves = {
-                name: {x: [*values.values()] for x, arm in arms.items() if (values := found.of(arm, key))}
+                name: {x: [*values.values()] for x, arm in arms.items() if (values := results.of(arm, key))}
                 for name, key in (("h", tables.H), ("g(h)", tables.G))
             }
             plots.bands(panel, curves)
@@ -94,10 +94,10 @@ def _axes(found: tables.Results, p: presets.Preset, path: Path) -> None:
         panels.flat[0].legend()
 
 
-def _batches(found: tables.Results, p: presets.Preset, path: Path) -> None:
+def _batches(results: tables.Results, p: presets.Preset, path: Path) -> None:
     curves: dict[str, dict[int, list[float]]] = {}
     for (size, length, rule), arm in p.batches.items():
-        if values := [*found.of(arm).values()]:
+        if values := [*results.of(arm).values()]:
             name = f"{length * p.images:,.0f} images, {RULES[rule]}"
             curves.setdefault(name, {})[size] = values
     with plots.canvas(path, size=(5.4, 3.8)) as axis:

@@ -57,49 +57,49 @@ class Results:
         return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
 
 
-def arms(found: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:
+def arms(results: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:
     """One line for each arm that was run.
 
     Args:
-      found: Results of all runs.
+      results: Results of all runs.
       named: Arms by the words for them in the table.
       p: Preset of the runs.
       corner: Title of the first column.
     """
     lines = {}
     for name, arm in named.items():
-        if found.of(arm):
-            told = {key: _mean(found.of(arm, key)) for key in (H, G, CONTRASTIVE)}
-            gain = "" if arm == p.full else percent(found.minus(arm, p.full).interval)
-            rank = found.of(arm, RANK)
+        if results.of(arm):
+            cells = {key: _mean(results.of(arm, key)) for key in (H, G, CONTRASTIVE)}
+            gain = "" if arm == p.full else percent(results.minus(arm, p.full).interval)
+            rank = results.of(arm, RANK)
             mean = f"{sum(rank.values()) / len(rank):.1f}" if rank else ""
-            lines[name] = [told[H], told[G], gain, told[CONTRASTIVE], mean]
+            lines[name] = [cells[H], cells[G], gain, cells[CONTRASTIVE], mean]
     return table(corner, ["probe on h", "on g(h)", "h, minus full", "contrastive top-1", "effective rank"], lines)
 
 
-def heads(found: Results, p: presets.Preset) -> list[str]:
+def heads(results: Results, p: presets.Preset) -> list[str]:
     """Heads of three kinds, and the results of probes before and after them.
 
     Args:
-      found: Results of all runs.
+      results: Results of all runs.
       p: Preset of the runs.
     """
     main = p.main
     full, linear, none = (main[name] for name in ("full", "linear_head", "no_head"))
     return [
-        f"- nonlinear minus linear head: {points(found.minus(full, linear))}.",
-        f"- linear minus no head: {points(found.minus(linear, none))}.",
-        f"- h minus g(h), nonlinear head: {points(found.minus(full, full, H, G))}.",
-        f"- h minus g(h), linear head: {points(found.minus(linear, linear, H, G))}.",
+        f"- nonlinear minus linear head: {points(results.minus(full, linear))}.",
+        f"- linear minus no head: {points(results.minus(linear, none))}.",
+        f"- h minus g(h), nonlinear head: {points(results.minus(full, full, H, G))}.",
+        f"- h minus g(h), linear head: {points(results.minus(linear, linear, H, G))}.",
         "",
     ]
 
 
-def axis(found: Results, field: str, p: presets.Preset) -> list[str]:
+def axis(results: Results, field: str, p: presets.Preset) -> list[str]:
     """The arms that vary one number.
 
     Args:
-      found: Results of all runs.
+      results: Results of all runs.
       field: Name of a numeric field of `Arm`.
       p: Preset of the runs.
     """
@@ -108,14 +108,14 @@ def axis(found: Results, field: str, p: presets.Preset) -> list[str]:
     named = {f"{value:g}": arm for value, arm in p.axis(field).items()}
     if field == "strength":
         named = {"0 (crop only)": p.main["crop"]} | named
-    return [f"## {AXES[field].capitalize()}", *arms(found, named, p, AXES[field])]
+    return [f"## {AXES[field].capitalize()}", *arms(results, named, p, AXES[field])]
 
 
-def batches(found: Results, p: presets.Preset) -> list[str]:
+def batches(results: Results, p: presets.Preset) -> list[str]:
     """Batch size by length of training, and the two rules of the learning rate.
 
     Args:
-      found: Results of all runs.
+      results: Results of all runs.
       p: Preset of the runs.
     """
     if not p.batch_sizes:
@@ -124,12 +124,12 @@ def batches(found: Results, p: presets.Preset) -> list[str]:
     lines, differences = {}, []
     for size, arm in p.axis("batch_size").items():
         for rule in ("linear", "sqrt"):
-            cells = [_mean(found.of(arm._replace(length=length, rule=rule))) for length in lengths]
+            cells = [_mean(results.of(arm._replace(length=length, rule=rule))) for length in lengths]
             if any(cells):
                 lines[f"{size:,}, {rule}, {p.learning_rate(arm._replace(rule=rule)):.3g}"] = cells
         root = arm._replace(rule="sqrt")
-        if found.of(root):
-            differences.append(f"- {size:,}: linear minus square root {points(found.minus(arm, root))}.")
+        if results.of(root):
+            differences.append(f"- {size:,}: linear minus square root {points(results.minus(arm, root))}.")
     return [
         "## Batch size, length of training, learning rate\n",
         "The rate follows the batch size, or its square root; either way it is "
@@ -140,17 +140,17 @@ def batches(found: Results, p: presets.Preset) -> list[str]:
     ]
 
 
-def grid(found: Results, p: presets.Preset) -> list[str]:
+def grid(results: Results, p: presets.Preset) -> list[str]:
     """Transformations alone, on the diagonal, and in pairs.
 
     Args:
-      found: Results of all runs.
+      results: Results of all runs.
       p: Preset of the runs.
     """
     seed, ops = p.seeds[0], [op for op in presets.OPS if op in p.ops]
     lines = {op: [""] * len(ops) for op in ops}
     for (one, other), arm in p.grid.items():
-        if seed in (values := found.of(arm)):
+        if seed in (values := results.of(arm)):
             lines[other][ops.index(one)] = f"{100 * values[seed]:.1f}"
     return ["## Pairs of transformations\n", f"Seed {seed}; alone on the diagonal.", *table("", ops, lines)]
 

@@ -23,13 +23,13 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
       preset: Name of the preset.
       data_dir: Folder of the data, from --data_dir; None if it is not given.
     """
-    found = []
+    planned = []
     for width in WIDTHS:
         c = configs.load(str(CONFIG))
         c.task.width = width
         c.train.total = "150 steps"
-        found.append(Run(f"width{width}", c, {"width": width}))
-    return found
+        planned.append(Run(f"width{width}", c, {"width": width}))
+    return planned
 
 
 def get_config(arg: str) -> ConfigDict:
