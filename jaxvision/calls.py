@@ -194,6 +194,12 @@ def check_values(function: Callable, values: Mapping[str, Any], words: Words | P
 
     Raises:
       UserError: If a value does not match the annotation of its parameter.
+
+    >>> def resize(size: int): ...
+    >>> check_values(resize, {"size": 1.5}, Plain())
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: size must be a whole number, not 1.5
     """
     for name, value in values.items():
         parameter = parameters(function).get(name)

@@ -65,6 +65,11 @@ def check(duration: str | float, key: str) -> None:
 
     Raises:
       UserError: If the value is not a duration.
+
+    >>> check("5", "train.total")
+    Traceback (most recent call last):
+    ...
+    jaxvision.errors.UserError: train.total: the duration '5' has no unit: write '5 steps', '5 epochs', ...
     """
     try:
         _read(duration)

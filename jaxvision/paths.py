@@ -52,6 +52,9 @@ def leaf(tree: PyTree, path: str, kind: str) -> Any:
 
     Raises:
       UserError: If there is no leaf at this path; the message lists all paths.
+
+    >>> leaf({"head": {"bias": 3}}, "head/bias", "parameter")
+    3
     """
     leaves = flatten(tree)
     if path not in leaves:

@@ -58,6 +58,9 @@ def varied(changes: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
       changes: Value by dotted key; the value of an augmentation is a list of `specs.Call`.
+
+    >>> varied({"seed": 1, "optimizer.learning_rate": 0.1})
+    {'seed': 1, 'optimizer.learning_rate': 0.1}
     """
 
     def wrap(value: Any) -> Any:

@@ -67,6 +67,9 @@ def join_pages(pages: Sequence[Image.Image]) -> Image.Image:
 
     Args:
       pages: Pages, from left to right.
+
+    >>> join_pages([Image.new("RGB", (4, 8)), Image.new("RGB", (6, 2))]).size
+    (10, 8)
     """
     whole = Image.new("RGB", (sum(p.width for p in pages), max(p.height for p in pages)), "white")
     for i, page in enumerate(pages):
@@ -81,6 +84,9 @@ def grid(cells: Sequence[Cell], columns: int = 8, **options) -> Image.Image:
       cells: Cells, in reading order.
       columns: Number of cells in a row.
       **options: Further arguments of `sheet`.
+
+    >>> grid([Cell(np.zeros((8, 8, 3), np.uint8))] * 3, columns=2, side=16).height > 32
+    True
     """
     return sheet([("", cells[i : i + columns]) for i in range(0, len(cells), columns)], **options)
 

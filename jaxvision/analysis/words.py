@@ -50,6 +50,10 @@ def points(difference: Difference) -> str:
 
     Args:
       difference: Difference of shares in [0, 1].
+
+    >>> from jaxvision.analysis.statistics import paired_difference
+    >>> points(paired_difference([0.52, 0.54, 0.56], [0.50, 0.50, 0.50]))
+    '4.0 ± 5.0 points (by seed +2.0, +4.0, +6.0; permutation p 0.25)'
     """
     if len(difference.each) == 1:
         return f"{100 * difference.each[0]:+.1f} points"

@@ -25,6 +25,9 @@ def call(function: Callable, section: Mapping, where: str, **added: Any) -> Any:
     Raises:
       UserError: If a key is not a parameter of `function`, a required one is missing, or a value does not match the
         annotation of its parameter.
+
+    >>> call(lambda *, width, depth=2: width * depth, {"width": 8}, "model")
+    16
     """
     for name in added:
         if name in section:

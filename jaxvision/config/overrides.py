@@ -109,6 +109,9 @@ def at(config: ConfigDict, path: Sequence[str]) -> Any:
 
     Returns:
       The value; None if there is none.
+
+    >>> at(ConfigDict(dict(train=dict(ema=0.99))), ["train", "ema"])
+    0.99
     """
     for name in path:
         config = config.get(name) if isinstance(config, ConfigDict) else None

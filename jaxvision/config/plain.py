@@ -84,6 +84,9 @@ def misfit(key: str, kind: type, value: Any) -> str:
       key: Key of the value.
       kind: Type of the value before.
       value: New value.
+
+    >>> misfit("train.ema", float, "much")
+    "train.ema must be a number, like its value before, not 'much'"
     """
     plural = "a section dict(...)" if issubclass(kind, ConfigDict) else arguments.words(kind)
     return f"{key} must be {plural}, like its value before, not {shown(value)}"

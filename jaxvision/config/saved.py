@@ -16,6 +16,16 @@ def to_json(config: ConfigDict) -> str:
 
     Args:
       config: Config to write.
+
+    >>> print(to_json(ConfigDict(dict(model=dict(sizes=(1, 2))))))
+    {
+      "model": {
+        "sizes": [
+          1,
+          2
+        ]
+      }
+    }
     """
     return json.dumps(json.loads(config.to_json_best_effort()), indent=2)
 
@@ -25,6 +35,9 @@ def from_json(text: str) -> ConfigDict:
 
     Args:
       text: JSON text.
+
+    >>> from_json('{"model": {"sizes": [1, 2]}}').model.sizes
+    (1, 2)
     """
 
     def tuples(value: Any) -> Any:
@@ -73,6 +86,9 @@ def fingerprint(config: ConfigDict) -> str:
 
     Args:
       config: Config.
+
+    >>> fingerprint(ConfigDict(dict(a=1, b=2))) == fingerprint(ConfigDict(dict(b=2, a=1)))
+    True
     """
     canonical = json.dumps(json.loads(to_json(config)), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
@@ -84,6 +100,9 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     Args:
       old: Config of the values on the left.
       new: Config of the values on the right.
+
+    >>> differences(ConfigDict(dict(seed=0, model=dict(depth=2))), ConfigDict(dict(seed=1, model=dict(depth=2))))
+    ['seed: 0 -> 1']
     """
     missing = object()
     a, b = (flatten(from_json(to_json(c))) for c in (old, new))

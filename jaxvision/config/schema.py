@@ -65,6 +65,9 @@ def may_be_section(annotation: Any) -> bool:
 
     Args:
       annotation: Annotation of the key.
+
+    >>> may_be_section(Annotated[Mapping, Section("model")]), may_be_section(int)
+    (True, False)
     """
     return _kind(annotation) is not None or any(
         typing.get_origin(one) or one in (dict, Mapping) for one in (annotation, *typing.get_args(annotation))

@@ -283,6 +283,9 @@ def lost(process: int) -> str:
 
     Args:
       process: Number of the process that is gone.
+
+    >>> lost(3)
+    'process 3 died, or its host does not answer; what was saved is safe. Run the same command to resume.'
     """
     return f"process {process} died, or its host does not answer; {SAFE}"
 

@@ -181,6 +181,9 @@ def is_domain(value: Any) -> bool:
 
     Args:
       value: Domain or other value.
+
+    >>> is_domain(uniform(0, 1)), is_domain("10 epochs")
+    (True, False)
     """
     return isinstance(value, Domain)
 
@@ -190,6 +193,9 @@ def inner(domain: Domain) -> Uniform | LogUniform | Integers | Choice | Grid:
 
     Args:
       domain: Domain with or without a condition.
+
+    >>> inner(when("optimizer.name", "sgd", uniform(0, 1)))
+    uniform(0.0, 1.0)
     """
     return domain.domain if isinstance(domain, When) else domain
 
@@ -212,6 +218,9 @@ def active(domain: Domain, params: Mapping[str, Any]) -> bool:
     Args:
       domain: Domain with or without a condition.
       params: Values of the earlier keys.
+
+    >>> active(when("a", 2, uniform(0, 1)), {"a": 1}), active(uniform(0, 1), {})
+    (False, True)
     """
     return not isinstance(domain, When) or (domain.key in params and params[domain.key] in domain.values)
 

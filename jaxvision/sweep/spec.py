@@ -181,6 +181,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Args:
       old: Saved sweep, in the format of `to_json`.
       new: Other sweep, in the same format.
+
+    >>> old = {"sweep": {"search": "grid", "trials": 4, "space": {}}, "config": {"seed": 0}}
+    >>> differences(old, {"sweep": {"search": "grid", "trials": 8, "space": {}}, "config": {"seed": 1}})
+    ['config.seed: 0 -> 1']
     """
 
     def flat(saved: Mapping[str, Any]) -> dict[str, Any]:
