@@ -15,7 +15,7 @@ from jaxvision.storage import Path
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "ramfs", "apfs", "hfs", "ufs"}
 
 
-class Seen(NamedTuple):
+class SeenLock(NamedTuple):
     """A lock as it was last read.
 
     Attributes:
@@ -51,7 +51,7 @@ class LockFile:
         self.settles = False
         self._place = _identity(path.parent)
 
-    def take(self, over: Seen | None = None) -> Seen | None:
+    def take(self, over: SeenLock | None = None) -> SeenLock | None:
         """Takes the lock, or returns the lock of its owner.
 
         Args:
@@ -72,7 +72,7 @@ class LockFile:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 flocked = True
             except BlockingIOError:
-                return Seen(*_parsed(_content(file), self._path), True)
+                return SeenLock(*_parsed(_content(file), self._path), True)
             except OSError:  # a file system without it
                 flocked = False
             if _identity(self._path) != _identity(file):  # its last owner has just removed it
@@ -82,7 +82,7 @@ class LockFile:
             if alive is None and flocked and self._local:
                 alive = False
             if alive or (alive is None and (over is None or over.version != version)):
-                return Seen(record, version, alive)
+                return SeenLock(record, version, alive)
             self.settles = not (flocked and self._local)
             self._file, self._flocked, keep = file, flocked, True
             self._place = _identity(self._path.parent)
@@ -92,10 +92,10 @@ class LockFile:
             if not keep:
                 os.close(file)
 
-    def read(self) -> Seen | None:
+    def read(self) -> SeenLock | None:
         """Returns the lock as it is stored now, None if there is none."""
         try:
-            return Seen(*_parsed(self._path.read_bytes(), self._path), None)
+            return SeenLock(*_parsed(self._path.read_bytes(), self._path), None)
         except FileNotFoundError:
             return None
 
@@ -113,7 +113,7 @@ class LockFile:
         try:
             seen = self.read()
         except UserError:  # it was overwritten with something else
-            seen = Seen({}, None, None)
+            seen = SeenLock({}, None, None)
         is_empty = seen is not None and not seen.record
         if is_empty and self._flocked and _identity(self._path) == _identity(self._file):  # it is still ours
             self.beat()
@@ -124,7 +124,7 @@ class LockFile:
             self._file = None
             if self.take() is None:
                 return None
-            seen = self.read() or Seen({}, None, None)
+            seen = self.read() or SeenLock({}, None, None)
         if seen.record.get("token") == token:
             return None
         return _taken_over(folder, seen)
@@ -179,7 +179,7 @@ class LockObject:
         self._bucket, self._name = gcs.Client(project="none").bucket(bucket), name
         self._generation = 0
 
-    def take(self, over: Seen | None = None) -> Seen | None:
+    def take(self, over: SeenLock | None = None) -> SeenLock | None:
         seen = self.read()
         if seen is None:
             return None if self._write(0) else self._other()
@@ -188,7 +188,7 @@ class LockObject:
             return None if self._write(seen.version) else self._other()
         return seen._replace(alive=alive)
 
-    def read(self) -> Seen | None:
+    def read(self) -> SeenLock | None:
         from google.api_core.exceptions import NotFound
 
         try:
@@ -198,7 +198,7 @@ class LockObject:
             record, _ = _parsed(blob.download_as_bytes(), self._path)
         except NotFound:  # removed just now
             return None
-        return Seen(record, blob.generation, None)
+        return SeenLock(record, blob.generation, None)
 
     def lost(self, token: str) -> str | None:
         seen = self.read()
@@ -241,8 +241,8 @@ class LockObject:
         self._generation = blob.generation
         return True
 
-    def _other(self) -> Seen:
-        return self.read() or Seen({}, None, None)
+    def _other(self) -> SeenLock:
+        return self.read() or SeenLock({}, None, None)
 
 
 def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any], Any]:
@@ -285,7 +285,7 @@ def _file_system(folder: Path) -> str:
     return ""
 
 
-def _taken_over(folder: Path, seen: Seen) -> str:
+def _taken_over(folder: Path, seen: SeenLock) -> str:
     return (
         f"{folder} was taken over by {describe_owner(seen.record)}, since this process gave no sign of life for a "
         "while (was its host asleep, or the network gone?). It stops, so that the folder has one writer"

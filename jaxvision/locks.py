@@ -25,7 +25,7 @@ from typing import Any
 
 from jaxvision import processes, storage
 from jaxvision.errors import UserError
-from jaxvision.lock_files import LockFile, LockObject, Seen, age, describe_owner
+from jaxvision.lock_files import LockFile, LockObject, SeenLock, age, describe_owner
 from jaxvision.storage import Path
 
 NAME = "lock.json"
@@ -37,7 +37,7 @@ SETTLE_SECONDS = 2.0  # time until others can read a record that was written ove
 _WORDS = 300  # number of characters of a command that the lock stores
 
 
-class Held(UserError):
+class LockHeldError(UserError):
     """Another process writes in the folder, or took it over."""
 
 
@@ -75,7 +75,7 @@ class Lock:
         """Takes the lock.
 
         Raises:
-          Held: Another process has it and does not end soon.
+          LockHeldError: Another process has it and does not end soon.
           UserError: The folder cannot be written, or its lock.json is a file of another kind.
         """
         with storage.reaching(self.folder, f"write to {self._what}"):
@@ -111,7 +111,7 @@ class Lock:
         """Checks that this process is still the one writer; call it before each write.
 
         Raises:
-          Held: The lock was taken over, or the folder was moved or removed.
+          LockHeldError: The lock was taken over, or the folder was moved or removed.
         """
         if self._lost is None and (self._store.quick or _clock() - self._checked > 1.5 * BEAT_SECONDS):
             try:
@@ -120,7 +120,7 @@ class Lock:
                 if _clock() - self._checked > STALE_SECONDS:
                     raise
         if self._lost is not None:
-            raise Held(self._lost)
+            raise LockHeldError(self._lost)
 
     def rename(self, aside: Path) -> None:
         """Renames the folder, and takes the lock of a new folder at the old place; for folders of file systems.
@@ -132,7 +132,7 @@ class Lock:
 
         Raises:
           OSError: The folder cannot be renamed.
-          Held: Another process was faster in the new folder. The old folder keeps its new name.
+          LockHeldError: Another process was faster in the new folder. The old folder keeps its new name.
         """
         with self._mutex:
             folder = self.folder.resolve()
@@ -169,7 +169,7 @@ class Lock:
             if alive is None and silent and self._store.take(over=seen) is None:
                 break
             if alive is not None and now - began >= self._wait:
-                raise Held(self._refused(seen))
+                raise LockHeldError(self._refused(seen))
             if not announced and (self._wait or alive is None):
                 announced = True
                 most = self._wait if alive else STALE_SECONDS
@@ -179,9 +179,9 @@ class Lock:
         if self._store.settles:
             time.sleep(SETTLE_SECONDS)
             if (seen := self._store.read()) is None or seen.record.get("token") != self._token:
-                raise Held(self._refused(seen or Seen({}, None, None)))
+                raise LockHeldError(self._refused(seen or SeenLock({}, None, None)))
 
-    def _refused(self, seen: Seen) -> str:
+    def _refused(self, seen: SeenLock) -> str:
         pid, host = seen.record.get("pid"), seen.record.get("host")
         lines = f"cannot write to {self._what} {self.folder}: {describe_owner(seen.record)} writes there"
         if command := seen.record.get("command"):

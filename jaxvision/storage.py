@@ -21,11 +21,14 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from etils import epath
 
 from jaxvision.errors import UserError, shown
+
+if TYPE_CHECKING:
+    import fsspec
 
 Path: TypeAlias = pathlib.Path | epath.Path
 
@@ -454,7 +457,7 @@ def _reach(bucket: str) -> None:
         filesystem().info(bucket)
 
 
-def filesystem() -> Any:
+def filesystem() -> "fsspec.AbstractFileSystem":
     """Returns the store of all buckets, an fsspec file system."""
     import fsspec
 

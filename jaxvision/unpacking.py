@@ -10,7 +10,7 @@ import io
 import math
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -34,7 +34,9 @@ def allowed_bytes(stored: int) -> int:
     return max(FREE, RATIO * stored)
 
 
-def check_size(where: Any, unpacked: int, stored: int, advice: str = "", error: type[Exception] = UserError) -> None:
+def check_size(
+    where: str | Path, unpacked: int, stored: int, advice: str = "", error: type[Exception] = UserError
+) -> None:
     """Raises an error if more bytes would come out of a file than `allowed_bytes` permits.
 
     Args:
@@ -61,7 +63,7 @@ def check_size(where: Any, unpacked: int, stored: int, advice: str = "", error: 
         )
 
 
-def read_npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
+def read_npz(file: Path | BinaryIO, where: str | Path | None = None) -> dict[str, np.ndarray]:
     """Reads the arrays of an `.npz` file; members that are not arrays are left out.
 
     Before anything is unpacked, the header of every array is compared with the size of its member and with the number
@@ -77,7 +79,8 @@ def read_npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
     Raises:
       UserError: The file is damaged, is no zip archive, contains objects, or claims more bytes than it has or may have.
     """
-    where, arrays = file if where is None else where, {}
+    where = str(file) if where is None else where
+    arrays: dict[str, np.ndarray] = {}
     with reading(where), zipfile.ZipFile(file) as archive:
         assert archive.fp is not None  # the archive is open
         stored = archive.fp.seek(0, io.SEEK_END)
@@ -90,7 +93,7 @@ def read_npz(file: Path | BinaryIO, where: Any = None) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _nbytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: Any) -> int:
+def _nbytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str | Path) -> int:
     """Returns the size in bytes of the array of a member, by its header."""
     place = f"{where}: {shown(member.filename.removesuffix('.npy'))}"
     with reading(place):

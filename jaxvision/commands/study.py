@@ -37,7 +37,7 @@ from jaxvision.commands import evaluate, train
 from jaxvision.commands.study_jobs import Jobs
 from jaxvision.commands.study_runs import FAILED, Row, Run, finished_row, row_of, started, workdir
 from jaxvision.errors import UserError, nearest, shown, unknown
-from jaxvision.locks import Held
+from jaxvision.locks import LockHeldError
 from jaxvision.parallel.distributed import any_process, is_main
 from jaxvision.progress import track
 from jaxvision.reading import is_file
@@ -239,7 +239,7 @@ class _Here:
         try:
             results = train.run_train(one.config, folder, quiet=True)
         except UserError as error:
-            if isinstance(error, Held) or not (one.may_fail and started(one, folder)):
+            if isinstance(error, LockHeldError) or not (one.may_fail and started(one, folder)):
                 raise UserError(f"{one.name}: {error}") from error
             if is_main():
                 workdirs.write_json(folder / FAILED, {"error": str(error)})

@@ -58,7 +58,7 @@ def holder(folder, seconds=60.0):
 
 def test_an_owner_is_named_and_a_killed_one_does_not_keep_the_lock(tmp_path):
     process = holder(tmp_path / "run")
-    with pytest.raises(locks.Held) as refused, locks.Lock(tmp_path / "run", "the workdir", wait=0):
+    with pytest.raises(locks.LockHeldError) as refused, locks.Lock(tmp_path / "run", "the workdir", wait=0):
         pass
     text = str(refused.value)
     assert f"process {process.pid} of " in text
@@ -122,7 +122,7 @@ def test_a_lock_of_another_host_that_lives_is_left_alone(tmp_path):
         (tmp_path / "lock.json").write_text(json.dumps(record))
 
     beat()
-    with pytest.raises(locks.Held, match="process 12 of ada on node7"), locks.Lock(tmp_path, say=beat):
+    with pytest.raises(locks.LockHeldError, match="process 12 of ada on node7"), locks.Lock(tmp_path, say=beat):
         pass
     assert json.loads((tmp_path / "lock.json").read_text())["host"] == "node7"
 
@@ -135,7 +135,7 @@ def test_the_owner_notices_that_another_took_over(tmp_path, config):
     other = json.dumps(ELSEWHERE | {"since": "2026-01-01", "beat": int(time.time())})
     (tmp_path / "lock.json").write_text(other)
     for write in (lambda: records.write(2, {"loss": 1.0}), records.flush):
-        with pytest.raises(locks.Held, match="taken over by process 12 of ada on node7"):
+        with pytest.raises(locks.LockHeldError, match="taken over by process 12 of ada on node7"):
             write()
     lock.release()
     assert (tmp_path / "lock.json").read_text() == other
@@ -146,11 +146,11 @@ def test_a_lock_that_was_removed_is_renewed_and_a_folder_that_was_moved_is_left(
     with locks.Lock(tmp_path / "run") as lock:
         (tmp_path / "run" / "lock.json").unlink()
         lock.check()
-        with pytest.raises(locks.Held), locks.Lock(tmp_path / "run", wait=0):
+        with pytest.raises(locks.LockHeldError), locks.Lock(tmp_path / "run", wait=0):
             pass
         (tmp_path / "run").rename(tmp_path / "away")
         (tmp_path / "run").mkdir()
-        with pytest.raises(locks.Held, match="moved or removed"):
+        with pytest.raises(locks.LockHeldError, match="moved or removed"):
             lock.check()
 
 
@@ -171,7 +171,7 @@ def test_fresh_moves_aside_only_what_it_holds(tmp_path):
         lock.rename(tmp_path / "run.1")
         lock.check()
         assert [p.name for p in (tmp_path / "run.1").iterdir()] == ["a"]
-        with pytest.raises(locks.Held), locks.Lock(run, wait=0):
+        with pytest.raises(locks.LockHeldError), locks.Lock(run, wait=0):
             pass
 
 
@@ -179,14 +179,14 @@ def test_a_lock_in_a_bucket(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "STALE_SECONDS", 1.0)
     place, name = storage.path(f"gs://bucket/{tmp_path.name}"), f"{tmp_path.name}/lock.json"
     with locks.Lock(place) as lock:
-        with pytest.raises(locks.Held, match=f"process {os.getpid()} of"), locks.Lock(place, wait=0):
+        with pytest.raises(locks.LockHeldError, match=f"process {os.getpid()} of"), locks.Lock(place, wait=0):
             pass
         lock._store.beat()
         lock._look()
         lock.check()
         bucket.put(name, json.dumps(ELSEWHERE | {"beat": int(time.time())}).encode(), {})
         lock._look()
-        with pytest.raises(locks.Held, match="taken over by process 12"):
+        with pytest.raises(locks.LockHeldError, match="taken over by process 12"):
             lock.check()
     assert "node7" in bucket.text(name)  # it was not the first one's to remove
     with locks.Lock(place, wait=0, say=lambda line: None):  # the other shows no sign of life
@@ -211,7 +211,7 @@ def test_a_training_that_is_refused_changes_nothing(tmp_path, config, monkeypatc
     process = holder(run)
     before = {p.name: p.read_bytes() for p in run.iterdir()}
     for flags in ({}, {"fresh": True}, {"resume": True}):
-        with pytest.raises(locks.Held), workdirs.writer(run) as lock:
+        with pytest.raises(locks.LockHeldError), workdirs.writer(run) as lock:
             workdirs.claim(run, config, lock=lock, **flags)
     assert {p.name: p.read_bytes() for p in run.iterdir()} == before
     process.kill()
@@ -220,7 +220,7 @@ def test_a_training_that_is_refused_changes_nothing(tmp_path, config, monkeypatc
 
 def test_a_run_that_is_held_is_no_failed_run_of_a_study(tmp_path, config, monkeypatch):
     def refused(*_, **__):
-        raise locks.Held("another process writes there")
+        raise locks.LockHeldError("another process writes there")
 
     monkeypatch.setattr(study.train, "run_train", refused)
     monkeypatch.setattr(study, "started", lambda *_: True)

@@ -1,7 +1,7 @@
 """The interface of a host operation: a function of an example, and its effect on the fields of the example."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -234,7 +234,7 @@ def _in_turn(ops: Sequence[Apply]) -> Apply:
     return apply
 
 
-def decoded(image: Any) -> np.ndarray | Jpeg:
+def decoded(image: object) -> np.ndarray | Jpeg:
     """Checks that an image is decoded, or a `Jpeg` that can be, and returns it.
 
     Args:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from jaxvision.data.sources.labels import read_classes
 from jaxvision.data.sources.row_groups import check_groups, read_group
 from jaxvision.errors import UserError, listed, shown, unknown
 from jaxvision.reading import parse_json, reading
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class File(NamedTuple):
     """
 
     path: Path
-    schema: Any
+    schema: "pyarrow.Schema"
     groups: list[tuple[Group, int]]
 
     @classmethod
@@ -91,7 +94,7 @@ def row_of(file: str) -> Callable[[int], str]:
     return lambda row: f"row {row} of {file}"
 
 
-def is_struct(type_: Any) -> bool:
+def is_struct(type_: "pyarrow.DataType") -> bool:
     """Returns whether an Arrow type is a struct.
 
     Args:
@@ -171,7 +174,7 @@ def check_alike(files: Sequence[File], field: str, column: str) -> None:
     """
     import pyarrow.types as types
 
-    def form(stored: Any) -> str:
+    def form(stored: "pyarrow.DataType") -> str:
         kind = stored.value_type if types.is_dictionary(stored) else stored
         if types.is_struct(kind):
             return "structs"

@@ -5,14 +5,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxvision import unpacking
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
 
 _BATCH = 1024  # rows that are decoded at once if a group is of usual size
 
 
-def check_groups(path: str | Path, metadata: Any) -> None:
+def check_groups(path: str | Path, metadata: "pyarrow.parquet.FileMetaData") -> None:
     """Checks that no row group claims to hold more than may come out of its file (`unpacking.allowed_bytes`).
 
     Args:
@@ -30,7 +33,9 @@ def check_groups(path: str | Path, metadata: Any) -> None:
         unpacking.check_size(f"row group {i} of {path}", unpacked, stored, "write it with smaller row groups")
 
 
-def read_group(parquet: Any, path: str | Path, number: int, columns: Sequence[str]) -> Any:
+def read_group(
+    parquet: "pyarrow.parquet.ParquetFile", path: str | Path, number: int, columns: Sequence[str]
+) -> "pyarrow.Table":
     """Reads a row group as a table, which is no larger than may come out of its file (`unpacking.allowed_bytes`).
 
     A value that is stored once may occur in a million rows. So rows are decoded in batches, small ones if a value could
@@ -90,7 +95,7 @@ class RowGroups:
         """
         return self._read(file, group).column(column)[row].as_py()
 
-    def _read(self, file: str, number: int) -> Any:
+    def _read(self, file: str, number: int) -> "pyarrow.Table":
         with self._lock:
             group = self._groups.setdefault((file, number), _Group())
             self._groups.move_to_end((file, number))
@@ -105,7 +110,7 @@ class RowGroups:
                 self._keep(group, table)
             return group.table
 
-    def _keep(self, group: "_Group", table: Any) -> None:
+    def _keep(self, group: "_Group", table: "pyarrow.Table") -> None:
         group.table, group.size = table, table.nbytes
         with self._lock:
             self._size += group.size

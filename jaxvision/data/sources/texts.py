@@ -1,7 +1,6 @@
 """The rule for captions, the same for all sources."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from jaxvision.errors import shown
 from jaxvision.reading import decode_text
 
 
-def one_or_several(value: Any, where: str) -> str | tuple[str, ...]:
+def one_or_several(value: object, where: str) -> str | tuple[str, ...]:
     """Returns the caption or captions of an example.
 
     An empty or blank text is no caption, like a null. In a list it is left out; an example without any caption is a bad
@@ -42,7 +41,7 @@ def one_or_several(value: Any, where: str) -> str | tuple[str, ...]:
     return captions
 
 
-def _texts(values: Any, where: str) -> Iterator[str]:
+def _texts(values: Iterable[object], where: str) -> Iterator[str]:
     for value in values:
         if isinstance(value, bytes):
             value = decode_text(value, where, BadExample)

@@ -33,11 +33,13 @@ class Leaf(NamedTuple):
     """
 
     path: tuple[str, ...]
-    feature: Any
+    feature: tfds.features.FeatureConnector
     lengths: tuple[int | None, ...] = ()
 
 
-def leaves(features: Any, path: tuple[str, ...] = (), lengths: tuple[int | None, ...] = ()) -> dict[str, Leaf]:
+def leaves(
+    features: tfds.features.FeatureConnector, path: tuple[str, ...] = (), lengths: tuple[int | None, ...] = ()
+) -> dict[str, Leaf]:
     """Returns the features that have no inner features, by their paths separated by slashes: `objects/bbox`.
 
     Args:
@@ -175,7 +177,9 @@ def _covers(shape: Sequence[int | None], image: Sequence[int | None] | None) -> 
     return image is not None and len(image) == 3 and tuple(shape) in (tuple(image[:2]), (*image[:2], 1))
 
 
-def boxes_in_pixels(boxes: np.ndarray, feature: Any, size: tuple[int, int], where: str) -> np.ndarray:
+def boxes_in_pixels(
+    boxes: np.ndarray, feature: tfds.features.FeatureConnector, size: tuple[int, int], where: str
+) -> np.ndarray:
     """Converts boxes from the form in which TFDS stores them to pixels of an image.
 
     Args:

@@ -36,7 +36,8 @@ def test_every_kind_and_its_options_are_documented():
     rows = {line.split("|")[1].strip(" `"): line.split("|")[3] for line in lines if line.startswith("| `")}
     for name, kind in sources.KINDS.items():
         options = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert rows[name].strip() == ("one entry per part" if name == "mixture" else ", ".join(f"`{o}`" for o in options))
+        cell = "one entry per part" if name == "mixture" else ", ".join(f"`{option}`" for option in options)
+        assert rows[name].strip() == cell
 
 
 @pytest.mark.parametrize("name", sorted(set(sources.KINDS) - {"shapes", "mixture"}))
