@@ -255,7 +255,7 @@ def _parsed(content: bytes, path: Path) -> tuple[dict[str, Any], Any]:
             return record, (record["token"], record.get("beat"))
     except ValueError:
         pass
-    raise UserError(f"{path} has the name of a run's lock, but is none: move it away, or give another folder")
+    raise UserError(f"{path} has the name of a run's lock, but is not one: move it away, or give another folder")
 
 
 def _content(file: int) -> bytes:

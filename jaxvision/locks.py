@@ -188,7 +188,7 @@ class Lock:
             lines += f"\n  {command}"
         stop = f"stop it (kill {pid} on {host}), " if pid else ""
         return (
-            f"{lines}\nWait until it has ended, {stop}or give another folder. If that process is surely gone, "
+            f"{lines}\nWait until it has ended, {stop}or give another folder. If that process is certainly gone, "
             f"remove {self.folder / NAME}"
         )
 

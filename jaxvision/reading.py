@@ -67,7 +67,7 @@ def _worded(where: str | Path, cause: Exception) -> str:
     if isinstance(cause, gzip.BadGzipFile) and str(cause).startswith("Not a gzipped"):
         return f"{where} is not a gzip file, although its name says so"
     if isinstance(cause, gzip.BadGzipFile | zlib.error):
-        return f"{where} is damaged, for its content does not fit its checksum ({cause}): copy or download it again"
+        return f"{where} is damaged: its content does not match its checksum ({cause}). Copy or download it again"
     if isinstance(cause, EOFError):
         return f"{where} is truncated: copy or download it again"
     if isinstance(cause, OSError):
@@ -90,7 +90,7 @@ def is_file(path: str | Path) -> bool:
     """
     try:
         return (Path(path).expanduser() if isinstance(path, str) else path).is_file()
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: ~name of nobody
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: ~name of an unknown user
         return False
 
 

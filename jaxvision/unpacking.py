@@ -19,7 +19,7 @@ from jaxvision.reading import reading
 
 FREE = 2**28  # bytes, 268 MB
 RATIO = 20
-_HEAD = 2**16  # bytes of a member that hold the header of an array
+_HEAD = 2**16  # bytes of a member that contain the header of an array
 
 
 def allowed_bytes(stored: int) -> int:

@@ -72,7 +72,7 @@ def cache_set(
       UserError: An argument makes no sense, too many examples are unreadable, or the copy exists already.
     """
     if name == "mixture":
-        raise UserError("a mixture is not copied, for its weights would be lost: copy its parts, and mix the copies")
+        raise UserError("a mixture is not copied, since its weights would be lost: copy its parts, and mix the copies")
     _check(splits, host, image_format, quality)
     arguments.check_value("max_bad_fraction", max_bad_fraction, arguments.SHARE)
     sources = {s: open_source(name, s, data_dir=data_dir, options=options) for s in splits.split(",")}
@@ -180,7 +180,7 @@ def _check(splits: str, host: str, image_format: str, quality: int) -> None:
             raise UserError(f"whole splits are copied, like 'train,validation', not {split!r}: slice the copy instead")
     if host_ops.host_ops.is_random(host):
         raise UserError(
-            f"the host spec {host!r} draws at random, which a copy would do once for all: "
+            f"the host spec {host!r} draws at random, but a copy would store one draw for all epochs: "
             "cache with resize_short(...), and crop when the copy is read"
         )
     host_ops.make_chain(host)
@@ -229,7 +229,7 @@ def _features(source: Source, image_format: str) -> tfds.features.FeaturesDict:
         elif field != "image":
             dropped.append(field)
     if dropped:
-        _log.warning("left out of the copy, for they may not fit its images: %s", ", ".join(dropped))
+        _log.warning("left out of the copy, since they may not fit its images: %s", ", ".join(dropped))
     return tfds.features.FeaturesDict(features)
 
 

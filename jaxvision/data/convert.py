@@ -63,7 +63,9 @@ def _read_info(source: Path) -> dataset_info_pb2.DatasetInfo:
         hint = f". Choices below it: {', '.join(sorted(str(f.parent) for f in files)[:5])}" if files else ""
         raise UserError(f"no dataset_info.json in {source}; want the folder of one version of a TFDS set{hint}")
     if not (source / "features.json").exists():
-        raise UserError(f"no features.json in {source}: it was prepared by a TFDS before 4.0; prepare it once more")
+        raise UserError(
+            f"no features.json in {source}: it was prepared by a version of TFDS before 4.0; prepare it again"
+        )
     with reading(source / "dataset_info.json"):
         info = dataset_info.read_proto_from_builder_dir(source)
     names = [info.name, info.version, *([info.config_name] if info.config_name else []), *(s.name for s in info.splits)]

@@ -65,5 +65,5 @@ def _reason(name: str, where: dict[str, str], error: Exception) -> UserError:
     if missing:
         return UserError(f"preparing {name} needs the library {missing[1]}: pip install {missing[1]}")
     if "File format is already set" in text:
-        return UserError(f"{name} is there in another format: convert it with jaxvision data convert DIR OUT")
+        return UserError(f"{name} exists in another format: convert it with jaxvision data convert DIR OUT")
     return UserError(f"cannot prepare {name}: {text}")

@@ -227,7 +227,7 @@ def _check_config(example: Mapping, fields: Sequence[str], described: Mapping[st
     """Raises the UserError that says how to correct a config whose fields this example, like others, lacks."""
     for field in fields:
         if field in text.MADE and field not in example:
-            raise UserError(f"the field {field!r} is what tokenize makes: add that to the host spec")
+            raise UserError(f"the field {field!r} is made by tokenize: add tokenize to the host spec")
         if field not in example:
             raise unknown("field", field, example)
         value = example[field]

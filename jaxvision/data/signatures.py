@@ -7,7 +7,7 @@ _MARKS = (
         b"version https://git-lfs",
         "it is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository",
     ),
-    (b"%!PS", "it is PostScript (EPS), which is not read, for that would run another program: convert it to PNG"),
+    (b"%!PS", "it is PostScript (EPS), which is not read, since that would run another program: convert it to PNG"),
     (b"%PDF", "it is a PDF, not an image: convert its pages to PNG"),
     (b"\x00\x00\x00\x0cJXL ", "it is JPEG XL, which is not read: convert it to JPEG or PNG"),
     (b"\xff\x0a", "it is JPEG XL, which is not read: convert it to JPEG or PNG"),

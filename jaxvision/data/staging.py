@@ -39,12 +39,12 @@ def staged(target: Path, recipe: Mapping[str, object]) -> Iterator[Path]:
       UserError: `target` exists already, or cannot be written.
     """
     if target.exists() and any(target.iterdir()):
-        raise UserError(f"{target} is there already and is not overwritten: remove it, or choose another folder")
+        raise UserError(f"{target} exists already and is not overwritten: remove it, or choose another folder")
     folder, text = target.with_name(f"{target.name}.incomplete"), json.dumps(recipe, indent=2, default=str)
     file = folder / "recipe.json"
     try:
         if folder.exists() and any(folder.iterdir()) and not file.exists():
-            raise UserError(f"{folder} would be filled, but holds other files (no {file.name}): move it away")
+            raise UserError(f"{folder} is needed for the set, but contains other files (no {file.name}): move it away")
         if folder.exists() and not (file.exists() and file.read_text(errors="replace") == text):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)

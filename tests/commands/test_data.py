@@ -15,7 +15,7 @@ def test_cache_and_what_it_prints(tmp_path, capsys):
     data.run_data(["cache"], {**flags, "data_dir": str(tmp_path), "options": SHAPES, "format": "png"})
     assert f"data = dict(name='shapes_copy', data_dir='{tmp_path / 'small'}', ...)" in capsys.readouterr().out
     assert len(open_source("shapes_copy", "train", data_dir=str(tmp_path / "small"))) == 6
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         data.run_data(["cache"], {**flags, "data_dir": str(tmp_path), "options": SHAPES})
 
 

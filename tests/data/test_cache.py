@@ -206,4 +206,4 @@ class Nested(sources.Source):
 
 def test_nested_features_are_left_out(caplog):
     assert set(cache._features(Nested(), "png").keys()) == {"image", "title"}
-    assert "left out of the copy, for they may not fit its images: captions/text" in caplog.text
+    assert "left out of the copy, since they may not fit its images: captions/text" in caplog.text

@@ -92,7 +92,7 @@ def test_a_labelled_set_is_read_as_image_and_caption(pictures):
 
 
 def test_tokens_without_a_tokenizer(pictures):
-    with pytest.raises(UserError, match="'tokens' is what tokenize makes: add that to the host spec"):
+    with pytest.raises(UserError, match="'tokens' is made by tokenize: add tokenize to the host spec"):
         resident.fits(pictures, "decode|resize(4)", 1, ("image", "tokens"))
 
 

@@ -145,7 +145,7 @@ def test_an_interrupted_conversion_goes_on_with_the_next_shard(old, tmp_path, mo
 
 def test_a_copy_that_is_there_is_not_overwritten(old, tmp_path):
     convert.convert_set(old, tmp_path / "new")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         convert.convert_set(old, tmp_path / "new")
 
 

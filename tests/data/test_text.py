@@ -58,7 +58,7 @@ def test_clip_reads_an_unpacked_vocabulary_and_refuses_another(clip, shared, tmp
     packed = bytearray(shared("clip/bpe_simple_vocab_16e6.txt.gz").read_bytes())
     packed[-8] ^= 1  # of the checksum
     (tmp_path / "bitten.gz").write_bytes(packed)
-    with pytest.raises(UserError, match="bitten.gz is damaged, for its content does not fit its checksum"):
+    with pytest.raises(UserError, match="bitten.gz is damaged: its content does not match its checksum"):
         text.make_tokenizer("clip", path=str(tmp_path / "bitten.gz"))
     (tmp_path / "cut.gz").write_bytes(packed[:1000])
     with pytest.raises(UserError, match="cut.gz is truncated"):

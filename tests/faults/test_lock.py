@@ -156,7 +156,7 @@ def test_a_lock_that_was_removed_is_renewed_and_a_folder_that_was_moved_is_left(
 
 def test_a_file_that_is_no_lock_is_not_overwritten(tmp_path):
     (tmp_path / "lock.json").write_text('{"dependencies": {}}')
-    with pytest.raises(UserError, match="but is none: move it away"), locks.Lock(tmp_path):
+    with pytest.raises(UserError, match="but is not one: move it away"), locks.Lock(tmp_path):
         pass
     assert (tmp_path / "lock.json").read_text() == '{"dependencies": {}}'
     (tmp_path / "lock.json").write_text("\0" * 64)  # a loss of power leaves such

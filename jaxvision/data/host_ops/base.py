@@ -240,6 +240,9 @@ def decoded(image: object) -> np.ndarray | Jpeg:
     Args:
       image: Image of an example.
 
+    Returns:
+      uint8 [..., h, w, c], or a `Jpeg`.
+
     Raises:
       UserError: It is still encoded.
     """

@@ -118,8 +118,11 @@ def read_idx(file: Path) -> np.ndarray:
     Args:
       file: File, compressed if its suffix is .gz.
 
+    Returns:
+      uint8, with the axes of the header: [n, h, w] for images, [n] for labels.
+
     Raises:
-      UserError: The file is not an IDX file of bytes, or is truncated.
+      UserError: The file is no IDX file of bytes, or is truncated.
     """
     with reading(file):
         if file.suffix == ".gz":

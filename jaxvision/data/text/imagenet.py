@@ -1,11 +1,11 @@
-"""The classes of ImageNet-1k in words, and of the sets that vary it.
+"""The classes of ImageNet-1k and of its variants, in words.
 
-NAMES are those of Radford et al. 2021 (CLIP), from the notebook "Prompt Engineering for ImageNet" of openai/CLIP (MIT
-licence), in the order of the labels, which is that of WNIDS. ImageNet-V2 (Recht et al. 2019) and ImageNet-Sketch (Wang
-et al. 2019) have all 1,000 classes, ImageNet-R (Hendrycks et al. 2021, "The many faces of robustness") and ImageNet-A
-(Hendrycks et al. 2021, "Natural adversarial examples") 200 of them: RENDITION and ADVERSARIAL, labels of ImageNet, as
-timm lists them too. OBJECTNET are the 113 classes of ObjectNet (Barbu et al. 2019) that ImageNet has too, by folder,
-from the mappings that come with it.
+NAMES are from Radford et al. 2021 (CLIP), the notebook "Prompt Engineering for ImageNet" of openai/CLIP (MIT licence),
+in the order of the labels, which is also the order of WNIDS. ImageNet-V2 (Recht et al. 2019) and ImageNet-Sketch (Wang
+et al. 2019) have all 1,000 classes. ImageNet-R (Hendrycks et al. 2021, "The many faces of robustness") and ImageNet-A
+(Hendrycks et al. 2021, "Natural adversarial examples") have 200 of them: RENDITION and ADVERSARIAL, as labels of
+ImageNet; timm lists the same. OBJECTNET maps the folders of the 113 classes that ObjectNet (Barbu et al. 2019) shares
+with ImageNet to names, from the mappings that come with ObjectNet.
 """
 
 _NAMES = """

@@ -88,8 +88,8 @@ class HuggingFace(Tokenizer):
         example = self._encoded("a")
         if highest := [i for i in (greatest, self.pad, *example.ids) if i >= min(self.vocabulary, MAX_VOCABULARY)]:
             raise UserError(
-                f"{path}: the id {max(highest)} is too large, for its vocabulary has {self.vocabulary:,} ids and may "
-                f"have {MAX_VOCABULARY:,}"
+                f"{path}: the id {max(highest)} is too large: its vocabulary has {self.vocabulary:,} ids and may have "
+                f"{MAX_VOCABULARY:,}"
             )
         if example.special_tokens_mask[:1] == [1]:
             self.start = example.ids[0]

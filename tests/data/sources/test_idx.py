@@ -137,7 +137,7 @@ def test_gzip_that_is_damaged_or_something_else(tmp_path):
     file = tmp_path / "train-images-idx3-ubyte.gz"
     whole = bytearray(file.read_bytes())
     for content, words in [
-        (whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:], "is damaged, for its content does not fit its checksum"),
+        (whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:], "is damaged: its content does not match its checksum"),
         (whole[:20] + b"\xff" * 20 + whole[40:], "is damaged"),
         (b"<html>404", r"is not a gzip file: it is a web page \(HTML\)"),
         (gzip.compress(b"<html>404"), r"is not an IDX file of bytes: it is a web page \(HTML\)"),

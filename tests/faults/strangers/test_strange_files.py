@@ -350,7 +350,7 @@ def template(ids):
     [
         ({"model": TOKENIZER["model"] | {"vocab": {"b": 0}}}, "makes no tokens of 'a'"),
         ({"model": TOKENIZER["model"] | {"vocab": {"a": 2**31, "[UNK]": 1}}}, "the id 2147483648 is too large"),
-        ({"post_processor": template([9])}, "the id 9 is too large, for its vocabulary has 2 ids"),
+        ({"post_processor": template([9])}, "the id 9 is too large: its vocabulary has 2 ids"),
         ({"post_processor": template([])}, "makes no tokens of 'a'"),  # a panic of the library, which is no Exception
         ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"],
                     "continuing_subword_prefix": "a" * 8}}, "is not a tokenizer.json"),
