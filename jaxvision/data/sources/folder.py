@@ -16,7 +16,7 @@ from jaxvision.errors import UserError, nearest
 from jaxvision.found import part
 
 _WANT = "SPLIT/CLASS/*.jpg"
-_NO_IMAGE = "name ends like no image"
+_NO_IMAGE = "suffix is not that of an image"
 _HIDDEN = "hidden, or made by an operating system"
 _SYSTEM = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 
@@ -102,7 +102,7 @@ def _splits(root: Path, passed_over: PassedOver) -> list[str]:
             why = (
                 _HIDDEN
                 if _is_hidden(entry.name)
-                else "folder that is no split, for no class folder in it holds an image"
+                else "folder that is not a split: it has no class folder with an image"
             )
             passed_over.add(why, f"{entry.name}/")
     return splits
@@ -138,7 +138,7 @@ def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: Pas
         name = class_name(entry.name)
         if name not in paths:
             if not _has_image(Path(entry.path)):
-                passed_over.add("folder of no known class, without an image", f"{shown}/")
+                passed_over.add("folder of an unknown class, without an image", f"{shown}/")
                 continue
             raise UserError(
                 f"the class folder {root / split / entry.name} is none of the {len(classes)} classes"
@@ -169,13 +169,13 @@ def _walk(folder: Path, top: Path, shown: str, passed_over: PassedOver) -> Itera
             passed_over.add(_HIDDEN, name)
         elif entry.is_dir():
             if entry.is_symlink() and top.resolve().is_relative_to(Path(entry.path).resolve()):
-                passed_over.add("link to a folder around it", name)
+                passed_over.add("link to one of its parent folders", name)
                 continue
             yield from _walk(Path(entry.path), top, name, passed_over)
         elif entry.is_file():
             yield entry.path, name
         else:
-            passed_over.add("no file (a link to nothing, a device)", name)
+            passed_over.add("not a file (a broken link, a device)", name)
 
 
 def _has_image(folder: Path) -> bool:

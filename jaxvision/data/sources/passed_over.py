@@ -13,9 +13,9 @@ class PassedOver:
 
     >>> account = PassedOver()
     >>> for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
-    ...     account.add("name ends like no image", name)
+    ...     account.add("suffix is not that of an image", name)
     >>> str(account)
-    'name ends like no image: 4 (a.txt, b.txt, c.txt, ...)'
+    'suffix is not that of an image: 4 (a.txt, b.txt, c.txt, ...)'
     """
 
     def __init__(self, counts: Mapping[str, tuple[int, list[str]]] | None = None):
@@ -25,7 +25,7 @@ class PassedOver:
         """Counts entries.
 
         Args:
-          reason: Reason, in words for one entry, like "name ends like no image".
+          reason: Reason, in words for one entry, like "suffix is not that of an image".
           name: Name of an entry, as a user would look for it.
           count: Number of entries that `name` stands for, such as the files of a folder.
         """

@@ -62,13 +62,13 @@ def test_what_is_passed_over_is_counted_and_named(folder, caplog):
     assert len(source) == 7
     assert {reason: count for reason, (count, _) in source.passed_over.as_dict().items()} == {
         "hidden, or made by an operating system": 4,
-        "folder that is no split, for no class folder in it holds an image": 2,
-        "name ends like no image": 4,
+        "folder that is not a split: it has no class folder with an image": 2,
+        "suffix is not that of an image": 4,
         "image outside of the class folders": 1,
-        "no file (a link to nothing, a device)": 1,
+        "not a file (a broken link, a device)": 1,
     }
     assert f"{folder.name} train passes over: " in caplog.text
-    assert "name ends like no image: 4 (train/cat/a.heic, train/cat/notes.txt, train/d.heic, ...)" in caplog.text
+    assert "suffix is not that of an image: 4 (train/cat/a.heic, train/cat/notes.txt, train/d.heic, ...)" in caplog.text
     assert "holds an image: 2 (runs/, test/)" in caplog.text
 
 
@@ -95,7 +95,7 @@ def test_a_link_to_a_folder_around_it_is_not_followed(folder):
     (folder / "train" / "dog" / "elsewhere").symlink_to(folder / "validation" / "dog")
     source = open_folder(folder)
     assert len(source) == 7 + len(list((folder / "validation" / "dog").iterdir()))
-    assert "link to a folder around it: 1 (train/cat/loop)" in str(source.passed_over)
+    assert "link to one of its parent folders: 1 (train/cat/loop)" in str(source.passed_over)
 
 
 def test_a_class_without_an_image_is_a_class(folder):
