@@ -69,7 +69,7 @@ def test_what_is_passed_over_is_counted_and_named(folder, caplog):
     }
     assert f"{folder.name} train passes over: " in caplog.text
     assert "suffix is not that of an image: 4 (train/cat/a.heic, train/cat/notes.txt, train/d.heic, ...)" in caplog.text
-    assert "holds an image: 2 (runs/, test/)" in caplog.text
+    assert "folder with an image: 2 (runs/, test/)" in caplog.text
 
 
 def test_a_clean_folder_says_nothing(folder, caplog):
