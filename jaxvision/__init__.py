@@ -1,51 +1,51 @@
-"""jaxvision: pure-function vision experiments in JAX, in the order in which a run flows through them.
+"""jaxvision: vision experiments of pure functions in JAX. The files in the order in which a run uses them.
 
-api.py          what `import jaxvision` gives: models, features, batches and training in a notebook
+api.py          the functions of `import jaxvision`: models, features, batches and training in a notebook
 cli/            the command line: train, evaluate, predict, search, inspect, visualize, study, sweep, launch, ...
-commands/       what each command does
-config/         configs: loaded, changed key by key, checked, compared, saved
-inputs.py       the data that a config names, or what stands for it
-feeding.py      the training data, held in memory or a stream
+commands/       the work of each command
+config/         configs: load, change keys, check, compare, save
+inputs.py       the data that a config names, or a description that stands in for it
+feeding.py      the training data, held in memory or streamed
 experiment.py   from a config to the functions and the data that it names
-parts.py        from its sections to mesh, task and optimizer
-evaluations.py  from section evals to evaluators with their data
-cautions.py     what a person should know before a run starts, that is no error
-estimate.py     what a run will cost
-sections.py     the keys of the sections data, train, init and evals
+parts.py        from sections of a config to mesh, task and optimizer
+evaluations.py  from the section evals to evaluators with their data
+cautions.py     warnings about data and optimizer before a run starts
+estimate.py     the cost of a run
+sections.py     the keys of the sections data, train, init, mesh and evals
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
-transfer.py     a run that starts from weights
+transfer.py     starting a run from weights
 workdir.py      the folder of a run
-launches.py     where the time of its launches went
+launches.py     the time spent by each launch of a run
 durations.py    '90 epochs', '5 percent' -> steps
 traced.py       numbers that differ between the runs of one program
-arguments.py    values that a user gives, checked against annotations; literals.py: as they are written
-calls.py        names that a user gives, checked against signatures
+arguments.py    checks of users' values against annotations; literals.py: values from text
+calls.py        checks of users' names against signatures
 values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
-found.py        parts by name: built-in ones, by walking folders; own_modules.py: those of a user, "my_models:small"
-fields.py       what the fields of an example are: kind, shape, classes
+found.py        built-in parts by name; own_modules.py: users' own parts, "my_models:small"
+fields.py       the fields of an example: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
-storage.py      where files of a run may lie: a folder, or a bucket; writing them whole
+storage.py      files of a run in a folder or a bucket, written whole
 line_files.py   files that grow by lines
-locks.py        one writer a folder; lock_files.py: where the lock is kept; processes.py: whether its owner lives
-outputs.py      files of fixed names in a folder of the user's
-reading.py      users' files: whatever a library raises becomes one error that names the file and the place
-unpacking.py    how much may come out of a file, told before room is made for it
-progress.py     how far something is that takes long: a bar or lines on stderr
-signals.py      SIGTERM and SIGINT, heard from the first line of a command on; __main__.py: the console script
-errors.py       what a user can mend, worded with the choices; exits.py: exit statuses
+locks.py        one writer per folder; lock_files.py: the file of the lock; processes.py: whether its owner is alive
+outputs.py      files of fixed names in a user's folder
+reading.py      users' files: every exception of a library becomes one error that names the file and the place
+unpacking.py    limits on the size of unpacked data, checked before memory is allocated
+progress.py     progress of slow work on stderr
+signals.py      SIGTERM and SIGINT, handled from the start of a command; __main__.py: the console script
+errors.py       errors that users can fix, with the choices; exits.py: exit statuses
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
 models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, NIN; two towers of image and text; heads and probes
-losses/         pure functions on arrays
-tasks/          what is learned: init, loss, outputs
+losses/         pure functions of arrays
+tasks/          learning tasks: init, loss, outputs
 optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
-evals/          protocols that judge a model
+evals/          evaluators
 sweep/          many runs that differ in some values: search, controller, report, populations
-launch/         where they run: this machine, SLURM, Ray; a JobSet, a TPU slice
+launch/         places to run: this machine, SLURM, Ray, a JobSet, a TPU slice
 analysis/       statistics, scaling laws, figures, cost accounting, pages of pictures
 """
 
@@ -55,7 +55,7 @@ __all__ = ["batches", "create_model", "create_training", "features", "load", "lo
 
 
 def __getattr__(name: str) -> Any:
-    """The names of api.py, which is imported once one of them is used: the command line starts without it."""
+    """Returns a function of api.py, imported on first use, so that the command line starts without it."""
     if name not in __all__:
         raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")
     from jaxvision import api

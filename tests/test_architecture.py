@@ -113,3 +113,12 @@ def test_imports_of_a_page_exist(page):
         for name in names.split(", "):
             there = [folder / name, folder / f"{name}.py"]
             assert name in MEMBERS[module.split(".")[-1]] or any(path.exists() for path in there), f"{module}.{name}"
+
+
+def test_the_package_lists_its_files():
+    listed = re.findall(
+        r"[\w]+(?:\.py|/)", ast.get_docstring(ast.parse((ROOT / "jaxvision" / "__init__.py").read_text()))
+    )
+    files = {path.name for path in (ROOT / "jaxvision").glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in (ROOT / "jaxvision").glob("*/__init__.py")}
+    assert set(listed) == files | folders
