@@ -216,7 +216,7 @@ def _plural(annotation: Any) -> str:
     return noun.removeprefix("a ") + "s" if noun in ("a whole number", "a number", "a text") else f"({noun})"
 
 
-def check_value(name: str, value: Any, annotation: Any) -> None:
+def check_value(name: str, value: object, annotation: Any) -> None:
     """Checks that a value matches an annotation.
 
     Args:
@@ -236,7 +236,7 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
         raise UserError(f"{name} must be {words(annotation)}, not {shown(value)}{_advice(value, annotation)}")
 
 
-def _advice(value: Any, annotation: Any) -> str:
+def _advice(value: object, annotation: Any) -> str:
     if isinstance(value, str) and _number(value, annotation):
         return f": write {value.strip()} without quotes"
     return ", which is too large" if isinstance(value, int) and not is_finite(value) else ""

@@ -16,7 +16,7 @@ class Written(str):
     """The text of a value on the command line, whose type depends on its place in the config; see `read`."""
 
 
-def write(value: Any) -> str:
+def write(value: object) -> str:
     """Writes a value in the form of the command line.
 
     Args:

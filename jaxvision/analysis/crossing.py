@@ -116,14 +116,16 @@ def crossing(
     slopes = np.polyfit(np.log10(sizes), each, 1)[0]
 
     rng = np.random.default_rng(seed)
+    # A normal draw times a standard error that is itself drawn is Student's t noise.
     simulated = means + rng.standard_normal((resamples, len(sizes))) * _errors(rng, each, resamples)
     observed = _interval(np.asarray(sizes), sign * means, sign * simulated)
 
     draws, shared = rng.standard_normal((2, resamples, len(sizes))), _correlation(first, second)
-    draws[1] = shared * draws[0] + np.sqrt(1 - shared**2) * draws[1]
+    draws[1] = shared * draws[0] + np.sqrt(1 - shared**2) * draws[1]  # unit variance, correlation `shared`
     first_fit = fit(first, forms[0], draws=draws[0], seed=seed)
     second_fit = fit(second, forms[1], draws=draws[1], seed=seed + 1)
     line = np.geomspace(sizes[0], reach * sizes[-1], 400)
+    # Each arm was simulated under several truths; every pair of them is a possible lead.
     truths = [b - a for a in evaluate(first_fit.replicates, line) for b in evaluate(second_fit.replicates, line)]
     lead = second_fit.predict(line) - first_fit.predict(line)
     fitted = _interval(line, sign * lead, sign * np.stack(truths), len(sizes))

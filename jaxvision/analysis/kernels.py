@@ -6,10 +6,12 @@ import numpy as np
 
 from jaxvision import paths
 
+PyTree = Any
+
 CHANNELS = (3, 1)  # channels of colour images and of grey ones
 
 
-def first(params: Any) -> tuple[str, np.ndarray] | None:
+def first(params: PyTree) -> tuple[str, np.ndarray] | None:
     """Finds the kernel of the first convolution, or of a ViT's patch embedding.
 
     Args:

@@ -280,13 +280,15 @@ def _simulated_variances(rng: np.random.Generator, variances: np.ndarray, counts
 def _solve(form: str, sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Parameters, float [studies, 4], of the best curves for means [studies, sizes], weights [studies or 1, sizes]."""
     free, scale = FORMS[form], np.exp(np.log(sizes).mean())
-    # The two coordinates that are searched: c = STEEPEST * u^2, b = smallest size * (exp(v) - 1).
+    # The search is over u in [0, 1] and v, with c = STEEPEST * u^2 and b = smallest size * (exp(v) - 1): equal steps of
+    # u and v are fine where the curve is sensitive, at small exponents and small shifts.
     tops = np.array([1.0, np.log1p(sizes[-1] / sizes[0])])
     steps, shifts = tops / (60, 24), (-1, -0.5, 0, 0.5, 1)
     grid = steps * np.array([[(i, j) for i in range(61) for j in range(25 if "b" in free else 1)]])
     around = np.array([(i, j) for i in shifts for j in (shifts if "b" in free else (0,))])
 
     def curves(points):
+        # Sizes are divided by their geometric mean, so that the power neither overflows nor underflows.
         return ((sizes + sizes[0] * np.expm1(points[..., 1:])) / scale) ** -(STEEPEST * points[..., :1] ** 2)
 
     def best_of(points):  # [studies or 1, candidates, 2] -> [studies, 2]
@@ -311,10 +313,11 @@ def _project(basis: np.ndarray, means: np.ndarray, weights: np.ndarray, offset: 
     """
     w = weights / weights.sum(-1, keepdims=True)
     inner = lambda values, by: (values @ by[..., None])[..., 0]
+    # Weighted means of f, f^2 and f y, and of y and y^2, for the basis f and the means y.
     level, square, cross = inner(basis, w), inner(basis**2, w), inner(basis, w * means)
     mean, power = (w * means).sum(-1)[:, None], (w * means**2).sum(-1)[:, None]
     a, e = np.maximum(cross / square, 0), np.zeros_like(cross)
-    if offset:
+    if offset:  # linear regression of y on f; if its intercept is negative, the best e is 0 and `a` stays as above
         spread = square - level**2
         slope = (cross - level * mean) / np.maximum(spread, 1e-300)
         slope = np.where(spread > 1e-12 * square, np.maximum(slope, 0), 0)  # a flat curve fits rising means best

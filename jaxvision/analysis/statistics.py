@@ -81,7 +81,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
     each = np.asarray(a, float) - np.asarray(b, float)
     signs = np.array(list(itertools.product((1, -1), repeat=len(each))))
     means = np.abs((signs * each).mean(axis=1))
-    p = float(np.mean(means >= np.abs(each.mean()) - 1e-12))
+    p = float(np.mean(means >= np.abs(each.mean()) - 1e-12))  # the tolerance keeps ties, which rounding may break
     return Difference(t_interval(each, confidence), tuple(map(float, each)), p)
 
 

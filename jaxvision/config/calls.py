@@ -1,7 +1,7 @@
 """Passes sections as keyword arguments: their names and values are checked, then the function is called."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -9,8 +9,10 @@ from jaxvision import calls
 from jaxvision.config.schema import SECTIONS
 from jaxvision.errors import UserError
 
+T = TypeVar("T")
 
-def call(function: Callable, section: Mapping, where: str, **added: Any) -> Any:
+
+def call(function: Callable[..., T], section: Mapping, where: str, **added: Any) -> T:
     """Calls `function(**added, **section)` after checking the section against the signature of the function.
 
     Args:

@@ -77,7 +77,7 @@ def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def misfit(key: str, kind: type, value: Any) -> str:
+def misfit(key: str, kind: type, value: object) -> str:
     """Describes a value of another type than the one that it replaces, as an error message.
 
     Args:

@@ -18,6 +18,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, Protocol
 
 import jax
@@ -64,7 +65,11 @@ class Store(Protocol):
 
 
 class CoordinationStore:
-    """The store of `jax.distributed`."""
+    """The store of `jax.distributed`.
+
+    Args:
+      client: Client of the coordination service, see `coordination.Joined`.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -95,7 +100,7 @@ class Peers:
         process: int,
         count: int,
         watched: Gate = gate,
-        heard: Any = signals,
+        heard: ModuleType = signals,
         leave: Callable[[int, str], None] | None = None,
         beat: float = BEAT_SECONDS,
         silence: float = SILENCE_SECONDS,

@@ -12,7 +12,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -176,7 +176,7 @@ def when(key: str, values: Any, domain: Domain) -> When:
     return When(key, values if isinstance(values, tuple) else (values,), domain)
 
 
-def is_domain(value: Any) -> bool:
+def is_domain(value: object) -> TypeGuard[Domain]:
     """Checks whether a value of a space is searched; other values are the same in every trial.
 
     Args:
