@@ -289,7 +289,7 @@ def _outputs(outputs: Callable, transform: Callable) -> Outputs:
 def _checked(images: Any) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        raise UserError(f"images must be an array [N, height, width, 3] with N > 0, not {list(images.shape)}")
+        raise UserError(f"images must be an array [n, height, width, 3] with n > 0, not {list(images.shape)}")
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise UserError(f"images must be uint8 from 0 to 255, or floats from 0 to 1, not {images.dtype}")
     return images

@@ -211,11 +211,11 @@ class Registry:
         """
         return self._registrations[self.find(call.name)].more.get(key, default)
 
-    def build(self, spec: str) -> list[Callable]:
+    def build(self, spec: str | list[Call]) -> list[Callable]:
         """Builds every operation of a spec, in order.
 
         Args:
-          spec: Text of the spec.
+          spec: Text of the spec, or its calls.
 
         Raises:
           UserError: If a name is unknown, or arguments do not fit the operation's signature and annotations.

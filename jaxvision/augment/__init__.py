@@ -33,10 +33,21 @@ map. The object that a factory returns says what its operation does with the fie
 
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 
 from jaxvision.augment.moves import Move, exact_move
-from jaxvision.augment.operations import Operation, Scene, chain, fixed, geometric, image_only, mixing, photometric
+from jaxvision.augment.operations import (
+    Batch,
+    Operation,
+    Scene,
+    chain,
+    fixed,
+    geometric,
+    image_only,
+    mixing,
+    photometric,
+)
 from jaxvision.augment.registry import needs_statistics, ops
 from jaxvision.errors import UserError
 from jaxvision.fields import PLACED, Field
@@ -64,6 +75,12 @@ DEFAULT_FIELDS = {"image": Field("image", (None, None, 3), "uint8"), "label": Fi
 class Augmentation:
     """The function that a spec describes, `augmentation(rng, batch) -> batch`, to be traced by jit.
 
+    Args:
+      apply: Function `(rng, batch) -> batch` for batches with float images and an entry "statistics".
+      images: Names of the fields that are images.
+      fields: Fields of the resulting batches, by name.
+      statistics: Statistics of the training images, by name.
+
     Attributes:
       fields: Fields of the resulting batches, by name.
     """
@@ -72,7 +89,13 @@ class Augmentation:
         self.fields = fields
         self._apply, self._images, self._statistics = apply, images, statistics
 
-    def __call__(self, rng, batch):
+    def __call__(self, rng: jax.Array, batch: Batch) -> Batch:
+        """Applies the operations.
+
+        Args:
+          rng: Key of the step.
+          batch: Batch, with images uint8 [b, h, w, 3] or float32 [b, h, w, 3] in [0, 1].
+        """
         bytes_ = [name for name in self._images if name in batch and batch[name].dtype == jnp.uint8]
         floats = {name: batch[name].astype(jnp.float32) / 255 for name in bytes_}
         batch = self._apply(rng, {**batch, **floats, "statistics": self._statistics})

@@ -39,7 +39,7 @@ def warp(image: jax.Array, matrix: tuple | jax.Array, fill: ArrayLike, method: s
 
     Args:
       image: Image, float32 [h, w, c].
-      matrix: Six numbers, see `affine_matrices`.
+      matrix: Map, six numbers [6], see `affine_matrices`.
       fill: Value of pixels that the map takes from outside the image, [] or [c].
       method: Interpolation, see `sample`.
 
@@ -56,7 +56,7 @@ def warp_move(matrix: tuple | jax.Array, size: tuple[int, int], fill: ArrayLike,
     """Makes the move of an affine map.
 
     Args:
-      matrix: Six numbers, see `affine_matrices`.
+      matrix: Map, six numbers [6], see `affine_matrices`.
       size: (height, width) of the image.
       fill: Value of pixels that the map takes from outside the image, [] or [c].
       method: Interpolation, see `sample`.
@@ -73,7 +73,7 @@ def warp_points(points: jax.Array, matrix: tuple | jax.Array, size: tuple[int, i
 
     Args:
       points: Points (x, y) in pixels from the top left corner, float32 [..., 2].
-      matrix: Six numbers, see `affine_matrices`.
+      matrix: Map, six numbers [6], see `affine_matrices`.
       size: (height, width) of the image.
 
     Returns:
@@ -98,6 +98,10 @@ def centred_grid(h: int, w: int) -> tuple[jax.Array, jax.Array]:
 
     Returns:
       (x [h, w], y [h, w]), float32.
+
+    >>> x, y = centred_grid(1, 2)
+    >>> x.tolist(), y.tolist()
+    ([[-0.5, 0.5]], [[0.0, 0.0]])
     """
     y, x = jnp.mgrid[:h, :w]
     return x - (w - 1) / 2, y - (h - 1) / 2
@@ -108,14 +112,14 @@ def sample(image: jax.Array, row: jax.Array, column: jax.Array, fill: ArrayLike,
 
     Args:
       image: Image, float32 [h, w, c].
-      row, column: Points, float32 [h', w'], in pixels from the image's top left corner: the middle of the first pixel
-        is at 0.5.
+      row, column: Points, float32 [p, q], in pixels from the image's top left corner: the middle of the first pixel is
+        at 0.5.
       fill: Value of the pixels outside the image, [] or [c].
       method: Interpolation, "nearest", or "linear" between the four nearest pixels, as SciPy's `map_coordinates` of
         order 1 in the mode "grid-constant".
 
     Returns:
-      float32 [h', w', c].
+      float32 [p, q, c].
 
     >>> sample(jnp.array([[[0.0], [1.0]]]), jnp.array([[0.5]]), jnp.array([[0.75]]), 0.0, "linear").item()
     0.25

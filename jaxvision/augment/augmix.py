@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
-from jaxvision.augment.operations import image_only
+from jaxvision.augment.operations import Operation, image_only
 from jaxvision.augment.policy import no_strength, signed_strength
 from jaxvision.augment.registry import MAX_TIMES, check_number, ops
 
@@ -28,7 +28,7 @@ COLOR_OPS = dict.fromkeys(("color", "contrast", "brightness", "sharpness"), lamb
 
 
 @ops.register(evaluation="")
-def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1.0, all_ops: bool = False):
+def augmix(severity: float = 3, width: int = 3, depth: int = 0, alpha: float = 1.0, all_ops: bool = False) -> Operation:
     """Blends every image with a mixture of `width` distorted copies of it (alg. 1 of the paper).
 
     Each copy goes through a chain of `depth` operations, drawn with replacement, each at a level uniform in

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
-from jaxvision.augment.operations import geometric
+from jaxvision.augment.operations import Operation, geometric
 from jaxvision.augment.policy import no_strength
 from jaxvision.augment.randaugment import VARIANTS
 from jaxvision.augment.registry import check_number, ops
@@ -120,7 +120,7 @@ def sub_policies(name: str) -> list[tuple[tuple[str, float, int], ...]]:
 
 
 @ops.register(evaluation="")
-def autoaugment(name: str = "imagenet", fill: int = 128):
+def autoaugment(name: str = "imagenet", fill: int = 128) -> Operation:
     """Applies one of 25 pairs of operations, drawn uniformly for every image, each operation with its probability.
 
     Magnitudes 0 to 9 are nine equal steps from no change to the end of the range in table 6, with a random sign if the

@@ -11,7 +11,7 @@ CHOICES = ("random", "first")
 
 
 @ops.register(evaluation=lambda which="random": "pick_caption('first')")
-def pick_caption(which: str = "random"):
+def pick_caption(which: str = "random") -> Operation:
     """Keeps one of several captions of each image: `tokens` [b, t, n] and `tokens_mask` become [b, n].
 
     It follows a host operation that keeps all captions, `tokenize(..., caption='all', captions=T)`, so that a set can
@@ -49,7 +49,7 @@ def pick_caption(which: str = "random"):
 
 
 @ops.register(evaluation="")
-def shuffle_captions():
+def shuffle_captions() -> Operation:
     """Gives each image of the batch the caption of another, in a random order in every step.
 
     This is a control experiment: a model that is trained like this has learned nothing from pairs.

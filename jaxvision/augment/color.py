@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import pixels
-from jaxvision.augment.operations import image_wide, photometric
+from jaxvision.augment.operations import Operation, image_wide, photometric
 from jaxvision.augment.registry import check_number, check_per_channel, ops
 from jaxvision.errors import UserError
 
 
 @ops.register()
-def normalize(mean=0.5, std=0.5):
+def normalize(mean=0.5, std=0.5) -> Operation:
     """Normalises images, `(image - mean) / std`. The default maps [0, 1] to [-1, 1], the range of ViT and BiT models.
 
     Args:
@@ -30,7 +30,7 @@ def normalize(mean=0.5, std=0.5):
 
 
 @ops.register()
-def normalize_imagenet():
+def normalize_imagenet() -> Operation:
     """Normalises images by the means and deviations of ImageNet's training images, as ResNet and DeiT do."""
     return normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -44,7 +44,7 @@ def color_jitter(
     p: float = 1.0,
     per_example_order: bool = False,
     additive_brightness: bool = False,
-):
+) -> Operation:
     """Changes brightness, contrast, saturation and hue by random amounts, in random order, as torchvision does.
 
     The first three are factors uniform in [max(0, 1 - x), 1 + x], and hue is a shift uniform in [-hue, hue] turns, all
@@ -96,7 +96,7 @@ def color_jitter(
 
 
 @ops.register(evaluation="")
-def grayscale(p: float = 1.0):
+def grayscale(p: float = 1.0) -> Operation:
     """Makes images grey: ITU-R 601-2 luma in all three channels.
 
     Args:
@@ -106,7 +106,7 @@ def grayscale(p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def solarize(threshold: float = 128, p: float = 1.0):
+def solarize(threshold: float = 128, p: float = 1.0) -> Operation:
     """Inverts the values from `threshold` upwards.
 
     Args:
@@ -118,7 +118,7 @@ def solarize(threshold: float = 128, p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def posterize(bits: int = 4, p: float = 1.0):
+def posterize(bits: int = 4, p: float = 1.0) -> Operation:
     """Keeps the highest bits of each 8-bit value, as Pillow's `ImageOps.posterize`.
 
     Args:
@@ -130,7 +130,7 @@ def posterize(bits: int = 4, p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def equalize(p: float = 1.0):
+def equalize(p: float = 1.0) -> Operation:
     """Makes the histogram of each channel flat, as Pillow's `ImageOps.equalize`.
 
     Args:
@@ -140,7 +140,7 @@ def equalize(p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def autocontrast(p: float = 1.0):
+def autocontrast(p: float = 1.0) -> Operation:
     """Stretches each channel to the whole range [0, 1], as Pillow's `ImageOps.autocontrast`.
 
     Args:
@@ -150,7 +150,7 @@ def autocontrast(p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def invert(p: float = 1.0):
+def invert(p: float = 1.0) -> Operation:
     """Replaces images by their negatives, `1 - image`.
 
     Args:

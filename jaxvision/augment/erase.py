@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxvision.augment.operations import photometric
+from jaxvision.augment.operations import Operation, photometric
 from jaxvision.augment.registry import check_interval, check_number, check_per_channel, ops
 from jaxvision.errors import UserError, unknown
 
@@ -16,7 +16,7 @@ MOST_ERASED = 0.99  # the smallest share of an image that random_erasing may hav
 
 
 @ops.register(evaluation="")
-def cutout(size: int):
+def cutout(size: int) -> Operation:
     """Zeroes one square in each image (DeVries and Taylor 2017, sec. 3.2).
 
     The centre is uniform over the image, so part of the square may lie outside. Put it after `normalize`, where zero is
@@ -43,7 +43,7 @@ def cutout(size: int):
 
 
 @ops.register(evaluation="")
-def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill="uniform"):
+def random_erasing(p: float = 0.5, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill="uniform") -> Operation:
     """Fills one box of random area, shape and place in each image (Zhong et al. 2020, alg. 1).
 
     The share of the area, height / width and the top left corner are uniform, and drawn again until the box lies in the
@@ -118,8 +118,8 @@ def rectangle(
 
     Args:
       sides: Sides (h, w) of the image in pixels.
-      corner: Corner (top, left) of the box in pixels; may be traced.
-      size: (height, width) of the box in pixels; may be traced.
+      corner: Corner (top, left) of the box in pixels, [2]; may be traced.
+      size: (height, width) of the box in pixels, [2]; may be traced.
 
     Returns:
       bool [h, w], True inside the box.

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxvision.augment import pixels
-from jaxvision.augment.operations import photometric
+from jaxvision.augment.operations import Operation, photometric
 from jaxvision.augment.registry import check_interval, check_number, ops
 from jaxvision.errors import UserError
 
 
 @ops.register(evaluation="")
-def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0):
+def gaussian_blur(sigma=(0.1, 2.0), kernel: int | float = 0.1, p: float = 1.0) -> Operation:
     """Blurs images by a Gaussian of random width (Chen et al. 2020, SimCLR, app. A, with p=0.5).
 
     The deviation is uniform in `sigma`, drawn for every image. The kernel is cut off at a fixed size and sums to one.
@@ -69,7 +69,7 @@ def blur(image: jax.Array, sigma: ArrayLike, radius: int) -> jax.Array:
 
 
 @ops.register(evaluation="")
-def sharpness(factor=(0.1, 1.9), p: float = 1.0):
+def sharpness(factor=(0.1, 1.9), p: float = 1.0) -> Operation:
     """Smooths or sharpens images by a factor uniform in the interval, as Pillow's `ImageEnhance.Sharpness`.
 
     Args:

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from jaxvision.arguments import MAX_SIDE, is_whole
 from jaxvision.augment.moves import Move, exact_move
-from jaxvision.augment.operations import fixed, geometric
+from jaxvision.augment.operations import Operation, fixed, geometric
 from jaxvision.augment.registry import check_interval, check_number, check_per_channel, check_size, ops
 from jaxvision.errors import UserError, unknown
 
@@ -15,7 +15,7 @@ PADDING_MODES = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 
 
 @ops.register(evaluation="")
-def flip_lr(p: float = 0.5):
+def flip_lr(p: float = 0.5) -> Operation:
     """Mirrors each image left to right.
 
     Args:
@@ -34,7 +34,7 @@ def flip_lr(p: float = 0.5):
 
 
 @ops.register(evaluation="")
-def flip_ud(p: float = 0.5):
+def flip_ud(p: float = 0.5) -> Operation:
     """Mirrors each image top to bottom.
 
     Args:
@@ -70,7 +70,7 @@ def mirror_points(points: jax.Array, axis: int, side: int) -> jax.Array:
 
 
 @ops.register(evaluation="")
-def rotate90(turns=(0, 1, 2, 3)):
+def rotate90(turns=(0, 1, 2, 3)) -> Operation:
     """Turns each image counter-clockwise by a number of right angles, each of `turns` equally likely.
 
     Args:
@@ -105,7 +105,7 @@ def rotate90(turns=(0, 1, 2, 3)):
 
 
 @ops.register()
-def pad(padding, fill=0.0):
+def pad(padding, fill=0.0) -> Operation:
     """Adds pixels on all sides: images become [b, h + 2 vertical, w + 2 horizontal, 3].
 
     Args:
@@ -143,7 +143,7 @@ def pad(padding, fill=0.0):
 
 
 @ops.register()
-def resize(size, method: str = "linear"):
+def resize(size, method: str = "linear") -> Operation:
     """Resizes images to `size`, without keeping the aspect ratio.
 
     Args:
@@ -158,7 +158,7 @@ def resize(size, method: str = "linear"):
 
 
 @ops.register()
-def resize_short(size: int, method: str = "linear"):
+def resize_short(size: int, method: str = "linear") -> Operation:
     """Resizes the shorter side to `size` pixels and keeps the aspect ratio; the longer side is rounded down.
 
     Args:
@@ -176,7 +176,7 @@ def resize_short(size: int, method: str = "linear"):
 
 
 @ops.register()
-def central_crop(size):
+def central_crop(size) -> Operation:
     """Cuts the middle out of images that are at least as large as `size`.
 
     If the difference of the sides is odd, the window starts at half of it, rounded to the even number, as in
@@ -208,7 +208,7 @@ def cut_move(top: int, left: int, height: int, width: int) -> Move:
 
 
 @ops.register(evaluation=lambda size, padding=0, mode="zero": f"central_crop({size!r})")
-def random_crop(size, padding: int = 0, mode: str = "zero"):
+def random_crop(size, padding: int = 0, mode: str = "zero") -> Operation:
     """Pads images on all sides and cuts out a window of `size`, with every position equally likely.
 
     The usual augmentation of CIFAR is `random_crop(32, 4)` (He et al. 2016, sec. 4.2). Evaluation takes the central
@@ -263,7 +263,7 @@ def _resize_instead(size, area=None, ratio=None, method="linear"):
 
 
 @ops.register(evaluation=_resize_instead)
-def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: str = "linear"):
+def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: str = "linear") -> Operation:
     """Cuts out a box of random area, shape and place and resizes it to `size` (Szegedy et al. 2015, sec. 6).
 
     The share of the image's area is uniform in `area`, and the logarithm of width / height is uniform between the
@@ -304,7 +304,7 @@ def _central_window(size, short=(256, 480), method="linear"):
 
 
 @ops.register(evaluation=_central_window)
-def random_short_side_crop(size, short=(256, 480), method: str = "linear"):
+def random_short_side_crop(size, short=(256, 480), method: str = "linear") -> Operation:
     """Resizes the shorter side to a random length, keeps the aspect ratio, and cuts out a random window of `size`.
 
     This is the scale augmentation of ResNet (Simonyan and Zisserman 2015, sec. 3.1; He et al. 2016, sec. 3.4):

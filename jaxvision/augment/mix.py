@@ -27,7 +27,7 @@ UNMIXED = ("boxes", "points", "tokens", "text")  # kinds of fields that cannot b
 
 
 @ops.register(evaluation="")
-def mixup(alpha: float, per_example: bool = False):
+def mixup(alpha: float, per_example: bool = False) -> Operation:
     """Blends pairs of images and of labels: `lam * x_i + (1 - lam) * x_j` with lam ~ Beta(alpha, alpha).
 
     Zhang et al. 2018, eq. 1.
@@ -41,7 +41,7 @@ def mixup(alpha: float, per_example: bool = False):
 
 
 @ops.register(evaluation="")
-def cutmix(alpha: float, per_example: bool = False):
+def cutmix(alpha: float, per_example: bool = False) -> Operation:
     """Pastes a box of one image into another and mixes labels by the share of pixels (Yun et al. 2019, alg. 1).
 
     With lam ~ Beta(alpha, alpha), the box has the image's shape and 1 - lam of its area. Its centre is uniform over the
@@ -56,7 +56,7 @@ def cutmix(alpha: float, per_example: bool = False):
 
 
 @ops.register(evaluation="")
-def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch: float = 0.5):
+def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch: float = 0.5) -> Operation:
     """Applies cutmix or mixup, drawn once for the whole batch.
 
     This is the recipe of DeiT (Touvron et al. 2021, table 9) and of timm's `Mixup(mode="batch")`, with its defaults.

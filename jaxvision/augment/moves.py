@@ -123,7 +123,7 @@ def over_frames(fn: Callable[[jax.Array], jax.Array], images: jax.Array, leading
       leading: True if `fn` takes the axes before h, w and c itself.
 
     Returns:
-      The results of `fn`, with the same axes before theirs.
+      Results of `fn`, [..., h, w, c], with the axes before h, w and c as in `images`.
     """
     for _ in range(0 if leading else images.ndim - 3):
         fn = jax.vmap(fn)

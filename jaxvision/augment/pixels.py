@@ -55,6 +55,9 @@ def brightness(image: jax.Array, factor: ArrayLike) -> jax.Array:
 
     Returns:
       float32 [h, w, 3] in [0, 1].
+
+    >>> brightness(jnp.full((1, 1, 3), 0.5), 0.5)[0, 0].tolist()
+    [0.25, 0.25, 0.25]
     """
     return blend(0.0, image, factor)
 
@@ -68,6 +71,9 @@ def shift(image: jax.Array, amount: ArrayLike) -> jax.Array:
 
     Returns:
       float32 [h, w, 3] in [0, 1].
+
+    >>> shift(jnp.full((1, 1, 3), 0.75), 0.5)[0, 0].tolist()
+    [1.0, 1.0, 1.0]
     """
     return jnp.clip(image + amount, 0, 1)
 
@@ -147,6 +153,9 @@ def invert(image: jax.Array) -> jax.Array:
 
     Returns:
       float32 [h, w, 3] in [0, 1].
+
+    >>> invert(jnp.full((1, 1, 3), 0.25))[0, 0].tolist()
+    [0.75, 0.75, 0.75]
     """
     return 1 - image
 
@@ -160,6 +169,9 @@ def solarize(image: jax.Array, threshold: ArrayLike) -> jax.Array:
 
     Returns:
       float32 [h, w, 3] in [0, 1].
+
+    >>> solarize(jnp.array([[[0.25, 0.5, 1.0]]]), 128)[0, 0].tolist()
+    [0.25, 0.5, 0.0]
     """
     return jnp.where(image >= threshold / 255, 1 - image, image)
 
@@ -186,6 +198,9 @@ def posterize(image: jax.Array, bits: ArrayLike) -> jax.Array:
 
     Returns:
       float32 [h, w, 3] in [0, 1].
+
+    >>> (posterize(jnp.array([[[255.0, 128.0, 127.0]]]) / 255, 1)[0, 0] * 255).round().tolist()
+    [128.0, 128.0, 0.0]
     """
     drop = 8 - jnp.asarray(bits, jnp.int32)
     return ((_levels(image) >> drop) << drop) / 255
@@ -199,6 +214,9 @@ def autocontrast(image: jax.Array) -> jax.Array:
 
     Returns:
       float32 [h, w, 3] in [0, 1].
+
+    >>> autocontrast(jnp.array([[[0.2], [0.7]], [[0.45], [0.2]]]))[..., 0].round(2).tolist()
+    [[0.0, 1.0], [0.5, 0.0]]
     """
     low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
     return jnp.where(high > low, (image - low) / jnp.where(high > low, high - low, 1), image)

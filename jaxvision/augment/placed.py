@@ -6,7 +6,7 @@ from jaxvision.augment.registry import check_number, ops
 
 
 @ops.register()
-def placed(least_area: float = 0.1, fill: int = 0):
+def placed(least_area: float = 0.1, fill: int = 0) -> Operation:
     """Sets options of the operations after it, which move segmentations and boxes; it changes nothing itself.
 
     For example `"placed(fill=255)|random_crop(32, 4)"`. Without it, the defaults below apply.

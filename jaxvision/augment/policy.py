@@ -26,7 +26,10 @@ def no_strength(m: ArrayLike, sign: ArrayLike) -> jax.Array:
     """Returns 0, as the strength of an operation without one.
 
     Args:
-      m, sign: Magnitude and sign, not used.
+      m, sign: Magnitude and sign, []; not used.
+
+    Returns:
+      float32 [].
     """
     return jnp.zeros(())
 
@@ -36,6 +39,9 @@ def signed_strength(extreme: float) -> Callable:
 
     Args:
       extreme: Strength at magnitude 1.
+
+    >>> signed_strength(30.0)(0.5, -1)
+    -15.0
     """
     return lambda m, sign: extreme * m * sign
 
@@ -130,7 +136,9 @@ def make_move(
     are.
 
     Args:
-      names, index, strength, rng, fill, method: Arguments of `apply_operation`.
+      names, rng, fill, method: Arguments of `apply_operation`.
+      index: Position of the operation in `names`, int32 [].
+      strength: Strength of the operation, float32 [], see `apply_operation`.
       size: (height, width) of the image.
       applied: Condition of the move, bool []; without it nothing moves.
     """

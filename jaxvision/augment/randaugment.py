@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
-from jaxvision.augment.operations import geometric
+from jaxvision.augment.operations import Operation, geometric
 from jaxvision.augment.policy import no_strength, signed_strength
 from jaxvision.augment.registry import MAX_TIMES, check_number, ops
 from jaxvision.errors import unknown
@@ -60,7 +60,9 @@ HIGHEST_MAGNITUDE = {"increasing": 10, "reference": 30}
 
 
 @ops.register(evaluation="")
-def randaugment(num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"):
+def randaugment(
+    num_ops: int = 2, magnitude: float = 10, std: float = 0.0, p: float = 1.0, variant: str = "increasing"
+) -> Operation:
     """Applies `num_ops` operations one after the other, drawn for every image with replacement.
 
     Two published sets of operations and ranges have this name:

@@ -96,6 +96,9 @@ def check_interval(
 
     Raises:
       UserError: If it is not.
+
+    >>> check_interval("scale", "factor", (0.5, 2), 0, 10)
+    (0.5, 2)
     """
     is_pair = arguments.fits(value, tuple[float, float])
     if is_pair and (low < value[0] or (closed and low == value[0])) and value[0] <= value[1] <= high:

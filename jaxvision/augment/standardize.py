@@ -17,7 +17,7 @@ KINDS = ("zca", "pca")
 
 @ops.register()
 @uses_statistics("mean", "std")
-def standardize():
+def standardize() -> Operation:
     """Standardises images, `(image - mean) / std`, with mean and deviation of each channel over the training pixels."""
 
     def change(rng, images, statistics):
@@ -27,7 +27,7 @@ def standardize():
 
 
 @ops.register()
-def standardize_image():
+def standardize_image() -> Operation:
     """Gives each image mean 0 and deviation 1 over all its values, as `tf.image.per_image_standardization`.
 
     The deviation is at least 1 / sqrt(H * W * 3), so that a uniform image becomes 0.
@@ -44,7 +44,7 @@ def standardize_image():
 
 @ops.register()
 @uses_statistics("mean_image")
-def subtract_mean_image():
+def subtract_mean_image() -> Operation:
     """Subtracts the mean of the training images, pixel by pixel (Krizhevsky et al. 2012, sec. 2)."""
 
     def change(rng, images, statistics):
@@ -55,7 +55,7 @@ def subtract_mean_image():
 
 @ops.register(evaluation="")
 @uses_statistics("color_values", "color_vectors")
-def pca_lighting(std: float = 0.1):
+def pca_lighting(std: float = 0.1) -> Operation:
     """Shifts the colour of each image along the principal components of the training pixels.
 
     Krizhevsky et al. 2012, sec. 4.1: sum_i a_i l_i p_i is added to every pixel, where l and p are the eigenvalues and
@@ -87,7 +87,7 @@ def pca_lighting(std: float = 0.1):
 
 @ops.register()
 @uses_statistics("mean_image", "pixel_values", "pixel_vectors")
-def whiten(kind: str = "zca", epsilon: float = 0.1):
+def whiten(kind: str = "zca", epsilon: float = 0.1) -> Operation:
     """Decorrelates all values of an image and scales them to one variance, by a map fitted to the training images.
 
     With x the flattened image, m the mean image, and l and V the eigenvalues and eigenvectors of the covariance of x,

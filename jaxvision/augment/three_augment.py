@@ -5,14 +5,14 @@ import jax.numpy as jnp
 
 from jaxvision.augment import pixels
 from jaxvision.augment.filters import blur
-from jaxvision.augment.operations import photometric
+from jaxvision.augment.operations import Operation, photometric
 from jaxvision.augment.registry import check_interval, ops
 
 THRESHOLD = 128  # of solarize: Pillow's default
 
 
 @ops.register(evaluation="")
-def three_augment(sigma=(0.1, 2.0)):
+def three_augment(sigma=(0.1, 2.0)) -> Operation:
     """Makes each image grey, solarizes it from grey level 128, or blurs it, each equally likely (sec. 3.2).
 
     The paper's flip and colour jitter are separate operations. Its whole recipe for ImageNet-1k is

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import policy
-from jaxvision.augment.operations import geometric
+from jaxvision.augment.operations import Operation, geometric
 from jaxvision.augment.policy import no_strength
 from jaxvision.augment.registry import check_number, ops
 from jaxvision.errors import unknown
@@ -49,7 +49,7 @@ SPACES = {
 
 
 @ops.register(evaluation="")
-def trivialaugment(space: str = "wide", fill: int = 0):
+def trivialaugment(space: str = "wide", fill: int = 0) -> Operation:
     """Applies one operation to every image, with operation and strength drawn uniformly (alg. 1 and table 1).
 
     There is nothing to tune: the strength is one of 31 evenly spaced values over the operation's range.

@@ -23,7 +23,7 @@ def _first(spec) -> str:
 
 
 @ops.register(evaluation=lambda n, spec: _first(spec))
-def views(n: int, spec):
+def views(n: int, spec) -> Operation:
     """Makes `n` views of each image, augmented independently: `image` becomes float32 [b, n, h, w, 3].
 
     The two views of SimCLR (Chen et al. 2020, app. A) at 224 px are, on one line,
@@ -48,7 +48,7 @@ def views(n: int, spec):
 
 
 @ops.register(evaluation=lambda global_spec, local_spec, num_global=2, num_local=6: _first(global_spec))
-def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6):
+def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6) -> Operation:
     """Makes a few large and several small views (Caron et al. 2020, sec. 3.2, SwAV; 2021, DINO).
 
     `image` becomes float32 [b, num_global, h, w, 3], and a new field `local_image` is float32 [b, num_local, h', w',
@@ -85,7 +85,7 @@ def multi_crop(global_spec, local_spec, num_global: int = 2, num_local: int = 6)
 
 
 @ops.register()
-def five_crop(size):
+def five_crop(size) -> Operation:
     """Cuts out the four corners and the middle: `image` becomes float32 [b, 5, height, width, 3].
 
     The order is top left, top right, bottom left, bottom right, middle, as in torchvision.
@@ -114,7 +114,7 @@ def five_crop(size):
 
 
 @ops.register()
-def ten_crop(size):
+def ten_crop(size) -> Operation:
     """Makes the five crops of `five_crop` and their mirror images: float32 [b, 10, height, width, 3].
 
     Krizhevsky et al. 2012, sec. 4.1, average predictions over these views for their test results.
@@ -127,7 +127,7 @@ def ten_crop(size):
 
 
 @ops.register()
-def flip_both():
+def flip_both() -> Operation:
     """Adds the mirror image, to average predictions over both: `image` becomes float32 [b, 2, h, w, 3].
 
     If there are v views already, their mirror images come after them: [b, 2 v, h, w, 3].

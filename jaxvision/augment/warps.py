@@ -21,7 +21,7 @@ METHODS = ("nearest", "linear")
 
 
 @ops.register(evaluation="")
-def rotate(degrees: float, fill=0.0, method: str = "linear", p: float = 1.0):
+def rotate(degrees: float, fill=0.0, method: str = "linear", p: float = 1.0) -> Operation:
     """Turns each image by an angle uniform in [-degrees, degrees].
 
     The size stays, so corners are cut off. For right angles, which need no interpolation, use `rotate90`.
@@ -42,7 +42,7 @@ def rotate(degrees: float, fill=0.0, method: str = "linear", p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def translate(x: float = 0.1, y: float = 0.1, fill=0.0, method: str = "linear", p: float = 1.0):
+def translate(x: float = 0.1, y: float = 0.1, fill=0.0, method: str = "linear", p: float = 1.0) -> Operation:
     """Moves each image by a share of its width uniform in [-x, x], and of its height uniform in [-y, y].
 
     Moves are not rounded to whole pixels, except by the method "nearest".
@@ -64,7 +64,7 @@ def translate(x: float = 0.1, y: float = 0.1, fill=0.0, method: str = "linear", 
 
 
 @ops.register(evaluation="")
-def shear(x: float = 0.3, y: float = 0.0, fill=0.0, method: str = "linear", p: float = 1.0):
+def shear(x: float = 0.3, y: float = 0.0, fill=0.0, method: str = "linear", p: float = 1.0) -> Operation:
     """Slants each image: first each row by `a` pixels more than the row above, then each column by `b` pixels.
 
     `a` is uniform in [-x, x] and `b` in [-y, y]; 1 is a slant of 45 degrees.
@@ -86,7 +86,7 @@ def shear(x: float = 0.3, y: float = 0.0, fill=0.0, method: str = "linear", p: f
 
 
 @ops.register(evaluation="")
-def scale(factor=(0.8, 1.25), fill=0.0, method: str = "linear", p: float = 1.0):
+def scale(factor=(0.8, 1.25), fill=0.0, method: str = "linear", p: float = 1.0) -> Operation:
     """Enlarges each image (factor above 1) or shrinks it, without changing the size of the canvas.
 
     The logarithm of the factor is uniform over the interval. Shrinking takes single points of the input, so it aliases
@@ -108,7 +108,7 @@ def scale(factor=(0.8, 1.25), fill=0.0, method: str = "linear", p: float = 1.0):
 
 
 @ops.register(evaluation="")
-def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "linear", p: float = 1.0):
+def lens_distortion(k1=(-0.2, 0.2), k2=(0.0, 0.0), fill=0.0, method: str = "linear", p: float = 1.0) -> Operation:
     """Bends images as a lens does, by the radial part of the Brown-Conrady model.
 
     The output at radius r from the centre shows the input at `r (1 + k1 r^2 + k2 r^4)`, where r = 1 at the corners
@@ -179,6 +179,9 @@ def bend_points(points: jax.Array, k1: ArrayLike, k2: ArrayLike, size: tuple[int
 
     Returns:
       Points in the result, float32 [..., 2].
+
+    >>> bend_points(jnp.array([[2.0, 2.0]]), 0.1, 0.0, (4, 4)).tolist()  # the centre stays
+    [[2.0, 2.0]]
     """
     middle = jnp.array([size[1] / 2, size[0] / 2])
     wanted = jnp.sqrt(jnp.sum((points - middle) ** 2, axis=-1) / jnp.sum(middle**2))  # R

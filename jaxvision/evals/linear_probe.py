@@ -267,7 +267,7 @@ class Objective:
         return value, gradient.astype(np.float64) + l2 * decayed
 
     def _curvature(self, w: np.ndarray, l2: float) -> np.ndarray:
-        """The diagonal of the second derivative by the weights, float64 [R + 1, K], with l2 for the bias too."""
+        """The diagonal of the second derivative by the weights, float64 [r + 1, k], with l2 for the bias too."""
         return l2 + gather(_second_derivative(replicate(w.astype(np.float32), self._mesh), *self._arrays)).astype(float)
 
     def classifier(self, solution: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

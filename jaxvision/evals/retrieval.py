@@ -168,7 +168,7 @@ def first_right(
     Args:
       queries: Queries, float [q, d].
       candidates: Candidates, float [n, d].
-      right: Indices of the right candidates for each query, at least one.
+      right: Indices of the right candidates for each query, int [r] with r at least 1.
       chunk: Number of queries at a time.
       mesh: Mesh of the devices that the candidates are split over.
 

@@ -59,7 +59,7 @@ def make_sgd_probe(
       momentum: Nesterov momentum, in [0, 1).
       epochs: Number of passes over `train`.
       train_batch_size: Number of examples in a training batch, over all devices.
-      train_host: Host spec for training; None takes that of the evaluation.
+      train_host: Host spec for training; None takes the spec of the evaluation.
       train_augment: Spec of the augmentation for training. The spec of the evaluation, with its normalisation, is
         applied after it.
       seed: Seed of order and augmentation.

@@ -1,6 +1,6 @@
 """BYOL: the network predicts, from one view of an image, how its moving average projects another. No negatives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import jax
@@ -18,6 +18,7 @@ from jaxvision.tasks.task import (
     PARTS,
     After,
     Batch,
+    ModelFn,
     Task,
     Variables,
     collection_pattern,
@@ -32,7 +33,7 @@ TEACHER, PREDICTOR = "teacher", "predictor"
 @part("task", "byol", small={"hidden": 16, "projection_dim": 8})
 def make_byol(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     total_steps: int,
     fields: Mapping[str, Field] = PAIRS,
     momentum: Annotated[float, Range(0, 1)] = 0.996,
@@ -147,7 +148,7 @@ def teacher_momentum(step: jax.typing.ArrayLike, total: int, base: float) -> jax
 
 
 def _two_views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
-    """The images [B, 2, H, W, 3] of a batch; UserError where there are not two views of each."""
+    """The images [b, 2, h, w, 3] of a batch; raises UserError if there are not two views of each."""
     images = batch["image"]
     if fields["image"].views != 2 or images.ndim < 5 or images.shape[1] != 2:
         raise UserError(

@@ -1,15 +1,12 @@
 """In which direction does one patch of an image lie from another? Doersch et al. 2015, arXiv 1505.05192."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.tasks import pretext
-from jaxvision.tasks.task import Task
+from jaxvision.tasks.task import ModelFn, Task
 from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
 
 MIDDLE = 4
@@ -19,7 +16,7 @@ NEIGHBOURS = tuple(i for i in range(9) if i != MIDDLE)  # row by row, the order 
 @part("task", "context")
 def make_context(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     patch: float = 0.25,
     gap: float = 0.5,
     jitter: float = 7 / 96,
@@ -150,6 +147,9 @@ def keep(rng: jax.Array, patches: jax.Array) -> jax.Array:
     Args:
       rng: Not used; the functions in `COLORS` share one signature.
       patches: Patches, float [b, n, h, w, 3].
+
+    Returns:
+      float [b, n, h, w, 3].
     """
     return patches
 

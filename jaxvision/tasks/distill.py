@@ -1,6 +1,6 @@
 """Distillation: a student learns the predictions of a frozen teacher, on images that need no labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import jax
@@ -11,7 +11,16 @@ from jaxvision.arguments import POSITIVE, SHARE, Section, check_value
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
-from jaxvision.tasks.task import PARTS, Task, Variables, check_classes, collection_pattern, in_training, outputs_of
+from jaxvision.tasks.task import (
+    PARTS,
+    ModelFn,
+    Task,
+    Variables,
+    check_classes,
+    collection_pattern,
+    in_training,
+    outputs_of,
+)
 
 TEACHER = "teacher"
 
@@ -19,7 +28,7 @@ TEACHER = "teacher"
 @part("task", "distill", small={"teacher": {"name": "resnet", "variant": "8"}})
 def make_distill(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     num_classes: int | None,
     multi_label: bool = False,
     teacher: Annotated[Mapping[str, Any], Section("model")],
@@ -98,6 +107,6 @@ def _check(num_classes, multi_label, teacher, temperature, alpha) -> None:
         raise UserError("task.teacher must be a section like config.model: dict(name='resnet', variant='50')")
     for key in ("num_classes", "dtype"):
         if key in teacher:
-            raise UserError(f"'task.teacher.{key}' is set by the program: it is that of the student. Leave it out")
+            raise UserError(f"'task.teacher.{key}' is set by the program, as for the student: leave it out")
     check_value("task.temperature", temperature, POSITIVE)
     check_value("task.alpha", alpha, SHARE)

@@ -12,7 +12,7 @@ from jaxvision.found import part
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
-from jaxvision.tasks.task import Batch, Joint, Task, Variables, check_classes, module_pattern
+from jaxvision.tasks.task import Batch, Joint, ModelFn, Task, Variables, check_classes, module_pattern
 
 PARTS = {
     **{f"{tower}_projection": module_pattern(f"{tower}/projection") for tower in TOWERS},
@@ -24,7 +24,7 @@ PARTS = {
 @part("task", "image_text")
 def make_image_text(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     num_classes: int | None = None,
     multi_label: bool = False,
     over_batch: Callable[[Callable], Callable] | None = None,
@@ -169,7 +169,7 @@ def _collections(variables: Variables) -> list[str]:
 
 
 def _check_batch(batch: Batch) -> None:
-    """UserError where a batch has no pairs of one image and one text."""
+    """Raises UserError if a batch does not have pairs of one image and one text."""
     if "tokens" not in batch:
         raise UserError(
             "the task 'image_text' needs tokens with the images: set data.fields to ('image', 'tokens'), "

@@ -3,8 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jaxvision.arguments import Range
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.tasks import pretext
-from jaxvision.tasks.task import Task
+from jaxvision.tasks.task import ModelFn, Task
 from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
 
 GRIDS = (2, 3)
@@ -23,7 +22,7 @@ GRIDS = (2, 3)
 @part("task", "jigsaw")
 def make_jigsaw(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     permutations: int = 100,
     permutation_seed: Annotated[int, Range(0)] = 0,
     questions: int = 1,

@@ -1,7 +1,7 @@
 """Questions about an image whose answers are known without labels: the common part of rotation, context and jigsaw."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.models.heads import bare_backbone
 from jaxvision.models.options import whole
 from jaxvision.models.parts import PartsClassifier
-from jaxvision.tasks.task import PARTS, Batch, Task, in_training, module_pattern, outputs_of
+from jaxvision.tasks.task import PARTS, Batch, ModelFn, Task, in_training, module_pattern, outputs_of
 
 
 class Questions(NamedTuple):
@@ -47,7 +47,7 @@ class Pretext(NamedTuple):
 
 def make_pretext(
     pretext: Pretext,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     *,
     part_dim: int | None = None,
     hidden: int | None = None,

@@ -1,20 +1,17 @@
 """A classifier on one layer of a trained network, trained with augmentation like any other run."""
 
-from collections.abc import Callable
-from typing import Any
-
 from jaxvision.errors import unknown
 from jaxvision.found import part
 from jaxvision.models.options import whole
 from jaxvision.models.probe import HIDDEN, Probed
 from jaxvision.tasks import supervised
-from jaxvision.tasks.task import Task
+from jaxvision.tasks.task import ModelFn, Task
 
 
 @part("task", "probe")
 def make_probe(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     num_classes: int | None,
     multi_label: bool = False,
     layer: str = "features",

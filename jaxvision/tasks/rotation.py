@@ -1,21 +1,18 @@
 """By which angle was an image turned? Gidaris et al. 2018, arXiv 1803.07728 (RotNet)."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.tasks import pretext
-from jaxvision.tasks.task import Task
+from jaxvision.tasks.task import ModelFn, Task
 
 
 @part("task", "rotation")
 def make_rotation(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     angles: tuple[float, ...] = (0, 90, 180, 270),
     each: str = "all",
 ) -> Task:

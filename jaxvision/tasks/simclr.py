@@ -1,7 +1,6 @@
 """Contrastive pretraining: the network recognises the views of an image among the views of all other images."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,17 @@ from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
-from jaxvision.tasks.task import PAIRS, PARTS, Batch, Task, check_classes, in_training, module_pattern, outputs_of
+from jaxvision.tasks.task import (
+    PAIRS,
+    PARTS,
+    Batch,
+    ModelFn,
+    Task,
+    check_classes,
+    in_training,
+    module_pattern,
+    outputs_of,
+)
 
 LOSSES = ("nt_xent", "supervised_contrastive")
 
@@ -21,7 +30,7 @@ LOSSES = ("nt_xent", "supervised_contrastive")
 @part("task", "simclr")
 def make_simclr(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     num_classes: int | None = None,
     multi_label: bool = False,
     over_batch: Callable[[Callable], Callable] | None = None,
@@ -121,7 +130,7 @@ def make_simclr(
 
 
 def _views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
-    """The images [B, V, H, W, 3] of a batch; UserError where there is one view of each, or none."""
+    """The images [b, v, h, w, 3] of a batch; raises UserError if there are not several views of each."""
     images = batch["image"]
     if fields["image"].views < 2 or images.ndim < 5 or images.shape[1] < 2:
         raise UserError(

@@ -1,7 +1,6 @@
 """Supervised classification: the label of an image."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax.numpy as jnp
 
@@ -9,7 +8,7 @@ from jaxvision import losses
 from jaxvision.arguments import Range, check_value
 from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
-from jaxvision.tasks.task import Task, check_classes, in_training, outputs_of
+from jaxvision.tasks.task import ModelFn, Task, check_classes, in_training, outputs_of
 
 STATISTICS = ("batch", "running")
 
@@ -17,7 +16,7 @@ STATISTICS = ("batch", "running")
 @part("task", "supervised")
 def make_supervised(
     *,
-    model: Callable[[int | None], Any],
+    model: ModelFn,
     num_classes: int | None,
     multi_label: bool = False,
     loss: str = "softmax_cross_entropy",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 
@@ -11,11 +11,18 @@ from jaxvision.errors import UserError
 from jaxvision.fields import Field
 from jaxvision.layout import Layout, collection_pattern, module_pattern
 
+if TYPE_CHECKING:
+    from flax import linen as nn
+
+    from jaxvision.tasks.pretext import Questions
+
 __all__ = ["collection_pattern", "module_pattern"]  # patterns of parts, which tasks take from here
 
 Batch = dict[str, Any]
 Variables = dict[str, Any]
 Metrics = dict[str, jax.Array]
+# The argument `model` of a task's factory: builds the module for a number of classes, or None for no classifier.
+ModelFn: TypeAlias = "Callable[[int | None], nn.Module]"
 # (variables, batch, rng) -> (loss, (metrics, updated collections)), or (loss, (metrics, updated collections, rows));
 # see `Task.loss`.
 Loss = Callable[[Variables, Batch, jax.Array], tuple[jax.Array, tuple]]
@@ -68,6 +75,9 @@ class Joint:
           variables: Variables of the task.
           batch: Batch as it comes from the augmentation.
           rng: Key of the step.
+
+        Returns:
+          The loss, float32 [], and a tuple of metrics, updated collections and, if `compare` returns them, rows.
         """
         embeddings, updates = self.embed(variables, batch, rng)
         value, metrics, *rows = self.compare(variables, embeddings, batch)
@@ -154,7 +164,7 @@ class Task(NamedTuple):
     progress: tuple[str, ...] = ()
     kinds: Mapping[str, Field] = {}
     labelled: bool = False
-    ask: Callable[[Batch, jax.Array], Any] | None = None
+    ask: "Callable[[Batch, jax.Array], Questions] | None" = None
     least: int = 1
 
 
@@ -172,7 +182,7 @@ def part_of_params(task: Task, params: Mapping[str, Any]) -> dict[str, str]:
     return {path.removeprefix("params/"): part for path, part in parts.items()}
 
 
-def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:
+def in_training(module: "nn.Module", variables: Variables, *inputs: Any, rng: jax.Array, train: bool = True) -> tuple:
     """Applies a Linen module as in training.
 
     Args:
@@ -189,7 +199,7 @@ def in_training(module: Any, variables: Variables, *inputs: Any, rng: jax.Array,
     return module.apply(variables, *inputs, train=train, rngs={"dropout": rng}, mutable=collections)
 
 
-def outputs_of(module: Any, variables: Variables, images: jax.Array) -> dict[str, Any]:
+def outputs_of(module: "nn.Module", variables: Variables, images: jax.Array) -> dict[str, Any]:
     """Computes the `outputs` of a task from a model: its features and every intermediate.
 
     Args:

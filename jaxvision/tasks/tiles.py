@@ -1,11 +1,14 @@
 """Square pieces of images, for pretext tasks that ask how the pieces belong together."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+
+if TYPE_CHECKING:
+    from flax import linen as nn
 
 
 def cut(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
@@ -69,7 +72,7 @@ def check_share(name: str, value: float, low: float = 0.0) -> None:
         raise UserError(f"{name} must be a share in [{low:g}, 1], not {value!r}")
 
 
-def check_trunk(name: str, trunk: Any) -> None:
+def check_trunk(name: str, trunk: "nn.Module") -> None:
     """Refuses a trunk with learned position embeddings, which fit pieces or whole images but not both.
 
     Args:
