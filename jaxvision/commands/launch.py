@@ -1,4 +1,4 @@
-"""`jaxvision launch`: one command line on all nodes of a cluster."""
+"""`jaxvision launch`: run one command line on all nodes of a cluster."""
 
 import re
 import subprocess
@@ -26,24 +26,25 @@ def run_launch(
     """Submits `jaxvision WORDS` to a cluster, or prints what would be submitted.
 
     Args:
-      words: the command line after "jaxvision".
-      where: "slurm", "jobset" (Kubernetes) or "tpu" (gcloud).
-      options: arguments of `slurm.script`, `jobset.manifest` or `tpu.commands` as text, such as "nodes=4, gpus=8".
-      name: name of the job; the last part of the workdir unless given.
-      dry_run: print the script, manifest or command lines.
-      check: called once the options fit, before anything is printed or submitted; raises where WORDS are wrong.
+      words: Words of the command line after "jaxvision".
+      where: Name of the cluster, "slurm", "jobset" (Kubernetes) or "tpu" (gcloud).
+      options: Arguments of `slurm.script`, `jobset.manifest` or `tpu.commands` as text, such as "nodes=4, gpus=8".
+      name: Name of the job; None for the last part of the workdir.
+      dry_run: True to print the script, manifest or command lines, and submit nothing.
+      check: Function that raises if `words` are wrong. It is called after the options are checked, before anything is
+        printed or submitted.
 
     Raises:
-      UserError: an option that is unknown or missing, or the cluster refuses the job.
+      UserError: An option is unknown or missing, or the cluster refuses the job.
     """
     if not words:
-        raise UserError("launch what? Its words come after --: jaxvision launch --slurm='nodes=4' -- train ...")
+        raise UserError("the command to launch is missing: jaxvision launch --slurm='nodes=4' -- train ...")
     name = name or _name(words)
     LAUNCH[where](words, name, options, dry_run, check)
 
 
 def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool, check: Callable) -> None:
-    # The Python of this environment, since nodes share its file system; they may not have it on their PATH.
+    # The Python of this environment: the nodes share its file system, but may not have it on their PATH.
     command = [sys.executable, "-m", "jaxvision", *words]
     if workdir := value_of(words, "workdir"):
         storage.check(workdir, "--workdir")
@@ -52,7 +53,8 @@ def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool, check: 
     if dry_run:
         print(text, end="")
         return
-    print(f"job {slurm.submit(text)}: squeue shows it, scancel --signal=TERM has it save itself and queue again")
+    job = slurm.submit(text)
+    print(f"submitted job {job}. squeue shows it; scancel --signal=TERM {job} makes it save its state and queue again")
 
 
 def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool, check: Callable) -> None:
@@ -64,7 +66,7 @@ def _jobset(words: Sequence[str], name: str, options: str, dry_run: bool, check:
     try:
         code = subprocess.run(["kubectl", "create", "-f", "-"], input=text, text=True).returncode
     except FileNotFoundError:
-        raise UserError("kubectl is not installed; --dry_run prints the manifest") from None
+        raise UserError("kubectl is not installed: install it, or print the manifest with --dry_run") from None
     if code:
         sys.exit(code)
 
@@ -86,10 +88,10 @@ LAUNCH = {"slurm": _slurm, "jobset": _jobset, "tpu": _tpu}
 
 
 def _call(where: str, options: str, function: Callable[..., Any], command: Sequence[str], name: str) -> Any:
-    """`function(command, name, **options)`, once the options fit its signature."""
+    """`function(command, name, **options)`, after a check of the options against its signature."""
     written = parse(f"{where}({options})")
     if len(written) != 1 or written[0].args:
-        raise UserError(f"--{where} wants options like 'nodes=4, minutes=240', not {options!r}")
+        raise UserError(f"--{where} must be options such as 'nodes=4, minutes=240', not {options!r}")
     given = written[0].kwargs
     calls.check(function, given, calls.Options(f"--{where}"), program=("command", "name"))
     return function(command, name, **given)
@@ -101,7 +103,7 @@ def _name(words: Sequence[str]) -> str:
     >>> _name(["train", "--config=a.py", "--workdir=gs://runs/ViT_s16/"])
     'vit-s16'
     """
-    found = value_of(words, "workdir", "out")
-    if found is None:
+    folder = value_of(words, "workdir", "out")
+    if folder is None:
         return words[0]
-    return re.sub("[^a-z0-9]+", "-", PurePath(found).name.lower()).strip("-") or words[0]
+    return re.sub("[^a-z0-9]+", "-", PurePath(folder).name.lower()).strip("-") or words[0]

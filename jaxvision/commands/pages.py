@@ -1,8 +1,9 @@
-"""Pictures of what a config trains on: classes, examples, every augmentation, the batch that the step sees."""
+"""Pictures of the data that a config trains on: classes, examples, every augmentation, and the batch of a step."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -21,27 +22,48 @@ from jaxvision.train.step import step_keys
 
 WRITTEN = ("classes.png", "examples.png", "operations.png", "batch.png")
 EXAMPLES_SHOWN = 48
-GALLERY_SIDE = 80
-WHITENED_SIDE = 24  # whitening takes the eigenvectors of all pixels
-FITTED_TO = 1000  # examples
-STRAYS = 0.02  # share of the values of images that may lie outside black and white
+GALLERY_SIDE = 80  # pixels
+WHITENED_SIDE = 24  # pixels; small, because whitening needs the eigenvectors of all pixels
+FITTED_TO = 1000  # number of examples for the statistics of the gallery
+STRAYS = 0.02  # share of an image's values that may be outside of black and white
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """Returns a value that the caller knows not to be None.
+
+    Args:
+      value: Value of an optional field, such as the source of an experiment whose data set was checked to be here.
+    """
+    assert value is not None
+    return value
 
 
 def write(experiment: Experiment, folder: Path) -> list[Path]:
-    """Writes the pages as PNG and returns their paths.
+    """Writes the pages as PNG.
 
-    classes.png      how many examples each class has
+    classes.png      number of examples of each class
     examples.png     the first examples of training as evaluation sees them, with labels and captions
     operations.png   every augmentation of the library at several strengths, on an example
     batch.png        the batch of the first step, augmented and mixed, with its labels
 
+    Args:
+      experiment: Experiment of a config.
+      folder: Folder of the pages; created if absent.
+
+    Returns:
+      The paths of the pages.
+
     Raises:
-      UserError: the data set is absent.
+      UserError: The data set is absent, or has no images.
     """
     if experiment.source is None:
-        raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here")
+        raise UserError(f"--pages needs the data set {experiment.data.name!r}, which is not here: set data.data_dir")
     if experiment.image is None:
-        raise UserError(f"--pages shows images, and data.fields holds none: {', '.join(experiment.data.fields)}")
+        raise UserError(
+            f"--pages shows images, but data.fields has none ({', '.join(experiment.data.fields)}): leave out --pages"
+        )
     outputs.claim(folder, WRITTEN, "--pages")
     written = []
 
@@ -52,14 +74,18 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     if experiment.info.num_classes is not None:
         waiting("counting classes", save, "classes.png", lambda path: _classes(experiment, path))
     for name, draw in {"examples.png": _examples, "operations.png": _operations, "batch.png": _batch}.items():
-        save(name, lambda path, draw=draw: draw(experiment).save(path, optimize=True))
+        save(name, partial(_save, draw, experiment))
     return written
 
 
+def _save(draw: Callable[[Experiment], Any], experiment: Experiment, path: Path) -> None:
+    draw(experiment).save(path, optimize=True)
+
+
 def _classes(experiment: Experiment, path: Path) -> None:
-    info, labels = experiment.info, experiment.source.labels
-    counts = labels.sum(axis=0) if info.multi_label else np.bincount(labels, minlength=info.num_classes)
-    names = info.classes or [str(k) for k in range(info.num_classes)]
+    info, labels, num_classes = experiment.info, present(experiment.source).labels, present(experiment.info.num_classes)
+    counts = labels.sum(axis=0) if info.multi_label else np.bincount(labels, minlength=num_classes)
+    names = info.classes or [str(k) for k in range(num_classes)]
     plots.histogram(dict(zip(names, counts.tolist())), path, xlabel="examples", title=f"{info.name} {info.split}")
 
 
@@ -69,7 +95,7 @@ def _examples(experiment: Experiment):
     chosen = _first(source, EXAMPLES_SHOWN, experiment.seed)
     names = [name for name, field in source.fields.items() if field.kind in ("image", "label", "text")]
     host = wanted.make_source_chain(source, host_ops.serving(experiment.deployment()[0], ["tokens"]), names)
-    cells = []
+    cells, image = [], present(experiment.image)
     for i in track(range(len(chosen)), "drawing examples", unit="images"):
         try:
             raw = chosen[i]
@@ -79,13 +105,13 @@ def _examples(experiment: Experiment):
             continue
         words = [label_text(raw["label"], experiment.info.classes)] if "label" in raw else []
         texts = [text for key, value in seen.items() if key != host_ops.CLASS_NAME for text in _texts(value)]
-        cells.append(Cell(seen[experiment.image], "; ".join([*words, *texts])))
+        cells.append(Cell(seen[image], "; ".join([*words, *texts])))
     title = f"{experiment.info.name} {experiment.info.split}: {experiment.deployment()[0]}"
     return grid(cells, title=title, lines=6 if any(len(c.words) > 40 for c in cells) else 2)
 
 
 def _first(source: Source, examples: int, seed: int) -> Subset:
-    """The examples that training meets first."""
+    """The first examples of training."""
     return Subset(source, source.order(seed, 0, min(examples, len(source))))
 
 
@@ -111,33 +137,38 @@ def _operations(experiment: Experiment):
 
 
 def _fitted(experiment: Experiment, side: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Two images of `side` pixels, uint8, and the statistics of more of them."""
+    """Two images of `side` pixels, uint8, and the statistics of `FITTED_TO` images."""
+    image = present(experiment.image)
 
     def read() -> Iterator[dict[str, np.ndarray]]:
-        source = _first(experiment.source, FITTED_TO, experiment.seed)
-        # However many of these few are bad, whether the set has too many is not decided here.
-        host, fields = f"decode|resize({side})", (experiment.image,)
+        source = _first(present(experiment.source), FITTED_TO, experiment.seed)
+        # These few images do not show whether the set has too many bad ones, so any number may be bad.
+        host, fields = f"decode|resize({side})", (image,)
         batches = loader.eval_batches(source, host, batch_size=100, fields=fields, max_bad_fraction=1.0)
         return track(batches, "reading images for statistics", -(-len(source) // 100), "batches")
 
     names = ("pixel_values",) if side == WHITENED_SIDE else ()
-    return next(read())[experiment.image][:2], statistics.compute_statistics(read(), names, experiment.image)._asdict()
+    return next(read())[image][:2], statistics.compute_statistics(read(), names, image)._asdict()
 
 
 def _batch(experiment: Experiment, most: int = 64):
     _, out = waiting("drawing the first batch", first_batch, experiment)
     labels = out.get("label", [None] * len(out["mask"]))
-    images = viewable(out[experiment.image][:most], experiment)
+    images = viewable(out[present(experiment.image)][:most], experiment)
     words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
     title = f"step 0: {experiment.data.host} then {experiment.config.get('augment', '')}"
     return grid([Cell(*pair) for pair in zip(images, words)], columns=8 if images.ndim == 4 else 3, title=title)
 
 
 def first_batch(experiment: Experiment) -> tuple[Batch, Batch]:
-    """The training batch of step 0 as the host ships it, and as the augmentation gives it to the task."""
+    """Returns the training batch of step 0, before and after the augmentation on the devices.
+
+    Args:
+      experiment: Experiment whose data set is here.
+    """
     data = experiment.data
     batches = loader.train_batches(
-        experiment.source,
+        present(experiment.source),
         data.host,
         batch_size=data.batch_size,
         seed=experiment.seed,
@@ -151,12 +182,19 @@ def first_batch(experiment: Experiment) -> tuple[Batch, Batch]:
 
 
 def viewable(images: np.ndarray, experiment: Experiment) -> np.ndarray:
-    """Augmented images with the normalisation taken back: float32 [..., H, W, 3] in [0, 1].
+    """Undoes the normalisation of augmented images.
 
-    The scale is read off what the augmentation makes of a black and a white image. Where that is not what happened to
-    the images, as after whitening, one scale is chosen that keeps nearly all of their values.
+    The scale comes from what the augmentation makes of a black and a white image. If that scale does not fit the
+    images, for instance after whitening, another one is chosen that keeps nearly all of their values.
+
+    Args:
+      images: Images after augmentation, [..., h, w, 3].
+      experiment: Experiment whose augmentation made them.
+
+    Returns:
+      Images float32 [..., h, w, 3] in [0, 1].
     """
-    name = experiment.image
+    name = present(experiment.image)
     spec, fields = augment.evaluation(experiment.config.get("augment", "")), {name: experiment.fields[name]}
     transform = augment.make_augmentation(spec, statistics=experiment.statistics, fields=fields)
     blank = np.ones(experiment.batch[name].shape[1:], np.uint8)
@@ -170,7 +208,11 @@ def viewable(images: np.ndarray, experiment: Experiment) -> np.ndarray:
 
 
 def label_text(label: np.ndarray, classes: tuple[str, ...]) -> str:
-    """A label in words: one class, or the largest shares of a mixed one.
+    """Returns a label in words: one class, or the largest shares of a mixed label.
+
+    Args:
+      label: Class, [], or the share of each class, [c].
+      classes: Names of the classes; empty for their numbers.
 
     >>> label_text(np.array([0.6, 0.4]), ("cat", "dog"))
     'cat 0.60 + dog 0.40'

@@ -1,4 +1,4 @@
-"""A user's image files and words, as a trained model is given them."""
+"""Applies a trained model to a user's image files and words."""
 
 import csv
 import sys
@@ -17,30 +17,33 @@ from jaxvision.data import host_ops, text
 from jaxvision.errors import UserError
 from jaxvision.evals import texts as texts_of
 from jaxvision.evals import views, zeroshot
+from jaxvision.evaluations import Judged
+from jaxvision.experiment import Experiment
 from jaxvision.fields import Field
 from jaxvision.models.weights import folder
 from jaxvision.progress import Progress
 
 BATCH = 64
-NAMED = 20  # files that are left out, of which each has a line of its own
+NAMED = 20  # number of unreadable files that get a line of their own
 
 
 class Model(NamedTuple):
-    """A trained model, and how it is given images.
+    """A trained model, and the preprocessing of its images.
 
     Attributes:
-      name: its folder.
-      task: its `outputs`.
-      variables: of the task.
-      step: of the checkpoint; None for converted weights.
-      classes: their names; empty where it has none.
-      host, augment: specs with which it looks at new images.
-      reads: host specs, the first of which that has `tokenize` says how it reads texts.
-      section: `model` of its config.
+      name: Path of its folder.
+      task: Task, of which `outputs` is used.
+      variables: Variables of the task.
+      step: Step of the checkpoint; None for converted weights.
+      classes: Names of the classes; empty if it has none.
+      host: Host spec for new images.
+      augment: Augmentation spec for new images.
+      reads: Host specs; the first one with `tokenize` gives the tokenizer of its texts.
+      section: Section `model` of its config.
       shape: (height, width) of the images after the host operations.
       image: Name of the field of the images.
-      transform: what `augment` names: `(rng, batch) -> batch`.
-      mesh: of the devices.
+      transform: Function of the spec `augment`, `(rng, batch) -> batch`.
+      mesh: Mesh of the devices.
     """
 
     name: str
@@ -59,66 +62,94 @@ class Model(NamedTuple):
 
 
 def open_model(workdir: str | Path, step: int | None = None) -> Model:
-    """Opens a checkpoint of a run (the latest by default), or a folder of converted weights."""
+    """Opens a trained model.
+
+    Args:
+      workdir: Folder of a run, or of converted weights.
+      step: Step of the checkpoint; None for the latest.
+
+    Raises:
+      UserError: The folder holds no model, or one that reads no images.
+    """
     path = storage.path(workdir, "--workdir")
+    opened: Judged | Experiment
     if folder.is_folder(path):
-        found, state, meta = open_weights(path)
-        shape, at, section, image = image_shape(found, meta), None, meta["model"], "image"
+        opened, state, meta = open_weights(path)
+        shape, at, section, image = image_shape(opened, meta), None, meta["model"], "image"
     else:
-        found, state, meta = restore(path, step)
-        image, at, section = found.image, int(state.step), found.config.model.to_dict()
-        if image is None:
-            raise UserError(f"{path} holds a model that reads no images, only {', '.join(found.data.fields)}")
-        shape = found.batch[image].shape[1:3]
-    numbered = [str(k) for k in range(found.info.num_classes or 0)]
+        opened, state, meta = restore(path, step)
+        at, section = int(state.step), opened.config.model.to_dict()
+        if opened.image is None:
+            fields = ", ".join(opened.data.fields)
+            raise UserError(f"{path} holds a model that reads no images, only {fields}: give another --workdir")
+        image = opened.image
+        shape = opened.batch[image].shape[1:3]
+    numbered = [str(k) for k in range(opened.info.num_classes or 0)]
     return Model(
         str(path),
-        found.task,
+        opened.task,
         state.best_variables,
         at,
         tuple(meta["classes"] or numbered),
         text.images_only(meta["preprocessing"]["host"]),
         meta["preprocessing"]["augment"],
-        (meta["preprocessing"]["host"], found.data.host),
+        (meta["preprocessing"]["host"], opened.data.host),
         section,
         shape,
         image,
         augment.make_augmentation(
             meta["preprocessing"]["augment"],
-            statistics=found.statistics,
+            statistics=opened.statistics,
             fields={image: Field("image", (*shape, 3), "uint8")},
         ),
-        found.mesh,
+        opened.mesh,
     )
 
 
-def matching(images: str | Sequence[str]) -> list[str]:
-    """The files that paths and patterns mean (see `image_files.find`); files in folders that are none are told."""
+def matching_files(images: str | Sequence[str]) -> list[str]:
+    """Finds the files that paths and patterns mean, and prints which files of folders it ignores.
+
+    Args:
+      images: Folder, file or pattern, or several of these, see `image_files.find`.
+
+    Raises:
+      UserError: One of them means no file.
+    """
     for one in [images] if isinstance(images, str) else images:
         storage.local(one, "--images")
-    found = image_files.find(images)
-    if found.others:
-        named = ", ".join(map(image_files.printable, found.others[:3]))
-        more = f" and {len(found.others) - 3:,} more" if len(found.others) > 3 else ""
-        note(f"passed over {len(found.others):,} files that are no pictures by their names: {named}{more}")
-    return found.files
+    matches = image_files.find(images)
+    if matches.others:
+        named = ", ".join(map(image_files.printable, matches.others[:3]))
+        more = f" and {len(matches.others) - 3:,} more" if len(matches.others) > 3 else ""
+        print_note(f"ignored {len(matches.others):,} files whose names are not those of pictures: {named}{more}")
+    return matches.files
 
 
-def note(message: str) -> None:
-    """Says something on stderr: standard output is for results."""
+def print_note(message: str) -> None:
+    """Prints a message on stderr, because standard output is for results.
+
+    Args:
+      message: Line to print.
+    """
     print(message, file=sys.stderr, flush=True)
 
 
-def listed(words: str) -> list[str]:
-    """Words from a line: `a cat,"a cat, or a dog"`.
+def split_words(words: str) -> list[str]:
+    """Splits a line at its commas, outside of double quotes.
 
-    >>> listed('a cat, "a cat, or a dog"')
+    Args:
+      words: Words separated by commas, such as `a cat,"a cat, or a dog"`.
+
+    Raises:
+      UserError: A word is empty or occurs twice.
+
+    >>> split_words('a cat, "a cat, or a dog"')
     ['a cat', 'a cat, or a dog']
     """
-    found = [word.strip() for word in next(csv.reader([words], skipinitialspace=True), [])]
-    if not found or not all(found) or len(set(found)) < len(found):
-        raise UserError(f"want different words with commas between, not {words!r}")
-    return found
+    split = [word.strip() for word in next(csv.reader([words], skipinitialspace=True), [])]
+    if not split or not all(split) or len(set(split)) < len(split):
+        raise UserError(f"labels must be different words separated by commas, not {words!r}")
+    return split
 
 
 def apply(
@@ -128,14 +159,17 @@ def apply(
     left_out: dict[str, str] | None = None,
     what: str = "reading images",
 ) -> dict[str, np.ndarray]:
-    """What `fn` makes of the outputs of the model for each file; those that cannot be decoded are named and left out.
+    """Applies a model to image files. Files that cannot be decoded are named on stderr and left out.
 
     Args:
-      model: as it was opened.
-      files: image files.
-      fn: outputs of the task -> array [B, ...]; runs inside jit.
-      left_out: gains the files that cannot be read, and why.
-      what: is done, for the display of progress.
+      model: Model, from `open_model`.
+      files: Image files.
+      fn: Function from the outputs of the task to an array [b, ...], whose rows are the results; runs inside jit.
+      left_out: Dictionary to which the files that cannot be read are added, with the reasons.
+      what: Description of the work, for the display of progress.
+
+    Returns:
+      The result of each file, [...].
     """
 
     @jax.jit
@@ -143,31 +177,31 @@ def apply(
         batch = model.transform(jax.random.key(0), {model.image: pixels})
         return fn(views.averaged_outputs(model.task, variables, batch, model.transform.fields))
 
-    found: dict[str, np.ndarray] = {}
+    rows: dict[str, np.ndarray] = {}
     left_out = {} if left_out is None else left_out
     with Progress(what, len(files), "images") as progress:
         for names, pixels in _batches(model, files, left_out):
-            found |= dict(zip(names, np.asarray(call(model.variables, pixels))))
+            rows |= dict(zip(names, np.asarray(call(model.variables, pixels))))
             progress.advance(min(BATCH, len(files)))
     if len(left_out) > NAMED:
-        note(f"left out {len(left_out):,} of {len(files):,} files, which are no images that can be read")
-    return found
+        print_note(f"left out {len(left_out):,} of {len(files):,} files, which are not images or cannot be read")
+    return rows
 
 
 def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequence[str]], np.ndarray]:
-    """The text tower of a model: `texts -> float32 [n, D]` of length 1.
+    """Returns the text tower of a model as a function from texts to unit vectors, float32 [n, d].
 
     Args:
-      model: of image and text.
-      tokenizer: a spec like "tokenize('clip', path='...')", where the model does not know its own.
+      model: Model of image and text.
+      tokenizer: Host spec such as "tokenize('clip', path='...')", for a model that does not name its tokenizer.
 
     Raises:
-      UserError: a model of images alone, or one whose tokenizer is not known or does not fit its text tower.
+      UserError: The model has no text tower, or its tokenizer is not known or does not fit the tower.
     """
     _check_pair(model)
     texts = texts_of.find_texts(*(model.reads if tokenizer is None else (tokenizer,)))
     if texts is None:
-        why = f"{model.name} does not say how it reads texts" if tokenizer is None else f"{tokenizer!r} is no tokenizer"
+        why = f"{model.name} names no tokenizer" if tokenizer is None else f"{tokenizer!r} names no tokenizer"
         raise UserError(
             f"{why}: give --tokenizer=\"tokenize('clip', path='...')\" with the tokenizer that it was trained with"
         )
@@ -177,14 +211,23 @@ def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequenc
 
 
 def embed_images(model: Model, files: Sequence[str], left_out: dict[str, str] | None = None) -> dict[str, np.ndarray]:
-    """The embedding of each file by a model of image and text, float32 [D] of length 1; `left_out` as in `apply`."""
+    """Embeds image files with a model of image and text.
+
+    Args:
+      model: Model of image and text.
+      files: Image files.
+      left_out: Dictionary to which the files that cannot be read are added, with the reasons.
+
+    Returns:
+      The embedding of each file, a unit vector float32 [d].
+    """
     _check_pair(model)
     return apply(model, files, lambda out: out[zeroshot.LAYER], left_out, "embedding images")
 
 
 def _check_pair(model: Model) -> None:
     if "logit_scale" not in model.variables["params"]:
-        raise UserError(f"{model.name} holds no model of image and text")
+        raise UserError(f"{model.name} holds no model of image and text: give the --workdir of one")
 
 
 def _batches(
@@ -193,14 +236,14 @@ def _batches(
     size = min(BATCH, len(files))
     for start in range(0, len(files), size):
         pixels = _read(files[start : start + size], model, left_out)
-        batch = np.zeros((size, *model.shape, 3), np.uint8)  # one shape, so that the model is compiled once
+        batch = np.zeros((size, *model.shape, 3), np.uint8)  # one shape for all batches: the model compiles once
         batch[: len(pixels)] = list(pixels.values()) or 0
         yield pixels, batch
 
 
 def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[str, np.ndarray]:
-    """Decoded and processed images; those of another size than the model was trained on are resized and cropped."""
-    decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not where the set holds arrays
+    """Decoded and processed images [h, w, 3]; those of another size than the model's are resized and cropped."""
+    decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not if the data set holds arrays
     process = host_ops.make_chain(model.host if decodes else f"decode|{model.host or 'none'}")
     fit = host_ops.make_chain(f"resize_short({max(model.shape)})|central_crop({model.shape})")
     rng, images = np.random.default_rng(0), {}
@@ -210,7 +253,7 @@ def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[
         except (host_ops.BadImage, OSError) as error:
             left_out[file] = getattr(error, "strerror", None) or str(error)
             if len(left_out) <= NAMED:
-                note(f"left out {image_files.printable(file)}: {left_out[file]}")
+                print_note(f"left out {image_files.printable(file)}: {left_out[file]}")
             continue
         images[file] = (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
     return images

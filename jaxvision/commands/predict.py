@@ -21,14 +21,14 @@ COLUMNS = ("path", "rank", "class", "probability")
 
 
 class Predictions(dict[str, list[tuple[str, float]]]):
-    """For each file, (class, probability) by falling probability.
+    """For each file a list of (class, probability), the most probable first.
 
     Attributes:
-      left_out: files that could not be read, and why.
+      left_out: Files that could not be read, with the reasons.
     """
 
-    def __init__(self, found: Mapping[str, list[tuple[str, float]]], left_out: Mapping[str, str]):
-        super().__init__(found)
+    def __init__(self, predictions: Mapping[str, list[tuple[str, float]]], left_out: Mapping[str, str]):
+        super().__init__(predictions)
         self.left_out = dict(left_out)
 
 
@@ -43,39 +43,41 @@ def run_predict(
     tokenizer: str | None = None,
     form: str = tables.TABLE,
     out: str | Path | None = None,
-) -> Predictions:
+) -> Predictions | class_maps.Maps:
     """Prints and returns the most probable classes of each image.
 
     Args:
-      workdir: folder of a run, or of converted weights: of a model whose task gives logits, or with `labels` of one of
-        image and text.
-      images: a folder, a file or a glob of image files, or several, see `image_files.find`.
-      step: of the checkpoint; the latest by default.
-      top: how many classes to name.
-      labels: the classes in words, with commas between. Their probabilities are a softmax over them, so they say which
-        of the words fits best, not whether any does.
-      prompts: what `labels` are put into, see `data.text.prompts.get_prompts`; by default they stand for themselves.
-      tokenizer: a spec like "tokenize('clip', path='...')", for weights that do not know their own.
-      form: of what is printed, "table", "json", "jsonl" or "csv"; a row is one class of one file: path, rank from 1,
-        class, probability.
-      out: a file .json, .jsonl or .csv for the same rows; of a task that segments images, the folder for its maps.
+      workdir: Folder of a run, or of converted weights. The task of the model must give logits; with `labels`, the
+        model must be one of image and text.
+      images: Folder, file or pattern of image files, or several of these, see `image_files.find`.
+      step: Step of the checkpoint; None for the latest.
+      top: Number of classes to name.
+      labels: Classes in words, separated by commas. Their probabilities are a softmax over them, so they say which of
+        the words fits best, not whether any fits.
+      prompts: Texts to put `labels` into, see `data.text.prompts.get_prompts`; None uses the labels alone.
+      tokenizer: Host spec such as "tokenize('clip', path='...')", for weights that do not name their tokenizer.
+      form: Format of the printed results, "table", "json", "jsonl" or "csv". A row is one class of one file, with path,
+        rank from 1, class and probability.
+      out: File .json, .jsonl or .csv for the same rows; for a task that segments images, folder for its maps.
 
     Returns:
-      For each file, (class, probability) by falling probability. Files that cannot be decoded are
-      named on stderr and left out.
+      For each file a list of (class, probability), the most probable first; for a task that segments images, the share
+      of each class. Files that cannot be decoded are named on stderr and left out.
 
     Raises:
-      UserError: no file matches, or none can be decoded; a model without classes, or one that knows no words.
+      UserError: No file matches or none can be decoded, or the model has no classes or reads no words.
     """
     if labels is None and (prompts or tokenizer):
-        raise UserError("--prompts and --tokenizer say how --labels are read: give --labels='a cat,a dog'")
-    files, left_out = photos.matching(images), {}
+        raise UserError("--prompts and --tokenizer need --labels, which is missing: add --labels='a cat,a dog'")
+    files = photos.matching_files(images)
+    left_out: dict[str, str] = {}
     model = photos.open_model(workdir, step)
     if labels is None and (maps := _segmentations(model)):
         return class_maps.write(model, files, maps, out, form)
     tables.check(form, out)
+    classes: Sequence[str]
     if labels is not None:
-        classes = photos.listed(labels)
+        classes = photos.split_words(labels)
         templates = prompt_sets.get_prompts(prompts or "class_name").templates
         words = [prompt_sets.fill_template(template, name) for template in templates for name in classes]
         embedded = photos.embed_texts(model, tokenizer)(words)
@@ -85,12 +87,12 @@ def run_predict(
     else:
         classes = model.classes
         logits = lambda out: _logits(out, model)
-    found = photos.apply(model, files, lambda out: jax.nn.softmax(logits(out)), left_out, "classifying images")
-    if not found:
+    shares = photos.apply(model, files, lambda out: jax.nn.softmax(logits(out)), left_out, "classifying images")
+    if not shares:
         raise UserError(f"none of the {len(files):,} files that match {images!r} is an image that can be read")
     predictions = {
         file: [(classes[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
-        for file, row in found.items()
+        for file, row in shares.items()
     }
     rows = [
         {"path": image_files.printable(file), "rank": rank, "class": name, "probability": probability}
@@ -104,7 +106,7 @@ def run_predict(
 
 
 def _segmentations(model: photos.Model) -> dict[str, Field]:
-    """The outputs of a model that are segmentations, as its task says."""
+    """The outputs of a model that are segmentations, by name; its task says which."""
     return {name: field for name, field in getattr(model.task, "kinds", {}).items() if field.kind == "segmentation"}
 
 
@@ -116,13 +118,14 @@ def _show(predictions: Mapping[str, list[tuple[str, float]]], top: int) -> None:
     console().print(table)
 
 
-def _cosines(images: jax.Array, head: jax.Array) -> jax.Array:
-    return jnp.matmul(images, head.T, precision=jax.lax.Precision.HIGHEST)  # the scale multiplies their errors
+def _cosines(images: jax.Array, head: jax.Array | np.ndarray) -> jax.Array:
+    # Highest precision, because the logit scale multiplies the errors.
+    return jnp.matmul(images, head.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _logits(outputs: Mapping[str, Any], model: photos.Model) -> jax.Array:
     if "logits" not in outputs:
         raise UserError(
-            f"{model.name} holds a model without classes; one of image and text takes --labels='a cat,a dog'"
+            f"{model.name} holds a model without classes: for one of image and text, add --labels='a cat,a dog'"
         )
     return outputs["logits"]

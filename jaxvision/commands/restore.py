@@ -1,9 +1,9 @@
-"""A trained model, opened again from the workdir of its run or from converted weights: for commands that look at it."""
+"""Opens a trained model, from the workdir of its run or from converted weights."""
 
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.traverse_util
 import jax
@@ -24,19 +24,20 @@ from jaxvision.reading import check_fields
 from jaxvision.sections import DataSection
 from jaxvision.storage import Path
 from jaxvision.tasks import image_text
+from jaxvision.tasks.task import Task
 from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
 
 _log = logging.getLogger(__name__)
 
-BATCH_SIZE = 64  # a device, where neither run nor config says
+BATCH_SIZE = 64  # per device, if neither the run nor the config sets it
 
 
 class Frozen(NamedTuple):
-    """A task that is never trained: what a model makes of images.
+    """A task that is never trained, for converted weights.
 
     Attributes:
-      outputs: `(variables, batch) -> {"features": [B, D], ...}` as of any task.
+      outputs: Function `(variables, batch) -> {"features": [b, d], ...}`, as of any task.
     """
 
     outputs: Callable
@@ -45,30 +46,33 @@ class Frozen(NamedTuple):
 def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experiment, TrainState, dict[str, Any]]:
     """Builds the saved config and restores a checkpoint. No config file is executed.
 
-    The training set may be absent: what the model needs to know of it lies in the checkpoint.
+    The training set may be absent, because the checkpoint holds what the model needs of it.
 
     Args:
-      workdir: folder of a run.
-      step: of the checkpoint; the latest by default.
+      workdir: Folder of a run.
+      step: Step of the checkpoint; None for the latest.
 
     Returns:
       The experiment, the state, and the metadata of the checkpoint.
+
+    Raises:
+      UserError: The folder holds no run, or no such checkpoint that can be read.
     """
     saved = Saved(workdir)
     try:
         meta = saved.meta(step)
     except UserError:
         if not workdirs.is_run(workdir):
-            raise UserError(f"{workdir} holds no run (no config.json)") from None
+            raise UserError(f"{workdir} holds no run (no config.json): give the --workdir of a run") from None
         raise
     config = workdirs.config_of(meta, workdir)
     if is_main() and (words := workdirs.describe_edit(workdir, config)):
-        _log.warning("%s: the checkpoint's own config is taken", words)
+        _log.warning("%s: using the config in the checkpoint instead", words)
     workdirs.close_folder(workdir, config.to_dict(), meta.get("own"))
     with config.unlocked(), config.data.ignore_type():
         config.data.update({key: value for key, value in meta["data"].items() if key != "fields"})
     stored = meta["data"].get("fields")
-    stored = None if stored is None else fields.from_json(stored)  # None: of an earlier version
+    stored = None if stored is None else fields.from_json(stored)  # None in checkpoints of earlier versions
     experiment = experiments.build(
         config, training_data="ignored", statistics=meta.get("statistics", {}), stored=stored
     )
@@ -78,19 +82,19 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
 def open_weights(
     path: Path, data: Mapping[str, Any] | None = None, features: str | Path | None = None
 ) -> tuple[evaluations.Judged, TrainState, dict[str, Any]]:
-    """The model of a folder that `jaxvision convert` wrote, with its preprocessing.
+    """Opens the model of a folder that `jaxvision convert` wrote, with its preprocessing.
 
     Args:
-      path: the folder.
-      data: section `data` of a config: the set and the size of batches that evaluations take by default. How images
-        are prepared is known from the folder.
-      features: a folder where features are kept.
+      path: Folder of converted weights.
+      data: Section `data` of a config, with the default data set and batch size of evaluations. The preprocessing comes
+        from the folder.
+      features: Folder that keeps features.
 
     Returns:
-      The model as evaluations take it, a state that holds its variables, and the metadata of the folder.
+      The model for evaluations, a state with its variables, and the metadata of the folder.
 
     Raises:
-      UserError: preprocessing that needs statistics of a training set, which the folder has not.
+      UserError: The preprocessing needs statistics of a training set, which the folder does not have.
     """
     arrays, meta = folder.load(path)
     workdirs.close_folder(path, {key: meta.get(key) for key in ("model", "preprocessing")}, meta.get("own"))
@@ -98,12 +102,12 @@ def open_weights(
     host, transform = (meta["preprocessing"][name] for name in ("host", "augment"))
     if augment.needs_statistics(transform):
         raise UserError(
-            f"{path}: the preprocessing {transform!r} needs statistics of the training images, which a folder of "
-            "weights has not: evaluate the run itself"
+            f"{path}: the preprocessing {transform!r} needs statistics of the training images, which converted weights "
+            "do not have: give the --workdir of the run itself"
         )
     arrays, _ = transfer.of_model(arrays, layout.from_json(meta.get("parts")))
     classes = next((x.size for name, x in arrays.items() if name.endswith("head/bias")), None)
-    options = configs.from_json(json.dumps(meta["model"])).to_dict()  # with tuples in place of lists
+    options = configs.from_json(json.dumps(meta["model"])).to_dict()  # makes tuples of lists
     module = models.build(num_classes=classes, **options)
     mesh, pair = make_mesh(), models.is_pair(options["name"])
     variables = replicate(flax.traverse_util.unflatten_dict(arrays, sep="/"), mesh)
@@ -118,7 +122,7 @@ def open_weights(
     state = TrainState(jnp.zeros((), jnp.int32), params, variables, opt_state=(), ema=None)
     section = {"name": str(path), "split": "", "batch_size": BATCH_SIZE * jax.device_count(), **(data or {})}
     judged = evaluations.Judged(
-        Frozen(outputs),
+        cast(Task, Frozen(outputs)),  # evaluations use its `outputs` only
         state.variables,
         configs.call(DataSection, section, "data"),
         host,
@@ -132,12 +136,21 @@ def open_weights(
 
 
 def image_shape(judged: evaluations.Judged, meta: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) of the images that a model of converted weights takes, after its host operations."""
+    """Returns (height, width) of the images that a model of converted weights takes, after its host operations.
+
+    Args:
+      judged: Model, from `open_weights`.
+      meta: Metadata of its folder.
+    """
     blank = Blank(judged.info, meta.get("image_size"))
     data = judged.data._replace(host=judged.host, fields=("image",))
     return inputs.raw_batch(blank, data)["image"].shape[1:3]
 
 
 def saved_statistics(saved: Saved) -> dict[str, Any] | None:
-    """The statistics of the training set that the newest checkpoint carries; None where there is no checkpoint."""
+    """Returns the statistics of the training set in the newest checkpoint, or None if there is no checkpoint.
+
+    Args:
+      saved: Checkpoints of a run.
+    """
     return None if saved.newest() is None else saved.meta().get("statistics", {})

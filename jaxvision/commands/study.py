@@ -2,13 +2,13 @@
 
 A study is a file experiments/NAME/study.py with
 
-    PRESETS   names of its sizes, the default first
+    PRESETS   names of its presets, such as sizes; the first is the default
     runs(preset, data_dir) -> [Run(name, config, tags), ...]
     get_config(arg) -> the config of the run that "PRESET/NAME" names, see `config_of`
-    analyse(rows, out, preset) -> text for the person who waits; writes tables and figures to `out`
+    analyse(rows, out, preset) -> text to print; writes tables and figures to `out`
 
-where a row is the tags of a run and its results. Files beside it are imported with `sibling`. Every run is one that a
-person can type:
+where a row holds the tags and the results of a run. Other files of the study are imported with `sibling`. Each run is a
+command that a person can type, too:
 
     jaxvision train --config=experiments/NAME/study.py:PRESET/RUN --workdir=OUT/runs/RUN
 """
@@ -57,42 +57,42 @@ def run_study(
     parallel: int = 1,
     dry_run: bool = False,
 ) -> str:
-    """Does the runs that are not yet done and analyses all.
+    """Does the runs of a study that are not done yet, and analyses all.
 
     Args:
-      name: a folder of experiments/, or the path of a folder with a study.py, or of a Python file.
-      out: holds runs/, results.csv, results.parquet, and what the analysis writes.
-      preset: a size of the study; its default if None.
-      data_dir: handed to the study.
-      launcher: spec of `jaxvision.launch` that runs each as a process of its own, such as "local"; None does them in
-        this process, one after the other.
-      parallel: how many of them run at once under a launcher.
-      dry_run: only tells the runs and what they cost.
+      name: Name of a folder of experiments/, or path of a folder with a study.py, or of a Python file.
+      out: Folder of the study, for runs/, results.csv, results.parquet and the files of the analysis.
+      preset: Preset of the study; None for its first.
+      data_dir: Folder of the data set, which the study receives.
+      launcher: Spec of a launcher that runs each as a process of its own, such as "local" (see `jaxvision.launch`);
+        None does them in this process, one after the other.
+      parallel: Number of runs at once, under a launcher.
+      dry_run: True to only print the runs and what they cost.
 
     Returns:
-      The analysis in words, which is also printed.
+      The text of the analysis, which is also printed.
 
     Raises:
-      UserError: runs failed; the others are done and nothing is analysed.
-      Preempted: told to stop; the same call goes on.
+      UserError: Runs failed. The others are done, and nothing is analysed.
+      Preempted: A signal stopped the study; the same call resumes it.
     """
     study, out = load(name), storage.local(out, "--out", "a study has locks, tables and a cache of programs")
     preset = preset or study.PRESETS[0]
     if preset not in study.PRESETS:
         raise unknown(f"preset of study {name!r}", preset, study.PRESETS)
     planned = study.runs(preset, data_dir)
-    say = console().print if is_main() else lambda *_: None
+    say: Callable[..., None] = console().print if is_main() else lambda *_, **__: None
     cost = _cost(planned, say if dry_run else None)
     say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
     if dry_run:
         return ""
     if launcher is None:
         _check([one for one in planned if not one.fill and not row_of(one, out)])
-    if not (out / "runs").is_dir():  # nothing of a study lies there yet
+    if not (out / "runs").is_dir():  # no study has written there yet
         outputs.claim(out, ("results.csv", "results.parquet", "report.md", "report.html"), "--out")
     output_folder(out, "--out")
     _cache_compilations(out)
-    do = _Here(out, say)
+    do: _Here | Jobs = _Here(out, say)
     if launcher is not None:
         leave = launcher.partition("(")[0] != "local"
         do = Jobs(f"{study.__file__}:{preset}", out, launch.make_launcher(launcher), parallel, leave=leave, say=say)
@@ -111,10 +111,14 @@ def run_study(
 
 
 def load(name: str) -> ModuleType:
-    """The study of that name, from experiments/ of the current folder or of this source tree; or of a folder or file.
+    """Loads the module of a study.
 
     Args:
-      name: Name of a folder of experiments/, or the path of a folder with a study.py, or of a Python file.
+      name: Name of a folder in experiments/ of the current folder or of this source tree, or path of a folder with a
+        study.py, or of a Python file.
+
+    Raises:
+      UserError: There is no such study, or its file raises an error or lacks something.
     """
     inside = os.path.join(name, "study.py")
     if path := name if name.endswith(".py") and is_file(name) else inside if "/" in name and is_file(inside) else None:
@@ -124,27 +128,27 @@ def load(name: str) -> ModuleType:
     for place in places if re.fullmatch(r"\w[\w.-]{0,100}", name) else ():
         if (place / name / "study.py").is_file():
             return _module(place / name / "study.py")
-    known = sorted({f.parent.name for place in places for f in place.glob("*/study.py")})
-    if not known:
-        raise UserError(f"no study {shown(name)} in {' or '.join(map(str, places))}, and no folder with a study.py")
-    raise UserError(f"{unknown('study', name, known)}; or the path of a folder with a study.py")
+    names = sorted({f.parent.name for place in places for f in place.glob("*/study.py")})
+    if not names:
+        raise UserError(f"no study {shown(name)} in {' or '.join(map(str, places))}: give the path of one's folder")
+    raise UserError(f"{unknown('study', name, names)}; or the path of a folder with a study.py")
 
 
 def _checked(study: ModuleType, file: Path) -> ModuleType:
-    """The module, if it has what a study has."""
+    """Returns the module, if it defines what a study needs."""
     for needed in ("PRESETS", "runs", "get_config", "analyse"):
         if not hasattr(study, needed):
             names = [name for name in vars(study) if not name.startswith("_")]
-            raise UserError(f"{file} is no study: it defines no {needed}{nearest(needed, names)}")
+            raise UserError(f"{file} is not a study: it defines no {needed}{nearest(needed, names)}")
     return study
 
 
 def sibling(file: str, name: str) -> ModuleType:
-    """The module NAME.py beside `file`: how a study in several files imports them, from wherever it is started.
+    """Imports a module in the folder of a study, from whatever folder the study is started.
 
     Args:
-      file: `__file__` of the one that asks.
-      name: of the other, without its suffix.
+      file: `__file__` of the module that imports.
+      name: Name of the other module, without its suffix.
     """
     return _module(Path(file).resolve().with_name(f"{name}.py"))
 
@@ -155,30 +159,44 @@ def _module(file: Path) -> ModuleType:
 
 
 def config_of(arg: str, presets: Sequence[str], runs: Callable[[str, str | None], list[Run]]) -> ConfigDict:
-    """The config of the run "PRESET/NAME": what `get_config` of a study returns.
+    """Returns the config of the run "PRESET/NAME", for `get_config` of a study.
 
-    What `fill` would set, and where the data lie, is left as the study has it without them.
+    The config has neither the values that `fill` would set nor a --data_dir.
+
+    Args:
+      arg: Argument of `get_config`, "PRESET/NAME".
+      presets: `PRESETS` of the study.
+      runs: Function `runs` of the study.
 
     Raises:
-      UserError: no such preset, or no such run in it.
+      UserError: There is no such preset, or no such run in it.
     """
     preset, _, name = arg.partition("/")
     if preset not in presets:
         raise unknown("preset", preset, presets)
-    found = {one.name: one.config for one in runs(preset, None)}
-    if name not in found:
-        raise unknown(f"run of the preset {preset!r}", name, found)
-    return found[name]
+    by_name = {one.name: one.config for one in runs(preset, None)}
+    if name not in by_name:
+        raise unknown(f"run of the preset {preset!r}", name, by_name)
+    return by_name[name]
 
 
 def check_dir(preset: str, needed: str, data_dir: str | None) -> None:
-    """Raises UserError where a preset reads what only --data_dir names; `needed` says what, and is empty if nothing."""
+    """Checks that --data_dir is given if a preset needs it.
+
+    Args:
+      preset: Name of the preset.
+      needed: Description of the data that the preset reads from --data_dir; empty if it reads none.
+      data_dir: Value of --data_dir.
+
+    Raises:
+      UserError: It is needed, and not given.
+    """
     if needed and not data_dir:
-        raise UserError(f"the preset {preset!r} reads {needed}: name it with --data_dir=DIR")
+        raise UserError(f"the preset {preset!r} reads {needed}, and does not know where it is: add --data_dir=DIR")
 
 
 def _cost(planned: list[Run], say: Callable | None) -> str:
-    """What the runs cost in words; with `say`, each one's too."""
+    """The cost of the runs in words; with `say`, it also prints the cost of each."""
     from jaxvision import estimate
 
     estimates = [estimate.estimate(one.config) for one in track(planned, "estimating what the runs cost", unit="runs")]
@@ -192,10 +210,10 @@ def _cost(planned: list[Run], say: Callable | None) -> str:
 
 
 def _check(planned: list[Run]) -> None:
-    """Opens the data and evaluations of all runs before the first one, once for runs that read the same.
+    """Opens the data and evaluations of all runs before the first one starts, once for runs that read the same.
 
     Raises:
-      UserError: what a run would refuse, with its name.
+      UserError: A run would refuse them; the message names it.
     """
     seen = set()
     for one in planned:
@@ -229,9 +247,9 @@ class _Here:
                 rows.append(done or self._train(one))
                 ran += not done
                 left = (time.perf_counter() - began) / max(ran, 1) * (len(planned) - i - 1)
-                told = rows[-1].get("error") or words({k: v for k, v in rows[-1].items() if k.startswith("val/")})
-                state = "was done" if done else f"left {duration(left)}"
-                self._say(f"[{i + 1}/{len(planned)}] {one.name}  {told}  {state}", markup=False)
+                result = rows[-1].get("error") or words({k: v for k, v in rows[-1].items() if k.startswith("val/")})
+                state = "already done" if done else f"{duration(left)} left"
+                self._say(f"[{i + 1}/{len(planned)}] {one.name}  {result}  {state}", markup=False)
         return rows
 
     def _train(self, one: Run) -> Row:
@@ -248,7 +266,7 @@ class _Here:
 
 
 def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, float]:
-    """The results of further evaluations of a finished run; those that were made before are read."""
+    """The results of further evaluations of a finished run; those that an earlier call made are read."""
     if not measures or not workdirs.results(folder):
         return {}
     wanted = json.loads(json.dumps(measures))
@@ -259,7 +277,7 @@ def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, flo
 
 
 def _write_table(rows: list[Row], out: Path) -> None:
-    """Writes results.csv and results.parquet: one line a run, with every tag and result that any of them has."""
+    """Writes results.csv and results.parquet: one line per run, with every tag and result that any run has."""
     from jaxvision.sweep import results
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -267,8 +285,8 @@ def _write_table(rows: list[Row], out: Path) -> None:
 
 
 def _cache_compilations(out: Path) -> None:
-    """Runs of a study that differ only in numbers share their compiled steps through a cache on disk."""
+    """Makes runs of a study that differ in numbers only share their compiled steps, through a cache on disk."""
     folder = str((out / "compiled").absolute())
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # of the processes that a launcher starts
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # for the processes that a launcher starts
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

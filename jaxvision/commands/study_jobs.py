@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
 from jaxvision.commands.study_runs import FAILED, Row, Run, row_of, workdir
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
+from jaxvision.launch.base import Launcher
 from jaxvision.reading import read_record
 from jaxvision.sweep import results, runs
 from jaxvision.sweep.controller import SAVING_SECONDS, locked
@@ -18,23 +18,23 @@ from jaxvision.train.watch import Preempted, StopSignal
 
 
 class Jobs:
-    """Does runs as processes, up to `parallel` at once. Those of a caller that died are found again.
+    """Does runs as processes, up to `parallel` at once. It finds the processes of a caller that died.
 
     Args:
-      config: "FILE:PRESET" of the study.
-      out: folder of the study.
-      launcher: where processes run.
-      parallel: how many at once.
-      leave: whether they go on when this process is told to stop; else they are told to save, and end.
-      say: called with a line about what happened.
-      seconds: between two looks at them.
+      config: Config of the study, "FILE:PRESET".
+      out: Folder of the study.
+      launcher: Launcher of the processes.
+      parallel: Number of processes at once.
+      leave: True if the runs continue when a signal stops this process; False if they are asked to save and end.
+      say: Function that prints a line.
+      seconds: Seconds between two polls of the runs.
     """
 
     def __init__(
         self,
         config: str,
         out: Path,
-        launcher: Any,
+        launcher: Launcher,
         parallel: int,
         *,
         leave: bool,
@@ -45,16 +45,19 @@ class Jobs:
         self._leave, self._say, self._seconds = leave, say, seconds
 
     def __call__(self, planned: list[Run]) -> list[Row]:
-        """The rows of the runs, in their order, when all have ended.
+        """Does the runs and returns their rows, in their order.
+
+        Args:
+          planned: Runs to do; those that are done already are not repeated.
 
         Raises:
-          UserError: runs failed; all others have ended.
-          Preempted: told to stop.
+          UserError: Runs failed; all others have ended.
+          Preempted: A signal stopped this process.
         """
         with locked(self._out), StopSignal() as stop:
             done = {one.name: row for one in planned if (row := row_of(one, self._out))}
             jobs = {one.name: self._job(one) for one in planned if one.name not in done}
-            self._say(f"{len(done)} of {len(planned)} runs were done")
+            self._say(f"{len(done)} of {len(planned)} runs are already done")
             for job in jobs.values():
                 job.adopt(self._launcher)
             while True:
@@ -73,20 +76,21 @@ class Jobs:
                 folder = failed.pop(one.name).workdir
                 workdirs.write_json(folder / FAILED, {"error": results.error(folder)})
         if failed:
-            told = "\n  ".join(f"{name}: {results.error(job.workdir)}" for name, job in failed.items())
+            lines = "\n  ".join(f"{name}: {results.error(job.workdir)}" for name, job in failed.items())
             count = f"{len(failed)} of {len(planned)} runs failed"
-            raise UserError(f"{count}, so nothing is analysed; the same call tries them again:\n  {told}")
-        return [done.get(one.name) or row_of(one, self._out) for one in planned]
+            raise UserError(f"{count}, so nothing is analysed. Run the same command to try them again:\n  {lines}")
+        rows = [done.get(one.name) or row_of(one, self._out) for one in planned]
+        return [row for row in rows if row is not None]
 
     def _job(self, one: Run) -> runs.TrialRun:
         folder = workdir(self._out, one.name)
         if not one.may_fail and _failed(folder / "launch"):
-            (folder / "launch" / "command.json").unlink()  # tried anew by each call, without a memory of attempts
+            (folder / "launch" / "command.json").unlink()  # each call tries it again; attempts are counted from 0
         name = f"{self._out.resolve().name}-{one.name.replace('/', '-')}"
         return runs.TrialRun(folder, command(self._config, one, folder), name)
 
     def _look(self, jobs: dict[str, runs.TrialRun]) -> None:
-        alive = {job.job: name for name, job in jobs.items() if job.alive}
+        alive = {job.job: name for name, job in jobs.items() if job.alive and job.job is not None}
         if not alive:
             return
         for job, status in self._launcher.poll({job: jobs[name].launch for job, name in alive.items()}).items():
@@ -94,26 +98,27 @@ class Jobs:
             before = one.state
             one.update(status)
             if one.due:
-                self._say(f"{name}: {one.news}; it goes on from its checkpoint", markup=False)
+                self._say(f"{name}: {one.news}; it resumes from its checkpoint", markup=False)
             elif one.state != before and one.state == "complete":
-                found = workdirs.results(one.workdir)["results"]
-                told = words({key: value for key, value in found.items() if key.startswith("val/")})
+                numbers = (workdirs.results(one.workdir) or {"results": {}})["results"]
+                text = words({key: value for key, value in numbers.items() if key.startswith("val/")})
                 left = sum(not job.ended for job in jobs.values())
-                self._say(f"{name}  {told}  {left} left", markup=False)
+                self._say(f"{name}  {text}  {left} left", markup=False)
             elif one.state != before:
                 self._say(f"{name}: {one.state} {one.news}".rstrip(), markup=False)
 
     def _leave_off(self, jobs: dict[str, runs.TrialRun], received: str) -> None:
         alive = [job for job in jobs.values() if job.alive]
         if self._leave:
-            raise Preempted(f"{received}: {len(alive)} runs go on without this process")
+            raise Preempted(f"stopped by {received}; {len(alive)} runs continue without this process")
         for job in alive:
-            self._launcher.cancel(job.job, job.launch)
+            if job.job is not None:
+                self._launcher.cancel(job.job, job.launch)
         until = time.monotonic() + SAVING_SECONDS
         while any(job.alive for job in alive) and time.monotonic() < until:
             time.sleep(min(self._seconds, 0.2))
             self._look(jobs)
-        raise Preempted(f"{received}: {len(alive)} runs were told to save")
+        raise Preempted(f"stopped by {received}; {len(alive)} runs were asked to save and end")
 
     def _wait(self, stop: StopSignal) -> None:
         until = time.monotonic() + self._seconds
@@ -122,13 +127,19 @@ class Jobs:
 
 
 def command(config: str, one: Run, folder: Path) -> list[str]:
-    """The command line of a run, with what `get_config` of its study does not know as overrides."""
+    """Returns the command line of a run. Values that `get_config` of its study does not set become overrides.
+
+    Args:
+      config: Config of the study, "FILE:PRESET".
+      one: Run of the study.
+      folder: Workdir of the run.
+    """
     named = f"{config}/{one.name}"
     base, mine = configs.flatten(configs.load(named)), configs.flatten(one.config)
     return runs.command(named, {key: value for key, value in mine.items() if base.get(key) != value}, folder)
 
 
 def _failed(launch: Path) -> bool:
-    """Whether the last process of this run ended, and neither finished nor was preempted."""
-    found = read_record(launch / "exit.json", code=int)
-    return found is not None and found["code"] not in (0, EXIT_PREEMPTED, EXIT_HUNG)
+    """Whether the last process of this run failed: it ended, and neither finished nor can be resumed."""
+    record = read_record(launch / "exit.json", code=int)
+    return record is not None and record["code"] not in (0, EXIT_PREEMPTED, EXIT_HUNG)

@@ -1,4 +1,4 @@
-"""A run of a study, where it lies, and the row that it leaves."""
+"""A run of a study, its workdir, and its row in the results."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,21 +12,21 @@ from jaxvision.reading import read_record
 from jaxvision.train import divergence
 
 Row = dict[str, Any]
-FAILED = "failed.json"  # in the workdir of a run that cannot be finished: {"error": why}
+FAILED = "failed.json"  # a file {"error": why} in the workdir of a run that cannot be finished
 
 
 class Run(NamedTuple):
     """One run of a study.
 
     Attributes:
-      name: a relative path.
-      config: what it trains.
-      tags: what tells it from the others.
-      fill: of a run that needs the results of others: `(rows, out) -> overrides` of its config by dotted key, asked
-        when all runs without one are done; None where they show that it is not needed. `rows` are theirs;
-        `workdir(out, name)` is where one of them lies.
-      may_fail: a run that diverges is a result, too: its row then has "error" in place of results.
-      measures: section `evals` of what is evaluated when the run is finished, beside its own evaluations.
+      name: Name of the run, a relative path.
+      config: Config to train.
+      tags: Values by name in which the run differs from the others; columns of the results.
+      fill: Function for a run that needs the results of others, `(rows, out) -> overrides` of its config by dotted key.
+        It is called after all runs without one, with their rows; `workdir(out, name)` is the workdir of one. It returns
+        None if the run is not needed.
+      may_fail: True if divergence is a result, too: the row of the run then has "error" in place of results.
+      measures: Section `evals` with further evaluations of the finished run.
     """
 
     name: str
@@ -38,26 +38,40 @@ class Run(NamedTuple):
 
 
 def workdir(out: Path, name: str) -> Path:
-    """Where the run of that name lies; absolute, so that it can stand in a config."""
+    """Returns the workdir of a run; absolute, so that a config can name it.
+
+    Args:
+      out: Folder of the study.
+      name: Name of the run.
+    """
     return out.absolute() / "runs" / name
 
 
 def started(one: Run, folder: Path) -> bool:
-    """Whether the run got as far as its first step, so that its failure is its own."""
+    """Returns whether a run started to train, so that a failure is a result of the run.
+
+    Args:
+      one: Run of a study.
+      folder: Workdir of the run.
+    """
     launched = (folder / "run.json").is_file()
     return launched and not configs.differences(workdirs.saved_config(folder), one.config)
 
 
 def row_of(one: Run, out: Path) -> Row | None:
-    """The row of a run that is finished, or that failed and may; None of any other.
+    """Returns the row of a run that is finished, or that failed and may fail; None of any other.
+
+    Args:
+      one: Run of a study.
+      out: Folder of the study.
 
     Raises:
-      UserError: another run lies there.
+      UserError: The workdir holds a run of another config.
     """
     folder = workdir(out, one.name)
     failed = folder / FAILED
-    if one.may_fail and (told := read_record(failed, error=str)):
-        return {"run": one.name, **one.tags, **told}
+    if one.may_fail and (record := read_record(failed, error=str)):
+        return {"run": one.name, **one.tags, **record}
     finished = workdirs.results(folder)
     if finished is None:
         return None
@@ -66,6 +80,12 @@ def row_of(one: Run, out: Path) -> Row | None:
 
 
 def finished_row(one: Run, folder: Path, results: Mapping[str, float]) -> Row:
-    """The row of a finished run; of one that diverged and may, it holds "error" in place of results."""
+    """Returns the row of a finished run, with "error" in place of results if it diverged and may fail.
+
+    Args:
+      one: Run of a study.
+      folder: Workdir of the run.
+      results: Results of the run.
+    """
     why = divergence.of_workdir(folder, results) if one.may_fail else ""
     return {"run": one.name, **one.tags, **({"error": f"diverged: {why}"} if why else results)}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.table import Table
@@ -18,9 +19,9 @@ from jaxvision.sweep.together import Together
 from jaxvision.sweep.view import View
 from jaxvision.train.progress import console
 
-POPULATION = "population"  # the launcher that is none: all trials in this process
-LOCAL_SECONDS, CLUSTER_SECONDS = 1.0, 10.0  # between two looks at the runs
-SHOWN = 50  # runs that --dry_run lists
+POPULATION = "population"  # value of --launcher that starts no processes: all trials train in this one
+LOCAL_SECONDS, CLUSTER_SECONDS = 1.0, 10.0  # seconds between two polls of the runs
+SHOWN = 50  # number of runs that --dry_run lists
 
 
 def run_sweep(
@@ -32,33 +33,35 @@ def run_sweep(
     size: int = 16,
     dry_run: bool = False,
 ) -> str:
-    """Does the trials of a sweep that are not yet done, and writes tables, figures and report.
+    """Does the trials of a sweep that are not done yet, and writes tables, figures and a report.
 
     Args:
-      path: of the sweep, "FILE.py" or "FILE.py:ARG".
-      out: folder of the sweep; the same call goes on with what lies there.
-      launcher: a spec of `jaxvision.launch`, or "population".
-      parallel: runs at once.
-      size: of a population: trials at once.
-      dry_run: only tells the runs and what they cost; writes nothing.
+      path: Sweep file, "FILE.py" or "FILE.py:ARG".
+      out: Folder of the sweep; the same call resumes a sweep in it.
+      launcher: Spec of a launcher (see `jaxvision.launch`), or "population".
+      parallel: Number of runs at once.
+      size: Number of trials at once in a population.
+      dry_run: True to only print the runs and what they cost; writes nothing.
 
     Returns:
-      The report in words, which is also printed.
+      The text of the report, which is also printed.
 
     Raises:
-      UserError: a mistake in the sweep, or another sweep in the folder.
-      Preempted: told to stop. Local runs were told to save; on a cluster they go on. The same call goes on.
+      UserError: The sweep has a mistake, or the folder holds another sweep.
+      Preempted: A signal stopped the sweep. Local runs were asked to save; runs on a cluster continue. The same call
+        resumes the sweep.
     """
     sweep, out = spec.load(path), storage.local(out, "--out", "a sweep has a lock and a journal")
     if launcher != POPULATION and not dry_run:
-        jax.config.update("jax_platforms", "cpu")  # of this process: the memory of accelerators is for the runs
+        jax.config.update("jax_platforms", "cpu")  # for this process: the runs need the accelerators' memory
     steps = spec.check_experiments(sweep, here=not dry_run and launcher.startswith((POPULATION, "local")))
     say = console().print
     if dry_run:
         _plan(sweep, say)
         return ""
     with View(table=launcher != POPULATION) as view:
-        common = dict(steps=steps, show=view, say=view.say)
+        common: dict[str, Any] = dict(steps=steps, show=view, say=view.say)
+        controller: Controller
         if launcher == POPULATION:
             controller = Together(sweep, out, size, **common)
         else:
@@ -81,17 +84,20 @@ def run_sweep(
 
 
 def _with_slots(launcher: str, parallel: int) -> str:
-    """Runs beside one another on CPUs get a share of them each; where there are GPUs, one each."""
-    slots = min(parallel, os.cpu_count())
+    """The launcher "local" with a slot for each run, if there are no GPUs: runs then share the CPUs."""
+    slots = min(parallel, os.cpu_count() or 1)
     return f"local(slots={slots})" if launcher == "local" and not visible_gpus() else launcher
 
 
 def _plan(sweep: Sweep, say: Callable) -> None:
-    """Lists the runs, where they are known before the first one has ended, and what all of them cost."""
+    """Prints the cost of all runs, and the runs if they are known in advance."""
     point = searches.make_search(sweep.search).point
     count = sweep.budget * len(sweep.seeds)
     if point is None:
-        say(f"{sweep.budget} trials, which {sweep.search} chooses as it learns, of {len(sweep.seeds)} runs each")
+        say(
+            f"{sweep.budget} trials of {len(sweep.seeds)} runs each; {sweep.search} chooses each from the results of "
+            "earlier ones"
+        )
         costs = [estimate.estimate(sweep.base())] * count
     else:
         points = [point(sweep.space, number) for number in range(sweep.budget)]

@@ -1,4 +1,4 @@
-"""Results as a table for a person, or as JSON or CSV for a program: on standard output and in a file."""
+"""Writes results as JSON or CSV, to standard output and to a file."""
 
 import csv
 import io
@@ -20,11 +20,14 @@ Row = Mapping[str, Any]
 
 
 def check(form: str, out: str | Path | None) -> None:
-    """Raises UserError where results could not be written so; asked before anything is computed.
+    """Checks, before anything is computed, that results can be written.
 
     Args:
-      form: of standard output, one of `FORMATS`.
-      out: a file, or None.
+      form: Format of standard output, one of `FORMATS`.
+      out: File for the results, or None.
+
+    Raises:
+      UserError: The format is unknown, or the file cannot be written.
     """
     if form not in FORMATS:
         raise unknown("value of --format", form, FORMATS)
@@ -32,19 +35,24 @@ def check(form: str, out: str | Path | None) -> None:
         return
     path = Path(out)
     if path.suffix.lower()[1:] not in FORMATS[1:]:
-        raise UserError(f"--out is a file .json, .csv or .jsonl, whose name says what is in it, not {str(out)!r}")
+        raise UserError(f"--out={out} does not end in .json, .csv or .jsonl: give a file whose name does")
     if path.is_dir():
         raise UserError(f"--out={out} is a folder: name a file in it, such as {path / ('results' + path.suffix)}")
     if not path.parent.is_dir():
-        raise UserError(f"no folder {str(path.parent)!r} for --out={out}")
+        raise UserError(f"no folder {str(path.parent)!r} for --out={out}: make it, or give another file")
     if path.name in workdirs.WRITTEN and (path.parent / "config.json").is_file():
         raise UserError(f"--out={out} is a file of the run in {path.parent}: give another name")
 
 
 def text(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
-    """The rows as JSON (a list of objects), JSON lines, or CSV (RFC 4180, with a header).
+    """Returns rows as JSON (a list of objects), JSON lines, or CSV (RFC 4180, with a header).
 
-    Numbers are written with all their digits; what is not finite is null in JSON and empty in CSV.
+    Numbers have all their digits; a number that is not finite is null in JSON and empty in CSV.
+
+    Args:
+      rows: Values by column.
+      columns: Names of the columns, in order.
+      form: Format, "json", "jsonl" or "csv".
 
     >>> text([{"path": "a, b.png", "probability": 0.5}], ("path", "probability"), "csv")
     'path,probability\\r\\n"a, b.png",0.5\\r\\n'
@@ -62,7 +70,17 @@ def text(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
 
 
 def write(rows: Sequence[Row], columns: Sequence[str], form: str, out: str | Path | None) -> None:
-    """Writes rows to standard output, unless `form` is "table", and to the file `out`, whole or not at all."""
+    """Writes rows to standard output, unless `form` is "table", and to a file, completely or not at all.
+
+    Args:
+      rows: Values by column.
+      columns: Names of the columns, in order.
+      form: Format of standard output, one of `FORMATS`.
+      out: File, whose suffix gives its format; None for no file.
+
+    Raises:
+      UserError: The file cannot be written.
+    """
     if form != TABLE:
         _print(text(rows, columns, form))
     if out is not None:
@@ -70,11 +88,11 @@ def write(rows: Sequence[Row], columns: Sequence[str], form: str, out: str | Pat
         try:
             storage.write(path, text(rows, columns, path.suffix.lower()[1:]))
         except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror}") from None
+            raise UserError(f"cannot write --out={out}: {error.strerror}") from None
 
 
 def _print(written: str) -> None:
-    """UTF-8 whatever the locale, with the line ends as they are."""
+    """Prints in UTF-8 for every locale, without changing line ends."""
     sys.stdout.flush()
     if hasattr(sys.stdout, "buffer"):
         sys.stdout.buffer.write(written.encode())

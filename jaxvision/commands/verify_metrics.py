@@ -1,4 +1,4 @@
-"""What `jaxvision verify` looks for in metrics.jsonl: each number where the schedule says, once, and in order."""
+"""The check of metrics.jsonl by `jaxvision verify`: numbers are there at all scheduled steps, once, and in order."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,17 @@ from jaxvision.sections import TrainSection
 from jaxvision.storage import Path
 from jaxvision.train.metrics import Lines
 
-NAMED = 5  # steps that a message names
+NAMED = 5  # number of steps that a message names
 
 
 class Schedule(NamedTuple):
-    """Steps between the logs, and between the evaluations by name; 0 means at the end only. `total` ends the run."""
+    """The steps at which a run writes lines to metrics.jsonl.
+
+    Attributes:
+      total: Number of steps of the run.
+      log_every: Steps between two logs.
+      evals: Steps between two evaluations, by name; 0 for the end only.
+    """
 
     total: int
     log_every: int
@@ -24,44 +30,56 @@ class Schedule(NamedTuple):
 
 
 def schedule(workdir: Path, meta: Mapping[str, Any]) -> Schedule | None:
-    """When a run logs and evaluates; None where that is not known, or was changed on the way by --resume."""
+    """Returns when a run logs and evaluates, or None if that is not known or a --resume changed it.
+
+    Args:
+      workdir: Folder of the run.
+      meta: Metadata of its newest checkpoint.
+    """
     try:
         if len({launch["config_fingerprint"] for launch in workdirs.launches(workdir)}) > 1:
             return None
         config = workdirs.config_of(meta, workdir)
         train = configs.call(TrainSection, config.train, "train")
-        known = {"batch_size": config.data.batch_size, "examples": meta["data"]["examples"]}
-        known["total"] = durations.steps(train.total, **known)
+        sizes = {"batch_size": config.data.batch_size, "examples": meta["data"]["examples"]}
+        sizes["total"] = durations.steps(train.total, **sizes)
         evals = {
-            name: durations.steps(section.get("every", 0), **known)
+            name: durations.steps(section.get("every", 0), **sizes)
             for name, section in (config.get("evals") or {}).items()
             if section is not None
         }
-        return Schedule(known["total"], durations.steps(train.log_every, **known), evals)
+        return Schedule(sizes["total"], durations.steps(train.log_every, **sizes), evals)
     except (UserError, LookupError, TypeError, AttributeError):
         return None
 
 
 def ended(workdir: Path) -> bool:
-    """Whether the run is finished."""
+    """Returns whether a run is finished.
+
+    Args:
+      workdir: Folder of the run.
+    """
     return (workdir / "results.json").is_file()
 
 
 def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: bool) -> list[tuple[bool, str]]:
-    """What is wrong, in words, and whether something in the file is damaged (or else is missing).
+    """Returns what is wrong with metrics.jsonl.
 
     Args:
-      read: the file.
-      newest: newest good step; what came before it must be there.
-      plan: when there is to be a line; None where that is not known.
-      finished: True where the run has ended, and with it the evaluations of the last step.
+      read: Lines of the file.
+      newest: Newest good step, up to which lines must be complete.
+      plan: Schedule of the lines; None if it is not known.
+      finished: True if the run has ended, and has run the evaluations of the last step.
+
+    Returns:
+      Problems, each as True if the file is damaged or False if lines are missing, and a description.
     """
     found = []
     if read.damaged:
-        found.append((True, f"{len(read.damaged)} of its lines are no metrics: line {_some(read.damaged)}"))
+        found.append((True, f"{len(read.damaged)} of its lines are not metrics: line {_some(read.damaged)}"))
     steps = [line["step"] for line in read.lines]
     if falls := [b for a, b in itertools.pairwise(steps) if b < a]:
-        found.append((True, f"its steps do not ascend: {_some(falls)} after a later one"))
+        found.append((True, f"its steps are not in order: {_some(falls)} after a later one"))
     seen: set[tuple[int, str]] = set()
     twice = set()
     for line in read.lines:
@@ -70,29 +88,35 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
                 twice.add(line["step"])
             seen.add((line["step"], name))
     if twice:
-        found.append((True, f"it has numbers twice, of the steps {_some(sorted(twice))}"))
+        found.append((True, f"it has some numbers twice, for the steps {_some(sorted(twice))}"))
     if plan is None or newest is None:
         return found
     last = {plan.total} if finished else set()
-    kinds = {"log": (plan.log_every, lambda name: "/" not in name)}
-    kinds |= {f"evaluation {n}": (e, lambda name, n=n: name.startswith(f"{n}/")) for n, e in plan.evals.items()}
-    for kind, (every, of_kind) in kinds.items():
+    kinds = {"log": (plan.log_every, "")} | {f"evaluation {n}": (e, f"{n}/") for n, e in plan.evals.items()}
+    for kind, (every, prefix) in kinds.items():
         due = set(range(every, newest + 1, every)) if every else set()
         due |= last if kind != "log" or newest >= plan.total else set()
-        have = {step for step, name in seen if of_kind(name)}
+        have = {step for step, name in seen if (name.startswith(prefix) if prefix else "/" not in name)}
         if missing := sorted(step for step in due - have if step <= plan.total):
             found.append((False, f"{len(missing)} of {len(due)} lines of {kind} are missing: steps {_some(missing)}"))
     return found
 
 
 def drop_last(path: Path) -> str:
-    """Writes the file without its last line, which was cut off."""
+    """Writes a file without its last line, which was cut off.
+
+    Args:
+      path: Path of the file.
+
+    Returns:
+      What was done, in words.
+    """
     line_files.Lines(path, line_files.read_lines(path)[:-1]).close()
-    return "it was dropped"
+    return "removed"
 
 
 def _some(numbers: Sequence[int]) -> str:
-    """Some numbers in words.
+    """The first numbers in words.
 
     >>> _some([2, 4]), _some(range(10))
     ('2, 4', '0, 1, 2, 3, 4 and 5 more')

@@ -41,30 +41,30 @@ def run_visualize(
     """Draws pictures of a representation, and writes the page that shows them.
 
     views.png       images of the first training batch, and what the network sees of them
-    neighbours.png  some images and those whose features lie nearest
+    neighbours.png  some images, and those with the nearest features
     embedding.png   PCA and t-SNE of the features, coloured by class
     filters.png     the filters of the first layer
-    index.html      all of it, with words; the pictures are inside. index.md is its text
+    index.html      all pictures with text, in one file; index.md is its text
 
-    What there cannot be is left out, and the page says why: views of converted weights or without the training set,
-    filters of a network whose first layer has none.
+    A picture that cannot be drawn is left out, and the page says why: there are no views of converted weights or
+    without the training set, and no filters of a network whose first layer has none.
 
     Args:
-      workdir: folder of a run of any task, or of converted weights.
-      out: the folder that is written.
-      step: of the checkpoint; the latest by default.
-      layer: of the features, see `features.pick_layer`.
-      split: whose features are drawn, of the set of the first evaluation or of `data`; by default theirs.
-      data: section `data` of a config, in place of the set of the run; converted weights need it.
-      examples: how many images of the split, as balanced over the classes as can be.
-      perplexity: of t-SNE.
-      seed: of the choice of images and of t-SNE.
+      workdir: Folder of a run of any task, or of converted weights.
+      out: Folder of the pictures and the page; created if absent.
+      step: Step of the checkpoint; None for the latest.
+      layer: Output of the model to draw, see `features.pick_layer`.
+      split: Split of the images, from the data set of `data` or of the first evaluation; None for that one's split.
+      data: Section `data` of a config, in place of the data set of the run; converted weights need it.
+      examples: Number of images of the split, balanced over the classes as well as possible.
+      perplexity: Perplexity of t-SNE.
+      seed: Seed of t-SNE and of the choice of images.
 
     Returns:
       The path of index.html.
 
     Raises:
-      UserError: images without a class, or too few for the perplexity, or another thing the user can mend. It comes
+      UserError: The images have no classes or are too few for the perplexity, or another input is wrong. It is raised
         before anything is computed or written.
     """
     workdir, out = storage.path(workdir, "--workdir"), storage.path(out, "--out")
@@ -92,51 +92,54 @@ def run_visualize(
 
 
 def _of_model(experiment: Experiment | None, params: Any) -> dict[str, Any]:
-    """The parameters of the model that is looked at, by path: without those of a projection, a teacher, a player."""
-    found = paths.flatten(params)
+    """The parameters of the model by path, without those of a projection, a teacher or a player."""
+    arrays = paths.flatten(params)
     if experiment is None:
-        return found
-    inside = experiment.layout.inside(None, [f"params/{name}" for name in found])
-    return {name: x for name, x in found.items() if f"params/{name}" in inside}
+        return arrays
+    inside = experiment.layout.inside(None, [f"params/{name}" for name in arrays])
+    return {name: x for name, x in arrays.items() if f"params/{name}" in inside}
 
 
 def _open(
     workdir: Path, step: int | None, data: Mapping | None
 ) -> tuple[evaluations.Judged, TrainState, Experiment | None]:
-    """The model, its state and, where it is of a run, the experiment."""
+    """The model, its state, and the experiment if it is a run's."""
     if not folder.is_folder(workdir):
         experiment, state, _ = restore(workdir, step)
         return experiment.judged(), state, experiment
     if step is not None:
-        raise UserError(f"{workdir} holds converted weights, which have no steps")
+        raise UserError(f"{workdir} holds converted weights, which have no steps: leave out --step")
     if not data:
-        raise UserError(f"{workdir} holds converted weights: name images with --config=FILE.py that has a section data")
+        raise UserError(f"{workdir} holds converted weights, which name no images: add --config=FILE.py with 'data'")
     return *open_weights(workdir, data)[:2], None
 
 
 def _section(
     judged: evaluations.Judged, experiment: Experiment | None, split: str | None, data: Mapping | None
 ) -> EvalSection:
-    """Which images, as an evaluation would say it: those of `data`, else of the first evaluation, else of training."""
+    """The images as a section of `evals`: those of `data`, else of the first evaluation, else of training."""
     if data:
         given = configs.call(DataSection, {"batch_size": judged.data.batch_size, **data}, "data")
         kept = {name: getattr(given, name) for name in ("data_dir", "options", "subset")}
         return EvalSection("visualize", split or given.split, data=given.name, **kept)
-    if experiment.evals:
+    if experiment is not None and experiment.evals:
         first = experiment.evals[0].common
         return first._replace(split=split or first.split, subset=None)
     return EvalSection("visualize", split or judged.data.split)
 
 
 def _images(judged: evaluations.Judged, section: EvalSection, examples: int, seed: int) -> EvalSet:
-    """Images of one class each, so many where there are more."""
-    # With train_split, labels are read whatever the task reads.
+    """Images with one class each, at most `examples`."""
+    # train_split makes the labels be read even if the task does not read them.
     section = section._replace(train_split=section.split)
     images = evaluations.open_split(section, section.split, section.subset, judged, {})
     info = images.info
     if not info.num_classes or info.multi_label:
         has = "several labels" if info.multi_label else "no label"
-        raise UserError(f"the pictures are coloured by class, but an image of {info.name} {info.split} has {has}")
+        raise UserError(
+            f"the pictures are coloured by class, but an image of {info.name} {info.split} has {has}: give another "
+            "data set with --config=FILE.py"
+        )
     if examples >= len(images.source):
         return images
     return images.take(subset(images.source.labels, examples, seed))
@@ -153,8 +156,8 @@ def _heading(
     return [
         f"# What {plain(workdir)} learned",
         f"{what}. Below, features are the output {code(layer)} of {count:,} images of {plain(info.name)} "
-        f"{plain(info.split)} (where there are more, seed {seed} chose them, evenly over {info.num_classes} "
-        f"classes): {dimensions:,} numbers an image, scaled to length 1. Images were prepared by "
+        f"{plain(info.split)} (if there are more, seed {seed} chose these, evenly over {info.num_classes} "
+        f"classes): {dimensions:,} numbers per image, scaled to length 1. The images were preprocessed by "
         f"{code(images.host)}, then {code(images.augment or 'nothing')}.",
     ]
 

@@ -57,7 +57,7 @@ def test_a_missing_tool_is_named(capsys, monkeypatch, tmp_path):
         ([], "one of --slurm, --jobset and --tpu"),
         (["--slurm=", "--tpu="], "one of --slurm, --jobset and --tpu"),
         (["--slurm=node=4"], "did you mean 'nodes'"),
-        (["--slurm=4"], "wants options like"),
+        (["--slurm=4"], "must be options such as"),
         (["--slurm=partition=gpu"], "must be literals"),
         (["--slurm=nodes=0"], "--slurm: nodes must be a whole number of at least 1, not 0"),
         (["--slurm=nodes='four'"], "--slurm: nodes must be a whole number of at least 1, not 'four'"),
@@ -73,7 +73,7 @@ def test_wrong_options_are_refused(capsys, words, message):
 def test_a_wrong_command_is_refused_before_it_is_queued(capsys):
     assert "did you mean 'train'" in refused(capsys, "--slurm=", after=["trian"])
     assert "no key 'trian.total'" in refused(capsys, "--slurm=", after=[*TRAIN, "--config.trian.total=1"])
-    assert "launch what?" in refused(capsys, "--slurm=", after=[])
+    assert "the command to launch is missing" in refused(capsys, "--slurm=", after=[])
 
 
 TPU = "--tpu=accelerator='v6e-16', zone='a'"

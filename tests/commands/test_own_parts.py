@@ -174,7 +174,7 @@ def test_a_study_is_named_by_its_path(project, monkeypatch):
     (project / "my_study" / "study.py").write_text(STUDY)
     assert study.load(f"{project}/my_study").PRESETS == ("quick",)
     assert study.load(f"{project}/my_study/study.py").get_config("quick/only").model.width == 2
-    with pytest.raises(UserError, match="a_config.py is no study: it defines no PRESETS"):
+    with pytest.raises(UserError, match="a_config.py is not a study: it defines no PRESETS"):
         study.load(f"{project}/a_config.py")
 
 

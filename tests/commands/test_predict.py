@@ -68,7 +68,7 @@ def test_a_folder_means_its_pictures(trained, photos, capsys):
     (photos / "notes.txt").write_text("no picture")
     found = predict.run_predict(trained[0], str(photos))
     assert sorted(p.rsplit("/", 1)[1] for p in found) == ["same.webp", "small.png", "wide.jpg"]
-    assert "passed over 1 files that are no pictures by their names: " in capsys.readouterr().err
+    assert "ignored 1 files whose names are not those of pictures: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
@@ -97,7 +97,7 @@ def test_what_is_not_finite_and_where_results_cannot_go(tmp_path):
     assert tables.text(rows, ("metric", "value"), "csv") == "metric,value\r\nloss,\r\ntop1,0.10000000149011612\r\n"
     with pytest.raises(UserError, match="unknown value of --format 'jsn'; did you mean 'json'"):
         tables.check("jsn", None)
-    with pytest.raises(UserError, match=r"--out is a file .json, .csv or .jsonl"):
+    with pytest.raises(UserError, match=r"does not end in .json, .csv or .jsonl"):
         tables.check("table", tmp_path / "out.txt")
     with pytest.raises(UserError, match="no folder"):
         tables.check("table", tmp_path / "absent" / "out.csv")

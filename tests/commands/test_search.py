@@ -98,16 +98,16 @@ def test_classes_in_the_words_of_the_user(pretrained, pictures, capsys):
 
 
 def test_what_words_cannot_do(trained, pretrained, pictures):
-    with pytest.raises(UserError, match="holds a model without classes; one of image and text takes --labels"):
+    with pytest.raises(UserError, match="holds a model without classes: for one of image and text, add --labels"):
         predict.run_predict(pretrained[0], str(pictures / "*.png"))
     with pytest.raises(UserError, match="holds no model of image and text"):
         predict.run_predict(trained[0], str(pictures / "*.png"), labels="a,b")
-    with pytest.raises(UserError, match="want different words"):
+    with pytest.raises(UserError, match="labels must be different words"):
         predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a,,b")
     for options in (dict(prompts="clip80"), dict(tokenizer="tokenize('bytes')")):
-        with pytest.raises(UserError, match="say how --labels are read"):
+        with pytest.raises(UserError, match="--prompts and --tokenizer need --labels"):
             predict.run_predict(pretrained[0], str(pictures / "*.png"), **options)
-    with pytest.raises(UserError, match="'decode' is no tokenizer: give --tokenizer="):
+    with pytest.raises(UserError, match="'decode' names no tokenizer: give --tokenizer="):
         predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a,b", tokenizer="decode")
     with pytest.raises(UserError, match="holds no model of image and text"):
         search.run_search(pictures / "index", images=str(pictures / "*.png"), workdir=trained[0])
@@ -125,7 +125,7 @@ def test_converted_weights_give_the_numbers_of_their_run(pretrained, pictures, t
     meta["preprocessing"]["host"] = text.images_only(meta["preprocessing"]["host"])
     (path / "meta.json").write_text(json.dumps(meta))
     glob = str(pictures / "00.png")
-    with pytest.raises(UserError, match="does not say how it reads texts: give --tokenizer="):
+    with pytest.raises(UserError, match="names no tokenizer: give --tokenizer="):
         predict.run_predict(path, glob, labels="cat,dog")
     with pytest.raises(UserError, match=r"evals.zero/a: the evaluator 'zeroshot' needs a tokenizer"):
         evaluate.run_evaluate(path, evals={"zero": dict(name="zeroshot", sets=sets)})
@@ -166,7 +166,7 @@ def test_an_index_remembers_its_tokenizer(pretrained, pictures, tmp_path):
 def test_words_and_flags_of_the_command_line(monkeypatch):
     given = {}
     monkeypatch.setattr(
-        search, "run_search", lambda *args, **options: given.update(options, args=args) or search.Found()
+        search, "run_search", lambda *args, **options: given.update(options, args=args) or search.Results()
     )
     cli.main(["jaxvision", "search", "a red circle", "--index=runs/photos", "a dog", "--top=3", "--sheet=found.png"])
     assert given["args"] == ("runs/photos", ["a red circle", "a dog"])
@@ -190,16 +190,16 @@ def test_an_index_belongs_to_its_model(pretrained, pictures, tmp_path):
     index = tmp_path / "index"
     with pytest.raises(UserError, match="holds no index"):
         search.run_search(index, ["a dog"])
-    with pytest.raises(UserError, match="--workdir= says which model"):
+    with pytest.raises(UserError, match="--workdir is missing"):
         search.run_search(index, images=str(pictures / "*.png"))
     search.run_search(index, images=str(pictures / "0*.png"), workdir=pretrained[0])
-    with pytest.raises(UserError, match="the contact sheet is a PNG"):
+    with pytest.raises(UserError, match="is not a PNG file"):
         search.run_search(index, ["a dog"], page="found.doc")
-    with pytest.raises(UserError, match="what is searched for"):
+    with pytest.raises(UserError, match="the query is missing"):
         search.run_search(index)
-    with pytest.raises(UserError, match="searched with the model that made it"):
+    with pytest.raises(UserError, match="a search uses the model that made it"):
         search.run_search(index, ["a dog"], workdir=pretrained[0])
-    with pytest.raises(UserError, match="no image that can be read"):
+    with pytest.raises(UserError, match="cannot be read as an image"):
         search.run_search(index, image=str(pictures / "broken.png"))
     with np.load(index / search.INDEX) as arrays:
         kept = dict(arrays)
@@ -219,7 +219,7 @@ def test_pictures_of_a_run_that_is_judged_by_retrieval_have_its_labels(pretraine
 def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures, tmp_path):
     model = photos.open_model(pretrained[0])
     other = model._replace(section={**model.section, "embedding": 17})
-    files = photos.matching(str(pictures / "0*.png"))
+    files = photos.matching_files(str(pictures / "0*.png"))
     first = search._build(model, search._identity(model), [*files, *files], None, {})
     assert len(first.files) == 6  # each once
     assert search._identity(other)["variables"] == search._identity(model)["variables"]

@@ -149,7 +149,7 @@ def test_a_second_call_runs_nothing_and_gives_the_same_bytes(in_done, capsys):
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files[2:]]
     tables = [path.read_bytes() for path in files[:2]]
     study.run_study("tiny", out)
-    assert capsys.readouterr().out.count("was done") == 4
+    assert capsys.readouterr().out.count("already done") == 4
     assert before == [(path.read_bytes(), path.stat().st_mtime_ns) for path in files[2:]]
     assert tables == [path.read_bytes() for path in files[:2]]
 

@@ -43,21 +43,21 @@ def test_converted_weights_have_no_views(trained, tmp_path, capsys):
     words = ["jaxvision", "visualize", f"--workdir={tmp_path / 'weights'}", f"--out={tmp_path / 'out'}"]
     with pytest.raises(SystemExit):
         main(words)
-    assert "name images with --config=FILE.py that has a section data" in capsys.readouterr().err
+    assert "which name no images: add --config=FILE.py with 'data'" in capsys.readouterr().err
     data = dict(name="shapes", options=dict(image_size=32, train=80, validation=24, test=8), split="validation")
     (tmp_path / "data.py").write_text(
         f"from ml_collections import ConfigDict\n\nget_config = lambda: ConfigDict({dict(data=data)!r})\n"
     )
     main([*words, f"--config={tmp_path / 'data.py'}", "--examples=20", "--perplexity=5"])
     text = (tmp_path / "out" / "index.md").read_text()
-    assert "Left out: how these weights were trained" in text
+    assert "Left out: the training of these weights is not known" in text
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"neighbours.png", "embedding.png", "filters.png"}
 
 
 def test_the_views_of_an_image_lie_beside_it(config):
     two = "views(2, ('flip_lr(1.0)', 'invert|invert'))|normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))"
     experiment = build(config, task=dict(name="simclr"), augment=two)
-    cells = pictures.seen(experiment)
+    cells = pictures.seen_images(experiment)
     raw, _ = pages.first_batch(experiment)
     assert len(cells) == 16
     for image, (original, flipped, same) in zip(raw["image"], cells):
@@ -68,7 +68,7 @@ def test_the_views_of_an_image_lie_beside_it(config):
 
 def test_turned_images_stand_with_their_answers(config):
     experiment = build(config, task=dict(name="rotation"), augment="normalize(0.5, 0.5)")
-    for original, *turned in pictures.seen(experiment):
+    for original, *turned in pictures.seen_images(experiment):
         for k, cell in enumerate(turned):
             assert cell.words == f"answer {k}"
             np.testing.assert_allclose(cell.image[0], np.rot90(original.image, k) / 255, atol=1e-5)
@@ -78,7 +78,7 @@ def test_what_a_task_shows_is_what_its_loss_is_of(config):
     experiment = build(config, task=dict(name="rotation", each="one"), augment="normalize(0.5, 0.5)")
     _, batch = pages.first_batch(experiment)
     asked = experiment.task.ask(batch, step_keys(experiment.seed, 0)[1])
-    for (_, cell), answers in zip(pictures.seen(experiment), asked.answers):
+    for (_, cell), answers in zip(pictures.seen_images(experiment), asked.answers):
         assert cell.words == f"answer {int(answers[0])}"
     assert len(np.unique(asked.answers)) > 1
 

@@ -474,11 +474,11 @@ def test_verify_names_each_thing_and_repairs_only_when_asked(run, capsys):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"step": 3, "loss": 1}\n{"step": 6, "loss": 1}\n{"step": 3, "x": 1}\n', "its steps do not ascend: 3"),
-        ('{"step": 3, "loss": 1}\n{"step": 3, "loss": 1}\n{"step": 6, "loss": 1}\n', "numbers twice, of the steps 3"),
-        ('{"step": 3, "loss": 1}\nnonsense\n{"step": 6, "loss": 1}\n', "1 of its lines are no metrics: line 2"),
+        ('{"step": 3, "loss": 1}\n{"step": 6, "loss": 1}\n{"step": 3, "x": 1}\n', "its steps are not in order: 3"),
+        ('{"step": 3, "loss": 1}\n{"step": 3, "loss": 1}\n{"step": 6, "loss": 1}\n', "numbers twice, for the steps 3"),
+        ('{"step": 3, "loss": 1}\nnonsense\n{"step": 6, "loss": 1}\n', "1 of its lines are not metrics: line 2"),
         ('{"step": 6, "loss": 1}\n', "1 of 2 lines of log are missing: steps 3"),
-        ('{"step": 3, "loss": 1}\n{"step": 6, "loss": 1}\n{"step": 9, "loss": 1}\n', "1 lines are beyond checkpoint 6"),
+        ('{"step": 3, "loss": 1}\n{"step": 6, "loss": 1}\n{"step": 9, "loss": 1}\n', "1 lines are after checkpoint 6"),
     ],
 )
 def test_verify_reads_the_metrics(run, capsys, text, words):
@@ -505,7 +505,7 @@ def test_verify_names_a_file_that_cannot_be_read(run, capsys, name):
         ),
         ("results.json", {"steps": "6", "seconds": 1.0, "results": {}}, "DAMAGED  results.json .*'steps' is '6'"),
         ("run.json", {"launches": [7]}, "DAMAGED  run.json .*without 'start_step'"),
-        ("run.json", {"launches": [{"start_step": 0, "goodput": 7}]}, "warning  run.json .*1 launches; the account"),
+        ("run.json", {"launches": [{"start_step": 0, "goodput": 7}]}, "warning  run.json .*1 launches; the times"),
     ],
 )
 def test_verify_names_what_train_cannot_use(run, capsys, name, content, words):
