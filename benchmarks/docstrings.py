@@ -92,8 +92,8 @@ def arrays_without_axes(public: Public) -> list[str]:
         public: Function.
 
     Returns:
-        The names of the arrays. The axes of an argument stand in its description or in a sentence that names it, and
-        those of the result outside `Args:`, in brackets, or as the word "scalar" or "shape".
+        The names of the arrays. The axes of an argument are in its description or in a sentence that names it, and
+        those of the result outside `Args:`: in brackets, or as the word "scalar" or "shape".
     """
     texts = sections(public.doc)
     described = entries(texts.get("Args", "")) | entries(texts.get("Attributes", ""))
@@ -165,7 +165,7 @@ def measure(root: Path) -> Measures:
         publics += public_functions(tree, str(path))
         add_descriptions(measures, tree, path)
         add_fields(measures, tree, path)
-    # What a protocol, or another implementation of it, says of a method's arguments.
+    # The arguments that a protocol, or another implementation of it, describes for a method.
     documented: dict[str, set[str]] = {}
     for public in publics:
         if public.is_method and public.node.name != "__init__":

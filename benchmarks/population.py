@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--sample", type=int, default=2, help="separate runs that stand for all")
+    parser.add_argument("--sample", type=int, default=2, help="separate runs that are timed, to estimate all")
     for name in ("work", "folder"):  # of the processes that this one starts
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     parser.add_argument("--index", type=int, help=argparse.SUPPRESS)

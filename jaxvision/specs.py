@@ -282,7 +282,7 @@ class Registry:
         return "|".join(p for p in parts if p)
 
     def _in_evaluation(self, call: Call) -> str:
-        bound = self._bind(call)  # arguments are checked even where the operation is dropped
+        bound = self._bind(call)  # checks the arguments even if the operation is dropped
         replacement = self._registrations[self.find(call.name)].evaluation
         if replacement is None:
             return str(call)

@@ -20,7 +20,7 @@ tables = sibling(__file__, "tables")
 figures = sibling(__file__, "figures")
 
 FORMS = ("power", "saturating", "shifted_saturating")
-ENOUGH = 5  # sizes that it takes to tell a form with a floor from one without
+ENOUGH = 5  # fewest sizes that distinguish a form with a floor from one without
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]) -> str:

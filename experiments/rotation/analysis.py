@@ -158,7 +158,7 @@ def _angles(angles: Cells, answered: dict[str, list[float]], p: presets.Preset) 
     head = [f"stage {stage}" for stage in angles["all four"]]
     return [
         "\n## Angles\n",
-        "Beside the probes of the stages, `task` is the share of rotations that the network tells rightly, on the "
+        "In addition to the probes of the stages, `task` is the share of rotations that the network recognises, on the "
         "training images of its last steps. Seeds of the other angles: "
         f"{', '.join(map(str, p.angle_seeds))}.",
         *table("angles", ["images a step", "task", *head, "stage 3 minus all four"], lines),

@@ -11,7 +11,7 @@ _ROTATION = dict(name="rotation", angles=RIGHT_ANGLES, each="all")
 TASKS: dict[str, dict[str, Any]] = {  # section `task` of the arms that are probed by stage
     "rotation": _ROTATION,
     "supervised": dict(name="supervised"),
-    "random": _ROTATION,  # of which no step is taken
+    "random": _ROTATION,  # 0 steps
 }
 ANGLES: dict[str, dict[str, Any]] = {  # and of the arms with other rotations
     "0 and 180": _ROTATION | dict(angles=(0, 180)),

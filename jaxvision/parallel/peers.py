@@ -200,16 +200,16 @@ class Peers:
             self._tell.setdefault("stop", self._heard.requested())
         for what in list(self._tell):
             self._store.set(f"told/{what}", self._tell.pop(what))
-        told = self._store.read("told")
-        self._look_for_the_dead(told)
-        if "dead" in told:
-            self._go(EXIT_PREEMPTED, lost(int(told["dead"])))
-        elif "hang" in told:
-            self._hang(json.loads(told["hang"]))
-        elif left := [name for name in told if name.startswith("left-")]:
-            self._left(left[0], told[left[0]])
-        elif "stop" in told:
-            self._stop(told)
+        messages = self._store.read("told")
+        self._look_for_the_dead(messages)
+        if "dead" in messages:
+            self._go(EXIT_PREEMPTED, lost(int(messages["dead"])))
+        elif "hang" in messages:
+            self._hang(json.loads(messages["hang"]))
+        elif left := [name for name in messages if name.startswith("left-")]:
+            self._left(left[0], messages[left[0]])
+        elif "stop" in messages:
+            self._stop(messages)
 
     def _say_alive(self, value: str) -> None:
         self._store.set(f"alive/{self._process}", value)
@@ -221,50 +221,50 @@ class Peers:
             time.sleep(TOLD_BEATS * self._beat_seconds)
         self._leave(status, line)
 
-    def _look_for_the_dead(self, told: dict[str, str]) -> None:
+    def _look_for_the_dead(self, messages: dict[str, str]) -> None:
         now = time.monotonic()
-        silence = min(SUSPECT_SECONDS, self._silence) if "suspect" in told else self._silence
+        silence = min(SUSPECT_SECONDS, self._silence) if "suspect" in messages else self._silence
         if self._process == 0:
             alive = {str(p): "" for p in range(self._count)} | self._store.read("alive")
         else:
-            alive = {"0": told.get("beat", "")}
+            alive = {"0": messages.get("beat", "")}
         for name, value in alive.items():
             if self._seen.get(name, ("?", 0))[0] != value:
                 self._seen[name] = (value, now)
             elif now - self._seen[name][1] > silence and value != "ended" and name != str(self._process):
-                told["dead"] = name
+                messages["dead"] = name
                 if self._process == 0:
                     self._store.set("told/dead", name)
 
-    def _stop(self, told: dict[str, str]) -> None:
-        self._heard.request(told["stop"])
+    def _stop(self, messages: dict[str, str]) -> None:
+        self._heard.request(messages["stop"])
         if not self._closed:
             passed = self._gate.close()
             # If no code holds signals here, there is nothing to save; all steps are common, so this holds everywhere.
             self._store.set(f"count/{self._process}", str(passed if self._heard.held() else 0))
             self._closed = True
-        if "last" not in told and self._process == 0:
+        if "last" not in messages and self._process == 0:
             counts = self._store.read("count")
             ended = [name for name, (value, _) in self._seen.items() if value == "ended"]
             if len({*counts, *ended}) == self._count:
                 ticks = [int(passed) for passed in counts.values()]
-                told["last"] = "ended" if ended else str(max(ticks) if min(ticks) else 0)
-                self._store.set("told/last", told["last"])
-        if "last" in told and not self._opened:
+                messages["last"] = "ended" if ended else str(max(ticks) if min(ticks) else 0)
+                self._store.set("told/last", messages["last"])
+        if "last" in messages and not self._opened:
             self._opened = True
-            if told["last"] == "0":
+            if messages["last"] == "0":
                 line = self._heard.stopped_early() if self._process == 0 else ""
                 self._go(self._heard.status_when_stopped(), line)
-            elif told["last"] == "ended":  # no common work is left
+            elif messages["last"] == "ended":  # no common work is left
                 self._gate.open_until(2**62)
             else:
-                self._gate.open_until(int(told["last"]))
+                self._gate.open_until(int(messages["last"]))
 
-    def _hang(self, told: dict[str, Any]) -> None:
+    def _hang(self, hang: dict[str, Any]) -> None:
         behind = _behind(self._store.read("alive"))
-        where = _write_stacks() if _write_stacks else ""
-        own = f"; {where}" if where else ""
-        self._go(EXIT_HUNG, f"{told['line']}{behind}{own}. {RESUME}")
+        written = _write_stacks() if _write_stacks else ""
+        stacks = f"; {written}" if written else ""
+        self._go(EXIT_HUNG, f"{hang['line']}{behind}{stacks}. {RESUME}")
 
     def _left(self, name: str, status: str) -> None:
         process = int(name.rpartition("-")[2])

@@ -287,10 +287,10 @@ def hyperband(start: float = 0.1, factor: int = 3) -> Pruning:
 
 def _check_share(name: str, option: str, value: float, zero: bool = False) -> None:
     if not (isinstance(value, int | float) and 0 <= value < 1 and (zero or value > 0)):
-        raise UserError(f"{name}({option}={value!r}): want a share of the run, in {'[' if zero else '('}0, 1)")
+        raise UserError(f"{name}({option}={value!r}): give a share of the run, in {'[' if zero else '('}0, 1)")
 
 
 def _check_rungs(name: str, start: float, factor: int) -> None:
     _check_share(name, "start", start)
     if not isinstance(factor, int) or factor < 2:
-        raise UserError(f"{name}(factor={factor!r}): want a whole number of at least 2")
+        raise UserError(f"{name}(factor={factor!r}): give a whole number of at least 2")
