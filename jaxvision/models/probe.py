@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         else:
             if self.kind == "conv":
                 if x.ndim != 4:
-                    raise UserError(f"a classifier 'conv' reads a map [B, h, w, D], not a layer of shape {x.shape}")
+                    raise UserError(f"a classifier 'conv' needs a map [b, h, w, d], not a layer of shape {x.shape}")
                 x = NinStage(3, (self.hidden,) * 3, self.dtype, name="stage")(x, train)
             x = x.astype(jnp.float32).mean(axis=tuple(range(1, x.ndim - 1)))
         return linear_head(self.num_classes, "normal", name="logits")(x)

@@ -1,4 +1,4 @@
-"""Sizes of transformers by name: Ti, S, B, ... mean the same for images and for text."""
+"""Sizes of transformers by name: Ti, S, B, ..., the same for images and for text."""
 
 from typing import NamedTuple
 

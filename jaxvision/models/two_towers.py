@@ -124,7 +124,7 @@ class Tower(nn.Module):
         features, out = self.backbone(x, train)
         if self.projection == "none":
             return features, features, out
-        # Normal of deviation D ** -0.5, as in CLIP's code.
+        # Normal with standard deviation d ** -0.5, as in CLIP's code.
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         bias = self.projection == "affine"
         dense = nn.Dense(self.embedding, bias, dtype=self.dtype, kernel_init=init, name="projection")

@@ -2,7 +2,7 @@
 
 clip the gradient -> the optimizer's own rule, with weight decay -> multipliers -> learning rate -> freezing
 
-Optimizers differ in the middle alone. Each is one small function below: it takes the `Parts` that all optimizers share
+Optimizers differ only in the middle. Each is one small function below: it takes the `Parts` that all optimizers share
 and its own options, and returns the middle of the chain, from the clipped gradient to the update of the parameters.
 """
 

@@ -52,7 +52,7 @@ def test_statistics_below_move_only_with_batch(random_variables, statistics):
 def test_mistakes_are_named():
     for layer, kind, message in (
         ("stage/2", "linear", "did you mean 'stages/2'"),
-        ("features", "conv", "reads a map"),
+        ("features", "conv", "needs a map"),
     ):
         with pytest.raises(UserError, match=message):
             jax.eval_shape(Probed(BACKBONE, layer, kind, 3, 4).init, jax.random.key(0), IMAGES)
