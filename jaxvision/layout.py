@@ -33,7 +33,7 @@ class Layout(NamedTuple):
         rules = tuple((pattern, name) for name, pattern in self.parts.items())
         return paths.match(rules, dict.fromkeys(names, 0), "the parts of the task", check_unused=False)
 
-    def inside(self, part: str | None, names: Collection[str]) -> dict[str, str]:
+    def paths_in(self, part: str | None, names: Collection[str]) -> dict[str, str]:
         """Selects the paths of a part, and renames them to the paths that the part has as a model of its own.
 
         A part can be one collection (`teacher/params/stem` becomes `params/stem`), one module of each collection
@@ -48,13 +48,13 @@ class Layout(NamedTuple):
           New paths by old path.
 
         >>> layout = Layout({"teacher": "^teacher/", "backbone": ".*"}, ("backbone",))
-        >>> layout.inside("teacher", ["teacher/params/w", "params/w"])
+        >>> layout.paths_in("teacher", ["teacher/params/w", "params/w"])
         {'teacher/params/w': 'params/w'}
         """
         wanted = self.model if part is None else (part, "head") if part == "backbone" else (part,)
-        return {name: self.called(part, name) for name, owner in self.part_of(names).items() if owner in wanted}
+        return {name: self.path_in(part, name) for name, owner in self.part_of(names).items() if owner in wanted}
 
-    def of_model(self, name: str) -> bool:
+    def in_model(self, name: str) -> bool:
         """Tells whether a variable belongs to the model, and not to a part outside of it, such as a projection.
 
         Args:
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
         return owner is None or owner in self.model
 
     @staticmethod
-    def called(part: str | None, name: str) -> str:
+    def path_in(part: str | None, name: str) -> str:
         """Removes the name of a part from a path.
 
         Args:

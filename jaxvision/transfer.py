@@ -134,7 +134,7 @@ def _names(
     """The paths that the weights fill, all or those of one part, and what they are called in it."""
     names = paths.names(variables)
     if init.part is not None:
-        return mine.inside(init.part, names)
+        return mine.paths_in(init.part, names)
     others = [name for name, collection in variables.items() if name != "params" and "params" in collection]
     if others and not set(names) <= set(arrays):  # of a run of the same task they fill everything
         several = [*others, *(name for name in mine.model if name != "head")]
@@ -197,11 +197,11 @@ def of_model(
     Returns:
       The arrays, and the paths of those beside them that are left out.
     """
-    inside = given.inside(part, arrays)
-    mine = {name: called for name, called in inside.items() if called == name or given.of_model(called)}
+    inside = given.paths_in(part, arrays)
+    mine = {name: called for name, called in inside.items() if called == name or given.in_model(called)}
     kept, beside = {called: arrays[name] for name, called in mine.items()}, []
     for name in arrays:
-        called = given.called(part, name)
+        called = given.path_in(part, name)
         if called in kept or (called == name and part not in (None, "backbone")):
             continue
         if called in wanted:

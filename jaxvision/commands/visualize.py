@@ -96,7 +96,7 @@ def _of_model(experiment: Experiment | None, params: Any) -> dict[str, Any]:
     arrays = paths.flatten(params)
     if experiment is None:
         return arrays
-    inside = experiment.layout.inside(None, [f"params/{name}" for name in arrays])
+    inside = experiment.layout.paths_in(None, [f"params/{name}" for name in arrays])
     return {name: x for name, x in arrays.items() if f"params/{name}" in inside}
 
 

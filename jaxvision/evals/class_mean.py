@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.evals.linear_probe import judge
+from jaxvision.evals.linear_probe import judge_classifier
 from jaxvision.evals.multilabel import average_precision
 from jaxvision.found import part
 
@@ -56,7 +56,7 @@ def make_class_mean(
         learned, judged = of_train(variables), of_data(variables)
         means = class_means(learned.values, learned.labels, num_classes)
         images = unit(judged.values)
-        top = judge(means.T, np.zeros(num_classes), images, judged.labels)
+        top = judge_classifier(means.T, np.zeros(num_classes), images, judged.labels)
         cosines = images @ means.T  # n k
         present = np.unique(judged.labels)
         precision = [average_precision(cosines[:, k], judged.labels == k) for k in present]

@@ -69,7 +69,7 @@ def make_fewshot(
         raise UserError(f"l2 must be positive, not {l2!r}")
     by_class = [np.flatnonzero(train.source.labels == i) for i in range(k)]
     _check_shots(by_class, max(shots), train)
-    supports = {(s, seed): draw(by_class, s, seed) for s in shots for seed in range(draws)}
+    supports = {(s, seed): draw_shots(by_class, s, seed) for s in shots for seed in range(draws)}
     drawn = np.unique(np.concatenate(list(supports.values())))
     of_drawn = features.make_features(task=task, data=train.take(drawn), layer=layer)
     of_data = features.make_features(task=task, data=data, layer=layer)
@@ -82,7 +82,7 @@ def make_fewshot(
             for seed in range(draws):
                 tick()
                 chosen = np.isin(drawn[learned.rows], supports[s, seed])
-                fitted = fit(learned.values[chosen], learned.labels[chosen], k, l2)
+                fitted = fit_ridge(learned.values[chosen], learned.labels[chosen], k, l2)
                 accuracies.append(accuracy(*fitted, judged.values, judged.labels))
             name = features.protocol_name(f"{s}shot_ridge{l2:g}", layer)
             metrics[name] = float(np.mean(accuracies))
@@ -94,7 +94,7 @@ def make_fewshot(
     return run
 
 
-def draw(by_class: Sequence[np.ndarray], shots: int, seed: int) -> np.ndarray:
+def draw_shots(by_class: Sequence[np.ndarray], shots: int, seed: int) -> np.ndarray:
     """Draws examples of every class. The examples of a smaller number of shots are among those of a larger one.
 
     It does not use `data.subsets.subset`, since a model that was trained on the subset of the same seed would have seen
@@ -108,14 +108,14 @@ def draw(by_class: Sequence[np.ndarray], shots: int, seed: int) -> np.ndarray:
     Returns:
       Indices, int64 [k * shots], class after class.
 
-    >>> draw([np.array([0, 2, 4]), np.array([1, 3])], shots=1, seed=0).tolist()
+    >>> draw_shots([np.array([0, 2, 4]), np.array([1, 3])], shots=1, seed=0).tolist()
     [4, 3]
     """
     rng = np.random.default_rng(seed)
     return np.concatenate([rng.permutation(indices)[:shots] for indices in by_class])
 
 
-def fit(x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple[np.ndarray, np.ndarray]:
+def fit_ridge(x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple[np.ndarray, np.ndarray]:
     """Fits regularised least squares from features, scaled to mean 0 and deviation 1, to -1 and 1 for each class.
 
     It minimises |z w - y|^2 + l2 |w|^2, where z are the scaled features and a constant `BIAS`, and y is in {-1, 1}^k.
@@ -131,7 +131,7 @@ def fit(x: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple
     Returns:
       (weights [d, k], bias [k]), float64, for features that are not scaled.
 
-    >>> weights, bias = fit(np.array([[0.0], [1.0]]), np.array([0, 1]), 2, l2=1e-6)
+    >>> weights, bias = fit_ridge(np.array([[0.0], [1.0]]), np.array([0, 1]), 2, l2=1e-6)
     >>> (np.array([[0.0], [1.0]]) @ weights + bias).round(3)
     array([[ 1., -1.],
            [-1.,  1.]])

@@ -102,7 +102,7 @@ def make_linear_probe(
             fit = objective.minimise(strength, max_iterations, solution)
             solution = fit.weights
             unfinished += [] if fit.converged else [strength]
-            top1 = judge(*objective.classifier(solution), learned.values[held], learned.labels[held])["top1"]
+            top1 = judge_classifier(*objective.classifier(solution), learned.values[held], learned.labels[held])["top1"]
             best = max(best, (top1, strength))
         return best[1], unfinished
 
@@ -122,7 +122,7 @@ def make_linear_probe(
                 "above it; raise max_iterations, or look for features that are no numbers",
                 *(name, strength, fit.iterations, 100 * fit.gap),
             )
-        metrics = judge(*objective.classifier(fit.weights), judged.values, judged.labels)
+        metrics = judge_classifier(*objective.classifier(fit.weights), judged.values, judged.labels)
         return metrics | {"l2": strength, "gap": fit.gap, "iterations": float(fit.iterations)}
 
     def run(variables: "Variables") -> dict[str, float]:
@@ -344,7 +344,7 @@ def _second_derivative(w: jax.Array, x: jax.Array, labels: jax.Array, weight: ja
     return jax.lax.scan(add, jnp.zeros_like(w), (x, labels, weight))[0]
 
 
-def judge(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def judge_classifier(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Computes accuracies and cross entropy of the logits `x @ weights + bias`.
 
     Args:
@@ -357,7 +357,7 @@ def judge(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarr
       `{"top1": ..., "top5": ..., "loss": ...}`: accuracies in [0, 1], with ties as in `classify.rank` and `top5` for
       six classes or more; loss in nats.
 
-    >>> judge(np.eye(2), np.zeros(2), np.array([[3.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))["top1"]
+    >>> judge_classifier(np.eye(2), np.zeros(2), np.array([[3.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))["top1"]
     0.5
     """
     parts, loss = [], 0.0

@@ -11,7 +11,7 @@ from jaxvision.data import order
 from jaxvision.errors import UserError
 from jaxvision.evals import features, views
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.evals.linear_probe import judge
+from jaxvision.evals.linear_probe import judge_classifier
 from jaxvision.evals.store import Features
 from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
@@ -113,7 +113,7 @@ def make_sgd_probe(
         judged = of_data(variables)
         metrics: dict[str, float] = {}
         for layer, head in gather(heads).items():
-            results = judge(head["kernel"], head["bias"], judged[layer].values, judged[layer].labels)
+            results = judge_classifier(head["kernel"], head["bias"], judged[layer].values, judged[layer].labels)
             metrics |= {f"{features.protocol_name(protocol, layer)}/{key}": value for key, value in results.items()}
         return metrics | {"examples": float(len(judged[layers[0]].labels))}
 

@@ -99,12 +99,12 @@ def make_zeroshot(
         for prompt_set in sets:
             single, mean = classifiers(embedded[prompt_set.name])
             heads = mean[None] if len(single) == 1 else np.concatenate([mean[None], single])
-            ranks, predicted = judge(values, labels, heads, data.mesh)
+            ranks, predicted = judge_classifiers(values, labels, heads, data.mesh)
             protocol = f"zeroshot_{prompt_set.name}{chosen.protocol}"
-            measured = measures(ranks, labels, len(chosen.names))
+            measured = prompt_accuracies(ranks, labels, len(chosen.names))
             metrics |= {f"{protocol}/{name}": value for name, value in measured.items()}
             if report is not None and is_main():
-                rest = details(ranks, predicted, labels, chosen, prompt_set)
+                rest = report_details(ranks, predicted, labels, chosen, prompt_set)
                 where = {"data": data.info.name, "split": data.info.split, "protocol": protocol}
                 _write(storage.local(report, "report"), protocol, {**where, **measured, **rest})
         return metrics | {"examples": float(len(labels))}
@@ -130,7 +130,7 @@ def classifiers(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return single.astype(np.float32), unit(single.mean(axis=0)).astype(np.float32)
 
 
-def judge(
+def judge_classifiers(
     images: np.ndarray, labels: np.ndarray, heads: np.ndarray, mesh: jax.sharding.Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes the rank of the label and the predicted class, for each of several linear classifiers.
@@ -167,7 +167,7 @@ def _judge(images: jax.Array, labels: jax.Array, heads: jax.Array) -> tuple[jax.
     return jax.lax.map(one, heads)
 
 
-def measures(ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, float]:
+def prompt_accuracies(ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, float]:
     """Computes the accuracies of the mean classifier, and the spread of the accuracies of single prompts.
 
     Args:
@@ -180,7 +180,7 @@ def measures(ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[st
       Accuracies in [0, 1] by name, see `make_zeroshot`.
 
     >>> ranks = np.array([[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
-    >>> measures(ranks, np.array([0, 0, 1, 1]), 2)["prompt_mean"]
+    >>> prompt_accuracies(ranks, np.array([0, 0, 1, 1]), 2)["prompt_mean"]
     0.375
     """
     right = ranks == 0
@@ -195,13 +195,13 @@ def measures(ranks: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[st
     return {name: float(value) for name, value in values.items()}
 
 
-def details(
+def report_details(
     ranks: np.ndarray, predicted: np.ndarray, labels: np.ndarray, chosen: Classes, prompt_set: PromptSet
 ) -> dict[str, Any]:
     """Collects the details of the report: accuracy and confusions of every class, and accuracy of every prompt.
 
     Args:
-      ranks: Ranks of the labels, int [1 + t, n] or [1, n], as in `measures`.
+      ranks: Ranks of the labels, int [1 + t, n] or [1, n], as in `prompt_accuracies`.
       predicted: Predicted classes, int [1 + t, n] or [1, n]; -1 for an embedding with a NaN.
       labels: Labels, int [n].
       chosen: Classes to choose from.

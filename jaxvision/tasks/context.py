@@ -7,7 +7,7 @@ from jaxvision.errors import UserError, unknown
 from jaxvision.found import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import ModelFn, Task
-from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
+from jaxvision.tasks.tiles import check_share, check_trunk, cut_pieces, standardize
 
 MIDDLE = 4
 NEIGHBOURS = tuple(i for i in range(9) if i != MIDDLE)  # row by row, the order of the answers
@@ -58,12 +58,12 @@ def make_context(
         b, (h, w) = len(images), images.shape[1:3]
         size = round(patch * min(h, w))
         corners = grid_corners(place_rng, b, (h, w), size, round(gap * size), round(jitter * size))
-        patches = COLORS[colors](color_rng, cut(images, corners[:, :, None], size))
+        patches = COLORS[colors](color_rng, cut_pieces(images, corners[:, :, None], size))
         beside = jnp.broadcast_to(jnp.array([(i, MIDDLE) for i in NEIGHBOURS]), (b, 8, 2))
         return pretext.Questions(standardize(patches), beside, jnp.broadcast_to(jnp.arange(8), (b, 8)))
 
     def look(images: jax.Array) -> jax.Array:
-        return standardize(project(None, images) if colors == "project" else images)
+        return standardize(project_colors(None, images) if colors == "project" else images)
 
     return pretext.make_pretext(pretext.Pretext("context", 8, ask, look), model, part_dim=part_dim, hidden=hidden)
 
@@ -101,7 +101,7 @@ def grid_corners(rng: jax.Array, batch: int, image: tuple[int, int], size: int, 
     return jnp.clip(start + step + off, 0, jnp.array(image) - size)
 
 
-def drop(rng: jax.Array, patches: jax.Array) -> jax.Array:
+def drop_colors(rng: jax.Array, patches: jax.Array) -> jax.Array:
     """Keeps one random channel of each patch, and replaces the others by noise of a hundredth of its deviation.
 
     Doersch et al. 2015, sec. 3.1, "color dropping". As in the authors' code, the mean of the channel is subtracted.
@@ -121,7 +121,7 @@ def drop(rng: jax.Array, patches: jax.Array) -> jax.Array:
     return jnp.where(kept > 0, centred, noise)
 
 
-def project(rng: jax.Array | None, images: jax.Array) -> jax.Array:
+def project_colors(rng: jax.Array | None, images: jax.Array) -> jax.Array:
     """Removes the component of every pixel along (-1, 2, -1), the axis between green and magenta.
 
     Doersch et al. 2015, sec. 3.1, "projection".
@@ -133,7 +133,7 @@ def project(rng: jax.Array | None, images: jax.Array) -> jax.Array:
     Returns:
       float [..., 3].
 
-    >>> [f"{x:.2f}" for x in project(None, jnp.array([0.0, 1.0, 0.0]))]
+    >>> [f"{x:.2f}" for x in project_colors(None, jnp.array([0.0, 1.0, 0.0]))]
     ['0.33', '0.33', '0.33']
     """
     axis = jnp.array([-1.0, 2.0, -1.0])
@@ -141,7 +141,7 @@ def project(rng: jax.Array | None, images: jax.Array) -> jax.Array:
     return images - along * axis
 
 
-def keep(rng: jax.Array, patches: jax.Array) -> jax.Array:
+def keep_colors(rng: jax.Array, patches: jax.Array) -> jax.Array:
     """Returns the patches as they are.
 
     Args:
@@ -154,4 +154,4 @@ def keep(rng: jax.Array, patches: jax.Array) -> jax.Array:
     return patches
 
 
-COLORS = {"drop": drop, "project": project, "keep": keep}
+COLORS = {"drop": drop_colors, "project": project_colors, "keep": keep_colors}

@@ -14,7 +14,7 @@ from jaxvision.errors import UserError
 from jaxvision.found import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import ModelFn, Task
-from jaxvision.tasks.tiles import check_share, check_trunk, cut, standardize
+from jaxvision.tasks.tiles import check_share, check_trunk, cut_pieces, standardize
 
 GRIDS = (2, 3)
 
@@ -77,7 +77,7 @@ def make_jigsaw(
         # The first of a random order of all, so that no permutation is asked about twice for an image.
         draw = lambda key: jax.random.permutation(key, permutations)[:questions]
         answers = jax.vmap(draw)(jax.random.split(order_rng, len(images)))  # b q
-        return pretext.Questions(standardize(cut(images, corners, size)), jnp.asarray(orders)[answers], answers)
+        return pretext.Questions(standardize(cut_pieces(images, corners, size)), jnp.asarray(orders)[answers], answers)
 
     described = pretext.Pretext("jigsaw", permutations, ask, look=standardize)
     return pretext.make_pretext(described, model, part_dim=part_dim, hidden=hidden)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flax import linen as nn
 
 
-def cut(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
+def cut_pieces(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
     """Cuts square pieces out of images, with a place for each colour channel.
 
     Args:
@@ -23,7 +23,7 @@ def cut(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
     Returns:
       float [b, n, size, size, c].
 
-    >>> cut(jnp.arange(9.0).reshape(1, 3, 3, 1), jnp.array([[[[1, 1]], [[0, 1]]]]), 2)[0, :, :, :, 0].tolist()
+    >>> cut_pieces(jnp.arange(9.0).reshape(1, 3, 3, 1), jnp.array([[[[1, 1]], [[0, 1]]]]), 2)[0, :, :, :, 0].tolist()
     [[[4.0, 5.0], [7.0, 8.0]], [[1.0, 2.0], [4.0, 5.0]]]
     """
     b, n = corners.shape[:2]

@@ -83,7 +83,7 @@ def test_accuracy_of_every_draw_is_that_of_a_naive_regression(mesh, devices):
 def test_scores_are_those_of_the_normal_equations(n, l2):
     rng = np.random.default_rng(n)
     x, y, x_test = rng.normal(3, 2, (n, 12)).astype(np.float32), rng.integers(0, K, n), rng.normal(3, 2, (9, 12))
-    weights, bias = fewshot.fit(x, y, K, l2)
+    weights, bias = fewshot.fit_ridge(x, y, K, l2)
     expected, _ = naive(x.astype(np.float64), y, x_test, 0, l2)
     np.testing.assert_allclose(x_test @ weights + bias, expected, rtol=1e-5, atol=1e-6)
 
@@ -91,8 +91,8 @@ def test_scores_are_those_of_the_normal_equations(n, l2):
 def test_a_feature_that_never_varies_changes_nothing():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 3)), rng.integers(0, K, 20)
-    weights, bias = fewshot.fit(x, y, K, 10.0)
-    wider, same = fewshot.fit(np.hstack([x, np.full((20, 1), 7.0)]), y, K, 10.0)
+    weights, bias = fewshot.fit_ridge(x, y, K, 10.0)
+    wider, same = fewshot.fit_ridge(np.hstack([x, np.full((20, 1), 7.0)]), y, K, 10.0)
     np.testing.assert_allclose(wider[:3], weights, atol=1e-10)
     np.testing.assert_allclose(same + 7.0 * wider[3], bias, atol=1e-10)
 
@@ -100,17 +100,17 @@ def test_a_feature_that_never_varies_changes_nothing():
 def test_scores_that_are_no_numbers_are_not_right():
     x, labels = np.full((6, 2), np.nan), np.zeros(6, int)
     assert fewshot.accuracy(np.eye(2), np.zeros(2), x, labels) == 0.0
-    assert fewshot.accuracy(*fewshot.fit(x, labels, 2, 1.0), x, labels) == 0.0  # of a model that diverged
+    assert fewshot.accuracy(*fewshot.fit_ridge(x, labels, 2, 1.0), x, labels) == 0.0  # of a model that diverged
 
 
 def test_draws_are_balanced_nested_and_differ():
     labels = np.random.default_rng(0).integers(0, K, 200)
     by_class = [np.flatnonzero(labels == k) for k in range(K)]
-    five, ten = (fewshot.draw(by_class, shots, seed=3) for shots in (5, 10))
+    five, ten = (fewshot.draw_shots(by_class, shots, seed=3) for shots in (5, 10))
     assert np.bincount(labels[five]).tolist() == [5] * K
     assert len(np.unique(ten)) == 10 * K
     assert set(five) < set(ten)
-    assert set(ten) != set(fewshot.draw(by_class, 10, seed=4))
+    assert set(ten) != set(fewshot.draw_shots(by_class, 10, seed=4))
 
 
 def test_only_drawn_images_are_read_for_the_regression(mesh):

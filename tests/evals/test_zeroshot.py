@@ -171,11 +171,11 @@ def test_embeddings_that_are_no_numbers_are_of_no_class():
     images = np.array([[1, 0], [0, 1], [np.nan, 0]], np.float32)
     mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1])
     labels = np.array([0, 1, 0])
-    ranks, predicted = zeroshot.judge(images, labels, np.eye(2, dtype=np.float32)[None], mesh)
+    ranks, predicted = zeroshot.judge_classifiers(images, labels, np.eye(2, dtype=np.float32)[None], mesh)
     assert predicted.tolist() == [[0, 1, -1]]
     assert (ranks == 0).tolist() == [[True, True, False]]
     chosen = class_names.Classes((0, 1), ("a", "b"), "")
-    told = zeroshot.details(ranks, predicted, labels, chosen, prompts.get_prompts("photo"))
+    told = zeroshot.report_details(ranks, predicted, labels, chosen, prompts.get_prompts("photo"))
     assert told["not_numbers"] == 1
     rows = [(row["images"], row["accuracy"], row["taken_for"]) for row in told["classes"]]
     assert rows == [(2, 0.5, {}), (1, 1.0, {})]

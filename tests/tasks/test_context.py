@@ -53,7 +53,7 @@ def test_patches_are_apart_and_within_the_image():
 
 def test_dropping_leaves_one_channel_and_noise_a_hundredth_of_it():
     patches = jax.random.uniform(jax.random.key(0), (50, 9, 8, 8, 3))
-    patches, dropped = np.asarray(patches), np.asarray(jax.jit(context.drop)(jax.random.key(1), patches))
+    patches, dropped = np.asarray(patches), np.asarray(jax.jit(context.drop_colors)(jax.random.key(1), patches))
     deviations = dropped.std((2, 3))
     kept = deviations.argmax(-1)
     deviations.sort(axis=-1)
@@ -70,7 +70,7 @@ def test_projection_is_the_matrix_of_the_paper():
     a = np.array([[-1.0, 2.0, -1.0]])
     matrix = np.eye(3) - a.T @ a / (a @ a.T)
     pixels = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
-    np.testing.assert_allclose(context.project(None, jnp.asarray(pixels)), pixels @ matrix, atol=1e-6)
+    np.testing.assert_allclose(context.project_colors(None, jnp.asarray(pixels)), pixels @ matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize("colors", list(context.COLORS))

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.tasks.tiles import cut, standardize
+from jaxvision.tasks.tiles import cut_pieces, standardize
 
 IMAGES = np.random.default_rng(0).uniform(size=(2, 9, 11, 3)).astype(np.float32)
 
 
 def test_every_channel_is_cut_at_its_own_place():
     corners = jax.random.randint(jax.random.key(0), (2, 4, 3, 2), 0, 6)
-    pieces = cut(jnp.asarray(IMAGES), corners, 4)
+    pieces = cut_pieces(jnp.asarray(IMAGES), corners, 4)
     for b, n, c in np.ndindex(2, 4, 3):
         y, x = corners[b, n, c]
         np.testing.assert_array_equal(pieces[b, n, :, :, c], IMAGES[b, y : y + 4, x : x + 4, c])
