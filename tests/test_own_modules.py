@@ -128,7 +128,7 @@ def test_functions_that_were_not_written_as_parts_are_never_called(own):
         "tools.py",
         "def anything(*args, **kwargs):\n    raise SystemExit('it was called')\n\nread_pickle = anything\n",
     )
-    for resolve in (models.build, tasks.get_task, evals.get_evaluator, losses.get):
+    for resolve in (models.build, tasks.get_task, evals.get_evaluator, losses.get_loss):
         with pytest.raises(UserError, match="has no parameter"):
             resolve("tools:anything", *([5] if resolve is models.build else []))
     with pytest.raises(UserError, match="has no parameters data_dir, split, fields"):
