@@ -48,7 +48,7 @@ def labels(source: Source) -> np.ndarray | None:
     return source.labels
 
 
-def of_classes(source: Source, trained: bool) -> list[str]:
+def warn_of_classes(source: Source, trained: bool) -> list[str]:
     """Warns of classes without an example in a split, or if all examples are of one class.
 
     Args:
@@ -77,7 +77,7 @@ def of_classes(source: Source, trained: bool) -> list[str]:
     ]
 
 
-def of_captions(source: Source, host: str) -> list[str]:
+def warn_of_captions(source: Source, host: str) -> list[str]:
     """Warns if the captions of a split are all equal; up to `MOST_CAPTIONS` examples are compared.
 
     Args:
@@ -106,7 +106,7 @@ def of_captions(source: Source, host: str) -> list[str]:
     return [f"warning: {compared} of {where} are {caption}: nothing can be learned from a text that all images share"]
 
 
-def of_overlap(
+def warn_of_overlap(
     where: str, what: str, trained: Source, judged: Source, size: Callable[[str], int] | None = None
 ) -> list[str]:
     """Warns if an evaluation uses images that something is trained on.
@@ -127,7 +127,7 @@ def of_overlap(
     ]
 
 
-def of_optimizer(
+def warn_of_optimizer(
     section: Mapping[str, Any], optimizer: Optimizer, params: PyTree, total: int, warmup: int
 ) -> list[str]:
     """Warns if a run changes no parameter, or decays none although its config has a weight decay.
@@ -167,7 +167,7 @@ def of_optimizer(
     return lines
 
 
-def of_augmentation(spec: str, batch_size: int) -> list[str]:
+def warn_of_augmentation(spec: str, batch_size: int) -> list[str]:
     """Warns if an image would be mixed with itself.
 
     Args:

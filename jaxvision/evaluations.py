@@ -197,7 +197,7 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
     warnings = () if options.get("only") else _cautions(where, common, judged, data, train)
     if supplied.get("texts") and "text" in (wanted or ()):
         host = judged.host if common.host is None else common.host
-        warnings += tuple(cautions.of_captions(data.source, host))
+        warnings += tuple(cautions.warn_of_captions(data.source, host))
     return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)), warnings)
 
 
@@ -215,13 +215,13 @@ def _cautions(
         name, data_dir, options = chosen
         return len(unwrap(open_source(name, split, data_dir=data_dir, options=options))[0])
 
-    lines = cautions.of_classes(data.source, trained=False) if "label" in data.batch else []
+    lines = cautions.warn_of_classes(data.source, trained=False) if "label" in data.batch else []
     if train is not None:
-        lines += cautions.of_classes(train.source, trained=True)
-        lines += cautions.of_overlap(where, "it", train.source, data.source, size)
+        lines += cautions.warn_of_classes(train.source, trained=True)
+        lines += cautions.warn_of_overlap(where, "it", train.source, data.source, size)
     if judged.source is not None:
         same = chosen == (judged.data.name, judged.data.data_dir, judged.data.options)
-        lines += cautions.of_overlap(where, "the run", judged.source, data.source, size if same else None)
+        lines += cautions.warn_of_overlap(where, "the run", judged.source, data.source, size if same else None)
     return tuple(lines)
 
 

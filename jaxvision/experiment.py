@@ -274,9 +274,9 @@ class Experiment(NamedTuple):
         """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
         source, has_texts = self.source, any(field.kind == "tokens" for field in self.fields.values())
         return [
-            *(cautions.of_classes(source, trained=True) if source and self.task.labelled else ()),
-            *(cautions.of_captions(source, self.data.host) if source and has_texts else ()),
-            *cautions.of_augmentation(self.config.get("augment", ""), self.data.batch_size),
+            *(cautions.warn_of_classes(source, trained=True) if source and self.task.labelled else ()),
+            *(cautions.warn_of_captions(source, self.data.host) if source and has_texts else ()),
+            *cautions.warn_of_augmentation(self.config.get("augment", ""), self.data.batch_size),
             *self._cautions_of_optimizers(),
         ]
 
@@ -285,7 +285,7 @@ class Experiment(NamedTuple):
         for player, section in parts.optimizer_sections(self.config.optimizer, self.task).items():
             optimizer = self.optimizer.of_player(player)
             params, warmup = players.own(self.task, player, self.params), self.durations(section.get("warmup", 0))
-            lines += cautions.of_optimizer(section, optimizer, params, self.total, warmup)
+            lines += cautions.warn_of_optimizer(section, optimizer, params, self.total, warmup)
         return lines
 
     def preprocessing(self) -> tuple[str, str]:

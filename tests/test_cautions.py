@@ -46,32 +46,32 @@ class Stored(Listed):
 
 def test_classes_without_an_example_are_counted_and_three_are_named():
     names = tuple("abcdefgh")
-    assert cautions.of_classes(Listed([0, 2, 3, 4, 5, 6, 7], names), True) == [
+    assert cautions.warn_of_classes(Listed([0, 2, 3, 4, 5, 6, 7], names), True) == [
         "warning: 1 of the 8 classes have no example in train of pets: 'b'"
     ]
-    (told,) = cautions.of_classes(Listed([0, 7, 7], names), True)
+    (told,) = cautions.warn_of_classes(Listed([0, 7, 7], names), True)
     assert told.endswith("6 of the 8 classes have no example in train of pets: 'b', 'c', 'd' and 3 more")
-    (told,) = cautions.of_classes(Listed([0, 2], 3), False)  # classes without names
+    (told,) = cautions.warn_of_classes(Listed([0, 2], 3), False)  # classes without names
     assert told.endswith("1 of the 3 classes have no example in train of pets: 1")
-    (told,) = cautions.of_classes(Listed([[1, 0, 0], [1, 0, 1]], ("x", "y", "z"), multi_label=True), True)
+    (told,) = cautions.warn_of_classes(Listed([[1, 0, 0], [1, 0, 1]], ("x", "y", "z"), multi_label=True), True)
     assert told.endswith("1 of the 3 classes have no example in train of pets: 'y'")
-    assert cautions.of_classes(Listed(list(range(8)), names), True) == []
+    assert cautions.warn_of_classes(Listed(list(range(8)), names), True) == []
 
 
 def test_labels_that_are_all_equal_are_told():
-    (told,) = cautions.of_classes(Listed([1, 1, 1], ("cat", "owl")), True)
+    (told,) = cautions.warn_of_classes(Listed([1, 1, 1], ("cat", "owl")), True)
     assert told == (
         "warning: all 3 examples of train of pets are of the class 'owl', of 2 classes: no other class can be learned"
     )
-    assert "a model that always predicts it" in cautions.of_classes(Listed([1, 1], ("cat", "owl")), False)[0]
+    assert "a model that always predicts it" in cautions.warn_of_classes(Listed([1, 1], ("cat", "owl")), False)[0]
 
 
 def test_labels_that_are_dear_to_read_are_not_looked_at():
     source = Stored([1, 1], ("cat", "owl"))
-    assert cautions.of_classes(source, True) == []
+    assert cautions.warn_of_classes(source, True) == []
     assert len(source.labels) == 2  # somebody needed them
-    assert len(cautions.of_classes(source, True)) == 1
-    assert cautions.of_classes(Listed([0], None), True) == []
+    assert len(cautions.warn_of_classes(source, True)) == 1
+    assert cautions.warn_of_classes(Listed([0], None), True) == []
 
 
 TEACHER = dict(name="nin", blocks=3, width=0.05)
@@ -112,24 +112,24 @@ class Captioned(Source):
 
 def test_captions_that_are_all_equal_are_told():
     host = "decode|tokenize('bytes', 8, field='words')"
-    (told,) = cautions.of_captions(Captioned(["a pet", None, ("a pet",)]), host)
+    (told,) = cautions.warn_of_captions(Captioned(["a pet", None, ("a pet",)]), host)
     assert told.startswith("warning: all 2 captions that were compared of train of pets are 'a pet': ")
-    (told,) = cautions.of_captions(Captioned([("a", "b")] * 1000), host)
+    (told,) = cautions.warn_of_captions(Captioned([("a", "b")] * 1000), host)
     assert told.startswith("warning: all 256 captions that were compared of train of pets are ('a', 'b'): ")
     varied = Captioned(["a cat"] * 900 + ["a dog"] * 100)  # in the order of their classes
-    assert cautions.of_captions(varied, host) == []
+    assert cautions.warn_of_captions(varied, host) == []
     different = Captioned([str(i) for i in range(1000)])
-    assert cautions.of_captions(different, host) == []
+    assert cautions.warn_of_captions(different, host) == []
     assert len(different.read) == 2
     for captions, spec in (["a"], host), ([None, None], host), (["a", "a"], "decode|class_captions|tokenize('bytes')"):
-        assert cautions.of_captions(Captioned(captions), spec) == []
+        assert cautions.warn_of_captions(Captioned(captions), spec) == []
 
 
 def of_optimizer(total=100, warmup=0, **section):
     section = dict(name="sgd", learning_rate=0.1) | section
     params = {"head": {"kernel": np.ones(2), "bias": np.ones(1)}}
     made = optimizers.make_optimizer(**section, params=params, total=total, steps=int, warmup=warmup)
-    return cautions.of_optimizer(section, made, params, total, warmup)
+    return cautions.warn_of_optimizer(section, made, params, total, warmup)
 
 
 FIRST_ONLY = ((r"head/kernel$", 0.0), (r".*", 0.0))
@@ -160,8 +160,8 @@ def test_optimizers_that_change_or_decay_nothing(section, words):
 
 
 def test_an_image_that_would_be_mixed_with_itself():
-    assert "cutmix mixes" in cautions.of_augmentation("flip_lr|cutmix(1.0)", 1)[0]
-    assert cautions.of_augmentation("flip_lr|cutmix(1.0)", 2) == cautions.of_augmentation("flip_lr", 1) == []
+    assert "cutmix mixes" in cautions.warn_of_augmentation("flip_lr|cutmix(1.0)", 1)[0]
+    assert cautions.warn_of_augmentation("flip_lr|cutmix(1.0)", 2) == cautions.warn_of_augmentation("flip_lr", 1) == []
 
 
 def test_a_batch_larger_than_the_set_names_both_numbers():

@@ -147,13 +147,13 @@ def test_every_part_says_its_keys():
         "optimizer": optimizers.OPTIMIZERS,
     }.items():
         for name in names:
-            keys = schema.of({kind: {"name": name}}, (kind,))
+            keys = schema.section_keys({kind: {"name": name}}, (kind,))
             assert "name" in keys
             assert not set(keys) & {"num_classes", "dtype", "model", "params", "total", "steps"}
     for name in evals.EVALUATORS:
-        assert {"split", "every"} <= set(schema.of({"evals": {"a": {"name": name}}}, ("evals", "a")))
+        assert {"split", "every"} <= set(schema.section_keys({"evals": {"a": {"name": name}}}, ("evals", "a")))
     for name in sources.KINDS:
-        keys = schema.of({"data": {"name": name}}, ("data", "options"))
+        keys = schema.section_keys({"data": {"name": name}}, ("data", "options"))
         assert (keys is None) == (name == "mixture")
 
 

@@ -91,7 +91,7 @@ def get_sweep(arg: str = "random/0") -> Sweep:
         return Sweep(__file__, SPACE, search=f"random(seed={repeat})", trials=TRIALS, seeds=(repeat,))
     shifts = np.random.default_rng([repeat, len(SPACE)]).random(len(SPACE))
     values = {
-        key: grid(*(space.at(domain, (cell + shift) / CELLS) for cell in range(CELLS)))
+        key: grid(*(space.quantile(domain, (cell + shift) / CELLS) for cell in range(CELLS)))
         for (key, domain), shift in zip(SPACE.items(), shifts.tolist())
     }
     return Sweep(__file__, values, search="grid", seeds=(repeat,))

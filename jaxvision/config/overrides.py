@@ -16,9 +16,9 @@ def override(
 ) -> ConfigDict:
     """Returns a copy of `config` with new values at some dotted keys.
 
-    A key may be missing in the config if the function that gets its section has such a parameter (`schema.of`). A
-    section may be new too, and so may an entry of `evals` whose name is among the changes. If the name of a section
-    changes, keys that the new name does not take are removed.
+    A key may be missing in the config if the function that gets its section has such a parameter
+    (`schema.section_keys`). A section may be new too, and so may an entry of `evals` whose name is among the changes.
+    If the name of a section changes, keys that the new name does not take are removed.
 
     Args:
       config: Config; it is not changed.
@@ -72,7 +72,7 @@ def _section(config: ConfigDict, path: Sequence[str], key: str) -> ConfigDict:
             annotation = _annotation(config, path[:depth], name)
             if inside is not None or annotation is None or not schema.may_be_section(annotation):
                 raise _no_key(config, key)
-            if schema.ANY_NAME in (schema.of(config, path[:depth]) or {}) and not _is_name(key):
+            if schema.ANY_NAME in (schema.section_keys(config, path[:depth]) or {}) and not _is_name(key):
                 new = ".".join([*path[: depth + 1], "name"])
                 raise UserError(f"{_no_key(config, key)}. A new entry needs its name, too: {new}")
             with section.ignore_type():
@@ -83,7 +83,7 @@ def _section(config: ConfigDict, path: Sequence[str], key: str) -> ConfigDict:
 
 def _annotation(config: ConfigDict, path: Sequence[str], name: str) -> Any:
     """The annotation of a key in the section at `path`; None if there is no such key, `Any` if its keys are unknown."""
-    known = schema.of(config, path)
+    known = schema.section_keys(config, path)
     if known is None:
         return Any if len(path) > 1 or name == "name" else None
     return known.get(name, known.get(schema.ANY_NAME))
@@ -94,7 +94,7 @@ def _no_key(config: ConfigDict, key: str) -> UserError:
     path, leaf, there = key.split(".")[:-1], key.rpartition(".")[2], flatten(config)
     while path and not isinstance(at(config, path), ConfigDict):
         path, leaf = path[:-1], path[-1]
-    known = [name for name in schema.of(config, path) or () if name != schema.ANY_NAME]
+    known = [name for name in schema.section_keys(config, path) or () if name != schema.ANY_NAME]
     keys = [*there, *(".".join([*path, name]) for name in known)]
     where = f" Keys of {'.'.join(path) or 'a config'}: {listed(leaf, known)}" if known else ""
     return UserError(f"the config has no key {key!r}{nearest(key, keys) or '.' * bool(where)}{where}")
@@ -122,7 +122,7 @@ def _leave_out(config: ConfigDict, path: Sequence[str], say: Callable[[str], obj
     """Removes the keys of a section that its new name does not take, also from its `options`."""
     section, removed = at(config, path), {}
     for inside in ((), *((name,) for name in section if name == "options")):
-        keys, part = schema.of(config, [*path, *inside]), at(config, [*path, *inside])
+        keys, part = schema.section_keys(config, [*path, *inside]), at(config, [*path, *inside])
         for name in list(part or ()):
             if keys is not None and name not in keys:
                 removed[".".join([*inside, name])] = part[name]

@@ -31,7 +31,7 @@ SECTIONS: Keys = {
 }
 
 
-def of(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
+def section_keys(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
     """Returns the keys that a section may hold, with their annotations; `ANY_NAME` stands for names that users choose.
 
     Args:
@@ -44,7 +44,7 @@ def of(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
     Raises:
       UserError: If the section names something that does not exist.
 
-    >>> of({"model": {"name": "resnet"}}, ("model",))["stem"]
+    >>> section_keys({"model": {"name": "resnet"}}, ("model",))["stem"]
     str | None
     """
     keys, section = SECTIONS, config

@@ -201,7 +201,7 @@ def qmc(seed: int = 0) -> Search:
         if number:
             sequence.fast_forward(number)
         row = dict(zip(domains, sequence.random(1)[0].tolist()))
-        return spaces.select(space, lambda key, domain: spaces.at(domain, row[key]))
+        return spaces.select(space, lambda key, domain: spaces.quantile(domain, row[key]))
 
     return Search(point=point)
 

@@ -238,23 +238,25 @@ def samples(domain: Domain) -> tuple[Any, ...]:
     return domain.values if isinstance(domain, Choice | Grid) else (domain.low, domain.high)
 
 
-def at(domain: Domain, u: float) -> Any:
+def quantile(domain: Domain, u: float) -> Any:
     """Returns the quantile `u` of a domain.
 
     Args:
       domain: Domain with or without a condition.
       u: Share of the domain that is below the value, in [0, 1).
 
-    >>> at(uniform(2, 4), 0.5), at(log_uniform(1, 100), 0.5), at(integers(1, 6), 0.99), at(choice("a", "b"), 0.2)
-    (3.0, 10.0, 6, 'a')
+    >>> quantile(uniform(2, 4), 0.5), quantile(log_uniform(1, 100), 0.5)
+    (3.0, 10.0)
+    >>> quantile(integers(1, 6), 0.99), quantile(choice("a", "b"), 0.2)
+    (6, 'a')
     """
     domain = inner(domain)
     if isinstance(domain, Choice | Grid):
         return domain.values[int(u * len(domain.values))]
     if isinstance(domain, Integers):
         low, high = domain.low, domain.high + 1
-        quantile = math.floor(low * (high / low) ** u if domain.log else low + u * (high - low))
-        return min(quantile, domain.high)
+        whole = math.floor(low * (high / low) ** u if domain.log else low + u * (high - low))
+        return min(whole, domain.high)
     bottom, top = domain
     value = bottom * (top / bottom) ** u if isinstance(domain, LogUniform) else bottom + u * (top - bottom)
     return min(max(value, bottom), top)
@@ -272,7 +274,7 @@ def draw(domain: Domain, seed: int, trial: int, key: str) -> Any:
     >>> draw(integers(1, 6), 0, 3, "model.depth") == draw(integers(1, 6), 0, 3, "model.depth")
     True
     """
-    return at(domain, np.random.default_rng([seed, trial, zlib.crc32(key.encode())]).random())
+    return quantile(domain, np.random.default_rng([seed, trial, zlib.crc32(key.encode())]).random())
 
 
 def select(space: Space, pick: Callable[[str, Domain], Any]) -> dict[str, Any]:
