@@ -26,8 +26,8 @@ def check(folder: Path, names: Sequence[str], flag: str) -> None:
     Raises:
       UserError: Files that no earlier call wrote would be overwritten; the message names them.
     """
-    known = _written(folder)
-    strangers = [name for name in names if name not in known and (folder / name).exists()]
+    written = _written(folder)
+    strangers = [name for name in names if name not in written and (folder / name).exists()]
     if strangers:
         raise UserError(
             f"{flag}={folder} holds {', '.join(strangers)}, which no earlier call of this command wrote. It would "

@@ -10,13 +10,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxvision.errors import UserError, nearest, shown
 from jaxvision.reading import decode_text, is_file, is_folder, reading
 
 folders: list[Path] = []  # folders of the files that were executed; a user's modules may be there, too
 _added: list[str] = []  # entries that this module added to sys.path
+T = TypeVar("T")
 _closed: list[Path] = []  # folders of runs, which may be somebody else's
 
 
@@ -180,7 +181,7 @@ def _check_signature(called: Callable, file: str, function: str, arg: str | None
     raise UserError(f"{file} needs an argument: {Path(file).name}:ARG. It defines {function}{signature}")
 
 
-def in_words(file: str | Path, do: Callable[[], Any]) -> Any:
+def in_words(file: str | Path, do: Callable[[], T]) -> T:
     """Calls a function; an error other than UserError becomes one line that names the line of a file that led to it.
 
     Args:

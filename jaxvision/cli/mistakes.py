@@ -21,11 +21,11 @@ def reworded(error: flags.Error, command: str, values: flags.FlagValues, words: 
     if isinstance(error, flags.UnrecognizedFlagError):
         return _unknown(error.flagname, command, values)
     text = str(error).strip()
-    if found := re.match(r"flag --([\w.]+)=", text):
-        name, value = found[1], _text_of(found[1], words)
+    if match := re.match(r"flag --([\w.]+)=", text):
+        name, value = match[1], _text_of(match[1], words)
         return UserError(f"--{name} must be {_kind(name, values)}, not {shown(value)}{_whole(value, name, values)}")
-    if found := re.match(r"Missing value for flag -*([\w.]+)", text):
-        return UserError(f"--{found[1]} has no value: write --{found[1]}=VALUE, {_kind(found[1], values)} {see}")
+    if match := re.match(r"Missing value for flag -*([\w.]+)", text):
+        return UserError(f"--{match[1]} has no value: write --{match[1]}=VALUE, {_kind(match[1], values)} {see}")
     return UserError(f"{text} {see}")
 
 

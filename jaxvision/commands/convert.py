@@ -116,38 +116,41 @@ def _import(
     models.NAMES.resolve(name, models.PAIR_NAMES)
     whole = waiting(f"reading {path.name}", weights.read, path)
     arrays, _ = mapping.select(whole, source, name, prefix, ignore)
-    found = preprocessing.read_neighbour(path, source, name)
-    architecture = architecture or found.architecture
-    said = properties.stated_of_file(path, arrays, source, name, architecture)
-    given = _parse(options) | ({"variant": variant} if variant else {})
-    taken = properties.options({"name": name, **given}, said)
-    built = properties.nested(properties.flat(taken) | properties.flat(given))
+    neighbour = preprocessing.read_neighbour(path, source, name)
+    architecture = architecture or neighbour.architecture
+    stated = properties.stated_of_file(path, arrays, source, name, architecture)
+    command_options = _parse(options) | ({"variant": variant} if variant else {})
+    all_options = properties.options({"name": name, **command_options}, stated)
+    built = properties.nested(properties.flat(all_options) | properties.flat(command_options))
     bias = mapping.find_array(arrays, source, name, "params/head/bias") if head == "keep" else None
     num_classes = None if bias is None else bias.size
     module = models.build(name, num_classes, **built)
-    ours, told = properties.computed(module), properties.flat(given)
-    by = {key: "--option" if key in told else said[key].by if key in said else "size of the variant" for key in ours}
+    ours, from_command = properties.computed(module), properties.flat(command_options)
+    by = {
+        key: "--option" if key in from_command else stated[key].by if key in stated else "size of the variant"
+        for key in ours
+    }
 
     pair = models.is_pair(name)
     trunk = module.image_tower.backbone if pair else module
     looks = preprocessing.stated(arrays, source, name, architecture) | _of_cifar(trunk, source)
-    looks |= {key: Stated(value, found.file) for key, value in found.images.items()}
+    looks |= {key: Stated(value, neighbour.file) for key, value in neighbour.images.items()}
     looks |= _native_size(arrays, source, name, module, looks.get("size"))
     looks |= {key: Stated(value, f"--{key}") for key, value in preprocessing.expand(images).items()}
     wanted = {key: x.value for key, x in looks.items()}
-    # Names are compared before preprocessing that is missing is an error: a file that does not fit has none.
-    known = preprocessing.make_preprocessing(
+    # Missing preprocessing is an error only below, after the names were compared: a wrong file lacks it, too.
+    provisional = preprocessing.make_preprocessing(
         source, name, {key: value for key, value in wanted.items() if value is not None}
     )
-    whole_patches, seen = _whole_patches(known.size, trunk)
-    side = whole_patches or known.size
-    shape = (1, side, side, len(known.mean))
+    whole_patches, seen = _whole_patches(provisional.size, trunk)
+    side = whole_patches or provisional.size
+    shape = (1, side, side, len(provisional.mean))
     tokens = [jnp.zeros((1, module.text_tower.backbone.length), jnp.int32)] if pair else []
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape), *tokens)
     imported = weights.import_weights(whole, source, name, variables, head=head, ignore=ignore, prefix=prefix)
     weights_of = f"{source}'s {architecture or name}"
-    unlike = properties.differences(ours, said, properties.flat(taken))
-    notes = properties.refuse_or_note(unlike, told, {"name": name, **given}, weights_of, _flag)
+    unlike = properties.differences(ours, stated, properties.flat(all_options))
+    notes = properties.refuse_or_note(unlike, from_command, {"name": name, **command_options}, weights_of, _flag)
     pictures = preprocessing.make_preprocessing(source, name, wanted)
     host = pictures.host + (f"|corner_crop({whole_patches})" if whole_patches else "")
     meta = {

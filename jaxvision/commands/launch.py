@@ -92,9 +92,9 @@ def _call(where: str, options: str, function: Callable[..., Any], command: Seque
     written = parse(f"{where}({options})")
     if len(written) != 1 or written[0].args:
         raise UserError(f"--{where} must be options such as 'nodes=4, minutes=240', not {options!r}")
-    given = written[0].kwargs
-    calls.check(function, given, calls.Options(f"--{where}"), program=("command", "name"))
-    return function(command, name, **given)
+    arguments = written[0].kwargs
+    calls.check(function, arguments, calls.Options(f"--{where}"), program=("command", "name"))
+    return function(command, name, **arguments)
 
 
 def _name(words: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from jaxvision.experiment import Experiment
 from jaxvision.fields import Field
 from jaxvision.models.weights import folder
 from jaxvision.progress import Progress
+from jaxvision.tasks.task import Task
 
 BATCH = 64
 NAMED = 20  # number of unreadable files that get a line of their own
@@ -47,7 +48,7 @@ class Model(NamedTuple):
     """
 
     name: str
-    task: Any
+    task: Task
     variables: Any
     step: int | None
     classes: tuple[str, ...]

@@ -4,8 +4,8 @@ If a picture cannot be drawn, the text says why. It is a list of parts in Markdo
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -176,7 +176,7 @@ def maps(info: Info, features: Features, perplexity: float, seed: int, path: Pat
     ]
 
 
-def filters(params: Any, path: Path) -> list[str]:
+def filters(params: Mapping[str, jax.Array], path: Path) -> list[str]:
     """Draws the filters of the first layer.
 
     Args:

@@ -115,8 +115,8 @@ def open_weights(
     def outputs(variables, batch):
         if pair:
             return image_text.tower_outputs(module, variables, batch)
-        found, out = module.apply(variables, batch["image"], train=False)
-        return {"features": found, **out}
+        features, out = module.apply(variables, batch["image"], train=False)
+        return {"features": features, **out}
 
     params = variables.pop("params")
     state = TrainState(jnp.zeros((), jnp.int32), params, variables, opt_state=(), ema=None)

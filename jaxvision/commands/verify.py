@@ -107,8 +107,8 @@ def repaired(workdir: Path) -> list[Finding]:
 
 
 def _checkpoints(saved: Saved) -> Iterator[Finding]:
-    found = entries.listing(saved.folder)
-    for step in sorted(found.finished + (() if storage.is_remote(saved.folder) else found.unfinished)):
+    listing = entries.listing(saved.folder)
+    for step in sorted(listing.finished + (() if storage.is_remote(saved.folder) else listing.unfinished)):
         thing = f"checkpoints/{step}"
         try:
             words = saved.problem(step)
@@ -127,17 +127,17 @@ def _checkpoints(saved: Saved) -> Iterator[Finding]:
         else:
             yield Finding(thing, GOOD, f"{_size(size)}, matches its digests")
     if storage.is_remote(saved.folder):
-        for step in found.unfinished:
+        for step in listing.unfinished:
             yield Finding(f"checkpoints/{step}", NOTE, "is being saved, or its save was killed")
-    for name in found.temporary:
+    for name in listing.temporary:
         words = "is part of a save that is running or was killed; the next training deletes it"
         yield Finding(f"checkpoints/{name}", NOTE, words)
-    for name in found.aside:
+    for name in listing.aside:
         yield Finding(f"checkpoints/{name}", NOTE, "is a damaged checkpoint that was set aside; you may delete it")
-    for name in found.foreign:
+    for name in listing.foreign:
         could = entries.strangers(entries.Listing(foreign=(name,)))
         yield Finding(f"checkpoints/{name}", WARNING if could else NOTE, could or "is not a checkpoint: left alone")
-    if not found.finished and not found.unfinished:
+    if not listing.finished and not listing.unfinished:
         yield Finding("checkpoints", NOTE, "there is none yet")
 
 

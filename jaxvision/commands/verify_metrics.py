@@ -74,12 +74,12 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
     Returns:
       Problems, each as True if the file is damaged or False if lines are missing, and a description.
     """
-    found = []
+    faults = []
     if read.damaged:
-        found.append((True, f"{len(read.damaged)} of its lines are not metrics: line {_some(read.damaged)}"))
+        faults.append((True, f"{len(read.damaged)} of its lines are not metrics: line {_some(read.damaged)}"))
     steps = [line["step"] for line in read.lines]
     if falls := [b for a, b in itertools.pairwise(steps) if b < a]:
-        found.append((True, f"its steps are not in order: {_some(falls)} after a later one"))
+        faults.append((True, f"its steps are not in order: {_some(falls)} after a later one"))
     seen: set[tuple[int, str]] = set()
     twice = set()
     for line in read.lines:
@@ -88,9 +88,9 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
                 twice.add(line["step"])
             seen.add((line["step"], name))
     if twice:
-        found.append((True, f"it has some numbers twice, for the steps {_some(sorted(twice))}"))
+        faults.append((True, f"it has some numbers twice, for the steps {_some(sorted(twice))}"))
     if plan is None or newest is None:
-        return found
+        return faults
     last = {plan.total} if finished else set()
     kinds = {"log": (plan.log_every, "")} | {f"evaluation {n}": (e, f"{n}/") for n, e in plan.evals.items()}
     for kind, (every, prefix) in kinds.items():
@@ -98,8 +98,8 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
         due |= last if kind != "log" or newest >= plan.total else set()
         have = {step for step, name in seen if (name.startswith(prefix) if prefix else "/" not in name)}
         if missing := sorted(step for step in due - have if step <= plan.total):
-            found.append((False, f"{len(missing)} of {len(due)} lines of {kind} are missing: steps {_some(missing)}"))
-    return found
+            faults.append((False, f"{len(missing)} of {len(due)} lines of {kind} are missing: steps {_some(missing)}"))
+    return faults
 
 
 def drop_last(path: Path) -> str:

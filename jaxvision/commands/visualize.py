@@ -74,16 +74,16 @@ def run_visualize(
     embedding.check(len(images.source), perplexity)
     features.check_layers(judged.task, images, judged.variables, [layer])
     variables = state.best_variables
-    found = features.make_features(task=judged.task, data=images, layer=layer)(variables)
+    vectors = features.make_features(task=judged.task, data=images, layer=layer)(variables)
     if not is_main():
         return out / "index.html"
     outputs.claim(out, WRITTEN, "--out")
     with storage.folder(out) as here:
         parts = [
-            *_heading(workdir, int(state.step), experiment, images, layer, found.values, seed),
+            *_heading(workdir, int(state.step), experiment, images, layer, vectors.values, seed),
             *pictures.views(experiment, here / "views.png"),
-            *pictures.neighbours(images, found, here / "neighbours.png"),
-            *pictures.maps(images.info, found, perplexity, seed, here / "embedding.png"),
+            *pictures.neighbours(images, vectors, here / "neighbours.png"),
+            *pictures.maps(images.info, vectors, perplexity, seed, here / "embedding.png"),
             *pictures.filters(_of_model(experiment, variables["params"]), here / "filters.png"),
         ]
         documents.write("\n\n".join(parts) + "\n", here / "index.md", f"what {workdir} learned")

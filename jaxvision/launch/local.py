@@ -165,11 +165,11 @@ def _id(pid: int, start: str | None, host: str | None = None) -> str:
 
 
 def _parts(job: str) -> tuple[int, str, str]:
-    if (found := re.fullmatch(r"(\d{1,10})-(.*)@([^@]*)", job, re.DOTALL)) is None:
+    if (match := re.fullmatch(r"(\d{1,10})-(.*)@([^@]*)", job, re.DOTALL)) is None:
         raise UserError(
             f"{shown(job)} is not a job of the launcher local (PROCESS-START@HOST): give the launcher that started it"
         )
-    return int(found[1]), found[2], found[3]
+    return int(match[1]), match[2], match[3]
 
 
 def _alive(job: str) -> bool:
