@@ -24,13 +24,16 @@ Whether and where the arms cross is reported, but is not a criterion.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling, workdir
 from jaxvision.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from jaxvision.sweep.spec import Sweep
 
 presets = sibling(__file__, "presets")
 PRESETS = tuple(presets.PRESETS)
@@ -57,7 +60,7 @@ def get_config(arg: str = f"{PRESETS[0]}/fixed/ViT-64/seed0/2000") -> ConfigDict
     return config_of(arg, PRESETS, _plan)
 
 
-def get_sweep(arg: str = "imagenet/ViT-B32/115000") -> Any:
+def get_sweep(arg: str = "imagenet/ViT-B32/115000") -> "Sweep":
     """Returns the sweep of `rates` for one arm and size: PRESET/ARM/EXAMPLES, then @DIR if the data are in DIR.
 
     Args:

@@ -99,7 +99,7 @@ class OverFrames(nn.Module):
         return hidden, nn.Dense(self.classes, name="head")(hidden)
 
 
-def make_clips(*, model: Callable[[int | None], Any], fields: Mapping[str, Field]) -> Task:
+def make_clips(*, model: Callable[[int | None], nn.Module], fields: Mapping[str, Field]) -> Task:
     """A task that fits the label of each clip.
 
     Args:

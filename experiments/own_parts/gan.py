@@ -24,7 +24,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Returns images [b, h, w, 3] for latent vectors [b, d]."""
+        """Returns images [b, h, w, 3] for z, latent vectors [b, d]."""
         x = nn.Dense(16 * self.widths[0])(z).reshape(-1, 4, 4, self.widths[0])
         for i, width in enumerate((*self.widths[1:], 3)):
             x = nn.leaky_relu(x, 0.2)
@@ -34,7 +34,7 @@ class Generator(nn.Module):
         return jnp.tanh(x)
 
 
-def make_gan(*, model: Callable[[int | None], Any], latent: int = 32, widths: tuple[int, ...] = (64, 32)) -> Task:
+def make_gan(*, model: Callable[[int | None], nn.Module], latent: int = 32, widths: tuple[int, ...] = (64, 32)) -> Task:
     """A task that learns to generate images (Goodfellow et al. 2014, arXiv 1406.2661, sec. 3, alg. 1).
 
     Args:

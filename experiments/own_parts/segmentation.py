@@ -38,7 +38,9 @@ class Segmenter(nn.Module):
         return features, jax.image.resize(logits, (*images.shape[:3], len(CLASSES)), "linear")
 
 
-def make_segmentation(*, model: Callable[[int | None], Any], mask: str = "instance_mask", width: int = 32) -> Task:
+def make_segmentation(
+    *, model: Callable[[int | None], nn.Module], mask: str = "instance_mask", width: int = 32
+) -> Task:
     """A task that predicts for each pixel whether it shows a shape.
 
     Args:

@@ -149,7 +149,7 @@ def together(what: str) -> Iterator[None]:
         raise error
     if statuses.any():
         failed = ", ".join(map(str, np.flatnonzero(statuses)))
-        raise UserError(f"{what} failed in other processes, which say why: {failed}", int(statuses.max()))
+        raise UserError(f"{what} failed in other processes ({failed}): see their messages", int(statuses.max()))
 
 
 def any_process(flag: bool) -> bool:

@@ -72,6 +72,6 @@ def test_a_check_that_fails_in_one_process_ends_all(config_file, tmp_path):
         Image.new("RGB", (32, 32), (kind, 0, 0)).save(place / "a.png")
     codes, _, err = together("train", f"--config={file}", f"--workdir={tmp_path / 'run'}", cwds=cwds)
     assert codes == [2, 2], err
-    assert "opening evaluations and data failed in other processes, which say why: 1" in err[0]
+    assert "opening evaluations and data failed in other processes (1): see their messages" in err[0]
     assert "set" in err[1]
     assert not (tmp_path / "run").exists()
