@@ -115,7 +115,7 @@ def mixing_operation(make: Callable[[Mixed], BatchOp], cuts: bool = False) -> Op
 
 
 def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
-    """The fields of a scene to mix; UserError where one cannot be, or a label is missing."""
+    """The fields of a scene to mix; raises UserError if a field cannot be mixed, or a label is missing."""
     images, fields = scene.images(call), scene.fields
     advice = lambda name: f"take {call} out of augment, or {name!r} out of data.fields"
     for name, field in fields.items():

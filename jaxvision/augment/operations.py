@@ -362,8 +362,7 @@ def _rows(values: jax.Array, field: Field) -> tuple[tuple[int, ...], jax.Array]:
 
 
 def _resized(op: BatchOp, moving: Mapping[str, Field]) -> dict[str, Field]:
-    """The fields after `op`. Their lengths are found by tracing if all are known before it; else those of h and w are
-    unknown."""
+    """The fields after `op`, with lengths found by tracing if all are known before it; else h and w are unknown."""
     moving = _signed(moving)
     if all(None not in field.shape for field in moving.values()):
         batch = {
