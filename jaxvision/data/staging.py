@@ -44,7 +44,7 @@ def staged(target: Path, recipe: Mapping[str, object]) -> Iterator[Path]:
     file = folder / "recipe.json"
     try:
         if folder.exists() and any(folder.iterdir()) and not file.exists():
-            raise UserError(f"{folder} is needed for the set, but contains other files (no {file.name}): move it away")
+            raise UserError(f"{folder} is needed for the set, but holds other files (no {file.name}): move it away")
         if folder.exists() and not (file.exists() and file.read_text(errors="replace") == text):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
