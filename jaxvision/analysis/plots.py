@@ -66,8 +66,9 @@ def canvas(
       The axes, or a NumPy array of them if there are several.
     """
     path = Path(path)
-    with plt.rc_context(STYLE):  # type: ignore[arg-type]  # its stub lists every key as a literal
-        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)  # type: ignore
+    # The stubs of matplotlib accept neither a dict of plain keys nor options that are only known at run time.
+    with plt.rc_context(STYLE):  # type: ignore[arg-type]
+        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)  # type: ignore[call-overload]
         try:
             yield axes
             named = path.suffix.removeprefix(".") in FORMATS

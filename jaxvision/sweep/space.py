@@ -308,7 +308,7 @@ def points(space: Space) -> Iterator[dict[str, Any]]:
     seen = set()
     finite: list[Any] = [inner(domain) for domain in domains.values()]
     for values in itertools.product(*(domain.values for domain in finite)):
-        params = select(space, lambda key, _, values=values: values[places[key]])  # type: ignore[misc]
+        params = select(space, lambda key, _, values=values: values[places[key]])  # type: ignore[misc]  # a lambda with a default
         if repr(params) not in seen:  # points that differ only in inactive keys are the same
             seen.add(repr(params))
             yield params
