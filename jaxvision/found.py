@@ -134,7 +134,7 @@ class Parts(Mapping[str, Callable]):
           The annotations, or None if the part takes any option.
 
         Raises:
-          UserError: As of `resolve`.
+          UserError: There is no such part, see `resolve`.
         """
         return calls.options(self.resolve(name, *others), (*self.given, *self.offered))
 

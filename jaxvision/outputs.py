@@ -44,7 +44,7 @@ def claim(folder: Path, names: Sequence[str], flag: str) -> None:
       flag: Option that named the folder, such as "--out".
 
     Raises:
-      UserError: As of `check`, or the folder cannot be created.
+      UserError: `check` refuses the files, or the folder cannot be created.
     """
     storage.output_folder(folder, flag)
     check(folder, names, flag)

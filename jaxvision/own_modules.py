@@ -158,7 +158,7 @@ def _missing(what: str, module: str) -> str:
             " (the command reads this folder, so it imports nothing from it)" if scripts.is_closed(Path.cwd()) else ""
         )
         places = [f"in the working directory {Path.cwd()}{is_read}"]
-        places += [f"beside the config in {folder}" for folder in _config_folders()]
+        places += [f"next to the config in {folder}" for folder in _config_folders()]
         lacks = f"there is no module {top!r} where Python looks, nor {', nor '.join(places)}"
     original = _trained_from.get(module)
     then = f" The run was trained with {original}." if original else ""

@@ -54,7 +54,7 @@ def is_alive(described: dict[str, Any]) -> bool | None:
 
 
 def _here() -> str:
-    """Identity of this boot and of this namespace of process ids, as far as the system tells them."""
+    """Identity of this boot and of this namespace of process ids; empty if the system does not give them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -172,7 +172,7 @@ def claim(
       lock: Lock of the workdir that this process holds, from `writer`; it moves with the folder.
 
     Raises:
-      UserError: As of `check`, before anything is changed; or the folder cannot be written.
+      UserError: `check` refuses the folder, before anything is changed; or the folder cannot be written.
     """
     check(workdir, config, fresh=fresh, resume=resume)
     if fresh and files_of_runs(workdir):
@@ -196,8 +196,8 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     Args:
       workdir: Folder of the run, which need not exist.
       config: Config of the run.
-      fresh: As of `claim`.
-      resume: As of `claim`.
+      fresh: True if a run in the folder will be moved aside.
+      resume: True if a run in the folder will be resumed under `config`, even if it was started with another config.
 
     Raises:
       UserError: The folder holds a run of another config (the message names the keys that differ), a damaged run, or

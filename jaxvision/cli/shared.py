@@ -23,7 +23,7 @@ class Command(NamedTuple):
       example: Command line that works.
       define: Function that defines the flags; called with the flags and the words of the command line, from which it
         may take some.
-      run: Function that runs the command; called with the parsed flags and the words that are no flags.
+      run: Function that runs the command; called with the parsed flags and the words that are not flags.
     """
 
     summary: str
@@ -43,7 +43,7 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
       what: Description of the file, for the help.
 
     Raises:
-      UserError: See `read_config`.
+      UserError: The file, a key or a value has a mistake, see `read_config`.
     """
     text = f"{what}, FILE.py or FILE.py:ARG, or the config.json of a run; --config.SECTION.KEY=VALUE changes a value"
     config = read_config(words)
@@ -182,7 +182,7 @@ def table_flags(values: flags.FlagValues, what: str) -> None:
 
 
 def value_of(values: flags.FlagValues, name: str) -> Any:
-    """Returns the value of a flag whose name is no attribute of `FlagValues`, or is known only at run time.
+    """Returns the value of a flag, also if its name is a Python keyword or a variable.
 
     Args:
       values: Parsed flags of the command.
@@ -207,7 +207,7 @@ def need(values: flags.FlagValues, *names: str) -> None:
 
 
 def start(rest: list[str]) -> None:
-    """Does what every command does once its flags are parsed: sets up logging and the processes of the job.
+    """Sets up logging and the processes of the job, once the flags of a command are parsed.
 
     Args:
       rest: Words of the command line that the command did not use.

@@ -199,7 +199,7 @@ def _native_size(
     return {"size": Stated(side * pixels, "positions in the file")}
 
 
-# Width, patch, patches per side and vocabulary of SigLIP's network for 384 pixels, which is no multiple of 14. The same
+# Width, patch, patches per side and vocabulary of SigLIP's network for 384 pixels, not a multiple of 14. The same
 # network of SigLIP 2, with another vocabulary, was trained at 378.
 SIGLIP_384 = (1152, 14, 27, 32_000)
 

@@ -117,7 +117,7 @@ def _listdir(folder: str) -> list[str]:
 
 
 def _instead(there: str, rest: str) -> str:
-    """What exists where a file was looked for, in words."""
+    """A description of what the folder holds in which a file was not found."""
     folder, wanted = there or ".", Path(rest).parts[0]
     where = printable(there or os.getcwd())
     if there and not os.path.isdir(folder):

@@ -33,7 +33,7 @@ class Model(NamedTuple):
 
     Attributes:
       name: Path of its folder.
-      task: Task, of which `outputs` is used.
+      task: Task; only its `outputs` is used.
       variables: Variables of the task.
       step: Step of the checkpoint; None for converted weights.
       classes: Names of the classes; empty if it has none.

@@ -1,6 +1,6 @@
 """The pictures of a representation. Each function draws one to a file and returns the text about it.
 
-If a picture cannot be drawn, the text says why. It is a list of parts in Markdown, the first of which is a heading.
+If a picture cannot be drawn, the text says why. It is a list of paragraphs in Markdown; the first one is a heading.
 """
 
 import math
@@ -197,7 +197,7 @@ def filters(params: Mapping[str, jax.Array], path: Path) -> list[str]:
         path
     )
     height, width, channels, count = kernel.shape
-    some = f", the {FILTERS} largest of which are shown" if count > FILTERS else ""
+    some = f" (shown are the {FILTERS} largest)" if count > FILTERS else ""
     return [
         title,
         f"{code(name)}: {count} filters of {height}x{width} pixels and {channels} channels{some}, the largest norm "

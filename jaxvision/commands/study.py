@@ -192,7 +192,7 @@ def check_dir(preset: str, needed: str, data_dir: str | None) -> None:
       UserError: It is needed, and not given.
     """
     if needed and not data_dir:
-        raise UserError(f"the preset {preset!r} reads {needed}, and does not know where it is: add --data_dir=DIR")
+        raise UserError(f"the preset {preset!r} reads {needed}, but --data_dir is missing: add --data_dir=DIR")
 
 
 def _cost(planned: list[Run], say: Callable | None) -> str:

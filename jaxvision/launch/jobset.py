@@ -170,7 +170,7 @@ def _hosts(topology: str | None, chips: int) -> int:
         raise UserError(f"topology={topology!r} is not a topology: give the chips along each axis, '4x4' or '2x2x4'")
     total = math.prod(int(n) for n in topology.split("x"))
     if chips < 1 or total % chips:
-        raise UserError(f"topology={topology!r} has {total} chips, which is no multiple of chips={chips}: give another")
+        raise UserError(f"topology={topology!r} has {total} chips, not a multiple of chips={chips}: give another")
     return total // chips
 
 

@@ -75,7 +75,7 @@ def pack(source: str | Path, archive: str | Path, largest_mb: float = LARGEST_MB
       A line about what was packed.
 
     Raises:
-      UserError: As of `files_of` and `check_size`.
+      UserError: There is no such folder or no file in it, git cannot read it, or the files are too large.
     """
     names = files_of(source)
     total = check_size(source, names, largest_mb)
