@@ -84,7 +84,7 @@ def applied(monkeypatch):
 
 def test_a_map_is_written_for_each_image_and_shares_are_told(applied, tmp_path, capsys):
     files = ["photos/a.jpg", "photos/b.png"]
-    found = class_maps.write(Model(), files, KINDS, tmp_path / "maps", "csv")
+    found = class_maps.write_maps(Model(), files, KINDS, tmp_path / "maps", "csv")
     assert found["photos/a.jpg"] == {"background": 1.0}
     assert found["photos/b.png"] == {"background": pytest.approx(5 / 6), "shape": pytest.approx(1 / 6)}
     pixels = Image.open(tmp_path / "maps" / "b.png")
@@ -93,7 +93,7 @@ def test_a_map_is_written_for_each_image_and_shares_are_told(applied, tmp_path, 
     assert np.asarray(pixels.convert("RGB"))[0, 0].tolist() == [128, 0, 0]
     assert capsys.readouterr().out.splitlines()[0] == "path,map,class,share"
     with pytest.raises(UserError, match="a.png exists already"):
-        class_maps.write(Model(), files, KINDS, tmp_path / "maps", "csv")
+        class_maps.write_maps(Model(), files, KINDS, tmp_path / "maps", "csv")
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_a_map_is_written_for_each_image_and_shares_are_told(applied, tmp_path, 
 )
 def test_maps_that_cannot_be_written_are_refused(applied, files, out, message):
     with pytest.raises(UserError, match=message):
-        class_maps.write(Model(), files, KINDS, out, "table")
+        class_maps.write_maps(Model(), files, KINDS, out, "table")

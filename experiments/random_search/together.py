@@ -17,7 +17,7 @@ def main(out: Path) -> None:
     Args:
       out: Folder of the study.
     """
-    this = study.load("random_search")
+    this = study.load_study("random_search")
     planned = this.runs(this.PRESETS[0], None)
     for repeat in this.REPEATS:
         mine = [run for run in planned if run.tags["repeat"] == repeat]

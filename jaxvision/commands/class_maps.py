@@ -26,7 +26,7 @@ class Maps(dict[str, dict[str, float]]):
     left_out: Mapping[str, str]
 
 
-def write(
+def write_maps(
     model: photos.Model, files: Sequence[str], kinds: Mapping[str, Field], out: str | Path | None, form: str
 ) -> Maps:
     """Writes a map of the classes of each image's pixels, and prints the share of each class.
@@ -58,7 +58,7 @@ def write(
     if existing := [place for place in places.values() if place.exists()]:
         raise UserError(f"{existing[0]} exists already: give another --out")
     left_out: dict[str, str] = {}
-    maps = photos.apply(model, files, lambda outputs: outputs[name], left_out, "segmenting images")
+    maps = photos.apply_model(model, files, lambda outputs: outputs[name], left_out, "segmenting images")
     if not maps:
         raise UserError(f"none of the {len(files):,} files is an image that can be read: check --images")
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write(
                 {"path": image_files.printable(file), "map": str(places[file]), "class": of_class, "share": share}
             )
     shares.left_out = left_out
-    tables.write(rows, COLUMNS, form, None)
+    tables.write_rows(rows, COLUMNS, form, None)
     if form == tables.TABLE:
         console().print(f"{len(maps):,} maps written to {folder}/", markup=False)
     return shares

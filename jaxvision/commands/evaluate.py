@@ -51,7 +51,7 @@ def run_evaluate(
     Raises:
       UserError: The workdir, the step or an evaluation has a mistake that the user can fix.
     """
-    tables.check(form, out)
+    tables.check_output(form, out)
     path = storage.path(path, "--workdir")
     features = None if features is None else storage.path(features, "--features")
     with together("opening the evaluations"):
@@ -78,7 +78,7 @@ def run_evaluate(
         if evals is not None:
             line["evals"] = {name: dict(section) for name, section in evals.items()}
         storage.append(path / "evaluations.jsonl", json.dumps(line) + "\n")
-        tables.write(rows, COLUMNS, form, out)
+        tables.write_rows(rows, COLUMNS, form, out)
     return results
 
 

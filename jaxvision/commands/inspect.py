@@ -24,7 +24,7 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
 
     Args:
       config: Config from `get_config`.
-      pages: Folder for pictures of the data (see `pages.write`), which need the data set; None for no pictures.
+      pages: Folder for pictures of the data (see `pages.write_pages`), which need the data set; None for no pictures.
       compile_step: True to compile the step, which gives its memory and takes long for large models.
 
     Raises:
@@ -48,10 +48,10 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
             f"step: {flops / 1e9:,.1f} GFLOPs, {per_example / 1e9:,.3f} per example (XLA counts a multiply-add as two)"
         )
     if folder:
-        from jaxvision.commands.pages import write  # loads matplotlib
+        from jaxvision.commands.pages import write_pages  # loads matplotlib
 
         with storage.folder(folder) as here:
-            written = write(experiment, here)
+            written = write_pages(experiment, here)
         out.print(f"pages: {', '.join(str(folder / page.name) for page in written)}")
     if compile_step:
         _print_memory(experiment, state)

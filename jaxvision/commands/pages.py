@@ -40,7 +40,7 @@ def present(value: T | None) -> T:
     return value
 
 
-def write(experiment: Experiment, folder: Path) -> list[Path]:
+def write_pages(experiment: Experiment, folder: Path) -> list[Path]:
     """Writes the pages as PNG.
 
     classes.png      number of examples of each class

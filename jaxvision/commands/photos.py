@@ -153,7 +153,7 @@ def split_words(words: str) -> list[str]:
     return split
 
 
-def apply(
+def apply_model(
     model: Model,
     files: Sequence[str],
     fn: Callable[[dict], jax.Array],
@@ -223,7 +223,7 @@ def embed_images(model: Model, files: Sequence[str], left_out: dict[str, str] | 
       The embedding of each file, a unit vector float32 [d].
     """
     _check_pair(model)
-    return apply(model, files, lambda out: out[zeroshot.LAYER], left_out, "embedding images")
+    return apply_model(model, files, lambda out: out[zeroshot.LAYER], left_out, "embedding images")
 
 
 def _check_pair(model: Model) -> None:

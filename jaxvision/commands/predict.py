@@ -73,8 +73,8 @@ def run_predict(
     left_out: dict[str, str] = {}
     model = photos.open_model(workdir, step)
     if labels is None and (maps := _segmentations(model)):
-        return class_maps.write(model, files, maps, out, form)
-    tables.check(form, out)
+        return class_maps.write_maps(model, files, maps, out, form)
+    tables.check_output(form, out)
     classes: Sequence[str]
     if labels is not None:
         classes = photos.split_words(labels)
@@ -87,7 +87,7 @@ def run_predict(
     else:
         classes = model.classes
         logits = lambda out: _logits(out, model)
-    shares = photos.apply(model, files, lambda out: jax.nn.softmax(logits(out)), left_out, "classifying images")
+    shares = photos.apply_model(model, files, lambda out: jax.nn.softmax(logits(out)), left_out, "classifying images")
     if not shares:
         raise UserError(f"none of the {len(files):,} files that match {images!r} is an image that can be read")
     predictions = {
@@ -99,7 +99,7 @@ def run_predict(
         for file, ranked in predictions.items()
         for rank, (name, probability) in enumerate(ranked, 1)
     ]
-    tables.write(rows, COLUMNS, form, out)
+    tables.write_rows(rows, COLUMNS, form, out)
     if form == tables.TABLE:
         _show(predictions, min(top, len(classes)))
     return Predictions(predictions, left_out)

@@ -96,7 +96,7 @@ def run_search(
     """
     if page is not None and Path(page).suffix.lower() != ".png":
         raise UserError(f"--sheet={page} is not a PNG file: give a name such as --sheet=found.png")
-    tables.check(form, out)
+    tables.check_output(form, out)
     folder = storage.local(index, "--index", "it holds the times of files")
     page = None if page is None else storage.local(page, "--sheet")
     if image is not None:
@@ -142,7 +142,7 @@ def run_search(
             for query, files_found in ranked.items()
             for rank, (file, cosine) in enumerate(files_found, 1)
         ]
-        tables.write(rows, RESULTS, form, out)
+        tables.write_rows(rows, RESULTS, form, out)
         _show(ranked, Path(page) if page else folder / SHEET, quiet=form != tables.TABLE)
     return Results(ranked, left_out)
 

@@ -76,7 +76,7 @@ def run_study(
       UserError: Runs failed. The others are done, and nothing is analysed.
       Preempted: A signal stopped the study; the same call resumes it.
     """
-    study, out = load(name), storage.local(out, "--out", "a study has locks, tables and a cache of programs")
+    study, out = load_study(name), storage.local(out, "--out", "a study has locks, tables and a cache of programs")
     preset = preset or study.PRESETS[0]
     if preset not in study.PRESETS:
         raise unknown(f"preset of study {name!r}", preset, study.PRESETS)
@@ -110,7 +110,7 @@ def run_study(
     return report
 
 
-def load(name: str) -> ModuleType:
+def load_study(name: str) -> ModuleType:
     """Loads the module of a study.
 
     Args:

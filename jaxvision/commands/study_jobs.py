@@ -87,7 +87,7 @@ class Jobs:
         if not one.may_fail and _failed(folder / "launch"):
             (folder / "launch" / "command.json").unlink()  # each call tries it again; attempts are counted from 0
         name = f"{self._out.resolve().name}-{one.name.replace('/', '-')}"
-        return runs.TrialRun(folder, command(self._config, one, folder), name)
+        return runs.TrialRun(folder, command_of(self._config, one, folder), name)
 
     def _look(self, jobs: dict[str, runs.TrialRun]) -> None:
         alive = {job.job: name for name, job in jobs.items() if job.alive and job.job is not None}
@@ -126,7 +126,7 @@ class Jobs:
             time.sleep(min(self._seconds, 0.2))
 
 
-def command(config: str, one: Run, folder: Path) -> list[str]:
+def command_of(config: str, one: Run, folder: Path) -> list[str]:
     """Returns the command line of a run. Values that `get_config` of its study does not set become overrides.
 
     Args:

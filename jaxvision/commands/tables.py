@@ -19,7 +19,7 @@ FORMATS = (TABLE, "json", "csv", "jsonl")
 Row = Mapping[str, Any]
 
 
-def check(form: str, out: str | Path | None) -> None:
+def check_output(form: str, out: str | Path | None) -> None:
     """Checks, before anything is computed, that results can be written.
 
     Args:
@@ -44,7 +44,7 @@ def check(form: str, out: str | Path | None) -> None:
         raise UserError(f"--out={out} is a file of the run in {path.parent}: give another name")
 
 
-def text(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
+def format_rows(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
     """Returns rows as JSON (a list of objects), JSON lines, or CSV (RFC 4180, with a header).
 
     Numbers have all their digits; a number that is not finite is null in JSON and empty in CSV.
@@ -54,7 +54,7 @@ def text(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
       columns: Names of the columns, in order.
       form: Format, "json", "jsonl" or "csv".
 
-    >>> text([{"path": "a, b.png", "probability": 0.5}], ("path", "probability"), "csv")
+    >>> format_rows([{"path": "a, b.png", "probability": 0.5}], ("path", "probability"), "csv")
     'path,probability\\r\\n"a, b.png",0.5\\r\\n'
     """
     plain = [{name: _plain(row[name]) for name in columns} for row in rows]
@@ -69,7 +69,7 @@ def text(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write(rows: Sequence[Row], columns: Sequence[str], form: str, out: str | Path | None) -> None:
+def write_rows(rows: Sequence[Row], columns: Sequence[str], form: str, out: str | Path | None) -> None:
     """Writes rows to standard output, unless `form` is "table", and to a file, completely or not at all.
 
     Args:
@@ -82,11 +82,11 @@ def write(rows: Sequence[Row], columns: Sequence[str], form: str, out: str | Pat
       UserError: The file cannot be written.
     """
     if form != TABLE:
-        _print(text(rows, columns, form))
+        _print(format_rows(rows, columns, form))
     if out is not None:
         path = Path(out)
         try:
-            storage.write(path, text(rows, columns, path.suffix.lower()[1:]))
+            storage.write(path, format_rows(rows, columns, path.suffix.lower()[1:]))
         except OSError as error:
             raise UserError(f"cannot write --out={out}: {error.strerror}") from None
 

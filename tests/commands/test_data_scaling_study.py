@@ -16,12 +16,12 @@ PRESETS = ("laptop", "cifar10", "cifar10_large", "imagenet", "imagenet21k", "jft
 
 @pytest.fixture(scope="module")
 def scaling():
-    return study.load("data_scaling")
+    return study.load_study("data_scaling")
 
 
 @pytest.fixture(scope="module")
 def presets():
-    return study.sibling(study.load("data_scaling").__file__, "presets").PRESETS
+    return study.sibling(study.load_study("data_scaling").__file__, "presets").PRESETS
 
 
 def rows_of(planned, top1):

@@ -15,7 +15,7 @@ PRESETS = ("laptop", "cifar10", "ucm")
 
 @pytest.fixture(scope="module")
 def image_text():
-    return study.load("image_text")
+    return study.load_study("image_text")
 
 
 @pytest.fixture(scope="module")

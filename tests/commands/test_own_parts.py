@@ -172,10 +172,10 @@ def test_a_study_is_named_by_its_path(project, monkeypatch):
     monkeypatch.chdir(project)
     (project / "my_study").mkdir()
     (project / "my_study" / "study.py").write_text(STUDY)
-    assert study.load(f"{project}/my_study").PRESETS == ("quick",)
-    assert study.load(f"{project}/my_study/study.py").get_config("quick/only").model.width == 2
+    assert study.load_study(f"{project}/my_study").PRESETS == ("quick",)
+    assert study.load_study(f"{project}/my_study/study.py").get_config("quick/only").model.width == 2
     with pytest.raises(UserError, match="a_config.py is not a study: it defines no PRESETS"):
-        study.load(f"{project}/a_config.py")
+        study.load_study(f"{project}/a_config.py")
 
 
 def test_an_error_in_the_users_code_is_not_called_a_fault_of_jaxvision(own):

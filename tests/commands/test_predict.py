@@ -93,11 +93,13 @@ def test_results_for_programs(trained, photos, capsys, tmp_path, form):
 
 def test_what_is_not_finite_and_where_results_cannot_go(tmp_path):
     rows = [{"metric": "loss", "value": float("nan")}, {"metric": "top1", "value": np.float32(0.1)}]
-    assert json.loads(tables.text(rows, ("metric", "value"), "json"))[0]["value"] is None
-    assert tables.text(rows, ("metric", "value"), "csv") == "metric,value\r\nloss,\r\ntop1,0.10000000149011612\r\n"
+    assert json.loads(tables.format_rows(rows, ("metric", "value"), "json"))[0]["value"] is None
+    assert (
+        tables.format_rows(rows, ("metric", "value"), "csv") == "metric,value\r\nloss,\r\ntop1,0.10000000149011612\r\n"
+    )
     with pytest.raises(UserError, match="unknown value of --format 'jsn'; did you mean 'json'"):
-        tables.check("jsn", None)
+        tables.check_output("jsn", None)
     with pytest.raises(UserError, match=r"does not end in .json, .csv or .jsonl"):
-        tables.check("table", tmp_path / "out.txt")
+        tables.check_output("table", tmp_path / "out.txt")
     with pytest.raises(UserError, match="no folder"):
-        tables.check("table", tmp_path / "absent" / "out.csv")
+        tables.check_output("table", tmp_path / "absent" / "out.csv")

@@ -13,7 +13,7 @@ from jaxvision.sweep import spec
 
 @pytest.fixture(scope="module")
 def this():
-    return study.load("random_search")
+    return study.load_study("random_search")
 
 
 @pytest.mark.parametrize("arg", ["grid/0", "random/2"])

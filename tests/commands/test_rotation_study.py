@@ -20,7 +20,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def rotation():
-    return study.load("rotation")
+    return study.load_study("rotation")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ PRESETS = ("laptop", "cifar10", "paper")
 
 @pytest.fixture(scope="module")
 def simclr():
-    return study.load("simclr")
+    return study.load_study("simclr")
 
 
 @pytest.fixture(scope="module")

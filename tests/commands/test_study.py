@@ -174,10 +174,10 @@ def test_runs_of_another_config_are_not_taken_for_done(in_done):
 
 
 def test_the_command_of_a_run_has_what_was_filled_in(in_done):
-    module = study.load("tiny")
+    module = study.load_study("tiny")
     (best,) = [one for one in module.runs("staged", None) if one.name == "best"]
     filled = best._replace(config=configs.override(best.config, {"optimizer.learning_rate": 0.7}))
-    words = study_jobs.command(f"{module.__file__}:staged", filled, in_done / "out" / "runs" / "best")
+    words = study_jobs.command_of(f"{module.__file__}:staged", filled, in_done / "out" / "runs" / "best")
     assert words[3:] == [
         "train",
         f"--config={module.__file__}:staged/best",
@@ -256,4 +256,4 @@ def test_a_run_that_may_fail_and_ended_at_a_huge_loss_has_an_error_in_place_of_r
 def test_a_file_that_is_no_python_file_is_no_study(tmp_path):
     (tmp_path / "notes").write_text("print('run')")
     with pytest.raises(UserError, match="unknown study .*or the path of a folder with a study.py"):
-        study.load(str(tmp_path / "notes"))
+        study.load_study(str(tmp_path / "notes"))

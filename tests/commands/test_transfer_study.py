@@ -47,7 +47,7 @@ def test_prepare_makes_three_splits_and_the_weights(prepared):
 
 
 def test_every_run_builds_and_those_of_the_test_split_name_it(prepared):
-    module = study.load("transfer")
+    module = study.load_study("transfer")
     runs = module.runs("fashion", str(prepared))
     assert len({run.name for run in runs}) == len(runs) == 24
     for run in runs[:4]:
@@ -63,7 +63,7 @@ def test_every_run_builds_and_those_of_the_test_split_name_it(prepared):
 
 
 def test_the_report_names_what_failed(tmp_path):
-    module = study.load("transfer")
+    module = study.load_study("transfer")
     top1 = {"head": (0.5, 0.6), "last": (0.7, 0.8), "all": (0.6, 0.9), "scratch": (0.4, 0.5)}
     rows = [
         {"regime": regime, "examples": n, "seed": seed, "test/top1": value + 0.01 * seed * (regime == "last")}

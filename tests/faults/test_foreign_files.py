@@ -82,8 +82,8 @@ def test_a_folder_of_pictures_keeps_what_was_there(tmp_path):
 def test_a_table_does_not_replace_a_record_of_a_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="is a file of the run"):
-        tables.check("table", tmp_path / "metrics.jsonl")
-    tables.check("table", tmp_path / "mine.jsonl")
+        tables.check_output("table", tmp_path / "metrics.jsonl")
+    tables.check_output("table", tmp_path / "mine.jsonl")
 
 
 def test_a_folder_that_looks_unfinished_is_not_emptied(tmp_path):

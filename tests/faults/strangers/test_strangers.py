@@ -267,7 +267,7 @@ def test_names_and_paths(name, others):
     if ends_well(storage.check, name, "--out") is None:
         ends_well(storage.local, name, "--out")
     for use in (
-        study.load,
+        study.load_study,
         files.expand_braces,
         prompts.get_prompts,
         class_names.read_class_names,
