@@ -149,7 +149,7 @@ def test_a_fit_that_ends_early_says_so(mesh, caplog):
     assert found["probe_lbfgs/iterations"] == 2
     caplog.clear()
     linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4, 1e-5, 1e5), max_iterations=2)(jnp.float32(1.0))
-    assert "of the 3 values of l2, the largest" in caplog.text
+    assert "of the 3 values of l2 (the largest is" in caplog.text
     caplog.clear()
     found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4,))(jnp.float32(1.0))
     assert not caplog.text

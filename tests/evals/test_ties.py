@@ -50,13 +50,12 @@ def open_set(source, mesh):
     return dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh)
 
 
-def runs(mesh, evaluator, kinds=1, **options):
+def runs(mesh, factory, kinds=1, **options):
     """The results with the judged examples in several orders."""
     train = open_set(Same(np.arange(N), "train", kinds), mesh)
     for order in orders():
-        yield evaluator.make(task=Flat(), data=open_set(Same(order, "test", kinds), mesh), train=train, **options)(
-            jnp.float32(1.0)
-        )
+        data = open_set(Same(order, "test", kinds), mesh)
+        yield factory(task=Flat(), data=data, train=train, **options)(jnp.float32(1.0))
 
 
 def test_constant_logits_are_the_first_class_in_any_order(mesh):
@@ -76,29 +75,29 @@ def test_constant_logits_have_the_average_precision_of_guessing(mesh):
 
 
 @pytest.mark.parametrize(
-    ("evaluator", "options"),
+    ("factory", "options"),
     [
-        (knn, dict(k=(1, 7))),
-        (class_mean, {}),
-        (fewshot, dict(shots=(2,), draws=1)),
-        (linear_probe, dict(l2=(1e-3, 1.0))),
-        (sgd_probe, dict(epochs=2, train_batch_size=8)),
+        (knn.make_knn, dict(k=(1, 7))),
+        (class_mean.make_class_mean, {}),
+        (fewshot.make_fewshot, dict(shots=(2,), draws=1)),
+        (linear_probe.make_linear_probe, dict(l2=(1e-3, 1.0))),
+        (sgd_probe.make_sgd_probe, dict(epochs=2, train_batch_size=8)),
     ],
-    ids=lambda value: getattr(value, "__name__", "").rpartition(".")[2],
+    ids=lambda value: getattr(value, "__name__", "").removeprefix("make_"),
 )
 @pytest.mark.parametrize("kinds", [1, 2])
-def test_the_order_of_the_images_judged_plays_no_part(mesh, evaluator, options, kinds):
-    first, *others = runs(mesh(1), evaluator, kinds, **options)
+def test_the_order_of_the_images_judged_plays_no_part(mesh, factory, options, kinds):
+    first, *others = runs(mesh(1), factory, kinds, **options)
     for other in others:
         assert other == pytest.approx(first, rel=1e-5)
 
 
 def test_images_alike_are_of_the_class_that_the_protocol_says(mesh):
-    found = next(runs(mesh(1), class_mean))
+    found = next(runs(mesh(1), class_mean.make_class_mean))
     assert found["class_mean/top1"] == 15 / N  # the first class
     assert found["class_mean/map"] == pytest.approx(1 / K)  # guessing
-    assert next(runs(mesh(1), fewshot, shots=(2,), draws=1))["2shot_ridge1024"] == 15 / N
-    found = next(runs(mesh(1), linear_probe, l2=(1e-3, 1.0, 10.0)))
+    assert next(runs(mesh(1), fewshot.make_fewshot, shots=(2,), draws=1))["2shot_ridge1024"] == 15 / N
+    found = next(runs(mesh(1), linear_probe.make_linear_probe, l2=(1e-3, 1.0, 10.0)))
     assert found["probe_lbfgs/l2"] == 10.0  # of equal accuracies the largest
     assert found["probe_lbfgs/top1"] == 15 / N  # the most frequent class
 
