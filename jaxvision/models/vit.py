@@ -255,7 +255,8 @@ def vit(
       distilled: True for a second token, and a head that learns from a teacher, "distillation_logits" [b, k] (Touvron
         et al. 2021, sec. 4). In training "logits" are those of the class token. In evaluation they are the mean of both
         heads; the paper adds their softmax. Features are the mean of both tokens.
-      registers: Number of registers, tokens without position that the output leaves out (Darcet et al. 2024).
+      registers: Number of registers, at least 0: tokens without position that the output leaves out (Darcet et al.
+        2024).
       base_patch: Side of the patches that the embedding's kernel is stored for; None for the variant's. The kernel is
         fitted to the variant's patch by `patches.resize_patches`, so that one set of weights serves many (Beyer et al.
         2023, FlexiViT). Learned positions need `positions.resize_positions`.

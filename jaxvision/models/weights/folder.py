@@ -96,11 +96,19 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Returns True if `path` is a folder of weights."""
+    """Returns True if a path is a folder of weights.
+
+    Args:
+      path: Path of a file or folder, which need not exist.
+    """
     return all((storage.path(path) / name).is_file() for name in (WEIGHTS, META))
 
 
 def sha256(path: str | Path) -> str:
-    """Returns the SHA-256 of the file `path`, in hex digits."""
+    """Returns the SHA-256 of a file, in hex digits.
+
+    Args:
+      path: Path of the file.
+    """
     with storage.path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -55,7 +55,7 @@ def import_weights(
       model: Name of our model, a key of `models.NAMES`, `TEXT_NAMES` or `PAIR_NAMES`.
       variables: Variables of the model, as from `init`; `ShapeDtypeStruct`s will do.
       head: Treatment of the head. "keep" takes the file's. "new" leaves that of `variables` as it is, and "drop" is for
-        a model without a head; both do not use the file's.
+        a model without a head; neither uses the file's.
       ignore: Regular expressions; arrays of the file whose names match one are not used.
       positions: Method that resizes learned position embeddings for another image size, "bicubic" or "bilinear". The
         positions of tokens before the grid stay as they are. With `ignore`, those of tokens that the model does not
