@@ -79,7 +79,7 @@ def applied(monkeypatch):
             one.ravel()[:n] = 1
         return dict(zip(files, fn({"segmentation": maps})))
 
-    monkeypatch.setattr(photos, "apply", apply)
+    monkeypatch.setattr(photos, "apply_model", apply)
 
 
 def test_a_map_is_written_for_each_image_and_shares_are_told(applied, tmp_path, capsys):
