@@ -120,3 +120,8 @@ def test_losses_equal_torch():
     masked = torch.nn.functional.cross_entropy(torch.tensor(MASKED), torch.tensor(MASKED_LABELS), reduction="none")
     mine = classification.softmax_cross_entropy(jax.numpy.asarray(MASKED), jax.numpy.asarray(MASKED_LABELS))
     np.testing.assert_allclose(mine, masked, rtol=1e-5)
+
+
+def test_squared_error_is_half_the_squared_distance_to_the_one_hot_label():
+    found = classification.squared_error(np.array([[0.5, 2.0, -1.0]]), np.array([1]))
+    np.testing.assert_allclose(found, [0.5 * (0.25 + 1 + 1)])
