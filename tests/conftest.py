@@ -1,10 +1,16 @@
-"""Eight simulated CPU devices for every test; set before anything imports jax."""
+"""Eight simulated CPU devices for every test, and programs that are quick to compile; set before jax is imported.
+
+Most of the time of the suite is compilation, nearly half of which is LLVM's optimisation of code that runs once. What a
+program computes does not depend on it, beyond the last bits.
+"""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -15,6 +21,14 @@ import pytest
 
 from jaxvision import own_modules, scripts
 from jaxvision.parallel.mesh import make_mesh
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go():
+    """Without this the programs of all tests stay in memory, some gigabytes of them."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
