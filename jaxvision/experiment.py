@@ -284,7 +284,7 @@ class Experiment(NamedTuple):
         lines = []
         for player, section in parts.optimizer_sections(self.config.optimizer, self.task).items():
             optimizer = self.optimizer.of_player(player)
-            params, warmup = players.own(self.task, player, self.params), self.durations(section.get("warmup", 0))
+            params, warmup = players.params_of(self.task, player, self.params), self.durations(section.get("warmup", 0))
             lines += cautions.warn_of_optimizer(section, optimizer, params, self.total, warmup)
         return lines
 

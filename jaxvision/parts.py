@@ -25,7 +25,7 @@ from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch
 from jaxvision.sections import InitSection, TrainSection
 from jaxvision.tasks.task import Batch, Joint, Task, part_of_params
-from jaxvision.train import players as who
+from jaxvision.train import players
 from jaxvision.train import state as states
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -165,14 +165,17 @@ def make_optimizer(
     made, order = {}, partial(_layer_order, config)
     for name, section in optimizer_sections(config.optimizer, task).items():
         every = task.players[name].every if task.players else 1
-        mine, where = who.own(task, name, params), f"optimizer.players.{name}" if task.players else "optimizer"
+        mine, where = (
+            players.params_of(task, name, params),
+            f"optimizer.players.{name}" if task.players else "optimizer",
+        )
         if freeze := _frozen_rules(section, pretrained, task, mine, order):
             section = {**section, "freeze": freeze}
         one = _optimizer(section, where, mine, partial(_fewer, steps, every), -(-total // every), order)
         made[name] = one._replace(learning_rate=partial(_at, one.learning_rate, every))
     if not task.players:
-        return made[who.ALL]
-    return optimizers.Optimizers(made, who.together(task, params, {name: of.frozen for name, of in made.items()}))
+        return made[players.ALL]
+    return optimizers.Optimizers(made, players.merge_players(params, {name: of.frozen for name, of in made.items()}))
 
 
 def _fewer(steps: Callable[[str | int], int], every: int, duration: str | int) -> int:
@@ -196,7 +199,7 @@ def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapp
     for name in own:
         if name not in task.players:
             raise calls.ConfigKeys("optimizer.players").unknown(name, task.players)
-    return {name: {**shared, **dict(own.get(name) or {})} for name in task.players} or {who.ALL: shared}
+    return {name: {**shared, **dict(own.get(name) or {})} for name in task.players} or {players.ALL: shared}
 
 
 def _optimizer(

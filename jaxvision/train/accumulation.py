@@ -13,15 +13,24 @@ PyTree = Any
 Gradients = Callable[[PyTree, PyTree, Batch, jax.Array], tuple[PyTree, PyTree, Metrics, PyTree]]
 
 
-def gradients(loss: Loss, parts: int) -> Gradients:
-    """The gradient of a loss from that many parts of a batch: exact where the loss is a `Joint`, else their mean."""
+def make_gradients(loss: Loss, parts: int) -> Gradients:
+    """Makes the function that computes the gradient of a loss: exactly if the loss is a `Joint`, else as a mean.
+
+    Args:
+      loss: Loss of a task or of a player.
+      parts: Number of parts that a batch is split into; 1 for the whole batch at once.
+    """
     if parts == 1:
         return whole(loss)
     return cached(loss, parts) if isinstance(loss, Joint) else averaged(loss, parts)
 
 
 def whole(loss: Loss) -> Gradients:
-    """The gradient of a batch at once."""
+    """Makes the function that computes the gradient of a whole batch at once.
+
+    Args:
+      loss: Loss of a task or of a player.
+    """
 
     def gradients(params, model_state, batch, rng):
         def of(params):
@@ -34,10 +43,14 @@ def whole(loss: Loss) -> Gradients:
 
 
 def averaged(loss: Loss, parts: int) -> Gradients:
-    """The mean of the gradients and of the metrics of `parts` parts, and the rows of all in the order of the batch.
+    """Makes the function that averages the gradients and the metrics of the parts of a batch.
 
-    Equal to the whole batch where the loss is a mean over examples and the model has no BatchNorm (whose statistics
-    are then those of a part).
+    The result equals that of the whole batch if the loss is a mean over examples and the model has no BatchNorm, whose
+    statistics are those of a part. The rows of all parts are returned in the order of the batch.
+
+    Args:
+      loss: Loss of a task or of a player.
+      parts: Number of parts; it divides the batch.
     """
     of_part = whole(loss)
 
@@ -57,18 +70,27 @@ def averaged(loss: Loss, parts: int) -> Gradients:
 
 
 def cached(joint: Joint, parts: int) -> Gradients:
-    """The exact gradient of a `Joint`, a loss that compares all examples of the batch, in the memory of a part.
+    """Makes the function that computes the exact gradient of a loss over all pairs in the memory of a part.
 
     Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup" (GradCache), sec. 3:
-    embed every part and keep the embeddings alone; take the gradient of the loss to all embeddings, and to the
-    parameters that it reads itself, once; embed every part again and pull its share of that gradient through. Both
-    passes of a part draw the same dropout masks. BatchNorm sees a part in both, and its running statistics move in the
-    second.
+
+    1. Embed every part, and keep only the embeddings.
+    2. Take the gradient of the loss with respect to all embeddings, and to the parameters that it reads itself, once.
+    3. Embed every part again, and propagate its share of the gradient back to the parameters.
+
+    Both passes of a part draw the same dropout masks. BatchNorm sees a part in both passes; only the second updates
+    its running statistics.
+
+    Args:
+      joint: Loss that compares all examples of the batch.
+      parts: Number of parts; it divides the batch.
     """
     embed, compare = joint.embed, joint.compare
 
     def gradients(params, model_state, batch, rng):
         parted = _split(batch, parts)
+
+        # Without a gradient through it, XLA keeps nothing of a part but its embeddings.
 
         def first(carry, part):
             index, batch = part
@@ -85,6 +107,8 @@ def cached(joint: Joint, parts: int) -> Gradients:
             params, together
         )
 
+        # The cotangent of a part's embeddings is already the gradient over all pairs, so the parts add up exactly.
+        # `direct` is the gradient of parameters that the comparison reads itself, such as a temperature.
         def second(carry, part):
             total, model_state = carry
             (index, batch), cotangent = part
@@ -104,17 +128,17 @@ def cached(joint: Joint, parts: int) -> Gradients:
 
 
 def _split(batch: Batch, parts: int) -> tuple[jax.Array, Batch]:
-    """The parts, stacked, and their numbers."""
+    """Returns the numbers of the parts, [p], and the parts, arrays [p, b / p, ...]."""
     return jnp.arange(parts), jax.tree.map(lambda x: _parts_of(x, parts), batch)
 
 
 def _parts_of(x: jax.Array, parts: int) -> jax.Array:
-    # Part i takes the rows i, i + parts, ...: each part stays spread over all devices.
+    # Part i takes the rows i, i + parts, ..., so that each part is spread over all devices.
     return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
 
 
 def _join(x: jax.Array) -> jax.Array:
-    """The inverse of `_parts_of`."""
+    """Undoes `_parts_of`."""
     return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
 
 

@@ -1,18 +1,20 @@
-"""Sums that are not rounded, so that they can be put aside and gone on with."""
+"""Sums without rounding, so that a run can store them and resume them."""
 
 import math
 
 import numpy as np
 
-_LEAST = 1126  # every float64 is a whole multiple of 2**-1126 with 53 bits: the smallest, 2**-1074, is 2**52 of them
-_HALF = 27  # bits of the lower part of those 53, so that billions of the parts can be added in an int64
+# Every float64 is an integer of 53 bits times a power of 2, the least of which is
+# 2**-1126: the smallest float64, 2**-1074, is 2**52 * 2**-1126.
+_LEAST = 1126
+_HALF = 27  # number of bits in the lower half of those 53; an int64 can hold the sum of billions of such halves
 
 
 class ExactSum:
-    """The sum of float values, and how many they are.
+    """The exact sum of floats, and their number.
 
-    The mean is that of `math.fsum(values) / len(values)` to the last bit, in whatever portions the values came: both
-    round the one true sum once, to the nearest float.
+    The mean equals `math.fsum(values) / len(values)` to the last bit, however the values were split into calls of
+    `add`: both round the true sum once, to the nearest float.
 
     >>> whole, parts = ExactSum(), ExactSum()
     >>> whole.add([1e100, 1.0, -1e100, 0.1])
@@ -25,11 +27,15 @@ class ExactSum:
 
     def __init__(self) -> None:
         self.count = 0
-        self._units = 0  # of 2**-1126
-        self._odd = 0.0  # sum of what is not finite
+        self._units = 0  # the sum, in units of 2**-1126
+        self._odd = 0.0  # sum of the values that are not finite
 
     def add(self, values: np.ndarray | list[float]) -> None:
-        """Adds values of any float or integer type, [n]."""
+        """Adds values.
+
+        Args:
+          values: Numbers, [n], of any float or integer type.
+        """
         values = np.asarray(values, np.float64)
         self.count += len(values)
         finite = np.isfinite(values)
@@ -46,7 +52,7 @@ class ExactSum:
             self._units += total << (int(exponent) - 53 + _LEAST)
 
     def mean(self) -> float:
-        """Mean of the values; not finite where one of them is not, or where there is none."""
+        """Returns the mean of the values, which is not finite if one of them is not, and NaN if there are none."""
         if self.count == 0:
             return math.nan
         if self._odd != 0.0:  # nan, too
@@ -57,16 +63,21 @@ class ExactSum:
             return math.copysign(math.inf, self._units)
 
     def written(self) -> dict[str, int | str]:
-        """The sum as JSON: a text of some 20 to 80 characters, whatever the number of values."""
+        """Returns the sum as JSON. The text of the sum has 20 to 80 characters, whatever the number of values."""
         zeros = (self._units & -self._units).bit_length() - 1 if self._units else 0
         text = f"{self._units >> zeros:#x}p{zeros - _LEAST}"
-        return {"count": self.count, "sum": text} | ({"odd": repr(self._odd)} if self._odd != 0.0 else {})
+        written: dict[str, int | str] = {"count": self.count, "sum": text}
+        return written | ({"odd": repr(self._odd)} if self._odd != 0.0 else {})
 
     @classmethod
     def read(cls, written: dict[str, int | str]) -> "ExactSum":
-        """What `written` gave."""
-        made = cls()
+        """Restores a sum.
+
+        Args:
+          written: JSON that `written` returned.
+        """
+        exact = cls()
         number, _, exponent = str(written["sum"]).partition("p")
-        made.count, made._units = int(written["count"]), int(number, 16) << (int(exponent) + _LEAST)
-        made._odd = float(written.get("odd", 0.0))
-        return made
+        exact.count, exact._units = int(written["count"]), int(number, 16) << (int(exponent) + _LEAST)
+        exact._odd = float(written.get("odd", 0.0))
+        return exact

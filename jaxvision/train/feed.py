@@ -1,11 +1,11 @@
-"""What the steps are fed: batches from a stream, or rows of a set held in memory.
+"""Feeds the steps with data: batches from a stream, or rows of a data set held in memory.
 
-Either way the batch of step s is a pure function of (seed, s), and the two ways give the same one
-for the same host operations.
+Either way the batch of step s is a pure function of (seed, s). Both ways give the same batch for the same host
+operations.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,24 +16,27 @@ from jaxvision.data.bad import Bad, BadRecords
 from jaxvision.parallel.mesh import chunk_sharding, replicate, shard_batch
 from jaxvision.tasks.task import Batch
 
+PyTree = Any
+Items = Generator[PyTree, None, None]
+
 
 class Feed(NamedTuple):
-    """A source of steps.
+    """The data of the steps.
 
     Attributes:
-      constants: arrays that every step reads, on the devices; empty for a stream.
-      fetch: `(constants, item) -> batch`, run inside the jitted step.
-      items: `(start, lengths) -> iterator`; yields for each length k the items of k steps, with a
-        leading axis of k, beginning at step `start`.
-      max_steps: how many steps one dispatch may hold.
-      bad: account of the examples that could not be read, or None where there is none.
-      examples: `step -> (indices, index -> name)`, the examples of the batch of a step, counted from 0; None where
-        that is not known.
+      constants: Arrays that every step reads, on the devices; empty for a stream.
+      fetch: Function `(constants, item) -> batch`, part of the jitted step.
+      items: Function `(start, lengths) -> generator`. It yields, for each length k, the items of k steps, arrays
+        [k, ...], from step `start` on.
+      max_steps: Largest number of steps in one dispatch.
+      bad: Record of the examples that could not be read, or None.
+      examples: Function `step -> (indices, index -> name)` of the examples in the batch of a step, with steps counted
+        from 0; None if they are not known.
     """
 
-    constants: Any
-    fetch: Callable[[Any, Any], Batch]
-    items: Callable[[int, list[int]], Iterator[Any]]
+    constants: PyTree
+    fetch: Callable[[PyTree, PyTree], Batch]
+    items: Callable[[int, list[int]], Items]
     max_steps: int
     bad: BadRecords | None = None
     examples: Callable[[int], tuple[np.ndarray, Callable[[int], str]]] | None = None
@@ -46,16 +49,16 @@ def _as_is(constants: Any, item: Batch) -> Batch:
 def from_stream(
     batches: Callable[[int, int], Iterator[Batch]], mesh: Mesh, ahead: int = 2, bad: BadRecords | None = None
 ) -> Feed:
-    """Feeds batches read by the host, one step a dispatch.
+    """Feeds batches that the host reads, with one step in each dispatch.
 
     Args:
-      batches: `(start, stop) -> iterator` of this process's rows of the batches of those steps.
-      mesh: mesh over which the global batch is laid out.
-      ahead: number of batches that are sent to the devices before they are needed.
-      bad: account that `batches` keeps.
+      batches: Function `(start, stop) -> iterator` over this process's rows of the batches of these steps.
+      mesh: Mesh of the devices that the global batch is split over.
+      ahead: Number of batches that are sent to the devices before they are needed.
+      bad: Record of unreadable examples that `batches` keeps, or None.
     """
 
-    def items(start: int, lengths: list[int]) -> Iterator[Any]:
+    def items(start: int, lengths: list[int]) -> Items:
         queue: deque = deque()
         stream = batches(start, start + sum(lengths))
         try:
@@ -63,7 +66,7 @@ def from_stream(
                 try:
                     batch = next(stream, None)
                 except Exception:
-                    yield from queue  # what was read before it is good, and is trained on before the error is met
+                    yield from queue  # the batches before it are good: train on them, then raise
                     raise
                 if batch is None:
                     break
@@ -88,18 +91,21 @@ def from_arrays(
     max_steps: int,
     bad: BadRecords | None = None,
 ) -> Feed:
-    """Feeds a whole set held in memory.
+    """Feeds a whole data set that is held in memory.
 
-    With `max_steps` > 1 the set lies on the devices and a dispatch holds that many steps, each of
-    which picks its rows by index. With 1 the host picks the rows: right for the CPU backend, where
-    host and device memory are the same and XLA runs convolutions slowly inside loops.
+    With `max_steps` > 1 the set is on the devices, and each step of a dispatch picks its rows by index. With 1 the host
+    picks the rows. This suits the CPU backend, where host and device memory are the same and XLA is slow at
+    convolutions inside loops.
 
     Args:
-      arrays: field -> [N, ...] array, equal in every process.
-      order: `(start, stop) -> int [stop - start]`, the rows at those positions of the stream; see `Source.order`.
-      batch_size: global.
-      max_steps: how many steps a dispatch holds.
-      bad: account that gains the rows whose `mask` is False in `arrays` where a batch asks for them, as a stream would.
+      arrays: Arrays [n, ...] by field, equal in every process.
+      order: Function `(start, stop) -> rows`, int [stop - start], the rows at these positions of the stream; see
+        `Source.order`.
+      mesh: Mesh of the devices that the global batch is split over.
+      batch_size: Number of examples in a batch over all processes.
+      max_steps: Number of steps in a dispatch.
+      bad: Record of unreadable examples, or None. It notes the rows whose `mask` in `arrays` is False when a batch asks
+        for them, as a stream does.
     """
     size = len(next(iter(arrays.values())))
     lost = np.zeros(size, bool) if bad is None or "mask" not in arrays else ~arrays["mask"]
@@ -108,22 +114,23 @@ def from_arrays(
     def indices(start: int, lengths: list[int]) -> Iterator[np.ndarray]:
         for length in lengths:
             rows = order(start * batch_size, (start + length) * batch_size).reshape(length, batch_size)
-            for number, chosen in enumerate(rows) if lost.any() else ():
-                bad.note(start + number + 1, _met(chosen, lost))
+            if bad is not None and lost.any():
+                for number, chosen in enumerate(rows):
+                    bad.note(start + number + 1, _met(chosen, lost))
             yield rows.astype(np.int32)
             start += length
 
     if max_steps == 1:
         process, count = jax.process_index(), jax.process_count()
 
-        def rows(start: int, lengths: list[int]) -> Iterator[Any]:
+        def rows(start: int, lengths: list[int]) -> Items:
             for chosen in indices(start, lengths):
                 mine = np.split(chosen, count, axis=1)[process]
                 yield shard_batch({k: v[mine] for k, v in arrays.items()}, mesh, leading=1)
 
         return Feed({}, _as_is, rows, max_steps=1, bad=bad)
 
-    def on_device(start: int, lengths: list[int]) -> Iterator[Any]:
+    def on_device(start: int, lengths: list[int]) -> Items:
         for chosen in indices(start, lengths):
             yield jax.device_put(chosen, chunk_sharding(mesh))
 
@@ -134,10 +141,10 @@ def from_arrays(
 
 
 def _met(rows: np.ndarray, lost: np.ndarray) -> list[Bad]:
-    """The bad rows that a reader asks for on its way to the ones that stand in for them; see `Reader.look`."""
-    found = {}
+    """Returns the bad rows that a reader meets until it finds good ones to replace them; see `Reader.look`."""
+    met = {}
     for row in rows[lost[rows]]:
         while lost[row]:
-            found[int(row)] = Bad(int(row), "it could not be read into memory")
+            met[int(row)] = Bad(int(row), "it could not be read into memory")
             row = (row + 1) % len(lost)
-    return list(found.values())
+    return list(met.values())

@@ -1,11 +1,11 @@
-"""Whether a step may be taken: its loss, its gradient and all that its update makes are finite, else it is skipped.
+"""Skips steps whose loss, gradient or update is not finite.
 
-All of it is part of the jitted step: the devices decide, all of them alike, and the host is not waited for. A skipped
-step leaves the state bit for bit as it was, but for `step`, so its batch is passed over; the counts of the optimizer,
-and with them its schedule, stand still for that step.
+The check is part of the jitted step: all devices take the same decision, and none waits for the host. A skipped step
+leaves the state bit for bit as it was, except for `step`, so its batch is passed over. The counts of the optimizer, and
+with them its schedule, do not advance in that step.
 
-After more than `max_skipped` skipped steps in a row nothing moves any more, `step` included, until the host sees it in
-the metrics of the next log and stops (skips.py). So the state in which a run stops does not depend on its logs.
+After more than `max_skipped` skipped steps in a row nothing changes any more, not even `step`, until the host sees this
+in the metrics of the next log and stops (skips.py). So the state in which a run stops does not depend on when it logs.
 """
 
 from collections.abc import Callable
@@ -21,54 +21,62 @@ from jaxvision.train.state import TrainState
 
 PyTree = Any
 
-# A loss is a spike where it lies that many standard deviations above the average of the last steps, as in the spike
-# score of OLMo et al. 2025, "2 OLMo 2 Furious", sec. 3 (7 over a rolling average of 1,000 steps; here an exponential
-# one of 100, so that it needs two numbers instead of a thousand and serves short runs).
+# A loss is a spike if it is that many standard deviations above the average of the last steps, as in the spike score of
+# OLMo et al. 2025, "2 OLMo 2 Furious", sec. 3. They use 7 over a rolling average of 1,000 steps. Here the average is an
+# exponential one over 100 steps, so that two numbers suffice instead of a thousand, and short runs benefit too.
 DEVIATIONS = 7.0
 WINDOW = 100
-_LEAST_DEVIATION = 0.01  # of the average: a loss that hardly moves has no spikes of a percent
-_LARGEST_LOSS = 1e15  # in the average; its square is finite
+_LEAST_DEVIATION = 0.01  # share of the average: for a loss that hardly moves, one percent more is no spike
+_LARGEST_LOSS = 1e15  # limit of what enters the average; its square is finite in float32
 MAX_SKIPPED = 10
 
 
 class Guard(NamedTuple):
-    """What is carried from step to step beside the state; scalars.
+    """Scalars that a run carries from step to step in addition to its state.
 
     Attributes:
-      in_a_row: int32, steps that were skipped one after the other up to now.
-      skipped: int32, all steps that were. So many updates fewer than steps were made, and the schedule of the learning
-        rate is that much behind.
-      count: int32, finite losses up to now.
-      average, variance: float32, of the loss, exponential over `WINDOW` steps.
+      in_a_row: Number of steps skipped in a row up to now, int32 [].
+      skipped: Number of all steps skipped up to now, int32 []. There were that many fewer updates than steps, and the
+        schedule of the learning rate is that many steps behind.
+      count: Number of finite losses up to now, int32 [].
+      average, variance: Exponential mean and variance of the loss over `WINDOW` steps, float32 [].
     """
 
     in_a_row: jax.Array
     skipped: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides the method of tuples
     average: jax.Array
     variance: jax.Array
 
 
 def start() -> Guard:
-    """The guard of a run that begins."""
+    """Returns the guard of a new run."""
     whole, real = np.zeros((), np.int32), np.zeros((), np.float32)
-    return Guard(in_a_row=whole, skipped=whole, count=whole, average=real, variance=real)
+    return Guard(whole, whole, whole, real, real)  # type: ignore[arg-type]  # of NumPy until the first step
 
 
 def to_json(guard: Guard) -> dict[str, float]:
-    """A guard as plain numbers, without loss."""
+    """Converts a guard to numbers for JSON, which `from_json` restores exactly.
+
+    Args:
+      guard: Guard of one run, all scalars.
+    """
     return {name: np.asarray(value).item() for name, value in guard._asdict().items()}
 
 
 def from_json(numbers: dict[str, float] | None) -> Guard:
-    """The guard of `to_json`; that of a beginning where a checkpoint has none.
+    """Restores a guard from the numbers of `to_json`.
+
+    Args:
+      numbers: Numbers by field; None, as for a checkpoint without them, for the guard of a new run.
 
     >>> guard = start()._replace(average=np.float32(0.1))
     >>> from_json(to_json(guard)) == guard
     True
     """
     numbers = numbers or {}
-    return Guard(*(np.asarray(numbers.get(name, first), first.dtype) for name, first in start()._asdict().items()))
+    values = (np.asarray(numbers.get(name, first), first.dtype) for name, first in start()._asdict().items())
+    return Guard(*values)  # type: ignore[arg-type]  # of NumPy until the first step
 
 
 def guarded(
@@ -81,23 +89,23 @@ def guarded(
     max_skipped: int,
     skip_spikes: bool,
 ) -> tuple[TrainState, Metrics]:
-    """Takes the step if it may be taken.
+    """Takes the step, or skips it if its numbers are not finite.
 
-    The update is computed twice, once to be looked at and once, where it is taken, in place. That reads the state once
-    more but needs no memory for a second one, nor a copy.
+    The update is computed twice: once to check it, and once in place, if the step is taken. This reads the state once
+    more, but needs no memory for a second state and no copy.
 
     Args:
-      state: before the step.
-      attempt: makes the state after it, `step` left aside.
-      grads: gradient of the loss.
-      metrics: `loss` and `grad_norm` are read.
-      guard: guard that the step before left; None where it does not matter.
-      max_skipped: largest number of steps that may be skipped in a row.
-      skip_spikes: True to skip spikes of the loss, too.
+      state: State before the step.
+      attempt: Function that computes the state after the step, except for `step`.
+      grads: Gradient of the loss.
+      metrics: Metrics of the step, scalars; `loss` and `grad_norm` are read.
+      guard: Guard from the step before; None if every step is judged alone.
+      max_skipped: Largest number of steps that may be skipped in a row.
+      skip_spikes: True to skip also steps whose loss is a spike.
 
     Returns:
-      the state, with the next step; and `skipped`, `stopped` (too many in a row, this step and all that follow) and
-      `spike`, 0 or 1 each, with `guard`, the next guard.
+      The state with the number of the next step, and metrics: `skipped`, `stopped` (1 from the step that was one too
+      many in a row) and `spike`, each 0 or 1, and `guard`, the next guard.
     """
     guard = start() if guard is None else guard
     loss = metrics["loss"]
@@ -117,30 +125,39 @@ def guarded(
 
 
 def is_finite(tree: PyTree) -> jax.Array:
-    """Whether every number of a tree is finite: a bool scalar."""
-    found = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack(found)) if found else jnp.bool_(True)
+    """Returns whether every floating-point number of a tree is finite, a bool scalar.
+
+    Args:
+      tree: Tree of arrays of any shape.
+
+    >>> bool(is_finite({"w": jnp.ones(3), "step": jnp.array(1)})), bool(is_finite([jnp.array([0.0, jnp.nan])]))
+    (True, False)
+    """
+    finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.bool_(True)
 
 
 def _are_finite(grads: PyTree, norm: jax.Array) -> jax.Array:
-    """The same of gradients whose norm is known: one that is not finite may be an overflow of finite squares."""
+    """Returns the same for gradients whose norm is known. An infinite norm may be an overflow of finite squares."""
     return jax.lax.cond(jnp.isfinite(norm), lambda: jnp.bool_(True), lambda: is_finite(grads))
 
 
 def _zero_if_finite(state: TrainState) -> jax.Array:
-    """0 where all of a state is finite, else NaN, for 0 times infinity is NaN.
+    """Returns 0 if all of a state is finite, else NaN, because 0 times infinity is NaN.
 
-    Nothing overflows, and what belongs to one parameter (its moments, its average) is added up in the same pass, in
-    which XLA then computes all of them from the gradient once.
+    Sums of zeros cannot overflow. What belongs to one parameter (its moments, its average) is summed together, so that
+    XLA computes all of it from the gradient in one pass.
     """
     params = paths.flatten(state.params)
     together: dict[str, list[jax.Array]] = {name: [x] for name, x in params.items()}
-    for path, x in paths.flatten(state._replace(params=(), step=())).items():
+    rest = state._replace(params=(), step=())  # type: ignore[arg-type]  # leaves both out
+    for path, x in paths.flatten(rest).items():
         names = path.split("/")
-        own = next((name for i in range(len(names)) if (name := "/".join(names[i:])) in params), path)
-        if own in params and params[own].shape != x.shape:
-            own = path
-        together.setdefault(own, []).append(x)
+        # The path of a moment ends with that of its parameter, as in opt_state/0/mu/head/kernel.
+        param = next((name for i in range(len(names)) if (name := "/".join(names[i:])) in params), path)
+        if param in params and params[param].shape != x.shape:
+            param = path
+        together.setdefault(param, []).append(x)
     total = jnp.zeros((), jnp.float32)
     for leaves in together.values():
         zeros = [0 * x.astype(jnp.float32) for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
@@ -150,11 +167,11 @@ def _zero_if_finite(state: TrainState) -> jax.Array:
 
 
 def _spike(loss: jax.Array, guard: Guard) -> tuple[jax.Array, Guard]:
-    """Whether a loss is a spike, and the averages with it; see `DEVIATIONS`.
+    """Returns whether a loss is a spike (see `DEVIATIONS`), and the guard with the loss in its averages.
 
     The averages are those of Finch 2009, "Incremental calculation of weighted mean and variance", eqs. 124 and 143,
-    with a rate of 1 / t up to `WINDOW`. A spike enters them as the smallest one, so that a loss which stays high is
-    soon none; what is not finite does not enter.
+    with a rate of 1 / t up to `WINDOW`. A spike enters them with the smallest value that counts as one, so that a loss
+    which stays high is soon normal. Losses that are not finite do not enter.
     """
     known = guard.count >= WINDOW
     deviation = jnp.maximum(jnp.sqrt(guard.variance), _LEAST_DEVIATION * jnp.abs(guard.average))
@@ -174,7 +191,8 @@ def _spike(loss: jax.Array, guard: Guard) -> tuple[jax.Array, Guard]:
 
 
 def _choose(taken: jax.Array, attempt: Callable[[], TrainState], state: TrainState) -> TrainState:
-    # A GPU's host waits for the condition of a branch before it launches more; memory there is fast enough to copy.
+    # On a GPU, XLA waits on the host for the condition of a branch before it launches more kernels. The memory there is
+    # fast enough to select element by element instead.
     if jax.default_backend() == "gpu":
         return jax.tree.map(lambda new, old: jnp.where(taken, new, old), attempt(), state)
     return jax.lax.cond(taken, attempt, lambda: state)

@@ -1,4 +1,4 @@
-"""The loop: steps, logs, evaluations, checkpoints. It knows neither data sets, nor models, nor labels."""
+"""The training loop: steps, logs, evaluations, checkpoints. It knows nothing of data sets, models or labels."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +11,10 @@ from jaxvision.parallel.gate import Stopped, gate
 from jaxvision.tasks.task import Metrics
 from jaxvision.train import finite, skips
 from jaxvision.train.checkpoint import Checkpoints
-from jaxvision.train.feed import Feed
+from jaxvision.train.feed import Feed, Items
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.journal import PROGRESS, Journal
-from jaxvision.train.metrics import Records
+from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Guessing, Reporter, words
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
@@ -24,9 +24,13 @@ from jaxvision.train.watchdog import Ahead
 
 
 class Evaluation(NamedTuple):
-    """An evaluator, its name in the config, and how often it runs (0: at the end only).
+    """An evaluation of the state during training.
 
-    `cautions` are lines about its data that a person should read before it runs.
+    Attributes:
+      name: Name in the config.
+      every: Interval in steps; 0 to run it only at the end.
+      run: Function of the state that returns the results by name.
+      cautions: Warnings about its data, printed before training.
     """
 
     name: str
@@ -36,12 +40,12 @@ class Evaluation(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """Lengths in steps; an interval of 0 means at the end only.
+    """The length and the intervals of a run, in steps.
 
     Attributes:
-      total: of the run.
-      log_every, checkpoint_every: intervals.
-      warmup: of the learning rate.
+      total: Length of the run.
+      log_every, checkpoint_every: Intervals; 0 for at the end only.
+      warmup: Length of the warm-up of the learning rate.
     """
 
     total: int
@@ -51,26 +55,26 @@ class Schedule(NamedTuple):
 
 
 class Loop:
-    """Training from `state.step` to the end, with logs, evaluations and checkpoints on the way and there.
+    """Trains from `state.step` to the end, with logs, evaluations and checkpoints.
 
-    Between two dispatches `state` is the state after `step` steps.
+    Between two dispatches, `state` is the state after `step` steps.
 
     Args:
-      state: State to start from; donated.
+      state: State to start from; it is donated.
       run: Runner from `step.make_runner`.
-      feed: Source of the items that `run` takes.
-      schedule: Total steps, and the intervals of logs and checkpoints.
+      feed: Data of the steps, the items that `run` takes.
+      schedule: Length of the run, and the intervals of logs and checkpoints.
       evaluations: Evaluations, run at their intervals.
-      checkpoints: Writer of the state.
+      checkpoints: Writer of checkpoints.
       meta: JSON that is saved with each checkpoint.
-      records: Writer of the numbers.
-      reporter: Display for a person.
+      records: Writer of metrics.
+      reporter: Display of the progress.
       throughput: Meter of the speed.
-      extra: Function from the number of updates (the steps without the skipped ones) to more numbers for a log, such as
-        the learning rate of the latest update.
-      journal: Journal that the checkpoint of `state.step` carries; None for a new run.
+      extra: Function of the number of updates (steps without the skipped ones) that returns more numbers for a log
+        line, such as the learning rate of the latest update.
+      journal: Journal from the checkpoint of `state.step`; None for a new run.
       goodput: Meter of where the time goes; None for a new one.
-      stop_after: Step after which to stop, as a signal would; a step after the end has no effect.
+      stop_after: Step after which to stop as on a signal; a step after the end has no effect.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class Loop:
         evaluations: list[Evaluation],
         checkpoints: Checkpoints,
         meta: dict[str, Any],
-        records: Records,
+        records: Records | NoRecords,
         reporter: Reporter,
         throughput: Throughput,
         extra: Callable[[int], dict[str, float]],
@@ -100,7 +104,7 @@ class Loop:
         self._goodput, self._stop_after = goodput or Goodput(), stop_after
 
     def run(self) -> tuple[TrainState, dict[str, float]]:
-        """Trains to the end; to be called once.
+        """Trains to the end. Call it once.
 
         Returns:
           The final state and the results of the last evaluations, `{"NAME/metric": value}`.
@@ -121,7 +125,7 @@ class Loop:
                 try:
                     self._take_steps(signal)
                 except Preempted as reason:
-                    # From `gate.tick`, before a step or in an evaluation: `state` is whole, and that of `step`.
+                    # It was raised by `gate.tick`, before a step or in an evaluation: `state` is complete.
                     self._save_now()
                     why = f"stopped by {reason} after step {self.step} of {self._total}; the state is saved"
                     raise Preempted(why) from None
@@ -130,10 +134,10 @@ class Loop:
             self._items.close()
             self._reporter.close()
         numbers = self._journal.results(self.step).values()
-        return self.state, {name: value for one in numbers for name, value in one.items()}
+        return self.state, {name: value for results in numbers for name, value in results.items()}
 
     def _plan(self) -> None:
-        """Splits the way to the end into dispatches, and opens the data of all of them."""
+        """Splits the remaining steps into dispatches, and opens their data."""
         intervals = {f"evals.{e.name}": e.every for e in self._evaluations}
         intervals["checkpoint"] = self._schedule.checkpoint_every
         stops = _stops(self.step, self._total, [self._schedule.log_every, *intervals.values()])
@@ -141,21 +145,21 @@ class Loop:
             stops = sorted({stop for stop in stops if stop < self._stop_after} | {self._stop_after})
         self._boundaries = set(stops)
         self._lengths = list(_lengths(self.step, stops, self._feed.max_steps))
-        self._items = self._feed.items(self.step, self._lengths)
+        self._items: Items = self._feed.items(self.step, self._lengths)
         self._time_left = TimeLeft(self.step, self._total, intervals)
         self._guessing = Guessing(self._total, self._schedule.warmup)
         if "guessing" in self._journal.carried:
             self._guessing.load(self._journal.carried["guessing"])
 
     def _take_steps(self, signal: StopSignal) -> None:
-        """Takes the steps that are left, with all that is due between them."""
+        """Takes the remaining steps, and does what is due between them."""
         ahead = Ahead()
         if self.step == self._total:
             signal.arm()
         self._catch_up()
         for length in self._lengths:
             metrics = self._dispatch(length)
-            signal.arm()  # while the first step was compiled there was nothing to save
+            signal.arm()  # before the first step, which compiles, there was nothing to save
             ahead.dispatched(metrics)
             if self.step in self._boundaries:
                 self._boundary()
@@ -163,7 +167,7 @@ class Loop:
                 raise Stopped("request")
 
     def _dispatch(self, length: int) -> Metrics:
-        """Waits for the data of the next `length` steps and takes them; the devices may still be at it on return."""
+        """Waits for the data of the next `length` steps and dispatches them; returns before they are computed."""
         with self._goodput.spent("data_wait") as waited, self._saving():
             item = next(self._items)
             self._journal.check(self.step + length)
@@ -178,16 +182,16 @@ class Loop:
         return metrics
 
     def _boundary(self) -> None:
-        """Logs, evaluates and saves, as far as that is due."""
+        """Logs, evaluates and saves, if it is due."""
         to_log, to_save = self._due(self._schedule.log_every), self._due(self._schedule.checkpoint_every)
-        if to_save:  # else a kill would lose two intervals, where a step takes longer to write than one
+        if to_save:  # wait for the last checkpoint: if writing takes longer than an interval, a kill would lose two
             with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
                 self._checkpoints.wait()
         too_many_bad = (to_log or to_save) and self._journal.settle(self.step)
         if to_log:
             self._log()
         if self._journal.stop:
-            raise self._too_many_skipped()
+            raise self._too_many_skipped(self._journal.stop)
         for evaluation in () if too_many_bad else self._owed():
             with self._saving():
                 self._evaluate(evaluation)
@@ -201,11 +205,11 @@ class Loop:
         return self.step == self._total or (every > 0 and self.step % every == 0)
 
     def _owed(self) -> list[Evaluation]:
-        """The evaluations that are due at this step and have no results yet."""
+        """Returns the evaluations that are due at this step and have no results yet."""
         return [e for e in self._evaluations if self._due(e.every) and e.name not in self._journal.results(self.step)]
 
     def _catch_up(self) -> None:
-        """Evaluates what a stop left out, or a run that ended between its last checkpoint and its results."""
+        """Runs the evaluations that are due at the first step, if the last launch was stopped before them."""
         if self.step and (self._journal.carried or self.step == self._total):
             for evaluation in self._owed():
                 self._evaluate(evaluation)
@@ -225,7 +229,7 @@ class Loop:
                 self._reporter.note(warning)
 
     def _evaluate(self, evaluation: Evaluation) -> None:
-        jax.block_until_ready(self._journal.pending)  # the steps before it are not its time
+        jax.block_until_ready(self._journal.pending)  # so that the steps before it do not count as its time
         with self._pause("evaluation", f"evals.{evaluation.name}"), gate.busy(f"evaluation {evaluation.name}"):
             numbers = evaluation.run(self.state)
         numbers = {f"{evaluation.name}/{name}": value for name, value in numbers.items()}
@@ -238,7 +242,7 @@ class Loop:
         if self._journal.pending:
             self._journal.settle(self.step)
         self._records.flush()
-        at = int(self.state.step) if self._journal.stop else self.step  # the state's stands still while it skips
+        at = int(self.state.step) if self._journal.stop else self.step  # `state.step` stops at too many skipped steps
         progress = self._journal.progress(at) | {"lines": self._records.mark(at), "guessing": self._guessing.state()}
         with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
             self._checkpoints.save(self.state, {**self._meta, PROGRESS: progress})
@@ -251,7 +255,10 @@ class Loop:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """Saves the state where the work inside fails, for the state is good. Of several, one process may fail."""
+        """Saves the state if the work inside fails, because the state is good.
+
+        A run of several processes saves nothing here, because the others may not have failed.
+        """
         try:
             yield
         except Exception as error:
@@ -262,14 +269,14 @@ class Loop:
                 raise UserError(f"{error}. The state of step {self.step} is saved", error.status) from error
             raise
 
-    def _too_many_skipped(self) -> skips.TooManySkipped:
-        """The error of a run that skipped too many steps in a row; its state is saved first, if it is finite."""
-        stop, good = self._journal.stop, bool(jax.jit(finite.is_finite)(self.state))
+    def _too_many_skipped(self, stop: skips.Stop) -> skips.TooManySkipped:
+        """Returns the error of a run that skipped too many steps in a row; saves the state first, if it is finite."""
+        good = bool(jax.jit(finite.is_finite)(self.state))
         if good:
             self._journal.guard["in_a_row"] = 0
             self._save_now()
         taken = stop.step - int(self._journal.guard.get("skipped", 0))
-        return skips.ends(stop, self._extra(taken + 1).get("learning_rate"), self._feed.examples, good)
+        return skips.too_many_error(stop, self._extra(taken + 1).get("learning_rate"), self._feed.examples, good)
 
     @contextlib.contextmanager
     def _pause(self, kind: str, name: str) -> Iterator[None]:
@@ -281,7 +288,7 @@ class Loop:
 
 
 def _stops(start: int, total: int, intervals: Iterable[int]) -> list[int]:
-    """The steps after `start` at which something other than training happens, ascending."""
+    """Returns the steps after `start` at which to log, evaluate or save, ascending."""
     stops = {total} if total > start else set()
     for every in intervals:
         if every > 0:
@@ -290,7 +297,7 @@ def _stops(start: int, total: int, intervals: Iterable[int]) -> list[int]:
 
 
 def _lengths(start: int, stops: list[int], most: int) -> Iterable[int]:
-    """Splits the way to each stop into dispatches of `most` steps or one: two programs to compile."""
+    """Splits the steps up to each stop into dispatches of `most` steps or of one, so that two programs are compiled."""
     for stop in stops:
         whole, rest = divmod(stop - start, most)
         yield from [most] * whole + [1] * rest

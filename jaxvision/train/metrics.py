@@ -1,4 +1,4 @@
-"""Where numbers go: `metrics.jsonl`, the source of truth, and TensorBoard events beside it."""
+"""Writes the numbers of a run to `metrics.jsonl`, the source of truth, and as TensorBoard events."""
 
 import itertools
 import json
@@ -14,16 +14,16 @@ from jaxvision.train.board import make_board
 
 
 class Records:
-    """Writes `{"step": s, name: value, ...}` lines and the same as TensorBoard scalars.
+    """Writes lines `{"step": s, name: value, ...}`, and the same numbers as TensorBoard scalars.
 
-    Opening a file that has lines written after the checkpoint of `start` (by a run that died) drops them: they will be
-    written again.
+    A run that was killed may have written lines after the checkpoint of `start`. They are dropped when the file is
+    opened, because the run will write them again.
 
     Args:
-      workdir: folder of the run.
-      start: step that the run goes on from.
-      check: called before anything is written; raises where this process is the writer no more.
-      lines: how many lines of that step the file had when its checkpoint was saved, from `mark`; None for all of them.
+      workdir: Folder of the run.
+      start: Step from which the run starts or resumes.
+      check: Function that is called before every write; it raises if this process no longer owns the workdir.
+      lines: Number of lines of the step `start` at the time of its checkpoint, from `mark`; None to keep all of them.
     """
 
     def __init__(
@@ -31,24 +31,30 @@ class Records:
     ):
         self.path, self._check = workdir / "metrics.jsonl", check
         check()
-        found, damaged, _ = parse(self.path)
+        written, damaged, _ = parse(self.path)
         if damaged:
             copy = _damaged_copy(self.path)
             numbers = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
             logging.warning("%s: lines %s cannot be read and are left out; %s has them", self.path, numbers, copy.name)
-        kept, dropped = _split(found, start, lines)
+        kept, dropped = _split(written, start, lines)
         self._lines = line_files.Lines(self.path, [json.dumps(line) for line in kept])
         board = workdir / "tensorboard"
-        # Lines of the very step of the checkpoint may have been dropped. Events can be purged by whole steps only.
+        # TensorBoard can purge whole steps only. If some lines of the step `start` itself were dropped, its events are
+        # purged too, and those of the kept lines are written again.
         again = any(line["step"] == start for line in dropped)
         self._board = make_board(board, purge_step=start + (not again) if start or board.is_dir() else None)
-        own = [line for line in kept if line["step"] == start]
-        for line in own if again else ():
+        of_start = [line for line in kept if line["step"] == start]
+        for line in of_start if again else ():
             self._board.write(start, {k: math.nan if v is None else v for k, v in line.items() if k != "step"})
-        self._step, self._count = start, len(own)
+        self._step, self._count = start, len(of_start)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line; it is stored when this returns (see `line_files.Lines`). Non-finite numbers become null."""
+        """Appends a line; it is stored when this returns (see `line_files.Lines`).
+
+        Args:
+          step: Number of steps taken.
+          values: Numbers by name; those that are not finite become null.
+        """
         self._check()
         line = {"step": step} | {k: (float(v) if math.isfinite(v) else None) for k, v in values.items()}
         self._lines.append(json.dumps(line))
@@ -56,28 +62,33 @@ class Records:
         self._step, self._count = step, self.mark(step) + 1
 
     def mark(self, step: int) -> int:
-        """How many lines of this step have been written; a checkpoint carries it."""
+        """Returns the number of lines of a step that have been written, which its checkpoint carries.
+
+        Args:
+          step: Number of steps taken.
+        """
         return self._count if step == self._step else 0
 
     def flush(self) -> None:
-        """Stores all of it on the disk: before a checkpoint, since a run goes on behind it."""
+        """Stores all lines and events on the disk. Call it before a checkpoint, because a run resumes after it."""
         self._check()
         self._lines.sync()
         self._board.flush()
 
     def close(self) -> None:
+        """Closes the files."""
         self._lines.close()
         self._board.close()
 
 
 class NoRecords:
-    """Takes the place of `Records` in processes that write nothing."""
+    """Stands in for `Records` in processes that write nothing."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
     def mark(self, step: int) -> int:
-        """The process that writes knows better."""
+        """Returns 0; only the process that writes knows the number."""
         return 0
 
     def flush(self) -> None:
@@ -96,8 +107,10 @@ def _damaged_copy(path: Path) -> Path:
 
 
 def _split(lines: list[dict], start: int, most: int | None) -> tuple[list[dict], list[dict]]:
-    """Lines that a run at a step keeps, at most so many of them of that step itself, and the others."""
-    kept, dropped, of_start = [], [], 0
+    """Splits lines into those that a run at step `start` keeps, at most `most` of that step itself, and the others."""
+    kept: list[dict] = []
+    dropped: list[dict] = []
+    of_start = 0
     for line in lines:
         of_start += line["step"] == start
         keep = line["step"] < start or (line["step"] == start and (most is None or of_start <= most))
@@ -109,9 +122,9 @@ class Lines(NamedTuple):
     """The lines of a metrics file.
 
     Attributes:
-      lines: objects with a step, in their order in the file.
-      damaged: numbers, from 1, of the lines that are none.
-      cut_off: text of a last line that is no JSON, as a kill leaves it; empty where there is none.
+      lines: Objects with a key "step", in the order of the file.
+      damaged: Numbers, from 1, of the lines that are no such object.
+      cut_off: Text of the last line if it is no JSON, which a kill can leave; else empty.
     """
 
     lines: list[dict[str, Any]]
@@ -120,17 +133,28 @@ class Lines(NamedTuple):
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file, without those that cannot be read. Empty where there is none."""
+    """Returns the lines of a metrics file, without those that cannot be read; none if there is no file.
+
+    Args:
+      path: Path of metrics.jsonl.
+    """
     return parse(path).lines
 
 
 def parse(path: Path) -> Lines:
-    """The lines of a metrics file, and what in it is none.
+    """Parses a metrics file.
+
+    Args:
+      path: Path of metrics.jsonl.
+
+    Returns:
+      The lines, and the numbers of those that cannot be read.
 
     Raises:
-      UserError: the file cannot be read at all.
+      UserError: The file cannot be read at all.
     """
-    lines, damaged = [], []
+    lines: list[dict[str, Any]] = []
+    damaged: list[int] = []
     with reading(path, only=OSError):
         texts = line_files.read_lines(path)
     for number, text in enumerate(texts, 1):

@@ -1,8 +1,9 @@
-"""What a person sees while it runs: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,20 +12,20 @@ from jaxvision.progress import duration, occupy, release
 
 __all__ = ["Guessing", "Reporter", "console", "duration", "number", "print_cautions", "words"]
 
-SHOWN = ("loss", "examples_per_second")  # in the line of the bar, about what the task names; metrics.jsonl has all
-_FEWEST_STEPS, _MOST_STEPS = 200, 2000  # at guessing, before `Guessing` warns; between them a tenth of the run
-_NEAR, _FALL = 0.02, 0.01  # of the loss of guessing
-SHARES = ("top", "recall", "mean_class", "prompt_")  # results that are shares of examples, shown in percent
+SHOWN = ("loss", "examples_per_second")  # shown for every task, around the metrics that it names
+_FEWEST_STEPS, _MOST_STEPS = 200, 2000  # limits of the steps before `Guessing` warns: a tenth of the run between them
+_NEAR, _FALL = 0.02, 0.01  # shares of the loss of guessing
+SHARES = ("top", "recall", "mean_class", "prompt_")  # beginnings of the names of results that are shown in percent
 
 
 def console() -> Console:
-    """Standard output; lines are not wrapped where it is no terminal."""
+    """Returns a console on standard output, which wraps no lines unless it is a terminal."""
     out = _Console(highlight=False)
     return out if out.is_terminal else _Console(highlight=False, width=200, soft_wrap=True)
 
 
 class _Console(Console):
-    """One that goes on in silence once nobody reads any more, as behind `| head`; rich ends the program."""
+    """A console that prints nothing more once its reader is gone, as with `| head`; that of rich ends the program."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -32,11 +33,11 @@ class _Console(Console):
 
 
 def print_cautions(lines: Iterable[str], stderr: bool = False) -> None:
-    """Prints what a person should know before something runs, each line once: evaluations may read one split.
+    """Prints warnings about what will run. Each line is printed once: several evaluations may read the same split.
 
     Args:
-      lines: texts to print, one a line.
-      stderr: True to leave standard output to results, as where a program reads them.
+      lines: Warnings, one on each line.
+      stderr: True to print to standard error, so that a program can read results from standard output.
     """
     out = Console(highlight=False, stderr=True, width=200, soft_wrap=True) if stderr else console()
     for line in dict.fromkeys(lines):
@@ -44,7 +45,11 @@ def print_cautions(lines: Iterable[str], stderr: bool = False) -> None:
 
 
 def number(name: str, value: float) -> str:
-    """The value of a result as a person reads it: shares in percent, counts whole.
+    """Formats the value of a result: shares in percent, counts without decimals.
+
+    Args:
+      name: Name of the result, "NAME/metric".
+      value: Value of the result.
 
     >>> number("val/top1", 0.5), number("val/images", 1500.0), number("val/loss", 2.30258)
     ('50.00%', '1,500', '2.303')
@@ -56,7 +61,10 @@ def number(name: str, value: float) -> str:
 
 
 def words(values: Mapping[str, float]) -> str:
-    """Numbers as a person reads them.
+    """Formats named numbers as one line.
+
+    Args:
+      values: Numbers by name.
 
     >>> words({"loss": 2.30258, "val/top1": 0.5, "examples_per_second": 1234.5})
     'loss 2.303  val/top1 50.00%  examples/s 1,234'
@@ -71,15 +79,29 @@ def words(values: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-class Guessing:
-    """Notices a loss that stays at that of the best answer which looks at nothing, as after a collapse.
+class GuessingState(TypedDict):
+    """What `Guessing` has seen, as JSON.
 
-    A healthy run begins there, too. So what counts are steps of the optimizer, however many a log covers, after the
-    warm-up, in which the loss neither left guessing by 2 % nor fell by 1 % of it.
+    Attributes:
+      since: First step at which the loss was that of guessing, or None.
+      level: Loss at that step, divided by the loss of guessing.
+      told: True if the warning was printed.
+    """
+
+    since: int | None
+    level: float
+    told: bool
+
+
+class Guessing:
+    """Warns of a loss that stays at the level of guessing, the best answer without the input, as after a collapse.
+
+    A healthy run starts at that level too. So the warning counts steps of the optimizer after the warm-up in which the
+    loss neither moved 2 % away from guessing nor fell by 1 % of it, however many steps a log covers.
 
     Args:
-      total: steps of the run.
-      warmup: of them, those in which the learning rate rises.
+      total: Number of steps of the run.
+      warmup: Number of steps at the start in which the learning rate rises.
     """
 
     def __init__(self, total: int, warmup: int = 0):
@@ -87,16 +109,24 @@ class Guessing:
         self._since: int | None = None
         self._level, self._told = 0.0, False
 
-    def state(self) -> dict[str, float | None]:
-        """What it has seen, as JSON."""
+    def state(self) -> GuessingState:
+        """Returns what it has seen, for a checkpoint."""
         return {"since": self._since, "level": self._level, "told": self._told}
 
-    def load(self, state: Mapping[str, float | None]) -> None:
-        """Goes on from what `state` gave."""
+    def load(self, state: GuessingState) -> None:
+        """Restores what it has seen.
+
+        Args:
+          state: State from `state`.
+        """
         self._since, self._level, self._told = state["since"], state["level"], state["told"]
 
     def warning(self, step: int, values: Mapping[str, float]) -> str | None:
-        """What to say of the numbers of a log at `step`: something once, when the loss has stayed there for long.
+        """Returns the warning, once, when the loss has stayed at guessing for long; else None.
+
+        Args:
+          step: Number of steps taken.
+          values: Numbers of the log line of that step; `loss_over_chance` is read.
 
         >>> guessing = Guessing(total=1000)
         >>> [guessing.warning(step, {"loss_over_chance": 1.01}) is not None for step in (1, 200, 201, 402)]
@@ -122,9 +152,9 @@ class Reporter:
     """Shows the progress of a run.
 
     Args:
-      start, total: Steps that it begins and ends with.
-      quiet: True for silence.
-      metrics: Names of the metrics that stand behind the loss.
+      start, total: First and last step.
+      quiet: True to print nothing.
+      metrics: Names of the metrics that are shown after the loss.
     """
 
     def __init__(self, start: int, total: int, quiet: bool = False, metrics: Sequence[str] = ()):
@@ -137,24 +167,34 @@ class Reporter:
             self._bar = Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=self.console)
             self._task = self._bar.add_task("starting", total=total, completed=start, left="")
             self._bar.start()
-            occupy(self)  # what an evaluation shows would overwrite it
+            occupy(self)  # so that an evaluation shows no bar of its own, which would overwrite this one
 
     def step(self, step: int, values: Mapping[str, float], left: float | None = None) -> None:
-        """Reports the numbers of a logging step, and the seconds left where they are known."""
+        """Shows the numbers of a log line.
+
+        Args:
+          step: Number of steps taken.
+          values: Numbers of the log line by name.
+          left: Seconds to the end of the run; None if not known.
+        """
         shown = words({name: values[name] for name in self._shown if name in values})
-        told = "" if left is None else f"left {duration(left)}"
+        time_left = "" if left is None else f"left {duration(left)}"
         if self._bar:
-            self._bar.update(self._task, completed=step, description=shown, left=told)
+            self._bar.update(self._task, completed=step, description=shown, left=time_left)
         elif not self._quiet:
-            self.console.print(f"step {step}/{self._total}  {shown}  {told}".rstrip())
+            self.console.print(f"step {step}/{self._total}  {shown}  {time_left}".rstrip())
 
     def note(self, text: str) -> None:
-        """Prints a line of its own."""
+        """Prints a text on a line of its own.
+
+        Args:
+          text: Text to print.
+        """
         if not self._quiet:
             self.console.print(text)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Removes the bar."""
         if self._bar:
             self._bar.stop()
             release(self)

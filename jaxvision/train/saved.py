@@ -153,7 +153,7 @@ class Saved:
             try:
                 with reading(self.folder, only=OSError):
                     chosen = self._look(step)
-                answer = {"step": chosen, "meta": self._known.get(chosen)}
+                answer = {"step": chosen, "meta": None if chosen is None else self._known.get(chosen)}
             except UserError as error:
                 answer = {"error": str(error)}
             answer["damaged"] = {str(step): words for step, words in self.damaged.items()}

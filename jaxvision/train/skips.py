@@ -1,4 +1,4 @@
-"""What the host makes of skipped steps: means over the others, counts, and the end of a run that skips too many."""
+"""Evaluates skipped steps on the host: means over the other steps, counts, and the error if there are too many."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,15 @@ from jaxvision.train import finite
 from jaxvision.train.divergence import FIRST
 
 _FLAGS = ("skipped", "stopped", "spike")
-_NAMED = 12  # examples of a batch, in a message
+_NAMED = 12  # number of examples of a batch that a message names
 
 
 class TooManySkipped(UserError):
     """More steps in a row were skipped than the config allows.
 
-    Attributes:
-      report: step, learning rate and examples, as JSON.
+    Args:
+      message: Message of the error.
+      report: Step, learning rate and examples, as JSON.
     """
 
     def __init__(self, message: str, report: dict[str, Any]):
@@ -28,12 +29,12 @@ class TooManySkipped(UserError):
 
 
 class Stop(NamedTuple):
-    """The step that was one too many.
+    """The skipped step that was one too many.
 
     Attributes:
-      step: its number, counted from 1.
-      what: description of the numbers that were not finite.
-      in_a_row: skipped steps up to it, itself included.
+      step: Number of the step, counted from 1.
+      what: Description of the number that was not finite, or of the spike.
+      in_a_row: Number of skipped steps in a row, including this one.
     """
 
     step: int
@@ -42,16 +43,17 @@ class Stop(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """Steps in a row.
+    """The metrics of some consecutive steps.
 
     Attributes:
-      taken: values of each metric at the steps that were taken, float [n].
-      counts: `skipped_steps`, steps whose numbers were not finite or whose loss was a spike that the config skips, and
-        `loss_spikes`.
-      marks: flags of the members of a population, `stopped@3`: 1 where that one takes no more steps.
-      first: losses of the untrained network, where the run begins with these steps; of members `first_loss@3`.
-      guard: guard of the last step, as JSON; empty where the metrics hold none.
-      stop: step that was one too many in a row to be skipped; None where there is none.
+      taken: Values of each metric in the steps that were taken, float [n].
+      counts: Numbers of steps by name: `skipped_steps`, whose numbers were not finite or whose loss was a spike that
+        the config skips, and `loss_spikes`.
+      marks: Flags of the members of a population, such as `stopped@3`: 1 if the member takes no more steps.
+      first: Losses of the untrained network, if these are the first steps of the run: `first_loss`, and `first_loss@3`
+        for members.
+      guard: Guard of the last step, as JSON; empty if the metrics hold none.
+      stop: Skipped step that was one too many in a row; None if there is none.
     """
 
     taken: dict[str, np.ndarray]
@@ -62,24 +64,28 @@ class Interval(NamedTuple):
     stop: Stop | None
 
 
-def read(pending: Sequence[Mapping[str, Any]], step: int) -> Interval:
-    """What steps up to `step` gave; waits for them.
+def fetch(pending: Sequence[Mapping[str, Any]], step: int) -> Interval:
+    """Fetches the metrics of the latest steps from the devices, and waits for them.
 
     Args:
-      pending: metrics of dispatches, name -> [k]. Those of a member of a population, `loss@3`, have flags of their own.
+      pending: Metrics of dispatches, arrays [k] by name, and `guard`. Each member of a population has its own metrics
+        and flags, such as `loss@3`.
+      step: Number of the last of these steps.
     """
     fetched = jax.device_get(list(pending))
     arrays = {name: np.concatenate([m[name] for m in fetched]) for name in fetched[0] if name != "guard"}
     length = len(next(iter(arrays.values())))
     none = np.zeros(length, bool)
     flags = {name: array > 0 for name, array in arrays.items() if name.partition("@")[0] in _FLAGS}
-    taken, counts, first = {}, {}, {}
+    taken: dict[str, np.ndarray] = {}
+    counts: dict[str, float] = {}
+    first: dict[str, float] = {}
     for name, array in arrays.items():
         if name in flags:
             continue
         _, at, member = name.partition("@")
         taken[name] = array[~(flags.get(f"skipped{at}{member}", none) | flags.get(f"stopped{at}{member}", none))]
-        # The run begins here: its first loss is that of the untrained network.
+        # If the run starts with these steps, its first loss is that of the untrained network.
         if step == length and name.partition("@")[0] == "loss" and len(taken[name]):
             first[name.replace("loss", FIRST)] = float(taken[name][0])
     for flag, called in {"skipped": "skipped_steps", "spike": "loss_spikes"}.items():
@@ -111,7 +117,11 @@ def _stop(arrays: Mapping[str, np.ndarray], stopped: np.ndarray, guards: Sequenc
 
 
 def note(values: Mapping[str, float], length: int) -> str | None:
-    """What a person should know of an interval of that many steps; None where nothing happened.
+    """Returns a warning about the skipped steps and spikes of an interval; None if there were none.
+
+    Args:
+      values: Numbers of a log line by name.
+      length: Number of steps of the interval.
 
     >>> note({"skipped_steps": 2.0, "loss_spikes": 0.0}, 10)
     'warning: 2 of the last 10 steps were skipped; means are over the others'
@@ -126,19 +136,20 @@ def note(values: Mapping[str, float], length: int) -> str | None:
     return f"warning: {'; '.join(parts)}" if parts else None
 
 
-def ends(
+def too_many_error(
     stop: Stop,
     learning_rate: float | None,
-    examples: Callable[[int], tuple[Sequence[int], Callable]] | None,
+    examples: Callable[[int], tuple[np.ndarray, Callable[[int], str]]] | None,
     saved: bool,
 ) -> TooManySkipped:
-    """The error with which a run ends.
+    """Returns the error of a run that skipped too many steps in a row.
 
     Args:
-      stop: the step that was one too many.
-      learning_rate: learning rate of that step, if known.
-      examples: `step -> (indices, index -> name)` of its batch, counting steps from 0, where the feed knows them.
-      saved: True where the state is finite, and so could be saved.
+      stop: Step that was one too many.
+      learning_rate: Learning rate of that step; None if not known.
+      examples: Function `step -> (indices, index -> name)` of the examples of a batch, with steps counted from 0; None
+        if the feed does not know them.
+      saved: True if the state was finite, and so could be saved.
     """
     report: dict[str, Any] = {"step": stop.step, "error": stop.what, "skipped_in_a_row": stop.in_a_row}
     words = [stop.what]
@@ -148,8 +159,8 @@ def ends(
         words.append(f"learning rate {learning_rate:.4g}")
     text = ", ".join(words)
     if examples is not None:
-        indices, name = examples(stop.step - 1)
-        indices = [int(index) for index in indices]
+        rows, name = examples(stop.step - 1)
+        indices = [int(index) for index in rows]
         report["examples"], report["names"] = indices, [name(index) for index in indices]
         more = f" and {len(indices) - _NAMED} more (skipped.json)" if len(indices) > _NAMED else ""
         text += f". Its batch: {', '.join(map(str, indices[:_NAMED]))}{more}; the first is {name(indices[0])}"

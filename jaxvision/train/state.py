@@ -1,4 +1,4 @@
-"""What a run carries from step to step."""
+"""The state of a run, which each step replaces."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ PyTree = Any
 
 
 class TrainState(NamedTuple):
-    """State after `step` updates. Nothing else is needed to go on: keys and batches follow from the step.
+    """State after `step` updates. A run resumes from it alone, because keys and batches follow from the step.
 
     Attributes:
-      step: int32 scalar.
-      params: the trained variables.
-      model_state: the other collections of the model, such as `batch_stats`.
-      opt_state: state of the optax chain, or of those of the players by name.
-      ema: exponential moving average of {"params", **model_state}, or None.
+      step: Number of steps taken, int32 [].
+      params: Parameters, which the optimizer trains.
+      model_state: Collections of the model other than `params`, such as `batch_stats`.
+      opt_state: State of the optax chain, or a dict of the states of the players' chains.
+      ema: Exponential moving average of {"params", **model_state}, or None.
     """
 
     step: jax.Array
@@ -32,24 +32,24 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> PyTree:
-        """The collections as the model takes them, as trained."""
+        """The trained variables: all collections, as the model takes them."""
         return {"params": self.params, **self.model_state}
 
     @property
     def best_variables(self) -> PyTree:
-        """The averaged variables where an average is kept, else the trained ones."""
+        """The averaged variables if the run keeps an average, else the trained ones."""
         return self.variables if self.ema is None else self.ema
 
 
-def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema: bool) -> Callable:
-    """A function of no arguments that makes the state at step 0.
+def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema: bool) -> Callable[[], TrainState]:
+    """Makes a function without arguments that returns the state at step 0.
 
     Args:
-      task: gives the variables.
-      tx: gives the optimizer state: an optimizer, or those of the players by name.
-      batch: an augmented batch, arrays or `ShapeDtypeStruct`s; only shapes and dtypes matter.
-      seed: of the initial parameters.
-      ema: whether the state keeps an average.
+      task: Task, which makes the variables.
+      tx: Optimizer, or the optimizers of the players by name.
+      batch: Augmented batch, arrays or `ShapeDtypeStruct`s; only shapes and dtypes are used.
+      seed: Seed of the initial parameters.
+      ema: True if the state keeps an average of the variables.
     """
 
     def init() -> TrainState:
@@ -57,18 +57,32 @@ def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema
         variables = dict(task.init(jax.random.key(seed), zeros))
         params = variables.pop("params")
         average = jax.tree.map(jnp.copy, {"params": params, **variables}) if ema else None
-        return TrainState(jnp.zeros((), jnp.int32), params, variables, players.start(task, tx, params), average)
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, variables, players.init_optimizers(task, tx, params), average
+        )
 
     return init
 
 
 def create(init: Callable[[], TrainState], mesh: jax.sharding.Mesh, rules: Rules) -> TrainState:
-    """Makes the initial state on the devices, each leaf straight into its sharding."""
+    """Makes the initial state on the devices. Each leaf is computed in its sharding, so no device holds all of it.
+
+    Args:
+      init: Function that makes the state, from `initializer`.
+      mesh: Mesh of the devices.
+      rules: Rules that map leaves to shardings.
+    """
     return jax.jit(init, out_shardings=shardings(jax.eval_shape(init), mesh, rules))()
 
 
 def abstract(init: Callable[[], TrainState], mesh: jax.sharding.Mesh, rules: Rules) -> TrainState:
-    """Shapes, dtypes and shardings of the state, without allocating it."""
+    """Returns the shapes, dtypes and shardings of the state as `ShapeDtypeStruct`s, without allocating it.
+
+    Args:
+      init: Function that makes the state, from `initializer`.
+      mesh: Mesh of the devices.
+      rules: Rules that map leaves to shardings.
+    """
     shapes = jax.eval_shape(init)
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings(shapes, mesh, rules)

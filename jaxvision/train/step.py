@@ -1,7 +1,7 @@
-"""One update as a pure function of state and batch, and many of them in one dispatch."""
+"""One update as a pure function of state and batch, and a runner that takes several updates in one dispatch."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,19 @@ from jaxvision.tasks.task import After, Batch, Metrics, Task, Variables
 from jaxvision.train import finite, players, turns
 from jaxvision.train.state import TrainState
 
-Step = Callable[..., tuple[TrainState, Metrics]]  # (state, batch), or (state, batch, guard)
+PyTree = Any
+Step: TypeAlias = Callable[..., tuple[TrainState, Metrics]]  # of (state, batch), or of (state, batch, guard)
 
-_AFTER = 2**31  # folded into the key of a step for what follows it; parts and players fold in their numbers
+_AFTER = 2**31  # folded into the key of a step for `Task.after`; parts and players fold in their small numbers
 
 
 def step_keys(seed: int, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
-    """The keys of a step: one for the augmentation, one for the task."""
+    """Returns the keys of a step, two scalars: one for the augmentation and one for the task.
+
+    Args:
+      seed: Seed of the run.
+      step: Number of the step, an integer scalar.
+    """
     augment_rng, task_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
     return augment_rng, task_rng
 
@@ -37,26 +43,30 @@ def make_train_step(
 ) -> Step:
     """Builds `step(state, batch, guard=None) -> (state, metrics)`.
 
-    All that is random in it (augmentation, dropout) follows from (seed, state.step), so a resumed
-    run repeats an unbroken one. A step whose loss, gradient, new parameters, optimizer state, model state or average
-    are not finite is not taken; `guard` is what the steps before it left for that decision (see finite.py).
+    Everything random in it (augmentation, dropout) follows from (seed, state.step), so a resumed run computes the same
+    as an unbroken one. A step is skipped if its loss, gradient, new parameters, optimizer state, model state or average
+    is not finite; `guard` is what this decision needs to know of the steps before (see finite.py).
+
+    The metrics are float32 scalars: `loss`, `grad_norm` (before clipping), `param_norm`, the metrics of the task, and
+    the flags `skipped`, `stopped` and `spike`, which are 0 or 1. With several players, `loss` is the sum of their
+    `NAME_loss`. `guard`, a `finite.Guard`, is the argument of the next step.
 
     Args:
-      task: what is learned.
-      augment: `(rng, batch) -> batch`, applied to the whole batch before it is split.
-      tx: the optimizer chain, or those of the players by name.
-      seed: of the random draws.
-      accumulate: number of parts into which the batch is split. The gradient is the mean over the parts, or that of
-        the whole batch exactly where the loss is a `Joint`; see accumulation.py.
-      ema: decay of the average of the variables, in (0, 1), or None. The average starts at the
-        initial variables; early on the decay is min(ema, (1 + t) / (10 + t)), as in TensorFlow's
-        ExponentialMovingAverage with num_updates.
-      max_skipped: how many steps in a row may be skipped; after one more nothing moves, not even `step`.
-      skip_spikes: whether steps are skipped, too, whose loss is a spike (`finite.DEVIATIONS`).
+      task: Task.
+      augment: Function `(rng, batch) -> batch`, applied to the whole batch before it is split.
+      tx: Optimizer chain, or the chains of the players by name.
+      seed: Seed of all random draws.
+      accumulate: Number of parts that a batch is split into. The gradient is the mean over the parts, or exactly that
+        of the whole batch if the loss is a `Joint`; see accumulation.py.
+      ema: Decay of the average of the variables, in (0, 1), or None. The average starts at the initial variables. In
+        early steps the decay is min(ema, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage with
+        num_updates.
+      max_skipped: Largest number of steps in a row that may be skipped. After one more nothing changes, not even
+        `step`.
+      skip_spikes: True to skip also steps whose loss is a spike (`finite.DEVIATIONS`).
 
-    Metrics: `loss`, `grad_norm` (before clipping), `param_norm`, and those of the task; float32 scalars. Of several
-    players, `loss` is the sum of `NAME_loss`. Of these,
-    `skipped`, `stopped` and `spike` are 0 or 1. `guard`, a `finite.Guard`, belongs to the next step.
+    Returns:
+      The step, a pure function.
     """
 
     def step(state: TrainState, batch: Batch, guard: finite.Guard | None = None) -> tuple[TrainState, Metrics]:
@@ -87,10 +97,10 @@ def make_train_step(
 
 
 def _replaced(variables: Variables, changed: Variables) -> Variables:
-    """The variables with some collections replaced; UserError where these are not of the same arrays."""
+    """Replaces collections of the variables; raises a UserError if their arrays have other names, shapes or dtypes."""
     for name, collection in changed.items():
-        of = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
-        if name not in variables or of(collection) != of(variables[name]):
+        types = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+        if name not in variables or types(collection) != types(variables[name]):
             raise UserError(
                 f"what the task changes after a step must have the arrays that it had before: the collection {name!r} "
                 + ("is new: make it in `init`" if name not in variables else "has others, or of another shape or type")
@@ -98,8 +108,8 @@ def _replaced(variables: Variables, changed: Variables) -> Variables:
     return {**variables, **changed}
 
 
-def _averaged(new: Variables, average: Variables, rate: jax.Array) -> Variables:
-    """The average moved to the new variables; what is no real number, such as a place in a queue, is the new one."""
+def _averaged(new: Variables, average: PyTree, rate: jax.Array) -> PyTree:
+    """Moves the average towards the new variables. Integers, such as a position in a queue, are copied."""
     real = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
     return jax.tree.map(lambda n, a: optax.incremental_update(n, a, rate) if real(a) else n, new, average)
 
@@ -108,42 +118,58 @@ class Runner:
     """Takes steps, `runner(state, constants, items) -> (state, metrics)`, and keeps the guard between them.
 
     Args:
-      run: jitted, `(state, guard, constants, items) -> (state, guard, metrics)`.
-      guard: guard that the steps before the first one left.
+      run: Jitted function `(state, guard, constants, items) -> (state, guard, metrics)`.
+      guard: Guard from the steps before the first one, or None.
     """
 
-    def __init__(self, run: Callable, guard: finite.Guard | None):
+    def __init__(self, run: jax.stages.Wrapped, guard: finite.Guard | None):
         self.run, self._guard = run, guard
 
-    def __call__(self, state: TrainState, constants: Any, items: Any) -> tuple[TrainState, Metrics]:
-        """One step for each item."""
+    def __call__(self, state: PyTree, constants: PyTree, items: PyTree) -> tuple[PyTree, Metrics]:
+        """Takes one step for each item.
+
+        Args:
+          state: State before the steps; it is donated.
+          constants: Arrays that every step reads; see `feed.Feed`.
+          items: Items of k steps, arrays [k, ...].
+
+        Returns:
+          The state after the steps, and the metrics, arrays [k].
+        """
         state, self._guard, metrics = self.run(state, self._guard, constants, items)
         return state, metrics
 
-    def lower(self, state: TrainState, constants: Any, items: Any) -> jax.stages.Lowered:
-        """The program of a call with arguments of these shapes, to be compiled and looked at."""
+    def lower(self, state: PyTree, constants: PyTree, items: PyTree) -> jax.stages.Lowered:
+        """Lowers the program of a call, to compile or inspect it.
+
+        Args:
+          state: State, or its shapes.
+          constants: Arrays that every step reads, or their shapes.
+          items: Items of k steps, [k, ...], or their shapes.
+        """
         return self.run.lower(state, self._guard, constants, items)
 
 
 def make_runner(
-    step: Step,
-    fetch: Callable[[Any, Any], Batch],
-    state_shardings: TrainState,
+    step: Callable[..., tuple[PyTree, Metrics]],
+    fetch: Callable[[PyTree, PyTree], PyTree],
+    state_shardings: PyTree,
     guard: finite.Guard | None = None,
 ) -> Runner:
     """Jits `run(state, constants, items) -> (state, metrics)`, which takes one step for each item.
 
-    Args:
-      step: step from `make_train_step`.
-      fetch: `(constants, item) -> batch`, e.g. the rows of a set on the device for some indices.
-      state_shardings: shardings of the state, in and out; the state that goes in is donated.
-      guard: guard that the steps before the first one left; the runner carries it on from step to step. With None
-        every step is judged by itself.
+    The items, and the metrics, have a leading axis of k steps. The program is compiled once for each k.
 
-    The items have a leading axis of k steps; so have the metrics. Compiled once for each k.
+    Args:
+      step: Step, from `make_train_step`.
+      fetch: Function `(constants, item) -> batch` that is part of the jitted program; it may pick rows of a data set on
+        the device by their indices.
+      state_shardings: Shardings of the state, before and after; the state that goes in is donated.
+      guard: Guard from the steps before the first one; the runner carries it from step to step. With None every step
+        is judged alone.
     """
 
-    def run(state: TrainState, guard: Any, constants: Any, items: Any) -> tuple[TrainState, Any, Metrics]:
+    def run(state: PyTree, guard: Any, constants: PyTree, items: PyTree) -> tuple[PyTree, Any, Metrics]:
         def body(carry, item):
             state, guard = carry
             batch = fetch(constants, item)

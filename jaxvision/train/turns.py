@@ -1,7 +1,7 @@
-"""The moves of one step: of the one player that most tasks have, or of several in turn.
+"""The updates of one step: of one player, as in most tasks, or of several players in turn.
 
-A player is an ordinary task on a part of the parameters: its loss is bound to the variables of the others, which stand
-still while it moves.
+A player is an ordinary task on a part of the parameters. Its loss reads the variables of the other players too, which
+are constant while it is updated.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,70 +12,85 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.errors import UserError
-from jaxvision.tasks.task import Joint, Loss, Metrics, Player, Task
-from jaxvision.train import accumulation
-from jaxvision.train import players as who
+from jaxvision.tasks.task import Batch, Joint, Loss, Metrics, Player, Task
+from jaxvision.train import accumulation, players
 from jaxvision.train.state import TrainState
 
 PyTree = Any
 
 
 def take_turns(
-    task: Task, tx: who.Transforms, accumulate: int, state: TrainState, batch: Any, rng: jax.Array
-) -> tuple[dict[str, PyTree], PyTree, Metrics, Any]:
-    """The gradient of every player, each where those before it have moved already.
+    task: Task, tx: players.Transforms, accumulate: int, state: TrainState, batch: Batch, rng: jax.Array
+) -> tuple[dict[str, PyTree], PyTree, Metrics, PyTree]:
+    """Computes the gradient of every player, each after the updates of the players before it.
 
     Args:
-      task: What is learned.
-      tx: Optimizer, or those of the players by name.
+      task: Task.
+      tx: Optimizer, or the optimizers of the players by name.
       accumulate: Number of parts that a batch is split into.
       state: State before the step.
       batch: Augmented batch.
       rng: Key of the task in this step.
 
     Returns:
-      Gradients by player, the other collections, metrics, and the rows that the losses gave.
+      Gradients by player, the collections other than `params`, metrics (scalars), and the rows that the losses
+      returned, arrays [b, ...].
+
+    Raises:
+      UserError: Two players have a metric of the same name.
     """
     params, model_state = state.params, state.model_state
-    grads, metrics, rows = {}, {}, {}
-    players = who.players_of(task)
-    for index, (name, player) in enumerate(players.items()):
+    grads: dict[str, PyTree] = {}
+    metrics: Metrics = {}
+    rows: dict[str, PyTree] = {}
+    by_name = players.players_of(task)
+    for index, (name, player) in enumerate(by_name.items()):
         loss = _bound(player.loss, params) if task.players else player.loss
         key = jax.random.fold_in(rng, index) if task.players else rng
-        gradients = accumulation.gradients(loss, accumulate)
-        grads[name], following, found, rows[name] = gradients(who.own(task, name, params), model_state, batch, key)
+        gradients = accumulation.make_gradients(loss, accumulate)
+        mine = players.params_of(task, name, params)
+        grads[name], following, new_metrics, rows[name] = gradients(mine, model_state, batch, key)
         if task.players:
-            _check_names(name, found, metrics)
-            found = {f"{name}_loss" if metric == "loss" else metric: value for metric, value in found.items()}
-        metrics |= found
+            _check_names(name, new_metrics, metrics)
+            renamed = {f"{name}_loss" if metric == "loss" else metric: x for metric, x in new_metrics.items()}
+            new_metrics = renamed
+        metrics |= new_metrics
         model_state = _if_due(player, state.step, following, model_state)
-        if index + 1 < len(players):
+        if index + 1 < len(by_name):
             params, _ = _moved(task, tx, name, params, state, grads[name])
     if not task.players:
-        return grads, model_state, metrics, rows[who.ALL]
-    metrics["loss"] = sum(metrics[f"{name}_loss"] for name in players)
+        return grads, model_state, metrics, rows[players.ALL]
+    first, *others = (metrics[f"{name}_loss"] for name in by_name)
+    metrics["loss"] = sum(others, first)
     return grads, model_state, metrics, rows
 
 
-def apply(task: Task, tx: who.Transforms, state: TrainState, grads: Mapping[str, PyTree]) -> tuple[PyTree, PyTree]:
-    """The parameters and the state of the optimizers after the moves that `take_turns` found."""
+def apply(task: Task, tx: players.Transforms, state: TrainState, grads: Mapping[str, PyTree]) -> tuple[PyTree, PyTree]:
+    """Returns the parameters and the state of the optimizers after the updates of all players.
+
+    Args:
+      task: Task.
+      tx: Optimizer, or the optimizers of the players by name.
+      state: State before the step.
+      grads: Gradients by player, from `take_turns`.
+    """
     params, states = state.params, {}
     for name in grads:
         params, states[name] = _moved(task, tx, name, params, state, grads[name])
-    return params, states if task.players else states[who.ALL]
+    return params, states if task.players else states[players.ALL]
 
 
 def _moved(
-    task: Task, tx: who.Transforms, name: str, params: PyTree, state: TrainState, grads: PyTree
+    task: Task, tx: players.Transforms, name: str, params: PyTree, state: TrainState, grads: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """All parameters and the player's optimizer state after its move."""
-    mine = who.own(task, name, params)
-    transform, before = (tx[name], state.opt_state[name]) if task.players else (tx, state.opt_state)
+    """Returns all parameters, and the player's optimizer state, after its update."""
+    mine = players.params_of(task, name, params)
+    transform, before = (tx[name], state.opt_state[name]) if isinstance(tx, Mapping) else (tx, state.opt_state)
     updates, opt_state = transform.update(grads, before, mine)
     moved = optax.apply_updates(mine, updates)
-    player = who.players_of(task)[name]
+    player = players.players_of(task)[name]
     moved, opt_state = _if_due(player, state.step, (moved, opt_state), (mine, before))
-    return who.merged(params, moved), opt_state
+    return players.merged(params, moved), opt_state
 
 
 def _if_due(player: Player, step: jax.Array, new: PyTree, old: PyTree) -> PyTree:
@@ -85,15 +100,15 @@ def _if_due(player: Player, step: jax.Array, new: PyTree, old: PyTree) -> PyTree
 
 
 def _bound(loss: Loss, params: PyTree) -> Loss:
-    """The loss as one of a player's own parameters, the others being constants."""
+    """Returns the loss as a function of a player's parameters only; the others are constants."""
 
-    def of(fn: Callable) -> Callable:
-        return lambda variables, *rest: fn({**variables, "params": who.merged(params, variables["params"])}, *rest)
+    def bind(fn: Callable) -> Callable:
+        return lambda variables, *rest: fn({**variables, "params": players.merged(params, variables["params"])}, *rest)
 
-    return Joint(of(loss.embed), of(loss.compare)) if isinstance(loss, Joint) else of(loss)
+    return Joint(bind(loss.embed), bind(loss.compare)) if isinstance(loss, Joint) else bind(loss)
 
 
-def _check_names(player: str, found: Metrics, metrics: Metrics) -> None:
-    for name in found:
+def _check_names(player: str, new: Metrics, metrics: Metrics) -> None:
+    for name in new:
         if name in metrics:
-            raise UserError(f"two players have a metric {name!r}: give that of {player!r} another name")
+            raise UserError(f"two players have a metric {name!r}: rename the one of {player!r}")

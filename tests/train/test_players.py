@@ -126,7 +126,7 @@ def test_a_player_moves_its_own_leaves_and_keeps_moments_of_these_alone(name):
     for part, leaves in state.params.items():
         same = jax.tree.map(np.array_equal, leaves, before[part])
         assert set(jax.tree.leaves(same)) == {part != name}
-    assert set(players.own(task, name, before)) == {name}
+    assert set(players.params_of(task, name, before)) == {name}
     moments = [path for path, x in jax.tree.leaves_with_path(state.opt_state[name]) if np.ndim(x)]
     assert moments
     assert all(name in jax.tree_util.keystr(path) for path in moments)
