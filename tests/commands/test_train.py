@@ -169,7 +169,7 @@ def test_wrong_values_are_named_before_anything_is_written(config, tmp_path, key
         (
             "evals",
             dict(val=dict(name="classify", split="test", train_subset=dict(examples=2))),
-            "there is no 'evals",
+            "is a subset of train_split, which is missing",
         ),
         ("evals", dict(val=dict(name="knn", split="test", train_split="trian")), "trian"),
         ("evals", dict(val=dict(name="knn", split="test", train_split="train", k=(5,), layer="featurs")), "'featurs'"),
