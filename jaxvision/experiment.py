@@ -1,4 +1,4 @@
-"""From a config to the pure functions and the data that it names. Every command starts here."""
+"""Builds the pure functions, and opens the data, that a config names. Every command starts here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -47,14 +47,14 @@ from jaxvision.train.throughput import step_flops
 
 
 class Experiment(NamedTuple):
-    """Everything that a config names, built and checked, with nothing allocated yet.
+    """Everything that a config names, built and checked. Nothing is allocated on the devices yet.
 
     Attributes:
       config: Config of the experiment.
       data: Section `data`, with defaults filled in.
       train: Section `train`, with defaults filled in.
       pretrained: Section `init`, the weights to start from; None for random ones.
-      evals: Entries of the section `evals`, read.
+      evals: Entries of the section `evals`.
       source, absent, info, stored, fields, batch: Training set and its batches; see `inputs.Inputs`.
       statistics: Statistics of the training set that the augmentations need, name -> array.
       augmented: `ShapeDtypeStruct`s of what the augmentation makes of a batch.
@@ -92,29 +92,29 @@ class Experiment(NamedTuple):
 
     @property
     def seed(self) -> int:
-        """Of parameters, order and every draw."""
+        """Seed of the initial parameters, the order of the examples, and all random draws."""
         return self.config.get("seed", 0)
 
     @property
     def image(self) -> str | None:
-        """The name of the images of a batch, the first of several; None where it holds none."""
+        """Name of the images of a batch, the first of several; None if it has none."""
         return inputs.image_of(self.fields)
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) of the images of the training set as they are stored; None where there are none."""
+        """Stored size of the images of the training set, (height, width); None if there are none."""
         image = inputs.image_of(self.stored)
         return None if image is None else inputs.size_of(self.stored[image])
 
     @property
     def schedule(self) -> Schedule:
-        """Total, log and checkpoint intervals and warm-up in steps."""
+        """Length of the run, intervals of logs and checkpoints, and length of the warm-up, in steps."""
         warmup = self.config.optimizer.get("warmup", 0)
         return Schedule(self.total, *map(self.durations, (self.train.log_every, self.train.checkpoint_every, warmup)))
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What a reader of a checkpoint needs to know: JSON, but for the arrays under "statistics"."""
+        """Metadata that is needed to use a checkpoint, as JSON, except for the arrays under "statistics"."""
         host, transform = self.deployment()
         return {
             "config": self.config.to_dict(),
@@ -133,14 +133,14 @@ class Experiment(NamedTuple):
         }
 
     def vary(self, changes: Mapping[str, Any]) -> "Experiment":
-        """This experiment with other numbers in its config, over the same data and of the same shapes.
+        """Returns this experiment with other numbers in its config, with the same data and the same shapes.
 
         Args:
-          changes: by dotted key of the sections `task`, `model` and `optimizer`, and of `seed`; `augment` may be a
-            list of `specs.Call`. Numbers may be traced: `jax.vmap` over them makes one program of several runs.
+          changes: New values by dotted key of the sections `task`, `model` and `optimizer`, or for `seed`; `augment`
+            may be a list of `specs.Call`. Numbers may be traced: `jax.vmap` over them makes several runs one program.
 
         Raises:
-          UserError: a key that is not there, or a number out of range that is not traced.
+          UserError: A key does not exist, or a number that is not traced is out of range.
         """
         config = configs.override(self.config, traced.varied(changes))
         transform = augment.make_augmentation(
@@ -160,27 +160,31 @@ class Experiment(NamedTuple):
 
     @property
     def layout(self) -> layout.Layout:
-        """The named parts of the variables."""
+        """Layout of the variables: their named parts."""
         return parts.make_layout(self.config, self.task)
 
     def abstract_state(self) -> states.TrainState:
-        """Shapes, dtypes and shardings of the state."""
+        """Returns the shapes, dtypes and shardings of the state."""
         return states.abstract(self.init, self.mesh, self.rules)
 
     def load_pretrained(self) -> weights.Imported | None:
-        """Reads the weights that the run starts from, if the config names any; see `transfer.load`."""
+        """Reads the weights that the run starts from; None if the config names none. See `transfer.load`."""
         if self.pretrained is None:
             return None
         model = parts.pretrained_model(self.config, self.pretrained)
         return transfer.load(self.pretrained, model, jax.eval_shape(self.init).variables, self.layout)
 
     def initial_state(self, pretrained: weights.Imported | None = None) -> states.TrainState:
-        """The state at step 0 on the devices, with the variables that `load_pretrained` read."""
+        """Makes the state at step 0 on the devices.
+
+        Args:
+          pretrained: Variables from `load_pretrained`; None for random ones.
+        """
         state = states.create(self.init, self.mesh, self.rules)
         return state if pretrained is None else transfer.fill(state, pretrained.variables)
 
     def step(self) -> steps.Step:
-        """One update as a pure function."""
+        """Returns one update as a pure function; see `step.make_train_step`."""
         return steps.make_train_step(
             self.task,
             self.augment,
@@ -193,28 +197,37 @@ class Experiment(NamedTuple):
         )
 
     def flops(self) -> float | None:
-        """FLOPs of a step, where XLA counts them. The step is traced, so that its mistakes are found here.
+        """Counts the FLOPs of a step; None if XLA does not. This traces the step, so it finds mistakes early.
 
         Raises:
-          UserError: the task, the augmentation or the optimizer does not fit the batch.
+          UserError: The task, the augmentation or the optimizer does not fit the batch.
         """
         return step_flops(self.step(), self.abstract_state(), self.batch)
 
     def runner(self, fetch: Callable, guard: finite.Guard | None = None) -> Callable:
-        """The jitted, sharded steps, after those that left `guard`; see `step.make_runner`."""
+        """Returns the jitted, sharded steps; see `step.make_runner`.
+
+        Args:
+          fetch: Function `(constants, item) -> batch`, from the feed.
+          guard: Guard from the steps before; None for a new run.
+        """
         placed = shardings(jax.eval_shape(self.init), self.mesh, self.rules)
         return steps.make_runner(self.step(), fetch, placed, finite.start() if guard is None else guard)
 
     def in_memory(self) -> bool:
-        """Whether the training set is held in memory, else it is a stream; see `feeding.in_memory`."""
+        """Returns whether the training set is held in memory; if not, it is streamed. See `feeding.in_memory`."""
         return feeding.in_memory(self._training_set(), self.data, self.train)
 
     def feed(self) -> feeds.Feed:
-        """Opens the training data: held in memory where it fits, else streamed."""
+        """Opens the training data; see `feeding.feed`."""
         return feeding.feed(self._training_set(), self.data, self.train, self.seed, self.mesh)
 
     def bad_example(self, index: int) -> Bad | None:
-        """What is bad with an example of the training set, or None where it can be read now."""
+        """Returns what is bad with an example of the training set, or None if it can be read now.
+
+        Args:
+          index: Index of the example.
+        """
         return feeding.bad_example(self._training_set(), self.data, index)
 
     def _training_set(self) -> sources.Source:
@@ -223,10 +236,10 @@ class Experiment(NamedTuple):
         return self.source
 
     def judged(self, features: str | Path | None = None) -> evaluations.Judged:
-        """The model as evaluations take it.
+        """Returns the model and what evaluations need to know of it.
 
         Args:
-          features: a folder where features are kept, for other evaluations of the same variables.
+          features: Folder to store features in, for other evaluations of the same variables; None to store none.
         """
         named = {name: self.config[name].to_dict() for name in ("task", "model")}
         store = Store({**named, "precision": self.train.precision, "versions": workdirs.versions()}, features)
@@ -246,17 +259,21 @@ class Experiment(NamedTuple):
         )
 
     def evaluations(self, features: str | Path | None = None) -> list[Evaluation]:
-        """The evaluators of the config, with their data opened; `features` as for `judged`."""
+        """Makes the evaluations of the config, and opens their data.
+
+        Args:
+          features: Folder to store features in, or None; see `judged`.
+        """
         return evaluations.make_evaluations(self.evals, self.judged(features), self.durations)
 
     def check(self) -> tuple[list[str], list[str]]:
-        """Opens and checks what a run needs beside what `build` has checked: evaluations, first weights, the feed.
+        """Checks what `build` does not: it opens evaluations, initial weights and the training data.
 
         Returns:
-          what could not be checked because it is not here, and what a person should know before it trains, a line each.
+          What could not be checked because it is not here, and warnings, a line each.
 
         Raises:
-          UserError: what a run would refuse.
+          UserError: Something that a run would refuse.
         """
         missing, lines = [], self.cautions()
         if self.pretrained is not None and not Path(self.pretrained.weights).exists():
@@ -265,13 +282,13 @@ class Experiment(NamedTuple):
             self.load_pretrained()
         if self.source is not None:
             self.in_memory()
-            lines += [line for one in self.evaluations() for line in one.cautions]
+            lines += [line for evaluation in self.evaluations() for line in evaluation.cautions]
         elif self.evals:
             missing.append(f"evals {', '.join(self.config.evals)}, for the training set is not here")
         return missing, list(dict.fromkeys(lines))  # several evaluations may read one split
 
     def cautions(self) -> list[str]:
-        """What a person should know before it trains, that is no error: lines about its data and its optimizer."""
+        """Returns warnings about the data and the optimizer, to read before training."""
         source, has_texts = self.source, any(field.kind == "tokens" for field in self.fields.values())
         return [
             *(cautions.warn_of_classes(source, trained=True) if source and self.task.labelled else ()),
@@ -289,11 +306,11 @@ class Experiment(NamedTuple):
         return lines
 
     def preprocessing(self) -> tuple[str, str]:
-        """The (host, augment) specs of training made deterministic."""
+        """Returns the (host, augment) specs of training without their random operations."""
         return host_ops.host_ops.evaluation(self.data.host), augment.evaluation(self.config.get("augment", ""))
 
     def deployment(self) -> tuple[str, str]:
-        """The (host, augment) specs with which to look at new images: those of the first evaluation."""
+        """Returns the (host, augment) specs for new images: those of the first evaluation."""
         host, transform = self.preprocessing()
         first = self.evals[0].common if self.evals else None
         if first is not None and first.host is not None:
@@ -314,11 +331,14 @@ def build(
 
     Args:
       config: Config, as `get_config` returns it.
-      training_data: "required"; "optional", where the config's `data.classes`, `data.examples` and `data.image_size`
-        stand in for an absent set; or "ignored", where they stand in for it in any case.
-      statistics: Statistics of the training set, where a checkpoint holds them. With None those that the augmentation
-        needs are computed, which reads the whole set; where it is absent, they are zeros.
-      stored: Fields of the training set as they are stored, where a checkpoint holds them.
+      training_data: "required"; "optional" to let the config's `data.classes`, `data.examples` and `data.image_size`
+        describe an absent set; or "ignored" to use this description in any case.
+      statistics: Statistics of the training set from a checkpoint. With None those that the augmentation needs are
+        computed, which reads the whole set; they are zeros if it is absent.
+      stored: Fields of the training set as they are stored, from a checkpoint; None to read them from the set.
+
+    Returns:
+      The experiment.
 
     Raises:
       UserError: Something in the config does not fit; the message names its key.
@@ -336,7 +356,7 @@ def build(
     total = to_steps(train.total)
     to_steps = partial(to_steps, total=total)
 
-    # The statistics of the set are computed last, for that reads the whole of it: zeros stand in for them until then.
+    # The statistics of the set are computed last, because that reads all of it. Until then zeros stand in for them.
     compute = partial(inputs.statistics, opened, data, _statistics_names(config, sections.evals))
     make_augment = partial(
         augment.make_augmentation, config.get("augment", ""), num_classes=opened.info.num_classes, fields=opened.fields
@@ -374,7 +394,7 @@ def build(
 
 
 class _Sections(NamedTuple):
-    """The sections of a config that the engine itself reads, each checked by itself, with defaults filled in."""
+    """The sections of a config that the engine reads, checked one by one, with defaults filled in."""
 
     data: DataSection
     train: TrainSection
@@ -397,6 +417,6 @@ def _read_sections(config: ConfigDict) -> _Sections:
 
 
 def _statistics_names(config: ConfigDict, evals: Sequence[evaluations.Entry]) -> frozenset[str]:
-    """The statistics of the training set that the augmentations of training and of the evaluations need."""
+    """Returns the names of the statistics that the augmentations of training and of the evaluations need."""
     specs = [config.get("augment", ""), *(entry.common.augment or "" for entry in evals)]
     return augment.needs_statistics("|".join(spec for spec in specs if spec))

@@ -1,4 +1,4 @@
-"""The training data of a run: held in memory where they fit, else a stream."""
+"""Opens the training data of a run: held in memory if they fit, else as a stream."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,12 +16,17 @@ from jaxvision.sections import DataSection, TrainSection
 from jaxvision.tasks.task import Batch
 from jaxvision.train import feed as feeds
 
-STEPS_PER_DISPATCH = 32  # of a set that lies on an accelerator
-RESIDENT_BYTES = 2**31  # a set up to this size is held in memory
+STEPS_PER_DISPATCH = 32  # default for a set in the memory of an accelerator
+RESIDENT_BYTES = 2**31  # largest size of a set that is held in memory
 
 
 def in_memory(source: sources.Source, data: DataSection, train: TrainSection) -> bool:
-    """Whether the training set is held in memory; else it is a stream.
+    """Returns whether the training set is held in memory; if not, it is streamed.
+
+    Args:
+      source: Training set.
+      data: Section `data` of the config.
+      train: Section `train` of the config.
 
     Raises:
       UserError: The config asks for several steps of a stream in one dispatch, or for a set in memory whose host
@@ -44,7 +49,7 @@ def in_memory(source: sources.Source, data: DataSection, train: TrainSection) ->
 
 
 def feed(source: sources.Source, data: DataSection, train: TrainSection, seed: int, mesh: Mesh) -> feeds.Feed:
-    """Opens the training data: held in memory where it fits, else streamed.
+    """Opens the training data: held in memory if it fits, else streamed.
 
     Args:
       source: Training set.
@@ -53,7 +58,7 @@ def feed(source: sources.Source, data: DataSection, train: TrainSection, seed: i
       mesh: Mesh of the devices.
 
     Raises:
-      UserError: As `in_memory`.
+      UserError: The config does not fit the way in which the data are read; see `in_memory`.
     """
     reading = inputs.reading_options(data)
 
@@ -62,7 +67,7 @@ def feed(source: sources.Source, data: DataSection, train: TrainSection, seed: i
         return rows, source.describe
 
     held = in_memory(source, data, train)
-    bad = BadRecords(source, data.max_bad_fraction, warn=not held)  # what is read into memory is named there
+    bad = BadRecords(source, data.max_bad_fraction, warn=not held)  # reading into memory warns by itself
     if held:
         on_cpu = jax.default_backend() == "cpu"
         fed = feeds.from_arrays(
@@ -94,6 +99,12 @@ def feed(source: sources.Source, data: DataSection, train: TrainSection, seed: i
 
 
 def bad_example(source: sources.Source, data: DataSection, index: int) -> Bad | None:
-    """What is bad with an example of the training set, or None where it can be read now."""
+    """Returns what is bad with an example of the training set, or None if it can be read now.
+
+    Args:
+      source: Training set.
+      data: Section `data` of the config.
+      index: Index of the example.
+    """
     reader = Reader(source, data.host, data.fields, max_bad_fraction=1.0)
     return next(iter(reader.look(index, 0, 0)[1]), None)

@@ -1,7 +1,7 @@
-"""What the section `data` of a config opens: the set, or what stands for it where it is absent.
+"""Opens the training set of the section `data` of a config, or describes it if it is absent.
 
-What an absent set is like is known from a checkpoint, or else from the section itself and, of some sources, from their
-name and options.
+The description of an absent set comes from a checkpoint, or else from the section itself and, for some sources, from
+their name and options.
 """
 
 import logging
@@ -33,11 +33,11 @@ _STATISTICS_BATCH = 256
 
 
 class Inputs(NamedTuple):
-    """The training set, or the description that stands in for it, and what its batches are like.
+    """The training set, or its description, and the fields of its batches.
 
     Attributes:
-      source: Training set, or None where it is absent and that was allowed.
-      absent: Reason why the set is absent, in words; empty where it is there.
+      source: Training set; None if it is absent and may be.
+      absent: Reason why the set is absent, in words; empty if it is there.
       info: Name, size and classes of the training set.
       stored: Fields of the training set that batches are made of, as they are stored; see `stored_fields`.
       fields: Fields of a batch as it comes from the host.
@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
 
     @property
     def image(self) -> str | None:
-        """The name of the images of a batch, the first of several; None where it holds none."""
+        """Name of the images of a batch, the first of several; None if it has none."""
         return image_of(self.fields)
 
 
@@ -63,10 +63,10 @@ def open_inputs(data: DataSection, training_data: str, stored: Mapping[str, Fiel
     Args:
       data: Section `data` of the config.
       training_data: "required", "optional" or "ignored"; see `experiment.build`.
-      stored: Fields of the set as they are stored, where a checkpoint tells them.
+      stored: Fields of the set as they are stored, from a checkpoint, or None.
 
     Raises:
-      UserError: The set is required and absent, or the section says something of it that is not true.
+      UserError: The set is required and absent, or does not fit the section.
     """
     check(data)
     source, info, absent = open_or_describe(data, training_data, stored)
@@ -81,7 +81,14 @@ def open_inputs(data: DataSection, training_data: str, stored: Mapping[str, Fiel
 
 
 def check(data: DataSection) -> None:
-    """Raises UserError where values of the section do not go together, before anything is opened."""
+    """Checks that the values of the section `data` fit together, before anything is opened.
+
+    Args:
+      data: Section `data` of the config.
+
+    Raises:
+      UserError: Values exclude each other, or are empty or unknown.
+    """
     if data.processes and data.threads not in (0, DataSection._field_defaults["threads"]):
         raise UserError(
             f"data.processes={data.processes} reads in place of threads, so data.threads={data.threads} would do "
@@ -104,7 +111,15 @@ def check(data: DataSection) -> None:
 
 
 def check_size(data: DataSection, info: sources.Info) -> None:
-    """Raises UserError where a batch is larger than the set, so that it would hold examples several times."""
+    """Checks that a batch is not larger than the set, since it would contain examples several times.
+
+    Args:
+      data: Section `data` of the config.
+      info: Name, size and classes of the set.
+
+    Raises:
+      UserError: It is larger.
+    """
     if data.batch_size > info.num_examples:
         raise UserError(
             f"data.batch_size={data.batch_size:,} is larger than the training set: {info.split} of {info.name} has "
@@ -127,8 +142,8 @@ def open_set(
     """Opens a set for batches of `fields`, some of which the host spec may make.
 
     Args:
-      name, split, data_dir, options, subset, host, fields: as in the section `data`.
-      classes: Number of classes of labels that are whole numbers and say none.
+      name, split, data_dir, options, subset, host, fields: Values of the section `data`.
+      classes: Number of classes, for integer labels of a source that does not know it; None if not needed.
     """
     opened = partial(sources.open_source, name, split, data_dir=data_dir, options=options)
     source = opened(fields=(names := wanted.stored_fields(fields, host)))
@@ -141,12 +156,19 @@ def open_set(
 def open_or_describe(
     data: DataSection, training_data: str, stored: Mapping[str, Field] | None = None
 ) -> tuple[sources.Source | None, sources.Info, str]:
-    """The source, what is known of it, and why it is absent if it is.
+    """Opens the training set, or describes it from the section if it is absent.
 
     Args:
-      data: the section.
-      training_data: see `experiment.build`; a set is opened, too, where only it can tell what a field is.
-      stored: Fields as they are stored, where a checkpoint tells them.
+      data: Section `data` of the config.
+      training_data: "required", "optional" or "ignored"; see `experiment.build`. Even an "ignored" set is opened if
+        nothing else tells what one of the fields is.
+      stored: Fields of the set as they are stored, from a checkpoint, or None.
+
+    Returns:
+      The set or None, its description, and the reason why it is absent, empty if it is not.
+
+    Raises:
+      UserError: The set is needed and absent, or the section contradicts it.
     """
     fields = _known_fields(data) if stored is None else stored
     read = text.sources_of((), data.host)
@@ -179,53 +201,56 @@ def open_or_describe(
 
 
 def _check_known(data: DataSection, source: sources.Source) -> None:
-    """UserError where the section says something else of its set than is true."""
+    """Raises a UserError if the section contradicts its set."""
     info = source.info
     if data.classes:
         sources.check_classes(info, data.classes)
     if data.multi_label and not info.multi_label:
         raise UserError(f"data.multi_label is True, but an image of {info.name} {info.split} has one label")
-    said, has = data.examples or len(source), len(source)
-    if data.subset is not None or said == has:
+    expected, has = data.examples or len(source), len(source)
+    if data.subset is not None or expected == has:
         return
-    text = f"data.examples is {said:,}, but {info.name} {info.split} has {has:,} examples"
-    if said < has:
+    text = f"data.examples is {expected:,}, but {info.name} {info.split} has {has:,} examples"
+    if expected < has:
         raise UserError(
-            f"{text}: to train on fewer, set data.subset to dict(examples={said}); data.examples only stands for a set "
-            "that is not there"
+            f"{text}: to train on fewer, set data.subset to dict(examples={expected}); data.examples only stands for a "
+            "set that is not there"
         )
-    _log.warning("%s, and these count", text)  # of a set of web images, everybody has another share
+    _log.warning("%s, and these count", text)  # everybody can download another share of a set of web images
 
 
 def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int, int]) -> None:
-    """UserError where `data.image_size` is neither the size of the images as they are stored nor after `data.host`.
+    """Checks that `data.image_size` is the size of the images as they are stored, or after `data.host`.
 
     Args:
-      data: the section.
-      stored, seen: (height, width) of the first image of the set, as it lies there and as it comes from the host.
+      data: Section `data` of the config.
+      stored, seen: Size (height, width) of the first image of the set as it is stored, and after `data.host`.
+
+    Raises:
+      UserError: It is neither.
     """
     size = data.image_size
     if size is None:
         return
-    said = (size, size) if isinstance(size, int) else tuple(size)
-    if said not in (tuple(stored), tuple(seen)):
+    expected = (size, size) if isinstance(size, int) else tuple(size)
+    if expected not in (tuple(stored), tuple(seen)):
         raise UserError(
-            f"data.image_size is {said[0]}x{said[1]}, but the first image of {data.name} {data.split} is stored at "
-            f"{stored[0]}x{stored[1]} and comes out of data.host={data.host!r} at {seen[0]}x{seen[1]}. data.image_size "
-            "stands for a set that is not there: change data.host for images of another size, and set "
+            f"data.image_size is {expected[0]}x{expected[1]}, but the first image of {data.name} {data.split} is "
+            f"stored at {stored[0]}x{stored[1]} and comes out of data.host={data.host!r} at {seen[0]}x{seen[1]}. "
+            "data.image_size stands for a set that is not there: change data.host for images of another size, and set "
             f"data.image_size to {stored[0] if stored[0] == stored[1] else tuple(stored)}, or leave it out"
         )
 
 
 def _known_fields(data: DataSection) -> dict[str, Field]:
-    """What the section says of the fields of a set that is absent; some sources know theirs without it."""
+    """Returns the fields of an absent set: those that its source knows without it, and those of the section."""
     label = label_field(data.classes, multi_label=bool(data.classes and data.multi_label))
     known = {"image": ENCODED, **sources.known_fields(data.name, data.options)}
     return {**known, "label": known["label"] if "label" in known and not data.classes else label}
 
 
 def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
-    """What the section says of a set that is absent."""
+    """Returns the description of an absent set from the section."""
     examples = data.examples
     if data.subset is not None:
         wanted = {key: value for key, value in data.subset.items() if key != "seed"}
@@ -236,10 +261,14 @@ def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
 
 
 def stored_fields(source: sources.Source, data: DataSection) -> dict[str, Field]:
-    """The fields that batches are made of as they are stored, with the shapes and dtypes of the first good example.
+    """Returns the stored fields that batches are made of, with the shapes and dtypes of the first good example.
 
-    Images are decoded. A checkpoint carries this: a blank example of it goes through the host operations as those of
-    the set do.
+    Images are decoded. A checkpoint carries these fields, so that a blank example can replace the set and pass through
+    the same host operations.
+
+    Args:
+      source: Training set, or a blank one.
+      data: Section `data` of the config.
     """
     fields = source.fields
     names = [name for name in wanted.stored_fields(data.fields, data.host, fields) if name in fields]
@@ -252,7 +281,13 @@ def stored_fields(source: sources.Source, data: DataSection) -> dict[str, Field]
 
 
 def batch_fields(source: sources.Source, data: DataSection, batch: Batch) -> dict[str, Field]:
-    """What the fields of a batch are as it comes from the host, with the shapes and dtypes of `raw_batch`."""
+    """Returns the fields of a batch as it comes from the host.
+
+    Args:
+      source: Training set, or a blank one.
+      data: Section `data` of the config.
+      batch: Shapes and dtypes of the batch, from `raw_batch`.
+    """
     known = wanted.make_source_chain(source, _host(source, data), data.fields).fields
     return {
         name: known[name]._replace(shape=tuple(batch[name].shape[1:]), dtype=str(batch[name].dtype))
@@ -262,7 +297,12 @@ def batch_fields(source: sources.Source, data: DataSection, batch: Batch) -> dic
 
 
 def raw_batch(source: sources.Source, data: DataSection) -> Batch:
-    """Shapes and dtypes of a batch as it comes from the host."""
+    """Returns the shapes and dtypes of a batch as it comes from the host, `ShapeDtypeStruct`s by field.
+
+    Args:
+      source: Training set, or a blank one.
+      data: Section `data` of the config.
+    """
     example = first_arrays(source, _host(source, data), data.fields)
     shapes = {field: jax.ShapeDtypeStruct((data.batch_size, *x.shape), x.dtype) for field, x in example.items()}
     return shapes | {"mask": jax.ShapeDtypeStruct((data.batch_size,), jnp.bool_)}
@@ -273,12 +313,20 @@ def _host(source: sources.Source, data: DataSection) -> str:
 
 
 def image_of(fields: Mapping[str, Field]) -> str | None:
-    """The name of the image among fields, the first of several; None where there is none."""
+    """Returns the name of the first image among fields, or None.
+
+    Args:
+      fields: Fields by name.
+    """
     return next((name for name, field in fields.items() if field.kind == "image"), None)
 
 
 def size_of(field: Field) -> tuple[int, int]:
-    """(height, width) of the images of a field, whose shapes are known."""
+    """Returns the size of the images of a field, (height, width).
+
+    Args:
+      field: Field of images of a known size.
+    """
     height, width, _ = field.shape[-3:]
     assert height is not None
     assert width is not None
@@ -286,7 +334,7 @@ def size_of(field: Field) -> tuple[int, int]:
 
 
 def statistics(opened: Inputs, data: DataSection, names: Collection[str], *, blank: bool) -> dict[str, np.ndarray]:
-    """The statistics of the training set that `names` asks for, at the evaluation form of `data.host`.
+    """Computes statistics of the training set, after `data.host` without its random operations.
 
     Args:
       opened: Training set, or its description.
@@ -296,6 +344,9 @@ def statistics(opened: Inputs, data: DataSection, names: Collection[str], *, bla
 
     Returns:
       Arrays by name.
+
+    Raises:
+      UserError: The batches have no images.
     """
     if not names:
         return {}
@@ -321,5 +372,9 @@ def statistics(opened: Inputs, data: DataSection, names: Collection[str], *, bla
 
 
 def reading_options(data: DataSection) -> dict[str, Any]:
-    """How a stream is read, whatever is read: keyword arguments of the loader."""
+    """Returns the keyword arguments of the loader that are common to all streams.
+
+    Args:
+      data: Section `data` of the config.
+    """
     return dict(threads=data.threads, processes=data.processes, max_bad_fraction=data.max_bad_fraction)

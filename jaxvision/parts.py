@@ -1,4 +1,4 @@
-"""The parts of an experiment that sections of its config name: mesh, task, optimizer, initial state."""
+"""Makes the parts of an experiment from the sections of its config: task, layout, optimizer, initial state."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -32,7 +32,16 @@ PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
-    """UserError where the section `train` does not fit the batch and the devices."""
+    """Checks the section `train` against the batch and the devices.
+
+    Args:
+      train: Section `train` of the config.
+      batch_size: Number of examples in a batch over all processes.
+      mesh: Mesh of the devices.
+
+    Raises:
+      UserError: A value is out of range, unknown, or does not divide the batch.
+    """
     for key in ("total", "log_every", "checkpoint_every"):
         durations.check(getattr(train, key), f"train.{key}")
     for key, low in {"keep": 1, "steps_per_dispatch": 0}.items():
@@ -49,7 +58,16 @@ def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
 
 
 def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
-    """UserError where the parts of a batch are so small that the loss of the task compares an example with nothing."""
+    """Checks that the parts of a batch are large enough for a loss that compares examples.
+
+    Args:
+      task: Task.
+      train: Section `train` of the config.
+      batch_size: Number of examples in a batch over all processes.
+
+    Raises:
+      UserError: A part has fewer examples than the loss needs.
+    """
     parts = 1 if isinstance(task.loss, Joint) else train.accumulate
     if batch_size // parts < task.least:
         part = f" in {parts} parts (train.accumulate), of {batch_size // parts} each" if parts > 1 else ""
@@ -69,19 +87,22 @@ def make_task(
     total: int,
     mesh: Mesh | None = None,
 ) -> Task:
-    """The task of the config, which will build the model of the config.
+    """Makes the task of the config, which builds the model of the config.
 
-    Its factory gets those of the offers below that it has parameters for, and no more.
+    The factory of the task gets those arguments, of a fixed list, for which it has parameters.
 
     Args:
-      config: The config.
-      train: Its section `train`.
-      info: What is known of the training set.
+      config: Config of the experiment.
+      train: Section `train` of the config.
+      info: Name, size and classes of the training set.
       fields: Fields of a batch after its augmentation.
       pretrained: Section `init`, or None.
       steps: Function that turns a duration into steps.
       total: Number of steps of the run.
       mesh: Mesh of the devices; None leaves the layout to XLA.
+
+    Raises:
+      UserError: The section `model` sets a value that follows from other sections, or an option does not fit.
     """
     factory = tasks.get_task(config.task.get("name"))
     model = {k: v for k, v in config.model.items() if k != "name"}
@@ -101,21 +122,33 @@ def make_task(
         "freeze": pretrained.freeze if pretrained else None,
     }
     options = {k: v for k, v in config.task.items() if k != "name"}
-    asked = calls.parameters(factory)
-    given = {name: offers[name] for name in (*tasks.TASKS.given, *tasks.TASKS.offered) if name in asked}
-    return configs.call(factory, options, "task", **given)
+    parameters = calls.parameters(factory)
+    arguments = {name: offers[name] for name in (*tasks.TASKS.given, *tasks.TASKS.offered) if name in parameters}
+    return configs.call(factory, options, "task", **arguments)
 
 
 def check_texts(model: Mapping[str, Any], host: str) -> None:
-    """UserError where a section `model` of two towers would misread the texts that the spec `host` makes."""
-    if models.is_pair(model["name"]) and (made := texts.find_texts(host)):
-        check_tokenizer(model, made.tokenizer)
+    """Checks that a model of two towers can read the texts that a host spec makes; see `check_tokenizer`.
+
+    Args:
+      model: Section `model` of the config.
+      host: Host spec.
+    """
+    if models.is_pair(model["name"]) and (operation := texts.find_texts(host)):
+        check_tokenizer(model, operation.tokenizer)
 
 
 def check_tokenizer(model: Mapping[str, Any], tokenizer: Tokenizer) -> None:
-    """UserError where the text tower of a section `model` would misread what a tokenizer makes.
+    """Checks that the text tower of a model can read the tokens of a tokenizer.
 
-    A user's own tower is looked at as far as its module has the attributes `vocab_size`, `end_token` and `pool`.
+    Of a user's own tower, it checks the attributes `vocab_size`, `end_token` and `pool`, if the module has them.
+
+    Args:
+      model: Section `model` of the config.
+      tokenizer: Tokenizer of the texts.
+
+    Raises:
+      UserError: The tokenizer has more ids than the tower, or the tower looks for the end of a text elsewhere.
     """
     tower = models.build_text(**two_towers.towers(**model)["text_tower"])
     if tokenizer.vocabulary > getattr(tower, "vocab_size", tokenizer.vocabulary):
@@ -127,18 +160,23 @@ def check_tokenizer(model: Mapping[str, Any], tokenizer: Tokenizer) -> None:
         return
     end = tokenizer.vocabulary - 1 if tower.end_token is None else tower.end_token
     if end != tokenizer.end:
-        said = "the greatest id, as in CLIP" if tower.end_token is None else end
-        mend = (
+        expected = "the greatest id, as in CLIP" if tower.end_token is None else end
+        advice = (
             "give model.text another pool" if tokenizer.end is None else f"set model.text.end_token to {tokenizer.end}"
         )
         raise UserError(
-            f"the text tower takes its features where the text ends, at {said}; the tokenizer's texts end "
-            f"with {tokenizer.end}: {mend}"
+            f"the text tower takes its features where the text ends, at {expected}; the tokenizer's texts end "
+            f"with {tokenizer.end}: {advice}"
         )
 
 
 def pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str, Any]:
-    """The section of the model that the weights are of."""
+    """Returns the section of the model that the weights of `init` belong to.
+
+    Args:
+      config: Config of the experiment.
+      pretrained: Section `init` of the config.
+    """
     if pretrained.part is None:
         return config.model
     if models.is_pair(config.model.get("name")):
@@ -147,7 +185,12 @@ def pretrained_model(config: ConfigDict, pretrained: InitSection) -> Mapping[str
 
 
 def make_layout(config: ConfigDict, task: Task) -> layout.Layout:
-    """What the variables of a task are made of, with the sections of the models that they are of."""
+    """Makes the layout of the variables of a task: their parts, and the sections of the models of these parts.
+
+    Args:
+      config: Config of the experiment.
+      task: Task.
+    """
     sections = {
         name: config.task[name].to_dict() for name in task.parts if isinstance(config.task.get(name), ConfigDict)
     }
@@ -157,25 +200,32 @@ def make_layout(config: ConfigDict, task: Task) -> layout.Layout:
 def make_optimizer(
     config: ConfigDict, pretrained: InitSection | None, task: Task, params: Any, steps: Callable, total: int
 ) -> optimizers.Optimizer | optimizers.Optimizers:
-    """The optimizer chain of the config for parameters of these shapes, or one for each player of the task.
+    """Makes the optimizer of the config, or one for each player of the task.
 
-    The section of a player is the section `optimizer` with what `optimizer.players.NAME` says otherwise. A player that
-    moves in every n-th step makes that many updates fewer, and its durations count them.
+    The section of a player is the section `optimizer`, changed by `optimizer.players.NAME`. For a player that is
+    updated in every n-th step, there are n times fewer updates, and its durations count updates.
+
+    Args:
+      config: Config of the experiment.
+      pretrained: Section `init` of the config, or None.
+      task: Task.
+      params: Shapes of the parameters.
+      steps: Function that turns a duration into steps.
+      total: Number of steps of the run.
     """
-    made, order = {}, partial(_layer_order, config)
+    by_player, order = {}, partial(_layer_order, config)
     for name, section in optimizer_sections(config.optimizer, task).items():
         every = task.players[name].every if task.players else 1
-        mine, where = (
-            players.params_of(task, name, params),
-            f"optimizer.players.{name}" if task.players else "optimizer",
-        )
+        mine = players.params_of(task, name, params)
+        where = f"optimizer.players.{name}" if task.players else "optimizer"
         if freeze := _frozen_rules(section, pretrained, task, mine, order):
             section = {**section, "freeze": freeze}
-        one = _optimizer(section, where, mine, partial(_fewer, steps, every), -(-total // every), order)
-        made[name] = one._replace(learning_rate=partial(_at, one.learning_rate, every))
+        optimizer = _optimizer(section, where, mine, partial(_fewer, steps, every), -(-total // every), order)
+        by_player[name] = optimizer._replace(learning_rate=partial(_at, optimizer.learning_rate, every))
     if not task.players:
-        return made[players.ALL]
-    return optimizers.Optimizers(made, players.merge_players(params, {name: of.frozen for name, of in made.items()}))
+        return by_player[players.ALL]
+    frozen = players.merge_players(params, {name: optimizer.frozen for name, optimizer in by_player.items()})
+    return optimizers.Optimizers(by_player, frozen)
 
 
 def _fewer(steps: Callable[[str | int], int], every: int, duration: str | int) -> int:
@@ -187,10 +237,14 @@ def _at(rate: Schedule, every: int, step: Any) -> Any:
 
 
 def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapping[str, Any]]:
-    """The section `optimizer` of each player: what all share, and what `players.NAME` says otherwise.
+    """Returns the section `optimizer` of each player: the shared values, changed by `players.NAME`.
+
+    Args:
+      section: Section `optimizer` of the config.
+      task: Task; one without players gets a single section under `players.ALL`.
 
     Raises:
-      UserError: A name that is no player's, or players of a task that has none.
+      UserError: `players` names no player of the task, or the task has none.
     """
     shared = {key: value for key, value in section.items() if key != "players"}
     own = section.get("players") or {}
@@ -217,12 +271,20 @@ def initializer(
     optimizer: optimizers.Optimizer | optimizers.Optimizers,
     augmented: Batch,
 ) -> Callable[[], states.TrainState]:
-    """What makes the initial state; see `state.initializer`."""
+    """Makes the function that makes the initial state; see `state.initializer`.
+
+    Args:
+      config: Config of the experiment.
+      train: Section `train` of the config.
+      task: Task.
+      optimizer: Optimizer, or the optimizers of the players.
+      augmented: Shapes and dtypes of an augmented batch.
+    """
     return states.initializer(task, optimizer.tx, augmented, config.get("seed", 0), train.ema is not None)
 
 
 def _layer_order(config: ConfigDict) -> optimizer_rules.LayerOrder:
-    """The order of the layers of the config's model."""
+    """Returns the order of the layers of the config's model."""
     section = {key: value for key, value in config.model.items() if key != "name"}
     return layer_order(models.build(config.model.name, None, **section))
 
@@ -230,7 +292,7 @@ def _layer_order(config: ConfigDict) -> optimizer_rules.LayerOrder:
 def _frozen_rules(
     section: Mapping[str, Any], pretrained: InitSection | None, task: Task, params: Any, order: Callable
 ) -> paths.Rules:
-    """The rules `freeze` for parameters that the task, `init.freeze` or the section `optimizer` freezes; or none."""
+    """Makes the rules for parameters that the task, `init.freeze` or the section `optimizer` freezes; () for none."""
     spec, own = pretrained.freeze if pretrained else None, tuple(section.get("freeze") or ())
     if spec and task.frozen:
         raise UserError("init.freeze and task.locked exclude each other")

@@ -1,4 +1,4 @@
-"""A run that starts from weights: of a converted folder, of another library, or of another run (`config.init`)."""
+"""Starts a run from weights (`config.init`): of a converted folder, of another library, or of another run."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -22,7 +22,15 @@ PyTree = Any
 
 
 def check(init: InitSection, model: Mapping[str, Any]) -> None:
-    """Raises UserError where the section does not fit the model section, without reading any weights."""
+    """Checks the section `init` against the section `model`, without reading weights.
+
+    Args:
+      init: Section `init` of the config.
+      model: Section `model`, or that of the part that `init.part` names.
+
+    Raises:
+      UserError: A value is unknown, or `init.model` is another model.
+    """
     for key, value, choices in (("head", init.head, mapping.HEADS), ("source", init.source, weights.sources())):
         if value not in choices:
             raise unknown(f"value of init.{key}", value, choices)
@@ -36,23 +44,23 @@ def check(init: InitSection, model: Mapping[str, Any]) -> None:
 def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: layout.Layout) -> weights.Imported:
     """Reads the weights that a config starts from.
 
-    What a run of ours trained beside its model, such as the layers of a projection head that this model has not, is
-    left out, and the notes say so. Of a model of two towers, one is taken for a model that is a single one: the image
-    tower, or the one that `init.part` names. A tower that is filled by itself keeps its new projection.
+    If the weights are those of a run, what it trained in addition to its model, such as the layers of a projection
+    head, is left out, with a note. From a model of two towers, a single model takes one tower: the image tower, or the
+    one that `init.part` names. A tower that is filled alone keeps its new projection.
 
     Args:
-      init: section of the config.
-      model: its section `model`, or that of the part that `init.part` names.
-      variables: shapes of the task's variables.
-      mine: what these are made of.
+      init: Section `init` of the config.
+      model: Section `model`, or that of the part that `init.part` names.
+      variables: Shapes of the task's variables.
+      mine: Layout of these variables.
 
     Returns:
-      The filled variables, and what was loaded, replaced or resized, a line each.
+      The filled variables, and notes on what was loaded, replaced or resized, a line each.
 
     Raises:
-      UserError: nothing to read there, weights of another model, arrays that do not fit, all of which are named, or a
-        model that computes something else than the weights were trained with (another GELU or epsilon, other
-        shortcuts) without its section saying so.
+      UserError: There is nothing to read, the weights are those of another model, arrays do not fit (the message names
+        all of them), or the model computes something else than the weights were trained with (another GELU or epsilon,
+        other shortcuts) and its section does not ask for it.
     """
     path = storage.path(init.weights, "config.init.weights")
     there = list(dict.fromkeys(mine.part_of(paths.names(variables)).values()))
@@ -109,7 +117,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
 
 
 def _built(section: Mapping[str, Any]) -> Any:
-    """The model of a section, without a head."""
+    """Builds the model of a section, without a head."""
     options = {name: value for name, value in section.items() if name not in ("name", "dtype")}
     if section["name"] in models.TEXT_NAMES:
         return models.build_text(section["name"], **options)
@@ -117,10 +125,10 @@ def _built(section: Mapping[str, Any]) -> Any:
 
 
 def _compare(model: Mapping[str, Any], said: Mapping[str, Stated], path: Path) -> tuple[str, ...]:
-    """Notes on what the config's model computes otherwise than the weights, because the config says so itself.
+    """Returns notes on what the model computes differently from the weights because its section asks for it.
 
     Raises:
-      UserError: it computes something else and the config does not say that it should.
+      UserError: The model computes something else and its section does not ask for it.
     """
     section = dict(model)
     found = properties.differences(properties.computed(_built(section)), said, properties.flat(section))
@@ -131,7 +139,7 @@ def _compare(model: Mapping[str, Any], said: Mapping[str, Stated], path: Path) -
 def _names(
     init: InitSection, variables: PyTree, mine: layout.Layout, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
-    """The paths that the weights fill, all or those of one part, and what they are called in it."""
+    """Returns the paths that the weights fill, all or those of a part, and their names within the part."""
     names = paths.names(variables)
     if init.part is not None:
         return mine.paths_in(init.part, names)
@@ -143,21 +151,27 @@ def _names(
 
 
 def _layout_of(meta: Mapping[str, Any]) -> layout.Layout:
-    """What the variables of a run or of a converted folder are made of."""
-    found = layout.from_json(meta.get("parts"))
+    """Returns the layout of the variables of a run or of a converted folder."""
+    parts = layout.from_json(meta.get("parts"))
     if not models.is_pair(meta["model"]["name"]):
-        return found
-    return found._replace(sections={**found.sections, **two_towers.towers(**meta["model"])})
+        return parts
+    return parts._replace(sections={**parts.sections, **two_towers.towers(**meta["model"])})
 
 
 def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays by our paths and what is known of them, from a converted folder or from the workdir of a run.
+    """Reads the variables of a converted folder, or of the workdir of a run.
 
-    Of a run, the averaged variables are taken where it keeps an average, and of its latest checkpoint
-    unless `step` names another.
+    From a run it reads the averaged variables if the run keeps an average, else the trained ones.
+
+    Args:
+      path: Folder.
+      step: Step of a run; None for its latest checkpoint.
+
+    Returns:
+      Arrays of any shape by path, and the metadata of the weights.
 
     Raises:
-      UserError: it is neither.
+      UserError: The folder is neither.
     """
     path = storage.path(path, "the folder of weights")
     if folder.is_folder(path):
@@ -173,11 +187,10 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
     arrays, meta = saved.variables(step), saved.meta(step)
     model = workdirs.config_of(meta, path).model
     workdirs.close_folder(path, {"model": model.to_dict()}, meta.get("own"))
-    known = {"model": model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
-    known |= {"own": meta.get("own", {}), "image_size": meta["data"]["image_size"]} | (
-        {"parts": meta["parts"]} if "parts" in meta else {}
-    )
-    return arrays, known | {name: meta[name] for name in ("preprocessing", "classes")}
+    described = {"model": model.to_dict(), "num_classes": meta["data"]["classes"], "source": "jaxvision"}
+    described |= {"own": meta.get("own", {}), "image_size": meta["data"]["image_size"]}
+    described |= {"parts": meta["parts"]} if "parts" in meta else {}
+    return arrays, described | {name: meta[name] for name in ("preprocessing", "classes")}
 
 
 def of_model(
@@ -186,16 +199,17 @@ def of_model(
     wanted: Collection[str] = (),
     part: str | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of a run's model, or of a part of it, as they are called there.
+    """Selects the arrays of a run's model, or of one of its parts, under their names there.
 
     Args:
-      arrays: Arrays by path.
-      given: What they are made of.
-      wanted: Paths of the model that they are for: what it has is taken from beside the model, too.
+      arrays: Arrays of any shape by path.
+      given: Layout of the arrays.
+      wanted: Paths of the model that they will fill; arrays with these paths are taken even if they are not part of the
+        run's model.
       part: Name of the part that is taken; None for the model.
 
     Returns:
-      The arrays, and the paths of those beside them that are left out.
+      The selected arrays of any shape by name, and the paths of the others, which are left out.
     """
     inside = given.paths_in(part, arrays)
     mine = {name: called for name, called in inside.items() if called == name or given.in_model(called)}
@@ -212,12 +226,21 @@ def of_model(
 
 
 def left_out(beside: list[str]) -> tuple[str, ...]:
-    """The note on the arrays that `of_model` left out."""
+    """Returns a note on the arrays that `of_model` left out; () if there are none.
+
+    Args:
+      beside: Paths of these arrays.
+    """
     return (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
 
 
 def fill(state: TrainState, variables: PyTree) -> TrainState:
-    """The state with the loaded variables in its shardings, in the average too; a new head stays as it was made."""
+    """Puts loaded variables into a state and its average, in their shardings. A new head keeps its initial values.
+
+    Args:
+      state: State at step 0.
+      variables: Variables from `load`; leaves that are no NumPy arrays were not loaded.
+    """
 
     def put(mine: jax.Array, loaded: Any) -> jax.Array:
         if not isinstance(loaded, np.ndarray):

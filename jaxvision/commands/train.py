@@ -1,4 +1,4 @@
-"""`jaxvision train`: train a config in a workdir."""
+"""`jaxvision train`: trains a config in a workdir."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ class _Request(NamedTuple):
 
 
 class _Opened(NamedTuple):
-    """All that a run reads from outside its workdir."""
+    """Everything that a run reads from outside its workdir."""
 
     experiment: Experiment
     throughput: Throughput
@@ -57,7 +57,7 @@ class _Opened(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """The state that a launch starts from, with what its checkpoint carries for the journal (None for a new run)."""
+    """The state from which a launch starts, and what its checkpoint carries for the journal (None for a new run)."""
 
     state: TrainState
     progress: Mapping[str, Any] | None
@@ -119,7 +119,7 @@ def run_train(
         opened = _Opened(experiment, throughput, experiment.evaluations(), experiment.feed())
     _agree_on_data(experiment.source, workdir, fresh)
     with _writing(request) as lock:
-        if finished := _finished(request):  # by the process before this one, which held the lock
+        if finished := _finished(request):  # by the process that held the lock before
             return _report_finished(finished, request)
         if any_process(saved.steps() != steps):
             saved = Saved(workdir)
@@ -128,7 +128,7 @@ def run_train(
 
 @contextlib.contextmanager
 def _writing(request: _Request) -> Iterator[Lock | None]:
-    """Holds the lock of the workdir, in process 0; the others get None. The workdir is checked once it is held."""
+    """Holds the lock of the workdir in process 0, and then checks the workdir; the other processes get None."""
     with contextlib.ExitStack() as stack:
         with together("taking the workdir"):
             lock = stack.enter_context(workdirs.writer(request.workdir)) if is_main() else None
@@ -207,7 +207,7 @@ def _start(request: _Request, experiment: Experiment, saved: Saved, goodput: Goo
 
 
 def _finished(request: _Request) -> dict[str, Any] | None:
-    """The results.json of a run that has finished, unless it is to be trained again or further."""
+    """Returns results.json of a finished run, unless the command trains it again or further."""
     return None if request.fresh or request.resume else workdirs.results(request.workdir)
 
 
@@ -237,7 +237,7 @@ def _noting_skips(workdir: Path) -> Iterator[None]:
 
 
 def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
-    """UserError in every process where they were started with other configs, flags, code or devices."""
+    """Raises a UserError in every process if their configs, flags, code or devices differ."""
     if jax.process_count() == 1:
         return
     facts = {
@@ -250,7 +250,10 @@ def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
 
 
 def _agree_on_data(source: Source | None, workdir: Path, fresh: bool) -> None:
-    """UserError in every process where they see other data, or another state of the run, before anything is written."""
+    """Raises a UserError in every process if they see different data or another state of the run.
+
+    Call it before anything is written.
+    """
     if jax.process_count() == 1:
         return
     with together("looking at the data"):
@@ -262,7 +265,7 @@ def _agree_on_data(source: Source | None, workdir: Path, fresh: bool) -> None:
 
 
 def _restored(saved: Saved, experiment: Experiment, workdir: Path) -> TrainState:
-    """The state of the newest good checkpoint; UserError where it does not fit the config."""
+    """Returns the state of the newest good checkpoint; raises a UserError if it does not fit the config."""
     state = saved.restore(experiment.abstract_state())
     if int(state.step) > experiment.total:
         raise UserError(f"{workdir} holds step {int(state.step)}, beyond train.total ({experiment.total} steps)")
@@ -278,7 +281,7 @@ def _print_header(experiment: Experiment, workdir: Path, start: _Start) -> None:
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
     )
     if start.step:
-        out.print(f"going on from step {start.step} of {workdir}")
+        out.print(f"resuming from step {start.step} of {workdir}")
     for note in start.notes:
         out.print(note, markup=False)
 

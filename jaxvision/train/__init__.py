@@ -1,20 +1,27 @@
 """One training loop for every task.
 
-state.py        what a run carries from step to step, and how it is born sharded
-step.py         one update as a pure function; many of them in one dispatch
-turns.py        the moves of a step: of one player, or of several in turn; players.py: which parameters are whose
-accumulation.py the gradient of a batch from its parts: their mean, or exactly that of a loss over all pairs
-feed.py         what the steps are fed: batches from a stream, or a set held in memory
-loop.py         steps, logs, evaluations, checkpoints, in that order
-journal.py      what a run remembers beside its state, so that its records do not depend on stops; exact.py: sums
-goodput.py      where the time goes
-checkpoint.py   who writes checkpoints; saved.py: who reads them; stored.py: how Orbax lays them out
-entries.py      what lies in the folder of checkpoints; digests.py: whether it is what was written
-metrics.py      where numbers go: metrics.jsonl and TensorBoard
-finite.py       which steps may be taken: those whose numbers are finite; skips.py: what the host makes of the others
-divergence.py   whether a run diverged, by the numbers that it left
-progress.py     what a person sees while it runs
-time_left.py    seconds up to the end of the run
-throughput.py   examples per second, share of waiting for data, model FLOPs utilisation
-watch.py        a signal to stop becomes a checkpoint
+state.py        the state of a run, made in its shardings
+step.py         one update as a pure function, and a runner of several updates in one dispatch
+turns.py        the updates of a step, of one player or of several in turn
+players.py      the parameters of each player
+accumulation.py the gradient of a batch from its parts: their mean, or the exact one of a loss over all pairs
+feed.py         the data of the steps: batches from a stream, or a data set held in memory
+loop.py         the training loop: steps, logs, evaluations, checkpoints, in that order
+journal.py      what a run carries in addition to its state, so that its records do not depend on stops
+exact.py        sums without rounding, for the journal
+goodput.py      a stopwatch of where the time goes
+checkpoint.py   the writer of checkpoints
+saved.py        the reader of checkpoints
+stored.py       the arrays and the JSON of a checkpoint, as Orbax stores them
+entries.py      the names in the folder of checkpoints
+digests.py      digests of the files of a checkpoint, to detect damage
+metrics.py      the writer of metrics.jsonl; board.py: of TensorBoard events
+finite.py       skips steps whose numbers are not finite; skips.py: the same on the host
+divergence.py   tells from its numbers whether a run diverged
+progress.py     the display of the progress
+time_left.py    the seconds to the end of the run
+throughput.py   examples per second, share of time spent waiting for data, model FLOPs utilisation
+watch.py        turns a signal to stop into a checkpoint
+watchdog.py     ends a run that makes no progress
+echoes.py       silences repeated errors of Orbax
 """

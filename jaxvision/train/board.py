@@ -1,4 +1,4 @@
-"""TensorBoard events of a run, beside `metrics.jsonl`, which is the source of truth."""
+"""Writes the TensorBoard events of a run. Its `metrics.jsonl` is the source of truth."""
 
 import functools
 import os
@@ -18,18 +18,18 @@ from jaxvision import storage
 from jaxvision.data.tfrecord import masked_crc
 from jaxvision.storage import Path
 
-UPLOAD_SECONDS = 60.0  # between two uploads of the events that have come since the last checkpoint
+UPLOAD_SECONDS = 60.0  # interval of uploads of the events since the last checkpoint
 
 _OURS = re.compile(r"events\.out\.tfevents\.\d+\..*\.(\d+-)?\d{6}")
 
 
 def make_board(folder: Path, purge_step: int | None = None) -> "Board | RemoteBoard":
-    """What writes events into a folder, which may lie in a bucket.
+    """Makes a writer of events into a folder, which may be in a bucket.
 
     Args:
-      folder: where the files of events lie.
-      purge_step: first step that this run writes; earlier events from there on go, as a run that was killed leaves
-        them. None for a new run.
+      folder: Folder of the files of events.
+      purge_step: First step that this launch writes. Events from this step on, which a launch that was killed left, are
+        deleted. None for a new run.
     """
     if purge_step is not None and folder.is_dir():
         for file in folder.iterdir():
@@ -39,11 +39,13 @@ def make_board(folder: Path, purge_step: int | None = None) -> "Board | RemoteBo
 
 
 class _Events:
-    """A file of events that a kill of this process leaves complete: `SummaryWriter` writes from a thread, too late.
+    """Writes a file of events without a buffer, so that a kill of this process loses none.
+
+    The `SummaryWriter` of tensorboardX writes from a thread, too late.
 
     Args:
-      path: beginning of its name.
-      purge_step: see `make_board`.
+      path: Path whose name the name of the file ends with.
+      purge_step: First step of this launch; see `make_board`.
     """
 
     def __init__(self, path: pathlib.Path, purge_step: int | None):
@@ -55,8 +57,8 @@ class _Events:
             self._add(Event(wall_time=time.time(), step=purge_step, session_log=log))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        found = [Summary.Value(tag=_clean_tag(name), simple_value=float(value)) for name, value in values.items()]
-        self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=found)))
+        scalars = [Summary.Value(tag=_clean_tag(name), simple_value=float(value)) for name, value in values.items()]
+        self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def _add(self, event: Event) -> None:
         data = event.SerializeToString()
@@ -74,7 +76,7 @@ class _Events:
 
 
 def _purge(file: Path, step: int) -> None:
-    """Takes the events from `step` on out of a file that an earlier launch of this run wrote."""
+    """Deletes the events from `step` on from a file that an earlier launch of this run wrote."""
     data, at, kept = file.read_bytes(), 0, []
     while at + 12 <= len(data):
         end = at + 16 + int.from_bytes(data[at : at + 8], "little")
@@ -92,12 +94,17 @@ def _purge(file: Path, step: int) -> None:
 
 @functools.cache
 def _clean_tag(name: str) -> str:
-    """The name as TensorBoard's own writers put it down."""
+    """Returns the name of a metric as TensorBoard's own writers write it."""
     return re.sub(r"[^-/\w\.]", "_", name).lstrip("/")
 
 
 class Board:
-    """Writes events into a folder of this machine."""
+    """Writes events into a folder of this machine.
+
+    Args:
+      folder: Folder of the files of events.
+      purge_step: First step of this launch; see `make_board`.
+    """
 
     def __init__(self, folder: Path, purge_step: int | None):
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,22 +112,32 @@ class Board:
         self._events = _Events(folder / f"{number:06d}", purge_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds scalars by name; a kill of this process does not lose them."""
+        """Writes scalars; a kill of this process does not lose them.
+
+        Args:
+          step: Number of steps taken.
+          values: Scalars by name.
+        """
         self._events.write(step, values)
 
     def flush(self) -> None:
-        """Stores what was written, on the disk too."""
+        """Stores all events on the disk."""
         self._events.sync()
 
     def close(self) -> None:
+        """Closes the file."""
         self._events.close()
 
 
 class RemoteBoard:
     """Writes events on this machine, and uploads them now and then.
 
-    tensorboardX can write to a bucket, but from a thread that a lost connection ends, and then blocks its caller. A
-    file of events is complete at each checkpoint, and the next ones go into another: nothing is uploaded for ever anew.
+    tensorboardX can write to a bucket, but it does so from a thread that ends when the connection is lost, and then
+    blocks its caller. A new file of events begins after each checkpoint, so that an upload never repeats all of them.
+
+    Args:
+      folder: Folder in a bucket.
+      purge_step: First step of this launch; see `make_board`.
     """
 
     def __init__(self, folder: Path, purge_step: int | None):
@@ -130,7 +147,12 @@ class RemoteBoard:
         self._files, self._uploaded = 0, 0.0
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds scalars by name."""
+        """Writes scalars.
+
+        Args:
+          step: Number of steps taken.
+          values: Scalars by name.
+        """
         if self._events is None:
             suffix = f"{self._start}-{self._files:06d}"  # files of one second would have one name
             self._events = _Events(pathlib.Path(self._here.name, suffix), self._purge)
@@ -140,7 +162,7 @@ class RemoteBoard:
             self._upload()
 
     def flush(self) -> None:
-        """Stores what was written."""
+        """Uploads all events."""
         if self._events is not None:
             self._events.close()
             self._events = None
@@ -148,6 +170,7 @@ class RemoteBoard:
                 file.unlink()
 
     def close(self) -> None:
+        """Uploads all events and deletes the local files."""
         self.flush()
         self._here.cleanup()
 

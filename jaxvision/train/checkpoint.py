@@ -1,13 +1,13 @@
-"""Checkpoints: the whole state of a run and what a reader needs later.
+"""Checkpoints: the whole state of a run, and what is needed to read it later.
 
 WORKDIR/checkpoints/STEP/state         every leaf of the TrainState, by path
 WORKDIR/checkpoints/STEP/meta          JSON: config, preprocessing, class names, library versions
-WORKDIR/checkpoints/STEP/statistics    arrays that the preprocessing needs, where it does
+WORKDIR/checkpoints/STEP/statistics    arrays that the preprocessing needs, if any
 WORKDIR/checkpoints/STEP/digests.json  sizes and digests of all of these (`digests.py`)
 
-`Checkpoints` writes them, and is for the one training that owns the workdir. `Saved` (`saved.py`) reads them, at any
-moment and beside a training; it changes nothing. Which folders are steps says `entries.py`. Orbax is known here and in
-`stored.py` alone.
+`Checkpoints` writes them; only the process that owns the workdir uses it. `Saved` (`saved.py`) reads them at any time,
+also during training, and changes nothing. `entries.py` decides which folders are steps. Only this module and
+`stored.py` import Orbax.
 """
 
 import json
@@ -36,25 +36,25 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """Writes the checkpoints of one workdir, for the one training that owns it. Use as a context or call `close`.
+    """Writes the checkpoints of a workdir, for the run that owns it. Use it as a context, or call `close`.
 
-    Saving is asynchronous. Where it opens, it deletes what a killed save has left and sets damaged steps aside, under
-    the names `damaged-STEP-N`; all processes must open it.
+    Saving is asynchronous. When it is opened, by all processes, it deletes what a killed save has left, and renames
+    damaged steps to `damaged-STEP-N`.
 
     Args:
-      workdir: holds the folder `checkpoints`.
-      keep: how many of the latest to keep; with 1 there is nothing to go back to if that one is damaged.
-      damaged: steps that were found damaged, from `Saved.damaged`.
+      workdir: Folder of the run, with the folder `checkpoints`.
+      keep: Number of the latest checkpoints to keep. With 1, a damaged checkpoint leaves none to resume from.
+      damaged: Steps that are damaged, from `Saved.damaged`.
 
     Raises:
-      UserError: the folder cannot be written.
+      UserError: The folder cannot be written.
     """
 
     def __init__(self, workdir: Path, keep: int = 2, damaged: Mapping[int, str] | None = None):
         self.folder = entries.folder(workdir)
         self._keep = keep
         self._steps = self._open(damaged or {})
-        self._saving = 0  # the step
+        self._saving = 0  # step that is being saved
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         handler = ocp.CompositeCheckpointHandler(
@@ -70,44 +70,44 @@ class Checkpoints:
         return self
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if error is None or isinstance(error, Preempted):  # who says that the state is saved waits until it is
+        if error is None or isinstance(error, Preempted):  # a stop reports the state as saved: wait until it is
             self.close()
             return
         try:
             self.close()
-        except Exception as second:  # the first one is what is told; a full disk is often the reason of both
+        except Exception as second:  # the first error is raised; a full disk is often the reason of both
             if stored.first_line(error) not in str(second):
                 _log.warning("%s", stored.first_line(second))
 
     def close(self) -> None:
-        """Waits for what this process is saving. An error of a save that ran in the background surfaces here."""
+        """Waits for what this process is saving, and raises the error of a save in the background."""
         try:
             self._finish()
         finally:
             self._checkpointer.close()
 
     def wait(self) -> None:
-        """Returns once what was saved would survive a loss of power, its digests too. All processes must call it.
+        """Waits until the checkpoint and its digests would survive a loss of power. All processes must call it.
 
         Raises:
-          UserError: it could not be written; in every process.
+          UserError: It could not be written; every process raises it.
         """
         with together("saving a checkpoint"):
             self._finish()
 
     def steps(self) -> list[int]:
-        """The steps that were saved, ascending, with the one that is being saved."""
+        """Returns the saved steps, ascending, including the one that is being saved."""
         return sorted(self._steps)
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
-        """Starts saving; the state may be donated to the next step as soon as this returns.
+        """Starts saving. The state may be donated to the next step as soon as this returns.
 
         Args:
-          state: of the run.
-          meta: JSON, but for NumPy arrays by name under "statistics".
+          state: State of the run.
+          meta: Metadata as JSON, except for NumPy arrays by name under "statistics".
 
         Raises:
-          UserError: this checkpoint, or the one before it, cannot be written.
+          UserError: This checkpoint, or the one before it, cannot be written.
         """
         step = int(state.step)
         self.wait()
@@ -130,7 +130,7 @@ class Checkpoints:
         self._thread.start()
 
     def _open(self, damaged: Mapping[int, str]) -> list[int]:
-        """Makes the folder fit to be written, in process 0; returns the steps in it."""
+        """Prepares the folder for writing, in process 0; returns the steps in it."""
         answer: dict[str, Any] = {}
         if is_main():
             try:
@@ -150,12 +150,12 @@ class Checkpoints:
         return answer["steps"]
 
     def _before_commit(self) -> None:
-        """In process 0, in a thread of Orbax: all processes have written their files, the folder has no name yet."""
+        """Writes the digests after all files and before the folder gets its name; a thread of Orbax in process 0."""
         place = self._checkpointer.get_temporary_path(epath.Path(self.folder / str(self._saving))).get()
         digests.write(self.folder / place.name, self._saving)
 
     def _after_commit(self) -> None:
-        """In a thread of its own: waits for the end of the save, and then deletes what is not kept."""
+        """Waits, in a thread, for the end of the save, and then deletes old checkpoints."""
         try:
             self._checkpointer.wait_until_finished()
             old = sorted(self._steps)[: -self._keep]
@@ -188,12 +188,12 @@ class Checkpoints:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """What is raised inside becomes one line."""
+        """Turns what is raised inside into a UserError of one line."""
         try:
             yield
         except (UserError, Preempted):
             raise
-        except Exception as error:  # Orbax and TensorStore raise what comes
+        except Exception as error:  # Orbax and TensorStore raise errors of any type
             older = [step for step in self._steps if step != self._saving]
             intact = f"; the one of step {max(older)} is intact" if older else ""
             place = self.folder / str(self._saving)

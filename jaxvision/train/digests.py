@@ -1,16 +1,16 @@
-"""Digests of the files of a checkpoint: what is read is what was written, or it is known not to be.
+"""Digests of the files of a checkpoint, so that damage is noticed when they are read.
 
 STEP/digests.json      {"step": 45, "files": {PATH: [bytes, CRC-32C, CRC-32]}, "digest": CRC-32C of the rest}
 
-It is written into the temporary folder of a checkpoint, after its files are on disk and before the folder gets its
-name, so that no finished checkpoint is without one. The two files that Orbax writes after that are added once they are
+This manifest is written into the temporary folder of a checkpoint, after its files are on disk and before the folder
+gets its name, so that every finished checkpoint has one. The two files that Orbax writes later are added when they are
 there.
 
-CRC-32C (RFC 3720, appendix B.4) finds every damage of up to 32 bits in a row and all but one in 4 billion of any other
-kind, and a bucket keeps it for each object, so that nothing needs to be fetched to compare it. But most files of a
-checkpoint end with their own CRC-32C, which makes that of the whole file the same for all of them: one that was put in
-the place of another of its size would pass. So a file on a disk has the CRC-32 of zlib (ISO 3309), too. Neither is a
-proof against somebody who changes a file on purpose.
+CRC-32C (RFC 3720, appendix B.4) detects all damage of up to 32 bits in a row, and all but one in 4 billion cases of any
+other damage. A bucket stores it for each object, so nothing needs to be downloaded to compare it. But most files of a
+checkpoint end with their own CRC-32C, so the CRC-32C of the whole file is the same for all of them, and two files of
+the same size could be swapped unnoticed. So a file on a disk has the CRC-32 of zlib (ISO 3309) too. Neither detects
+deliberate changes.
 """
 
 import json
@@ -25,11 +25,13 @@ from jaxvision.reading import parse_json
 from jaxvision.storage import Path
 
 NAME = "digests.json"
-LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")  # what Orbax writes, or writes anew, when it commits
-KIND = {"digests": "crc32c crc32"}  # in the metadata of Orbax: tells a checkpoint that had a manifest from an older one
-PART = 2**22  # bytes that are read at once
+LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")  # files that Orbax writes, or rewrites, when it commits
+KIND = {
+    "digests": "crc32c crc32"
+}  # mark in the metadata of Orbax of a checkpoint that had a manifest; old ones lack it
+PART = 2**22  # number of bytes that are read at once
 
-# By path: bytes, CRC-32C, and CRC-32, which is not known (None) of what was written into a bucket.
+# By path: bytes, CRC-32C, and CRC-32, which is None for files in a bucket.
 Files = Mapping[str, tuple[int, int, int | None]]
 
 
@@ -37,9 +39,9 @@ def write(folder: Path, step: int, late: Iterable[str] = LATE) -> None:
     """Writes the manifest of a checkpoint's folder, after its files are on disk.
 
     Args:
-      folder: folder of the checkpoint, which may be a temporary one.
-      step: step of the checkpoint.
-      late: names of files that will be written later.
+      folder: Folder of the checkpoint, which may be a temporary one.
+      step: Step of the checkpoint.
+      late: Names of files that will be written later.
     """
     listing = {name: file for name, file in _files(folder).items() if name not in late}
     _sync(folder, listing)
@@ -47,7 +49,12 @@ def write(folder: Path, step: int, late: Iterable[str] = LATE) -> None:
 
 
 def complete(folder: Path, step: int) -> None:
-    """Adds the files of `LATE` to a manifest; of a checkpoint without one, writes it."""
+    """Adds the files of `LATE` to a manifest, or writes the whole manifest if there is none.
+
+    Args:
+      folder: Folder of the checkpoint.
+      step: Step of the checkpoint.
+    """
     files = read(folder)[1] if (folder / NAME).exists() else None
     if files is None:
         write(folder, step, ())
@@ -59,16 +66,22 @@ def complete(folder: Path, step: int) -> None:
 
 
 def read(folder: Path) -> tuple[int, Files]:
-    """The step and the digests that a manifest holds.
+    """Reads a manifest.
+
+    Args:
+      folder: Folder of the checkpoint.
+
+    Returns:
+      The step and the digests of the files.
 
     Raises:
-      UserError: it is damaged.
-      OSError: it cannot be read.
+      UserError: The manifest is damaged.
+      OSError: It cannot be read.
     """
     content = (folder / NAME).read_bytes()
     try:
-        found = parse_json(content, NAME)
-        step, files = found["step"], {name: (size, a, b) for name, (size, a, b) in found["files"].items()}
+        manifest = parse_json(content, NAME)
+        step, files = manifest["step"], {name: (size, a, b) for name, (size, a, b) in manifest["files"].items()}
     except (UserError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{NAME} is damaged") from None
     if content != _text(step, files).encode():
@@ -77,11 +90,18 @@ def read(folder: Path) -> tuple[int, Files]:
 
 
 def problems(folder: Path, step: int) -> list[str]:
-    """What is wrong with the files of a finished checkpoint, one line a file; empty where all is well.
+    """Checks the files of a finished checkpoint.
+
+    Args:
+      folder: Folder of the checkpoint.
+      step: Step that the folder is named after.
+
+    Returns:
+      What is wrong, a line for each file; empty if all is well.
 
     Raises:
-      FileNotFoundError: the folder or its manifest is not there, or vanished meanwhile.
-      OSError: it cannot be read.
+      FileNotFoundError: The folder or its manifest is not there, or was deleted meanwhile.
+      OSError: It cannot be read.
     """
     try:
         saved, files = read(folder)
@@ -90,27 +110,45 @@ def problems(folder: Path, step: int) -> list[str]:
     if saved != step:
         return [f"it holds step {saved}: is it a copy?"]
     listing = _files(folder)
-    # A save that was killed right after its commit has not added these two; nothing but their presence is known then.
+    # A save that was killed right after its commit has not added these two; then only their presence can be checked.
     late = set(LATE) - files.keys()
-    found = [f"{name} is missing" for name in [*files, *sorted(late)] if name not in listing]
-    found += [f"{name} is none of its files" for name in listing if name not in files and name not in late]
-    for name, known in files.items():
-        if name in listing and (words := difference(folder, name, listing[name], known)):
-            found.append(f"{name} {words}")
-    return found
+    lines = [f"{name} is missing" for name in [*files, *sorted(late)] if name not in listing]
+    lines += [f"{name} is none of its files" for name in listing if name not in files and name not in late]
+    for name, written in files.items():
+        if name in listing and (words := difference(folder, name, listing[name], written)):
+            lines.append(f"{name} {words}")
+    return lines
 
 
-def difference(folder: Path, name: str, file: storage.File, known: tuple[int, int, int | None]) -> str:
-    """How a file differs from what its manifest knows of it, in words; empty where it does not."""
-    if file.size != known[0]:
-        return f"has {file.size:,} bytes of {known[0]:,}"
-    mine = digest(folder, name, file)
-    same = all(a is None or b is None or a == b for a, b in zip(mine, known, strict=True))
+def difference(folder: Path, name: str, file: storage.File, written: tuple[int, int, int | None]) -> str:
+    """Describes how a file differs from its entry in the manifest.
+
+    Args:
+      folder: Folder of the checkpoint.
+      name: Path of the file in the folder.
+      file: Size of the file, and its digest if it is in a bucket.
+      written: Entry of the manifest, from `digest`.
+
+    Returns:
+      The difference in words; empty if there is none.
+    """
+    if file.size != written[0]:
+        return f"has {file.size:,} bytes of {written[0]:,}"
+    now = digest(folder, name, file)
+    same = all(a is None or b is None or a == b for a, b in zip(now, written, strict=True))
     return "" if same else "is not what was written (its digest differs)"
 
 
 def digest(folder: Path, name: str, file: storage.File) -> tuple[int, int, int | None]:
-    """Size and digests of a file, read in parts; of an object in a bucket those that its listing says."""
+    """Computes the size, CRC-32C and CRC-32 of a file.
+
+    A file is read in parts. For an object in a bucket the values come from the listing, without a CRC-32.
+
+    Args:
+      folder: Folder of the checkpoint.
+      name: Path of the file in the folder.
+      file: Entry of the file in the listing of the folder.
+    """
     if file.crc32c is not None:
         return file.size, file.crc32c, None
     size = first = second = 0
@@ -121,7 +159,7 @@ def digest(folder: Path, name: str, file: storage.File) -> tuple[int, int, int |
 
 
 def _files(folder: Path) -> dict[str, storage.File]:
-    """The files of a checkpoint but for the manifest, and what a writer that was killed left of one."""
+    """Returns the files of a checkpoint, without the manifest and what a killed writer left of one."""
     mine = lambda name: name == NAME or name.startswith(".digests-")
     return {name: file for name, file in storage.files(folder).items() if not mine(name)}
 
@@ -138,7 +176,7 @@ def _write(folder: Path, step: int, files: Files) -> None:
 
 
 def _text(step: int, files: Files) -> str:
-    """The only text of these digests: a manifest with another one is damaged."""
-    content = {"step": step, "files": {name: list(known) for name, known in files.items()}}
-    own = google_crc32c.value(json.dumps(content).encode())
-    return json.dumps({**content, "digest": own}) + "\n"
+    """Returns the text of a manifest. There is only one text for the same digests; any other is damaged."""
+    content = {"step": step, "files": {name: list(entry) for name, entry in files.items()}}
+    checksum = google_crc32c.value(json.dumps(content).encode())
+    return json.dumps({**content, "digest": checksum}) + "\n"

@@ -1,4 +1,4 @@
-"""Whether a run diverged, by the numbers that it left."""
+"""Tells from the numbers of a run whether it diverged."""
 
 import math
 import re
@@ -8,22 +8,22 @@ from typing import Any
 
 from jaxvision.train import metrics
 
-FIRST = "first_loss"  # in the first line of metrics: the loss before any update
-# Times the first loss. A network that answers at random, or always the same, stays near 1; one that is wrong and sure
-# of it may come to 3 or 4 in the evaluations of an overfitted model.
+FIRST = "first_loss"  # loss before any update, in the first line of metrics
+# Multiple of the first loss. A network whose answers are random or constant stays near 1; an overfitted model that is
+# sure of wrong answers may reach 3 or 4 in its evaluations.
 FACTOR = 10.0
 _STOPPED = re.compile(r"the (?:loss|gradient|update|, | or )+ of step [\d,]+ is (?:nan|-?inf|not finite)")
 
 
 def of_numbers(lines: Sequence[Mapping[str, Any]], results: Mapping[str, float | None] | None = None) -> str:
-    """Why these numbers say that a run diverged, in words; empty where they do not.
+    """Says in words why a run diverged; empty if it did not.
 
-    It did where the latest loss of training or of an evaluation (`NAME/loss`) is no finite number, or above ten times
-    that of the untrained network (or of the first log, where that is not known; at least 10).
+    A run diverged if the latest loss of training or of an evaluation (`NAME/loss`) is not finite, or more than ten
+    times the loss of the untrained network, or of the first log if that is not known. A first loss below 1 counts as 1.
 
     Args:
-      lines: of metrics.jsonl; None stands for what is not finite.
-      results: of the last evaluations.
+      lines: Lines of metrics.jsonl; None stands for a number that is not finite.
+      results: Results of the last evaluations.
 
     >>> of_numbers([{"step": 1, "loss": 2.3}, {"step": 9, "loss": 6e29}])
     'its loss rose from 2.3 to 6e+29'
@@ -46,12 +46,20 @@ def of_numbers(lines: Sequence[Mapping[str, Any]], results: Mapping[str, float |
 
 
 def of_workdir(workdir: Path, results: Mapping[str, float | None] | None = None) -> str:
-    """The same of the run in a folder, with its results where it has ended."""
+    """Says in words why the run in a folder diverged; empty if it did not.
+
+    Args:
+      workdir: Folder of the run.
+      results: Results of the last evaluations, if the run has ended.
+    """
     return of_numbers(metrics.read(workdir / "metrics.jsonl"), results)
 
 
 def tells(error: str) -> bool:
-    """Whether the error of a run says that its loss, gradient or update was not finite.
+    """Returns whether an error says that the loss, the gradient or the update of a run was not finite.
+
+    Args:
+      error: Message of the error.
 
     >>> tells("jaxvision: the loss of step 4 is nan. A lower optimizer.learning_rate ..."), tells("no such file")
     (True, False)

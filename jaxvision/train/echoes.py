@@ -1,8 +1,8 @@
-"""What Orbax, TensorStore and asyncio print of a failed save, beside the error that they raise.
+"""Silences what Orbax, TensorStore and asyncio print after a failed save, in addition to the error that they raise.
 
-A full disk fails every array of a checkpoint. Orbax raises the first failure, closes its event loop, and leaves the
-others to whoever still tells of them: its own log, asyncio's ("Task exception was never retrieved"), and threads of
-TensorStore that call the closed loop ("Event loop is closed"). The error that was raised says it in one line.
+On a full disk the save of every array of a checkpoint fails. Orbax raises the first failure and closes its event loop.
+The others are printed by its own log, by asyncio ("Task exception was never retrieved"), and by threads of TensorStore
+that call the closed loop ("Event loop is closed"). The error that was raised says all of it in one line.
 """
 
 import functools
@@ -12,7 +12,7 @@ import sys
 
 @functools.cache
 def silence() -> None:
-    """Keeps them from the console, in this process, from now on."""
+    """Silences these messages in this process from now on."""
     logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
     logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in str(record.msg))
     shown = sys.unraisablehook

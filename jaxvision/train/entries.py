@@ -1,4 +1,4 @@
-"""What lies in the folder of checkpoints: which folders are steps, and which are none and are left alone."""
+"""The names in the folder of checkpoints: which folders are steps, and which are something else and are left alone."""
 
 import re
 from typing import NamedTuple
@@ -19,11 +19,11 @@ class Listing(NamedTuple):
     """The names in a folder of checkpoints.
 
     Attributes:
-      finished: steps whose save was finished, ascending.
-      unfinished: steps whose folder lacks the mark of that: in a bucket also what is being written.
-      temporary: folders of saves and deletions that go on or were killed.
-      aside: checkpoints that were found damaged and set aside.
-      foreign: everything else.
+      finished: Steps whose save was finished, ascending.
+      unfinished: Steps whose folder has no mark of a finished save; in a bucket also those that are being written.
+      temporary: Names of the folders of saves and deletions that are running or were killed.
+      aside: Names of the checkpoints that were damaged and set aside.
+      foreign: Names of everything else.
     """
 
     finished: tuple[int, ...] = ()
@@ -34,12 +34,20 @@ class Listing(NamedTuple):
 
 
 def folder(workdir: Path) -> Path:
-    """Where the checkpoints of a run lie."""
+    """Returns the folder of the checkpoints of a run.
+
+    Args:
+      workdir: Folder of the run.
+    """
     return storage.absolute(workdir) / "checkpoints"
 
 
 def listing(folder: Path) -> Listing:
-    """What lies in a folder of checkpoints; nothing where there is no such folder. Nothing is changed."""
+    """Lists a folder of checkpoints. It changes nothing.
+
+    Args:
+      folder: Folder of checkpoints; the listing is empty if there is none.
+    """
     kinds: dict[str, list] = {kind: [] for kind in Listing._fields}
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
@@ -54,49 +62,65 @@ def listing(folder: Path) -> Listing:
             kind = "temporary"
         else:
             kind = "aside" if name.startswith(ASIDE) else "foreign"
-        if entry.exists() or entry.is_symlink():  # else it was renamed or deleted meanwhile, whatever it looked like
+        if entry.exists() or entry.is_symlink():  # else it was renamed or deleted meanwhile
             kinds[kind].append(name)
     return Listing(*(tuple(sorted(kinds[kind])) for kind in Listing._fields))
 
 
-def strangers(found: Listing) -> str:
-    """A line on what could be taken for a step and is none; empty where there is nothing of the kind.
+def strangers(listing: Listing) -> str:
+    """Describes, in a line, what looks like a step but is none; empty if there is nothing of the kind.
+
+    Args:
+      listing: Names in a folder of checkpoints.
 
     >>> strangers(Listing(finished=(7,), foreign=("00045", "notes.txt")))
     "'00045' is no checkpoint (a step is the folder of a number without leading zeros): left alone"
     """
-    names = [name for name in found.foreign if name[:1].isdigit()]
+    names = [name for name in listing.foreign if name[:1].isdigit()]
     are = "is no checkpoint" if len(names) == 1 else "are no checkpoints"
     listed = ", ".join(map(shown, names))
     return f"{listed} {are} (a step is the folder of a number without leading zeros): left alone" if names else ""
 
 
 def set_aside(folder: Path, step: int) -> str:
-    """Renames what has the name of a step; returns the new name, `damaged-STEP-N`."""
+    """Renames the folder or file of a step to `damaged-STEP-N`, and returns the new name.
+
+    Args:
+      folder: Folder of checkpoints.
+      step: Step whose name it has.
+    """
     name = next(name for i in range(1, 10**6) if not (folder / (name := f"{ASIDE}{step}-{i}")).exists())
     storage.move(folder / str(step), folder / name)
     return name
 
 
 def delete(folder: Path, step: int) -> None:
-    """Deletes a step so that a reader sees all of it or none: it loses its name, or in a bucket its mark, first."""
+    """Deletes a step so that a reader sees all of it or nothing: first its name goes, or in a bucket its mark.
+
+    Args:
+      folder: Folder of checkpoints.
+      step: Step to delete.
+    """
     place = folder / str(step)
     if storage.is_remote(place):
         (place / COMMITTED).unlink(missing_ok=True)
     else:
         place = folder / f"{step}{DELETING}"
-        storage.remove(place)  # of a deletion that was killed
+        storage.remove(place)  # left by a deletion that was killed
         storage.move(folder / str(step), place)
     storage.remove(place)
 
 
 def clean(folder: Path) -> None:
-    """Deletes what saves and deletions of this run that were killed left behind. Only for the one who writes here."""
-    found = listing(folder)
-    for name in found.temporary:
+    """Deletes what killed saves and deletions of this run left. Only the owner of the workdir may call it.
+
+    Args:
+      folder: Folder of checkpoints.
+    """
+    names = listing(folder)
+    for name in names.temporary:
         storage.remove(folder / name)
-    for step in (
-        found.unfinished if storage.is_remote(folder) else ()
-    ):  # elsewhere a save has another name until its end
+    # On a disk a save has a temporary name until its end.
+    for step in names.unfinished if storage.is_remote(folder) else ():
         if (folder / str(step) / "_CHECKPOINT_METADATA").exists():
             storage.remove(folder / str(step))

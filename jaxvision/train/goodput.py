@@ -1,6 +1,6 @@
-"""Where the time of a run went: one stopwatch, always of one kind of time, so that its parts add up to the whole.
+"""Measures where the time of a run goes. All time belongs to exactly one kind, so the kinds add up to the whole.
 
-The word is that of large-scale training: the share of time in which a run came nearer to its end. The other meters
+In large-scale training, goodput is the share of time in which a run came nearer to its end. The other meters
 (`Throughput`, `TimeLeft`) get their seconds from here, so that nothing is measured twice.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxvision.progress import duration
 
-# In the order in which they are told.
+# The kinds of time and their names, in the order in which they are printed.
 KINDS = {
     "productive": "steps",
     "compile": "compiling",
@@ -24,16 +24,21 @@ KINDS = {
     "lost": "lost to kills",
     "other": "other",
 }
-_REDONE = ("productive", "data_wait", "evaluation")  # what a launch does again that goes on from an earlier step
-_MARKS = 16  # of the latest checkpoints
+_REDONE = ("productive", "data_wait", "evaluation")  # kinds that are repeated when a run resumes from an earlier step
+_MARKS = 16  # number of the latest checkpoints whose times are kept
 
 
 class Span:
-    """Time of one kind, while entered; time of another kind that is entered inside is not part of it."""
+    """A context whose time is of one kind, except for inner contexts of other kinds.
+
+    Args:
+      goodput: Stopwatch.
+      kind: Kind of time, one of `KINDS`.
+    """
 
     def __init__(self, goodput: "Goodput", kind: str):
         self._goodput, self._kind = goodput, kind
-        self.seconds = 0.0  # from enter to exit, whatever was inside
+        self.seconds = 0.0  # from enter to exit, including inner contexts
 
     def __enter__(self) -> "Span":
         self._outer = self._goodput.kind
@@ -45,11 +50,11 @@ class Span:
 
 
 class Goodput:
-    """Measures one launch; all that is nothing else is `other`.
+    """Measures the time of one launch. Time of no particular kind is `other`.
 
     Args:
-      began: `time.perf_counter()` when it began, such as `process_began()`; now if not given. What came before now is
-        `start_up`.
+      began: Value of `time.perf_counter()` when the launch began, such as `process_began()`; None for now. The time
+        from then to now is `start_up`.
 
     >>> goodput = Goodput()
     >>> with goodput.spent("evaluation") as span:
@@ -65,41 +70,66 @@ class Goodput:
         self.seconds = dict.fromkeys(KINDS, 0.0)
         self._dispatched: set[int] = set()
         self._marks: deque[dict[str, float]] = deque(maxlen=_MARKS)
-        self.publish: Callable[[dict[str, Any]], None] = lambda record: None  # gets the account at every checkpoint
+        self.publish: Callable[[dict[str, Any]], None] = lambda record: (
+            None
+        )  # called with the account at every checkpoint
 
     def turn(self, kind: str) -> float:
-        """Ends the time of the present kind and returns the clock; time is `kind` from now on."""
+        """Switches to another kind of time.
+
+        Args:
+          kind: Kind of the time from now on, one of `KINDS`.
+
+        Returns:
+          The present value of `time.perf_counter()`.
+        """
         now = time.perf_counter()
         self.seconds[self.kind] += now - self._since
         self._since, self.kind = now, kind
         return now
 
     def spent(self, kind: str) -> Span:
-        """A context whose time is of a kind."""
+        """Returns a context whose time is of a kind.
+
+        Args:
+          kind: Kind of time, one of `KINDS`.
+        """
         return Span(self, kind)
 
     def compiles(self, length: int) -> bool:
-        """Whether a dispatch of so many steps would be the first of its length."""
+        """Returns whether the next dispatch of a length would be the first, which compiles its program.
+
+        Args:
+          length: Number of steps in the dispatch.
+        """
         return length not in self._dispatched
 
     def dispatch(self, length: int) -> Span:
-        """A context for a dispatch of so many steps: the first of each length compiles its program."""
+        """Returns a context for a dispatch. The first of each length counts as `compile`.
+
+        Args:
+          length: Number of steps in the dispatch.
+        """
         new = length not in self._dispatched
         self._dispatched.add(length)
         return Span(self, "compile" if new else "productive")
 
     def saved(self, step: int) -> None:
-        """Takes note of what was spent up to a checkpoint, from which a later launch may go on."""
+        """Records the time spent up to a checkpoint, from which a later launch may resume.
+
+        Args:
+          step: Step of the checkpoint.
+        """
         self.turn(self.kind)
         self.step = step
         self._marks.append({"step": step} | {kind: round(self.seconds[kind], 3) for kind in _REDONE})
         self.publish(self.record())
 
     def record(self, end: str = "running") -> dict[str, Any]:
-        """The account as JSON.
+        """Returns the account as JSON.
 
         Args:
-          end: way in which the launch ended: "running", "finished", "stopped" or "failed".
+          end: State of the launch: "running", "finished", "stopped" or "failed".
         """
         self.turn(self.kind)
         seconds = {kind: round(spent, 3) for kind, spent in self.seconds.items()}
@@ -107,29 +137,33 @@ class Goodput:
         return {"end": end, "step": self.step, "wall": wall, "seconds": seconds, "marks": list(self._marks)}
 
 
-def is_record(found: Any) -> bool:
-    """Whether JSON that was read is an account, as `Goodput.record` makes it."""
+def is_record(content: Any) -> bool:
+    """Returns whether JSON is an account from `Goodput.record`, with the time of its last update.
 
-    def numbers(of: Any, names: Iterable[str]) -> bool:
-        return isinstance(of, dict) and all(isinstance(of.get(name), int | float) for name in names)
+    Args:
+      content: JSON of any type, since the file may be damaged.
+    """
+
+    def has_numbers(value: Any, names: Iterable[str]) -> bool:
+        return isinstance(value, dict) and all(isinstance(value.get(name), int | float) for name in names)
 
     return (
-        numbers(found, ("step", "wall", "updated"))
-        and isinstance(found.get("end"), str)
-        and numbers(found.get("seconds"), KINDS)
-        and isinstance(found.get("marks"), list)
-        and all(numbers(mark, ("step", *_REDONE)) for mark in found["marks"])
+        has_numbers(content, ("step", "wall", "updated"))
+        and isinstance(content.get("end"), str)
+        and has_numbers(content.get("seconds"), KINDS)
+        and isinstance(content.get("marks"), list)
+        and all(has_numbers(mark, ("step", *_REDONE)) for mark in content["marks"])
     )
 
 
 def lose(record: Mapping[str, Any], start: int) -> dict[str, Any]:
-    """The account of a launch whose steps after `start` are done again, for the next launch went on from there.
+    """Returns the account of a launch whose steps after `start` were repeated, because the next launch resumed there.
 
-    Their time, as far as the account has it, becomes `lost`.
+    The time of these steps, as far as the account knows it, becomes `lost`.
 
     Args:
-      record: account from `Goodput.record`.
-      start: step from which the next launch went on.
+      record: Account from `Goodput.record`.
+      start: Step from which the next launch resumed.
 
     >>> spent = {"productive": 30.0, "data_wait": 0.0, "evaluation": 2.0, "lost": 0.0}
     >>> mark = {"step": 100, "productive": 20.0, "data_wait": 0.0, "evaluation": 2.0}
@@ -137,7 +171,7 @@ def lose(record: Mapping[str, Any], start: int) -> dict[str, Any]:
     {'productive': 20.0, 'data_wait': 0.0, 'evaluation': 2.0, 'lost': 10.0}
     """
     seconds = dict(record["seconds"])
-    # A launch that saved no checkpoint of that step began there, or behind it, and all of its steps are done again.
+    # A launch that saved no checkpoint of that step began there, or after it, so all of its steps were repeated.
     base = next((mark for mark in record["marks"] if mark["step"] == start), dict.fromkeys(_REDONE, 0.0))
     for kind in _REDONE:
         seconds["lost"] = round(seconds["lost"] + seconds[kind] - base[kind], 3)
@@ -147,26 +181,39 @@ def lose(record: Mapping[str, Any], start: int) -> dict[str, Any]:
 
 
 def total(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The accounts of all launches together: `launches`, `wall` and `seconds` by kind."""
+    """Adds up the accounts of all launches.
+
+    Args:
+      records: Accounts from `Goodput.record`.
+
+    Returns:
+      The number of `launches`, their `wall` time, and `seconds` by kind.
+    """
     records = list(records)
-    seconds = {kind: round(sum(one["seconds"].get(kind, 0.0) for one in records), 3) for kind in KINDS}
-    return {"launches": len(records), "wall": round(sum(one["wall"] for one in records), 3), "seconds": seconds}
+    seconds = {kind: round(sum(record["seconds"].get(kind, 0.0) for record in records), 3) for kind in KINDS}
+    return {"launches": len(records), "wall": round(sum(record["wall"] for record in records), 3), "seconds": seconds}
 
 
 def words(account: Mapping[str, Any]) -> str:
-    """An account as a person reads it; kinds below a tenth of a percent are left out.
+    """Formats an account as a line; kinds below a tenth of a percent are left out.
+
+    Args:
+      account: Account from `Goodput.record` or `total`.
 
     >>> words({"wall": 200.0, "seconds": {"productive": 150.0, "compile": 50.0, "lost": 0.0}})
     '3m20s: steps 75.0%, compiling 25.0%'
     """
     wall = max(account["wall"], 1e-9)
     shares = {KINDS[kind]: spent / wall for kind, spent in account["seconds"].items()}
-    told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share >= 0.001)
-    return f"{duration(account['wall'])}: {told}"
+    parts = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share >= 0.001)
+    return f"{duration(account['wall'])}: {parts}"
 
 
 def process_began() -> float:
-    """`time.perf_counter()` when this process began, so that the imports count; now, where the system does not say."""
+    """Returns the value of `time.perf_counter()` when this process began, so that the imports count.
+
+    On systems other than Linux, which do not tell it, this is now.
+    """
     now = time.perf_counter()
     try:
         with open("/proc/self/stat", "rb") as file:

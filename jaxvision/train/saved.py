@@ -1,4 +1,4 @@
-"""The checkpoints of a run as they are read: at any moment, beside a training, and changing nothing."""
+"""Reads the checkpoints of a run, at any time, also during training, without changing anything."""
 
 import json
 import logging
@@ -18,27 +18,27 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.watch import Preempted
 
 _VARIABLES = ("params", "model_state")
-_MAX_NAMED = 3  # damaged files that a message names
+_MAX_NAMED = 3  # number of damaged files that a message names
 
 _log = logging.getLogger(__name__)
 
 
 class Gone(Exception):
-    """The step was deleted meanwhile, as the one who writes does with all but the newest."""
+    """The step was deleted meanwhile: a run keeps only its latest checkpoints."""
 
 
 class Saved:
-    """The checkpoints of one workdir, to be read. Nothing is written, made or deleted, so a training may go on beside.
+    """Reads the checkpoints of a workdir. It writes and deletes nothing, so a run may train meanwhile.
 
-    A step is verified by its digests before it is read. Where none is asked for, the newest that is good is taken, and
-    the damaged ones before it are told in a warning each. Process 0 verifies and tells the others, so that all read the
-    same step: each method but `steps` and `config` must be called by every process.
+    A step is verified by its digests before it is read. If no step is asked for, the newest good one is read, with a
+    warning for each damaged one after it. Process 0 verifies and tells the others, so that all read the same step.
+    Every process must call each method, except `steps` and `config`.
 
     Args:
-      workdir: holds the folder `checkpoints`.
+      workdir: Folder of the run, with the folder `checkpoints`.
 
     Attributes:
-      damaged: what is wrong with the steps that were found damaged, by step.
+      damaged: Descriptions of the damage of the damaged steps, by step.
     """
 
     def __init__(self, workdir: Path):
@@ -47,72 +47,83 @@ class Saved:
         self._workdir = workdir
         self._newest: int | None = None
         self._looked = False
-        self._known: dict[int, dict[str, Any]] = {}  # by step that was found good: its JSON
+        self._metas: dict[int, dict[str, Any]] = {}  # metadata of the steps that were verified
 
     def steps(self) -> list[int]:
-        """The steps whose save was finished, ascending. They are not verified."""
+        """Returns the steps whose save was finished, ascending. They are not verified."""
         return list(entries.listing(self.folder).finished)
 
     def newest(self) -> int | None:
-        """The newest good step; None where there are no checkpoints.
+        """Returns the newest good step, or None if there are no checkpoints.
 
         Raises:
-          UserError: there are some, but all of them are damaged.
+          UserError: There are checkpoints, but all of them are damaged.
         """
         if not self._looked:
             self._newest, self._looked = self._agree(None), True
         return self._newest
 
     def config(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest step whose metadata is undamaged, and the config that it was saved with; None where none is."""
+        """Returns the newest step whose metadata is undamaged, and its config; None if there is none."""
         for step in reversed(self.steps()):
             place = self.folder / str(step)
             try:
-                found, name = stored.words(place), stored.META
+                meta, name = stored.words(place), stored.META
                 if (place / digests.NAME).exists():
-                    said, known = digests.read(place)
-                    if said != step or digests.difference(place, name, storage.files(place)[name], known[name]):
+                    written_step, written = digests.read(place)
+                    file = storage.files(place)[name]
+                    if written_step != step or digests.difference(place, name, file, written[name]):
                         continue
             except (UserError, OSError, KeyError):
                 continue
-            if isinstance(found.get("config"), dict):
-                return step, found["config"]
+            if isinstance(meta.get("config"), dict):
+                return step, meta["config"]
         return None
 
     def meta(self, step: int | None = None) -> dict[str, Any]:
-        """What was saved beside the state: `meta` of `Checkpoints.save`.
+        """Reads the metadata of a step: `meta` of `Checkpoints.save`.
+
+        Args:
+          step: Step; None for the newest good one.
 
         Raises:
-          UserError: no such step, or a damaged one.
+          UserError: There is no such step, or it is damaged.
         """
 
         def read(place: Path) -> dict[str, Any]:
-            found = self._known[int(place.name)]
-            return found | (
-                {"statistics": stored.arrays(place / "statistics")} if (place / "statistics").exists() else {}
-            )
+            meta = self._metas[int(place.name)]
+            if not (place / "statistics").exists():
+                return meta
+            return meta | {"statistics": stored.arrays(place / "statistics")}
 
         return self._read(step, read)
 
     def restore(self, target: TrainState, step: int | None = None) -> TrainState:
-        """The state saved at `step` (default: the newest good one), laid out as `target` says.
+        """Reads the state of a step into the shardings of `target`.
 
         Args:
-          target: `ShapeDtypeStruct`s with shardings, from `state.abstract`.
+          target: State of `ShapeDtypeStruct`s with shardings, from `state.abstract`.
+          step: Step; None for the newest good one.
 
         Raises:
-          UserError: no such step, a damaged one, or leaves missing, surplus or of another shape; all are named.
+          UserError: There is no such step, it is damaged, or leaves are missing, surplus or of another shape; the
+            message names all of them.
         """
         return self._read(step, lambda place: stored.restore(place, target))
 
     def variables(self, step: int | None = None) -> dict[str, np.ndarray]:
-        """The variables alone, by path (`params/head/kernel`), whole on every process.
+        """Reads the variables of a step: the averaged ones if the run keeps an average, else the trained ones.
 
-        The averaged ones where the run keeps an average. Nothing else is read, so the moments of the optimizer
-        cost nothing.
+        Nothing else is read, so the moments of the optimizer cost no time and memory.
+
+        Args:
+          step: Step; None for the newest good one.
+
+        Returns:
+          Arrays of any shape by path (`params/head/kernel`), complete in every process.
 
         Raises:
-          UserError: no such step, or a damaged one.
+          UserError: There is no such step, or it is damaged.
         """
         choose = lambda saved: (
             {"ema": saved["ema"]} if "ema" in saved else {k: saved[k] for k in _VARIABLES if k in saved}
@@ -122,21 +133,38 @@ class Saved:
         return {"/".join(stored.names(path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
     def problem(self, step: int) -> str | None:
-        """What is wrong with a step, in a line; None where it is good. Its step, files and digests are looked at."""
+        """Checks the number, files and digests of a step.
+
+        Args:
+          step: Step.
+
+        Returns:
+          What is wrong, in a line; None if the step is good.
+
+        Raises:
+          Gone: The step was deleted meanwhile.
+        """
         place = self.folder / str(step)
         try:
             if not (place / digests.NAME).exists():
                 return self._structure(place, step)
-            found = digests.problems(place, step)
+            problems = digests.problems(place, step)
         except OSError as error:
-            found = [f"{getattr(error, 'filename', None) or place}: {error.strerror or error}"]
-        if found and not self._is_there(step):
+            problems = [f"{getattr(error, 'filename', None) or place}: {error.strerror or error}"]
+        if problems and not self._is_there(step):
             raise Gone
-        more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
-        return ", ".join(found[:_MAX_NAMED]) + more or None
+        more = f" and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
+        return ", ".join(problems[:_MAX_NAMED]) + more or None
 
     def without_digests(self, step: int) -> str:
-        """Why a step can have no manifest, in words; empty where it has one."""
+        """Says why a step has no manifest of digests.
+
+        Args:
+          step: Step.
+
+        Returns:
+          The reason in words; empty if the step has a manifest.
+        """
         place = self.folder / str(step)
         if (place / digests.NAME).exists():
             return ""
@@ -147,13 +175,13 @@ class Saved:
         return "it was deleted" if had else "it is of an older version of jaxvision"
 
     def _agree(self, step: int | None) -> int | None:
-        """The step that process 0 finds good."""
+        """Returns the step that process 0 finds good, in every process."""
         answer: dict[str, Any] = {}
         if is_main():
             try:
                 with reading(self.folder, only=OSError):
                     chosen = self._look(step)
-                answer = {"step": chosen, "meta": None if chosen is None else self._known.get(chosen)}
+                answer = {"step": chosen, "meta": None if chosen is None else self._metas.get(chosen)}
             except UserError as error:
                 answer = {"error": str(error)}
             answer["damaged"] = {str(step): words for step, words in self.damaged.items()}
@@ -162,17 +190,19 @@ class Saved:
         if "error" in answer:
             raise UserError(answer["error"])
         if answer["step"] is not None:
-            self._known[answer["step"]] = answer["meta"]
+            self._metas[answer["step"]] = answer["meta"]
         return answer["step"]
 
     def _look(self, step: int | None) -> int | None:
-        """The step that is asked for, or the newest good one, verified; None where there is none at all."""
-        found = entries.listing(self.folder)
-        if line := entries.strangers(found):
+        """Verifies and returns the step that is asked for, or the newest good one; None if there are no steps."""
+        listing = entries.listing(self.folder)
+        if line := entries.strangers(listing):
             _log.warning("%s: %s", self.folder, line)
         if step is not None:
-            if step not in self._candidates(found):
-                raise UserError(f"no checkpoint of step {step} in {self.folder}. Steps: {listed(step, found.finished)}")
+            if step not in self._candidates(listing):
+                raise UserError(
+                    f"no checkpoint of step {step} in {self.folder}. Steps: {listed(step, listing.finished)}"
+                )
             try:
                 self._verify(step)
             except Gone:
@@ -197,21 +227,21 @@ class Saved:
                     )
                 return left[-1]
         aside = entries.listing(self.folder).aside
-        if self.damaged or aside:  # a run that had checkpoints does not begin anew in silence
+        if self.damaged or aside:  # a run that had checkpoints must not start from step 0 without a word
             raise UserError(self._all_damaged(aside))
         return None
 
-    def _candidates(self, found: entries.Listing) -> list[int]:
-        """What may be a step of a run. On a disk a folder has the name of a step only once its save was finished."""
+    def _candidates(self, listing: entries.Listing) -> list[int]:
+        """Returns what may be a step of a run. On a disk, only a finished save gives a folder the name of a step."""
         of_a_run = not storage.is_remote(self.folder) and (self._workdir / "run.json").exists()
-        return sorted(found.finished + (found.unfinished if of_a_run else ()))
+        return sorted(listing.finished + (listing.unfinished if of_a_run else ()))
 
     def _verify(self, step: int) -> bool:
-        """Whether a step is good; what is wrong is added to `damaged`, and what is known of a good one to `_known`."""
+        """Returns whether a step is good; adds its problem to `damaged`, or its metadata to `_metas`."""
         words = self.problem(step)
         if words is None:
             try:
-                self._known[step] = stored.words(self.folder / str(step))
+                self._metas[step] = stored.words(self.folder / str(step))
             except OSError as error:
                 if not self._is_there(step):
                     raise Gone from error
@@ -225,7 +255,7 @@ class Saved:
         return True
 
     def _structure(self, place: Path, step: int) -> str | None:
-        """What is wrong with a step without a manifest, as far as can be told."""
+        """Checks a step without a manifest, as far as possible; returns what is wrong."""
         try:
             if not (place / entries.COMMITTED).exists():
                 if not self._is_there(step):
@@ -235,42 +265,42 @@ class Saved:
                     "it is an empty folder" if empty else f"{entries.COMMITTED} is missing: its save was not finished"
                 )
             stored.words(place)
-            found = stored.arrays(place / "state", lambda saved: {"step": saved["step"]})["step"]
+            saved_step = stored.arrays(place / "state", lambda saved: {"step": saved["step"]})["step"]
         except (Gone, Preempted):
             raise
-        except Exception as error:  # Orbax and TensorStore raise what comes
+        except Exception as error:  # Orbax and TensorStore raise errors of any type
             if not self._is_there(step):
                 raise Gone from error
             return stored.first_line(error)
-        return None if int(found) == step else f"it holds step {int(found)}: is it a copy?"
+        return None if int(saved_step) == step else f"it holds step {int(saved_step)}: is it a copy?"
 
     def _read(self, step: int | None, read: Callable[[Path], Any]) -> Any:
-        """What `read` makes of the folder of a good step; of the next newest, where that is deleted meanwhile."""
+        """Applies `read` to the folder of a good step; to the next newest if that is deleted meanwhile."""
         while True:
-            chosen = self.newest() if step is None else step if step in self._known else self._agree(step)
+            chosen = self.newest() if step is None else step if step in self._metas else self._agree(step)
             if chosen is None:
                 raise UserError(self._none())
             place = self.folder / str(chosen)
             try:
-                found = read(place)
-                if not self._is_there(chosen):  # TensorStore takes zeros for what is missing in a folder
+                content = read(place)
+                if not self._is_there(chosen):  # TensorStore returns zeros for files that are missing
                     raise Gone
-                return found
+                return content
             except (UserError, Preempted):
                 raise
-            except Exception as error:  # Orbax and TensorStore raise what comes
+            except Exception as error:  # Orbax and TensorStore raise errors of any type
                 alone = step is None and jax.process_count() == 1
                 if not self._is_there(chosen):
                     if not alone:
                         raise UserError(self._deleted(chosen)) from error
-                elif (place / digests.NAME).exists():  # it is what was written, so something else is wrong
+                elif (place / digests.NAME).exists():  # its digests were right, so something else is wrong
                     raise UserError(f"cannot read the checkpoint {place}: {stored.first_line(error)}") from error
                 else:
                     self.damaged[chosen] = stored.first_line(error)
                     if not alone:
                         raise UserError(f"the checkpoint {place} is damaged: {self.damaged[chosen]}") from error
                 self._looked = False
-                self._known.pop(chosen, None)
+                self._metas.pop(chosen, None)
 
     def _is_there(self, step: int) -> bool:
         place = self.folder / str(step)
@@ -284,9 +314,9 @@ class Saved:
         )
 
     def _none(self) -> str:
-        found = entries.listing(self.folder)
-        beside = [*map(str, found.unfinished), *found.aside, *found.foreign]
-        return f"no checkpoint in {self.folder}" + (f", only {listed('', beside)}" if beside else "")
+        listing = entries.listing(self.folder)
+        others = [*map(str, listing.unfinished), *listing.aside, *listing.foreign]
+        return f"no checkpoint in {self.folder}" + (f", only {listed('', others)}" if others else "")
 
     def _all_damaged(self, aside: Sequence[str]) -> str:
         lines = [f"step {step}: {words}" for step, words in sorted(self.damaged.items(), reverse=True)]

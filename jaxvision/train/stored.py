@@ -1,4 +1,4 @@
-"""The arrays and the JSON of one checkpoint, as Orbax lays them out in its folder: how they are named, and read.
+"""Names and reads the arrays and the JSON of one checkpoint, as Orbax stores them in its folder.
 
 STEP/state         every leaf of the TrainState, by path: {"params": {...}, "opt_state": {"0": ...}, ...}
 STEP/meta          JSON
@@ -19,17 +19,32 @@ from jaxvision.reading import parse_json
 from jaxvision.storage import Path
 
 PyTree = Any
-META = "meta/metadata"  # the file of the JSON
+META = "meta/metadata"  # path of the JSON in the folder
 
 
 def words(place: Path) -> dict[str, Any]:
-    """The JSON of a checkpoint."""
+    """Reads the metadata of a checkpoint.
+
+    Args:
+      place: Folder of the checkpoint.
+
+    Returns:
+      The JSON of its metadata.
+    """
     path = place / META
     return parse_json(path.read_bytes(), path)
 
 
 def arrays(place: Path, choose: Callable[[dict], dict] = lambda saved: saved) -> dict:
-    """Some of the arrays of an item of a checkpoint, as NumPy arrays."""
+    """Reads some of the arrays of an item of a checkpoint.
+
+    Args:
+      place: Folder of the item, such as STEP/state.
+      choose: Function of the nested dict of the item's arrays that returns the part to read; the default takes all.
+
+    Returns:
+      Nested dicts of NumPy arrays.
+    """
     handler = ocp.PyTreeCheckpointHandler()
     is_leaf = lambda x: hasattr(x, "shape")
     wanted = choose(handler.metadata(place).tree)
@@ -39,7 +54,10 @@ def arrays(place: Path, choose: Callable[[dict], dict] = lambda saved: saved) ->
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or the error of the system that TensorStore tells of at its end.
+    """Returns the first line of an error, or the error of the operating system that TensorStore reports at its end.
+
+    Args:
+      error: Error of any type.
 
     >>> first_line(ValueError("Error writing x/0: Failed to write 8 bytes [os_error_code='28']"))
     'No space left on device'
@@ -51,14 +69,14 @@ def first_line(error: BaseException) -> str:
 
 
 def restore(place: Path, target: PyTree) -> PyTree:
-    """The state in the folder of a checkpoint, laid out as `target` says.
+    """Reads the state of a checkpoint into the shardings of `target`.
 
     Args:
-      place: folder of the checkpoint.
-      target: `ShapeDtypeStruct`s with shardings.
+      place: Folder of the checkpoint.
+      target: State of `ShapeDtypeStruct`s with shardings.
 
     Raises:
-      UserError: leaves that are missing, surplus or of another shape; all are named.
+      UserError: Leaves are missing, surplus or of another shape; the message names all of them.
     """
     handler, wanted = ocp.StandardCheckpointHandler(), by_name(target)
     _check_leaves(wanted, handler.metadata(place / "state").tree, f"{place}")
@@ -68,11 +86,23 @@ def restore(place: Path, target: PyTree) -> PyTree:
 
 
 def names(path: tuple) -> list[str]:
+    """Returns the names of the keys of a path.
+
+    Args:
+      path: Path of a leaf, as `jax.tree_util` gives it.
+    """
     return [jax.tree_util.keystr((key,), simple=True) for key in path]
 
 
 def by_name(tree: PyTree) -> dict:
-    """Nested dicts keyed by field name, key or index: a layout that any reader can open without this code."""
+    """Converts a tree to nested dicts by field name, key or index, which can be read without the classes of this code.
+
+    Args:
+      tree: Tree of arrays.
+
+    >>> by_name({"a": (1, 2)})
+    {'a': {'0': 1, '1': 2}}
+    """
     nested: dict = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         *parents, last = names(path)

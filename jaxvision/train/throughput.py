@@ -1,10 +1,12 @@
-"""Examples per second, share of time spent waiting for data, and model FLOPs utilisation."""
+"""Measures examples per second, the share of time spent waiting for data, and model FLOPs utilisation."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+
+PyTree = Any
 
 # Peak dense FLOP/s of one device in bfloat16, by `device_kind`; from the vendors' data sheets.
 PEAK_FLOPS = {
@@ -26,32 +28,36 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device: jax.Device | None = None) -> float | None:
-    """Peak bfloat16 FLOP/s of a device, or None where it is not known (every CPU)."""
+    """Returns the peak bfloat16 FLOP/s of a device, or None if it is not known, as for every CPU.
+
+    Args:
+      device: Device; None for the first one.
+    """
     kind = (device or jax.devices()[0]).device_kind
     matches = [name for name in PEAK_FLOPS if kind.startswith(name)]
     return PEAK_FLOPS[max(matches, key=len)] if matches else None
 
 
-def step_flops(step: Callable, state: Any, batch: Any) -> float | None:
-    """Floating-point operations of one step, by XLA's count of the program before optimisation.
+def step_flops(step: Callable, state: PyTree, batch: PyTree) -> float | None:
+    """Counts the floating-point operations of one step, by XLA's analysis of the program before optimisation.
 
     Args:
-      step: a pure function of state and batch.
-      state, batch: `ShapeDtypeStruct`s.
+      step: Pure function of state and batch.
+      state, batch: Arrays or `ShapeDtypeStruct`s; only shapes and dtypes are used.
 
     Returns:
-      FLOPs over the whole mesh, a multiply-add counted as two; None where XLA gives no count.
+      Number of FLOPs over the whole mesh, where a multiply-add counts as two; None if XLA gives no count.
     """
     cost = jax.jit(step).lower(state, batch).cost_analysis()
     return (cost or {}).get("flops")
 
 
 class Throughput:
-    """Measures the stretch of training since the last `read`, without evaluations and checkpoints.
+    """Measures the training since the last `read`, without evaluations and checkpoints.
 
     Args:
-      batch_size: examples a step.
-      flops: of one step, see `step_flops`; None where not known.
+      batch_size: Number of examples in a step.
+      flops: Number of FLOPs of a step, see `step_flops`; None if not known.
     """
 
     def __init__(self, batch_size: int, flops: float | None):
@@ -59,27 +65,40 @@ class Throughput:
         self.reset()
 
     def reset(self) -> None:
-        """Starts a new stretch now."""
+        """Starts a new measurement now."""
         self._start, self._waited, self._paused, self._steps = time.perf_counter(), 0.0, 0.0, 0
 
     def waited(self, seconds: float) -> None:
-        """Adds time during which the loop waited for data."""
+        """Adds time during which the loop waited for data.
+
+        Args:
+          seconds: Length of the wait.
+        """
         self._waited += seconds
 
     def paused(self, seconds: float) -> None:
-        """Takes out time that was not training."""
+        """Excludes time that was not training.
+
+        Args:
+          seconds: Length of the pause.
+        """
         self._paused += seconds
 
     def stepped(self, steps: int) -> None:
-        """Adds finished steps."""
+        """Adds steps.
+
+        Args:
+          steps: Number of steps.
+        """
         self._steps += steps
 
     def read(self) -> dict[str, float]:
-        """The numbers of the stretch; the next one starts. Call it when the steps have really ended.
+        """Returns the numbers since the last call, and starts a new measurement. Call it when the steps have ended.
 
-        `examples_per_second` over all devices; `data_wait` in [0, 1]; `mfu` in [0, 1], where the
-        peak of the device is known: FLOPs of the steps over what all devices could do at their
-        bfloat16 peak (PaLM, Chowdhery et al. 2022, appendix B, but with XLA's count of FLOPs).
+        Returns:
+          `examples_per_second` over all devices; `data_wait`, a share in [0, 1]; and, if the peak of the device is
+          known, `mfu` in [0, 1]: the FLOPs of the steps divided by those that all devices could do at their bfloat16
+          peak (PaLM, Chowdhery et al. 2022, appendix B, but with XLA's count of FLOPs).
         """
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
         values = {

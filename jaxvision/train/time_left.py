@@ -1,25 +1,25 @@
-"""How long a run still takes, from what its steps and its pauses took in this launch."""
+"""Estimates how long a run still takes, from the times of its steps and pauses in this launch."""
 
 import time
 from collections.abc import Mapping
 
-FORGET = 0.9  # weight of what was known, at each log: speed is that of about the last ten
+FORGET = 0.9  # factor of the older measurements at each log, so that the speed is that of about the last ten logs
 
 
 class TimeLeft:
-    """Estimates the seconds up to the end of a run.
+    """Estimates the seconds to the end of a run.
 
-    Steps and pauses (evaluations, checkpoints) are counted apart: the steps ahead take as long as the latest ones, and
-    every pause ahead as long as the latest of its kind. Left out are the steps of earlier launches, and the first
-    dispatch of each length, which compiles a program and waits for the first batch.
+    The estimate assumes that the remaining steps take as long as the latest ones, and each remaining pause (evaluation,
+    checkpoint) as long as the latest of its kind. It does not use the steps of earlier launches, nor the first dispatch
+    of each length, which compiles a program and waits for the first batch.
 
     Args:
-      step: step that the launch goes on from.
-      total: steps of the run.
-      pauses: interval of each kind of pause in steps, by name; 0 for the end only.
+      step: Step from which the launch starts.
+      total: Number of steps of the run.
+      pauses: Interval of each kind of pause in steps, by name; 0 for at the end only.
 
     >>> left = TimeLeft(900, 1000, {"val": 50})
-    >>> left.seconds(901) is None  # nothing is known yet
+    >>> left.seconds(901) is None  # nothing was measured yet
     True
     """
 
@@ -31,19 +31,33 @@ class TimeLeft:
         self._restart(step)
 
     def dispatched(self, length: int, seconds: float) -> None:
-        """Takes note of a dispatch of so many steps, from the wait for its batch to its return."""
+        """Records a dispatch.
+
+        Args:
+          length: Number of steps in it.
+          seconds: Time from the wait for its data to its return.
+        """
         if length not in self._seen:
             self._seen.add(length)
             self._out_steps += length
             self._out_seconds += seconds
 
     def paused(self, name: str, seconds: float) -> None:
-        """Takes note of a pause."""
+        """Records a pause.
+
+        Args:
+          name: Name of its kind.
+          seconds: Length of the pause.
+        """
         self._took[name] = seconds
         self._out_seconds += seconds
 
     def logged(self, step: int) -> None:
-        """Ends a stretch of steps; call it when they have really ended."""
+        """Measures the steps since the last call. Call it when the devices have finished them.
+
+        Args:
+          step: Number of steps taken.
+        """
         steps = step - self._step - self._out_steps
         seconds = time.perf_counter() - self._since - self._out_seconds
         if steps > 0:
@@ -52,9 +66,15 @@ class TimeLeft:
         self._restart(step)
 
     def seconds(self, step: int) -> float | None:
-        """Seconds from a log at `step` to the end, the pauses that are due at `step` included; None if not known.
+        """Returns the seconds from a log at `step` to the end, including the pauses that are due at `step`.
 
-        A kind of pause that this launch has not yet had counts as nothing.
+        A kind of pause that did not happen yet in this launch counts as 0 seconds.
+
+        Args:
+          step: Number of steps taken.
+
+        Returns:
+          Seconds, or None if no step was measured yet.
         """
         if not self._steps:
             return None
@@ -63,7 +83,7 @@ class TimeLeft:
         )
 
     def _ahead(self, step: int, every: int) -> int:
-        """How many of the steps from `step` on are multiples of the interval, or the last."""
+        """Counts the steps, from `step` on, that are multiples of the interval or the last step."""
         return 1 + ((self._total - 1) // every - (step - 1) // every if every else 0)
 
     def _restart(self, step: int) -> None:

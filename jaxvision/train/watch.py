@@ -1,4 +1,4 @@
-"""A signal to stop becomes a checkpoint."""
+"""Turns a signal to stop into a checkpoint."""
 
 import functools
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from jaxvision.parallel.gate import Preempted as Preempted
 
 
 class StopSignal:
-    """While entered, SIGINT and SIGTERM are noted in `received` and end nothing; a second SIGINT leaves at once.
+    """While entered, keeps SIGINT and SIGTERM in `received` instead of ending; a second SIGINT ends at once.
 
-    A signal that came too late to stop what was entered is left to what is around it.
+    A signal that comes too late to stop the work inside is passed on to the surrounding context.
 
     Args:
-      armed: False if that begins with `arm` only, such as when there is something to save.
+      armed: False if signals are held only after a call of `arm`, for instance once there is something to save.
     """
 
     _around: list["StopSignal"] = []
@@ -26,11 +26,11 @@ class StopSignal:
 
     @property
     def received(self) -> str | None:
-        """The name of the signal, or None."""
+        """Name of the signal that was received, or None."""
         return signals.requested() if self._holds else self._received
 
     def arm(self) -> None:
-        """Begins to hold signals, up to the exit, and makes those do it that are around."""
+        """Holds signals until the exit, in this context and in the surrounding ones."""
         for one in self._around[: self._around.index(self) + 1]:
             if not one._holds:
                 signals.hold()
@@ -53,7 +53,11 @@ class StopSignal:
 
 
 def to_its_end(run: Callable) -> Callable:
-    """Decorates a command: once its loop has begun, signals are held up to its return, and so up to its last save."""
+    """Decorates a command so that, once its loop has begun, signals are held until its last save.
+
+    Args:
+      run: Function of the command.
+    """
 
     @functools.wraps(run)
     def wrapped(*args, **kwargs):

@@ -1,7 +1,7 @@
-"""A run that makes no progress is ended, with the stacks of all its threads written down.
+"""Ends a run that makes no progress, and writes the stacks of all its threads to a file.
 
-Progress is a tick of the gate (`parallel.gate`), which precedes every step and every batch of an evaluation, or another
-thing that the main thread begins to do. How long it may take is learned from the steps.
+Progress is a tick of the gate (`parallel.gate`), before every step and every batch of an evaluation, or the begin of
+other work of the main thread. How long a step may take is learned from the steps before.
 """
 
 import collections
@@ -21,26 +21,28 @@ from jaxvision.parallel import peers
 from jaxvision.parallel.gate import Gate, gate
 from jaxvision.storage import Path
 
-TIMES_SLOWEST = 20  # a step may take so many times as long as the slowest of the recent ones
-TIMES_OTHER = 6  # and what is no step so many times `seconds`: it may compile, or read a whole set
-RECENT = 100
-WRITE_SECONDS = 10  # for the stacks, where the file system may be what hangs
+PyTree = Any
+
+TIMES_SLOWEST = 20  # limit of a step, as a multiple of the slowest recent one
+TIMES_OTHER = 6  # limit of other work, as a multiple of `seconds`: it may compile, or read a whole data set
+RECENT = 100  # number of recent steps
+WRITE_SECONDS = 10  # limit for writing the stacks, because it may be the file system that hangs
 
 
 class Watchdog:
-    """While entered, a thread ends the process with EXIT_HUNG when nothing has moved for too long.
+    """While entered, a thread ends the process with EXIT_HUNG if there is no progress for too long.
 
-    A step may take `seconds`, or 20 times as long as the slowest of the recent steps if that is more; what compiles,
-    starts, saves, or lies between the batches of an evaluation may take six times `seconds`. Time in which the process
-    itself was stopped does not count. Of several processes, the first that notices tells the others, and each writes
-    the stacks of its own threads.
+    A step may take `seconds`, or 20 times as long as the slowest recent step if that is more. Compiling, starting,
+    saving and the batches of an evaluation may take six times `seconds`. Time in which the process itself was stopped
+    does not count. The first of several processes that notices tells the others, and each writes the stacks of its own
+    threads.
 
     Args:
-      workdir: folder that gets hang-PROCESS.txt.
-      seconds: without progress, in steps; 0 turns it off.
-      process: number of this process in the job.
-      watched: the gate whose ticks are progress.
-      wake: seconds between two looks.
+      workdir: Folder for the file hang-PROCESS.txt.
+      seconds: Limit of a step without progress; 0 turns the watchdog off.
+      process: Number of this process in the job.
+      watched: Gate whose ticks are progress.
+      wake: Interval of the checks in seconds.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Watchdog:
         peers.on_hang(None)
 
     def limit(self) -> float:
-        """Seconds that what the main thread is doing now may take."""
+        """Returns the seconds that the present work of the main thread may take."""
         learned = TIMES_SLOWEST * max(self._recent, default=0.0)
         is_step = self._gate.doing is None and not self._gate.compiles
         return max(self._seconds * (1 if is_step and self._recent else TIMES_OTHER), learned)
@@ -72,7 +74,9 @@ class Watchdog:
         seen, idle, before = None, 0.0, time.monotonic()
         while not self._end.wait(self._wake):
             now = time.monotonic()
-            idle += min(now - before, 2 * self._wake)  # more is a process that was stopped, or a laptop that slept
+            idle += min(
+                now - before, 2 * self._wake
+            )  # a longer time means that the process was stopped, or the laptop slept
             before = now
             look = (self._gate.passed, self._gate.doing, self._gate.compiles)
             if look != seen:
@@ -85,12 +89,12 @@ class Watchdog:
     def _hung(self, idle: float) -> None:
         doing = self._gate.doing or "the training steps"
         line = f"no progress for {idle:.0f} s in {doing}"
-        alone = not peers.tell_hang(line)  # else the thread of the peers leaves
-        if alone or not self._end.wait(60):  # nor does one leave that has ended meanwhile
+        alone = not peers.tell_hang(line)  # else the thread of the peers ends the process
+        if alone or not self._end.wait(60):  # unless the run ends meanwhile
             leave(f"{line}: {self.write()}")
 
     def write(self) -> str:
-        """Writes the stacks of all threads; returns where they are, in words."""
+        """Writes the stacks of all threads, and returns in words where they are."""
         path = self._workdir / f"hang-{self._process}.txt"
         with tempfile.TemporaryFile("w+") as file:
             faulthandler.dump_traceback(file)
@@ -110,22 +114,34 @@ class Watchdog:
 
 
 def leave(line: str) -> None:
-    """Ends the process with EXIT_HUNG."""
+    """Ends the process with EXIT_HUNG.
+
+    Args:
+      line: Message, without a full stop; advice to resume is added.
+    """
     signals.leave(EXIT_HUNG, f"{line}. Run the same command to resume from the latest checkpoint.")
 
 
 class Ahead:
-    """Bounds how far the host runs ahead of the devices, so that a stop, or a hang, is not minutes of steps away.
+    """Limits how far the host runs ahead of the devices, so that a stop or a hang is noticed soon.
 
-    What was dispatched more than `seconds` ago is waited for, but for the latest two dispatches.
+    It waits for all that was dispatched more than `seconds` ago, except for the latest two dispatches.
+
+    Args:
+      seconds: Time that the host may be ahead.
+      sample: Shortest interval in seconds of the dispatches that are recorded.
     """
 
     def __init__(self, seconds: float = 5.0, sample: float = 0.1) -> None:
         self._seconds, self._sample = seconds, sample
         self._waiting: collections.deque[tuple[float, Any]] = collections.deque()
 
-    def dispatched(self, outputs: Any) -> None:
-        """Takes note of arrays that a dispatch will give."""
+    def dispatched(self, outputs: PyTree) -> None:
+        """Records a dispatch, and waits for old ones.
+
+        Args:
+          outputs: Arrays that the dispatch will return.
+        """
         now = time.monotonic()
         if not self._waiting or now - self._waiting[-1][0] >= self._sample:
             self._waiting.append((now, outputs))

@@ -154,7 +154,7 @@ def test_a_run_that_is_killed_loses_nothing_that_it_told(bucket, config_file, tm
     again = cli(*words, f"--workdir={where}")
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert_same_run(workdir, tmp_path / "run")
     evaluated = cli("evaluate", f"--workdir={where}")
     assert evaluated.wait(300) == 0, evaluated.stderr.read()

@@ -146,7 +146,7 @@ def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path):
     assert "after step 2 of 6; the state is saved. Run the same command to resume." in stopped.stderr
     done = jaxvision(*words)
     assert done.returncode == 0, done.stderr
-    assert "going on from step 2" in done.stdout
+    assert "resuming from step 2" in done.stdout
     assert "step 6/6" in done.stdout
     assert '"learning_rate": 0.25' in (workdir / "config.json").read_text()
     for flag, message in {

@@ -55,7 +55,7 @@ def test_resumed_equals_unbroken_bit_for_bit(trained, config, tmp_path, capsys):
     with pytest.raises(Preempted):
         train.run_train(config, tmp_path / "run", stop_after=4)
     assert train.run_train(config, tmp_path / "run") == results
-    assert "going on from step 4" in capsys.readouterr().out
+    assert "resuming from step 4" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, states(workdir), states(tmp_path / "run"))
     assert len(json.loads((tmp_path / "run" / "run.json").read_text())["launches"]) == 2
 

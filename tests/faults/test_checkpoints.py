@@ -620,7 +620,7 @@ def test_a_real_run_goes_on_from_the_good_step_and_ends_as_it_would_have(real, t
         DAMAGES[damage](run / "checkpoints" / "9")
         out, err = train(run)[0]
         assert "9 is damaged: " in err
-        assert "going on from step 6" in out
+        assert "resuming from step 6" in out
         found = Saved(run).variables()
         count += 1
         wrong += not all(np.array_equal(found[name], whole[name]) for name in whole)

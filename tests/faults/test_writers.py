@@ -175,7 +175,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(unbroken
             (disk / "filler").unlink()
             again = training(file, disk / "run", "--config.train.total=200 steps", "--resume")
             out, err = again.communicate(timeout=600)
-            if again.returncode != 0 or "going on from step" not in out:
+            if again.returncode != 0 or "resuming from step" not in out:
                 wrong.append((again.returncode, err))
     record_property("promise", "a full disk is one line, and loses at most one interval")
     for name, value in {"injections": rounds, "lost": lost, "hung": 0, "wrong": len(wrong)}.items():
