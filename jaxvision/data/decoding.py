@@ -38,7 +38,7 @@ class Jpeg:
         self.shape = (*(self._stored[::-1] if self._orientation >= 5 else self._stored), 3)
 
     def pixels(self, factor: int = 1, fast: bool = True) -> np.ndarray:
-        """Decodes the whole picture, reduced by a factor.
+        """Decodes the whole picture, reduced by a factor, to uint8 [h, w, 3].
 
         To reduce, libjpeg inverts a smaller discrete cosine transform, which takes less time than the full one.
 

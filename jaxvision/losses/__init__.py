@@ -38,7 +38,7 @@ def smoothed(name: str, smoothing: float | jax.Array, multi_label: bool = False)
 
     Args:
       name: Name of a built-in loss, or "package.module:function".
-      smoothing: Share of each label that is spread over all classes, in [0, 1). A loss without the parameter
+      smoothing: Share of each label that is spread over all classes, a scalar in [0, 1). A loss without the parameter
         `smoothing` takes 0 only.
       multi_label: True if an image may have any number of labels, so that the loss must be one for such sets.
 

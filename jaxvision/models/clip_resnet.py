@@ -53,6 +53,7 @@ class ClipBottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h / stride, w / stride, 4 * channels]."""
         conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
         pool = avg_pool if self.stride == 2 else lambda x: x
@@ -83,6 +84,7 @@ class AttentionPool2d(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, features]."""
         b, h, w, c = x.shape
         x = x.reshape(b, h * w, c)
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)  # b 1+n c
@@ -118,6 +120,7 @@ class ClipResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         x = images
         half = self.channels // 2
         for i, (channels, stride) in enumerate([(half, 2), (half, 1), (self.channels, 1)], 1):
@@ -151,6 +154,7 @@ class ClipStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h / stride, w / stride, 4 * channels] through its blocks."""
         for i in range(self.num_blocks):
             x = ClipBottleneck(self.channels, self.stride if i == 0 else 1, self.dtype, name=f"block{i + 1}")(x, train)
         return x

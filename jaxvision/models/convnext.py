@@ -37,6 +37,7 @@ class ConvNeXtBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, strength: float, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to the same shape."""
         c = x.shape[-1]
         conv = functools.partial(nn.Conv, feature_group_count=c, padding=3, kernel_init=NORMAL, dtype=self.dtype)
         y = conv(c, (7, 7), name="depthwise")(x)
@@ -60,6 +61,7 @@ class ConvNeXtStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h', w', c']: half the resolution where it downsamples."""
         if self.downsample:
             x = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="downsample_norm")(x)
             x = PatchEmbedding(self.channels, 2, self.dtype, kernel_init=NORMAL, name="downsample")(x)
@@ -89,6 +91,7 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         x = PatchEmbedding(self.channels, self.patch, self.dtype, kernel_init=NORMAL, name="stem_conv")(images)
         x = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="stem_norm")(x)
         out: dict[str, Any] = {"stem": x}

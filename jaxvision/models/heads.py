@@ -140,6 +140,7 @@ class Projected(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to the features [b, d] and the outputs by name."""
         features, out = self.backbone(images, train)
         layers = self.projection(features, train)
         projection = layers[-1] if layers else features
@@ -173,6 +174,7 @@ class Predicted(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to the features [b, d] and the outputs by name."""
         features, out = self.network(images, train)
         return features, {**out, "prediction": self.predictor(out["projection"], train)[-1]}
 

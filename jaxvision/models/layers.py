@@ -170,6 +170,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h', w', features]."""
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         if self.standardize:
@@ -227,6 +228,7 @@ class DropPath(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, strength: float | jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, ...] to the same shape."""
         if not train or not self.rate:
             return x
         keep = 1 - self.rate * strength
@@ -249,6 +251,7 @@ class LayerScale(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [..., d] to the same shape."""
         return x * self.param("scale", nn.initializers.constant(self.init), (x.shape[-1],)).astype(self.dtype)
 
 

@@ -30,6 +30,7 @@ class LeNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         del train  # the same in training and in evaluation
         if min(images.shape[1:3]) < MIN_SIZE:
             raise UserError(f"LeNet needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, not {images.shape[1:3]}")

@@ -55,6 +55,7 @@ class MixerBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, strength: float | jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, n, d] to the same shape; `strength` is a scalar, the share of `drop_path` that applies."""
         drop_path = DropPath(self.drop_path)
 
         def mlp(name: str, y: jax.Array, width: int) -> jax.Array:
@@ -89,6 +90,7 @@ class Mixer(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         x = PatchEmbedding(self.size.width, self.patch, self.dtype, name="embedding")(images)  # b h w d
         out: dict[str, Any] = {"embedding": x}
         grid = x.shape

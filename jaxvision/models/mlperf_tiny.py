@@ -24,6 +24,7 @@ class MlperfBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h / stride, w / stride, channels]."""
         y = nn.relu(norm("norm1", train, self.dtype)(conv("conv1", self.channels, 3, self.stride, self.dtype)(x)))
         y = norm("norm2", train, self.dtype)(conv("conv2", self.channels, 3, 1, self.dtype)(y))
         if self.stride > 1:
@@ -71,6 +72,7 @@ class MlperfResNet8(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         x = conv("stem_conv", 16, 3, 1, self.dtype)(images)
         x = nn.relu(norm("stem_norm", train, self.dtype)(x))
         out: dict[str, Any] = {"stem": x}

@@ -26,6 +26,7 @@ class NinStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h, w, c']."""
         for i, channels in enumerate(self.channels, start=1):
             x = Conv(channels, self.size if i == 1 else 1, dtype=self.dtype, name=f"conv{i}")(x)
             x = nn.relu(batch_norm(f"norm{i}", train, self.dtype)(x))
@@ -48,6 +49,7 @@ class NetworkInNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         x, stages = images, []
         for i in range(self.blocks):
             size, channels = LAYERS[min(i, len(LAYERS) - 1)]

@@ -85,6 +85,7 @@ class PatchEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps images [b, height, width, c] to tokens [b, height / patch, width / patch, width]."""
         side = self.base or self.patch
         kernel = self.param("kernel", self.kernel_init, (side, side, images.shape[-1], self.width))
         kernel = resize_patches(kernel, self.patch)

@@ -32,6 +32,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps a layer x, [b, d], [b, n, d] or [b, h, w, d], to logits [b, k]."""
         if self.kind == "mlp":
             x = x.reshape(x.shape[0], -1)
             for i in (1, 2):
@@ -78,6 +79,7 @@ class Probed(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to the features [b, d] and the outputs by name."""
         features, out = self.network(images, train and self.statistics == "batch")
         x = paths.leaf({"features": features, **out}, self.layer, "layer")
         head = Classifier(self.kind, self.num_classes, self.hidden, self.network.dtype, name="head")

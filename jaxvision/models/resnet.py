@@ -71,6 +71,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         x = self._stem(images, train)
         out: dict[str, Any] = {"stem": x}
         stages = []

@@ -26,6 +26,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [b, h, w, c] to the same shape."""
         channels = x.shape[-1]
         dense = functools.partial(nn.Dense, kernel_init=nn.initializers.he_normal(), dtype=self.dtype)
         squeezed = x.mean(axis=(1, 2))  # b c
@@ -54,6 +55,7 @@ class ResNetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, strength: float = 1.0) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h / stride, w / stride, c']."""
         norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
         layers = self._layers()
         y = x
@@ -106,6 +108,7 @@ class ResNetStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h / stride, w / stride, c'] through its blocks."""
         for i, strength in enumerate(self.strengths):
             x = self.block(stride=self.stride if i == 0 else 1, name=f"block{i + 1}")(x, train, strength)
         return x

@@ -66,6 +66,7 @@ class PreActivationBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, strength: float = 1.0) -> jax.Array:
+        """Maps x [b, h, w, c] to [b, h / stride, w / stride, c']."""
         standardize: dict[str, Any] = dict(standardize=self.standardize, standardize_epsilon=self.standardize_epsilon)
         conv: Callable[..., nn.Module] = functools.partial(Conv, **standardize, dtype=self.dtype)
         activate = functools.partial(norm_relu, norm=self.norm, train=train, dtype=self.dtype)
@@ -120,6 +121,7 @@ class ResNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         standardize: dict[str, Any] = dict(standardize=self.standardize, standardize_epsilon=self.standardize_epsilon)
         conv: Callable[..., nn.Module] = functools.partial(Conv, **standardize, dtype=self.dtype)

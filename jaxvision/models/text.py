@@ -65,6 +65,7 @@ class TextTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps tokens int [b, n] to features [b, d]."""
         b, n = tokens.shape
         if n > self.length:
             raise UserError(f"a text of {n} tokens is longer than the {self.length} that the model has positions for")

@@ -151,6 +151,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps x [b, n, d] to the same shape."""
         _, residual, hidden = self.deviations or (None, None, None)
         dense = functools.partial(nn.Dense, bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
         y = dense(self.width, kernel_init=kernel_init(hidden), name="dense_0")(x)
@@ -179,6 +180,14 @@ class TransformerBlock(nn.Module):
     def __call__(
         self, x: jax.Array, strength: float | jax.Array, train: bool, angles: jax.Array | None = None
     ) -> jax.Array:
+        """Maps x [b, n, d] to the same shape.
+
+        Args:
+          x: Tokens [b, n, d].
+          strength: Share of `drop_path` that applies to this block, a scalar in [0, 1].
+          train: True for training.
+          angles: Angles of rotary positions, [n, head_dim / 2]; None without them.
+        """
         o = self.options
         drop_path = DropPath(o.drop_path)
         dropout = Dropout(o.dropout)
@@ -244,7 +253,7 @@ class Encoder(nn.Module):
     def __call__(
         self, x: jax.Array, train: bool, *context: jax.Array | None
     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Applies the blocks; `context` goes to every block: the angles of rotary positions."""
+        """Applies the blocks to x [b, n, d]; each gets the `context`: the angles [n, head_dim / 2] of rotary positions."""
 
         def run(block, x, strength):
             x = block(x, strength, train, *context)

@@ -121,6 +121,7 @@ class Tower(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, dict]:
+        """Maps x, images [b, height, width, 3] or tokens [b, n], to projections [b, e], features and outputs."""
         features, out = self.backbone(x, train)
         if self.projection == "none":
             return features, features, out
@@ -147,6 +148,7 @@ class TwoTowers(nn.Module):
     def __call__(
         self, images: jax.Array | None = None, tokens: jax.Array | None = None, train: bool = False
     ) -> dict[str, Any]:
+        """Maps images [b, height, width, 3], tokens [b, n], or both to the outputs by name; their scale is a scalar."""
         out: dict[str, Any] = {}
         if images is not None:
             out["image_projection"], out["image_features"], out["image"] = self.image_tower(images, train)

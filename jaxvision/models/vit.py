@@ -75,6 +75,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         embed = PatchEmbedding(self.width, self.patch, self.dtype, self.patch_bias, self.base_patch, name="embedding")
         x = embed(images)  # b h w d
         out: dict[str, Any] = {"embedding": x}

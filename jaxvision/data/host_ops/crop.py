@@ -11,7 +11,7 @@ from jaxvision.errors import UserError, shown
 
 
 def cut(image: np.ndarray, window: Window) -> np.ndarray:
-    """Returns the pixels of a window that is inside an image.
+    """Returns the pixels of a window that is inside an image: [..., height, width, c] of the window.
 
     Args:
       image: Image, [..., h, w, c].

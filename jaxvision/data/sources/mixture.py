@@ -108,6 +108,7 @@ class Mixture(Source):
         return source.describe(row)
 
     def order(self, seed: int, start: int, stop: int) -> np.ndarray:
+        """Returns the examples at these positions of the mixed stream, int64 [stop - start]; see `Source.order`."""
         chosen = np.empty(stop - start, np.int64)
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             begin, end = max(start - block * BLOCK, 0), min(stop - block * BLOCK, BLOCK)
