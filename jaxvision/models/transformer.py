@@ -253,7 +253,7 @@ class Encoder(nn.Module):
     def __call__(
         self, x: jax.Array, train: bool, *context: jax.Array | None
     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Applies the blocks to x [b, n, d]; each gets the `context`: the angles [n, head_dim / 2] of rotary positions."""
+        """Applies the blocks to x [b, n, d]; each gets `context`, the angles [n, head_dim / 2] of rotary positions."""
 
         def run(block, x, strength):
             x = block(x, strength, train, *context)
