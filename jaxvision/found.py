@@ -73,7 +73,7 @@ def modules(package: str) -> list[ModuleType]:
     return [importlib.import_module(f"{package}.{name}") for name in names]
 
 
-class Parts(Mapping[str, Callable]):
+class PartRegistry(Mapping[str, Callable]):
     """The built-in parts of one kind, by name; their modules are imported on first use.
 
     Args:
@@ -102,7 +102,7 @@ class Parts(Mapping[str, Callable]):
     def __ror__(self, other: Mapping[str, Callable]) -> dict[str, Callable]:
         return {**other, **self}
 
-    def resolve(self, name: Any, *others: "Parts") -> Callable:
+    def resolve(self, name: Any, *others: "PartRegistry") -> Callable:
         """Returns the factory of a name.
 
         Args:
@@ -123,7 +123,7 @@ class Parts(Mapping[str, Callable]):
                 return parts[name]
         raise self.unknown(name, *others)
 
-    def options(self, name: Any, *others: "Parts") -> dict[str, Any] | None:
+    def options(self, name: Any, *others: "PartRegistry") -> dict[str, Any] | None:
         """Returns the annotations of a part's options, by name: the parameters that the program does not give.
 
         Args:
@@ -138,7 +138,7 @@ class Parts(Mapping[str, Callable]):
         """
         return calls.options(self.resolve(name, *others), (*self.given, *self.offered))
 
-    def unknown(self, name: Any, *others: "Parts") -> UserError:
+    def unknown(self, name: Any, *others: "PartRegistry") -> UserError:
         """Returns the error for a name that no part has.
 
         Args:

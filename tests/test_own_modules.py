@@ -217,7 +217,7 @@ def test_two_files_of_one_name_are_an_error(own, monkeypatch):
     write(own, "kinds/__init__.py", "")
     monkeypatch.syspath_prepend(own)
     with pytest.raises(ValueError, match="kinds.two and kinds.one both hold the thing same"):
-        list(found.Parts("thing", ["kinds"]))
+        list(found.PartRegistry("thing", ["kinds"]))
 
 
 OPS = """

@@ -27,9 +27,9 @@ By default an evaluator reads the fields that training reads. Another choice sta
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxvision.found import Parts
+from jaxvision.found import PartRegistry
 
-EVALUATORS = Parts("evaluator", [__name__], given=("task", "data"), offered=("train", "texts"))
+EVALUATORS = PartRegistry("evaluator", [__name__], given=("task", "data"), offered=("train", "texts"))
 
 
 def read_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:

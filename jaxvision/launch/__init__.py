@@ -3,11 +3,11 @@
 from typing import cast
 
 from jaxvision.errors import UserError
-from jaxvision.found import Parts
+from jaxvision.found import PartRegistry
 from jaxvision.launch.base import Launcher
 from jaxvision.specs import Registry, parse
 
-LAUNCHERS = Parts("launcher", [__name__])
+LAUNCHERS = PartRegistry("launcher", [__name__])
 
 
 def make_launcher(spec: str) -> Launcher:

@@ -16,9 +16,9 @@ import jax
 
 from jaxvision import own_modules
 from jaxvision.errors import UserError
-from jaxvision.found import Parts
+from jaxvision.found import PartRegistry
 
-LOSSES = Parts("loss", [__name__], given=("logits", "labels"))
+LOSSES = PartRegistry("loss", [__name__], given=("logits", "labels"))
 
 
 def get_loss(name: str) -> Callable[..., jax.Array]:

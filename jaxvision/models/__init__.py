@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from jaxvision import calls, own_modules
 from jaxvision.errors import UserError
-from jaxvision.found import Parts, declaration
+from jaxvision.found import PartRegistry, declaration
 from jaxvision.models import heads
 from jaxvision.models.options import bounded, whole
 
-NAMES = Parts("model", [__name__], given=("num_classes", "dtype"))
-TEXT_NAMES = Parts("text model", [__name__], given=("dtype",))
-PAIR_NAMES = Parts("pair model", [__name__], given=("dtype",))
+NAMES = PartRegistry("model", [__name__], given=("num_classes", "dtype"))
+TEXT_NAMES = PartRegistry("text model", [__name__], given=("dtype",))
+PAIR_NAMES = PartRegistry("pair model", [__name__], given=("dtype",))
 
 
 def is_pair(name: str) -> bool:

@@ -88,7 +88,7 @@ _RANGES = {
 }
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
-OPTIMIZERS = found.Parts("optimizer", [__package__], given=("parts",))
+OPTIMIZERS = found.PartRegistry("optimizer", [__package__], given=("parts",))
 GIVEN = ("params", "total", "steps", "order")  # arguments that the program passes to `make_optimizer`; no config may
 
 

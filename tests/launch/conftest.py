@@ -80,7 +80,9 @@ class Slurm:
         """As if its power went: the daemon and all that it has started, at once."""
         log = str(self.root / f"slurmd.{node}.log")
         steps = [
-            p for p in psutil.process_iter(["name", "cmdline"]) if " ".join(p.info["cmdline"]).startswith("slurmstepd")
+            p
+            for p in psutil.process_iter(["name", "cmdline"])
+            if " ".join(p.info["cmdline"] or ()).startswith("slurmstepd")
         ]
         steps = [p for p in steps if log in {file.path for file in p.open_files()}]
         doomed = [psutil.Process(self.daemons[node].pid), *steps]

@@ -29,14 +29,14 @@ from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.found import Parts
+from jaxvision.found import PartRegistry
 from jaxvision.reading import reading
 
 _log = logging.getLogger(__name__)
 
 # Each is called with data_dir, split and fields; its options are its keyword-only parameters. A source that knows its
 # fields without its files gives a function of its options: @part("data set", fields=function).
-KINDS = Parts("data set", [__name__], given=("data_dir", "split", "fields"))
+KINDS = PartRegistry("data set", [__name__], given=("data_dir", "split", "fields"))
 
 
 __all__ = ["KINDS", "BadExample", "Info", "Source", "check_classes", "open_source"]

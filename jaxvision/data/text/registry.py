@@ -6,9 +6,9 @@ from pathlib import Path
 from jaxvision.arguments import is_whole
 from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError
-from jaxvision.found import Parts
+from jaxvision.found import PartRegistry
 
-TOKENIZERS = Parts("tokenizer", [__package__], given=("length", "lower"))
+TOKENIZERS = PartRegistry("tokenizer", [__package__], given=("length", "lower"))
 
 
 def make_tokenizer(
