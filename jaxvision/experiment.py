@@ -45,6 +45,8 @@ from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
 from jaxvision.train.throughput import step_flops
 
+PyTree = Any
+
 
 class Experiment(NamedTuple):
     """Everything that a config names, built and checked. Nothing is allocated on the devices yet.
@@ -80,7 +82,7 @@ class Experiment(NamedTuple):
     batch: Batch
     statistics: Mapping[str, np.ndarray]
     augmented: Batch
-    params: Any
+    params: PyTree
     mesh: Mesh
     rules: Rules | str
     task: Task

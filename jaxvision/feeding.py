@@ -30,7 +30,7 @@ def in_memory(source: sources.Source, data: DataSection, train: TrainSection) ->
 
     Raises:
       UserError: The config asks for several steps of a stream in one dispatch, or for a set in memory whose host
-        operations draw anew in every epoch.
+        operations draw new random numbers in every epoch.
     """
     if data.resident == "always" and host_ops.host_ops.is_random(data.host):
         raise UserError(

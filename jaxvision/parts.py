@@ -28,6 +28,7 @@ from jaxvision.tasks.task import Batch, Joint, Task, part_of_params
 from jaxvision.train import players
 from jaxvision.train import state as states
 
+PyTree = Any
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -198,7 +199,7 @@ def make_layout(config: ConfigDict, task: Task) -> layout.Layout:
 
 
 def make_optimizer(
-    config: ConfigDict, pretrained: InitSection | None, task: Task, params: Any, steps: Callable, total: int
+    config: ConfigDict, pretrained: InitSection | None, task: Task, params: PyTree, steps: Callable, total: int
 ) -> optimizers.Optimizer | optimizers.Optimizers:
     """Makes the optimizer of the config, or one for each player of the task.
 
@@ -247,13 +248,13 @@ def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapp
       UserError: `players` names no player of the task, or the task has none.
     """
     shared = {key: value for key, value in section.items() if key != "players"}
-    own = section.get("players") or {}
-    if own and not task.players:
+    changes = section.get("players") or {}
+    if changes and not task.players:
         raise UserError("optimizer.players is for a task of several players, and this one has none: take it out")
-    for name in own:
+    for name in changes:
         if name not in task.players:
             raise calls.ConfigKeys("optimizer.players").unknown(name, task.players)
-    return {name: {**shared, **dict(own.get(name) or {})} for name in task.players} or {players.ALL: shared}
+    return {name: {**shared, **dict(changes.get(name) or {})} for name in task.players} or {players.ALL: shared}
 
 
 def _optimizer(

@@ -67,33 +67,33 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
     if init.part is not None and init.part not in there:
         raise unknown("value of init.part", init.part, there)
     notes: tuple[str, ...] = ()
-    said: dict[str, Stated] = {}
-    given, taken = layout.EARLIER if init.source == "jaxvision" else None, None
+    stated: dict[str, Stated] = {}
+    their_layout, their_part = layout.EARLIER if init.source == "jaxvision" else None, None
     if init.source != "jaxvision" or path.is_file():
         arrays = weights.read(path)
         if init.source != "jaxvision":
             used, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
-            said = properties.stated_of_file(path, used, init.source, model["name"])
+            stated = properties.stated_of_file(path, used, init.source, model["name"])
     else:
         arrays, meta = open_own(path)
-        given = _layout_of(meta)
-        taken = init.from_part
-        if taken is not None and taken not in given.parts:
-            raise unknown("value of init.from_part", taken, given.parts)
-        if taken is None and models.is_pair(meta["model"]["name"]) and not models.is_pair(model["name"]):
-            taken = init.part if init.part in given.sections else two_towers.TOWERS[0]
-        theirs = meta["model"] if taken is None else given.sections.get(taken, meta["model"])
-        if theirs["name"] != model["name"]:
-            raise UserError(f"{path} holds weights of the model {theirs['name']!r}, not {model['name']!r}")
-        said = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(theirs)).items()}
-    if init.from_part is not None and given is None:
+        their_layout = _layout_of(meta)
+        their_part = init.from_part
+        if their_part is not None and their_part not in their_layout.parts:
+            raise unknown("value of init.from_part", their_part, their_layout.parts)
+        if their_part is None and models.is_pair(meta["model"]["name"]) and not models.is_pair(model["name"]):
+            their_part = init.part if init.part in their_layout.sections else two_towers.TOWERS[0]
+        their_model = meta["model"] if their_part is None else their_layout.sections.get(their_part, meta["model"])
+        if their_model["name"] != model["name"]:
+            raise UserError(f"{path} holds weights of the model {their_model['name']!r}, not {model['name']!r}")
+        stated = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(their_model)).items()}
+    if init.from_part is not None and their_layout is None:
         raise UserError(f"init.from_part={init.from_part!r} is a part of a run, and {path} is none: take it out")
     names = _names(init, variables, mine, arrays)
     flat = paths.flatten(variables)
     target = flax.traverse_util.unflatten_dict({called: flat[name] for name, called in names.items()}, sep="/")
-    if given is not None:
-        arrays, beside = of_model(arrays, given, names.values(), taken)
-        notes = left_out(beside)
+    if their_layout is not None:
+        arrays, others = of_model(arrays, their_layout, names.values(), their_part)
+        notes = left_out(others)
     imported = weights.import_weights(
         arrays,
         init.source,
@@ -104,14 +104,14 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
         positions=init.positions,
         prefix=init.prefix,
     )
-    if said:
-        notes += _compare(model, said, path)
+    if stated:
+        notes += _compare(model, stated, path)
     filled = [x for x in jax.tree.leaves(imported.variables) if isinstance(x, np.ndarray)]
     count = len(jax.tree.leaves(target))
     numbers = sum(x.size for x in filled)
     line = f"init: {len(filled)} of {count} arrays, {numbers:,} numbers, from {path} ({init.source})"
-    found = paths.flatten(imported.variables)
-    leaves = [found[names[name]] if name in names else leaf for name, leaf in flat.items()]
+    loaded = paths.flatten(imported.variables)
+    leaves = [loaded[names[name]] if name in names else leaf for name, leaf in flat.items()]
     whole = jax.tree.unflatten(jax.tree.structure(variables), leaves)
     return weights.Imported(whole, (line, *(f"init: {note}" for note in (*notes, *imported.notes))))
 
@@ -124,16 +124,16 @@ def _built(section: Mapping[str, Any]) -> Any:
     return models.build(section["name"], None, **options)
 
 
-def _compare(model: Mapping[str, Any], said: Mapping[str, Stated], path: Path) -> tuple[str, ...]:
+def _compare(model: Mapping[str, Any], stated: Mapping[str, Stated], path: Path) -> tuple[str, ...]:
     """Returns notes on what the model computes differently from the weights because its section asks for it.
 
     Raises:
       UserError: The model computes something else and its section does not ask for it.
     """
     section = dict(model)
-    found = properties.differences(properties.computed(_built(section)), said, properties.flat(section))
+    differences = properties.differences(properties.computed(_built(section)), stated, properties.flat(section))
     key = lambda name, value: f"config.model.{name} = {'...' if value is None else repr(value)}"
-    return tuple(properties.refuse_or_note(found, properties.flat(section), section, str(path), key))
+    return tuple(properties.refuse_or_note(differences, properties.flat(section), section, str(path), key))
 
 
 def _names(
@@ -195,7 +195,7 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
 
 def of_model(
     arrays: Mapping[str, np.ndarray],
-    given: layout.Layout,
+    layout_of_arrays: layout.Layout,
     wanted: Collection[str] = (),
     part: str | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -203,7 +203,7 @@ def of_model(
 
     Args:
       arrays: Arrays of any shape by path.
-      given: Layout of the arrays.
+      layout_of_arrays: Layout of the arrays.
       wanted: Paths of the model that they will fill; arrays with these paths are taken even if they are not part of the
         run's model.
       part: Name of the part that is taken; None for the model.
@@ -211,27 +211,27 @@ def of_model(
     Returns:
       The selected arrays of any shape by name, and the paths of the others, which are left out.
     """
-    inside = given.paths_in(part, arrays)
-    mine = {name: called for name, called in inside.items() if called == name or given.in_model(called)}
-    kept, beside = {called: arrays[name] for name, called in mine.items()}, []
+    inside = layout_of_arrays.paths_in(part, arrays)
+    mine = {name: called for name, called in inside.items() if called == name or layout_of_arrays.in_model(called)}
+    kept, others = {called: arrays[name] for name, called in mine.items()}, []
     for name in arrays:
-        called = given.path_in(part, name)
+        called = layout_of_arrays.path_in(part, name)
         if called in kept or (called == name and part not in (None, "backbone")):
             continue
         if called in wanted:
             kept[called] = arrays[name]
         else:
-            beside.append(name)
-    return kept, beside
+            others.append(name)
+    return kept, others
 
 
-def left_out(beside: list[str]) -> tuple[str, ...]:
+def left_out(others: list[str]) -> tuple[str, ...]:
     """Returns a note on the arrays that `of_model` left out; () if there are none.
 
     Args:
-      beside: Paths of these arrays.
+      others: Paths of these arrays.
     """
-    return (f"{len(beside)} arrays beside the model left out, such as {beside[0]}",) if beside else ()
+    return (f"{len(others)} arrays outside the model left out, such as {others[0]}",) if others else ()
 
 
 def fill(state: TrainState, variables: PyTree) -> TrainState:

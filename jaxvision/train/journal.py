@@ -204,7 +204,7 @@ class Journal:
         file = self._write_names(bad, step)
         named = f" (the first are named in {file})" if file is not None else ""
         return UserError(
-            f"{error}. Mend or replace these files{named} and start the same command again, or raise "
+            f"{error}. Repair or replace these files{named} and run the same command again, or raise "
             "data.max_bad_fraction and add --resume"
         )
 

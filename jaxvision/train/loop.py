@@ -112,11 +112,11 @@ class Loop:
         Raises:
           TooManySkipped: More steps in a row were skipped than the config allows; the state before them is saved.
           UserError: More examples cannot be read than the config allows; the state before them is saved.
-          Preempted: SIGTERM or SIGINT arrived; the state is saved.
+          Preempted: SIGTERM or SIGINT arrived, or `stop_after` is reached; the state is saved.
         """
         if self._stop_after is not None and self._stop_after <= self.step < self._total:
-            what = f"already at step {self.step} of {self._total}"
-            raise Preempted(f"{what}, after step {self._stop_after} where to stop")
+            reached = f"already at step {self.step} of {self._total}"
+            raise Preempted(f"{reached}, at or after the step to stop at, {self._stop_after}")
         self._plan()
         self._throughput.reset()
         self._goodput.turn("productive")

@@ -35,7 +35,9 @@ class Records:
         if damaged:
             copy = _damaged_copy(self.path)
             numbers = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
-            logging.warning("%s: lines %s cannot be read and are left out; %s has them", self.path, numbers, copy.name)
+            logging.warning(
+                "%s: lines %s cannot be read and are left out; %s keeps them", self.path, numbers, copy.name
+            )
         kept, dropped = _split(written, start, lines)
         self._lines = line_files.Lines(self.path, [json.dumps(line) for line in kept])
         board = workdir / "tensorboard"

@@ -324,5 +324,5 @@ class Saved:
         return (
             f"no good checkpoint is left in {self.folder}:\n  "
             + "\n  ".join(lines)
-            + "\nPut back the files from a copy, or train anew: --fresh moves this run aside."
+            + "\nPut back the files from a copy, or add --fresh to move this run aside and start again from step 0."
         )

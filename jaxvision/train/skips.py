@@ -166,7 +166,7 @@ def too_many_error(
         text += f". Its batch: {', '.join(map(str, indices[:_NAMED]))}{more}; the first is {name(indices[0])}"
     if saved:
         text += (
-            f". The state as it was before is saved as step {stop.step}: run the same command to resume behind "
+            f". The state as it was before is saved as step {stop.step}: run the same command to resume after "
             "these batches. If that stops too, no single batch is the cause: try a lower optimizer.learning_rate, a "
             "longer warmup or a clip_norm, with --fresh, or a larger train.max_skipped"
         )

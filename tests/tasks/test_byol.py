@@ -167,7 +167,7 @@ def test_a_run_is_the_beginning_of_another_and_so_is_its_teacher(tmp_path, monke
 
     path, mine = kernel(loaded())
     np.testing.assert_array_equal(mine, donated[f"params/{path}"])
-    assert any("arrays beside the model left out, such as" in note for note in loaded().notes)
+    assert any("arrays outside the model left out, such as" in note for note in loaded().notes)
     path, theirs = kernel(loaded(from_part="teacher"))
     np.testing.assert_array_equal(theirs, donated[f"teacher/params/{path}"])
     assert not np.array_equal(mine, theirs)

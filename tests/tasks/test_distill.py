@@ -111,7 +111,7 @@ def test_the_way_from_pretraining_to_a_distilled_student(tmp_path, monkeypatch):
     pretrained, imported = final(tmp_path / "pretrained"), experiments.build(tuning).load_pretrained()
     kernel = imported.variables["params"]["projection"]["dense_0"]["kernel"]
     np.testing.assert_array_equal(kernel, pretrained["params/projection/dense_0/kernel"])
-    assert any("9 arrays beside the model left out, such as" in note for note in imported.notes)
+    assert any("9 arrays outside the model left out, such as" in note for note in imported.notes)
     train.run_train(tuning, tmp_path / "tuned", quiet=True)
 
     init = dict(weights=str(tmp_path / "tuned"), part="teacher")
