@@ -171,10 +171,10 @@ def open_or_describe(
       UserError: The set is needed and absent, or the section contradicts it.
     """
     fields = _known_fields(data) if stored is None else stored
-    read = text.sources_of((), data.host)
-    lacking = [name for name in text.sources_of(data.fields, data.host) if name not in fields and name not in read]
-    known = data.examples and (data.classes or "label" not in data.fields) and not lacking
-    if training_data == "ignored" and known:
+    known = {*fields, *text.sources_of((), data.host)}
+    lacking = [name for name in text.sources_of(data.fields, data.host) if name not in known]
+    described = data.examples and (data.classes or "label" not in data.fields) and not lacking
+    if training_data == "ignored" and described:
         return None, _describe(data, fields), "not asked for"
     try:
         source = open_set(
@@ -193,7 +193,7 @@ def open_or_describe(
                 f"{error}. Only the set, or a checkpoint of a run on it, tells what its field {lacking[0]!r} is: bring "
                 f"it here, or leave {lacking[0]!r} out of data.fields"
             ) from None
-        if training_data == "required" or not known:
+        if training_data == "required" or not described:
             raise
         return None, _describe(data, fields), str(error).splitlines()[0]
     _check_known(data, source)
@@ -245,8 +245,8 @@ def check_image_size(data: DataSection, stored: tuple[int, int], seen: tuple[int
 def _known_fields(data: DataSection) -> dict[str, Field]:
     """Returns the fields of an absent set: those that its source knows without it, and those of the section."""
     label = label_field(data.classes, multi_label=bool(data.classes and data.multi_label))
-    known = {"image": ENCODED, **sources.known_fields(data.name, data.options)}
-    return {**known, "label": known["label"] if "label" in known and not data.classes else label}
+    described = {"image": ENCODED, **sources.known_fields(data.name, data.options)}
+    return {**described, "label": described["label"] if "label" in described and not data.classes else label}
 
 
 def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
@@ -288,11 +288,11 @@ def batch_fields(source: sources.Source, data: DataSection, batch: Batch) -> dic
       data: Section `data` of the config.
       batch: Shapes and dtypes of the batch, from `raw_batch`.
     """
-    known = wanted.make_source_chain(source, _host(source, data), data.fields).fields
+    of_source = wanted.make_source_chain(source, _host(source, data), data.fields).fields
     return {
-        name: known[name]._replace(shape=tuple(batch[name].shape[1:]), dtype=str(batch[name].dtype))
+        name: of_source[name]._replace(shape=tuple(batch[name].shape[1:]), dtype=str(batch[name].dtype))
         for name in data.fields
-        if name in known
+        if name in of_source
     }
 
 

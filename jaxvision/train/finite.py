@@ -173,10 +173,10 @@ def _spike(loss: jax.Array, guard: Guard) -> tuple[jax.Array, Guard]:
     with a rate of 1 / t up to `WINDOW`. A spike enters them with the smallest value that counts as one, so that a loss
     which stays high is soon normal. Losses that are not finite do not enter.
     """
-    known = guard.count >= WINDOW
+    has_average = guard.count >= WINDOW
     deviation = jnp.maximum(jnp.sqrt(guard.variance), _LEAST_DEVIATION * jnp.abs(guard.average))
     limit = guard.average + DEVIATIONS * deviation
-    spike = known & jnp.isfinite(loss) & (loss > limit)
+    spike = has_average & jnp.isfinite(loss) & (loss > limit)
     seen = jnp.clip(jnp.where(spike, limit, loss), -_LARGEST_LOSS, _LARGEST_LOSS)
     rate = 1.0 / jnp.minimum(guard.count + 1, WINDOW)
     delta = seen - guard.average

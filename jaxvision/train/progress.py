@@ -107,11 +107,11 @@ class Guessing:
     def __init__(self, total: int, warmup: int = 0):
         self._warmup, self._needed = warmup, min(max(total // 10, _FEWEST_STEPS), _MOST_STEPS)
         self._since: int | None = None
-        self._level, self._told = 0.0, False
+        self._level, self._warned = 0.0, False
 
     def state(self) -> GuessingState:
         """Returns what it has seen, for a checkpoint."""
-        return {"since": self._since, "level": self._level, "told": self._told}
+        return {"since": self._since, "level": self._level, "told": self._warned}
 
     def load(self, state: GuessingState) -> None:
         """Restores what it has seen.
@@ -119,7 +119,7 @@ class Guessing:
         Args:
           state: State from `state`.
         """
-        self._since, self._level, self._told = state["since"], state["level"], state["told"]
+        self._since, self._level, self._warned = state["since"], state["level"], state["told"]
 
     def warning(self, step: int, values: Mapping[str, float]) -> str | None:
         """Returns the warning, once, when the loss has stayed at guessing for long; else None.
@@ -138,9 +138,9 @@ class Guessing:
             return None
         if self._since is None or ratio < self._level - _FALL:
             self._since, self._level = step, ratio
-        if self._told or step - self._since < self._needed:
+        if self._warned or step - self._since < self._needed:
             return None
-        self._told = True
+        self._warned = True
         return (
             f"warning: over the last {step - self._since:,} steps the loss was that of guessing. The embeddings may "
             "have collapsed (a lower optimizer.learning_rate or a longer warmup may help), or images and texts do not "
