@@ -20,7 +20,7 @@ def measured():
 
 
 @pytest.mark.parametrize(
-    ("measure", "least"), [("nouns", 1.0), ("raises", 1.0), ("axes", 1.0), ("args", 0.9), ("examples", 0.2)]
+    ("measure", "least"), [("nouns", 1.0), ("raises", 1.0), ("axes", 1.0), ("args", 0.99), ("examples", 0.2)]
 )
 def test_the_share_of_documented_functions_does_not_fall(measured, measure, least):
     share = getattr(measured, measure)
