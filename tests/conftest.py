@@ -1,8 +1,8 @@
 """Eight simulated CPU devices for every test, and programs that are quick to compile; set before jax is imported.
 
-Most of the time of the suite is compilation, nearly half of which is LLVM's optimisation of code that runs once. What a
-program computes does not depend on it, beyond the last bits. Programs that take long to compile are shared by all
-processes of a session, through a folder that is deleted at its end.
+Most of the time of the suite is compilation, much of it LLVM's optimisation of code that runs once. What a program
+computes does not depend on it, beyond the last bits; at level 0 these are too many for some tests. Programs that take
+long to compile are shared by all processes of a session, through a folder that is deleted at its end.
 """
 
 import atexit
@@ -12,7 +12,7 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of xdist inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-programs-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

@@ -220,7 +220,7 @@ def test_a_resnet_of_cifar_is_not_prepared_as_one_of_imagenet(tmp_path, capsys):
     def run(*more):
         return cli.main(["jaxvision", *(places.get(word, word) for word in words), *more])
 
-    for more, message in (([], "--option=shortcut=..., 'A'"), (["--option=shortcut=A"], "Say --mean and --std")):
+    for more, message in (([], "--option=shortcut=..., 'A'"), (["--option=shortcut=A"], "Set --mean and --std")):
         with pytest.raises(SystemExit) as stop:
             run(*more)
         assert stop.value.code == 2

@@ -85,7 +85,10 @@ def test_an_unreadable_image_is_left_out(mesh):
 
 @pytest.mark.parametrize(
     ("layer", "message"),
-    [("feature", "did you mean 'features'.* Choices: features, scale, stages/0, stages/1"), ("scale", "no features")],
+    [
+        ("feature", "did you mean 'features'.* Choices: features, scale, stages/0, stages/1"),
+        ("scale", "not features for each image"),
+    ],
 )
 def test_a_layer_that_holds_no_features(mesh, layer, message):
     with pytest.raises(UserError, match=message):
@@ -108,7 +111,7 @@ def test_a_pattern_stands_for_the_layers_that_fit_it(mesh, layers, expected):
     ("layers", "message"),
     [
         (("stage/*",), r"unknown layer 'stage/\*'; did you mean 'stages/"),
-        (("*",), "'scale' has shape .*: no features"),
+        (("*",), "'scale' has shape .*, not features for each image"),
         ("stages/*", "layers must be a tuple"),
     ],
 )

@@ -131,7 +131,7 @@ def test_the_teacher_has_statistics_of_its_own_and_takes_no_gradient(nin, batch)
 
 
 def test_one_view_is_refused(vit):
-    with pytest.raises(UserError, match=r"makes 8x8x3 of each: set augment to \"views\(2"):
+    with pytest.raises(UserError, match=r"arrays of 8x8x3: set augment to \"views\(2"):
         make(model=vit).init(jax.random.key(0), {"image": jnp.zeros((2, 8, 8, 3))})
 
 

@@ -86,9 +86,9 @@ def test_patches_are_scaled_whatever_becomes_of_their_colours(monkeypatch, color
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(patch=0), "task.patch is a share"),
-        (dict(gap=-0.1), "task.gap is a share"),
-        (dict(jitter=2), "task.jitter is a share"),
+        (dict(patch=0), "task.patch must be a share"),
+        (dict(gap=-0.1), "task.gap must be a share"),
+        (dict(jitter=2), "task.jitter must be a share"),
         (dict(hidden=0), "task.hidden must be a whole number"),
         (dict(colors="gray"), "unknown value of task.colors 'gray'"),
         (dict(model=lambda k: models.build("vit", k, variant="Ti/4", posemb="learned")), "set model.posemb"),
@@ -101,5 +101,7 @@ def test_mistakes_are_named(options, message):
 
 def test_a_grid_that_does_not_fit_is_refused():
     task = context.make_context(model=resnet, patch=0.4)
-    with pytest.raises(UserError, match="a grid of 51x51 pixels, patches of 13 and gaps of 6, out of images of 32x32"):
+    with pytest.raises(
+        UserError, match="a grid of 51x51 pixels, with patches of 13 and gaps of 6, out of images of 32x32"
+    ):
         task.init(jax.random.key(0), {"image": jnp.zeros((1, 32, 32, 3))})

@@ -229,7 +229,7 @@ def test_it_learns_which_text_belongs_to_which_image(loss, batch):
         (dict(loss="sigmoid"), "needs a bias: set model.bias"),
         (dict(max_scale=0.0), "task.max_scale must be above 0"),
         (dict(locked=("image",)), "unknown value of task.locked 'image'; did you mean 'image_tower'"),
-        (dict(locked="image_tower"), "task.locked is a tuple"),
+        (dict(locked="image_tower"), "task.locked must be a tuple"),
         (dict(locked=("image_tower", "text_tower")), "nothing is left to train"),
         (dict(chunk=0), "task.chunk must be"),
     ],
@@ -243,7 +243,7 @@ def test_batches_that_are_no_pairs_are_an_error_when_the_run_is_built(batch):
     init = lambda batch: jax.eval_shape(make().init, jax.random.key(0), batch)
     with pytest.raises(UserError, match=r"needs tokens with the images: set data.fields"):
         init({"image": batch["image"]})
-    with pytest.raises(UserError, match="one view of an image and one text"):
+    with pytest.raises(UserError, match="one view and one text for each image"):
         init({**batch, "tokens": batch["tokens"][:, None]})
     variables = jax.eval_shape(make().init, jax.random.key(0), batch)
     with pytest.raises(UserError, match="unknown value of task.mask_equal 'token'"):

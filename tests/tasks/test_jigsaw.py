@@ -105,8 +105,8 @@ def test_a_channel_never_leaves_the_image():
         (dict(permutations=25, grid=2), "from 2 to 24, not 25"),
         (dict(questions=0), "from 1 to 100, not 0"),
         (dict(grid=4), "grid must be 2 or 3"),
-        (dict(tile=1.5), "task.tile is a share"),
-        (dict(channel_jitter=-1), "task.channel_jitter is a share"),
+        (dict(tile=1.5), "task.tile must be a share"),
+        (dict(channel_jitter=-1), "task.channel_jitter must be a share"),
         (dict(model=lambda k: models.build("vit", k, variant="Ti/4", posemb="learned")), "set model.posemb"),
     ],
 )
