@@ -9,7 +9,7 @@ feeding.py      the training data, held in memory or streamed
 experiment.py   from a config to the functions and the data that it names
 parts.py        from sections of a config to mesh, task and optimizer
 evaluations.py  from the section evals to evaluators with their data
-cautions.py     warnings about data and optimizer before a run starts
+cautions.py     warnings about data and optimizer; checks.py: all checks and warnings before a run starts
 estimate.py     the cost of a run
 sections.py     the keys of the sections data, train, init, mesh and evals
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
@@ -26,7 +26,7 @@ found.py        built-in parts by name; own_modules.py: users' own parts, "my_mo
 fields.py       the fields of an example: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths
-storage.py      files of a run in a folder or a bucket, written whole
+storage.py      files of a run in a folder or a bucket, written whole; path_names.py: what a path may be called
 line_files.py   files that grow by lines
 locks.py        one writer per folder; lock_files.py: the file of the lock; processes.py: whether its owner is alive
 outputs.py      files of fixed names in a user's folder

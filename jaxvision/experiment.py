@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from jaxvision import (
     arguments,
     augment,
-    cautions,
     durations,
     evaluations,
     feeding,
@@ -39,7 +38,7 @@ from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.sections import DataSection, InitSection, MeshSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
 from jaxvision.train import feed as feeds
-from jaxvision.train import finite, players
+from jaxvision.train import finite
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
@@ -267,45 +266,6 @@ class Experiment(NamedTuple):
           features: Folder to store features in, or None; see `judged`.
         """
         return evaluations.make_evaluations(self.evals, self.judged(features), self.durations)
-
-    def check(self) -> tuple[list[str], list[str]]:
-        """Checks what `build` does not: it opens evaluations, initial weights and the training data.
-
-        Returns:
-          What could not be checked because it is not here, and warnings, a line each.
-
-        Raises:
-          UserError: Something that a run would refuse.
-        """
-        missing, lines = [], self.cautions()
-        if self.pretrained is not None and not Path(self.pretrained.weights).exists():
-            missing.append(f"init.weights, {self.pretrained.weights} is not here")
-        else:
-            self.load_pretrained()
-        if self.source is not None:
-            self.in_memory()
-            lines += [line for evaluation in self.evaluations() for line in evaluation.cautions]
-        elif self.evals:
-            missing.append(f"evals {', '.join(self.config.evals)}, for the training set is not here")
-        return missing, list(dict.fromkeys(lines))  # several evaluations may read one split
-
-    def cautions(self) -> list[str]:
-        """Returns warnings about the data and the optimizer, to read before training."""
-        source, has_texts = self.source, any(field.kind == "tokens" for field in self.fields.values())
-        return [
-            *(cautions.warn_of_classes(source, trained=True) if source and self.task.labelled else ()),
-            *(cautions.warn_of_captions(source, self.data.host) if source and has_texts else ()),
-            *cautions.warn_of_augmentation(self.config.get("augment", ""), self.data.batch_size),
-            *self._cautions_of_optimizers(),
-        ]
-
-    def _cautions_of_optimizers(self) -> list[str]:
-        lines = []
-        for player, section in parts.optimizer_sections(self.config.optimizer, self.task).items():
-            optimizer = self.optimizer.of_player(player)
-            params, warmup = players.params_of(self.task, player, self.params), self.durations(section.get("warmup", 0))
-            lines += cautions.warn_of_optimizer(section, optimizer, params, self.total, warmup)
-        return lines
 
     def preprocessing(self) -> tuple[str, str]:
         """Returns the (host, augment) specs of training without their random operations."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.errors import UserError
 from jaxvision.storage import Path
 from jaxvision.train import goodput as goodputs
@@ -117,4 +117,4 @@ def _ended(record: dict[str, Any], start: int, seen: float) -> dict[str, Any]:
 
 def _last_line(workdir: Path) -> float:
     path = workdir / "metrics.jsonl"
-    return 0.0 if storage.is_remote(workdir) or not path.exists() else path.stat().st_mtime
+    return 0.0 if path_names.is_remote(workdir) or not path.exists() else path.stat().st_mtime

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jaxvision import storage
+from jaxvision import path_names, storage
 from jaxvision.storage import Path
 
 PART_BYTES = 2**16  # size of the lines in one object
@@ -25,7 +25,7 @@ def read_lines(where: Path) -> list[str]:
     """
     lines = where.read_bytes().decode(errors="surrogateescape").split("\n") if where.exists() else []
     lines = lines[:-1] if lines and not lines[-1] else lines
-    if not storage.is_remote(where) or not (parts := _parts(where)).exists():
+    if not path_names.is_remote(where) or not (parts := _parts(where)).exists():
         return lines
     store = storage.filesystem()
     contents = store.cat(store.find(os.fspath(parts)))
@@ -55,7 +55,7 @@ class Lines:
     _written: float  # time when the last part was written, in seconds
 
     def __init__(self, where: Path, lines: Sequence[str] = ()):
-        self._where, self._remote = where, storage.is_remote(where)
+        self._where, self._remote = where, path_names.is_remote(where)
         self._begin(lines)
         self._file: Any = None if self._remote else where.open("ab", buffering=0)
         self._synced, self._cost = float("-inf"), 0.0  # time and duration of the last fsync, in seconds

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxvision import processes, storage
+from jaxvision import path_names, processes, storage
 from jaxvision.errors import UserError
 from jaxvision.lock_files import LockFile, LockObject, SeenLock, age, describe_owner
 from jaxvision.storage import Path
@@ -79,11 +79,11 @@ class Lock:
           UserError: The folder cannot be written, or its lock.json is a file of another kind.
         """
         with storage.reaching(self.folder, f"write to {self._what}"):
-            if not storage.is_remote(self.folder):
+            if not path_names.is_remote(self.folder):
                 missing = [place for place in (self.folder, *self.folder.absolute().parents) if not place.exists()]
                 storage.make_folder(self.folder)
                 self._made = missing
-            make = LockObject if storage.is_remote(self.folder) else LockFile
+            make = LockObject if path_names.is_remote(self.folder) else LockFile
             self._store = make(self.folder / NAME, self._record)
             try:
                 self._take()

@@ -16,7 +16,6 @@ import importlib.util
 import logging
 import os
 import pathlib
-import re
 import secrets
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from etils import epath
 
+from jaxvision import path_names
 from jaxvision.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -34,105 +34,6 @@ Path: TypeAlias = pathlib.Path | epath.Path
 
 # If TensorFlow is installed, epath would reach buckets through it; the tests here cover fsspec.
 os.environ.setdefault("EPATH_USE_TF", "false")
-
-BUCKETS = "gs"  # the scheme that is supported
-# Schemes that cannot be the name of a local folder. Others are recognised by "NAME:/".
-_KNOWN = "gs|gcs|s3|s3a|s3n|az|abfs|abfss|adl|wasb|hf|hdfs|file|http|https|ftp|sftp|ssh|memory|viewfs|dbfs"
-_SCHEME = re.compile(rf"(?:(?P<known>{_KNOWN})|(?P<other>[a-z][a-z0-9+.-]+)(?=:/)):(?P<rest>.*)", re.IGNORECASE | re.S)
-_BUCKET = re.compile(r"//(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.*)", re.S)
-# fsspec takes *, ? and brackets for patterns, Orbax drops what follows # or ?, and Cloud Storage refuses line ends.
-_UNFIT = re.compile(r"[*?\[\]#\x00-\x1f\x7f]")
-# A NUL ends a name in system calls, a line end would split a line of a journal, and half of a surrogate pair is no
-# character. The surrogates by which Python represents bytes that are not UTF-8 are allowed: such files exist.
-_NO_NAME = re.compile(r"[\x00\n\r]|[\ud800-\udc7f\udd00-\udfff]")
-LONGEST = 255  # bytes of a name, the limit of the usual file systems
-_MOUNT = "mount the bucket and give the folder where it is mounted (docs/clusters.md, section Buckets)"
-
-
-def is_remote(where: str | os.PathLike) -> bool:
-    """Returns whether a path is not of this machine.
-
-    Args:
-      where: Path of a file or folder.
-
-    >>> is_remote("gs://bucket/run"), is_remote("hdfs://host/run"), is_remote("runs/12:30")
-    (True, True, False)
-    """
-    return _SCHEME.match(os.fspath(where)) is not None
-
-
-def check(where: str | os.PathLike, what: str = "the path") -> None:
-    """Checks that a path is local or gs://BUCKET/NAME, without any access to it.
-
-    Args:
-      where: Path of a file or folder.
-      what: Name of the path for the message, such as "--workdir".
-
-    Raises:
-      UserError: The path is neither.
-
-    >>> check("gs:/bucket/run", "--workdir")
-    Traceback (most recent call last):
-    ...
-    jaxvision.errors.UserError: --workdir is 'gs:/bucket/run': want gs://BUCKET/NAME, with two slashes
-    """
-    text = os.fspath(where)
-    if not text:
-        raise UserError(f"{what} is empty: want a folder, or gs://BUCKET/NAME")
-    is_, match = f"{what} is {shown(text)}:", _SCHEME.match(text)
-    if bad := _NO_NAME.search(text):
-        raise UserError(f"{is_} a name of a file or folder must not hold {bad[0]!r}")
-    if longest := [part for part in text.split("/") if len(os.fsencode(part)) > LONGEST]:
-        raise UserError(f"{is_} a name of a file or folder has at most {LONGEST} bytes, not {len(longest[0])}")
-    if match is None:
-        first = pathlib.Path(text).absolute().parts[1:2]
-        if first and first[0] in ("gs", "s3", "az", "hf"):
-            raise UserError(
-                f"{is_} Orbax, which writes checkpoints, takes folders under /{first[0]} for buckets: give the folder "
-                "by another name, such as a link to it"
-            )
-        return
-    scheme, rest = (match["known"] or match["other"]), match["rest"]
-    if scheme == "file":
-        raise UserError(f"{is_} a local path is written without file:, as in {('/' + rest.lstrip('/'))!r}")
-    if scheme.lower() in ("s3", "s3a", "s3n"):
-        raise UserError(f"{is_} Orbax, which writes checkpoints, cannot write to S3: {_MOUNT}")
-    if scheme != BUCKETS:
-        meant = "; did you mean gs://?" if scheme.lower() in ("gs", "gcs") else "."
-        raise UserError(f"{is_} {scheme}: is not supported{meant} Give a local folder or gs://BUCKET/NAME, or {_MOUNT}")
-    place = _BUCKET.fullmatch(rest)
-    if not rest.startswith("//"):
-        raise UserError(f"{is_} want gs://BUCKET/NAME, with two slashes")
-    if place is None or not place["name"].strip("/"):
-        raise UserError(
-            f"{is_} want gs://BUCKET/NAME: the name of a bucket (3 or more of a-z, 0-9, '.', '_', '-'), and one in it"
-        )
-    if bad := _UNFIT.search(place["name"]):
-        raise UserError(f"{is_} a name in a bucket must not hold {bad[0]!r}")
-    if {".", ".."} & set(place["name"].split("/")):
-        raise UserError(f"{is_} a name in a bucket must not hold '.' or '..' as a part")
-
-
-def expanded(where: str | os.PathLike, what: str = "the path") -> pathlib.Path:
-    """Returns a local path with `~` and `~name` expanded.
-
-    Args:
-      where: Path of a file or folder.
-      what: Name of the path for the message, such as "--workdir".
-
-    Raises:
-      UserError: There is no user of that name.
-
-    >>> expanded("~no-such-user/runs", "--workdir")
-    Traceback (most recent call last):
-    ...
-    jaxvision.errors.UserError: --workdir is '~no-such-user/runs': no user '~no-such-user' has a home folder here
-    """
-    try:
-        return pathlib.Path(where).expanduser()
-    except RuntimeError:
-        user = shown(os.fspath(where).split("/")[0])
-        raise UserError(f"{what} is {shown(os.fspath(where))}: no user {user} has a home folder here") from None
 
 
 def path(where: str | os.PathLike, what: str = "the path") -> Path:
@@ -145,15 +46,13 @@ def path(where: str | os.PathLike, what: str = "the path") -> Path:
     Raises:
       UserError: The path is of another kind, gcsfs is not installed, or the bucket cannot be reached.
     """
-    check(where, what)
-    if not is_remote(where):
-        return expanded(where, what)
+    path_names.check(where, what)
+    if not path_names.is_remote(where):
+        return path_names.expanded(where, what)
     if not all(map(_installed, ("gcsfs", "google.cloud.storage"))):
         raise UserError(f"{what} is {shown(os.fspath(where))}, which needs gcsfs: pip install 'jaxvision[gcs]'")
     remote = epath.Path(where)
-    match = _BUCKET.fullmatch(os.fspath(remote).partition(":")[2])
-    assert match is not None  # `check` has made sure
-    _reach(match["bucket"])
+    _reach(path_names.bucket_of(remote))
     return remote
 
 
@@ -168,13 +67,13 @@ def local(where: str | os.PathLike, what: str = "the path", why: str = "") -> pa
     Raises:
       UserError: The path is in a bucket or another remote place.
     """
-    if is_remote(where):
+    if path_names.is_remote(where):
         because = f", since {why}" if why else ""
         raise UserError(
             f"{what} is {shown(os.fspath(where))}, but must be on a file system{because}: give a local folder, or "
             "one where the bucket is mounted"
         )
-    return expanded(where, what)
+    return path_names.expanded(where, what)
 
 
 def absolute(where: Path) -> Path:
@@ -183,7 +82,7 @@ def absolute(where: Path) -> Path:
     Args:
       where: Path, local or in a bucket.
     """
-    return where if is_remote(where) else where.absolute()
+    return where if path_names.is_remote(where) else where.absolute()
 
 
 def make_folder(where: Path) -> None:
@@ -192,7 +91,7 @@ def make_folder(where: Path) -> None:
     Args:
       where: Folder.
     """
-    if not is_remote(where):
+    if not path_names.is_remote(where):
         where.mkdir(parents=True, exist_ok=True)
 
 
@@ -233,7 +132,7 @@ def file(where: Path) -> Iterator[pathlib.Path]:
     Args:
       where: Path of the file at the end; the local file has the same suffix.
     """
-    if is_remote(where):
+    if path_names.is_remote(where):
         with tempfile.TemporaryDirectory(prefix="jaxvision-") as folder:
             written = pathlib.Path(folder, where.name)
             yield written
@@ -268,7 +167,7 @@ def sync(where: Path) -> None:
     Raises:
       OSError: The disk reports an error.
     """
-    if is_remote(where):
+    if path_names.is_remote(where):
         return
     handle = os.open(where, os.O_RDONLY)
     try:
@@ -304,7 +203,7 @@ def folder(where: Path) -> Iterator[pathlib.Path]:
       where: Folder, which is made if it does not exist.
     """
     make_folder(where)
-    if not is_remote(where):
+    if not path_names.is_remote(where):
         yield where
         return
     with tempfile.TemporaryDirectory(prefix="jaxvision-") as temporary_folder:
@@ -320,7 +219,7 @@ def append(where: Path, text: str) -> None:
       where: File; it is made if it does not exist.
       text: Text to add.
     """
-    if is_remote(where):
+    if path_names.is_remote(where):
         write(where, (where.read_text() if where.exists() else "") + text)
         return
     with where.open("a") as opened:
@@ -353,7 +252,7 @@ def files(where: Path) -> dict[str, File]:
     Raises:
       OSError: The folder cannot be read, or a subfolder vanished meanwhile.
     """
-    if is_remote(where):
+    if path_names.is_remote(where):
         entries_by_name = filesystem().find(os.fspath(where), detail=True)
         root = os.fspath(where).partition("://")[2].rstrip("/") + "/"
         return {name.removeprefix(root): _listed(e) for name, e in sorted(entries_by_name.items()) if name != root}
@@ -381,7 +280,7 @@ def move(where: Path, to: Path) -> None:
       where: File or folder.
       to: New path, in the same store.
     """
-    if not is_remote(where):
+    if not path_names.is_remote(where):
         os.rename(where, to)
         return
     store, old, new = filesystem(), os.fspath(where), os.fspath(to)
@@ -400,7 +299,7 @@ def remove(where: Path) -> None:
     Args:
       where: Folder; of a symbolic link only the link is deleted.
     """
-    if is_remote(where):
+    if path_names.is_remote(where):
         with contextlib.suppress(FileNotFoundError):
             where.rmtree()  # type: ignore[union-attr]  # of epath, since it is remote
     elif where.is_symlink():
@@ -421,7 +320,7 @@ def reaching(where: Path, doing: str = "reach") -> Iterator[None]:
       UserError: The place could not be read or written; the original exception is its cause.
     """
     # The libraries below raise OSError, their own HttpError, and whatever the authentication raises.
-    errors = Exception if is_remote(where) else OSError
+    errors = Exception if path_names.is_remote(where) else OSError
     try:
         yield
     except UserError:
@@ -429,7 +328,7 @@ def reaching(where: Path, doing: str = "reach") -> Iterator[None]:
     except errors as error:
         text = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
         hint = ""
-        if is_remote(where):
+        if path_names.is_remote(where):
             text = "there is no such bucket" if isinstance(error, FileNotFoundError) else text
             hint = ". Is the name right, and may this account use the bucket (gcloud auth application-default login)?"
         raise UserError(f"cannot {doing} {where}: {text.rstrip('.')}{hint}") from error
@@ -453,7 +352,7 @@ def _reach(bucket: str) -> None:
     # Other processes write to the bucket too: evaluations, and Orbax, which has its own connection.
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it also raises what it logs with a traceback
-    with reaching(epath.Path(f"{BUCKETS}://{bucket}")):
+    with reaching(epath.Path(f"{path_names.BUCKETS}://{bucket}")):
         filesystem().info(bucket)
 
 

@@ -27,7 +27,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import own_modules, scripts, storage
+from jaxvision import own_modules, path_names, scripts, storage
 from jaxvision.errors import UserError
 from jaxvision.locks import Lock
 from jaxvision.reading import parse_json, read_record, read_text
@@ -206,7 +206,7 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
     """
     if fresh and resume:
         raise UserError("--fresh and --resume exclude each other: give one of them")
-    if not storage.is_remote(workdir):
+    if not path_names.is_remote(workdir):
         there = next((place for place in (workdir, *workdir.parents) if place.exists()), workdir)
         if there.exists() and not there.is_dir():
             raise UserError(f"--workdir={workdir} cannot be a folder: {there} is a file. Give another --workdir")
@@ -217,7 +217,7 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
             raise UserError(f"{workdir / 'lock.json'} is a folder, but a run has a file of that name: move it away")
     files = files_of_runs(workdir)
     if fresh:
-        if files and storage.is_remote(workdir):
+        if files and path_names.is_remote(workdir):
             raise UserError(
                 f"--fresh cannot move the run in {workdir} aside: renaming in a bucket copies everything. Give another "
                 f"--workdir, or move it yourself: gcloud storage mv {workdir} {workdir}.1"

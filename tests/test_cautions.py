@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxvision import cautions, inputs, models, parts, tasks
+from jaxvision import cautions, checks, inputs, models, parts, tasks
 from jaxvision import experiment as experiments
 from jaxvision.commands import evaluate, train
 from jaxvision.data import loader, resident
@@ -265,7 +265,7 @@ def test_a_run_tells_them_once_before_its_first_step(pets, tmp_path, capsys):
 
 def test_a_healthy_run_tells_nothing(pets):
     experiment = experiments.build(config(pets, optimizer=dict(weight_decay=0.1, schedule="cosine")))
-    assert experiment.cautions() == []
+    assert checks.cautions_of(experiment) == []
 
 
 def test_one_class_is_an_error_before_anything_is_written(tmp_path):

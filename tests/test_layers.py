@@ -11,7 +11,7 @@ import jaxvision
 ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
 BASE |= {"calls", "literals", "scripts", "own_modules", "found", "signals", "storage", "traced", "unpacking"}
-BASE |= {"processes", "lock_files", "locks", "line_files", "outputs", "fields", "layout"}
+BASE |= {"path_names", "processes", "lock_files", "locks", "line_files", "outputs", "fields", "layout"}
 # What each part may import of the others, beside itself.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -27,9 +27,10 @@ MAY_IMPORT = {
     "scripts": {"errors", "reading"},
     "own_modules": {"errors", "scripts"},
     "found": {"errors", "calls", "own_modules"},
-    "line_files": {"storage"},
+    "line_files": {"path_names", "storage"},
+    "storage": {"errors", "path_names"},
     "lock_files": {"errors", "processes", "storage"},
-    "locks": {"errors", "lock_files", "processes", "storage"},
+    "locks": {"errors", "lock_files", "path_names", "processes", "storage"},
     "outputs": {"errors", "reading", "storage"},
     "parallel": BASE,
     "losses": BASE,
@@ -53,10 +54,11 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
     | {"cautions", "evaluations", "feeding", "parts", "workdir"},
+    "checks": BASE | {"cautions", "parts", "experiment", "train"},
     "launch": BASE,
     "estimate": BASE | {"config", "inputs", "parts", "experiment", "analysis", "train"},
     "sweep": BASE
-    | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "estimate", "launch"}
+    | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "checks", "estimate", "launch"}
     | {"data", "augment", "models", "parallel", "train", "analysis", "launches"},
     "commands": None,  # anything but the command line
     "cli": None,

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxvision import line_files, storage
+from jaxvision import line_files, path_names, storage
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Features, Store
 from jaxvision.models.weights import files, folder
@@ -164,7 +164,7 @@ def test_events_are_there_before_a_checkpoint_and_no_scalar_is_lost(place):
         if start:
             records.close()  # the first is killed after its last checkpoint
     assert [line["loss"] for line in read(place / "metrics.jsonl")] == [step / 2 for step in range(1, 9)]
-    if storage.is_remote(place):
+    if path_names.is_remote(place):
         assert scalars(place / "tensorboard") == {step: step / 2 for step in range(1, 9)}
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
 
+from jaxvision import checks, paths, storage
 from jaxvision import experiment as experiments
-from jaxvision import paths, storage
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
@@ -34,7 +34,7 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
     experiment = experiments.build(config, training_data="optional")
     out = console()
     state, flops = experiment.abstract_state(), experiment.flops()
-    unchecked, cautions = experiment.check()
+    unchecked, cautions = checks.check_run(experiment)
     _print_parameters(experiment, state.params)
     _print_data(experiment)
     for line in unchecked:

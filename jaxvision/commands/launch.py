@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from jaxvision import calls, storage
+from jaxvision import calls, path_names
 from jaxvision.errors import UserError
 from jaxvision.launch import jobset, slurm, tpu
 from jaxvision.launch.places import value_of
@@ -47,7 +47,7 @@ def _slurm(words: Sequence[str], name: str, options: str, dry_run: bool, check: 
     # The Python of this environment: the nodes share its file system, but may not have it on their PATH.
     command = [sys.executable, "-m", "jaxvision", *words]
     if workdir := value_of(words, "workdir"):
-        storage.check(workdir, "--workdir")
+        path_names.check(workdir, "--workdir")
     text = _call("slurm", options, slurm.script, command, name)
     check()
     if dry_run:

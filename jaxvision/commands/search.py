@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxvision import config as configs
-from jaxvision import outputs, storage, unpacking
+from jaxvision import outputs, path_names, storage, unpacking
 from jaxvision.analysis.sheets import Cell, sheet
 from jaxvision.commands import image_files, photos, tables
 from jaxvision.data import host_ops
@@ -161,7 +161,7 @@ def nearest(query: np.ndarray, index: Index, top: int) -> list[tuple[str, float]
 
 def _identity(model: photos.Model) -> dict[str, Any]:
     return {
-        "workdir": model.name if storage.is_remote(model.name) else str(Path(model.name).resolve()),
+        "workdir": model.name if path_names.is_remote(model.name) else str(Path(model.name).resolve()),
         "step": model.step,
         "variables": digest(model.variables),
         "model": json.loads(configs.to_json(ConfigDict(model.section))),  # another network may have the same arrays

@@ -29,9 +29,9 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 import jaxvision
+from jaxvision import checks, launch, outputs, scripts, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import launch, outputs, scripts, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, train
 from jaxvision.commands.study_jobs import Jobs
@@ -222,7 +222,7 @@ def _check(planned: list[Run]) -> None:
         if reads not in seen:
             seen.add(reads)
             try:
-                experiments.build(one.config, training_data="optional").check()
+                checks.check_run(experiments.build(one.config, training_data="optional"))
             except UserError as error:
                 raise UserError(f"{one.name}: {error}") from error
 

@@ -10,9 +10,9 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
+from jaxvision import checks, launches, own_modules, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import launches, own_modules, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.data.fingerprint import fingerprint
@@ -158,7 +158,8 @@ def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, 
         stack.enter_context(contextlib.closing(records))
         if not request.quiet:
             _print_header(experiment, workdir, start)
-            print_cautions([*experiment.cautions(), *(line for one in opened.evaluations for line in one.cautions)])
+            of_evaluations = [line for evaluation in opened.evaluations for line in evaluation.cautions]
+            print_cautions([*checks.cautions_of(experiment), *of_evaluations])
         stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
         stack.enter_context(_noting_skips(workdir))
         began = time.perf_counter()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxvision import config as configs
-from jaxvision import storage
+from jaxvision import path_names, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import verify_metrics as metrics
 from jaxvision.errors import UserError, shown
@@ -108,7 +108,7 @@ def repaired(workdir: Path) -> list[Finding]:
 
 def _checkpoints(saved: Saved) -> Iterator[Finding]:
     listing = entries.listing(saved.folder)
-    for step in sorted(listing.finished + (() if storage.is_remote(saved.folder) else listing.unfinished)):
+    for step in sorted(listing.finished + (() if path_names.is_remote(saved.folder) else listing.unfinished)):
         thing = f"checkpoints/{step}"
         try:
             words = saved.problem(step)
@@ -126,7 +126,7 @@ def _checkpoints(saved: Saved) -> Iterator[Finding]:
             yield Finding(f"{thing}/{digests.NAME}", WARNING, words, write)
         else:
             yield Finding(thing, GOOD, f"{_size(size)}, matches its digests")
-    if storage.is_remote(saved.folder):
+    if path_names.is_remote(saved.folder):
         for step in listing.unfinished:
             yield Finding(f"checkpoints/{step}", NOTE, "is being saved, or its save was killed")
     for name in listing.temporary:

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import dataset_info, example_serializer, naming
 
-from jaxvision import arguments, storage
+from jaxvision import arguments, path_names
 from jaxvision.arguments import is_whole
 from jaxvision.data import host_ops
 from jaxvision.data.sources import KINDS, BadExample, Source, open_source
@@ -86,7 +86,7 @@ def cache_set(
         "image": f"jpeg, quality {quality}" if image_format == "jpeg" else "png",
     }
     target = set_folder(
-        storage.expanded(out, "the output folder"), identity.name, identity.config_name, str(identity.version)
+        path_names.expanded(out, "the output folder"), identity.name, identity.config_name, str(identity.version)
     )
     progress = Progress(f"caching {name}", sum(map(len, sources.values())))
     with progress, staged(target, recipe) as folder:

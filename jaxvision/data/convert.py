@@ -11,7 +11,7 @@ from pathlib import Path
 from tensorflow_datasets.core import dataset_info, file_adapters, naming
 from tensorflow_datasets.core.proto import dataset_info_pb2
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.data import tfrecord
 from jaxvision.data.staging import set_folder, staged, write_shard
 from jaxvision.errors import UserError, shown
@@ -35,7 +35,7 @@ def convert_set(source: str | Path, out: str | Path) -> Path:
       UserError: `source` is no such folder; a shard is missing, truncated, damaged or has another number of records
         than dataset_info.json says; or the copy exists already.
     """
-    source, out = storage.expanded(source, "the set to convert"), storage.expanded(out, "the output folder")
+    source, out = path_names.expanded(source, "the set to convert"), path_names.expanded(out, "the output folder")
     info = _read_info(source)
     target = set_folder(out, info.name, info.config_name, info.version)
     shards = _shards(info, source, _TFRECORD)

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import download_manager, extractor, util
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.errors import UserError, nearest
 
 _FAILURES = (  # errors that are not faults of TFDS
@@ -41,7 +41,7 @@ def prepare_set(name: str, data_dir: str | Path | None = None) -> Path:
       UserError: There is no such set; it needs TensorFlow, another library, or files that must be downloaded by hand;
         the network fails; or it exists in another format. The message says what to do.
     """
-    where = {} if data_dir is None else {"data_dir": str(storage.expanded(data_dir, "data_dir"))}
+    where = {} if data_dir is None else {"data_dir": str(path_names.expanded(data_dir, "data_dir"))}
     try:
         with contextlib.redirect_stdout(None):  # TFDS prints sizes that it does not know, and hints on TensorFlow
             builder = tfds.builder(name, file_format="array_record", **where)

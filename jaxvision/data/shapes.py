@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.arguments import MAX_SIDE
 from jaxvision.data import shapes_render, shapes_scene
 from jaxvision.errors import UserError, unknown
@@ -241,7 +241,7 @@ def prepare_shapes(
 
 
 def _builder(data_dir: str | Path, config: Config) -> Shapes:
-    return Shapes(data_dir=storage.expanded(data_dir, "data_dir"), config=config, file_format="array_record")
+    return Shapes(data_dir=path_names.expanded(data_dir, "data_dir"), config=config, file_format="array_record")
 
 
 def _is_prepared(builder: Shapes) -> bool:

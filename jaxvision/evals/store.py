@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision import storage, unpacking
+from jaxvision import path_names, storage, unpacking
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import gather, is_main
 from jaxvision.reading import reading
@@ -71,7 +71,7 @@ class Store:
             return None
 
     def _read(self, file: Path, key: str) -> Features:
-        arrays = unpacking.read_npz(io.BytesIO(file.read_bytes()) if storage.is_remote(file) else file, file)
+        arrays = unpacking.read_npz(io.BytesIO(file.read_bytes()) if path_names.is_remote(file) else file, file)
         with reading(file):
             features = Features(*(arrays[name] for name in Features._fields))
             kinds = [array.dtype.kind for array in features]

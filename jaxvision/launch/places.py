@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.errors import UserError
 
 
@@ -39,8 +39,8 @@ def check_workdir(command: Sequence[str], shared: str | None, who: str, instead:
     workdir = value_of(command, "workdir")
     if workdir is None:
         return
-    storage.check(workdir, "--workdir")
-    if storage.is_remote(workdir) or (shared and PurePosixPath(workdir).is_relative_to(shared)):
+    path_names.check(workdir, "--workdir")
+    if path_names.is_remote(workdir) or (shared and PurePosixPath(workdir).is_relative_to(shared)):
         return
     raise UserError(
         f"--workdir={workdir} is not on a disk that {who} share, and would be deleted with them: give "

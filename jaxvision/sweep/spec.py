@@ -140,7 +140,7 @@ def check_experiments(sweep: Sweep, here: bool = False) -> int:
     Raises:
       UserError: If `experiment.build` rejects a config; the message names the values that it rejects.
     """
-    from jaxvision import experiment
+    from jaxvision import checks, experiment
 
     def build(params: Mapping[str, Any]) -> experiment.Experiment:
         config = configs.override(base, params)
@@ -149,7 +149,7 @@ def check_experiments(sweep: Sweep, here: bool = False) -> int:
         built = experiment.build(config, training_data="optional" if opens else "ignored")
         inputs.check_size(built.data, built.info)
         if opens:
-            built.check()
+            checks.check_run(built)
         return built
 
     base = sweep.base()

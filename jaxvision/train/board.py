@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from jaxvision import storage
+from jaxvision import path_names, storage
 from jaxvision.data.tfrecord import masked_crc
 from jaxvision.storage import Path
 
@@ -35,7 +35,7 @@ def make_board(folder: Path, purge_step: int | None = None) -> "Board | RemoteBo
         for file in folder.iterdir():
             if _OURS.fullmatch(file.name):
                 _purge(file, purge_step)
-    return (RemoteBoard if storage.is_remote(folder) else Board)(folder, purge_step)
+    return (RemoteBoard if path_names.is_remote(folder) else Board)(folder, purge_step)
 
 
 class _Events:

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from jaxvision import storage
+from jaxvision import path_names, storage
 from jaxvision.errors import shown
 from jaxvision.storage import Path
 
@@ -55,7 +55,7 @@ def listing(folder: Path) -> Listing:
         return Listing()
     for entry in entries:
         name = entry.name
-        is_folder = storage.is_remote(entry) or (entry.is_dir() and not entry.is_symlink())
+        is_folder = path_names.is_remote(entry) or (entry.is_dir() and not entry.is_symlink())
         if _STEP.fullmatch(name) and entry.is_dir():
             kind, name = "finished" if (entry / COMMITTED).exists() else "unfinished", int(name)
         elif _TEMPORARY.fullmatch(name) and is_folder:
@@ -102,7 +102,7 @@ def delete(folder: Path, step: int) -> None:
       step: Step to delete.
     """
     place = folder / str(step)
-    if storage.is_remote(place):
+    if path_names.is_remote(place):
         (place / COMMITTED).unlink(missing_ok=True)
     else:
         place = folder / f"{step}{DELETING}"
@@ -121,6 +121,6 @@ def clean(folder: Path) -> None:
     for name in names.temporary:
         storage.remove(folder / name)
     # On a disk a save has a temporary name until its end.
-    for step in names.unfinished if storage.is_remote(folder) else ():
+    for step in names.unfinished if path_names.is_remote(folder) else ():
         if (folder / str(step) / "_CHECKPOINT_METADATA").exists():
             storage.remove(folder / str(step))

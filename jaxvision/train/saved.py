@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import storage
+from jaxvision import path_names, storage
 from jaxvision.errors import UserError, listed
 from jaxvision.parallel.distributed import is_main, text_of_process_0
 from jaxvision.reading import parse_json, reading
@@ -233,7 +233,7 @@ class Saved:
 
     def _candidates(self, listing: entries.Listing) -> list[int]:
         """Returns what may be a step of a run. On a disk, only a finished save gives a folder the name of a step."""
-        of_a_run = not storage.is_remote(self.folder) and (self._workdir / "run.json").exists()
+        of_a_run = not path_names.is_remote(self.folder) and (self._workdir / "run.json").exists()
         return sorted(listing.finished + (listing.unfinished if of_a_run else ()))
 
     def _verify(self, step: int) -> bool:
@@ -304,7 +304,7 @@ class Saved:
 
     def _is_there(self, step: int) -> bool:
         place = self.folder / str(step)
-        return (place / entries.COMMITTED).exists() if storage.is_remote(place) else place.exists()
+        return (place / entries.COMMITTED).exists() if path_names.is_remote(place) else place.exists()
 
     def _deleted(self, step: int) -> str:
         left = ", ".join(map(str, self.steps())) or "none"

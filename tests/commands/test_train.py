@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from jaxvision import checks
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, inspect, train
@@ -193,7 +194,7 @@ def test_what_contradicts_or_does_nothing_is_named_before_anything_is_written(
     changed[section] = {**changed.get(section, {}), **changes}
     changed = ConfigDict(changed)
     if not message:
-        experiments.build(changed).check()
+        checks.check_run(experiments.build(changed))
         return
     with pytest.raises(UserError, match=message):
         train.run_train(changed, tmp_path / "run")

@@ -136,7 +136,8 @@ def test_the_optimum_is_that_of_scikit_learn_however_weak_the_regularisation(mes
     accuracy = np.mean((xt @ weights + bias).argmax(1) == yt)
     assert accuracy == pytest.approx(theirs.score(zt, yt), abs=max(0.01, 1.01 / len(yt)))
     assert fit.converged
-    assert fit.gap < 1e-5  # 1e-6 but for the last digits of float32, which depend on how far LLVM optimises
+    # At the weakest regularisation the last digits of float32 count, which differ with how far LLVM optimises.
+    assert fit.gap < (1e-5 if l2 == 1e-6 else 1e-6)
     assert fit.iterations < 1000
 
 

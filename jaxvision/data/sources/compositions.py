@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.data import shapes
 from jaxvision.data.shapes import CLASSES, COLOURS
 from jaxvision.data.sources.base import Source, label_field
@@ -90,7 +90,7 @@ def open_shapes(
       scenes: Choice of scenes, as for `open_scenes`.
       features: Paths of further features by the names of their fields, as for `open_scenes`.
     """
-    cache = storage.expanded(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision"), "data_dir")
+    cache = path_names.expanded(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision"), "data_dir")
     builder = shapes.prepare_shapes(cache, image_size=image_size, train=train, validation=validation, test=test)
     return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
 

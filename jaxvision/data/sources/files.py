@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, shown
 from jaxvision.reading import is_folder
@@ -36,7 +36,7 @@ def directory(name: str, data_dir: str | Path | None, want: str) -> Path:
     """
     if data_dir is None:
         raise UserError(f"the data set {name!r} needs data_dir, the directory that holds {want}")
-    root = storage.expanded(data_dir, "data_dir")
+    root = path_names.expanded(data_dir, "data_dir")
     if not is_folder(root):
         raise UserError(f"no directory {root}; want one that holds {want}")
     return root

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.data.sources.base import ENCODED, Info, standard_fields
 from jaxvision.errors import UserError, nearest, shown
 from jaxvision.fields import Field
@@ -60,7 +60,7 @@ def read_classes(classes: str | Sequence[str] | int | None, root: Path) -> Class
             raise UserError(f"classes={shown(classes)}: a set has at least one class, at most {LARGEST + 1:,}")
         return int(classes)
     if isinstance(classes, str):
-        file = root / storage.expanded(classes)
+        file = root / path_names.expanded(classes)
         if not is_file(file):
             raise UserError(f"no file of class names {file}")
         classes = [line for line in read_text(file).splitlines() if line.strip()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import storage
+from jaxvision import path_names
 from jaxvision.data.sources import files
 from jaxvision.data.sources.base import BadExample, Source, parse_split
 from jaxvision.data.sources.columns import warn_of_lack
@@ -86,7 +86,7 @@ class ManifestSource(Source):
         parts = parse_split(split, {s: len(rows.get(s, ())) for s in splits}, f"the manifest in {folder}")
         self.passed_over = files.unmatched(folder, manifests, [classes], _LISTS)
         chosen = [row for name, start, stop in parts for row in rows[name][start:stop]]
-        base = folder / storage.expanded(root) if root else None
+        base = folder / path_names.expanded(root) if root else None
         self._rows = chosen
         self._paths = [os.path.join(base or row.file.parent, row.path) for row in chosen]
         self._has_texts = any(row.columns.text for row in chosen)

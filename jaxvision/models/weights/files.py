@@ -15,7 +15,7 @@ import safetensors
 from flax import serialization, traverse_util
 from safetensors.numpy import save_file
 
-from jaxvision import storage, unpacking
+from jaxvision import path_names, storage, unpacking
 from jaxvision.errors import UserError, shown
 from jaxvision.models.weights import formats
 from jaxvision.reading import read_json, reading
@@ -104,7 +104,7 @@ def _read_index(path: Path) -> dict[str, np.ndarray]:
 
 def _opened(path: Path) -> Path | io.BytesIO:
     """Returns something that NumPy and h5py can read: a local path, or the content of an object in a bucket."""
-    return io.BytesIO(path.read_bytes()) if storage.is_remote(path) else path
+    return io.BytesIO(path.read_bytes()) if path_names.is_remote(path) else path
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

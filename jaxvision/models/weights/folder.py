@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import storage
+from jaxvision import path_names, storage
 from jaxvision.errors import UserError
 from jaxvision.models.weights import files
 from jaxvision.reading import check_fields, read_json
@@ -36,7 +36,7 @@ def save(out: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, A
     if out.exists():
         raise UserError(f"{out} exists already")
     text = json.dumps(meta, indent=2) + "\n"
-    if storage.is_remote(out):
+    if path_names.is_remote(out):
         with storage.reaching(out, "write to"):
             files.write(out / WEIGHTS, arrays)
             storage.write(out / META, text)  # last, because a folder without it is not a folder of weights

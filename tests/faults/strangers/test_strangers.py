@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxvision import augment, durations, models, scripts, storage
+from jaxvision import augment, durations, models, path_names, scripts, storage
 from jaxvision.commands import image_files, study
 from jaxvision.data import host_ops
 from jaxvision.data.sources import base, files, labels
@@ -264,7 +264,7 @@ def test_durations_that_were_seen_to_fail(text):
 
 @both(NAMES, st.lists(NAMES, max_size=4))
 def test_names_and_paths(name, others):
-    if ends_well(storage.check, name, "--out") is None:
+    if ends_well(path_names.check, name, "--out") is None:
         ends_well(storage.local, name, "--out")
     for use in (
         study.load_study,

@@ -1,0 +1,53 @@
+"""Checks before a run starts, beyond those of `experiment.build`, and warnings to read by then."""
+
+from pathlib import Path
+
+from jaxvision import cautions, parts
+from jaxvision.experiment import Experiment
+from jaxvision.train import players
+
+
+def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
+    """Opens evaluations, initial weights and the training data of a run.
+
+    Args:
+      experiment: Experiment of the run.
+
+    Returns:
+      What could not be checked because it is not here, and warnings, a line each.
+
+    Raises:
+      UserError: Something that a run would refuse.
+    """
+    missing, lines = [], cautions_of(experiment)
+    pretrained = experiment.pretrained
+    if pretrained is not None and not Path(pretrained.weights).exists():
+        missing.append(f"init.weights, {pretrained.weights} is not here")
+    else:
+        experiment.load_pretrained()
+    if experiment.source is not None:
+        experiment.in_memory()
+        lines += [line for evaluation in experiment.evaluations() for line in evaluation.cautions]
+    elif experiment.evals:
+        missing.append(f"evals {', '.join(experiment.config.evals)}, for the training set is not here")
+    return missing, list(dict.fromkeys(lines))  # several evaluations may read one split
+
+
+def cautions_of(experiment: Experiment) -> list[str]:
+    """Returns warnings about the data and the optimizer, to read before training.
+
+    Args:
+      experiment: Experiment of the run.
+    """
+    source, host = experiment.source, experiment.data.host
+    has_texts = any(field.kind == "tokens" for field in experiment.fields.values())
+    lines = [
+        *(cautions.warn_of_classes(source, trained=True) if source and experiment.task.labelled else ()),
+        *(cautions.warn_of_captions(source, host) if source and has_texts else ()),
+        *cautions.warn_of_augmentation(experiment.config.get("augment", ""), experiment.data.batch_size),
+    ]
+    for player, section in parts.optimizer_sections(experiment.config.optimizer, experiment.task).items():
+        optimizer, warmup = experiment.optimizer.of_player(player), experiment.durations(section.get("warmup", 0))
+        params = players.params_of(experiment.task, player, experiment.params)
+        lines += cautions.warn_of_optimizer(section, optimizer, params, experiment.total, warmup)
+    return lines
