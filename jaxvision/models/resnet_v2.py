@@ -23,11 +23,24 @@ IMAGENET_BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3
 CIFAR_BLOCKS = {"110": (18, 18, 18), "164": (18, 18, 18), "1001": (111, 111, 111)}
 STEMS = ("imagenet", "cifar")
 STRIDES_IN = ("3x3", "1x1")
-GROUPS = 32  # of GroupNorm
+GROUPS = 32  # most groups of a GroupNorm
 GROUP_NORM_EPSILON = 1e-5
 
 
-def norm_relu(x: jax.Array, name: str, norm: str, train: bool, dtype: jnp.dtype) -> jax.Array:
+def group_count(channels: int, group_size: int = 1) -> int:
+    """Returns the number of groups of a GroupNorm: 32, or fewer where a group would have too few channels.
+
+    Args:
+      channels: Number of channels, a multiple of `group_size`.
+      group_size: Least number of channels in a group, at least 1.
+
+    >>> group_count(64), group_count(64, 4), group_count(256, 4)
+    (32, 16, 32)
+    """
+    return min(GROUPS, channels // group_size)
+
+
+def norm_relu(x: jax.Array, name: str, norm: str, train: bool, dtype: jnp.dtype, *, group_size: int = 1) -> jax.Array:
     """Applies a norm, then ReLU; call it inside a module's compact method.
 
     Args:
@@ -36,13 +49,15 @@ def norm_relu(x: jax.Array, name: str, norm: str, train: bool, dtype: jnp.dtype)
       norm: Kind of the norm, "batch" or "group".
       train: True to normalise with the statistics of the batch; GroupNorm has no statistics.
       dtype: Type of the result, float32 or bfloat16.
+      group_size: Least number of channels in a group of GroupNorm, see `group_count`.
 
     Returns:
       [b, h, w, c] of type `dtype`.
     """
     if norm == "batch":
         return nn.relu(batch_norm(name, train, dtype)(x))
-    return nn.relu(nn.GroupNorm(GROUPS, epsilon=GROUP_NORM_EPSILON, dtype=dtype, name=name)(x))
+    groups = group_count(x.shape[-1], group_size)
+    return nn.relu(nn.GroupNorm(groups, epsilon=GROUP_NORM_EPSILON, dtype=dtype, name=name)(x))
 
 
 class PreActivationBlock(nn.Module):
@@ -57,6 +72,7 @@ class PreActivationBlock(nn.Module):
     bottleneck: bool = True
     stride_in: str = "3x3"
     norm: str = "group"
+    group_size: int = 1
     standardize: bool = True
     standardize_epsilon: float = 1e-10
     zero_init_residual: bool = False
@@ -69,7 +85,9 @@ class PreActivationBlock(nn.Module):
         """Maps x [b, h, w, c] to [b, h / stride, w / stride, c']."""
         standardize: dict[str, Any] = dict(standardize=self.standardize, standardize_epsilon=self.standardize_epsilon)
         conv: Callable[..., nn.Module] = functools.partial(Conv, **standardize, dtype=self.dtype)
-        activate = functools.partial(norm_relu, norm=self.norm, train=train, dtype=self.dtype)
+        activate = functools.partial(
+            norm_relu, norm=self.norm, train=train, dtype=self.dtype, group_size=self.group_size
+        )
         layers = self._layers()
         features = layers[-1][0]
         y = activate(x, "norm1")
@@ -106,6 +124,7 @@ class ResNetV2(nn.Module):
     bottleneck: bool = True
     stride_in: str = "3x3"
     norm: str = "batch"
+    group_size: int = 1
     standardize: bool = False
     standardize_epsilon: float = 1e-10
     zero_init_residual: bool = False
@@ -137,6 +156,7 @@ class ResNetV2(nn.Module):
                 bottleneck=self.bottleneck,
                 stride_in=self.stride_in,
                 norm=self.norm,
+                group_size=self.group_size,
                 **standardize,
                 zero_init_residual=self.zero_init_residual,
                 dropout=self.dropout,
@@ -146,7 +166,7 @@ class ResNetV2(nn.Module):
             x = ResNetStage(strengths, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
             stages.append(x)
         out["stages"] = tuple(stages)
-        x = norm_relu(x, "norm", self.norm, train, self.dtype)
+        x = norm_relu(x, "norm", self.norm, train, self.dtype, group_size=self.group_size)
         out["map"] = x
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])
         features = global_mean(x)

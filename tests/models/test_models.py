@@ -323,6 +323,8 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("nin", 10), {"width": 0}, "width must be above 0"),
         (("bit", 10), {"variant": "R50x2"}, "unknown BiT variant"),
         (("bit", 10), {"width": 0.3}, "multiple of 32"),
+        (("bit", 10), {"variant": "R8x1", "width": 0.3}, "stage 1 4.8 channels"),
+        (("bit", 10), {"variant": "R8x1", "width": 2.25}, "a multiple of 32, for the groups"),
         (("bit", 10), {"head_init": "ones"}, "unknown head_init"),
     ],
     ids=lambda v: str(v)[:40],

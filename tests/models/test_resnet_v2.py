@@ -46,6 +46,66 @@ def test_bit_variants(variant):
     assert [s.shape[1] for s in out[1]["stages"]] == [56, 28, 14, 7]
 
 
+def bit_for_cifar(images, params, blocks, channels):
+    """An independent BiT at CIFAR size in NumPy-like steps: He et al. 2016b, fig. 4e, with the rule of the groups."""
+
+    def conv(x, name, stride=1):
+        kernel = name["kernel"]
+        flat = kernel.reshape(-1, kernel.shape[-1])
+        kernel = ((flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-10)).reshape(kernel.shape)
+        pad = [(kernel.shape[0] // 2,) * 2] * 2
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def norm_relu(x, name):
+        b, h, w, c = x.shape
+        grouped = np.asarray(x).reshape(b, h * w, min(32, c // 4), -1)
+        mean, var = grouped.mean((1, 3), keepdims=True), grouped.var((1, 3), keepdims=True)
+        x = ((grouped - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+        return np.maximum(x * name["scale"] + name["bias"], 0)
+
+    x = conv(images, params["stem_conv"])
+    for i, count in enumerate(blocks):
+        for j in range(count):
+            block = params[f"stage{i + 1}"][f"block{j + 1}"]
+            stride = 2 if i and not j else 1
+            y = norm_relu(x, block["norm1"])
+            shortcut = conv(y, block["shortcut_conv"], stride) if "shortcut_conv" in block else x
+            y = conv(norm_relu(conv(y, block["conv1"], stride), block["norm2"]), block["conv2"])
+            x = shortcut + y
+        assert x.shape[-1] == channels * 2**i
+    return norm_relu(x, params["norm"]).mean((1, 2))
+
+
+@pytest.mark.parametrize(("variant", "width", "blocks"), [("R8x1", 1, (1, 1, 1)), ("R20x1", 2, (3, 3, 3))])
+def test_bit_for_cifar_keeps_the_form_of_the_paper(variant, width, blocks, random_variables):
+    images = jax.random.normal(jax.random.key(0), (2, 12, 12, 3))
+    model = models.build("bit", None, variant=variant, width=width)
+    params = random_variables(model.init, images)["params"]
+    features, _ = model.apply({"params": params}, images)
+    with jax.default_matmul_precision("float32"):
+        expected = bit_for_cifar(images, params, blocks, 16 * width)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("variant", "parameters"), [("R8x1", 77_850), ("R20x1", 272_282)])
+def test_bit_for_cifar_has_the_parameters_of_its_layers(variant, parameters):
+    """3x3 kernels as in ResNets for CIFAR, 2 c for each norm of c channels, and a projection at two stages."""
+    blocks = (int(variant[1:-2]) - 2) // 6
+    kernels = 9 * (3 * 16 + 16 * 16 * 2 * blocks)
+    norms, channels = 0, 16
+    for stage in (16, 32, 64):
+        if stage > channels:
+            kernels += channels * stage + 9 * (channels * stage + (2 * blocks - 1) * stage * stage)
+        norms += 2 * (channels + stage) + (blocks - 1) * 4 * stage
+        channels = stage
+    assert kernels + norms + 2 * 64 + 64 * 10 + 10 == parameters
+    model = models.build("bit", 10, variant=variant)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == parameters
+
+
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_silent_branches_pass_the_input_and_its_gradient_unchanged(bottleneck):
     """He et al. 2016b, eq. 4 and 5: no activation stands in the way of the identity."""

@@ -91,7 +91,8 @@ def _resnet(m: ResNet) -> dict[str, Any]:
 
 
 def _resnet_v2(m: ResNetV2) -> dict[str, Any]:
-    group = {"norm_epsilon": GROUP_NORM_EPSILON, "groups": GROUPS}
+    groups = GROUPS if m.group_size == 1 else f"of at least {m.group_size} channels"
+    group = {"norm_epsilon": GROUP_NORM_EPSILON, "groups": groups}
     norm = group if m.norm == "group" else {"norm_epsilon": BATCH_NORM_EPSILON}
     strides = {"stride_in": m.stride_in} if m.bottleneck else {}
     standardize = {"standardize_epsilon": m.standardize_epsilon} if m.standardize else {}
