@@ -7,7 +7,7 @@ config/         configs: load, change keys, check, compare, save
 inputs.py       the data that a config names, or a description that stands in for it
 feeding.py      the training data, held in memory or streamed
 experiment.py   from a config to the functions and the data that it names
-parts.py        from sections of a config to mesh, task and optimizer
+components.py   from sections of a config to task, layout, optimizer and initial state
 evaluations.py  from the section evals to evaluators with their data
 cautions.py     warnings about data and optimizer; checks.py: all checks and warnings before a run starts
 estimate.py     the cost of a run
@@ -22,7 +22,7 @@ arguments.py    checks of users' values against annotations; literals.py: values
 calls.py        checks of users' names against signatures
 values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
-found.py        built-in parts by name; own_modules.py: users' own parts, "my_models:small"
+registry.py     parts by name (found.py: its earlier name); own_modules.py: users' own parts, "my_models:small"
 fields.py       the fields of an example: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths

@@ -20,8 +20,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxvision import augment as augmentation
+from jaxvision import components, durations, models, transfer
 from jaxvision import config as configs
-from jaxvision import durations, models, parts, transfer
 from jaxvision.commands import photos
 from jaxvision.data import order, sources
 from jaxvision.errors import UserError, unknown
@@ -246,7 +246,7 @@ def create_training(
       classes: Number of classes, for tasks with labels.
       seed: Seed of the parameters and of all random draws.
       precision: Type of the computation, "float32" or "bfloat16".
-      accumulate: Number of parts of a batch that are computed one after the other.
+      accumulate: Number of microbatches that a batch is split into.
       ema: Decay of the average of the variables, or None for no average.
 
     Raises:
@@ -269,12 +269,12 @@ def create_training(
     def to_steps(duration: str | int) -> int:
         return durations.steps(duration, batch_size=rows, total=total)
 
-    built = parts.make_task(config, train, info, transform.fields, None, to_steps, total)
+    built = components.make_task(config, train, info, transform.fields, None, to_steps, total)
     augmented = jax.eval_shape(transform, jax.random.key(0), shapes)
     params = jax.eval_shape(built.init, jax.random.key(0), augmented)["params"]
-    chain = parts.make_optimizer(config, None, built, params, to_steps, total)
+    chain = components.make_optimizer(config, None, built, params, to_steps, total)
     step = steps.make_train_step(built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema)
-    init = parts.initializer(config, train, built, chain, augmented)
+    init = components.initializer(config, train, built, chain, augmented)
     judged = augmentation.make_augmentation(augmentation.evaluation(augment) or "none")
     return Training(init, step, _outputs(built.outputs, judged))
 

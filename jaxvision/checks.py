@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxvision import cautions, parts
+from jaxvision import cautions, components
 from jaxvision.experiment import Experiment
 from jaxvision.train import players
 
@@ -46,7 +46,7 @@ def cautions_of(experiment: Experiment) -> list[str]:
         *(cautions.warn_of_captions(source, host) if source and has_texts else ()),
         *cautions.warn_of_augmentation(experiment.config.get("augment", ""), experiment.data.batch_size),
     ]
-    for player, section in parts.optimizer_sections(experiment.config.optimizer, experiment.task).items():
+    for player, section in components.optimizer_sections(experiment.config.optimizer, experiment.task).items():
         optimizer, warmup = experiment.optimizer.of_player(player), experiment.durations(section.get("warmup", 0))
         params = players.params_of(experiment.task, player, experiment.params)
         lines += cautions.warn_of_optimizer(section, optimizer, params, experiment.total, warmup)

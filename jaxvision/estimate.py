@@ -14,7 +14,7 @@ from jaxvision import config as configs
 from jaxvision import durations, inputs
 from jaxvision import experiment as experiments
 from jaxvision.analysis.accounting import macs
-from jaxvision.parts import PRECISIONS
+from jaxvision.components import PRECISIONS
 from jaxvision.sections import DataSection, TrainSection
 from jaxvision.train.progress import duration
 

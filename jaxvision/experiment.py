@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jaxvision import (
     arguments,
     augment,
+    components,
     durations,
     evaluations,
     feeding,
@@ -20,7 +21,6 @@ from jaxvision import (
     inputs,
     layout,
     own_modules,
-    parts,
     traced,
     transfer,
 )
@@ -147,22 +147,22 @@ class Experiment(NamedTuple):
         transform = augment.make_augmentation(
             config.get("augment", ""), self.info.num_classes, self.statistics, self.fields
         )
-        task = parts.make_task(
+        task = components.make_task(
             config, self.train, self.info, transform.fields, self.pretrained, self.durations, self.total
         )
-        optimizer = parts.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
+        optimizer = components.make_optimizer(config, self.pretrained, task, self.params, self.durations, self.total)
         return self._replace(
             config=config,
             task=task,
             augment=transform,
             optimizer=optimizer,
-            init=parts.initializer(config, self.train, task, optimizer, self.augmented),
+            init=components.initializer(config, self.train, task, optimizer, self.augmented),
         )
 
     @property
     def layout(self) -> layout.Layout:
         """Layout of the variables: their named parts."""
-        return parts.make_layout(self.config, self.task)
+        return components.make_layout(self.config, self.task)
 
     def abstract_state(self) -> states.TrainState:
         """Returns the shapes, dtypes and shardings of the state."""
@@ -172,7 +172,7 @@ class Experiment(NamedTuple):
         """Reads the weights that the run starts from; None if the config names none. See `transfer.load`."""
         if self.pretrained is None:
             return None
-        model = parts.pretrained_model(self.config, self.pretrained)
+        model = components.pretrained_model(self.config, self.pretrained)
         return transfer.load(self.pretrained, model, jax.eval_shape(self.init).variables, self.layout)
 
     def initial_state(self, pretrained: weights.Imported | None = None) -> states.TrainState:
@@ -309,11 +309,11 @@ def build(
     sections = _read_sections(config)
     data, train, pretrained = sections.data, sections.train, sections.pretrained
     mesh = make_mesh(sections.mesh.data, sections.mesh.fsdp, sections.mesh.tensor)
-    parts.check_train(train, data.batch_size, mesh)
+    components.check_train(train, data.batch_size, mesh)
 
     opened = inputs.open_inputs(data, training_data, stored)
     if opened.source:
-        parts.check_texts(config.model, data.host)
+        components.check_texts(config.model, data.host)
     to_steps = partial(durations.steps, batch_size=data.batch_size, examples=opened.info.num_examples)
     total = to_steps(train.total)
     to_steps = partial(to_steps, total=total)
@@ -324,12 +324,12 @@ def build(
         augment.make_augmentation, config.get("augment", ""), num_classes=opened.info.num_classes, fields=opened.fields
     )
     transform = make_augment(statistics=compute(blank=True) if statistics is None else statistics)
-    task = parts.make_task(config, train, opened.info, transform.fields, pretrained, to_steps, total, mesh)
-    parts.check_compared(task, train, data.batch_size)
+    task = components.make_task(config, train, opened.info, transform.fields, pretrained, to_steps, total, mesh)
+    components.check_compared(task, train, data.batch_size)
     augmented = jax.eval_shape(transform, jax.random.key(0), opened.batch)
     with reading_fields(f"the task {config.task.name!r}", augmented):
         params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
-    optimizer = parts.make_optimizer(config, pretrained, task, params, to_steps, total)
+    optimizer = components.make_optimizer(config, pretrained, task, params, to_steps, total)
     if statistics is None:
         statistics = compute(blank=False)
         transform = make_augment(statistics=statistics)
@@ -351,7 +351,7 @@ def build(
         optimizer=optimizer,
         durations=to_steps,
         total=total,
-        init=parts.initializer(config, train, task, optimizer, augmented),
+        init=components.initializer(config, train, task, optimizer, augmented),
     )
 
 
@@ -374,7 +374,7 @@ def _read_sections(config: ConfigDict) -> _Sections:
     mesh = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
-        transfer.check(pretrained, parts.pretrained_model(config, pretrained))
+        transfer.check(pretrained, components.pretrained_model(config, pretrained))
     return _Sections(data, train, mesh, pretrained, evals)
 
 

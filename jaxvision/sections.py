@@ -62,8 +62,8 @@ class TrainSection(NamedTuple):
         a unit. Any other number without a unit is an error.
       precision: Type of the computation, `float32` or `bfloat16`; parameters and losses are float32.
       ema: Decay of the average of the variables, or None for no average.
-      accumulate: Number of parts of a batch that are computed one after the other. Their gradients are averaged; the
-        task `image_text` computes the gradient of the whole batch instead.
+      accumulate: Number of microbatches that a batch is split into. Their gradients are averaged; the task
+        `image_text` computes the gradient of the whole batch instead.
       log_every, checkpoint_every: Durations between two logs, or two checkpoints; 0 means at the end only.
       keep: Number of the latest checkpoints that stay. With 1, a run whose checkpoint is damaged cannot go back.
       steps_per_dispatch: Number of steps that the host starts at once, for a set in memory; 0 lets the program choose.

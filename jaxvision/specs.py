@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxvision import calls, found, own_modules
+from jaxvision import calls, own_modules, registry
 from jaxvision.errors import UserError, shown, unknown
 
 
@@ -197,7 +197,7 @@ class Registry:
         """The built-in operations by name."""
         if not self._walked:
             for package in self.packages:
-                found.modules(package)
+                registry.modules(package)
             self._walked = True
         return self._built_in
 

@@ -19,7 +19,7 @@ from jaxvision.launch import LAUNCHERS
 from jaxvision.optim import optimizers
 
 ROOT = Path(__file__).parents[1]
-PART = "from jaxvision.found import part\n"
+PART = "from jaxvision.registry import part\n"
 MODEL = """
 import flax.linen as nn
 

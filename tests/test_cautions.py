@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxvision import cautions, checks, inputs, models, parts, tasks
+from jaxvision import cautions, checks, components, inputs, models, tasks
 from jaxvision import experiment as experiments
 from jaxvision.commands import evaluate, train
 from jaxvision.data import loader, resident
@@ -177,15 +177,15 @@ def test_a_batch_larger_than_the_set_names_both_numbers():
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_loss_that_compares_examples_needs_two_of_them_at_a_time(joint):
     task = Task(None, Joint(None, None) if joint else None, None, least=2)
-    check = lambda size, parts_: parts.check_compared(task, TrainSection("1 step", accumulate=parts_), size)
+    check = lambda size, n: components.check_compared(task, TrainSection("1 step", accumulate=n), size)
     check(2, 1)
     check(8, 4)
-    with pytest.raises(UserError, match="at least 2, but data.batch_size is 1: there would be nothing to tell apart"):
+    with pytest.raises(UserError, match="at least 2, but data.batch_size is 1: raise it"):
         check(1, 1)
-    if joint:  # its parts are compared all with all
+    if joint:  # its microbatches are compared all with all
         check(4, 4)
     else:
-        with pytest.raises(UserError, match=r"batch_size is 4 in 4 parts \(train.accumulate\), of 1 each"):
+        with pytest.raises(UserError, match=r"batch_size is 4 in 4 microbatches \(train.accumulate\), of 1 each"):
             check(4, 4)
 
 

@@ -111,7 +111,7 @@ def test_rotnet_is_trained_as_in_the_paper():
     """Gidaris et al. 2018: 128 images at four angles; rates for 60, 60, 40 and 40 epochs, as in their code."""
     experiment = experiments.build(load("configs/self_supervised/rotnet_cifar10.py"), training_data="ignored")
     seen = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
-    assert jax.eval_shape(experiment.task.ask, seen, jax.random.key(0)).parts.shape == (128, 4, 32, 32, 3)
+    assert jax.eval_shape(experiment.task.ask, seen, jax.random.key(0)).pieces.shape == (128, 4, 32, 32, 3)
     starts = [experiment.durations(f"{epoch} epochs") for epoch in (0, 60, 120, 160, 200)]
     assert starts[-1] == experiment.total
     for start, end, rate in zip(starts, starts[1:], (0.1, 0.02, 0.004, 0.0008)):

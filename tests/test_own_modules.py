@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import augment, evals, found, losses, models, own_modules, parts, scripts, tasks
+from jaxvision import augment, components, evals, losses, models, own_modules, registry, scripts, tasks
 from jaxvision.data import host_ops, loader, sources, text
 from jaxvision.errors import UserError
 from jaxvision.optim import optimizers
@@ -200,7 +200,8 @@ def test_a_built_in_part_needs_no_list(own, monkeypatch):
     write(
         own,
         "models/brand_new.py",
-        "from jaxvision.found import part\n" + TINY.replace("def tiny", '@part("model", small={"width": 2})\ndef tiny'),
+        "from jaxvision.registry import part\n"
+        + TINY.replace("def tiny", '@part("model", small={"width": 2})\ndef tiny'),
     )
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(own / "models")])
     monkeypatch.setattr(models.NAMES, "_factories", None)
@@ -213,11 +214,11 @@ def test_a_built_in_part_needs_no_list(own, monkeypatch):
 
 def test_two_files_of_one_name_are_an_error(own, monkeypatch):
     for file in ("one", "two"):
-        write(own, f"kinds/{file}.py", 'from jaxvision.found import part\n@part("thing", "same")\ndef make(): ...\n')
+        write(own, f"kinds/{file}.py", 'from jaxvision.registry import part\n@part("thing", "same")\ndef make(): ...\n')
     write(own, "kinds/__init__.py", "")
     monkeypatch.syspath_prepend(own)
     with pytest.raises(ValueError, match="kinds.two and kinds.one both hold the thing same"):
-        list(found.PartRegistry("thing", ["kinds"]))
+        list(registry.PartRegistry("thing", ["kinds"]))
 
 
 OPS = """
@@ -343,7 +344,7 @@ class Grey(Source):
 TEXT = """
 import flax.linen as nn
 
-from jaxvision.found import part
+from jaxvision.registry import part
 
 
 class Words(nn.Module):
@@ -369,7 +370,13 @@ def test_a_text_tower_and_a_pair_of_ones_own(own):
     inputs = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 5), jnp.int32)
     out, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), *inputs)
     assert out["text_projection"].shape == (2, 16)
-    parts.check_tokenizer(section, text.make_tokenizer("bytes", 5))
+    components.check_tokenizer(section, text.make_tokenizer("bytes", 5))
     assert models.is_pair("my_text:pair")
     with pytest.raises(UserError, match="the model 'my_text:pair' has no classes"):
         models.build("my_text:pair", 5)
+
+
+def test_the_earlier_name_of_the_registry_still_works():
+    from jaxvision import found
+
+    assert (found.part, found.PartRegistry) == (registry.part, registry.PartRegistry)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxvision import parts
+from jaxvision import components
 from jaxvision.data import text
 from jaxvision.errors import UserError
 
@@ -16,7 +16,7 @@ def two_towers(**options):
     "options", [dict(vocab_size=259, end_token=2), dict(vocab_size=300, end_token=2), dict(vocab_size=259, pool="gap")]
 )
 def test_a_tower_that_reads_what_the_tokenizer_makes(options):
-    parts.check_tokenizer(two_towers(**options), text.make_tokenizer("bytes", 16))
+    components.check_tokenizer(two_towers(**options), text.make_tokenizer("bytes", 16))
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ def test_a_tower_that_reads_what_the_tokenizer_makes(options):
 )
 def test_a_tower_that_would_misread_it_is_an_error(options, message):
     with pytest.raises(UserError, match=message):
-        parts.check_tokenizer(two_towers(**options), text.make_tokenizer("bytes", 16))
+        components.check_tokenizer(two_towers(**options), text.make_tokenizer("bytes", 16))

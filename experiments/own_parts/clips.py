@@ -14,8 +14,8 @@ import numpy as np
 from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.registry import part
 from jaxvision.tasks.task import Task, in_training
 
 DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}

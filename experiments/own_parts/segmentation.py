@@ -14,8 +14,8 @@ import numpy as np
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.fields import Field
-from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.registry import part
 from jaxvision.tasks.task import Task, in_training
 
 CLASSES = ("background", "shape")

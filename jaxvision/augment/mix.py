@@ -37,7 +37,7 @@ def mixup(alpha: float, per_example: bool = False) -> Operation:
       per_example: True to draw `lam` for every image. The paper's code draws it once for the batch.
     """
     check_number("mixup", "alpha", alpha)
-    return mixing_operation(lambda parts: _blend(parts, alpha, per_example))
+    return mixing_operation(lambda mixed_fields: _blend(mixed_fields, alpha, per_example))
 
 
 @ops.register(evaluation="")
@@ -52,7 +52,7 @@ def cutmix(alpha: float, per_example: bool = False) -> Operation:
       per_example: True to draw a box for every image. The paper's code draws it once for the batch.
     """
     check_number("cutmix", "alpha", alpha)
-    return mixing_operation(lambda parts: _paste(parts, alpha, per_example), cuts=True)
+    return mixing_operation(lambda mixed_fields: _paste(mixed_fields, alpha, per_example), cuts=True)
 
 
 @ops.register(evaluation="")
@@ -71,8 +71,8 @@ def mixup_or_cutmix(mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, switch:
     check_number("mixup_or_cutmix", "cutmix_alpha", cutmix_alpha)
     check_number("mixup_or_cutmix", "switch", switch, high=1)
 
-    def either(parts):
-        blend, paste = _blend(parts, mixup_alpha, False), _paste(parts, cutmix_alpha, False)
+    def either(mixed_fields):
+        blend, paste = _blend(mixed_fields, mixup_alpha, False), _paste(mixed_fields, cutmix_alpha, False)
 
         def op(rng, batch):
             switch_key, op_key = jax.random.split(rng)
@@ -100,12 +100,12 @@ def mixing_operation(make: Callable[[Mixed], BatchOp], cuts: bool = False) -> Op
     """
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
-        parts = _parts(call, scene, cuts)
-        classes = {name: scene.fields[name].classes for name in parts.labels}
-        op = make(parts)
+        mixed_fields = _fields_to_mix(call, scene, cuts)
+        classes = {name: scene.fields[name].classes for name in mixed_fields.labels}
+        op = make(mixed_fields)
 
         def mix(rng, batch):
-            hard = [name for name in parts.labels if jnp.issubdtype(batch[name].dtype, jnp.integer)]
+            hard = [name for name in mixed_fields.labels if jnp.issubdtype(batch[name].dtype, jnp.integer)]
             return op(rng, {**batch, **{name: jax.nn.one_hot(batch[name], classes[name]) for name in hard}})
 
         soft = {name: scene.fields[name]._replace(shape=(k,), dtype="float32") for name, k in classes.items()}
@@ -114,7 +114,7 @@ def mixing_operation(make: Callable[[Mixed], BatchOp], cuts: bool = False) -> Op
     return Operation(bind, mixes=True)
 
 
-def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
+def _fields_to_mix(call: str, scene: Scene, cuts: bool) -> Mixed:
     """The fields of a scene to mix; raises UserError if a field cannot be mixed, or a label is missing."""
     images, fields = scene.images(call), scene.fields
     advice = lambda name: f"take {call} out of augment, or {name!r} out of data.fields"
@@ -140,20 +140,20 @@ def _parts(call: str, scene: Scene, cuts: bool) -> Mixed:
     return Mixed(images, tuple(labels), segmentations)
 
 
-def _blend(parts: Mixed, alpha: float, per_example: bool) -> BatchOp:
+def _blend(mixed_fields: Mixed, alpha: float, per_example: bool) -> BatchOp:
     def op(rng, batch):
-        lam = _beta(rng, alpha, len(batch[parts.images[0]]) if per_example else 1)
-        return _mix(batch, parts, lam[:, None, None, None], lam)
+        lam = _beta(rng, alpha, len(batch[mixed_fields.images[0]]) if per_example else 1)
+        return _mix(batch, mixed_fields, lam[:, None, None, None], lam)
 
     return op
 
 
-def _paste(parts: Mixed, alpha: float, per_example: bool) -> BatchOp:
+def _paste(mixed_fields: Mixed, alpha: float, per_example: bool) -> BatchOp:
     def op(rng, batch):
         lam_key, box_key = jax.random.split(rng)
-        images = batch[parts.images[0]]
+        images = batch[mixed_fields.images[0]]
         lam = _beta(lam_key, alpha, len(images) if per_example else 1)
-        return _mix(batch, parts, *_cutmix_weights(box_key, lam, images.shape[-3:-1]))
+        return _mix(batch, mixed_fields, *_cutmix_weights(box_key, lam, images.shape[-3:-1]))
 
     return op
 
@@ -175,7 +175,7 @@ def _cutmix_weights(rng, lam, sides: tuple[int, int]):
     return keep[..., None], keep.mean(axis=(1, 2))
 
 
-def _mix(batch: Batch, parts: Mixed, weight, share) -> Batch:
+def _mix(batch: Batch, mixed_fields: Mixed, weight, share) -> Batch:
     """Mixes images by `weight` [b or 1, h or 1, w or 1, 1] and labels by `share` [b or 1], the share of the first."""
 
     def mix(first, weight):
@@ -184,9 +184,9 @@ def _mix(batch: Batch, parts: Mixed, weight, share) -> Batch:
     def over(values, weight):  # adds axes for views and frames after the axis of the batch
         return weight.reshape(len(weight), *(1,) * (values.ndim - weight.ndim), *weight.shape[1:])
 
-    mixed = {name: mix(batch[name], over(batch[name], weight)) for name in parts.images}
-    mixed |= {name: mix(batch[name], share[:, None]) for name in parts.labels}
-    for name, field in parts.segmentations.items():
+    mixed = {name: mix(batch[name], over(batch[name], weight)) for name in mixed_fields.images}
+    mixed |= {name: mix(batch[name], share[:, None]) for name in mixed_fields.labels}
+    for name, field in mixed_fields.segmentations.items():
         if name in batch:
             keep = over(batch[name], weight if has_channel(field) else weight[..., 0])
             mixed[name] = jnp.where(keep, batch[name], jnp.roll(batch[name], 1, axis=0))

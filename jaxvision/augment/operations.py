@@ -260,12 +260,12 @@ def chain(spec: str | list[specs.Call]) -> Operation:
       UserError: If an operation is unknown or has wrong arguments.
     """
     calls = specs.parse(spec)
-    parts = ops.build(calls)
+    operations = ops.build(calls)
 
     def bind(call: str, scene: Scene) -> tuple[BatchOp, Scene]:
         steps = []
-        for operation, part in zip(calls, parts):
-            step, scene = bind_operation(str(operation), scene, part)
+        for inner, operation in zip(calls, operations):
+            step, scene = bind_operation(str(inner), scene, operation)
             steps.append(step)
 
         def op(rng, batch):
@@ -290,7 +290,7 @@ def mixing(spec: str | list[specs.Call]) -> list[specs.Call]:
     ['mixup']
     """
     calls = specs.parse(spec)
-    return [call for call, part in zip(calls, ops.build(calls)) if isinstance(part, Operation) and part.mixes]
+    return [call for call, made in zip(calls, ops.build(calls)) if isinstance(made, Operation) and made.mixes]
 
 
 def refuse_placed(call: str, scene: Scene, why: str) -> None:

@@ -38,10 +38,10 @@ def views(n: int, spec) -> Operation:
     Raises:
       UserError: If an argument is wrong, or a spec mixes labels. When called, if views differ in size.
     """
-    parts = _chains("views", "n", n, spec)
+    chains = _chains("views", "n", n, spec)
 
     def bind(call, scene):
-        views, fields = _together(call, scene, parts)
+        views, fields = _together(call, scene, chains)
         return lambda rng, batch: {**batch, **views(rng, batch)}, scene.with_fields(fields)
 
     return Operation(bind)
@@ -163,18 +163,18 @@ def _chains(op: str, name: str, n: int, spec) -> list[Operation]:
         raise UserError(
             f"augmentation {op}: with {name}={n} it needs a spec or a tuple of {n} specs, not {shown(spec)}"
         )
-    for call in [call for part in dict.fromkeys(each) for call in mixing(part)]:
+    for call in [call for one in dict.fromkeys(each) for call in mixing(one)]:
         raise UserError(
             f"augmentation {op}: {str(call)!r} mixes labels, which all views of an example share: put it after {op}"
         )
-    return [chain(part) for part in each]
+    return [chain(one) for one in each]
 
 
 def _together(
-    call: str, scene: Scene, parts: Sequence[Operation]
+    call: str, scene: Scene, chains: Sequence[Operation]
 ) -> tuple[Callable[[jax.Array, Batch], Batch], dict[str, Field]]:
-    """`(rng, batch) -> batch` of the moving fields, with the results of all parts as views, and these fields."""
-    bound = [part.bind(call, scene) for part in parts]
+    """`(rng, batch) -> batch` of the moving fields, with the results of all chains as views, and these fields."""
+    bound = [chain.bind(call, scene) for chain in chains]
     moving = scene.moving(call)
     after = [{name: scene_after.fields[name] for name in moving} for _, scene_after in bound]
 

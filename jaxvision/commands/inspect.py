@@ -126,6 +126,6 @@ def _print_memory(experiment: Experiment, state) -> None:
     if memory is None:
         console().print("memory: not known on this backend")
         return
-    parts = {"state and batch": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes}
-    text = ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items())
+    sizes = {"state and batch": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes}
+    text = ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in sizes.items())
     console().print(f"memory of the compiled step per device: {text}")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import augment, parts, specs, storage
+from jaxvision import augment, components, specs, storage
 from jaxvision.commands import image_files
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
@@ -206,7 +206,7 @@ def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequenc
         raise UserError(
             f"{why}: give --tokenizer=\"tokenize('clip', path='...')\" with the tokenizer that it was trained with"
         )
-    parts.check_tokenizer(model.section, texts.tokenizer)
+    components.check_tokenizer(model.section, texts.tokenizer)
     run = texts_of.make_embedder(task=model.task, texts=texts, mesh=model.mesh)
     return lambda words: run(model.variables, words)
 

@@ -55,8 +55,8 @@ def views(experiment: Experiment | None, path: Path) -> list[str]:
     columns = max(1, PICTURES // max(_width(cells) for _, cells in rows))
     shown = rows[: columns * ROWS]
     height = -(-len(shown) // columns)
-    parts = [shown[i : i + height] for i in range(0, len(shown), height)]
-    join_pages([sheet(part, side=SIDE, lines=1, title="an image, and what is seen of it") for part in parts]).save(
+    pages = [shown[i : i + height] for i in range(0, len(shown), height)]
+    join_pages([sheet(page, side=SIDE, lines=1, title="an image, and what is seen of it") for page in pages]).save(
         path, optimize=True
     )
     asks = " Under each question of the task is its answer, as the position among the possible answers."
@@ -86,11 +86,13 @@ def seen_images(experiment: Experiment) -> list[list[Cell]]:
         views = images if fields[name].views else images[:, None]
         shown = [[Cell(view) for view in of] for of in views]
     else:
-        parts, together, answers = jax.device_get(jax.jit(experiment.task.ask)(batch, step_keys(experiment.seed, 0)[1]))
-        parts = viewable(parts[:count], experiment)
+        pieces, together, answers = jax.device_get(
+            jax.jit(experiment.task.ask)(batch, step_keys(experiment.seed, 0)[1])
+        )
+        pieces = viewable(pieces[:count], experiment)
         shown = [
             [Cell(of[ones], f"answer {answer}") for ones, answer in zip(questions, of_questions)]
-            for of, questions, of_questions in zip(parts, together, answers)
+            for of, questions, of_questions in zip(pieces, together, answers)
         ]
     return [[Cell(*first), *cells] for first, cells in zip(zip(raw[name], words), shown)]
 

@@ -27,7 +27,7 @@ By default an evaluator reads the fields that training reads. Another choice sta
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxvision.found import PartRegistry
+from jaxvision.registry import PartRegistry
 
 EVALUATORS = PartRegistry("evaluator", [__name__], given=("task", "data"), offered=("train", "texts"))
 

@@ -10,7 +10,7 @@ from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.linear_probe import judge_classifier
 from jaxvision.evals.multilabel import average_precision
-from jaxvision.found import part
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

@@ -8,8 +8,8 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.found import part
 from jaxvision.parallel.gate import tick
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

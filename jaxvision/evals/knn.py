@@ -12,12 +12,12 @@ from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.found import part
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
@@ -91,13 +91,13 @@ def make_knn(
     def run(variables: "Variables") -> dict[str, float]:
         learned, judged = of_train(variables), of_data(variables)
         bank = _spread(learned.values, learned.labels, chunk, data.mesh)
-        parts = []
+        ranks_of_rows = []
         for start in range(0, len(judged.values), QUERIES):
             tick()
             rows = (x[start : start + QUERIES] for x in (judged.values, judged.labels))
             queries = replicate([_filled(x, QUERIES, 0) for x in rows], data.mesh)
-            parts.append(gather(judge(*queries, *bank)))
-        ranks = np.concatenate(parts, axis=1)[:, : len(judged.values)]
+            ranks_of_rows.append(gather(judge(*queries, *bank)))
+        ranks = np.concatenate(ranks_of_rows, axis=1)[:, : len(judged.values)]
         names = [features.protocol_name(f"knn{n}_t{temperature:g}", layer) for n in k]
         metrics = {f"{name}/top{n}": float(np.mean(row < n)) for name, row in zip(names, ranks) for n in topk}
         return metrics | {"examples": float(len(judged.labels))}

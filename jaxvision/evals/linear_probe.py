@@ -16,10 +16,10 @@ from jaxvision.evals import features
 from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
-from jaxvision.found import part
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
@@ -360,13 +360,13 @@ def judge_classifier(weights: np.ndarray, bias: np.ndarray, x: np.ndarray, label
     >>> judge_classifier(np.eye(2), np.zeros(2), np.array([[3.0, 0.0], [1.0, 0.0]]), np.array([0, 1]))["top1"]
     0.5
     """
-    parts, loss = [], 0.0
+    ranks_of_rows, loss = [], 0.0
     for start in range(0, len(x), ROWS):
         logits = x[start : start + ROWS].astype(np.float64) @ weights + bias
         some = labels[start : start + ROWS]
-        parts.append(np.asarray(rank(jnp.asarray(logits, jnp.float32), jnp.asarray(some))))
+        ranks_of_rows.append(np.asarray(rank(jnp.asarray(logits, jnp.float32), jnp.asarray(some))))
         shifted = logits - logits.max(axis=1, keepdims=True)
         loss += float(np.sum(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(some)), some]))
-    ranks = np.concatenate(parts)
+    ranks = np.concatenate(ranks_of_rows)
     topk = {f"top{n}": float(np.mean(ranks < n)) for n in (1, 5) if n == 1 or n < len(bias)}
     return topk | {"loss": loss / len(x)}

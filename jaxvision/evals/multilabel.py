@@ -10,9 +10,9 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.found import part
 from jaxvision.losses.classification import sigmoid_cross_entropy
 from jaxvision.parallel.distributed import gather
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

@@ -18,12 +18,12 @@ from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.evals.texts import Texts
 from jaxvision.evals.zeroshot import LAYER
-from jaxvision.found import part
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

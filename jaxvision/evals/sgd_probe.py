@@ -13,11 +13,11 @@ from jaxvision.evals import features, views
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.linear_probe import judge_classifier
 from jaxvision.evals.store import Features
-from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import check_batch, replicate, split_rows
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

@@ -21,10 +21,10 @@ from jaxvision.evals.class_mean import unit
 from jaxvision.evals.classify import rank
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.texts import Texts
-from jaxvision.found import part
 from jaxvision.parallel.distributed import gather, is_main
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.registry import part
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables

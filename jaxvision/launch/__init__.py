@@ -3,8 +3,8 @@
 from typing import cast
 
 from jaxvision.errors import UserError
-from jaxvision.found import PartRegistry
 from jaxvision.launch.base import Launcher
+from jaxvision.registry import PartRegistry
 from jaxvision.specs import Registry, parse
 
 LAUNCHERS = PartRegistry("launcher", [__name__])

@@ -20,10 +20,10 @@ from typing import Annotated
 
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError, shown
-from jaxvision.found import part
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.processes import process_start
 from jaxvision.reading import read_record
+from jaxvision.registry import part
 
 SLOT_FILE = "slot.json"  # the share of the machine that a job has
 

@@ -17,9 +17,9 @@ from typing import Annotated
 
 from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.launch.base import JOB_FILE, Status, prepare, status
 from jaxvision.launch.job import dies_with_parent
+from jaxvision.registry import part
 
 NAMESPACE = "jaxvision"
 CANCEL_SECONDS = 10  # longest wait until the node has received a cancellation

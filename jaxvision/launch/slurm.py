@@ -18,11 +18,11 @@ from typing import Annotated, Any
 from jaxvision.arguments import LINE, Range, check_value
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
-from jaxvision.found import part
 from jaxvision.launch import job as jobs
 from jaxvision.launch import options as allowed
 from jaxvision.launch.base import Status, prepare, status
 from jaxvision.launch.options import AMOUNT, GIGABYTES, JOB, MANY, checked
+from jaxvision.registry import part
 
 _KILLED = "|".join(str(128 + number) for number in (6, 7, 9, 11, 15))  # ABRT, BUS, KILL, SEGV, TERM
 SETTLE_SECONDS = 15  # a network file system may take so long to show the exit status of a job that has left the queue

@@ -16,7 +16,7 @@ import jax
 
 from jaxvision import own_modules
 from jaxvision.errors import UserError
-from jaxvision.found import PartRegistry
+from jaxvision.registry import PartRegistry
 
 LOSSES = PartRegistry("loss", [__name__], given=("logits", "labels"))
 

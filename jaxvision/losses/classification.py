@@ -10,7 +10,7 @@ infinite.
 import jax
 import jax.numpy as jnp
 
-from jaxvision.found import part
+from jaxvision.registry import part
 
 
 @part("loss")

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 from jaxvision import calls, own_modules
 from jaxvision.errors import UserError
-from jaxvision.found import PartRegistry, declaration
 from jaxvision.models import heads
 from jaxvision.models.options import bounded, whole
+from jaxvision.registry import PartRegistry, declaration
 
 NAMES = PartRegistry("model", [__name__], given=("num_classes", "dtype"))
 TEXT_NAMES = PartRegistry("text model", [__name__], given=("dtype",))

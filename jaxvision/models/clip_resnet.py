@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, avg_pool, batch_norm
 from jaxvision.models.options import one_of, positive
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.transformer import ATTENTIONS, Attention, Deviations
+from jaxvision.registry import part
 
 REDUCTION = 32  # pixels a side of a position of the last map
 

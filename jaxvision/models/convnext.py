@@ -8,13 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath, LayerScale, global_mean
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.transformer import GELUS, NORM_EPSILON, Deviations, Mlp
+from jaxvision.registry import part
 
 VARIANTS = {  # blocks of each stage, channels of the first; Liu et al. 2022, sec. 3
     "tiny": ((3, 3, 9, 3), 96),

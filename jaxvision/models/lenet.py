@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
 from jaxvision.models.order import Groups
+from jaxvision.registry import part
 
 MIN_SIZE = 32
 

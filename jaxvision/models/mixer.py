@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath
 from jaxvision.models.options import one_of, positive, rate
@@ -15,6 +14,7 @@ from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.sizes import split_variant
 from jaxvision.models.transformer import GELUS, NORM_EPSILON, REMATS, Deviations, Encoder, Mlp
+from jaxvision.registry import part
 
 
 class Size(NamedTuple):

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import global_mean
 from jaxvision.models.options import one_of
 from jaxvision.models.order import Groups, stem_and_stages
+from jaxvision.registry import part
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's
 

@@ -4,11 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, max_pool
 from jaxvision.models.options import one_of, positive
 from jaxvision.models.order import Groups, stem_and_stages
+from jaxvision.registry import part
 
 LAYERS = (  # size of the first kernel and channels of the three convolutions; a stage after these is like the last
     (5, (192, 160, 96)),

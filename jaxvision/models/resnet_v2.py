@@ -12,12 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, Dropout, DropPath, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.resnet_blocks import ResNetStage
+from jaxvision.registry import part
 
 IMAGENET_BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3), "200": (3, 24, 36, 3)}
 CIFAR_BLOCKS = {"110": (18, 18, 18), "164": (18, 18, 18), "1001": (111, 111, 111)}

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.models.heads import AttentionPool
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.sizes import Size, transformer_size
 from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, BlockOptions, Deviations, Encoder, TransformerBlock
+from jaxvision.registry import part
 
 POOLS = ("end", "last", "gap", "map")
 INITS = ("clip", "xavier")

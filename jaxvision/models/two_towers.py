@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxvision import models, own_modules
 from jaxvision.arguments import Section
 from jaxvision.errors import UserError, unknown
-from jaxvision.found import part
 from jaxvision.models.options import one_of, positive
 from jaxvision.models.order import Groups
+from jaxvision.registry import part
 
 TOWERS = ("image_tower", "text_tower")
 PROJECTIONS = ("linear", "affine", "none")

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, AttentionPool, linear_head
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
@@ -36,6 +35,7 @@ from jaxvision.models.transformer import (
     Encoder,
     TransformerBlock,
 )
+from jaxvision.registry import part
 
 POOLS = ("token", "gap", "map", "none")
 POSEMBS = ("learned", "sincos2d", "rope", "none")

@@ -5,10 +5,10 @@ import re
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, shown
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS
 from jaxvision.models.options import one_of, rate
 from jaxvision.models.resnet_v2 import ResNetV2
+from jaxvision.registry import part
 
 
 @part("model", small={"variant": "10-2"})

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision import found
+from jaxvision import registry
 from jaxvision.errors import UserError, unknown
 
 PyTree = Any
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
     decayed: PyTree
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, decay: str = "coupled") -> list[Transform]:
     """Stochastic gradient descent: v = momentum * v + g; w -= rate * v (Sutskever et al. 2013, sec. 2).
 
@@ -55,7 +55,7 @@ def sgd(parts: Parts, *, momentum: float = 0.9, nesterov: bool = False, decay: s
     return orders[decay]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-10) -> list[Transform]:
     """AdaGrad: divides by the root of the sum of all squared gradients (Duchi et al. 2011, fig. 1). Coupled decay.
 
@@ -81,7 +81,7 @@ def adagrad(parts: Parts, *, initial_accumulator: float = 0.0, eps: float = 1e-1
     return [parts.decay, Transform(init, update), parts.rate]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float = 0.0) -> list[Transform]:
     """RMSProp: divides by the root of a moving average of squared gradients. Coupled decay.
 
@@ -100,7 +100,7 @@ def rmsprop(parts: Parts, *, b2: float = 0.9, eps: float = 1e-8, momentum: float
     return [parts.decay, scale, *_trace(momentum, nesterov=False), parts.rate]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def adam(
     parts: Parts,
     *,
@@ -134,7 +134,7 @@ def adam(
     return [parts.decay, corrected, undo, parts.rate]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def adamw(
     parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None
 ) -> list[Transform]:
@@ -156,7 +156,7 @@ def adamw(
     return [optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype), parts.decay, parts.rate]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def lion(parts: Parts, *, b1: float = 0.9, b2: float = 0.99, mu_dtype: str | None = None) -> list[Transform]:
     """Lion: the sign of a momentum (Chen et al. 2023, alg. 2), with decoupled weight decay.
 
@@ -176,7 +176,7 @@ def lion(parts: Parts, *, b1: float = 0.9, b2: float = 0.99, mu_dtype: str | Non
     return [optax.scale_by_lion(b1, b2, mu_dtype), parts.decay, parts.rate]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> list[Transform]:
     """LAMB: Adam with decay, rescaled in every layer to the norm of the layer's weights (You et al. 2020, alg. 2).
 
@@ -195,7 +195,7 @@ def lamb(parts: Parts, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6)
     return [optax.scale_by_adam(b1, b2, eps), parts.decay, trust_ratio, parts.rate]
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def lars(
     parts: Parts,
     *,
@@ -254,7 +254,7 @@ def _lars_of_paper(parts: Parts, trust_coefficient: float) -> Transform:
     return optax.stateless(decay_and_rescale)
 
 
-@found.part("optimizer")
+@registry.part("optimizer")
 def adafactor(
     parts: Parts,
     *,

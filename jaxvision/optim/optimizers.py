@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import optax
 
-from jaxvision import arguments, calls, found, paths
+from jaxvision import arguments, calls, paths, registry
 from jaxvision.arguments import POSITIVE, Range
 from jaxvision.errors import UserError, unknown
 from jaxvision.optim import rules, schedules
@@ -88,7 +88,7 @@ _RANGES = {
 }
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
-OPTIMIZERS = found.PartRegistry("optimizer", [__package__], given=("parts",))
+OPTIMIZERS = registry.PartRegistry("optimizer", [__package__], given=("parts",))
 GIVEN = ("params", "total", "steps", "order")  # arguments that the program passes to `make_optimizer`; no config may
 
 

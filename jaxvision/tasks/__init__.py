@@ -16,10 +16,10 @@ probe.py        predict the label from one layer of a trained network
 
 from collections.abc import Callable
 
-from jaxvision.found import PartRegistry
+from jaxvision.registry import PartRegistry
 from jaxvision.tasks.task import Task
 
-# Names of parameters that a factory may have; `parts.make_task` passes their values.
+# Names of parameters that a factory may have; `components.make_task` passes their values.
 OFFERED = ("num_classes", "multi_label", "fields", "dtype", "over_batch", "total_steps", "steps", "freeze")
 TASKS = PartRegistry("task", [__name__], given=("model",), offered=OFFERED)
 

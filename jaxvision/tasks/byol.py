@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxvision.arguments import COUNT, Range
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.found import part
 from jaxvision.losses import representation
 from jaxvision.losses.pairs import unit
 from jaxvision.models import heads
+from jaxvision.registry import part
 from jaxvision.tasks.task import (
     PAIRS,
     PARTS,

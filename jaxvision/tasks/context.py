@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError, unknown
-from jaxvision.found import part
+from jaxvision.registry import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import ModelFn, Task
 from jaxvision.tasks.tiles import check_share, check_trunk, cut_pieces, standardize
@@ -41,7 +41,7 @@ def make_context(
       jitter: Largest shift of a patch from its place on the grid in either direction, as a share of its side.
       colors: Treatment of colours: "drop" replaces two of three channels of each patch by noise, "project" removes the
         axis between green and magenta, "keep" keeps them, for an augmentation with `grayscale`.
-      part_dim, hidden: Widths of the layers over each patch and over both, see `models.parts.SideBySide`.
+      part_dim, hidden: Widths of the layers over each patch and over both, see `models.pieces.SideBySide`.
 
     Raises:
       UserError: If an option is out of range, or the trunk can only see images of one size.

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxvision import models
 from jaxvision.arguments import POSITIVE, SHARE, Section, check_value
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.losses.classification import softmax_cross_entropy
+from jaxvision.registry import part
 from jaxvision.tasks.task import (
     PARTS,
     ModelFn,

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from jaxvision.arguments import POSITIVE, Range, fits
 from jaxvision.errors import UserError, unknown
-from jaxvision.found import part
 from jaxvision.losses import image_text
 from jaxvision.losses.pairs import unit
 from jaxvision.models.two_towers import TOWERS, TwoTowers
+from jaxvision.registry import part
 from jaxvision.tasks.task import Batch, Joint, ModelFn, Task, Variables, check_classes, module_pattern
 
 PARTS = {
@@ -39,7 +39,7 @@ def make_image_text(
 
     CLIP (Radford et al. 2021, sec. 2.3) and SigLIP (Zhai et al. 2023). The loss compares the pairs of the whole batch
     on all devices, and with `train.accumulate` it still does: the gradients are those of the whole batch, in the memory
-    of a part (train/accumulation.py, `cached`).
+    of a microbatch (train/accumulation.py, `cached`).
 
     Batches: `image` float [b, h, w, 3]; `tokens` int32 [b, n].
 

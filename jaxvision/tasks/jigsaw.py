@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxvision.arguments import Range
 from jaxvision.errors import UserError
-from jaxvision.found import part
+from jaxvision.registry import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import ModelFn, Task
 from jaxvision.tasks.tiles import check_share, check_trunk, cut_pieces, standardize
@@ -54,7 +54,7 @@ def make_jigsaw(
         the paper.
       channel_jitter: Largest shift of a colour channel of a tile in either direction, as a share of the tile's side;
         2 of 64 pixels in the paper.
-      part_dim, hidden: Widths of the layers over each tile and over all, see `models.parts.SideBySide`.
+      part_dim, hidden: Widths of the layers over each tile and over all, see `models.pieces.SideBySide`.
 
     Raises:
       UserError: If an option is out of range, or the trunk can only see images of one size.

@@ -1,4 +1,4 @@
-"""Questions about an image whose answers are known without labels: the common part of rotation, context and jigsaw."""
+"""Questions about an image whose answers are known without labels: the code that rotation, context and jigsaw share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.models.heads import bare_backbone
 from jaxvision.models.options import whole
-from jaxvision.models.parts import PartsClassifier
+from jaxvision.models.pieces import PiecesClassifier
 from jaxvision.tasks.task import PARTS, Batch, ModelFn, Task, in_training, module_pattern, outputs_of
 
 
@@ -18,12 +18,12 @@ class Questions(NamedTuple):
     """The questions about each image of a batch.
 
     Attributes:
-      parts: Inputs of the trunk, float [b, n, h, w, 3]: turned images, patches or tiles. Each goes through it once.
-      beside: Indices of the parts that stand side by side in each of q questions, int32 [b, q, p] in [0, n).
+      pieces: Inputs of the trunk, float [b, n, h, w, 3]: turned images, patches or tiles. Each goes through it once.
+      beside: Indices of the pieces that stand side by side in each of q questions, int32 [b, q, p] in [0, n).
       answers: Right answers, int32 [b, q] in [0, k).
     """
 
-    parts: jax.Array
+    pieces: jax.Array
     beside: jax.Array
     answers: jax.Array
 
@@ -63,23 +63,23 @@ def make_pretext(
     Args:
       pretext: Definition of the questions.
       model: Function of the number of classes, here None, that builds the trunk.
-      part_dim, hidden: Widths of the layers between trunk and answer, see `models.parts.SideBySide`.
+      part_dim, hidden: Widths of the layers between trunk and answer, see `models.pieces.SideBySide`.
     """
     whole("task.part_dim", part_dim, optional=True)
     whole("task.hidden", hidden, optional=True)
     trunk = bare_backbone(pretext.name, model(None))
-    network = PartsClassifier(trunk, pretext.num_answers, part_dim, hidden)
+    network = PiecesClassifier(trunk, pretext.num_answers, part_dim, hidden)
 
     def ask(batch, rng):
         return pretext.ask(jax.random.split(rng)[0], _single_view(pretext, batch))
 
     def init(rng, batch):
-        parts, beside, _ = ask(batch, rng)
-        return network.init(rng, parts, beside, train=False)
+        pieces, beside, _ = ask(batch, rng)
+        return network.init(rng, pieces, beside, train=False)
 
     def loss(variables, batch, rng):
-        parts, beside, answers = ask(batch, rng)
-        logits, updates = in_training(network, variables, parts, beside, rng=jax.random.split(rng)[1])
+        pieces, beside, answers = ask(batch, rng)
+        logits, updates = in_training(network, variables, pieces, beside, rng=jax.random.split(rng)[1])
         logits, answers = logits.reshape(-1, pretext.num_answers), answers.ravel()
         right = logits.argmax(-1) == answers
         return softmax_cross_entropy(logits, answers).mean(), ({f"{pretext.name}_top1": jnp.mean(right)}, updates)

@@ -1,9 +1,9 @@
 """A classifier on one layer of a trained network, trained with augmentation like any other run."""
 
 from jaxvision.errors import unknown
-from jaxvision.found import part
 from jaxvision.models.options import whole
 from jaxvision.models.probe import HIDDEN, Probed
+from jaxvision.registry import part
 from jaxvision.tasks import supervised
 from jaxvision.tasks.task import ModelFn, Task
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
+from jaxvision.registry import part
 from jaxvision.tasks import pretext
 from jaxvision.tasks.task import ModelFn, Task
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxvision.arguments import POSITIVE, check_value
 from jaxvision.errors import UserError, unknown
 from jaxvision.fields import Field
-from jaxvision.found import part
 from jaxvision.losses import contrastive, representation
 from jaxvision.models import heads
 from jaxvision.models.options import whole
+from jaxvision.registry import part
 from jaxvision.tasks.task import (
     PAIRS,
     PARTS,
@@ -47,8 +47,8 @@ def make_simclr(
 
     SimCLR (Chen et al. 2020, arXiv 2002.05709, alg. 1). Any backbone works; its classifier is left out. The loss
     compares the views of the whole batch on all devices, and BatchNorm normalises over all of them, as it always does
-    under sharded jit (sec. 2.2, "global BN"). With `train.accumulate`, the negatives of an image come from its own part
-    of the batch only.
+    under sharded jit (sec. 2.2, "global BN"). With `train.accumulate`, the negatives of an image come from its own
+    microbatch only.
 
     Batches: `image` float [b, v, h, w, 3] with v at least 2, from `views` in the augmentation.
 

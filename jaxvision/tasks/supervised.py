@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxvision import losses
 from jaxvision.arguments import Range, check_value
 from jaxvision.errors import UserError, unknown
-from jaxvision.found import part
+from jaxvision.registry import part
 from jaxvision.tasks.task import ModelFn, Task, check_classes, in_training, outputs_of
 
 STATISTICS = ("batch", "running")

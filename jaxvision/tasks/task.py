@@ -53,14 +53,14 @@ def check_classes(task: str, num_classes: int | None, multi_label: bool = False)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Joint:
-    """A loss that compares the examples of a batch, split into a part for each example and a part for all of them.
+    """A loss that compares examples, as two functions: one embeds each example, one compares all of them.
 
-    It is called like any other loss. The split allows exact accumulation: parts of a batch are embedded one after the
+    It is called like any other loss. The split allows exact accumulation: microbatches are embedded one after the
     other, and compared at once (train/accumulation.py).
 
     Attributes:
       embed: Function `(variables, batch, rng) -> (embeddings, updated collections)`. Embeddings are arrays [b, ...],
-        computed from each example alone (except for BatchNorm, whose statistics are those of the part).
+        computed from each example alone (except for BatchNorm, whose statistics are those of the microbatch).
       compare: Function `(variables, embeddings, batch) -> (loss, metrics)`, or `(loss, metrics, rows)`, of the
         embeddings of the whole batch.
     """
@@ -91,8 +91,8 @@ class After(NamedTuple):
       step: Number of the step, int32 []: 0 for the first, `total_steps - 1` for the last of a run.
       variables: All collections, with the parameters and statistics after the step.
       rows: Arrays [b, ...] that the loss returned for the examples, in the order of the whole batch, even if the batch
-        was computed in parts or on several devices. With several players, a dict of them by player. None if the loss
-        returns no rows.
+        was computed in microbatches or on several devices. With several players, a dict of them by player. None if the
+        loss returns no rows.
       rng: Key of the step, for random draws in `after`.
     """
 
@@ -133,8 +133,8 @@ class Task(NamedTuple):
       outputs: Function `(variables, batch) -> {"features": [b, d], "logits": [b, k], ...}` for evaluators, without
         dropout and with running statistics. If it draws random numbers, it takes a key: `outputs(variables, batch,
         rng)`.
-      after: Function `After -> updated collections`, called once after each optimizer step, not after each part of an
-        accumulated batch, and not if the step is skipped. It is for averages of weights, centres, queues and limits of
+      after: Function `After -> updated collections`, called once after each optimizer step, not after each
+        microbatch, and not if the step is skipped. It is for averages of weights, centres, queues and limits of
         parameters. None for nothing.
       players: Players by name. They train in turn within a step, each with the updates of those before it. Empty if
         one loss trains all parameters.

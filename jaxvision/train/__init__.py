@@ -4,7 +4,7 @@ state.py        the state of a run, made in its shardings
 step.py         one update as a pure function, and a runner of several updates in one dispatch
 turns.py        the updates of a step, of one player or of several in turn
 players.py      the parameters of each player
-accumulation.py the gradient of a batch from its parts: their mean, or the exact one of a loss over all pairs
+accumulation.py the gradient of a batch from its microbatches: their mean, or the exact one of a loss over all pairs
 feed.py         the data of the steps: batches from a stream, or a data set held in memory
 loop.py         the training loop: steps, logs, evaluations, checkpoints, in that order
 journal.py      what a run carries in addition to its state, so that its records do not depend on stops

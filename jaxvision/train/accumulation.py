@@ -1,4 +1,4 @@
-"""The gradient of a large batch from parts of it that are computed one after the other."""
+"""The gradient of a large batch from its microbatches, which are computed one after the other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +13,16 @@ PyTree = Any
 Gradients = Callable[[PyTree, PyTree, Batch, jax.Array], tuple[PyTree, PyTree, Metrics, PyTree]]
 
 
-def make_gradients(loss: Loss, parts: int) -> Gradients:
+def make_gradients(loss: Loss, microbatches: int) -> Gradients:
     """Makes the function that computes the gradient of a loss: exactly if the loss is a `Joint`, else as a mean.
 
     Args:
       loss: Loss of a task or of a player.
-      parts: Number of parts that a batch is split into; 1 for the whole batch at once.
+      microbatches: Number of microbatches that a batch is split into; 1 for the whole batch at once.
     """
-    if parts == 1:
+    if microbatches == 1:
         return whole(loss)
-    return cached(loss, parts) if isinstance(loss, Joint) else averaged(loss, parts)
+    return cached(loss, microbatches) if isinstance(loss, Joint) else averaged(loss, microbatches)
 
 
 def whole(loss: Loss) -> Gradients:
@@ -42,61 +42,62 @@ def whole(loss: Loss) -> Gradients:
     return gradients
 
 
-def averaged(loss: Loss, parts: int) -> Gradients:
-    """Makes the function that averages the gradients and the metrics of the parts of a batch.
+def averaged(loss: Loss, microbatches: int) -> Gradients:
+    """Makes the function that averages the gradients and the metrics of the microbatches of a batch.
 
-    The result equals that of the whole batch if the loss is a mean over examples and the model has no BatchNorm, whose
-    statistics are those of a part. The rows of all parts are returned in the order of the batch.
+    The result equals that of the whole batch if the loss is a mean over examples and the model has no BatchNorm, which
+    takes its statistics from each microbatch. The rows of all microbatches are returned in the order of the batch.
 
     Args:
       loss: Loss of a task or of a player.
-      parts: Number of parts; it divides the batch.
+      microbatches: Number of microbatches; it divides the batch.
     """
-    of_part = whole(loss)
+    of_microbatch = whole(loss)
 
     def gradients(params, model_state, batch, rng):
-        def body(carry, part):
+        def body(carry, microbatch):
             total, model_state = carry
-            index, batch = part
-            grads, model_state, metrics, rows = of_part(params, model_state, batch, jax.random.fold_in(rng, index))
+            index, batch = microbatch
+            grads, model_state, metrics, rows = of_microbatch(
+                params, model_state, batch, jax.random.fold_in(rng, index)
+            )
             return (jax.tree.map(jnp.add, total, grads), model_state), (metrics, rows)
 
         carry = (jax.tree.map(jnp.zeros_like, params), model_state)
-        (total, model_state), (metrics, rows) = _scan(body, carry, _split(batch, parts), parts)
+        (total, model_state), (metrics, rows) = _scan(body, carry, _split(batch, microbatches), microbatches)
         means = jax.tree.map(jnp.mean, metrics)
-        return jax.tree.map(lambda g: g / parts, total), model_state, means, jax.tree.map(_join, rows)
+        return jax.tree.map(lambda g: g / microbatches, total), model_state, means, jax.tree.map(_join, rows)
 
     return gradients
 
 
-def cached(joint: Joint, parts: int) -> Gradients:
-    """Makes the function that computes the exact gradient of a loss over all pairs in the memory of a part.
+def cached(joint: Joint, microbatches: int) -> Gradients:
+    """Makes the function that computes the exact gradient of a loss over all pairs in the memory of a microbatch.
 
     Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup" (GradCache), sec. 3:
 
-    1. Embed every part, and keep only the embeddings.
+    1. Embed every microbatch, and keep only the embeddings.
     2. Take the gradient of the loss with respect to all embeddings, and to the parameters that it reads itself, once.
-    3. Embed every part again, and propagate its share of the gradient back to the parameters.
+    3. Embed every microbatch again, and propagate its share of the gradient back to the parameters.
 
-    Both passes of a part draw the same dropout masks. BatchNorm sees a part in both passes; only the second updates
+    Both passes of a microbatch draw the same dropout masks. BatchNorm sees it in both passes; only the second updates
     its running statistics.
 
     Args:
       joint: Loss that compares all examples of the batch.
-      parts: Number of parts; it divides the batch.
+      microbatches: Number of microbatches; it divides the batch.
     """
     embed, compare = joint.embed, joint.compare
 
     def gradients(params, model_state, batch, rng):
-        parted = _split(batch, parts)
+        split = _split(batch, microbatches)
 
-        # Without a gradient through it, XLA keeps nothing of a part but its embeddings.
-
-        def first(carry, part):
-            index, batch = part
+        # No gradient is taken through this pass, so XLA keeps only the embeddings of a microbatch.
+        def first(carry, microbatch):
+            index, batch = microbatch
             return carry, embed({"params": params, **model_state}, batch, jax.random.fold_in(rng, index))[0]
 
-        _, embeddings = _scan(first, None, parted, parts)
+        _, embeddings = _scan(first, None, split, microbatches)
         together = jax.tree.map(_join, embeddings)
 
         def loss(params, embeddings):
@@ -107,11 +108,11 @@ def cached(joint: Joint, parts: int) -> Gradients:
             params, together
         )
 
-        # The cotangent of a part's embeddings is already the gradient over all pairs, so the parts add up exactly.
+        # The cotangent of the embeddings is already the gradient over all pairs, so a sum over microbatches is exact.
         # `direct` is the gradient of parameters that the comparison reads itself, such as a temperature.
-        def second(carry, part):
+        def second(carry, microbatch):
             total, model_state = carry
-            (index, batch), cotangent = part
+            (index, batch), cotangent = microbatch
 
             def again(params):
                 return embed({"params": params, **model_state}, batch, jax.random.fold_in(rng, index))
@@ -120,28 +121,28 @@ def cached(joint: Joint, parts: int) -> Gradients:
             (grads,) = pull(cotangent)
             return (jax.tree.map(jnp.add, total, grads), {**model_state, **updates}), None
 
-        cotangents = jax.tree.map(lambda g: _parts_of(g, parts), of_embeddings)
-        (total, model_state), _ = _scan(second, (direct, model_state), (parted, cotangents), parts)
+        cotangents = jax.tree.map(lambda g: _microbatches(g, microbatches), of_embeddings)
+        (total, model_state), _ = _scan(second, (direct, model_state), (split, cotangents), microbatches)
         return total, model_state, {"loss": value, **metrics}, rows[0] if rows else None
 
     return gradients
 
 
-def _split(batch: Batch, parts: int) -> tuple[jax.Array, Batch]:
-    """Returns the numbers of the parts, [p], and the parts, arrays [p, b / p, ...]."""
-    return jnp.arange(parts), jax.tree.map(lambda x: _parts_of(x, parts), batch)
+def _split(batch: Batch, microbatches: int) -> tuple[jax.Array, Batch]:
+    """Returns the numbers of the microbatches, [m], and the microbatches, arrays [m, b / m, ...]."""
+    return jnp.arange(microbatches), jax.tree.map(lambda x: _microbatches(x, microbatches), batch)
 
 
-def _parts_of(x: jax.Array, parts: int) -> jax.Array:
-    # Part i takes the rows i, i + parts, ..., so that each part is spread over all devices.
-    return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+def _microbatches(x: jax.Array, microbatches: int) -> jax.Array:
+    # Microbatch i takes the rows i, i + m, ..., so that each one is spread over all devices.
+    return jnp.moveaxis(x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:]), 1, 0)
 
 
 def _join(x: jax.Array) -> jax.Array:
-    """Undoes `_parts_of`."""
+    """Undoes `_microbatches`."""
     return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
 
 
-def _scan(body: Callable, carry: PyTree, xs: PyTree, parts: int) -> tuple[PyTree, PyTree]:
+def _scan(body: Callable, carry: PyTree, xs: PyTree, microbatches: int) -> tuple[PyTree, PyTree]:
     # XLA's CPU backend runs the gradient of a convolution many times slower inside a loop.
-    return jax.lax.scan(body, carry, xs, unroll=parts if jax.default_backend() == "cpu" else 1)
+    return jax.lax.scan(body, carry, xs, unroll=microbatches if jax.default_backend() == "cpu" else 1)

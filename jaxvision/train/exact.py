@@ -16,12 +16,12 @@ class ExactSum:
     The mean equals `math.fsum(values) / len(values)` to the last bit, however the values were split into calls of
     `add`: both round the true sum once, to the nearest float.
 
-    >>> whole, parts = ExactSum(), ExactSum()
+    >>> whole, split = ExactSum(), ExactSum()
     >>> whole.add([1e100, 1.0, -1e100, 0.1])
-    >>> parts.add([1e100, 1.0])
-    >>> parts = ExactSum.read(parts.written())
-    >>> parts.add([-1e100, 0.1])
-    >>> whole.mean() == parts.mean() == math.fsum([1e100, 1.0, -1e100, 0.1]) / 4
+    >>> split.add([1e100, 1.0])
+    >>> split = ExactSum.read(split.written())
+    >>> split.add([-1e100, 0.1])
+    >>> whole.mean() == split.mean() == math.fsum([1e100, 1.0, -1e100, 0.1]) / 4
     True
     """
 

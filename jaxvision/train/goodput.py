@@ -205,8 +205,8 @@ def words(account: Mapping[str, Any]) -> str:
     """
     wall = max(account["wall"], 1e-9)
     shares = {KINDS[kind]: spent / wall for kind, spent in account["seconds"].items()}
-    parts = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share >= 0.001)
-    return f"{duration(account['wall'])}: {parts}"
+    words = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share >= 0.001)
+    return f"{duration(account['wall'])}: {words}"
 
 
 def process_began() -> float:

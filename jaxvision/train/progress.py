@@ -69,14 +69,14 @@ def words(values: Mapping[str, float]) -> str:
     >>> words({"loss": 2.30258, "val/top1": 0.5, "examples_per_second": 1234.5})
     'loss 2.303  val/top1 50.00%  examples/s 1,234'
     """
-    parts = []
+    items = []
     for name, value in values.items():
         leaf = name.rsplit("/", 1)[-1]
         if leaf == "examples_per_second":
-            parts.append(f"examples/s {value:,.0f}")
+            items.append(f"examples/s {value:,.0f}")
         else:
-            parts.append(f"{name} {number(name, value)}")
-    return "  ".join(parts)
+            items.append(f"{name} {number(name, value)}")
+    return "  ".join(items)
 
 
 class GuessingState(TypedDict):

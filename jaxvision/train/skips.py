@@ -128,12 +128,12 @@ def note(values: Mapping[str, float], length: int) -> str | None:
     >>> note({"loss_spikes": 1.0}, 10)
     'warning: the loss of 1 of the last 10 steps was a spike'
     """
-    parts = []
+    reasons = []
     if skipped := int(values.get("skipped_steps", 0)):
-        parts.append(f"{skipped} of the last {length} steps were skipped; means are over the others")
+        reasons.append(f"{skipped} of the last {length} steps were skipped; means are over the others")
     if spikes := int(values.get("loss_spikes", 0)):
-        parts.append(f"the loss of {spikes} of the last {length} steps was a spike")
-    return f"warning: {'; '.join(parts)}" if parts else None
+        reasons.append(f"the loss of {spikes} of the last {length} steps was a spike")
+    return f"warning: {'; '.join(reasons)}" if reasons else None
 
 
 def too_many_error(

@@ -16,7 +16,7 @@ from jaxvision.train.state import TrainState
 PyTree = Any
 Step: TypeAlias = Callable[..., tuple[TrainState, Metrics]]  # of (state, batch), or of (state, batch, guard)
 
-_AFTER = 2**31  # folded into the key of a step for `Task.after`; parts and players fold in their small numbers
+_AFTER = 2**31  # folded into the key of a step for `Task.after`; microbatches and players fold in small numbers
 
 
 def step_keys(seed: int, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
@@ -56,7 +56,7 @@ def make_train_step(
       augment: Function `(rng, batch) -> batch`, applied to the whole batch before it is split.
       tx: Optimizer chain, or the chains of the players by name.
       seed: Seed of all random draws.
-      accumulate: Number of parts that a batch is split into. The gradient is the mean over the parts, or exactly that
+      accumulate: Number of microbatches that a batch is split into. The gradient is the mean over them, or exactly that
         of the whole batch if the loss is a `Joint`; see accumulation.py.
       ema: Decay of the average of the variables, in (0, 1), or None. The average starts at the initial variables. In
         early steps the decay is min(ema, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage with

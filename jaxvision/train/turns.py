@@ -27,7 +27,7 @@ def take_turns(
     Args:
       task: Task.
       tx: Optimizer, or the optimizers of the players by name.
-      accumulate: Number of parts that a batch is split into.
+      accumulate: Number of microbatches that a batch is split into.
       state: State before the step.
       batch: Augmented batch.
       rng: Key of the task in this step.

@@ -9,7 +9,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from jaxvision import durations, parts
+from jaxvision import components, durations
 from jaxvision.errors import UserError
 from jaxvision.layout import module_pattern
 from jaxvision.parallel.mesh import shard_batch
@@ -173,7 +173,7 @@ def section(**optimizer):
 
 
 def make_optimizer(task, **optimizer):
-    return parts.make_optimizer(section(**optimizer), None, task, init(None, None)["params"], STEPS_OF, 10)
+    return components.make_optimizer(section(**optimizer), None, task, init(None, None)["params"], STEPS_OF, 10)
 
 
 def test_each_has_a_section_that_says_what_differs():

@@ -29,8 +29,8 @@ from jaxvision.data.sources.base import BadExample, Info, Source, check_classes
 from jaxvision.data.sources.tfds import TfdsSource, prepared_builder
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.found import PartRegistry
 from jaxvision.reading import reading
+from jaxvision.registry import PartRegistry
 
 _log = logging.getLogger(__name__)
 

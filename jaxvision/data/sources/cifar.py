@@ -13,8 +13,8 @@ from jaxvision.data.sources import files, plain_pickle
 from jaxvision.data.sources.base import Info, Source, parse_split, standard_fields
 from jaxvision.errors import UserError, shown, unknown
 from jaxvision.fields import Field
-from jaxvision.found import part
 from jaxvision.reading import read_text, reading
+from jaxvision.registry import part
 
 _CIFAR10 = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 _CIFAR100 = {"train": ["train"], "test": ["test"]}

@@ -16,7 +16,7 @@ from jaxvision.data.sources.tfds import TfdsSource, of_features
 from jaxvision.data.subsets import Subset
 from jaxvision.errors import UserError, unknown
 from jaxvision.fields import Field
-from jaxvision.found import part
+from jaxvision.registry import part
 
 PAIRS: tuple[str, ...] = tuple(f"{colour} {kind}" for colour in COLOURS for kind in CLASSES)
 LABELS = {"kind": CLASSES, "colour": COLOURS, "pair": PAIRS}

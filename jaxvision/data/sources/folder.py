@@ -13,7 +13,7 @@ from jaxvision.data.sources.base import Info, Source, parse_split, standard_fiel
 from jaxvision.data.sources.labels import class_name, read_classes
 from jaxvision.data.sources.passed_over import PassedOver
 from jaxvision.errors import UserError, nearest
-from jaxvision.found import part
+from jaxvision.registry import part
 
 _WANT = "SPLIT/CLASS/*.jpg"
 _NO_IMAGE = "suffix is not that of an image"

@@ -15,8 +15,8 @@ from jaxvision.data.sources.base import Source, parse_split
 from jaxvision.data.sources.labels import Labels, make_info, read_classes
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.found import part
 from jaxvision.reading import reading
+from jaxvision.registry import part
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 

@@ -16,7 +16,7 @@ from jaxvision.data.sources.columns import warn_of_lack
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.rows import Columns, Row, read_rows
 from jaxvision.errors import UserError
-from jaxvision.found import part
+from jaxvision.registry import part
 
 _log = logging.getLogger(__name__)
 _NAMED = 3

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import found
+from jaxvision import registry
 from jaxvision.data import sources, subsets
 from jaxvision.data.sources.base import Info, Source, label_field
 from jaxvision.data.sources.files import Rows
@@ -18,7 +18,7 @@ BLOCK = 1000  # number of consecutive positions in which every part has its exac
 _STREAM = (0, 0, 0, 2)  # a Philox counter that neither `order` nor draws of host operations reach
 
 
-@found.part("data set", "mixture")
+@registry.part("data set", "mixture")
 def open_mixture(
     data_dir: str | Path | None, split: str, fields: Sequence[str] | None = None, **parts: Mapping[str, Any]
 ) -> Source:

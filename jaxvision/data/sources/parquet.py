@@ -22,8 +22,8 @@ from jaxvision.data.sources.parquet_schema import (
 )
 from jaxvision.data.sources.row_groups import RowGroups
 from jaxvision.data.sources.texts import one_or_several
-from jaxvision.found import part
 from jaxvision.reading import reading
+from jaxvision.registry import part
 
 _TEXTS = ("text", "caption", "captions")
 

@@ -14,9 +14,9 @@ from jaxvision.data.sources.base import BadExample, Source, parse_split
 from jaxvision.data.sources.labels import Labels, infer_classes, make_info, read_classes
 from jaxvision.data.sources.texts import one_or_several
 from jaxvision.errors import UserError, nearest, unknown
-from jaxvision.found import part
 from jaxvision.progress import track
 from jaxvision.reading import parse_json
+from jaxvision.registry import part
 
 DOTS = ("first", "last")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from jaxvision import unpacking
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.reading import decode_text, reading
+from jaxvision.registry import part
 
 MERGES = 49_152 - 256 - 2  # number of the file's 262,144 lines that CLIP uses
 START, END = "<|startoftext|>", "<|endoftext|>"

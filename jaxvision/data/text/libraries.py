@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxvision.data.text.tokenizer import Tokenizer, existing, library
 from jaxvision.errors import UserError, shown
-from jaxvision.found import part
+from jaxvision.registry import part
 
 MAX_VOCABULARY = 2**24  # largest number of ids; an embedding has a row for each
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxvision.arguments import is_whole
 from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError
-from jaxvision.found import PartRegistry
+from jaxvision.registry import PartRegistry
 
 TOKENIZERS = PartRegistry("tokenizer", [__package__], given=("length", "lower"))
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxvision.arguments import is_whole
 from jaxvision.errors import UserError, shown
-from jaxvision.found import part
 from jaxvision.reading import is_file
+from jaxvision.registry import part
 
 MAX_LENGTH = 2**17  # largest number of tokens per text
 

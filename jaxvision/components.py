@@ -1,4 +1,4 @@
-"""Makes the parts of an experiment from the sections of its config: task, layout, optimizer, initial state."""
+"""Makes the components of an experiment from the sections of its config: task, layout, optimizer, initial state."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
 
 
 def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
-    """Checks that the parts of a batch are large enough for a loss that compares examples.
+    """Checks that the microbatches are large enough for a loss that compares examples.
 
     Args:
       task: Task.
@@ -67,14 +67,14 @@ def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
       batch_size: Number of examples in a batch over all processes.
 
     Raises:
-      UserError: A part has fewer examples than the loss needs.
+      UserError: A microbatch has fewer examples than the loss needs.
     """
-    parts = 1 if isinstance(task.loss, Joint) else train.accumulate
-    if batch_size // parts < task.least:
-        part = f" in {parts} parts (train.accumulate), of {batch_size // parts} each" if parts > 1 else ""
+    microbatches = 1 if isinstance(task.loss, Joint) else train.accumulate
+    if batch_size // microbatches < task.least:
+        split = f" in {microbatches} microbatches (train.accumulate), of {batch_size // microbatches} each"
         raise UserError(
             f"the loss of this task compares the examples of a batch with one another, at least {task.least}, but "
-            f"data.batch_size is {batch_size}{part}: there would be nothing to tell apart"
+            f"data.batch_size is {batch_size}{split if microbatches > 1 else ''}: raise it"
         )
 
 

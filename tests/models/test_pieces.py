@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import models
-from jaxvision.models.parts import PartsClassifier
+from jaxvision.models.pieces import PiecesClassifier
 
 
 def nin(num_classes=None):
@@ -16,14 +16,14 @@ def test_without_layers_between_it_is_the_model_with_its_own_head(random_variabl
     images = jax.random.normal(jax.random.key(0), (3, 1, 8, 8, 3))
     whole = nin(5)
     variables = random_variables(whole.init, images[:, 0])
-    logits = jax.jit(PartsClassifier(nin(), 5).apply)(variables, images, jnp.zeros((3, 1, 1), jnp.int32))
+    logits = jax.jit(PiecesClassifier(nin(), 5).apply)(variables, images, jnp.zeros((3, 1, 1), jnp.int32))
     _, out = jax.jit(whole.apply)(variables, images[:, 0])
     np.testing.assert_allclose(logits[:, 0], out["logits"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_question_sees_its_parts_in_its_order(random_variables):
     trunk = jax.jit(nin().apply)
-    module = PartsClassifier(nin(), 4, part_dim=6, hidden=7)
+    module = PiecesClassifier(nin(), 4, part_dim=6, hidden=7)
     parts = jax.random.normal(jax.random.key(0), (2, 3, 8, 8, 3))
     questions = jnp.array([[[2, 0], [1, 1]], [[0, 1], [2, 2]]])
     variables = random_variables(module.init, parts, questions)
