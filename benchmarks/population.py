@@ -125,11 +125,11 @@ def compare(model: str, args: argparse.Namespace, folder: Path) -> None:
             costs[way] = Cost(scale * sum(c.wall for c in each), scale * sum(c.cpu for c in each))
         else:
             costs[way] = measure(*words, *["--at_once"] * at_once)
-        own, base = costs[way], costs["separate runs"]
+        cost, base = costs[way], costs["separate runs"]
         off = max(abs(loss(way, i) / loss("separate runs", i) - 1) for i in sample)
         print(
-            f"| {model} | {way} | {own.wall:.0f} | {own.cpu:.0f} | {own.wall / base.wall:.2f} | "
-            f"{own.cpu / base.cpu:.2f} | {off:.1e} |",
+            f"| {model} | {way} | {cost.wall:.0f} | {cost.cpu:.0f} | {cost.wall / base.wall:.2f} | "
+            f"{cost.cpu / base.cpu:.2f} | {off:.1e} |",
             flush=True,
         )
 

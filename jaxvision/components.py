@@ -124,7 +124,7 @@ def make_task(
     }
     options = {k: v for k, v in config.task.items() if k != "name"}
     parameters = calls.parameters(factory)
-    arguments = {name: offers[name] for name in (*tasks.TASKS.given, *tasks.TASKS.offered) if name in parameters}
+    arguments = {name: offers[name] for name in (*tasks.TASKS.required, *tasks.TASKS.offered) if name in parameters}
     return configs.call(factory, options, "task", **arguments)
 
 
@@ -294,10 +294,10 @@ def _frozen_rules(
     section: Mapping[str, Any], pretrained: InitSection | None, task: Task, params: Any, order: Callable
 ) -> paths.Rules:
     """Makes the rules for parameters that the task, `init.freeze` or the section `optimizer` freezes; () for none."""
-    spec, own = pretrained.freeze if pretrained else None, tuple(section.get("freeze") or ())
+    spec, rules = pretrained.freeze if pretrained else None, tuple(section.get("freeze") or ())
     if spec and task.frozen:
         raise UserError("init.freeze and task.locked exclude each other")
-    if spec and own:
+    if spec and rules:
         raise UserError("init.freeze and optimizer.freeze exclude each other")
     if spec and spec not in task.parts:
         if spec.isidentifier():
@@ -307,4 +307,4 @@ def _frozen_rules(
     frozen = [(f"^{re.escape(path)}$", True) for path, name in part_of_params(task, params).items() if name in names]
     if spec and not frozen and not task.players:
         raise UserError(f"init.freeze {spec!r} freezes nothing: this model has no parameters in that part")
-    return (*frozen, *(own or ((".*", False),))) if frozen or own else ()
+    return (*frozen, *(rules or ((".*", False),))) if frozen or rules else ()

@@ -124,7 +124,7 @@ def _read(name: str, section: Mapping) -> Entry:
         raise UserError(f"the config misses '{where}.name'. Evaluators: {listed(name, evals.EVALUATORS)}")
     arguments.check_value(f"config key {where}.name", common["name"], str)
     factory = evals.get_evaluator(common["name"])
-    program = (*evals.EVALUATORS.given, *evals.EVALUATORS.offered)
+    program = (*evals.EVALUATORS.required, *evals.EVALUATORS.offered)
     calls.check(factory, options, calls.ConfigKeys(where), program=program, others=EvalSection._fields)
     filled = configs.call(EvalSection, common, where)
     taken = calls.parameters(factory)

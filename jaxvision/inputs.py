@@ -171,8 +171,8 @@ def open_or_describe(
       UserError: The set is needed and absent, or the section contradicts it.
     """
     fields = _known_fields(data) if stored is None else stored
-    known = {*fields, *text.sources_of((), data.host)}
-    lacking = [name for name in text.sources_of(data.fields, data.host) if name not in known]
+    names = {*fields, *text.sources_of((), data.host)}
+    lacking = [name for name in text.sources_of(data.fields, data.host) if name not in names]
     described = data.examples and (data.classes or "label" not in data.fields) and not lacking
     if training_data == "ignored" and described:
         return None, _describe(data, fields), "not asked for"

@@ -83,14 +83,14 @@ def load(kind: str, name: str) -> Any:
     return getattr(module, function)
 
 
-def check_takes(kind: str, name: str, factory: Any, given: Sequence[str]) -> None:
+def check_takes(kind: str, name: str, factory: Any, required: Sequence[str]) -> None:
     """Checks that a user's part can be called with the arguments that the program gives.
 
     Args:
       kind: Kind of the part, such as "model".
       name: Name of the part, "package.module:function".
       factory: Object that the name stands for.
-      given: Names of parameters that it must have. `**options` does not count, so that no function is called that was
+      required: Names of parameters that it must have. `**options` does not count, so no function is called that was
         not written as a part.
 
     Raises:
@@ -101,11 +101,11 @@ def check_takes(kind: str, name: str, factory: Any, given: Sequence[str]) -> Non
     parameters: Mapping[str, inspect.Parameter] = {}
     with contextlib.suppress(TypeError, ValueError):  # it has no signature
         parameters = inspect.signature(factory).parameters
-    if missing := [parameter for parameter in given if parameter not in parameters]:
+    if missing := [parameter for parameter in required if parameter not in parameters]:
         names = f"parameter{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
         raise UserError(
             f"the {kind} {name!r} has no {names}, which the program gives to each {kind}: "
-            f"define it as def {name.partition(':')[2]}({', '.join(given)}, ...), see docs/extending.md"
+            f"define it as def {name.partition(':')[2]}({', '.join(required)}, ...), see docs/extending.md"
         )
 
 

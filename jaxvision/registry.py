@@ -79,12 +79,12 @@ class PartRegistry(Mapping[str, Callable]):
     Args:
       kind: Kind of the parts, as in messages: "model".
       packages: Names of the packages whose modules hold the parts.
-      given: Names of the arguments that the program gives to every part of this kind; a user's own must take them.
+      required: Names of the arguments that the program passes to every part of this kind; each part must take them.
       offered: Names of further arguments that the program gives to parts that have a parameter of that name.
     """
 
-    def __init__(self, kind: str, packages: Sequence[str], given: Sequence[str] = (), offered: Sequence[str] = ()):
-        self.kind, self.packages, self.given, self.offered = kind, tuple(packages), tuple(given), tuple(offered)
+    def __init__(self, kind: str, packages: Sequence[str], required: Sequence[str] = (), offered: Sequence[str] = ()):
+        self.kind, self.packages, self.required, self.offered = kind, tuple(packages), tuple(required), tuple(offered)
         self._factories: dict[str, Callable] | None = None
 
     def __getitem__(self, name: str) -> Callable:
@@ -116,7 +116,7 @@ class PartRegistry(Mapping[str, Callable]):
         if own_modules.is_own(name):
             factory = own_modules.load(self.kind, name)
             kinds = [parts for parts in (self, *others) if declaration(parts.kind, factory)] or [self]
-            own_modules.check_takes(self.kind, name, factory, kinds[0].given)
+            own_modules.check_takes(self.kind, name, factory, kinds[0].required)
             return factory
         for parts in (self, *others):
             if isinstance(name, str) and name in parts:
@@ -124,7 +124,7 @@ class PartRegistry(Mapping[str, Callable]):
         raise self.unknown(name, *others)
 
     def options(self, name: Any, *others: "PartRegistry") -> dict[str, Any] | None:
-        """Returns the annotations of a part's options, by name: the parameters that the program does not give.
+        """Returns the annotations of a part's options, by name: the parameters that the program does not pass.
 
         Args:
           name: Name of a built-in part, or "package.module:function".
@@ -136,7 +136,7 @@ class PartRegistry(Mapping[str, Callable]):
         Raises:
           UserError: There is no such part, see `resolve`.
         """
-        return calls.options(self.resolve(name, *others), (*self.given, *self.offered))
+        return calls.options(self.resolve(name, *others), (*self.required, *self.offered))
 
     def unknown(self, name: Any, *others: "PartRegistry") -> UserError:
         """Returns the error for a name that no part has.

@@ -260,8 +260,8 @@ class Registry:
                 raise UserError(f"{name!r} is not registered as {self.kind}{hint if self._where else ''}")
             return factory
         if name not in self.factories:
-            own = "; or one of your own, 'package.module:function'" if self._where else ""
-            raise UserError(f"{unknown(self.kind, name, self.factories)}{own}")
+            alternative = "; or one of your own, 'package.module:function'" if self._where else ""
+            raise UserError(f"{unknown(self.kind, name, self.factories)}{alternative}")
         return self.factories[name]
 
     def is_random(self, spec: str) -> bool:

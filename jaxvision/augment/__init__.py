@@ -138,15 +138,15 @@ def make_augmentation(
     2
     """
     operation = chain(spec)
-    known = statistics or {}
-    missing = sorted(name for name in needs_statistics(spec) if known.get(name) is None)
+    provided = statistics or {}
+    missing = sorted(name for name in needs_statistics(spec) if provided.get(name) is None)
     if missing:
         raise UserError(f"the augmentation {spec!r} needs statistics of the training images: {', '.join(missing)}")
     fields = _complete(DEFAULT_FIELDS if fields is None else fields, num_classes)
     images = [name for name, field in fields.items() if field.kind == "image"]
     floats = {name: fields[name]._replace(dtype="float32") for name in images}
     apply, scene = operation.bind(spec, Scene({**fields, **floats}))
-    return Augmentation(apply, images, scene.fields, known)
+    return Augmentation(apply, images, scene.fields, provided)
 
 
 def _complete(fields: Mapping[str, Field], num_classes: int | None) -> dict[str, Field]:

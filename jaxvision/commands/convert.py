@@ -175,11 +175,11 @@ def _flag(name: str, value: Any) -> str:
 
 
 def _native_size(
-    arrays: Mapping[str, np.ndarray], source: str, name: str, module: Any, said: Stated | None
+    arrays: Mapping[str, np.ndarray], source: str, name: str, module: Any, stated_size: Stated | None
 ) -> dict[str, Stated]:
     """The side of the images for which the position embeddings in the file were trained; empty if there are none.
 
-    The size `said` elsewhere is kept if it gives the same number of patches: 384 and 378 pixels both give 27 patches of
+    The size `stated_size` is kept if it gives the same number of patches: 384 and 378 pixels both give 27 patches of
     14.
     """
     pair = models.is_pair(name)
@@ -191,8 +191,8 @@ def _native_size(
     if positions is None or pixels is None:
         return {}
     side = mapping.grid(positions.shape[-2])[1]
-    if said is not None and not said.by.startswith("usual") and said.value // pixels == side:
-        return {"size": said}
+    if stated_size is not None and not stated_size.by.startswith("usual") and stated_size.value // pixels == side:
+        return {"size": stated_size}
     words = module.text_tower.backbone.vocab_size if pair else None
     if (positions.shape[-1], pixels, side, words) == SIGLIP_384:
         return {"size": Stated(384, "SigLIP's ViT So400m/14 of 27x27 patches")}

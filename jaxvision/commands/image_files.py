@@ -68,27 +68,27 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _find(given: str) -> ImageFiles:
-    if not given.strip():
+def _find(argument: str) -> ImageFiles:
+    if not argument.strip():
         raise UserError("--images is empty: give a folder, a file or a pattern such as 'photos/*.jpg'")
-    there, rest = _existing(os.path.expanduser(given))
+    there, rest = _existing(os.path.expanduser(argument))
     if not rest:
         if not os.path.isdir(there) and _waits(there):
-            raise UserError(f"{given!r} is a pipe or a device, not a file: give a folder, a file or a pattern")
-        return _in_folder(given, there) if os.path.isdir(there) else ImageFiles([there], [])
+            raise UserError(f"{argument!r} is a pipe or a device, not a file: give a folder, a file or a pattern")
+        return _in_folder(argument, there) if os.path.isdir(there) else ImageFiles([there], [])
     if not glob.has_magic(rest):
-        raise UserError(f"no file or folder {given!r}: {_instead(there, rest)}")
+        raise UserError(f"no file or folder {argument!r}: {_instead(there, rest)}")
     check_depth(rest)
     patterns = {unicodedata.normalize(form, rest) for form in ("NFC", "NFD")} | {rest}
     matches = {m for p in patterns for m in glob.glob(os.path.join(glob.escape(there), p), recursive=True)}
     files = sorted(m for m in matches if os.path.isfile(m))  # no pipes and devices either
     if not files and matches:
         raise UserError(
-            f"only folders match {given!r}, such as {_names(sorted(matches))}: give one of them, or "
-            f"a pattern of files such as {os.path.join(given, '*.jpg')!r}"
+            f"only folders match {argument!r}, such as {_names(sorted(matches))}: give one of them, or "
+            f"a pattern of files such as {os.path.join(argument, '*.jpg')!r}"
         )
     if not files:
-        raise UserError(f"no file matches {given!r}: {_instead(there, rest)}")
+        raise UserError(f"no file matches {argument!r}: {_instead(there, rest)}")
     return ImageFiles(files, [])
 
 
@@ -138,7 +138,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(map(printable, names[:_NAMED])) + more
 
 
-def _in_folder(given: str, folder: str) -> ImageFiles:
+def _in_folder(argument: str, folder: str) -> ImageFiles:
     files: list[str] = []
     others: list[str] = []
     for path in _walk(folder, set()):
@@ -146,7 +146,7 @@ def _in_folder(given: str, folder: str) -> ImageFiles:
     if not files:
         what = f"{len(others):,} other files, such as {_names(others)}" if others else "no files, nor do its subfolders"
         raise UserError(
-            f"no pictures in {given!r}: it has {what}. Names of pictures end in {', '.join(IMAGE_SUFFIXES[:6])}, ..."
+            f"no pictures in {argument!r}: it has {what}. Names of pictures end in {', '.join(IMAGE_SUFFIXES[:6])}, ..."
         )
     return ImageFiles(files, others)
 

@@ -119,9 +119,9 @@ def _section(
 ) -> EvalSection:
     """The images as a section of `evals`: those of `data`, else of the first evaluation, else of training."""
     if data:
-        given = configs.call(DataSection, {"batch_size": judged.data.batch_size, **data}, "data")
-        kept = {name: getattr(given, name) for name in ("data_dir", "options", "subset")}
-        return EvalSection("visualize", split or given.split, data=given.name, **kept)
+        section = configs.call(DataSection, {"batch_size": judged.data.batch_size, **data}, "data")
+        kept = {name: getattr(section, name) for name in ("data_dir", "options", "subset")}
+        return EvalSection("visualize", split or section.split, data=section.name, **kept)
     if experiment is not None and experiment.evals:
         first = experiment.evals[0].common
         return first._replace(split=split or first.split, subset=None)

@@ -83,10 +83,10 @@ def _section(config: ConfigDict, path: Sequence[str], key: str) -> ConfigDict:
 
 def _annotation(config: ConfigDict, path: Sequence[str], name: str) -> Any:
     """The annotation of a key in the section at `path`; None if there is no such key, `Any` if its keys are unknown."""
-    known = schema.section_keys(config, path)
-    if known is None:
+    keys = schema.section_keys(config, path)
+    if keys is None:
         return Any if len(path) > 1 or name == "name" else None
-    return known.get(name, known.get(schema.ANY_NAME))
+    return keys.get(name, keys.get(schema.ANY_NAME))
 
 
 def _no_key(config: ConfigDict, key: str) -> UserError:
@@ -94,9 +94,9 @@ def _no_key(config: ConfigDict, key: str) -> UserError:
     path, leaf, there = key.split(".")[:-1], key.rpartition(".")[2], flatten(config)
     while path and not isinstance(at(config, path), ConfigDict):
         path, leaf = path[:-1], path[-1]
-    known = [name for name in schema.section_keys(config, path) or () if name != schema.ANY_NAME]
-    keys = [*there, *(".".join([*path, name]) for name in known)]
-    where = f" Keys of {'.'.join(path) or 'a config'}: {listed(leaf, known)}" if known else ""
+    names = [name for name in schema.section_keys(config, path) or () if name != schema.ANY_NAME]
+    keys = [*there, *(".".join([*path, name]) for name in names)]
+    where = f" Keys of {'.'.join(path) or 'a config'}: {listed(leaf, names)}" if names else ""
     return UserError(f"the config has no key {key!r}{nearest(key, keys) or '.' * bool(where)}{where}")
 
 

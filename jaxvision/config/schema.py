@@ -82,9 +82,9 @@ def _kind(annotation: Any) -> str | None:
 
 def _all(*key_sets: Keys | None) -> Keys | None:
     """The keys of several functions that share a section; None if one of them takes any key."""
-    known = [keys for keys in key_sets if keys is not None]
+    closed = [keys for keys in key_sets if keys is not None]
     return (
-        {name: key for keys in reversed(known) for name, key in keys.items()} if len(known) == len(key_sets) else None
+        {name: key for keys in reversed(closed) for name, key in keys.items()} if len(closed) == len(key_sets) else None
     )
 
 
@@ -93,8 +93,8 @@ def _model(section: Mapping, *_: Any) -> Keys | None:
         return None
     from jaxvision import models
 
-    own = models.NAMES.options(section["name"], models.PAIR_NAMES)
-    return _all({"name": str}, options(models.build, ("num_classes", "dtype", "kwargs")), own)
+    of_model = models.NAMES.options(section["name"], models.PAIR_NAMES)
+    return _all({"name": str}, options(models.build, ("num_classes", "dtype", "kwargs")), of_model)
 
 
 def _text_model(section: Mapping, *_: Any) -> Keys | None:
@@ -116,9 +116,9 @@ def _task(section: Mapping, *_: Any) -> Keys | None:
 def _optimizer(section: Mapping, *_: Any) -> Keys | None:
     from jaxvision.optim import optimizers
 
-    own = optimizers.OPTIMIZERS.options(section["name"]) if "name" in section else {}
+    of_optimizer = optimizers.OPTIMIZERS.options(section["name"]) if "name" in section else {}
     players = {"players": Annotated[Mapping, Section("players")]}
-    return _all(options(optimizers.make_optimizer, (*optimizers.GIVEN, "options")), own, players)
+    return _all(options(optimizers.make_optimizer, (*optimizers.GIVEN, "options")), of_optimizer, players)
 
 
 def _player(section: Mapping, players: Mapping, config: Mapping) -> Keys | None:

@@ -29,7 +29,7 @@ from typing import Any
 
 from jaxvision.registry import PartRegistry
 
-EVALUATORS = PartRegistry("evaluator", [__name__], given=("task", "data"), offered=("train", "texts"))
+EVALUATORS = PartRegistry("evaluator", [__name__], required=("task", "data"), offered=("train", "texts"))
 
 
 def read_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -79,8 +79,8 @@ def rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
     >>> rank(jnp.array([[0.1, 0.7, 0.2], [0.5, 0.5, 0.5]]), jnp.array([2, 2])).tolist()
     [1, 2]
     """
-    own = jnp.take_along_axis(logits, labels[:, None], axis=1)  # b 1
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)  # b 1
     earlier = jnp.arange(logits.shape[1]) < labels[:, None]  # b k
-    before = (logits > own) | ((logits == own) & earlier)
+    before = (logits > of_label) | ((logits == of_label) & earlier)
     broken = jnp.isnan(logits).any(axis=1)
     return jnp.where(broken, logits.shape[1], before.sum(axis=1)).astype(jnp.int32)

@@ -58,11 +58,11 @@ def make_layer_features(
         values: list[list[np.ndarray]] = [[] for _ in wanted]
         labels, masks = [], []
         for batch in data.batches():
-            known = {field: batch[field] for field in ("mask", "label") if field in batch}
-            known, arrays = gather((known, apply(variables, batch, wanted)))
-            mask = known["mask"]
+            extras = {field: batch[field] for field in ("mask", "label") if field in batch}
+            extras, arrays = gather((extras, apply(variables, batch, wanted)))
+            mask = extras["mask"]
             masks.append(mask)
-            labels.append(known.get("label", np.zeros(len(mask), np.int32))[mask])
+            labels.append(extras.get("label", np.zeros(len(mask), np.int32))[mask])
             for rows, array in zip(values, arrays):
                 rows.append(array[mask])
         rest = np.concatenate(labels), np.flatnonzero(np.concatenate(masks))

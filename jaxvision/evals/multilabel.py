@@ -80,7 +80,7 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     """
     broken = np.isnan(scores)
     ordered = np.sort(-np.where(broken & ~positive, np.inf, scores)[~(broken & positive)])
-    own = -scores[positive & ~broken]
-    at_least = np.searchsorted(ordered, own, side="right")
-    positives = np.searchsorted(np.sort(own), own, side="right")
+    of_positives = -scores[positive & ~broken]
+    at_least = np.searchsorted(ordered, of_positives, side="right")
+    positives = np.searchsorted(np.sort(of_positives), of_positives, side="right")
     return float(np.sum(positives / at_least) / positive.sum())

@@ -18,7 +18,7 @@ from jaxvision import own_modules
 from jaxvision.errors import UserError
 from jaxvision.registry import PartRegistry
 
-LOSSES = PartRegistry("loss", [__name__], given=("logits", "labels"))
+LOSSES = PartRegistry("loss", [__name__], required=("logits", "labels"))
 
 
 def get_loss(name: str) -> Callable[..., jax.Array]:

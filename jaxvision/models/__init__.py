@@ -21,9 +21,9 @@ from jaxvision.models import heads
 from jaxvision.models.options import bounded, whole
 from jaxvision.registry import PartRegistry, declaration
 
-NAMES = PartRegistry("model", [__name__], given=("num_classes", "dtype"))
-TEXT_NAMES = PartRegistry("text model", [__name__], given=("dtype",))
-PAIR_NAMES = PartRegistry("pair model", [__name__], given=("dtype",))
+NAMES = PartRegistry("model", [__name__], required=("num_classes", "dtype"))
+TEXT_NAMES = PartRegistry("text model", [__name__], required=("dtype",))
+PAIR_NAMES = PartRegistry("pair model", [__name__], required=("dtype",))
 
 
 def is_pair(name: str) -> bool:

@@ -88,7 +88,7 @@ _RANGES = {
 }
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
-OPTIMIZERS = registry.PartRegistry("optimizer", [__package__], given=("parts",))
+OPTIMIZERS = registry.PartRegistry("optimizer", [__package__], required=("parts",))
 GIVEN = ("params", "total", "steps", "order")  # arguments that the program passes to `make_optimizer`; no config may
 
 
@@ -185,7 +185,7 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
     """Raises UserError if the optimizer is unknown, or if it does not take an option or its value."""
     common = calls.options(make_optimizer, (*GIVEN, "options")) or {}
     words = calls.Options(f"optimizer {name!r}")
-    calls.check(OPTIMIZERS.resolve(name), options, words, program=OPTIMIZERS.given, others=common)
+    calls.check(OPTIMIZERS.resolve(name), options, words, program=OPTIMIZERS.required, others=common)
     for key, value in options.items():
         if key in _RANGES:
             arguments.check_value(f"optimizer {name!r}: {key}", value, Annotated[float, _RANGES[key]])

@@ -28,8 +28,10 @@ def check_equal(facts: Mapping[str, Any], what: str) -> None:
     if jax.process_count() == 1:
         return
     mine = json.loads(json.dumps(facts, sort_keys=True, default=repr))
-    own = _differences(json.loads(text_of_process_0(json.dumps(mine, sort_keys=True))), mine)
-    differing = [(number, lines) for number, lines in enumerate(map(json.loads, texts(json.dumps(own)))) if lines]
+    lines_of_mine = _differences(json.loads(text_of_process_0(json.dumps(mine, sort_keys=True))), mine)
+    differing = [
+        (number, lines) for number, lines in enumerate(map(json.loads, texts(json.dumps(lines_of_mine)))) if lines
+    ]
     if not differing:
         return
     lines = []

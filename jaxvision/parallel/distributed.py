@@ -45,14 +45,14 @@ def initialize(
     coordinator_address = coordinator_address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     num_processes = _from_environment("JAX_NUM_PROCESSES") if num_processes is None else num_processes
     process_id = _from_environment("JAX_PROCESS_ID") if process_id is None else process_id
-    given = (coordinator_address, num_processes, process_id) != (None, None, None)
+    configured = (coordinator_address, num_processes, process_id) != (None, None, None)
     try:
         with coordination.orderly():
             jax.distributed.initialize(
                 coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
             )
     except ValueError as error:
-        if given:
+        if configured:
             raise UserError(
                 f"cannot join the job: {error} Given: coordinator_address={coordinator_address!r}, "
                 f"num_processes={num_processes}, process_id={process_id}"
@@ -63,7 +63,7 @@ def initialize(
     except RuntimeError:
         # JAX is in use already, as in a notebook: fine for one process, wrong for several.
         tasks = max(_from_environment(name) or 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
-        if given or tasks > 1:
+        if configured or tasks > 1:
             raise
     if joined := coordination.joined():
         peers.start(peers.CoordinationStore(joined.client), joined.process, joined.count)

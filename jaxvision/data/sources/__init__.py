@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 # Each is called with data_dir, split and fields; its options are its keyword-only parameters. A source that knows its
 # fields without its files gives a function of its options: @part("data set", fields=function).
-KINDS = PartRegistry("data set", [__name__], given=("data_dir", "split", "fields"))
+KINDS = PartRegistry("data set", [__name__], required=("data_dir", "split", "fields"))
 
 
 __all__ = ["KINDS", "BadExample", "Info", "Source", "check_classes", "open_source"]
@@ -68,12 +68,12 @@ def open_source(
     options = dict(options or {})
     if data_dir is not None:
         storage.local(data_dir, "data_dir", "sets are read from files")
-    own = own_modules.is_own(name)
-    if own or name in KINDS:
+    is_own = own_modules.is_own(name)
+    if is_own or name in KINDS:
         kind, what = KINDS.resolve(name), f"the data set {name!r}"
         check_options(what, options, kind)
         with reading(f"{what} in {data_dir}", only=OSError):
-            call = partial(own_modules.call_factory, what, kind) if own else kind
+            call = partial(own_modules.call_factory, what, kind) if is_own else kind
             source = call(data_dir, split, fields, **options)
         if not isinstance(source, Source):
             raise UserError(f"{what} returned a {type(source).__name__}, not a jaxvision.data.Source")
@@ -95,7 +95,7 @@ def options_of(name: str) -> dict[str, Any] | None:
       UserError: The module of a source of the user's own cannot be imported.
     """
     kind = KINDS.resolve(name) if own_modules.is_own(name) or name in KINDS else TfdsSource
-    return calls.options(kind, _given(kind))
+    return calls.options(kind, _required(kind))
 
 
 def known_fields(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Field]:
@@ -105,8 +105,8 @@ def known_fields(name: str, options: Mapping[str, Any] | None = None) -> dict[st
       name: Name of the set, as for `open_source`.
       options: Options of the set.
     """
-    own = own_modules.is_own(name)
-    fields_of = KINDS.more(KINDS.resolve(name), "fields") if own or name in KINDS else None
+    is_own = own_modules.is_own(name)
+    fields_of = KINDS.more(KINDS.resolve(name), "fields") if is_own or name in KINDS else None
     return {} if fields_of is None else fields_of(**dict(options or {}))
 
 
@@ -121,12 +121,12 @@ def check_options(where: str, options: Mapping[str, Any], kind: Callable) -> Non
     Raises:
       UserError: An option does not exist, or its value does not fit.
     """
-    calls.check(kind, options, calls.Options(where), program=_given(kind))
+    calls.check(kind, options, calls.Options(where), program=_required(kind))
     for name, parameter in calls.parameters(kind).items():
         if options.get(name) == "" and parameter.default != "":
             raise UserError(f"{where}: the option {name} is empty: give it a value or leave it out")
 
 
-def _given(kind: Callable) -> list[str]:
+def _required(kind: Callable) -> list[str]:
     """Returns the names of the arguments that the program gives to a source; its options are the keyword-only ones."""
     return [name for name, p in calls.parameters(kind).items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]

@@ -100,7 +100,9 @@ class ManifestSource(Source):
             names_or_count = read_classes(classes, folder)
             if names_or_count is None:
                 every = rows | read_all([s for s in manifests if s not in used])
-                names_or_count = infer_classes(((row.label for row in own), _place_of(own)) for own in every.values())
+                names_or_count = infer_classes(
+                    ((row.label for row in group), _place_of(group)) for group in every.values()
+                )
             self._labels = Labels([row.label for row in chosen], names_or_count, _place_of(chosen))
         else:
             warn_of_lack(str(chosen[0].file), "label", chosen[0].columns.names, fields)

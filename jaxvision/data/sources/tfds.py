@@ -77,11 +77,11 @@ class TfdsSource(Source):
         count: int | None = None
         if labels and isinstance(labels.feature, tfds.features.ClassLabel):
             names, count = tuple(labels.feature.names), labels.feature.num_classes
-        self._given = read_classes(classes, builder.data_path)
-        if self._given is not None:
+        self._classes_option = read_classes(classes, builder.data_path)
+        if self._classes_option is not None:
             of_tfds.check_label(f"the feature {paths.get('label', label)!r} of {name!r}", labels, count)
-            names = () if isinstance(self._given, int) else self._given
-            count = self._given if isinstance(self._given, int) else len(self._given)
+            names = () if isinstance(self._classes_option, int) else self._classes_option
+            count = self._classes_option if isinstance(self._classes_option, int) else len(self._classes_option)
         several = count is not None and labels is not None and bool(labels.lengths)
         described = of_tfds.describe_fields(paths, leaves, kinds or {}, (count, names, several))
         self._leaves = {field: leaves[paths[field]] for field in wanted}
@@ -118,7 +118,7 @@ class TfdsSource(Source):
             for field in self._boxes:
                 where, feature = f"the field {field!r} of {self.info.name}", self._leaves[field].feature
                 example[field] = of_tfds.boxes_in_pixels(example[field], feature, size, where)
-        if "label" in example and self._given is not None:
+        if "label" in example and self._classes_option is not None:
             self._check_numbers(example["label"], "its label", BadExample)
         if self.info.multi_label and "label" in example:
             example["label"] = self._hot(example["label"])
@@ -144,7 +144,7 @@ class TfdsSource(Source):
         chunks = (self._records.__getitems__(range(i, min(i + 1024, n))) for i in range(0, n, 1024))
         with reading(f"the labels of {self.info.name} {self.info.split}"):
             labels = [_walk(features.deserialize_example_np(r), leaf.path) for chunk in chunks for r in chunk]
-        if self._given is not None:
+        if self._classes_option is not None:
             for index, label in enumerate(labels):
                 self._check_numbers(label, f"{self.describe(index)}: the label", UserError)
         return np.stack([self._hot(x) for x in labels]) if self.info.multi_label else np.array(labels, np.int32)

@@ -87,9 +87,12 @@ class WebDatasetSource(Source):
         parts = parse_split(split, sizes, f"the shards in {folder}")
         self._rows = files.Rows(parts, pieces)
         ranges = self._rows.ranges
-        given = {"image": layout.image if image else None, "text": layout.text if text and not self._key else None}
-        given = {field: suffixes for field, suffixes in given.items() if fields is None or field in fields}
-        _check_members(given, self._key if "text" in given else None, [shard for shard, _, _ in ranges])
+        suffixes_of = {
+            "image": layout.image if image else None,
+            "text": layout.text if text and not self._key else None,
+        }
+        suffixes_of = {field: suffixes for field, suffixes in suffixes_of.items() if fields is None or field in fields}
+        _check_members(suffixes_of, self._key if "text" in suffixes_of else None, [shard for shard, _, _ in ranges])
         has_texts = any((shard.index.text[:, 1] >= 0).any() for shard, _, _ in ranges)
         self._has_texts = text is not None or has_texts
         self._fields = fields
@@ -176,11 +179,13 @@ def _split_shards(folder: Path, pattern: files.Pattern) -> dict[str, list[Path]]
         raise
 
 
-def _check_members(given: Mapping[str, tuple[str, ...] | None], key: str | None, shards: Sequence["_Shard"]) -> None:
+def _check_members(
+    suffixes_of: Mapping[str, tuple[str, ...] | None], key: str | None, shards: Sequence["_Shard"]
+) -> None:
     """Raises a UserError if an option names members that no shard has.
 
     Args:
-      given: Suffixes by the option that gives them, or None.
+      suffixes_of: Suffixes by the option that gives them, or None.
       key: Key of the .json members that holds the text, or None.
       shards: Shards that are read.
     """
@@ -188,7 +193,7 @@ def _check_members(given: Mapping[str, tuple[str, ...] | None], key: str | None,
     for shard in shards:
         counts.update(shard.index.suffixes)
     there = f"the members there end in {tar_index.listed_suffixes(counts)}"
-    for option, suffixes in given.items():
+    for option, suffixes in suffixes_of.items():
         if suffixes is not None and not counts.keys() & set(suffixes):
             wanted = " or ".join(f".{suffix}" for suffix in suffixes)
             raise UserError(f"no member of {shards[0].tar} ends in {wanted}, which the option {option} names; {there}")
@@ -209,7 +214,7 @@ def _layout(
         raise unknown("value of dot", dot, DOTS)
     if label is not None and not isinstance(label, str):
         raise UserError(f"label is a key of the .json members, not {label!r}")
-    given: dict[str, Any] = {"label": label, "dot": dot}
+    fields: dict[str, Any] = {"label": label, "dot": dot}
     key = text if isinstance(text, str) and not _is_suffix(text) else None
     for option, value in {"image": image, "text": None if key is not None else text}.items():
         if value is None:
@@ -222,8 +227,8 @@ def _layout(
         suffixes = tuple(suffix.lower().removeprefix(".") for suffix in stated)
         if dot == "last" and (dotted := [suffix for suffix in suffixes if "." in suffix]):
             raise UserError(f"with dot='last' no suffix has a dot in it, but {option} has {dotted[0]!r}")
-        given[option] = suffixes
-    return tar_index.Layout(**given), key
+        fields[option] = suffixes
+    return tar_index.Layout(**fields), key
 
 
 def _is_suffix(text: Any) -> bool:

@@ -8,7 +8,7 @@ from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError
 from jaxvision.registry import PartRegistry
 
-TOKENIZERS = PartRegistry("tokenizer", [__package__], given=("length", "lower"))
+TOKENIZERS = PartRegistry("tokenizer", [__package__], required=("length", "lower"))
 
 
 def make_tokenizer(
