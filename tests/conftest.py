@@ -106,7 +106,7 @@ def bucket():
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own_folder(tmp_path, monkeypatch):
     """A folder of a user with modules of their own, which is the working directory; they are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

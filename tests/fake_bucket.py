@@ -62,8 +62,8 @@ class FakeBucket:
     def put(self, name: str, content: bytes, conditions: dict[str, str]) -> dict | None:
         """Writes an object and returns what is known of it, or None where a condition is not met."""
         with self.lock:
-            known = self.objects.get(name, (b"", 0))[1]
-            if int(conditions.get("ifGenerationMatch", known)) != known:
+            stored = self.objects.get(name, (b"", 0))[1]
+            if int(conditions.get("ifGenerationMatch", stored)) != stored:
                 return None
             self.objects[name] = (content, next(self.count))
             self.written.append((name, time.monotonic()))
@@ -91,13 +91,13 @@ class FakeBucket:
         for name in self.names(prefix):
             if name < query.get("startOffset", "") or ("endOffset" in query and name >= query["endOffset"]):
                 continue
-            head, found, _ = name[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
-            if found:
+            head, more, _ = name[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+            if more:
                 prefixes.append(prefix + head + delimiter)
             else:
                 items.append(self.resource(name))
-        found = {"kind": "storage#objects", "items": items, "prefixes": sorted(set(prefixes))}
-        return {key: value for key, value in found.items() if value}
+        listed = {"kind": "storage#objects", "items": items, "prefixes": sorted(set(prefixes))}
+        return {key: value for key, value in listed.items() if value}
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -140,8 +140,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(404, {"error": {"code": 404, "message": f"no object {name}"}})
         elif self.command == "DELETE":
             with self.bucket.lock:
-                known = self.bucket.objects.get(name, (b"", 0))[1]
-                met = int(query.get("ifGenerationMatch", known)) == known
+                stored = self.bucket.objects.get(name, (b"", 0))[1]
+                met = int(query.get("ifGenerationMatch", stored)) == stored
                 if met:
                     self.bucket.objects.pop(name, None)
             self._answer(204 if met else 412)
@@ -200,8 +200,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if int(query.get("ifGenerationMatch", generation)) != generation:
             self._answer(412)
             return
-        known = self.bucket.resource(name)
-        headers = {"x-goog-generation": str(generation), "x-goog-hash": f"crc32c={known['crc32c']}"}
+        stored = self.bucket.resource(name)
+        headers = {"x-goog-generation": str(generation), "x-goog-hash": f"crc32c={stored['crc32c']}"}
         span = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if span is None:
             self._answer(200, content, headers)

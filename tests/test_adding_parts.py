@@ -143,23 +143,23 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_built_in_part_is_one_file(kind, tmp_path, monkeypatch):
-    package, file, name, known, use = KINDS[kind]
-    names = lambda: set(getattr(known, "factories", known))
+    package, file, name, built_in, use = KINDS[kind]
+    names = lambda: set(getattr(built_in, "factories", built_in))
     before = names()
     assert name not in before
     (tmp_path / "brand_new.py").write_text(file)
     module = importlib.import_module(package)
     monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])
     for attribute, value in {"_factories": None, "_walked": False}.items():
-        if hasattr(known, attribute):
-            monkeypatch.setattr(known, attribute, value)
+        if hasattr(built_in, attribute):
+            monkeypatch.setattr(built_in, attribute, value)
     try:
         assert names() == before | {name}
         assert use()
     finally:
         sys.modules.pop(f"{package}.brand_new", None)
         vars(module).pop("brand_new", None)
-        getattr(known, "_built_in", {}).pop(name, None)
+        getattr(built_in, "_built_in", {}).pop(name, None)
 
 
 def test_the_table_names_a_folder_for_each_kind():

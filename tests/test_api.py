@@ -57,8 +57,8 @@ def test_features_are_those_of_the_model_itself(trained, images):
     training, state, _ = trained
     model = jaxvision.create_model(num_classes=2, **MODEL)
     expected, _ = model.apply(state.variables, jnp.asarray(images[0]) / 127.5 - 1, train=False)
-    found = jaxvision.features(training.outputs, state.variables, images[0], batch_size=7)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    features = jaxvision.features(training.outputs, state.variables, images[0], batch_size=7)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     floats = jaxvision.features(training.outputs, state.variables, images[0] / 255, batch_size=32)
     np.testing.assert_allclose(floats, expected, rtol=1e-4, atol=1e-5)
 
@@ -122,9 +122,9 @@ OF_TIMM = dict(pool="token", posemb="learned", gelu="exact")
 
 def test_weights_of_another_library_are_those_of_the_file(tmp_path):
     expected = exported(tmp_path / "vit.npz")
-    model, found = jaxvision.load_weights(str(tmp_path / "vit.npz"), "timm", "vit", **TINY, **OF_TIMM)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-    assert model.apply(found, jnp.zeros((2, 16, 16, 3)), train=False)[1]["logits"].shape == (2, 4)
+    model, variables = jaxvision.load_weights(str(tmp_path / "vit.npz"), "timm", "vit", **TINY, **OF_TIMM)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert model.apply(variables, jnp.zeros((2, 16, 16, 3)), train=False)[1]["logits"].shape == (2, 4)
 
 
 def test_a_model_that_computes_something_else_than_its_weights_is_refused(tmp_path):

@@ -132,7 +132,7 @@ def test_arguments_of_schedules(name):
     call = called(name, schedules.decays.factories[name], (), {})
     tried(
         schedules.decays.factories[name],
-        lambda *given: optimizer({"schedule": [call(*given)]}),
+        lambda *arguments: optimizer({"schedule": [call(*arguments)]}),
         lambda made: update(made),
     )
 
@@ -141,7 +141,7 @@ def test_arguments_of_schedules(name):
 def test_arguments_of_what_searches_prunes_and_freezes(registry):
     for name, factory in registry.factories.items():
         call = called(name, factory, (), {})
-        tried(factory, lambda *given, call=call: registry.build([call(*given)]))
+        tried(factory, lambda *arguments, call=call: registry.build([call(*arguments)]))
 
 
 @pytest.mark.parametrize("name", models.NAMES | models.TEXT_NAMES | models.PAIR_NAMES)
@@ -161,14 +161,14 @@ def test_options_of_models(name):
 
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_options_of_tasks(name):
-    given = tasks.TASKS.small(name)
+    small = tasks.TASKS.small(name)
     model = lambda classes, **options: models.build("resnet", classes, variant="8", **options)
     steps = lambda duration: durations.steps(duration, batch_size=10, examples=100, total=100)
     offers = dict(model=model, num_classes=10, multi_label=False, total_steps=100, steps=steps, over_batch=None)
     offers |= dict(dtype=jnp.float32, freeze=None, fields={})
 
     def make(option, value):
-        section = {**given, option: value}
+        section = {**small, option: value}
         asked = {key: offers[key] for key in inspect.signature(tasks.get_task(name)).parameters if key in offers}
         return configs.call(tasks.get_task(name), section, "task", **asked)
 

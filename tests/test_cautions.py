@@ -49,18 +49,18 @@ def test_classes_without_an_example_are_counted_and_three_are_named():
     assert cautions.warn_of_classes(Listed([0, 2, 3, 4, 5, 6, 7], names), True) == [
         "warning: 1 of the 8 classes have no example in train of pets: 'b'"
     ]
-    (told,) = cautions.warn_of_classes(Listed([0, 7, 7], names), True)
-    assert told.endswith("6 of the 8 classes have no example in train of pets: 'b', 'c', 'd' and 3 more")
-    (told,) = cautions.warn_of_classes(Listed([0, 2], 3), False)  # classes without names
-    assert told.endswith("1 of the 3 classes have no example in train of pets: 1")
-    (told,) = cautions.warn_of_classes(Listed([[1, 0, 0], [1, 0, 1]], ("x", "y", "z"), multi_label=True), True)
-    assert told.endswith("1 of the 3 classes have no example in train of pets: 'y'")
+    (warning,) = cautions.warn_of_classes(Listed([0, 7, 7], names), True)
+    assert warning.endswith("6 of the 8 classes have no example in train of pets: 'b', 'c', 'd' and 3 more")
+    (warning,) = cautions.warn_of_classes(Listed([0, 2], 3), False)  # classes without names
+    assert warning.endswith("1 of the 3 classes have no example in train of pets: 1")
+    (warning,) = cautions.warn_of_classes(Listed([[1, 0, 0], [1, 0, 1]], ("x", "y", "z"), multi_label=True), True)
+    assert warning.endswith("1 of the 3 classes have no example in train of pets: 'y'")
     assert cautions.warn_of_classes(Listed(list(range(8)), names), True) == []
 
 
 def test_labels_that_are_all_equal_are_told():
-    (told,) = cautions.warn_of_classes(Listed([1, 1, 1], ("cat", "owl")), True)
-    assert told == (
+    (warning,) = cautions.warn_of_classes(Listed([1, 1, 1], ("cat", "owl")), True)
+    assert warning == (
         "warning: all 3 examples of train of pets are of the class 'owl', of 2 classes: no other class can be learned"
     )
     assert "a model that always predicts it" in cautions.warn_of_classes(Listed([1, 1], ("cat", "owl")), False)[0]
@@ -112,10 +112,10 @@ class Captioned(Source):
 
 def test_captions_that_are_all_equal_are_told():
     host = "decode|tokenize('bytes', 8, field='words')"
-    (told,) = cautions.warn_of_captions(Captioned(["a pet", None, ("a pet",)]), host)
-    assert told.startswith("warning: all 2 captions that were compared of train of pets are 'a pet': ")
-    (told,) = cautions.warn_of_captions(Captioned([("a", "b")] * 1000), host)
-    assert told.startswith("warning: all 256 captions that were compared of train of pets are ('a', 'b'): ")
+    (warning,) = cautions.warn_of_captions(Captioned(["a pet", None, ("a pet",)]), host)
+    assert warning.startswith("warning: all 2 captions that were compared of train of pets are 'a pet': ")
+    (warning,) = cautions.warn_of_captions(Captioned([("a", "b")] * 1000), host)
+    assert warning.startswith("warning: all 256 captions that were compared of train of pets are ('a', 'b'): ")
     varied = Captioned(["a cat"] * 900 + ["a dog"] * 100)  # in the order of their classes
     assert cautions.warn_of_captions(varied, host) == []
     different = Captioned([str(i) for i in range(1000)])
@@ -154,9 +154,9 @@ FIRST_ONLY = ((r"head/kernel$", 0.0), (r".*", 0.0))
     ],
 )
 def test_optimizers_that_change_or_decay_nothing(section, words):
-    told = of_optimizer(**section)
-    assert len(told) == (words is not None)
-    assert all(line.startswith("warning: ") and words in line for line in told)
+    warnings = of_optimizer(**section)
+    assert len(warnings) == (words is not None)
+    assert all(line.startswith("warning: ") and words in line for line in warnings)
 
 
 def test_an_image_that_would_be_mixed_with_itself():
@@ -240,23 +240,23 @@ def test_a_run_tells_them_once_before_its_first_step(pets, tmp_path, capsys):
     c = config(pets, data=dict(split="train[:21]"), optimizer=dict(learning_rate=0.0), evals=dict(knn=knn, again=again))
     train.run_train(c, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
-    told = [line for line in lines if line.startswith("warning: ")]
+    warnings = [line for line in lines if line.startswith("warning: ")]
     all_owls = f"warning: all 4 examples of train[20:] of {pets.name} are of the class 'owl', of 3 classes: "
     judges = (
         "warning: evals.knn evaluates on images that {} is trained on: {} of the 4 examples of train[20:] are in {} too"
     )
-    assert told == [
+    assert warnings == [
         "warning: the learning rate is 0 at every step: nothing is learned",
         f"warning: 1 of the 3 classes have no example in validation of {pets.name}: 'owl'",
         f"{all_owls}a model that always predicts it is always right",
         judges.format("it", 2, "train[:22]"),
         judges.format("the run", 1, "train[:21]"),
     ]
-    assert lines.index(told[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1/1"))
+    assert lines.index(warnings[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1/1"))
     evaluate.run_evaluate(tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("warning: ")] == told[1:]
-    assert lines.index(told[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1 "))
+    assert [line for line in lines if line.startswith("warning: ")] == warnings[1:]
+    assert lines.index(warnings[-1]) < next(i for i, line in enumerate(lines) if line.startswith("step 1 "))
     evaluate.run_evaluate(tmp_path / "run", form="json")
     shown = capsys.readouterr()
     assert "warning" not in shown.out

@@ -257,8 +257,8 @@ def test_what_a_config_file_may_not_do_is_told_with_its_line(line, message, tmp_
 def test_a_path_in_a_config_file_is_a_text(tmp_path):
     (tmp_path / "x.py").write_text(WRITES.format(line="c.data.data_dir = pathlib.Path('a') / 'b'; c.lr = 2"))
     before = ConfigDict.__setitem__
-    found = configs.load(str(tmp_path / "x.py"))
-    assert (found.data.data_dir, found.lr) == ("a/b", 2.0)
+    config = configs.load(str(tmp_path / "x.py"))
+    assert (config.data.data_dir, config.lr) == ("a/b", 2.0)
     assert ConfigDict.__setitem__ is before
 
 

@@ -36,17 +36,17 @@ def texts(path):
 
 
 def test_docstrings_and_messages_are_in_plain_words():
-    found = [
+    matches = [
         f"{path.relative_to(ROOT)}:{line}: {match.group()}"
         for path in sorted(PACKAGE.rglob("*.py"))
         for line, text in texts(path)
         for match in re.finditer(WORDS, text)
     ]
-    assert not found, "\n".join(found)
+    assert not matches, "\n".join(matches)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_are_in_plain_words(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    found = [match.group() for match in re.finditer(WORDS, prose)]
-    assert not found, found
+    matches = [match.group() for match in re.finditer(WORDS, prose)]
+    assert not matches, matches

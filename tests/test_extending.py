@@ -29,13 +29,13 @@ QUICK = [command for command in COMMANDS if "colour" in command or "stripes" in 
 
 
 @pytest.mark.parametrize("commands", [QUICK, pytest.param(COMMANDS, marks=pytest.mark.slow)], ids=["quick", "all"])
-def test_the_commands_of_the_page(commands, own, monkeypatch, tmp_path_factory, capsys):
+def test_the_commands_of_the_page(commands, own_folder, monkeypatch, tmp_path_factory, capsys):
     monkeypatch.setenv("JAXVISION_DATA", str(tmp_path_factory.mktemp("shapes")))
-    write_files(own)
+    write_files(own_folder)
     for command in commands:
         cli.main(command.split())
-    said = capsys.readouterr()
-    assert "val/error" in said.out
+    output = capsys.readouterr()
+    assert "val/error" in output.out
     if commands == COMMANDS:
-        assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", said.out)
-        assert f"own code: the config names my_models:small, in {own / 'my_models.py'}\n" in said.err
+        assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", output.out)
+        assert f"own code: the config names my_models:small, in {own_folder / 'my_models.py'}\n" in output.err

@@ -133,11 +133,11 @@ def test_no_module_needs_itself_while_it_is_imported():
         needs[name] = {f"{a}.{b}" if f"{a}.{b}" in names else a for a, b in pairs} & names - {name}
 
     def reached(name: str) -> set[str]:
-        found, new = set(), {name}
+        seen, new = set(), {name}
         while new:
-            new = set().union(*(needs[one] for one in new)) - found
-            found |= new
-        return found
+            new = set().union(*(needs[one] for one in new)) - seen
+            seen |= new
+        return seen
 
     assert [name for name in names if name in reached(name)] == []
 

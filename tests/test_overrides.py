@@ -62,16 +62,16 @@ def changed(*words):
     ],
 )
 def test_a_key_that_the_file_does_not_spell(word, path, value):
-    found = changed(word)
+    config = changed(word)
     for name in path:
-        found = found[name]
-    assert (found, type(found)) == (value, type(value))
+        config = config[name]
+    assert (config, type(config)) == (value, type(value))
 
 
 def test_a_new_evaluation_has_its_name_among_the_changes():
     splits = ("evals.knn.split=validation", "evals.knn.train_split=train")
-    found = changed("evals.knn.k=5,10", *splits, "evals.knn.name=knn")
-    assert found["evals"]["knn"] == dict(name="knn", k=(5, 10), split="validation", train_split="train")
+    config = changed("evals.knn.k=5,10", *splits, "evals.knn.name=knn")
+    assert config["evals"]["knn"] == dict(name="knn", k=(5, 10), split="validation", train_split="train")
     with pytest.raises(UserError, match="no key 'evals.knn.split'.*A new entry needs its name, too: evals.knn.name"):
         changed("evals.knn.split=validation")
     with pytest.raises(UserError, match="no key 'evals.knn.kk'; did you mean 'evals.knn.k'"):
@@ -106,9 +106,9 @@ def test_what_nothing_takes_is_refused(words, message):
 def test_what_a_new_name_does_not_take_is_left_out_with_a_line():
     lines = []
     changes = {"model.depth": 2, "model.name": "vit", "model.variant": "Ti/4", "optimizer.name": "adamw"}
-    found = configs.override(make_config(), changes | {"optimizer.b1": 0.8}, lines.append)
-    assert found.model.to_dict() == dict(name="vit", variant="Ti/4", depth=2, width=0.25)
-    assert found.optimizer.to_dict() == dict(name="adamw", learning_rate=0.1, b1=0.8)
+    config = configs.override(make_config(), changes | {"optimizer.b1": 0.8}, lines.append)
+    assert config.model.to_dict() == dict(name="vit", variant="Ti/4", depth=2, width=0.25)
+    assert config.optimizer.to_dict() == dict(name="adamw", learning_rate=0.1, b1=0.8)
     assert lines == ["optimizer.name is now 'adamw', which takes no momentum: left out of the config: momentum=0.9"]
     folder = configs.override(make_config(), {"data.name": "folder"}, lines.append)
     assert folder.data.options.to_dict() == {}
@@ -119,8 +119,8 @@ def test_what_a_new_name_does_not_take_is_left_out_with_a_line():
 def test_the_same_name_and_a_whole_section_leave_all_as_it_is():
     lines = []
     assert configs.override(make_config(), {"model.name": "resnet"}, lines.append) == make_config()
-    found = configs.override(make_config(), {"model.width": 1.0, "model": dict(name="vit")}, lines.append)
-    assert found.model.to_dict() == dict(name="vit", width=1.0)
+    config = configs.override(make_config(), {"model.width": 1.0, "model": dict(name="vit")}, lines.append)
+    assert config.model.to_dict() == dict(name="vit", width=1.0)
     assert lines == []
 
 
@@ -128,9 +128,9 @@ def test_sections_within_sections():
     config = make_config()
     config.model = dict(name="two_towers", image=dict(name="resnet"), text=dict(name="text_transformer"))
     changes = {"model.text.vocab_size": "300", "model.image.variant": "8", "model.scale": "5"}
-    found = configs.override(config, {key: Written(text) for key, text in changes.items()})
-    assert found.model.text.vocab_size == 300
-    assert (found.model.image.variant, found.model.scale) == (8, 5.0)
+    changed_config = configs.override(config, {key: Written(text) for key, text in changes.items()})
+    assert changed_config.model.text.vocab_size == 300
+    assert (changed_config.model.image.variant, changed_config.model.scale) == (8, 5.0)
     with pytest.raises(UserError, match="no key 'model.text.vocabsize'; did you mean 'model.text.vocab_size'"):
         configs.override(config, {"model.text.vocabsize": 3})
     distilled = configs.override(

@@ -36,11 +36,11 @@ def variables(task, batch, random_variables):
 
 def run(task, variables, batch, tx, steps=STEPS):
     state = states.initializer(task._replace(init=lambda rng, batch: variables), tx, batch, 0, False)()
-    step, found = jax.jit(make_train_step(task, lambda rng, batch: batch, tx, seed=0)), []
+    step, metrics_of_steps = jax.jit(make_train_step(task, lambda rng, batch: batch, tx, seed=0)), []
     for _ in range(steps):
         state, metrics = step(state, batch)
-        found.append(jax.device_get(metrics))
-    return jax.device_get(state), found
+        metrics_of_steps.append(jax.device_get(metrics))
+    return jax.device_get(state), metrics_of_steps
 
 
 def close(a, b):

@@ -57,15 +57,15 @@ def write(folder, name, text):
     return path
 
 
-def test_a_module_in_folders_without_init_files_is_found(own):
-    write(own, "outer_folder/inner_folder/some_models.py", TINY)
+def test_a_module_in_folders_without_init_files_is_found(own_folder):
+    write(own_folder, "outer_folder/inner_folder/some_models.py", TINY)
     assert own_modules.find("outer_folder.inner_folder.some_models") == str(
-        own / "outer_folder" / "inner_folder" / "some_models.py"
+        own_folder / "outer_folder" / "inner_folder" / "some_models.py"
     )
 
 
-def test_a_model_beside_the_working_directory_is_built_and_its_options_are_checked(own):
-    write(own, "my_models.py", TINY)
+def test_a_model_beside_the_working_directory_is_built_and_its_options_are_checked(own_folder):
+    write(own_folder, "my_models.py", TINY)
     module = models.build("my_models:tiny", 5, width=4)
     assert isinstance(module, nn.Module)
     assert (module.num_classes, module.width) == (5, 4)
@@ -75,7 +75,7 @@ def test_a_model_beside_the_working_directory_is_built_and_its_options_are_check
         models.build("my_models:tiny", 5, width="wide")
 
 
-def test_a_module_in_a_package_and_beside_a_config(own, tmp_path_factory):
+def test_a_module_in_a_package_and_beside_a_config(own_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs")
     write(folder, "my_package/__init__.py", "raise RuntimeError('the parent is imported too early')\n")
     write(folder, "my_package/deep.py", TINY)
@@ -87,9 +87,9 @@ def test_a_module_in_a_package_and_beside_a_config(own, tmp_path_factory):
     assert models.build("my_package.deep:tiny", 2).num_classes == 2
 
 
-def test_what_is_installed_comes_before_the_working_directory(own):
-    write(own, "optax.py", "raise SystemExit('the user has shadowed a library')\n")
-    assert own_modules.find("optax") != str(own / "optax.py")
+def test_what_is_installed_comes_before_the_working_directory(own_folder):
+    write(own_folder, "optax.py", "raise SystemExit('the user has shadowed a library')\n")
+    assert own_modules.find("optax") != str(own_folder / "optax.py")
     assert Path(own_modules.find("optax")).parent.name == "optax"
 
 
@@ -113,18 +113,18 @@ def test_what_is_installed_comes_before_the_working_directory(own):
         ("tinny", "Choices: .*; or one of your own, 'package.module:function'"),
     ],
 )
-def test_what_cannot_be_had_is_one_error(own, name, message):
-    write(own, "my_models.py", TINY)
-    write(own, "broken.py", "import flax\nnothing\n")
-    write(own, "needs.py", "import a_library_that_is_not_here\n")
+def test_what_cannot_be_had_is_one_error(own_folder, name, message):
+    write(own_folder, "my_models.py", TINY)
+    write(own_folder, "broken.py", "import flax\nnothing\n")
+    write(own_folder, "needs.py", "import a_library_that_is_not_here\n")
     with pytest.raises(UserError, match=message):
         models.build(name, 5)
 
 
-def test_functions_that_were_not_written_as_parts_are_never_called(own):
+def test_functions_that_were_not_written_as_parts_are_never_called(own_folder):
     """A config that somebody else wrote may name any function that is installed here."""
     write(
-        own,
+        own_folder,
         "tools.py",
         "def anything(*args, **kwargs):\n    raise SystemExit('it was called')\n\nread_pickle = anything\n",
     )
@@ -132,35 +132,35 @@ def test_functions_that_were_not_written_as_parts_are_never_called(own):
         with pytest.raises(UserError, match="has no parameter"):
             resolve("tools:anything", *([5] if resolve is models.build else []))
     with pytest.raises(UserError, match="has no parameters data_dir, split, fields"):
-        sources.open_source("tools:read_pickle", "train", data_dir=str(own))
+        sources.open_source("tools:read_pickle", "train", data_dir=str(own_folder))
     with pytest.raises(UserError, match="has no parameter parts"):
         optimizers.OPTIMIZERS.resolve("tools:anything")
 
 
-def test_a_loss_that_takes_no_smoothing(own):
-    write(own, "my_models.py", TINY)
+def test_a_loss_that_takes_no_smoothing(own_folder):
+    write(own_folder, "my_models.py", TINY)
     assert losses.smoothed("my_models:crossing", 0.0) is losses.get_loss("my_models:crossing")
     with pytest.raises(UserError, match="has no parameter smoothing"):
         losses.smoothed("my_models:crossing", 0.1)
 
 
-def test_code_that_came_with_a_folder_is_not_run(own, capsys):
-    workdir = own / "downloaded"
+def test_code_that_came_with_a_folder_is_not_run(own_folder, capsys):
+    workdir = own_folder / "downloaded"
     write(workdir, "evil.py", "raise SystemExit('it was executed')\n")
-    write(own, "my_models.py", TINY)
+    write(own_folder, "my_models.py", TINY)
     scripts.close(workdir)
     with pytest.raises(UserError, match="is in the folder that the command reads. Code in such a folder is not run"):
         models.build("downloaded.evil:tiny", 5)
-    (own / "link").symlink_to(workdir)
+    (own_folder / "link").symlink_to(workdir)
     with pytest.raises(UserError, match="Code in such a folder is not run"):
         models.build("link.evil:tiny", 5)
     models.build("my_models:tiny", 5)
-    said = capsys.readouterr().err
-    assert said == f"own code: the config names my_models:tiny, in {own / 'my_models.py'}\n"
+    message = capsys.readouterr().err
+    assert message == f"own code: the config names my_models:tiny, in {own_folder / 'my_models.py'}\n"
 
 
-def test_a_working_directory_that_is_closed_is_not_searched(own, monkeypatch):
-    workdir = own / "downloaded"
+def test_a_working_directory_that_is_closed_is_not_searched(own_folder, monkeypatch):
+    workdir = own_folder / "downloaded"
     write(workdir, "evil.py", "raise SystemExit('it was executed')\n")
     config = write(workdir, "config.py", "def get_config():\n    return dict()\n")
     monkeypatch.chdir(workdir)
@@ -172,8 +172,8 @@ def test_a_working_directory_that_is_closed_is_not_searched(own, monkeypatch):
         models.build("evil:tiny", 5)
 
 
-def test_what_a_config_asks_for_is_told_without_importing_it(own):
-    file = write(own, "my_ops.py", "raise SystemExit('it was executed')\n")
+def test_what_a_config_asks_for_is_told_without_importing_it(own_folder):
+    file = write(own_folder, "my_ops.py", "raise SystemExit('it was executed')\n")
     config = {
         "model": {"name": "gone.away:net"},
         "evals": {"val": {"name": "my_ops:judge", "host": "decode|my_ops:blur(3)|views(2, 'my_ops:fog')"}},
@@ -195,15 +195,15 @@ def test_what_a_config_asks_for_is_told_without_importing_it(own):
     assert own_modules.files(config) == {"my_ops": str(file)}
 
 
-def test_a_built_in_part_needs_no_list(own, monkeypatch):
+def test_a_built_in_part_needs_no_list(own_folder, monkeypatch):
     """A file where the walker looks is all that a model is."""
     write(
-        own,
+        own_folder,
         "models/brand_new.py",
         "from jaxvision.registry import part\n"
         + TINY.replace("def tiny", '@part("model", small={"width": 2})\ndef tiny'),
     )
-    monkeypatch.setattr(models, "__path__", [*models.__path__, str(own / "models")])
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(own_folder / "models")])
     monkeypatch.setattr(models.NAMES, "_factories", None)
     try:
         assert {"tiny", "vit"} <= set(models.NAMES)
@@ -212,11 +212,15 @@ def test_a_built_in_part_needs_no_list(own, monkeypatch):
         sys.modules.pop("jaxvision.models.brand_new", None)
 
 
-def test_two_files_of_one_name_are_an_error(own, monkeypatch):
+def test_two_files_of_one_name_are_an_error(own_folder, monkeypatch):
     for file in ("one", "two"):
-        write(own, f"kinds/{file}.py", 'from jaxvision.registry import part\n@part("thing", "same")\ndef make(): ...\n')
-    write(own, "kinds/__init__.py", "")
-    monkeypatch.syspath_prepend(own)
+        write(
+            own_folder,
+            f"kinds/{file}.py",
+            'from jaxvision.registry import part\n@part("thing", "same")\ndef make(): ...\n',
+        )
+    write(own_folder, "kinds/__init__.py", "")
+    monkeypatch.syspath_prepend(own_folder)
     with pytest.raises(ValueError, match="kinds.two and kinds.one both hold the thing same"):
         list(registry.PartRegistry("thing", ["kinds"]))
 
@@ -238,8 +242,8 @@ def forgotten():
 """
 
 
-def test_a_host_operation_of_ones_own(own):
-    write(own, "my_ops.py", OPS)
+def test_a_host_operation_of_ones_own(own_folder):
+    write(own_folder, "my_ops.py", OPS)
     image = np.full((4, 4, 3), 200, np.uint8)
     made = host_ops.make_chain("my_ops:darker(by=4)|resize(2)")
     assert made({"image": image}, None)["image"].tolist() == np.full((2, 2, 3), 50).tolist()
@@ -252,9 +256,9 @@ def test_a_host_operation_of_ones_own(own):
         host_ops.make_chain("my_ops:darker(buy=4)")
 
 
-def test_an_operation_must_be_registered(own):
+def test_an_operation_must_be_registered(own_folder):
     """A spec gives its arguments to what it names, so that it must not name whatever is installed."""
-    write(own, "my_ops.py", OPS)
+    write(own_folder, "my_ops.py", OPS)
     with pytest.raises(UserError, match="decorate it with @host_ops.register.., from jaxvision.data.host_ops.host_ops"):
         host_ops.make_chain("my_ops:forgotten")
     with pytest.raises(UserError, match="decorate it with @ops.register.., from jaxvision.augment.ops"):
@@ -289,8 +293,8 @@ class Letters(Tokenizer):
 """
 
 
-def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own):
-    write(own, "more_parts.py", MORE)
+def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own_folder):
+    write(own_folder, "more_parts.py", MORE)
     params = {"kernel": jnp.ones(2)}
     made = lambda **options: optimizers.make_optimizer(
         name="more_parts:quarter", learning_rate=1.0, params=params, total=1, steps=int, **options
@@ -312,9 +316,9 @@ def test_an_optimizer_an_augmentation_and_a_tokenizer_of_ones_own(own):
 
 
 @pytest.mark.slow
-def test_worker_processes_find_a_data_set_of_ones_own(own):
-    write(own, "my_data.py", SOURCE)
-    write(own, "my_ops.py", OPS)
+def test_worker_processes_find_a_data_set_of_ones_own(own_folder):
+    write(own_folder, "my_data.py", SOURCE)
+    write(own_folder, "my_ops.py", OPS)
     source = sources.open_source("my_data:Grey", "train")
     spec = "my_ops:darker(2)"
     batches = [list(loader.eval_batches(source, spec, batch_size=4, processes=n, threads=0)) for n in (0, 2)]
@@ -363,8 +367,8 @@ def pair(*, dtype):
 """
 
 
-def test_a_text_tower_and_a_pair_of_ones_own(own):
-    write(own, "my_text.py", TEXT)
+def test_a_text_tower_and_a_pair_of_ones_own(own_folder):
+    write(own_folder, "my_text.py", TEXT)
     section = models.PAIR_NAMES.small("two_towers") | {"text": {"name": "my_text:words"}}
     module = models.build("two_towers", None, **section)
     inputs = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 5), jnp.int32)

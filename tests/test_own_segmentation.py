@@ -32,8 +32,8 @@ def test_every_pixel_is_judged_by_its_mask(batch, random_variables):
     value, (metrics, updates) = jax.jit(task.loss)(variables, batch, jax.random.key(0))
     assert np.isfinite(value)
     assert set(updates) == {"batch_stats"}
-    found = jax.jit(task.outputs)(variables, batch)["segmentation"]
-    assert (found.shape, found.dtype) == ((4, 16, 16), np.uint8)
+    predicted = jax.jit(task.outputs)(variables, batch)["segmentation"]
+    assert (predicted.shape, predicted.dtype) == ((4, 16, 16), np.uint8)
     assert task.kinds["segmentation"].names == CLASSES
     assert 0 <= metrics["pixel_accuracy"] <= 1
 
@@ -51,14 +51,14 @@ def test_mean_iou_is_that_of_a_loop():
     ]
     task = SimpleNamespace(outputs=lambda variables, batch: {"segmentation": batch["image"][..., 0]})
     data = SimpleNamespace(batches=lambda: iter(batches), preprocess=lambda batch: batch, fields={})
-    found = make_mean_iou(task=task, data=data)(None)
+    metrics = make_mean_iou(task=task, data=data)(None)
     truth = np.concatenate([b["instance_mask"][b["mask"]] > 0 for b in batches]).ravel()
     answer = np.concatenate([b["image"][b["mask"]] > 0 for b in batches]).ravel()
     of = [np.sum((truth == k) & (answer == k)) / np.sum((truth == k) | (answer == k)) for k in (False, True)]
-    assert found["iou_background"] == pytest.approx(of[0])
-    assert found["iou_shape"] == pytest.approx(of[1])
-    assert found["mean_iou"] == pytest.approx(np.mean(of))
-    assert found["pixel_accuracy"] == pytest.approx(np.mean(truth == answer))
+    assert metrics["iou_background"] == pytest.approx(of[0])
+    assert metrics["iou_shape"] == pytest.approx(of[1])
+    assert metrics["mean_iou"] == pytest.approx(np.mean(of))
+    assert metrics["pixel_accuracy"] == pytest.approx(np.mean(truth == answer))
 
 
 @dataclasses.dataclass
@@ -84,9 +84,9 @@ def applied(monkeypatch):
 
 def test_a_map_is_written_for_each_image_and_shares_are_told(applied, tmp_path, capsys):
     files = ["photos/a.jpg", "photos/b.png"]
-    found = class_maps.write_maps(Model(), files, KINDS, tmp_path / "maps", "csv")
-    assert found["photos/a.jpg"] == {"background": 1.0}
-    assert found["photos/b.png"] == {"background": pytest.approx(5 / 6), "shape": pytest.approx(1 / 6)}
+    shares = class_maps.write_maps(Model(), files, KINDS, tmp_path / "maps", "csv")
+    assert shares["photos/a.jpg"] == {"background": 1.0}
+    assert shares["photos/b.png"] == {"background": pytest.approx(5 / 6), "shape": pytest.approx(1 / 6)}
     pixels = Image.open(tmp_path / "maps" / "b.png")
     assert pixels.mode == "P"
     assert np.asarray(pixels).tolist() == [[1, 0, 0], [0, 0, 0]]

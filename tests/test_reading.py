@@ -11,7 +11,7 @@ class Bad(Exception):
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("raised", "message"),
     [
         (FileNotFoundError(2, "No such file or directory"), "cannot read a.bin: No such file or directory"),
         (KeyError(6), "cannot read a.bin: KeyError 6"),
@@ -19,10 +19,10 @@ class Bad(Exception):
         (TypeError("a\n  b"), "cannot read a.bin: a b"),
     ],
 )
-def test_whatever_is_raised_names_the_file(raised, said):
+def test_whatever_is_raised_names_the_file(raised, message):
     with pytest.raises(UserError) as caught, reading("a.bin"):
         raise raised
-    assert str(caught.value) == said
+    assert str(caught.value) == message
     assert caught.value.__cause__ is raised
 
 
@@ -52,7 +52,7 @@ def test_wide_encodings_are_named(encoding):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"[1]", r"holds \[1\], not an object"),
         (b"null", "holds None"),
@@ -61,9 +61,9 @@ def test_wide_encodings_are_named(encoding):
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_json_that_is_not_what_is_wanted(tmp_path, content, said):
+def test_json_that_is_not_what_is_wanted(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.json.*" + said):
+    with pytest.raises(UserError, match=r"a\.json.*" + message):
         read_json(tmp_path / "a.json")
 
 

@@ -172,7 +172,7 @@ def scalars(board):
     """Values by step from files of events: length, its checksum, a message, its checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
+    values = {}
     for name in sorted(path.name for path in board.iterdir()):
         data, at = (board / name).read_bytes(), 0
         while at < len(data):
@@ -180,16 +180,16 @@ def scalars(board):
             event = Event.FromString(data[at + 12 : at + 12 + size])
             at += size + 16
             for value in event.summary.value:
-                found[event.step] = value.simple_value
-    return found
+                values[event.step] = value.simple_value
+    return values
 
 
 def test_weights_and_features_lie_in_a_bucket(bucket, tmp_path):
     where = f"gs://bucket/{tmp_path.name}"
     arrays = {"params/head/bias": np.arange(3, dtype=np.float32)}
     folder.save(f"{where}/vit", arrays, {"model": {"name": "vit"}})
-    found, meta = folder.load(f"{where}/vit")
-    np.testing.assert_array_equal(found["params/head/bias"], arrays["params/head/bias"])
+    loaded, meta = folder.load(f"{where}/vit")
+    np.testing.assert_array_equal(loaded["params/head/bias"], arrays["params/head/bias"])
     assert meta == {"model": {"name": "vit"}}
     with pytest.raises(UserError, match="exists already"):
         folder.save(f"{where}/vit", arrays, {})

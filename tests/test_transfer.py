@@ -230,13 +230,13 @@ def test_open_own_knows_model_and_preprocessing(donors):
 
 
 @pytest.mark.parametrize(
-    ("given", "property_", "ours", "theirs"),
+    ("source", "property_", "ours", "theirs"),
     [
         ({}, "gelu", "tanh", "exact"),
         (dict(gelu="exact"), "norm_epsilon", 1e-6, 1e-5),
     ],
 )
-def test_a_model_that_computes_something_else_than_its_weights_is_refused(given, property_, ours, theirs, tmp_path):
+def test_a_model_that_computes_something_else_than_its_weights_is_refused(source, property_, ours, theirs, tmp_path):
     """All arrays fit, and nothing but `property_` differs."""
     trained = VIT | dict(gelu="exact", norm_epsilon=1e-6) | {property_: theirs}
     shapes = jax.eval_shape(experiments.build(config(trained)).init).variables
@@ -245,9 +245,9 @@ def test_a_model_that_computes_something_else_than_its_weights_is_refused(given,
     init = dict(weights=str(tmp_path / "out"))
     message = rf"{property_}: .*out computes {theirs!r} .*the model here {ours!r}.*{property_} = "
     with pytest.raises(UserError, match=message):
-        loaded(config(VIT | given, init=init))
+        loaded(config(VIT | source, init=init))
     loaded(config(trained, init=init))
-    _, notes = loaded(config(VIT | given | {property_: ours}, init=init))  # the section says so itself
+    _, notes = loaded(config(VIT | source | {property_: ours}, init=init))  # the section says so itself
     assert any(f"NOTE: {property_}={ours!r} as you set it" in note and repr(theirs) in note for note in notes)
 
 

@@ -52,12 +52,12 @@ def drawn(c):
 def donors(tmp_path_factory):
     """Folders of a ViT with a head, and of both towers, and their arrays."""
     root = tmp_path_factory.mktemp("donors")
-    found = {}
+    donors_by_name = {}
     for name, c in {"vit": config(VIT, task="supervised"), "pair": config()}.items():
         arrays = weights.export_weights(drawn(c), "jaxvision", c.model.name)
         folder.save(root / name, arrays, {"model": c.model.to_dict()})
-        found[name] = root / name, arrays
-    return found
+        donors_by_name[name] = root / name, arrays
+    return donors_by_name
 
 
 def start(c):
@@ -127,11 +127,11 @@ def test_each_tower_has_its_own_rate():
     experiment = experiments.build(c)
     params = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), experiment.params)
     updates, _ = experiment.optimizer.tx.update(params, experiment.optimizer.tx.init(params), params)
-    found = {name: -float(x.ravel()[0]) for name, x in zip(paths.names(updates), jax.tree.leaves(updates))}
-    assert found["text_tower/projection/kernel"] == pytest.approx(1)
-    assert found["image_tower/projection/kernel"] == pytest.approx(0.1)
-    assert found["image_tower/embedding/kernel"] == pytest.approx(0.1 * 0.25)
-    assert found["logit_scale"] == 1
+    rates = {name: -float(x.ravel()[0]) for name, x in zip(paths.names(updates), jax.tree.leaves(updates))}
+    assert rates["text_tower/projection/kernel"] == pytest.approx(1)
+    assert rates["image_tower/projection/kernel"] == pytest.approx(0.1)
+    assert rates["image_tower/embedding/kernel"] == pytest.approx(0.1 * 0.25)
+    assert rates["logit_scale"] == 1
 
 
 def test_mistakes_are_named(donors):

@@ -29,9 +29,9 @@ from jaxvision.values import plain
     ],
 )
 def test_plain(value, expected):
-    found = plain(value, "key")
-    assert found == expected
-    assert type(found) is type(expected)
+    result = plain(value, "key")
+    assert result == expected
+    assert type(result) is type(expected)
 
 
 @pytest.mark.parametrize(

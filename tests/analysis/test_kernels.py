@@ -15,15 +15,15 @@ FIRST = {
 }
 
 
-@pytest.mark.parametrize(("model", "found"), FIRST.items(), ids=lambda x: str(x[0]))
-def test_the_layer_over_the_image_is_found(model, found):
+@pytest.mark.parametrize(("model", "expected"), FIRST.items(), ids=lambda x: str(x[0]))
+def test_the_layer_over_the_image_is_found(model, expected):
     name, variant = model
     module = models.build(name, num_classes=None, **({} if variant is None else dict(variant=variant)))
     image = np.zeros((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), image, train=False))["params"]
     params = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
     path, kernel = kernels.first(params)
-    assert (path, kernel.shape) == found
+    assert (path, kernel.shape) == expected
 
 
 def test_a_layer_over_grey_images_and_none_at_all():

@@ -25,9 +25,9 @@ def study(rng, truth, noise=EQUAL, seeds=3):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_parameters_come_back_without_noise(form):
-    found = fit(study(np.random.default_rng(0), TRUTHS[form], noise=(0,) * 5), form)
-    np.testing.assert_allclose(found.predict(SIZES), evaluate(np.array(TRUTHS[form]), SIZES), rtol=2e-4)
-    np.testing.assert_allclose(found.estimates, TRUTHS[form], rtol=0.02, atol=1e-3)
+    fitted = fit(study(np.random.default_rng(0), TRUTHS[form], noise=(0,) * 5), form)
+    np.testing.assert_allclose(fitted.predict(SIZES), evaluate(np.array(TRUTHS[form]), SIZES), rtol=2e-4)
+    np.testing.assert_allclose(fitted.estimates, TRUTHS[form], rtol=0.02, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -67,12 +67,12 @@ def test_intervals_hold_the_truth_in_200_simulated_studies(form, truth, noise):
     """
     rng, inside, beyond, rejected = np.random.default_rng(1), [], (4_000, 180_000), 0
     for seed in range(200):
-        found = fit(study(rng, truth, noise), form, resamples=250, seed=seed)
-        hits = [p.low <= truth["abce".index(name)] <= p.high for name, p in found.parameters().items()]
-        low, high = found.band(beyond)
+        fitted = fit(study(rng, truth, noise), form, resamples=250, seed=seed)
+        hits = [p.low <= truth["abce".index(name)] <= p.high for name, p in fitted.parameters().items()]
+        low, high = fitted.band(beyond)
         curve = evaluate(np.array(truth), beyond)
         inside.append([*hits, *((low <= curve) & (curve <= high))])
-        rejected += found.lack_of_fit < 0.05
+        rejected += fitted.lack_of_fit < 0.05
     assert np.mean(inside, axis=0).min() >= 0.90
     assert rejected <= 20  # of 200, at 5 %: 10 expected
 
@@ -83,8 +83,8 @@ def test_intervals_hold_the_truth_in_200_simulated_studies(form, truth, noise):
 def test_intervals_hold_the_truth_for_every_form_and_noise(form, noise):
     rng, hits = np.random.default_rng(2), []
     for seed in range(200):
-        found = fit(study(rng, TRUTHS[form], noise), form, resamples=250, seed=seed)
-        hits.append([p.low <= TRUTHS[form]["abce".index(k)] <= p.high for k, p in found.parameters().items()])
+        fitted = fit(study(rng, TRUTHS[form], noise), form, resamples=250, seed=seed)
+        hits.append([p.low <= TRUTHS[form]["abce".index(k)] <= p.high for k, p in fitted.parameters().items()])
     assert np.mean(hits, axis=0).min() >= 0.89
 
 
@@ -93,9 +93,9 @@ def test_three_seeds_get_wider_intervals_than_their_own_scatter_says():
     rng = np.random.default_rng(0)
     ratios = []
     for seed in range(20):
-        found = fit(study(rng, TRUTHS["power"]), "power", seed=seed)
-        low, high = found.band(SIZES)
-        normal = np.std(evaluate(found.replicates[0], SIZES), axis=0)
+        fitted = fit(study(rng, TRUTHS["power"]), "power", seed=seed)
+        low, high = fitted.band(SIZES)
+        normal = np.std(evaluate(fitted.replicates[0], SIZES), axis=0)
         ratios.append(np.mean((high - low) / 2 / normal))
     assert 1.85 < np.mean(ratios) < 2.1  # of a t with 10 degrees of freedom: 2.228 / sqrt(10 / 8) = 1.99
 
@@ -129,15 +129,15 @@ def test_flat_curves_have_no_exponent_but_a_level():
 
 def test_one_seed_takes_the_scatter_around_the_curve():
     values = {n: v[:1] for n, v in study(np.random.default_rng(0), TRUTHS["saturating"]).items()}
-    found = fit(values)
-    assert np.isnan(found.lack_of_fit)
-    assert found.parameters()["c"].low < 0.25 < found.parameters()["c"].high
+    fitted = fit(values)
+    assert np.isnan(fitted.lack_of_fit)
+    assert fitted.parameters()["c"].low < 0.25 < fitted.parameters()["c"].high
     assert np.isnan(fit({n: values[n] for n in SIZES[:3]}).parameters()["c"].low)  # no size to spare
 
 
 def test_an_error_of_zero_is_fitted():
-    found = fit({n: [0.0, 0.0, 0.0] for n in SIZES})
-    np.testing.assert_allclose(found.predict([100, 1e6]), 0, atol=1e-12)
+    fitted = fit({n: [0.0, 0.0, 0.0] for n in SIZES})
+    np.testing.assert_allclose(fitted.predict([100, 1e6]), 0, atol=1e-12)
     mixed = fit({100: [0.2, 0.22, 0.21], 1_000: [0.05, 0.06, 0.055], 10_000: [0.0, 0.0, 0.0], 100_000: [0.0, 0.0, 0.0]})
     assert np.isfinite(mixed.replicates).all()
     assert mixed.predict([1e6])[0] < 0.01

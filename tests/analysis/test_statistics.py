@@ -51,28 +51,28 @@ def test_variances_that_differ_by_chance_are_pooled_and_others_are_shrunk_half_w
     alike, df = moderated_variances(np.array([1.0, 1.5, 0.8]), np.array([10, 10, 10]))
     assert alike == pytest.approx([1.1] * 3)
     assert df == 30
-    own, d = np.array([1e-4, 1e-2, 1.0, 30.0]), np.full(4, 6)
-    shrunk, df = moderated_variances(own, d)
-    excess = np.var(np.log(own), ddof=1) - special.polygamma(1, 3)
+    variances, d = np.array([1e-4, 1e-2, 1.0, 30.0]), np.full(4, 6)
+    shrunk, df = moderated_variances(variances, d)
+    excess = np.var(np.log(variances), ddof=1) - special.polygamma(1, 3)
     prior = 2 * optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, 1e3)
     common = np.exp(
-        np.log(own).mean() - special.digamma(3) + np.log(3) + special.digamma(prior / 2) - np.log(prior / 2)
+        np.log(variances).mean() - special.digamma(3) + np.log(3) + special.digamma(prior / 2) - np.log(prior / 2)
     )
-    assert shrunk == pytest.approx((prior * common + 6 * own) / (prior + 6))
+    assert shrunk == pytest.approx((prior * common + 6 * variances) / (prior + 6))
     assert df == pytest.approx(prior + 6)
 
 
 def test_moderated_variances_are_nearer_to_the_truth():
     """Three values each of five groups whose variances fall by a factor of fourteen, 2,000 times."""
     rng, truth = np.random.default_rng(0), np.array([2.25, 1.0, 0.49, 0.25, 0.16])
-    own = truth * rng.chisquare(2, (2_000, 5)) / 2
-    shrunk, df = moderated_variances(own, np.full(5, 2))
+    estimates = truth * rng.chisquare(2, (2_000, 5)) / 2
+    shrunk, df = moderated_variances(estimates, np.full(5, 2))
     miss = lambda variances: np.sqrt(np.mean(np.log(variances / truth) ** 2))
-    assert miss(shrunk) < 0.8 * miss(own)
-    assert shrunk.shape == own.shape
+    assert miss(shrunk) < 0.8 * miss(estimates)
+    assert shrunk.shape == estimates.shape
     assert df.shape == (2_000,)
     assert np.all(df <= 10)
-    np.testing.assert_allclose(shrunk[7], moderated_variances(own[7], np.full(5, 2))[0])
+    np.testing.assert_allclose(shrunk[7], moderated_variances(estimates[7], np.full(5, 2))[0])
 
 
 def test_a_group_of_one_gets_the_common_variance():

@@ -49,10 +49,10 @@ def test_cutmix_label_share_is_the_pixel_share(per_example):
     batch, fn = make_batch(), jax.jit(augment.make_augmentation(f"cutmix(1.0, per_example={per_example})", K))
     for seed in range(5):
         out = jax.tree.map(np.asarray, fn(jax.random.key(seed), batch))
-        own = (out["image"] == np.asarray(batch["image"])).all(-1)
+        unmixed = (out["image"] == np.asarray(batch["image"])).all(-1)
         other = (out["image"] == previous(batch["image"])).all(-1)
-        assert (own ^ other).all()
-        np.testing.assert_allclose(share_of_first(out, batch), own.mean((1, 2)), atol=1e-6)
+        assert (unmixed ^ other).all()
+        np.testing.assert_allclose(share_of_first(out, batch), unmixed.mean((1, 2)), atol=1e-6)
         for mask in other:
             assert_is_box(mask)
 
@@ -85,8 +85,8 @@ def test_alpha_zero_mixes_nothing(op):
 def test_switch_chooses_between_mixup_and_cutmix(switch, cut):
     batch = make_batch()
     out = run(f"mixup_or_cutmix(1.0, 1.0, {switch})", batch, seed=3)
-    own = out["image"] == np.asarray(batch["image"])
-    assert own.any() == cut
+    unmixed = out["image"] == np.asarray(batch["image"])
+    assert unmixed.any() == cut
 
 
 def test_switch_share():

@@ -123,7 +123,7 @@ def undeclared(share=0.5):
 
 
 @pytest.fixture
-def own(monkeypatch):
+def own_folder(monkeypatch):
     for factory in (transpose, darken, shuffle_rows, undeclared):
         monkeypatch.setitem(ops.factories, factory.__name__, factory)
         ops.register(evaluation="")(factory)
@@ -132,7 +132,7 @@ def own(monkeypatch):
         ops.factories.pop(factory.__name__, None)
 
 
-def test_an_own_operation_moves_what_lies_in_an_image(own):
+def test_an_own_operation_moves_what_lies_in_an_image(own_folder):
     side = 8
     fields = {
         "image": Field("image", (side, side, 3), "uint8"),
@@ -147,7 +147,7 @@ def test_an_own_operation_moves_what_lies_in_an_image(own):
     np.testing.assert_array_equal(out["boxes"][0], [[2, 1, 8, 4]])
 
 
-def test_an_own_operation_that_declares_nothing_is_refused_beside_what_lies_in_an_image(own):
+def test_an_own_operation_that_declares_nothing_is_refused_beside_what_lies_in_an_image(own_folder):
     batch = {"image": jnp.asarray(CLIPS[:, 0])}
     np.testing.assert_allclose(run("undeclared", batch, IMAGE)["image"] * 510, CLIPS[:, 0], atol=1e-3)
     fields = {**IMAGE, "boxes": Field("boxes", (2, 4), of="image")}

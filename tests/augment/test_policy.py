@@ -54,9 +54,9 @@ def test_geometric_operations_equal_pillows_to_the_pixel(pillow, name, shape):
     image = np.random.default_rng(3).integers(0, 256, (*shape, 3), np.uint8)
     for strength in (-0.993, -0.3001, -0.0517, 0.0, 0.1499, 0.2999, 0.7003):
         degrees = 137 * strength
-        given = degrees if name == "rotate" else strength
-        expected = pillow(name, given, image, 128)
-        np.testing.assert_allclose(apply(name, given, image), expected, atol=1e-3, err_msg=f"{strength}")
+        angle_or_strength = degrees if name == "rotate" else strength
+        expected = pillow(name, angle_or_strength, image, 128)
+        np.testing.assert_allclose(apply(name, angle_or_strength, image), expected, atol=1e-3, err_msg=f"{strength}")
 
 
 @pytest.mark.parametrize("shear", [-1, -0.5, 0.3, 2])

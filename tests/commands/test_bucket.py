@@ -32,11 +32,11 @@ def assert_same_run(workdir, folder):
     assert numbers(workdir) == numbers(folder)
     mine, theirs = (json.loads((place / "results.json").read_text()) for place in (workdir, folder))
     assert (mine["steps"], mine["results"]) == (theirs["steps"], theirs["results"])
-    (arrays, known), (others, _) = transfer.open_own(workdir), transfer.open_own(folder)
+    (arrays, meta), (others, _) = transfer.open_own(workdir), transfer.open_own(folder)
     assert arrays.keys() == others.keys()
     for name in arrays:
         np.testing.assert_array_equal(arrays[name], others[name])
-    return arrays, known
+    return arrays, meta
 
 
 def test_a_run_in_a_bucket_is_the_run_of_a_folder(bucket, trained, config, tmp_path):
@@ -59,8 +59,8 @@ def test_a_run_in_a_bucket_is_the_run_of_a_folder(bucket, trained, config, tmp_p
     assert [json.loads(line)["step"] for line in lines] == [6]
 
     convert.run_convert(where, f"gs://bucket/{tmp_path.name}/weights")
-    found, _ = transfer.open_own(f"gs://bucket/{tmp_path.name}/weights")
-    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    weights_in_bucket, _ = transfer.open_own(f"gs://bucket/{tmp_path.name}/weights")
+    assert all(np.array_equal(weights_in_bucket[name], arrays[name]) for name in arrays)
     config.init = dict(weights=where)
     assert f"from {where}" in experiments.build(config).load_pretrained().notes[0]
     with pytest.raises(UserError, match="no file or folder"):
@@ -146,10 +146,10 @@ def test_a_run_that_is_killed_loses_nothing_that_it_told(bucket, config_file, tm
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     out, err = killed.communicate()
-    told = [int(step) for step in re.findall(r"^step (\d+)/60  loss", out, re.MULTILINE)]
-    assert 12 <= max(told) < 60, err
+    steps = [int(step) for step in re.findall(r"^step (\d+)/60  loss", out, re.MULTILINE)]
+    assert 12 <= max(steps) < 60, err
     workdir = storage.path(where)
-    assert set(told) <= {line["step"] for line in metrics.read(workdir / "metrics.jsonl")}
+    assert set(steps) <= {line["step"] for line in metrics.read(workdir / "metrics.jsonl")}
 
     again = cli(*words, f"--workdir={where}")
     out, err = again.communicate(timeout=300)
@@ -160,8 +160,8 @@ def test_a_run_that_is_killed_loses_nothing_that_it_told(bucket, config_file, tm
     assert evaluated.wait(300) == 0, evaluated.stderr.read()
     pictures = cli("visualize", f"--workdir={where}", f"--out={where}/pictures", "--examples=24", "--perplexity=5")
     assert pictures.wait(300) == 0, pictures.stderr.read()
-    found = {name.rpartition("/")[2] for name in bucket.names(f"{tmp_path.name}/run/pictures/")}
-    assert {"index.html", "index.md", "views.png"} <= found
+    objects = {name.rpartition("/")[2] for name in bucket.names(f"{tmp_path.name}/run/pictures/")}
+    assert {"index.html", "index.md", "views.png"} <= objects
 
 
 @pytest.mark.slow

@@ -71,10 +71,10 @@ def main(capsys, *words):
     with pytest.raises(SystemExit) as error:
         cli.main(["jaxvision", *words])
     assert error.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("jaxvision: ")
-    assert told.count("\n") == 1
-    return told
+    message = capsys.readouterr().err
+    assert message.startswith("jaxvision: ")
+    assert message.count("\n") == 1
+    return message
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def main(capsys, *words):
 )
 def test_what_an_unset_variable_leaves_empty_is_an_error(words, config_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = main(capsys, *[word.format(config=config_file) for word in words])
-    assert "is empty" in told
-    assert "was a shell variable not set?" in told.lower()
+    message = main(capsys, *[word.format(config=config_file) for word in words])
+    assert "is empty" in message
+    assert "was a shell variable not set?" in message.lower()
     assert not list(tmp_path.iterdir())
 
 

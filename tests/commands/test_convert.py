@@ -121,8 +121,8 @@ def test_an_option_of_a_tower_leaves_the_others_as_the_source_has_them(tmp_path)
     variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "open_clip", "two_towers"))
     options = [f"image={small}", f"text={text}"]
-    given = dict(source="open_clip", model="two_towers:clip_vit_b32", options=options)
-    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    arguments = dict(source="open_clip", model="two_towers:clip_vit_b32", options=options)
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **arguments)
     assert meta["model"]["image"] == {**small, "gelu": "exact", "norm_epsilon": 1e-5, **CLIP}
     of_text = {"causal": True, "pool": "end", "end_token": None}
     assert meta["model"]["text"] == {**text, "gelu": "exact", "norm_epsilon": 1e-5, **of_text}
@@ -239,21 +239,21 @@ def test_a_file_that_does_not_fit_is_told_so_before_anything_else_is_asked(tmp_p
     cifar_file(tmp_path / "in.safetensors", "timm")
     arrays = weights.read(tmp_path / "in.safetensors")
     weights.write(tmp_path / "part.safetensors", {k: x for k, x in arrays.items() if not k.startswith("layer3")})
-    given = dict(source="timm", model="resnet:8", options=["width=0.25"])
+    arguments = dict(source="timm", model="resnet:8", options=["width=0.25"])
     with pytest.raises(UserError, match="do not fit the model 'resnet'") as error:
-        convert.run_convert(tmp_path / "part.safetensors", tmp_path / "out", **given)
+        convert.run_convert(tmp_path / "part.safetensors", tmp_path / "out", **arguments)
     assert "--option=shortcut" not in str(error.value)
     assert "--mean" not in str(error.value)
 
 
-@pytest.mark.parametrize(("told", "size", "host"), [(30, 30, "|corner_crop(28)"), (28, 28, ""), (99, 28, "")])
-def test_a_side_that_patches_do_not_fill_is_kept_and_told(told, size, host, tmp_path):
+@pytest.mark.parametrize(("side", "size", "host"), [(30, 30, "|corner_crop(28)"), (28, 28, ""), (99, 28, "")])
+def test_a_side_that_patches_do_not_fill_is_kept_and_told(side, size, host, tmp_path):
     """As in timm's `vit_so400m_patch14_siglip_384`; a side that means other positions gives way to the positions."""
     model = models.build("vit", 3, variant="mu/14", depth=2, width=16, **TOKEN)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "timm", "vit"))
-    config = {"architecture": "vit_x", "pretrained_cfg": {"input_size": [3, told, told], "crop_pct": 1.0}}
+    config = {"architecture": "vit_x", "pretrained_cfg": {"input_size": [3, side, side], "crop_pct": 1.0}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     meta = convert.run_convert(
         tmp_path / "in.safetensors", tmp_path / "out", source="timm", model="vit:mu/14", options=OPTIONS
@@ -271,14 +271,14 @@ def test_siglip_at_384_pixels_is_told_by_its_words(words, size):
     model = models.build("two_towers", None, variant="siglip_vit_b16", image=image, text=text, embedding=1152)
     arrays = {"visual.trunk.pos_embed": np.broadcast_to(np.float32(0), (1, 729, 1152))}
     assert convert._native_size(arrays, "open_clip", "two_towers", model, None)["size"].value == size
-    said = preprocessing.stated(arrays, "open_clip", "two_towers", "ViT-SO400M-14-SigLIP-384/webli")["size"]
-    assert convert._native_size(arrays, "open_clip", "two_towers", model, said)["size"].value == 384
+    stated_size = preprocessing.stated(arrays, "open_clip", "two_towers", "ViT-SO400M-14-SigLIP-384/webli")["size"]
+    assert convert._native_size(arrays, "open_clip", "two_towers", model, stated_size)["size"].value == 384
 
 
 def test_the_layout_of_the_published_resnets_says_where_the_zero_channels_lie(tmp_path, capsys):
     cifar_file(tmp_path / "in.safetensors", "pytorch_resnet_cifar10", shortcut="zeros_centred")
-    given = dict(source="pytorch_resnet_cifar10", model="resnet:8", options=["width=0.25"])
-    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    arguments = dict(source="pytorch_resnet_cifar10", model="resnet:8", options=["width=0.25"])
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **arguments)
     assert meta["model"]["shortcut"] == "zeros_centred"
     assert meta["preprocessing"]["augment"] == "normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))"
     assert "shortcut              zeros_centred" in capsys.readouterr().out
@@ -290,7 +290,9 @@ def test_the_layout_of_the_published_resnets_says_where_the_zero_channels_lie(tm
 
 
 def test_writing_says_what_the_other_library_must_be_told(timm_file, tmp_path):
-    run = lambda out, **given: convert.run_convert(timm_file, tmp_path / out, source="timm", model="vit:mu/4", **given)
+    run = lambda out, **options: convert.run_convert(
+        timm_file, tmp_path / out, source="timm", model="vit:mu/4", **options
+    )
     run("exact", options=OPTIONS)
     run("tanh", options=(*OPTIONS, "gelu=tanh"))
     notes = convert.run_convert(tmp_path / "exact", tmp_path / "a.safetensors", target="timm")["notes"]
@@ -318,33 +320,33 @@ def test_clips_resnets_keep_the_size_that_their_positions_are_for(grid, size, tm
     assert shapes["params"]["pool"]["pos_embedding"].shape[1] == 1 + grid**2
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "openai_clip", "clip_resnet"))
-    given = dict(source="openai_clip", model="clip_resnet", options=[f"{k}={v!r}" for k, v in options.items()])
-    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    arguments = dict(source="openai_clip", model="clip_resnet", options=[f"{k}={v!r}" for k, v in options.items()])
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **arguments)
     assert meta["preprocessing"]["size"] == size
     assert not any("resized" in note for note in meta["notes"])
 
 
 @pytest.mark.parametrize(
-    ("architecture", "gelu", "said"),
+    ("architecture", "gelu", "reason"),
     [
         (None, "exact", "assumed: usual of timm, and the file cannot tell"),
         ("vit_base_patch16_clip_224.openai_ft_in1k", "exact", "assumed: usual of timm, and vit_base_"),
         ("vit_base_patch16_clip_quickgelu_224.openai", "quick", "architecture vit_base_patch16_clip_quickgelu_224"),
     ],
 )
-@pytest.mark.parametrize("told", ["flag", "config"])
-def test_what_timms_clip_computes_is_told_by_its_architecture(told, architecture, gelu, said, tmp_path):
+@pytest.mark.parametrize("source_of_gelu", ["flag", "config"])
+def test_what_timms_clip_computes_is_told_by_its_architecture(source_of_gelu, architecture, gelu, reason, tmp_path):
     model = models.build("vit", 3, variant="mu/4", depth=2, width=16, **CLIP)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
     weights.write(tmp_path / "in.safetensors", weights.export_weights(variables, "timm", "vit"))
     name, _, tag = (architecture or "").partition(".")
-    if told == "config" and name:
+    if source_of_gelu == "config" and name:
         (tmp_path / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": {"tag": tag}}))
-    given = dict(source="timm", model="vit:mu/4", options=OPTIONS)
-    given |= dict(architecture=architecture) if told == "flag" else {}
-    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **given)
+    arguments = dict(source="timm", model="vit:mu/4", options=OPTIONS)
+    arguments |= dict(architecture=architecture) if source_of_gelu == "flag" else {}
+    meta = convert.run_convert(tmp_path / "in.safetensors", tmp_path / "out", **arguments)
     assert meta["properties"]["norm_epsilon"] == meta["model"]["norm_epsilon"] == 1e-5  # by the norm before the blocks
     assert meta["properties"]["gelu"] == meta["model"]["gelu"] == gelu
-    assert meta["told_by"]["gelu"].startswith(said)
+    assert meta["told_by"]["gelu"].startswith(reason)
     assert meta["preprocessing"]["mean"] == preprocessing.CLIP["mean"]

@@ -94,8 +94,8 @@ def test_a_run_that_is_probed_learns_what_one_that_is_not_does(run, trained):
 def test_converted_weights_give_the_numbers_of_their_run(run, converted):
     with_logits = PROTOCOLS | {"val": dict(name="classify", split="validation")}
     shapes = dict(name="shapes", options=dict(image_size=32, train=80, validation=24, test=8), split="train")
-    found = evaluate.run_evaluate(converted, evals=with_logits, data=shapes | dict(batch_size=16))
-    assert found == pytest.approx(run[1], rel=1e-4)
+    metrics = evaluate.run_evaluate(converted, evals=with_logits, data=shapes | dict(batch_size=16))
+    assert metrics == pytest.approx(run[1], rel=1e-4)
     there = dict(data="shapes", options=shapes["options"], batch_size=16)
     elsewhere = evaluate.run_evaluate(converted, evals={"knn": PROTOCOLS["knn"] | there})
     assert elsewhere == pytest.approx({name: run[1][name] for name in elsewhere}, rel=1e-4)
@@ -120,11 +120,11 @@ def test_features_are_kept_for_other_evaluations(run, tmp_path, monkeypatch):
 def test_other_evaluations_of_a_finished_run(run):
     workdir = run[0]
     few = dict(name="fewshot", layer="stages/1", shots=(1,), train_subset=dict(per_class=1, seed=0), **LEARNED)
-    found = evaluate.run_evaluate(workdir, evals={"stage": few})
-    assert found["stage/1shot_ridge1024_stages.1_sd"] == 0  # there is but one image of each class to be drawn
+    metrics = evaluate.run_evaluate(workdir, evals={"stage": few})
+    assert metrics["stage/1shot_ridge1024_stages.1_sd"] == 0  # there is but one image of each class to be drawn
     line = last_line(workdir / "evaluations.jsonl")
     assert line["evals"]["stage"]["layer"] == "stages/1"
-    assert line["stage/1shot_ridge1024_stages.1"] == found["stage/1shot_ridge1024_stages.1"]
+    assert line["stage/1shot_ridge1024_stages.1"] == metrics["stage/1shot_ridge1024_stages.1"]
     assert set(restore(workdir)[0].config.evals) == {"val", *PROTOCOLS}  # those of its own are still there
 
 

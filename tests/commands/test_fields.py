@@ -75,15 +75,15 @@ def test_the_batch_moves_masks_and_boxes_with_the_image(placed):
 
 def test_the_checkpoint_says_what_the_fields_are(placed, away):
     _, workdir = placed
-    told = Saved(workdir).meta()["data"]["fields"]
-    assert told["instance_mask"] == {
-        **told["instance_mask"],
+    stored_fields = Saved(workdir).meta()["data"]["fields"]
+    assert stored_fields["instance_mask"] == {
+        **stored_fields["instance_mask"],
         "kind": "segmentation",
         "shape": [32, 32, 1],
         "of": "image",
     }
-    assert told["image"]["dtype"] == "uint8"
-    json.dumps(told)
+    assert stored_fields["image"]["dtype"] == "uint8"
+    json.dumps(stored_fields)
     built, _, _ = restore(workdir)
     assert built.absent
     assert shapes_of(built.batch) == {
@@ -110,21 +110,21 @@ def test_commands_work_on_the_run_without_its_set(placed, away, tmp_path, capsys
     assert len(predict.run_predict(workdir, str(tmp_path / "red.png"))) == 1
     with pytest.raises(UserError, match="shapes is not here"):
         evaluate.run_evaluate(workdir)
-    known = ConfigDict(config.to_dict())
-    with known.unlocked():
-        known.data.update(classes=10, examples=80, image_size=32)
-    assert estimate.estimate(known).parameters == estimate.step_cost(known)[0] > 0
-    inspect.run_inspect(known, compile_step=False)
+    config_without_data = ConfigDict(config.to_dict())
+    with config_without_data.unlocked():
+        config_without_data.data.update(classes=10, examples=80, image_size=32)
+    assert estimate.estimate(config_without_data).parameters == estimate.step_cost(config_without_data)[0] > 0
+    inspect.run_inspect(config_without_data, compile_step=False)
     assert "instance_mask uint8[16, 32, 32, 1]" in capsys.readouterr().out.replace("\n", " ")
-    assert experiment.build(known, training_data="ignored").fields["objects/bbox"].shape == (4, 4)
+    assert experiment.build(config_without_data, training_data="ignored").fields["objects/bbox"].shape == (4, 4)
 
 
 def test_a_checkpoint_of_an_earlier_version_opens(trained, monkeypatch, away):
     meta = Saved.meta
 
     def without(self, *args):
-        found = meta(self, *args)
-        return {**found, "data": {key: value for key, value in found["data"].items() if key != "fields"}}
+        stored_meta = meta(self, *args)
+        return {**stored_meta, "data": {key: value for key, value in stored_meta["data"].items() if key != "fields"}}
 
     now = restore(trained[0])[0]
     monkeypatch.setattr(Saved, "meta", without)
@@ -138,9 +138,9 @@ def section(**changes):
 
 
 def test_a_field_of_which_nothing_is_known_is_refused_by_name(tmp_path):
-    known = section(data_dir=str(tmp_path), image_size=64)
-    assert inputs.open_or_describe(known, "ignored")[0] is None
-    unknown = known._replace(fields=("image", "objects/bbox"))
+    section_without_data = section(data_dir=str(tmp_path), image_size=64)
+    assert inputs.open_or_describe(section_without_data, "ignored")[0] is None
+    unknown = section_without_data._replace(fields=("image", "objects/bbox"))
     with pytest.raises(
         UserError, match=r"(?s)not prepared.*Only the set, or a checkpoint .* its field 'objects/bbox' is"
     ):

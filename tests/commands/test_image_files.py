@@ -20,16 +20,16 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
-def names(found):
-    return [os.path.relpath(file, "photos") for file in found.files]
+def names(images):
+    return [os.path.relpath(file, "photos") for file in images.files]
 
 
 def test_a_folder_means_the_pictures_in_it_and_below(folder):
-    found = image_files.find("photos")
-    assert names(found) == ["a.JPG", "b.png", "c.tif", "more/d.webp", "more/deep/e.jpeg"]
-    assert found.others == ["photos/notes.txt"]
-    assert image_files.find("photos/").files == found.files
-    assert [os.path.abspath(f) for f in found.files] == image_files.find(str(folder)).files
+    images = image_files.find("photos")
+    assert names(images) == ["a.JPG", "b.png", "c.tif", "more/d.webp", "more/deep/e.jpeg"]
+    assert images.others == ["photos/notes.txt"]
+    assert image_files.find("photos/").files == images.files
+    assert [os.path.abspath(f) for f in images.files] == image_files.find(str(folder)).files
 
 
 def test_links_lead_on_and_round_in_circles_once(folder):
@@ -43,9 +43,9 @@ def test_a_link_to_nothing_is_named_when_it_is_read_and_a_pipe_is_not_waited_for
     os.mkfifo(folder / "pipe.png")
     (folder / "piped.png").symlink_to(folder / "pipe.png")
     (folder / "zero.png").symlink_to("/dev/zero")
-    found = names(image_files.find("photos"))
-    assert "gone.png" in found
-    assert not {"pipe.png", "piped.png", "zero.png"} & set(found)
+    listed = names(image_files.find("photos"))
+    assert "gone.png" in listed
+    assert not {"pipe.png", "piped.png", "zero.png"} & set(listed)
     with pytest.raises(UserError, match="zero.png' is a pipe or a device, not a file"):
         image_files.find("photos/zero.png")
 
@@ -85,12 +85,16 @@ def test_accents_are_composed_either_way(folder, on_disk, asked):
     (folder / composed[on_disk]).mkdir()
     file = folder / composed[on_disk] / f"{composed[on_disk]}.png"
     file.write_bytes(b"")
-    for given in (f"{composed[asked]}/{composed[asked]}.png", composed[asked], f"{composed[asked]}/{composed[asked]}*"):
-        assert image_files.find(f"photos/{given}").files == [str(file.relative_to(folder.parent))]
+    for argument in (
+        f"{composed[asked]}/{composed[asked]}.png",
+        composed[asked],
+        f"{composed[asked]}/{composed[asked]}*",
+    ):
+        assert image_files.find(f"photos/{argument}").files == [str(file.relative_to(folder.parent))]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("argument", "message"),
     [
         ("photos/*.jpg", r"no file matches 'photos/\*.jpg': the folder photos has a.JPG"),
         ("photos/*.gif", "the folder photos has 5 other entries, such as "),
@@ -105,9 +109,9 @@ def test_accents_are_composed_either_way(folder, on_disk, asked):
         ("", "--images is empty"),
     ],
 )
-def test_nothing_there(folder, given, message):
+def test_nothing_there(folder, argument, message):
     for path in ("empty", "folders/in", "texts"):
         (folder.parent / path).mkdir(parents=True)
     (folder.parent / "texts" / "a.txt").write_bytes(b"")
     with pytest.raises(UserError, match=message):
-        image_files.find(given)
+        image_files.find(argument)

@@ -32,8 +32,8 @@ def rows_of(planned, p, value, spread=0.0):
         arm, seed = one.tags["arm"], 0.01 * one.tags["seed"]
         swing = spread * (-1) ** one.tags["seed"] if arm == "softmax" else 0.0
         moved = lambda key, seed=seed, swing=swing: seed + (-swing if "prompt_mean" in key else swing)
-        found = {"val/top1": 0.6} if arm == "labels" else {key: value(arm, key) + moved(key) for key in keys}
-        rows.append({"run": one.name, **one.tags, **found})
+        metrics = {"val/top1": 0.6} if arm == "labels" else {key: value(arm, key) + moved(key) for key in keys}
+        rows.append({"run": one.name, **one.tags, **metrics})
     return rows
 
 

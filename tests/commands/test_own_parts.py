@@ -119,23 +119,26 @@ def analyse(rows, out, preset):
 
 
 @pytest.fixture
-def project(own):
+def project(own_folder):
     """A project outside the repository, with a config."""
-    (own / "project").mkdir()
-    (own / "project" / "parts_of_mine.py").write_text(PARTS)
-    (own / "project" / "a_config.py").write_text(CONFIG)
-    return own / "project"
+    (own_folder / "project").mkdir()
+    (own_folder / "project" / "parts_of_mine.py").write_text(PARTS)
+    (own_folder / "project" / "a_config.py").write_text(CONFIG)
+    return own_folder / "project"
 
 
-def test_from_a_config_in_another_folder_to_a_stranger(project, own, monkeypatch, capsys, tmp_path_factory):
+def test_from_a_config_in_another_folder_to_a_stranger(project, own_folder, monkeypatch, capsys, tmp_path_factory):
     results = train.run_train(configs.load(str(project / "a_config.py")), "runs/a", quiet=True)
     assert results["n/examples"] == 32
-    assert json.loads((own / "runs/a/config.json").read_text())["model"] == {"name": "parts_of_mine:tiny", "width": 2}
+    assert json.loads((own_folder / "runs/a/config.json").read_text())["model"] == {
+        "name": "parts_of_mine:tiny",
+        "width": 2,
+    }
     file = str(project / "parts_of_mine.py")
-    assert Saved(own / "runs/a").meta()["own"] == {"parts_of_mine": file}
+    assert Saved(own_folder / "runs/a").meta()["own"] == {"parts_of_mine": file}
 
-    found = evaluate.run_evaluate("runs/a")
-    assert {name: value for name, value in found.items() if "examples" not in name} == pytest.approx(
+    metrics = evaluate.run_evaluate("runs/a")
+    assert {name: value for name, value in metrics.items() if "examples" not in name} == pytest.approx(
         {name: value for name, value in results.items() if "examples" not in name}
     )
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("own code:")]
@@ -143,12 +146,12 @@ def test_from_a_config_in_another_folder_to_a_stranger(project, own, monkeypatch
     assert lines[0].endswith(f", in {file}")
     assert all(f"parts_of_mine:{part}" in lines[0] for part in ("darker", "Stripes", "tiny", "plain", "count"))
 
-    Image.new("RGB", (8, 8)).save(own / "black.png")
+    Image.new("RGB", (8, 8)).save(own_folder / "black.png")
     assert set(dict(predict.run_predict("runs/a", "black.png")["black.png"])) == {"down", "across"}
 
     # What a stranger gets: the folder, and the user's code in it, which is not run.
     received = tmp_path_factory.mktemp("received")
-    shutil.copytree(own / "runs/a", received / "a")
+    shutil.copytree(own_folder / "runs/a", received / "a")
     shutil.copy(file, received / "a" / "parts_of_mine.py")
     monkeypatch.chdir(received / "a")
     forget(monkeypatch)
@@ -178,9 +181,9 @@ def test_a_study_is_named_by_its_path(project, monkeypatch):
         study.load_study(f"{project}/a_config.py")
 
 
-def test_an_error_in_the_users_code_is_not_called_a_fault_of_jaxvision(own):
-    (own / "fragile.py").write_text("def op(x):\n    return x.no_such_thing\n")
+def test_an_error_in_the_users_code_is_not_called_a_fault_of_jaxvision(own_folder):
+    (own_folder / "fragile.py").write_text("def op(x):\n    return x.no_such_thing\n")
     with pytest.raises(AttributeError) as caught:
         own_modules.load("host operation", "fragile:op")(1)
-    said = failures.line(caught.value)
-    assert said.endswith(f"raised in your own code, {own / 'fragile.py'}:2 (return x.no_such_thing)")
+    line = failures.line(caught.value)
+    assert line.endswith(f"raised in your own code, {own_folder / 'fragile.py'}:2 (return x.no_such_thing)")

@@ -24,15 +24,15 @@ def photos(tmp_path):
 
 
 def test_five_classes_with_probabilities(trained, photos, capsys):
-    found = predict.run_predict(trained[0], str(photos / "*"))
-    assert sorted(p.rsplit("/", 1)[1] for p in found) == ["same.webp", "small.png", "wide.jpg"]
-    for ranked in found.values():
+    predictions = predict.run_predict(trained[0], str(photos / "*"))
+    assert sorted(p.rsplit("/", 1)[1] for p in predictions) == ["same.webp", "small.png", "wide.jpg"]
+    for ranked in predictions.values():
         probabilities = [p for _, p in ranked]
         assert len(ranked) == 5
         assert all(name in shapes.CLASSES for name, _ in ranked)
         assert probabilities == sorted(probabilities, reverse=True)
         assert 0.5 <= sum(probabilities) <= 1.0 + 1e-5  # five of ten classes
-    assert [file.rsplit("/", 1)[1] for file in found.left_out] == ["broken.jpg"]
+    assert [file.rsplit("/", 1)[1] for file in predictions.left_out] == ["broken.jpg"]
     out, err = capsys.readouterr()
     assert "broken.jpg: it begins like JPEG, but is damaged" in err
     assert "broken.jpg" not in out
@@ -66,8 +66,8 @@ def test_no_file_and_no_image(trained, photos):
 
 def test_a_folder_means_its_pictures(trained, photos, capsys):
     (photos / "notes.txt").write_text("no picture")
-    found = predict.run_predict(trained[0], str(photos))
-    assert sorted(p.rsplit("/", 1)[1] for p in found) == ["same.webp", "small.png", "wide.jpg"]
+    predictions = predict.run_predict(trained[0], str(photos))
+    assert sorted(p.rsplit("/", 1)[1] for p in predictions) == ["same.webp", "small.png", "wide.jpg"]
     assert "ignored 1 files whose names are not those of pictures: " in capsys.readouterr().err
 
 
@@ -76,7 +76,7 @@ def test_results_for_programs(trained, photos, capsys, tmp_path, form):
     odd = photos / 'a, "b" é.png'
     (photos / "same.webp").rename(odd)
     out = tmp_path / f"out.{form}"
-    found = predict.run_predict(trained[0], [str(odd), str(photos / "wide.jpg")], top=3, form=form, out=out)
+    predictions = predict.run_predict(trained[0], [str(odd), str(photos / "wide.jpg")], top=3, form=form, out=out)
     printed = capsys.readouterr().out
     assert printed.encode() == out.read_bytes()
     if form == "csv":
@@ -85,10 +85,10 @@ def test_results_for_programs(trained, photos, capsys, tmp_path, form):
         assert printed.count("\r\n") == 7
     else:
         rows = json.loads(printed) if form == "json" else [json.loads(line) for line in printed.splitlines()]
-    told = [(row["path"], int(row["rank"]), row["class"], float(row["probability"])) for row in rows]
-    assert told == [(file, i + 1, *pair) for file, pairs in found.items() for i, pair in enumerate(pairs)]
-    assert len(told) == 6
-    assert told[0][0] == str(odd)
+    in_file = [(row["path"], int(row["rank"]), row["class"], float(row["probability"])) for row in rows]
+    assert in_file == [(file, i + 1, *pair) for file, pairs in predictions.items() for i, pair in enumerate(pairs)]
+    assert len(in_file) == 6
+    assert in_file[0][0] == str(odd)
 
 
 def test_what_is_not_finite_and_where_results_cannot_go(tmp_path):

@@ -40,8 +40,8 @@ def test_two_processes_equal_one(trained, config_file, tmp_path):
     assert codes == [0, 0], (out, err)
     assert "finished" in out[0]
     assert "step" not in out[1]  # one process speaks
-    found = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
-    assert found == pytest.approx(trained[1], rel=1e-4)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert results == pytest.approx(trained[1], rel=1e-4)
 
 
 def test_processes_of_different_configs_claim_nothing(config_file, tmp_path):
@@ -51,18 +51,18 @@ def test_processes_of_different_configs_claim_nothing(config_file, tmp_path):
     words = "train", f"--config={file}", f"--workdir={tmp_path / 'run'}"
     codes, _, err = together(*words, environments=({"RATE": "0.1"}, {"RATE": "0.3"}))
     assert codes == [2, 2], err
-    for told in err:  # each says it: one does not know which output a person reads
-        assert "process 1 has other values than process 0" in told
-        assert "config.optimizer.learning_rate: 0.1 -> 0.3" in told
-        assert "momentum" not in told
+    for output in err:  # each says it: one does not know which output a person reads
+        assert "process 1 has other values than process 0" in output
+        assert "config.optimizer.learning_rate: 0.1 -> 0.3" in output
+        assert "momentum" not in output
     assert not (tmp_path / "run").exists()
 
 
 def test_a_check_that_fails_in_one_process_ends_all(config_file, tmp_path):
     """The second process does not find the images to be judged."""
     file = tmp_path / "absent.py"
-    own = 'val=dict(data="folder", data_dir="set", '
-    file.write_text(config_file.read_text().replace("val=dict(", own))
+    other_val = 'val=dict(data="folder", data_dir="set", '
+    file.write_text(config_file.read_text().replace("val=dict(", other_val))
     cwds = [tmp_path / "here", tmp_path / "there"]
     for folder in cwds:
         folder.mkdir()

@@ -35,8 +35,8 @@ def rows_of(planned, third):
         seed = 0.01 * one.tags["seed"]
         base = third(one.tags["arm"]) if one.tags["protocol"] != "labels" else 0.2 + 0.1 * (one.tags["arm"] == "tuned")
         by_stage = {f"probe/probe_lbfgs_stages.{i}/top1": base + seed - 0.05 * abs(2 - i) for i in range(4)}
-        found = {"val/top1": base + seed} if one.tags["protocol"] == "labels" else by_stage
-        rows.append({"run": one.name, **one.tags, **found})
+        metrics = {"val/top1": base + seed} if one.tags["protocol"] == "labels" else by_stage
+        rows.append({"run": one.name, **one.tags, **metrics})
     return rows
 
 

@@ -67,8 +67,8 @@ def test_every_entry_has_its_own_reports(pretrained, tmp_path):
     sets = dict(a=dict(split="validation"), b=dict(split="validation[:9]"))
     zero = dict(name="zeroshot", prompts=("photo",), report=str(tmp_path), sets=sets)
     evaluate.run_evaluate(pretrained[0], evals={"zero": zero})
-    told = [json.loads((tmp_path / "zero" / of / "zeroshot_photo_v1.json").read_text()) for of in "ab"]
-    assert [sum(row["images"] for row in report["classes"]) for report in told] == [24, 9]
+    reports = [json.loads((tmp_path / "zero" / of / "zeroshot_photo_v1.json").read_text()) for of in "ab"]
+    assert [sum(row["images"] for row in report["classes"]) for report in reports] == [24, 9]
 
 
 def test_a_probe_reads_no_texts(pretrained):
@@ -83,9 +83,9 @@ def test_an_evaluator_of_texts_needs_a_tokenizer(trained):
 
 
 def test_classes_in_the_words_of_the_user(pretrained, pictures, capsys):
-    found = predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a red circle, a dog,nothing")
-    assert len(found) == 6
-    for ranked in found.values():
+    predictions = predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a red circle, a dog,nothing")
+    assert len(predictions) == 6
+    for ranked in predictions.values():
         assert {name for name, _ in ranked} == {"a red circle", "a dog", "nothing"}
         assert sum(p for _, p in ranked) == pytest.approx(1, rel=1e-5)
     assert "broken.png" in capsys.readouterr().err
@@ -120,8 +120,8 @@ def test_converted_weights_give_the_numbers_of_their_run(pretrained, pictures, t
     meta = convert.run_convert(pretrained[0], path)
     shapes = dict(data="shapes", options=dict(image_size=32, train=80, validation=24, test=8))
     sets = dict(a=dict(shapes, split="validation"), b=dict(shapes, split="test"))
-    found = evaluate.run_evaluate(path, evals={"zero": dict(name="zeroshot", prompts=("photo",), sets=sets)})
-    assert found == pytest.approx({name: pretrained[1][name] for name in found}, rel=1e-4)
+    metrics = evaluate.run_evaluate(path, evals={"zero": dict(name="zeroshot", prompts=("photo",), sets=sets)})
+    assert metrics == pytest.approx({name: pretrained[1][name] for name in metrics}, rel=1e-4)
     meta["preprocessing"]["host"] = text.images_only(meta["preprocessing"]["host"])
     (path / "meta.json").write_text(json.dumps(meta))
     glob = str(pictures / "00.png")
@@ -138,13 +138,13 @@ def test_an_index_is_searched_by_words_and_by_an_image(pretrained, pictures, tmp
     index = tmp_path / "index"
     assert search.run_search(index, images=str(pictures / "**/*.png"), workdir=pretrained[0]) == {}
     assert "12 images in the index, 12 of them new" in capsys.readouterr().err
-    found = search.run_search(index, ["a red circle", "a dog"], top=3)
+    matches = search.run_search(index, ["a red circle", "a dog"], top=3)
     model = photos.open_model(pretrained[0])
     images = photos.embed_images(model, sorted(str(p) for p in pictures.rglob("[0-9]*.png")))
-    for words, vector in zip(found, photos.embed_texts(model)(list(found))):
+    for words, vector in zip(matches, photos.embed_texts(model)(list(matches))):
         best = sorted(images, key=lambda file, v=vector: -float(images[file] @ v))[:3]
-        assert [file for file, _ in found[words]] == best
-        np.testing.assert_allclose([c for _, c in found[words]], [images[f] @ vector for f in best], rtol=1e-4)
+        assert [file for file, _ in matches[words]] == best
+        np.testing.assert_allclose([c for _, c in matches[words]], [images[f] @ vector for f in best], rtol=1e-4)
     page = Image.open(index / "search.png")
     assert page.height > 2 * 112
     query = str(pictures / "more" / "07.png")
@@ -159,18 +159,18 @@ def test_an_index_remembers_its_tokenizer(pretrained, pictures, tmp_path):
     search.run_search(index, images=str(pictures / "0*.png"), workdir=pretrained[0], tokenizer=tokenizer)
     (small,), (capital,) = (search.run_search(index, [words]).values() for words in ("a dog", "A DOG"))
     assert small == capital
-    (own,) = search.run_search(index, ["A DOG"], tokenizer="tokenize('bytes', 32)").values()
-    assert own != small
+    (matches,) = search.run_search(index, ["A DOG"], tokenizer="tokenize('bytes', 32)").values()
+    assert matches != small
 
 
 def test_words_and_flags_of_the_command_line(monkeypatch):
-    given = {}
+    calls = {}
     monkeypatch.setattr(
-        search, "run_search", lambda *args, **options: given.update(options, args=args) or search.Results()
+        search, "run_search", lambda *args, **options: calls.update(options, args=args) or search.Results()
     )
     cli.main(["jaxvision", "search", "a red circle", "--index=runs/photos", "a dog", "--top=3", "--sheet=found.png"])
-    assert given["args"] == ("runs/photos", ["a red circle", "a dog"])
-    assert (given["top"], given["page"], given["images"], given["workdir"]) == (3, "found.png", None, None)
+    assert calls["args"] == ("runs/photos", ["a red circle", "a dog"])
+    assert (calls["top"], calls["page"], calls["images"], calls["workdir"]) == (3, "found.png", None, None)
 
 
 def test_only_what_has_changed_is_read_again(pretrained, pictures, tmp_path, capsys):
@@ -211,9 +211,9 @@ def test_an_index_belongs_to_its_model(pretrained, pictures, tmp_path):
 
 def test_pictures_of_a_run_that_is_judged_by_retrieval_have_its_labels(pretrained, tmp_path):
     visualize.run_visualize(pretrained[0], tmp_path, examples=20, perplexity=5)
-    told = (tmp_path / "index.md").read_text()
-    assert "guessing gives" in told
-    assert "guessing gives 100%" not in told
+    page = (tmp_path / "index.md").read_text()
+    assert "guessing gives" in page
+    assert "guessing gives 100%" not in page
 
 
 def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures, tmp_path):
@@ -229,8 +229,8 @@ def test_a_model_whose_options_changed_makes_its_index_anew(pretrained, pictures
 def test_files_that_cannot_be_read_are_counted(pretrained, pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     images = [str(pictures / "*.png"), str(tmp_path / "broken.png")]
-    found = search.run_search(tmp_path / "index", images=images, workdir=pretrained[0])
-    assert [Path(file).name for file in found.left_out] == ["broken.png"] * 2  # one is among the pictures
+    matches = search.run_search(tmp_path / "index", images=images, workdir=pretrained[0])
+    assert [Path(file).name for file in matches.left_out] == ["broken.png"] * 2  # one is among the pictures
     words = [f"--images={file}" for file in images]
     with pytest.raises(SystemExit) as stop:
         cli.main(["jaxvision", "search", f"--index={tmp_path / 'two'}", f"--workdir={pretrained[0]}", *words])

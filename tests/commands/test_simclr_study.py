@@ -28,10 +28,10 @@ def rows_of(planned, top1, contrastive):
     rows = []
     for i, one in enumerate(planned):
         value = top1(one.tags) + 0.01 * one.tags["seed"] + 0.001 * (i % 3)
-        found = {"val/probe_lbfgs/top1": value, "val/probe_lbfgs_projection/top1": value - 0.05}
+        metrics = {"val/probe_lbfgs/top1": value, "val/probe_lbfgs_projection/top1": value - 0.05}
         if one.tags["length"]:
-            found |= {"contrastive_top1": contrastive(one.tags) + 0.001 * (i % 3), "effective_rank": 8.0}
-        rows.append({"run": one.name, **one.tags, **found})
+            metrics |= {"contrastive_top1": contrastive(one.tags) + 0.001 * (i % 3), "effective_rank": 8.0}
+        rows.append({"run": one.name, **one.tags, **metrics})
     return rows
 
 

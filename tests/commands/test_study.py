@@ -156,10 +156,10 @@ def test_a_second_call_runs_nothing_and_gives_the_same_bytes(in_done, capsys):
 
 def test_a_dry_run_lists_runs_and_cost_and_writes_nothing(tiny_study, capsys):
     assert study.run_study("tiny", tiny_study / "out", dry_run=True) == ""
-    told = capsys.readouterr().out
-    assert "rate0.2" in told
-    assert "5 runs, " in told
-    assert "FLOPs, about " in told
+    output = capsys.readouterr().out
+    assert "rate0.2" in output
+    assert "5 runs, " in output
+    assert "FLOPs, about " in output
     assert not (tiny_study / "out").exists()
 
 

@@ -39,8 +39,8 @@ def test_two_trials_are_trained_and_reported(sweep_file, tmp_path, capsys, monke
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     out = tmp_path / "out"
     cli.main(["jaxvision", "sweep", f"--sweep={sweep_file}", f"--out={out}", "--parallel=1"])
-    told = capsys.readouterr().out
-    assert "trial 1: complete, val/top1" in told
+    output = capsys.readouterr().out
+    assert "trial 1: complete, val/top1" in output
     for number, rate in enumerate((0.1, 0.05)):
         workdir = out / "trials" / f"{number:04d}" / "seed0"
         config = json.loads((workdir / "config.json").read_text())
@@ -58,10 +58,10 @@ def test_two_trials_are_trained_and_reported(sweep_file, tmp_path, capsys, monke
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep_file, tmp_path, capsys):
     cli.main(["jaxvision", "sweep", f"--sweep={sweep_file}", "--dry_run"])
-    told = capsys.readouterr().out
-    assert "0.05" in told
-    assert "2 runs" in told
-    assert "FLOPs" in told
+    output = capsys.readouterr().out
+    assert "0.05" in output
+    assert "2 runs" in output
+    assert "FLOPs" in output
     assert list(tmp_path.iterdir()) == [sweep_file]
 
 

@@ -92,9 +92,9 @@ def test_images_scaled_one_by_one_can_be_looked_at(config):
 
 
 def test_equal_features_are_called_a_collapse(trained, tmp_path):
-    found = visualize.features.Features(np.ones((20, 4)), np.zeros(20, np.int32), np.arange(20))
+    learned = visualize.features.Features(np.ones((20, 4)), np.zeros(20, np.int32), np.arange(20))
     info = experiments.sources.Info("a", "b", 20, ("cat",), 1)
-    assert "collapsed" in pictures.maps(info, found, 5.0, 0, tmp_path / "map.png")[1]
+    assert "collapsed" in pictures.maps(info, learned, 5.0, 0, tmp_path / "map.png")[1]
     assert not list(tmp_path.iterdir())
 
 

@@ -41,9 +41,9 @@ def example(seed=0, n=6):
     }
 
 
-def run(spec, given, seed=0, fields=FIELDS):
+def run(spec, sample, seed=0, fields=FIELDS):
     chain = host_ops.make_chain(spec, fields=fields)
-    out = chain(given, np.random.default_rng(seed))
+    out = chain(sample, np.random.default_rng(seed))
     for name, field in chain.fields.items():
         shape = np.shape(out[name])
         assert len(field.shape) == len(shape), name
@@ -51,16 +51,16 @@ def run(spec, given, seed=0, fields=FIELDS):
     return out
 
 
-def naive(given, top, left, height, width, size, share=0.1):
+def naive(sample, top, left, height, width, size, share=0.1):
     """The mask, boxes, labels and points of a window, by the definition, one at a time."""
     down, across = size[0] / height, size[1] / width
     flat = np.zeros(size, np.uint16)
     for i in range(size[0]):
         for j in range(size[1]):
             y, x = math.floor(top + (i + 0.5) / down), math.floor(left + (j + 0.5) / across)
-            flat[i, j] = given["flat"][y, x] if 0 <= y < HEIGHT and 0 <= x < WIDTH else 0
+            flat[i, j] = sample["flat"][y, x] if 0 <= y < HEIGHT and 0 <= x < WIDTH else 0
     boxes, kinds = [], []
-    for (x1, y1, x2, y2), kind in zip(given["boxes"].tolist(), given["kinds"].tolist()):
+    for (x1, y1, x2, y2), kind in zip(sample["boxes"].tolist(), sample["kinds"].tolist()):
         whole = [(x1 - left) * across, (y1 - top) * down, (x2 - left) * across, (y2 - top) * down]
         cut = [min(max(at, 0), size[1 - k % 2]) for k, at in enumerate(whole)]
         left_over = (cut[2] - cut[0]) * (cut[3] - cut[1]) / ((whole[2] - whole[0]) * (whole[3] - whole[1]))
@@ -68,14 +68,14 @@ def naive(given, top, left, height, width, size, share=0.1):
         boxes.append(cut if keep else [0, 0, 0, 0])
         kinds.append(kind if keep else -1)
     joints = []
-    for x, y, seen in given["joints"].tolist():
+    for x, y, seen in sample["joints"].tolist():
         x, y = (x - left) * across, (y - top) * down
         joints.append([x, y, seen if 0 <= x <= size[1] and 0 <= y <= size[0] else 0])
     return flat, np.array(boxes), np.array(kinds), np.array(joints)
 
 
-def check(out, given, window, share=0.1):
-    flat, boxes, kinds, joints = naive(given, *window, share)
+def check(out, sample, window, share=0.1):
+    flat, boxes, kinds, joints = naive(sample, *window, share)
     np.testing.assert_array_equal(out["flat"], flat)
     np.testing.assert_allclose(out["boxes"], boxes, atol=1e-5)
     np.testing.assert_array_equal(out["kinds"], kinds)
@@ -88,42 +88,42 @@ def check(out, given, window, share=0.1):
 @pytest.mark.parametrize("spec", ["random_crop(9, 3)", "central_crop((8, 9))", "corner_crop(7)", "pad(2)"])
 @pytest.mark.parametrize("seed", range(4))
 def test_cuts_move_all_that_lies_in_the_image(spec, seed):
-    given = example(seed)
-    out = run(spec, given, seed)
+    sample = example(seed)
+    out = run(spec, sample, seed)
     columns, rows = out["image"][:, :, 0].astype(int) - 1, out["image"][:, :, 1].astype(int) - 1
     np.testing.assert_array_equal(out["mask"][:, :, 0], columns + 1)  # padding is 0 in both
     np.testing.assert_array_equal(out["flat"], rows + 1)
     at = np.argwhere(rows >= 0)[0]  # the image itself tells the window
     top, left = rows[tuple(at)] - at[0], columns[tuple(at)] - at[1]
-    check(out, given, (top, left, *rows.shape, rows.shape))
+    check(out, sample, (top, left, *rows.shape, rows.shape))
 
 
 @pytest.mark.parametrize("spec", ["resize((7, 40))", "resize_short(30)", "random_resize_short(8, 8)", "resize(11)"])
 def test_resizes_move_all_that_lies_in_the_image(spec):
-    given = example()
-    out = run(spec, given)
-    check(out, given, (0, 0, HEIGHT, WIDTH, out["image"].shape[:2]))
+    sample = example()
+    out = run(spec, sample)
+    check(out, sample, (0, 0, HEIGHT, WIDTH, out["image"].shape[:2]))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_resized_crop_moves_all_that_lies_in_the_image(seed):
-    given = example(seed)
+    sample = example(seed)
     window = random_box((HEIGHT, WIDTH), (0.08, 1.0), (3 / 4, 4 / 3), np.random.default_rng(seed))
-    check(run("random_resized_crop((12, 10))", given, seed), given, (*window, (12, 10)))
+    check(run("random_resized_crop((12, 10))", sample, seed), sample, (*window, (12, 10)))
 
 
 def test_pixels_and_draws_are_the_same_with_and_without_other_fields():
-    given, image = example(), {"image": FIELDS["image"]}
+    sample, image = example(), {"image": FIELDS["image"]}
     for spec in ("random_crop(9, 3)", "random_resized_crop(8)", "random_resize_short(7, 30)|random_crop(6)"):
-        alone = run(spec, {"image": given["image"]}, 5, image)["image"]
-        np.testing.assert_array_equal(run(spec, given, 5)["image"], alone)
+        alone = run(spec, {"image": sample["image"]}, 5, image)["image"]
+        np.testing.assert_array_equal(run(spec, sample, 5)["image"], alone)
 
 
 @pytest.mark.parametrize(("share", "left"), [(0.0, True), (0.24, True), (0.26, False), (1.0, False)])
 def test_boxes_of_which_less_than_a_share_is_left_are_dropped(share, left):
-    given = example() | {"boxes": np.array([[5, 0, 9, 8]], np.float32), "kinds": np.array([7], np.int32)}
-    given["boxes"][0, 3] = 4
-    out = run(f"placed({share})|corner_crop(6)", given)  # 4 of its 16 pixels
+    sample = example() | {"boxes": np.array([[5, 0, 9, 8]], np.float32), "kinds": np.array([7], np.int32)}
+    sample["boxes"][0, 3] = 4
+    out = run(f"placed({share})|corner_crop(6)", sample)  # 4 of its 16 pixels
     assert out["kinds"].tolist() == [7 if left else -1]
     assert out["boxes"].tolist() == [[5, 0, 6, 4] if left else [0, 0, 0, 0]]
     assert host_ops.host_ops.evaluation(f"placed({share})|random_crop(6)") == f"placed({share})|central_crop(6)"
@@ -139,8 +139,8 @@ def test_frames_of_a_clip_and_images_of_a_pair_move_alike():
     clip = np.stack([one["image"], 255 - one["image"]])
     fields = {"clip": Field("image", (2, HEIGHT, WIDTH, 3), "uint8"), "other": FIELDS["image"]}
     for spec in ("decode|random_crop(9, 3)", "random_resized_crop((8, 7))"):
-        given = {"clip": clip, "other": two["image"]}
-        out = run(spec, given, 3, fields)
+        sample = {"clip": clip, "other": two["image"]}
+        out = run(spec, sample, 3, fields)
         for frame, moved in zip((*clip, two["image"]), (*out["clip"], out["other"])):
             alone = host_ops.make_chain(spec)({"image": frame}, np.random.default_rng(3))["image"]
             np.testing.assert_array_equal(moved, alone)
@@ -151,15 +151,15 @@ def test_frames_of_a_clip_and_images_of_a_pair_move_alike():
 
 
 def test_boxes_are_padded_to_a_fixed_number(caplog):
-    given = example(n=3)
-    out = run("pad_boxes(5)", given)
+    sample = example(n=3)
+    out = run("pad_boxes(5)", sample)
     assert (out["boxes"].shape, out["boxes"].dtype, out["kinds"].dtype) == ((5, 4), np.float32, np.int32)
-    np.testing.assert_array_equal(out["boxes"], np.concatenate([given["boxes"], np.zeros((2, 4))]))
+    np.testing.assert_array_equal(out["boxes"], np.concatenate([sample["boxes"], np.zeros((2, 4))]))
     assert out["kinds"].tolist() == [0, 1, 2, -1, -1]
-    assert run("pad_boxes(2)", given | {"boxes": np.zeros((0, 4)), "kinds": np.zeros(0)})["kinds"].tolist() == [-1, -1]
+    assert run("pad_boxes(2)", sample | {"boxes": np.zeros((0, 4)), "kinds": np.zeros(0)})["kinds"].tolist() == [-1, -1]
 
     sides = np.array([3, 1, 4, 2, 4], np.float32)
-    many = given | {"boxes": np.stack([0 * sides, 0 * sides, sides, sides], 1), "kinds": np.arange(5, dtype=np.uint8)}
+    many = sample | {"boxes": np.stack([0 * sides, 0 * sides, sides, sides], 1), "kinds": np.arange(5, dtype=np.uint8)}
     with caplog.at_level(logging.WARNING):
         chain = host_ops.make_chain("pad_boxes(3)", fields=FIELDS)
         kept = [chain(many, None)["kinds"].tolist() for _ in range(2)]
@@ -168,7 +168,7 @@ def test_boxes_are_padded_to_a_fixed_number(caplog):
     with pytest.raises(BadExample, match="5 boxes, more than the 3"):
         run("pad_boxes(3, more='bad')", many)
     with pytest.raises(BadExample, match="3 boxes in 'boxes', but 2 of 'kinds'"):
-        run("pad_boxes(3)", given | {"kinds": np.arange(2)})
+        run("pad_boxes(3)", sample | {"kinds": np.arange(2)})
 
 
 @pytest.mark.parametrize(

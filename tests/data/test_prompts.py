@@ -39,12 +39,12 @@ def test_own_prompts_are_named_by_what_they_say(tmp_path):
     lines, listed = tmp_path / "mine.txt", tmp_path / "mine.json"
     lines.write_text("a {} from above\n\nthe {}\n")
     listed.write_text('["a {} from above", "the {}"]')
-    found = prompts.get_prompts(lines)
-    assert found == prompts.get_prompts(str(listed))
-    assert found.templates == ("a {} from above", "the {}")
-    assert found.name.startswith("mine_")
+    names = prompts.get_prompts(lines)
+    assert names == prompts.get_prompts(str(listed))
+    assert names.templates == ("a {} from above", "the {}")
+    assert names.name.startswith("mine_")
     lines.write_text("a {} from below\nthe {}\n")
-    assert prompts.get_prompts(lines).name != found.name
+    assert prompts.get_prompts(lines).name != names.name
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_labels_of_imagenet_however_its_folders_are_called():
 
 
 def test_objectnet_by_its_folders():
-    found = class_names.candidate_classes(info(("air_freshener", "full_sized_towel", "t-shirt")), only="objectnet")
-    assert found.labels == (1, 2)
-    assert found.names == ("bath towel", "t-shirt")
+    names = class_names.candidate_classes(info(("air_freshener", "full_sized_towel", "t-shirt")), only="objectnet")
+    assert names.labels == (1, 2)
+    assert names.names == ("bath towel", "t-shirt")
 
 
 def test_own_classes_by_name_number_or_file(tmp_path):

@@ -169,9 +169,9 @@ def test_shards_keep_the_order(tmp_path, monkeypatch):
 
 def test_prepare_renders_once_and_every_choice_has_its_folder(tmp_path, monkeypatch, capsys):
     first = shapes.prepare_shapes(tmp_path, train=4, validation=1, test=1)
-    said = capsys.readouterr()
-    assert said.err.count("rendering 6 images of 32 pixels into") == 1
-    assert said.out == ""  # it is left to results, which others read
+    output = capsys.readouterr()
+    assert output.err.count("rendering 6 images of 32 pixels into") == 1
+    assert output.out == ""  # it is left to results, which others read
     larger = shapes.prepare_shapes(tmp_path, train=4, validation=1, test=1, image_size=40)
     assert larger.data_dir != first.data_dir
     assert larger.as_data_source("train")[0]["image"].shape == (40, 40, 3)

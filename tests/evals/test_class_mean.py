@@ -47,7 +47,7 @@ def open_set(source, mesh):
 def test_classification_and_search_are_those_of_plain_loops(mesh, devices, layer, width, name):
     train, test = Blobs(50, 0), Blobs(37, 1)
     sets = dict(data=open_set(test, mesh(devices)), train=open_set(train, mesh(devices)))
-    found = class_mean.make_class_mean(task=Pixels(), **sets, layer=layer)(jnp.float32(2.0))
+    metrics = class_mean.make_class_mean(task=Pixels(), **sets, layer=layer)(jnp.float32(2.0))
     direction = lambda v: v / np.linalg.norm(v)
     x, queries = ([direction(v[:width] / 255) for v in s.images] for s in (train, test))
     means = [direction(np.mean([v for v, y in zip(x, train.true) if y == k], axis=0)) for k in range(K)]
@@ -63,7 +63,7 @@ def test_classification_and_search_are_those_of_plain_loops(mesh, devices, layer
         f"{name}/map": np.mean(precisions),
         "examples": 37,
     }
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert metrics == pytest.approx(expected, rel=1e-5)
     assert 0.4 < expected[f"{name}/map"] < 1
 
 
@@ -75,5 +75,5 @@ def test_a_class_without_a_mean(mesh):
 
 def test_features_of_zeros_are_no_error(mesh):
     sets = dict(data=open_set(Blobs(12, 1), mesh(1)), train=open_set(Blobs(50, 0), mesh(1)))
-    found = class_mean.make_class_mean(task=Pixels(), **sets)(jnp.float32(0.0))
-    assert found["class_mean/top1"] == pytest.approx(np.mean(Blobs(12, 1).true == 0))  # all equal: the first class
+    metrics = class_mean.make_class_mean(task=Pixels(), **sets)(jnp.float32(0.0))
+    assert metrics["class_mean/top1"] == pytest.approx(np.mean(Blobs(12, 1).true == 0))  # all equal: the first class

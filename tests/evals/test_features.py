@@ -61,26 +61,26 @@ def test_every_row_in_the_order_of_the_split(mesh, devices, n):
     source = Noise(n)
     run = features.make_features(task=Scaled(), data=open_set(source, mesh(devices)))
     for _ in range(2):  # the second time from what stayed on the devices
-        found = run(VARIABLES)
-        np.testing.assert_allclose(found.values, 3.0 / 255 * source.images.reshape(n, -1), rtol=1e-5)
-        assert found.values.dtype == np.float32
-        np.testing.assert_array_equal(found.labels, source.true)
-        np.testing.assert_array_equal(found.rows, np.arange(n))
+        computed = run(VARIABLES)
+        np.testing.assert_allclose(computed.values, 3.0 / 255 * source.images.reshape(n, -1), rtol=1e-5)
+        assert computed.values.dtype == np.float32
+        np.testing.assert_array_equal(computed.labels, source.true)
+        np.testing.assert_array_equal(computed.rows, np.arange(n))
 
 
 def test_maps_of_a_stage_are_averaged(mesh):
     source = Noise(6)
-    found = features.make_features(task=Scaled(), data=open_set(source, mesh(1)), layer="stages/1")(VARIABLES)
-    np.testing.assert_allclose(found.values, 3.0 / 255 * source.images[:, ::2].mean(axis=(1, 2)), rtol=1e-5)
+    computed = features.make_features(task=Scaled(), data=open_set(source, mesh(1)), layer="stages/1")(VARIABLES)
+    np.testing.assert_allclose(computed.values, 3.0 / 255 * source.images[:, ::2].mean(axis=(1, 2)), rtol=1e-5)
 
 
 def test_an_unreadable_image_is_left_out(mesh):
     source = Noise(20, broken=7)
-    found = features.make_features(task=Scaled(), data=open_set(source, mesh(1), max_bad_fraction=0.5))(VARIABLES)
+    computed = features.make_features(task=Scaled(), data=open_set(source, mesh(1), max_bad_fraction=0.5))(VARIABLES)
     kept = np.delete(np.arange(20), 7)
-    np.testing.assert_array_equal(found.rows, kept)
-    np.testing.assert_array_equal(found.labels, source.true[kept])
-    np.testing.assert_allclose(found.values, 3.0 / 255 * source.images[kept].reshape(19, -1), rtol=1e-5)
+    np.testing.assert_array_equal(computed.rows, kept)
+    np.testing.assert_array_equal(computed.labels, source.true[kept])
+    np.testing.assert_allclose(computed.values, 3.0 / 255 * source.images[kept].reshape(19, -1), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -153,5 +153,5 @@ def test_two_processes_hold_the_same_features(mesh):
             p.kill()
     alone = features.make_features(task=Scaled(), data=open_set(Noise(37), mesh(1)))(VARIABLES)
     assert first == second
-    for found, expected in zip(json.loads(first), alone, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for computed, expected in zip(json.loads(first), alone, strict=True):
+        np.testing.assert_allclose(computed, expected, rtol=1e-6)

@@ -62,7 +62,7 @@ def test_accuracy_of_every_draw_is_that_of_a_naive_regression(mesh, devices):
         shots=(1, 2, 10),  # fewer examples than features, and more
         draws=2,
     )
-    found = run(jnp.float32(1.0))
+    metrics = run(jnp.float32(1.0))
     x, x_test = (s.images.reshape(len(s), -1) / 255.0 for s in (train_set, test_set))
     for shots in (1, 2, 10):
         accuracies = []
@@ -71,11 +71,11 @@ def test_accuracy_of_every_draw_is_that_of_a_naive_regression(mesh, devices):
             rows = np.concatenate([rng.permutation(np.where(train_set.true == k)[0])[:shots] for k in range(K)])
             accuracies.append(naive(x[rows], train_set.true[rows], x_test, test_set.true, 1024.0)[1])
         name = f"{shots}shot_ridge1024"
-        assert [found[f"{name}_draw0"], found[f"{name}_draw1"]] == pytest.approx(accuracies)
-        assert found[name] == pytest.approx(np.mean(accuracies))
-        assert found[f"{name}_sd"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert found["10shot_ridge1024"] > 0.5  # a quarter by chance
-    assert found["examples"] == 61
+        assert [metrics[f"{name}_draw0"], metrics[f"{name}_draw1"]] == pytest.approx(accuracies)
+        assert metrics[name] == pytest.approx(np.mean(accuracies))
+        assert metrics[f"{name}_sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert metrics["10shot_ridge1024"] > 0.5  # a quarter by chance
+    assert metrics["examples"] == 61
 
 
 @pytest.mark.parametrize("n", [8, 60])  # fewer examples than the 13 unknowns, and more

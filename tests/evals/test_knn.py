@@ -52,7 +52,7 @@ def naive(x, labels, query, k, temperature):
 @pytest.mark.parametrize(("devices", "chunk"), [(1, 8192), (1, 7), (8, 8192), (8, 3)])
 def test_accuracy_is_that_of_a_naive_vote(mesh, devices, chunk):
     train, test = Blobs(90, 0), Blobs(37, 1)
-    found = knn.make_knn(
+    metrics = knn.make_knn(
         task=Pixels(),
         data=open_set(test, mesh(devices)),
         train=open_set(train, mesh(devices)),
@@ -65,10 +65,10 @@ def test_accuracy_is_that_of_a_naive_vote(mesh, devices, chunk):
         order = [sorted(range(CLASSES), key=lambda c: -v[c]) for v in votes]
         for top in (1, 5):
             right = [y in row[:top] and v[y] > 0 for y, row, v in zip(test.true, order, votes)]
-            assert found[f"knn{k}_t0.1/top{top}"] == pytest.approx(np.mean(right)), (k, top)
-    assert 0.3 < found["knn5_t0.1/top1"] < 1  # a seventh by chance
-    assert found["examples"] == 37
-    assert len(found) == 7
+            assert metrics[f"knn{k}_t0.1/top{top}"] == pytest.approx(np.mean(right)), (k, top)
+    assert 0.3 < metrics["knn5_t0.1/top1"] < 1  # a seventh by chance
+    assert metrics["examples"] == 37
+    assert len(metrics) == 7
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -76,11 +76,11 @@ def test_neighbours_are_sorted_and_filling_is_never_among_them(mesh, devices):
     rng = np.random.default_rng(0)
     bank, queries = rng.normal(size=(19, 4)).astype(np.float32), rng.normal(size=(3, 4)).astype(np.float32)
     spread = knn._spread(bank, np.arange(19, dtype=np.int32), 2, mesh(devices))
-    similarities, found = knn.nearest(jnp.asarray(queries), *spread, k=19, chunk=2, mesh=mesh(devices))
+    similarities, neighbours = knn.nearest(jnp.asarray(queries), *spread, k=19, chunk=2, mesh=mesh(devices))
     cosines = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ (
         bank / np.linalg.norm(bank, axis=1, keepdims=True)
     ).T
-    np.testing.assert_array_equal(found, np.argsort(-cosines, axis=1))
+    np.testing.assert_array_equal(neighbours, np.argsort(-cosines, axis=1))
     np.testing.assert_allclose(similarities, -np.sort(-cosines, axis=1), rtol=1e-5, atol=1e-6)
 
 
@@ -92,14 +92,14 @@ def test_the_scale_of_features_plays_no_part(mesh):
 
 def test_features_that_are_no_numbers_are_never_right(mesh):
     sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
-    found = knn.make_knn(task=Pixels(), **sets, k=(5,))(jnp.float32(jnp.nan))
-    assert found["knn5_t0.07/top1"] == found["knn5_t0.07/top5"] == 0
+    metrics = knn.make_knn(task=Pixels(), **sets, k=(5,))(jnp.float32(jnp.nan))
+    assert metrics["knn5_t0.07/top1"] == metrics["knn5_t0.07/top5"] == 0
 
 
 def test_another_layer_is_named(mesh):
     sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
-    found = knn.make_knn(task=Pixels(), **sets, k=(5,), layer="stages/1")(jnp.float32(1.0))
-    assert set(found) == {"knn5_t0.07_stages.1/top1", "knn5_t0.07_stages.1/top5", "examples"}
+    metrics = knn.make_knn(task=Pixels(), **sets, k=(5,), layer="stages/1")(jnp.float32(1.0))
+    assert set(metrics) == {"knn5_t0.07_stages.1/top1", "knn5_t0.07_stages.1/top5", "examples"}
 
 
 @pytest.mark.parametrize(

@@ -70,21 +70,21 @@ def test_the_optimum_is_that_of_newtons_method(mesh, devices, l2, monkeypatch):
     monkeypatch.setattr(linear_probe, "ROWS", 24)  # several chunks, the last one not full
     train, test = Noisy(83, 0), Noisy(41, 1)
     sets = dict(data=open_set(test, mesh(devices)), train=open_set(train, mesh(devices)))
-    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(l2,))(jnp.float32(3.0))
+    metrics = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(l2,))(jnp.float32(3.0))
     logits = newton(3.0 / 255 * train.images, train.true, l2)(3.0 / 255 * test.images)
     loss, top1 = loss_and_accuracy(logits, test.true)
-    assert found["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-4)
-    assert found["probe_lbfgs/top1"] == pytest.approx(top1)
-    assert found["probe_lbfgs/l2"] == l2
+    assert metrics["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-4)
+    assert metrics["probe_lbfgs/top1"] == pytest.approx(top1)
+    assert metrics["probe_lbfgs/l2"] == l2
     assert top1 > 0.5  # a third by chance
-    assert found["examples"] == 41
+    assert metrics["examples"] == 41
 
 
 def test_l2_is_the_best_on_held_out_training_images(mesh):
     train, test = Noisy(60, 0), Noisy(10, 1)
     values = (0.01, 1.0, 100.0, 1e5)
     sets = dict(data=open_set(test, mesh(1)), train=open_set(train, mesh(1)))
-    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=values, holdout=0.3, seed=2)(jnp.float32(1.0))
+    metrics = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=values, holdout=0.3, seed=2)(jnp.float32(1.0))
     order = np.random.default_rng(2).permutation(60)
     held, rest = order[:18], order[18:]
     x = train.images / 255
@@ -93,9 +93,9 @@ def test_l2_is_the_best_on_held_out_training_images(mesh):
     }
     best = max(values, key=lambda v: (accuracy[v], v))
     assert len(set(accuracy.values())) > 1
-    assert found["probe_lbfgs/l2"] == best
+    assert metrics["probe_lbfgs/l2"] == best
     loss, _ = loss_and_accuracy(newton(x, train.true, best)(test.images / 255), test.true)  # fitted to all again
-    assert found["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-3)
+    assert metrics["probe_lbfgs/loss"] == pytest.approx(loss, abs=1e-3)
 
 
 def crowded(n=400, latent=5, d=30, k=4, noise=1.0, seed=0):
@@ -130,9 +130,9 @@ def test_the_optimum_is_that_of_scikit_learn_however_weak_the_regularisation(mes
     objective = linear_probe.Objective(x, y, 4, mesh(1))
     fit = objective.minimise(l2, 1000)
     weights, bias = objective.classifier(fit.weights)
-    found = value(weights * scale[:, None], bias + mean @ weights)
+    reached = value(weights * scale[:, None], bias + mean @ weights)
     best = value(theirs.coef_.T, theirs.intercept_)
-    assert found == pytest.approx(best, rel=1e-3)  # a limit on the gradient alone ends up to 10 times above it
+    assert reached == pytest.approx(best, rel=1e-3)  # a limit on the gradient alone ends up to 10 times above it
     accuracy = np.mean((xt @ weights + bias).argmax(1) == yt)
     assert accuracy == pytest.approx(theirs.score(zt, yt), abs=max(0.01, 1.01 / len(yt)))
     assert fit.converged
@@ -144,17 +144,17 @@ def test_the_optimum_is_that_of_scikit_learn_however_weak_the_regularisation(mes
 def test_a_fit_that_ends_early_says_so(mesh, caplog):
     sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
     run = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4,), max_iterations=2)
-    found = run(jnp.float32(1.0))
+    metrics = run(jnp.float32(1.0))
     assert "did not reach the optimum at l2=0.0001: after 2 iterations the objective is about" in caplog.text
-    assert found["probe_lbfgs/gap"] > 1e-3
-    assert found["probe_lbfgs/iterations"] == 2
+    assert metrics["probe_lbfgs/gap"] > 1e-3
+    assert metrics["probe_lbfgs/iterations"] == 2
     caplog.clear()
     linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4, 1e-5, 1e5), max_iterations=2)(jnp.float32(1.0))
     assert "of the 3 values of l2 (the largest is" in caplog.text
     caplog.clear()
-    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4,))(jnp.float32(1.0))
+    metrics = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1e-4,))(jnp.float32(1.0))
     assert not caplog.text
-    assert found["probe_lbfgs/gap"] < 1e-6
+    assert metrics["probe_lbfgs/gap"] < 1e-6
 
 
 def test_features_that_do_not_differ_fit_the_shares_of_the_classes(mesh, caplog):
@@ -184,8 +184,8 @@ def test_layers_are_probed_one_by_one(mesh):
 
 def test_features_that_are_no_numbers_are_not_right(mesh):
     sets = dict(data=open_set(Noisy(41, 1), mesh(1)), train=open_set(Noisy(83, 0), mesh(1)))
-    found = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1.0,))(jnp.float32(jnp.nan))
-    assert found["probe_lbfgs/top1"] == 0
+    metrics = linear_probe.make_linear_probe(task=Pixels(), **sets, l2=(1.0,))(jnp.float32(jnp.nan))
+    assert metrics["probe_lbfgs/top1"] == 0
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,12 @@ def test_average_precision_equals_scikit_learns_and_torchmetrics_in_any_order(le
     scores = rng.integers(0, levels, (60, 5)) / levels
     labels = rng.random((60, 5)) < [0.02, 0.1, 0.3, 0.5, 0.9]
     labels[7] = True
-    found = [multilabel.average_precision(scores[:, k], labels[:, k]) for k in range(5)]
+    precisions = [multilabel.average_precision(scores[:, k], labels[:, k]) for k in range(5)]
     for order in (rng.permutation(60), np.argsort(labels[:, 2]), np.argsort(~labels[:, 2])):
         again = [multilabel.average_precision(scores[order, k], labels[order, k]) for k in range(5)]
-        np.testing.assert_allclose(again, found, rtol=1e-12)
+        np.testing.assert_allclose(again, precisions, rtol=1e-12)
     metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (extra visualize)")
-    np.testing.assert_allclose(found, metrics.average_precision_score(labels, scores, average=None), rtol=1e-12)
+    np.testing.assert_allclose(precisions, metrics.average_precision_score(labels, scores, average=None), rtol=1e-12)
     torch = pytest.importorskip("torch", reason="torch is not installed (extra parity)")
     from torchvision_shim import allow_torchvision  # of benchmarks/; torchmetrics imports torchvision
 
@@ -104,7 +104,7 @@ def test_average_precision_equals_scikit_learns_and_torchmetrics_in_any_order(le
     theirs = torchmetrics.multilabel_average_precision(
         torch.tensor(scores), torch.tensor(labels.astype(int)), 5, average=None
     )
-    np.testing.assert_allclose(found, theirs, rtol=1e-5)
+    np.testing.assert_allclose(precisions, theirs, rtol=1e-5)
 
 
 def test_a_split_without_labels(mesh):

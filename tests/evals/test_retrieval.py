@@ -37,16 +37,16 @@ def naive(pairs, source, by):
 def test_recalls_and_ranks_are_those_of_sorting(pairs, mesh, devices, chunk):
     source = pairs.Pairs(REPEATED, LABELS, "abcd")
     opened = pairs.open_set(source, mesh(devices), ("image",))
-    found = retrieval.make_retrieval(**opened, by=("text", "class"), k=(1, 5, 30), chunk=chunk)(pairs.VARIABLES)
+    metrics = retrieval.make_retrieval(**opened, by=("text", "class"), k=(1, 5, 30), chunk=chunk)(pairs.VARIABLES)
     for by, suffix in (("text", ""), ("class", "_class")):
         of_texts, of_images = naive(pairs, source, by)
         for way, places in (("text_to_image", of_texts), ("image_to_text", of_images)):
             for k in (1, 5):
-                assert found[f"{way}{suffix}/recall{k}"] == pytest.approx(np.mean(np.array(places) < k)), (way, by, k)
-            assert found[f"{way}{suffix}/median_rank"] == np.median(places) + 1
-    assert "text_to_image/recall30" in found  # of 37 images
-    assert "image_to_text/recall30" not in found  # of fewer texts
-    assert (found["images"], found["texts"]) == (37, len(set(sum(REPEATED, ()))))
+                assert metrics[f"{way}{suffix}/recall{k}"] == pytest.approx(np.mean(np.array(places) < k)), (way, by, k)
+            assert metrics[f"{way}{suffix}/median_rank"] == np.median(places) + 1
+    assert "text_to_image/recall30" in metrics  # of 37 images
+    assert "image_to_text/recall30" not in metrics  # of fewer texts
+    assert (metrics["images"], metrics["texts"]) == (37, len(set(sum(REPEATED, ()))))
 
 
 def test_a_repeated_caption_is_right_for_every_image_that_has_it():
@@ -66,15 +66,15 @@ def test_a_model_that_says_the_same_of_all_finds_no_more_than_chance(mesh, devic
 
 
 def test_embeddings_that_are_no_numbers_find_nothing(pairs, mesh):
-    found = retrieval.make_retrieval(**pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",)))(pairs.BROKEN)
-    assert found["text_to_image/recall10"] == found["image_to_text/recall10"] == 0
-    assert found["text_to_image/median_rank"] == 38
+    metrics = retrieval.make_retrieval(**pairs.open_set(pairs.Pairs(REPEATED), mesh(1), ("image",)))(pairs.BROKEN)
+    assert metrics["text_to_image/recall10"] == metrics["image_to_text/recall10"] == 0
+    assert metrics["text_to_image/median_rank"] == 38
 
 
 def test_an_image_without_captions_is_left_out(pairs, mesh):
     source = pairs.Pairs([("one",), (), ("two",)])
-    found = retrieval.make_retrieval(**pairs.open_set(source, mesh(1), ("image",)))(pairs.VARIABLES)
-    assert (found["images"], found["texts"]) == (2, 2)
+    metrics = retrieval.make_retrieval(**pairs.open_set(source, mesh(1), ("image",)))(pairs.VARIABLES)
+    assert (metrics["images"], metrics["texts"]) == (2, 2)
 
 
 def test_a_first_example_that_lacks_its_caption_is_left_out(pairs, mesh, caplog):
@@ -87,8 +87,8 @@ def test_a_first_example_that_lacks_its_caption_is_left_out(pairs, mesh, caplog)
             return super().__getitem__(i)
 
     opened = pairs.open_set(Lacking(captions), mesh(1), ("image",))
-    found = retrieval.make_retrieval(**opened)(pairs.VARIABLES)
-    assert (found["images"], found["texts"]) == (2, 2)
+    metrics = retrieval.make_retrieval(**opened)(pairs.VARIABLES)
+    assert (metrics["images"], metrics["texts"]) == (2, 2)
     assert caplog.text.count("it has no text member") == 1
     opened = pairs.open_set(pairs.Pairs(["", ()]), mesh(1), ("image",))
     with pytest.raises(UserError, match="has no captions .*example 0 of pairs test: .* holds no caption"):

@@ -64,7 +64,7 @@ def written_out(x, y, epochs, batch, rate, momentum, seed):
 def test_the_classifier_is_that_of_sgd_written_out(mesh, devices, options):
     train, test = Sided(60, 0), Sided(33, 1)
     normalised = dict(host="decode", augment="normalize(0.3, 0.5)", batch_size=16, mesh=mesh(devices))
-    found = sgd_probe.make_sgd_probe(
+    metrics = sgd_probe.make_sgd_probe(
         task=Pixels(),
         data=dataset.EvalSet(test, **normalised),
         train=dataset.EvalSet(train, **normalised),
@@ -80,9 +80,9 @@ def test_the_classifier_is_that_of_sgd_written_out(mesh, devices, options):
     logits = np.hstack([queries, np.ones((33, 1))]) @ w
     loss = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(33), test.true])
     name = "probe_sgd3_augmented" if options else "probe_sgd3"
-    assert found[f"{name}/loss"] == pytest.approx(loss, rel=1e-4)
-    assert found[f"{name}/top1"] == pytest.approx(np.mean(logits.argmax(1) == test.true))
-    assert set(found) == {f"{name}/loss", f"{name}/top1", "examples"}
+    assert metrics[f"{name}/loss"] == pytest.approx(loss, rel=1e-4)
+    assert metrics[f"{name}/top1"] == pytest.approx(np.mean(logits.argmax(1) == test.true))
+    assert set(metrics) == {f"{name}/loss", f"{name}/top1", "examples"}
 
 
 def test_images_are_augmented_anew_while_it_trains(mesh):

@@ -50,9 +50,9 @@ def open_set(mesh, store, augment="", identity=None, n=20):
 def passes(task, data, variables=VARIABLES, layers=("features",)):
     """How often the split went through the model, and what came out."""
     before = len(task.seen)
-    found = features.make_layer_features(task=task, data=data, layers=layers)(variables)
+    computed = features.make_layer_features(task=task, data=data, layers=layers)(variables)
     jax.effects_barrier()
-    return len(task.seen) - before, found
+    return len(task.seen) - before, computed
 
 
 def test_evaluators_of_one_step_share_features(mesh):
@@ -60,14 +60,14 @@ def test_evaluators_of_one_step_share_features(mesh):
     first, computed = passes(task, data, layers=("features", "stages/0"))
     assert first == 1  # several layers, one pass
     for layers in (("features",), ("stages/0", "features")):
-        again, found = passes(task, data, layers=layers)
+        again, by_layer = passes(task, data, layers=layers)
         assert again == 0
         for layer in layers:
-            for a, b in zip(found[layer], computed[layer], strict=True):
+            for a, b in zip(by_layer[layer], computed[layer], strict=True):
                 np.testing.assert_array_equal(a, b)
-    more, found = passes(task, data, layers=("features", "stages/1"))
+    more, by_layer = passes(task, data, layers=("features", "stages/1"))
     assert more == 1  # for the one that is missing
-    np.testing.assert_array_equal(found["stages/1"].values, found["features"].values)
+    np.testing.assert_array_equal(by_layer["stages/1"].values, by_layer["features"].values)
 
 
 def test_whatever_changes_features_makes_them_new(mesh):
@@ -87,9 +87,9 @@ def test_whatever_changes_features_makes_them_new(mesh):
 def test_files_serve_other_processes_and_another_model_does_not_read_them(mesh, tmp_path):
     folder, task = tmp_path / "features", Counting([])
     first, computed = passes(task, open_set(mesh(1), Store({"model": "a"}, folder)))
-    again, found = passes(task, open_set(mesh(1), Store({"model": "a"}, folder)))
+    again, by_layer = passes(task, open_set(mesh(1), Store({"model": "a"}, folder)))
     assert (first, again) == (1, 0)
-    for a, b in zip(found["features"], computed["features"], strict=True):
+    for a, b in zip(by_layer["features"], computed["features"], strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.dtype == b.dtype
     assert passes(task, open_set(mesh(1), Store({"model": "b"}, folder)))[0] == 1

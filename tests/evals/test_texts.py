@@ -13,9 +13,9 @@ WORDS = [f"text {i}" for i in range(texts.BATCH + 19)]
 @pytest.mark.parametrize("n", [1, 13, len(WORDS)])
 def test_every_text_in_order(pairs, mesh, devices, n):
     run = texts.make_embedder(task=pairs.Towers(), texts=texts.find_texts(pairs.HOST), mesh=mesh(devices))
-    found = run(pairs.VARIABLES, WORDS[:n])
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [pairs.text_embedding(word) for word in WORDS[:n]], rtol=1e-4, atol=1e-6)
+    embeddings = run(pairs.VARIABLES, WORDS[:n])
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, [pairs.text_embedding(word) for word in WORDS[:n]], rtol=1e-4, atol=1e-6)
 
 
 def test_texts_are_embedded_once_for_the_same_variables(pairs, mesh, monkeypatch):
@@ -33,8 +33,8 @@ def test_texts_are_embedded_once_for_the_same_variables(pairs, mesh, monkeypatch
 
 
 def test_the_tokenizer_is_that_of_the_first_host_spec_that_has_one(pairs):
-    found = texts.find_texts(None, "decode", "decode|tokenize('bytes', 9, lower=True, field='caption')", pairs.HOST)
-    assert found.tokenizer.length == 9
-    assert found.tokenizer("A").tolist() == found.tokenizer("a").tolist()
-    assert found.field == "caption"
+    operation = texts.find_texts(None, "decode", "decode|tokenize('bytes', 9, lower=True, field='caption')", pairs.HOST)
+    assert operation.tokenizer.length == 9
+    assert operation.tokenizer("A").tolist() == operation.tokenizer("a").tolist()
+    assert operation.field == "caption"
     assert texts.find_texts("decode", None) is None

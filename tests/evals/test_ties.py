@@ -60,10 +60,10 @@ def runs(mesh, factory, kinds=1, **options):
 
 def test_constant_logits_are_the_first_class_in_any_order(mesh):
     for order in orders():
-        found = classify.make_classify(task=Flat(), data=open_set(Same(order, "test"), mesh(1)), topk=(1, 2))(
+        metrics = classify.make_classify(task=Flat(), data=open_set(Same(order, "test"), mesh(1)), topk=(1, 2))(
             jnp.float32(1.0)
         )
-        assert (found["top1"], found["top2"]) == pytest.approx((15 / N, 24 / N))
+        assert (metrics["top1"], metrics["top2"]) == pytest.approx((15 / N, 24 / N))
         broken = classify.make_classify(task=Flat(), data=open_set(Same(order, "test"), mesh(1)))(jnp.float32(jnp.nan))
         assert broken["top1"] == 0
 
@@ -93,13 +93,13 @@ def test_the_order_of_the_images_judged_plays_no_part(mesh, factory, options, ki
 
 
 def test_images_alike_are_of_the_class_that_the_protocol_says(mesh):
-    found = next(runs(mesh(1), class_mean.make_class_mean))
-    assert found["class_mean/top1"] == 15 / N  # the first class
-    assert found["class_mean/map"] == pytest.approx(1 / K)  # guessing
+    metrics = next(runs(mesh(1), class_mean.make_class_mean))
+    assert metrics["class_mean/top1"] == 15 / N  # the first class
+    assert metrics["class_mean/map"] == pytest.approx(1 / K)  # guessing
     assert next(runs(mesh(1), fewshot.make_fewshot, shots=(2,), draws=1))["2shot_ridge1024"] == 15 / N
-    found = next(runs(mesh(1), linear_probe.make_linear_probe, l2=(1e-3, 1.0, 10.0)))
-    assert found["probe_lbfgs/l2"] == 10.0  # of equal accuracies the largest
-    assert found["probe_lbfgs/top1"] == 15 / N  # the most frequent class
+    metrics = next(runs(mesh(1), linear_probe.make_linear_probe, l2=(1e-3, 1.0, 10.0)))
+    assert metrics["probe_lbfgs/l2"] == 10.0  # of equal accuracies the largest
+    assert metrics["probe_lbfgs/top1"] == 15 / N  # the most frequent class
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -107,9 +107,11 @@ def test_of_equal_neighbours_the_earlier_in_the_set_votes(mesh, devices):
     for order in orders():
         train = Same(order, "train")
         sets = dict(data=open_set(Same(np.arange(N), "test"), mesh(devices)), train=open_set(train, mesh(devices)))
-        found = knn.make_knn(task=Flat(), **sets, k=(1, N), chunk=4)(jnp.float32(1.0))
-        assert found["knn1_t0.07/top1"] == pytest.approx(np.mean(np.repeat(np.arange(K), [15, 9, 6]) == train.true[0]))
-        assert found[f"knn{N}_t0.07/top1"] == 15 / N  # all vote: no place plays a part
+        metrics = knn.make_knn(task=Flat(), **sets, k=(1, N), chunk=4)(jnp.float32(1.0))
+        assert metrics["knn1_t0.07/top1"] == pytest.approx(
+            np.mean(np.repeat(np.arange(K), [15, 9, 6]) == train.true[0])
+        )
+        assert metrics[f"knn{N}_t0.07/top1"] == 15 / N  # all vote: no place plays a part
 
 
 def test_the_contrastive_accuracy_of_embeddings_that_are_all_equal_is_none():

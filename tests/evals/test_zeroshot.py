@@ -34,22 +34,24 @@ def naive(pairs, source, templates, words):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_accuracies_are_those_of_a_naive_loop(pairs, mesh, devices):
     source = animals(pairs)
-    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(devices)), prompts=("photo", "clip7"))(pairs.VARIABLES)
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(devices)), prompts=("photo", "clip7"))(
+        pairs.VARIABLES
+    )
     for name in ("photo", "clip7"):
         of_set = prompts.get_prompts(name)
         ordered, single = naive(pairs, source, of_set.templates, WORDS)
         protocol = f"zeroshot_{of_set.name}"
-        assert found[f"{protocol}/top1"] == pytest.approx(np.mean([o[0] == y for o, y in zip(ordered, source.true)]))
-        assert found[f"{protocol}/top5"] == pytest.approx(np.mean([y in o[:5] for o, y in zip(ordered, source.true)]))
+        assert metrics[f"{protocol}/top1"] == pytest.approx(np.mean([o[0] == y for o, y in zip(ordered, source.true)]))
+        assert metrics[f"{protocol}/top5"] == pytest.approx(np.mean([y in o[:5] for o, y in zip(ordered, source.true)]))
         each = [np.mean([o[0] == y for o, y in zip(ordered, source.true) if y == k]) for k in range(len(NAMES))]
-        assert found[f"{protocol}/mean_class"] == pytest.approx(np.mean(each))
+        assert metrics[f"{protocol}/mean_class"] == pytest.approx(np.mean(each))
     accuracies = [np.mean(row == source.true) for row in single]  # of clip7
-    assert found["zeroshot_clip7_v1/prompt_mean"] == pytest.approx(np.mean(accuracies))
-    assert found["zeroshot_clip7_v1/prompt_std"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert found["zeroshot_clip7_v1/prompt_min"] == pytest.approx(min(accuracies))
-    assert found["zeroshot_clip7_v1/prompt_max"] == pytest.approx(max(accuracies))
-    assert found["examples"] == 45
-    assert len(found) == 3 + 7 + 1
+    assert metrics["zeroshot_clip7_v1/prompt_mean"] == pytest.approx(np.mean(accuracies))
+    assert metrics["zeroshot_clip7_v1/prompt_std"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert metrics["zeroshot_clip7_v1/prompt_min"] == pytest.approx(min(accuracies))
+    assert metrics["zeroshot_clip7_v1/prompt_max"] == pytest.approx(max(accuracies))
+    assert metrics["examples"] == 45
+    assert len(metrics) == 3 + 7 + 1
 
 
 def test_prompts_are_averaged_as_directions():
@@ -63,37 +65,37 @@ def test_prompts_are_averaged_as_directions():
 def test_candidates_of_a_subset(pairs, mesh):
     """Images of other classes are left out, and no other class can be chosen."""
     source = animals(pairs)
-    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only=("dog", "ant", "hen"))(
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only=("dog", "ant", "hen"))(
         pairs.VARIABLES
     )
     ordered, _ = naive(pairs, source, prompts.get_prompts("photo").templates, ("dog", "ant", "hen"))
     right = [(2, 5, 6)[o[0]] == y for o, y in zip(ordered, source.true) if y in (2, 5, 6)]
-    (top1,) = (key for key in found if key.endswith("top1"))
+    (top1,) = (key for key in metrics if key.endswith("top1"))
     assert top1.startswith("zeroshot_photo_v1_only_")
-    assert found[top1] == pytest.approx(np.mean(right))
-    assert found["examples"] == len(right)
+    assert metrics[top1] == pytest.approx(np.mean(right))
+    assert metrics["examples"] == len(right)
 
 
 def test_other_names_are_part_of_the_protocol(pairs, mesh):
     source, words = animals(pairs), ("a", "b", "c", "d", "e", "f", "g")
-    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("class_name",), classes=words)(
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("class_name",), classes=words)(
         pairs.VARIABLES
     )
     ordered, _ = naive(pairs, source, ("{}",), words)
-    (top1,) = (key for key in found if key.endswith("top1"))
+    (top1,) = (key for key in metrics if key.endswith("top1"))
     assert top1.startswith("zeroshot_class_name_v1_names_")
-    assert found[top1] == pytest.approx(np.mean([o[0] == y for o, y in zip(ordered, source.true)]))
+    assert metrics[top1] == pytest.approx(np.mean([o[0] == y for o, y in zip(ordered, source.true)]))
 
 
 def test_folders_of_imagenet_are_named_as_by_clip(pairs, mesh):
     wnids = ("n01443537", "n02099601", "n07749582")
     source = animals(pairs, classes=wnids)
-    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only="imagenet_r")(
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",), only="imagenet_r")(
         pairs.VARIABLES
     )
     ordered, _ = naive(pairs, source, ("a photo of a {}.",), ("goldfish", "Golden Retriever", "lemon"))
     assert {imagenet.WNIDS.index(wnid) for wnid in wnids} <= set(imagenet.RENDITION)
-    assert found["zeroshot_photo_v1_only_imagenet_r/top1"] == pytest.approx(
+    assert metrics["zeroshot_photo_v1_only_imagenet_r/top1"] == pytest.approx(
         np.mean([o[0] == y for o, y in zip(ordered, source.true)])
     )
 
@@ -105,15 +107,15 @@ def test_the_report_holds_confusions(pairs, mesh, tmp_path):
     )
     (file,) = (tmp_path / "new").iterdir()
     assert file.name == "zeroshot_clip7_v1.json"
-    told = json.loads(file.read_text())
+    report = json.loads(file.read_text())
     ordered, single = naive(pairs, source, prompts.get_prompts("clip7").templates, WORDS)
-    for k, row in enumerate(told["classes"]):
+    for k, row in enumerate(report["classes"]):
         chosen = [WORDS[o[0]] for o, y in zip(ordered, source.true) if y == k]
         assert row["class"] == WORDS[k]
         assert row["images"] == len(chosen)
         assert row["accuracy"] == pytest.approx(chosen.count(WORDS[k]) / len(chosen))
         assert row["taken_for"] == {w: chosen.count(w) for w in set(chosen) - {WORDS[k]}}
-    assert list(told["prompts"].values()) == pytest.approx([np.mean(row == source.true) for row in single])
+    assert list(report["prompts"].values()) == pytest.approx([np.mean(row == source.true) for row in single])
 
 
 def test_classes_of_one_name_are_told_apart_in_the_report(pairs, mesh, tmp_path):
@@ -129,21 +131,21 @@ def test_features_that_another_evaluator_kept_without_labels(pairs, mesh):
     store, source = Store(), animals(pairs)
     kept = dict(mesh=mesh(1), store=store, identity={"name": "pairs"})
     retrieval.make_retrieval(**pairs.open_set(source, fields=("image",), **kept))(pairs.VARIABLES)
-    found = zeroshot.make_zeroshot(**pairs.open_set(source, **kept), prompts=("photo",))(pairs.VARIABLES)
-    assert found == zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(source, **kept), prompts=("photo",))(pairs.VARIABLES)
+    assert metrics == zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
 
 
 def test_images_without_a_label_are_left_out(pairs, mesh):
     source = animals(pairs)
     expected = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
     source.true[:] = np.where(source.true == 6, -1, source.true)
-    found = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
-    assert found["examples"] == expected["examples"] - (source.true == -1).sum()
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(source, mesh(1)), prompts=("photo",))(pairs.VARIABLES)
+    assert metrics["examples"] == expected["examples"] - (source.true == -1).sum()
 
 
 def test_embeddings_that_are_no_numbers_are_never_right(pairs, mesh):
-    found = zeroshot.make_zeroshot(**pairs.open_set(animals(pairs), mesh(1)), prompts=("photo",))(pairs.BROKEN)
-    assert found["zeroshot_photo_v1/top1"] == found["zeroshot_photo_v1/top5"] == 0
+    metrics = zeroshot.make_zeroshot(**pairs.open_set(animals(pairs), mesh(1)), prompts=("photo",))(pairs.BROKEN)
+    assert metrics["zeroshot_photo_v1/top1"] == metrics["zeroshot_photo_v1/top5"] == 0
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_embeddings_that_are_no_numbers_are_of_no_class():
     assert predicted.tolist() == [[0, 1, -1]]
     assert (ranks == 0).tolist() == [[True, True, False]]
     chosen = class_names.Classes((0, 1), ("a", "b"), "")
-    told = zeroshot.report_details(ranks, predicted, labels, chosen, prompts.get_prompts("photo"))
-    assert told["not_numbers"] == 1
-    rows = [(row["images"], row["accuracy"], row["taken_for"]) for row in told["classes"]]
+    details = zeroshot.report_details(ranks, predicted, labels, chosen, prompts.get_prompts("photo"))
+    assert details["not_numbers"] == 1
+    rows = [(row["images"], row["accuracy"], row["taken_for"]) for row in details["classes"]]
     assert rows == [(2, 0.5, {}), (1, 1.0, {})]

@@ -43,7 +43,7 @@ def events():
         """`{(name, step): value}` of a TensorBoard folder, file after file as TensorBoard reads them, and how often."""
         from tensorboardX.proto.event_pb2 import Event
 
-        found, count = {}, 0
+        lines, count = {}, 0
         for file in sorted(board.iterdir()):
             data, at = file.read_bytes(), 0
             while at < len(data):
@@ -51,8 +51,8 @@ def events():
                 event = Event.FromString(data[at + 12 : at + 12 + size])
                 at += size + 16
                 for value in event.summary.value:
-                    found[value.tag, event.step] = value.simple_value
+                    lines[value.tag, event.step] = value.simple_value
                     count += 1
-        return found, count
+        return lines, count
 
     return read

@@ -90,9 +90,9 @@ class Run:
                     raise Preempted("in the middle")
                 if (name, step) == fail:
                     raise UserError("no picture")
-                found = {"value": float(state.params["w"][0]), "odd": float("nan") if step == 5 else 0.5}
+                metrics = {"value": float(state.params["w"][0]), "odd": float("nan") if step == 5 else 0.5}
                 self.evaluated.append((name, step))
-                return event(name, step, lambda: found)
+                return event(name, step, lambda: metrics)
 
             return run
 
@@ -317,6 +317,6 @@ def test_carried_evaluations_are_those_of_the_same_section():
     of = lambda **evals: {"evals": evals}
     evaluated = {name: {f"{name}/top1": "0.5"} for name in ("val", "sets/a", "sets/b", "gone")}
     meta = {"progress": {"evaluated": evaluated}, "config": of(val={"k": [1, 2]}, sets={"x": 1}, gone={})}
-    found = carried(meta, of(val={"k": (1, 2)}, sets={"x": 2}))
-    assert list(found["evaluated"]) == ["val"]
+    names = carried(meta, of(val={"k": (1, 2)}, sets={"x": 2}))
+    assert list(names["evaluated"]) == ["val"]
     assert carried({"config": {}}, {}) is None  # a checkpoint of an earlier version

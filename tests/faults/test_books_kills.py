@@ -97,8 +97,8 @@ def state_of(workdir):
     with ocp.PyTreeCheckpointer() as reader:
         tree = reader.metadata(folder).item_metadata.tree
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        found = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=numpy))
-    return {str(path): np.asarray(leaf) for path, leaf in ocp.tree.to_flat_dict(found).items()}
+        restored = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=numpy))
+    return {str(path): np.asarray(leaf) for path, leaf in ocp.tree.to_flat_dict(restored).items()}
 
 
 @pytest.mark.slow
@@ -165,14 +165,16 @@ def _killed_and_resumed(config, run, processes, draw, lost, kills):
 
 def _differences(run, whole):
     """What of a run is not as that of the unbroken one."""
-    found = [] if lines_of(run) == lines_of(whole) else ["metrics.jsonl"]
+    differing = [] if lines_of(run) == lines_of(whole) else ["metrics.jsonl"]
     one, other = state_of(run), state_of(whole)
-    found += sorted(one.keys() ^ other.keys())
-    found += [name for name in one.keys() & other.keys() if not np.array_equal(one[name], other[name], equal_nan=True)]
+    differing += sorted(one.keys() ^ other.keys())
+    differing += [
+        name for name in one.keys() & other.keys() if not np.array_equal(one[name], other[name], equal_nan=True)
+    ]
     results = [json.loads((folder / "results.json").read_text())["results"] for folder in (run, whole)]
-    found += [] if results[0] == results[1] else ["results.json"]
+    differing += [] if results[0] == results[1] else ["results.json"]
     account = json.loads((run / "run.json").read_text())["goodput"]
-    return found + ([] if abs(sum(account["seconds"].values()) / account["wall"] - 1) < 0.02 else ["goodput"])
+    return differing + ([] if abs(sum(account["seconds"].values()) / account["wall"] - 1) < 0.02 else ["goodput"])
 
 
 def _bytes(run):

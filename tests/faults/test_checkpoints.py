@@ -121,10 +121,10 @@ def test_a_damaged_newest_step_is_named_and_the_one_before_is_used(run, caplog, 
     assert_is(saved.restore(target()), 3)
     np.testing.assert_array_equal(saved.meta()["statistics"]["mean"], META["statistics"]["mean"])
     np.testing.assert_array_equal(saved.variables()["params/b"], 3)
-    (told,) = [r.getMessage() for r in caplog.records]
-    assert told.startswith(f"checkpoint {place} is damaged: ")
-    assert told.endswith("; step 3 is used")
-    assert "\n" not in told
+    (warning,) = [r.getMessage() for r in caplog.records]
+    assert warning.startswith(f"checkpoint {place} is damaged: ")
+    assert warning.endswith("; step 3 is used")
+    assert "\n" not in warning
     with pytest.raises(UserError, match=r"no checkpoint of step 6|step 6 in .* is damaged"):
         Saved(run).restore(target(), 6)
     assert contents(run) == before  # a reader changes nothing
@@ -145,9 +145,9 @@ def test_each_bit_that_is_flipped_and_each_file_that_is_cut_or_lost_is_found(run
         good = path.read_bytes()
         for bit in {0, len(good) * 8 - 1, *(rng.randrange(len(good) * 8) for _ in range(8))}:
             flip(path, bit)
-            found = saved.problem(6)
-            assert found, (path, bit)
-            assert path.name in found
+            problem = saved.problem(6)
+            assert problem, (path, bit)
+            assert path.name in problem
             path.write_bytes(good)
             count += 1
         for cut in (0, len(good) - 1):
@@ -193,10 +193,10 @@ def test_only_the_folder_of_a_step_is_a_step(run, caplog):
     before = contents(folder)
     saved = Saved(run)
     assert_is(saved.restore(target()), 6)
-    told = [r.getMessage() for r in caplog.records]
-    assert len(told) == 2
-    assert all(name in told[0] for name in ("'00045'", "'12'", "'2026-notes.txt'", "left alone"))
-    assert "9999999 is damaged: it holds step 3: is it a copy?; step 6 is used" in told[1]
+    warnings = [r.getMessage() for r in caplog.records]
+    assert len(warnings) == 2
+    assert all(name in warnings[0] for name in ("'00045'", "'12'", "'2026-notes.txt'", "left alone"))
+    assert "9999999 is damaged: it holds step 3: is it a copy?; step 6 is used" in warnings[1]
     assert (folder / "9.orbax-checkpoint-tmp").exists()
     with Checkpoints(run, damaged=saved.damaged) as checkpoints:
         for step in (9, 12, 15):
@@ -327,21 +327,21 @@ def test_a_failed_last_save_is_told_unless_something_else_failed_before(run, mon
     assert ("No space left" in caplog.text) == (raised is KeyError)
 
 
-def read_on(run, stop, found, errors):
+def read_on(run, stop, steps, errors):
     """Reads the newest step again and again, and checks every array of it."""
     while not stop.is_set():
         try:
             state = Saved(run).restore(target())
             assert_is(state, int(state.step))
-            found.append(int(state.step))
+            steps.append(int(state.step))
         except Exception as error:
             errors.append(error)
 
 
 def read_beside(run, saves, caplog):
     """Saves while others read; returns the steps that they read."""
-    stop, found, errors = threading.Event(), [], []
-    readers = [threading.Thread(target=read_on, args=(run, stop, found, errors)) for _ in range(2)]
+    stop, steps, errors = threading.Event(), [], []
+    readers = [threading.Thread(target=read_on, args=(run, stop, steps, errors)) for _ in range(2)]
     for reader in readers:
         reader.start()
     with Checkpoints(run) as checkpoints:
@@ -353,12 +353,12 @@ def read_beside(run, saves, caplog):
     assert errors == []
     assert caplog.records == []
     assert Saved(run).steps() == [3 + 3 * saves, 6 + 3 * saves]
-    return found
+    return steps
 
 
 def test_readers_beside_a_writer_read_whole_steps_and_harm_none(run, caplog):
-    found = read_beside(run, 8, caplog)
-    assert len(set(found)) > 1
+    steps = read_beside(run, 8, caplog)
+    assert len(set(steps)) > 1
 
 
 def test_a_bucket_is_verified_by_what_it_says_of_its_objects(bucket, tmp_path, caplog):
@@ -621,9 +621,9 @@ def test_a_real_run_goes_on_from_the_good_step_and_ends_as_it_would_have(real, t
         out, err = train(run)[0]
         assert "9 is damaged: " in err
         assert "resuming from step 6" in out
-        found = Saved(run).variables()
+        variables = Saved(run).variables()
         count += 1
-        wrong += not all(np.array_equal(found[name], whole[name]) for name in whole)
+        wrong += not all(np.array_equal(variables[name], whole[name]) for name in whole)
         assert (run / "checkpoints" / "damaged-9-1").is_dir()
     record_property("promise", "a damaged checkpoint is found")
     record_property("injections", count)
@@ -660,7 +660,7 @@ def test_readers_beside_a_real_training_harm_nothing(real, tmp_path, record_prop
 
 @pytest.mark.slow
 def test_readers_beside_many_saves(run, caplog, record_property):
-    found = read_beside(run, 150, caplog)
+    steps = read_beside(run, 150, caplog)
     record_property("promise", "readers do no harm")
-    record_property("injections", len(found))
-    assert len(set(found)) > 10
+    record_property("injections", len(steps))
+    assert len(set(steps)) > 10

@@ -93,12 +93,12 @@ def test_a_failure_is_one_line_and_its_traceback_lies_in_the_workdir(tmp_path, f
     (file,) = (tmp_path / "run" / "errors").iterdir()
     assert str(file) in err
     assert "-predict-rank" in file.name
-    told = file.read_text()
-    assert "Traceback (most recent call last)" in told
-    assert "ZeroDivisionError" in told
-    assert "jaxvision predict --workdir=" in told
-    assert "jax " in told
-    assert f"process   {os.getpid()}" in told
+    record = file.read_text()
+    assert "Traceback (most recent call last)" in record
+    assert "ZeroDivisionError" in record
+    assert "jaxvision predict --workdir=" in record
+    assert "jax " in record
+    assert f"process   {os.getpid()}" in record
 
     (tmp_path / "run" / "config.json").unlink()  # no run of ours: nothing is written there
     _, err = left(words, capsys)

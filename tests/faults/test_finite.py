@@ -102,14 +102,14 @@ def run(faults, mesh, *, bad=np.nan, chunk=1, joint=False, guard=None, start=Non
         step, feeds._as_is, shardings(jax.eval_shape(init), mesh, "replicated"), guard or finite.start()
     )
     state = states.create(init, mesh, "replicated") if start is None else jax.device_put(start)
-    seen, found = [], []
+    seen, metrics_of_steps = [], []
     for i in range(0, len(faults), chunk):
         item = feeds.shard_batch({k: v[i : i + chunk] for k, v in batches.items()}, mesh, leading=1)
         state, metrics = runner(state, {}, item)
         seen.append(jax.device_get(state))
-        found.append(jax.device_get(metrics))
+        metrics_of_steps.append(jax.device_get(metrics))
     assert runner.run._cache_size() == 1  # one program, whatever was skipped
-    metrics = jax.tree.map(lambda *x: np.concatenate(x), *found)
+    metrics = jax.tree.map(lambda *x: np.concatenate(x), *metrics_of_steps)
     return seen, metrics, jax.tree.map(lambda x: x[-1], metrics["guard"])
 
 
@@ -249,17 +249,17 @@ def test_a_resumed_run_stops_where_the_unbroken_one_does(mesh):
 
 def spikes_by_hand(losses):
     """The rule in double precision: 7 deviations above the exponential average of 100 steps."""
-    average, variance, count, found = 0.0, 0.0, 0, []
+    average, variance, count, flags = 0.0, 0.0, 0, []
     for loss in losses:
         if not np.isfinite(loss):
-            found.append(False)
+            flags.append(False)
             continue
         limit = average + 7 * max(variance**0.5, 0.01 * abs(average))
-        found.append(count >= 100 and loss > limit)
-        value, rate = (limit if found[-1] else loss), 1 / min(count + 1, 100)
+        flags.append(count >= 100 and loss > limit)
+        value, rate = (limit if flags[-1] else loss), 1 / min(count + 1, 100)
         delta = value - average
         average, variance, count = average + rate * delta, (1 - rate) * (variance + rate * delta**2), count + 1
-    return found
+    return flags
 
 
 def test_spikes_are_those_of_the_rule():
@@ -273,22 +273,22 @@ def test_spikes_are_those_of_the_rule():
         spike, guard = finite._spike(loss, guard)
         return guard, spike
 
-    _, found = jax.lax.scan(body, jax.tree.map(jnp.asarray, finite.start()), losses)
-    found = np.asarray(found)
-    assert found.tolist() == spikes_by_hand(losses.astype(float))
-    assert found[[150, 260]].all()
-    assert not found[[20, 200]].any()
-    assert found[300:].any()
-    assert not found[-20:].any()
+    _, flags = jax.lax.scan(body, jax.tree.map(jnp.asarray, finite.start()), losses)
+    flags = np.asarray(flags)
+    assert flags.tolist() == spikes_by_hand(losses.astype(float))
+    assert flags[[150, 260]].all()
+    assert not flags[[20, 200]].any()
+    assert flags[300:].any()
+    assert not flags[-20:].any()
 
 
 def test_spikes_are_skipped_only_where_asked(mesh):
     faults = ["nowhere"] * 3
-    known = finite.start()._replace(
+    running = finite.start()._replace(
         count=np.int32(500), average=np.float32(1e-9), variance=np.float32(1e-20)
     )  # any loss is a spike
     for skip in (False, True):
-        seen, metrics, _ = run(faults[:1], mesh(1), guard=known, skip_spikes=skip)
+        seen, metrics, _ = run(faults[:1], mesh(1), guard=running, skip_spikes=skip)
         assert metrics["spike"].tolist() == [1]
         assert metrics["skipped"].tolist() == [float(skip)]
         assert seen[-1].step == 1

@@ -153,8 +153,8 @@ def test_damaged_features_are_computed_anew(tmp_path, caplog):
 def test_torn_lines_are_left_out_and_those_in_the_middle_told(tmp_path, caplog):
     content = b'{"step": 1}\n{"step": 2, "lo\n\xff\0\n[3]\n{"step": "x"}\n{"step": 3}\n{"step": 4, "l'
     (tmp_path / "metrics.jsonl").write_bytes(content)
-    found = metrics.parse(tmp_path / "metrics.jsonl")
-    assert found == ([{"step": 1}, {"step": 3}], [2, 3, 4, 5], '{"step": 4, "l')
+    parsed = metrics.parse(tmp_path / "metrics.jsonl")
+    assert parsed == ([{"step": 1}, {"step": 3}], [2, 3, 4, 5], '{"step": 4, "l')
     metrics.Records(tmp_path, 3).close()
     assert "lines 2, 3, 4, 5 cannot be read" in caplog.text
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 3}\n'

@@ -77,10 +77,10 @@ def test_an_owner_is_named_and_a_killed_one_does_not_keep_the_lock(tmp_path):
 
 
 def test_an_owner_that_is_about_to_end_is_waited_for_with_a_line(tmp_path):
-    process, said = holder(tmp_path / "run", 0.5), []
-    with locks.Lock(tmp_path / "run", say=said.append):  # the folder goes with its first owner, and comes back
+    process, lines = holder(tmp_path / "run", 0.5), []
+    with locks.Lock(tmp_path / "run", say=lines.append):  # the folder goes with its first owner, and comes back
         assert process.wait(5) == 0
-    (line,) = said
+    (line,) = lines
     assert f"process {process.pid}" in line
     assert "waiting up to 20 s" in line
 

@@ -253,22 +253,22 @@ def test_a_hang_that_one_process_notices_ends_all_and_names_who_is_behind():
 
 
 def test_the_watchdog_writes_the_stacks_and_leaves(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(signals, "leave", lambda status, line: (told.append((status, line)), time.sleep(60)))
+    calls = []
+    monkeypatch.setattr(signals, "leave", lambda status, line: (calls.append((status, line)), time.sleep(60)))
     gate = Gate()
     with watchdog.Watchdog(tmp_path, 0.05, watched=gate, wake=0.01), gate.busy(None):
         for _ in range(30):
             gate.tick()
             time.sleep(0.01)
-        assert not told
+        assert not calls
         began = time.monotonic()
 
         def waits_for_ever():
-            run_until(lambda: told)
+            run_until(lambda: calls)
 
         waits_for_ever()
         assert time.monotonic() - began < 5
-    status, line = told[0]
+    status, line = calls[0]
     assert status == 86
     assert re.match(r"no progress for \d+ s in the training steps: the stacks of its threads are in .*hang-0.txt", line)
     assert "waits_for_ever" in (tmp_path / "hang-0.txt").read_text()

@@ -160,15 +160,15 @@ def same(one, other):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """`unbroken(count)`: the folder of a run of so many processes that nothing happened to, and its end."""
-    found = {}
+    runs = {}
 
     def of(count):
-        if count not in found:
+        if count not in runs:
             folder = tmp_path_factory.mktemp(f"unbroken{count}")
             statuses, errs = Job(folder, "whole", count).end()
             assert statuses == [0] * count, errs
-            found[count] = folder, final(folder, "whole")
-        return found[count]
+            runs[count] = folder, final(folder, "whole")
+        return runs[count]
 
     return of
 

@@ -63,9 +63,9 @@ def test_two_trainings_at_once_are_one_writer(unbroken, tmp_path, record_propert
         codes = sorted(p.returncode for p in both)
         refused = [err for p, (_, err) in zip(both, ended) if p.returncode == 2]
         # The second one waits; if the first ends before, it finds the run finished.
-        told = all("cannot write to the workdir" in err and "kill" in err for err in refused)
+        explained = all("cannot write to the workdir" in err and "kill" in err for err in refused)
         steps = [line["step"] for line in numbers(workdir) if "loss" in line]
-        wrong += not (codes in ([0, 2], [0, 0]) and told and steps == list(range(1, 201)))
+        wrong += not (codes in ([0, 2], [0, 0]) and explained and steps == list(range(1, 201)))
     record_property("promise", "a workdir has one writer")
     for name, value in {"injections": rounds, "lost": wrong, "hung": hung, "wrong": wrong}.items():
         record_property(name, value)

@@ -52,8 +52,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
         protocol = EVALUATORS.small(kept["name"]) if kept["name"] in EVALUATORS else {}
         return kept | protocol | dict(split=split, batch_size=16)
 
-    own = own_modules.is_own(small["data"]["name"])  # made for its task, and small by itself
-    small["data"] = on_shapes(small["data"], "train") | (dict(options=dict(examples=64)) if own else shapes)
+    is_own = own_modules.is_own(small["data"]["name"])  # made for its task, and small by itself
+    small["data"] = on_shapes(small["data"], "train") | (dict(options=dict(examples=64)) if is_own else shapes)
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
     small["augment"] = smaller(small.get("augment", "none"))
     small["model"] |= model

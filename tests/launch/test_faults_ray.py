@@ -99,8 +99,8 @@ def test_each_trial_ends_once_though_the_controller_and_a_node_were_killed(clust
     assert starts[0] == 0 < starts[1]
     assert not list(tmp_path.rglob("overlap"))
     log = [json.loads(line) for line in (tmp_path / "out" / "journal.log").read_text().splitlines()]
-    told = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
-    assert sorted(told) == list(range(TRIALS))
+    trial_ids = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
+    assert sorted(trial_ids) == list(range(TRIALS))
 
 
 if __name__ == "__main__":

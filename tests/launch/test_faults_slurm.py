@@ -93,8 +93,8 @@ def test_each_trial_ends_once_though_the_controller_a_job_and_a_node_were_killed
         assert starts[0] == 0 < starts[-1]  # it went on where it was
     assert not list(tmp_path.rglob("overlap"))
     log = [json.loads(line) for line in (tmp_path / "out" / "journal.log").read_text().splitlines()]
-    told = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
-    assert sorted(told) == list(range(TRIALS))
+    trial_ids = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
+    assert sorted(trial_ids) == list(range(TRIALS))
 
 
 def submit(folder, name):

@@ -44,14 +44,14 @@ def directives(text):
     return [line.split("=")[0].split()[1] for line in lines if line.startswith("#SBATCH")]
 
 
-def submitted(command, name, **given):
+def submitted(command, name, **flags):
     """Whether the script was made; then it has been run, and its directives are those that were meant."""
     try:
-        text = slurm.script(command, name, **given)
+        text = slurm.script(command, name, **flags)
     except UserError:
         return False
     names = directives(text)
-    meant = set(directives(slurm.script(COMMAND, "a", **dict.fromkeys(given.keys() & set(TEXTS), "a"))))
+    meant = set(directives(slurm.script(COMMAND, "a", **dict.fromkeys(flags.keys() & set(TEXTS), "a"))))
     assert set(names) - {"--gpus-per-node", "--cpus-per-task", "--mem"} <= meant | {"--comment"}
     assert len(set(names)) == len(names)
     slurm.submit(text)
@@ -70,8 +70,8 @@ def test_no_option_of_slurm_runs_anything(tools, value):
     submitted(COMMAND, "a", sbatch={value: "a"})
     assert submitted([*COMMAND, value, f"--config.name={value}"], "a")  # words of a command may be anything
     assert not list((tools / "scratch").iterdir())
-    told = (tools / "told").read_bytes().decode()
-    assert f"\n{value}\n--config.name={value}\n" in told
+    output = (tools / "told").read_bytes().decode()
+    assert f"\n{value}\n--config.name={value}\n" in output
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -110,11 +110,11 @@ def test_a_word_of_the_command_is_one_that_a_command_line_can_hold(word):
 def test_no_option_of_the_tpu_runs_anything(tools, value):
     (tools / "source").mkdir()
     (tools / "source" / "setup.cfg").write_text("")
-    for given in ({}, *({key: value} for key in ("accelerator", "zone", "project", "runtime", "service_account"))):
+    for flags in ({}, *({key: value} for key in ("accelerator", "zone", "project", "runtime", "service_account"))):
         for name in ("a", value):
-            given = {"accelerator": "v6e-8", "zone": "a", "source": str(tools / "source"), "setup": "true"} | given
+            flags = {"accelerator": "v6e-8", "zone": "a", "source": str(tools / "source"), "setup": "true"} | flags
             try:
-                lines = tpu.commands([*COMMAND, value], name, **given)
+                lines = tpu.commands([*COMMAND, value], name, **flags)
             except UserError:
                 continue
             script = tpu.script(lines._replace(wait=["true"], pack=["true"]))

@@ -123,5 +123,5 @@ def test_losses_equal_torch():
 
 
 def test_squared_error_is_half_the_squared_distance_to_the_one_hot_label():
-    found = classification.squared_error(np.array([[0.5, 2.0, -1.0]]), np.array([1]))
-    np.testing.assert_allclose(found, [0.5 * (0.25 + 1 + 1)])
+    losses = classification.squared_error(np.array([[0.5, 2.0, -1.0]]), np.array([1]))
+    np.testing.assert_allclose(losses, [0.5 * (0.25 + 1 + 1)])

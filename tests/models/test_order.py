@@ -22,11 +22,11 @@ OUTPUT = re.compile(
 
 
 def by_names(names):
-    blocks = sorted({int(found[1]) for name in names if (found := NUMBERED.search(name))})
+    blocks = sorted({int(match[1]) for name in names if (match := NUMBERED.search(name))})
 
     def from_top(name):
-        if found := NUMBERED.search(name):
-            return len(blocks) - blocks.index(int(found[1]))
+        if match := NUMBERED.search(name):
+            return len(blocks) - blocks.index(int(match[1]))
         if OUTPUT.search(name):
             return 0
         assert INPUT.search(name), name
@@ -51,8 +51,8 @@ def test_the_order_is_that_of_the_names(name, options):
     module = models.build(name, 5, **options)
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
     params["projection"] = params.get("projection", {"kernel": jnp.zeros(1)})
-    found = rules.from_top(params, layer_order(module))
-    assert {name: depth for name, (_, depth) in found.items()} == by_names(paths.names(params))
+    depths = rules.from_top(params, layer_order(module))
+    assert {name: depth for name, (_, depth) in depths.items()} == by_names(paths.names(params))
 
 
 @pytest.mark.parametrize("name", list(models.NAMES))

@@ -130,8 +130,8 @@ def test_every_property_that_no_array_tells_is_stated(source, name, options, siz
     """Of each model that a layout has names for, by names and shapes in its file."""
     model = build(name, options)
     arrays = weights.export_weights(drawn(abstract(name, options, size)), source, name)
-    said = properties.stated(arrays, source, name)
-    missing = [d.name for d in properties.differences(properties.computed(model), said) if d.theirs is None]
+    stated = properties.stated(arrays, source, name)
+    missing = [d.name for d in properties.differences(properties.computed(model), stated) if d.theirs is None]
     assert missing == []
 
 
@@ -324,8 +324,8 @@ def test_a_class_token_can_be_left_out():
 def test_scanned_and_unrolled_models_share_weights():
     shapes = {scan: abstract("vit", MU | TOKEN | {"scan": scan}, 8) for scan in (True, False)}
     unrolled = drawn(shapes[False])
-    own = weights.export_weights(unrolled, "jaxvision", "vit")
-    scanned = weights.import_weights(own, "jaxvision", "vit", shapes[True]).variables
+    named = weights.export_weights(unrolled, "jaxvision", "vit")
+    scanned = weights.import_weights(named, "jaxvision", "vit", shapes[True]).variables
     kernels = [unrolled["params"]["encoder"][f"block_0{i}"]["mlp"]["dense_0"]["kernel"] for i in (0, 1)]
     np.testing.assert_array_equal(scanned["params"]["encoder"]["blocks"]["mlp"]["dense_0"]["kernel"], kernels)
     back = weights.export_weights(scanned, "jaxvision", "vit")

@@ -305,7 +305,7 @@ def test_timm_config_beside_the_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("values", "message"),
     [
         ({"interpolation": "lanczos"}, "unknown interpolation 'lanczos'. Choices: bicubic, bilinear"),
         ({"crop": 0}, "crop is the part"),
@@ -314,7 +314,7 @@ def test_timm_config_beside_the_weights(tmp_path):
         ({"normalize": "imagnet"}, "unknown normalisation 'imagnet'; did you mean 'imagenet'"),
     ],
 )
-def test_wrong_preprocessing(given, message):
+def test_wrong_preprocessing(values, message):
     with pytest.raises(UserError) as error:
-        preprocessing.make_preprocessing("timm", "vit", given)
+        preprocessing.make_preprocessing("timm", "vit", values)
     assert message in str(error.value)

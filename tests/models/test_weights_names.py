@@ -223,11 +223,11 @@ def test_biases_that_were_left_out_are_zero_if_all_are(timm_vit):
 def test_options_follow_from_shapes_and_from_what_is_absent():
     tokens, patch = {"cls_token": np.zeros((1, 1, 8))}, {"patch_embed.proj.weight": np.zeros((8, 3, 4, 4))}
     arrays = {**tokens, **patch, "reg_token": np.zeros((1, 3, 8)), "pos_embed": np.zeros((1, 16, 8))}
-    found = mapping.options(arrays | {"fc_norm.weight": np.zeros(8)}, "timm", "vit")
-    assert found == {
+    options = mapping.options(arrays | {"fc_norm.weight": np.zeros(8)}, "timm", "vit")
+    assert options == {
         **{"posemb": "learned", "gelu": "exact", "pool": "gap", "fc_norm": True, "class_token": True},
         **{"patch_bias": False, "registers": 3, "cls_position": False},
-    } | {key: found[key] for key in found if key == "norm_epsilon"}
+    } | {key: options[key] for key in options if key == "norm_epsilon"}
     placed = tokens | {"patch_embed.proj.bias": np.zeros(8), "pos_embed": np.zeros((1, 17, 8))}
     assert not {"cls_position", "registers", "patch_bias"} & mapping.options(placed, "timm", "vit").keys()
     assert mapping.options({"stem.0.weight": np.zeros(3)}, "timm", "convnext")["layer_scale"] is None

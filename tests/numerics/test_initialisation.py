@@ -19,27 +19,29 @@ WIDTH = 2048
 def deviations(init, activation, layers=6):
     """Standard deviation of the activations after each layer."""
     x = jax.random.normal(jax.random.key(0), (16, 1, 1, WIDTH))
-    conv, found = Conv(WIDTH, 1, kernel_init=init), []
+    conv, deviation = Conv(WIDTH, 1, kernel_init=init), []
     for i in range(layers):
         x = activation(conv.init_with_output(jax.random.key(i + 1), x)[0])
-        found.append(float(x.std()))
-    return found
+        deviation.append(float(x.std()))
+    return deviation
 
 
 def test_xavier_keeps_a_tanh_network_alive():
     """The transformer's default, against one draw of the courses and against the limit of wide layers."""
-    found = deviations(kernel_init(None), jnp.tanh)
-    np.testing.assert_allclose(found, [0.627, 0.488, 0.413, 0.360, 0.324, 0.296], atol=0.02)
+    of_layers = deviations(kernel_init(None), jnp.tanh)
+    np.testing.assert_allclose(of_layers, [0.627, 0.488, 0.413, 0.360, 0.324, 0.296], atol=0.02)
     nodes, weights = np.polynomial.hermite_e.hermegauss(100)  # integrates over the standard normal distribution
     limit = 1.0
-    for deviation in found:
+    for deviation in of_layers:
         limit = np.average(np.tanh(limit * nodes) ** 2, weights=weights) ** 0.5
         assert deviation == pytest.approx(limit, abs=0.015)
 
 
-def assert_close_after_each_layer(found, want):
+def assert_close_after_each_layer(deviation, want):
     """Within three deviations: a layer of 2048 ReLUs multiplies the scale by 1 +- sqrt(5 / 2048) / 2, at random."""
-    assert (np.abs(np.log(np.divide(found, want))) < 3 * 0.5 * (5 / WIDTH * np.arange(1, 7)) ** 0.5).all(), found
+    assert (np.abs(np.log(np.divide(deviation, want))) < 3 * 0.5 * (5 / WIDTH * np.arange(1, 7)) ** 0.5).all(), (
+        deviation
+    )
 
 
 def test_kaiming_keeps_a_relu_network_alive():
@@ -50,9 +52,9 @@ def test_kaiming_keeps_a_relu_network_alive():
 
 def test_relu_fades_without_kaimings_2():
     """As a printed code that divides by sqrt(D) alone: a factor 1 / sqrt(2) a layer."""
-    found = deviations(nn.initializers.variance_scaling(1.0, "fan_out", "normal"), nn.relu)
-    assert_close_after_each_layer(found, [0.585, 0.423, 0.298, 0.209, 0.145, 0.102])
-    assert_close_after_each_layer(found, [((1 - 1 / np.pi) / 2**i) ** 0.5 for i in range(1, 7)])
+    deviation = deviations(nn.initializers.variance_scaling(1.0, "fan_out", "normal"), nn.relu)
+    assert_close_after_each_layer(deviation, [0.585, 0.423, 0.298, 0.209, 0.145, 0.102])
+    assert_close_after_each_layer(deviation, [((1 - 1 / np.pi) / 2**i) ** 0.5 for i in range(1, 7)])
 
 
 def test_xavier_counts_all_heads_of_a_kernel():

@@ -19,21 +19,21 @@ def trajectory(name, *, weight_decay=0.0, start=10.0, slope=2.0, steps=STEPS, **
     optimizer = optim.make_optimizer(
         name=name, learning_rate=RATE, params=params, total=100, steps=int, weight_decay=weight_decay, **kwargs
     )
-    update, state, found = jax.jit(optimizer.tx.update), optimizer.tx.init(params), []
+    update, state, values = jax.jit(optimizer.tx.update), optimizer.tx.init(params), []
     for _ in range(steps):
         updates, state = update({"kernel": slope * params["kernel"]}, state, params)
         params = optax.apply_updates(params, updates)
-        found.append(float(params["kernel"]))
-    return found
+        values.append(float(params["kernel"]))
+    return values
 
 
 def written_out(rule, start=10.0, slope=2.0, steps=STEPS):
     """`rule` sees the number of the step, from 1, the point, its gradient and a dict to remember things in."""
-    x, memory, found = start, {"m": 0.0, "v": 0.0}, []
+    x, memory, values = start, {"m": 0.0, "v": 0.0}, []
     for t in range(1, steps + 1):
         x -= RATE * rule(t, x, slope * x, memory)
-        found.append(x)
-    return found
+        values.append(x)
+    return values
 
 
 def gradient_descent(t, x, g, memory):

@@ -235,10 +235,10 @@ def test_decay_rules():
     default = one_update(**common)
     np.testing.assert_allclose(default["head"]["kernel"], 0.1)
     np.testing.assert_array_equal(default["block_00"]["bias"], 0)
-    own = one_update(**common, decay_rules=(("head/kernel", 2.0), ("bias", 1.0), (".*", 0.0)))
-    np.testing.assert_allclose(own["head"]["kernel"], 0.2)
-    np.testing.assert_allclose(own["block_00"]["bias"], -0.1)
-    np.testing.assert_array_equal(own["block_00"]["kernel"], 0)
+    by_rules = one_update(**common, decay_rules=(("head/kernel", 2.0), ("bias", 1.0), (".*", 0.0)))
+    np.testing.assert_allclose(by_rules["head"]["kernel"], 0.2)
+    np.testing.assert_allclose(by_rules["block_00"]["bias"], -0.1)
+    np.testing.assert_array_equal(by_rules["block_00"]["kernel"], 0)
 
 
 def test_learning_rate_rules_and_layer_decay_multiply():

@@ -54,47 +54,47 @@ def block(heads=4, width=64, hidden=128, layers=()):
 
 
 def test_tensor_rules_split_heads_and_hidden_units(mesh):
-    found = specs({"encoder": {"block_00": block()}}, mesh(fsdp=2, tensor=2), "tensor")
+    placed = specs({"encoder": {"block_00": block()}}, mesh(fsdp=2, tensor=2), "tensor")
     prefix = "encoder/block_00"
     for name in ("query", "key", "value"):
-        assert found[f"{prefix}/attention/{name}/kernel"] == P("fsdp", "tensor", None)
-        assert found[f"{prefix}/attention/{name}/bias"] == P("tensor", None)
-    assert found[f"{prefix}/attention/out/kernel"] == P("tensor", None, "fsdp")
-    assert found[f"{prefix}/attention/out/bias"] == P()
-    assert found[f"{prefix}/mlp/dense_0/kernel"] == P("fsdp", "tensor")
-    assert found[f"{prefix}/mlp/dense_0/bias"] == P("tensor")
-    assert found[f"{prefix}/mlp/dense_1/kernel"] == P("tensor", "fsdp")
-    assert found[f"{prefix}/mlp/dense_1/bias"] == P()
+        assert placed[f"{prefix}/attention/{name}/kernel"] == P("fsdp", "tensor", None)
+        assert placed[f"{prefix}/attention/{name}/bias"] == P("tensor", None)
+    assert placed[f"{prefix}/attention/out/kernel"] == P("tensor", None, "fsdp")
+    assert placed[f"{prefix}/attention/out/bias"] == P()
+    assert placed[f"{prefix}/mlp/dense_0/kernel"] == P("fsdp", "tensor")
+    assert placed[f"{prefix}/mlp/dense_0/bias"] == P("tensor")
+    assert placed[f"{prefix}/mlp/dense_1/kernel"] == P("tensor", "fsdp")
+    assert placed[f"{prefix}/mlp/dense_1/bias"] == P()
 
 
 def test_tensor_rules_split_the_second_of_a_pair_like_the_first(mesh):
     pair = {f"{name}{suffix}": layer for name, layer in block().items() for suffix in ("", "_2")}
-    found = specs({"block_00": pair}, mesh(fsdp=2, tensor=2), "tensor")
-    assert P("fsdp", "tensor", None) in found.values()
-    for name, spec in found.items():
-        assert found[name.replace("_2/", "/")] == spec
+    placed = specs({"block_00": pair}, mesh(fsdp=2, tensor=2), "tensor")
+    assert P("fsdp", "tensor", None) in placed.values()
+    for name, spec in placed.items():
+        assert placed[name.replace("_2/", "/")] == spec
 
 
 def test_scanned_stacks_keep_their_layer_axis_whole(mesh):
-    found = specs({"blocks": block(layers=(12,))}, mesh(tensor=2), "tensor")
-    assert found["blocks/attention/query/kernel"] == P(None, "fsdp", "tensor", None)
-    assert found["blocks/mlp/dense_0/bias"] == P(None, "tensor")
+    placed = specs({"blocks": block(layers=(12,))}, mesh(tensor=2), "tensor")
+    assert placed["blocks/attention/query/kernel"] == P(None, "fsdp", "tensor", None)
+    assert placed["blocks/mlp/dense_0/bias"] == P(None, "tensor")
 
 
 def test_moments_follow_their_parameter(mesh):
     params = {"block_00": block()}
-    found = specs({"params": params, "opt_state": optax.adamw(1e-3).init(params)}, mesh(fsdp=2, tensor=2), "tensor")
+    placed = specs({"params": params, "opt_state": optax.adamw(1e-3).init(params)}, mesh(fsdp=2, tensor=2), "tensor")
     for where in ("params", "opt_state/0/mu", "opt_state/0/nu"):
-        assert found[f"{where}/block_00/mlp/dense_0/kernel"] == P("fsdp", "tensor")
+        assert placed[f"{where}/block_00/mlp/dense_0/kernel"] == P("fsdp", "tensor")
 
 
 def test_factored_moments_are_replicated(mesh):
     params = {"block_00": block()}
     state = optax.scale_by_factored_rms(min_dim_size_to_factor=32).init(params)
-    found = specs(state, mesh(fsdp=2, tensor=2), "tensor")
+    placed = specs(state, mesh(fsdp=2, tensor=2), "tensor")
     assert state.v_row["block_00"]["mlp"]["dense_0"]["kernel"].ndim == 1
-    assert {found[f"{v}/block_00/mlp/dense_0/kernel"] for v in ("v_row", "v_col", "v")} == {P()}
-    assert found["v/block_00/mlp/dense_0/bias"] == P("tensor")  # not factored
+    assert {placed[f"{v}/block_00/mlp/dense_0/kernel"] for v in ("v_row", "v_col", "v")} == {P()}
+    assert placed["v/block_00/mlp/dense_0/bias"] == P("tensor")  # not factored
 
 
 def test_own_rules(mesh):

@@ -94,14 +94,14 @@ def test_logits_are_timms_and_each_wrong_property_is_seen(torch, sensitive, case
     with torch.no_grad():
         want = reference(images).numpy()
     arrays = {key: value.numpy() for key, value in reference.state_dict().items()}
-    said = properties.stated(arrays, "timm", name, name_in_timm)
-    right = properties.options({"name": name}, said) | size
+    stated = properties.stated(arrays, "timm", name, name_in_timm)
+    right = properties.options({"name": name}, stated) | size
     model = models.build(name, 10, **right)
-    assert properties.differences(properties.computed(model), said, right) == []
+    assert properties.differences(properties.computed(model), stated, right) == []
     tolerance = STANDARDISED if name == "bit" else TOLERANCE
     assert error(logits_of(arrays, "timm", name, right, images), want) < tolerance
     for options in wrong:
-        assert properties.differences(properties.computed(models.build(name, 10, **right | options)), said, right)
+        assert properties.differences(properties.computed(models.build(name, 10, **right | options)), stated, right)
         assert error(logits_of(arrays, "timm", name, right | options, images), want) > 5 * tolerance, options
 
 
@@ -175,15 +175,15 @@ GELUS = {"QuickGELU": "quick", "GELUTanh": "tanh", "GELU": "exact"}
 def computes(model):
     """What a network of timm computes, read off its modules."""
     kinds = [type(m).__name__ for m in model.modules()]
-    found = {"norm_epsilon": {m.eps for m in model.modules() if "Norm" in type(m).__name__ and hasattr(m, "eps")}}
-    found |= {"gelu": {GELUS[kind] for kind in kinds if kind in GELUS}}
-    found["antialias"] = {"blur" if "BlurPool2d" in kinds else "none"}
+    computed = {"norm_epsilon": {m.eps for m in model.modules() if "Norm" in type(m).__name__ and hasattr(m, "eps")}}
+    computed |= {"gelu": {GELUS[kind] for kind in kinds if kind in GELUS}}
+    computed["antialias"] = {"blur" if "BlurPool2d" in kinds else "none"}
     strides = [m for m in model.modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")]
     if any(type(getattr(block, "aa", None)).__name__ == "AvgPool2d" for block in strides):
-        found["antialias"] = {"average"}
+        computed["antialias"] = {"average"}
     blocks = getattr(model, "blocks", ())
-    found["norm"] = {"behind each branch"} if any(type(b).__name__ == "ResPostBlock" for b in blocks) else set()
-    return {name: values for name, values in found.items() if values}
+    computed["norm"] = {"behind each branch"} if any(type(b).__name__ == "ResPostBlock" for b in blocks) else set()
+    return {name: values for name, values in computed.items() if values}
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -203,18 +203,18 @@ def test_tables_say_what_timms_networks_compute(torch, name):
             continue
         if not all(re.match(allowed, key) for key in names) or "RmsNorm" in str(reference):
             continue
-        said = properties.stated(names, "timm", name, architecture)
+        in_table = properties.stated(names, "timm", name, architecture)
         for key, values in computes(reference).items():
             if key == "antialias" and name != "resnet":
                 continue
             if key == "gelu" and name.startswith("resnet"):
                 continue
-            assert {said[key].value} == values, (architecture, key, said[key])
+            assert {in_table[key].value} == values, (architecture, key, in_table[key])
         if name == "vit":
             size = SIZES.values()
             ours = {s.num_heads for s in size if (s.width, s.mlp_dim) == widths(reference)}
             heads = {b.attn.num_heads for b in reference.blocks}
-            stated = {said["num_heads"].value} if "num_heads" in said else ours or heads
+            stated = {in_table["num_heads"].value} if "num_heads" in in_table else ours or heads
             assert stated == heads, (architecture, stated, heads)
         compared += 1
     assert compared >= {"vit": 90, "mixer": 6, "convnext": 5, "resnet": 15, "resnet_v2": 3}[name]
@@ -241,14 +241,14 @@ def test_mean_and_std_are_those_of_timms_weights(torch, name):
 def test_preprocessing_is_that_of_torchvisions_weights(torch):
     import torchvision
 
-    known = {"resnet": r"^(?:resnet|wide_resnet|resnext)\d+", "vit": r"^vit_"}
-    for name, pattern in known.items():
+    patterns = {"resnet": r"^(?:resnet|wide_resnet|resnext)\d+", "vit": r"^vit_"}
+    for name, pattern in patterns.items():
         for model in (m for m in torchvision.models.list_models() if re.match(pattern, m)):
             for entry in torchvision.models.get_model_weights(model):
                 theirs = entry.transforms()
                 stated = preprocessing.stated((), "torchvision", name, f"{model}.{entry.name}")
-                given = {key: x.value for key, x in stated.items()} | {"size": theirs.crop_size[0]}
-                ours = preprocessing.make_preprocessing("torchvision", name, given)
+                values = {key: x.value for key, x in stated.items()} | {"size": theirs.crop_size[0]}
+                ours = preprocessing.make_preprocessing("torchvision", name, values)
                 assert math.floor(ours.size / ours.crop) == theirs.resize_size[0], (model, entry.name)
                 assert ours.interpolation == theirs.interpolation.value, (model, entry.name)
                 assert (list(ours.mean), list(ours.std)) == (list(theirs.mean), list(theirs.std)), (model, entry.name)
@@ -260,9 +260,9 @@ def test_tables_know_the_quick_gelus_of_open_clip(torch):
 
     for model in (m for m in _PRETRAINED if re.match(r"(?:RN|ViT-(?!.*SigLIP))", m)):
         for tag, config in _PRETRAINED[model].items():
-            said = properties.stated((), "open_clip", "text_transformer", f"{model}/{tag}")
+            stated = properties.stated((), "open_clip", "text_transformer", f"{model}/{tag}")
             quick = config.get("quick_gelu", "quickgelu" in model)
-            assert said["gelu"].value == ("quick" if quick else "exact"), (model, tag)
+            assert stated["gelu"].value == ("quick" if quick else "exact"), (model, tag)
 
 
 @pytest.mark.parametrize(
@@ -283,8 +283,8 @@ def test_siglips_of_open_clip(torch, name):
     gelus = {f"{tower}.gelu": kinds[str(mlp)] for tower, mlp in mlps.items()}
     images = get_pretrained_cfg(name, "webli")
     for architecture in (None, f"{name}/webli"):
-        said = properties.stated(arrays, "open_clip", "two_towers", architecture)
-        assert {key: said[key].value for key in gelus} == gelus
+        stated = properties.stated(arrays, "open_clip", "two_towers", architecture)
+        assert {key: stated[key].value for key in gelus} == gelus
         looks = preprocessing.stated(arrays, "open_clip", "two_towers", architecture)
         assert (looks["mean"].value, looks["std"].value) == (images["mean"], images["std"])
         assert (looks["interpolation"].value, looks["squash"].value) == (images["interpolation"], True)
@@ -318,10 +318,10 @@ CLIP_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("told", ["config", "architecture"])
+@pytest.mark.parametrize("source", ["config", "architecture"])
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("image", CLIP_IMAGES)
-def test_both_towers_of_open_clip(torch, sensitive, image, quick, told, tmp_path):
+def test_both_towers_of_open_clip(torch, sensitive, image, quick, source, tmp_path):
     """From their file to a folder, as on the command line, and to embeddings; another GELU would be seen."""
     open_clip = pytest.importorskip("open_clip", reason="parity with open_clip", exc_type=Exception)
     from safetensors.torch import save_model
@@ -332,12 +332,12 @@ def test_both_towers_of_open_clip(torch, sensitive, image, quick, told, tmp_path
     with torch.no_grad():
         want = [reference.encode_image(images).numpy(), reference.encode_text(tokens).numpy()]
     save_model(reference, str(tmp_path / "in.safetensors"))
-    if told == "config":
+    if source == "config":
         config = {"model_cfg": {"vision_cfg": theirs, "text_cfg": CLIP, "quick_gelu": quick}}
         (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     text = {"name": "text_transformer", **CLIP_TEXT}
     options = [f"image={section}", f"text={text}", "embedding=32", f"image_projection={projection}"]
-    name = None if told == "config" else "ViT-B-32-quickgelu" if quick else "ViT-B-32"
+    name = None if source == "config" else "ViT-B-32-quickgelu" if quick else "ViT-B-32"
     run = functools.partial(convert.run_convert, tmp_path / "in.safetensors", source="open_clip", model="two_towers")
     meta = run(tmp_path / "out", options=options, architecture=name)
     assert meta["properties"]["text.gelu"] == ("quick" if quick else "exact")
@@ -426,8 +426,8 @@ def test_published_resnets_of_cifar(torch, sensitive, layers, prefix, tmp_path):
 
     assert error(logits(), want) < TOLERANCE
     assert error(logits(shortcut="A"), want) > 0.01
-    told = run(tmp_path / "told", source="pytorch_resnet_cifar10", options=["shortcut=A"])
-    assert any("NOTE: shortcut='A' as you set it, but" in note for note in told["notes"])
+    converted = run(tmp_path / "told", source="pytorch_resnet_cifar10", options=["shortcut=A"])
+    assert any("NOTE: shortcut='A' as you set it, but" in note for note in converted["notes"])
 
 
 def test_an_unknown_shortcut_must_be_told(torch, sensitive, tmp_path):

@@ -229,8 +229,8 @@ def test_towers_of_timm_in_open_clip(torch, case, tmp_path):
         reference = general(torch, (CustomTextCLIP if custom else CLIP)(32, vision, text, **bias))
     arrays = saved(reference, tmp_path / "w.safetensors")
     options = {"image": image, "text": OUR_TEXT, "embedding": 32} | ({} if isinstance(ours, str) else ours)
-    found = mapping.options(arrays, "open_clip", "two_towers")
-    options |= {tower: found.get(tower, {}) | options[tower] for tower in ("image", "text")}
+    inferred = mapping.options(arrays, "open_clip", "two_towers")
+    options |= {tower: inferred.get(tower, {}) | options[tower] for tower in ("image", "text")}
     model = models.build("two_towers", None, **options)
     images, tokens = torch.randn(2, 3, 32, 32), torch.randint(1, 49, (2, 8))
     tokens[:, 5] = 49  # the end of the text is its greatest number

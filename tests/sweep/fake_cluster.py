@@ -76,13 +76,13 @@ class FakeCluster:
         assert all(job["state"] == "gone" for job in before), f"a second process in {folder}"
         (folder / "exit.json").unlink(missing_ok=True)
         job = f"job{len(self.jobs()):03d}"
-        known = dict(folder=str(folder), name=name, values=json.loads(words[1]), attempt=len(before) + 1)
-        write(self.root / f"{job}.json", known | dict(state="waiting", told=0))
+        record = dict(folder=str(folder), name=name, values=json.loads(words[1]), attempt=len(before) + 1)
+        write(self.root / f"{job}.json", record | dict(state="waiting", told=0))
         return job
 
     def find(self, folder, name):
-        known = self.jobs().items()
-        return next((job for job, one in known if (one["folder"], one["name"]) == (str(folder), name)), None)
+        jobs = self.jobs().items()
+        return next((job for job, one in jobs if (one["folder"], one["name"]) == (str(folder), name)), None)
 
     def poll(self, jobs):
         return {job: self._advance(job, Path(folder)) for job, folder in jobs.items()}
@@ -162,15 +162,15 @@ def main(folder, stride):
         trials = Controller(
             sweep, out, FakeCluster(out / "cluster", fate), parallel=3, seconds=0, command=command
         ).run()
-        found = {
+        state = {
             f"{trial.number}/{seed}": [trial.state, run.state, run.attempts]
             for trial in trials
             for seed, run in trial.runs.items()
         }
         jobs = [one["folder"] for one in FakeCluster(out / "cluster").jobs().values()]
         log = [json.loads(line) for line in (out / "journal.log").read_text().splitlines()]
-        told = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
-        (out / "found.json").write_text(json.dumps({"found": found, "jobs": len(jobs), "told": sorted(told)}))
+        trial_ids = [line["trial_id"] for line in log if line["op_code"] == 6 and line["state"] != 0]
+        (out / "found.json").write_text(json.dumps({"found": state, "jobs": len(jobs), "told": sorted(trial_ids)}))
 
     def forked(*args):
         pid = os.fork()

@@ -113,7 +113,7 @@ def losses(*values):
 
 
 @pytest.mark.parametrize(
-    ("lines", "found"),
+    ("lines", "expected"),
     [
         (losses(2.3, 1e4, 6e29), {}),
         (losses(2.3, math.nan), {}),
@@ -125,19 +125,19 @@ def losses(*values):
     ],
 )
 @pytest.mark.parametrize("pruning", [None, "asha", "median(startup=1)"])
-def test_a_trial_that_diverged_is_never_the_best(sweep, start, tmp_path, lines, found, pruning):
+def test_a_trial_that_diverged_is_never_the_best(sweep, start, tmp_path, lines, expected, pruning):
     """Its objective, 2, is the highest where it is finite."""
-    told = []
+    reported = []
     cluster = FakeCluster(
         tmp_path / "cluster",
-        results=lambda values: found if values["x"] == 2 else {},
+        results=lambda values: expected if values["x"] == 2 else {},
         lines=lambda values: lines if values["x"] == 2 else [],
     )
-    one = start(sweep(pruning=pruning), cluster, say=told.append, parallel=1)
+    one = start(sweep(pruning=pruning), cluster, say=reported.append, parallel=1)
     trials = one.run()
     assert states(trials) == ["complete", "complete", "failed"]
     assert one.best.number == 1
-    assert any(re.search("trial 2: failed, (diverged: its |its val/top1 is not finite)", text) for text in told)
+    assert any(re.search("trial 2: failed, (diverged: its |its val/top1 is not finite)", text) for text in reported)
     assert start(sweep(pruning=pruning), cluster).run() == trials
 
 
@@ -249,8 +249,8 @@ def test_bad_trials_are_pruned_by_their_metrics(sweep, start, tmp_path):
     assert states(trials) == ["complete", "complete", "pruned", "complete", "pruned"]
     assert {seed: run.state for seed, run in trials[2].runs.items()} == {0: "pruned", 1: "pruned"}
     assert trials[2].runs[1].attempts == 0  # its second seed was never started
-    told = {job["values"]["x"]: job["told"] for job in jobs(tmp_path) if job["values"]["seed"] == 0}
-    assert told == {5: 4, 4: 4, 3: 1, 6: 4, 2: 1}
+    reported = {job["values"]["x"]: job["told"] for job in jobs(tmp_path) if job["values"]["seed"] == 0}
+    assert reported == {5: 4, 4: 4, 3: 1, 6: 4, 2: 1}
     assert start(sweep(space=space, pruning="median(startup=2)", seeds=(0, 1)), cluster).run() == trials
 
 

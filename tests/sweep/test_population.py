@@ -113,9 +113,9 @@ def assert_same_run(a, b):
 @pytest.mark.parametrize("at_once", [True, False])
 def test_each_member_is_the_run_that_it_would_be_alone(at_once, singles, trained):
     _, of_all, results = trained(at_once)
-    for member, (workdir, expected), found in zip(of_all, singles("vit"), results):
+    for member, (workdir, expected), result in zip(of_all, singles("vit"), results):
         assert_same_run(member.workdir, workdir)
-        assert found == pytest.approx(expected, rel=1e-3)
+        assert result == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow
@@ -205,8 +205,8 @@ def test_members_start_from_given_weights(trained, tmp_path):
         with member.config.unlocked():
             member.config.init = dict(weights=str(weights))
     population.train(of_all, tmp_path / "out", quiet=True)
-    (_, source, _), *found = (restore(w) for w in (weights, of_all[0].workdir, of_all[1].workdir))
-    for _, state, _ in found:
+    (_, source, _), *restored = (restore(w) for w in (weights, of_all[0].workdir, of_all[1].workdir))
+    for _, state, _ in restored:
         jax.tree.map(np.testing.assert_array_equal, state.params, source.best_variables["params"])
 
 

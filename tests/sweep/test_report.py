@@ -117,12 +117,12 @@ def test_the_best_config_is_that_of_the_trial(base, tmp_path, monkeypatch):
     table = make_table(tmp_path, 5, (0, 1, 2), lambda i, seed: i)
     report.write(sweep_of(base), table, tmp_path)
     monkeypatch.chdir("/")
-    found = configs.load(str(tmp_path / "best.py"))
-    assert found.to_dict() == configs.from_json((tmp_path / "4" / "config.json").read_text()).to_dict()
-    assert configs.fingerprint(found) == configs.fingerprint(
+    best = configs.load(str(tmp_path / "best.py"))
+    assert best.to_dict() == configs.from_json((tmp_path / "4" / "config.json").read_text()).to_dict()
+    assert configs.fingerprint(best) == configs.fingerprint(
         configs.from_json((tmp_path / "4" / "config.json").read_text())
     )
-    assert found.model.sides == (4, 4)
+    assert best.model.sides == (4, 4)
 
 
 def test_a_base_config_without_a_seed_gets_one(base, tmp_path):
@@ -146,8 +146,8 @@ def test_the_parameter_that_decides_has_the_largest_share():
     ]
     values = [-((np.log10(point["rate"]) + 2) ** 2) for point in points]
     domains = {"rate": log_uniform(1e-4, 1), "decay": uniform(0, 1), "pool": choice("a", "b")}
-    found = importance.shares(domains, points, values, maximize=True)
-    assert sum(found.values()) == pytest.approx(1)
-    assert found["rate"] > 0.7
+    shares = importance.shares(domains, points, values, maximize=True)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["rate"] > 0.7
     flipped = importance.shares(domains, points, [-v for v in values], maximize=False)
-    assert flipped == pytest.approx(found)
+    assert flipped == pytest.approx(shares)

@@ -37,8 +37,8 @@ def run(folder, state="complete", attempts=1, top1=None, steps=(), log="", faile
     (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "loss": 1.0}) + "\n" for s in steps))
     (folder / "launch" / "output.log").write_text(log)
     if top1 is not None:
-        found = {"val/top1": top1, "val/loss": 1 - top1}
-        (folder / "results.json").write_text(json.dumps({"steps": 8, "seconds": 2.5, "results": found}))
+        metrics = {"val/top1": top1, "val/loss": 1 - top1}
+        (folder / "results.json").write_text(json.dumps({"steps": 8, "seconds": 2.5, "results": metrics}))
     if failed:
         (folder / "failed.json").write_text(json.dumps({"error": failed, "step": 3}))
     return RunRecord(folder, attempts, state)
@@ -103,7 +103,7 @@ def test_failed_runs_say_why(table):
 
 
 @pytest.mark.parametrize(
-    ("end", "found", "told"),
+    ("end", "final", "message"),
     [
         ({"loss": 6e29}, {"val/top1": 0.9}, "diverged: its loss rose from 2.3 to 6e+29"),
         ({"loss": None}, {"val/top1": 0.9}, "diverged: its loss is not finite"),
@@ -112,19 +112,19 @@ def test_failed_runs_say_why(table):
         ({"loss": 1.0}, {"val/top1": 0.9, "val/loss": 5.0}, None),  # overfitted, not diverged
     ],
 )
-def test_a_run_that_ended_with_worthless_numbers_has_failed(tmp_path, end, found, told):
+def test_a_run_that_ended_with_worthless_numbers_has_failed(tmp_path, end, final, message):
     """As the controller's `TrialRun` and the table show it; the other run is fine."""
-    for name, lines, values in (("a", [], {"val/top1": 0.5}), ("b", [{"step": 4} | end], found)):
+    for name, lines, values in (("a", [], {"val/top1": 0.5}), ("b", [{"step": 4} | end], final)):
         run(tmp_path / name)
         text = "".join(json.dumps(line) + "\n" for line in [{"step": 1, "loss": 2.3}, *lines])
         (tmp_path / name / "metrics.jsonl").write_text(text)
         (tmp_path / name / "results.json").write_text(json.dumps({"steps": 4, "seconds": 1.0, "results": values}))
     runs = {seed: TrialRun(tmp_path / name, [], name).record for seed, name in enumerate("ab")}
     table = results.collect(SWEEP, [TrialRecord(0, {}, "complete", runs)])
-    assert column(table, "error") == [None, told]
-    assert column(table, "state") == ["complete", "failed" if told else "complete"]
+    assert column(table, "error") == [None, message]
+    assert column(table, "state") == ["complete", "failed" if message else "complete"]
     assert column(table, "value")[0] == 0.5
-    assert math.isnan(column(table, "value")[1]) == bool(told)
+    assert math.isnan(column(table, "value")[1]) == bool(message)
 
 
 def test_a_loss_that_was_not_finite_is_told_as_diverged(tmp_path):

@@ -63,7 +63,7 @@ def mlp(params, x):
 def test_loss_and_teacher_are_those_of_a_loop_by_hand(without_norm, vit, batch):
     """Grill et al. 2020, eq. 2 and 3 and alg. 1, the teacher updated from the parameters that the step has made."""
     task, variables = without_norm
-    found = run(task, variables, batch)
+    steps = run(task, variables, batch)
     backbone, params, teacher = vit(None), variables["params"], variables["teacher"]["params"]
 
     def project(params, images):
@@ -80,7 +80,7 @@ def test_loss_and_teacher_are_those_of_a_loop_by_hand(without_norm, vit, batch):
         return total
 
     slope = jax.jit(jax.value_and_grad(loss))
-    for step, (state, metrics) in enumerate(found):
+    for step, (state, metrics) in enumerate(steps):
         value, grads = slope(params, teacher)
         params = jax.tree.map(lambda p, g: p - RATE * g, params, grads)
         tau = 1 - (1 - 0.5) * (math.cos(math.pi * step / STEPS) + 1) / 2
@@ -97,16 +97,16 @@ def test_the_momentum_of_every_step_is_that_of_the_equation(vit, batch, schedule
     task = make(model=vit, norm=False, momentum=0.9, schedule=schedule)
     variables = jax.jit(task.init)(jax.random.key(0), batch)
     variables["teacher"] = jax.tree.map(lambda x: x + 1.0, variables["teacher"])
-    distance, found = 1.0, []
+    distance, momenta = 1.0, []
     for state, _ in run(task, variables, batch, rate=0.0):
         teacher, online = (
             of["projection"]["dense_0"]["bias"] for of in (state.model_state["teacher"]["params"], state.params)
         )
         after = float(np.mean(teacher - online))
-        found.append(after / distance)
+        momenta.append(after / distance)
         distance = after
     cosines = [1 - 0.1 * (math.cos(math.pi * k / STEPS) + 1) / 2 for k in range(STEPS)]
-    np.testing.assert_allclose(found, cosines if schedule == "cosine" else [0.9] * STEPS, rtol=1e-5)
+    np.testing.assert_allclose(momenta, cosines if schedule == "cosine" else [0.9] * STEPS, rtol=1e-5)
 
 
 def test_two_parts_leave_the_teacher_that_the_whole_batch_leaves(without_norm, batch):

@@ -62,10 +62,10 @@ def test_the_loss_is_that_of_the_embeddings(loss, batch, variables):
     task = make(MODEL | dict(bias=-2.0), loss=loss, chunk=3)
     value, (metrics, _) = jax.jit(task.loss)(variables, batch, jax.random.key(0))
     out = jax.jit(task.outputs)(variables, batch)
-    found, correct = losses.LOSSES[loss](out["image_embedding"], out["text_embedding"], 1 / 0.07, -2.0)
-    np.testing.assert_allclose(value, found.mean(), rtol=1e-5)
+    each_loss, correct = losses.LOSSES[loss](out["image_embedding"], out["text_embedding"], 1 / 0.07, -2.0)
+    np.testing.assert_allclose(value, each_loss.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["contrastive_top1"], correct.mean())
-    np.testing.assert_allclose(metrics["loss_over_chance"], found.mean() / losses.chance_loss(loss, 8), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_over_chance"], each_loss.mean() / losses.chance_loss(loss, 8), rtol=1e-5)
     np.testing.assert_allclose(metrics["scale"], 1 / 0.07, rtol=1e-5)
     assert metrics["bias"] == -2
 
@@ -172,9 +172,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch_in_every_leaf(loss, 
         return task.loss.compare({"params": params}, together, batch)
 
     (value, metrics), expected = jax.jit(jax.value_and_grad(direct, has_aux=True))(params)
-    gradients, _, found, _ = jax.jit(accumulation.cached(task.loss, 4))(params, rest, batch, rng)
+    gradients, _, metrics_of_batch, _ = jax.jit(accumulation.cached(task.loss, 4))(params, rest, batch, rng)
     close(gradients, expected, rtol=1e-4, atol=1e-6)
-    close(found, {"loss": value, **metrics}, rtol=1e-5)
+    close(metrics_of_batch, {"loss": value, **metrics}, rtol=1e-5)
     assert abs(gradients["logit_scale"]) > 1e-3
 
 

@@ -77,14 +77,16 @@ def test_weights_of_a_rotation_run_fill_all_but_the_classifier(batch, nin, rando
         imported = weights.import_weights(arrays, "jaxvision", "nin", fresh, head="new")
         return dict(zip(paths.names(fresh), jax.tree.leaves(imported.variables)))
 
-    given = random_variables(rotation.make_rotation(model=nin).init, batch)
-    given = dict(zip(paths.names(given), jax.tree.leaves(given)))
-    probed = start(probe.make_probe(model=nin, num_classes=3, layer="stages/1", classifier="conv", hidden=4), given)
+    of_rotation = random_variables(rotation.make_rotation(model=nin).init, batch)
+    of_rotation = dict(zip(paths.names(of_rotation), jax.tree.leaves(of_rotation)))
+    probed = start(
+        probe.make_probe(model=nin, num_classes=3, layer="stages/1", classifier="conv", hidden=4), of_rotation
+    )
     again = start(supervised.make_supervised(model=nin, num_classes=3), probed)
     for arrays in (probed, again):
         backbone = {name for name in arrays if "head" not in name}
-        assert backbone == {name for name in given if "head" not in name}
-        assert all(np.array_equal(arrays[name], given[name]) for name in backbone)
+        assert backbone == {name for name in of_rotation if "head" not in name}
+        assert all(np.array_equal(arrays[name], of_rotation[name]) for name in backbone)
 
 
 @pytest.mark.parametrize(

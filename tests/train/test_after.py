@@ -37,14 +37,14 @@ def loss(variables, batch, rng):
 
 def after(done):
     rate, teacher, memory = momentum(done.step), done.variables["teacher"], done.variables["memory"]
-    said = done.rows["said"]
-    places = (memory["place"] + jnp.arange(len(said))) % LENGTH
+    logits = done.rows["said"]
+    places = (memory["place"] + jnp.arange(len(logits))) % LENGTH
     return {
         "teacher": jax.tree.map(lambda t, w: rate * t + (1 - rate) * w, teacher, done.variables["params"]),
         "memory": {
-            "centre": 0.9 * memory["centre"] + 0.1 * said.mean(),
-            "queue": memory["queue"].at[places].set(said),
-            "place": (memory["place"] + len(said)) % LENGTH,
+            "centre": 0.9 * memory["centre"] + 0.1 * logits.mean(),
+            "queue": memory["queue"].at[places].set(logits),
+            "place": (memory["place"] + len(logits)) % LENGTH,
         },
     }
 
@@ -73,11 +73,11 @@ def by_hand(skipped=()):
         if step in skipped:
             continue
         x, y = batch_of(step).values()
-        said = x @ teacher
+        logits = x @ teacher
         w = w - RATE * 2 * ((x @ w - y - centre)[:, None] * x).mean(0)
         teacher = momentum(step) * teacher + (1 - momentum(step)) * w
-        centre = 0.9 * centre + 0.1 * said.mean()
-        for row in said:
+        centre = 0.9 * centre + 0.1 * logits.mean()
+        for row in logits:
             queue[place] = row
             place = (place + 1) % LENGTH
     return {"teacher": {"w": teacher}, "memory": {"centre": centre, "queue": queue, "place": place}, "w": w}
@@ -98,8 +98,8 @@ def run(task=TASK, mesh=None, bad=(), **options):
 
 
 def assert_as_by_hand(state, expected):
-    found = {**state.model_state, "w": state.params["w"]}
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+    variables = {**state.model_state, "w": state.params["w"]}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), variables, expected)
 
 
 @pytest.mark.parametrize("task", [TASK, JOINT], ids=["mean", "joint"])

@@ -30,12 +30,12 @@ def test_comes_back_into_another_sharding(tmp_path, init, mesh):
     assert saved.steps() == [4, 5]
     assert saved.meta() == {"note": 5}
     assert saved.meta(4) == {"note": 4}
-    found = saved.restore(target)
-    assert found.step == 5
-    assert jax.tree.structure(found) == jax.tree.structure(state)
-    jax.tree.map(lambda x, t: np.testing.assert_equal(x.sharding == t.sharding, True), found, target)
-    jax.tree.map(np.testing.assert_array_equal, found, at(state, 5))
-    assert not found.params["w"].sharding.is_fully_replicated
+    restored = saved.restore(target)
+    assert restored.step == 5
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(lambda x, t: np.testing.assert_equal(x.sharding == t.sharding, True), restored, target)
+    jax.tree.map(np.testing.assert_array_equal, restored, at(state, 5))
+    assert not restored.params["w"].sharding.is_fully_replicated
 
 
 def test_what_does_not_fit_is_named(tmp_path, init, mesh):

@@ -14,12 +14,12 @@ def shuffled(start, stop):
 
 def batches(feed, start, lengths):
     """The batches that the steps would see."""
-    found = []
+    batches_seen = []
     for item, length in zip(feed.items(start, lengths), lengths):
         for i in range(length):
             one = {k: v[i] for k, v in item.items()} if isinstance(item, dict) else item[i]
-            found.append({k: np.asarray(v) for k, v in feed.fetch(feed.constants, one).items()})
-    return found
+            batches_seen.append({k: np.asarray(v) for k, v in feed.fetch(feed.constants, one).items()})
+    return batches_seen
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -27,11 +27,11 @@ def batches(feed, start, lengths):
 def test_memory_feed_follows_the_order(images, mesh, devices, chunk):
     arrays = {**images, "label": np.arange(37, dtype=np.int32)}
     feed = feeds.from_arrays(arrays, shuffled, mesh(devices), batch_size=16, max_steps=chunk)
-    found = batches(feed, 2, [chunk] * (8 // chunk))
+    fed = batches(feed, 2, [chunk] * (8 // chunk))
     want = order.indices(3, 37, 2 * 16, 10 * 16).reshape(8, 16)
-    np.testing.assert_array_equal([b["label"] for b in found], want)
-    np.testing.assert_array_equal([b["image"] for b in found], images["image"][want])
-    assert all(b["mask"].all() for b in found)
+    np.testing.assert_array_equal([b["label"] for b in fed], want)
+    np.testing.assert_array_equal([b["image"] for b in fed], images["image"][want])
+    assert all(b["mask"].all() for b in fed)
 
 
 def test_stream_equals_memory(images, mesh):

@@ -94,11 +94,11 @@ def test_everything_happens_at_its_step(train, chunk):
 
 def test_a_stop_behind_the_end_is_none(train):
     whole, results, lines, saved = train("whole")
-    beyond, *found = train("beyond", stop_after=15)
+    beyond, *stopped = train("beyond", stop_after=15)
     jax.tree.map(np.testing.assert_array_equal, whole, beyond)
-    assert found[0] == results
-    assert [line["step"] for line in found[1]] == [line["step"] for line in lines]
-    assert found[2] == saved
+    assert stopped[0] == results
+    assert [line["step"] for line in stopped[1]] == [line["step"] for line in lines]
+    assert stopped[2] == saved
 
 
 def test_resumed_equals_unbroken(train):
@@ -133,27 +133,27 @@ def poisoned(images, bad):
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_a_step_that_is_not_finite_is_skipped_and_counted(train, images, chunk):
     arrays, _ = poisoned(images, np.inf)
-    reporter, told = Reporter(0, 12, quiet=True), []
-    reporter.note = told.append
+    reporter, printed = Reporter(0, 12, quiet=True), []
+    reporter.note = printed.append
     state, _, lines, _ = train("nan", arrays=arrays, reporter=reporter, chunk=chunk)
     logs = [line for line in lines if "loss" in line]
     assert logs[0]["skipped_steps"] == 1  # the image comes again in later epochs
     assert all(np.isfinite(line["loss"]) for line in logs)
     assert logs[0]["step_squared"] == 9.0  # of three updates in four steps: so is the learning rate
-    assert told[0] == "warning: 1 of the last 4 steps were skipped; means are over the others"
+    assert printed[0] == "warning: 1 of the last 4 steps were skipped; means are over the others"
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
 def test_too_many_skipped_steps_end_a_run_with_its_state_saved(train, images, tmp_path):
     arrays, bad = poisoned(images, np.nan)
     rate = lambda update: {"learning_rate": float(update)}  # of the first update, 1
-    with pytest.raises(TooManySkipped, match="the loss of step 4 is nan, and so it was skipped") as found:
+    with pytest.raises(TooManySkipped, match="the loss of step 4 is nan, and so it was skipped") as caught:
         train("nan", arrays=arrays, schedule=(12, 6, 3), max_skipped=0, extra=rate)
-    assert found.value.report["learning_rate"] == 4.0
-    assert found.value.report["examples"] == indices(0, 37, 24, 32).tolist()
-    assert f"Its batch: {bad}, " in str(found.value)
-    assert "saved as step 4" in str(found.value)
-    assert divergence.tells(str(found.value))
+    assert caught.value.report["learning_rate"] == 4.0
+    assert caught.value.report["examples"] == indices(0, 37, 24, 32).tolist()
+    assert f"Its batch: {bad}, " in str(caught.value)
+    assert "saved as step 4" in str(caught.value)
+    assert divergence.tells(str(caught.value))
     with Checkpoints(tmp_path / "nan") as checkpoints:
         assert checkpoints.steps() == [3, 4]
     assert train("nan", arrays=arrays, schedule=(5, 6, 3), max_skipped=0)[0].step == 5  # goes on behind that batch
@@ -171,10 +171,10 @@ def test_how_many_were_skipped_is_carried_through_a_stop(train, images, tmp_path
 
 
 def notes(train, name, schedule, ratio):
-    reporter, told = Reporter(0, 12, quiet=True), []
-    reporter.note = told.append
+    reporter, lines = Reporter(0, 12, quiet=True), []
+    reporter.note = lines.append
     train(name, schedule=schedule, reporter=reporter, extra=lambda step: {"loss_over_chance": ratio})
-    return sum("the loss was that of guessing" in note for note in told)
+    return sum("the loss was that of guessing" in note for note in lines)
 
 
 def test_a_loss_that_stays_at_guessing_is_told_once_but_not_in_warmup_or_at_once(train):
@@ -190,8 +190,8 @@ def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(train, monkeypa
         train("broken", stop_after=3, schedule=(12, 1, 6))
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    reporter, told = Reporter(3, 12, quiet=True), {}
-    reporter.step = lambda step, values, left: told.update({step: left})
+    reporter, printed = Reporter(3, 12, quiet=True), {}
+    reporter.step = lambda step, values, left: printed.update({step: left})
 
     def evaluate(state):
         now[0] += 10
@@ -201,7 +201,7 @@ def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(train, monkeypa
         now[0] += 102 if step == 3 else 2  # the first compiles
 
     train("broken", schedule=(12, 1, 6), reporter=reporter, on_step=on_step, evaluate=evaluate)
-    assert told == {4: None, 5: 14, 6: 32, 7: 30, 8: 28, 9: 26, 10: 24, 11: 12, 12: 10}
+    assert printed == {4: None, 5: 14, 6: 32, 7: 30, 8: 28, 9: 26, 10: 24, 11: 12, 12: 10}
 
 
 def test_results_of_a_run_without_intervals(train):

@@ -67,14 +67,14 @@ def batch_of(step):
 def run(task, tx=TX, mesh=None, bad=(), rules="replicated", **options):
     make = states.initializer(task, tx, batch_of(0), 0, options.get("ema") is not None)
     state = make() if mesh is None else states.create(make, mesh, rules)
-    step, found = jax.jit(make_train_step(task, lambda rng, batch: batch, tx, seed=0, **options)), []
+    step, metrics_of_steps = jax.jit(make_train_step(task, lambda rng, batch: batch, tx, seed=0, **options)), []
     for i in range(STEPS):
         batch = batch_of(i)
         if i in bad:
             batch["y"][0] = np.nan
         state, metrics = step(state, batch if mesh is None else shard_batch(batch, mesh))
-        found.append(jax.device_get(metrics))
-    return jax.device_get(state), found
+        metrics_of_steps.append(jax.device_get(metrics))
+    return jax.device_get(state), metrics_of_steps
 
 
 def alone(mine, name, loss, params, batch):
@@ -177,8 +177,8 @@ def make_optimizer(task, **optimizer):
 
 
 def test_each_has_a_section_that_says_what_differs():
-    own = {"judge": dict(learning_rate=0.3), "maker": dict(name="adam", warmup="4 steps")}
-    optimizer = make_optimizer(make_task(every=2), players=own)
+    sections = {"judge": dict(learning_rate=0.3), "maker": dict(name="adam", warmup="4 steps")}
+    optimizer = make_optimizer(make_task(every=2), players=sections)
     assert optimizer.rates(0) == {"judge_learning_rate": pytest.approx(0.3), "maker_learning_rate": 0.0}
     # The fourth step of the run is the second update of the maker, whose warm-up takes two.
     assert optimizer.rates(2)["maker_learning_rate"] == pytest.approx(0.05)

@@ -37,11 +37,11 @@ def train(task, images, mesh, *, at_once, shared, chunk=1):
         shared=shared,
         at_once=at_once,
     )
-    state, found = jax.jit(init, out_shardings=places)(), []
+    state, metrics_of_steps = jax.jit(init, out_shardings=places)(), []
     for item in feed.items(0, [chunk] * (STEPS // chunk)):
         state, metrics = run(state, (values, feed.constants), item)
-        found.append(metrics)
-    return state, jax.tree.map(lambda *x: np.concatenate(x), *found)
+        metrics_of_steps.append(metrics)
+    return state, jax.tree.map(lambda *x: np.concatenate(x), *metrics_of_steps)
 
 
 def state_at(task, rate):

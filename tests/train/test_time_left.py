@@ -17,26 +17,26 @@ def clock(monkeypatch):
 
 def run(clock, left, steps, *, seconds, compiling=0.0, log_every=1, pauses=()):
     """Takes steps, the first `compiling` longer, and `pauses` (name, interval, seconds). Returns what logs say."""
-    told = {}
+    left_by_step = {}
     for step in steps:
         took = seconds + (compiling if step == steps[0] else 0)
         clock.time += took
         left.dispatched(1, took)
         if step % log_every == 0:
             left.logged(step)
-            told[step] = left.seconds(step)
+            left_by_step[step] = left.seconds(step)
         for name, every, cost in pauses:
             if step % every == 0:
                 clock.time += cost
                 left.paused(name, cost)
-    return told
+    return left_by_step
 
 
 def test_of_a_resumed_run_only_its_own_steps_count_and_compiling_does_not(clock):
-    told = run(clock, TimeLeft(900, 1000, {}), range(901, 1001), seconds=2.0, compiling=300.0)
-    assert told[901] is None
-    assert told[902] == pytest.approx(196.0)
-    assert told[1000] == 0.0
+    left_by_step = run(clock, TimeLeft(900, 1000, {}), range(901, 1001), seconds=2.0, compiling=300.0)
+    assert left_by_step[901] is None
+    assert left_by_step[902] == pytest.approx(196.0)
+    assert left_by_step[1000] == 0.0
 
 
 @pytest.mark.parametrize("start", [0, 900])
@@ -44,13 +44,13 @@ def test_what_is_told_is_what_it_takes(clock, start):
     """Logs every 10 steps, an evaluation of 40 s every 25, a checkpoint of 5 s every 50, both at the end too."""
     pauses = [("val", 25, 40.0), ("checkpoint", 50, 5.0)]
     left, at = TimeLeft(start, 1000, {name: every for name, every, _ in pauses}), {}
-    told = run(clock, left, range(start + 1, 1001), seconds=2.0, compiling=300.0, log_every=10, pauses=pauses)
-    assert told[start + 20] == pytest.approx(2.0 * (1000 - start - 20))  # no pause was seen yet
+    left_by_step = run(clock, left, range(start + 1, 1001), seconds=2.0, compiling=300.0, log_every=10, pauses=pauses)
+    assert left_by_step[start + 20] == pytest.approx(2.0 * (1000 - start - 20))  # no pause was seen yet
     for step in (start + 60, 990):
         pauses_ahead = 40 * (40 - -(-step // 25) + 1) + 5 * (20 - -(-step // 50) + 1)
         at[step] = 2.0 * (1000 - step) + pauses_ahead
-        assert told[step] == pytest.approx(at[step])
-    assert told[1000] == 45.0  # the last evaluation and checkpoint are ahead
+        assert left_by_step[step] == pytest.approx(at[step])
+    assert left_by_step[1000] == 45.0  # the last evaluation and checkpoint are ahead
 
 
 def test_a_pause_at_the_end_only_is_expected_once(clock):
@@ -63,8 +63,8 @@ def test_a_pause_at_the_end_only_is_expected_once(clock):
 def test_the_speed_is_the_latest(clock):
     left = TimeLeft(0, 10_000, {})
     run(clock, left, range(1, 1001), seconds=1.0, log_every=10)
-    told = run(clock, left, range(1001, 2001), seconds=4.0, log_every=10)
-    assert told[2000] == pytest.approx(4.0 * 8000, rel=0.01)
+    left_by_step = run(clock, left, range(1001, 2001), seconds=4.0, log_every=10)
+    assert left_by_step[2000] == pytest.approx(4.0 * 8000, rel=0.01)
 
 
 def test_dispatches_of_two_lengths_compile_twice(clock):

@@ -267,7 +267,7 @@ def outcome(name, root, options, caplog) -> tuple[str, str]:
             source = sources.open_source(name, "train", data_dir=str(root), options=options)
         except UserError as error:
             return "error", str(error)
-        said = caplog.text
+        messages = caplog.text
         fields = [f for f in ("image", "label") if f == "image" or source.info.num_classes]
         host = "decode"
         if name in ("manifest", "webdataset", "parquet"):
@@ -277,7 +277,7 @@ def outcome(name, root, options, caplog) -> tuple[str, str]:
     if read.count(False):
         assert read.count(False) == 1
         return "bad example", caplog.text
-    return ("warning" if said else "read"), said
+    return ("warning" if messages else "read"), messages
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -286,12 +286,12 @@ def test_the_table_of_the_docs(name, kind, tmp_path, encode, photo, monkeypatch,
     maker = Maker(tmp_path, encode, photo, monkeypatch)
     place = MAKERS[name](kind, maker)
     if place is False:
-        found = "-"
+        in_table = "-"
     else:
-        found, said = outcome(name, tmp_path, maker.options, caplog)
-        assert place is None or place in said
-        assert (found == "read") == (place is None)
-    assert table()[name][kind] == found
+        in_table, messages = outcome(name, tmp_path, maker.options, caplog)
+        assert place is None or place in messages
+        assert (in_table == "read") == (place is None)
+    assert table()[name][kind] == in_table
 
 
 def table() -> dict[str, dict[str, str]]:

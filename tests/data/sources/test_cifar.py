@@ -120,11 +120,11 @@ def test_python_versions_are_read_like_binary_ones(cifar10, tmp_path_factory, wr
         write(name, data=planes, labels=labels[here].tolist(), filenames=["a.png"] * len(here))
     write("batches.meta", label_names=NAMES)
     for split in ("train", "test"):
-        expected, found = open_cifar(root, split), open_cifar(other, split)
-        assert found.info._replace(name="") == expected.info._replace(name="")
-        np.testing.assert_array_equal(found.labels, expected.labels)
-        for i in range(len(found)):
-            np.testing.assert_array_equal(found[i]["image"], expected[i]["image"])
+        expected, other_source = open_cifar(root, split), open_cifar(other, split)
+        assert other_source.info._replace(name="") == expected.info._replace(name="")
+        np.testing.assert_array_equal(other_source.labels, expected.labels)
+        for i in range(len(other_source)):
+            np.testing.assert_array_equal(other_source[i]["image"], expected[i]["image"])
 
 
 def test_python_version_of_cifar100(tmp_path):

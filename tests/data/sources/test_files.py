@@ -51,7 +51,7 @@ def test_nothing_matches(tree):
 def test_rows_are_the_slices_of_the_pieces_in_a_row(seed):
     rng = np.random.default_rng(seed)
     pieces = {s: [(f"{s}{i}", int(rng.integers(0, 5))) for i in range(4)] for s in ("train", "val")}
-    every = {s: [(name, row) for name, count in own for row in range(count)] for s, own in pieces.items()}
+    every = {s: [(name, row) for name, count in of_split for row in range(count)] for s, of_split in pieces.items()}
     parts = [(s, *sorted(rng.integers(0, len(every[s]) + 1, 2).tolist())) for s in ("val", "train", "val")]
     rows = files.Rows(parts, pieces)
     expected = [place for s, start, stop in parts for place in every[s][start:stop]]

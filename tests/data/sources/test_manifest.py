@@ -397,7 +397,7 @@ def test_other_names_of_columns_are_hinted_at(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "warned"),
     [
         (["cat|dog", "owl"], "the label 'cat|dog' at {}:2 is read as one class"),
         (
@@ -409,14 +409,14 @@ def test_other_names_of_columns_are_hinted_at(tmp_path, caplog):
         (['"tench, Tinca tinca"', '"goldfish, Carassius auratus"'], None),
     ],
 )
-def test_names_that_may_be_meant_otherwise_are_told(tmp_path, labels, told, caplog):
+def test_names_that_may_be_meant_otherwise_are_told(tmp_path, labels, warned, caplog):
     rows = "".join(f"{i}.jpg,{label}\n" for i, label in enumerate(labels))
     assert open_manifest(write(tmp_path / "train.csv", f"path,label\n{rows}"), delimiter=",").info.num_classes == len(
         labels
     )
     file = tmp_path / "train.csv"
-    assert told is None or told.replace("{}", str(file)) in caplog.text
-    assert bool(told) == bool(caplog.text)
+    assert warned is None or warned.replace("{}", str(file)) in caplog.text
+    assert bool(warned) == bool(caplog.text)
 
 
 @pytest.mark.parametrize("stated", [["True", "False", "true"], [True, False, True], [True, "false", "TRUE"]])

@@ -43,9 +43,9 @@ def test_every_block_holds_the_exact_shares(mixed):
 def test_each_part_runs_through_its_own_epochs(mixed):
     texts = [mixed[i]["text"] for i in mixed.order(5, 0, 7000)]
     for part, n in {"a": 30, "b": 700, "c": 7}.items():
-        own = [t for t in texts if t[0] == part]
-        for epoch in range(len(own) // n):
-            assert len(set(own[epoch * n : (epoch + 1) * n])) == n
+        of_part = [t for t in texts if t[0] == part]
+        for epoch in range(len(of_part) // n):
+            assert len(set(of_part[epoch * n : (epoch + 1) * n])) == n
 
 
 def test_the_stream_is_a_function_of_seed_and_position(mixed):
@@ -106,25 +106,25 @@ def test_no_subset_of_a_mixture(mixed):
 
 
 def test_mixture_of_a_config(folder):
-    own = dict(name="folder", data_dir=str(folder))
+    section = dict(name="folder", data_dir=str(folder))
 
     def mix(split="train", **parts):
         return sources.open_source("mixture", split, options=parts)
 
-    both = mix(a=own | dict(weight=3), b=own | dict(subset=dict(examples=2, seed=0)))
+    both = mix(a=section | dict(weight=3), b=section | dict(subset=dict(examples=2, seed=0)))
     assert (len(both), both.info.classes) == (9, ("cat", "dog"))
     drawn = both.order(0, 0, 1000)
     assert (drawn < 7).sum() == 750
     assert both[8]["image"] == (folder / "train" / "dog" / both.describe(8).rsplit("/", 1)[1]).read_bytes()
-    assert len(mix("validation", a=own, b=own)) == 8
+    assert len(mix("validation", a=section, b=section)) == 8
 
-    train_only = dict(a=own | dict(split="train[:50%]"), b=own)
+    train_only = dict(a=section | dict(split="train[:50%]"), b=section)
     assert len(mix(**train_only)) == 4 + 7
     with pytest.raises(UserError, match="part 'a' of the mixture does not say what its split 'validation' is"):
         mix("validation", **train_only)
-    each = own | dict(split={"train": "train[:2]", "validation": "train[2:]"})
+    each = section | dict(split={"train": "train[:2]", "validation": "train[2:]"})
     assert [len(mix(split, a=each)) for split in ("train", "validation")] == [2, 5]
     with pytest.raises(UserError, match="option of the part 'a' of the mixture 'wieght'; did you mean 'weight'"):
-        mix(a=own | dict(wieght=1))
+        mix(a=section | dict(wieght=1))
     with pytest.raises(UserError, match="part 'a' of the mixture has no name"):
         mix(a=dict(data_dir="/"))

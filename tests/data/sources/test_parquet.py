@@ -130,8 +130,8 @@ def test_read_by_many_threads_and_by_a_copy(hub):
     root, pictures = hub
     source = open_parquet(root, cache_bytes=1)  # so that groups are thrown away all the time
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda i: source[i * 7 % 10]["image"], range(200))
-        assert all(image == pictures[i * 7 % 10] for i, image in enumerate(found))
+        images = pool.map(lambda i: source[i * 7 % 10]["image"], range(200))
+        assert all(image == pictures[i * 7 % 10] for i, image in enumerate(images))
     assert pickle.loads(pickle.dumps(source))[6] == source[6]
 
 
@@ -223,7 +223,7 @@ def test_labels_of_other_types(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("captions", "found"),
+    ("captions", "texts"),
     [
         (["a", ""], ["a", None]),
         (["a", None], ["a", None]),
@@ -233,10 +233,10 @@ def test_labels_of_other_types(tmp_path):
         (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
     ],
 )
-def test_captions_that_are_none_are_bad(tmp_path, captions, found):
+def test_captions_that_are_none_are_bad(tmp_path, captions, texts):
     write(tmp_path / "train.parquet", {"image": [b"0", b"1"], "caption": captions})
     source = open_parquet(tmp_path)
-    for index, caption in enumerate(found):
+    for index, caption in enumerate(texts):
         if caption is None:
             with pytest.raises(sources.BadExample, match="its column 'caption'"):
                 source[index]

@@ -19,9 +19,9 @@ from jaxvision.data.sources.texts import one_or_several
     ],
 )
 def test_captions(value, captions):
-    found = one_or_several(value, "it")
-    assert found == captions
-    assert type(found) is type(captions)
+    texts = one_or_several(value, "it")
+    assert texts == captions
+    assert type(texts) is type(captions)
 
 
 @pytest.mark.parametrize(

@@ -206,13 +206,13 @@ def main():
         began = time.monotonic()
         try:
             read()
-            told = "read"
+            outcome = "read"
         except REFUSED as error:
-            told = f"refused: {str(error)[:200]!r}"
+            outcome = f"refused: {str(error)[:200]!r}"
         except BaseException as error:
-            told = f"{type(error).__name__}: {str(error)[:200]!r}"
+            outcome = f"{type(error).__name__}: {str(error)[:200]!r}"
         seconds = time.monotonic() - began
-        print(name, told if seconds < SECONDS else f"took {seconds:.0f} s", sep="\t", flush=True)
+        print(name, outcome if seconds < SECONDS else f"took {seconds:.0f} s", sep="\t", flush=True)
 
 
 if __name__ == "__main__":

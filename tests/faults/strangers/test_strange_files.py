@@ -93,8 +93,8 @@ IMAGES = {
 
 
 def read_image(data):
-    found = decoding.read_image(data, formats.MAX_PIXELS)
-    pixels = found.pixels() if isinstance(found, Jpeg) else found
+    image = decoding.read_image(data, formats.MAX_PIXELS)
+    pixels = image.pixels() if isinstance(image, Jpeg) else image
     assert pixels.dtype == np.uint8
 
 
@@ -308,12 +308,12 @@ FILES = {
 
 def check(read, data):
     began = time.monotonic()
-    told = ""
+    message = ""
     try:
         read(data)
     except (UserError, BadExample, BadImage) as error:
-        told = str(error)
-    assert max(map(len, told.split("\n"))) <= MAX_LINE
+        message = str(error)
+    assert max(map(len, message.split("\n"))) <= MAX_LINE
     assert time.monotonic() - began < SECONDS
 
 
@@ -346,7 +346,7 @@ def template(ids):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"model": TOKENIZER["model"] | {"vocab": {"b": 0}}}, "makes no tokens of 'a'"),
         ({"model": TOKENIZER["model"] | {"vocab": {"a": 2**31, "[UNK]": 1}}}, "the id 2147483648 is too large"),
@@ -357,10 +357,10 @@ def template(ids):
     ],
     ids=range(5),
 )  # fmt: skip
-def test_tokenizers_that_were_seen_to_fail(changes, told, scratch):
+def test_tokenizers_that_were_seen_to_fail(changes, message, scratch):
     pytest.importorskip("tokenizers")
     Path("tokenizer.json").write_text(json.dumps(TOKENIZER | changes))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         registry.make_tokenizer("huggingface", path="tokenizer.json")
 
 
@@ -383,8 +383,8 @@ def opened_without_formats(file):
 
 def test_no_image_is_opened_without_saying_which_formats():
     folders = [ROOT, *(ROOT.parent / name for name in ("experiments", "benchmarks"))]
-    found = [line for folder in folders for file in folder.rglob("*.py") for line in opened_without_formats(file)]
-    assert not found
+    lines = [line for folder in folders for file in folder.rglob("*.py") for line in opened_without_formats(file)]
+    assert not lines
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(touch X) (w) file\nshowpage\n"
@@ -414,9 +414,9 @@ def test_what_says_that_it_holds_more_than_it_may_is_refused_before_room_is_made
         env={**os.environ, "PYTHONPATH": f"{ROOT.parent}:{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    told = dict(line.split("\t", 1) for line in done.stdout.splitlines())
-    assert len(told) >= 28
-    assert not {name: words for name, words in told.items() if not words.startswith("refused")}
+    sizes = dict(line.split("\t", 1) for line in done.stdout.splitlines())
+    assert len(sizes) >= 28
+    assert not {name: words for name, words in sizes.items() if not words.startswith("refused")}
 
 
 def test_the_bound_lets_pass_what_is_stored_as_it_is(tmp_path, monkeypatch):

@@ -82,12 +82,12 @@ def ends_well(function, *args, **kwargs):
     try:
         return function(*args, **kwargs)
     except UserError as error:
-        told = str(error)
+        message = str(error)
     finally:
         assert time.monotonic() - began < SECONDS
-    assert all(len(line) <= MAX_LINE for line in told.split("\n"))
-    assert len(told) <= 2 * MAX_LINE
-    told.encode("utf-8", "backslashreplace")
+    assert all(len(line) <= MAX_LINE for line in message.split("\n"))
+    assert len(message) <= 2 * MAX_LINE
+    message.encode("utf-8", "backslashreplace")
     return None
 
 
@@ -424,8 +424,8 @@ def test_json_beside_weights(meta, timm, clip):
     written(folder, "config.json", timm)
     written(folder, "open_clip_config.json", clip)
     for source, model in (("timm", "vit"), ("open_clip", "vit"), ("open_clip", "two_towers")):
-        if (found := ends_well(preprocessing.read_neighbour, folder / "w", source, model)) is not None:
-            ends_well(preprocessing.make_preprocessing, source, model, found.images)
+        if (neighbour := ends_well(preprocessing.read_neighbour, folder / "w", source, model)) is not None:
+            ends_well(preprocessing.make_preprocessing, source, model, neighbour.images)
 
 
 @both(edited(COMMAND), edited(JOB), edited({"code": 0}))
@@ -435,13 +435,13 @@ def test_json_of_launchers(command, job, code):
     written(run, "launch/job.json", job)
     written(run, "launch/exit.json", code)
     written(run, "launch/slot.json", code.replace("code", "slot"))
-    if (found := ends_well(TrialRun, run, ["a"], "name")) is not None:
-        ends_well(lambda: found.adopt(_NoLauncher()))
+    if (trial_run := ends_well(TrialRun, run, ["a"], "name")) is not None:
+        ends_well(lambda: trial_run.adopt(_NoLauncher()))
     ends_well(launchers.status, run / "launch", alive=False)
     launcher = local.LocalLauncher(slots=1, gpus=0)
     ends_well(launcher.find, run / "launch", "name")
-    if found is not None and found.job is not None:
-        ends_well(launcher.poll, {found.job: run / "launch"})
+    if trial_run is not None and trial_run.job is not None:
+        ends_well(launcher.poll, {trial_run.job: run / "launch"})
 
 
 class _NoLauncher:
