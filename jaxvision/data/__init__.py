@@ -2,7 +2,8 @@
 
 In the order in which an example meets them:
 
-    shapes.py     the embedded data set, rendered on first use (shapes_scene.py, shapes_render.py)
+    shapes.py     the embedded data set, rendered on first use (shapes_scene.py, shapes_cells.py,
+                  shapes_render.py)
     sources/      open_source: folders, tar shards, Parquet, manifests, CIFAR, IDX, TFDS sets, mixtures of them
     subsets.py    nested class-balanced subsets of a source; numbered.py: labels with a given number of classes
     formats.py    the image formats that are read; signatures.py: other kinds of bytes, in words

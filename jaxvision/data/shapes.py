@@ -30,38 +30,45 @@ from PIL import Image
 
 from jaxvision import path_names
 from jaxvision.arguments import MAX_SIDE
-from jaxvision.data import shapes_render, shapes_scene
+from jaxvision.data import shapes_cells, shapes_render, shapes_scene
 from jaxvision.errors import UserError, unknown
 from jaxvision.progress import Progress
 
 CLASSES: tuple[str, ...] = tuple(shapes_render.OUTLINES)
 COLOURS: tuple[str, ...] = tuple(shapes_scene.COLOURS)
 TEXTURES: tuple[str, ...] = tuple(shapes_render.TEXTURES)
+QUESTIONS: dict[str, tuple[str, ...]] = {  # question -> classes, the possible answers
+    "kind": CLASSES,
+    **{name: question.classes for name, question in shapes_cells.QUESTIONS.items()},
+}
 SPLITS = shapes_scene.SPLITS
 MIN_SIZE = shapes_scene.MIN_SIZE
 SHARD = 5_000  # examples per file
 AHEAD = 256  # examples rendered at once, enough to keep the threads busy
 
 
-def render(split: str, index: int, image_size: int = 32) -> dict:
+def render(split: str, index: int, image_size: int = 32, question: str = "kind") -> dict:
     """Renders one example; the same on any machine, in any process and for any size of the data set.
 
     Args:
       split: "train", "validation" or "test".
       index: Position in the split, from 0.
       image_size: Side of the image in pixels, at least 32. The scene does not depend on it.
+      question: Question that the label answers, a key of `QUESTIONS`: "kind", that of the main object, or one of
+        `shapes_cells`, which has scenes of its own.
 
     Returns:
       A dict, with s = `image_size`:
         "image": uint8 [s, s, 3];
-        "label": int, position in `CLASSES`;
+        "label": int, position in `QUESTIONS[question]`;
         "caption": str;
         "instance_mask": uint8 [s, s, 1], 0 for background and i + 1 where object i is visible;
-        "objects": a list of dicts, the main object first, with "label", "colour" and "texture" (str) and "bbox", the
-          smallest box around the visible pixels: (ymin, xmin, ymax, xmax) as fractions of the image, as in TFDS.
+        "objects": a list of dicts, the main object first if there is one, with "label", "colour" and "texture" (str)
+          and "bbox", the smallest box around the visible pixels: (ymin, xmin, ymax, xmax) as fractions of the image, as
+          in TFDS.
 
     Raises:
-      UserError: The split is unknown, the index negative, or the image size out of range.
+      UserError: The split or the question is unknown, the index negative, or the image size out of range.
 
     >>> example = render("train", 0)
     >>> example["image"].shape, CLASSES[example["label"]]
@@ -72,15 +79,32 @@ def render(split: str, index: int, image_size: int = 32) -> dict:
     if index < 0:
         raise UserError(f"the index of an example of shapes starts at 0, got {index}")
     _check_size(image_size)
-    scene = shapes_scene.sample(split, index)
+    check_question(question)
+    if question == "kind":
+        scene = shapes_scene.sample(split, index)
+        label, caption = CLASSES.index(scene.objects[0].kind), shapes_scene.caption(scene)
+    else:
+        scene, label = shapes_cells.sample(question, split, index)
+        caption = shapes_cells.caption(scene)
     image, mask = shapes_render.draw(scene, image_size)
     objects = [
         {"label": o.kind, "colour": o.colour, "texture": o.texture, "bbox": _box(mask[:, :, 0] == i + 1)}
         for i, o in enumerate(scene.objects)
     ]
-    label = CLASSES.index(scene.objects[0].kind)
-    caption = shapes_scene.caption(scene)
     return {"image": image, "label": label, "caption": caption, "instance_mask": mask, "objects": objects}
+
+
+def check_question(question: str) -> None:
+    """Refuses a question that `shapes` cannot answer.
+
+    Args:
+      question: Name of the question.
+
+    Raises:
+      UserError: The question is unknown.
+    """
+    if question not in QUESTIONS:
+        raise unknown("question of shapes", question, QUESTIONS)
 
 
 def _check_size(image_size: int) -> None:
@@ -97,11 +121,12 @@ def _box(shown: np.ndarray) -> tuple[float, float, float, float]:
     return ymin, xmin, ymax, xmax
 
 
-def features(size: int) -> tfds.features.FeaturesDict:
+def features(size: int, question: str = "kind") -> tfds.features.FeaturesDict:
     """Returns the TFDS features of an example.
 
     Args:
       size: Side of the image in pixels.
+      question: Question that the label answers, a key of `QUESTIONS`.
     """
     names = tfds.features.ClassLabel
     each = {
@@ -113,7 +138,7 @@ def features(size: int) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-            "label": names(names=CLASSES),
+            "label": names(names=QUESTIONS[question]),
             "caption": tfds.features.Text(),
             # Not an Image: TFDS would decode a second PNG for every example that is read.
             "instance_mask": tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8, encoding="zlib"),
@@ -132,6 +157,7 @@ class Config(tfds.core.BuilderConfig):
       train: Number of examples in the training split.
       validation: Number of examples in the validation split.
       test: Number of examples in the test split.
+      question: Question that the labels answer.
     """
 
     name: str = ""
@@ -139,9 +165,11 @@ class Config(tfds.core.BuilderConfig):
     train: int = 60_000
     validation: int = 5_000
     test: int = 5_000
+    question: str = "kind"
 
     def __post_init__(self):
-        self.name = f"{self.image_size}px-{self.train}-{self.validation}-{self.test}"
+        asked = "" if self.question == "kind" else f"-{self.question}"
+        self.name = f"{self.image_size}px-{self.train}-{self.validation}-{self.test}{asked}"
 
 
 class Shapes(tfds.core.ShardBasedBuilder):
@@ -155,10 +183,11 @@ class Shapes(tfds.core.ShardBasedBuilder):
     BUILDER_CONFIGS = [Config()]
 
     def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
         return tfds.core.DatasetInfo(
             builder=self,
-            description=__doc__,
-            features=features(self.builder_config.image_size),
+            description=__doc__ if config.question == "kind" else shapes_cells.__doc__,
+            features=features(config.image_size, config.question),
             supervised_keys=("image", "label"),
             disable_shuffling=True,  # record i is example i
         )
@@ -173,7 +202,8 @@ class Shapes(tfds.core.ShardBasedBuilder):
     def _examples(self, split: str, start: int, stop: int) -> Iterator[tuple[int, dict]]:
         """Yields `(index, example)` in order, rendered by threads."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            render_one = functools.partial(_encoded, split, image_size=self.builder_config.image_size)
+            config = self.builder_config
+            render_one = functools.partial(_encoded, split, image_size=config.image_size, question=config.question)
             for first in range(start, stop, AHEAD):
                 indices = range(first, min(first + AHEAD, stop))
                 for numbered in zip(indices, pool.map(render_one, indices)):
@@ -181,9 +211,9 @@ class Shapes(tfds.core.ShardBasedBuilder):
                     self.progress.advance()
 
 
-def _encoded(split: str, index: int, image_size: int) -> dict:
+def _encoded(split: str, index: int, image_size: int, question: str) -> dict:
     """Returns an example as TFDS writes it without TensorFlow: the image as PNG."""
-    example = render(split, index, image_size)
+    example = render(split, index, image_size, question)
     png = io.BytesIO()
     Image.fromarray(example["image"]).save(png, "png", compress_level=1)
     objects = [o | {"bbox": tfds.features.BBox(*o["bbox"])} for o in example["objects"]]
@@ -197,6 +227,7 @@ def prepare_shapes(
     train: int = 60_000,
     validation: int = 5_000,
     test: int = 5_000,
+    question: str = "kind",
 ) -> Shapes:
     """Returns the builder of a `shapes` data set on disk; renders the set on first use.
 
@@ -210,15 +241,18 @@ def prepare_shapes(
       train: Number of examples in the training split, at least 1.
       validation: Number of examples in the validation split, at least 1.
       test: Number of examples in the test split, at least 1.
+      question: Question that the labels answer, a key of `QUESTIONS`.
 
     Raises:
-      UserError: An image size or a number of examples is out of range, or the folder cannot be written.
+      UserError: An image size or a number of examples is out of range, the question is unknown, or the folder cannot be
+        written.
     """
     _check_size(image_size)
+    check_question(question)
     for split, count in zip(SPLITS, (train, validation, test)):
         if count < 1:
             raise UserError(f"shapes needs at least one example in every split, got {split}={count}")
-    config = Config(image_size=image_size, train=train, validation=validation, test=test)
+    config = Config(image_size=image_size, train=train, validation=validation, test=test, question=question)
     if config == Shapes.BUILDER_CONFIGS[0]:
         config = Shapes.BUILDER_CONFIGS[0]  # TFDS wants this very object for a name that it knows
     builder = _builder(data_dir, config)

@@ -1,6 +1,7 @@
 """What a `shapes` scene shows: objects, background and light, drawn from the index of the example, and its caption."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from jaxvision.data.shapes_render import (
     Scene,
     footprint,
 )
+
+Item = TypeVar("Item")
 
 SPLITS = ("train", "validation", "test")
 MIN_SIZE = 32  # pixels; how much of each object is visible is measured at this size
@@ -35,19 +38,38 @@ COLOURS: dict[str, Colour] = {
 }
 
 
-def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draws a number from [low, high).
+
+    Args:
+      rng: Generator.
+      low: Lower end.
+      high: Upper end.
+
+    Returns:
+      The number.
+    """
     # Only `Generator.random` is used: its stream is the least likely to change between NumPy versions.
     return low + (high - low) * rng.random()
 
 
-def _choice(rng: np.random.Generator, items):
+def choice(rng: np.random.Generator, items: Iterable[Item]) -> Item:
+    """Draws one of some items, all equally likely.
+
+    Args:
+      rng: Generator.
+      items: Items, at least one.
+
+    Returns:
+      The item.
+    """
     items = tuple(items)
     return items[int(rng.random() * len(items))]
 
 
 def _tilted(rng: np.random.Generator, most: float) -> Point:
     """Draws a unit vector within `2 * atan(most)` of the x axis, without sines: their rounding varies by machine."""
-    t = _uniform(rng, -most, most)
+    t = uniform(rng, -most, most)
     return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
 
@@ -57,58 +79,99 @@ def _mix(a: Colour, b: Colour, share: float) -> Colour:
 
 
 def _jittered(rng: np.random.Generator, colour: Colour, most: float) -> Colour:
-    red, green, blue = (c + _uniform(rng, -most, most) for c in colour)
+    red, green, blue = (c + uniform(rng, -most, most) for c in colour)
     return red, green, blue
 
 
-def _distance(a: Colour, b: Colour) -> float:
+def colour_distance(a: Colour, b: Colour) -> float:
+    """Returns the Euclidean distance of two colours.
+
+    Args:
+      a: First colour.
+      b: Second colour.
+    """
     return sum((x - y) ** 2 for x, y in zip(a, b)) ** 0.5
 
 
-def _object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> Object:
-    colour = _choice(rng, COLOURS)
+def draw_object(rng: np.random.Generator, centre: Point, radius: float, **rest) -> Object:
+    """Draws an object whose kind, colour and texture are uniform and independent.
+
+    Args:
+      rng: Generator.
+      centre: Middle of the object.
+      radius: Radius of the disc that its outline fills.
+      **rest: Further attributes of the object.
+
+    Returns:
+      The object.
+    """
+    colour = choice(rng, COLOURS)
     first = _jittered(rng, COLOURS[colour], 0.06)
     other = (0.0, 0.0, 0.0) if sum(first) > 1.5 else (1.0, 1.0, 1.0)
     return Object(
-        kind=_choice(rng, OUTLINES),
+        kind=choice(rng, OUTLINES),
         colour=colour,
-        texture=_choice(rng, TEXTURES),
+        texture=choice(rng, TEXTURES),
         centre=centre,
         radius=radius,
-        aspect=_uniform(rng, 0.8, 1.25),
+        aspect=uniform(rng, 0.8, 1.25),
         axis=_tilted(rng, 0.3),
-        frequency=_uniform(rng, 4, 7),
-        paint=(first, _mix(first, other, _uniform(rng, 0.25, 0.6))),
+        frequency=uniform(rng, 4, 7),
+        paint=(first, _mix(first, other, uniform(rng, 0.25, 0.6))),
         **rest,
     )
 
 
-def _background(rng: np.random.Generator, avoid: Colour) -> Background:
-    """Draws a muted and mostly dark background, so that the main object, whose colour is `avoid`, stands out."""
+def draw_background(rng: np.random.Generator, avoid: Colour) -> Background:
+    """Draws a muted and mostly dark background, so that the main object stands out.
+
+    Args:
+      rng: Generator.
+      avoid: Colour of the main object.
+
+    Returns:
+      The background.
+    """
     while True:
-        grey = _uniform(rng, 0.1, 0.5)
+        grey = uniform(rng, 0.1, 0.5)
         first = _jittered(rng, (grey, grey, grey), 0.15)
         second = _jittered(rng, first, 0.15)
-        if min(_distance(first, avoid), _distance(second, avoid)) > 0.35:
-            return Background(_choice(rng, TEXTURES), _tilted(rng, 1), _uniform(rng, 2, 6), (first, second))
+        if min(colour_distance(first, avoid), colour_distance(second, avoid)) > 0.35:
+            return Background(choice(rng, TEXTURES), _tilted(rng, 1), uniform(rng, 2, 6), (first, second))
 
 
-def _light(rng: np.random.Generator) -> Light:
-    exposure = _uniform(rng, 0.7, 1.15)
+def draw_light(rng: np.random.Generator) -> Light:
+    """Draws the light of a scene.
+
+    Args:
+      rng: Generator.
+
+    Returns:
+      The light.
+    """
+    exposure = uniform(rng, 0.7, 1.15)
     up, across = _tilted(rng, 1)
-    red, green, blue = (exposure * _uniform(rng, 0.92, 1.08) for _ in range(3))
+    red, green, blue = (exposure * uniform(rng, 0.92, 1.08) for _ in range(3))
     return Light(
         direction=(across, -up),
         colour=(red, green, blue),
-        falloff=_uniform(rng, 0, 0.5),
-        relief=_uniform(rng, 0, 0.3),
-        shadow=_choice(rng, (0.0, 1.0)) * _uniform(rng, 0.2, 0.6),
-        reach=_uniform(rng, 0.03, 0.08),
+        falloff=uniform(rng, 0, 0.5),
+        relief=uniform(rng, 0, 0.3),
+        shadow=choice(rng, (0.0, 1.0)) * uniform(rng, 0.2, 0.6),
+        reach=uniform(rng, 0.03, 0.08),
     )
 
 
-def _grain(rng: np.random.Generator) -> Grain:
-    return Grain(amplitude=_uniform(rng, 0, 0.25), key=int(rng.random() * 2**53))
+def draw_grain(rng: np.random.Generator) -> Grain:
+    """Draws the noise of a scene.
+
+    Args:
+      rng: Generator.
+
+    Returns:
+      The noise.
+    """
+    return Grain(amplitude=uniform(rng, 0, 0.25), key=int(rng.random() * 2**53))
 
 
 def _outline(obj: Object) -> np.ndarray:
@@ -124,8 +187,8 @@ def _others(rng: np.random.Generator, main: Object) -> Iterator[Object]:
     whole = _outline(main)
     taken = hidden = np.zeros_like(whole)
     for _ in range(int(rng.random() * MAX_OBJECTS)):
-        centre = (_uniform(rng, 0.08, 0.92), _uniform(rng, 0.08, 0.92))
-        extra = _object(rng, centre, _uniform(rng, 0.1, 0.17), behind=rng.random() < 0.4)
+        centre = (uniform(rng, 0.08, 0.92), uniform(rng, 0.08, 0.92))
+        extra = draw_object(rng, centre, uniform(rng, 0.1, 0.17), behind=rng.random() < 0.4)
         outline = _outline(extra)
         overlap = outline & whole
         shown = (outline & ~whole if extra.behind else outline).sum()
@@ -148,10 +211,10 @@ def sample(split: str, index: int) -> Scene:
       index: Position in the split, from 0.
     """
     rng = np.random.Generator(np.random.Philox(key=[SPLITS.index(split), index]))
-    centre = (_uniform(rng, 0.38, 0.62), _uniform(rng, 0.38, 0.62))
-    main = _object(rng, centre, _uniform(rng, 0.22, 0.4))
+    centre = (uniform(rng, 0.38, 0.62), uniform(rng, 0.38, 0.62))
+    main = draw_object(rng, centre, uniform(rng, 0.22, 0.4))
     objects = (main, *_others(rng, main))
-    return Scene(objects, _background(rng, main.paint[0]), _light(rng), _grain(rng))
+    return Scene(objects, draw_background(rng, main.paint[0]), draw_light(rng), draw_grain(rng))
 
 
 def caption(scene: Scene) -> str:
@@ -164,14 +227,19 @@ def caption(scene: Scene) -> str:
     """
     main, *others = scene.objects
     size = "big" if main.radius > 0.31 else "medium-sized"
-    text = f"a {size} {_name(main)} {_place(main)} of a {scene.background.texture} background"
-    parts = [f"a small {_name(other)} {_relation(other, main)}" for other in others]
+    text = f"a {size} {describe(main)} {_place(main)} of a {scene.background.texture} background"
+    parts = [f"a small {describe(other)} {_relation(other, main)}" for other in others]
     if parts:
         text += ", with " + " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
     return text
 
 
-def _name(obj: Object) -> str:
+def describe(obj: Object) -> str:
+    """Returns texture, colour and kind of an object in words.
+
+    Args:
+      obj: Object.
+    """
     words = [obj.colour, obj.kind]
     return " ".join(words if obj.texture == "plain" else [obj.texture, *words])
 

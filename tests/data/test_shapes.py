@@ -186,10 +186,10 @@ def test_prepare_renders_once_and_every_choice_has_its_folder(tmp_path, monkeypa
 def test_an_interrupted_preparation_is_not_taken_for_a_data_set(tmp_path, monkeypatch):
     whole = shapes.render
 
-    def fails(split, index, image_size):
+    def fails(split, index, image_size, question):
         if (split, index) == ("validation", 1):
             raise KeyboardInterrupt
-        return whole(split, index, image_size)
+        return whole(split, index, image_size, question)
 
     monkeypatch.setattr(shapes, "render", fails)
     with pytest.raises(KeyboardInterrupt):
@@ -201,10 +201,10 @@ def test_an_interrupted_preparation_is_not_taken_for_a_data_set(tmp_path, monkey
 def test_two_may_prepare_the_same_at_once(tmp_path, monkeypatch):
     both_render, whole = threading.Barrier(2), shapes.render
 
-    def together(split, index, image_size):
+    def together(split, index, image_size, question):
         if (split, index) == ("train", 0):
             both_render.wait(timeout=60)
-        return whole(split, index, image_size)
+        return whole(split, index, image_size, question)
 
     monkeypatch.setattr(shapes, "render", together)
     results = []

@@ -43,6 +43,7 @@ def known_fields(
     image_size: int = 32,
     text: str = "text",
     label: str = "kind",
+    question: str = "kind",
     features: Mapping[str, str] | None = None,
     **_: Any,
 ) -> dict[str, Field]:
@@ -52,11 +53,13 @@ def known_fields(
       image_size: Side of the images in pixels.
       text: Feature that becomes the field `text`.
       label: Label, a key of `LABELS`.
+      question: Question that the labels answer, a key of `shapes.QUESTIONS`.
       features: Paths of further features by the names of their fields.
       **_: Other options of `shapes`, which do not change the fields.
     """
-    fields = of_features(shapes.features(image_size), "shapes", text=text, others=features)
-    names = LABELS.get(label, ())
+    check_question(question, label=label)
+    fields = of_features(shapes.features(image_size, question), "shapes", text=text, others=features)
+    names = LABELS.get(label, ()) if question == "kind" else shapes.QUESTIONS[question]
     return {**fields, "label": label_field(len(names), names)}
 
 
@@ -70,6 +73,7 @@ def open_shapes(
     train: int = 60_000,
     validation: int = 5_000,
     test: int = 5_000,
+    question: str = "kind",
     text: str = "text",
     label: str = "kind",
     scenes: str = "all",
@@ -85,14 +89,42 @@ def open_shapes(
       train: Number of examples in the training split.
       validation: Number of examples in the validation split.
       test: Number of examples in the test split.
+      question: Question that the labels answer: "kind", that of the main object; "same", "larger", "nearest", "count",
+        "kind_same", "kind_of_larger" or "odd_one", which have scenes of their own; see `shapes_cells`.
       text: Feature that becomes the field `text`, as for `open_scenes`.
       label: Label, as for `open_scenes`.
       scenes: Choice of scenes, as for `open_scenes`.
       features: Paths of further features by the names of their fields, as for `open_scenes`.
+
+    Raises:
+      UserError: The question is unknown or does not go with `label` or `scenes`, or for another reason of
+        `shapes.prepare_shapes` or `open_scenes`.
     """
+    check_question(question, label=label, scenes=scenes)
     cache = path_names.expanded(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision"), "data_dir")
-    builder = shapes.prepare_shapes(cache, image_size=image_size, train=train, validation=validation, test=test)
+    builder = shapes.prepare_shapes(
+        cache, image_size=image_size, train=train, validation=validation, test=test, question=question
+    )
     return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
+
+
+def check_question(question: str, **choices: str) -> None:
+    """Refuses an unknown question, and choices among scenes or labels that go only with "kind".
+
+    Args:
+      question: Question that the labels answer.
+      **choices: Values of the options `label` and `scenes`.
+
+    Raises:
+      UserError: The question is unknown, or an option does not go with it.
+    """
+    shapes.check_question(question)
+    changed = [f"{name}={value!r}" for name, value in choices.items() if value not in ("kind", "all")]
+    if question != "kind" and changed:
+        raise UserError(
+            f"shapes with question={question!r} has the answer as its label and no main object, so it takes no "
+            f"{' or '.join(changed)}: leave out one of them"
+        )
 
 
 def open_scenes(
