@@ -4,8 +4,8 @@ A chain of operations is written as a spec, `"random_crop(32, 4)|flip_lr|mixup(0
 function in a file of this folder with the decorator `@ops.register()` is the factory of an operation:
 
   registry.py   the operations a spec may name, and the checks of their arguments
-  geometry.py   flip_lr, flip_ud, rotate90, pad, resize, resize_short, central_crop, random_crop,
-                random_resized_crop, random_short_side_crop
+  flips.py      flip_lr, flip_ud, rotate90
+  geometry.py   pad, resize, resize_short, central_crop, random_crop, random_resized_crop, random_short_side_crop
   affine.py     affine maps of one image, and its values between pixels
   warps.py      rotate, translate, shear, scale, lens_distortion
   pixels.py     the colour functions of Pillow, on one float image

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment.geometry import check_fits, cut_move, mirror_points
+from jaxvision.augment.flips import mirror_points
+from jaxvision.augment.geometry import check_fits, cut_move
 from jaxvision.augment.moves import exact_move
 from jaxvision.augment.operations import Batch, Operation, Scene, chain, fixed, mixing
 from jaxvision.augment.registry import MAX_TIMES, check_number, check_size, ops

@@ -1,8 +1,10 @@
 """A tiny run, for faults."""
 
+import shutil
 import struct
 
 import pytest
+import saved_runs
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -56,3 +58,17 @@ def events():
         return lines, count
 
     return read
+
+
+@pytest.fixture(scope="session")
+def saved_run(tmp_path_factory):
+    """A workdir with the steps 3 and 6, which no test may change."""
+    workdir = tmp_path_factory.mktemp("faults") / "run"
+    saved_runs.save_run(workdir)
+    return workdir
+
+
+@pytest.fixture
+def run(saved_run, tmp_path):
+    """A copy of `saved_run`."""
+    return shutil.copytree(saved_run, tmp_path / "run")

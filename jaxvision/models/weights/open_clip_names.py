@@ -5,18 +5,15 @@ from typing import Any
 import numpy as np
 
 from jaxvision.models.weights import misfits
+from jaxvision.models.weights.clip_names import CLIP_SIZES, CLIP_TEXT, PAIR_LACKS, clip_tables
 from jaxvision.models.weights.table import Rules, Table, within
 from jaxvision.models.weights.torch_names import (
-    CLIP_SIZES,
-    CLIP_TEXT,
     CONVNEXT,
     CONVNEXT_REST,
-    PAIR_LACKS,
     TIMM_VIT,
     VIT,
     VIT_BLOCK,
     VIT_OPTIONS,
-    clip_tables,
     no_layer_scale,
     torch_table,
 )

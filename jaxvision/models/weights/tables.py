@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvision.errors import UserError, listed, unknown
-from jaxvision.models.weights import flax_names, open_clip_names, torch_names
+from jaxvision.models.weights import clip_names, flax_names, open_clip_names, torch_names
 from jaxvision.models.weights.table import OURS, Table
 
 TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
     "timm": torch_names.TIMM,
     "torchvision": torch_names.TORCHVISION,
-    "openai_clip": torch_names.clip_tables(gelu="quick"),
+    "openai_clip": clip_names.clip_tables(gelu="quick"),
     "open_clip": open_clip_names.OPEN_CLIP,
     "big_vision": flax_names.BIG_VISION,
     "bit": flax_names.BIT,
