@@ -11,9 +11,8 @@ from jaxvision.analysis import documents, scaling_laws, words
 from jaxvision.analysis.crossing import Crossing, crossing
 from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.analysis.statistics import paired_difference, t_interval
-from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.commands.study import Row, records, sibling
 from jaxvision.estimate import estimate
-from jaxvision.train import metrics
 
 presets = sibling(__file__, "presets")
 tables = sibling(__file__, "tables")
@@ -32,7 +31,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
       p: Preset of the runs.
       configs: Config of one run of each arm.
     """
-    rows = [row | _best(workdir(out, row["run"])) for row in rows]
+    rows = [row | _best(out, row["run"]) for row in rows]
     costs = {arm: _cost(config) for arm, config in configs.items()}
     top1 = tables.cells(rows, p, "val/top1")
     verdicts = {pair: _criteria(top1, pair) for pair in p.pairs}
@@ -80,9 +79,9 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
     return report
 
 
-def _best(folder: Path) -> dict[str, float]:
+def _best(out: Path, run: str) -> dict[str, float]:
     """The best evaluation during a run, if its records exist."""
-    values = [line["val/top1"] for line in metrics.read(folder / "metrics.jsonl") if line.get("val/top1") is not None]
+    values = [line["val/top1"] for line in records(out, run) if "val/top1" in line]
     return {"best/top1": max(values)} if len(values) > 1 else {}
 
 

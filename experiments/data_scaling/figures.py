@@ -5,8 +5,7 @@ from pathlib import Path
 from jaxvision.analysis import scaling_plots as plots
 from jaxvision.analysis.crossing import Crossing
 from jaxvision.analysis.scaling_laws import Fit
-from jaxvision.commands.study import Row, sibling, workdir
-from jaxvision.train import metrics
+from jaxvision.commands.study import Row, records, sibling
 
 tables = sibling(__file__, "tables")
 presets = sibling(__file__, "presets")
@@ -77,7 +76,7 @@ def _learning_curves(rows: list[Row], out: Path, p: presets.Preset) -> dict[str,
     """The records of the runs of the first pair, as far as they exist."""
     curves = {}
     for row in rows:
-        records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")
-        if row["protocol"] == "fixed" and row["arm"] in p.pairs[0] and records:
-            curves.setdefault(row["arm"], {}).setdefault(row["examples"], []).append(records)
+        lines = records(out, row["run"])
+        if row["protocol"] == "fixed" and row["arm"] in p.pairs[0] and lines:
+            curves.setdefault(row["arm"], {}).setdefault(row["examples"], []).append(lines)
     return curves

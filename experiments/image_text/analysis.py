@@ -7,9 +7,8 @@ from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
 from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
 from jaxvision.analysis.words import percent, points, table, verdict
-from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.commands.study import Row, records, sibling
 from jaxvision.data.shapes import CLASSES
-from jaxvision.train import metrics
 
 presets = sibling(__file__, "presets")
 
@@ -171,8 +170,8 @@ def _curves(rows: Sequence[Row], out: Path, p: presets.Preset) -> dict[str, dict
     arms = {"softmax": "softmax", sigmoid: "sigmoid", "shuffled": "shuffled captions"}
     curves: dict[str, dict[int, list[float]]] = {}
     for row in rows:
-        for record in metrics.read(workdir(out, row["run"]) / "metrics.jsonl") if row["arm"] in arms else ():
-            if record.get(p.measure[0]) is not None:
+        for record in records(out, row["run"]) if row["arm"] in arms else ():
+            if p.measure[0] in record:
                 seen = record["step"] * p.full.batch_size
                 curves.setdefault(arms[row["arm"]], {}).setdefault(seen, []).append(record[p.measure[0]])
     return {arm: curves[arm] for arm in arms.values() if arm in curves}

@@ -7,9 +7,8 @@ from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
 from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
 from jaxvision.analysis.words import percent, points, table, verdict
-from jaxvision.commands.study import Row, sibling, workdir
+from jaxvision.commands.study import Row, records, sibling
 from jaxvision.evals import features
-from jaxvision.train import metrics
 
 presets = sibling(__file__, "presets")
 
@@ -135,8 +134,7 @@ def _answered(rows: Sequence[Row], out: Path) -> dict[str, list[float]]:
     """Arm -> accuracy on rotations at the end of training, as far as records exist."""
     accuracies: dict[str, list[float]] = {}
     for row in rows:
-        records = metrics.read(workdir(out, row["run"]) / "metrics.jsonl")
-        values = [record["rotation_top1"] for record in records if "rotation_top1" in record]
+        values = [line["rotation_top1"] for line in records(out, row["run"]) if "rotation_top1" in line]
         if values:
             arm = "all four" if row["arm"] == "rotation" else row["arm"]
             accuracies.setdefault(arm, []).append(values[-1])

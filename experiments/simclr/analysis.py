@@ -5,8 +5,7 @@ from pathlib import Path
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents
 from jaxvision.analysis.words import points, verdict
-from jaxvision.commands.study import Row, sibling, workdir
-from jaxvision.train import metrics
+from jaxvision.commands.study import Row, records, sibling
 
 presets = sibling(__file__, "presets")
 tables = sibling(__file__, "tables")
@@ -23,7 +22,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
       out: Folder of the study, which also holds the records of the runs.
       p: Preset of the runs.
     """
-    results = tables.Results([_of_training(workdir(out, row["run"])) | row for row in rows])
+    results = tables.Results([_of_training(out, row["run"]) | row for row in rows])
     criteria = _criteria(results, p)
     report = "\n".join(
         [
@@ -53,10 +52,10 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     return report
 
 
-def _of_training(folder: Path) -> dict[str, float]:
+def _of_training(out: Path, run: str) -> dict[str, float]:
     """Training metrics from the last records of a run; empty if it took no step."""
-    lines = [line for line in metrics.read(folder / "metrics.jsonl") if tables.CONTRASTIVE in line]
-    return {key: lines[-1][key] for key in (tables.CONTRASTIVE, tables.RANK)} if lines else {}
+    lines = [line for line in records(out, run) if tables.CONTRASTIVE in line]
+    return {key: lines[-1][key] for key in (tables.CONTRASTIVE, tables.RANK) if key in lines[-1]} if lines else {}
 
 
 def _setting(p: presets.Preset) -> str:

@@ -19,6 +19,8 @@ def _define_study(values: flags.FlagValues, words: list[str]) -> None:
     )
     flags.DEFINE_integer("parallel", 2, "number of runs at once, under a launcher", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "list the runs and what they cost; write nothing", flag_values=values)
+    text = "folder with results.* and curves.* of an earlier call, or its results file: only make the report again"
+    flags.DEFINE_string("from", None, text, flag_values=values)
 
 
 def _study(values: flags.FlagValues, rest: list[str]) -> None:
@@ -29,7 +31,7 @@ def _study(values: flags.FlagValues, rest: list[str]) -> None:
     from jaxvision.commands import study
 
     options = {name: value_of(values, name) for name in ("preset", "data_dir", "launcher", "parallel", "dry_run")}
-    study.run_study(rest[0], values.out, **options)
+    study.run_study(rest[0], values.out, source=value_of(values, "from"), **options)
 
 
 def _define_sweep(values: flags.FlagValues, words: list[str]) -> None:

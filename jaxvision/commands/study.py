@@ -7,10 +7,12 @@ A study is a file experiments/NAME/study.py with
     get_config(arg) -> the config of the run that "PRESET/NAME" names, see `config_of`
     analyse(rows, out, preset) -> text to print; writes tables and figures to `out`
 
-where a row holds the tags and the results of a run. Other files of the study are imported with `sibling`. Each run is a
-command that a person can type, too:
+where a row holds the tags and the results of a run; `records(out, run)` has its learning curves. Other files of the
+study are imported with `sibling`. Each run is a command that a person can type, too:
 
     jaxvision train --config=experiments/NAME/study.py:PRESET/RUN --workdir=OUT/runs/RUN
+
+The rows are enough to make the report again, see `study_results`: an analysis reads nothing else of the runs.
 """
 
 import functools
@@ -24,7 +26,6 @@ from types import ModuleType
 from typing import Any
 
 import jax
-import pyarrow as pa
 from ml_collections import ConfigDict
 from rich.table import Table
 
@@ -33,8 +34,9 @@ from jaxvision import checks, launch, outputs, scripts, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
-from jaxvision.commands import evaluate, train
+from jaxvision.commands import evaluate, study_results, train
 from jaxvision.commands.study_jobs import Jobs
+from jaxvision.commands.study_results import records as records  # for studies
 from jaxvision.commands.study_runs import FAILED, Row, Run, finished_row, row_of, started, workdir
 from jaxvision.errors import UserError, nearest, shown, unknown
 from jaxvision.locks import LockHeldError
@@ -56,32 +58,41 @@ def run_study(
     launcher: str | None = None,
     parallel: int = 1,
     dry_run: bool = False,
+    source: str | Path | None = None,
 ) -> str:
-    """Does the runs of a study that are not done yet, and analyses all.
+    """Does the runs of a study that are not done yet, and analyses all; or analyses rows of finished runs.
 
     Args:
       name: Name of a folder of experiments/, or path of a folder with a study.py, or of a Python file.
-      out: Folder of the study, for runs/, results.csv, results.parquet and the files of the analysis.
+      out: Folder of the study, for runs/, results.*, curves.* and the files of the analysis.
       preset: Preset of the study; None for its first.
       data_dir: Folder of the data set, which the study receives.
       launcher: Spec of a launcher that runs each as a process of its own, such as "local" (see `jaxvision.launch`);
         None does them in this process, one after the other.
       parallel: Number of runs at once, under a launcher.
       dry_run: True to only print the runs and what they cost.
+      source: Folder with results.* and curves.* of all runs, or the path of results.csv or results.parquet; nothing is
+        run then, and nothing else is read. None to do the runs.
 
     Returns:
       The text of the analysis, which is also printed.
 
     Raises:
-      UserError: Runs failed. The others are done, and nothing is analysed.
+      UserError: Runs failed: the others are done, and nothing is analysed. Or the rows are not those of the preset.
       Preempted: A signal stopped the study; the same call resumes it.
     """
     study, out = load_study(name), storage.local(out, "--out", "a study has locks, tables and a cache of programs")
     preset = preset or study.PRESETS[0]
     if preset not in study.PRESETS:
         raise unknown(f"preset of study {name!r}", preset, study.PRESETS)
-    planned = study.runs(preset, data_dir)
     say: Callable[..., None] = console().print if is_main() else lambda *_, **__: None
+    if source is not None:
+        if dry_run or launcher is not None:
+            raise UserError("--from does no runs: leave out --dry_run and --launcher")
+        report = study_results.remake(study, source, out, preset, data_dir)
+        say(report, markup=False)
+        return report
+    planned = study.runs(preset, data_dir)
     cost = _cost(planned, say if dry_run else None)
     say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
     if dry_run:
@@ -89,7 +100,7 @@ def run_study(
     if launcher is None:
         _check([one for one in planned if not one.fill and not row_of(one, out)])
     if not (out / "runs").is_dir():  # no study has written there yet
-        outputs.claim(out, ("results.csv", "results.parquet", "report.md", "report.html"), "--out")
+        outputs.claim(out, (*study_results.FILES, *study_results.REPORTS), "--out")
     output_folder(out, "--out")
     _cache_compilations(out)
     do: _Here | Jobs = _Here(out, say)
@@ -104,8 +115,7 @@ def run_study(
     rows = [row | _measured(workdir(out, row["run"]), measures[row["run"]]) for row in rows]
     if not is_main():
         return ""
-    _write_table(rows, out)
-    report = study.analyse(rows, out, preset)
+    report = study.analyse(study_results.write(rows, planned, out), out, preset)
     say(report, markup=False)
     return report
 
@@ -274,14 +284,6 @@ def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, flo
         if line.get("evals") == wanted:
             return {key: value for key, value in line.items() if "/" in key}
     return evaluate.run_evaluate(folder, evals=measures)
-
-
-def _write_table(rows: list[Row], out: Path) -> None:
-    """Writes results.csv and results.parquet: one line per run, with every tag and result that any run has."""
-    from jaxvision.sweep import results
-
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    results.write(pa.Table.from_pylist([{key: row.get(key) for key in columns} for row in rows]), out)
 
 
 def _cache_compilations(out: Path) -> None:

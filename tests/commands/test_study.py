@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from jaxvision.train.metrics import read
 STUDY = """
 from ml_collections import ConfigDict
 
-from jaxvision.commands.study import Run, config_of, sibling
+from jaxvision.commands.study import Run, config_of, records, sibling
 
 PRESETS = ("staged", "one", "broken")
 names = sibling(__file__, "names")
@@ -61,6 +62,8 @@ def get_config(arg):
 
 
 def analyse(rows, out, preset):
+    lines = [f"{row}, {records(out, row['run'])}" for row in rows]
+    (out / "report.md").write_text("\\n".join(lines))
     return f"{len(rows)} rows"
 """
 
@@ -184,6 +187,68 @@ def test_the_command_of_a_run_has_what_was_filled_in(in_done):
         f"--workdir={in_done}/out/runs/best",
         "--config.optimizer.learning_rate=0.7",
     ]
+
+
+def test_the_report_is_made_again_from_the_rows_alone(in_done, tmp_path):
+    out = in_done / "out"
+    for suffix in ("csv", "parquet"):
+        kept = tmp_path / suffix
+        kept.mkdir()
+        for name in ("results", "curves"):
+            (kept / f"{name}.{suffix}").write_bytes((out / f"{name}.{suffix}").read_bytes())
+        before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.iterdir()}
+        again = tmp_path / f"from_{suffix}"
+        assert study.run_study("tiny", again, source=kept if suffix == "csv" else kept / "results.parquet") == "4 rows"
+        for name in ("report.md", "results.csv", "results.parquet", "curves.csv", "curves.parquet"):
+            assert (again / name).read_bytes() == (out / name).read_bytes(), name
+        assert before == {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.iterdir()}
+    report = (out / "report.md").read_text()
+    assert "'step': 30, 'val/top1'" in report or "'val/top1'" in report.split("'step': 30")[-1]
+    assert "examples_per_second" not in report
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "val/top1",
+            "vall/top1",
+            "has the column 'vall/top1', which is unknown; did you mean 'val'.*'rate', 'val/...'",
+        ),
+        ('"rate"', '"rat"', "has no column 'rate', which the rows of preset 'staged' need"),
+        ('"rate0.1",0.1', '"rate0.1",0.3', "has rate '0.3' for rate0.1, and the study 0.1"),
+        ('"rate0.1",0.1', '"rate0.2",0.1', "has 'rate0.2' twice"),
+        ('"rate0.1",0.1', '"rate0.3",0.1', "has 'rate0.3', which is no run of preset 'staged': give the --preset"),
+        ('"rate0.1",', None, "has no row of 1 runs of preset 'staged': 'rate0.1'"),
+        ('"best",', None, "has no row of 1 runs of preset 'staged': 'best'"),
+        ('"run"', '"run', "cannot read .*results.csv"),
+    ],
+)
+def test_rows_of_something_else_are_refused(in_done, tmp_path, old, new, message):
+    lines = (in_done / "out" / "results.csv").read_text().splitlines(keepends=True)
+    lines = [line if new is None else line.replace(old, new) for line in lines if new or not line.startswith(old)]
+    (tmp_path / "results.csv").write_text("".join(lines))
+    with pytest.raises(UserError, match=message):
+        study.run_study("tiny", tmp_path / "again", source=tmp_path / "results.csv")
+    assert not (tmp_path / "again").exists()
+
+
+def test_folders_that_rows_are_not_made_again_in(in_done, tmp_path):
+    out = in_done / "out"
+    with pytest.raises(UserError, match="is the folder of --from"):
+        study.run_study("tiny", out, source=out)
+    (tmp_path / "other" / "runs").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds the runs of a study"):
+        study.run_study("tiny", tmp_path / "other", source=out)
+    with pytest.raises(UserError, match="holds no results"):
+        study.run_study("tiny", tmp_path / "again", source=tmp_path / "other")
+    with pytest.raises(UserError, match="--from does no runs"):
+        study.run_study("tiny", tmp_path / "again", source=out, dry_run=True)
+    shutil.copy(out / "curves.csv", tmp_path)
+    (tmp_path / "curves.csv").write_text((out / "curves.csv").read_text().replace("rate0.2", "rate0.3"))
+    shutil.copy(out / "results.csv", tmp_path)
+    with pytest.raises(UserError, match="curves.csv has 'rate0.3', which results.csv has not"):
+        study.run_study("tiny", tmp_path / "again", source=tmp_path)
 
 
 @pytest.mark.slow
