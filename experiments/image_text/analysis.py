@@ -34,9 +34,9 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     report = "\n".join(
         [
             f"# Image and text: {p.title}\n",
-            f"In % on the validation split; mean over seeds with its 95 % t-interval, differences paired by seed: "
-            f"{_list(p.seeds)} for the arms of the criteria, {_list(p.further_seeds)} for the others and where batch "
-            f"sizes are compared. Every run sees {p.images:,} pairs.{chance}\n",
+            "Results are in % on the validation split: the mean over seeds with its 95 % t-interval. Differences are "
+            f"paired by seed. Seeds of the arms of the criteria: {_list(p.seeds)}; of the other arms, and of the "
+            f"comparison of batch sizes: {_list(p.further_seeds)}. Every run sees {p.images:,} pairs.{chance}\n",
             "## Pairs and shuffled captions\n",
             *_gated(p, values),
             "## Criteria\n",
@@ -72,15 +72,15 @@ def minus(a: Seeds, b: Seeds | float) -> Difference:
 
 
 def _criterion(name: str, p: presets.Preset, values: Callable) -> tuple[bool, str]:
-    """Whether it is met, and the evidence."""
+    """Returns whether a criterion is met, and the evidence."""
     keys = p.criteria[name]
     if name in ("learns", "composes"):
         guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
         gain = minus(values("softmax", keys[0]), guess)
-        return gain.interval.low > 0, f"{p.reported[keys[0]]}, minus {what} {points(gain)}"
+        return gain.interval.low > 0, f"{p.reported[keys[0]]} minus {what}: {points(gain)}"
     if name == "ensemble":
         gain = minus(*(values("softmax", key) for key in keys))
-        return gain.interval.low > 0, f"ensemble minus mean single prompt {points(gain)}"
+        return gain.interval.low > 0, f"the ensemble minus the mean of its single prompts: {points(gain)}"
     gains = {p.reported[key]: minus(values("softmax", key), values("shuffled", key)) for key in keys}
     least = FAR if name == "far" else 0.0
     finding = "; ".join(f"{label}, softmax minus shuffled: {points(gain)}" for label, gain in gains.items())
@@ -97,16 +97,16 @@ def _gated(p: presets.Preset, values: Callable) -> list[str]:
 
 
 def _prompts(p: presets.Preset, values: Callable) -> list[str]:
-    """Other gains of ensembles, without a criterion."""
+    """Returns lines on other gains of ensembles, which are not criteria."""
     if "ensemble" not in p.criteria:
         return []
     result = lambda name: values("softmax", next(key for key, label in p.reported.items() if label == name))
     pairs = ("80 prompts", "one prompt"), ("7 prompts", "mean of the 7 alone")
-    return [f"- no criterion: {a} minus {b} {points(minus(result(a), result(b)))}." for a, b in pairs]
+    return [f"- {a} minus {b} (not a criterion): {points(minus(result(a), result(b)))}." for a, b in pairs]
 
 
 def _batches(p: presets.Preset, values: Callable) -> list[str]:
-    """Each loss at each batch size."""
+    """Returns the table of each loss at each batch size."""
     by_loss = _by_loss(p, values)
     sizes = sorted({size for curve in by_loss.values() for size in curve})
     lines = {
@@ -117,7 +117,7 @@ def _batches(p: presets.Preset, values: Callable) -> list[str]:
 
 
 def _by_loss(p: presets.Preset, values: Callable) -> dict[str, dict[int, Seeds]]:
-    """Loss -> batch size -> results, for the seeds that all sizes have."""
+    """Returns the results by loss and batch size, for the seeds that all sizes have."""
     arms = {"softmax": p.full, **{name: arm for name, arm in p.further.items() if name.startswith("batch/")}}
     curves: dict[str, dict[int, Seeds]] = {loss: {} for loss in presets.LOSSES}
     for name, arm in arms.items():
@@ -127,7 +127,7 @@ def _by_loss(p: presets.Preset, values: Callable) -> dict[str, dict[int, Seeds]]
 
 
 def _others(p: presets.Preset, values: Callable) -> list[str]:
-    """The arms of temperature compared with `full`, and those of the tower compared with random weights."""
+    """Returns the table that compares the arms of the temperature with `full`, those of the tower with `scratch`."""
     key, lines = p.measure[0], {}
     for name in p.further:
         seeds, base = values(name, key), "tower/scratch" if name.startswith("tower/") else "softmax"
@@ -135,7 +135,7 @@ def _others(p: presets.Preset, values: Callable) -> list[str]:
             gain = "" if name == base else percent(minus(seeds, values(base, key)).interval)
             lines[name.replace("/", ", ")] = [percent(t_interval([*seeds.values()])), gain]
     if labels := values("labels", "val/top1"):
-        lines["the tower as the classifier it was"] = [percent(t_interval([*labels.values()])), ""]
+        lines["the tower with the classifier that it was trained with"] = [percent(t_interval([*labels.values()])), ""]
     head = ["value", "minus learned temperature, or tower from scratch"]
     return table("arm", head, lines) if lines else []
 
@@ -165,7 +165,7 @@ def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -
 
 
 def _curves(rows: Sequence[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list[float]]]:
-    """Arm -> pairs seen -> results during training, as far as records exist."""
+    """Returns the results during training by arm and pairs seen, for runs whose records exist."""
     sigmoid = f"batch/sigmoid/{p.full.batch_size}"
     arms = {"softmax": "softmax", sigmoid: "sigmoid", "shuffled": "shuffled captions"}
     curves: dict[str, dict[int, list[float]]] = {}

@@ -3,20 +3,21 @@
 After Radford et al. 2021 (CLIP), arXiv 2103.00020, and Zhai et al. 2023 (SigLIP), arXiv 2303.15343: two small towers
 learn to match images with their captions, and are evaluated on tasks that they were not trained for.
 
-    gated        the softmax loss; and the same with shuffled captions, where each image has the caption of another,
-                 drawn again in each step, so that nothing can be learned about pairs
+    gated        the softmax loss, with true captions and with shuffled ones. Shuffled, each image has the caption of
+                 another image, drawn again in each step, so that nothing can be learned about pairs
     batch        several batch sizes for the softmax and the sigmoid loss; all see the same number of images
     temperature  a fixed temperature instead of a learned one
-    tower        texts are projected to the features of an image tower without a projection: a tower first trained with
-                 labels and then kept fixed (`locked`, Zhai et al. 2022, arXiv 2111.07991) or trained further
-                 (`tuned`), or a tower from random weights (`scratch`)
+    tower        an image tower without a projection, to whose features texts are projected. It is trained with labels
+                 first and then kept fixed (`locked`, Zhai et al. 2022, arXiv 2111.07991) or trained further
+                 (`tuned`), or it starts from random weights (`scratch`)
 
 A seed determines initialisation, order, views and the choice among captions; differences are paired by seed. All arms
 are evaluated at the last step on the validation split; evaluations during training give accuracy against steps. The
 sizes of the study are in presets.py, the report in analysis.py.
 
-Criteria, fixed before the first run of a reported seed, except `composes`: its bar was the accuracy on shuffled
-captions and was raised after this run. A criterion is met if the 95 % t-interval of a difference is above zero:
+The criteria were fixed before the first run of a reported seed, except the bar of `composes`: it was the accuracy on
+shuffled captions, and was raised after that run. A criterion is met if the 95 % t-interval of a difference is above
+zero:
     learns     the measure minus chance (if chance is known)
     pairs      softmax minus shuffled
     ensemble   the accuracy of the ensemble of prompts minus the mean accuracy of its single prompts

@@ -7,12 +7,13 @@ few hyperparameters matter, a grid tries only a few values of those, and random 
     space      learning rate, weight decay, label smoothing
     searches   a grid of 3 x 3 x 3 points and 27 random points of the same box, as the `Sweep`s of `get_sweep`
     repeats    three, each with its own random points, its own shift of the grid within its cells (so the position of
-               the grid is random too), and its own seed of the runs, which its two searches share
+               the grid is random too), and its own seed, which all runs of its two searches use
 
 Criteria, fixed before the first run:
     premise    of the random trials of all repeats, the learning rate has more than half of the importance (PED-ANOVA)
     better     the best of 27 random trials minus the best of the grid is above zero, mean over the repeats
-    cheaper    the random trials needed to expect the grid's best are fewer than 27, mean over the repeats
+    cheaper    the number of random trials whose best is expected to reach the grid's best is below 27, mean over the
+               repeats
 """
 
 from math import comb
@@ -177,7 +178,8 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     workdirs.write_json(out / "summary.json", summary | {"versions": workdirs.versions(), "git": workdirs.git_commit()})
     report = "\n".join(
         [
-            f"Validation top-1 in %, best of {TRIALS} trials; mean over {len(REPEATS)} repeats, 95 % t-interval.",
+            f"Results are validation top-1 in % of the best of {TRIALS} trials: the mean over {len(REPEATS)} repeats "
+            "with its 95 % t-interval.",
             "",
             "| search | best | " + " | ".join(f"repeat {r}" for r in REPEATS) + " | distinct learning rates |",
             "|---|---:|" + "---:|" * (len(REPEATS) + 1),
@@ -196,7 +198,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
 
 
 def _needed(values: list[float], target: float) -> int:
-    """The number of trials whose best is expected to reach `target`; one more than there are if no number does."""
+    """Returns the number of trials whose best is expected to reach `target`; one more than there are if none does."""
     return next((k for k, best in enumerate(expected_best(values), 1) if best >= target), len(values) + 1)
 
 

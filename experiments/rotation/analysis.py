@@ -36,12 +36,13 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     report = "\n".join(
         [
             f"# Rotation: {p.title}\n",
-            f"Top-1 in % on {p.validation}; mean over the seeds {', '.join(map(str, p.seeds))} with its 95 % "
-            "t-interval; differences are paired by seed.\n",
+            f"Results are top-1 in % on {p.validation}: the mean over the seeds {', '.join(map(str, p.seeds))} with "
+            "its 95 % t-interval. Differences are paired by seed.\n",
             "## Stages\n",
-            f"A linear probe on each stage. Every training takes {p.train['total'].replace('_', ',')}.",
+            "Top-1 of a linear probe on each stage. "
+            f"Every network but the random one is trained for {p.train['total'].replace('_', ',')}.",
             *_stages(stages),
-            "Of the way from the random to the supervised network, rotation has gone, in %: "
+            "Share of the gap between the random and the supervised network that rotation closes, in %: "
             + "; ".join(f"stage {stage} {percent(t_interval(each))}" for stage, each in share.items())
             + ".\n",
             "## Criteria\n",
@@ -50,8 +51,8 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
                 for name, (a, b, gain) in gains.items()
             ),
             "\n## Profile\n",
-            f"The last stage minus the best one, by the means; {PAPER[-1] - max(PAPER):.1f} points in the paper, where "
-            "a non-linear classifier read the whole map.\n",
+            "The last stage minus the best one; the best is chosen by its mean. In the paper this is "
+            f"{PAPER[-1] - max(PAPER):.1f} points, with a non-linear classifier of the whole map.\n",
             *(f"- {arm}: {_fall(stages[arm])}." for arm in stages),
             *_angles(angles, _answered(rows, out), p),
             *_labels(labels, p),
@@ -67,7 +68,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
 
 
 def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
-    """Top-1 of the probes.
+    """Returns top-1 of the probes by arm, stage and seed.
 
     Args:
       rows: Results of all runs.
@@ -83,7 +84,7 @@ def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
 
 
 def by_labels(rows: Sequence[Row]) -> Cells:
-    """Top-1 after training with each number of labels.
+    """Returns top-1 by arm, number of labelled images and seed.
 
     Args:
       rows: Results of all runs.
@@ -131,7 +132,7 @@ def _fall(stages: dict[int, Seeds]) -> str:
 
 
 def _answered(rows: Sequence[Row], out: Path) -> dict[str, list[float]]:
-    """Arm -> accuracy on rotations at the end of training, as far as records exist."""
+    """Returns the accuracies on rotations at the end of training by arm, for runs whose records exist."""
     accuracies: dict[str, list[float]] = {}
     for row in rows:
         values = [line["rotation_top1"] for line in records(out, row["run"]) if "rotation_top1" in line]
@@ -156,9 +157,8 @@ def _angles(angles: Cells, answered: dict[str, list[float]], p: presets.Preset) 
     head = [f"stage {stage}" for stage in angles["all four"]]
     return [
         "\n## Angles\n",
-        "In addition to the probes of the stages, `task` is the share of rotations that the network recognises, on the "
-        "training images of its last steps. Seeds of the other angles: "
-        f"{', '.join(map(str, p.angle_seeds))}.",
+        "The column `task` is the share of rotations that the network recognises on the training images of its last "
+        f"steps. Seeds of the networks of other angles: {', '.join(map(str, p.angle_seeds))}.",
         *table("angles", ["images a step", "task", *head, "stage 3 minus all four"], lines),
     ]
 
@@ -174,9 +174,9 @@ def _labels(labels: Cells, p: presets.Preset) -> list[str]:
     steps = p.labels.train["total"].replace("_", ",")
     return [
         "\n## Few labels\n",
-        f"Trained with the labels of a subset, {steps} of {p.labels.batch_size}. frozen: a small convolutional "
-        "classifier on the second stage of the rotation network, which stays as it is (fig. 4 of the paper); tuned: "
-        "the whole rotation network goes on; scratch: the same network from random weights.",
+        f"All are trained with the labels of a subset, for {steps} of {p.labels.batch_size} images. frozen: a small "
+        "convolutional classifier on the second stage of the rotation network, which is not changed (fig. 4 of the "
+        "paper). tuned: the whole rotation network, trained further. scratch: the same network from random weights.",
         *table("training", [f"{n:,}" for n in labels["scratch"]], lines),
     ]
 
@@ -185,7 +185,7 @@ def _draw(stages: Cells, angles: Cells, labels: Cells, out: Path, p: presets.Pre
     """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    panels = {p.title: stages} | ({"by the angles that are asked": angles} if len(angles) > 1 else {})
+    panels = {p.title: stages} | ({"by the angles of the task": angles} if len(angles) > 1 else {})
     size = (1.2 + 4.2 * len(panels), 3.8)
     with plots.canvas(folder / "stages", 1, len(panels), size, sharey=True, squeeze=False) as axes:
         for axis, (title, arms) in zip(axes[0], panels.items()):
@@ -193,7 +193,7 @@ def _draw(stages: Cells, angles: Cells, labels: Cells, out: Path, p: presets.Pre
             axis.set(xlabel="stage", xticks=range(1, LAST + 1), title=title)
             axis.legend()
         axes[0, 0].set_ylabel("top-1 of a linear probe (%)")
-    lines = ["![linear probes by stage, and by the angles that are asked](figures/stages.png)\n"]
+    lines = ["![linear probes by stage, and by the angles of the task](figures/stages.png)\n"]
     if labels:
         title = f"{p.title}, {p.labels.train['total'].replace('_', ',')}"
         chance = 1 / p.data["classes"]

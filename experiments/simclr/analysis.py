@@ -29,8 +29,8 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             f"# SimCLR: {p.title}\n",
             _setting(p),
             *tables.arms(results, {tables.MAIN[name]: arm for name, arm in p.main.items()}, p),
-            "Contrastive top-1 (the other view of an image is the nearest of all) and effective rank (of g(h)) are of "
-            "training batches, means over the last tenth of training.\n",
+            "Contrastive top-1 is the share of views whose nearest view is the other view of the same image; the "
+            "effective rank is that of g(h). Both are means over the training batches of the last tenth of training.\n",
             "## Criteria\n",
             *(verdict(name, met, finding) for name, (met, finding) in criteria.items()),
             "\n## Heads, h and g(h)\n",
@@ -53,7 +53,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
 
 
 def _of_training(out: Path, run: str) -> dict[str, float]:
-    """Training metrics from the last records of a run; empty if it took no step."""
+    """Returns training metrics from the last records of a run; empty if it took no step."""
     lines = [line for line in records(out, run) if tables.CONTRASTIVE in line]
     return {key: lines[-1][key] for key in (tables.CONTRASTIVE, tables.RANK) if key in lines[-1]} if lines else {}
 
@@ -61,20 +61,20 @@ def _of_training(out: Path, run: str) -> dict[str, float]:
 def _setting(p: presets.Preset) -> str:
     full, steps, seeds = p.full, round(p.images / p.full.batch_size), ", ".join(map(str, p.seeds))
     return (
-        f"Top-1 of a linear probe on the validation split in %, mean over the seeds {seeds} with its 95 % t-interval; "
-        "differences are paired by seed. What has no interval ran with one seed. "
+        f"Results are top-1 of a linear probe on the validation split in %: the mean over the seeds {seeds} with its "
+        "95 % t-interval. Differences are paired by seed. A result without an interval comes from one seed. "
         f"`full`: {steps:,} steps of {full.batch_size:,} images, colour strength "
         f"{full.strength:g}, temperature {full.temperature:g}, {full.width} dimensions in the loss."
     )
 
 
 def _criteria(results: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
-    """Criterion -> whether it is met, and the evidence."""
+    """Returns for each criterion whether it is met, and the evidence."""
     arms, judged = p.main, {}
     for criterion, name in CRITERIA.items():
         gain = results.minus(arms["full"], arms[name])
         judged[criterion] = bool(gain.interval.low > 0), f"full minus {tables.MAIN[name]}: {points(gain)}"
     easier = results.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
-    finding = f"contrastive top-1, crop only minus full: {points(easier)}; the probe: see crop alone"
+    finding = f"contrastive top-1, crop only minus full: {points(easier)}; for the probe see crop alone"
     judged["inversion"] = bool(easier.interval.low > 0 and judged["crop alone"][0]), finding
     return judged

@@ -10,8 +10,7 @@ After Chen et al. 2020, "A simple framework for contrastive learning of visual r
     width        dimensions in the loss (fig. 8)
     batch        batch size by length of training (fig. 9), with the learning rate scaled linearly, and for one length
                  with the square root (app. B.1)
-    grid         each transformation alone and each pair of them, one seed (on both views; in fig. 5 on one of
-                 the two)
+    grid         each transformation alone and each pair of them, one seed; here on both views, in fig. 5 on one
 
 All arms are evaluated at the last step by a linear probe (L-BFGS). It is fitted to features of labelled training
 images, with the l2 chosen on a tenth of those, and evaluated on the validation split. Its features are h, the output
@@ -24,8 +23,8 @@ Criteria, fixed before the first run of a reported seed; each requires a 95 % t-
     colour alone   top-1 of full minus colour only
     head           top-1 of full, whose head is nonlinear, minus no head
     learns         top-1 of full minus the random network
-    inversion      contrastive top-1 (training batches, mean over the last tenth of training) of crop only minus full,
-                   while top-1 of full minus crop only has one above zero too
+    inversion      contrastive top-1 (on training batches, mean over the last tenth of training) of crop only minus
+                   full; `crop alone` must be met too
 Everything else is reported, but is not a criterion.
 """
 

@@ -35,7 +35,7 @@ class Results:
             self._rows.setdefault(presets.Arm(**fields), {})[row["seed"]] = row
 
     def of(self, arm: presets.Arm, key: str = H) -> dict[int, float]:
-        """Seed -> value of an arm, by ascending seed; empty if it was not run or has no such value.
+        """Returns the values of an arm by ascending seed; empty if it was not run or has no such value.
 
         Args:
           arm: Arm of the study.
@@ -58,7 +58,7 @@ class Results:
 
 
 def arms(results: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:
-    """One line for each arm that was run.
+    """Makes the table of arms, with one line for each arm that was run.
 
     Args:
       results: Results of all runs.
@@ -78,7 +78,7 @@ def arms(results: Results, named: Mapping[str, presets.Arm], p: presets.Preset, 
 
 
 def heads(results: Results, p: presets.Preset) -> list[str]:
-    """Heads of three kinds, and the results of probes before and after them.
+    """Makes the lines that compare three kinds of heads, and probes before and after a head.
 
     Args:
       results: Results of all runs.
@@ -96,7 +96,7 @@ def heads(results: Results, p: presets.Preset) -> list[str]:
 
 
 def axis(results: Results, field: str, p: presets.Preset) -> list[str]:
-    """The arms that vary one number.
+    """Makes the table of the arms that vary one number.
 
     Args:
       results: Results of all runs.
@@ -112,7 +112,7 @@ def axis(results: Results, field: str, p: presets.Preset) -> list[str]:
 
 
 def batches(results: Results, p: presets.Preset) -> list[str]:
-    """Batch size by length of training, and the two rules of the learning rate.
+    """Makes the table of batch sizes by length of training, for the two rules of the learning rate.
 
     Args:
       results: Results of all runs.
@@ -132,7 +132,7 @@ def batches(results: Results, p: presets.Preset) -> list[str]:
             differences.append(f"- {size:,}: linear minus square root {points(results.minus(arm, root))}.")
     return [
         "## Batch size, length of training, learning rate\n",
-        "The rate follows the batch size, or its square root; either way it is "
+        "The learning rate is proportional to the batch size or to its square root; both rules give "
         f"{p.learning_rate(p.full):.3g} at {p.full.batch_size:,}.",
         *table("batch, rule, rate", [f"{length * p.images:,.0f} images" for length in lengths], lines),
         *differences,
@@ -141,7 +141,7 @@ def batches(results: Results, p: presets.Preset) -> list[str]:
 
 
 def grid(results: Results, p: presets.Preset) -> list[str]:
-    """Transformations alone, on the diagonal, and in pairs.
+    """Makes the table of pairs of transformations, with each transformation alone on the diagonal.
 
     Args:
       results: Results of all runs.
@@ -152,7 +152,11 @@ def grid(results: Results, p: presets.Preset) -> list[str]:
     for (one, other), arm in p.grid.items():
         if seed in (values := results.of(arm)):
             lines[other][ops.index(one)] = f"{100 * values[seed]:.1f}"
-    return ["## Pairs of transformations\n", f"Seed {seed}; alone on the diagonal.", *table("", ops, lines)]
+    return [
+        "## Pairs of transformations\n",
+        f"One seed, {seed}. The diagonal holds each transformation alone.",
+        *table("", ops, lines),
+    ]
 
 
 def _mean(values: Mapping[int, float]) -> str:

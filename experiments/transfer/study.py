@@ -1,7 +1,7 @@
-"""What do weights of another task gain, and how much of the network should be trained?
+"""How much do weights of another task help, and how much of the network should be trained?
 
-MLPerf Tiny's ResNet-8, trained on the photographs of CIFAR-10 (87.2 % there), is fine-tuned to Fashion-MNIST, with
-other classes and other kinds of pictures, on nested class-balanced subsets.
+MLPerf Tiny's ResNet-8, trained on the photographs of CIFAR-10 (87.2 % there), is fine-tuned on nested class-balanced
+subsets of Fashion-MNIST, which has other classes and pictures of another kind.
 
     regimes  head: a linear classifier on fixed features; last: the last of three stages and the head; all; scratch:
              all, from random weights
@@ -9,14 +9,14 @@ other classes and other kinds of pictures, on nested class-balanced subsets.
     seeds    each determines subset, initialisation and order; regimes are paired by seed
 
 Every run takes the same number of steps of SGD with momentum and a cosine schedule. The learning rate of a regime was
-chosen among 0.003, 0.03 and 0.3 by one run of seed 100 on the validation split, the preset `pilot`: at 200 examples
-before the test split was read, at 5,000 after that, with the same choice. The test split was read once, at the end of
-each run.
+chosen among 0.003, 0.03 and 0.3 by one run of seed 100 on the validation split (preset `pilot`): at 200 examples
+before the test split was read, and again at 5,000 examples after that, with the same result. The test split was read
+once, at the end of each run.
 
 Criteria, fixed before the first run on the test split:
     helps    at the smallest size, the best of head, last and all minus scratch, paired by seed, has a 95 % t-interval
              above zero
-    fades    that gain is smaller at the largest size
+    fades    this gain is smaller at the largest size
 """
 
 from pathlib import Path
@@ -146,7 +146,8 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     versions = {"versions": workdirs.versions(), "git": workdirs.git_commit()}
     workdirs.write_json(out / "summary.json", {"top1": top1, "best": best, **versions})
     lines = [
-        f"Test top-1 in %, mean over seeds {', '.join(map(str, SEEDS[preset]))} with its 95 % t-interval.",
+        f"Results are test top-1 in %: the mean over the seeds {', '.join(map(str, SEEDS[preset]))} with its 95 % "
+        "t-interval.",
         "",
         "| regime | learning rate | " + " | ".join(f"{n:,}" for n in sizes) + " |",
         "|---|---:|" + "---:|" * len(sizes),
@@ -158,7 +159,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
         ),
         "| best minus scratch, paired | | " + " | ".join(_percent(gains[n].interval) for n in sizes) + " |",
         "",
-        f"- helps: {_verdict(gains[first].interval.low > 0)}; {best[first]} minus scratch at {first:,} examples "
+        f"- helps: {_verdict(gains[first].interval.low > 0)}; {best[first]} minus scratch at {first:,} examples: "
         f"{_percent(gains[first].interval)} points (by seed {_each(gains[first].each)}).",
         f"- fades: {_verdict(shrinks.interval.mean > 0)}; the gain is smaller by {_percent(shrinks.interval)} points "
         f"at {last:,} examples (by seed {_each(shrinks.each)}).",

@@ -52,7 +52,7 @@ def test_runs_that_learn_from_pairs_meet_the_criteria(image_text, presets, prese
     assert f"| batch {p.full.batch_size} |" in report
     assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 1
     if preset == "cifar10":
-        assert "ensemble minus mean single prompt 5.0 ± 0.0 points" in report
+        assert "the ensemble minus the mean of its single prompts: 5.0 ± 0.0 points" in report
         assert "| tower, locked | 55.0" in report
 
 
