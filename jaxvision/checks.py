@@ -1,4 +1,4 @@
-"""Checks before a run starts, beyond those of `experiment.build`, and warnings to read by then."""
+"""Checks before a run starts, in addition to those of `experiment.build`, and warnings."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
       experiment: Experiment of the run.
 
     Returns:
-      What could not be checked because it is not here, and warnings, a line each.
+      Two lists of lines: checks that were left out because a file or a set is missing, and warnings.
 
     Raises:
-      UserError: Something that a run would refuse.
+      UserError: Data, weights or an evaluation cannot be opened, or do not fit.
     """
     missing, lines = [], cautions_of(experiment)
     pretrained = experiment.pretrained
@@ -29,7 +29,7 @@ def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
         experiment.in_memory()
         lines += [line for evaluation in experiment.evaluations() for line in evaluation.cautions]
     elif experiment.evals:
-        missing.append(f"evals {', '.join(experiment.config.evals)}, for the training set is not here")
+        missing.append(f"evals {', '.join(experiment.config.evals)}, because the training set is not here")
     return missing, list(dict.fromkeys(lines))  # several evaluations may read one split
 
 

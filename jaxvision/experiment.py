@@ -58,7 +58,7 @@ class Experiment(NamedTuple):
       evals: Entries of the section `evals`.
       source, absent, info, stored, fields, batch: Training set and its batches; see `inputs.Inputs`.
       statistics: Statistics of the training set that the augmentations need, name -> array.
-      augmented: `ShapeDtypeStruct`s of what the augmentation makes of a batch.
+      augmented: `ShapeDtypeStruct`s of a batch after the augmentation.
       params: `ShapeDtypeStruct`s of the parameters.
       mesh: Mesh of the devices.
       rules: Rules of the sharding, or the name of built-in ones.
@@ -134,7 +134,7 @@ class Experiment(NamedTuple):
         }
 
     def vary(self, changes: Mapping[str, Any]) -> "Experiment":
-        """Returns this experiment with other numbers in its config, with the same data and the same shapes.
+        """Returns this experiment with other numbers in its config; data and shapes stay the same.
 
         Args:
           changes: New values by dotted key of the sections `task`, `model` and `optimizer`, or for `seed`; `augment`
@@ -224,7 +224,7 @@ class Experiment(NamedTuple):
         return feeding.feed(self._training_set(), self.data, self.train, self.seed, self.mesh)
 
     def bad_example(self, index: int) -> Bad | None:
-        """Returns what is bad with an example of the training set, or None if it can be read now.
+        """Returns what is wrong with an example of the training set, or None if it can be read now.
 
         Args:
           index: Index of the example.
@@ -295,8 +295,8 @@ def build(
       config: Config, as `get_config` returns it.
       training_data: "required"; "optional" to let the config's `data.classes`, `data.examples` and `data.image_size`
         describe an absent set; or "ignored" to use this description in any case.
-      statistics: Statistics of the training set from a checkpoint. With None those that the augmentation needs are
-        computed, which reads the whole set; they are zeros if it is absent.
+      statistics: Statistics of the training set from a checkpoint. None to compute those that the augmentation needs,
+        which reads the whole set; if the set is absent, they are zeros.
       stored: Fields of the training set as they are stored, from a checkpoint; None to read them from the set.
 
     Returns:

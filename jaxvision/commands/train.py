@@ -84,7 +84,7 @@ def run_train(
     Args:
       config: Config, as `get_config` returns it.
       workdir: Folder of the run, which may be gs://BUCKET/NAME.
-      fresh: True to move a run in the folder aside; see `workdir.claim`.
+      fresh: True to move an earlier run in the folder aside first; see `workdir.claim`.
       resume: True to resume a run in the folder under `config`, even if it was started with another config.
       stop_after: Step after which to stop, as a signal would.
       quiet: True to print nothing.
@@ -94,12 +94,13 @@ def run_train(
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
 
     Raises:
-      UserError: Something in the config, the data or the folder does not fit. Where it is found before the first step,
-        nothing was written.
+      UserError: Something in the config, the data or the folder does not fit. If this is found before the first step,
+        nothing has been written.
       Preempted: A signal arrived; the state is saved, and the same call resumes the run.
     """
     goodput = Goodput(began)
-    # Each block `together` does what a single process may fail at. Up to the claim of the workdir nothing is written.
+    # A block `together` holds work that may fail in one process only; then all processes end. Nothing is written before
+    # the workdir is claimed.
     with together("reading the config"):
         config = configs.normalised(config)
     workdir = storage.path(workdir, "--workdir")
@@ -269,7 +270,9 @@ def _restored(saved: Saved, experiment: Experiment, workdir: Path) -> TrainState
     """Returns the state of the newest good checkpoint; raises a UserError if it does not fit the config."""
     state = saved.restore(experiment.abstract_state())
     if int(state.step) > experiment.total:
-        raise UserError(f"{workdir} holds step {int(state.step)}, beyond train.total ({experiment.total} steps)")
+        raise UserError(
+            f"{workdir} holds step {int(state.step)}, beyond train.total ({experiment.total} steps): raise train.total"
+        )
     return state
 
 

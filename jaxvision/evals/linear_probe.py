@@ -30,7 +30,7 @@ L2 = tuple(10 ** (i / 4 - 6) for i in range(45))
 EPSILON = 1e-5  # added to the deviation of a feature
 ROWS = 8192  # examples whose logits are held at a time
 ROUND = 100  # iterations between two updates of the second derivative
-# Shares of the objective that a finished fit may still lie above its optimum; see `Objective.minimise`.
+# Distances from the optimum at which a fit is finished, as shares of the objective; see `Objective.minimise`.
 BOUND, GAP, STALLED_GAP = 1e-6, 1e-7, 1e-4
 STALLED = 1e-6  # a round that gains a smaller share than this counts as no progress
 
@@ -57,8 +57,8 @@ def make_linear_probe(
     down, each from the solution of the one before.
 
     Loss and gradient are computed on the devices in float32, with the examples spread over them. L-BFGS is SciPy's, in
-    float64 on the host; its line search ends properly when rounding hides any progress. It reaches the optimum to about
-    1e-4 of the objective at any l2, see `Objective`.
+    float64 on the host; its line search ends cleanly when rounding hides any further progress. At any l2, the objective
+    comes within about 1e-4 of its optimum, see `Objective`.
 
     Args:
       task: Task whose `outputs` have the layers.
@@ -75,8 +75,8 @@ def make_linear_probe(
       `run(variables) -> {"probe_lbfgs/top1": ..., "/top5", "/loss", "/l2", "/gap", "/iterations", "examples": n}`:
       accuracies in [0, 1] (`top5` for six classes or more; of equal logits the first class counts); loss in nats; the
       chosen l2; an estimate of how far the objective of its fit lies above the optimum, as a share of it; and the
-      number of iterations. A fit that does not reach the optimum is a warning in the log. Names of other layers than
-      "features" have the layer in them: `probe_lbfgs_stages.2/top1`.
+      number of iterations. If a fit does not reach the optimum, the log has a warning. The names of layers other
+      than "features" contain the layer: `probe_lbfgs_stages.2/top1`.
 
     Raises:
       UserError: If a set has no classes, the sets have different classes, or an option is out of range.
@@ -189,8 +189,8 @@ class Objective:
     def minimise(self, l2: float, max_iterations: int, start: np.ndarray | None = None) -> Fit:
         """Finds the weights W and the bias that minimise F = cross entropy + l2 / 2 |W|^2.
 
-        L-BFGS runs in rounds of `ROUND` iterations. In each round the unknowns are scaled by the diagonal H of the
-        second derivative at its start. Two measures tell how far F lies above its optimum, with g its gradient:
+        L-BFGS runs in rounds of `ROUND` iterations. At the start of a round, the unknowns are scaled by the diagonal
+        H of the second derivative there. Two measures tell how far F lies above its optimum, with g its gradient:
 
         - An upper bound, |g|^2 / (2 l2), since F is strongly convex with constant l2 (Boyd and Vandenberghe 2004, eq.
           9.9; the bias, which is not decayed, is counted as if it were). It is much too large when the data curve F
@@ -200,8 +200,8 @@ class Objective:
 
         The fit has converged when the bound is below `BOUND` of F or the estimate below `GAP` of F. It has also
         converged when two rounds gain nothing that float32 can show and `gap` is below `STALLED_GAP`. With a large l2
-        the weights hardly change F; therefore the first two shares are taken of the gain over weights of zero, if that
-        is less than F.
+        the weights hardly change F. So the first two shares are relative to the gain over zero weights, if this gain is
+        smaller than F.
 
         Args:
           l2: Strength of the regularisation, above 0.
@@ -311,9 +311,9 @@ def _cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the weighted cross entropy minus `offset`, over chunks x [chunks, rows, r], and its gradient by w.
 
-    The cross entropy is written as softplus of the logits of the other classes relative to the label's. Both value and
-    gradient so keep their relative precision when the label is almost certain, near the optimum of separable classes
-    with a small l2: nothing is subtracted from 1.
+    The cross entropy is written as softplus of the logits of the other classes relative to the label's. In this
+    form nothing is subtracted from 1, so value and gradient keep their relative precision when the label is almost
+    certain, as near the optimum of separable classes with a small l2.
     """
 
     def chunk_loss(w, x, labels, weight):

@@ -1,4 +1,4 @@
-"""Every row of a batch against every column of it, while the columns travel around a ring of devices."""
+"""Compares every row of a batch with every column, while the columns travel around a ring of devices."""
 
 import functools
 from collections.abc import Callable
@@ -30,12 +30,12 @@ class Combination(NamedTuple):
 
 
 COMBINATIONS = {
-    "sum": Combination(jnp.add, lambda x: x.sum(0), lambda g, part, whole: g),
-    # d logsumexp(parts) / d part is the softmax of the parts.
+    "sum": Combination(jnp.add, lambda x: x.sum(0), lambda g, block, whole: g),
+    # d logsumexp(blocks) / d block is the softmax over the blocks.
     "logsumexp": Combination(
-        jnp.logaddexp, lambda x: jax.nn.logsumexp(x, 0), lambda g, part, whole: g * jnp.exp(part - whole)
+        jnp.logaddexp, lambda x: jax.nn.logsumexp(x, 0), lambda g, block, whole: g * jnp.exp(block - whole)
     ),
-    "max": Combination(jnp.maximum, lambda x: x.max(0), lambda g, part, whole: 0 * g),
+    "max": Combination(jnp.maximum, lambda x: x.max(0), lambda g, block, whole: 0 * g),
 }
 
 
@@ -51,9 +51,9 @@ def ring_compare(
 ) -> Results:
     """Calls `compare(rows, columns, (row tags, column tags))` with this device's rows and every device's columns.
 
-    The columns travel around the devices, together with the results of these columns, until both are home again. The
-    backward pass sends them around again and computes each block again. So a device holds one block and the columns of
-    one device at a time, and never the columns of all. Source: Zhai et al. 2023 (SigLIP), sec. 3.3.
+    The columns travel around the devices, together with the results of these columns, until both are back on their own
+    device. The backward pass sends them around once more and recomputes each block. So a device holds one block and the
+    columns of one device at a time, never all columns. Source: Zhai et al. 2023 (SigLIP), sec. 3.3.
 
     Args:
       compare: Function of c rows and b columns, arrays [c, ...] and [b, ...], that returns results of the rows, float
@@ -94,7 +94,7 @@ def _in_chunks(compare: Compare, combine: Combine, size: int, rows: PyTree, colu
 def _ring_compare(
     compare: Compare, combine: Combine, axis_name: Axes | None, rows: PyTree, columns: PyTree, tags: PyTree
 ) -> Results:
-    # Start with the device's own columns instead of zeros, which shard_map would want marked as varying.
+    # Start with the device's own columns: shard_map would require zeros to be marked as varying over the devices.
     row_results, column_results = compare(rows, columns, (tags, tags))
 
     def step(carry, _):
@@ -105,7 +105,7 @@ def _ring_compare(
         column_results = _combine_pairs(combine[1], column_results, new_columns)
         return (row_results, (columns, column_tags, column_results)), None
 
-    # After d - 1 steps on d devices each column has met all rows, and stands one device before its home.
+    # After d - 1 steps on d devices each column has met all rows, and is one device before its own.
     carry = row_results, (columns, tags, column_results)
     (row_results, travelling), _ = jax.lax.scan(step, carry, length=_devices(axis_name) - 1)
     return row_results, _pass_on(travelling[2], axis_name)
@@ -131,11 +131,11 @@ def _backward(compare: Compare, combine: Combine, axis_name: Axes | None, saved:
     rows, columns, tags, (row_results, column_results) = saved
 
     def block_gradients(columns, column_tags, column_results, g_columns):
-        parts, pull_back = jax.vjp(lambda r, c: compare(r, c, (tags, column_tags)), rows, columns)
+        block_results, pull_back = jax.vjp(lambda r, c: compare(r, c, (tags, column_tags)), rows, columns)
         return pull_back(
             (
-                _block_shares(combine[0], gradients[0], parts[0], row_results),
-                _block_shares(combine[1], g_columns, parts[1], column_results),
+                _block_shares(combine[0], gradients[0], block_results[0], row_results),
+                _block_shares(combine[1], g_columns, block_results[1], column_results),
             )
         )
 
@@ -153,10 +153,10 @@ def _backward(compare: Compare, combine: Combine, axis_name: Axes | None, saved:
     return g_rows, _pass_on(travelling[1], axis_name), None  # tags are integers: no gradient
 
 
-def _block_shares(names: tuple[str, ...], gradients: tuple, parts: tuple, wholes: tuple) -> tuple:
+def _block_shares(names: tuple[str, ...], gradients: tuple, blocks: tuple, wholes: tuple) -> tuple:
     """Returns the gradients of one block's results from the gradients of the whole results."""
     return tuple(
-        COMBINATIONS[name].gradient(g, part, whole) for name, g, part, whole in zip(names, gradients, parts, wholes)
+        COMBINATIONS[name].gradient(g, block, whole) for name, g, block, whole in zip(names, gradients, blocks, wholes)
     )
 
 

@@ -228,7 +228,7 @@ def vit(
     scan: bool = False,
     remat: str = "none",
 ) -> ViT:
-    """Vision Transformer.
+    """Makes a Vision Transformer.
 
     Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "embedding"
     [b, h, w, d], "stages" (every block's output, [b, h, w, d]), "tokens" [b, h * w, d] and "map"
@@ -248,10 +248,10 @@ def vit(
         ("map"), or every token ("none": features [b, n, d] and logits [b, n, k]).
       posemb: Kind of positions: "learned" (Dosovitskiy et al. 2021; the image size is then fixed), "sincos2d", "rope"
         (queries and keys are turned by row and column, see `positions.rope2d`) or "none".
-      class_token: True for a class token. None for one only if `pool` is "token". With another pooling it takes part
-        only in attention, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
+      class_token: True for a class token; None for one only if `pool` is "token". With another pooling, it only takes
+        part in attention, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
       fc_norm: True to apply the final LayerNorm to the pooled features instead of the tokens, as in BEiT, MAE's
-        fine-tuning with average pooling and timm's `fc_norm`. "tokens" and "map" then are not normalised.
+        fine-tuning with average pooling and timm's `fc_norm`. Then "tokens" and "map" are not normalised.
       cls_position: True if "learned" has positions for class and distillation token, too.
       distilled: True for a second token, and a head that learns from a teacher, "distillation_logits" [b, k] (Touvron
         et al. 2021, sec. 4). In training "logits" are those of the class token. In evaluation they are the mean of both
@@ -304,7 +304,7 @@ def vit(
     if class_token is None:
         class_token = pool == "token"
     if pool == "token" and not class_token:
-        raise UserError("pool 'token' takes the class token as features: class_token=False goes with 'gap' or 'map'")
+        raise UserError("pool='token' needs the class token: leave class_token out, or set pool to 'gap' or 'map'")
     if distilled and fc_norm:
         raise UserError("a distilled ViT has its heads on its two tokens: it takes no fc_norm")
     if registers < 0:

@@ -13,7 +13,7 @@ from jaxvision.specs import Registry
 PyTree = Any
 
 # Weight decay is for weights that multiply features. Biases, norm scales, positional embeddings and class tokens
-# are few, do not make the function steeper in its inputs, and would only be drawn away from where they should be
+# are few and do not make the function steeper in its inputs; decay would only pull them away from their best values
 # (Goodfellow et al. 2016, sec. 7.1; He et al. 2019, "Bag of tricks", sec. 3.1).
 DECAY_RULES: paths.Rules = (
     (r"kernel$", 1.0),
@@ -37,7 +37,7 @@ def all_but_last(blocks: int) -> Callable[[PyTree, LayerOrder], list[str]]:
       Function of the parameters and the order of the layers that returns the names of the frozen parameters.
 
     Raises:
-      UserError: A number of blocks that is not whole or below 0.
+      UserError: `blocks` is not a whole number of at least 0.
     """
     if not isinstance(blocks, int) or blocks < 0:
         raise UserError(f"all_but_last(k) takes a number of blocks of at least 0, not {blocks!r}")
@@ -56,7 +56,7 @@ def freeze_rules(params: PyTree, spec: str, order: Callable[[], LayerOrder]) -> 
       Pairs (regular expression, True if frozen) for `make_optimizer`.
 
     Raises:
-      UserError: Another spec, more blocks than there are, or a model without an order of its layers.
+      UserError: The spec is not one such call, it freezes nothing, or the model has no order of its layers.
 
     >>> order = lambda: {"": (("stem_conv",), ("stage1",), ("stage2",))}
     >>> freeze_rules({"head": 0, "stage1": 0, "stage2": 0, "stem_conv": 0}, "all_but_last(1)", order)
@@ -101,20 +101,20 @@ def layer_decay(params: PyTree, decay: float | Mapping[str, float], order: Layer
         if tower not in order:
             raise unknown("tower in layer_decay", tower, order)
         if not 0 < ratio <= 1:
-            raise UserError(f"layer_decay must lie in (0, 1], not {ratio!r}")
+            raise UserError(f"layer_decay must be in (0, 1], not {ratio!r}")
     multipliers = [float(ratios.get(tower, 1.0) ** depth) for tower, depth in from_top(params, order).values()]
     return jax.tree.unflatten(jax.tree.structure(params), multipliers)
 
 
 def from_top(params: PyTree, order: LayerOrder) -> dict[str, tuple[str, int]]:
-    """Counts the layers from the top of its network down to each parameter.
+    """Counts the layers from the top of a network down to each of its parameters.
 
     Args:
       params: Tree of parameters; only its paths are read.
       order: Order of the model's layers.
 
     Returns:
-      By the path of each parameter, the name of its network and the number of its layer: 0 for head and final norm,
+      `{path: (network, layer)}`: name of the network, and number of the layer from the top, 0 for head and final norm,
       1 for the last block.
 
     Raises:

@@ -1,13 +1,13 @@
 """The controller of a sweep: it asks for points, submits their runs, watches them and records the results.
 
-It keeps no state that is not on disk: the points and their values are in the journal (Optuna's), the submissions
-and their results in the workdirs (`sweep.runs`). Each trial is asked for once and its value is recorded once, in the
-order
+All its state is on disk: the points and their values are in the journal (Optuna's), the submissions
+and their results in the workdirs (`sweep.runs`). Each trial is asked for once and its value is recorded once, in
+this order:
 
     journal: trial, parameters -> command.json -> job -> command.json with its id -> results.json -> journal: value
 
-A controller that starts again after it was killed at any point continues there. So `Controller.run` may be killed
-and called again any number of times.
+If a controller is killed, the next one continues at that point. So `Controller.run` may be killed and called again
+any number of times.
 """
 
 import math
@@ -285,8 +285,8 @@ class Controller:
         results = saved["results"]
         if self.sweep.objective not in results:
             raise UserError(
-                f"the results of {run.workdir} have no {self.sweep.objective!r}, the objective of the sweep, but "
-                f"{listed(self.sweep.objective, results)}. Correct the sweep and give it another --out"
+                f"the results of {run.workdir} have no {self.sweep.objective!r}, the objective of the sweep. They "
+                f"have {listed(self.sweep.objective, results)}. Correct the sweep and give it another --out"
             )
         return results[self.sweep.objective]
 

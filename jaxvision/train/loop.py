@@ -44,7 +44,7 @@ class Schedule(NamedTuple):
 
     Attributes:
       total: Length of the run.
-      log_every, checkpoint_every: Intervals; 0 for at the end only.
+      log_every, checkpoint_every: Intervals; 0 to log, or to save, at the end only.
       warmup: Length of the warm-up of the learning rate.
     """
 
@@ -74,7 +74,7 @@ class Loop:
         line, such as the learning rate of the latest update.
       journal: Journal from the checkpoint of `state.step`; None for a new run.
       goodput: Meter of where the time goes; None for a new one.
-      stop_after: Step after which to stop as on a signal; a step after the end has no effect.
+      stop_after: Step after which to save and stop, as after a signal; a step after the end has no effect.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Loop:
         """
         if self._stop_after is not None and self._stop_after <= self.step < self._total:
             reached = f"already at step {self.step} of {self._total}"
-            raise Preempted(f"{reached}, at or after the step to stop at, {self._stop_after}")
+            raise Preempted(f"{reached}, and stop_after is {self._stop_after}: no step was taken")
         self._plan()
         self._throughput.reset()
         self._goodput.turn("productive")
@@ -125,7 +125,7 @@ class Loop:
                 try:
                     self._take_steps(signal)
                 except Preempted as reason:
-                    # It was raised by `gate.tick`, before a step or in an evaluation: `state` is complete.
+                    # `gate.tick` raised it before a step or in an evaluation, so `state` is complete.
                     self._save_now()
                     why = f"stopped by {reason} after step {self.step} of {self._total}; the state is saved"
                     raise Preempted(why) from None
@@ -159,7 +159,7 @@ class Loop:
         self._catch_up()
         for length in self._lengths:
             metrics = self._dispatch(length)
-            signal.arm()  # before the first step, which compiles, there was nothing to save
+            signal.arm()  # until the first step, which compiles, there is nothing to save
             ahead.dispatched(metrics)
             if self.step in self._boundaries:
                 self._boundary()
@@ -184,7 +184,7 @@ class Loop:
     def _boundary(self) -> None:
         """Logs, evaluates and saves, if it is due."""
         to_log, to_save = self._due(self._schedule.log_every), self._due(self._schedule.checkpoint_every)
-        if to_save:  # wait for the last checkpoint: if writing takes longer than an interval, a kill would lose two
+        if to_save:  # wait for the last checkpoint, so that a kill never loses two intervals
             with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
                 self._checkpoints.wait()
         too_many_bad = (to_log or to_save) and self._journal.settle(self.step)
@@ -242,7 +242,8 @@ class Loop:
         if self._journal.pending:
             self._journal.settle(self.step)
         self._records.flush()
-        at = int(self.state.step) if self._journal.stop else self.step  # `state.step` stops at too many skipped steps
+        # After too many skipped steps, `state.step` stands still.
+        at = int(self.state.step) if self._journal.stop else self.step
         progress = self._journal.progress(at) | {"lines": self._records.mark(at), "guessing": self._guessing.state()}
         with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
             self._checkpoints.save(self.state, {**self._meta, PROGRESS: progress})
@@ -255,7 +256,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """Saves the state if the work inside fails, because the state is good.
+        """Saves the state if the block raises, since the state itself is good.
 
         A run of several processes saves nothing here, because the others may not have failed.
         """

@@ -296,7 +296,7 @@ def test_abstract_parameters_and_jit(name):
         ({"name": "lars", "variant": "you"}, "unknown variant of lars 'you'.*Choices: .*simclr"),
         ({"name": "sgd", "weight_decay": -0.1}, "must not be negative"),
         ({"name": "sgd", "clip_norm": 0.0}, "clip_norm must be above 0"),
-        ({"name": "sgd", "layer_decay": 1.5}, "layer_decay must lie in"),
+        ({"name": "sgd", "layer_decay": 1.5}, "layer_decay must be in"),
         ({"name": "sgd", "freeze": ((".*", True),)}, "nothing is left to train"),
         ({"name": "sgd", "freeze": (("head", True),)}, "freeze must cover everything"),
         ({"name": "sgd", "lr_rules": (("haed", 0.1), (".*", 1.0))}, "lr_rules: the rule 'haed' decides nothing"),

@@ -210,7 +210,7 @@ def test_two_controllers_do_not_share_a_folder(sweep, start, tmp_path):
 
 
 def test_an_objective_that_no_run_gives_is_named(sweep, start):
-    with pytest.raises(UserError, match="'val/top2', the objective of the sweep, but val/top1"):
+    with pytest.raises(UserError, match="'val/top2', the objective of the sweep. They have val/top1"):
         start(sweep(objective="val/top2")).run()
 
 

@@ -25,10 +25,10 @@ DOTS = ("first", "last")
 class WebDatasetSource(Source):
     """The examples of tar shards: `{"image": bytes, "label": ..., "text": ...}`.
 
-    The members `0001.jpg`, `0001.txt`, `0001.json` and `0001.cls` are one example: all that have the same path up to
-    the first dot of the file name. The rest of the name is the suffix of a member. `passed_over` counts members that
-    are not read. Any example is read directly by its offset, so shards need no shuffling. The offsets are found in one
-    pass over the headers and stored (see `tar_index.load_index`).
+    Members with the same path up to the first dot of the file name are one example, such as `0001.jpg`, `0001.txt`,
+    `0001.json` and `0001.cls`. The rest of the name is the suffix of the member. `passed_over` counts members that are
+    not read. An example is read directly at its offset, in any order, so shards need no shuffling. One pass over the
+    headers finds the offsets, which are stored (see `tar_index.load_index`).
 
     Args:
       data_dir: Folder of the shards.
@@ -36,13 +36,13 @@ class WebDatasetSource(Source):
       fields: Names of the fields to read; None for all.
       shards: Pattern of the files, as for `files.split_files`: `cc3m-{split}-*.tar`,
         `dict(train="{00000..00331}.tar")`.
-      image: Suffix of the members that are the image, like `input.jpg`, or several, of which the first that an example
-        has is read. By default all of `formats.IMAGE_SUFFIXES`.
+      image: Suffix of the image members, such as `input.jpg`, or several: the first that an example has is read. The
+        default is all of `formats.IMAGE_SUFFIXES`.
       label: Key of the label in the .json members: a number, a name or a list of them. By default the .cls members hold
         the label, if there are any.
-      text: Suffix of the members that are the text, or several as for `image`; or the key of the .json members that
-        holds the text or a list of texts. `txt`, and what ends in `.txt` or begins with a dot, is a suffix
-        (`outputs.txt`, `.caption`); anything else is a key. By default the .txt members.
+      text: Suffix of the text members, or several, as for `image`; or the key of the .json members that holds the text
+        or a list of texts. A value is a suffix if it is `txt`, ends in `.txt` or begins with a dot (`outputs.txt`,
+        `.caption`), and a key otherwise. The default is the .txt members.
       dot: Position of the dot at which the suffix of a file name begins: "first", or "last" if names themselves have
         dots, like `1.5 litres.jpg`.
       classes: Names of the classes (a file with one name per line, or a tuple), or their number. By default the classes
