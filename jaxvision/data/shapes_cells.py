@@ -1,9 +1,10 @@
 """Questions about scenes of distant objects: same or different, larger, nearest, how many, and what is the odd one.
 
 `shapes` asks them with `question=`. The objects of these scenes are plain and lie in different cells of a grid, so that
-none touches another; colours, tilt, background and light vary as in other scenes, noise half as much. The answer is
-drawn first, each with the same probability, and then a scene that has this answer. Guessing is right once in as many
-times as there are answers.
+none touches another. Objects whose kinds are compared are in the corners of a grid of 4 x 4 cells, 24 of 32 pixels
+apart: about as far as a small convolutional network sees. Colours, tilt, background and light vary as in other scenes,
+noise half as much. The answer is drawn first, each with the same probability, and then a scene that has this answer.
+Guessing is right once in as many times as there are answers.
 
 "same", "larger", "nearest" and "count" need little more than a relation of objects; "kind_same", "kind_of_larger" and
 "odd_one" need a relation and the kind of an object together.
@@ -19,6 +20,7 @@ from jaxvision.data.shapes_render import Object, Scene
 from jaxvision.data.shapes_scene import choice, uniform
 
 KINDS = ("ring", "triangle", "square", "cross", "crescent")  # easy to tell apart when 6 pixels wide
+FAR = 4  # cells along a side of the grid whose corners hold objects that are to be compared
 RATIO = 1.3  # radius of the larger object to that of the smaller one
 FARTHER = 0.45  # least distance of an object's colour from both colours of the background
 
@@ -65,13 +67,15 @@ def _side_by_side(
     rng: np.random.Generator, kinds: Sequence[str], radii: Sequence[float] | None = None
 ) -> list[Planned]:
     """Draws the cells of an object in the left half and one in the right half, in any two rows."""
+    side = 2 if radii else FAR
     left, right = radii or (_radius(rng), _radius(rng))
-    cells = [Cell(col, int(rng.random() * 2), 2) for col in range(2)]
+    cells = [Cell(col, (side - 1) * int(rng.random() * 2), side) for col in (0, side - 1)]
     return [Planned(kinds[0], left, cells[0]), Planned(kinds[1], right, cells[1])]
 
 
 def _radius(rng: np.random.Generator) -> float:
-    return uniform(rng, 0.17, 0.2)
+    """Draws the radius of an object in a corner, about as large as its cell allows."""
+    return uniform(rng, 0.34, 0.4) / FAR
 
 
 def _sizes(rng: np.random.Generator) -> tuple[float, float]:
@@ -120,7 +124,9 @@ def _odd_one(rng: np.random.Generator, answer: int) -> list[Planned]:
     other = choice(rng, [k for k in KINDS if k != KINDS[answer]])
     odd = int(rng.random() * 4)
     kinds = [KINDS[answer] if i == odd else other for i in range(4)]
-    return [Planned(kind, _radius(rng), Cell(i % 2, i // 2, 2)) for i, kind in enumerate(kinds)]
+    return [
+        Planned(kind, _radius(rng), Cell(i % 2 * (FAR - 1), i // 2 * (FAR - 1), FAR)) for i, kind in enumerate(kinds)
+    ]
 
 
 # The position of a question is part of the random key of its scenes: add new ones at the end.

@@ -20,13 +20,13 @@ KIND = {
 
 # The same of the first 8 examples of each question.
 DIGESTS = {
-    "same": "194dc8920f854a1865381a592f8db91a8c9caae9294485931e0f35023061c18f",
+    "same": "840aa3b2cf0537df3907882ad2c2cd527d5fba4b56cccf0010279d3ed2b0860a",
     "larger": "6770c85afa0bb90facd7d14907c3dca35a319d085ad245a4fc925319db728604",
     "nearest": "dd3e5200821cd2100f97004ac43310cad22ec393cd10e4ed3c16a61eeabe5747",
     "count": "0bce7d8e581a48771a8d71373dcd808842966497fbb2fb44a4cc3d43ecc626b9",
-    "kind_same": "9f93c0a3c884db4196fd3d38310ebc55196e4177c2473305381bcdd59a79e7b4",
+    "kind_same": "ad4de3e66a8fd4b91d45e12fa7c005bb847ebf981ae831821dd1a0c91932882d",
     "kind_of_larger": "dd864337587b12c90984cdbc42e0715dc4ca870a40c21aaa96838219b5d54995",
-    "odd_one": "d4a0d63811c0706add776a0cafcf6be5bd6edb492e09649a71cec6775226ff50",
+    "odd_one": "819ac2f6bebc7f0b1233b48dd673e491495bf2e404f6d344467bb1c285a31a76",
 }
 
 
