@@ -143,10 +143,10 @@ def _check_columns(columns: Sequence[str], planned: Sequence[Run], has: str, wha
         raise UserError(f"{has} no column {_list(absent)}, which the rows {what} need")
     unknown = [key for key in columns if key not in ("run", "error", *tags) and key.partition("/")[0] not in evals]
     if unknown:
-        known = [*tags, *(f"{name}/..." for name in evals)]
+        columns_of_runs = [*tags, *(f"{name}/..." for name in evals)]
         close = nearest(unknown[0].partition("/")[0], [*tags, *evals])
         raise UserError(
-            f"{has} the column {_list(unknown)}, which is unknown{close}; the runs {what} have {_list(known)}"
+            f"{has} the column {_list(unknown)}, which is unknown{close}; the runs {what} have {_list(columns_of_runs)}"
         )
 
 
@@ -157,10 +157,10 @@ def _check_runs(rows: Sequence[Row], planned: Sequence[Run], out: Path, has: str
         raise UserError(f"{has} {_list(twice)} twice: keep one row for each run")
     if strange := [name for name in names if name not in plan]:
         raise UserError(f"{has} {_list(strange)}, which is no run {what}: give the --preset of the rows")
-    known = list(rows)
+    present = list(rows)
     absent = [one.name for one in planned if one.name not in names and not one.fill]
     if not absent:
-        absent = [one.name for one in planned if one.name not in names and one.fill and one.fill(known, out)]
+        absent = [one.name for one in planned if one.name not in names and one.fill and one.fill(present, out)]
     if absent:
         raise UserError(f"{has} no row of {len(absent)} runs {what}: {_list(absent)}")
     for row in rows:

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.resnet import CIFAR_BLOCKS
 from jaxvision.models.resnet_v2 import GROUPS, ResNetV2
+from jaxvision.registry import part
 
 IMAGENET_VARIANTS = {  # blocks of each stage, width factor
     "R50x1": ((3, 4, 6, 3), 1),

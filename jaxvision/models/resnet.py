@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.found import part
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, linear_decay, max_pool
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.resnet_blocks import ResNetBlock, ResNetStage
+from jaxvision.registry import part
 
 IMAGENET_BLOCKS = {  # He et al. 2016, table 1
     "18": (2, 2, 2, 2),
