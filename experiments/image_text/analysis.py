@@ -5,8 +5,9 @@ from pathlib import Path
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
-from jaxvision.analysis.words import percent, points, table, verdict
+from jaxvision.analysis.words import percent, points, table
 from jaxvision.commands.study import Row, records, sibling
 from jaxvision.data.shapes import CLASSES
 
@@ -25,10 +26,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
       out: Folder of the study, which also holds the records of the runs.
       p: Preset of the runs.
     """
-    values: Callable[[str, str], Seeds] = lambda arm, key: {
-        row["seed"]: row[key] for row in rows if row["arm"] == arm and row.get(key) is not None
-    }
-    criteria = {name: _criterion(name, p, values) for name in p.criteria}
+    values, verdicts = by_arm(rows), criteria(rows, p)
     key, measured = p.measure
     chance = "" if p.chance is None else f" Chance is {100 * p.chance:g} %."
     report = "\n".join(
@@ -40,7 +38,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             "## Pairs and shuffled captions\n",
             *_gated(p, values),
             "## Criteria\n",
-            *(verdict(name, met, finding) for name, (met, finding) in criteria.items()),
+            *(verdict.line(name) for name, verdict in verdicts.items()),
             *_prompts(p, values),
             f"\n## {measured[0].upper()}{measured[1:]}\n",
             *_batches(p, values),
@@ -52,12 +50,31 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     summary = {
         "data": p.title,
         "arms": {arm: values(arm, key) for arm in dict.fromkeys(row["arm"] for row in rows)},
-        "criteria": {name: bool(met) for name, (met, _) in criteria.items()},
+        "criteria": {name: verdict.met for name, verdict in verdicts.items()},
         "versions": workdirs.versions(),
     }
     workdirs.write_json(out / "summary.json", summary)
     documents.write(report, out / "report.md", f"Image and text: {p.title}")
     return report
+
+
+def by_arm(rows: Sequence[Row]) -> Callable[[str, str], Seeds]:
+    """Returns a function `(arm, key)` -> value of a result for each seed that has it.
+
+    Args:
+      rows: Rows of all runs.
+    """
+    return lambda arm, key: {r["seed"]: r[key] for r in rows if r["arm"] == arm and r.get(key) is not None}
+
+
+def criteria(rows: Sequence[Row], p: presets.Preset) -> dict[str, Verdict]:
+    """Judges the criteria that the preset names.
+
+    Args:
+      rows: Rows of all runs.
+      p: Preset of the runs.
+    """
+    return {name: _criterion(name, p, by_arm(rows)) for name in p.criteria}
 
 
 def minus(a: Seeds, b: Seeds | float) -> Difference:
@@ -71,20 +88,18 @@ def minus(a: Seeds, b: Seeds | float) -> Difference:
     return paired_difference([a[seed] for seed in both], [b[seed] if isinstance(b, dict) else b for seed in both])
 
 
-def _criterion(name: str, p: presets.Preset, values: Callable) -> tuple[bool, str]:
-    """Returns whether a criterion is met, and the evidence."""
+def _criterion(name: str, p: presets.Preset, values: Callable) -> Verdict:
     keys = p.criteria[name]
     if name in ("learns", "composes"):
         guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
-        gain = minus(values("softmax", keys[0]), guess)
-        return gain.interval.low > 0, f"{p.reported[keys[0]]} minus {what}: {points(gain)}"
+        return Verdict({f"{p.reported[keys[0]]} minus {what}": minus(values("softmax", keys[0]), guess)})
     if name == "ensemble":
-        gain = minus(*(values("softmax", key) for key in keys))
-        return gain.interval.low > 0, f"the ensemble minus the mean of its single prompts: {points(gain)}"
-    gains = {p.reported[key]: minus(values("softmax", key), values("shuffled", key)) for key in keys}
-    least = FAR if name == "far" else 0.0
-    finding = "; ".join(f"{label}, softmax minus shuffled: {points(gain)}" for label, gain in gains.items())
-    return all(gain.interval.low > least for gain in gains.values()), finding
+        return Verdict({"the ensemble minus the mean of its single prompts": minus(*(values("softmax", key) for key in keys))})
+    gains = {
+        f"{p.reported[key]}, softmax minus shuffled": minus(values("softmax", key), values("shuffled", key))
+        for key in keys
+    }
+    return Verdict(gains, least=FAR if name == "far" else 0.0)
 
 
 def _gated(p: presets.Preset, values: Callable) -> list[str]:

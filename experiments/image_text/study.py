@@ -34,6 +34,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling, workdir
 from jaxvision.data.text import images_only
 from jaxvision.optim.scaling import sqrt_scaling
@@ -60,6 +61,16 @@ def get_config(arg: str = f"{PRESETS[0]}/softmax/seed0") -> ConfigDict:
       arg: Name of the run, "PRESET/RUN".
     """
     return config_of(arg, PRESETS, _plan)
+
+
+def criteria(rows: list[Row], preset: str) -> dict[str, Verdict]:
+    """Judges the criteria that the preset names.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      preset: Name of the preset.
+    """
+    return sibling(__file__, "analysis").criteria(rows, presets.PRESETS[preset])
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
-from jaxvision.analysis.words import percent, points, table, verdict
+from jaxvision.analysis.words import percent, points, table
 from jaxvision.commands.study import Row, records, sibling
 from jaxvision.evals import features
 
@@ -28,10 +29,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     """
     stages, labels = by_stage(rows, "stages"), by_labels(rows)
     angles = {"all four": stages["rotation"], **by_stage(rows, "angles")}
-    gains = {
-        "learns": ("rotation", "random", minus(stages["rotation"][THIRD], stages["random"][THIRD])),
-        "below": ("supervised", "rotation", minus(stages["supervised"][THIRD], stages["rotation"][THIRD])),
-    }
+    verdicts = criteria(stages)
     share = {stage: _share(stages, stage) for stage in stages["rotation"]}
     report = "\n".join(
         [
@@ -46,10 +44,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             + "; ".join(f"stage {stage} {percent(t_interval(each))}" for stage, each in share.items())
             + ".\n",
             "## Criteria\n",
-            *(
-                verdict(name, gain.interval.low > 0, f"third stage, {a} minus {b}: {points(gain)}")
-                for name, (a, b, gain) in gains.items()
-            ),
+            *(verdict.line(name) for name, verdict in verdicts.items()),
             "\n## Profile\n",
             "The last stage minus the best one; the best is chosen by its mean. In the paper this is "
             f"{PAPER[-1] - max(PAPER):.1f} points, with a non-linear classifier of the whole map.\n",
@@ -61,10 +56,23 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
         ]
     )
     summary = {"stages": stages, "angles": angles, "labels": labels, "share": share, "versions": workdirs.versions()}
-    summary["criteria"] = {name: bool(gain.interval.low > 0) for name, (_, _, gain) in gains.items()}
+    summary["criteria"] = {name: verdict.met for name, verdict in verdicts.items()}
     workdirs.write_json(out / "summary.json", summary)
     documents.write(report, out / "report.md", f"Rotation: {p.title}")
     return report
+
+
+def criteria(stages: Cells) -> dict[str, Verdict]:
+    """Judges the criteria of study.py.
+
+    Args:
+      stages: Top-1 of the probes, `by_stage` of the protocol "stages".
+    """
+    pairs = {"learns": ("rotation", "random"), "below": ("supervised", "rotation")}
+    return {
+        name: Verdict({f"third stage, {a} minus {b}": minus(stages[a][THIRD], stages[b][THIRD])})
+        for name, (a, b) in pairs.items()
+    }
 
 
 def by_stage(rows: Sequence[Row], protocol: str) -> Cells:

@@ -28,6 +28,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling, workdir
 
 presets = sibling(__file__, "presets")
@@ -52,6 +53,17 @@ def get_config(arg: str = f"{PRESETS[0]}/stages/rotation/seed0") -> ConfigDict:
       arg: Name of the run, "PRESET/RUN".
     """
     return config_of(arg, PRESETS, _plan)
+
+
+def criteria(rows: list[Row], preset: str) -> dict[str, Verdict]:
+    """Judges the criteria, by name.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      preset: Name of the preset.
+    """
+    analysis = sibling(__file__, "analysis")
+    return analysis.criteria(analysis.by_stage(rows, "stages"))
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents
-from jaxvision.analysis.words import points, verdict
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.commands.study import Row, records, sibling
 
 presets = sibling(__file__, "presets")
@@ -22,8 +22,8 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
       out: Folder of the study, which also holds the records of the runs.
       p: Preset of the runs.
     """
-    results = tables.Results([_of_training(out, row["run"]) | row for row in rows])
-    criteria = _criteria(results, p)
+    results = tables.Results(with_training(rows, out))
+    verdicts = criteria(results, p)
     report = "\n".join(
         [
             f"# SimCLR: {p.title}\n",
@@ -32,7 +32,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             "Contrastive top-1 is the share of views whose nearest view is the other view of the same image; the "
             "effective rank is that of g(h). Both are means over the training batches of the last tenth of training.\n",
             "## Criteria\n",
-            *(verdict(name, met, finding) for name, (met, finding) in criteria.items()),
+            *(verdict.line(name) for name, verdict in verdicts.items()),
             "\n## Heads, h and g(h)\n",
             *tables.heads(results, p),
             *(line for field in tables.AXES for line in tables.axis(results, field, p)),
@@ -44,12 +44,22 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     )
     summary = {
         "top1": {name: {"h": results.of(arm), "g(h)": results.of(arm, tables.G)} for name, arm in p.main.items()},
-        "criteria": {name: met for name, (met, _) in criteria.items()},
+        "criteria": {name: verdict.met for name, verdict in verdicts.items()},
         "versions": workdirs.versions(),
     }
     workdirs.write_json(out / "summary.json", summary)
     documents.write(report, out / "report.md", f"SimCLR: {p.title}")
     return report
+
+
+def with_training(rows: list[Row], out: Path) -> list[Row]:
+    """Returns the rows with training metrics from the last records of each run that took a step.
+
+    Args:
+      rows: Rows of all runs.
+      out: Folder of the study.
+    """
+    return [_of_training(out, row["run"]) | row for row in rows]
 
 
 def _of_training(out: Path, run: str) -> dict[str, float]:
@@ -68,13 +78,19 @@ def _setting(p: presets.Preset) -> str:
     )
 
 
-def _criteria(results: tables.Results, p: presets.Preset) -> dict[str, tuple[bool, str]]:
-    """Returns for each criterion whether it is met, and the evidence."""
-    arms, judged = p.main, {}
-    for criterion, name in CRITERIA.items():
-        gain = results.minus(arms["full"], arms[name])
-        judged[criterion] = bool(gain.interval.low > 0), f"full minus {tables.MAIN[name]}: {points(gain)}"
+def criteria(results: tables.Results, p: presets.Preset) -> dict[str, Verdict]:
+    """Judges the criteria of study.py.
+
+    Args:
+      results: Results of all runs.
+      p: Preset of the runs.
+    """
+    arms = p.main
+    judged = {
+        criterion: Verdict({f"full minus {tables.MAIN[name]}": results.minus(arms["full"], arms[name])})
+        for criterion, name in CRITERIA.items()
+    }
     easier = results.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
-    finding = f"contrastive top-1, crop only minus full: {points(easier)}; for the probe see crop alone"
-    judged["inversion"] = bool(easier.interval.low > 0 and judged["crop alone"][0]), finding
+    also = {"for the probe see crop alone": judged["crop alone"].met}
+    judged["inversion"] = Verdict({"contrastive top-1, crop only minus full": easier}, further=also)
     return judged

@@ -34,6 +34,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling
 
 presets = sibling(__file__, "presets")
@@ -58,6 +59,17 @@ def get_config(arg: str = f"{PRESETS[0]}/full/seed0") -> ConfigDict:
       arg: Name of the run, "PRESET/RUN".
     """
     return config_of(arg, PRESETS, _plan)
+
+
+def criteria(rows: list[Row], preset: str) -> dict[str, Verdict]:
+    """Judges the criteria, by name.
+
+    Args:
+      rows: Results of all runs, one row per run, with their training metrics.
+      preset: Name of the preset.
+    """
+    results = sibling(__file__, "tables").Results(rows)
+    return sibling(__file__, "analysis").criteria(results, presets.PRESETS[preset])
 
 
 def analyse(rows: list[Row], out: Path, preset: str) -> str:

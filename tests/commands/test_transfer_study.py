@@ -72,6 +72,6 @@ def test_the_report_names_what_failed(tmp_path):
         for seed in range(3)
     ]
     report = module.analyse(rows, tmp_path, "fashion")
-    assert "helps: met; last minus scratch at 200 examples 31.0" in report
+    assert "helps: met; last minus scratch at 200 examples: 31.0 ± 4.4 points, a 98.3 % interval" in report
     assert "fades: FAILED" in report
     assert (tmp_path / "report.md").read_text().strip() == report
