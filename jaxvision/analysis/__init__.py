@@ -3,6 +3,7 @@
 statistics.py     means over seeds with intervals, differences paired by seed, the noise of few seeds
 scaling_laws.py   power laws of error over examples: fits, intervals, extrapolation, the choice of a form
 crossing.py       the crossing of two arms, or the trend of their gap
+criteria.py       the verdict on a criterion, which follows from intervals
 plots.py          the style of all figures; curves over the number of examples, histograms
 scaling_plots.py  the figures of a data-scaling study; sweep_plots.py: those of a sweep
 words.py          results in words and tables, as reports write them
