@@ -94,7 +94,9 @@ def _criterion(name: str, p: presets.Preset, values: Callable) -> Verdict:
         guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
         return Verdict({f"{p.reported[keys[0]]} minus {what}": minus(values("softmax", keys[0]), guess)})
     if name == "ensemble":
-        return Verdict({"the ensemble minus the mean of its single prompts": minus(*(values("softmax", key) for key in keys))})
+        return Verdict(
+            {"the ensemble minus the mean of its single prompts": minus(*(values("softmax", key) for key in keys))}
+        )
     gains = {
         f"{p.reported[key]}, softmax minus shuffled": minus(values("softmax", key), values("shuffled", key))
         for key in keys
