@@ -1,8 +1,8 @@
 """Eight simulated CPU devices for every test, and programs that are quick to compile; set before jax is imported.
 
 Most of the time of the suite is compilation, much of it LLVM's optimisation of code that runs once. What a program
-computes does not depend on it, beyond the last bits; at level 0 these are too many for some tests. Programs that take
-long to compile are shared by all processes of a session, through a folder that is deleted at its end.
+computes does not depend on it, beyond the last bits; a test that needs these compiles with `OPTIMISED`. Compiled
+programs are shared by all modules and processes of a session, through a folder that is deleted at its end.
 """
 
 import atexit
@@ -12,13 +12,14 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of xdist inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-programs-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # small programs are many: half of the time
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import ctypes
 import gc
 import importlib.util
 import sys
@@ -31,6 +32,17 @@ import pytest
 from jaxvision import own_modules, scripts
 from jaxvision.parallel.mesh import make_mesh
 
+try:
+    _return_memory = ctypes.CDLL(None).malloc_trim  # of glibc
+except (AttributeError, OSError, TypeError):
+    _return_memory = None
+
+
+def pytest_collection_finish(session):
+    """What is there before the first test stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_let_go():
@@ -38,6 +50,8 @@ def _programs_are_let_go():
     yield
     jax.clear_caches()
     gc.collect()
+    if _return_memory is not None:
+        _return_memory(0)  # what was freed goes back to the system, also where it lies between what is used
 
 
 @pytest.fixture(scope="session")

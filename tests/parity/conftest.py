@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import OPTIMISED
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +52,10 @@ def compare(torch):
             return model.apply(variables, x, train=train, mutable=["batch_stats"])[0][1]["logits"]
 
         assert want.abs().max() > 0.1
-        assert_close(jax.jit(logits)(x), want.detach().numpy())
+        assert_close(jax.jit(logits, compiler_options=OPTIMISED)(x), want.detach().numpy())
         if gradient:
             (want**2).mean().backward()
-            got = jax.jit(jax.grad(lambda x: (logits(x) ** 2).mean()))(x)
+            got = jax.jit(jax.grad(lambda x: (logits(x) ** 2).mean()), compiler_options=OPTIMISED)(x)
             assert_close(got, images.grad.permute(0, 2, 3, 1).numpy())
 
     return run

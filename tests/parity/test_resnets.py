@@ -50,8 +50,8 @@ def test_resnet_equals_torchvision(torch, compare, layers, train):
 @pytest.mark.parametrize(
     ("name", "variant"),
     [
-        ("resnet101", "101"),
-        ("wide_resnet50_2", "wide50_2"),
+        pytest.param("resnet101", "101", marks=pytest.mark.slow),  # the 50 with more blocks
+        pytest.param("wide_resnet50_2", "wide50_2", marks=pytest.mark.slow),  # test_weights_survey.py has it too
         ("resnext50_32x4d", "resnext50_32x4d"),
         ("seresnet50", "se50"),
         ("resnet50d", "50d"),
@@ -73,6 +73,7 @@ def test_resnet_v2_equals_timm(torch, compare, train):
     compare(reference, models.build("resnet_v2", 10, variant=50), V2, 96, train)
 
 
+@pytest.mark.slow  # test_weights_survey.py has it too
 def test_bit_equals_timm(torch, compare):
     import timm
 

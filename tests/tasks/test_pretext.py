@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from compiling import OPTIMISED
 
 from jaxvision import models
 from jaxvision.errors import UserError
@@ -75,7 +76,7 @@ def test_eight_devices_equal_one(build, nin, scenes, mesh, random_variables):
     _, task, _ = build(nin)
     variables = random_variables(task.init, scenes)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=OPTIMISED)
     def gradients(params, batch):
         loss = lambda params: task.loss({**variables, "params": params}, batch, jax.random.key(1))
         return jax.value_and_grad(loss, has_aux=True)(params)
