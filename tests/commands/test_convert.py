@@ -104,8 +104,8 @@ def test_both_towers_with_their_preprocessing(source, host, tmp_path):
     assert meta["notes"] == []
     judged, state, _ = open_weights(path)
     batch = {"image": jnp.ones((2, 16, 16, 3)), "tokens": jnp.ones((2, 5), int)}
-    out = judged.task.outputs(state.variables, batch)
-    direct = model.apply(variables, batch["image"], batch["tokens"])
+    out = jax.jit(judged.task.outputs)(state.variables, batch)
+    direct = jax.jit(model.apply)(variables, batch["image"], batch["tokens"])
     for name in ("image", "text"):
         x = direct[f"{name}_projection"]
         x /= jnp.linalg.norm(x, axis=-1, keepdims=True)

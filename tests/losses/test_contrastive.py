@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxvision.losses.contrastive import nt_xent, supervised_contrastive
+from jaxvision.losses import contrastive
 
+nt_xent = jax.jit(contrastive.nt_xent, static_argnames="chunk")
+supervised_contrastive = jax.jit(contrastive.supervised_contrastive, static_argnames="chunk")
 TEMPERATURES = (0.05, 0.5, 2.0)
 
 
@@ -108,13 +110,14 @@ def test_chunks_change_neither_values_nor_gradients(chunk):
         first = nt_xent(z, temperature, chunk=chunk)[0]
         return jnp.sum(weights * (first + supervised_contrastive(z, labels, temperature, chunk=chunk)[0]))
 
-    of = jax.value_and_grad(total, argnums=(0, 1))
+    of = jax.jit(jax.value_and_grad(total, argnums=(0, 1)), static_argnums=2)
     dense, chunked = of(z, 0.2, None), of(z, 0.2, chunk)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), chunked, dense)
 
 
 def test_collapsed_embeddings_have_the_loss_of_guessing_and_finite_gradients():
+    of = jax.jit(jax.value_and_grad(lambda z: nt_xent(z)[0].mean()))
     for z in (jnp.ones((4, 2, 3)), jnp.zeros((4, 2, 3))):
-        value, gradient = jax.value_and_grad(lambda z: nt_xent(z)[0].mean())(z)
+        value, gradient = of(z)
         np.testing.assert_allclose(value, np.log(7), rtol=1e-5)
         assert np.isfinite(gradient).all()

@@ -1,5 +1,7 @@
 """The supervised task against its definition."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,12 +25,13 @@ def batch():
 
 def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
     task = supervised.make_supervised(model=_model, num_classes=3, label_smoothing=0.1)
-    variables = task.init(jax.random.key(0), batch)
+    variables = jax.jit(task.init)(jax.random.key(0), batch)
     variables["params"]["head"]["kernel"] = jax.random.normal(
         jax.random.key(5), variables["params"]["head"]["kernel"].shape
     )
-    loss, (metrics, updates) = task.loss(variables, batch, jax.random.key(2))
-    (_, out), stats = _model(3).apply(variables, batch["image"], train=True, mutable=["batch_stats"])
+    loss, (metrics, updates) = jax.jit(task.loss)(variables, batch, jax.random.key(2))
+    apply = functools.partial(_model(3).apply, train=True, mutable=["batch_stats"])
+    (_, out), stats = jax.jit(apply)(variables, batch["image"])
     want = softmax_cross_entropy(out["logits"], batch["label"], 0.1).mean()
     np.testing.assert_allclose(loss, want, rtol=1e-6)
     np.testing.assert_allclose(metrics["top1"], np.mean(out["logits"].argmax(-1) == batch["label"]))
@@ -37,30 +40,30 @@ def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
 
 def test_running_statistics_give_the_logits_of_an_evaluation_and_stay(batch):
     task = supervised.make_supervised(model=_model, num_classes=3, statistics="running")
-    variables = task.init(jax.random.key(0), batch)
-    loss, (_, updates) = task.loss(variables, batch, jax.random.key(2))
-    want = softmax_cross_entropy(task.outputs(variables, batch)["logits"], batch["label"], 0.0).mean()
+    variables = jax.jit(task.init)(jax.random.key(0), batch)
+    loss, (_, updates) = jax.jit(task.loss)(variables, batch, jax.random.key(2))
+    want = softmax_cross_entropy(jax.jit(task.outputs)(variables, batch)["logits"], batch["label"], 0.0).mean()
     np.testing.assert_allclose(loss, want, rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"])
 
 
 def test_soft_labels_count_their_largest_class(batch):
     task = supervised.make_supervised(model=_model, num_classes=3)
-    variables = task.init(jax.random.key(0), batch)
-    hard = task.loss(variables, batch, jax.random.key(2))
-    soft = task.loss(variables, {**batch, "label": jax.nn.one_hot(batch["label"], 3)}, jax.random.key(2))
+    variables = jax.jit(task.init)(jax.random.key(0), batch)
+    hard = jax.jit(task.loss)(variables, batch, jax.random.key(2))
+    soft = jax.jit(task.loss)(variables, {**batch, "label": jax.nn.one_hot(batch["label"], 3)}, jax.random.key(2))
     np.testing.assert_allclose(hard[0], soft[0], rtol=1e-6)
     assert hard[1][0]["top1"] == soft[1][0]["top1"]
 
 
 def test_outputs_leave_the_statistics_alone(batch):
     task = supervised.make_supervised(model=_model, num_classes=3)
-    variables = task.init(jax.random.key(0), batch)
-    out = task.outputs(variables, batch)
+    variables = jax.jit(task.init)(jax.random.key(0), batch)
+    out = jax.jit(task.outputs)(variables, batch)
     assert out["logits"].shape == (4, 3)
     assert out["features"].ndim == 2
     # With running statistics an example does not depend on the others of its batch.
-    alone = task.outputs(variables, {"image": batch["image"][:1]})
+    alone = jax.jit(task.outputs)(variables, {"image": batch["image"][:1]})
     np.testing.assert_allclose(out["features"][:1], alone["features"], rtol=1e-4, atol=1e-5)
 
 
@@ -81,10 +84,10 @@ def test_errors(options, message):
 
 def test_several_labels_are_right_at_any_of_them(batch):
     task = supervised.make_supervised(model=_model, num_classes=3, multi_label=True, loss="sigmoid_cross_entropy")
-    variables = task.init(jax.random.key(0), batch)
+    variables = jax.jit(task.init)(jax.random.key(0), batch)
     variables["params"]["head"]["bias"] = jnp.array([0.0, 100.0, 0.0])  # class 1 wins everywhere
     labels = jnp.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [0, 1, 0]], jnp.float32)
-    _, (metrics, _) = task.loss(variables, {**batch, "label": labels}, jax.random.key(2))
+    _, (metrics, _) = jax.jit(task.loss)(variables, {**batch, "label": labels}, jax.random.key(2))
     assert metrics["top1"] == 0.75
 
 
