@@ -10,9 +10,14 @@ import os
 import shutil
 import tempfile
 
+from compiling import xla_knows
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+if "XLA_FLAGS" not in os.environ:  # processes that tests start inherit it
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    if xla_knows("xla_cpu_use_fusion_emitters"):  # which take longer to compile than what they replaced
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of xdist inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-programs-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # small programs are many: half of the time
