@@ -125,14 +125,14 @@ def test_another_key_gives_another_batch(name):
 @pytest.mark.parametrize("spec", ["random_crop(16, 2)", "random_resized_crop(12)", "cutout(6)", "color_jitter(0.5)"])
 def test_examples_of_a_batch_draw_on_their_own(spec):
     batch = {"image": jnp.tile(make_batch()["image"][:1], (8, 1, 1, 1))}
-    out = augment.make_augmentation(spec)(jax.random.key(0), batch)["image"]
+    out = jax.jit(augment.make_augmentation(spec))(jax.random.key(0), batch)["image"]
     assert len({np.asarray(image).tobytes() for image in out}) > 4
 
 
 def test_a_repeated_operation_draws_anew():
     batch = {"image": jnp.ones((64, 8, 8, 3))}
-    once = augment.make_augmentation("cutout(2)")(jax.random.key(0), batch)["image"]
-    twice = augment.make_augmentation("cutout(2)|cutout(2)")(jax.random.key(0), batch)["image"]
+    once = jax.jit(augment.make_augmentation("cutout(2)"))(jax.random.key(0), batch)["image"]
+    twice = jax.jit(augment.make_augmentation("cutout(2)|cutout(2)"))(jax.random.key(0), batch)["image"]
     assert twice.sum() < once.sum()
 
 
