@@ -11,6 +11,8 @@ during training, which the paper reports, is given too.
     long      the largest size on a longer schedule
     transfer  the runs of the largest size, and random weights, fine-tuned to other images
 
+The preset `paper` trains nothing: published.py analyses the numbers of the paper, with criteria of its own.
+
 A seed determines subset, initialisation and order; differences are paired by seed. The sizes of the study are in
 presets.py, the report in analysis.py.
 
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from jaxvision.sweep.spec import Sweep
 
 presets = sibling(__file__, "presets")
-PRESETS = tuple(presets.PRESETS)
+PUBLISHED = "paper"  # the preset without runs
+PRESETS = (*presets.PRESETS, PUBLISHED)
 _SEEN = 5_000  # most images of the subset on which training accuracy is measured
 
 
@@ -47,8 +50,19 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
       preset: Name of the preset.
       data_dir: Folder of the data, from --data_dir; None if it is not given.
     """
+    if preset == PUBLISHED:
+        return []
     check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
+
+
+def published(preset: str) -> list[Row]:
+    """Returns the rows that need no run: the numbers of the paper, for the preset `paper`.
+
+    Args:
+      preset: Name of the preset.
+    """
+    return sibling(__file__, "published").rows() if preset == PUBLISHED else []
 
 
 def get_config(arg: str = f"{PRESETS[0]}/fixed/ViT-64/seed0/2000") -> ConfigDict:
@@ -93,12 +107,16 @@ def analyse(rows: list[Row], out: Path, preset: str) -> str:
       out: Folder of the study.
       preset: Name of the preset.
     """
+    if preset == PUBLISHED:
+        return sibling(__file__, "published").write(rows, out)
     p = presets.PRESETS[preset]
     configs = {arm: _config(p, arm, p.sizes[0], p.seeds[0], None) for pair in p.pairs for arm in pair[:2]}
     return sibling(__file__, "analysis").write(rows, out, p, configs)
 
 
 def _plan(preset: str, data_dir: str | None) -> list[Run]:
+    if preset == PUBLISHED:
+        return []
     p = presets.PRESETS[preset]
     first, largest = p.pairs[0], p.sizes[-1]
     planned = {}

@@ -112,6 +112,26 @@ def evaluate(parameters: np.ndarray, examples: Numbers) -> np.ndarray:
     return a * (np.asarray(examples, float) + b) ** -c + e
 
 
+def inverse(parameters: np.ndarray, values: Numbers) -> np.ndarray:
+    """Computes the number of examples at which a (n + b)^-c + e has a value.
+
+    Args:
+      parameters: Parameters in the order a, b, c, e, float [..., 4].
+      values: Values of the curve, [n].
+
+    Returns:
+      Float [..., n]; infinite for a value that the curve never reaches, 0 for one that it is always below.
+
+    >>> inverse(np.array([2.0, 0.0, 0.5, 0.1]), [0.3, 0.12, 0.1]).round(3).tolist()
+    [100.0, 10000.0, inf]
+    """
+    a, b, c, e = (p[..., None] for p in np.moveaxis(np.asarray(parameters, float), -1, 0))
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        logs = (np.log(a) - np.log(np.maximum(np.asarray(values, float) - e, 0))) / c
+        # A flat curve (c = 0) is always below a value or never reaches it, even if it equals it.
+        return np.maximum(np.where(np.isnan(logs), np.inf, np.exp(logs)) - b, 0)
+
+
 def fit(
     values: Curve, form: str = "saturating", *, resamples: int = 1000, seed: int = 0, draws: np.ndarray | None = None
 ) -> Fit:
@@ -155,7 +175,7 @@ def fit(
             f"the form {form!r} has {needed} parameters and needs as many sizes of training set, not {len(sizes)}"
         )
     weights = counts / data.variances
-    estimates = _solve(form, sizes, means[None], weights[None])[0]
+    estimates = solve(form, sizes, means[None], weights[None])[0]
     misfit = lambda parameters: np.sum((means - evaluate(parameters, sizes)) ** 2 * weights)
     least, spare, df = misfit(estimates), len(sizes) - needed, data.df
     lack = float(stats.f.sf(least / spare, spare, df)) if spare and df else float("nan")
@@ -169,14 +189,14 @@ def fit(
     truths = [estimates]
     for simpler in FORMS:
         if (dropped := needed - len(FORMS[simpler])) > 0 and set(FORMS[simpler]) < set(FORMS[form]):
-            truth = _solve(simpler, sizes, means[None], weights[None])[0]
+            truth = solve(simpler, sizes, means[None], weights[None])[0]
             if misfit(truth) - least <= stats.f.ppf(0.95, dropped, df) * dropped * scatter:
                 truths.append(truth)
     rng = np.random.default_rng(seed)
     draws = rng.standard_normal((resamples, len(sizes))) if draws is None else draws
     noise = draws * np.sqrt(df / rng.chisquare(df, (len(draws), 1))) * errors
     weights = counts / _simulated_variances(rng, variances, counts, len(draws)) if data.df else weights[None]
-    replicates = np.stack([_solve(form, sizes, evaluate(truth, sizes) + noise, weights) for truth in truths])
+    replicates = np.stack([solve(form, sizes, evaluate(truth, sizes) + noise, weights) for truth in truths])
     return Fit(form, estimates, replicates, sizes, means, errors, lack)
 
 
@@ -277,9 +297,24 @@ def _simulated_variances(rng: np.random.Generator, variances: np.ndarray, counts
     return moderated_variances(sample_variances, df)[0]
 
 
-def _solve(form: str, sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Parameters, float [studies, 4], of the best curves for means [studies, sizes], weights [studies or 1, sizes]."""
+def solve(form: str, sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Fits a form to many studies at once by weighted least squares, within the bounds of `fit`, without intervals.
+
+    Args:
+      form: Key of FORMS.
+      sizes: Numbers of examples, or other positive costs, rising, float [sizes].
+      means: Error of each study at each size, float [studies or 1, sizes].
+      weights: Weights of the squared residuals, float [studies or 1, sizes]; 0 leaves a size out.
+
+    Returns:
+      Parameters a, b, c, e of each study, float [studies, 4].
+
+    >>> sizes = np.array([100.0, 400.0, 1600.0])
+    >>> solve("power", sizes, 2 * sizes[None] ** -0.5, np.array([[1.0, 1.0, 0.0]])).round(3).tolist()
+    [[2.0, 0.0, 0.5, 0.0]]
+    """
     free, scale = FORMS[form], np.exp(np.log(sizes).mean())
+    means = np.broadcast_to(means, (max(len(means), len(weights)), len(sizes)))
     # The search is over u in [0, 1] and v, with c = STEEPEST * u^2 and b = smallest size * (exp(v) - 1): equal steps of
     # u and v are fine where the curve is sensitive, at small exponents and small shifts.
     tops = np.array([1.0, np.log1p(sizes[-1] / sizes[0])])

@@ -7,6 +7,10 @@ A study is a file experiments/NAME/study.py with
     get_config(arg) -> the config of the run that "PRESET/NAME" names, see `config_of`
     analyse(rows, out, preset) -> text to print; writes tables and figures to `out`
 
+and, for a preset with results that need no run, such as the numbers of a paper,
+
+    published(preset) -> their rows, which follow those of the runs
+
 where a row holds the tags and the results of a run; `records(out, run)` has its learning curves. Other files of the
 study are imported with `sibling`. Each run is a command that a person can type, too:
 
@@ -92,9 +96,12 @@ def run_study(
         report = study_results.remake(study, source, out, preset, data_dir)
         say(report, markup=False)
         return report
-    planned = study.runs(preset, data_dir)
-    cost = _cost(planned, say if dry_run else None)
-    say(f"study {name}, preset {preset}: {cost}, evaluations and compilation not counted; in {out}/", highlight=False)
+    planned, published = study.runs(preset, data_dir), study_results.published(study, preset)
+    cost = "no runs"
+    if planned:
+        cost = f"{_cost(planned, say if dry_run else None)}, evaluations and compilation not counted"
+    others = f"; {len(published)} results are published elsewhere" if published else ""
+    say(f"study {name}, preset {preset}: {cost}{others}; in {out}/", highlight=False)
     if dry_run:
         return ""
     if launcher is None:
@@ -105,17 +112,19 @@ def run_study(
     _cache_compilations(out)
     do: _Here | Jobs = _Here(out, say)
     if launcher is not None:
-        leave = launcher.partition("(")[0] != "local"
-        do = Jobs(f"{study.__file__}:{preset}", out, launch.make_launcher(launcher), parallel, leave=leave, say=say)
+        leave, made = launcher.partition("(")[0] != "local", launch.make_launcher(launcher)
+        if planned:
+            do = Jobs(f"{study.__file__}:{preset}", out, made, parallel, leave=leave, say=say)
     rows = do([one for one in planned if not one.fill])
     rows += do([_filled(one, overrides) for one in planned if one.fill and (overrides := one.fill(rows, out))])
     order = {one.name: i for i, one in enumerate(planned)}
     rows = sorted(rows, key=lambda row: order[row["run"]])
     measures = {one.name: one.measures for one in planned}
     rows = [row | _measured(workdir(out, row["run"]), measures[row["run"]]) for row in rows]
+    rows += [{"run": one.name, **one.tags} for one in published]
     if not is_main():
         return ""
-    report = study.analyse(study_results.write(rows, planned, out), out, preset)
+    report = study.analyse(study_results.write(rows, planned + published, out), out, preset)
     say(report, markup=False)
     return report
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+from ml_collections import ConfigDict
 
 from jaxvision import outputs, storage
 from jaxvision.commands import row_tables
@@ -47,12 +48,23 @@ def records(out: Path, run: str) -> list[dict[str, Any]]:
     return [dict(line) for line in _by_run(curves, curves.stat().st_mtime_ns).get(run, ())] if curves else []
 
 
+def published(study: ModuleType, preset: str) -> list[Run]:
+    """Returns the results of a preset that need no run, as runs without a config whose tags are the whole row.
+
+    Args:
+      study: Module of the study.
+      preset: Name of the preset.
+    """
+    rows = study.published(preset) if hasattr(study, "published") else []
+    return [Run(row["run"], ConfigDict(), {key: v for key, v in row.items() if key != "run"}) for row in rows]
+
+
 def write(rows: Sequence[Row], planned: Sequence[Run], out: Path) -> list[Row]:
     """Writes results.* and curves.* of the runs of a study.
 
     Args:
       rows: Rows of all runs.
-      planned: Runs of the preset.
+      planned: Runs of the preset, and its published results.
       out: Folder of the study.
 
     Returns:
@@ -87,7 +99,7 @@ def remake(study: ModuleType, source: str | Path, out: str | Path, preset: str, 
         raise UserError(f"--out={out} is the folder of --from, where nothing is written: give another folder")
     if (out / "runs").exists():
         raise UserError(f"--out={out} holds the runs of a study, whose records would be mixed in: give an empty folder")
-    planned = _planned(study, preset, data_dir)
+    planned = _planned(study, preset, data_dir) + published(study, preset)
     texts = {key for one in planned for key, v in one.tags.items() if not isinstance(v, int | float | None)}
     results = row_tables.read(file, {"run", "error", *texts})
     what = f"of preset {preset!r}"
