@@ -95,11 +95,11 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
       resamples: Number of refits of each curve.
     """
     models = [row for row in rows if row["table"] == 6]
-    average = _compare(models, FIVE, resamples=resamples)
-    single = {name: _compare(models, (key,), resamples=resamples) for key, name in SETS.items()}
+    average = compare(models, FIVE, resamples=resamples)
+    single = {name: compare(models, (key,), resamples=resamples) for key, name in SETS.items()}
     results = {"average": average} | single
-    larger = _larger_models(rows)
-    criteria = _criteria(average, larger)
+    larger = larger_models(rows)
+    verdicts = criteria(average, larger)
     lines = [
         "# The published numbers: error against compute\n",
         "A re-analysis of tables 5 and 6 of Dosovitskiy et al. 2021, arXiv 2010.11929v2. Nothing was trained for it. "
@@ -107,7 +107,7 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
         "not how much it would change with another seed. All intervals are 95 %.\n",
         *figures.draw(models, results, larger, SETS, out, _ratio),
         "## Criteria\n",
-        *(words.verdict(f"{name} ({CLAIMS[name]})", met, said) for name, (met, said) in criteria.items()),
+        *(words.verdict(f"{name} ({CLAIMS[name]})", met, said) for name, (met, said) in verdicts.items()),
         "\n## Compute for the same error\n",
         "A power law of the error over the compute is fitted to each family. A ratio is the compute of one family over "
         "that of another where their curves have the same error: the geometric mean over the errors that models of "
@@ -133,7 +133,7 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
     ]
     report = "\n".join(lines)
     summary = {
-        "criteria": {name: met for name, (met, _) in criteria.items()},
+        "criteria": {name: met for name, (met, _) in verdicts.items()},
         "ratios": {
             name: {"ResNets / ViTs": _plain(one.vit), "ViTs / hybrids": _plain(one.hybrid)}
             for name, one in results.items()
@@ -149,10 +149,18 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
     return report
 
 
-def _compare(
+def compare(
     models: Sequence[Row], sets: Sequence[str], form: str = "power", families: Sequence[str] = FAMILIES, **options: Any
 ) -> Result:
-    """Fits the families to the mean error over data sets; `options` are those of `fit_family`."""
+    """Fits the families to the mean error over data sets, and compares them.
+
+    Args:
+      models: Rows of table 6.
+      sets: Keys of SETS.
+      form: Key of `scaling_laws.FORMS`.
+      families: Families to fit, of FAMILIES.
+      **options: Further arguments of `fit_family`.
+    """
     curves = {}
     for family in families:
         members = [row for row in models if row["family"] == family]
@@ -168,8 +176,12 @@ def _shared(curves: dict[str, Family], first: str, second: str) -> Ratio | None:
     return compute_ratio(curves[first], curves[second]) if largest > smallest else None
 
 
-def _larger_models(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Data set -> pre-training set -> log of the error of ViT-B over that of ViT-L, mean over patches."""
+def larger_models(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Returns data set -> pre-training set -> log of the error of ViT-B over that of ViT-L, mean over patches.
+
+    Args:
+      rows: Rows of the published numbers, of which those of table 5 are used.
+    """
     error = {
         (row["model"], row["pretrained_on"], key): 1 - row[f"{key}/top1"]
         for row in rows
@@ -185,21 +197,24 @@ def _larger_models(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def _criteria(average: Result, data: dict[str, dict[str, float]]) -> dict[str, tuple[bool, str]]:
-    """Criterion -> whether it is met, and the evidence."""
+def criteria(average: Result, data: dict[str, dict[str, float]]) -> dict[str, tuple[bool, str]]:
+    """Judges the criteria: each with whether it is met, and the evidence.
+
+    Args:
+      average: Comparison of the families on the average of FIVE.
+      data: Result of `larger_models`.
+    """
     assert average.vit is not None  # on the average, models of all families reach the same errors
     assert average.hybrid is not None
     ratio, early, change = average.vit.mean, average.hybrid.at[0], average.hybrid.change
     fades = Interval(1 / change.mean, 1 / change.high, 1 / change.low, change.n)
-    apart = ratio.low > CLAIM[1] or ratio.high < CLAIM[0]
+    within, apart = CLAIM[0] <= ratio.low and ratio.high <= CLAIM[1], ratio.low > CLAIM[1] or ratio.high < CLAIM[0]
+    lies = "is within" if within else "lies apart from" if apart else "overlaps, but is not within,"
     first, last = ([data[key][on] for key in FIVE] for on in (PRETRAINED[0], PRETRAINED[-1]))
     small, large, rise = t_interval(first), t_interval(last), paired_difference(last, first).interval
     return {
         "less": (ratio.low > 1, f"ResNets need {_ratio(ratio)} times the compute of ViTs for the same average error"),
-        "two_to_four": (
-            CLAIM[0] <= ratio.low and ratio.high <= CLAIM[1],
-            f"this interval {'lies apart from' if apart else 'overlaps'} {CLAIM[0]:g} to {CLAIM[1]:g}",
-        ),
+        "two_to_four": (within, f"this interval {lies} {CLAIM[0]:g} to {CLAIM[1]:g}"),
         "hybrid_less": (
             early.low > 1,
             f"at an error of {100 * average.hybrid.errors[0]:.1f} %, ViTs need {_ratio(early)} times the compute of "
@@ -222,7 +237,7 @@ def _sensitivity(models: Sequence[Row], resamples: int) -> dict[str, list[str]]:
     def ratio(
         rows: Sequence[Row] = models, sets: Sequence[str] = FIVE, form: str = "power", draws: int = resamples
     ) -> Interval:
-        found = _compare(rows, sets, form, ("ResNet", "ViT"), resamples=draws).vit
+        found = compare(rows, sets, form, ("ResNet", "ViT"), resamples=draws).vit
         assert found is not None  # on the average, models of both families reach the same errors
         return found.mean
 
