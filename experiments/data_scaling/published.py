@@ -155,7 +155,7 @@ def compare(
     """Fits the families to the mean error over data sets, and compares them.
 
     Args:
-      models: Rows of table 6.
+      models: Rows of the published numbers, of which those of table 6 are used.
       sets: Keys of SETS.
       form: Key of `scaling_laws.FORMS`.
       families: Families to fit, of FAMILIES.
@@ -163,7 +163,7 @@ def compare(
     """
     curves = {}
     for family in families:
-        members = [row for row in models if row["family"] == family]
+        members = [row for row in models if row["table"] == 6 and row["family"] == family]
         errors = [1 - float(np.mean([row[f"{key}/top1"] for key in sets])) for row in members]
         curves[family] = fit_family([row["exaflops"] for row in members], errors, form, **options)
     return Result(curves, _shared(curves, "ResNet", "ViT"), _shared(curves, "ViT", "hybrid"))

@@ -105,6 +105,16 @@ def test_a_second_call_gives_the_same_bytes(done):
     assert before == [(out / name).read_bytes() for name in names]
 
 
+def test_the_report_is_made_again_from_the_rows(done, tmp_path):
+    out, report = done
+    assert study.run_study("data_scaling", tmp_path / "again", preset="paper", source=out / "results.csv") == report
+    assert (tmp_path / "again" / "report.html").read_bytes() == (out / "report.html").read_bytes()
+    text = (out / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(text.replace("0.7754", "0.7854"))
+    with pytest.raises(UserError, match="the rows are of another version"):
+        study.run_study("data_scaling", tmp_path / "other", preset="paper", source=tmp_path / "results.csv")
+
+
 def test_every_family_has_its_colour(done):
     picture = matplotlib.image.imread(done[0] / "figures" / "compute.png")[..., :3]
     for colour in plots.COLOURS[:3]:
