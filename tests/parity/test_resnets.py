@@ -44,7 +44,9 @@ def test_resnet_equals_torchvision(torch, compare, layers, train):
 
     reference = getattr(torchvision.models, f"resnet{layers}")()
     model = models.build("resnet", 1000, variant=layers)
-    compare(reference, model, RESNET, 96, train, gradient=layers == 50 and not train)
+    gradient = layers == 50 and not train
+    # Of small images: among the many ReLUs of large ones some are so near to 0 that rounding decides their gradient.
+    compare(reference, model, RESNET, 64 if gradient else 96, train, gradient)
 
 
 @pytest.mark.parametrize(
