@@ -49,14 +49,25 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _programs_are_let_go():
-    """Without this the programs of all tests stay in memory, some gigabytes of them."""
-    yield
+def _let_programs_go():
     jax.clear_caches()
     gc.collect()
     if _return_memory is not None:
         _return_memory(0)  # what was freed goes back to the system, also where it lies between what is used
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go():
+    """Without this the programs of all tests stay in memory, some gigabytes of them."""
+    yield
+    _let_programs_go()
+
+
+@pytest.fixture
+def shares_no_program():
+    """For a large test whose programs no other of its module uses: they are let go at once."""
+    yield
+    _let_programs_go()
 
 
 @pytest.fixture(scope="session")

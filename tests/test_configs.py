@@ -119,6 +119,7 @@ def test_rotnet_is_trained_as_in_the_paper():
             assert float(experiment.optimizer.learning_rate(step)) == pytest.approx(rate)
 
 
+@pytest.mark.usefixtures("shares_no_program")
 @pytest.mark.parametrize(("name", "config"), list(small_configs()))
 def test_two_steps(name, config, tmp_path):
     results = train.run_train(config, tmp_path, quiet=True)
