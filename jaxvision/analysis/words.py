@@ -62,7 +62,7 @@ def points(difference: Difference) -> str:
 
 
 def verdict(name: str, met: bool, finding: str) -> str:
-    """Formats the line of a criterion.
+    """Formats the line of a criterion; `criteria.Verdict` judges one by its intervals.
 
     Args:
       name: Name of the criterion.
