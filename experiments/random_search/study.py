@@ -217,7 +217,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
 
 
 def _values_by_search(rows: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """Search -> results of its trials in each repeat."""
+    """Returns for each search the results of its trials in each repeat."""
     of = lambda kind, repeat: [_value(r) for r in rows if (r["search"], r["repeat"]) == (kind, repeat)]
     return {kind: [of(kind, repeat) for repeat in REPEATS] for kind in SEARCHES}
 
@@ -231,12 +231,12 @@ def _best(values_by_search: dict[str, list[list[float]]]) -> dict[str, list[floa
 
 
 def _trials(values_by_search: dict[str, list[list[float]]]) -> list[int]:
-    """The random trials that are needed in each repeat to expect the best of its grid."""
+    """Returns the number of random trials in each repeat whose best is expected to reach the best of its grid."""
     return [_needed(random, max(grid)) for random, grid in zip(values_by_search["random"], values_by_search["grid"])]
 
 
 def _shares(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The importance of each hyperparameter in some trials."""
+    """Returns the importance of each hyperparameter in some trials."""
     return importance.shares(SPACE, [{k: r[k] for k in SPACE} for r in rows], list(map(_value, rows)), True)
 
 
@@ -263,7 +263,7 @@ def _draw(rows: list[dict[str, Any]], values_by_search: dict[str, list[list[floa
 
 
 def _by_repeat(gain: Difference, scale: int = 100) -> str:
-    """The mean of a difference with its interval, and each repeat."""
+    """Formats the mean of a difference with its interval, and the difference of each repeat."""
     mean, half = scale * gain.interval.mean, scale * gain.interval.half
     return f"{mean:.1f} ± {half:.1f} (by repeat {', '.join(f'{scale * value:+.1f}' for value in gain.each)})"
 

@@ -187,7 +187,7 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
 
 
 def _top1(rows: list[dict[str, Any]], preset: str) -> dict[str, dict[int, list[float]]]:
-    """Regime -> examples -> top-1 of each seed."""
+    """Returns the top-1 of each seed, by regime and number of examples."""
     of = lambda regime, n: [r["test/top1"] for r in rows if (r["regime"], r["examples"]) == (regime, n)]
     return {regime: {n: of(regime, n) for n in SIZES[preset]} for regime in REGIMES}
 
@@ -195,14 +195,14 @@ def _top1(rows: list[dict[str, Any]], preset: str) -> dict[str, dict[int, list[f
 def _gains(
     top1: dict[str, dict[int, list[float]]], confidence: float = 0.95
 ) -> tuple[dict[int, str], dict[int, Difference]]:
-    """The best pretrained regime of each size, and how much better it is than scratch."""
+    """Returns the best pretrained regime of each size, and how much better it is than scratch."""
     sizes = top1["scratch"]
     best = {n: max(PRETRAINED, key=lambda regime, n=n: t_interval(top1[regime][n]).mean) for n in sizes}
     return best, {n: paired_difference(top1[best[n]][n], sizes[n], confidence) for n in sizes}
 
 
 def _judged(gain: Difference) -> str:
-    """A difference with its interval at the level of the criteria."""
+    """Formats a difference with its interval at the level of the criteria."""
     each = ", ".join(f"{100 * value:+.1f}" for value in gain.each)
     return f"{_percent(gain.interval)} points, a {100 * TOGETHER:.1f} % interval (by seed {each})"
 

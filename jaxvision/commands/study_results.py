@@ -114,13 +114,15 @@ def remake(study: ModuleType, source: str | Path, out: str | Path, preset: str, 
         raise UserError(f"{curves} has {_list(strange)}, which {file.name} has not: take both files from one study")
     outputs.claim(out, (*FILES, *REPORTS), "--out")
     row_tables.write(results, out, RESULTS)
+    for file in out.glob(f"{CURVES}.*"):  # of an earlier call with other rows
+        file.unlink()
     if lines is not None:
         row_tables.write(lines, out, CURVES)
     return study.analyse(rows, out, preset)
 
 
 def _file(source: Path) -> Path:
-    """The file of results that --from names."""
+    """Returns the file of results that --from names."""
     file = source if source.suffix in row_tables.SUFFIXES else row_tables.find(source, RESULTS)
     if file is None or not file.is_file():
         raise UserError(f"--from={shown(str(source))} holds no results: give a folder with results.csv, or such a file")
@@ -128,7 +130,7 @@ def _file(source: Path) -> Path:
 
 
 def _planned(study: ModuleType, preset: str, data_dir: str | None) -> list[Run]:
-    """The runs of a preset; their names and tags do not depend on where data are."""
+    """Returns the runs of a preset; their names and tags do not depend on where the data are."""
     try:
         return study.runs(preset, data_dir)
     except UserError:
@@ -138,7 +140,7 @@ def _planned(study: ModuleType, preset: str, data_dir: str | None) -> list[Run]:
 
 
 def _rows(results: pa.Table, planned: Sequence[Run]) -> list[Row]:
-    """The rows of a table: all tags, and the results that a run has."""
+    """Returns the rows of a table: all tags, and the results that a run has."""
     tags: dict[str, Mapping[str, Any]] = {one.name: one.tags for one in planned}
     rows = []
     for row in results.to_pylist():
@@ -148,10 +150,11 @@ def _rows(results: pa.Table, planned: Sequence[Run]) -> list[Row]:
 
 
 def _check_columns(columns: Sequence[str], planned: Sequence[Run], has: str, what: str) -> None:
-    """Checks that every column is a tag or a result of the runs, and that no tag lacks."""
+    """Checks that every column is a tag or a result of the runs, and that no tag is missing."""
     tags = dict.fromkeys(key for one in planned for key in one.tags)
     evals = {name for one in planned for section in (one.config.get("evals"), one.measures) for name in section or ()}
-    if absent := [key for key in ("run", *tags) if key not in columns and planned]:
+    needed = dict.fromkeys(key for one in planned if not one.fill for key in one.tags)
+    if absent := [key for key in ("run", *needed) if key not in columns]:
         raise UserError(f"{has} no column {_list(absent)}, which the rows {what} need")
     unknown = [key for key in columns if key not in ("run", "error", *tags) and key.partition("/")[0] not in evals]
     if unknown:
@@ -191,7 +194,7 @@ def _list(names: Any, most: int = 5) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _by_run(curves: Path, changed: int) -> dict[str, list[dict[str, Any]]]:
-    """The lines of a file of curves by run; `changed` is when the file was."""
+    """Returns the lines of a file of curves by run; `changed` is the time of its last change."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in row_tables.read(curves, {"run"}).to_pylist():
         run = row.pop("run")

@@ -202,6 +202,9 @@ def test_the_report_is_made_again_from_the_rows_alone(in_done, tmp_path):
         for name in ("report.md", "results.csv", "results.parquet", "curves.csv", "curves.parquet"):
             assert (again / name).read_bytes() == (out / name).read_bytes(), name
         assert before == {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.iterdir()}
+    (kept / "curves.parquet").unlink()
+    study.run_study("tiny", again, source=kept)
+    assert not list(again.glob("curves.*")), "those of an earlier call are of other rows"
     report = (out / "report.md").read_text()
     assert "'step': 30, 'val/top1'" in report or "'val/top1'" in report.split("'step': 30")[-1]
     assert "examples_per_second" not in report
