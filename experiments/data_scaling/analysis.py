@@ -17,6 +17,7 @@ from jaxvision.estimate import estimate
 presets = sibling(__file__, "presets")
 tables = sibling(__file__, "tables")
 figures = sibling(__file__, "figures")
+relations = sibling(__file__, "relations")
 
 FORMS = ("power", "saturating", "shifted_saturating")
 ENOUGH = 5  # fewest sizes that distinguish a form with a floor from one without
@@ -34,10 +35,18 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
     rows = [row | _best(out, row["run"]) for row in rows]
     costs = {arm: _cost(config) for arm, config in configs.items()}
     top1 = tables.cells(rows, p, "val/top1")
-    verdicts = {pair: _criteria(top1, pair) for pair in p.pairs}
+    verdicts = {pair: _criteria(top1, pair) for pair in p.pairs if not p.crosses}
     forms = {arm: _form(sizes) for arm, sizes in top1.items()}
     fits = {arm: scaling_laws.fit(tables.errors(sizes), forms[arm]) for arm, sizes in top1.items()}
     crossings = {pair: _crossing(top1, pair, forms) for pair in p.pairs}
+    if p.crosses:
+        verdicts = {pair: relations.criteria(result, pair.sizes) for pair, result in crossings.items()}
+    few_shot = (
+        "; few-shot is the top-1 of a ridge regression on frozen features, mean over three draws of images it "
+        f"is fitted to, which are {p.support}"
+        if p.support
+        else ""
+    )
     lines = [
         f"# Data scaling: {p.title}\n",
         _setting(p),
@@ -52,8 +61,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
         *_selection(rows, p),
         "## Other measures\n",
         "Training accuracy is that on at most 5,000 images of the subset; loss is that on the validation split, in "
-        "nats; few-shot is the top-1 of a ridge regression on frozen features, mean over three draws of images it "
-        f"is fitted to, which are {p.support}.",
+        f"nats{few_shot}.",
         *tables.measures(rows, p),
         *_tuned(rows, p),
         *_long(rows, p),
@@ -238,6 +246,8 @@ def _long(rows: Sequence[Row], p: presets.Preset) -> list[str]:
 
 def _transfer(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     top1, t, n, pair = tables.cells(rows, p, "val/top1", "transfer"), p.transfer, p.sizes[-1], p.pairs[0]
+    if not t:
+        return []
     lines = [
         "## Transfer\n",
         f"Fine-tuned to {t.title}: {t.steps:,} steps of {t.data['batch_size']}, SGD with momentum, learning rate "

@@ -2,6 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from jaxvision.commands.study import sibling
+
+relations = sibling(__file__, "relations")
+
 SHOTS = (1, 5, 10, 25)
 TUNING_SEED = 100  # not a reported seed
 
@@ -45,15 +49,17 @@ class Preset(NamedTuple):
       pairs: Pairs that are compared; the first one also has the tuned, long and transfer runs.
       seeds: Seeds, each of which determines subset, initialisation and order.
       steps: Number of steps of every run, at every size.
-      support: Description of the images that few-shot accuracy is fitted to.
+      support: Description of the images that few-shot accuracy is fitted to; empty if it is not measured.
       optimizer: Section `optimizer`, without the learning rate of the arm.
       train: Section `train`, without the length.
-      transfer: Task to which the runs of the largest size, and the same networks from random weights, are fine-tuned.
+      transfer: Task to which the runs of the largest size, and the same networks from random weights, are fine-tuned;
+        None for no such runs.
       augment: Augmentation of training; at small scale only the scaling of pixels.
       measures: Evaluations of the finished runs that are not in `evals`.
       rates: Learning rates of the sweep, for both arms at `tuned_sizes`.
       long: Factor by which the steps of the long schedule are multiplied, at the largest size, for `long_seeds`.
       needs_dir: Data that --data_dir must name; empty if there is a default.
+      crosses: True for a constructed crossing, whose criteria are those of relations.py.
     """
 
     title: str
@@ -66,7 +72,7 @@ class Preset(NamedTuple):
     support: str
     optimizer: dict[str, Any]
     train: dict[str, Any]
-    transfer: Transfer
+    transfer: Transfer | None
     augment: str = "normalize(0.5, 0.5)"
     measures: dict[str, Any] = {}
     rates: tuple[float, ...] = ()
@@ -74,6 +80,7 @@ class Preset(NamedTuple):
     long: int = 0
     long_seeds: tuple[int, ...] = ()
     needs_dir: str = ""
+    crosses: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -263,3 +270,4 @@ PRESETS = {
         needs_dir="the folder of the TFDS set jft300m",
     ),
 }
+PRESETS["relations"] = relations.preset(PRESETS["laptop"])
