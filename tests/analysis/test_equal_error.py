@@ -73,9 +73,9 @@ def test_intervals_hold_the_ratio_in_100_simulated_studies():
 @pytest.mark.parametrize("sizes", [(RESNETS, VITS), (VITS, HYBRIDS)], ids=["7 and 6 models", "6 and 5 models"])
 def test_intervals_hold_the_ratio_for_every_scatter(sizes, scatters):
     held = simulate(*sizes, scatters, 600, resamples=1000)
-    print(held)
-    assert held[0] >= 0.92, held
-    assert held.min() >= 0.89, held
+    # 0.93 to 0.95 for 7 and 6 models, 0.91 to 0.95 for 6 and 5; the ends are 0.91 at least.
+    assert held[0] >= 0.90, held
+    assert held.min() >= 0.88, held
 
 
 def test_families_that_are_equal_are_resampled_independently():
