@@ -32,6 +32,7 @@ import numpy as np
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, words
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.analysis.equal_error import Family, Ratio, compute_ratio, fit_family, shared_errors
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
 from jaxvision.commands.study import Row, sibling
@@ -107,7 +108,7 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
         "not how much it would change with another seed. All intervals are 95 %.\n",
         *figures.draw(models, results, larger, SETS, out, _ratio),
         "## Criteria\n",
-        *(words.verdict(f"{name} ({CLAIMS[name]})", met, said) for name, (met, said) in verdicts.items()),
+        *(verdict.line(f"{name} ({CLAIMS[name]})") for name, verdict in verdicts.items()),
         "\n## Compute for the same error\n",
         "A power law of the error over the compute is fitted to each family. A ratio is the compute of one family over "
         "that of another where their curves have the same error: the geometric mean over the errors that models of "
@@ -133,7 +134,7 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
     ]
     report = "\n".join(lines)
     summary = {
-        "criteria": {name: met for name, (met, _) in verdicts.items()},
+        "criteria": {name: verdict.met for name, verdict in verdicts.items()},
         "ratios": {
             name: {"ResNets / ViTs": _plain(one.vit), "ViTs / hybrids": _plain(one.hybrid)}
             for name, one in results.items()
@@ -197,8 +198,8 @@ def larger_models(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def criteria(average: Result, data: dict[str, dict[str, float]]) -> dict[str, tuple[bool, str]]:
-    """Judges the criteria: each with whether it is met, and the evidence.
+def criteria(average: Result, data: dict[str, dict[str, float]]) -> dict[str, Verdict]:
+    """Returns the verdict on each criterion; what must exceed 1 or 2 is a ratio.
 
     Args:
       average: Comparison of the families on the average of FIVE.
@@ -211,23 +212,21 @@ def criteria(average: Result, data: dict[str, dict[str, float]]) -> dict[str, tu
     within, apart = CLAIM[0] <= ratio.low and ratio.high <= CLAIM[1], ratio.low > CLAIM[1] or ratio.high < CLAIM[0]
     lies = "is within" if within else "lies apart from" if apart else "overlaps, but is not within,"
     first, last = ([data[key][on] for key in FIVE] for on in (PRETRAINED[0], PRETRAINED[-1]))
-    small, large, rise = t_interval(first), t_interval(last), paired_difference(last, first).interval
+    small, large = t_interval([-log for log in first]), t_interval(last)
+    rise = paired_difference(last, first).interval
+    largest, smallest = (f"an error of {100 * average.hybrid.errors[i]:.1f} %" for i in (0, -1))
+    late = _ratio(average.hybrid.at[-1])
+    above = lambda name, ratio, least=1.0, **more: Verdict({name: ratio}, least, show=_ratio, **more)
     return {
-        "less": (ratio.low > 1, f"ResNets need {_ratio(ratio)} times the compute of ViTs for the same average error"),
-        "two_to_four": (within, f"this interval {lies} {CLAIM[0]:g} to {CLAIM[1]:g}"),
-        "hybrid_less": (
-            early.low > 1,
-            f"at an error of {100 * average.hybrid.errors[0]:.1f} %, ViTs need {_ratio(early)} times the compute of "
-            "hybrids",
+        "less": above("on the average, compute of ResNets over that of ViTs", ratio),
+        "two_to_four": above(
+            "the same", ratio, CLAIM[0], further={f"this interval {lies} {CLAIM[0]:g} to {CLAIM[1]:g}": within}
         ),
-        "hybrid_fades": (
-            fades.low > 1,
-            f"this is {_ratio(fades)} times the ratio at an error of {100 * average.hybrid.errors[-1]:.1f} %, "
-            f"{_ratio(average.hybrid.at[-1])}",
-        ),
-        "small_data": (small.high < 0, f"pre-trained on ImageNet, error of ViT-B over ViT-L: {_ratio(_exp(small))}"),
-        "large_data": (large.low > 0, f"pre-trained on JFT-300M: {_ratio(_exp(large))}"),
-        "overtakes": (rise.low > 0, f"the second is {_ratio(_exp(rise))} times the first"),
+        "hybrid_less": above(f"at {largest}, compute of ViTs over that of hybrids", early),
+        "hybrid_fades": above(f"this over the ratio at {smallest}, which is {late}", fades),
+        "small_data": above("pre-trained on ImageNet, error of ViT-L over that of ViT-B", _exp(small)),
+        "large_data": above("pre-trained on JFT-300M, error of ViT-B over that of ViT-L", _exp(large)),
+        "overtakes": above("this over the same after ImageNet", _exp(rise)),
     }
 
 
