@@ -8,22 +8,24 @@ import numpy as np
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, scaling_laws, words
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.analysis.crossing import Crossing, crossing
 from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.analysis.statistics import paired_difference, t_interval
 from jaxvision.commands.study import Row, records, sibling
 from jaxvision.estimate import estimate
 
-presets = sibling(__file__, "presets")
+setting = sibling(__file__, "setting")
+criteria = sibling(__file__, "criteria")
+relations = sibling(__file__, "relations")
 tables = sibling(__file__, "tables")
 figures = sibling(__file__, "figures")
-relations = sibling(__file__, "relations")
 
 FORMS = ("power", "saturating", "shifted_saturating")
 ENOUGH = 5  # fewest sizes that distinguish a form with a floor from one without
 
 
-def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]) -> str:
+def write(rows: list[Row], out: Path, p: setting.Preset, configs: dict[str, Any]) -> str:
     """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
 
     Args:
@@ -35,36 +37,33 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
     rows = [row | _best(out, row["run"]) for row in rows]
     costs = {arm: _cost(config) for arm, config in configs.items()}
     top1 = tables.cells(rows, p, "val/top1")
-    verdicts = {pair: _criteria(top1, pair) for pair in p.pairs if not p.crosses}
+    measures = measure_pairs(rows, out, p)
+    verdicts = judge(rows, measures, p)
     forms = {arm: _form(sizes) for arm, sizes in top1.items()}
     fits = {arm: scaling_laws.fit(tables.errors(sizes), forms[arm]) for arm, sizes in top1.items()}
     crossings = {pair: _crossing(top1, pair, forms) for pair in p.pairs}
-    if p.crosses:
-        verdicts = {pair: relations.criteria(result, pair.sizes) for pair, result in crossings.items()}
-    few_shot = (
-        "; few-shot is the top-1 of a ridge regression on frozen features, mean over three draws of images it "
-        f"is fitted to, which are {p.support}"
-        if p.support
-        else ""
-    )
     lines = [
         f"# Data scaling: {p.title}\n",
         _setting(p),
         *tables.accuracy(top1, p, costs),
         *(_match(pair, costs) for pair in p.pairs),
         "\n## Criteria\n",
-        *(line for pair, criteria in verdicts.items() for line in _verdicts(pair, criteria)),
+        *(line for pair, judged in verdicts.items() for line in _verdicts(pair, judged)),
+        "## How much data, and the gap in other measures\n",
+        *_measures(measures),
+        *_families(top1, p),
         "\n## Do the arms cross?\n",
         *(f"{_name(pair)}: {result.words((pair.resnet, pair.vit))}\n" for pair, result in crossings.items()),
         "## Scaling laws\n",
         *_laws(fits, top1),
         *_selection(rows, p),
         "## Other measures\n",
-        "Training accuracy is that on at most 5,000 images of the subset; loss is that on the validation split, in "
-        f"nats{few_shot}.",
+        f"Training accuracy is that on at most {p.seen:,} images of the subset; loss is that on the validation split, "
+        "in nats." + f" Few-shot is the top-1 of a ridge regression on frozen features {p.support}." * bool(p.support),
         *tables.measures(rows, p),
+        *_plain(rows, p),
         *_tuned(rows, p),
-        *_long(rows, p),
+        *_lengths(rows, p),
         *_transfer(rows, p),
         "## Figures\n",
         *figures.draw(rows, out, p, costs, fits, crossings),
@@ -75,16 +74,51 @@ def write(rows: list[Row], out: Path, p: presets.Preset, configs: dict[str, Any]
         "data": p.title,
         "top1": top1,
         "costs": costs,
-        "criteria": {
-            f"{pair.resnet}, {pair.vit}": {k: met for k, (met, _) in v.items()} for pair, v in verdicts.items()
-        },
+        "criteria": {name(pair): {k: v.met for k, v in judged.items()} for pair, judged in verdicts.items()},
         "gap": {name(pair): {n: d.each for n, d in c.lead.items()} for pair, c in crossings.items()},
+        "gap in log odds": {name(pair): {n: d.each for n, d in m.odds.items()} for pair, m in measures.items()},
+        "gap at equal training loss": {
+            name(pair): {n: d.each for n, d in m.loss.items()} for pair, m in measures.items()
+        },
+        "data ratio": {
+            name(pair): {"start": m.data.start, "end": m.data.end, "range": m.data.range}
+            for pair, m in measures.items()
+        },
         "fits": {arm: {"form": fit.form, **fit.parameters()} for arm, fit in fits.items()},
         "versions": workdirs.versions(),
     }
     workdirs.write_json(out / "summary.json", summary)
     documents.write(report, out / "report.md", f"Data scaling: {p.title}")
     return report
+
+
+def judge(
+    rows: Sequence[Row], measures: dict[setting.Pair, criteria.Measures], p: setting.Preset
+) -> dict[setting.Pair, dict[str, Verdict]]:
+    """Judges the criteria of every pair.
+
+    Args:
+      rows: Rows of all runs.
+      measures: Measures of every pair.
+      p: Preset of the runs.
+    """
+    top1 = tables.cells(rows, p, "val/top1")
+    if p.crosses:
+        return {pair: relations.judge(_crossing(top1, pair, {})) for pair in p.pairs}
+    return {pair: criteria.judge(top1, pair, m) for pair, m in measures.items()}
+
+
+def measure_pairs(rows: Sequence[Row], out: Path | None, p: setting.Preset) -> dict[setting.Pair, criteria.Measures]:
+    """Computes the measures of every pair.
+
+    Args:
+      rows: Rows of all runs.
+      out: Folder of the study, which also holds the records of the runs; None to do without records.
+      p: Preset of the runs.
+    """
+    top1, fixed = tables.cells(rows, p, "val/top1"), [row for row in rows if row["protocol"] == "fixed"]
+    curves = {(row["arm"], row["examples"], row["seed"]): records(out, row["run"]) for row in fixed if out}
+    return {pair: criteria.measure(top1, pair, curves, p.seeds) for pair in p.pairs}
 
 
 def _best(out: Path, run: str) -> dict[str, float]:
@@ -99,7 +133,7 @@ def _cost(config: Any) -> dict[str, float]:
     return {"parameters": cost.parameters, "mflops": cost.flops_per_step / config.data.batch_size / 1e6}
 
 
-def _setting(p: presets.Preset) -> str:
+def _setting(p: setting.Preset) -> str:
     seen = p.steps * p.data["batch_size"]
     return (
         f"Top-1 on the validation split in %, mean over the seeds {_list(p.seeds)} with its 95 % t-interval; "
@@ -108,39 +142,72 @@ def _setting(p: presets.Preset) -> str:
     )
 
 
-def _match(pair: presets.Pair, costs: dict[str, dict[str, float]]) -> str:
+def _match(pair: setting.Pair, costs: dict[str, dict[str, float]]) -> str:
     ratio = costs[pair.vit]["mflops"] / costs[pair.resnet]["mflops"]
     match = "a matched pair" if pair.matched else "not a matched pair"
     return f"- A training step of {pair.vit} costs {ratio:.2f} times that of {pair.resnet} in FLOPs: {match}."
 
 
-def _criteria(top1: tables.Cells, pair: presets.Pair) -> dict[str, tuple[bool, str]]:
-    """Criterion -> whether it is met, and the evidence."""
-    first, last = pair.sizes[0], pair.sizes[-1]
-    criteria = {}
-    for arm in pair[:2]:
-        gain = paired_difference(top1[arm][last], top1[arm][first])
-        means = [t_interval(top1[arm][n]).mean for n in pair.sizes]
-        met = gain.interval.low > 0 and means == sorted(means)
-        criteria[f"rises ({arm})"] = met, f"{first:,} to {last:,} examples: {words.points(gain)}"
-    small, large = tables.gap(top1, pair, first), tables.gap(top1, pair, last)
-    change = paired_difference(small.each, large.each)
-    criteria["positive"] = small.interval.low > 0, f"gap at {first:,} examples: {words.points(small)}"
-    finding = f"that minus the gap at {last:,} examples, {words.percent(large.interval)}: {words.points(change)}"
-    criteria["shrinks"] = change.interval.low > 0, finding
-    return criteria
+def _verdicts(pair: setting.Pair, judged: dict[str, Verdict]) -> list[str]:
+    return [f"{_name(pair)}:", "", *(verdict.line(name) for name, verdict in judged.items()), ""]
 
 
-def _verdicts(pair: presets.Pair, criteria: dict[str, tuple[bool, str]]) -> list[str]:
-    return [
-        f"{_name(pair)}:",
-        "",
-        *(words.verdict(k, met, finding) for k, (met, finding) in criteria.items()),
-        "",
+def _measures(measures: dict[setting.Pair, criteria.Measures]) -> list[str]:
+    """The data ratios and the gaps of every pair in words and a table."""
+    lines = [
+        "The data ratio says how many times the ResNet's examples the ViT needs for the same accuracy. Log odds are "
+        "log(p / (1 - p)) of the accuracy p. At equal training loss both runs of a seed are compared at the lowest "
+        "loss that both reach; the one that reaches it earlier is then in the middle of its schedule, where its "
+        "learning rate is still high, so the gap there underrates it.\n"
     ]
+    for pair, m in measures.items():
+        first, last = pair.sizes[0], pair.sizes[-1]
+        lines += [
+            f"- {_name(pair)}: for the accuracy of {pair.resnet} at {first:,} examples, {pair.vit} needs "
+            f"{m.data.words(m.data.start)} as many; for that of {pair.vit} at {last:,}, {m.data.words(m.data.end)}."
+        ]
+        cells = [words.percent(m.points[n].interval) for n in pair.sizes]
+        odds = [criteria.plain(m.odds[n]) for n in pair.sizes]
+        equal = [
+            f"{words.percent(m.loss[n].interval)} at {m.levels[n]:.2f} nats" if n in m.loss else "" for n in pair.sizes
+        ]
+        rows = {"gap, points": cells, "gap, log odds": odds, "gap at equal training loss, points": equal}
+        lines += words.table(_name(pair), [f"{n:,}" for n in pair.sizes], rows)
+    return lines
 
 
-def _name(pair: presets.Pair) -> str:
+def _families(top1: tables.Cells, p: setting.Preset) -> list[str]:
+    """Where the two families of ResNets differ, and what that does to the gap."""
+    if not p.families:
+        return []
+    lines = [
+        "## The two families of ResNets\n",
+        "BiT's form (pre-activation, GroupNorm, weight standardisation) minus that with BatchNorm, in points. The last "
+        "column is the change from the smallest to the largest size: by so much the gaps to a ViT change differently.",
+    ]
+    differences = {pair: tables.difference(top1, *pair) for pair in p.families}
+    sizes = sorted({n for by_size in differences.values() for n in by_size})
+    rows = {}
+    for (one, other), by_size in differences.items():
+        change = paired_difference(by_size[max(by_size)].each, by_size[min(by_size)].each)
+        cells = [words.percent(by_size[n].interval) if n in by_size else "" for n in sizes]
+        rows[f"{one} minus {other}"] = [*cells, words.percent(change.interval)]
+    lines += words.table("arms", [*(f"{n:,}" for n in sizes), "change"], rows)
+    for (one, other), by_size in differences.items():
+        ahead = [f"{n:,}" for n, d in by_size.items() if d.interval.low > 0]
+        behind = [f"{n:,}" for n, d in by_size.items() if d.interval.high < 0]
+        found = [f"{one} is ahead at {_and(ahead)}"] * bool(ahead) + [f"{other} is ahead at {_and(behind)}"] * bool(
+            behind
+        )
+        lines.append(f"- {'; '.join(found) or f'{one} and {other} cannot be told apart at any size'}.")
+    return lines
+
+
+def _and(items: Sequence[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _name(pair: setting.Pair) -> str:
     return f"{pair.resnet} and {pair.vit}{'' if pair.matched else ', not matched'}"
 
 
@@ -149,10 +216,10 @@ def _form(sizes: dict[int, list[float]]) -> str:
     return scaling_laws.select(tables.errors(sizes), FORMS)[0] if len(sizes) >= ENOUGH else "power"
 
 
-def _crossing(top1: tables.Cells, pair: presets.Pair, forms: dict[str, str]) -> Crossing:
+def _crossing(top1: tables.Cells, pair: setting.Pair, forms: dict[str, str]) -> Crossing:
     first, second = ({n: tables.errors(top1[arm])[n] for n in pair.sizes} for arm in pair[:2])
     enough = len(pair.sizes) >= ENOUGH
-    return crossing(first, second, tuple(forms[arm] if enough else "power" for arm in pair[:2]))
+    return crossing(first, second, tuple(forms.get(arm, "power") if enough else "power" for arm in pair[:2]))
 
 
 def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
@@ -200,7 +267,7 @@ def _laws(fits: dict[str, Fit], top1: tables.Cells) -> list[str]:
     return [*lines, ""]
 
 
-def _selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
+def _selection(rows: Sequence[Row], p: setting.Preset) -> list[str]:
     if not any("best/top1" in row for row in rows):
         return []
     return [
@@ -211,7 +278,7 @@ def _selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     ]
 
 
-def _tuned(rows: Sequence[Row], p: presets.Preset) -> list[str]:
+def _tuned(rows: Sequence[Row], p: setting.Preset) -> list[str]:
     if not p.rates:
         return []
     best_rate = sibling(__file__, "study").best_rate
@@ -221,33 +288,56 @@ def _tuned(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     tuned = {arm: {n: other.get(arm, {}).get(n, fixed[arm][n]) for n in p.tuned_sizes} for arm in rates}
     return [
         "## Tuned for every subset\n",
-        f"The learning rate was chosen among {_list(p.rates)} by one run of seed {presets.TUNING_SEED}, on the "
+        f"The learning rate was chosen among {_list(p.rates)} by one run of seed {setting.TUNING_SEED}, on the "
         "validation split that is judged below too. A best rate at an end of that list may not be the best there is.",
         *tables.tuned(tuned, fixed, rates, p),
     ]
 
 
-def _long(rows: Sequence[Row], p: presets.Preset) -> list[str]:
-    long, n = tables.cells(rows, p, "val/top1", "long"), p.sizes[-1]
-    if not long:
+def _plain(rows: Sequence[Row], p: setting.Preset) -> list[str]:
+    """The first pair without crops and flips."""
+    if not p.plain_sizes:
         return []
-    fixed = tables.cells([row for row in rows if row["seed"] in p.long_seeds], p, "val/top1")
-    train = tables.cells(rows, p, "train/top1", "long")
-    lines = [f"## {p.long} times the steps on {n:,} examples\n", f"Seed {_list(p.long_seeds)}.\n"]
-    for arm in long:
-        gain = paired_difference(long[arm][n], fixed[arm][n])
-        lines.append(
-            f"- {arm}: top-1 {words.percent(t_interval(long[arm][n]))} %, on training images "
-            f"{words.percent(t_interval(train[arm][n]))} %; {words.points(gain)} more than on the fixed schedule."
-        )
+    with_crops, plain = tables.cells(rows, p, "val/top1"), tables.cells(rows, p, "val/top1", "plain")
+    pair, shown = p.pairs[0], {}
+    for arm in pair[:2]:
+        gains = [paired_difference(with_crops[arm][n], plain[arm][n]).interval for n in p.plain_sizes]
+        shown[f"{arm}, top-1 without"] = [words.percent(t_interval(plain[arm][n])) for n in p.plain_sizes]
+        shown[f"{arm}, gain by crops and flips"] = [words.percent(gain) for gain in gains]
+    gaps = [words.percent(tables.gap(plain, pair, n).interval) for n in p.plain_sizes]
+    shown[f"{pair.resnet} minus {pair.vit}, both without"] = gaps
+    table = words.table("arm", [f"{n:,}" for n in p.plain_sizes], shown)
+    return ["## Without crops and flips\n", "Top-1 in %, and differences in points, by number of examples.", *table]
+
+
+def _lengths(rows: Sequence[Row], p: setting.Preset) -> list[str]:
+    """Accuracy against the length of the schedule at several sizes: lack of data and lack of steps told apart."""
+    if not p.lengths:
+        return []
     pair = p.pairs[0]
-    return [*lines, f"- {pair.resnet} minus {pair.vit}: {words.points(tables.gap(long, pair, n))}.", ""]
+    lines = [
+        "## Shorter and longer schedules\n",
+        f"Each schedule is planned as a whole; seed {_list(p.lengths.seeds)}. Top-1 in % on the validation split, "
+        "and in brackets on training images. Where more steps help and both are alike, steps are lacking. Where the "
+        "second is far above the first and more steps do not help, data are lacking.",
+    ]
+    steps = tables.steps_of(p)
+    for n in p.lengths.sizes:
+        values, train = (tables.by_steps(rows, p, n, key) for key in ("val/top1", "train/top1"))
+        shown = {
+            arm: [f"{words.percent(t_interval(by[s]))} ({100 * float(np.mean(train[arm][s])):.0f})" for s in steps]
+            for arm, by in values.items()
+        }
+        gaps = [paired_difference(values[pair.resnet][s], values[pair.vit][s]).interval for s in steps]
+        shown[f"{pair.resnet} minus {pair.vit}"] = [words.percent(gap) for gap in gaps]
+        lines += words.table(f"{n:,} examples", [f"{s:,} steps" for s in steps], shown)
+    return lines
 
 
-def _transfer(rows: Sequence[Row], p: presets.Preset) -> list[str]:
-    top1, t, n, pair = tables.cells(rows, p, "val/top1", "transfer"), p.transfer, p.sizes[-1], p.pairs[0]
-    if not t:
+def _transfer(rows: Sequence[Row], p: setting.Preset) -> list[str]:
+    if not p.transfer:
         return []
+    top1, t, n, pair = tables.cells(rows, p, "val/top1", "transfer"), p.transfer, p.sizes[-1], p.pairs[0]
     lines = [
         "## Transfer\n",
         f"Fine-tuned to {t.title}: {t.steps:,} steps of {t.data['batch_size']}, SGD with momentum, learning rate "

@@ -8,16 +8,16 @@ from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.commands.study import Row, records, sibling
 
 tables = sibling(__file__, "tables")
-presets = sibling(__file__, "presets")
+setting = sibling(__file__, "setting")
 
 
 def draw(
     rows: list[Row],
     out: Path,
-    p: presets.Preset,
+    p: setting.Preset,
     costs: dict[str, dict[str, float]],
     fits: dict[str, Fit],
-    crossings: dict[presets.Pair, Crossing],
+    crossings: dict[setting.Pair, Crossing],
 ) -> list[str]:
     """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each.
 
@@ -45,38 +45,46 @@ def draw(
         names = pair.resnet, pair.vit
         plots.gap(crossing, show(f"gap_{'_'.join(names)}", f"{names[0]} minus {names[1]}"), names)
     plots.residuals(fits, show("residuals", "residuals of the fits"))
-    points = _compute(rows, p, costs)
-    plots.against_compute(points, show("compute", f"error against training compute, {p.sizes[-1]:,} examples"))
+    if p.lengths:
+        path = show("compute", "error against the compute of a run at several sizes: the lowest curve is the frontier")
+        plots.against_compute(_compute(rows, p, costs), path)
     if shots := _few_shot(rows, p):
         path = show("few_shot", "few-shot accuracy against the examples of pre-training")
-        elsewhere = (p.evals | p.measures)["fewshot"].get("data")
+        elsewhere = (p.evals | p.measures).get("fewshot", {}).get("data")
         plots.few_shot(shots, path, chance=None if elsewhere else 1 / p.data["classes"])
     if curves := _learning_curves(rows, out, p):
         plots.learning_curves(curves, show("learning_curves", "validation accuracy during training"))
     return lines
 
 
-def _compute(rows: list[Row], p: presets.Preset, costs: dict[str, dict[str, float]]) -> dict[str, list]:
-    """For each arm (training FLOPs, errors of the seeds) at the largest size, on the fixed and the long schedule."""
-    n, points = p.sizes[-1], {}
-    for protocol, steps in (("fixed", p.steps), ("long", p.long * p.steps)):
-        for arm, sizes in tables.cells(rows, p, "val/top1", protocol).items():
-            flops = costs[arm]["mflops"] * 1e6 * steps * p.data["batch_size"]
-            points.setdefault(arm, []).append((flops, tables.errors(sizes)[n]))
-    return points
+def _compute(rows: list[Row], p: setting.Preset, costs: dict[str, dict[str, float]]) -> dict[str, dict[str, list]]:
+    """For each size and arm (training FLOPs, errors of the seeds) on schedules of every length."""
+    batch = p.data["batch_size"]
+    return {
+        f"{n:,} examples": {
+            arm: [(costs[arm]["mflops"] * 1e6 * steps * batch, [1 - v for v in top1]) for steps, top1 in by.items()]
+            for arm, by in tables.by_steps(rows, p, n, "val/top1").items()
+        }
+        for n in p.lengths.sizes
+    }
 
 
-def _few_shot(rows: list[Row], p: presets.Preset) -> dict[str, dict[int, dict[int, list[float]]]]:
-    by_shots = {shots: tables.cells(rows, p, tables.few_shot_key(shots)) for shots in presets.SHOTS}
+def _matched(p: setting.Preset) -> list[str]:
+    """The arms that are compared with the first ViT."""
+    return [*(pair.resnet for pair in p.pairs if pair.matched and pair.vit == p.pairs[0].vit), p.pairs[0].vit]
+
+
+def _few_shot(rows: list[Row], p: setting.Preset) -> dict[str, dict[int, dict[int, list[float]]]]:
+    by_shots = {shots: tables.cells(rows, p, tables.few_shot_key(shots)) for shots in setting.SHOTS}
     arms = {arm for sizes in by_shots.values() for arm in sizes}
     return {arm: {shots: sizes[arm] for shots, sizes in by_shots.items()} for arm in p.arms if arm in arms}
 
 
-def _learning_curves(rows: list[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list]]:
-    """The records of the runs of the first pair, as far as they exist."""
+def _learning_curves(rows: list[Row], out: Path, p: setting.Preset) -> dict[str, dict[int, list]]:
+    """The records of the runs that are compared with the first ViT, as far as they exist."""
     curves = {}
     for row in rows:
         lines = records(out, row["run"])
-        if row["protocol"] == "fixed" and row["arm"] in p.pairs[0] and lines:
+        if row["protocol"] == "fixed" and row["arm"] in _matched(p) and lines:
             curves.setdefault(row["arm"], {}).setdefault(row["examples"], []).append(lines)
     return curves

@@ -7,11 +7,12 @@ ResNet on few images and by the ViT on many; the study shows only that such a la
 that led to it.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
-from jaxvision.analysis import words
+from jaxvision.analysis.criteria import Verdict
 from jaxvision.analysis.crossing import Crossing
+from jaxvision.analysis.statistics import Interval
+from jaxvision.commands.study import sibling
+
+setting, small = sibling(__file__, "setting"), sibling(__file__, "small")
 
 SIZES = (500, 4_000, 32_000)
 _DATA = dict(
@@ -23,58 +24,49 @@ _DATA = dict(
     split="train",
     options=dict(image_size=32, train=32_000, validation=3_000, test=1_000, question="kind_same"),
 )
+_VIT = dict(name="vit", variant="Ti/8", depth=4, pool="token", posemb="learned", width=64, mlp_dim=256, num_heads=2)
+_SMALL_RESNET = dict(width=0.25)
+_ARMS = {  # a quarter of the width's cost on four times the pixels: FLOPs as of ResNet-8 and a ViT at 16 pixels
+    "ResNet-8x0.5": setting.Arm(
+        dict(name="resnet", variant="8", zero_init_residual=False, width=0.5), 1e-3, _SMALL_RESNET
+    ),
+    "BiT-8x0.5": setting.Arm(dict(name="bit", variant="R8x1", width=0.5), 1e-3, _SMALL_RESNET),
+    "ViT-64-P8": setting.Arm(_VIT, 1e-3, setting.SMALL_VIT),
+}
+PRESET = setting.Preset(
+    title="a relation of distant objects in shapes",
+    data=_DATA,
+    evals=dict(val=dict(name="classify", split="validation", every="20 percent", batch_size=500)),
+    arms=_ARMS,
+    pairs=(setting.Pair("ResNet-8x0.5", "ViT-64-P8", SIZES), setting.Pair("BiT-8x0.5", "ViT-64-P8", SIZES)),
+    seeds=(0, 1, 2, 3, 4),
+    steps=2_000,
+    optimizer=small.ADAM,
+    train=small.TRAIN,
+    augment=setting.PLAIN,
+    crosses=True,
+)
 
 
-def preset(base: Any) -> Any:
-    """Returns the preset `relations`.
-
-    Args:
-      base: Preset whose arms and hyperparameters it has.
-    """
-    resnet, vit = base.arms["ResNet-8"], base.arms["ViT-64"]
-    arms = {  # a quarter of the width's cost on four times the pixels: FLOPs as of ResNet-8 and ViT-64 at 16 pixels
-        "ResNet-8x0.5": resnet._replace(model=resnet.model | dict(width=0.5)),
-        "BiT-8x0.5": resnet._replace(model=dict(name="bit", variant="R8x1", width=0.5)),
-        "ViT-64-P8": vit._replace(model=vit.model | dict(variant="Ti/8")),
-    }
-    pair = base.pairs[0]._replace(resnet="ResNet-8x0.5", vit="ViT-64-P8", sizes=SIZES)
-    return base._replace(
-        title="a relation of distant objects in shapes",
-        data=_DATA,
-        evals=dict(val=dict(name="classify", split="validation", every="20 percent", batch_size=500)),
-        measures={},
-        augment="normalize(0.5, 0.5)",
-        arms=arms,
-        pairs=(pair, pair._replace(resnet="BiT-8x0.5")),
-        seeds=(0, 1, 2, 3, 4),
-        steps=2_000,
-        support="",
-        rates=(),
-        tuned_sizes=(),
-        long=0,
-        long_seeds=(),
-        transfer=None,
-        needs_dir="",
-        crosses=True,
-    )
-
-
-def criteria(result: Crossing, sizes: Sequence[int]) -> dict[str, tuple[bool, str]]:
+def judge(crossing: Crossing) -> dict[str, Verdict]:
     """Judges whether a ResNet leads on few images and a ViT on many.
 
     Args:
-      result: Lead of the ResNet over the ViT, and where it ends.
-      sizes: Numbers of training examples, ascending.
-
-    Returns:
-      Criterion -> whether it is met, and the evidence.
+      crossing: Lead of the ResNet over the ViT, and where it ends.
     """
-    first, last = result.lead[sizes[0]], result.lead[sizes[-1]]
-    place = result.observed
-    inside = sizes[0] < place.low and place.high < sizes[-1]
-    ends = f"{place.low:,.0f} to {place.high:,.0f}"
+    first, last = min(crossing.lead), max(crossing.lead)
+    behind = crossing.lead[last]
+    mean, low, high, n = behind.interval
+    vit_leads = behind._replace(interval=Interval(-mean, -high, -low, n), each=tuple(-x for x in behind.each))
+    place = crossing.observed
+    inside = first < place.low and place.high < last
     return {
-        "few": (first.interval.low > 0, f"gap at {sizes[0]:,} examples: {words.points(first)}"),
-        "many": (last.interval.high < 0, f"gap at {sizes[-1]:,} examples: {words.points(last)}"),
-        "inside": (inside, f"the gap is zero at {place.mean:,.0f} examples, 95 % interval {ends}"),
+        "few": Verdict({f"ResNet minus ViT at {first:,} examples": crossing.lead[first]}),
+        "many": Verdict({f"ViT minus ResNet at {last:,} examples": vit_leads}),
+        "inside": Verdict(
+            {"examples at which the gap is zero": place},
+            least=first,
+            further={f"{'inside' if inside else 'not inside'} {first:,} to {last:,}": inside},
+            show=lambda at: f"{at.mean:,.0f} (95 % interval {at.low:,.0f} to {at.high:,.0f})",
+        ),
     }

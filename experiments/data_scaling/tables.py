@@ -8,12 +8,12 @@ from jaxvision.analysis.statistics import Difference, Interval, paired_differenc
 from jaxvision.analysis.words import percent
 from jaxvision.commands.study import Row, sibling
 
-presets = sibling(__file__, "presets")
+setting = sibling(__file__, "setting")
 
 Cells = dict[str, dict[int, list[float]]]  # arm -> examples -> one value per seed, in the order of the seeds
 
 
-def cells(rows: Sequence[Row], p: presets.Preset, key: str, protocol: str = "fixed") -> Cells:
+def cells(rows: Sequence[Row], p: setting.Preset, key: str, protocol: str = "fixed") -> Cells:
     """The values of one result, with arms and sizes in order.
 
     Args:
@@ -50,7 +50,7 @@ def few_shot_key(shots: int) -> str:
     return f"fewshot/{shots}shot_ridge1024"
 
 
-def gap(values: Cells, pair: presets.Pair, n: int) -> Difference:
+def gap(values: Cells, pair: setting.Pair, n: int) -> Difference:
     """ResNet minus ViT at one size.
 
     Args:
@@ -61,7 +61,46 @@ def gap(values: Cells, pair: presets.Pair, n: int) -> Difference:
     return paired_difference(values[pair.resnet][n], values[pair.vit][n])
 
 
-def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[str] = ("arm",)) -> list[str]:
+def difference(values: Cells, one: str, other: str) -> dict[int, Difference]:
+    """One arm minus another at every size that both have.
+
+    Args:
+      values: Accuracy by arm and number of examples, see `cells`.
+      one, other: Names of the arms.
+    """
+    return {n: paired_difference(values[one][n], values[other][n]) for n in values[one] if n in values[other]}
+
+
+def steps_of(p: setting.Preset) -> list[int]:
+    """The lengths of schedule of a preset in steps, rising.
+
+    Args:
+      p: Preset with other lengths.
+    """
+    return sorted(round(factor * p.steps) for factor in (1, *p.lengths.factors))
+
+
+def by_steps(rows: Sequence[Row], p: setting.Preset, n: int, key: str) -> dict[str, dict[int, list[float]]]:
+    """The values of one result on schedules of every length, for the seeds that have all of them.
+
+    Args:
+      rows: Results of all runs.
+      p: Preset with other lengths.
+      n: Number of training examples.
+      key: Key of the result in a row, such as "val/top1".
+
+    Returns:
+      Arm -> steps -> one value per seed, in the order of the seeds.
+    """
+    lengths: dict[str, dict[int, list[float]]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        if row["examples"] == n and row["protocol"] == "length":
+            lengths.setdefault(row["arm"], {}).setdefault(row["steps"], []).append(row[key])
+    fixed = cells([row for row in rows if row["seed"] in p.lengths.seeds], p, key)
+    return {arm: dict(sorted((lengths[arm] | {p.steps: fixed[arm][n]}).items())) for arm in p.arms if arm in lengths}
+
+
+def by_size(p: setting.Preset, lines: dict[str, dict[int, str]], head: Sequence[str] = ("arm",)) -> list[str]:
     """A table with a column for each size. `head` names the columns before them, which hold the keys of `lines`.
 
     Args:
@@ -78,7 +117,7 @@ def by_size(p: presets.Preset, lines: dict[str, dict[int, str]], head: Sequence[
     ]
 
 
-def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]]) -> list[str]:
+def accuracy(values: Cells, p: setting.Preset, costs: dict[str, dict[str, float]]) -> list[str]:
     """Top-1 and gaps under the fixed protocol, with the cost of the arms.
 
     Args:
@@ -98,7 +137,7 @@ def accuracy(values: Cells, p: presets.Preset, costs: dict[str, dict[str, float]
     return by_size(p, lines, ("arm", "parameters", "MFLOPs a training example"))
 
 
-def selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
+def selection(rows: Sequence[Row], p: setting.Preset) -> list[str]:
     """By how much the best evaluation during training exceeds the last, and the gaps at the best.
 
     Args:
@@ -116,14 +155,14 @@ def selection(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     return by_size(p, lines)
 
 
-def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
+def measures(rows: Sequence[Row], p: setting.Preset) -> list[str]:
     """Training accuracy, loss and few-shot accuracy of every arm and size.
 
     Args:
       rows: Results of all runs.
       p: Preset of the runs.
     """
-    shots = {f"{s}-shot": few_shot_key(s) for s in presets.SHOTS}
+    shots = {f"{s}-shot": few_shot_key(s) for s in setting.SHOTS}
     keys = {"training top-1": "train/top1", "loss": "val/loss", "test top-1": "test/top1", **shots}
     columns = {name: values for name, key in keys.items() if (values := cells(rows, p, key))}
     lines = ["", "| arm | examples | " + " | ".join(columns) + " |", "|---|---:|" + "---:|" * len(columns)]
@@ -135,7 +174,7 @@ def measures(rows: Sequence[Row], p: presets.Preset) -> list[str]:
     return [*lines, ""]
 
 
-def tuned(values: Cells, fixed: Cells, rates: dict[str, dict[int, float]], p: presets.Preset) -> list[str]:
+def tuned(values: Cells, fixed: Cells, rates: dict[str, dict[int, float]], p: setting.Preset) -> list[str]:
     """The arms of the first pair at the chosen learning rates.
 
     Args:

@@ -117,10 +117,10 @@ def crossing(
 
     rng = np.random.default_rng(seed)
     # A normal draw times a standard error that is itself drawn is Student's t noise.
-    simulated = means + rng.standard_normal((resamples, len(sizes))) * _errors(rng, each, resamples)
+    simulated = means + rng.standard_normal((resamples, len(sizes))) * mean_errors(rng, each, resamples)
     observed = _interval(np.asarray(sizes), sign * means, sign * simulated)
 
-    draws, shared = rng.standard_normal((2, resamples, len(sizes))), _correlation(first, second)
+    draws, shared = rng.standard_normal((2, resamples, len(sizes))), seed_correlation(first, second)
     draws[1] = shared * draws[0] + np.sqrt(1 - shared**2) * draws[1]  # unit variance, correlation `shared`
     first_fit = fit(first, forms[0], draws=draws[0], seed=seed)
     second_fit = fit(second, forms[1], draws=draws[1], seed=seed + 1)
@@ -132,10 +132,15 @@ def crossing(
     return Crossing(leads, t_interval(slopes), observed, fitted, reach * sizes[-1])
 
 
-def _errors(rng: np.random.Generator, groups: np.ndarray, n: int) -> np.ndarray:
-    """Standard errors of the means of groups, float [groups, values], in n simulated studies, [n or 1, groups].
+def mean_errors(rng: np.random.Generator, groups: np.ndarray, n: int) -> np.ndarray:
+    """Draws the standard errors of the means of groups in simulated studies, float [n or 1, groups].
 
     NaN if each group has only one value, 0 if all values of each group are equal.
+
+    Args:
+      rng: Generator of the draws.
+      groups: Values of each group, float [groups, values].
+      n: Number of simulated studies.
     """
     count = groups.shape[1]
     if count < 2 or not groups.var(1).any():
@@ -144,8 +149,15 @@ def _errors(rng: np.random.Generator, groups: np.ndarray, n: int) -> np.ndarray:
     return np.sqrt(variances / count * df / rng.chisquare(df, (n, 1)))
 
 
-def _correlation(first: Curve, second: Curve) -> float:
-    """Correlation, over all sizes, of the deviations of two arms from their means; 0 if one arm does not deviate."""
+def seed_correlation(first: Curve, second: Curve) -> float:
+    """Computes the correlation, over all sizes, of the deviations of two arms from their means.
+
+    Args:
+      first, second: Number of examples -> one value for each seed; the same sizes and seeds in both.
+
+    Returns:
+      A number in [-1, 1]; 0 if one arm does not deviate.
+    """
     a, b = (
         (x - x.mean(1, keepdims=True)).ravel() for x in (np.array([*arm.values()], float) for arm in (first, second))
     )
@@ -154,13 +166,23 @@ def _correlation(first: Curve, second: Curve) -> float:
 
 
 def _interval(examples: np.ndarray, lead: np.ndarray, simulated: np.ndarray, n: int | None = None) -> Interval:
-    return percentile_interval(float(_cross(examples, lead)), _cross(examples, simulated), n or len(examples))
+    return percentile_interval(
+        float(crossing_examples(examples, lead)), crossing_examples(examples, simulated), n or len(examples)
+    )
 
 
-def _cross(examples: np.ndarray, lead: np.ndarray) -> np.ndarray:
-    """Examples from which a lead, float [..., n], stays negative, by straight lines over log n; float [...].
+def crossing_examples(examples: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    """Returns the number of examples from which a lead stays negative, by straight lines over log n.
 
-    >>> _cross(np.array([100, 10_000]), np.array([[1.0, -1.0], [1.0, 0.5], [-1.0, -2.0]])).round().tolist()
+    Args:
+      examples: Numbers of examples, rising, [sizes].
+      lead: Lead at each of them, float [..., sizes].
+
+    Returns:
+      Float [...]: infinite if there is a lead at the largest size, 0 if there is none anywhere, NaN if a lead is NaN.
+
+    >>> leads = np.array([[1.0, -1.0], [1.0, 0.5], [-1.0, -2.0]])
+    >>> crossing_examples(np.array([100, 10_000]), leads).round().tolist()
     [1000.0, inf, 0.0]
     """
     logs, lead = np.log(examples), np.asarray(lead)

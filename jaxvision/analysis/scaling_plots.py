@@ -40,22 +40,27 @@ def accuracy_and_error(
         axes[0].legend()
 
 
-def against_compute(points: Mapping[str, Sequence[tuple[float, Sequence[float]]]], path: str | Path) -> None:
+def against_compute(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, Sequence[float]]]]], path: str | Path
+) -> None:
     """Draws error over the compute of one training run, both logarithmic.
 
     Args:
-      points: Arm -> (FLOPs of a run, one error for each seed), in any order; bars are 95 % t-intervals of their mean.
+      panels: Title of a panel -> arm -> (FLOPs of a run, one error for each seed), in any order; bars are 95 %
+        t-intervals of their mean.
       path: File of the picture; see `plots.canvas` for its suffix.
     """
-    with canvas(path) as axis:
-        for (arm, pairs), colour, marker in zip(points.items(), COLOURS, MARKERS):
-            pairs = sorted(pairs, key=lambda pair: pair[0])
-            intervals = [t_interval(values) for _, values in pairs]
-            _means(axis, [flops / 1e18 for flops, _ in pairs], intervals, colour, marker, arm, 100)
-        axis.set(xscale="log", yscale="log", xlabel="compute of one run (exaFLOPs)", ylabel="error (%)")
-        _plain_log_ticks(axis.yaxis)
-        _plain_log_ticks(axis.xaxis, (1, 2, 5))
-        axis.legend()
+    with canvas(path, 1, len(panels), size=(1 + 3.2 * len(panels), 3.4), sharey=True, squeeze=False) as axes:
+        for axis, (title, arms) in zip(axes[0], panels.items()):
+            for (arm, pairs), colour, marker in zip(arms.items(), COLOURS, MARKERS):
+                pairs = sorted(pairs, key=lambda pair: pair[0])
+                intervals = [t_interval(values) for _, values in pairs]
+                _means(axis, [flops / 1e15 for flops, _ in pairs], intervals, colour, marker, arm, 100)
+            axis.set(xscale="log", yscale="log", xlabel="compute of one run (petaFLOPs)", title=title)
+            _plain_log_ticks(axis.xaxis, (1, 2, 5))
+        axes[0, 0].set_ylabel("error (%)")
+        _plain_log_ticks(axes[0, 0].yaxis)
+        axes[0, 0].legend()
 
 
 def gap(crossing: Crossing, path: str | Path, names: tuple[str, str]) -> None:

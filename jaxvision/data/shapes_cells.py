@@ -7,7 +7,7 @@ noise half as much. The answer is drawn first, each with the same probability, a
 Guessing is right once in as many times as there are answers.
 
 "same", "larger", "nearest" and "count" need little more than a relation of objects; "kind_same", "kind_of_larger" and
-"odd_one" need a relation and the kind of an object together.
+"odd_one" need a relation and the kind of an object together. "alone" needs no relation: one object fills the frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -129,6 +129,10 @@ def _odd_one(rng: np.random.Generator, answer: int) -> list[Planned]:
     ]
 
 
+def _alone(rng: np.random.Generator, answer: int) -> list[Planned]:
+    return [Planned(KINDS[answer], uniform(rng, 0.28, 0.4), Cell(0, 0, 1))]
+
+
 # The position of a question is part of the random key of its scenes: add new ones at the end.
 QUESTIONS: dict[str, Question] = {
     "same": Question("Are the two objects of the same kind?", ("same", "different"), _same),
@@ -142,6 +146,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "kind_of_larger": Question("What is the larger object?", KINDS, _kind_of_larger),
     "odd_one": Question("What is the object that is unlike the three others?", KINDS, _odd_one),
+    "alone": Question("What is the object?", KINDS, _alone),
 }
 
 

@@ -33,7 +33,7 @@ FIGURES = {
         ARMS, path, fits={arm: fit(curve, resamples=50) for arm, curve in ARMS.items()}
     ),
     "against_compute": lambda path: scaling_plots.against_compute(
-        {arm: [(4e16, curve[45_000]), (1e16, curve[10_000])] for arm, curve in ARMS.items()}, path
+        {n: {arm: [(4e16, curve[45_000]), (1e16, curve[10_000])] for arm, curve in ARMS.items()} for n in "ab"}, path
     ),
     "gap": lambda path: scaling_plots.gap(crossing(*ARMS.values(), resamples=50), path, ("ResNet", "ViT")),
     "residuals": lambda path: scaling_plots.residuals(

@@ -54,8 +54,8 @@ def test_a_gap_that_shrinks_meets_the_criteria(scaling, presets, preset, tmp_pat
     rows = rows_of(scaling.runs(preset, "DIR"), lambda tags: power_law(tags, meets=100 * p.sizes[-1]))
     report = scaling.analyse(rows, tmp_path, preset)
     verdicts = json.loads((tmp_path / "summary.json").read_text())["criteria"]
-    assert verdicts[", ".join(p.pairs[0][:2])]["positive"], report
-    assert verdicts[", ".join(p.pairs[0][:2])]["shrinks"], report
+    met = {name for name, is_met in verdicts[", ".join(p.pairs[0][:2])].items() if is_met}
+    assert met >= {"positive", "shrinks", "shrinks, odds", "needs more data"}, report
     assert "No crossing from" in report
     assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == report.count("figures/")
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg"}
@@ -63,8 +63,30 @@ def test_a_gap_that_shrinks_meets_the_criteria(scaling, presets, preset, tmp_pat
     assert told == any(len(pair.sizes) < 5 for pair in p.pairs), "fits that cannot be told apart are not made"
 
 
+def test_under_fitting_is_told_apart_from_a_lack_of_data(scaling, presets, tmp_path):
+    """Gaps that grow in points, because the ViT fits ever less of more data, and shrink at equal training loss."""
+    p, rows = presets["laptop"], []
+    for row in rows_of(scaling.runs("laptop", None), lambda tags: 0.5):
+        vit, order = row["arm"].startswith("ViT"), p.sizes.index(row["examples"])
+        last_loss = (0.5 + 0.5 * order) if vit else 0.1
+        top1 = (0.3, 0.35, 0.4)[order] if vit else (0.5, 0.7, 0.9)[order]
+        # A ResNet passes the loss of the ViT on its way, with 0.2, 0.1 and 0 points more than the ViT has there.
+        passed = [(600, last_loss, top1)] if vit else [(600, 0.5 + 0.5 * order, (0.5, 0.45, 0.4)[order])]
+        top1 += 0.001 * row["seed"]
+        lines = [(60, 1.6, 0.2), *passed, (1_200, last_loss, top1)]
+        folder = tmp_path / "runs" / row["run"]
+        folder.mkdir(parents=True)
+        lines = [{"step": s, "loss": loss, "val/top1": value} for s, loss, value in lines]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        rows.append(row | {"val/top1": top1})
+    report = scaling.analyse(rows, tmp_path, "laptop")
+    assert "- shrinks: FAILED" in report
+    assert "- shrinks, loss: met; gap at 200 examples minus gap at 5,000: 20.0" in report
+    assert "20.0 ± 0.2 at 0.50 nats" in report or "20.0 ± 0.0 at 0.50 nats" in report, report
+
+
 def test_a_gap_that_grows_is_published_as_failed(scaling, tmp_path):
-    grows = {"ResNet-8": 0.2, "ViT-64": 0.05}
+    grows = {"BiT-8": 0.2, "ResNet-8": 0.2, "ViT-64": 0.05}
     rows = rows_of(
         scaling.runs("laptop", None),
         lambda tags: 0.1 + grows[tags["arm"]] * math.log10(max(tags["examples"], 100)) * (1 + 0.001 * tags["seed"]) / 2,
@@ -77,7 +99,7 @@ def test_a_gap_that_grows_is_published_as_failed(scaling, tmp_path):
 def test_arms_that_cross_are_told_with_the_place(scaling, presets, tmp_path):
     sizes = presets["cifar10"].sizes
     rows = rows_of(scaling.runs("cifar10", "DIR"), lambda tags: power_law(tags, meets=sizes[2]))
-    assert "ViT-64 overtakes ResNet-8 at" in scaling.analyse(rows, tmp_path, "cifar10")
+    assert "ViT-64 overtakes BiT-8 at" in scaling.analyse(rows, tmp_path, "cifar10")
 
 
 def test_the_best_rate_is_filled_in_where_it_is_another(scaling):
@@ -95,9 +117,9 @@ def test_the_best_rate_is_filled_in_where_it_is_another(scaling):
 
 
 def test_a_fine_tuning_starts_from_the_run_of_its_seed(scaling, tmp_path):
-    planned = {one.name: one for one in scaling.runs("laptop", None)}
-    overrides = planned["transfer/ViT-64/seed1/16000"].fill([], tmp_path)
-    assert overrides == {"init.weights": str(tmp_path / "runs" / "fixed" / "ViT-64" / "seed1" / "16000")}
+    planned = {one.name: one for one in scaling.runs("cifar10", "DIR")}
+    overrides = planned["transfer/ViT-64/seed1/45000"].fill([], tmp_path)
+    assert overrides == {"init.weights": str(tmp_path / "runs" / "fixed" / "ViT-64" / "seed1" / "45000")}
     assert "init" not in planned["transfer/ViT-64/seed1/scratch"].config
 
 
@@ -113,9 +135,9 @@ def test_every_run_has_a_name_for_the_command_line(scaling, preset):
 
 def test_names_that_are_not_there(scaling):
     with pytest.raises(UserError, match="unknown preset 'desktop'"):
-        scaling.get_config("desktop/fixed/ViT-64/seed0/2000")
-    with pytest.raises(UserError, match="did you mean 'fixed/ViT-64/seed0/2000'"):
-        scaling.get_config("laptop/fixed/ViT-64/seed0/200")
+        scaling.get_config("desktop/fixed/ViT-64/seed0/1000")
+    with pytest.raises(UserError, match="did you mean 'fixed/ViT-64/seed0/1000'"):
+        scaling.get_config("laptop/fixed/ViT-64/seed0/100")
     with pytest.raises(UserError, match="make_cifar10_folder.py"):
         scaling.runs("cifar10", None)
 

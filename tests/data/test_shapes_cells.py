@@ -27,6 +27,7 @@ DIGESTS = {
     "kind_same": "ad4de3e66a8fd4b91d45e12fa7c005bb847ebf981ae831821dd1a0c91932882d",
     "kind_of_larger": "dd864337587b12c90984cdbc42e0715dc4ca870a40c21aaa96838219b5d54995",
     "odd_one": "819ac2f6bebc7f0b1233b48dd673e491495bf2e404f6d344467bb1c285a31a76",
+    "alone": "cbca410a528d337bebb6ee3960ef6dff1cc98ad1f7f9d7989211eff20b87a632",
 }
 
 
@@ -83,7 +84,7 @@ def true_answer(question, scene):
         return ("one", "two", "three", "four", "five", "six")[len(objects) - 1]
     if question == "kind_same":
         return f"{left.kind}, {'same' if left.kind == right.kind else 'different'}"
-    if question == "kind_of_larger":
+    if question in ("kind_of_larger", "alone"):
         return larger.kind
     assert sorted(Counter(kinds).values()) == [1, 3]
     return min(kinds, key=kinds.count)

@@ -1,0 +1,114 @@
+"""The measures of a pair of arms and its criteria, which study.py lists."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvision.analysis import words
+from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.efficiency import DataRatio, at_equal_loss, data_ratio, log_odds
+from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
+from jaxvision.commands.study import sibling
+
+setting = sibling(__file__, "setting")
+tables = sibling(__file__, "tables")
+
+Records = Mapping[tuple[str, int, int], Sequence[Mapping[str, float]]]  # of each (arm, examples, seed) under `fixed`
+
+
+class Measures(NamedTuple):
+    """Gaps between the arms of a pair, ResNet minus ViT, by number of examples; and how much data each needs.
+
+    Attributes:
+      points: Gap of the accuracies.
+      odds: Gap of the log odds.
+      loss: Gap of the accuracies at equal training loss; empty if the runs have no records.
+      levels: Mean of the training loss at which they are equal, in nats.
+      data: How many times the ResNet's examples the ViT needs.
+    """
+
+    points: dict[int, Difference]
+    odds: dict[int, Difference]
+    loss: dict[int, Difference]
+    levels: dict[int, float]
+    data: DataRatio
+
+
+def measure(top1: tables.Cells, pair: setting.Pair, records: Records, seeds: Sequence[int]) -> Measures:
+    """Computes the measures of a pair.
+
+    Args:
+      top1: Accuracy by arm and number of examples, see `tables.cells`.
+      pair: Pair of arms.
+      records: Records of the runs.
+      seeds: Seeds of the runs, in the order of `top1`.
+    """
+    errors = {arm: {n: tables.errors(top1[arm])[n] for n in pair.sizes} for arm in pair[:2]}
+    odds = {arm: {n: log_odds(values) for n, values in errors[arm].items()} for arm in errors}
+    equal = {}
+    for n in pair.sizes:
+        runs = [[records.get((arm, n, seed), ()) for arm in pair[:2]] for seed in seeds]
+        compared = [at_equal_loss(*both) for both in runs]
+        if all(compared):
+            equal[n] = np.array(compared)  # seeds, (loss, ResNet, ViT)
+    return Measures(
+        points={n: tables.gap(top1, pair, n) for n in pair.sizes},
+        odds={n: paired_difference(odds[pair.resnet][n], odds[pair.vit][n]) for n in pair.sizes},
+        loss={n: paired_difference(values[:, 1], values[:, 2]) for n, values in equal.items()},
+        levels={n: float(values[:, 0].mean()) for n, values in equal.items()},
+        data=data_ratio(errors[pair.resnet], errors[pair.vit]),
+    )
+
+
+def judge(top1: tables.Cells, pair: setting.Pair, m: Measures) -> dict[str, Verdict]:
+    """Judges the criteria of a pair, by name.
+
+    Args:
+      top1: Accuracy by arm and number of examples, see `tables.cells`.
+      pair: Pair of arms.
+      m: Measures of the pair.
+    """
+    first, last = pair.sizes[0], pair.sizes[-1]
+    verdicts = {}
+    for arm in pair[:2]:
+        gain = paired_difference(top1[arm][last], top1[arm][first])
+        means = [t_interval(top1[arm][n]).mean for n in pair.sizes]
+        rising = means == sorted(means)
+        further = {"the means rise from size to size" if rising else "the means fall somewhere between": rising}
+        verdicts[f"rises ({arm})"] = Verdict({f"{first:,} to {last:,} examples": gain}, further=further)
+    verdicts["positive"] = Verdict({f"gap at {first:,} examples": m.points[first]})
+    verdicts["shrinks"] = _shrinks(m.points, first, last, words.points)
+    verdicts["shrinks, odds"] = _shrinks(m.odds, first, last, plain)
+    verdicts["needs more data"] = Verdict(
+        {f"for the accuracy of {pair.vit} at {last:,} examples it needs": m.data.end}, least=1.0, show=m.data.words
+    )
+    falls = m.data.change._replace(mean=-m.data.change.mean, low=-m.data.change.high, high=-m.data.change.low)
+    verdicts["ratio falls"] = Verdict(
+        {f"the data ratio at the start over that at {last:,} examples": falls}, show=_factor
+    )
+    if {first, last} <= set(m.loss):
+        where = f"gap at {first:,} examples and a training loss of {m.levels[first]:.2f} nats"
+        verdicts["positive, loss"] = Verdict({where: m.loss[first]})
+        verdicts["shrinks, loss"] = _shrinks(m.loss, first, last, words.points)
+    return verdicts
+
+
+def _shrinks(gaps: Mapping[int, Difference], first: int, last: int, show: Callable[..., str]) -> Verdict:
+    """The gap at the smallest size must exceed that at the largest."""
+    change = paired_difference(gaps[first].each, gaps[last].each)
+    return Verdict({f"gap at {first:,} examples minus gap at {last:,}": change}, show=show)
+
+
+def _factor(log: Interval) -> str:
+    return f"{10**log.mean:.2g} (95 % interval {10**log.low:.2g} to {10**log.high:.2g})"
+
+
+def plain(difference: Difference) -> str:
+    """Formats a difference without unit.
+
+    Args:
+      difference: Difference of two arms.
+    """
+    interval = difference.interval
+    return f"{interval.mean:.2f}" + ("" if np.isnan(interval.half) else f" ± {interval.half:.2f}")
