@@ -66,7 +66,7 @@ def write(rows: list[Row], out: Path, p: setting.Preset, configs: dict[str, Any]
         *_lengths(rows, p),
         *_transfer(rows, p),
         "## Figures\n",
-        *figures.draw(rows, out, p, costs, fits, crossings),
+        *figures.draw(rows, out, p, costs, fits, crossings, measures),
     ]
     report = "\n".join(lines)
     name = lambda pair: f"{pair.resnet}, {pair.vit}"

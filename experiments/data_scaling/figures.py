@@ -7,6 +7,7 @@ from jaxvision.analysis.crossing import Crossing
 from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.commands.study import Row, records, sibling
 
+criteria = sibling(__file__, "criteria")
 tables = sibling(__file__, "tables")
 setting = sibling(__file__, "setting")
 
@@ -18,6 +19,7 @@ def draw(
     costs: dict[str, dict[str, float]],
     fits: dict[str, Fit],
     crossings: dict[setting.Pair, Crossing],
+    measures: dict[setting.Pair, criteria.Measures],
 ) -> list[str]:
     """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each.
 
@@ -28,6 +30,7 @@ def draw(
       costs: Parameters and MFLOPs of each arm.
       fits: Fitted scaling law of each arm.
       crossings: Crossing of each pair.
+      measures: Measures of each pair.
     """
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +42,14 @@ def draw(
         lines.append(f"![{caption}](figures/{name}.png)\n")
         return folder / name
 
+    pair = p.pairs[0]
+    gap = f"{pair.resnet} minus {pair.vit}"
+    gaps = {gap: {n: difference.interval for n, difference in measures[pair].points.items()}}
+    if measures[pair].loss:
+        gaps["the same at equal training loss"] = {n: d.interval for n, d in measures[pair].loss.items()}
+    arms = {arm: errors[arm] for arm in _matched(p)}
+    path = show("overview", f"accuracy against training examples, and {gap}")
+    plots.accuracy_and_gaps(arms, gaps, path, chance=1 / p.data["classes"])
     path = show("data_curves", "accuracy and error against training examples, with the fits and their bands")
     plots.accuracy_and_error(errors, path, fits=fits)
     for pair, crossing in crossings.items():

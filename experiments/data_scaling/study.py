@@ -123,6 +123,8 @@ def criteria(rows: list[Row], preset: str) -> dict[str, Verdict]:
       rows: Results of all runs, one row per run.
       preset: Name of the preset.
     """
+    if preset == PUBLISHED:
+        return sibling(__file__, "published").criteria(rows)
     p, analysis = presets.PRESETS[preset], sibling(__file__, "analysis")
     verdicts = analysis.judge(rows, analysis.measure_pairs(rows, None, p), p)
     return {f"{pair.resnet}, {pair.vit}: {name}": v for pair, judged in verdicts.items() for name, v in judged.items()}

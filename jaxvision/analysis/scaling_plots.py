@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from jaxvision.analysis.crossing import Crossing
 from jaxvision.analysis.plots import COLOURS, MARKERS, canvas, count_axis, plt
 from jaxvision.analysis.scaling_laws import Curve, Fit
-from jaxvision.analysis.statistics import t_interval
+from jaxvision.analysis.statistics import Interval, t_interval
 
 
 def accuracy_and_error(
@@ -38,6 +38,32 @@ def accuracy_and_error(
         axes[1].set(ylabel="error (%)", yscale="log", ylim=_log_limits(errors, fits, extend))
         _plain_log_ticks(axes[1].yaxis)
         axes[0].legend()
+
+
+def accuracy_and_gaps(
+    errors: Mapping[str, Curve], gaps: Mapping[str, Mapping[int, Interval]], path: str | Path, *, chance: float
+) -> None:
+    """Draws the accuracy of all arms, and gaps between two of them, over training examples.
+
+    Args:
+      errors: Arm -> examples -> one error for each seed. Dots are seeds, bars the 95 % t-intervals of their mean.
+      gaps: Name of a gap -> examples -> its mean and interval, as a share.
+      path: File of the picture; see `plots.canvas` for its suffix.
+      chance: Share that guessing gets, drawn as a dashed line.
+    """
+    with canvas(path, 1, 2, size=(8.4, 3.4)) as axes:
+        for (arm, curve), colour, marker in zip(errors.items(), COLOURS, MARKERS):
+            _seeds(axes[0], curve, lambda error: 100 * (1 - error), colour, marker, arm, join=True)
+        axes[0].axhline(100 * chance, ls="--", lw=1, color="0.5", label="chance")
+        axes[0].set(ylabel="accuracy (%)", ylim=(0, 100))
+        for (name, gap), colour, marker in zip(gaps.items(), COLOURS[len(errors) :], MARKERS):
+            sizes = sorted(gap)
+            _means(axes[1], sizes, [gap[n] for n in sizes], colour, marker, name, 100)
+        axes[1].axhline(0, color="0.2", lw=1)
+        axes[1].set_ylabel("gap (points)")
+        for axis in axes:
+            count_axis(axis, sorted({n for curve in errors.values() for n in curve}))
+            axis.legend()
 
 
 def against_compute(

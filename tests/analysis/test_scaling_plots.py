@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from jaxvision.analysis import plots, scaling_plots
 from jaxvision.analysis.crossing import crossing
 from jaxvision.analysis.scaling_laws import evaluate, fit
+from jaxvision.analysis.statistics import Interval
 
 SIZES = (400, 2_000, 10_000, 45_000)
 NOISE = np.array([-0.006, 0.001, 0.005])
@@ -31,6 +32,9 @@ def rows(level, steps=(0, 100, 200)):
 FIGURES = {
     "accuracy_and_error": lambda path: scaling_plots.accuracy_and_error(
         ARMS, path, fits={arm: fit(curve, resamples=50) for arm, curve in ARMS.items()}
+    ),
+    "accuracy_and_gaps": lambda path: scaling_plots.accuracy_and_gaps(
+        ARMS, {"gap": {n: Interval(0.1, 0.05, 0.15, 3) for n in next(iter(ARMS.values()))}}, path, chance=0.1
     ),
     "against_compute": lambda path: scaling_plots.against_compute(
         {n: {arm: [(4e16, curve[45_000]), (1e16, curve[10_000])] for arm, curve in ARMS.items()} for n in "ab"}, path

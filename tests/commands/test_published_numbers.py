@@ -148,7 +148,7 @@ def test_verdicts_on_numbers_of_a_known_ratio(published, times, less, claimed):
         for row in published.rows()
     ]
     average = published.compare(rows, published.FIVE, resamples=300)
-    verdicts = published.criteria(average, published.larger_models(rows))
+    verdicts = published.judge(average, published.larger_models(rows))
     assert (verdicts["less"].met, verdicts["two_to_four"].met) == (less, claimed), verdicts
     assert not verdicts["hybrid_fades"].met, "the ratio to hybrids is the same at every error"
     assert ("lies apart from 2 to 4" in verdicts["two_to_four"].finding) == (times != 3.0)
