@@ -22,7 +22,7 @@ arguments.py    checks of users' values against annotations; literals.py: values
 calls.py        checks of users' names against signatures
 values.py       values of a config as plain Python
 scripts.py      users' Python files: configs, sweeps, studies
-registry.py     parts by name (found.py: its earlier name); own_modules.py: users' own parts, "my_models:small"
+registry.py     parts by name; own_modules.py: users' own parts, "my_models:small"
 fields.py       the fields of an example: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
 paths.py        rules over parameter paths

@@ -27,7 +27,6 @@ MAY_IMPORT = {
     "scripts": {"errors", "reading"},
     "own_modules": {"errors", "scripts"},
     "registry": {"errors", "calls", "own_modules"},
-    "found": {"registry"},
     "line_files": {"path_names", "storage"},
     "storage": {"errors", "path_names"},
     "lock_files": {"errors", "processes", "storage"},

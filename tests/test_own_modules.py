@@ -378,9 +378,3 @@ def test_a_text_tower_and_a_pair_of_ones_own(own_folder):
     assert models.is_pair("my_text:pair")
     with pytest.raises(UserError, match="the model 'my_text:pair' has no classes"):
         models.build("my_text:pair", 5)
-
-
-def test_the_earlier_name_of_the_registry_still_works():
-    from jaxvision import found
-
-    assert (found.part, found.PartRegistry) == (registry.part, registry.PartRegistry)
