@@ -1,8 +1,8 @@
 """Questions about scenes of distant objects: same or different, larger, nearest, how many, and what is the odd one.
 
 `shapes` asks them with `question=`. The objects of these scenes are plain and lie in different cells of a grid, so that
-none touches another. Objects whose kinds are compared are in the corners of a grid of 4 x 4 cells, 24 of 32 pixels
-apart: about as far as a small convolutional network sees. Colours, tilt, background and light vary as in other scenes,
+none touches another. Objects whose kinds are compared are at opposite edges, 24 of 32 pixels apart: about as far as a
+small convolutional network sees. Colours, tilt, background and light vary as in other scenes,
 noise half as much. The answer is drawn first, each with the same probability, and then a scene that has this answer.
 Guessing is right once in as many times as there are answers.
 
@@ -20,16 +20,16 @@ from jaxvision.data.shapes_render import Object, Scene
 from jaxvision.data.shapes_scene import choice, uniform
 
 KINDS = ("ring", "triangle", "square", "cross", "crescent")  # easy to tell apart when 6 pixels wide
-FAR = 4  # cells along a side of the grid whose corners hold objects that are to be compared
+FAR = 4  # cells along a side of the grid whose outer cells hold objects that are to be compared
 RATIO = 1.3  # radius of the larger object to that of the smaller one
 FARTHER = 0.45  # least distance of an object's colour from both colours of the background
 
 
 class Cell(NamedTuple):
-    """A place in a grid of `side` x `side` cells."""
+    """A place in a grid of `side` x `side` cells; `row` may be between two."""
 
     col: int
-    row: int
+    row: float
     side: int
 
 
@@ -63,18 +63,21 @@ def _several(rng: np.random.Generator, items: Sequence, count: int) -> list:
     return drawn
 
 
-def _side_by_side(
-    rng: np.random.Generator, kinds: Sequence[str], radii: Sequence[float] | None = None
-) -> list[Planned]:
+def _side_by_side(rng: np.random.Generator, kinds: Sequence[str], radii: Sequence[float]) -> list[Planned]:
     """Draws the cells of an object in the left half and one in the right half, in any two rows."""
-    side = 2 if radii else FAR
-    left, right = radii or (_radius(rng), _radius(rng))
-    cells = [Cell(col, (side - 1) * int(rng.random() * 2), side) for col in (0, side - 1)]
-    return [Planned(kinds[0], left, cells[0]), Planned(kinds[1], right, cells[1])]
+    cells = [Cell(col, int(rng.random() * 2), 2) for col in range(2)]
+    return [Planned(*planned) for planned in zip(kinds, radii, cells)]
+
+
+def _far_apart(rng: np.random.Generator, *kinds: str) -> list[Planned]:
+    """Draws the heights of an object at the left edge and one at the right edge."""
+    radii = [_radius(rng) for _ in kinds]
+    cells = [Cell(col, uniform(rng, 0.03, FAR - 1.03), FAR) for col in (0, FAR - 1)]
+    return [Planned(*planned) for planned in zip(kinds, radii, cells)]
 
 
 def _radius(rng: np.random.Generator) -> float:
-    """Draws the radius of an object in a corner, about as large as its cell allows."""
+    """Draws the radius of an object at the edge, about as large as its cell allows."""
     return uniform(rng, 0.34, 0.4) / FAR
 
 
@@ -86,7 +89,7 @@ def _sizes(rng: np.random.Generator) -> tuple[float, float]:
 
 def _same(rng: np.random.Generator, answer: int) -> list[Planned]:
     first, other = _several(rng, KINDS, 2)
-    return _side_by_side(rng, (first, other if answer else first))
+    return _far_apart(rng, first, other if answer else first)
 
 
 def _larger(rng: np.random.Generator, answer: int) -> list[Planned]:
@@ -110,7 +113,7 @@ def _count(rng: np.random.Generator, answer: int) -> list[Planned]:
 def _kind_same(rng: np.random.Generator, answer: int) -> list[Planned]:
     kind, different = KINDS[answer // 2], answer % 2
     other = choice(rng, [k for k in KINDS if k != kind])
-    return _side_by_side(rng, (kind, other if different else kind))
+    return _far_apart(rng, kind, other if different else kind)
 
 
 def _kind_of_larger(rng: np.random.Generator, answer: int) -> list[Planned]:
