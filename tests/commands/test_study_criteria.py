@@ -27,6 +27,7 @@ def guesses(this, preset):
 # Study, preset, repetitions, keys that its criteria read beyond those of STUDIES, accuracies without a difference.
 NOISE = [
     ("data_scaling", "laptop", 100, (), same_for_all),
+    ("degradation", "laptop", 200, ("train_loss",), same_for_all),
     ("image_text", "laptop", 100, (), guesses),
     ("image_text", "cifar10", 100, (), guesses),
     ("image_text", "ucm", 100, (), guesses),

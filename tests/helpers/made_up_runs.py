@@ -33,6 +33,7 @@ def of_simclr(this, one, preset):
 # Study -> preset, (module, run, preset) -> names of its results, and names of what it records during training.
 STUDIES = {
     "data_scaling": ("laptop", of_scaling, ["val/top1"]),
+    "degradation": ("laptop", lambda this, one, preset: ["val/top1"], ["top1"]),
     "image_text": ("laptop", of_pairs, ["seen/zeroshot_plain1/top1"]),
     "own_parts/width": ("laptop", lambda this, one, preset: ["val/mean_iou"], []),
     "random_search": ("laptop", lambda this, one, preset: ["val/top1"], []),
