@@ -93,10 +93,9 @@ def _criterion(name: str, p: presets.Preset, values: Callable) -> Verdict:
     if name in ("learns", "composes"):
         guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
         return Verdict({f"{p.reported[keys[0]]} minus {what}": minus(values("softmax", keys[0]), guess)})
-    if name == "ensemble":
-        return Verdict(
-            {"the ensemble minus the mean of its single prompts": minus(*(values("softmax", key) for key in keys))}
-        )
+    if name in ("ensemble", "one_prompt"):
+        other = "the mean of its single prompts" if name == "ensemble" else "the prompt that CLIP takes by default"
+        return Verdict({f"the ensemble minus {other}": minus(*(values("softmax", key) for key in keys))})
     gains = {
         f"{p.reported[key]}, softmax minus shuffled": minus(values("softmax", key), values("shuffled", key))
         for key in keys
@@ -118,7 +117,7 @@ def _prompts(p: presets.Preset, values: Callable) -> list[str]:
     if "ensemble" not in p.criteria:
         return []
     result = lambda name: values("softmax", next(key for key, label in p.reported.items() if label == name))
-    pairs = ("80 prompts", "one prompt"), ("7 prompts", "mean of the 7 alone")
+    pairs = [("80 prompts", "one prompt"), ("7 prompts", "mean of the 7 alone")]["one_prompt" in p.criteria :]
     return [f"- {a} minus {b} (not a criterion): {points(minus(result(a), result(b)))}." for a, b in pairs]
 
 

@@ -271,3 +271,18 @@ PRESETS = {
         needs_dir="the tars train-0000*.tar and val-00000.tar with captions and classes",
     ),
 }
+
+# All 80 prompts of the evaluation occur in training; else as `cifar10`.
+PRESETS["cifar10_prompts"] = PRESETS["cifar10"]._replace(
+    title="CIFAR-10 at 16 pixels, captions of class names in all 80 prompts",
+    data=PRESETS["cifar10"].data
+    | dict(host="decode|resize(16)|class_captions('clip80')|tokenize('bytes', 44, caption='all', captions=80)"),
+    criteria={
+        "learns": _zeroshot("clip80", "top1"),
+        "ensemble": _zeroshot("clip80", "top1", "prompt_mean"),
+        "one_prompt": (*_zeroshot("clip80", "top1"), *_zeroshot("photo", "top1")),
+    },
+    batch_sizes=(),
+    temperatures=(),
+    towers=False,
+)

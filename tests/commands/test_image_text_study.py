@@ -8,9 +8,11 @@ import pytest
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision.commands import study, train
+from jaxvision.data.text import prompts
 from jaxvision.errors import UserError
 
-PRESETS = ("laptop", "cifar10", "ucm")
+SINGLE = ("prompt_mean", "photo")  # in the keys of results of single prompts
+PRESETS = ("laptop", "cifar10", "cifar10_prompts", "ucm")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def rows_of(planned, p, value, spread=0.0):
     for one in planned:
         arm, seed = one.tags["arm"], 0.01 * one.tags["seed"]
         swing = spread * (-1) ** one.tags["seed"] if arm == "softmax" else 0.0
-        moved = lambda key, seed=seed, swing=swing: seed + (-swing if "prompt_mean" in key else swing)
+        moved = lambda key, seed=seed, swing=swing: seed + (-swing if any(name in key for name in SINGLE) else swing)
         metrics = {"val/top1": 0.6} if arm == "labels" else {key: value(arm, key) + moved(key) for key in keys}
         rows.append({"run": one.name, **one.tags, **metrics})
     return rows
@@ -51,6 +53,9 @@ def test_runs_that_learn_from_pairs_meet_the_criteria(image_text, presets, prese
     assert summary["criteria"] == dict.fromkeys(p.criteria, True)
     assert f"| batch {p.full.batch_size} |" in report
     assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 1
+    if preset == "cifar10_prompts":
+        assert "the ensemble minus the prompt that CLIP takes by default: 5.0 ± 0.0 points" in report
+        assert "80 prompts minus one prompt (not a criterion)" not in report
     if preset == "cifar10":
         assert "the ensemble minus the mean of its single prompts: 5.0 ± 0.0 points" in report
         assert "| tower, locked | 55.0" in report
@@ -65,7 +70,11 @@ def test_claims_that_do_not_show_are_published_as_failed(image_text, presets, tm
 
 @pytest.mark.parametrize(
     ("preset", "criterion"),
-    [(preset, name) for preset, of in dict(laptop=3, cifar10=3, ucm=2).items() for name in range(of)],
+    [
+        (preset, name)
+        for preset, of in dict(laptop=3, cifar10=3, cifar10_prompts=3, ucm=2).items()
+        for name in range(of)
+    ],
 )
 def test_a_gain_that_its_interval_does_not_carry_fails(image_text, presets, preset, criterion, tmp_path):
     """The means are above every bar, the lower ends are not."""
@@ -141,6 +150,13 @@ def test_arms_differ_in_one_thing(image_text):
     assert changed("softmax", "temperature/0.02") == {"model.scale", "optimizer.freeze"}
     assert changed("tower/scratch", "tower/locked") >= {"task.locked", "init.weights"}
     assert config("temperature/0.02").model.scale == pytest.approx(50)
+
+
+def test_all_prompts_of_the_ensemble_occur_in_training(image_text):
+    text = "class_captions('clip80')|tokenize('bytes', 44, caption='all', captions=80)"
+    assert text in image_text.get_config("cifar10_prompts/softmax/seed0").data.host
+    longest = max(len(prompts.fill_template(t, "automobile")) for t in prompts.get_prompts("clip80").templates)
+    assert longest + 2 <= 44, "no caption is cut"
 
 
 def test_a_locked_tower_starts_from_the_labelled_run_of_its_seed(image_text, tmp_path):

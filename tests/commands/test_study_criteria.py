@@ -30,6 +30,7 @@ NOISE = [
     ("degradation", "laptop", 200, ("train_loss",), same_for_all),
     ("image_text", "laptop", 100, (), guesses),
     ("image_text", "cifar10", 100, (), guesses),
+    ("image_text", "cifar10_prompts", 100, (), guesses),
     ("image_text", "ucm", 100, (), guesses),
     pytest.param("random_search", "laptop", 40, (), same_for_all, marks=pytest.mark.slow),  # importances take time
     ("rotation", "laptop", 200, (), same_for_all),
