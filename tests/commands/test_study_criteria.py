@@ -27,15 +27,15 @@ def guesses(this, preset):
 # Study, preset, repetitions, keys that its criteria read beyond those of STUDIES, accuracies without a difference.
 NOISE = [
     ("data_scaling", "laptop", 100, (), same_for_all),
-    ("degradation", "laptop", 200, ("train_loss",), same_for_all),
-    ("image_text", "laptop", 100, (), guesses),
-    ("image_text", "cifar10", 100, (), guesses),
-    ("image_text", "cifar10_prompts", 100, (), guesses),
-    ("image_text", "ucm", 100, (), guesses),
-    pytest.param("random_search", "laptop", 40, (), same_for_all, marks=pytest.mark.slow),  # importances take time
-    ("rotation", "laptop", 200, (), same_for_all),
-    ("simclr", "laptop", 200, ("contrastive_top1", "effective_rank"), same_for_all),
-    ("transfer", "fashion", 200, (), same_for_all),
+    ("degradation", "laptop", 1000, ("train_loss",), same_for_all),
+    ("image_text", "laptop", 500, (), guesses),
+    ("image_text", "cifar10", 500, (), guesses),
+    ("image_text", "cifar10_prompts", 500, (), guesses),
+    ("image_text", "ucm", 500, (), guesses),
+    pytest.param("random_search", "laptop", 100, (), same_for_all, marks=pytest.mark.slow),  # importances take time
+    ("rotation", "laptop", 1000, (), same_for_all),
+    ("simclr", "laptop", 1000, ("contrastive_top1", "effective_rank"), same_for_all),
+    ("transfer", "fashion", 1000, (), same_for_all),
 ]
 
 
