@@ -13,7 +13,8 @@ EXPERIMENTS = Path(study.__file__).parents[2] / "experiments"
 
 
 def of_scaling(this, one, preset):
-    return ["val/top1", "val/loss", "train/top1", *(f"fewshot/{n}shot_ridge1024" for n in (1, 5, 10, 25))]
+    keys = ["val/top1", "val/loss", "train/top1", *(f"fewshot/{n}shot_ridge1024" for n in (1, 5, 10, 25))]
+    return [key for key in keys if key.partition("/")[0] in one.config.evals]
 
 
 def of_pairs(this, one, preset):
