@@ -70,7 +70,7 @@ def test_layer_decay_refuses_what_it_cannot_place():
     message = "find no parameter under encoder/block_00, which layer_order of the model names"
     with pytest.raises(UserError, match=message):
         layer_decay(tree("embedding/kernel", "encoder/blocks/mlp/dense_0/kernel"), 0.5, {"": blocks_of(1)})
-    with pytest.raises(UserError, match="must lie in"):
+    with pytest.raises(UserError, match="must be in"):
         layer_decay(tree("head/kernel"), 0.0, {"": ()})
 
 
