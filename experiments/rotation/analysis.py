@@ -15,6 +15,7 @@ presets = sibling(__file__, "presets")
 
 Seeds = dict[int, float]
 Cells = dict[str, dict[int, Seeds]]  # arm -> stage from 1, or labelled images -> a value for each seed
+TASK = "rotation_top1"  # accuracy on rotations, in the records of training
 THIRD, LAST = 3, len(presets.STAGES)
 PAPER = (85.07, 89.06, 86.21, 61.73)  # table 1, four blocks, by stage
 
@@ -27,10 +28,11 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
       out: Folder of the study, which also holds the records of the runs.
       p: Preset of the runs.
     """
+    rows = with_training(rows, out)
     stages, labels = by_stage(rows, "stages"), by_labels(rows)
     angles = {"all four": stages["rotation"], **by_stage(rows, "angles")}
-    verdicts = criteria(stages)
-    share = {stage: _share(stages, stage) for stage in stages["rotation"]}
+    verdicts = criteria(rows, p)
+    share = {stage: _share(stages, stage) for stage in stages["rotation"]} if "supervised" in stages else {}
     report = "\n".join(
         [
             f"# Rotation: {p.title}\n",
@@ -40,16 +42,14 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             "Top-1 of a linear probe on each stage. "
             f"Every network but the random one is trained for {p.train['total'].replace('_', ',')}.",
             *_stages(stages),
-            "Share of the gap between the random and the supervised network that rotation closes, in %: "
-            + "; ".join(f"stage {stage} {percent(t_interval(each))}" for stage, each in share.items())
-            + ".\n",
+            *_shares(share),
             "## Criteria\n",
             *(verdict.line(name) for name, verdict in verdicts.items()),
             "\n## Profile\n",
             "The last stage minus the best one; the best is chosen by its mean. In the paper this is "
             f"{PAPER[-1] - max(PAPER):.1f} points, with a non-linear classifier of the whole map.\n",
             *(f"- {arm}: {_fall(stages[arm])}." for arm in stages),
-            *_angles(angles, _answered(rows, out), p),
+            *_angles(angles, _answered(rows), p),
             *_labels(labels, p),
             "\n## Figures\n",
             *_draw(stages, angles, labels, out, p),
@@ -62,17 +62,39 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     return report
 
 
-def criteria(stages: Cells) -> dict[str, Verdict]:
-    """Judges the criteria of study.py.
+def with_training(rows: Sequence[Row], out: Path) -> list[Row]:
+    """Returns the rows with the accuracy on rotations from the last records of each run that learned to tell them.
 
     Args:
-      stages: Top-1 of the probes, `by_stage` of the protocol "stages".
+      rows: Rows of all runs.
+      out: Folder of the study.
     """
+    completed = []
+    for row in rows:
+        lines = [line for line in records(out, row["run"]) if TASK in line]
+        completed.append(({TASK: lines[-1][TASK]} if lines else {}) | row)
+    return completed
+
+
+def criteria(rows: Sequence[Row], p: presets.Preset) -> dict[str, Verdict]:
+    """Judges the criteria of study.py that the preset has the arms for.
+
+    Args:
+      rows: Results of all runs, one row per run, with the accuracy on rotations.
+      p: Preset of the runs.
+    """
+    stages = by_stage(rows, "stages")
     pairs = {"learns": ("rotation", "random"), "below": ("supervised", "rotation")}
-    return {
+    verdicts = {
         name: Verdict({f"third stage, {a} minus {b}": minus(stages[a][THIRD], stages[b][THIRD])})
         for name, (a, b) in pairs.items()
+        if a in p.arms
     }
+    if p.bar is not None:
+        told = [row[TASK] for row in rows if (row["protocol"], row["arm"]) == ("stages", "rotation")]
+        above = paired_difference(told, [p.bar] * len(told))
+        verdicts["task"] = Verdict({f"accuracy on rotations minus {100 * p.bar:g} %": above})
+    return verdicts
 
 
 def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
@@ -127,9 +149,16 @@ def _share(stages: Cells, stage: int) -> list[float]:
 
 def _stages(stages: Cells) -> list[str]:
     lines = {arm: [percent(_mean(seeds)) for seeds in of.values()] for arm, of in stages.items()}
-    for a, b in (("rotation", "random"), ("supervised", "rotation")):
+    for a, b in [pair for pair in (("rotation", "random"), ("supervised", "rotation")) if pair[0] in stages]:
         lines[f"{a} minus {b}"] = [percent(minus(stages[a][s], stages[b][s]).interval) for s in stages[a]]
     return table("network", [f"stage {stage}" for stage in stages["rotation"]], lines)
+
+
+def _shares(share: dict[int, list[float]]) -> list[str]:
+    if not share:
+        return []
+    each = "; ".join(f"stage {stage} {percent(t_interval(values))}" for stage, values in share.items())
+    return [f"Share of the gap between the random and the supervised network that rotation closes, in %: {each}.\n"]
 
 
 def _fall(stages: dict[int, Seeds]) -> str:
@@ -139,14 +168,12 @@ def _fall(stages: dict[int, Seeds]) -> str:
     return f"stage {LAST} minus stage {best}: {points(minus(stages[LAST], stages[best]))}"
 
 
-def _answered(rows: Sequence[Row], out: Path) -> dict[str, list[float]]:
-    """Returns the accuracies on rotations at the end of training by arm, for runs whose records exist."""
+def _answered(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Returns the accuracies on rotations at the end of training by arm, for runs that have one."""
     accuracies: dict[str, list[float]] = {}
     for row in rows:
-        values = [line["rotation_top1"] for line in records(out, row["run"]) if "rotation_top1" in line]
-        if values:
-            arm = "all four" if row["arm"] == "rotation" else row["arm"]
-            accuracies.setdefault(arm, []).append(values[-1])
+        if row.get(TASK) is not None:
+            accuracies.setdefault("all four" if row["arm"] == "rotation" else row["arm"], []).append(row[TASK])
     return accuracies
 
 

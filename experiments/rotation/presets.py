@@ -54,6 +54,8 @@ class Preset(NamedTuple):
       angle_seeds: Seeds of the arms of `ANGLES`, some of `seeds`.
       labels: Settings of training with few labels.
       angles: Names of the arms of `ANGLES`.
+      arms: Names of the arms of `TASKS`; without "supervised", what compares with it is left out.
+      bar: Accuracy on rotations that the criterion `task` asks for; None for no such criterion.
       needs_dir: Data that --data_dir must name; empty if there is a default.
     """
 
@@ -71,6 +73,8 @@ class Preset(NamedTuple):
     angle_seeds: tuple[int, ...]
     labels: Labels
     angles: tuple[str, ...] = tuple(ANGLES)
+    arms: tuple[str, ...] = tuple(TASKS)
+    bar: float | None = None
     needs_dir: str = ""
 
 
@@ -154,6 +158,18 @@ PRESETS = {
         needs_dir="",
     ),
     "cifar10": _CIFAR10,
+    # Half the width, all the pixels, and three times the steps: is the task itself learned?
+    "cifar10_task": _CIFAR10._replace(
+        title="CIFAR-10 at 32 pixels",
+        data=_CIFAR10.data | dict(host="decode"),
+        augment="random_crop(32, 4)|flip_lr|normalize(0.5, 0.5)",
+        model=_CIFAR10.model | dict(width=0.5),
+        train=_QUIET | dict(total="4_500 steps"),
+        labels=_CIFAR10.labels._replace(sizes=()),
+        angles=(),
+        arms=("rotation", "random"),
+        bar=0.75,
+    ),
     # configs/self_supervised/rotnet_cifar10.py and rotnet_probe_cifar10.py, at the paper's batch of 128 images each.
     "paper": Preset(
         title="CIFAR-10",

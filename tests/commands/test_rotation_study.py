@@ -8,7 +8,7 @@ from jaxvision import config as configs
 from jaxvision.commands import study, train
 from jaxvision.errors import UserError
 
-PRESETS = ("laptop", "cifar10", "paper")
+PRESETS = ("laptop", "cifar10", "cifar10_task", "paper")
 TINY = {
     "data.options.train": 48,
     "data.options.validation": 16,
@@ -64,6 +64,27 @@ def test_a_claim_that_does_not_show_is_published_as_failed(rotation, tmp_path):
     assert "- below: FAILED" in report
 
 
+@pytest.mark.parametrize(("told", "met"), [(0.8, True), (0.76, False)])
+def test_the_accuracy_on_rotations_is_judged_by_its_interval(rotation, told, met, tmp_path):
+    rows = rows_of(rotation.runs("cifar10_task", "DIR"), between)
+    assert {row["arm"] for row in rows} == {"rotation", "random"}
+    for row in rows:
+        row["rotation_top1"] = told + 0.01 * row["seed"]
+    report = rotation.analyse(rows, tmp_path, "cifar10_task")
+    assert json.loads((tmp_path / "summary.json").read_text())["criteria"] == {"learns": True, "task": met}
+    assert "accuracy on rotations minus 75 %" in report
+    assert "supervised" not in report
+
+
+def test_the_accuracy_on_rotations_is_that_of_the_last_record_of_training(rotation, tmp_path):
+    [row] = rows_of([one for one in rotation.runs("laptop", None) if one.name == "stages/rotation/seed0"], between)
+    folder = study.workdir(tmp_path, row["run"])
+    folder.mkdir(parents=True)
+    lines = [{"step": step, "rotation_top1": told} for step, told in ((190, 0.5), (200, 0.6))] + [{"step": 200, "x": 1}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert study.sibling(rotation.__file__, "analysis").with_training([row], tmp_path)[0]["rotation_top1"] == 0.6
+
+
 def test_a_part_of_the_study_is_analysed_too(rotation, tmp_path):
     rows = rows_of(rotation.runs("laptop", None), between)
     some = [row for row in rows if row["protocol"] == "stages" or row["seed"] == 0]
@@ -88,7 +109,7 @@ def test_a_random_network_is_that_of_the_rotation_run_before_its_first_step(rota
     assert difference.startswith("train.total: '0 steps'")
 
 
-@pytest.mark.parametrize("preset", PRESETS[:2])
+@pytest.mark.parametrize("preset", PRESETS[:3])
 def test_all_arms_send_as_many_images_through_the_network(rotation, presets, preset):
     for one in rotation.runs(preset, "DIR"):
         task = one.config.task
