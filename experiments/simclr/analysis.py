@@ -89,7 +89,10 @@ def criteria(results: tables.Results, p: presets.Preset) -> dict[str, Verdict]:
     judged = {
         criterion: Verdict({f"full minus {tables.MAIN[name]}": results.minus(arms["full"], arms[name])})
         for criterion, name in CRITERIA.items()
+        if name in arms
     }
+    if "crop" not in arms:
+        return judged
     easier = results.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
     also = {"for the probe see crop alone": judged["crop alone"].met}
     judged["inversion"] = Verdict({"contrastive top-1, crop only minus full": easier}, further=also)

@@ -31,7 +31,8 @@ def draw(results: tables.Results, out: Path, p: presets.Preset) -> list[str]:
         return folder / name
 
     _inversion(results, p, show("inversion", "contrastive top-1 and what a probe reads, a dot a run"))
-    _grid(results, p, show("grid", "a linear probe on h for each pair of transformations"))
+    if p.grid:
+        _grid(results, p, show("grid", "a linear probe on h for each pair of transformations"))
     if any(len(p.axis(field)) > 1 for field in tables.AXES):
         _axes(results, p, show("curves", "temperature, colour strength and dimensions in the loss"))
     if p.batch_sizes:

@@ -55,6 +55,7 @@ class Preset(NamedTuple):
       whole: Operation that resizes views without a crop to `size`, if the host does not.
       ops: Transformations of the grid.
       strengths, temperatures, widths, batch_sizes, lengths: Values besides those of `full`.
+      arms: Names of the arms of `main` that are run; criteria without theirs are left out.
       needs_dir: Data that --data_dir must name; empty if there is a default.
     """
 
@@ -73,13 +74,14 @@ class Preset(NamedTuple):
     widths: tuple[int, ...] = ()
     batch_sizes: tuple[int, ...] = ()
     lengths: tuple[float, ...] = ()
+    arms: tuple[str, ...] = ("full", "crop", "colour", "no_head", "linear_head", "random")
     needs_dir: str = ""
 
     @property
     def main(self) -> dict[str, Arm]:
         """The arms of the criteria, and the linear head."""
         full = self.full
-        return {
+        arms = {
             "full": full,
             "crop": full._replace(ops=("crop",)),
             "colour": full._replace(ops=("colour",)),
@@ -87,6 +89,7 @@ class Preset(NamedTuple):
             "linear_head": full._replace(layers=1),
             "random": full._replace(length=0.0),
         }
+        return {name: arms[name] for name in self.arms}
 
     def axis(self, field: str) -> dict[float, Arm]:
         """Value -> arm, ascending, for one numeric field of `Arm`: the values of the preset and that of `full`.
@@ -246,3 +249,16 @@ PRESETS = {
         lengths=(2.0, 4.0),
     ),
 }
+
+# The criterion `head` alone, with more seeds and five times the steps; else as `cifar10`.
+PRESETS["cifar10_heads"] = PRESETS["cifar10"]._replace(
+    seeds=(0, 1, 2, 3, 4),
+    images=3_000 * 128,
+    ops=(),
+    strengths=(),
+    temperatures=(),
+    widths=(),
+    batch_sizes=(),
+    lengths=(),
+    arms=("full", "no_head", "linear_head", "random"),
+)

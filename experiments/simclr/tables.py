@@ -147,6 +147,8 @@ def grid(results: Results, p: presets.Preset) -> list[str]:
       results: Results of all runs.
       p: Preset of the runs.
     """
+    if not p.grid:
+        return []
     seed, ops = p.seeds[0], [op for op in presets.OPS if op in p.ops]
     lines = {op: [""] * len(ops) for op in ops}
     for (one, other), arm in p.grid.items():

@@ -10,7 +10,7 @@ from jaxvision import experiment as experiments
 from jaxvision.commands import study, train
 from jaxvision.errors import UserError
 
-PRESETS = ("laptop", "cifar10", "paper")
+PRESETS = ("laptop", "cifar10", "cifar10_heads", "paper")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,15 @@ def test_what_the_paper_saw_meets_the_criteria(simclr, presets, preset, tmp_path
     assert met == dict.fromkeys(["crop alone", "colour alone", "head", "learns", "inversion"], True)
     assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == report.count("figures/")
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg"}
+
+
+def test_the_heads_alone_are_judged_by_their_criteria(simclr, tmp_path):
+    rows = rows_of(simclr.runs("cifar10_heads", "DIR"), as_in_the_paper, easier_without_colour)
+    assert len(rows) == 20
+    report = simclr.analyse(rows, tmp_path, "cifar10_heads")
+    assert json.loads((tmp_path / "summary.json").read_text())["criteria"] == {"head": True, "learns": True}
+    assert "nonlinear minus linear head" in report
+    assert "Pairs of transformations" not in report
 
 
 def test_where_nothing_matters_nothing_is_claimed(simclr, tmp_path):

@@ -42,6 +42,7 @@ NOISE = [
     ("rotation", "laptop", 1000, (), same_for_all),
     ("rotation", "cifar10_task", 1000, ("rotation_top1",), at_the_bar),
     ("simclr", "laptop", 1000, ("contrastive_top1", "effective_rank"), same_for_all),
+    ("simclr", "cifar10_heads", 1000, (), same_for_all),
     ("transfer", "fashion", 1000, (), same_for_all),
 ]
 
