@@ -27,6 +27,9 @@ Criteria, fixed before the first run of a reported seed; each requires a 95 % t-
                    full; `crop alone` must be met too
 Everything else is reported, but is not a criterion. The preset `cifar10_heads` has the arms of `head` and `learns`
 only, for longer runs with more seeds; it was added after the runs of `cifar10`, where `head` failed, before its own.
+
+The preset `cifar10_labels` is another experiment, SimCLRv2's training with few labels, with criteria of its own, in
+labels.py.
 """
 
 from collections.abc import Iterator
@@ -39,7 +42,8 @@ from jaxvision.analysis.criteria import Verdict
 from jaxvision.commands.study import Row, Run, check_dir, config_of, sibling
 
 presets = sibling(__file__, "presets")
-PRESETS = tuple(presets.PRESETS)
+labels = sibling(__file__, "labels")
+PRESETS = (*presets.PRESETS, *labels.PRESETS)
 
 
 def runs(preset: str, data_dir: str | None) -> list[Run]:
@@ -49,7 +53,7 @@ def runs(preset: str, data_dir: str | None) -> list[Run]:
       preset: Name of the preset.
       data_dir: Folder of the data, from --data_dir; None if it is not given.
     """
-    check_dir(preset, presets.PRESETS[preset].needs_dir, data_dir)
+    check_dir(preset, (presets.PRESETS | labels.PRESETS)[preset].needs_dir, data_dir)
     return _plan(preset, data_dir)
 
 
@@ -69,6 +73,8 @@ def criteria(rows: list[Row], preset: str) -> dict[str, Verdict]:
       rows: Results of all runs, one row per run, with their training metrics.
       preset: Name of the preset.
     """
+    if preset in labels.PRESETS:
+        return labels.criteria(rows, labels.PRESETS[preset])
     results = sibling(__file__, "tables").Results(rows)
     return sibling(__file__, "analysis").criteria(results, presets.PRESETS[preset])
 
@@ -81,10 +87,14 @@ def analyse(rows: list[Row], out: Path, preset: str) -> str:
       out: Folder of the study.
       preset: Name of the preset.
     """
+    if preset in labels.PRESETS:
+        return labels.write(rows, out, labels.PRESETS[preset])
     return sibling(__file__, "analysis").write(rows, out, presets.PRESETS[preset])
 
 
 def _plan(preset: str, data_dir: str | None) -> list[Run]:
+    if preset in labels.PRESETS:
+        return labels.plan(labels.PRESETS[preset], data_dir, _config)
     p, planned = presets.PRESETS[preset], {}
     for name, arm, seed in _arms(p):
         tags = arm._asdict() | dict(ops="+".join(arm.ops), seed=seed)

@@ -1,6 +1,7 @@
 """The study experiments/transfer: its preparation from small files, and its grid of runs."""
 
 import gzip
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -75,3 +76,45 @@ def test_the_report_names_what_failed(tmp_path):
     assert "helps: met; last minus scratch at 200 examples: 31.0 ± 4.4 points, a 98.3 % interval" in report
     assert "fades: FAILED" in report
     assert (tmp_path / "report.md").read_text().strip() == report
+
+
+LEVELS = {("all", 200): 0.7, ("all", 7_000): 0.9, ("scratch", 200): 0.5, ("scratch", 7_000): 0.89}
+
+
+def rows_of_longer(planned, double=0.895, swing=0.0):
+    """A row for each of the longer runs; a seed moves all alike, and `swing` the pretrained ones to and fro."""
+    rows = []
+    for one in planned:
+        arm, n, seed = (one.tags[key] for key in ("arm", "examples", "seed"))
+        value = double if arm == "double" else LEVELS.get((arm, n), 0.6)
+        moved = value + 0.005 * (seed % 5) + swing * (-1) ** seed * (arm == "all") + 0.1 * one.tags["rate"]
+        rows.append({"run": one.name, **one.tags, "test/top1": moved})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("options", "met"),
+    [
+        ({}, dict(helps=True, fades=True, converged=True)),
+        (dict(double=0.91), dict(helps=True, fades=True, converged=False)),
+        (dict(swing=0.3), dict(helps=False, fades=True, converged=True)),
+    ],
+)
+def test_the_longer_runs_are_judged_by_their_intervals(options, met, tmp_path):
+    module = study.load_study("transfer")
+    report = module.analyse(rows_of_longer(module.runs("fashion_long", "DIR"), **options), tmp_path, "fashion_long")
+    assert json.loads((tmp_path / "summary.json").read_text())["criteria"] == met
+    assert "| scratch, twice the steps |  |  |" in report
+    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 1
+
+
+def test_the_longer_runs_take_the_best_rate_of_the_separate_seed(tmp_path):
+    module = study.load_study("transfer")
+    planned = {one.name: one for one in module.runs("fashion_long", "DIR")}
+    rows = rows_of_longer(planned.values())
+    rows = [{**row, "test/top1": None, "error": "diverged"} if row["run"].endswith("/0.3") else row for row in rows]
+    assert planned["all/200/seed0"].fill(rows, tmp_path) == {"optimizer.learning_rate": 0.1}
+    assert "| scratch, 0.3 | diverged | diverged | diverged |" in module.analyse(rows, tmp_path, "fashion_long")
+    assert planned["double/7000/seed1"].config.train.total == "6000 steps"
+    assert {one.config.evals.test.split for one in planned.values() if one.tags["arm"] == "rates"} == {"validation"}
+    assert {one.tags["seed"] for one in planned.values() if one.tags["arm"] != "rates"} == {0, 1, 2, 3, 4}

@@ -28,6 +28,8 @@ def of_rotation(this, one, preset):
 
 
 def of_simclr(this, one, preset):
+    if preset in this.labels.PRESETS and one.tags["arm"] != "pretrain":
+        return ["val/top1"]
     return ["val/probe_lbfgs/top1", "val/probe_lbfgs_projection/top1"]
 
 

@@ -1,0 +1,224 @@
+"""Longer runs: does the gain of pretraining fade where training from scratch converges?
+
+    rates     both regimes, `all` and `scratch`, at each size with several learning rates, at a separate seed and on the
+              validation split; the best of them is that of the other runs of the regime and size
+    all       the whole pretrained network, trained further
+    scratch   the same network from random weights
+    double    `scratch` at the largest size for twice the steps
+
+All runs but `double` take the same number of steps. A regime that is fixed beforehand stands for pretraining, so no
+choice is made by the results that are judged.
+
+Criteria, fixed before the first run of a reported seed, with 95 % t-intervals over seeds, paired:
+    helps      at the smallest size, all minus scratch has an interval above zero
+    fades      that gain minus the gain at the largest size has an interval above zero
+    converged  at the largest size, double minus scratch has an interval below one point
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jaxvision import workdir as workdirs
+from jaxvision.analysis import documents, plots
+from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
+from jaxvision.analysis.words import percent, points, table
+from jaxvision.commands.study import Row, Run
+
+RATES_SEED = 100  # of no reported run
+REGIMES = ("all", "scratch")
+SLACK = 0.01  # a longer run that gains less than this shows that the shorter one has converged
+TOP1 = "test/top1"
+
+
+class Preset(NamedTuple):
+    """One size of the longer runs.
+
+    Attributes:
+      title: Name of the data, for captions.
+      sizes: Numbers of training examples, ascending.
+      seeds: Seeds of all arms.
+      rates: Learning rates that are tried for each regime and size.
+      steps: Number of steps of every run but `double`.
+    """
+
+    title: str
+    sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    steps: int
+
+
+PRESETS = {
+    "fashion_long": Preset(
+        title="Fashion-MNIST",
+        sizes=(200, 1_000, 7_000),
+        seeds=(0, 1, 2, 3, 4),
+        rates=(0.01, 0.03, 0.1, 0.3),
+        steps=3_000,
+    ),
+}
+
+
+def plan(p: Preset, data_dir: str, config: Callable[..., ConfigDict]) -> list[Run]:
+    """Lists the runs: those of the rates, then all others seed by seed.
+
+    Args:
+      p: Preset of the runs.
+      data_dir: Folder of the data.
+      config: Function `config` of study.py.
+    """
+    planned = []
+    for examples in p.sizes:
+        for regime in REGIMES:
+            for rate in p.rates:
+                one = config(regime, examples, RATES_SEED, data_dir, rate, "validation", steps=p.steps)
+                tags = _tags("rates", regime, examples, RATES_SEED, rate)
+                planned.append(Run(f"rates/{regime}/{examples}/{rate:g}", one, tags, may_fail=True))
+    for seed in p.seeds:
+        for arm, regime, examples in _arms(p):
+            steps = p.steps * (2 if arm == "double" else 1)
+            one = config(regime, examples, seed, data_dir, p.rates[0], "test", steps=steps)
+            fill = functools.partial(_fill, regime, examples)
+            planned.append(Run(f"{arm}/{examples}/seed{seed}", one, _tags(arm, regime, examples, seed), fill))
+    return planned
+
+
+def _arms(p: Preset) -> list[tuple[str, str, int]]:
+    """(arm, regime, size) of the reported runs."""
+    return [(regime, regime, n) for n in p.sizes for regime in REGIMES] + [("double", "scratch", p.sizes[-1])]
+
+
+def _tags(arm: str, regime: str, examples: int, seed: int, rate: float = 0.0) -> dict[str, Any]:
+    return dict(arm=arm, regime=regime, examples=examples, seed=seed, rate=rate)
+
+
+def _fill(regime: str, examples: int, rows: list[Row], out: Path) -> dict[str, Any]:
+    return {"optimizer.learning_rate": best_rate(rows, regime, examples)}
+
+
+def best_rate(rows: Sequence[Row], regime: str, examples: int) -> float:
+    """Returns the learning rate with the best result at the separate seed; a run that diverged is the worst.
+
+    Args:
+      rows: Rows of the runs, with those of `rates`.
+      regime: Regime, "all" or "scratch".
+      examples: Number of training examples.
+    """
+    tried = {row["rate"]: _top1(row) for row in _rates(rows, regime, examples)}
+    return max(sorted(tried), key=lambda rate: tried[rate])
+
+
+def _rates(rows: Sequence[Row], regime: str, examples: int) -> list[Row]:
+    return [r for r in rows if (r["arm"], r["regime"], r["examples"]) == ("rates", regime, examples)]
+
+
+def _top1(row: Row) -> float:
+    value = row.get(TOP1)
+    return -math.inf if value is None or row.get("error") or math.isnan(value) else value
+
+
+def criteria(rows: Sequence[Row], p: Preset) -> dict[str, Verdict]:
+    """Judges the criteria of this file.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      p: Preset of the runs.
+    """
+    first, last = p.sizes[0], p.sizes[-1]
+    gains = {n: minus(of(rows, "all", n), of(rows, "scratch", n)) for n in p.sizes}
+    fades = paired_difference(gains[first].each, gains[last].each)
+    room = {seed: value + SLACK for seed, value in of(rows, "scratch", last).items()}
+    left = minus(room, of(rows, "double", last))
+    return {
+        "helps": Verdict({f"all minus scratch at {first:,} examples": gains[first]}),
+        "fades": Verdict({f"that minus all minus scratch at {last:,} examples": fades}),
+        "converged": Verdict({f"1 point less the gain of twice the steps, scratch at {last:,} examples": left}),
+    }
+
+
+def of(rows: Sequence[Row], arm: str, examples: int) -> dict[int, float]:
+    """Returns top-1 of an arm by ascending seed.
+
+    Args:
+      rows: Results of all runs, one row per run.
+      arm: Name of the arm.
+      examples: Number of training examples.
+    """
+    found = {row["seed"]: row[TOP1] for row in rows if (row["arm"], row["examples"]) == (arm, examples)}
+    return dict(sorted(found.items()))
+
+
+def minus(a: dict[int, float], b: dict[int, float]) -> Difference:
+    """Returns a - b over the seeds that both have.
+
+    Args:
+      a: Value of each seed.
+      b: Value of each seed.
+    """
+    both = [seed for seed in a if seed in b]
+    return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+
+
+def write(rows: list[Row], out: Path, p: Preset) -> str:
+    """Writes report.md, report.html, summary.json and figures/ to `out`; returns the report.
+
+    Args:
+      rows: Rows of all runs.
+      out: Folder of the study.
+      p: Preset of the runs.
+    """
+    verdicts = criteria(rows, p)
+    curves = {arm: {n: [*of(rows, arm, n).values()] for n in p.sizes} for arm in REGIMES}
+    lines = {arm: [percent(t_interval(values)) for values in curve.values()] for arm, curve in curves.items()}
+    double = percent(t_interval([*of(rows, "double", p.sizes[-1]).values()]))
+    lines["scratch, twice the steps"] = [""] * (len(p.sizes) - 1) + [double]
+    gain = lambda n: minus(of(rows, "all", n), of(rows, "scratch", n))
+    heads = [f"{n:,}" for n in p.sizes]
+    tried = {
+        f"{regime}, {rate:g}": [_percent_of_rate(rows, regime, n, rate) for n in p.sizes]
+        for regime in REGIMES
+        for rate in p.rates
+    }
+    report = "\n".join(
+        [
+            f"# Transfer: {p.title}, {p.steps:,} steps\n",
+            f"Results are test top-1 in %: the mean over the seeds {', '.join(map(str, p.seeds))} with its 95 % "
+            "t-interval, by the number of training examples. Differences are paired by seed.",
+            *table("regime", heads, lines),
+            *(f"- {n:,} examples, all minus scratch: {points(gain(n))}." for n in p.sizes),
+            "\n## Criteria\n",
+            *(verdict.line(name) for name, verdict in verdicts.items()),
+            f"\n## Learning rates\n\nValidation top-1 in %, one run of seed {RATES_SEED} each.",
+            *table("regime, rate", heads, tried),
+            "## Figure\n",
+            *_draw(curves, out, p),
+        ]
+    )
+    summary = {
+        "top1": curves,
+        "rates": {regime: {n: best_rate(rows, regime, n) for n in p.sizes} for regime in REGIMES},
+        "criteria": {name: verdict.met for name, verdict in verdicts.items()},
+        "versions": workdirs.versions(),
+    }
+    workdirs.write_json(out / "summary.json", summary)
+    documents.write(report, out / "report.md", f"Transfer: {p.title}")
+    return report
+
+
+def _percent_of_rate(rows: Sequence[Row], regime: str, examples: int, rate: float) -> str:
+    values = [_top1(row) for row in _rates(rows, regime, examples) if row["rate"] == rate]
+    return "" if not values else "diverged" if math.isinf(values[0]) else f"{100 * values[0]:.1f}"
+
+
+def _draw(curves: dict[str, dict[int, list[float]]], out: Path, p: Preset) -> list[str]:
+    """Draws figures/gain.svg and .png in `out`. Returns a line of Markdown for it."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    plots.data_curves(curves, folder / "gain", ylabel="test top-1 (%)", title=f"{p.title}, {p.steps:,} steps")
+    return ["![test top-1 against training examples](figures/gain.png)\n"]
