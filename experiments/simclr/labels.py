@@ -117,7 +117,9 @@ def plan(
         for rate in p.scratch_rates:
             one = config("scratch", labels, RATES_SEED)
             one.optimizer.learning_rate = rate
-            planned.append(Run(f"rates/{labels}/{rate:g}", one, _tags("rates", labels, RATES_SEED, rate)))
+            planned.append(
+                Run(f"rates/{labels}/{rate:g}", one, _tags("rates", labels, RATES_SEED, rate), may_fail=True)
+            )
     for arms in (("scratch", "tuned"), ("student",)):
         for seed in p.seeds:
             for labels in p.labels:
@@ -143,11 +145,13 @@ def _fill(p: Preset, arm: str, labels: int, seed: int, rows: list[Row], out: Pat
 def best_rate(rows: Sequence[Row], labels: int) -> float:
     """Returns the learning rate with the best result at the separate seed, the lower one of two that are equal.
 
+    Runs that diverged do not count.
+
     Args:
       rows: Rows of the runs, with those of `rates`.
       labels: Number of labelled images.
     """
-    tried = [row for row in rows if (row["arm"], row["labels"]) == ("rates", labels)]
+    tried = [row for row in rows if (row["arm"], row["labels"]) == ("rates", labels) and not row.get("error")]
     return min(tried, key=lambda row: (-row[TOP1], row["rate"]))["rate"]
 
 
@@ -257,8 +261,10 @@ def write(rows: list[Row], out: Path, p: Preset) -> str:
 
 
 def _percent_of_rate(rows: Sequence[Row], labels: int, rate: float) -> str:
-    values = [row[TOP1] for row in rows if (row["arm"], row["labels"], row["rate"]) == ("rates", labels, rate)]
-    return percent(t_interval(values)) if values else ""
+    of_rate = [row for row in rows if (row["arm"], row["labels"], row["rate"]) == ("rates", labels, rate)]
+    if any(row.get("error") for row in of_rate):
+        return "diverged"
+    return percent(t_interval([row[TOP1] for row in of_rate])) if of_rate else ""
 
 
 def _draw(rows: Sequence[Row], out: Path, p: Preset) -> list[str]:
