@@ -1,10 +1,9 @@
-"""The preset `relations`: a crossing that is constructed, not found.
+"""The preset `relations`: a label that is made for a crossing.
 
 `shapes` asks what the left of two distant objects is, and whether the right one is of the same kind. The kind is a
 matter of recognition, which a ResNet learns from few images. The relation needs objects whose distance is about the
-receptive field of ResNet-8, 25 pixels, but no more than attention for a ViT. So the label is made to be won by the
-ResNet on few images and by the ViT on many; the study shows only that such a label exists. README.md lists the pilots
-that led to it.
+receptive field of ResNet-8, 25 pixels, but no more than attention for a ViT. The pilots, which README.md lists, did not
+find a setting on which the ResNet leads on few images and the ViT on many.
 """
 
 from jaxvision.analysis.criteria import Verdict

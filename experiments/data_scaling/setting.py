@@ -75,7 +75,7 @@ class Preset(NamedTuple):
       rates: Learning rates of the sweep, for both arms at `tuned_sizes`.
       lengths: Schedules of other lengths; None for none.
       needs_dir: Data that --data_dir must name; empty if there is a default.
-      crosses: True for a constructed crossing, whose criteria are those of relations.py.
+      crosses: True for a label that is made for a crossing, with the criteria of relations.py.
     """
 
     title: str

@@ -32,8 +32,8 @@ no criterion is met by an interval that includes zero (one for a ratio):
     shrinks, loss      the gap at the smallest size minus the gap at the largest is above zero there
 Whether and where the arms cross, and where the two families of ResNets differ, is reported, but is not a criterion.
 
-The preset `relations` is a crossing that is constructed (relations.py). It has other criteria, fixed after pilots at
-seed 100 and before the first run of its seeds, 0 to 4:
+The preset `relations` looks for a crossing on a label that is made for it (relations.py). It has other criteria, fixed
+before the first run of its seeds, 0 to 4; pilots had seed 100:
     few       the gap, ResNet minus ViT, at the smallest size has an interval above zero
     many      the gap at the largest size has an interval below zero
     inside    the interval of the size at which the gap is zero, interpolated between sizes, lies inside the sizes
