@@ -60,13 +60,13 @@ def test_scratch_takes_the_best_rate_of_the_separate_seed_and_the_others_their_w
     rows = rows_of(planned, LEVELS)
     best = next(row for row in rows if row["run"] == "rates/450/0.1")
     best["val/top1"] = 0.9
-    best["error"] = "diverged"
-    assert planned["scratch/450/seed0"].fill(rows, tmp_path) == {"optimizer.learning_rate": 0.5}
     runs = tmp_path / "runs"
     assert planned["scratch/450/seed0"].fill(rows, tmp_path) == {"optimizer.learning_rate": 0.1}
     assert planned["scratch/4500/seed0"].fill(rows, tmp_path) == {"optimizer.learning_rate": 0.5}
     assert planned["tuned/450/seed3"].fill(rows, tmp_path) == {"init.weights": str(runs / "pretrain/seed3")}
     assert planned["student/450/seed3"].fill(rows, tmp_path) == {"init.weights": str(runs / "tuned/450/seed3")}
+    best["error"] = "diverged"
+    assert planned["scratch/450/seed0"].fill(rows, tmp_path) == {"optimizer.learning_rate": 0.5}
 
 
 def test_students_come_last_and_no_reported_run_has_the_seed_of_the_rates(planned):
