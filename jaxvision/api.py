@@ -214,7 +214,7 @@ class Training(NamedTuple):
       outputs: Pure function of variables and images, as in `Trained`.
     """
 
-    init: Callable[[], states.TrainState]
+    init: Callable[..., states.TrainState]
     step: Callable[[states.TrainState, Batch], tuple[states.TrainState, dict[str, jax.Array]]]
     outputs: Outputs
 

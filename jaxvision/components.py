@@ -271,7 +271,7 @@ def initializer(
     task: Task,
     optimizer: optimizers.Optimizer | optimizers.Optimizers,
     augmented: Batch,
-) -> Callable[[], states.TrainState]:
+) -> Callable[..., states.TrainState]:
     """Makes the function that makes the initial state; see `state.initializer`.
 
     Args:

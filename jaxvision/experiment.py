@@ -89,7 +89,7 @@ class Experiment(NamedTuple):
     optimizer: optimizers.Optimizer | optimizers.Optimizers
     durations: Callable[[str | int], int]
     total: int
-    init: Callable[[], states.TrainState]
+    init: Callable[..., states.TrainState]
 
     @property
     def seed(self) -> int:
@@ -181,7 +181,7 @@ class Experiment(NamedTuple):
         Args:
           pretrained: Variables from `load_pretrained`; None for random ones.
         """
-        state = states.create(self.init, self.mesh, self.rules)
+        state = states.create(self.init, self.mesh, self.rules, states.root_of(self.seed))
         return state if pretrained is None else transfer.fill(state, pretrained.variables)
 
     def step(self) -> steps.Step:
@@ -213,7 +213,8 @@ class Experiment(NamedTuple):
           guard: Guard from the steps before; None for a new run.
         """
         placed = shardings(jax.eval_shape(self.init), self.mesh, self.rules)
-        return steps.make_runner(self.step(), fetch, placed, finite.start() if guard is None else guard)
+        judged = finite.start() if guard is None else guard
+        return steps.make_runner(self.step(), fetch, placed, judged, states.root_of(self.seed))
 
     def in_memory(self) -> bool:
         """Returns whether the training set is held in memory; if not, it is streamed. See `feeding.in_memory`."""

@@ -272,7 +272,7 @@ def _selection(rows: Sequence[Row], p: setting.Preset) -> list[str]:
         return []
     return [
         "## The last step and the best one\n",
-        "The paper stops early: it reports the best validation accuracy during training. The best of ten evaluations "
+        "The paper stops early: it reports the best validation accuracy during training. The best evaluation "
         "on the images that chose it is optimistic. It is higher than that of the last step by, in points:",
         *tables.selection(rows, p),
     ]

@@ -101,6 +101,8 @@ def _shrinks(gaps: Mapping[int, Difference], first: int, last: int, show: Callab
 
 
 def _factor(log: Interval) -> str:
+    if log.low == log.high == 0:
+        return "unknown, both are beyond the sizes"
     return f"{10**log.mean:.2g} (95 % interval {10**log.low:.2g} to {10**log.high:.2g})"
 
 

@@ -4,7 +4,7 @@ After Dosovitskiy et al. 2021, arXiv 2010.11929, sec. 4.3 and fig. 4. Both are t
 with the same hyperparameters and the same number of steps for every size, with crops and flips and without further
 regularisation, by Adam with a weight decay of 0.1. The ResNets are the paper's, of BiT's form (GroupNorm, weight
 standardisation); the small presets also have those with BatchNorm. The reported number is that of the last step on the
-validation split. The best of ten evaluations during training, which the paper reports, is given too.
+validation split. The best evaluation during training, which the paper reports, is given too.
 
     fixed     ResNets and ViTs, in pairs whose training steps cost about the same FLOPs, on subsets of growing size
     rates     the first pair with other learning rates, at a separate seed

@@ -41,7 +41,9 @@ class DataRatio(NamedTuple):
         '2 times (95 % interval 1.5 to more than 64)'
         """
         mean, low, high = (self._number(x) for x in ratio[:3])
-        return f"{mean} times" + ("" if np.isnan(ratio.low) else f" (95 % interval {low} to {high})")
+        if np.isnan(ratio.low):
+            return f"{mean} times"
+        return f"{mean} times (95 % interval {low if low == high else f'{low} to {high}'})"
 
     def _number(self, ratio: float) -> str:
         if ratio == np.inf:

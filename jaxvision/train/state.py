@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.tasks.task import Batch, Task
@@ -41,8 +42,19 @@ class TrainState(NamedTuple):
         return self.variables if self.ema is None else self.ema
 
 
-def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema: bool) -> Callable[[], TrainState]:
-    """Makes a function without arguments that returns the state at step 0.
+def root_of(seed: int) -> np.ndarray:
+    """Returns the data of the key of a seed, uint32 [2], to pass to a program in place of the seed.
+
+    A program that contains the seed must be compiled again for every seed.
+
+    Args:
+      seed: Seed of a run, at least 0.
+    """
+    return np.asarray(jax.random.key_data(jax.random.key(seed)))
+
+
+def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema: bool) -> Callable[..., TrainState]:
+    """Makes a function `init(root=None)` that returns the state at step 0.
 
     Args:
       task: Task, which makes the variables.
@@ -52,9 +64,10 @@ def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema
       ema: True if the state keeps an average of the variables.
     """
 
-    def init() -> TrainState:
+    def init(root: jax.Array | None = None) -> TrainState:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
-        variables = dict(task.init(jax.random.key(seed), zeros))
+        key = jax.random.key(seed) if root is None else jax.random.wrap_key_data(root)
+        variables = dict(task.init(key, zeros))
         params = variables.pop("params")
         average = jax.tree.map(jnp.copy, {"params": params, **variables}) if ema else None
         return TrainState(
@@ -64,18 +77,21 @@ def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema
     return init
 
 
-def create(init: Callable[[], TrainState], mesh: jax.sharding.Mesh, rules: Rules) -> TrainState:
+def create(
+    init: Callable[..., TrainState], mesh: jax.sharding.Mesh, rules: Rules, root: np.ndarray | None = None
+) -> TrainState:
     """Makes the initial state on the devices. Each leaf is computed in its sharding, so no device holds all of it.
 
     Args:
       init: Function that makes the state, from `initializer`.
       mesh: Mesh of the devices.
       rules: Rules that map leaves to shardings.
+      root: Seed as an array, see `root_of`; None for that of `init`.
     """
-    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init), mesh, rules))()
+    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init), mesh, rules))(root)
 
 
-def abstract(init: Callable[[], TrainState], mesh: jax.sharding.Mesh, rules: Rules) -> TrainState:
+def abstract(init: Callable[..., TrainState], mesh: jax.sharding.Mesh, rules: Rules) -> TrainState:
     """Returns the shapes, dtypes and shardings of the state as `ShapeDtypeStruct`s, without allocating it.
 
     Args:

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxvision.errors import UserError, reading_fields
@@ -19,14 +20,16 @@ Step: TypeAlias = Callable[..., tuple[TrainState, Metrics]]  # of (state, batch)
 _AFTER = 2**31  # folded into the key of a step for `Task.after`; microbatches and players fold in small numbers
 
 
-def step_keys(seed: int, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+def step_keys(seed: int, step: jax.Array | int, root: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Returns the keys of a step, two scalars: one for the augmentation and one for the task.
 
     Args:
       seed: Seed of the run.
       step: Number of the step, an integer scalar.
+      root: Data of the seed's key, see `state.root_of`; None to make the key here.
     """
-    augment_rng, task_rng = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
+    key = jax.random.key(seed) if root is None else jax.random.wrap_key_data(root)
+    augment_rng, task_rng = jax.random.split(jax.random.fold_in(key, step))
     return augment_rng, task_rng
 
 
@@ -41,11 +44,12 @@ def make_train_step(
     max_skipped: int = finite.MAX_SKIPPED,
     skip_spikes: bool = False,
 ) -> Step:
-    """Builds `step(state, batch, guard=None) -> (state, metrics)`.
+    """Builds `step(state, batch, guard=None, root=None) -> (state, metrics)`.
 
     Everything random in it (augmentation, dropout) follows from (seed, state.step), so a resumed run computes the same
     as an unbroken one. A step is skipped if its loss, gradient, new parameters, optimizer state, model state or average
-    is not finite; `guard` is what this decision needs to know of the steps before (see finite.py).
+    is not finite; `guard` is what this decision needs to know of the steps before (see finite.py). `root` is the seed
+    as an array (`state.root_of`): with it, the program does not contain the seed, and runs with other seeds share it.
 
     The metrics are float32 scalars: `loss`, `grad_norm` (before clipping), `param_norm`, the metrics of the task, and
     the flags `skipped`, `stopped` and `spike`, which are 0 or 1. With several players, `loss` is the sum of their
@@ -69,8 +73,10 @@ def make_train_step(
       The step, a pure function.
     """
 
-    def step(state: TrainState, batch: Batch, guard: finite.Guard | None = None) -> tuple[TrainState, Metrics]:
-        augment_rng, task_rng = step_keys(seed, state.step)
+    def step(
+        state: TrainState, batch: Batch, guard: finite.Guard | None = None, root: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
+        augment_rng, task_rng = step_keys(seed, state.step, root)
         batch = augment(augment_rng, batch)
         with reading_fields("the task", batch):
             grads, model_state, metrics, rows = turns.take_turns(task, tx, accumulate, state, batch, task_rng)
@@ -118,12 +124,13 @@ class Runner:
     """Takes steps, `runner(state, constants, items) -> (state, metrics)`, and keeps the guard between them.
 
     Args:
-      run: Jitted function `(state, guard, constants, items) -> (state, guard, metrics)`.
+      run: Jitted function `(state, guard, root, constants, items) -> (state, guard, metrics)`.
       guard: Guard from the steps before the first one, or None.
+      root: Seed as an array, see `state.root_of`, or None.
     """
 
-    def __init__(self, run: jax.stages.Wrapped, guard: finite.Guard | None):
-        self.run, self._guard = run, guard
+    def __init__(self, run: jax.stages.Wrapped, guard: finite.Guard | None, root: np.ndarray | None):
+        self.run, self._guard, self._root = run, guard, root
 
     def __call__(self, state: PyTree, constants: PyTree, items: PyTree) -> tuple[PyTree, Metrics]:
         """Takes one step for each item.
@@ -136,7 +143,7 @@ class Runner:
         Returns:
           The state after the steps, and the metrics, arrays [k].
         """
-        state, self._guard, metrics = self.run(state, self._guard, constants, items)
+        state, self._guard, metrics = self.run(state, self._guard, self._root, constants, items)
         return state, metrics
 
     def lower(self, state: PyTree, constants: PyTree, items: PyTree) -> jax.stages.Lowered:
@@ -147,7 +154,7 @@ class Runner:
           constants: Arrays that every step reads, or their shapes.
           items: Items of k steps, [k, ...], or their shapes.
         """
-        return self.run.lower(state, self._guard, constants, items)
+        return self.run.lower(state, self._guard, self._root, constants, items)
 
 
 def make_runner(
@@ -155,6 +162,7 @@ def make_runner(
     fetch: Callable[[PyTree, PyTree], PyTree],
     state_shardings: PyTree,
     guard: finite.Guard | None = None,
+    root: np.ndarray | None = None,
 ) -> Runner:
     """Jits `run(state, constants, items) -> (state, metrics)`, which takes one step for each item.
 
@@ -167,13 +175,17 @@ def make_runner(
       state_shardings: Shardings of the state, before and after; the state that goes in is donated.
       guard: Guard from the steps before the first one; the runner carries it from step to step. With None every step
         is judged alone.
+      root: Seed as an array, see `state.root_of`, which becomes an argument of the program; None to leave the seed in
+        the program.
     """
 
-    def run(state: PyTree, guard: Any, constants: PyTree, items: PyTree) -> tuple[PyTree, Any, Metrics]:
+    def run(state: PyTree, guard: Any, root: Any, constants: PyTree, items: PyTree) -> tuple[PyTree, Any, Metrics]:
+        rest = {} if root is None else {"root": root}
+
         def body(carry, item):
             state, guard = carry
             batch = fetch(constants, item)
-            state, metrics = step(state, batch) if guard is None else step(state, batch, guard)
+            state, metrics = step(state, batch, **rest) if guard is None else step(state, batch, guard, **rest)
             return (state, None if guard is None else metrics["guard"]), metrics
 
         if jax.tree.leaves(items)[0].shape[0] > 1:
@@ -186,7 +198,7 @@ def make_runner(
     jitted = jax.jit(
         run,
         donate_argnums=0,
-        in_shardings=(state_shardings, everywhere, None, None),
+        in_shardings=(state_shardings, everywhere, everywhere, None, None),
         out_shardings=(state_shardings, everywhere, None),
     )
-    return Runner(jitted, None if guard is None else jax.device_put(guard, everywhere))
+    return Runner(jitted, None if guard is None else jax.device_put(guard, everywhere), root)

@@ -57,6 +57,24 @@ def test_a_step_is_the_textbook_one(regression, images, mesh):
     assert state.model_state["counter"]["n"] == 1
 
 
+def test_runs_that_differ_in_seed_share_their_programs(regression, images, adam, mesh):
+    """The seed is an argument of the programs, which compute what programs that contain it do."""
+    programs, batch = [], {"image": images["image"][None, :8]}
+    noisy = lambda rng, batch: {"image": batch["image"] / 255.0 + jax.random.normal(rng, batch["image"].shape)}
+    for seed in (0, 2**40 + 7):
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], jnp.float32), batch)
+        init, root = states.initializer(regression, adam, shapes, seed, False), states.root_of(seed)
+        step = make_train_step(regression, noisy, adam, seed=seed)
+        placed = shardings(jax.eval_shape(init), mesh(1), "replicated")
+        runners = [make_runner(step, lambda constants, item: item, placed, root=r) for r in (root, None)]
+        states_of = [partial(states.create, init, mesh(1), "replicated", r) for r in (root, None)]
+        jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(make()) for make in states_of))
+        runs = [jax.device_get(runner(make(), {}, batch)) for runner, make in zip(runners, states_of)]
+        assert_close(*runs, rtol=1e-6, atol=1e-7)
+        programs.append((jax.jit(init).lower(root).as_text(), runners[0].lower(states_of[0](), {}, batch).as_text()))
+    assert programs[0] == programs[1]
+
+
 @pytest.mark.parametrize("chunk", [2, 6])
 def test_scanned_equals_single_steps(regression, images, adam, mesh, chunk):
     single, losses = run(regression, adam, images, mesh(1), 12)
