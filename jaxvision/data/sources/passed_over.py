@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from jaxvision.errors import shown
+
 NAMED = 3  # entries of each reason that a message names
 
 
@@ -16,6 +18,8 @@ class PassedOver:
     ...     account.add("suffix is not that of an image", name)
     >>> str(account)
     'suffix is not that of an image: 4 (a.txt, b.txt, c.txt, ...)'
+
+    A name with characters that cannot be printed, as a damaged tar has them, is escaped in the message.
     """
 
     def __init__(self, counts: Mapping[str, tuple[int, list[str]]] | None = None):
@@ -51,6 +55,7 @@ class PassedOver:
 
     def __str__(self) -> str:
         def words(reason: str, count: int, names: list[str]) -> str:
-            return f"{reason}: {count:,} ({', '.join(names)}{', ...' if count > len(names) else ''})"
+            named = ", ".join(name if name.isprintable() else shown(name) for name in names)
+            return f"{reason}: {count:,} ({named}{', ...' if count > len(names) else ''})"
 
         return "; ".join(words(reason, *counted) for reason, counted in self._counts.items())
