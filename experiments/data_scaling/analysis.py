@@ -157,8 +157,9 @@ def _measures(measures: dict[setting.Pair, criteria.Measures]) -> list[str]:
     lines = [
         "The data ratio says how many times the ResNet's examples the ViT needs for the same accuracy. Log odds are "
         "log(p / (1 - p)) of the accuracy p. At equal training loss both runs of a seed are compared at the lowest "
-        "loss that both reach; the one that reaches it earlier is then in the middle of its schedule, where its "
-        "learning rate is still high, so the gap there underrates it.\n"
+        "loss that both reach. The one that reaches it earlier is then in the middle of its schedule, where its "
+        "learning rate is still high. So the comparison favours the slower arm, and more so where it is slower: read "
+        "the shrinkage as an upper bound. Intervals are over seeds; all share one validation set.\n"
     ]
     for pair, m in measures.items():
         first, last = pair.sizes[0], pair.sizes[-1]
@@ -169,7 +170,8 @@ def _measures(measures: dict[setting.Pair, criteria.Measures]) -> list[str]:
         cells = [words.percent(m.points[n].interval) for n in pair.sizes]
         odds = [criteria.plain(m.odds[n]) for n in pair.sizes]
         equal = [
-            f"{words.percent(m.loss[n].interval)} at {m.levels[n]:.2f} nats" if n in m.loss else "" for n in pair.sizes
+            f"{words.percent(m.loss[n].interval)} at {criteria.nats(m.levels[n])}" if n in m.loss else ""
+            for n in pair.sizes
         ]
         rows = {"gap, points": cells, "gap, log odds": odds, "gap at equal training loss, points": equal}
         lines += words.table(_name(pair), [f"{n:,}" for n in pair.sizes], rows)

@@ -24,14 +24,14 @@ class Measures(NamedTuple):
       points: Gap of the accuracies.
       odds: Gap of the log odds.
       loss: Gap of the accuracies at equal training loss; empty if the runs have no records.
-      levels: Mean of the training loss at which they are equal, in nats.
+      levels: Least and largest training loss, over seeds, at which they are equal, in nats.
       data: How many times the ResNet's examples the ViT needs.
     """
 
     points: dict[int, Difference]
     odds: dict[int, Difference]
     loss: dict[int, Difference]
-    levels: dict[int, float]
+    levels: dict[int, tuple[float, float]]
     data: DataRatio
 
 
@@ -56,7 +56,7 @@ def measure(top1: tables.Cells, pair: setting.Pair, records: Records, seeds: Seq
         points={n: tables.gap(top1, pair, n) for n in pair.sizes},
         odds={n: paired_difference(odds[pair.resnet][n], odds[pair.vit][n]) for n in pair.sizes},
         loss={n: paired_difference(values[:, 1], values[:, 2]) for n, values in equal.items()},
-        levels={n: float(values[:, 0].mean()) for n, values in equal.items()},
+        levels={n: (float(values[:, 0].min()), float(values[:, 0].max())) for n, values in equal.items()},
         data=data_ratio(errors[pair.resnet], errors[pair.vit]),
     )
 
@@ -72,11 +72,12 @@ def judge(top1: tables.Cells, pair: setting.Pair, m: Measures) -> dict[str, Verd
     first, last = pair.sizes[0], pair.sizes[-1]
     verdicts = {}
     for arm in pair[:2]:
-        gain = paired_difference(top1[arm][last], top1[arm][first])
-        means = [t_interval(top1[arm][n]).mean for n in pair.sizes]
+        sizes = sorted(top1[arm])  # also those of other pairs: an arm has one verdict
+        gain = paired_difference(top1[arm][sizes[-1]], top1[arm][sizes[0]])
+        means = [t_interval(top1[arm][n]).mean for n in sizes]
         rising = means == sorted(means)
         further = {"the means rise from size to size" if rising else "the means fall somewhere between": rising}
-        verdicts[f"rises ({arm})"] = Verdict({f"{first:,} to {last:,} examples": gain}, further=further)
+        verdicts[f"rises ({arm})"] = Verdict({f"{sizes[0]:,} to {sizes[-1]:,} examples": gain}, further=further)
     verdicts["positive"] = Verdict({f"gap at {first:,} examples": m.points[first]})
     verdicts["shrinks"] = _shrinks(m.points, first, last, words.points)
     verdicts["shrinks, odds"] = _shrinks(m.odds, first, last, plain)
@@ -88,7 +89,7 @@ def judge(top1: tables.Cells, pair: setting.Pair, m: Measures) -> dict[str, Verd
         {f"the data ratio at the start over that at {last:,} examples": falls}, show=_factor
     )
     if {first, last} <= set(m.loss):
-        where = f"gap at {first:,} examples and a training loss of {m.levels[first]:.2f} nats"
+        where = f"gap at {first:,} examples and a training loss of {nats(m.levels[first])}"
         verdicts["positive, loss"] = Verdict({where: m.loss[first]})
         verdicts["shrinks, loss"] = _shrinks(m.loss, first, last, words.points)
     return verdicts
@@ -104,6 +105,16 @@ def _factor(log: Interval) -> str:
     if log.low == log.high == 0:
         return "unknown, both are beyond the sizes"
     return f"{10**log.mean:.2g} (95 % interval {10**log.low:.2g} to {10**log.high:.2g})"
+
+
+def nats(levels: tuple[float, float]) -> str:
+    """Formats a range of losses.
+
+    Args:
+      levels: Least and largest loss, in nats.
+    """
+    low, high = (f"{level:.2f}" for level in levels)
+    return f"{low} nats" if low == high else f"{low} to {high} nats"
 
 
 def plain(difference: Difference) -> str:

@@ -25,7 +25,7 @@ _DATA = dict(
 )
 _VIT = dict(name="vit", variant="Ti/8", depth=4, pool="token", posemb="learned", width=64, mlp_dim=256, num_heads=2)
 _SMALL_RESNET = dict(width=0.25)
-_ARMS = {  # a quarter of the width's cost on four times the pixels: FLOPs as of ResNet-8 and a ViT at 16 pixels
+_ARMS = {  # half the width costs a quarter a pixel, on four times the pixels: the FLOPs of ResNet-8 at 16 pixels
     "ResNet-8x0.5": setting.Arm(
         dict(name="resnet", variant="8", zero_init_residual=False, width=0.5), 1e-3, _SMALL_RESNET
     ),

@@ -111,7 +111,8 @@ def at_equal_loss(
 
     A run reaches a loss at the first step at which the least loss so far is as low, interpolated between the records;
     the metric is interpolated at that step. The run that reaches the loss before its end is judged in the middle of
-    its schedule, before the learning rate has fallen, so its metric is lower than that of a run planned to end there.
+    its schedule, before the learning rate has fallen, so its metric is lower than that of a run planned to end there:
+    the comparison favours the slower run, and the more, the earlier the other one is there.
 
     Args:
       first, second: Records of the two runs, in the order of their steps.
@@ -119,7 +120,8 @@ def at_equal_loss(
       metric: Key of the metric.
 
     Returns:
-      The loss, and the metric of each run; None if a run has no records of both.
+      The loss, and the metric of each run; None if a run has no records of both, or reaches the loss before its first
+      evaluation.
 
     >>> slow = [{"step": s, "loss": 2 - s / 100, "val/top1": s / 100} for s in (0, 50, 100)]
     >>> fast = [{"step": s, "loss": 2 - s / 50, "val/top1": s / 100} for s in (0, 50, 100)]
@@ -135,6 +137,8 @@ def at_equal_loss(
         after = int(np.argmax(losses <= level))
         before = max(after - 1, 0)
         step = np.interp(-level, -losses[[before, after]], steps[[before, after]])
+        if step < eval_steps[0]:
+            return None
         metrics.append(float(np.interp(step, eval_steps, values)))
     return level, metrics[0], metrics[1]
 

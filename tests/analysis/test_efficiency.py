@@ -83,6 +83,13 @@ def test_a_loss_that_rises_again_counts_where_it_was_first_reached():
     assert at_equal_loss(bumpy, other) == (1.0, 0.3, 0.6)
 
 
+def test_a_loss_that_is_reached_before_the_first_evaluation_is_not_compared():
+    slow, fast = records([2.0, 1.8], [0.2, 0.3]), records([2.0, 1.5, 1.0], [])
+    evaluated = [{"step": 30, "val/top1": 0.6}]
+    assert at_equal_loss(slow, [*fast, *evaluated]) is None
+    assert at_equal_loss(slow, [*fast, {"step": 10, "val/top1": 0.1}, *evaluated]) is not None
+
+
 def test_runs_without_records_are_not_compared():
     assert at_equal_loss([], records([1.0], [0.5])) is None
     assert at_equal_loss([{"step": 1, "loss": 1.0}], records([1.0], [0.5])) is None
