@@ -86,7 +86,7 @@ def create(
       init: Function that makes the state, from `initializer`.
       mesh: Mesh of the devices.
       rules: Rules that map leaves to shardings.
-      root: Seed as an array, see `root_of`; None for that of `init`.
+      root: Seed as an array, uint32 [2], see `root_of`; None for that of `init`.
     """
     return jax.jit(init, out_shardings=shardings(jax.eval_shape(init), mesh, rules))(root)
 

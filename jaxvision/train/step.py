@@ -26,7 +26,7 @@ def step_keys(seed: int, step: jax.Array | int, root: jax.Array | None = None) -
     Args:
       seed: Seed of the run.
       step: Number of the step, an integer scalar.
-      root: Data of the seed's key, see `state.root_of`; None to make the key here.
+      root: Data of the seed's key, uint32 [2], see `state.root_of`; None to make the key here.
     """
     key = jax.random.key(seed) if root is None else jax.random.wrap_key_data(root)
     augment_rng, task_rng = jax.random.split(jax.random.fold_in(key, step))
@@ -126,7 +126,7 @@ class Runner:
     Args:
       run: Jitted function `(state, guard, root, constants, items) -> (state, guard, metrics)`.
       guard: Guard from the steps before the first one, or None.
-      root: Seed as an array, see `state.root_of`, or None.
+      root: Seed as an array, uint32 [2], see `state.root_of`, or None.
     """
 
     def __init__(self, run: jax.stages.Wrapped, guard: finite.Guard | None, root: np.ndarray | None):
@@ -175,8 +175,8 @@ def make_runner(
       state_shardings: Shardings of the state, before and after; the state that goes in is donated.
       guard: Guard from the steps before the first one; the runner carries it from step to step. With None every step
         is judged alone.
-      root: Seed as an array, see `state.root_of`, which becomes an argument of the program; None to leave the seed in
-        the program.
+      root: Seed as an array, uint32 [2], see `state.root_of`, which becomes an argument of the program; None to leave
+        the seed in the program.
     """
 
     def run(state: PyTree, guard: Any, root: Any, constants: PyTree, items: PyTree) -> tuple[PyTree, Any, Metrics]:
