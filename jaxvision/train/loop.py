@@ -209,8 +209,8 @@ class Loop:
         return [e for e in self._evaluations if self._due(e.every) and e.name not in self._journal.results(self.step)]
 
     def _catch_up(self) -> None:
-        """Runs the evaluations that are due at the first step, if the last launch was stopped before them."""
-        if self.step and (self._journal.carried or self.step == self._total):
+        """Runs the evaluations of a run that has no steps to take, or that was stopped before those of this step."""
+        if self.step == self._total or (self.step and self._journal.carried):
             for evaluation in self._owed():
                 self._evaluate(evaluation)
 

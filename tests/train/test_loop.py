@@ -92,6 +92,13 @@ def test_everything_happens_at_its_step(train, chunk):
     assert all(line["step_squared"] == line["step"] ** 2 for line in lines if "loss" in line)
 
 
+def test_a_run_without_steps_evaluates_its_initial_state(train):
+    state, results, lines, _ = train("none", schedule=(0, 0, 0))
+    assert state.step == 0
+    assert results == {"val/step": 0.0}
+    assert [line["step"] for line in lines if "val/step" in line] == [0]
+
+
 def test_a_stop_behind_the_end_is_none(train):
     whole, results, lines, saved = train("whole")
     beyond, *stopped = train("beyond", stop_after=15)
