@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
 from jaxvision.analysis.criteria import Verdict
-from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
+from jaxvision.analysis.statistics import Difference, Interval, paired_by_seed, paired_difference, t_interval
 from jaxvision.analysis.words import percent, table
 from jaxvision.commands.study import Row, records, sibling
 
@@ -114,9 +114,7 @@ def of(rows: Sequence[Row], kind: str, depth: int, key: str) -> dict[int, float]
 
 
 def _minus(rows: Sequence[Row], kind: str, depth: int, other: int, key: str) -> Difference:
-    a, b = of(rows, kind, depth, key), of(rows, kind, other, key)
-    both = [seed for seed in a if seed in b]
-    return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+    return paired_by_seed(of(rows, kind, depth, key), of(rows, kind, other, key))
 
 
 def _number(interval: Interval) -> str:

@@ -26,7 +26,7 @@ from ml_collections.config_dict import placeholder
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
 from jaxvision.analysis.criteria import Verdict
-from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
+from jaxvision.analysis.statistics import Difference, paired_by_seed, t_interval
 from jaxvision.analysis.words import percent, points, table
 from jaxvision.commands.study import Row, Run, sibling, workdir
 
@@ -202,8 +202,8 @@ def of(rows: Sequence[Row], arm: str, labels: int) -> dict[int, float]:
       arm: Name of the arm.
       labels: Number of labelled images.
     """
-    found = {row["seed"]: row[TOP1] for row in rows if (row["arm"], row["labels"]) == (arm, labels)}
-    return dict(sorted(found.items()))
+    by_seed = {row["seed"]: row[TOP1] for row in rows if (row["arm"], row["labels"]) == (arm, labels)}
+    return dict(sorted(by_seed.items()))
 
 
 def minus(rows: Sequence[Row], arm: str, other: str, labels: int) -> Difference:
@@ -215,9 +215,7 @@ def minus(rows: Sequence[Row], arm: str, other: str, labels: int) -> Difference:
       other: Name of the arm to subtract.
       labels: Number of labelled images.
     """
-    a, b = of(rows, arm, labels), of(rows, other, labels)
-    both = [seed for seed in a if seed in b]
-    return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+    return paired_by_seed(of(rows, arm, labels), of(rows, other, labels))
 
 
 def write(rows: list[Row], out: Path, p: Preset) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
+from jaxvision.analysis.statistics import Difference, paired_by_seed, t_interval
 from jaxvision.analysis.words import percent, points, table
 from jaxvision.commands.study import Row, sibling
 
@@ -52,9 +52,7 @@ class Results:
           key: Key of the result of `one` in a row.
           other_key: Key of the result of `other`; None for the same key.
         """
-        a, b = self.of(one, key), self.of(other, other_key or key)
-        both = [seed for seed in a if seed in b]
-        return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+        return paired_by_seed(self.of(one, key), self.of(other, other_key or key))
 
 
 def arms(results: Results, named: Mapping[str, presets.Arm], p: presets.Preset, corner: str = "arm") -> list[str]:

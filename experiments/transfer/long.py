@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
 from jaxvision.analysis.criteria import Verdict
-from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
+from jaxvision.analysis.statistics import paired_by_seed, paired_difference, t_interval
 from jaxvision.analysis.words import percent, points, table
 from jaxvision.commands.study import Row, Run
 
@@ -131,10 +131,10 @@ def criteria(rows: Sequence[Row], p: Preset) -> dict[str, Verdict]:
       p: Preset of the runs.
     """
     first, last = p.sizes[0], p.sizes[-1]
-    gains = {n: minus(of(rows, "all", n), of(rows, "scratch", n)) for n in p.sizes}
+    gains = {n: paired_by_seed(of(rows, "all", n), of(rows, "scratch", n)) for n in p.sizes}
     fades = paired_difference(gains[first].each, gains[last].each)
     room = {seed: value + SLACK for seed, value in of(rows, "scratch", last).items()}
-    left = minus(room, of(rows, "double", last))
+    left = paired_by_seed(room, of(rows, "double", last))
     return {
         "helps": Verdict({f"all minus scratch at {first:,} examples": gains[first]}),
         "fades": Verdict({f"that minus all minus scratch at {last:,} examples": fades}),
@@ -150,19 +150,8 @@ def of(rows: Sequence[Row], arm: str, examples: int) -> dict[int, float]:
       arm: Name of the arm.
       examples: Number of training examples.
     """
-    found = {row["seed"]: row[TOP1] for row in rows if (row["arm"], row["examples"]) == (arm, examples)}
-    return dict(sorted(found.items()))
-
-
-def minus(a: dict[int, float], b: dict[int, float]) -> Difference:
-    """Returns a - b over the seeds that both have.
-
-    Args:
-      a: Value of each seed.
-      b: Value of each seed.
-    """
-    both = [seed for seed in a if seed in b]
-    return paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+    by_seed = {row["seed"]: row[TOP1] for row in rows if (row["arm"], row["examples"]) == (arm, examples)}
+    return dict(sorted(by_seed.items()))
 
 
 def write(rows: list[Row], out: Path, p: Preset) -> str:
@@ -178,7 +167,7 @@ def write(rows: list[Row], out: Path, p: Preset) -> str:
     lines = {arm: [percent(t_interval(values)) for values in curve.values()] for arm, curve in curves.items()}
     double = percent(t_interval([*of(rows, "double", p.sizes[-1]).values()]))
     lines["scratch, twice the steps"] = [""] * (len(p.sizes) - 1) + [double]
-    gain = lambda n: minus(of(rows, "all", n), of(rows, "scratch", n))
+    gain = lambda n: paired_by_seed(of(rows, "all", n), of(rows, "scratch", n))
     heads = [f"{n:,}" for n in p.sizes]
     tried = {
         f"{regime}, {rate:g}": [_percent_of_rate(rows, regime, n, rate) for n in p.sizes]

@@ -1,7 +1,7 @@
 """Computes means over seeds with intervals, differences paired by seed, and the noise of few seeds."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +83,20 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
     means = np.abs((signs * each).mean(axis=1))
     p = float(np.mean(means >= np.abs(each.mean()) - 1e-12))  # the tolerance keeps ties, which rounding may break
     return Difference(t_interval(each, confidence), tuple(map(float, each)), p)
+
+
+def paired_by_seed(a: Mapping[int, float], b: Mapping[int, float], confidence: float = 0.95) -> Difference:
+    """Computes the mean of a - b over the seeds that both have; see `paired_difference`.
+
+    Args:
+      a, b: Value of each seed.
+      confidence: Level of the interval, in (0, 1).
+
+    >>> paired_by_seed({0: 3.0, 1: 4.0, 2: 9.0}, {1: 2.0, 0: 1.0}).each
+    (2.0, 2.0)
+    """
+    seeds = [seed for seed in a if seed in b]
+    return paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds], confidence)
 
 
 def pooled_variance(groups: Sequence[Sequence[float] | np.ndarray]) -> tuple[float, int]:
