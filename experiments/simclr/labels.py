@@ -82,7 +82,7 @@ class Preset(NamedTuple):
 _BASE = presets.PRESETS["cifar10"]
 PRESETS = {
     "cifar10_labels": Preset(
-        base=_BASE._replace(full=_BASE.full._replace(layers=3), images=3_000 * 128),
+        base=_BASE._replace(full=_BASE.full._replace(layers=3), images=2_000 * 128),
         seeds=(0, 1, 2, 3, 4),
         labels=(450, 4_500),
         examples=45_000,
@@ -91,8 +91,8 @@ PRESETS = {
         tuned_rate=0.02,
         student_rate=0.1,
         scratch_rates=(0.005, 0.02, 0.1, 0.5),
-        train=("2_000 steps", 64),
-        student_train=("2_500 steps", 128),
+        train=("1_000 steps", 64),
+        student_train=("1_500 steps", 128),
         val=dict(name="classify", split="validation", batch_size=500),
     ),
 }

@@ -253,7 +253,7 @@ PRESETS = {
 # The criterion `head` alone, with more seeds and five times the steps; else as `cifar10`.
 PRESETS["cifar10_heads"] = PRESETS["cifar10"]._replace(
     seeds=(0, 1, 2, 3, 4),
-    images=3_000 * 128,
+    images=2_000 * 128,
     ops=(),
     strengths=(),
     temperatures=(),

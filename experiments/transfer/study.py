@@ -22,7 +22,7 @@ at 1 - 0.05 / 3 (Bonferroni). Before the first run on the test split, `helps` wa
 noise meets in 5 % of cases instead of 2.5 %, and `fades` with a mean, which noise meets in half of them. Both were
 changed after the runs; README.md gives both verdicts.
 
-The preset `fashion_long` has longer runs, five seeds and criteria of its own, in long.py. It was added after the runs
+The preset `fashion_long` has longer runs and criteria of its own, in long.py. It was added after the runs
 of `fashion`, where `fades` failed for want of steps, and before its own.
 """
 
