@@ -207,7 +207,7 @@ def need(values: flags.FlagValues, *names: str) -> None:
 
 
 def start(rest: list[str]) -> None:
-    """Sets up logging and the processes of the job, once the flags of a command are parsed.
+    """Sets up logging, compiled programs and the processes of the job, once the flags of a command are parsed.
 
     Args:
       rest: Words of the command line that the command did not use.
@@ -219,8 +219,10 @@ def start(rest: list[str]) -> None:
         quotes = ", and patterns in quotes: --images='photos/*.jpg'" if os.path.exists(rest[0]) else ""
         raise UserError(f"unexpected word {rest[0]!r}: write flags as --name=value{quotes}")
     log_warnings()
+    from jaxvision import programs
     from jaxvision.parallel import distributed
 
+    programs.keep()
     distributed.initialize()
 
 

@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 import jaxvision
-from jaxvision import checks, launch, outputs, scripts, storage
+from jaxvision import checks, launch, outputs, programs, scripts, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
@@ -296,8 +296,11 @@ def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, flo
 
 
 def _cache_compilations(out: Path) -> None:
-    """Makes runs of a study that differ in numbers only share their compiled steps, through a cache on disk."""
+    """Makes runs of a study that differ in numbers only share their compiled steps, through a cache on disk.
+
+    It lies in the folder of the study, which the machines of a launcher share; the user's own cache they may not share.
+    """
     folder = str((out / "compiled").absolute())
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # for the processes that a launcher starts
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    programs.keep()
