@@ -12,4 +12,5 @@ sheets.py         pages of pictures
 embedding.py      2-D maps of features (PCA, t-SNE) and nearest neighbours
 kernels.py        filters of the first layer
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
+collectives.py    what the devices of a compiled program send each other, in bytes
 """

@@ -64,15 +64,15 @@ def softmax(
         return (log_sum_of_texts + log_sum_of_images) / 2 - right, (right > best).astype(jnp.float32)
 
     def row(pair, index, everyone):
-        x, y, tag = pair
-        images, texts, tags = everyone
-        same, hidden = _relation(tag, tags)
+        x, y, own_ids = pair
+        images, texts, all_ids = everyone
+        same, hidden = _relation((index, own_ids), (jnp.arange(len(texts)), all_ids))
         to_texts, to_images = (jnp.where(hidden, _HIDDEN, z) for z in (similarities(texts, x), similarities(images, y)))
         right, best = _own_and_best(to_texts, same, hidden)
         loss = (jax.nn.logsumexp(to_texts) + jax.nn.logsumexp(to_images)) / 2 - right
         return loss, (right > best).astype(jnp.float32)
 
-    return against_all(row, (x, y, tags), chunk=chunk, axis_name=axis_name)
+    return against_all(row, (x, y, tags[1]), chunk=chunk, axis_name=axis_name)
 
 
 def sigmoid(
@@ -113,24 +113,24 @@ def sigmoid(
     """
     x, y = scale * unit(image), unit(text)
     bias = jnp.asarray(bias, jnp.float32)
+    if axis_name is not None:  # so that its gradient is summed over the devices once, not in each chunk or block
+        bias = jax.lax.pcast(bias, axis_name, to="varying")
     tags = _tags(ids, len(x), axis_name)
     if ring:
-        if axis_name is not None:
-            bias = jax.lax.pcast(bias, axis_name, to="varying")
         rows = x, jnp.broadcast_to(bias, (len(x),))
         combine = (("sum", "sum", "max"), ())
         (loss, right, best), _ = ring_compare(_sigmoid_block, combine, rows, y, tags, chunk=chunk, axis_name=axis_name)
         return loss, (right > best).astype(jnp.float32)
 
-    def row(image_and_tag, index, everyone):
-        x, tag = image_and_tag
-        texts, tags = everyone
-        same, hidden = _relation(tag, tags)
+    def row(image_and_ids, index, everyone):
+        x, own_ids = image_and_ids
+        texts, all_ids = everyone
+        same, hidden = _relation((index, own_ids), (jnp.arange(len(texts)), all_ids))
         logits = similarities(texts, x) + bias
         right, best = _own_and_best(logits, same, hidden)
         return _binary(logits, same, hidden).sum(), (right > best).astype(jnp.float32)
 
-    return against_all(row, (x, tags), (y, tags), chunk=chunk, axis_name=axis_name)
+    return against_all(row, (x, tags[1]), (y, tags[1]), chunk=chunk, axis_name=axis_name)
 
 
 def chance_loss(loss: str, pairs: int) -> float:

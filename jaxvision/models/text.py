@@ -66,7 +66,7 @@ class TextTransformer(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         """Maps tokens int [b, n] to features [b, d]."""
-        b, n = tokens.shape
+        n = tokens.shape[1]
         if n > self.length:
             raise UserError(f"a text of {n} tokens is longer than the {self.length} that the model has positions for")
         normal = nn.initializers.normal
@@ -81,7 +81,8 @@ class TextTransformer(nn.Module):
         x, out["stages"] = encoder(x, train)
         out["tokens"] = x
         if self.pool == "end":
-            features = x[jnp.arange(b), end_positions(tokens, self.end_token)]
+            # Row by row: XLA would gather `x[arange(b), ends]` from a batch on several devices.
+            features = jax.vmap(lambda row, end: row[end])(x, end_positions(tokens, self.end_token))
         elif self.pool == "last":
             features = x[:, -1]
         elif self.pool == "gap":
