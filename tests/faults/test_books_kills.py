@@ -115,7 +115,7 @@ def test_runs_that_are_killed_at_random_moments_equal_the_unbroken(processes, ki
     launch = json.loads((whole / "run.json").read_text())["launches"][0]["goodput"]
     assert sum(launch["seconds"].values()) == pytest.approx(launch["wall"], abs=0.01)
     assert launch["wall"] <= wall
-    assert launch["wall"] > 0.8 * wall  # it cannot see how long the interpreter takes to end
+    assert launch["wall"] > 0.5 * wall  # it cannot see how long the interpreter takes to start and to end
 
     draw, lost, faults, hung = random.Random(processes), [], [], 0
     while len(lost) < kills:  # as many runs as that takes
