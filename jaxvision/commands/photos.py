@@ -208,7 +208,7 @@ def embed_texts(model: Model, tokenizer: str | None = None) -> Callable[[Sequenc
         )
     components.check_tokenizer(model.section, texts.tokenizer)
     run = texts_of.make_embedder(task=model.task, texts=texts, mesh=model.mesh)
-    return lambda words: run(model.variables, words)
+    return lambda words: np.asarray(run(model.variables, words))
 
 
 def embed_images(model: Model, files: Sequence[str], left_out: dict[str, str] | None = None) -> dict[str, np.ndarray]:

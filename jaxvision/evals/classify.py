@@ -56,7 +56,7 @@ def make_classify(
         return counts | {"loss": jnp.sum(jnp.where(mask, loss, 0.0)), "examples": jnp.sum(mask)}
 
     def run(variables: "Variables") -> dict[str, float]:
-        parts = jax.device_get([sums(variables, batch) for batch in data.batches()])
+        parts = jax.device_get([part for _, part in data.each(lambda batch: sums(variables, batch))])
         totals = {name: math.fsum(float(part[name]) for part in parts) for name in parts[0]}
         examples = totals.pop("examples")
         return {name: total / examples for name, total in totals.items()} | {"examples": examples}

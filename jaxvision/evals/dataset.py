@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,12 +13,14 @@ from jaxvision.data import loader, resident, wanted
 from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Source
 from jaxvision.data.subsets import Subset
+from jaxvision.evals import columns
 from jaxvision.evals.store import Store, digest
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, check_batch, shard_batch, split_rows
 from jaxvision.progress import track
 
 Batch = dict[str, Any]
+Outputs = TypeVar("Outputs")
 RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
 
 
@@ -105,6 +107,14 @@ class EvalSet:
             tick()
             yield batch
         self._kept[:] = kept
+
+    def each(self, compute: Callable[[Batch], Outputs]) -> Iterator[tuple[Batch, Outputs]]:
+        """Yields every batch with what is computed from it. The host reads the next batches meanwhile.
+
+        Args:
+          compute: Jitted function of a batch.
+        """
+        return columns.computed((batch, compute(batch)) for batch in self.batches())
 
     def preprocess(self, batch: Batch) -> Batch:
         """Applies the augmentation, which makes images float; call it inside jit.

@@ -12,8 +12,9 @@ import numpy as np
 from jaxvision import paths
 from jaxvision.errors import UserError
 from jaxvision.evals import views
+from jaxvision.evals.columns import Column
 from jaxvision.evals.dataset import Batch, EvalSet
-from jaxvision.evals.store import Features, digest
+from jaxvision.evals.store import Features
 from jaxvision.parallel.distributed import any_process, gather
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def make_features(*, task: "Task", data: EvalSet, layer: str = "features") -> "C
       layer: Name of an output, as in "features", "pre_logits" or "stages/2"; see `pick_layer`.
 
     Returns:
-      `run(variables) -> Features`. The variables do not change. n x d floats stay on the host. If `data` has a store,
-      features of the same variables and images are computed once.
+      `run(variables) -> Features`. The variables do not change. The n x d floats stay on the devices if they are few
+      (`columns.DEVICE_BYTES`), else on the host. If `data` has a store, features of the same variables and images are
+      computed once.
     """
     run = make_layer_features(task=task, data=data, layers=(layer,))
     return lambda variables: run(variables)[layer]
@@ -55,29 +57,27 @@ def make_layer_features(
         return tuple(pick_layers(_outputs(task, data, variables, batch), wanted).values())
 
     def compute(variables: "Variables", wanted: tuple[str, ...]) -> dict[str, Features]:
-        values: list[list[np.ndarray]] = [[] for _ in wanted]
-        labels, masks = [], []
-        for batch in data.batches():
-            extras = {field: batch[field] for field in ("mask", "label") if field in batch}
-            extras, arrays = gather((extras, apply(variables, batch, wanted)))
-            mask = extras["mask"]
-            masks.append(mask)
-            labels.append(extras.get("label", np.zeros(len(mask), np.int32))[mask])
-            for rows, array in zip(values, arrays):
-                rows.append(array[mask])
-        rest = np.concatenate(labels), np.flatnonzero(np.concatenate(masks))
-        return {layer: Features(np.concatenate(rows), *rest) for layer, rows in zip(wanted, values)}
+        columns, others = [Column(len(data.source), data.mesh) for _ in wanted], []
+        for batch, outputs in data.each(lambda batch: apply(variables, batch, wanted)):
+            others.append({field: batch[field] for field in ("mask", "label") if field in batch})
+            for column, output in zip(columns, outputs):
+                column.add(output)
+        fetched = gather(others)
+        mask = np.concatenate([one["mask"] for one in fetched])
+        labels = [one.get("label", np.zeros(len(one["mask"]), np.int32)) for one in fetched]
+        rows = np.flatnonzero(mask)
+        rest = np.concatenate(labels)[rows], rows
+        return {layer: Features(column.take(rows), *rest) for layer, column in zip(wanted, columns)}
 
     def run(variables: "Variables") -> dict[str, Features]:
         if data.store is None:
             return compute(variables, tuple(layers))
-        fingerprint = digest(variables)
-        kept = {layer: data.store.find(fingerprint, data.identity, layer) for layer in layers}
+        kept = {layer: data.store.find(variables, data.identity, layer) for layer in layers}
         # Every process takes part in a pass, so all compute a layer that one of them misses.
         missing = tuple(layer for layer in layers if any_process(kept[layer] is None))
         computed = compute(variables, missing) if missing else {}
         for layer, features in computed.items():
-            data.store.keep(fingerprint, data.identity, layer, features)
+            data.store.keep(variables, data.identity, layer, features)
         return {**{layer: features for layer, features in kept.items() if features is not None}, **computed}
 
     return run

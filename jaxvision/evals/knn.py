@@ -11,12 +11,12 @@ import numpy as np
 from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.classify import rank
+from jaxvision.evals.columns import Rows, blocks, computed, place
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
-from jaxvision.parallel.gate import tick
-from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.parallel.mesh import batch_axis_size, batch_sharding
 from jaxvision.registry import part
 
 if TYPE_CHECKING:
@@ -90,14 +90,10 @@ def make_knn(
 
     def run(variables: "Variables") -> dict[str, float]:
         learned, judged = of_train(variables), of_data(variables)
-        bank = _spread(learned.values, learned.labels, chunk, data.mesh)
-        ranks_of_rows = []
-        for start in range(0, len(judged.values), QUERIES):
-            tick()
-            rows = (x[start : start + QUERIES] for x in (judged.values, judged.labels))
-            queries = replicate([_filled(x, QUERIES, 0) for x in rows], data.mesh)
-            ranks_of_rows.append(gather(judge(*queries, *bank)))
-        ranks = np.concatenate(ranks_of_rows, axis=1)[:, : len(judged.values)]
+        bank = _spread(learned.array, learned.labels, chunk, data.mesh)
+        queries = blocks((judged.array, judged.labels), QUERIES, data.mesh)
+        ranks_of_rows = [gather(ranks) for ranks in computed(judge(*some, *bank) for some in queries)]
+        ranks = np.concatenate(ranks_of_rows, axis=1)[:, : len(judged.labels)]
         names = [features.protocol_name(f"knn{n}_t{temperature:g}", layer) for n in k]
         metrics = {f"{name}/top{n}": float(np.mean(row < n)) for name, row in zip(names, ranks) for n in topk}
         return metrics | {"examples": float(len(judged.labels))}
@@ -170,15 +166,11 @@ def _largest(similarities: jax.Array, labels: jax.Array, k: int) -> tuple[jax.Ar
     return best, jnp.take_along_axis(labels, at, axis=1)
 
 
-def _spread(values: np.ndarray, labels: np.ndarray, chunk: int, mesh: jax.sharding.Mesh) -> list[jax.Array]:
+def _spread(values: Rows, labels: np.ndarray, chunk: int, mesh: jax.sharding.Mesh) -> list[jax.Array]:
     """The bank of `nearest` on the devices, filled up so that each has whole chunks."""
     parts = batch_axis_size(mesh)
     each = -(-len(values) // parts)
     if each > chunk:
         each = -(-each // chunk) * chunk
-    return split_rows([_filled(values, parts * each, 0), _filled(labels, parts * each, -1)], mesh)
-
-
-def _filled(array: np.ndarray, length: int, value: int) -> np.ndarray:
-    width = [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1)
-    return np.pad(array, width, constant_values=value)
+    marked = np.pad(labels, (0, parts * each - len(labels)), constant_values=-1)
+    return [place(rows, 0, parts * each, batch_sharding(mesh)) for rows in (values, marked)]

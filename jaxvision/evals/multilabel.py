@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxvision.errors import UserError
 from jaxvision.evals import views
+from jaxvision.evals.columns import Column
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.losses.classification import sigmoid_cross_entropy
 from jaxvision.parallel.distributed import gather
@@ -44,11 +45,13 @@ def make_multilabel(*, task: "Task", data: EvalSet) -> "Callable[[Variables], di
         return logits, sigmoid_cross_entropy(logits, batch["label"])
 
     def run(variables: "Variables") -> dict[str, float]:
-        rows = []
-        for batch in data.batches():
-            mask, *results = gather((batch["mask"], *judge(variables, batch), batch["label"]))
-            rows.append([x[mask] for x in results])
-        logits, losses, labels = map(np.concatenate, zip(*rows))
+        columns, masks = [Column(len(data.source), data.mesh) for _ in range(3)], []
+        for batch, judged in data.each(lambda batch: judge(variables, batch)):
+            masks.append(batch["mask"])
+            for column, rows_of_batch in zip(columns, (*judged, batch["label"]), strict=True):
+                column.add(rows_of_batch)
+        rows = np.flatnonzero(np.concatenate(gather(masks)))
+        logits, losses, labels = (np.asarray(column.take(rows)) for column in columns)
         present = np.flatnonzero(labels.any(axis=0))
         if not len(present):
             raise UserError(f"no image of {data.info.name} {data.info.split} has a label, so there is no precision")

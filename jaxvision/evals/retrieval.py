@@ -1,6 +1,6 @@
 """Retrieval: search for images by caption, and for captions by image."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from jaxvision.data.text import texts_in
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import features
 from jaxvision.evals import texts as texts_of
+from jaxvision.evals.columns import Rows, blocks, computed, place
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.evals.texts import Texts
@@ -21,8 +22,7 @@ from jaxvision.evals.zeroshot import LAYER
 from jaxvision.losses.pairs import unit
 from jaxvision.parallel.collectives import against_rows
 from jaxvision.parallel.distributed import gather
-from jaxvision.parallel.gate import tick
-from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.parallel.mesh import batch_axis_size, batch_sharding, replicate
 from jaxvision.registry import part
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def make_retrieval(
         images = of_images(variables)
         if not captions_of:
             captions_of.update(_read_captions(data, images.rows, texts.field))
-        images = Features(*(x[[row in captions_of for row in images.rows]] for x in images))
+        described = [row in captions_of for row in images.rows]
+        if not all(described):
+            images = Features(images.values[described], images.labels[described], images.rows[described])
         captions = [captions_of[row] for row in images.rows]
         unique = list(dict.fromkeys(caption for several in captions for caption in several))
         embedded = of_texts(variables, unique)
@@ -102,8 +104,8 @@ def make_retrieval(
             suffix = "" if kind == "text" else "_class"
             for_text, for_image = right_answers(captions, unique, groups)
             ways = {
-                f"text_to_image{suffix}": (embedded, images.values, for_text),
-                f"image_to_text{suffix}": (images.values, embedded, for_image),
+                f"text_to_image{suffix}": (embedded, images.array, for_text),
+                f"image_to_text{suffix}": (images.array, embedded, for_image),
             }
             for way, (queries, candidates, right) in ways.items():
                 places = first_right(queries, candidates, right, chunk, data.mesh)
@@ -161,7 +163,7 @@ def right_answers(
 
 
 def first_right(
-    queries: np.ndarray, candidates: np.ndarray, right: Sequence[np.ndarray], chunk: int, mesh: jax.sharding.Mesh
+    queries: Rows, candidates: Rows, right: Sequence[np.ndarray], chunk: int, mesh: jax.sharding.Mesh
 ) -> np.ndarray:
     """Finds the place of the first right candidate for each query, with candidates sorted by falling cosine.
 
@@ -176,20 +178,18 @@ def first_right(
       int32 [q] in [0, n]: 0 if the first candidate is right, n if an embedding has a NaN.
     """
     n, parts = len(candidates), batch_axis_size(mesh)
-    bank = split_rows(np.pad(candidates, [(0, -n % parts), (0, 0)]), mesh)
+    bank = place(candidates, 0, n + -n % parts, batch_sharding(mesh))
     widest = max(map(len, right))
     chunk = min(chunk, len(queries))
-    places = []
-    for start in range(0, len(queries), chunk):
-        tick()
-        some = queries[start : start + chunk]
-        marked = np.full((chunk, widest), n + parts, np.int32)  # beyond the last: none
-        for row, indices in zip(marked, right[start : start + chunk]):
-            row[: len(indices)] = indices
-        filled = np.pad(some, [(0, chunk - len(some)), (0, 0)])
-        firsts = _first_right(*replicate((filled, marked), mesh), bank, n=n, mesh=mesh)
-        places.append(gather(firsts)[: len(some)])
-    return np.concatenate(places)
+
+    def firsts() -> Iterator[jax.Array]:
+        for number, (some,) in enumerate(blocks((queries,), chunk, mesh)):
+            marked = np.full((chunk, widest), n + parts, np.int32)  # beyond the last: none
+            for row, indices in zip(marked, right[number * chunk : (number + 1) * chunk]):
+                row[: len(indices)] = indices
+            yield _first_right(some, replicate(marked, mesh), bank, n=n, mesh=mesh)
+
+    return np.concatenate([gather(places) for places in computed(firsts())])[: len(queries)]
 
 
 @partial(jax.jit, static_argnames=("n", "mesh"))

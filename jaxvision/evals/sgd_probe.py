@@ -10,13 +10,14 @@ import optax
 from jaxvision.data import order
 from jaxvision.errors import UserError
 from jaxvision.evals import features, views
+from jaxvision.evals.columns import choose
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.linear_probe import judge_classifier
 from jaxvision.evals.store import Features
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.parallel.distributed import gather
 from jaxvision.parallel.gate import tick
-from jaxvision.parallel.mesh import check_batch, replicate, split_rows
+from jaxvision.parallel.mesh import check_batch, replicate
 from jaxvision.registry import part
 
 if TYPE_CHECKING:
@@ -139,10 +140,14 @@ def _fixed(
     def examples(variables: "Variables", steps: int) -> Iterator[Examples]:
         learned: dict[str, Features] = of_train(variables)
         labels = learned[layers[0]].labels
+        count = len(labels)
+        if isinstance(learned[layers[0]].array, jax.Array):  # then the batches are picked there
+            labels = replicate(labels, train.mesh)
         for step in range(steps):
-            rows = order.indices(seed, len(labels), step * batch_size, (step + 1) * batch_size)
+            rows = order.indices(seed, count, step * batch_size, (step + 1) * batch_size)
             tick()
-            yield split_rows(({layer: learned[layer].values[rows] for layer in layers}, labels[rows]), train.mesh)
+            x = {layer: choose(learned[layer].array, rows, train.mesh) for layer in layers}
+            yield x, choose(labels, rows, train.mesh)
 
     return examples
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 from jaxvision.data import text
 from jaxvision.data.host_ops import host_ops
 from jaxvision.errors import UserError
-from jaxvision.evals.store import Features, Store, digest
-from jaxvision.parallel.distributed import any_process, gather
-from jaxvision.parallel.gate import tick
-from jaxvision.parallel.mesh import batch_axis_size, split_rows
+from jaxvision.evals.columns import Column, Rows, blocks, computed
+from jaxvision.evals.store import Features, Store
+from jaxvision.parallel.distributed import any_process
+from jaxvision.parallel.mesh import batch_axis_size
 from jaxvision.specs import parse
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def find_texts(*hosts: str | None) -> Texts | None:
 
 def make_embedder(
     *, task: "Task", texts: Texts, mesh: Mesh, store: Store | None = None
-) -> "Callable[[Variables, Sequence[str]], np.ndarray]":
+) -> "Callable[[Variables, Sequence[str]], Rows]":
     """Makes the function that embeds texts.
 
     Args:
@@ -69,38 +69,40 @@ def make_embedder(
       store: Store that keeps embeddings, so that evaluations of the same variables share them; None keeps none.
 
     Returns:
-      `run(variables, ["a cat", ...]) -> float32 [n, d]`, equal on every process. It raises UserError if there are no
-      texts.
+      `run(variables, ["a cat", ...]) -> float32 [n, d]`, equal on every process, and on the devices if they are few. It
+      raises UserError if there are no texts.
     """
     parts = batch_axis_size(mesh)
+    known: dict[str, Any] = {}  # the latest texts and their tokens
 
     @jax.jit
     def apply(variables, tokens, mask):
         return task.outputs(variables, {"tokens": tokens, "tokens_mask": mask})[LAYER].astype(np.float32)
 
-    def compute(variables: "Variables", ids: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def compute(variables: "Variables", ids: tuple[np.ndarray, np.ndarray]) -> Rows:
         rows = -(-min(BATCH, len(ids[0])) // parts) * parts
-        embeddings = []
-        for start in range(0, len(ids[0]), rows):
-            tick()
-            some = [x[start : start + rows] for x in ids]
-            filled = [np.pad(x, ((0, rows - len(x)), (0, 0)), mode="edge") for x in some]  # one shape, compiled once
-            embeddings.append(gather(apply(variables, *split_rows(filled, mesh)))[: len(some[0])])
-        return np.concatenate(embeddings)
+        column = Column(len(ids[0]), mesh)
+        filled = [np.pad(x, ((0, -len(x) % rows), (0, 0)), mode="edge") for x in ids]  # one shape, compiled once
+        for embedded in computed(apply(variables, *some) for some in blocks(filled, rows, mesh, split=True)):
+            column.add(embedded)
+        return column.take(np.arange(len(ids[0])))
 
-    def run(variables: "Variables", sentences: Sequence[str]) -> np.ndarray:
+    def run(variables: "Variables", sentences: Sequence[str]) -> Rows:
         if not sentences:
             raise UserError("there are no texts to embed")
-        ids = texts.tokenizer.with_mask(list(sentences))
+        if known.get("sentences") != sentences:  # most evaluators ask for the same ones each time
+            ids = texts.tokenizer.with_mask(list(sentences))
+            tokens = hashlib.sha256(b"".join(x.tobytes() for x in ids)).hexdigest()
+            known.update(sentences=list(sentences), ids=ids, tokens=tokens)
+        ids = known["ids"]
         if store is None:
             return compute(variables, ids)
-        tokens = hashlib.sha256(b"".join(x.tobytes() for x in ids)).hexdigest()
-        key = digest(variables), {"tokens": tokens, "shape": ids[0].shape}, LAYER
+        key = variables, {"tokens": known["tokens"], "shape": ids[0].shape}, LAYER
         kept = store.find(*key)
         if any_process(kept is None) or kept is None:
             values = compute(variables, ids)
             kept = Features(values, np.zeros(len(sentences), np.int32), np.arange(len(sentences)))
             store.keep(*key, kept)
-        return kept.values
+        return kept.array
 
     return run

@@ -19,11 +19,11 @@ from jaxvision.evals import features
 from jaxvision.evals import texts as texts_of
 from jaxvision.evals.class_mean import unit
 from jaxvision.evals.classify import rank
+from jaxvision.evals.columns import Rows, blocks, computed
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.texts import Texts
 from jaxvision.parallel.distributed import gather, is_main
-from jaxvision.parallel.gate import tick
-from jaxvision.parallel.mesh import batch_axis_size, replicate, split_rows
+from jaxvision.parallel.mesh import batch_axis_size, replicate
 from jaxvision.registry import part
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ def make_zeroshot(
 
     def run(variables: "Variables") -> dict[str, float]:
         images = of_images(variables)
-        among = np.isin(images.labels, chosen.labels)
-        values, labels = images.values[among], np.searchsorted(chosen.labels, images.labels[among])
+        among = np.flatnonzero(np.isin(images.labels, chosen.labels))
+        values = images.array if len(among) == len(images.labels) else images.values[among]
+        labels = np.searchsorted(chosen.labels, images.labels[among])
         if not len(labels):
             raise UserError(
                 f"{data.info.name} {data.info.split} has no image of the classes to choose from: set other `classes` "
@@ -131,7 +132,7 @@ def classifiers(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge_classifiers(
-    images: np.ndarray, labels: np.ndarray, heads: np.ndarray, mesh: jax.sharding.Mesh
+    images: Rows, labels: np.ndarray, heads: np.ndarray, mesh: jax.sharding.Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes the rank of the label and the predicted class, for each of several linear classifiers.
 
@@ -146,13 +147,9 @@ def judge_classifiers(
     """
     parts = batch_axis_size(mesh)
     rows = -(-min(ROWS, len(images)) // parts) * parts
-    heads, results = replicate(heads, mesh), []
-    for start in range(0, len(images), rows):
-        tick()
-        some = images[start : start + rows], labels[start : start + rows].astype(np.int32)
-        missing = rows - len(some[1])
-        filled = [np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for x in some]
-        results.append(gather(_judge(*split_rows(filled, mesh), heads)))
+    heads = replicate(heads, mesh)
+    judged = (_judge(*some, heads) for some in blocks((images, labels.astype(np.int32)), rows, mesh, split=True))
+    results = [gather(result) for result in computed(judged)]
     ranks, predicted = (np.concatenate(part, axis=1)[:, : len(images)] for part in zip(*results))
     return ranks, predicted
 
@@ -246,7 +243,7 @@ def _embedded(
     }
     unique = list(dict.fromkeys(text for sentences in filled.values() for text in sentences))
     at = {text: i for i, text in enumerate(unique)}
-    values = of_texts(variables, unique)
+    values = np.asarray(of_texts(variables, unique))
     shape = (-1, len(names), values.shape[1])
     return {name: values[[at[text] for text in sentences]].reshape(shape) for name, sentences in filled.items()}
 

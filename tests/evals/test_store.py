@@ -11,7 +11,7 @@ from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
 from jaxvision.evals import dataset, features
 from jaxvision.evals import store as stores
-from jaxvision.evals.store import Features, Store, digest
+from jaxvision.evals.store import Store, digest
 from jaxvision.parallel.mesh import make_mesh, replicate, split_rows
 
 VARIABLES = {"params": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}}
@@ -97,6 +97,52 @@ def test_files_serve_other_processes_and_another_model_does_not_read_them(mesh, 
     assert {one.suffix, other.suffix} == {".npz"}
     with np.load(one) as arrays:
         assert '"layer": "features"' in str(arrays["key"])
+        assert set(arrays) == {"values", "labels", "rows", "key"}
+
+
+def test_within_a_process_nothing_is_hashed_and_only_the_same_arrays_are_recognised(mesh, monkeypatch):
+    task, data = Counting([]), open_set(mesh(1), Store())
+    monkeypatch.setattr(stores, "digest", None)  # not callable
+    assert [passes(task, data)[0] for _ in range(2)] == [1, 0]
+    assert passes(task, data, {"params": dict(VARIABLES["params"])})[0] == 0  # other dicts, the same arrays
+    assert passes(task, data, jax.tree.map(jnp.copy, VARIABLES))[0] == 1
+    swapped = {"params": dict(zip(("bias", "kernel"), VARIABLES["params"].values(), strict=True))}
+    assert not stores.Identity(VARIABLES).recognises(swapped)
+    assert not stores.Identity(VARIABLES).recognises({**VARIABLES, "batch_stats": jnp.zeros(2)})
+
+
+def test_arrays_that_can_change_in_place_are_not_recognised(mesh):
+    task, data = Counting([]), open_set(mesh(1), Store())
+    variables = jax.tree.map(np.array, VARIABLES)
+    first = passes(task, data, variables)[1]["features"].values
+    variables["params"]["bias"] += 1
+    again, by_layer = passes(task, data, variables)
+    assert again == 1
+    np.testing.assert_allclose(by_layer["features"].values, first + 1, rtol=1e-6)
+
+
+def test_features_end_with_their_variables(mesh):
+    store = Store()
+    variables = jax.tree.map(jnp.copy, VARIABLES)
+    data = open_set(mesh(1), store)
+    passes(Counting([]), data, variables)
+    assert store.find(variables, data.identity, "features") is not None
+    stepped = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    variables = stepped(variables)  # as in training: the arrays before the step are gone
+    assert not store._kept
+    assert store.find(variables, data.identity, "features") is None
+
+
+def test_a_file_is_found_by_the_values_of_the_variables(mesh, tmp_path, monkeypatch):
+    task, store, hashed = Counting([]), Store({}, tmp_path), []
+    monkeypatch.setattr(stores, "digest", lambda tree: (hashed.append(1), digest(tree))[1])
+    assert passes(task, open_set(mesh(1), store), layers=("features", "stages/1"))[0] == 1
+    assert len(hashed) == 1  # once for all layers and evaluators
+    again, _ = passes(task, open_set(mesh(1), store), jax.tree.map(jnp.copy, VARIABLES))
+    assert (again, len(hashed)) == (0, 2)
+    changed = jax.tree.map(lambda x: x + 1e-7, VARIABLES)
+    assert passes(task, open_set(mesh(1), Store({}, tmp_path)), changed)[0] == 1
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_memory_is_bounded(mesh, monkeypatch):
@@ -121,10 +167,6 @@ def test_a_digest_is_of_values_and_names_not_of_where_they_lie():
     nudged[3, 1] = np.nextafter(nudged[3, 1], np.float32(9))
     others = [{"b": x}, {"a": x.T}, {"a": x.astype(np.float64)}, {"a": nudged}, {"a": x.ravel()}]
     assert len({digest(tree) for tree in (*same[:1], *others)}) == 6
-
-
-def test_features_keep_their_order_of_fields():
-    assert Features._fields == ("values", "labels", "rows")  # the names in the files
 
 
 @pytest.mark.parametrize("layers", [("feature",), ("features", "stages/7")])

@@ -21,8 +21,8 @@ def test_every_text_in_order(pairs, mesh, devices, n):
 def test_texts_are_embedded_once_for_the_same_variables(pairs, mesh, monkeypatch):
     """So evaluations of several sets with the same classes share one pass of the text tower."""
     passes = []
-    gather = texts.gather
-    monkeypatch.setattr(texts, "gather", lambda x: passes.append(1) or gather(x))
+    computed = texts.computed
+    monkeypatch.setattr(texts, "computed", lambda results: passes.append(1) or computed(results))
     run = texts.make_embedder(task=pairs.Towers(), texts=texts.find_texts(pairs.HOST), mesh=mesh(1), store=Store())
     first = run(pairs.VARIABLES, WORDS[:5])
     np.testing.assert_array_equal(run(pairs.VARIABLES, WORDS[:5]), first)

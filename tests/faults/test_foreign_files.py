@@ -143,10 +143,10 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path, config):
 
 def test_damaged_features_are_computed_anew(tmp_path, caplog):
     kept = Features(np.ones((2, 3), np.float32), np.array([0, 1], np.int32), np.array([0, 1]))
-    Store({}, tmp_path).keep("v", {}, "features", kept)
+    Store({}, tmp_path).keep({}, {}, "features", kept)
     (file,) = tmp_path.glob("*.npz")
     file.write_bytes(file.read_bytes()[:90])
-    assert Store({}, tmp_path).find("v", {}, "features") is None
+    assert Store({}, tmp_path).find({}, {}, "features") is None
     assert "computing the features again" in caplog.text
 
 

@@ -35,7 +35,7 @@ from jaxvision.data.host_ops import make_chain
 from jaxvision.data.sources import BadExample, idx
 from jaxvision.data.text import registry
 from jaxvision.errors import MAX_LINE, UserError
-from jaxvision.evals.store import Features, Store
+from jaxvision.evals.store import FIELDS, Features, Store, digest
 from jaxvision.models.weights import files as weights
 
 with contextlib.suppress(ImportError):
@@ -193,11 +193,11 @@ def of_file(name, use, beside=None):
 
 def store_of(data):
     def use(file):
-        store._file(key).write_bytes(data)
-        store.find("v", {}, "features")
+        store._file(store._folder, key).write_bytes(data)
+        store.find({}, {}, "features")
 
     store = Store({}, ".")
-    key = store._key("v", {}, "features")
+    key = store._key(digest({}), {}, "features")
     use(data)
 
 
@@ -260,7 +260,7 @@ OTHERS = {name: data for name, data in (TEN | NAMES).items() if name != "data_ba
 CSV = b'path,label,text\na.jpg,1,"a, b"\nb.jpg,0,c\n'
 LINES = b'{"path": "a.jpg", "label": 1}\n{"path": "b", "label": 0}\n'
 DIGITS = idx_bytes(np.zeros((3, 4, 4), np.uint8))
-KEY = Store({}, ".")._key("v", {}, "features")
+KEY = Store({}, ".")._key(digest({}), {}, "features")
 
 
 def tokenizer(kind, name):
@@ -296,7 +296,7 @@ FILES = {
         lambda: record(b"abc") + record(b"d" * 100),
         of_file("a.tfrecord", lambda f: list(tfrecord.read_records(f))),
     ),
-    "features": (lambda: npz_bytes(key=KEY, **FEATURES._asdict()), store_of),
+    "features": (lambda: npz_bytes(key=KEY, **dict(zip(FIELDS, FEATURES))), store_of),
     "search index": (lambda: npz_bytes(**INDEX), of_file("search/index.npz", lambda file: search._load(file.parent))),
     "clip vocabulary": (lambda: gzip.compress(b"v\n" + b"a b\n" * 99), tokenizer("clip", "v.txt.gz")),
     "tokenizer.json": (word_level, tokenizer("huggingface", "tokenizer.json")),
