@@ -32,7 +32,7 @@ locks.py        one writer per folder; lock_files.py: the file of the lock; proc
 outputs.py      files of fixed names in a user's folder
 reading.py      users' files: every exception of a library becomes one error that names the file and the place
 unpacking.py    limits on the size of unpacked data, checked before memory is allocated
-programs.py     compiled programs kept on disk
+programs.py     compiled programs kept on disk; memory.py: freed memory kept by the process
 progress.py     progress of slow work on stderr
 signals.py      SIGTERM and SIGINT, handled from the start of a command; __main__.py: the console script
 errors.py       errors that users can fix, with the choices; exits.py: exit statuses
