@@ -1,0 +1,21 @@
+"""The benchmarks of evaluations and checkpoints run, at a size where their times mean nothing."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("evaluation", ("forward", "classify", "together", "each alone")), ("checkpoints", ("async", "sync", "begin"))],
+)
+def test_a_benchmark_prints_its_table(name, rows, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--tiny"])
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert [next(line for line in printed if line.startswith(row)) for row in rows]
