@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.models.depthwise import depthwise_conv
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath, LayerScale, global_mean
 from jaxvision.models.options import one_of, positive, rate
@@ -40,13 +41,17 @@ class ConvNeXtBlock(nn.Module):
         """Maps x [b, h, w, c] to the same shape."""
         c = x.shape[-1]
         conv = functools.partial(nn.Conv, feature_group_count=c, padding=3, kernel_init=NORMAL, dtype=self.dtype)
-        y = conv(c, (7, 7), name="depthwise")(x)
+        y = conv(c, (7, 7), conv_general_dilated=_depthwise, name="depthwise")(x)
         y = nn.LayerNorm(self.norm_epsilon, dtype=self.dtype, name="norm")(y)
         deviations = Deviations(0.02, 0.02, 0.02)
         y = Mlp(4 * c, gelu=self.gelu, deviations=deviations, dtype=self.dtype, name="mlp")(y, train)
         if self.layer_scale is not None:
             y = LayerScale(self.layer_scale, self.dtype, name="scale")(y)
         return x + DropPath(self.drop_path)(y, strength, train)
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+    return depthwise_conv(x, kernel)
 
 
 class ConvNeXtStage(nn.Module):
