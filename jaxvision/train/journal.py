@@ -75,11 +75,13 @@ class Journal:
             bad.load(self.carried["bad"])
 
     def stepped(self, metrics: dict[str, jax.Array]) -> None:
-        """Adds the metrics of a dispatch, which may not be computed yet.
+        """Adds the metrics of a dispatch, which may not be computed yet. They go to the host as soon as they are.
 
         Args:
           metrics: Metrics by name, arrays [k].
         """
+        for array in jax.tree.leaves(metrics):
+            array.copy_to_host_async()
         self.pending.append(metrics)
 
     def settle(self, step: int) -> bool:
