@@ -3,6 +3,7 @@ training over two nodes of which a process is killed, or whose node is drained."
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def submit(folder, name):
     words += [f"--config={ROOT}/configs/quickstart.py", f"--workdir={folder / name}", *SMALL]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, cwd=folder)
-    return done.stdout.split()[1].rstrip(":")
+    return re.search(r"submitted job (\d+)", done.stdout)[1]
 
 
 @pytest.mark.slow

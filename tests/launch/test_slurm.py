@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_a_run_over_two_nodes_that_is_told_to_stop_is_requeued_and_ends_as_if_un
         done = subprocess.run(
             [*words, *train(tmp_path / name)], capture_output=True, text=True, env=environment, check=True
         )
-        return done.stdout.split()[1].rstrip(":")
+        return re.search(r"submitted job (\d+)", done.stdout)[1]
 
     def ended(name):
         path = tmp_path / name / "results.json"
