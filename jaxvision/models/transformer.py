@@ -76,6 +76,40 @@ def kernel_init(deviation: float | None) -> nn.initializers.Initializer:
     return nn.initializers.xavier_uniform() if deviation is None else nn.initializers.normal(deviation)
 
 
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, causal: bool = False, implementation: str = "xla"
+) -> jax.Array:
+    """Computes softmax(q k^T / sqrt(d)) v for each head. The softmax is float32, even in bfloat16.
+
+    Args:
+      query: Queries, float [b, q, h, d].
+      key: Keys, float [b, n, h, d].
+      value: Values, float [b, n, h, d].
+      causal: True to let query i see keys 0 to i only.
+      implementation: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs.
+
+    Returns:
+      Array [b, q, h, d] of the type of the queries.
+
+    Source: Vaswani et al. 2017, eq. 1.
+
+    >>> attend(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 2, 1, 2)), jnp.arange(4.0).reshape(1, 2, 1, 2)).ravel().tolist()
+    [1.0, 2.0]
+    """
+    if implementation != "xla" or jax.default_backend() != "cpu":
+        return jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its implementation is a Literal there
+            query, key, value, is_causal=causal, implementation=implementation
+        )
+    # The same with the heads first, so that XLA's CPU backend multiplies contiguous matrices: 1.3 times faster for a
+    # layer of ViT-S/16 with its projections, forward and backward.
+    q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))  # b h n d
+    scores = jnp.einsum("bhqd,bhnd->bhqn", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    if causal:
+        scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores).astype(value.dtype)
+    return jnp.einsum("bhqn,bhnd->bhqd", weights, v).swapaxes(1, 2)
+
+
 class Attention(nn.Module):
     """Multi-head attention of `queries` [b, q, d] over `tokens` [b, n, d] -> [b, q, features or d].
 
@@ -119,14 +153,8 @@ class Attention(nn.Module):
                 x = rotate(x, angles)
             return x  # b n heads d/heads
 
-        # The softmax is float32, even in bfloat16.
-        x = jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its implementation is a Literal there
-            project("query", queries),
-            project("key", tokens),
-            project("value", tokens),
-            is_causal=self.causal,
-            implementation=self.implementation,
-        )
+        query, key, value = project("query", queries), project("key", tokens), project("value", tokens)
+        x = attend(query, key, value, self.causal, self.implementation)
         out = self.features or d
         init = kernel_init(residual)
         return nn.DenseGeneral(out, axis=(-2, -1), kernel_init=init, dtype=self.dtype, name="out")(x)

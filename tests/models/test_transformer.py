@@ -2,11 +2,13 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision.models import transformer
 from jaxvision.models.positions import rope2d, rotate
 from jaxvision.models.transformer import GELUS, Attention, BlockOptions, Mlp, TransformerBlock
 
@@ -137,3 +139,23 @@ def test_gelus():
     want = {"exact": 0.8413447, "tanh": 0.8411920, "quick": 0.8457957}
     for name, value in want.items():
         assert GELUS[name](jnp.float32(1)) == pytest.approx(value, abs=1e-6), name
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("n", "queries", "d"), [(7, 7, 5), (6, 1, 64), (5, 9, 8)])
+def test_attention_with_the_heads_first_is_that_of_jax(n, queries, d, dtype, causal):
+    q, k, v = (
+        jax.random.normal(jax.random.key(i), (2, length, 3, d), dtype) for i, length in enumerate((queries, n, n))
+    )
+
+    def losses(function):
+        squares = lambda *qkv: (function(*qkv).astype(jnp.float32) ** 2).sum()
+        return jax.value_and_grad(squares, (0, 1, 2))(q, k, v), function(q, k, v)
+
+    ours = losses(lambda q, k, v: transformer.attend(q, k, v, causal))
+    theirs = losses(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=causal))
+    chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
+    chex.assert_trees_all_close(
+        ours, theirs, rtol=1e-5 if dtype == jnp.float32 else 2e-2, atol=1e-5 if dtype == jnp.float32 else 5e-2
+    )
