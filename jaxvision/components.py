@@ -58,6 +58,27 @@ def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
         raise UserError(f"train.ema must be in (0, 1) or None, not {train.ema}")
 
 
+def check_parts(config: ConfigDict) -> None:
+    """Checks the names of model, task and optimizer and their options, which needs no data and no device.
+
+    What depends on data or on other sections is checked by `make_task` and `make_optimizer`.
+
+    Args:
+      config: Config of the experiment.
+
+    Raises:
+      UserError: A part does not exist, or does not take an option or its value.
+    """
+    models.check_options(config.model.get("name"), {k: v for k, v in config.model.items() if k != "name"})
+    factory = tasks.get_task(config.task.get("name"))
+    of_task = {k: v for k, v in config.task.items() if k != "name"}
+    calls.check(factory, of_task, calls.ConfigKeys("task"), program=(*tasks.TASKS.required, *tasks.TASKS.offered))
+    if not config.optimizer.get("players"):  # whose sections are checked once the task has named them
+        words = calls.ConfigKeys("optimizer")
+        calls.check(optimizers.make_optimizer, config.optimizer, words, program=optimizers.GIVEN)
+        optimizers.check_options(**config.optimizer)
+
+
 def check_compared(task: Task, train: TrainSection, batch_size: int) -> None:
     """Checks that the microbatches are large enough for a loss that compares examples.
 

@@ -309,6 +309,10 @@ def build(
     config = configs.normalised(config)
     sections = _read_sections(config)
     data, train, pretrained = sections.data, sections.train, sections.pretrained
+    # Mistakes in names come first: opening the data may render or read a whole set.
+    components.check_parts(config)
+    host_ops.host_ops.evaluation(data.host)
+    augment.evaluation(config.get("augment", ""))
     mesh = make_mesh(sections.mesh.data, sections.mesh.fsdp, sections.mesh.tensor)
     components.check_train(train, data.batch_size, mesh)
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import xlogy
 
 from jaxvision.errors import UserError
 from jaxvision.evals import features
@@ -167,6 +165,8 @@ class Objective:
     """
 
     def __init__(self, x: np.ndarray, labels: np.ndarray, num_classes: int, mesh: jax.sharding.Mesh):
+        from scipy.special import xlogy  # late, as below: SciPy takes half a second to import
+
         self._mesh, self._n = mesh, len(x)
         shares = np.bincount(labels, minlength=num_classes) / len(x)
         self._without_weights = -len(x) * np.sum(xlogy(shares, shares))  # with weights of zero and the best bias
@@ -230,6 +230,8 @@ class Objective:
         self, start: np.ndarray, l2: float, curvature: np.ndarray, iterations: int
     ) -> tuple[np.ndarray, float, np.ndarray, int]:
         """Runs some iterations of L-BFGS; returns the weights, F and its gradient there, and the iterations it took."""
+        from scipy.optimize import minimize
+
         scale = 1 / np.sqrt(curvature)
         evaluated: dict[bytes, tuple[float, np.ndarray]] = {}  # SciPy's callback gets the point alone, not its gradient
         offset = self._value_and_gradient(start, 0.0)[0] / self._n

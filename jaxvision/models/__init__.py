@@ -8,7 +8,7 @@ config is found before anything is compiled.
 `build`. A model of your own has the name "package.module:function".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -87,6 +87,21 @@ def build(
         return builder(num_classes=num_classes, dtype=dtype)
     projection = heads.Projection(projection_layers, hidden=projection_hidden, dtype=dtype)
     return heads.Projected(builder(num_classes=None, dtype=dtype), projection, num_classes)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Checks the name of a model and the names and types of its options, without building it.
+
+    Args:
+      name: Name of the model, as for `build`.
+      options: Options of the builder; those of every model, which `build` checks, are ignored.
+
+    Raises:
+      UserError: There is no such model, or it does not take an option or its value.
+    """
+    common = calls.parameters(build)
+    builder = NAMES.resolve(name, PAIR_NAMES)
+    _builder("model", name, builder, {key: value for key, value in options.items() if key not in common})
 
 
 def build_text(name: str, dtype: jnp.dtype = jnp.float32, **kwargs: Any) -> nn.Module:

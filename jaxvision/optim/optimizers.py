@@ -148,7 +148,7 @@ def make_optimizer(
     >>> updates["bias"].tolist(), updates["kernel"].tolist()
     ([-0.0], [-0.25])
     """
-    _check_options(name, options)
+    check_options(name, **options)
     if not arguments.fits((weight_decay, learning_rate), tuple[NOT_NEGATIVE, NOT_NEGATIVE]):
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
     if not arguments.fits(clip_norm, POSITIVE | None):
@@ -181,9 +181,18 @@ def make_optimizer(
     return Optimizer(tx, rate, frozen)
 
 
-def _check_options(name: str, options: dict[str, Any]) -> None:
-    """Raises UserError if the optimizer is unknown, or if it does not take an option or its value."""
+def check_options(name: str, **options: Any) -> None:
+    """Checks the name of an optimizer and its own options.
+
+    Args:
+      name: Name of the optimizer.
+      **options: Options; those of every optimizer, which `make_optimizer` checks, are ignored.
+
+    Raises:
+      UserError: The optimizer is unknown, or does not take an option or its value.
+    """
     common = calls.options(make_optimizer, (*GIVEN, "options")) or {}
+    options = {key: value for key, value in options.items() if key not in common}
     words = calls.Options(f"optimizer {name!r}")
     calls.check(OPTIMIZERS.resolve(name), options, words, program=OPTIMIZERS.required, others=common)
     for key, value in options.items():

@@ -11,12 +11,11 @@ import time
 from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxvision import path_names, storage
 from jaxvision.data.tfrecord import masked_crc
 from jaxvision.storage import Path
+from jaxvision.train.events import Event, SessionLog, Summary
 
 UPLOAD_SECONDS = 60.0  # interval of uploads of the events since the last checkpoint
 
