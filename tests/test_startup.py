@@ -42,3 +42,12 @@ def test_training_imports_no_library_that_only_some_runs_need():
     names = set(found.stdout.split())
     assert "jax" in names
     assert not names & {"torch", "boto3", "scipy", "optuna", "matplotlib", "pyarrow"}
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs():
+    script = Path(QUICKSTART).parents[1] / "benchmarks" / "startup.py"
+    command = [sys.executable, str(script), "--tiny"]
+    found = subprocess.run(command, cwd=script.parents[1], capture_output=True, text=True, check=True)
+    for row in ("first metrics, cold", "first metrics, warm", "refusal"):
+        assert f"| {row} |" in found.stdout
