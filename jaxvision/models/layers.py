@@ -177,8 +177,10 @@ class Conv(nn.Module):
             kernel = standardize_weight(kernel, self.standardize_epsilon)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if self.size == 1 and self.groups == 1:
-            # The same sums as a matrix product: 1.3 to 2.4 times faster on a CPU, forward and backward.
-            return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+            # The same sums as a product of two matrices: 1.3 to 2.4 times faster on a CPU, forward and backward. With
+            # four axes XLA transposes the map for the gradient, and a step of ResNet-50 takes 1.35 times as long.
+            x = x[:, :: self.stride, :: self.stride]
+            return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], self.features)
         padding = [(self.size // 2, self.size // 2)] * 2
         return jax.lax.conv_general_dilated(
             x,
