@@ -1,14 +1,15 @@
-"""Time and memory of a whole training step: this project against timm in torch, eager and compiled.
+"""Time and memory of a whole training step: this project against torch (timm, open_clip), eager and compiled.
 
     python benchmarks/train_step.py                     # float32 on the CPU
     python benchmarks/train_step.py --device=gpu --batch=128 --precision=bfloat16
 
-ViT-S/16 with AdamW and ResNet-50 with SGD and momentum, both at 224 pixels on random images in the memory
-of the device: forward, backward, update. Every implementation runs in its own process. All stay alive
-and take turns, so that other programs on the machine slow all of them alike; a round is one turn
-of each, in an order that rotates. The ratios compare within a round.
+The networks are those of step_models.py, on random images in the memory of the device: forward, backward, update.
+Every implementation runs in its own process. All stay alive and take turns, so that other programs on the machine slow
+all of them alike; a round is one turn of each, in an order that rotates. The ratios compare within a round. The limit
+is the time of the step's FLOPs at the rate of a matrix product of 2,048 x 2,048, which takes turns with the others.
 
-Needs torch and timm (pip install torch timm), and for --device=gpu a CUDA build of torch and of jax.
+Needs torch and timm, for clip_b32 open_clip_torch (pip install torch timm open_clip_torch), and for --device=gpu a CUDA
+build of torch and of jax.
 """
 
 import argparse
@@ -24,11 +25,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-MODELS = ("vit_s16", "resnet50")
+from step_models import CONTEXT, NETWORKS, TINY, VOCABULARY, batch_of
+
+ALL = {**NETWORKS, **TINY}
 IMPLEMENTATIONS = ("jaxvision", "torch eager", "torch compile")
-TIMM_NAMES = {"vit_s16": "vit_small_patch16_224", "resnet50": "resnet50"}
-OURS = {"vit_s16": ("vit", {"variant": "S/16", "pool": "token", "posemb": "learned"}), "resnet50": ("resnet", {})}
-SIZE, CLASSES = 224, 1000
+MATMUL = "matrix product"
 
 
 class Worker(NamedTuple):
@@ -49,39 +50,34 @@ class Worker(NamedTuple):
 
 
 def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
-    """Builds the step of this project.
+    """Builds the step of this project, in a process that keeps freed memory as its commands do.
 
     Args:
-      model: Name of the model, one of `MODELS`.
+      model: Name of the network, a key of `ALL`.
       args: Options of the command line.
     """
+    from jaxvision import memory
+
+    memory.keep_freed()
     import jax
-    import jax.numpy as jnp
 
-    from jaxvision import models, optim
-    from jaxvision.tasks import supervised
-    from jaxvision.train import state, step, throughput
+    import jaxvision
+    from jaxvision.train import throughput
 
-    name, options = OURS[model]
-    dtype = jnp.dtype(args.precision)
-    task = supervised.make_supervised(
-        model=lambda num_classes: models.build(name, num_classes, dtype=dtype, **options), num_classes=CLASSES
+    network, rows = ALL[model], args.batch or ALL[model].batch
+    batch = batch_of(network, rows)
+    training = jaxvision.create_training(
+        batch,
+        model=network.model,
+        optimizer=network.optimizer,
+        task=network.task,
+        total=1000,
+        classes=None if network.texts else network.classes,
+        precision=args.precision,
     )
-    image_key, label_key = jax.random.split(jax.random.key(0))
-    batch = {
-        "image": jax.random.normal(image_key, (args.batch, SIZE, SIZE, 3)),
-        "label": jax.random.randint(label_key, (args.batch,), 0, CLASSES),
-    }
-    variables = jax.eval_shape(task.init, jax.random.key(0), batch)
-    optimizer = {
-        "vit_s16": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1},
-        "resnet50": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
-    }[model]
-    tx = optim.make_optimizer(**optimizer, params=variables["params"], total=1000, steps=int).tx
-    train_step = step.make_train_step(task, lambda rng, batch: batch, tx, seed=0)
-    jitted = jax.jit(train_step, donate_argnums=0)
-    current = jax.jit(state.initializer(task, tx, batch, seed=0, ema=False))()
-    flops = throughput.step_flops(train_step, current, batch)
+    jitted = jax.jit(training.step, donate_argnums=0)
+    current = jax.jit(training.init)()
+    flops = throughput.step_flops(training.step, current, batch)
 
     def run(steps: int) -> None:
         nonlocal current
@@ -95,11 +91,32 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
     return Worker(run, peak_memory, flops, throughput.peak_flops())
 
 
-def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker:
-    """Builds the step of timm and torch.
+def matmul_worker(args: argparse.Namespace) -> Worker:
+    """Builds a matrix product, whose rate is the limit that the FLOPs of a step are compared with.
 
     Args:
-      model: Name of the model, one of `MODELS`.
+      args: Options of the command line.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    n = 8192 if args.device == "gpu" else 2048
+    x = jax.random.normal(jax.random.key(0), (n, n)).astype(jnp.dtype(args.precision))
+    product = jax.jit(lambda x: x @ x)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            y = product(x)
+        jax.block_until_ready(y)
+
+    return Worker(run, lambda: None, 2.0 * n**3)
+
+
+def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker:
+    """Builds the step of torch.
+
+    Args:
+      model: Name of the network, a key of `ALL`.
       args: Options of the command line.
       compiled: True to use `torch.compile`.
     """
@@ -107,19 +124,21 @@ def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker
     from torchvision_shim import allow_torchvision
 
     allow_torchvision()
-    import timm
-
+    network, rows = ALL[model], args.batch or ALL[model].batch
     device = torch.device("cuda" if args.device == "gpu" else "cpu")
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
-    net = timm.create_model(TIMM_NAMES[model], num_classes=CLASSES).to(device, memory_format=layout).train()
-    if model == "vit_s16":
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.1)
+    net, loss_of = network.torch()
+    net = net.to(device, memory_format=layout).train()
+    options = dict(network.optimizer)
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[options.pop("name")]
+    optimizer = kind(net.parameters(), lr=options.pop("learning_rate"), **options)
+    images = torch.randn(rows, 3, network.size, network.size, device=device).to(memory_format=layout)
+    if network.texts:
+        inputs, labels = (images, torch.randint(1, VOCABULARY, (rows, CONTEXT), device=device)), None
     else:
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    images = torch.randn(args.batch, 3, SIZE, SIZE, device=device).to(memory_format=layout)
-    labels = torch.randint(CLASSES, (args.batch,), device=device)
+        inputs, labels = (images,), torch.randint(network.classes, (rows,), device=device)
     forward = torch.compile(net) if compiled else net
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bfloat16")
 
@@ -127,7 +146,7 @@ def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
             with mixed:
-                loss = torch.nn.functional.cross_entropy(forward(images), labels)
+                loss = loss_of(forward(*inputs), labels)
             loss.backward()
             optimizer.step()
         loss.item()  # waits for the device
@@ -143,11 +162,13 @@ def serve(connection: Any, implementation: str, model: str, args: argparse.Names
     Args:
       connection: End of a pipe.
       implementation: Name of the implementation, one of `IMPLEMENTATIONS`.
-      model: Name of the model, one of `MODELS`.
+      model: Name of the model, a key of `ALL`.
       args: Options of the command line.
     """
     if implementation == "jaxvision":
         worker = jaxvision_worker(model, args)
+    elif implementation == MATMUL:
+        worker = matmul_worker(args)
     else:
         worker = torch_worker(model, args, compiled=implementation == "torch compile")
     start = time.perf_counter()
@@ -165,12 +186,12 @@ def measure(model: str, args: argparse.Namespace) -> None:
     """Measures all implementations of one model and prints a table.
 
     Args:
-      model: Name of the model, one of `MODELS`.
+      model: Name of the model, a key of `ALL`.
       args: Options of the command line.
     """
     context = multiprocessing.get_context("spawn")
     connections, processes, firsts = {}, [], {}
-    for implementation in args.implementations:
+    for implementation in (*args.implementations, MATMUL):
         connections[implementation], theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, implementation, model, args), daemon=True)
         process.start()
@@ -205,15 +226,21 @@ def print_table(model: str, args: argparse.Namespace, times: dict, firsts: dict,
     """Prints the table of one model.
 
     Args:
-      model: Name of the model, one of `MODELS`.
+      model: Name of the model, a key of `ALL`.
       args: Options of the command line.
       times: Seconds of a step in each turn, by implementation.
       firsts: Answer after the first step, by implementation: its seconds and FLOPs.
       memory: Bytes of peak memory, by implementation.
     """
-    ours = times.get("jaxvision")
+    ours, batch = times.get("jaxvision"), args.batch or ALL[model].batch
     counted = firsts.get("jaxvision", {})
-    print(f"\n{model}, batch {args.batch}, {args.precision}, {args.device}: {args.rounds} rounds of {args.steps} steps")
+    rate = firsts[MATMUL]["flops"] / statistics.median(times.pop(MATMUL))
+    print(f"\n{model}, batch {batch}, {args.precision}, {args.device}: {args.rounds} rounds of {args.steps} steps")
+    if counted.get("flops"):
+        print(
+            f"{counted['flops'] / 1e9:.1f} GFLOP a step; at the {rate / 1e9:,.0f} GFLOP/s of a matrix product "
+            f"{counted['flops'] / rate * 1e3:.1f} ms"
+        )
     print(f"{'':15}{'step, ms':>10}{'images/s':>10}{'time / ours':>20}{'first step, s':>15}{'peak, MiB':>11}{'MFU':>8}")
     for name, values in times.items():
         median = statistics.median(values)
@@ -224,7 +251,7 @@ def print_table(model: str, args: argparse.Namespace, times: dict, firsts: dict,
         if counted.get("peak") and counted.get("flops"):
             utilisation = f"{counted['flops'] / median / counted['peak']:.1%}"
         print(
-            f"{name:15}{median * 1e3:10.1f}{args.batch / median:10.1f}{ratio:>20}"
+            f"{name:15}{median * 1e3:10.1f}{batch / median:10.1f}{ratio:>20}"
             f"{firsts[name]['first']:15.1f}{memory[name] / 2**20:11,.0f}{utilisation:>8}"
         )
 
@@ -239,13 +266,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--models", nargs="+", choices=ALL, default=list(NETWORKS))
     parser.add_argument("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=IMPLEMENTATIONS)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="images per step; by default those of the network")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=3, help="steps of one turn")
     parser.add_argument("--channels_last", action="store_true", help="memory layout of torch's images and kernels")
+    parser.add_argument("--tiny", action="store_true", help="a small network and one round, to see that all runs")
     args = parser.parse_args()
+    if args.tiny:
+        args.models, args.rounds, args.steps = list(TINY), 1, 1
     if any(name.startswith("torch") for name in args.implementations):
         check_installed()
     os.environ["JAX_PLATFORMS"] = "cpu" if args.device == "cpu" else "cuda"

@@ -1,0 +1,160 @@
+"""Runs the benchmarks of speed and memory and writes docs/performance.md from what they print.
+
+    python benchmarks/all.py                            # everything, about an hour on two cores
+    python benchmarks/all.py --only steps startup       # these sections anew; the others stay as they are in the page
+
+Needs what the scripts need: torch, timm and open_clip_torch, and tensorflow for the input pipelines. A section whose
+script fails says so, with the last line of the error.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "timm", "open_clip_torch", "tensorflow")
+INTRODUCTION = """\
+# Performance
+
+Each table is what the command above it printed. Implementations take turns in one run, so other load on the machine
+slows all of them alike: read the ratios, with their range over rounds in parentheses, and not the lone times. The
+device is a CPU unless a section says otherwise.
+
+`python benchmarks/all.py` writes this page; `--only NAME` measures one section again.
+[scaling.md](scaling.md) works out what many devices should give.
+"""
+
+
+class Section(NamedTuple):
+    """A part of the page.
+
+    Attributes:
+      title: Heading.
+      words: Script of this folder and its arguments.
+      notes: Text below the table: what limits it, what was tried.
+    """
+
+    title: str
+    words: tuple[str, ...]
+    notes: str = ""
+
+
+SECTIONS = {
+    "steps": Section(
+        "A training step",
+        ("train_step.py", "--rounds=4", "--steps=2"),
+        """\
+A ratio above 1 means that this project is faster. Peak memory is that of the process with its compiler; torch's eager
+steps need none.
+
+What makes the difference on a CPU:
+- Freed memory is kept (`jaxvision/memory.py`). XLA allocates the buffers of a program at each call; without this, each
+  step maps them anew, which took a fifth to a third of a step of the small networks.
+- Attention puts the heads first, and a 1x1 convolution multiplies two matrices. Otherwise XLA transposes on the way.
+- The gradient of a depthwise convolution is a sum of shifted products, not the dense convolution that XLA makes of it.
+
+What limits the networks below 1: the gradients of 3x3 convolutions. XLA's CPU backend computes those of the kernels at
+about half the rate of oneDNN, after transposing the map and the gradient (`transpose_copy_fusion` in a profile). Tried
+without a gain: sums of nine products, patches and one product, barriers around the transposes, and the other choices of
+`--xla_cpu_experimental_ynn_fusion_type`. Several steps in one dispatch are slower on a CPU for networks with
+convolutions, because XLA runs those in a loop without its fast kernels.""",
+    ),
+    "startup": Section(
+        "Start-up",
+        ("startup.py", "--rounds=3"),
+        """\
+"cold" compiles every program, "warm" finds them in the cache (docs/reliability.md). Of a refusal, importing JAX takes
+most.""",
+    ),
+    "evaluation": Section(
+        "Evaluation",
+        ("evaluation.py", "--rounds=4"),
+        """\
+"together" is `classify`, `knn` and `class_mean` of one step. They need three forward passes between them: the logits of
+the validation split, its features, and those of the training split.""",
+    ),
+    "checkpoints": Section(
+        "Checkpoints",
+        ("checkpoints.py", "--rounds=4"),
+        """\
+Steps with a checkpoint in their midst against the same steps without. On two cores the writer takes its time from the
+steps, so writing beside the training gains little there.""",
+    ),
+    "population": Section("Populations", ("population.py",)),
+    "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),
+    "contrastive": Section("Memory of NT-Xent", ("contrastive_memory.py",)),
+    "input": Section("Input pipelines", ("input_pipeline.py", "--rounds=3")),
+}
+
+
+def environment() -> str:
+    """Describes the machine, its load, and the versions of the packages."""
+    versions = [f"{p} {importlib.metadata.version(p)}" for p in PACKAGES if _installed(p)]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; "
+        f"commit {commit.strip() or 'unknown'}; load at the start (1, 5, 15 minutes): {load}"
+    )
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def measure(section: Section, extra: list[str]) -> str:
+    """Runs the script of a section and returns its text for the page.
+
+    Args:
+      section: Section of the page.
+      extra: Further arguments of the script.
+    """
+    words = [*section.words, *extra]
+    where = environment()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / words[0]), *words[1:]], cwd=ROOT, capture_output=True, text=True
+    )
+    printed = done.stdout.strip()
+    if done.returncode:
+        errors = done.stderr.strip().splitlines() or ["no message"]
+        printed += f"\nended with status {done.returncode}: {errors[-1]}"
+    command = " ".join(["python", f"benchmarks/{words[0]}", *words[1:]])
+    return "\n\n".join(
+        filter(None, [f"## {section.title}", f"    {command}", where, f"```\n{printed}\n```", section.notes])
+    )
+
+
+def parts_of(page: str) -> dict[str, str]:
+    """Splits a page that this script wrote into its sections, heading -> text."""
+    return {text.splitlines()[0].removeprefix("## "): text.strip() for text in re.split(r"(?m)^(?=## )", page)[1:]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to measure")
+    parser.add_argument("--page", type=Path, default=PAGE, help="page to write")
+    parser.add_argument("extra", nargs="*", help="arguments of the script, after --, with one section")
+    args = parser.parse_args()
+    if args.extra and len(args.only) != 1:
+        parser.error("arguments of a script need --only with one section")
+    parts = parts_of(args.page.read_text()) if args.page.exists() else {}
+    for name in args.only:
+        print(f"{name}: python benchmarks/{' '.join(SECTIONS[name].words)}", file=sys.stderr)
+        parts[SECTIONS[name].title] = measure(SECTIONS[name], args.extra)
+        texts = [parts[section.title] for section in SECTIONS.values() if section.title in parts]
+        args.page.write_text("\n".join([INTRODUCTION, *(f"{text}\n" for text in texts)]))
+
+
+if __name__ == "__main__":
+    main()
