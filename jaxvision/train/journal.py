@@ -81,7 +81,8 @@ class Journal:
           metrics: Metrics by name, arrays [k].
         """
         for array in jax.tree.leaves(metrics):
-            array.copy_to_host_async()
+            if isinstance(array, jax.Array):
+                array.copy_to_host_async()
         self.pending.append(metrics)
 
     def settle(self, step: int) -> bool:

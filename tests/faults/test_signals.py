@@ -37,6 +37,7 @@ with signals.listening(sys.argv[1], console=True):
     until = time.monotonic() + 60
     while time.monotonic() < until and not ("held" in sys.argv and signals.requested() and "ends" in sys.argv):
         time.sleep(0.05)
+    time.sleep(0.5)  # a second signal that was sent with the first is heard in here, however busy the machine is
 print("end", flush=True)
 """
 
