@@ -51,16 +51,16 @@ SECTIONS = {
         "A training step",
         ("train_step.py", "--rounds=4", "--steps=2"),
         """\
-A ratio above 1 means that this project is faster. Peak memory is that of the process with its compiler; torch's eager
-steps need none.
+A ratio above 1 means that this project is faster. Peak memory is that of the whole process; XLA's compiler takes part
+of it.
 
 What makes the difference on a CPU:
-- Freed memory is kept (`jaxvision/memory.py`). XLA allocates the buffers of a program at each call; without this, each
-  step maps them anew, which took a fifth to a third of a step of the small networks.
+- Freed memory is kept, in buffers up to 256 MiB (`jaxvision/memory.py`). XLA allocates the buffers of a program at each
+  call; without this, each step maps them again, which took a fifth of a step of the small networks.
 - Attention puts the heads first, and a 1x1 convolution multiplies two matrices. Otherwise XLA transposes on the way.
 - The gradient of a depthwise convolution is a sum of shifted products, not the dense convolution that XLA makes of it.
 
-What limits the networks below 1: the gradients of 3x3 convolutions. XLA's CPU backend computes those of the kernels at
+What limits the ResNets: the gradients of 3x3 convolutions. XLA's CPU backend computes those of the kernels at
 about half the rate of oneDNN, after transposing the map and the gradient (`transpose_copy_fusion` in a profile). Tried
 without a gain: sums of nine products, patches and one product, barriers around the transposes, and the other choices of
 `--xla_cpu_experimental_ynn_fusion_type`. Several steps in one dispatch are slower on a CPU for networks with

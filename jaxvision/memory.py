@@ -8,18 +8,21 @@ import ctypes
 import os
 from importlib.util import find_spec
 
+LARGEST = 256 * 2**20  # bytes of the largest buffer that is kept; see `keep_freed`
+
 # From glibc's malloc.h. Large buffers of threads with an arena of their own are mapped anew whatever the other settings
 # are, so there is a single arena.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
-_SETTINGS = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 256 * 2**20, _ARENA_MAX: 1}
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_SETTINGS = {_MMAP_THRESHOLD: LARGEST, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: LARGEST, _ARENA_MAX: 1}
 
 
 def keep_freed() -> bool:
     """Makes glibc keep freed memory if JAX computes on a CPU in this process.
 
     Call it before the process has threads and before JAX is imported, because threads keep the arenas that they have.
-    The process then holds the most memory that it ever needed at once, and seldom the buffers of a step twice, if small
-    allocations have split the first. GLIBC_TUNABLES and MALLOC_* variables of the user have the last word.
+    Buffers above `LARGEST` still go back to the system: small allocations would split the free memory between them, and
+    the process would soon hold those of a large network two or three times. GLIBC_TUNABLES and MALLOC_* variables of
+    the user have the last word.
 
     Returns:
       True if glibc has these settings now; False with accelerators, another C library, or settings of the user.
@@ -28,7 +31,7 @@ def keep_freed() -> bool:
     if any(words) or not _glibc() or not _only_cpu():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return min(mallopt(name, value) for name, value in _SETTINGS.items()) == 1
+    return all(mallopt(name, value) for name, value in _SETTINGS.items())  # old versions refuse the first one
 
 
 def _glibc() -> bool:
