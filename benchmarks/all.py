@@ -56,12 +56,12 @@ of it.
 
 What makes the difference on a CPU:
 - Freed memory is kept, in buffers up to 256 MiB (`jaxvision/memory.py`). XLA allocates the buffers of a program at each
-  call; without this, each step maps them again, which took a fifth of a step of the small networks.
+  call; without this, each step maps them again, page by page.
 - Attention puts the heads first, and a 1x1 convolution multiplies two matrices. Otherwise XLA transposes on the way.
 - The gradient of a depthwise convolution is a sum of shifted products, not the dense convolution that XLA makes of it.
 
-What limits the ResNets: the gradients of 3x3 convolutions. XLA's CPU backend computes those of the kernels at
-about half the rate of oneDNN, after transposing the map and the gradient (`transpose_copy_fusion` in a profile). Tried
+What limits the ResNets: the gradients of 3x3 convolutions. XLA's CPU backend computes those of the kernels
+more slowly than oneDNN, and transposes the map and the gradient before (`transpose_copy_fusion` in a profile). Tried
 without a gain: sums of nine products, patches and one product, barriers around the transposes, and the other choices of
 `--xla_cpu_experimental_ynn_fusion_type`. Several steps in one dispatch are slower on a CPU for networks with
 convolutions, because XLA runs those in a loop without its fast kernels.""",
@@ -70,8 +70,8 @@ convolutions, because XLA runs those in a loop without its fast kernels.""",
         "Start-up",
         ("startup.py", "--rounds=3"),
         """\
-"cold" compiles every program, "warm" finds them in the cache (docs/reliability.md). Of a refusal, importing JAX takes
-most.""",
+"cold" compiles every program, "warm" finds them in the cache (docs/reliability.md). Of a refusal,
+imports take most.""",
     ),
     "evaluation": Section(
         "Evaluation",

@@ -59,6 +59,27 @@ def batch_of(network: Network, rows: int) -> dict[str, Any]:
     return batch | {"tokens": tokens, "tokens_mask": jnp.ones((rows, CONTEXT), bool)}
 
 
+def training_of(network: Network, batch: Mapping[str, Any], precision: str = "float32") -> Any:
+    """Makes the functions of this project that train a network, a `jaxvision.api.Training`.
+
+    Args:
+      network: Network to train.
+      batch: Batch, from `batch_of`.
+      precision: Type of the computation, "float32" or "bfloat16".
+    """
+    import jaxvision
+
+    return jaxvision.create_training(
+        batch,
+        model=network.model,
+        optimizer=network.optimizer,
+        task=network.task,
+        total=1000,
+        classes=None if network.texts else network.classes,
+        precision=precision,
+    )
+
+
 def timm_model(name: str, **options: Any) -> Callable[[], tuple[Any, Callable]]:
     """Makes the torch side of a classifier of timm.
 

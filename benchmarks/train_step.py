@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from step_models import CONTEXT, NETWORKS, TINY, VOCABULARY, batch_of
+from step_models import CONTEXT, NETWORKS, TINY, VOCABULARY, batch_of, training_of
 
 ALL = {**NETWORKS, **TINY}
 IMPLEMENTATIONS = ("jaxvision", "torch eager", "torch compile")
@@ -61,20 +61,11 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
     memory.keep_freed()
     import jax
 
-    import jaxvision
     from jaxvision.train import throughput
 
     network, rows = ALL[model], args.batch or ALL[model].batch
     batch = batch_of(network, rows)
-    training = jaxvision.create_training(
-        batch,
-        model=network.model,
-        optimizer=network.optimizer,
-        task=network.task,
-        total=1000,
-        classes=None if network.texts else network.classes,
-        precision=args.precision,
-    )
+    training = training_of(network, batch, args.precision)
     jitted = jax.jit(training.step, donate_argnums=0)
     current = jax.jit(training.init)()
     flops = throughput.step_flops(training.step, current, batch)

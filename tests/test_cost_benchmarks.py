@@ -28,3 +28,14 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     runpy.run_path(str(BENCHMARKS / "train_step.py"), run_name="__main__")
     assert "GFLOP a step" in capsys.readouterr().out
+
+
+def test_a_section_that_is_measured_again_leaves_the_others_as_they_were(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    functions = runpy.run_path(str(BENCHMARKS / "all.py"))
+    page = tmp_path / "page.md"
+    page.write_text("# Performance\n\n## Start-up\n\nold\n\n## Populations\n\nkept\n")
+    monkeypatch.setitem(functions["main"].__globals__, "measure", lambda section, extra: f"## {section.title}\n\nnew")
+    monkeypatch.setattr(sys, "argv", ["all", "--only", "startup", f"--page={page}"])
+    functions["main"]()
+    assert page.read_text().endswith("## Start-up\n\nnew\n\n## Populations\n\nkept\n")

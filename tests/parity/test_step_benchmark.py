@@ -4,23 +4,13 @@ import jax
 import pytest
 import step_models  # of benchmarks/
 
-import jaxvision
-
 
 @pytest.mark.parametrize("name", step_models.NETWORKS)
 def test_both_sides_have_the_same_number_of_parameters(torch, name):
     network = step_models.NETWORKS[name]
     if network.texts:
         pytest.importorskip("open_clip")
-    batch = step_models.batch_of(network, 1)
-    training = jaxvision.create_training(
-        batch,
-        model=network.model,
-        optimizer=network.optimizer,
-        task=network.task,
-        total=1,
-        classes=None if network.texts else network.classes,
-    )
+    training = step_models.training_of(network, step_models.batch_of(network, 1))
     ours = sum(x.size for x in jax.tree.leaves(jax.eval_shape(training.init).params))
     with torch.device("cpu" if network.texts else "meta"):  # open_clip moves its model
         net, _ = network.torch()
