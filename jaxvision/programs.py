@@ -38,7 +38,7 @@ def keep() -> Path | None:
         return None
     folder = root / _processor()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # JAX runs what lies in it
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # JAX runs the programs in it
         with tempfile.TemporaryFile(dir=folder):
             pass
         prune(root, MAX_BYTES)

@@ -101,8 +101,8 @@ def collectives(program: jax.stages.Compiled | str, mesh: jax.sharding.Mesh | No
       The operations, in the order of the text. Groups of one device are left out, since they send nothing.
 
     >>> text = "%sum = f32[4,8]{1,0} all-reduce(%x), replica_groups={{0,1},{2,3}}, to_apply=%add"
-    >>> [found] = collectives(text)
-    >>> found.kind, found.group, found.bytes, found.sent
+    >>> [one] = collectives(text)
+    >>> one.kind, one.group, one.bytes, one.sent
     ('all-reduce', 2, 128, 128.0)
     """
     text = program if isinstance(program, str) else program.as_text() or ""
@@ -111,18 +111,18 @@ def collectives(program: jax.stages.Compiled | str, mesh: jax.sharding.Mesh | No
     times = _times(lines)
     results: dict[str, str] = {}  # name of a start -> shape of its end
     for line in lines:
-        if (found := _OPERATION.match(line)) and found[4] == "-done":
-            operand = re.search(r"%([\w.\-]+)\s*[,)]", found[5])
+        if (match := _OPERATION.match(line)) and match[4] == "-done":
+            operand = re.search(r"%([\w.\-]+)\s*[,)]", match[5])
             if operand:
-                results[operand[1]] = found[2]
+                results[operand[1]] = match[2]
     listed, computation = [], ""
     for line in lines:
         if header := _HEADER.match(line):
             computation = header[2]
-        found = _OPERATION.match(line)
-        if found is None or found[4] == "-done":
+        match = _OPERATION.match(line)
+        if match is None or match[4] == "-done":
             continue
-        name, shape, kind = found[1], found[2], found[3]
+        name, shape, kind = match[1], match[2], match[3]
         groups = _groups(line, devices)
         if len(groups[0]) < 2:
             continue
@@ -204,12 +204,12 @@ def _times(lines: Sequence[str]) -> dict[str, int]:
             for name in branches.split(","):
                 calls.setdefault(name.strip().lstrip("%"), []).append((computation, 1))
 
-    known: dict[str, int] = {entry: 1}
+    runs: dict[str, int] = {entry: 1}
 
     def of(name: str) -> int:
-        if name not in known:
-            known[name] = sum(count * of(caller) for caller, count in calls.get(name, [(entry, 1)]))
-        return known[name]
+        if name not in runs:
+            runs[name] = sum(count * of(caller) for caller, count in calls.get(name, [(entry, 1)]))
+        return runs[name]
 
     return {name: of(name) for name in calls} | {entry: 1}
 
@@ -218,14 +218,14 @@ def _groups(line: str, devices: int) -> list[list[int]]:
     """Returns the groups of devices of an operation, in each of the formats that XLA writes."""
     if pairs := _PAIRS.search(line):
         return [sorted({int(n) for n in re.findall(r"\d+", pairs[1])})]
-    if found := _LISTED.search(line):
-        listed = [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d, ]+)\}", found[1] or "")]
+    if match := _LISTED.search(line):
+        listed = [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d, ]+)\}", match[1] or "")]
         return listed or [list(range(devices))]
-    if found := _IOTA.search(line):
-        ids = _iota(found[2], found[3])
-        return ids.reshape(_numbers(found[1])).tolist()
-    if found := _MESH.search(line):
-        return _mesh_groups(*found.groups())
+    if match := _IOTA.search(line):
+        ids = _iota(match[2], match[3])
+        return ids.reshape(_numbers(match[1])).tolist()
+    if match := _MESH.search(line):
+        return _mesh_groups(*match.groups())
     return [list(range(devices))]
 
 

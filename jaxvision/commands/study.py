@@ -298,7 +298,7 @@ def _measured(folder: Path, measures: Mapping[str, Any] | None) -> dict[str, flo
 def _cache_compilations(out: Path) -> None:
     """Makes runs of a study that differ in numbers only share their compiled steps, through a cache on disk.
 
-    It lies in the folder of the study, which the machines of a launcher share; the user's own cache they may not share.
+    The cache is in the folder of the study, because the machines of a launcher may have no other folder in common.
     """
     folder = str((out / "compiled").absolute())
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # for the processes that a launcher starts

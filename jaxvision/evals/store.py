@@ -66,7 +66,7 @@ class Identity:
         leaves, structure = jax.tree.flatten(tree)
         if not self._all_fixed or self._structure != structure:
             return False
-        return all(known() is leaf for known, leaf in zip(self._leaves, leaves, strict=True))
+        return all(reference() is leaf for reference, leaf in zip(self._leaves, leaves, strict=True))
 
 
 class Store:
@@ -107,12 +107,12 @@ class Store:
         if not file.is_file():
             return None
         try:
-            found = self._read(file, key)
+            stored = self._read(file, key)
         except UserError as error:
             logging.warning("%s: computing the features again", error)
             return None
-        self._remember(_name(images, layer), found)
-        return found
+        self._remember(_name(images, layer), stored)
+        return stored
 
     def _read(self, file: Path, key: str) -> Features:
         arrays = unpacking.read_npz(io.BytesIO(file.read_bytes()) if path_names.is_remote(file) else file, file)

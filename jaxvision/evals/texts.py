@@ -73,7 +73,7 @@ def make_embedder(
       raises UserError if there are no texts.
     """
     parts = batch_axis_size(mesh)
-    known: dict[str, Any] = {}  # the latest texts and their tokens
+    latest: dict[str, Any] = {}  # the latest texts and their tokens
 
     @jax.jit
     def apply(variables, tokens, mask):
@@ -90,14 +90,14 @@ def make_embedder(
     def run(variables: "Variables", sentences: Sequence[str]) -> Rows:
         if not sentences:
             raise UserError("there are no texts to embed")
-        if known.get("sentences") != sentences:  # most evaluators ask for the same ones each time
+        if latest.get("sentences") != sentences:  # most evaluators ask for the same ones each time
             ids = texts.tokenizer.with_mask(list(sentences))
             tokens = hashlib.sha256(b"".join(x.tobytes() for x in ids)).hexdigest()
-            known.update(sentences=list(sentences), ids=ids, tokens=tokens)
-        ids = known["ids"]
+            latest.update(sentences=list(sentences), ids=ids, tokens=tokens)
+        ids = latest["ids"]
         if store is None:
             return compute(variables, ids)
-        key = variables, {"tokens": known["tokens"], "shape": ids[0].shape}, LAYER
+        key = variables, {"tokens": latest["tokens"], "shape": ids[0].shape}, LAYER
         kept = store.find(*key)
         if any_process(kept is None) or kept is None:
             values = compute(variables, ids)
