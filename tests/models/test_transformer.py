@@ -141,6 +141,18 @@ def test_gelus():
         assert GELUS[name](jnp.float32(1)) == pytest.approx(value, abs=1e-6), name
 
 
+@pytest.mark.parametrize(
+    ("name", "plain"), [("tanh", jax.nn.gelu), ("exact", functools.partial(jax.nn.gelu, approximate=False))]
+)
+def test_the_backward_pass_of_a_gelu_stores_its_input_only(name, plain):
+    x = jax.random.normal(jax.random.key(0), (64, 8))
+    stored = lambda f: sum(jnp.shape(r) == x.shape for r in jax.tree.leaves(jax.vjp(f, x)[1]))
+    assert stored(GELUS[name]) == 1
+    assert stored(plain) > 1
+    results = [jax.jit(jax.value_and_grad(lambda x, f=f: (f(x) ** 2).sum()))(x) for f in (GELUS[name], plain)]
+    chex.assert_trees_all_close(*results, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(("n", "queries", "d"), [(7, 7, 5), (6, 1, 64), (5, 9, 8)])
