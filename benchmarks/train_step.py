@@ -68,7 +68,7 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
     training = training_of(network, batch, args.precision)
     jitted = jax.jit(training.step, donate_argnums=0)
     current = jax.jit(training.init)()
-    flops = throughput.step_flops(training.step, current, batch)
+    flops = throughput.flops_of(jitted.trace(current, batch))
 
     def run(steps: int) -> None:
         nonlocal current

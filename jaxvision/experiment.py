@@ -33,7 +33,7 @@ from jaxvision.evals.store import Store
 from jaxvision.fields import Field
 from jaxvision.models import weights
 from jaxvision.optim import optimizers
-from jaxvision.parallel.mesh import make_mesh
+from jaxvision.parallel.mesh import batch_sharding, make_mesh, replicated
 from jaxvision.parallel.rules import Rules, shardings
 from jaxvision.sections import DataSection, InitSection, MeshSection, TrainSection
 from jaxvision.tasks.task import Batch, Task
@@ -42,7 +42,6 @@ from jaxvision.train import finite
 from jaxvision.train import state as states
 from jaxvision.train import step as steps
 from jaxvision.train.loop import Evaluation, Schedule
-from jaxvision.train.throughput import step_flops
 
 PyTree = Any
 
@@ -184,37 +183,46 @@ class Experiment(NamedTuple):
         state = states.create(self.init, self.mesh, self.rules, states.root_of(self.seed))
         return state if pretrained is None else transfer.fill(state, pretrained.variables)
 
-    def step(self) -> steps.Step:
-        """Returns one update as a pure function; see `step.make_train_step`."""
-        return steps.make_train_step(
-            self.task,
-            self.augment,
-            self.optimizer.tx,
-            seed=self.seed,
-            accumulate=self.train.accumulate,
-            ema=self.train.ema,
-            max_skipped=self.train.max_skipped,
-            skip_spikes=self.train.skip_spikes,
+    def step(self) -> jax.stages.Wrapped:
+        """Returns one update as a pure function, jitted; see `step.make_train_step`."""
+        return jax.jit(
+            steps.make_train_step(
+                self.task,
+                self.augment,
+                self.optimizer.tx,
+                seed=self.seed,
+                accumulate=self.train.accumulate,
+                ema=self.train.ema,
+                max_skipped=self.train.max_skipped,
+                skip_spikes=self.train.skip_spikes,
+            )
         )
 
-    def flops(self) -> float | None:
-        """Counts the FLOPs of a step; None if XLA does not. This traces the step, so it finds mistakes early.
+    def trace(self, step: jax.stages.Wrapped) -> jax.stages.Traced:
+        """Traces a step, which finds its mistakes before the data are read.
+
+        Args:
+          step: Function from `step`. A `runner` of the same function does not trace it again.
 
         Raises:
           UserError: The task, the augmentation or the optimizer does not fit the batch.
         """
-        return step_flops(self.step(), self.abstract_state(), self.batch)
+        # With the shardings of the runner, without which JAX would trace again.
+        place = lambda spec, tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spec), tree)
+        batch, guard = place(batch_sharding(self.mesh), self.batch), place(replicated(self.mesh), finite.start())
+        return step.trace(self.abstract_state(), batch, guard, root=states.root_of(self.seed))
 
-    def runner(self, fetch: Callable, guard: finite.Guard | None = None) -> Callable:
+    def runner(self, step: jax.stages.Wrapped, fetch: Callable, guard: finite.Guard | None = None) -> steps.Runner:
         """Returns the jitted, sharded steps; see `step.make_runner`.
 
         Args:
+          step: Function from `step`.
           fetch: Function `(constants, item) -> batch`, from the feed.
           guard: Guard from the steps before; None for a new run.
         """
         placed = shardings(jax.eval_shape(self.init), self.mesh, self.rules)
         judged = finite.start() if guard is None else guard
-        return steps.make_runner(self.step(), fetch, placed, judged, states.root_of(self.seed))
+        return steps.make_runner(step, fetch, placed, judged, states.root_of(self.seed))
 
     def in_memory(self) -> bool:
         """Returns whether the training set is held in memory; if not, it is streamed. See `feeding.in_memory`."""

@@ -8,7 +8,7 @@ from jaxvision import estimate as estimates
 from jaxvision import experiment as experiments
 from jaxvision.errors import UserError
 from jaxvision.estimate import estimate, words
-from jaxvision.train.throughput import step_flops
+from jaxvision.train.throughput import flops_of
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_parts_of_an_accumulated_batch_cost_as_much_as_the_whole():
 def test_near_the_count_of_xla():
     """Which adds element-wise work, and leaves out taps on padding."""
     experiment = experiments.build(config(), training_data="ignored")
-    xla = step_flops(experiment.step(), experiment.abstract_state(), experiment.batch)
+    xla = flops_of(experiment.trace(experiment.step()))
     assert 0.7 < estimate(config()).flops_per_step / xla < 1
 
 

@@ -13,6 +13,8 @@ from jaxvision import experiment as experiments
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
+from jaxvision.train.state import TrainState
+from jaxvision.train.throughput import flops_of
 
 
 def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
@@ -33,7 +35,8 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
     folder = storage.path(pages, "--pages") if pages else None
     experiment = experiments.build(config, training_data="optional")
     out = console()
-    state, flops = experiment.abstract_state(), experiment.flops()
+    state, step = experiment.abstract_state(), experiment.step()
+    flops = flops_of(experiment.trace(step))
     unchecked, cautions = checks.check_run(experiment)
     _print_parameters(experiment, state.params)
     _print_data(experiment)
@@ -54,7 +57,7 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
             written = write_pages(experiment, here)
         out.print(f"pages: {', '.join(str(folder / page.name) for page in written)}")
     if compile_step:
-        _print_memory(experiment, state)
+        _print_memory(experiment, step, state)
 
 
 def parameter_counts(params: Any, depth: int = 2) -> dict[str, int]:
@@ -118,10 +121,10 @@ def _print_sharding(experiment: Experiment, state) -> None:
         out.print(f"  {spec}: {len(sizes)} arrays, {sum(sizes):,} parameters")
 
 
-def _print_memory(experiment: Experiment, state) -> None:
+def _print_memory(experiment: Experiment, step: jax.stages.Wrapped, state: TrainState) -> None:
     shape = lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype, sharding=batch_sharding(experiment.mesh, leading=1))
     items = jax.tree.map(shape, experiment.batch)
-    runner: Any = experiment.runner(lambda _, item: item)
+    runner = experiment.runner(step, lambda _, item: item)
     memory = runner.lower(state, {}, items).compile().memory_analysis()
     if memory is None:
         console().print("memory: not known on this backend")

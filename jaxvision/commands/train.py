@@ -31,7 +31,7 @@ from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
 from jaxvision.train.state import TrainState
-from jaxvision.train.throughput import Throughput
+from jaxvision.train.throughput import Throughput, flops_of, peak_flops
 from jaxvision.train.watch import to_its_end
 from jaxvision.train.watchdog import Watchdog
 
@@ -51,6 +51,7 @@ class _Opened(NamedTuple):
     """Everything that a run reads from outside its workdir."""
 
     experiment: Experiment
+    step: jax.stages.Wrapped
     throughput: Throughput
     evaluations: list[loop.Evaluation]
     feed: Feed
@@ -116,8 +117,10 @@ def run_train(
     if finished := _finished(request):
         return _report_finished(finished, request)
     with together("opening evaluations and data"):
-        throughput = Throughput(experiment.data.batch_size, experiment.flops())
-        opened = _Opened(experiment, throughput, experiment.evaluations(), experiment.feed())
+        step = experiment.step()
+        traced = experiment.trace(step)
+        throughput = Throughput(experiment.data.batch_size, flops_of(traced) if peak_flops() else None)
+        opened = _Opened(experiment, step, throughput, experiment.evaluations(), experiment.feed())
     _agree_on_data(experiment.source, workdir, fresh)
     with _writing(request) as lock:
         if finished := _finished(request):  # by the process that held the lock before
@@ -166,7 +169,7 @@ def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, 
         began = time.perf_counter()
         _, results = loop.Loop(
             start.state,
-            experiment.runner(opened.feed.fetch, finite.from_json(progress.get("guard"))),
+            experiment.runner(opened.step, opened.feed.fetch, finite.from_json(progress.get("guard"))),
             opened.feed,
             experiment.schedule,
             evaluations=opened.evaluations,

@@ -35,7 +35,7 @@ from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
-from jaxvision.train.throughput import Throughput
+from jaxvision.train.throughput import Throughput, flops_of, peak_flops
 from jaxvision.train.watch import to_its_end
 from jaxvision.train.watchdog import Watchdog
 
@@ -113,7 +113,8 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     # Padding: copies of the first member, whose results are dropped, make the size a multiple of the devices.
     values = {key: _filled(row, size) for key, row in group.values.items()}
     feed = (_with_own_rows(experiment, values["seed"]) if "seed" in values else experiment).feed()
-    flops = experiment.flops()
+    traced = experiment.trace(experiment.step())
+    flops = flops_of(traced) if peak_flops() else None
     evaluations = [_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()]
     for member in group.members:
         workdirs.check(member.workdir, member.config)  # all of them, before the first is claimed

@@ -1,12 +1,8 @@
 """Measures examples per second, the share of time spent waiting for data, and model FLOPs utilisation."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
-
-PyTree = Any
 
 # Peak dense FLOP/s of one device in bfloat16, by `device_kind`; from the vendors' data sheets.
 PEAK_FLOPS = {
@@ -38,18 +34,20 @@ def peak_flops(device: jax.Device | None = None) -> float | None:
     return PEAK_FLOPS[max(matches, key=len)] if matches else None
 
 
-def step_flops(step: Callable, state: PyTree, batch: PyTree) -> float | None:
-    """Counts the floating-point operations of one step, by XLA's analysis of the program before optimisation.
+def flops_of(traced: jax.stages.Traced) -> float | None:
+    """Counts the floating-point operations of a program, by XLA's analysis before optimisation.
 
     Args:
-      step: Pure function of state and batch.
-      state, batch: Arrays or `ShapeDtypeStruct`s; only shapes and dtypes are used.
+      traced: Trace of the program, such as `jax.jit(step).trace(state, batch)`.
 
     Returns:
       Number of FLOPs over the whole mesh, where a multiply-add counts as two; None if XLA gives no count.
+
+    >>> x = jax.ShapeDtypeStruct((4, 4), "float32")
+    >>> flops_of(jax.jit(jax.numpy.matmul).trace(x, x))
+    128.0
     """
-    cost = jax.jit(step).lower(state, batch).cost_analysis()
-    return (cost or {}).get("flops")
+    return (traced.lower().cost_analysis() or {}).get("flops")
 
 
 class Throughput:
@@ -57,7 +55,7 @@ class Throughput:
 
     Args:
       batch_size: Number of examples in a step.
-      flops: Number of FLOPs of a step, see `step_flops`; None if not known.
+      flops: Number of FLOPs of a step, see `flops_of`; None if not known.
     """
 
     def __init__(self, batch_size: int, flops: float | None):

@@ -13,6 +13,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.commands import evaluate, inspect, train
 from jaxvision.config import override
 from jaxvision.errors import UserError
+from jaxvision.train import turns
 from jaxvision.train.metrics import read
 from jaxvision.train.watch import Preempted
 
@@ -47,6 +48,16 @@ def test_a_finished_run_says_so(trained, config, capsys):
     assert train.run_train(config, workdir) == results
     assert "is finished (6 steps)" in capsys.readouterr().out
     assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 2])
+def test_a_run_traces_its_step_once(config, tmp_path, monkeypatch, steps_per_dispatch):
+    traces = []
+    take_turns = turns.take_turns
+    monkeypatch.setattr(turns, "take_turns", lambda *args: (traces.append(1), take_turns(*args))[1])
+    config.train.steps_per_dispatch = steps_per_dispatch
+    train.run_train(config, tmp_path / "run")
+    assert len(traces) == 1
 
 
 def test_resumed_equals_unbroken_bit_for_bit(trained, config, tmp_path, capsys):
