@@ -87,6 +87,13 @@ the validation split, its features, and those of the training split.""",
 Steps with a checkpoint in their midst against the same steps without. On two cores the writer takes its time from the
 steps, so writing beside the training gains little there.""",
     ),
+    "compilation": Section(
+        "Compilation and memory",
+        ("compilation.py",),
+        """\
+`scan` compiles one layer and runs it for all, so that ViT-L compiles as fast as ViT-S. `remat` stores less for the
+backward pass and computes it again.""",
+    ),
     "population": Section("Populations", ("population.py",)),
     "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),
     "contrastive": Section("Memory of NT-Xent", ("contrastive_memory.py",)),

@@ -1,6 +1,7 @@
 """The benchmarks of steps, evaluations and checkpoints run, at a size where their times mean nothing."""
 
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     runpy.run_path(str(BENCHMARKS / "train_step.py"), run_name="__main__")
     assert "GFLOP a step" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_compilations_prints_its_table():
+    words = ["--only", "ViT-S/16 scan", "--batch=1", "--size=32", "--rounds=1"]
+    done = subprocess.run([sys.executable, BENCHMARKS / "compilation.py", *words], capture_output=True, text=True)
+    assert "ViT-S/16 scan" in done.stdout.splitlines()[-1], done.stderr
 
 
 def test_a_section_that_is_measured_again_leaves_the_others_as_they_were(monkeypatch, tmp_path):

@@ -183,6 +183,21 @@ def test_gradients_whose_squares_overflow_are_finite(mesh):
     assert not np.array_equal(after.params["b"], state.params["b"])
 
 
+def test_the_check_stores_no_second_state():
+    """Beside the gradient a step of Adam stores about a byte for each parameter; a second state would have twelve."""
+    n = 1024
+    task = Task(
+        lambda rng, batch: {"params": {"w": jnp.ones((n, n))}},
+        lambda variables, batch, rng: (jnp.mean(jnp.tanh(batch["x"] @ variables["params"]["w"])), ({}, {})),
+        lambda variables, batch: {},
+    )
+    batch, tx = {"x": jnp.ones((64, n))}, optax.adamw(1e-3)
+    state = jax.eval_shape(states.initializer(task, tx, batch, 0, False))
+    step = jax.jit(make_train_step(task, lambda rng, b: b, tx, seed=0), donate_argnums=0)
+    memory = step.lower(state, batch).compile().memory_analysis()
+    assert 4 * n**2 <= memory.temp_size_in_bytes <= 5.5 * n**2
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lamb", "lars", "adafactor", "lion", "adagrad", "rmsprop"])
 def test_no_optimizer_leaves_a_state_that_is_not_finite(optimizer):
     """With a learning rate at which all of them overflow, and one parameter frozen."""
