@@ -79,6 +79,25 @@ def test_constant_gradient():
     assert run("sgd", grad, 0.0, 99) - run("sgd", grad, 0.0, 100) == pytest.approx(1.0, rel=1e-3)  # v = g / (1 - 0.9)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
+def test_a_first_moment_in_bfloat16_halves_its_memory_and_keeps_the_way(name):
+    tx = make(name, PARAMS, mu_dtype="bfloat16").tx
+    moments = {k: {x.dtype.name for x in jax.tree.leaves(v)} for k, v in moments_of(tx.init(PARAMS)).items()}
+    assert moments == {"mu": {"bfloat16"}} | ({} if name == "lion" else {"nu": {"float32"}})
+    ends = [
+        run(name, lambda x: 2 * x, 10.0, 30, learning_rate=0.1, mu_dtype=dtype) for dtype in ("float32", "bfloat16")
+    ]
+    assert ends[0] < 8.5
+    assert ends[1] == pytest.approx(ends[0], rel=1e-2)
+
+
+def moments_of(state):
+    """`mu` and `nu` of a chain's state."""
+    parts = jax.tree.leaves(state, is_leaf=lambda part: hasattr(part, "mu"))
+    (scale,) = [part for part in parts if hasattr(part, "mu")]
+    return {name: getattr(scale, name) for name in ("mu", "nu") if hasattr(scale, name)}
+
+
 def test_coupled_and_decoupled_decay_differ_only_with_momentum():
     """(w - 0.3)**2 from 1 with rate 0.05, L2 gradient 0.1 w."""
 
