@@ -66,6 +66,10 @@ without a gain: sums of nine products, patches and one product, barriers around 
 `--xla_cpu_experimental_ynn_fusion_type`. Several steps in one dispatch are slower on a CPU for networks with
 convolutions, because XLA runs those in a loop without its fast kernels.""",
     ),
+    "profile": Section(
+        "Where the time of a step goes",
+        ("step_profile.py", "vit_s16", "clip_b32", "resnet50", "convnext_t", "resnet18_32", "--lines=6"),
+    ),
     "startup": Section(
         "Start-up",
         ("startup.py", "--rounds=3"),

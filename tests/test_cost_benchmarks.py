@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+PASSES = ("forward", "backward", "update")
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -29,6 +30,14 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     runpy.run_path(str(BENCHMARKS / "train_step.py"), run_name="__main__")
     assert "GFLOP a step" in capsys.readouterr().out
+
+
+def test_a_profile_shares_out_the_time_of_a_step():
+    done = subprocess.run([sys.executable, BENCHMARKS / "step_profile.py", "tiny"], capture_output=True, text=True)
+    shares = [line.split() for line in done.stdout.splitlines() if " %  " in line]
+    kinds = {" ".join(words[3:]): float(words[1]) for words in shares if words[3] not in PASSES}
+    assert {"matrix products", "element-wise"} <= set(kinds), done.stderr
+    assert sum(kinds.values()) == pytest.approx(100, abs=1)
 
 
 def test_the_benchmark_of_compilations_prints_its_table():
