@@ -101,10 +101,58 @@ def local_response_norm(
     return (x * (bias + alpha * sums) ** -beta).astype(x.dtype)
 
 
-def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bias: bool = True) -> nn.BatchNorm:
-    """Makes a BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon; its statistics are float32.
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, like `nn.BatchNorm`: [..., c] -> [..., c].
 
-    The running variance is the biased one; torch keeps the unbiased one. Call it inside a module's compact method.
+    It computes x * a + b with a = scale / sqrt(variance + epsilon) and b = bias - mean * a. With (x - mean) * a + bias,
+    XLA's CPU backend stores x - mean for the gradient, and a step of ResNet-50 takes 1.1 times as long. The running
+    variance is the biased one; torch keeps the unbiased one.
+
+    Source: Ioffe & Szegedy 2015, arXiv 1502.03167, alg. 1 and 2.
+
+    Attributes:
+      train: True to normalise with the statistics of the batch, and to update the running ones; False to normalise with
+        the running ones.
+      momentum: Share of the old running statistics in the new ones, in [0, 1).
+      epsilon: Number that is added to the variance.
+      use_bias: True for a learned offset.
+      scale_init: Initialiser of the scale.
+      dtype: Type of the result, float32 or bfloat16; parameters and statistics are float32.
+    """
+
+    train: bool
+    momentum: float
+    epsilon: float
+    use_bias: bool = True
+    scale_init: Callable = nn.initializers.ones
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x [..., c] to the same shape."""
+        channels = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        mean, variance = running_mean.value, running_variance.value
+        if self.train:
+            x32 = x.astype(jnp.float32)
+            axes = tuple(range(x.ndim - 1))
+            mean, mean_square = x32.mean(axes), jnp.square(x32).mean(axes)
+            variance = jnp.maximum(mean_square - jnp.square(mean), 0.0)  # rounding may make it negative
+            if not self.is_initializing():
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * variance
+        factor = self.param("scale", self.scale_init, channels) * jax.lax.rsqrt(variance + self.epsilon)
+        offset = -mean * factor
+        if self.use_bias:
+            offset += self.param("bias", nn.initializers.zeros, channels)
+        return (x * factor + offset).astype(self.dtype)
+
+
+def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bias: bool = True) -> BatchNorm:
+    """Makes a BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon.
+
+    Call it inside a module's compact method.
 
     Args:
       name: Name of its parameters and statistics.
@@ -113,8 +161,8 @@ def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bia
       zero: True to start its scale at 0 instead of 1, so that a residual branch starts at 0.
       bias: True for a learned offset.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
+    return BatchNorm(
+        train=train,
         momentum=0.9,
         epsilon=BATCH_NORM_EPSILON,
         dtype=dtype,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models.heads import HEAD_INITS, linear_head
-from jaxvision.models.layers import global_mean
+from jaxvision.models.layers import BatchNorm, global_mean
 from jaxvision.models.options import one_of
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.registry import part
@@ -46,7 +46,7 @@ def conv(name: str, channels: int, size: int, stride: int, dtype: jnp.dtype) -> 
     return nn.Conv(channels, (size, size), (stride, stride), "SAME", kernel_init=init, dtype=dtype, name=name)
 
 
-def norm(name: str, train: bool, dtype: jnp.dtype) -> nn.BatchNorm:
+def norm(name: str, train: bool, dtype: jnp.dtype) -> BatchNorm:
     """Makes a BatchNorm with Keras's momentum and epsilon.
 
     Args:
@@ -54,8 +54,7 @@ def norm(name: str, train: bool, dtype: jnp.dtype) -> nn.BatchNorm:
       train: True to normalise with the statistics of the batch, False with the running ones.
       dtype: Type of the result, float32 or bfloat16.
     """
-    epsilon = BATCH_NORM_EPSILON
-    return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=epsilon, dtype=dtype, name=name)
+    return BatchNorm(train=train, momentum=0.99, epsilon=BATCH_NORM_EPSILON, dtype=dtype, name=name)
 
 
 class MlperfResNet8(nn.Module):

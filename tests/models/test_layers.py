@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from jaxvision.models.heads import AttentionPool
 from jaxvision.models.layers import (
+    BatchNorm,
     Conv,
     Dropout,
     DropPath,
@@ -103,6 +105,34 @@ def test_batch_norm_gives_each_channel_mean_0_and_variance_1():
     np.testing.assert_allclose(y.var((0, 1, 2)), 1, rtol=1e-4)
     kept = batch_norm("norm", False, jnp.float32).apply(variables, x)
     np.testing.assert_allclose(kept, x / np.sqrt(1 + 1e-5), rtol=1e-5)  # mean 0 and variance 1, as they start
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(8, 5, 5, 3), (16, 3)])
+def test_batch_norm_equals_flax(shape, dtype, train):
+    """Values, gradients and running statistics; the channels have means of up to ten deviations."""
+    x, pulled = (jax.random.normal(jax.random.key(i), shape) for i in range(2))
+    x = (x + jnp.array([0.0, -3.0, 10.0])).astype(dtype)
+    ours = BatchNorm(train, 0.9, 1e-5, dtype=dtype)
+    theirs = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
+    variables = {
+        "params": {"scale": jnp.array([1.0, 0.5, -2.0]), "bias": jnp.array([0.1, 0.2, 0.3])},
+        "batch_stats": {"mean": jnp.array([0.1, -2.5, 9.0]), "var": jnp.array([1.5, 0.5, 1.0])},
+    }
+    chex.assert_trees_all_equal_shapes_and_dtypes(*(n.init(jax.random.key(0), x) for n in (ours, theirs)))
+
+    def run(layer):
+        def loss(params, x):
+            y, new = layer.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+            return (y.astype(jnp.float32) * pulled).sum(), (y, new)
+
+        (_, out), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], x)
+        return out, grads
+
+    tolerance = 2e-5 if dtype == jnp.float32 else 3e-2
+    chex.assert_trees_all_close(run(ours), run(theirs), rtol=tolerance, atol=tolerance * 10)
+    assert run(ours)[0][0].dtype == dtype
 
 
 def test_stochastic_depth_keeps_the_blocks_that_its_paper_counts():
