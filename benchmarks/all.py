@@ -58,13 +58,25 @@ What makes the difference on a CPU:
 - Freed memory is kept, in buffers up to 256 MiB (`jaxvision/memory.py`). XLA allocates the buffers of a program at each
   call; without this, each step maps them again, page by page.
 - Attention puts the heads first, and a 1x1 convolution multiplies two matrices. Otherwise XLA transposes on the way.
+- BatchNorm is a factor and an offset, so that its gradient needs sums of dy and dy x, and no stored x - mean.
+- The check of finite numbers computes the update twice, and reduces it by a logical and, which stores a byte for each
+  parameter.
 - The gradient of a depthwise convolution is a sum of shifted products, not the dense convolution that XLA makes of it.
 
 What limits the ResNets: the gradients of 3x3 convolutions. XLA's CPU backend computes those of the kernels
 more slowly than oneDNN, and transposes the map and the gradient before (`transpose_copy_fusion` in a profile). Tried
-without a gain: sums of nine products, patches and one product, barriers around the transposes, and the other choices of
-`--xla_cpu_experimental_ynn_fusion_type`. Several steps in one dispatch are slower on a CPU for networks with
-convolutions, because XLA runs those in a loop without its fast kernels.""",
+without a gain: sums of nine products, patches and one product, three shifts of the map by three of the gradient as one
+product, barriers around the transposes, and the other choices of `--xla_cpu_experimental_ynn_fusion_type`. Several
+steps in one dispatch are slower on a CPU for networks with convolutions, because XLA runs those in a loop without its
+fast kernels.
+
+What limits the ViTs: attention, whose products of small matrices (197 x 64) run at half the rate of large ones, and the
+projections of 384 x 384, which do not reach the rate of a large product either. Tried without a gain: tokens padded to
+200, 208 or 256, transposed keys, one product for query, key and value, LayerNorm in four other forms or recomputed for
+the backward pass, and other types of fusion.
+
+Tried for the time before the first step, without a gain on two cores: compiling while the data are read. Both need the
+processor.""",
     ),
     "profile": Section(
         "Where the time of a step goes",
