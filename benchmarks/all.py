@@ -80,7 +80,7 @@ processor.""",
     ),
     "profile": Section(
         "Where the time of a step goes",
-        ("step_profile.py", "vit_s16", "clip_b32", "resnet50", "convnext_t", "resnet18_32", "--lines=6"),
+        ("step_profile.py", "vit_s16", "clip_b32", "resnet50", "convnext_t", "resnet18_32", "--parts=6"),
     ),
     "startup": Section(
         "Start-up",
@@ -107,8 +107,8 @@ steps, so writing beside the training gains little there.""",
         "Compilation and memory",
         ("compilation.py",),
         """\
-`scan` compiles one layer and runs it for all, so that ViT-L compiles as fast as ViT-S. `remat` stores less for the
-backward pass and computes it again.""",
+`scan` compiles one layer and runs it for all. `remat` stores less for the backward pass and computes it again. Memory
+is that of XLA's plan for a CPU; plans for other devices differ.""",
     ),
     "population": Section("Populations", ("population.py",)),
     "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),

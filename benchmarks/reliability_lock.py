@@ -45,7 +45,7 @@ def step_seconds() -> tuple[float, int]:
     """Returns the seconds of a step on one device, and the steps of the run."""
     experiment = experiments.build(configs.load(str(ROOT / "configs" / "quickstart.py")))
     feed = experiment.feed()
-    run, state = experiment.runner(feed.fetch), experiment.initial_state(None)
+    run, state = experiment.runner(experiment.step(), feed.fetch), experiment.initial_state(None)
     items = feed.items(0, [1] * 60)
 
     def step(_):

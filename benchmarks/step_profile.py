@@ -1,10 +1,11 @@
-"""Where the time of a training step goes on a CPU: a profile, by kind of operation and by line of the model.
+"""Where the time of a training step goes on a CPU: a profile by kind of operation and by part of the model.
 
     python benchmarks/step_profile.py vit_s16 resnet50
-    python benchmarks/step_profile.py vit_s16 --lines=20
+    python benchmarks/step_profile.py vit_s16 --parts=20
 
-Times are those of XLA's operations, summed over its threads, so that on two cores they add up to as much as twice the
-time of the step. XLA runs a product or a convolution with several threads inside one operation, whose time counts once.
+The times are those of XLA's operations. A product or a convolution that runs on two threads counts once, two
+element-wise operations that run side by side count twice: so the sum may be above the time of the step, and the shares
+are of the sum. XLA joins operations; a fusion counts as what its name says first.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +26,24 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from step_models import NETWORKS, TINY, batch_of, training_of
 
 STEPS = 3
-KINDS = {  # the first whose pattern is found in the name of the operation or of the line that made it
-    "convolutions": r"conv_general_dilated|^convolution",
-    "matrix products": r"dot_general|^dot",
-    "transposes and copies": r"transpose_copy|^copy|copy_bitcast|^transpose|wrapped_copy",
-    "broadcasts": r"wrapped_broadcast|^broadcast",
+# A kind, and how the names of its operations in the compiled program begin. The first that fits counts.
+NAMES = {
+    "transposes and copies": r"(wrapped_)?(transpose|copy)|copy_bitcast",
+    "broadcasts": r"wrapped_broadcast|broadcast(\.\d+)?$",
+    "convolutions": r"convolution",
+    "matrix products": r"dot",
+    "sums and maxima": r"(wrapped_)?reduce",
+}
+# For fusions of XLA's libraries, whose names say nothing: what JAX calls the operation that they were made of.
+SOURCES = {
+    "convolutions": r"conv_general_dilated",
+    "matrix products": r"dot_general",
     "sums and maxima": r"reduce",
 }
+LIBRARY = r"(ynn|onednn)_fusion"
 REST = "element-wise"
 OUTER = r"(while|cond|conditional|call)\b"  # operations whose time is that of others
+NOISE = ("checkpoint", "rematted_computation")  # words that recomputation adds to the name of a part
 
 
 class Operation(NamedTuple):
@@ -40,24 +51,28 @@ class Operation(NamedTuple):
 
     Attributes:
       name: Its name in the compiled program.
-      line: The line of the model that made it, as JAX names it; "" if unknown.
+      source: What JAX calls the operation that it was made of, with the modules around it; "" if unknown.
     """
 
     name: str
-    line: str
+    source: str
 
     @property
     def kind(self) -> str:
-        """Kind of the operation, a key of `KINDS` or `REST`."""
-        last = "/".join(self.line.split("/")[-1:])
-        return next((kind for kind, pattern in KINDS.items() if re.search(pattern, f"{self.name}\n{last}", re.M)), REST)
+        """Kind of the operation, a key of `NAMES`, `REST`, or "library, unknown"."""
+        if re.match(LIBRARY, self.name):
+            last = self.source.rsplit("/", 1)[-1]
+            return next((kind for kind, word in SOURCES.items() if re.match(word, last)), "library, unknown")
+        return next((kind for kind, start in NAMES.items() if re.match(start, self.name)), REST)
 
     @property
     def part(self) -> str:
         """The pass and the part of the model, with the numbers of layers left out."""
-        direction = "backward" if "transpose(" in self.line else "forward" if "jvp(" in self.line else "update"
-        parts = re.sub(r"(block|stage|layer|encoderblock)_?\d+", r"\1", self.line).split("/")
-        return f"{direction:8} {'/'.join(parts[-3:])}"
+        if not self.source:
+            return "unknown"
+        direction = "backward" if "transpose(" in self.source else "forward" if "jvp(" in self.source else "update"
+        words = re.sub(r"(block|stage|layer|encoderblock)_?\d+", r"\1", self.source).split("/")
+        return f"{direction:8} {'/'.join([word for word in words if word not in NOISE][-3:])}"
 
 
 def operations(program: str) -> dict[str, Operation]:
@@ -81,7 +96,8 @@ def profile(model: str) -> tuple[dict[Operation, float], float]:
       model: Name of the network, a key of `NETWORKS` or `TINY`.
 
     Returns:
-      The milliseconds of each operation in a step, and the milliseconds of a step without the profiler.
+      The milliseconds of each operation in a step, and the milliseconds of a step without the profiler, a mean of
+        three.
     """
     from jaxvision import memory
 
@@ -103,7 +119,7 @@ def profile(model: str) -> tuple[dict[Operation, float], float]:
         return 1e3 * (time.perf_counter() - start) / steps
 
     run(2)
-    alone = run(STEPS)
+    without_profiler = run(STEPS)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             run(STEPS)
@@ -115,29 +131,46 @@ def profile(model: str) -> tuple[dict[Operation, float], float]:
         name = event.get("args", {}).get("hlo_op")
         if event.get("ph") == "X" and name and not re.match(OUTER, name):
             times[known.get(name, Operation(name, ""))] += event["dur"] / 1e3 / STEPS
-    return times, alone
+    return times, without_profiler
 
 
-def _table(times: dict[Any, float], total: float, most: int) -> None:
+def print_table(times: Mapping[str, float], most: int | None = None) -> None:
+    """Prints times and their shares of the sum, the largest first.
+
+    Args:
+      times: Milliseconds by name.
+      most: Number of rows; None for all.
+    """
+    total = sum(times.values())
     for name, milliseconds in sorted(times.items(), key=lambda item: -item[1])[:most]:
         print(f"{milliseconds:10.1f} {100 * milliseconds / total:5.1f} %  {name}")
 
 
+def grouped(times: Mapping[Operation, float], by: str) -> dict[str, float]:
+    """Adds up the times of operations.
+
+    Args:
+      times: Milliseconds by operation.
+      by: Attribute of an operation, "kind" or "part".
+    """
+    sums: collections.Counter = collections.Counter()
+    for operation, milliseconds in times.items():
+        sums[getattr(operation, by)] += milliseconds
+    return sums
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", choices=[*NETWORKS, *TINY], metavar="MODEL", help=", ".join(NETWORKS))
-    parser.add_argument("--lines", type=int, default=8, help="number of parts of the model to list")
+    models = [*NETWORKS, *TINY]
+    parser.add_argument("models", nargs="+", choices=models, metavar="MODEL", help=", ".join(models))
+    parser.add_argument("--parts", type=int, default=8, help="number of parts of the model to list")
     args = parser.parse_args()
     for model in args.models:
-        times, alone = profile(model)
-        total = sum(times.values())
-        print(f"\n{model}: {alone:,.0f} ms a step; operations, summed over threads, {total:,.0f} ms")
-        for key in ("kind", "part"):
-            grouped: collections.Counter = collections.Counter()
-            for operation, milliseconds in times.items():
-                grouped[getattr(operation, key)] += milliseconds
-            _table(grouped, total, args.lines)
-            print()
+        times, step = profile(model)
+        print(f"\n{model}: {step:,.0f} ms a step; its operations {sum(times.values()):,.0f} ms, shared out below")
+        print_table(grouped(times, "kind"))
+        print()
+        print_table(grouped(times, "part"), args.parts)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ class Experiment(NamedTuple):
         return state if pretrained is None else transfer.fill(state, pretrained.variables)
 
     def step(self) -> jax.stages.Wrapped:
-        """Returns one update as a pure function, jitted; see `step.make_train_step`."""
+        """Returns one update as a pure function, jitted; see `step.make_train_step`. Each call returns a new one."""
         return jax.jit(
             steps.make_train_step(
                 self.task,
@@ -202,7 +202,10 @@ class Experiment(NamedTuple):
         """Traces a step, which finds its mistakes before the data are read.
 
         Args:
-          step: Function from `step`. A `runner` of the same function does not trace it again.
+          step: Function from `step`. Give the same one to `runner`, which then does not trace it again.
+
+        Returns:
+          The trace; see `jax.jit(...).trace`.
 
         Raises:
           UserError: The task, the augmentation or the optimizer does not fit the batch.

@@ -35,15 +35,40 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
 def test_a_profile_shares_out_the_time_of_a_step():
     done = subprocess.run([sys.executable, BENCHMARKS / "step_profile.py", "tiny"], capture_output=True, text=True)
     shares = [line.split() for line in done.stdout.splitlines() if " %  " in line]
-    kinds = {" ".join(words[3:]): float(words[1]) for words in shares if words[3] not in PASSES}
+    kinds = {" ".join(words[3:]): float(words[1]) for words in shares if words[3] not in (*PASSES, "unknown")}
     assert {"matrix products", "element-wise"} <= set(kinds), done.stderr
     assert sum(kinds.values()) == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "kind"),
+    [
+        ("transpose_copy_fusion.4", "a/transpose(jvp(R))/conv1/conv_general_dilated", "transposes and copies"),
+        ("ynn_fusion.3", "a/jvp(R)/conv1/conv_general_dilated", "convolutions"),
+        ("convolution.2", "a/jvp(R)/conv1/conv_general_dilated", "convolutions"),
+        ("ynn_fusion", "a/jvp(V)/mlp/dense_0/dot_general", "matrix products"),
+        ("dot_general.1", "", "matrix products"),
+        ("ynn_fusion.9", "a/transpose(jvp(V))/norm/reduce_sum", "sums and maxima"),
+        ("ynn_fusion.10", "", "library, unknown"),
+        ("wrapped_reduce-window.10", "", "sums and maxima"),
+        ("broadcast_maximum_fusion", "a/jvp(R)/jit(relu)/max", "element-wise"),
+        ("wrapped_broadcast.3", "", "broadcasts"),
+        ("broadcast.17", "", "broadcasts"),
+        ("is-finite_and_fusion.9", "jit(step)/and", "element-wise"),
+    ],
+)
+def test_the_kind_of_an_operation(monkeypatch, name, source, kind):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    assert runpy.run_path(str(BENCHMARKS / "step_profile.py"))["Operation"](name, source).kind == kind
 
 
 def test_the_benchmark_of_compilations_prints_its_table():
     words = ["--only", "ViT-S/16 scan", "--batch=1", "--size=32", "--rounds=1"]
     done = subprocess.run([sys.executable, BENCHMARKS / "compilation.py", *words], capture_output=True, text=True)
-    assert "ViT-S/16 scan" in done.stdout.splitlines()[-1], done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("ViT-S/16 scan"), done.stderr
+    trace, compile_, temporary = (float(word.replace(",", "")) for word in last.split()[2::2])
+    assert min(trace, compile_, temporary) > 0
 
 
 def test_a_section_that_is_measured_again_leaves_the_others_as_they_were(monkeypatch, tmp_path):

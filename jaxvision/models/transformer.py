@@ -15,12 +15,10 @@ import jax.numpy as jnp
 from jaxvision.models.layers import Dropout, DropPath, LayerScale
 from jaxvision.models.positions import rotate
 
-# The backward pass computes the derivative from the input again, which costs no time and saves the memory of the
-# intermediate values: a tenth of the step of ViT-S/16.
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "tanh": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True)),
-    "exact": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=False)),
-    "quick": jax.checkpoint(lambda x: x * jax.nn.sigmoid(1.702 * x)),  # Hendrycks & Gimpel 2016, sec. 2
+    "tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "exact": functools.partial(jax.nn.gelu, approximate=False),
+    "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),  # Hendrycks & Gimpel 2016, sec. 2
 }
 ATTENTIONS = ("xla", "cudnn")
 NORM_EPSILON = 1e-6  # default of every LayerNorm, as in Linen
@@ -78,6 +76,27 @@ def kernel_init(deviation: float | None) -> nn.initializers.Initializer:
     return nn.initializers.xavier_uniform() if deviation is None else nn.initializers.normal(deviation)
 
 
+def gelu(x: jax.Array, form: str) -> jax.Array:
+    """Computes a GELU.
+
+    Args:
+      x: Array, float [...].
+      form: Form of the GELU, a key of `GELUS`.
+
+    Returns:
+      [...] of the type of x.
+
+    >>> gelu(jnp.array([-1.0, 0.0, 1.0]), "exact").round(4).tolist()
+    [-0.15870000422000885, 0.0, 0.8413000106811523]
+    """
+    function = GELUS[form]
+    if jax.default_backend() == "cpu":
+        # The backward pass computes the derivative from x. XLA's CPU backend would store other values beside x. Not
+        # measured on other devices, whose compilers may join the derivative with the product before it.
+        function = jax.checkpoint(function)
+    return function(x)
+
+
 def attend(
     query: jax.Array, key: jax.Array, value: jax.Array, causal: bool = False, implementation: str = "xla"
 ) -> jax.Array:
@@ -102,9 +121,9 @@ def attend(
         return jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its implementation is a Literal there
             query, key, value, is_causal=causal, implementation=implementation
         )
-    # The same in float32 with the heads first, so that XLA's CPU backend multiplies contiguous matrices: 1.3 times
-    # faster for a layer of ViT-S/16 with its projections, forward and backward. The sums of the softmax divide the
-    # result, not the weights, so that the backward pass needs only one array of the size of the scores.
+    # The same in float32 with the heads first, so that XLA's CPU backend multiplies contiguous matrices
+    # (docs/performance.md). The sums of the softmax divide the result, not the weights, so that the backward pass needs
+    # one array of the size of the scores, beside the mask.
     q, k, v = (x.swapaxes(1, 2).astype(jnp.float32) for x in (query, key, value))  # b h n d
     scores = jnp.einsum("bhqd,bhnd->bhqn", q, k) * q.shape[-1] ** -0.5
     if causal:
@@ -187,7 +206,7 @@ class Mlp(nn.Module):
         _, residual, hidden = self.deviations or (None, None, None)
         dense = functools.partial(nn.Dense, bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
         y = dense(self.width, kernel_init=kernel_init(hidden), name="dense_0")(x)
-        y = GELUS[self.gelu](y)
+        y = gelu(y, self.gelu)
         y = Dropout(self.dropout)(y, train)
         return dense(x.shape[-1], kernel_init=kernel_init(residual), name="dense_1")(y)
 

@@ -103,7 +103,10 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     began = time.perf_counter()
     count = len(group.members)
     mesh, size = _layout(count, jax.devices() if at_once else jax.devices()[:1])
-    experiment = experiments.build(group.members[0].config)._replace(mesh=mesh)
+    one = experiments.build(group.members[0].config)
+    traced = one.trace(one.step())  # in its own mesh
+    flops = flops_of(traced) if peak_flops() else None
+    experiment = one._replace(mesh=mesh)
 
     def vary(values: Mapping[str, Any]) -> experiments.Experiment:
         return experiment.vary(overrides(experiment.config, values))
@@ -113,8 +116,6 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     # Padding: copies of the first member, whose results are dropped, make the size a multiple of the devices.
     values = {key: _filled(row, size) for key, row in group.values.items()}
     feed = (_with_own_rows(experiment, values["seed"]) if "seed" in values else experiment).feed()
-    traced = experiment.trace(experiment.step())
-    flops = flops_of(traced) if peak_flops() else None
     evaluations = [_of_members(evaluation, count, mesh) for evaluation in experiment.evaluations()]
     for member in group.members:
         workdirs.check(member.workdir, member.config)  # all of them, before the first is claimed

@@ -93,8 +93,8 @@ def make_train_step(
                 average = _averaged(variables, state.ema, 1.0 - decay)
             return TrainState(state.step, variables.pop("params"), variables, opt_state, average)
 
-        # Behind the barrier, since XLA's CPU backend would store the squares to share them with Adam's second moment.
-        metrics |= {"grad_norm": optax.tree.norm(jax.lax.optimization_barrier(grads))}
+        on_cpu = jax.default_backend() == "cpu"  # where XLA would store the squares, to share them with Adam's moment
+        metrics |= {"grad_norm": optax.tree.norm(jax.lax.optimization_barrier(grads) if on_cpu else grads)}
         following, guarding = finite.guarded(
             state, updated, grads, metrics, guard, max_skipped=max_skipped, skip_spikes=skip_spikes
         )

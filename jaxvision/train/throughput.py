@@ -41,7 +41,8 @@ def flops_of(traced: jax.stages.Traced) -> float | None:
       traced: Trace of the program, such as `jax.jit(step).trace(state, batch)`.
 
     Returns:
-      Number of FLOPs over the whole mesh, where a multiply-add counts as two; None if XLA gives no count.
+      Number of FLOPs over the whole mesh, where a multiply-add counts as two and work that is done twice, as with
+      `remat`, counts twice; None if XLA gives no count.
 
     >>> x = jax.ShapeDtypeStruct((4, 4), "float32")
     >>> flops_of(jax.jit(jax.numpy.matmul).trace(x, x))

@@ -141,16 +141,24 @@ def test_gelus():
         assert GELUS[name](jnp.float32(1)) == pytest.approx(value, abs=1e-6), name
 
 
-@pytest.mark.parametrize(
-    ("name", "plain"), [("tanh", jax.nn.gelu), ("exact", functools.partial(jax.nn.gelu, approximate=False))]
-)
-def test_the_backward_pass_of_a_gelu_stores_its_input_only(name, plain):
+def stored(function, *args, shape):
+    """Number of arrays of a shape that the backward pass of a function reads."""
+    return sum(jnp.shape(x) == shape for x in jax.tree.leaves(jax.vjp(function, *args)[1]))
+
+
+@pytest.mark.parametrize("form", GELUS)
+def test_the_backward_pass_of_a_gelu_stores_its_input_only(form):
     x = jax.random.normal(jax.random.key(0), (64, 8))
-    stored = lambda f: sum(jnp.shape(r) == x.shape for r in jax.tree.leaves(jax.vjp(f, x)[1]))
-    assert stored(GELUS[name]) == 1
-    assert stored(plain) > 1
-    results = [jax.jit(jax.value_and_grad(lambda x, f=f: (f(x) ** 2).sum()))(x) for f in (GELUS[name], plain)]
+    ours, plain = functools.partial(transformer.gelu, form=form), GELUS[form]
+    assert stored(ours, x, shape=x.shape) == 1
+    assert stored(plain, x, shape=x.shape) > 1
+    results = [jax.jit(jax.value_and_grad(lambda x, f=f: (f(x) ** 2).sum()))(x) for f in (ours, plain)]
     chex.assert_trees_all_close(*results, rtol=1e-6, atol=1e-6)
+
+
+def test_the_backward_pass_of_attention_stores_one_array_of_the_size_of_the_scores():
+    q, k, v = (jax.random.normal(jax.random.key(i), (2, n, 3, 5)) for i, n in enumerate((7, 9, 9)))
+    assert stored(transformer.attend, q, k, v, shape=(2, 3, 7, 9)) == 1
 
 
 @pytest.mark.parametrize("causal", [False, True])

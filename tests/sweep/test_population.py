@@ -15,7 +15,7 @@ from jaxvision.config import override
 from jaxvision.errors import UserError
 from jaxvision.sweep import population
 from jaxvision.sweep.population import Member
-from jaxvision.train import divergence
+from jaxvision.train import divergence, throughput
 from jaxvision.train.metrics import read
 from jaxvision.train.watch import Preempted
 
@@ -168,6 +168,16 @@ def test_members_spread_over_devices_equal_those_on_one(trained, tmp_path, monke
 def test_members_fill_the_devices(count, used, size):
     mesh, padded = population._layout(count, jax.devices())
     assert (mesh.size, padded) == (used, size)
+
+
+def test_the_share_of_the_peak_is_logged_where_the_mesh_of_the_config_does_not_fit_the_members(tmp_path, monkeypatch):
+    """Here a batch of four, which eight devices split by their tensor axis only."""
+    for module in (population, throughput):
+        monkeypatch.setattr(module, "peak_flops", lambda: 1e12)
+    mesh = {"mesh": dict(data=1, tensor=jax.device_count()), "data.batch_size": 4}
+    (member,) = members(tmp_path, [{}], **mesh)
+    population.train([member], tmp_path / "out", quiet=True)
+    assert 0 < read(member.workdir / "metrics.jsonl")[0]["mfu"] < 1
 
 
 def test_stopped_and_continued_equals_unbroken_bit_for_bit(trained, tmp_path, monkeypatch):

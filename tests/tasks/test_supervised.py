@@ -36,7 +36,7 @@ def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
     want = softmax_cross_entropy(out["logits"], batch["label"], 0.1).mean()
     np.testing.assert_allclose(loss, want, rtol=1e-6)
     np.testing.assert_allclose(metrics["top1"], np.mean(out["logits"].argmax(-1) == batch["label"]))
-    chex.assert_trees_all_close(updates, stats, rtol=1e-5, atol=1e-8)  # two programs, so they round differently
+    chex.assert_trees_all_close(updates, stats, rtol=1e-5, atol=1e-8)  # XLA fuses the two programs differently
 
 
 def test_running_statistics_give_the_logits_of_an_evaluation_and_stay(batch):
