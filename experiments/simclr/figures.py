@@ -92,7 +92,7 @@ def _axes(results: tables.Results, p: presets.Preset, path: Path) -> None:
             panel.set_xticks([*arms], [f"{x:g}" for x in arms])
             panel.minorticks_off()
         panels.flat[0].set_ylabel(TOP1)
-        panels.flat[0].legend()
+        plots.shared_legend(panels.flat[0], panels.flat)
 
 
 def _batches(results: tables.Results, p: presets.Preset, path: Path) -> None:

@@ -5,7 +5,7 @@ is drawn as paths, so a figure looks the same without the font, and the same dat
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,20 @@ def count_axis(axis: Axes, examples: list[int], label: str = "training examples"
             ticks.append(n)
     axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.minorticks_off()
+
+
+def shared_legend(axis: Axes, panels: Iterable[Axes], order: Iterable[str] = (), **options: Any) -> None:
+    """Draws one legend for several panels, each label once, also those that only some of the panels have.
+
+    Args:
+      axis: Axes to draw it on.
+      panels: Axes whose labels it has.
+      order: Labels in the order of the legend; others follow in the order of the panels.
+      **options: Options of `Axes.legend`.
+    """
+    handles = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels())}
+    labels = [label for label in dict.fromkeys([*order, *handles]) if label in handles]
+    axis.legend([handles[label] for label in labels], labels, **options)
 
 
 def bands(axis: Axes, arms: Mapping[str, Mapping[int, list[float]]]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from jaxvision.analysis.crossing import Crossing
-from jaxvision.analysis.plots import COLOURS, MARKERS, canvas, count_axis, plt
+from jaxvision.analysis.plots import COLOURS, MARKERS, canvas, count_axis, plt, shared_legend
 from jaxvision.analysis.scaling_laws import Curve, Fit
 from jaxvision.analysis.statistics import Interval, t_interval
 
@@ -76,17 +76,18 @@ def against_compute(
         t-intervals of their mean.
       path: File of the picture; see `plots.canvas` for its suffix.
     """
+    looks = dict(zip(dict.fromkeys(arm for arms in panels.values() for arm in arms), zip(COLOURS, MARKERS)))
     with canvas(path, 1, len(panels), size=(1 + 3.2 * len(panels), 3.4), sharey=True, squeeze=False) as axes:
         for axis, (title, arms) in zip(axes[0], panels.items()):
-            for (arm, pairs), colour, marker in zip(arms.items(), COLOURS, MARKERS):
+            for arm, pairs in arms.items():
                 pairs = sorted(pairs, key=lambda pair: pair[0])
                 intervals = [t_interval(values) for _, values in pairs]
-                _means(axis, [flops / 1e15 for flops, _ in pairs], intervals, colour, marker, arm, 100)
+                _means(axis, [flops / 1e15 for flops, _ in pairs], intervals, *looks[arm], arm, 100)
             axis.set(xscale="log", yscale="log", xlabel="compute of one run (petaFLOPs)", title=title)
             _plain_log_ticks(axis.xaxis, (1, 2, 5))
         axes[0, 0].set_ylabel("error (%)")
         _plain_log_ticks(axes[0, 0].yaxis)
-        axes[0, 0].legend()
+        shared_legend(axes[0, 0], axes[0], looks)
 
 
 def gap(crossing: Crossing, path: str | Path, names: tuple[str, str]) -> None:
@@ -162,7 +163,8 @@ def learning_curves(
                 axis.plot(steps, values.mean(1), color=shades[n], label=f"{n:,}")
             axis.set(xlabel="training step", title=arm)
         axes[0, 0].set_ylabel(ylabel)
-        axes[0, -1].legend(title="examples", loc="center left", bbox_to_anchor=(1, 0.5))
+        order = [f"{n:,}" for n in sizes]
+        shared_legend(axes[0, -1], axes[0], order, title="examples", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def few_shot(arms: Mapping[str, Mapping[int, Curve]], path: str | Path, *, chance: float | None = None) -> None:
@@ -184,7 +186,7 @@ def few_shot(arms: Mapping[str, Mapping[int, Curve]], path: str | Path, *, chanc
             axis.tick_params(axis="x", rotation=30)
             axis.set_title(f"{k} per class")
         axes[0, 0].set_ylabel("few-shot accuracy (%)")
-        axes[0, 0].legend()
+        shared_legend(axes[0, 0], axes[0])
 
 
 def _seeds(axis: Axes, curve: Mapping[int, Sequence[float]], value, colour, marker, label, *, join: bool) -> None:

@@ -1,5 +1,7 @@
 """Figures of a study are drawn from what they are given, in both formats, the same each time."""
 
+import contextlib
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -96,3 +98,41 @@ def test_rows_without_the_metric_are_passed_over_and_steps_are_those_of_all_seed
     monkeypatch.setattr(Axes, "plot", lambda *args, **look: drawn.append([*map(list, args[1:])]) or plot(*args, **look))
     scaling_plots.learning_curves({"ResNet": {400: seeds}}, tmp_path / "learning")
     assert drawn[-1] == [[0, 200], pytest.approx([0, 55])]  # the mean of the seeds, in per cent
+
+
+@pytest.fixture
+def panels(monkeypatch):
+    """The axes of the figures that a test draws."""
+    drawn = []
+    canvas = scaling_plots.canvas
+
+    @contextlib.contextmanager
+    def remembered(*args, **options):
+        with canvas(*args, **options) as axes:
+            yield axes
+            drawn.extend(np.atleast_1d(axes).flat)
+
+    monkeypatch.setattr(scaling_plots, "canvas", remembered)
+    return drawn
+
+
+def labels(axis):
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_the_legend_has_the_sizes_that_the_last_arm_lacks(panels, tmp_path):
+    curves = {"ViT": (400, 2_000, 45_000), "ResNet": (400, 45_000)}
+    scaling_plots.learning_curves(
+        {arm: {n: [rows(1 / n), rows(2 / n)] for n in sizes} for arm, sizes in curves.items()}, tmp_path / "x.svg"
+    )
+    assert labels(panels[-1]) == ["400", "2,000", "45,000"]
+
+
+def test_an_arm_keeps_its_colour_where_another_is_missing(panels, tmp_path):
+    pairs = [(1e15, [0.4, 0.5]), (2e15, [0.3, 0.4])]
+    scaling_plots.against_compute({"400": {"ViT": pairs}, "2,000": {"BiT": pairs, "ViT": pairs}}, tmp_path / "x.svg")
+    colours = [dict(zip(*axis.get_legend_handles_labels()[::-1])) for axis in panels]
+    of_vit = {panel["ViT"].lines[0].get_color() for panel in colours}
+    assert len(of_vit) == 1
+    assert colours[1]["BiT"].lines[0].get_color() not in of_vit
+    assert labels(panels[0]) == ["ViT", "BiT"]
