@@ -8,7 +8,6 @@ script fails says so, with the last line of the error.
 """
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import re
@@ -16,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from machine import versions
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -119,21 +120,13 @@ is that of XLA's plan for a CPU; plans for other devices differ.""",
 
 def environment() -> str:
     """Describes the machine, its load, and the versions of the packages."""
-    versions = [f"{p} {importlib.metadata.version(p)}" for p in PACKAGES if _installed(p)]
+    found = [f"{package} {version}" for package, version in versions(PACKAGES).items()]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     return (
-        f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; "
+        f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(found)}; "
         f"commit {commit.strip() or 'unknown'}; load at the start (1, 5, 15 minutes): {load}"
     )
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def measure(section: Section, extra: list[str]) -> str:

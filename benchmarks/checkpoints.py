@@ -10,15 +10,14 @@ is left of the difference is the work of writing (compression, digests), which s
 """
 
 import argparse
-import importlib.metadata
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import print_machine
 
 MODELS: dict[str, dict[str, Any]] = {
     "resnet8": dict(name="resnet", options={"variant": "8"}, size=32, batch=32, steps=100),
@@ -104,12 +103,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a table appears when it is ready, in a file too
-    packages = ("jax", "flax", "orbax-checkpoint")
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("versions: " + ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages))
-    print("load at the start (1, 5, 15 minutes): " + ", ".join(f"{x:.2f}" for x in os.getloadavg()))
+    print_machine(("jax", "flax", "orbax-checkpoint"))
     for name in ["tiny"] if args.tiny else args.models or [m for m in MODELS if m != "tiny"]:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             measure(name, 1 if args.tiny else args.rounds, Path(folder))

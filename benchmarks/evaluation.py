@@ -13,17 +13,14 @@ Every way runs in its own process. All stay alive and take turns (turns.py). The
 
 import argparse
 import functools
-import importlib.metadata
-import importlib.util
 import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from machine import print_machine, versions
 from turns import Turn, take_turns
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -194,14 +191,10 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a table appears when it is ready, in a file too
-    packages = [p for p in ("jax", "flax", "torch", "timm") if importlib.util.find_spec(p)]
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("versions: " + ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages))
-    print("load at the start (1, 5, 15 minutes): " + ", ".join(f"{x:.2f}" for x in os.getloadavg()))
+    print_machine(("jax", "flax", "torch", "timm"))
+    has_torch = len(versions(("torch", "timm"))) == 2
     for name in ["tiny"] if args.tiny else args.models or [m for m in MODELS if m != "tiny"]:
-        with_torch = "timm" in MODELS[name] and {"torch", "timm"} <= set(packages) and not args.without_torch
+        with_torch = "timm" in MODELS[name] and has_torch and not args.without_torch
         ways = (*WAYS, *(TORCH if with_torch else ()))
         builds = {way: functools.partial(build, name, way) for way in ways}
         examples = MODELS[name]["examples"]

@@ -17,17 +17,15 @@ not installed are skipped (pip install tensorflow torch torchvision; 'jaxvision[
 
 import argparse
 import functools
-import importlib.metadata
 import importlib.util
 import os
-import platform
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
 import input_peers as peers
 import numpy as np
+from machine import print_machine
 from turns import Build, Turn, take_turns
 
 PHOTOS = 2000
@@ -233,17 +231,8 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-    sys.stdout.reconfigure(line_buffering=True)  # a table appears when it is ready, in a file too
     packages = ("jaxvision", "simplejpeg", "pillow", "opencv-python-headless", "tensorflow-cpu", "torch", "torchvision")
-    versions = []
-    for package in packages:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"versions: {', '.join(versions)}")
-    print("load at the start (1, 5, 15 minutes): " + ", ".join(f"{x:.2f}" for x in os.getloadavg()))
+    print_machine(packages)
 
     paths = make_photos(args.data_dir) if {"crop", "simclr"} & set(args.tables) else []
     tables = {}

@@ -11,16 +11,16 @@ of the sampled runs and those of the same members of the population.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from machine import print_machine
 
 MODELS = {
     "resnet": dict(name="resnet", variant="8"),
@@ -151,10 +151,7 @@ def main() -> None:
     from jaxvision.data import sources
 
     sources.open_source("shapes", "train", options=DATA)  # renders it, before anything is timed
-    packages = ("jaxvision", "jax", "flax", "optax")
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("versions: " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages))
-    print("load at the start (1, 5, 15 minutes): " + ", ".join(f"{x:.2f}" for x in os.getloadavg()))
+    print_machine(("jaxvision", "jax", "flax", "optax"))
     print(f"{args.members} members, {args.steps} steps of {args.batch}\n")
     print("| model | way | seconds | CPU seconds | ratio | CPU ratio | difference |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

@@ -13,11 +13,9 @@ build of torch and of jax.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -25,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from machine import print_machine
 from step_models import CONTEXT, NETWORKS, TINY, VOCABULARY, batch_of, training_of
 
 ALL = {**NETWORKS, **TINY}
@@ -272,11 +271,7 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu" if args.device == "cpu" else "cuda"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the device is shared, and its memory is counted
 
-    sys.stdout.reconfigure(line_buffering=True)  # a table appears when it is ready, in a file too
-    packages = [p for p in ("jax", "flax", "optax", "torch", "timm") if importlib.util.find_spec(p)]
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("versions: " + ", ".join(f"{p} {importlib.metadata.version(p)}" for p in packages))
-    print("load at the start (1, 5, 15 minutes): " + ", ".join(f"{x:.2f}" for x in os.getloadavg()))
+    print_machine(("jax", "flax", "optax", "torch", "timm"))
     for model in args.models:
         measure(model, args)
 
