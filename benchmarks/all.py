@@ -82,6 +82,8 @@ processor.""",
     "profile": Section(
         "Where the time of a step goes",
         ("step_profile.py", "vit_s16", "clip_b32", "resnet50", "convnext_t", "resnet18_32", "--parts=6"),
+        """\
+What is "unknown" in the ResNets are mostly the gradients of the kernels of 3x3 convolutions: XLA drops their names.""",
     ),
     "startup": Section(
         "Start-up",
