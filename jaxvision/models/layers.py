@@ -105,9 +105,9 @@ class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, like `nn.BatchNorm`: [..., c] -> [..., c].
 
     It computes x * a + b with a = scale / sqrt(variance + epsilon) and b = bias - mean * a. With (x - mean) * a + bias,
-    XLA's CPU backend stores x - mean for the gradient (docs/performance.md). Where a channel's mean is many deviations
-    from 0, the form here is less exact: with 30 deviations, the relative error of a gradient is about 3e-6. The running
-    variance is the biased one; torch keeps the unbiased one.
+    XLA's CPU backend stores x - mean for the gradient (docs/performance.md). Where the mean of a channel is many
+    deviations from 0, the form here has larger rounding errors. The running variance is the biased one; torch keeps the
+    unbiased one.
 
     Source: Ioffe & Szegedy 2015, arXiv 1502.03167, alg. 1 and 2.
 
