@@ -2,6 +2,7 @@
 
     python benchmarks/all.py                            # everything, about an hour on two cores
     python benchmarks/all.py --only steps startup       # these sections anew; the others stay as they are in the page
+    python benchmarks/all.py --only interpreters -- ~/newer/bin/python    # against another version of jax
 
 Needs what the scripts need: torch, timm and open_clip_torch, and tensorflow for the input pipelines. A section whose
 script fails says so, with the last line of the error.
@@ -116,8 +117,26 @@ is that of XLA's plan for a CPU; plans for other devices differ.""",
     "population": Section("Populations", ("population.py",)),
     "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),
     "contrastive": Section("Memory of NT-Xent", ("contrastive_memory.py",)),
-    "input": Section("Input pipelines", ("input_pipeline.py", "--rounds=3")),
+    "input": Section(
+        "Input pipelines",
+        ("input_pipeline.py", "--rounds=3"),
+        """\
+"fast" inverts the JPEG's transform with fewer digits, and OpenCV's linear filter takes less time than Pillow's. Both
+are options of the host operations (docs/data.md).
+
+tf.data decodes only the crop. No maintained package of Python with wheels does that on a CPU without CUDA (PyTurboJPEG
+crops only without decoding, and needs a library of the system), so a whole picture is decoded here, reduced where the
+crop is at least four times as large as wanted. On the device, colours cost a hundredth of what they do on the host, but
+RandAugment costs more, because a step computes every operation it may draw.""",
+    ),
+    "interpreters": Section(
+        "A newer jax",
+        ("interpreters.py", "--models", "vit_s16", "resnet50", "convnext_t", "resnet18_32", "resnet8_32", "vit64_16"),
+        """\
+The first interpreter is the reference. A ratio below 1 means that the other one is faster.""",
+    ),
 }
+NEEDS_WORDS = ("interpreters",)  # sections whose script needs words of the user, given after --
 
 
 def environment() -> str:
@@ -160,14 +179,15 @@ def parts_of(page: str) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to measure")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to measure")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to write")
     parser.add_argument("extra", nargs="*", help="arguments of the script, after --, with one section")
     args = parser.parse_args()
-    if args.extra and len(args.only) != 1:
+    names = args.only or [name for name in SECTIONS if name not in NEEDS_WORDS]
+    if args.extra and len(names) != 1:
         parser.error("arguments of a script need --only with one section")
     parts = parts_of(args.page.read_text()) if args.page.exists() else {}
-    for name in args.only:
+    for name in names:
         print(f"{name}: python benchmarks/{' '.join(SECTIONS[name].words)}", file=sys.stderr)
         parts[SECTIONS[name].title] = measure(SECTIONS[name], args.extra)
         texts = [parts[section.title] for section in SECTIONS.values() if section.title in parts]

@@ -21,6 +21,7 @@ class Network(NamedTuple):
       torch: Function that returns `(module, loss)`, where the loss maps the module's output and the labels to a scalar.
       task: Section `task`.
       classes: Number of classes.
+      views: Number of views of each image that a step makes, here copies; 1 for the image alone.
     """
 
     model: Mapping[str, Any]
@@ -30,6 +31,7 @@ class Network(NamedTuple):
     torch: Callable[[], tuple[Any, Callable]]
     task: Mapping[str, Any] = SUPERVISED
     classes: int = CLASSES
+    views: int = 1
 
     @property
     def texts(self) -> bool:
@@ -75,6 +77,7 @@ def training_of(network: Network, batch: Mapping[str, Any], precision: str = "fl
         optimizer=network.optimizer,
         task=network.task,
         total=1000,
+        augment="none" if network.views == 1 else f"views({network.views}, 'none')",
         classes=None if network.texts else network.classes,
         precision=precision,
     )
@@ -115,6 +118,19 @@ def timm_cifar_resnet18() -> tuple[Any, Callable]:
     net = timm.create_model("resnet18", num_classes=10)
     net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity()
     return net, torch.nn.functional.cross_entropy
+
+
+def lightly_simclr() -> tuple[Any, Callable]:
+    """SimCLR of lightly: its head and its loss, on the ResNet-18 for small images. The views come one after another."""
+    import torch
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+
+    backbone, _ = timm_cifar_resnet18()
+    backbone.reset_classifier(0)
+    loss = NTXentLoss(temperature=0.1)
+    net = torch.nn.Sequential(backbone, SimCLRProjectionHead(512, 512, 128))
+    return net, lambda out, _: loss(*out.chunk(2))
 
 
 def cifar_resnet8() -> tuple[Any, Callable]:
@@ -167,6 +183,9 @@ NETWORKS = {
     "resnet18_32": Network(
         dict(name="resnet", variant=18, stem="cifar"), SGD, 32, 64, timm_cifar_resnet18, classes=10
     ),
+    "simclr_resnet18_32": Network(
+        dict(name="resnet", variant=18, stem="cifar"), SGD, 32, 32, lightly_simclr, dict(name="simclr"), 10, views=2
+    ),
     "resnet8_32": Network(dict(name="resnet", variant="8"), SGD, 32, 128, cifar_resnet8, classes=10),
     "resnet8_16": Network(dict(name="resnet", variant="8"), SGD, 16, 128, cifar_resnet8, classes=10),
     "vit64_16": Network(
@@ -176,4 +195,5 @@ NETWORKS = {
 }  # fmt: skip
 TINY = {
     "tiny": NETWORKS["vit64_16"]._replace(batch=4),
+    "tiny_simclr": NETWORKS["simclr_resnet18_32"]._replace(model=dict(name="resnet", variant="8"), size=16, batch=4),
 }

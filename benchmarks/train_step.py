@@ -1,4 +1,4 @@
-"""Time and memory of a whole training step: this project against torch (timm, open_clip), eager and compiled.
+"""Time and memory of a whole training step: against torch (timm, open_clip, lightly), eager and compiled.
 
     python benchmarks/train_step.py                     # float32 on the CPU
     python benchmarks/train_step.py --device=gpu --batch=128 --precision=bfloat16
@@ -8,8 +8,9 @@ Every implementation runs in its own process. All stay alive and take turns, so 
 all of them alike; a round is one turn of each, in an order that rotates. The ratios compare within a round. The limit
 is the time of the step's FLOPs at the rate of a matrix product of 2,048 x 2,048, which takes turns with the others.
 
-Needs torch and timm, for clip_b32 open_clip_torch (pip install torch timm open_clip_torch), and for --device=gpu a CUDA
-build of torch and of jax.
+Needs torch and timm, for clip_b32 open_clip_torch, for simclr_resnet18_32 lightly, and for --device=gpu a CUDA build
+of torch and of jax. For the ViTs there is another implementation in JAX, big_vision's, if a clone of that project and
+what it imports are on PYTHONPATH.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from machine import print_machine
 from step_models import CONTEXT, NETWORKS, TINY, VOCABULARY, batch_of, training_of
 
 ALL = {**NETWORKS, **TINY}
-IMPLEMENTATIONS = ("jaxvision", "torch eager", "torch compile")
+IMPLEMENTATIONS = ("jaxvision", "torch eager", "torch compile", "big_vision")
 MATMUL = "matrix product"
 
 
@@ -81,6 +82,48 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
     return Worker(run, peak_memory, flops, throughput.peak_flops())
 
 
+def big_vision_worker(model: str, args: argparse.Namespace) -> Worker:
+    """Builds a plain jitted step around the ViT of google-research/big_vision, with the same optimizer.
+
+    Args:
+      model: Name of a ViT, a key of `ALL`.
+      args: Options of the command line.
+    """
+    import jax
+    import optax
+    from big_vision.models import vit
+
+    network, rows = ALL[model], args.batch or ALL[model].batch
+    sizes = {name: network.model[name] for name in ("depth", "width", "mlp_dim", "num_heads") if name in network.model}
+    pool = {"token": "tok", "gap": "gap"}[network.model["pool"]]
+    net = vit.Model(network.classes, variant=network.model["variant"], pool_type=pool, **sizes)
+    batch = batch_of(network, rows)
+    options = dict(network.optimizer)
+    tx = getattr(optax, options.pop("name"))(**options)
+    params = jax.jit(net.init)(jax.random.key(0), batch["image"])["params"]
+    current = params, tx.init(params)
+
+    def loss_of(params, batch):
+        logits, _ = net.apply({"params": params}, batch["image"], train=True)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    def step(state, batch):
+        params, moments = state
+        loss, gradients = jax.value_and_grad(loss_of)(params, batch)
+        updates, moments = tx.update(gradients, moments, params)
+        return (optax.apply_updates(params, updates), moments), loss
+
+    jitted = jax.jit(step, donate_argnums=0)
+
+    def run(steps: int) -> None:
+        nonlocal current
+        for _ in range(steps):
+            current, loss = jitted(current, batch)
+        jax.block_until_ready(loss)
+
+    return Worker(run, lambda: (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"))
+
+
 def matmul_worker(args: argparse.Namespace) -> Worker:
     """Builds a matrix product, whose rate is the limit that the FLOPs of a step are compared with.
 
@@ -127,6 +170,8 @@ def torch_worker(model: str, args: argparse.Namespace, compiled: bool) -> Worker
     images = torch.randn(rows, 3, network.size, network.size, device=device).to(memory_format=layout)
     if network.texts:
         inputs, labels = (images, torch.randint(1, VOCABULARY, (rows, CONTEXT), device=device)), None
+    elif network.views > 1:
+        inputs, labels = (torch.cat([images] * network.views),), None
     else:
         inputs, labels = (images,), torch.randint(network.classes, (rows,), device=device)
     forward = torch.compile(net) if compiled else net
@@ -159,6 +204,8 @@ def serve(connection: Any, implementation: str, model: str, args: argparse.Names
         worker = jaxvision_worker(model, args)
     elif implementation == MATMUL:
         worker = matmul_worker(args)
+    elif implementation == "big_vision":
+        worker = big_vision_worker(model, args)
     else:
         worker = torch_worker(model, args, compiled=implementation == "torch compile")
     start = time.perf_counter()
@@ -181,7 +228,7 @@ def measure(model: str, args: argparse.Namespace) -> None:
     """
     context = multiprocessing.get_context("spawn")
     connections, processes, firsts = {}, [], {}
-    for implementation in (*args.implementations, MATMUL):
+    for implementation in (*_of(model, args), MATMUL):
         connections[implementation], theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, implementation, model, args), daemon=True)
         process.start()
@@ -210,6 +257,12 @@ def measure(model: str, args: argparse.Namespace) -> None:
     for process in processes:
         process.join()
     print_table(model, args, times, firsts, memory)
+
+
+def _of(model: str, args: argparse.Namespace) -> list[str]:
+    """The implementations of a network: big_vision has only ViTs, and is left out where it cannot be imported."""
+    has = ALL[model].model["name"] == "vit" and importlib.util.find_spec("big_vision") is not None
+    return [name for name in args.implementations if name != "big_vision" or has]
 
 
 def print_table(model: str, args: argparse.Namespace, times: dict, firsts: dict, memory: dict) -> None:

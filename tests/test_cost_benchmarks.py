@@ -29,7 +29,17 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "reconfigure", lambda **options: None, raising=False)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     runpy.run_path(str(BENCHMARKS / "train_step.py"), run_name="__main__")
-    assert "GFLOP a step" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "tiny, batch 4" in printed
+    assert "tiny_simclr, batch 4" in printed
+    assert printed.count("GFLOP a step") == 2
+
+
+@pytest.mark.slow
+def test_interpreters_take_turns():
+    words = [sys.executable, "--models", "tiny", "--rounds=1", "--steps=1"]
+    done = subprocess.run([sys.executable, BENCHMARKS / "interpreters.py", *words], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].startswith("tiny "), done.stderr
 
 
 def test_a_profile_shares_out_the_time_of_a_step():

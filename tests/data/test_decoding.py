@@ -154,6 +154,24 @@ def test_sizes_are_checked_before_room_is_made(monkeypatch):
         pixels(b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
+@pytest.mark.parametrize(
+    "before", [b"", b"\xff\x01", b"\xff\xff", b"\xff\xda\0\x08\3\0\0\0\0\0", b"\xff\xe0\0\x04\xff\xda"]
+)
+def test_a_jpeg_of_too_many_scans_is_refused_whatever_comes_before(before):
+    data = saved(Image.new("RGB", (16, 16)), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    many = data[:2] + before + data[2:last] + data[last:-2] * 300 + b"\xff\xd9"
+    with pytest.raises(decoding.BadImage):
+        decoding.read_image(many, 1000).cut((0, 0, 16, 16), (8, 8))
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"comment": b"\xff\xda"}, {"progressive": True}])
+def test_scans_are_counted_only_where_the_header_does_not_say_that_there_is_one(photo, options):
+    data = saved(Image.fromarray(photo(0, 64, 64)), "JPEG", **options)
+    assert decoding._has_one_scan(data) == ("progressive" not in options)
+    assert not decoding._has_one_scan(data[:30])
+
+
 def test_an_image_of_no_pixels(photo):
     with pytest.raises(BadImage):
         pixels(bmp_of_no_width(photo))
