@@ -1,7 +1,7 @@
 """jaxvision: vision experiments of pure functions in JAX. The files in the order in which a run uses them.
 
 api.py          the functions of `import jaxvision`: models, features, batches and training in a notebook
-cli/            the command line: train, evaluate, predict, search, inspect, visualize, study, sweep, launch, ...
+cli/            the command line: train, evaluate, predict, search, inspect, plot, visualize, study, sweep, ...
 commands/       the work of each command
 config/         configs: load, change keys, check, compare, save
 inputs.py       the data that a config names, or a description that stands in for it

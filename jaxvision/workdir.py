@@ -6,6 +6,7 @@ metrics.jsonl        all metrics, one line per step; tensorboard/ holds the same
 bad_records.jsonl    the first examples that could not be read, if there are any
 checkpoints/STEP     state and metadata, with the config; digests of all files
 results.json         written at the end: the last results of each evaluator
+page.html            written after it: curves, time and config (`commands/plot.py`)
 lock.json            the process that writes to the folder, while it does (`locks.py`)
 errors/              the traceback of each failure
 

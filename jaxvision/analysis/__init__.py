@@ -5,6 +5,8 @@ scaling_laws.py   power laws of error over examples: fits, intervals, extrapolat
 crossing.py       the crossing of two arms, or the trend of their gap
 criteria.py       the verdict on a criterion, which follows from intervals
 plots.py          the style of all figures; curves over the number of examples, histograms
+run_plots.py      the curves of runs, and their last values
+confusion.py      what a classifier confuses: matrix, scores of classes, pairs
 scaling_plots.py  the figures of a data-scaling study; sweep_plots.py: those of a sweep
 words.py          results in words and tables, as reports write them
 documents.py      a Markdown report as one HTML page

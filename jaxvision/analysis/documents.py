@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from jaxvision import storage
 from jaxvision.errors import UserError, shown
@@ -22,18 +23,53 @@ PICTURES = {
 }
 LARGEST = 2**27  # largest picture, in bytes
 _LINKS = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
+# Colours follow the reader's choice of light or dark. Figures are drawn on white, so they lie on a white card. On paper
+# all is black on white, and no figure or row of a table is cut by the end of a page.
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+:root {
+  color-scheme: light dark;
+  --text: #222; --faint: #666; --back: #fff; --shade: #f4f4f4; --line: #ddd; --strong: #888; --link: #0b5cad;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --text: #ddd; --faint: #a0a0a0; --back: #16181c; --shade: #24272d; --line: #3a3e46; --strong: #888;
+    --link: #7db7ff;
+  }
+}
+body {
+  font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
+  max-width: 64rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word;
+}
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 0.6rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
-th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid #ddd; text-align: left; font-variant-numeric: tabular-nums; }
-th { border-bottom: 2px solid #888; }
-img { max-width: 100%; height: auto; }
-code, pre { font: 0.9em/1.4 ui-monospace, monospace; background: #f5f5f5; border-radius: 3px; }
+a { color: var(--link); }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; overflow-wrap: normal; }
+th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; }
+th, td { font-variant-numeric: tabular-nums; vertical-align: top; }
+td[style*="right"], td:first-child code { white-space: nowrap; }
+th { border-bottom: 2px solid var(--strong); vertical-align: bottom; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+figure { margin: 1.2rem 0; }
+figure img { display: block; box-sizing: border-box; padding: 0.4rem; }
+figcaption { color: var(--faint); font-size: 0.9em; margin-top: 0.4rem; }
+code, pre { font: 0.9em/1.4 ui-monospace, monospace; background: var(--shade); border-radius: 3px; }
 code { padding: 0.1em 0.3em; }
 pre { padding: 0.7rem 1rem; overflow-x: auto; }
-pre code { padding: 0; }
+pre code { padding: 0; font-size: 1em; }
+@media print {
+  :root {
+    color-scheme: light;
+    --text: #000; --faint: #333; --back: #fff; --shade: #f4f4f4; --line: #bbb; --strong: #444; --link: #000;
+  }
+  @page { margin: 16mm; }
+  body { font-size: 10pt; max-width: none; margin: 0; padding: 0; }
+  h1, h2, h3 { break-after: avoid; }
+  figure, img, tr { break-inside: avoid; }
+  figure img { padding: 0; max-height: 22cm; }
+  table { display: table; font-size: 8.5pt; }
+  th, td, td:first-child code { padding: 0.15rem 0.4rem; overflow-wrap: anywhere; white-space: normal !important; }
+  thead { display: table-header-group; }
+  pre { white-space: pre-wrap; overflow: visible; }
+}
 """
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -51,6 +87,9 @@ _PAGE = """<!doctype html>
 
 def page(markdown: str, folder: Path, title: str) -> str:
     """Converts Markdown to an HTML page with its pictures embedded.
+
+    A paragraph that holds nothing but a picture becomes a figure. Its caption is the title of the picture,
+    `![words](file.png "title")`, or the words if there is no title.
 
     Args:
       markdown: CommonMark with tables. HTML in it is escaped, and only links to the web or within the page are kept, so
@@ -74,6 +113,12 @@ def page(markdown: str, folder: Path, title: str) -> str:
             piece.attrSet("src", _embedded(str(piece.attrGet("src")), folder))
         if piece.type == "link_open" and not _LINKS.match(str(piece.attrGet("href"))):
             piece.attrs.pop("href")
+    for opening, inside, closing in zip(tokens, tokens[1:], tokens[2:]):
+        pieces = inside.children or []
+        if opening.type == "paragraph_open" and [piece.type for piece in pieces] == ["image"]:
+            opening.tag = closing.tag = "figure"
+            words = pieces[0].attrs.pop("title", None) or _text(pieces[0])
+            pieces.append(Token("html_inline", "", 0, content=f"<figcaption>{html.escape(str(words))}</figcaption>"))
     body = parser.renderer.render(tokens, parser.options, {})
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
 
@@ -92,6 +137,11 @@ def write(markdown: str, path: Path, title: str) -> None:
     whole = page(markdown, path.parent, title)
     for target, text in ((path, markdown), (path.with_suffix(".html"), whole)):
         storage.write(target, text)
+
+
+def _text(picture: Token) -> str:
+    """The words of a picture without their markup."""
+    return "".join(piece.content for piece in picture.children or () if piece.type in ("text", "code_inline"))
 
 
 def _embedded(source: str, folder: Path) -> str:

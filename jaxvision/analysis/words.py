@@ -75,13 +75,14 @@ def verdict(name: str, met: bool, finding: str) -> str:
     return f"- {name}: {'met' if met else 'FAILED'}; {finding}."
 
 
-def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]]) -> list[str]:
+def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]], *, left: bool = False) -> list[str]:
     """Formats a Markdown table, with an empty line before and after it.
 
     Args:
       corner: Title of the column of names.
       head: Titles of the other columns.
-      lines: Name of each row -> its cells, which are aligned to the right.
+      lines: Name of each row -> its cells.
+      left: True to align the cells to the left, for words; False to the right, for numbers.
 
     Returns:
       The lines of the table.
@@ -92,7 +93,7 @@ def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]]) 
     return [
         "",
         f"| {corner} | {' | '.join(head)} |",
-        "|---|" + "---:|" * len(head),
+        "|---|" + ("---|" if left else "---:|") * len(head),
         *(f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items()),
         "",
     ]

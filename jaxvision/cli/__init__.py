@@ -3,6 +3,7 @@
 shared.py      a command, and the flags that several have
 one_run.py     train, evaluate, inspect, verify, predict, visualize, search
 many_runs.py   study, sweep, launch
+seeing.py      plot
 files.py       convert, data
 mistakes.py    messages for mistakes in flags
 failures.py    one line for an error that was not foreseen
@@ -16,12 +17,12 @@ import sys
 from absl import flags
 
 from jaxvision import signals
-from jaxvision.cli import failures, files, many_runs, mistakes, one_run
+from jaxvision.cli import failures, files, many_runs, mistakes, one_run, seeing
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
-COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **many_runs.COMMANDS, **files.COMMANDS}
+COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **seeing.COMMANDS, **many_runs.COMMANDS, **files.COMMANDS}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,6 +29,7 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_integer(
         "stop_after", None, "step after which to save and stop, as after a signal", lower_bound=1, flag_values=values
     )
+    flags.DEFINE_bool("page", True, "write page.html with the curves to the workdir at the end", flag_values=values)
 
 
 def _train(values: flags.FlagValues, rest: list[str]) -> None:
@@ -46,6 +47,10 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
         stop_after=values.stop_after,
         began=process_began(),
     )
+    if values.page:
+        from jaxvision.commands import plot  # here: drawing is imported after training only
+
+        plot.write_at_end(values.workdir)
 
 
 def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:

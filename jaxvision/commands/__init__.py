@@ -7,6 +7,9 @@ verify.py     check whether a run is complete and undamaged; verify_metrics.py: 
 predict.py    classify image files
 search.py     find images by words or by an image
 visualize.py  a page of pictures of what a network learned; pictures.py: each picture
+plot.py       a page of curves and tables of runs; run_page.py and runs_page.py: its words; run_panels.py: its curves;
+              run_records.py: what is known of a run; run_groups.py: several runs; class_page.py: what a classifier
+              gets wrong
 convert.py    convert weights of other libraries
 data.py       prepare, convert or cache a data set
 study.py      run the study of an experiment

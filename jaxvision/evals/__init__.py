@@ -11,6 +11,7 @@ knn.py          the vote of the nearest training images
 linear_probe.py logistic regression on features, by L-BFGS, at any number of layers
 sgd_probe.py    a linear classifier trained by SGD on features of augmented images
 fewshot.py      ridge regression on the features of a few images of each class
+predictions.py  logits of every example of a split
 class_mean.py   the nearest class mean, and class means as queries
 texts.py        embeddings of texts by a model of image and text, for the next two
 zeroshot.py     the class whose name, in prompts, is most similar to the image

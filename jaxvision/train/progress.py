@@ -54,10 +54,22 @@ def number(name: str, value: float) -> str:
     >>> number("val/top1", 0.5), number("val/images", 1500.0), number("val/loss", 2.30258)
     ('50.00%', '1,500', '2.303')
     """
-    leaf = name.rsplit("/", 1)[-1]
-    if leaf.startswith(SHARES) or leaf.endswith("_top1"):
+    if is_share(name):
         return f"{value:.2%}"
     return f"{value:,.4g}" if value % 1 else f"{value:,.0f}"
+
+
+def is_share(name: str) -> bool:
+    """Returns whether a result is a share in [0, 1], by its name.
+
+    Args:
+      name: Name of the result, "NAME/metric".
+
+    >>> is_share("val/top1"), is_share("val/loss")
+    (True, False)
+    """
+    leaf = name.rsplit("/", 1)[-1]
+    return leaf.startswith(SHARES) or leaf.endswith("_top1")
 
 
 def words(values: Mapping[str, float]) -> str:

@@ -126,3 +126,19 @@ def test_a_name_in_a_report_is_only_its_letters(name):
         assert reader.cells[:2] == ["a", "b"]
         assert "".join(reader.words).count(shown) == 2
         assert len([tag for tag, _ in reader.tags if tag == "td"]) == 2
+
+
+def test_a_picture_alone_is_a_figure_with_its_words_as_the_caption(tmp_path):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    text = documents.page('![a *b* `c`](a.png)\n\n![d](a.png "e < f")\n\nx ![g](a.png)\n', tmp_path, "t")
+    reader = read(text)
+    assert [tag for tag, _ in reader.tags].count("figure") == 2
+    assert "<figcaption>a b c</figcaption>" in text
+    assert "<figcaption>e &lt; f</figcaption>" in text
+    assert "title=" not in text
+
+
+def test_the_style_knows_dark_screens_and_paper():
+    style = documents.page("", Path(), "t")
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style

@@ -1,0 +1,82 @@
+"""The logits of every example of a split, for tables and pictures of what a classifier gets right."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.errors import UserError
+from jaxvision.evals import views
+from jaxvision.evals.columns import Column
+from jaxvision.evals.dataset import EvalSet
+from jaxvision.parallel.distributed import gather
+
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
+
+class Predictions(NamedTuple):
+    """What a classifier says of the examples of a split, in its order, equal on every process.
+
+    Attributes:
+      logits: Logits, float32 [n, k].
+      labels: True classes, int [n].
+      rows: Positions in the split, int64 [n]. Examples that cannot be read are left out.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def log_probabilities(self) -> np.ndarray:
+        """Logarithms of the probabilities, float64 [n, k]."""
+        logits = self.logits.astype(np.float64)
+        shifted = logits - logits.max(1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def make_predictions(
+    *, task: "Task", data: EvalSet, variables: "Variables", label: str = "label"
+) -> "Callable[[Variables], Predictions]":
+    """Makes the function that computes the logits of a split in one pass, as the evaluator `classify` does.
+
+    Args:
+      task: Task whose `outputs` have "logits" [b, k].
+      data: Split to read.
+      variables: Variables of the task, arrays or `ShapeDtypeStruct`s; only their shapes are used.
+      label: Name of the field of the labels, with one class for each example.
+
+    Returns:
+      `run(variables) -> Predictions`.
+
+    Raises:
+      UserError: If the task has no such logits, or a batch no such labels.
+    """
+
+    def outputs(variables, batch):
+        return views.averaged_outputs(task, variables, data.preprocess(batch), data.fields)
+
+    shapes = jax.eval_shape(outputs, variables, data.batch)
+    if "logits" not in shapes or shapes["logits"].ndim != 2:
+        raise UserError("the predictions of a classifier are wanted, but the outputs of this task have no logits")
+    if label not in data.batch or data.batch[label].ndim != 1:
+        raise UserError(f"the field {label!r} of {data.info.name!r} does not hold one class for each image")
+
+    @jax.jit
+    def apply(variables, batch):
+        return outputs(variables, batch)["logits"].astype(jnp.float32)
+
+    def run(variables: "Variables") -> Predictions:
+        column, others = Column(len(data.source), data.mesh), []
+        for batch, logits in data.each(lambda batch: apply(variables, batch)):
+            others.append({"mask": batch["mask"], "label": batch[label]})
+            column.add(logits)
+        fetched = gather(others)
+        rows = np.flatnonzero(np.concatenate([one["mask"] for one in fetched]))
+        labels = np.concatenate([one["label"] for one in fetched])[rows]
+        return Predictions(np.asarray(column.take(rows)), labels, rows)
+
+    return run
