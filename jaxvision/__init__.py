@@ -10,7 +10,8 @@ experiment.py   from a config to the functions and the data that it names
 components.py   from sections of a config to task, layout, optimizer and initial state
 evaluations.py  from the section evals to evaluators with their data
 cautions.py     warnings about data and optimizer; checks.py: all checks and warnings before a run starts
-estimate.py     the cost of a run
+estimate.py     the cost of a run, and where its time goes; step_costs.py: the FLOPs and the seconds of a step
+hardware.py     memory, peak speed and networks of accelerators
 sections.py     the keys of the sections data, train, init, mesh and evals
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
 transfer.py     starting a run from weights

@@ -1,28 +1,36 @@
-"""Estimates the cost of a run before it starts: parameters, FLOPs, steps and a rough time on the present devices."""
+"""Estimates the cost of runs before they start: parameters, FLOPs, steps, and where the time goes on these devices."""
 
-import json
+import contextlib
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import durations, inputs
-from jaxvision import experiment as experiments
-from jaxvision.analysis.accounting import macs
+from jaxvision import durations, evaluations, inputs, step_costs
 from jaxvision.components import PRECISIONS
-from jaxvision.sections import DataSection, TrainSection
+from jaxvision.data import sources
+from jaxvision.data.shapes import Config as Shapes
+from jaxvision.data.sources.base import parse_split
+from jaxvision.errors import UserError
+from jaxvision.sections import DataSection, EvalSection, TrainSection
 from jaxvision.train.progress import duration
 
-# Speed of a training step as a share of the speed of large matrix products; see `estimate`.
+# Speed of a training step as a share of that of large matrix products, for steps that are not tried; see `estimate`.
 UTILISATION = {"cpu": 0.13, "gpu": 0.35, "tpu": 0.35}
+LONGEST_TRIED = 2.0  # seconds of the longest step that is tried
+# Seconds of a run beside its steps; measured on two CPU cores, see `Estimate.fixed`.
+STARTING, LOADED, CHECKPOINT = 1.0, 0.3, 0.15
+EVALUATED = 1 / 3  # work of evaluating an example, as a share of training on it: the forward pass
 _MATRIX = {"cpu": 1024, "gpu": 4096, "tpu": 4096}  # side of the matrices that are timed, by platform
 _TIMED = 0.4  # seconds for which the products are timed
 _UNITS = ((1e18, "exa"), (1e15, "peta"), (1e12, "tera"), (1e9, "giga"))
+_IMPORTED = time.process_time()  # of this process until here, most of it for imports
 
 
 class Estimate(NamedTuple):
@@ -34,6 +42,11 @@ class Estimate(NamedTuple):
       steps: Number of steps.
       examples: Number of examples in all steps, with repetitions.
       seconds: Duration of the steps on the devices of this process and its peers; rough, see `estimate`.
+      program: Text that is equal for runs that share their compiled programs.
+      fixed: Seconds to build the experiment, load its programs, and write the first and last files.
+      compiling: Seconds to compile its programs, which only the first run of them needs.
+      evaluating: Duration of the evaluations.
+      saving: Duration of the checkpoints.
     """
 
     parameters: int
@@ -41,26 +54,41 @@ class Estimate(NamedTuple):
     steps: int
     examples: int
     seconds: float
+    program: str = ""
+    fixed: float = 0.0
+    compiling: float = 0.0
+    evaluating: float = 0.0
+    saving: float = 0.0
 
     @property
     def flops(self) -> float:
         """FLOPs of the whole run, without its evaluations."""
         return self.flops_per_step * self.steps
 
+    @property
+    def whole(self) -> float:
+        """Seconds of the run, if its programs are compiled already."""
+        return self.seconds + self.fixed + self.evaluating + self.saving
 
-def estimate(config: ConfigDict) -> Estimate:
-    """Counts the work of a run without compiling it and, if the config gives the size of the data, without the data.
+
+def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
+    """Counts the work of a run and, if the config gives the size of the data, does so without the data.
 
     FLOPs are those of the traced step, forward and backward, including kernel positions on padding
     (`accounting.macs`).
 
-    The time is FLOPs / (`UTILISATION` * measured speed of matrix products), and it is rough. On two CPU cores the share
-    was 0.19 and 0.09 for ResNets of 8 and 20 layers, 0.09 for LeNet, 0.09 and 0.23 for small ViTs, so there the time is
-    right within a factor of two; on accelerators the share is assumed, not measured. The time does not include
-    compilation (seconds to minutes), evaluations, checkpoints, waiting for data and other jobs on the same devices.
+    With `tried`, the time is that of steps that are tried here, unless one takes longer than some seconds. Otherwise it
+    is FLOPs / (`UTILISATION` * measured speed of matrix products), and rough. On two CPU cores the share was 0.19 and
+    0.09 for ResNets of 8 and 20 layers, 0.09 for LeNet, 0.09 and 0.23 for small ViTs, so there the time is right within
+    a factor of two; on accelerators the share is assumed, not measured.
+
+    Evaluations take a third of the time of training on as many examples, the forward pass; those of sets that are not
+    here, and what their evaluators do after it, are left out. So are waiting for data and other jobs on the same
+    devices.
 
     Args:
       config: Config of the run.
+      tried: True to try the step here, which compiles it.
 
     Raises:
       UserError: If the step cannot be built from the config, or its length is unknown.
@@ -70,37 +98,63 @@ def estimate(config: ConfigDict) -> Estimate:
     train = configs.call(TrainSection, config.train, "train")
     info = inputs.open_or_describe(data, "ignored")[1]
     steps = durations.steps(train.total, batch_size=data.batch_size, examples=info.num_examples)
-    parameters, flops = step_cost(config)
+    cost = step_costs.step_cost(config)
     platform = jax.default_backend()
     devices = jax.process_count() if platform == "cpu" else jax.device_count()  # devices of a CPU share its cores
     speed = matmul_flops(train.precision) * devices * UTILISATION.get(platform, 0.35)
-    return Estimate(parameters, flops, steps, steps * data.batch_size, steps * flops / speed)
+    step, compiling = cost.flops / speed, 0.0
+    if tried and step < LONGEST_TRIED:
+        compiling, step = step_costs.try_step(config)
+
+    to_steps = lambda every: durations.steps(every, batch_size=data.batch_size, examples=info.num_examples, total=steps)
+    passed = 0
+    for entry in evaluations.read_entries(config.get("evals")):
+        passed += _times(to_steps(entry.common.every), steps) * _examples(entry.common, data)
+    saves = _times(to_steps(train.checkpoint_every), steps)
+    return Estimate(
+        cost.parameters,
+        cost.flops,
+        steps,
+        steps * data.batch_size,
+        steps * step,
+        step_costs.program_key(config),
+        STARTING + cost.building + LOADED * compiling,
+        compiling,
+        passed / data.batch_size * step * EVALUATED,
+        saves * CHECKPOINT,
+    )
 
 
-_costs: dict[str, tuple[int, float]] = {}
+def _times(every: int, steps: int) -> int:
+    """Counts the multiples of an interval up to the last step, and the last step.
 
-
-def step_cost(config: ConfigDict) -> tuple[int, float]:
-    """Returns the number of parameters and the FLOPs of a step.
-
-    Configs that differ only in keys that do not change the cost are traced once.
-
-    Args:
-      config: Config of the run.
+    >>> _times(4, 10), _times(5, 10), _times(0, 10)
+    (3, 2, 1)
     """
-    config = ConfigDict({k: v for k, v in config.items() if k not in ("evals", "init", "mesh")})
-    relevant = json.loads(configs.to_json(config))
-    relevant.pop("seed", None)
-    for section, kept in (("optimizer", ("name",)), ("train", ("precision", "accumulate", "ema"))):
-        relevant[section] = {key: value for key, value in relevant[section].items() if key in kept}
-    relevant["data"].pop("subset", None)
-    key = json.dumps(relevant, sort_keys=True)
-    if key not in _costs:
-        experiment = experiments.build(config, training_data="ignored")
-        state = experiment.abstract_state()
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        _costs[key] = parameters, 2.0 * macs(experiment.step(), state, experiment.batch)
-    return _costs[key]
+    return 1 + ((steps - 1) // every if every else 0)
+
+
+def _examples(section: EvalSection, data: DataSection) -> int:
+    """Counts the examples that an evaluation reads, both splits if it learns; 0 if the set is not here."""
+    named = (section.data, section.data_dir, section.options)
+    own = named if section.data else (data.name, section.data_dir or data.data_dir, section.options or data.options)
+    pairs = [(section.split, section.subset), (section.train_split, section.train_subset)]
+    return sum(_size(*own, split, subset) for split, subset in pairs if split)
+
+
+def _size(
+    name: str | None, data_dir: str | None, options: Mapping[str, Any] | None, split: str, subset: Mapping | None
+) -> int:
+    """Counts the examples of a split; 0 if the set is not here."""
+    count = 0
+    with contextlib.suppress(UserError):
+        if name == "shapes":  # which would be rendered
+            sizes = Shapes(**{k: v for k, v in dict(options or {}).items() if k in ("train", "validation", "test")})
+            known = {key: getattr(sizes, key) for key in ("train", "validation", "test")}
+            count = sum(stop - start for _, start, stop in parse_split(split, known, "shapes"))
+        elif name:
+            count = len(sources.open_source(name, split, data_dir=data_dir, options=options))
+    return min(count, subset["examples"]) if subset and "examples" in subset else count
 
 
 @cache
@@ -121,20 +175,68 @@ def matmul_flops(precision: str = "float32") -> float:
     return 2 * side**3 / best
 
 
-def words(estimates: Sequence[Estimate]) -> str:
-    """Describes the total cost of several runs, one after the other.
+class Time(NamedTuple):
+    """Where the time of several runs goes, in seconds.
+
+    Attributes:
+      steps: Seconds of the steps.
+      evaluations: Seconds of the evaluations.
+      checkpoints: Seconds of the checkpoints.
+      starting: Seconds to start processes, build and compile.
+    """
+
+    steps: float
+    evaluations: float
+    checkpoints: float
+    starting: float
+
+    @property
+    def whole(self) -> float:
+        """Sum of all."""
+        return sum(self)
+
+
+def time_of(estimates: Sequence[Estimate], *, launched: bool = False, parallel: int = 1) -> Time:
+    """Adds up the time of several runs.
+
+    Runs at the same time share the devices: their steps take as long as one after the other, but what one core does,
+    such as imports and compilation, takes place at the same time.
 
     Args:
       estimates: Estimate of each run.
+      launched: True if each run is a process of its own, which imports everything first.
+      parallel: Number of runs at once.
+    """
+    compiled = {one.program: one.compiling for one in estimates}
+    starting = sum(one.fixed + (_IMPORTED if launched else 0.0) for one in estimates) + sum(compiled.values())
+    saving = sum(one.saving for one in estimates)
+    at_once = max(1, min(parallel, os.cpu_count() or 1, len(estimates)))
+    return Time(
+        sum(one.seconds for one in estimates),
+        sum(one.evaluating for one in estimates),
+        saving / at_once,
+        starting / at_once,
+    )
 
-    >>> words([Estimate(10_000, 2e9, 1_000, 32_000, 20.0)] * 18).partition(" on ")[0]
-    '18 runs, 36 teraFLOPs, about 6m00s'
+
+def words(estimates: Sequence[Estimate], *, launched: bool = False, parallel: int = 1) -> str:
+    """Describes the total cost of several runs.
+
+    Args:
+      estimates: Estimate of each run.
+      launched: True if each run is a process of its own.
+      parallel: Number of runs at once.
+
+    >>> words([Estimate(10_000, 2e9, 1_000, 32_000, 20.0, fixed=5.0)] * 18).partition(" on ")[0]
+    '18 runs, 36 teraFLOPs, about 7m30s'
     """
     count, device = len(estimates), jax.devices()[0]
     runs = f"{count} run" if count == 1 else f"{count} runs"
     where = "this CPU" if device.platform == "cpu" else f"{jax.device_count()} {device.device_kind}"
-    seconds = sum(estimate.seconds for estimate in estimates)
-    return f"{runs}, {flops_words(sum(estimate.flops for estimate in estimates))}, about {duration(seconds)} on {where}"
+    spent = time_of(estimates, launched=launched, parallel=parallel)
+    parts = [f"{name} {duration(seconds)}" for name, seconds in spent._asdict().items() if seconds >= 0.5]
+    flops = flops_words(sum(estimate.flops for estimate in estimates))
+    return f"{runs}, {flops}, about {duration(spent.whole)} on {where} ({', '.join(parts)})"
 
 
 def flops_words(flops: float) -> str:

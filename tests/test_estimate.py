@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import estimate as estimates
 from jaxvision import experiment as experiments
+from jaxvision import step_costs
 from jaxvision.errors import UserError
 from jaxvision.estimate import estimate, words
 from jaxvision.train.throughput import flops_of
@@ -16,7 +17,8 @@ def known_speed(monkeypatch):
     """A machine of 1 GFLOP/s at matrix products, all of which training reaches."""
     monkeypatch.setattr(estimates, "matmul_flops", lambda precision: 1e9)
     monkeypatch.setattr(estimates, "UTILISATION", {"cpu": 1.0})
-    monkeypatch.setattr(estimates, "_costs", {})
+    monkeypatch.setattr(step_costs, "_costs", {})
+    monkeypatch.setattr(step_costs, "_tried", {})
 
 
 def config(**changes):
@@ -88,8 +90,57 @@ def test_a_misspelt_key_is_named():
 
 def test_runs_in_words():
     one = estimates.Estimate(parameters=1, flops_per_step=2e12, steps=1_000, examples=1, seconds=30.4)
-    assert words([one]) == "1 run, 2 petaFLOPs, about 30s on this CPU"
+    assert words([one]) == "1 run, 2 petaFLOPs, about 30s on this CPU (steps 30s)"
     assert words([one, one]).startswith("2 runs, 4 petaFLOPs, about 1m01s")
+
+
+ONE = estimates.Estimate(1, 1e9, 10, 80, 10.0, "a", fixed=4.0, compiling=6.0, evaluating=2.0, saving=1.0)
+
+
+def test_runs_that_share_a_program_compile_it_once():
+    other = ONE._replace(program="b")
+    spent = estimates.time_of([ONE, ONE, other])
+    assert (spent.steps, spent.evaluations, spent.checkpoints, spent.starting) == (30.0, 6.0, 3.0, 3 * 4.0 + 2 * 6.0)
+    assert spent.whole == 63.0
+
+
+def test_what_one_core_does_happens_at_once(monkeypatch):
+    monkeypatch.setattr(estimates, "_IMPORTED", 3.0)
+    monkeypatch.setattr(estimates.os, "cpu_count", lambda: 2)
+    spent = estimates.time_of([ONE, ONE], launched=True, parallel=4)
+    assert (spent.steps, spent.starting) == (20.0, (2 * (4.0 + 3.0) + 6.0) / 2)
+
+
+EVALS = dict(val=dict(name="classify", split="validation", every="10 steps"))
+
+
+def test_evaluations_and_checkpoints_count():
+    options = dict(image_size=32, train=100, validation=40, test=8)
+    shapes = {"data.name": "shapes", "data.options": options, "data.image_size": 32, "data.host": "decode|resize(16)"}
+    plain, evaluated = (estimate(config(**shapes, **more)) for more in ({}, {"evals": EVALS}))
+    assert plain.evaluating == 0.0
+    step = evaluated.seconds / evaluated.steps
+    assert evaluated.evaluating == pytest.approx(3 * 40 / 8 * step / 3)  # at steps 10, 20 and 25
+    every = estimate(config(**{"train.checkpoint_every": "5 steps"}))
+    assert every.saving == pytest.approx(5 * estimates.CHECKPOINT)
+
+
+def test_an_evaluation_of_an_absent_set_is_left_out():
+    assert estimate(config(evals=EVALS)).evaluating == 0.0
+
+
+def test_a_step_is_tried_once_for_configs_that_cost_the_same():
+    first = step_costs.try_step(config())
+    assert first.seconds > 0
+    assert step_costs.try_step(config(**{"optimizer.learning_rate": 0.5})) is first
+    assert estimate(config(), tried=True).seconds == pytest.approx(25 * first.seconds)
+
+
+def test_after_some_steps_the_nearest_stands_for_others(monkeypatch):
+    first = step_costs.try_step(config())
+    monkeypatch.setattr(step_costs, "MOST_TRIED", 1)
+    ratio = step_costs.step_cost(config(**{"model.depth": 4})).flops / step_costs.step_cost(config()).flops
+    assert step_costs.try_step(config(**{"model.depth": 4})).seconds == pytest.approx(ratio * first.seconds)
 
 
 def test_speed_of_matrix_products_is_measured_once(monkeypatch):

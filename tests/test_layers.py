@@ -12,7 +12,7 @@ ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
 BASE |= {"calls", "literals", "scripts", "own_modules", "registry", "signals", "storage", "traced", "unpacking"}
 BASE |= {"path_names", "processes", "lock_files", "locks", "line_files", "outputs", "fields", "layout", "programs"}
-BASE |= {"memory"}
+BASE |= {"memory", "hardware"}
 # The other modules that each module or folder may import.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -57,9 +57,11 @@ MAY_IMPORT = {
     | {"cautions", "evaluations", "components", "feeding", "workdir"},
     "checks": BASE | {"cautions", "components", "experiment", "train"},
     "launch": BASE,
-    "estimate": BASE | {"config", "inputs", "components", "experiment", "analysis", "train"},
+    "step_costs": BASE | {"config", "experiment", "analysis", "parallel"},
+    "estimate": BASE | {"config", "inputs", "data", "components", "evaluations", "step_costs", "train"},
     "sweep": BASE
     | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "checks", "estimate", "launch"}
+    | {"step_costs"}
     | {"data", "augment", "models", "parallel", "train", "analysis", "launches"},
     "commands": None,  # anything but the command line
     "cli": None,

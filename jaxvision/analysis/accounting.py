@@ -4,7 +4,7 @@ One multiply-add counts as one, and only convolutions and matrix products count,
 (He et al. 2016, table 1); `train.throughput.flops_of` counts two, and element-wise work too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from jax.extend import core
 from jaxvision.errors import UserError
 
 PyTree = Any
+PRODUCTS = ("dot_general", "conv_general_dilated")  # operations whose multiply-adds count
 
 
 class Conv(NamedTuple):
@@ -143,16 +144,29 @@ def macs(function: Callable, *args: PyTree) -> int:
     >>> macs(lambda x, w: jax.nn.softmax(x @ w), image, kernel)
     1280
     """
-    return _macs(jax.make_jaxpr(function)(*args).jaxpr)
+    return traced_macs(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _macs(jaxpr: core.Jaxpr) -> int:
+def traced_macs(jaxpr: core.Jaxpr, kinds: Collection[str] = PRODUCTS) -> int:
+    """Counts the multiply-adds in a traced function, as `macs` does.
+
+    Args:
+      jaxpr: Traced function, such as `jax.jit(f).trace(x).jaxpr.jaxpr`.
+      kinds: Names of the operations that count, of `PRODUCTS`.
+
+    >>> image, kernel = jax.ShapeDtypeStruct((2, 64), "float32"), jax.ShapeDtypeStruct((64, 10), "float32")
+    >>> traced = jax.jit(lambda x, w: x @ w).trace(image, kernel).jaxpr.jaxpr
+    >>> traced_macs(traced), traced_macs(traced, ["conv_general_dilated"])
+    (1280, 0)
+    """
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         inputs: list[Any] = [variable.aval for variable in equation.invars]
         outputs: list[Any] = [variable.aval for variable in equation.outvars]
         size = outputs[0].size if outputs else 0  # a call may have no results
+        if name in PRODUCTS and name not in kinds:
+            continue
         if name == "dot_general":
             left = inputs[0].shape
             total += size * prod(left[axis] for axis in params["dimension_numbers"][0][0])
@@ -161,11 +175,11 @@ def _macs(jaxpr: core.Jaxpr) -> int:
             taps = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
             total += size * taps // prod(params["lhs_dilation"])  # the gradient of a stride sees zeros in between
         elif name == "cond":
-            total += max(_macs(branch.jaxpr) for branch in params["branches"])
+            total += max(traced_macs(branch.jaxpr, kinds) for branch in params["branches"])
         else:
             bodies: list[Any] = [
                 value for value in params.values() if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))
             ]
-            times = params["length"] if name == "scan" else 1
-            total += times * sum(_macs(getattr(body, "jaxpr", body)) for body in bodies)
+            times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
+            total += times * sum(traced_macs(getattr(body, "jaxpr", body), kinds) for body in bodies)
     return total

@@ -85,15 +85,35 @@ def _define_inspect(values: flags.FlagValues, words: list[str]) -> None:
     config_flag(values, words)
     flags.DEFINE_string("pages", None, "folder for pictures of classes, examples, augmentations", flag_values=values)
     flags.DEFINE_bool("compile", True, "compile the step to measure its memory", flag_values=values)
+    text = "number of devices to plan for, which this CPU simulates; shows memory, time, what they send"
+    flags.DEFINE_integer("devices", None, text, lower_bound=1, flag_values=values)
+    flags.DEFINE_string(
+        "device_kind", None, "kind of these devices: H100, A100, v5e, ... (default: several)", flag_values=values
+    )
 
 
 def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
     need(values, "config")
+    planned = values.devices is not None or values.device_kind is not None
+    if values.device_kind is not None:
+        from jaxvision import hardware
+
+        hardware.find(values.device_kind)
     config = config_of(values)
+    if planned:  # before anything touches a device
+        from jaxvision.parallel import simulated
+
+        simulated.simulate(values.devices or 1)
     start(rest)
     from jaxvision.commands import inspect
 
-    inspect.run_inspect(config, pages=values.pages, compile_step=values.compile)
+    inspect.run_inspect(
+        config,
+        pages=values.pages,
+        compile_step=values.compile,
+        planned=planned,
+        device_kind=values.device_kind,
+    )
 
 
 def _define_predict(values: flags.FlagValues, words: list[str]) -> None:

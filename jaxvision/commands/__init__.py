@@ -2,7 +2,7 @@
 
 train.py      train a config in a workdir
 evaluate.py   evaluate a checkpoint again, or converted weights
-inspect.py    build everything that a config names and show it, without training
+inspect.py    build everything that a config names and show it, without training; plans.py: on devices that are not here
 verify.py     check whether a run is complete and undamaged; verify_metrics.py: its metrics
 predict.py    classify image files
 search.py     find images by words or by an image

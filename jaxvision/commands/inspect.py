@@ -10,6 +10,8 @@ from rich.table import Table
 
 from jaxvision import checks, paths, storage
 from jaxvision import experiment as experiments
+from jaxvision.analysis.accounting import traced_macs
+from jaxvision.commands import plans
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
 from jaxvision.train.progress import console
@@ -17,7 +19,14 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import flops_of
 
 
-def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: bool = True) -> None:
+def run_inspect(
+    config: ConfigDict,
+    *,
+    pages: str | None = None,
+    compile_step: bool = True,
+    planned: bool = False,
+    device_kind: str | None = None,
+) -> None:
     """Prints parameters by module, cost and memory of the step, lengths, mesh and shardings.
 
     It refuses what `train` would refuse: it opens the evaluations and the weights to start from, and traces the step.
@@ -28,15 +37,20 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
       config: Config from `get_config`.
       pages: Folder for pictures of the data (see `pages.write_pages`), which need the data set; None for no pictures.
       compile_step: True to compile the step, which gives its memory and takes long for large models.
+      planned: True to show also what the run needs on the devices of this process (see `simulated.simulate`) as if they
+        were others: memory, time, what they send, and the work of the hosts; see `plans.print_plan`.
+      device_kind: Kind of these devices, a name of `hardware.CHIPS`; None for several.
 
     Raises:
-      UserError: The config has a mistake, or the folder cannot be written.
+      UserError: The config has a mistake, the folder cannot be written, or the kind of devices is unknown.
     """
     folder = storage.path(pages, "--pages") if pages else None
     experiment = experiments.build(config, training_data="optional")
     out = console()
     state, step = experiment.abstract_state(), experiment.step()
-    flops = flops_of(experiment.trace(step))
+    traced = experiment.trace(step)
+    # XLA counts what a loop does once, such as the layers of a scanned model: then the products alone are more.
+    flops = max(flops_of(traced) or 0.0, 2.0 * traced_macs(traced.jaxpr.jaxpr))
     unchecked, cautions = checks.check_run(experiment)
     _print_parameters(experiment, state.params)
     _print_data(experiment)
@@ -56,7 +70,9 @@ def run_inspect(config: ConfigDict, *, pages: str | None = None, compile_step: b
         with storage.folder(folder) as here:
             written = write_pages(experiment, here)
         out.print(f"pages: {', '.join(str(folder / page.name) for page in written)}")
-    if compile_step:
+    if planned:
+        plans.print_plan(experiment, traced, step, device_kind, compile_step)
+    elif compile_step:
         _print_memory(experiment, step, state)
 
 
@@ -122,10 +138,7 @@ def _print_sharding(experiment: Experiment, state) -> None:
 
 
 def _print_memory(experiment: Experiment, step: jax.stages.Wrapped, state: TrainState) -> None:
-    shape = lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype, sharding=batch_sharding(experiment.mesh, leading=1))
-    items = jax.tree.map(shape, experiment.batch)
-    runner = experiment.runner(step, lambda _, item: item)
-    memory = runner.lower(state, {}, items).compile().memory_analysis()
+    memory = plans.compile_step(experiment, step, state).memory_analysis()
     if memory is None:
         console().print("memory: not known on this backend")
         return

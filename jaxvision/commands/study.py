@@ -99,7 +99,7 @@ def run_study(
     planned, published = study.runs(preset, data_dir), study_results.published(study, preset)
     cost = "no runs"
     if planned:
-        cost = f"{_cost(planned, say if dry_run else None)}, evaluations and compilation not counted"
+        cost = _cost(planned, say if dry_run else None, launcher, parallel)
     others = f"; {len(published)} results are published elsewhere" if published else ""
     say(f"study {name}, preset {preset}: {cost}{others}; in {out}/", highlight=False)
     if dry_run:
@@ -214,18 +214,20 @@ def check_dir(preset: str, needed: str, data_dir: str | None) -> None:
         raise UserError(f"the preset {preset!r} reads {needed}, but --data_dir is missing: add --data_dir=DIR")
 
 
-def _cost(planned: list[Run], say: Callable | None) -> str:
+def _cost(planned: list[Run], say: Callable | None, launcher: str | None, parallel: int) -> str:
     """The cost of the runs in words; with `say`, it also prints the cost of each."""
     from jaxvision import estimate
 
-    estimates = [estimate.estimate(one.config) for one in track(planned, "estimating what the runs cost", unit="runs")]
+    each = track(planned, "estimating what the runs cost", unit="runs")
+    estimates = [estimate.estimate(one.config, tried=True) for one in each]
     if say:
         table = Table("run", "parameters", "steps", "FLOPs", "time, about")
         for one, cost in zip(planned, estimates):
-            flops, seconds = estimate.flops_words(cost.flops), duration(cost.seconds)
+            flops, seconds = estimate.flops_words(cost.flops), duration(cost.whole)
             table.add_row(one.name, f"{cost.parameters:,}", f"{cost.steps:,}", flops, seconds)
         say(table)
-    return estimate.words(estimates)
+    here = launcher is not None and launcher.startswith("local")
+    return estimate.words(estimates, launched=launcher is not None, parallel=parallel if here else 1)
 
 
 def _check(planned: list[Run]) -> None:

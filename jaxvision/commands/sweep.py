@@ -57,7 +57,7 @@ def run_sweep(
     steps = spec.check_experiments(sweep, here=not dry_run and launcher.startswith((POPULATION, "local")))
     say = console().print
     if dry_run:
-        _plan(sweep, say)
+        _plan(sweep, say, launcher, parallel)
         return ""
     with View(table=launcher != POPULATION) as view:
         common: dict[str, Any] = dict(steps=steps, show=view, say=view.say)
@@ -89,7 +89,7 @@ def _with_slots(launcher: str, parallel: int) -> str:
     return f"local(slots={slots})" if launcher == "local" and not visible_gpus() else launcher
 
 
-def _plan(sweep: Sweep, say: Callable) -> None:
+def _plan(sweep: Sweep, say: Callable, launcher: str, parallel: int) -> None:
     """Prints the cost of all runs, and the runs if they are known in advance."""
     point = searches.make_search(sweep.search).point
     count = sweep.budget * len(sweep.seeds)
@@ -98,7 +98,7 @@ def _plan(sweep: Sweep, say: Callable) -> None:
             f"{sweep.budget} trials of {len(sweep.seeds)} runs each; {sweep.search} chooses each from the results of "
             "earlier ones"
         )
-        costs = [estimate.estimate(sweep.base())] * count
+        costs = [estimate.estimate(sweep.base(), tried=True)] * count
     else:
         points = [point(sweep.space, number) for number in range(sweep.budget)]
         keys = list(spaces.searched(sweep.space))
@@ -110,6 +110,8 @@ def _plan(sweep: Sweep, say: Callable) -> None:
         if count > SHOWN:
             say(f"and {count - SHOWN} more")
         each = track(rows, "estimating what the runs cost", unit="runs")
-        costs = [estimate.estimate(sweep.config_of(params, seed)) for _, seed, params in each]
+        costs = [estimate.estimate(sweep.config_of(params, seed), tried=True) for _, seed, params in each]
     saved = ", less what pruning saves" if sweep.pruning else ""
-    say(f"{estimate.words(costs)}, one after the other{saved}", highlight=False)
+    at_once = parallel if launcher.startswith("local") else 1
+    cost = estimate.words(costs, launched=launcher != POPULATION, parallel=at_once)
+    say(f"{cost}, {f'{at_once} at once' if at_once > 1 else 'one after the other'}{saved}", highlight=False)

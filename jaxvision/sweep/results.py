@@ -11,8 +11,8 @@ import pyarrow.parquet
 
 from jaxvision import storage
 from jaxvision import workdir as workdirs
-from jaxvision.estimate import step_cost
 from jaxvision.reading import read_record
+from jaxvision.step_costs import step_cost
 from jaxvision.sweep import space as spaces
 from jaxvision.sweep.records import RunRecord, TrialRecord
 from jaxvision.sweep.spec import Sweep
@@ -112,7 +112,7 @@ def _row(sweep: Sweep, trial: TrialRecord, seed: int, run: RunRecord) -> tuple[d
     tail = {
         "steps": steps,
         "seconds": done.get("seconds"),
-        "flops": steps * step_cost(workdirs.saved_config(run.workdir))[1] if counted else None,
+        "flops": steps * step_cost(workdirs.saved_config(run.workdir)).flops if counted else None,
         "attempts": run.attempts,
         "workdir": str(run.workdir),
         "error": f"its {sweep.objective} is not finite" if worthless else error(run.workdir) if failed else None,

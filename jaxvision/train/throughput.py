@@ -4,34 +4,17 @@ import time
 
 import jax
 
-# Peak dense FLOP/s of one device in bfloat16, by `device_kind`; from the vendors' data sheets.
-PEAK_FLOPS = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA T4": 65e12,
-    "Tesla T4": 65e12,
-    "Tesla V100": 125e12,
-    "TPU v2": 22.5e12,
-    "TPU v3": 61.5e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,  # v5p
-    "TPU v6 lite": 918e12,
-}
+from jaxvision import hardware
 
 
 def peak_flops(device: jax.Device | None = None) -> float | None:
-    """Returns the peak bfloat16 FLOP/s of a device, or None if it is not known, as for every CPU.
+    """Returns the peak bfloat16 FLOP/s of a device, or None if it is not known (`hardware.CHIPS`), as for every CPU.
 
     Args:
       device: Device; None for the first one.
     """
-    kind = (device or jax.devices()[0]).device_kind
-    matches = [name for name in PEAK_FLOPS if kind.startswith(name)]
-    return PEAK_FLOPS[max(matches, key=len)] if matches else None
+    chip = hardware.of_kind((device or jax.devices()[0]).device_kind)
+    return None if chip is None else chip.bfloat16
 
 
 def flops_of(traced: jax.stages.Traced) -> float | None:

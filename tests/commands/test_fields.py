@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxvision import estimate, experiment, inputs
+from jaxvision import estimate, experiment, inputs, step_costs
 from jaxvision.commands import evaluate, inspect, predict, train, visualize
 from jaxvision.commands.pages import first_batch
 from jaxvision.commands.restore import restore
@@ -113,7 +113,7 @@ def test_commands_work_on_the_run_without_its_set(placed, away, tmp_path, capsys
     config_without_data = ConfigDict(config.to_dict())
     with config_without_data.unlocked():
         config_without_data.data.update(classes=10, examples=80, image_size=32)
-    assert estimate.estimate(config_without_data).parameters == estimate.step_cost(config_without_data)[0] > 0
+    assert estimate.estimate(config_without_data).parameters == step_costs.step_cost(config_without_data).parameters > 0
     inspect.run_inspect(config_without_data, compile_step=False)
     assert "instance_mask uint8[16, 32, 32, 1]" in capsys.readouterr().out.replace("\n", " ")
     assert experiment.build(config_without_data, training_data="ignored").fields["objects/bbox"].shape == (4, 4)

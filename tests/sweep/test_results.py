@@ -7,6 +7,7 @@ import math
 import pyarrow.parquet
 import pytest
 
+from jaxvision.step_costs import StepCost
 from jaxvision.sweep import Sweep, choice, log_uniform, results, uniform, when
 from jaxvision.sweep.records import RunRecord, TrialRecord
 from jaxvision.sweep.runs import TrialRun
@@ -26,7 +27,7 @@ SWEEP = Sweep(
 
 @pytest.fixture(autouse=True)
 def flops(monkeypatch):
-    monkeypatch.setattr(results, "step_cost", lambda config: (1, 1e6))
+    monkeypatch.setattr(results, "step_cost", lambda config: StepCost(1, 1e6, 1, 0.0))
 
 
 def run(folder, state="complete", attempts=1, top1=None, steps=(), log="", failed=None):
