@@ -9,84 +9,20 @@ are of the sum. XLA joins operations; a fusion counts as what its name says firs
 """
 
 import argparse
-import collections
-import glob
-import gzip
-import json
 import os
-import re
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from step_models import NETWORKS, TINY, batch_of, training_of
 
+from jaxvision.analysis.traces import Operation, grouped, read_trace
+
 STEPS = 3
-# A kind, and how the names of its operations in the compiled program begin. The first that fits counts.
-NAMES = {
-    "transposes and copies": r"(wrapped_)?(transpose|copy)|copy_bitcast",
-    "broadcasts": r"wrapped_broadcast|broadcast(\.\d+)?$",
-    "convolutions": r"convolution",
-    "matrix products": r"dot",
-    "sums and maxima": r"(wrapped_)?reduce",
-}
-# For fusions of XLA's libraries, whose names say nothing: what JAX calls the operation that they were made of.
-SOURCES = {
-    "convolutions": r"conv_general_dilated",
-    "matrix products": r"dot_general",
-    "sums and maxima": r"reduce",
-}
-LIBRARY = r"(ynn|onednn)_fusion"
-REST = "element-wise"
-OUTER = r"(while|cond|conditional|call)\b"  # operations whose time is that of others
-NOISE = ("checkpoint", "rematted_computation")  # words that recomputation adds to the name of a part
-
-
-class Operation(NamedTuple):
-    """An operation of the compiled step.
-
-    Attributes:
-      name: Its name in the compiled program.
-      source: What JAX calls the operation that it was made of, with the modules around it; "" if unknown.
-    """
-
-    name: str
-    source: str
-
-    @property
-    def kind(self) -> str:
-        """Kind of the operation, a key of `NAMES`, `REST`, or "library, unknown"."""
-        if re.match(LIBRARY, self.name):
-            last = self.source.rsplit("/", 1)[-1]
-            return next((kind for kind, word in SOURCES.items() if re.match(word, last)), "library, unknown")
-        return next((kind for kind, start in NAMES.items() if re.match(start, self.name)), REST)
-
-    @property
-    def part(self) -> str:
-        """The pass and the part of the model, with the numbers of layers left out."""
-        if not self.source:
-            return "unknown"
-        direction = "backward" if "transpose(" in self.source else "forward" if "jvp(" in self.source else "update"
-        words = re.sub(r"(block|stage|layer|encoderblock)_?\d+", r"\1", self.source).split("/")
-        return f"{direction:8} {'/'.join([word for word in words if word not in NOISE][-3:])}"
-
-
-def operations(program: str) -> dict[str, Operation]:
-    """Reads the operations of a compiled program.
-
-    Args:
-      program: Text of the program, from `jax.stages.Compiled.as_text`.
-    """
-    found = {}
-    for line in program.splitlines():
-        if match := re.match(r"\s*(?:ROOT )?%([\w.\-]+) = ", line):
-            source = re.search(r'op_name="([^"]*)"', line)
-            found.setdefault(match[1], Operation(match[1], source[1] if source else ""))
-    return found
 
 
 def profile(model: str) -> tuple[dict[Operation, float], float]:
@@ -123,15 +59,8 @@ def profile(model: str) -> tuple[dict[Operation, float], float]:
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             run(STEPS)
-        (trace,) = glob.glob(f"{folder}/**/*.trace.json.gz", recursive=True)
-        events = json.loads(gzip.decompress(Path(trace).read_bytes()))["traceEvents"]
-    known = operations(step.as_text())
-    times: collections.Counter = collections.Counter()
-    for event in events:
-        name = event.get("args", {}).get("hlo_op")
-        if event.get("ph") == "X" and name and not re.match(OUTER, name):
-            times[known.get(name, Operation(name, ""))] += event["dur"] / 1e3 / STEPS
-    return times, without_profiler
+        seconds = read_trace(Path(folder)).seconds
+    return {operation: 1e3 * spent / STEPS for operation, spent in seconds.items()}, without_profiler
 
 
 def print_table(times: Mapping[str, float], most: int | None = None) -> None:
@@ -144,19 +73,6 @@ def print_table(times: Mapping[str, float], most: int | None = None) -> None:
     total = sum(times.values())
     for name, milliseconds in sorted(times.items(), key=lambda item: -item[1])[:most]:
         print(f"{milliseconds:10.1f} {100 * milliseconds / total:5.1f} %  {name}")
-
-
-def grouped(times: Mapping[Operation, float], by: str) -> dict[str, float]:
-    """Adds up the times of operations.
-
-    Args:
-      times: Milliseconds by operation.
-      by: Attribute of an operation, "kind" or "part".
-    """
-    sums: collections.Counter = collections.Counter()
-    for operation, milliseconds in times.items():
-        sums[getattr(operation, by)] += milliseconds
-    return sums
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ evaluations.py  from the section evals to evaluators with their data
 cautions.py     warnings about data and optimizer; checks.py: all checks and warnings before a run starts
 estimate.py     the cost of a run, and where its time goes; step_costs.py: the FLOPs and the seconds of a step
 hardware.py     memory, peak speed and networks of accelerators
-sections.py     the keys of the sections data, train, init, mesh and evals
+sections.py     the keys of the sections data, train, init, mesh, evals and loggers
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
 transfer.py     starting a run from weights
 workdir.py      the folder of a run
@@ -45,6 +45,7 @@ tasks/          learning tasks: init, loss, outputs
 optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
+loggers/        W&B, MLflow, Comet, users' own: what they are told of a run
 evals/          evaluators
 sweep/          many runs that differ in some values: search, controller, report, populations
 launch/         places to run: this machine, SLURM, Ray, a JobSet, a TPU slice

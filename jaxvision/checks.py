@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from jaxvision import cautions, components
+from jaxvision import cautions, components, loggers
 from jaxvision.experiment import Experiment
 from jaxvision.train import players
 
 
 def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """Opens evaluations, initial weights and the training data of a run.
+    """Checks the loggers and opens evaluations, initial weights and the training data of a run.
 
     Args:
       experiment: Experiment of the run.
@@ -19,6 +19,7 @@ def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
     Raises:
       UserError: Data, weights or an evaluation cannot be opened, or do not fit.
     """
+    loggers.read_entries(experiment.config.get("loggers"))
     missing, lines = [], cautions_of(experiment)
     pretrained = experiment.pretrained
     if pretrained is not None and not Path(pretrained.weights).exists():

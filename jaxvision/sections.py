@@ -1,4 +1,5 @@
-"""The sections of a config that the engine itself reads: data, train, init, mesh, and the common keys of evals.
+"""The sections of a config that the engine itself reads: data, train, init, mesh, and the common keys of evals and
+loggers.
 
 The other sections hold the keyword arguments of the function that they name: the builder of a model, the factory of a
 task or an evaluator, an optimizer.
@@ -170,3 +171,15 @@ class EvalSection(NamedTuple):
     augment: str | None = None
     batch_size: COUNT | None = None
     sets: Mapping[str, Mapping] | None = None
+
+
+class LoggerSection(NamedTuple):
+    """The keys that every entry of `config.loggers` may have, next to the options of its logger.
+
+    Attributes:
+      name: Name of the logger, or "package.module:function" of your own; without it, that of the entry.
+      run_name: Name that the logger gives to the run; None takes that of the workdir.
+    """
+
+    name: str
+    run_name: str | None = None

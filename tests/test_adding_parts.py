@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision import augment, evals, launch, losses, models, tasks
+from jaxvision import augment, evals, launch, loggers, losses, models, tasks
 from jaxvision.augment import ops
 from jaxvision.data import host_ops, sources, text
 from jaxvision.data.text.registry import TOKENIZERS
@@ -137,6 +137,13 @@ KINDS = {
         "nowhere",
         LAUNCHERS,
         lambda: launch.make_launcher("nowhere(slots=3)").slots == 3,
+    ),
+    "logger": (
+        "jaxvision.loggers",
+        PART + "\n\n@part('logger')\ndef silent(*, run, level: int = 0):\n    return lambda event: None\n",
+        "silent",
+        loggers.LOGGERS,
+        lambda: loggers.read_entries({"silent": {"level": 3}})[0].options == {"level": 3},
     ),
 }
 

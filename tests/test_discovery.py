@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxvision import augment, evals, launch, losses, models, tasks
+from jaxvision import augment, evals, launch, loggers, losses, models, tasks
 from jaxvision.data import sources, text
 from jaxvision.data.host_ops import host_ops
 from jaxvision.optim import optimizers
@@ -24,6 +24,7 @@ PARTS = {
     "data": host_ops.factories | text.TOKENIZERS,
     "data/sources": sources.KINDS,
     "launch": launch.LAUNCHERS,
+    "loggers": loggers.LOGGERS,
 }
 SPEC = r"(?:^|[|(,\[\"'/ ]){name}(?:$|[|(:\"'])"  # in "decode|resize(32)", "knn", "local:4" or "views(2, 'flip_lr')"
 

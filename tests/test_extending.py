@@ -20,9 +20,17 @@ def write_files(folder):
 
 
 def test_the_page_has_all_it_promises():
-    assert [command.split()[1] for command in COMMANDS] == ["train", "evaluate", *["train"] * 3, *["study"] * 2]
+    assert [command.split()[1] for command in COMMANDS] == ["train", "evaluate", *["train"] * 4, *["study"] * 2]
     files = re.findall(r"^```python\n# (\S+)", PAGE, re.MULTILINE)
-    assert {"my_models.py", "my_losses.py", "my_tasks.py", "my_evals.py", "my_data.py", "my_ops.py"} <= set(files)
+    assert {
+        "my_models.py",
+        "my_losses.py",
+        "my_tasks.py",
+        "my_evals.py",
+        "my_data.py",
+        "my_ops.py",
+        "my_loggers.py",
+    } <= set(files)
 
 
 QUICK = [command for command in COMMANDS if "colour" in command or "stripes" in command]
@@ -36,6 +44,9 @@ def test_the_commands_of_the_page(commands, own_folder, monkeypatch, tmp_path_fa
         cli.main(command.split())
     output = capsys.readouterr()
     assert "val/error" in output.out
+    assert re.fullmatch(
+        r"told, step 20: \{'val/top1': .*\}, largest weight \d+\.\d+\n", Path("progress.txt").read_text()
+    )
     if commands == COMMANDS:
         assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", output.out)
         assert f"own code: the config names my_models:small, in {own_folder / 'my_models.py'}\n" in output.err

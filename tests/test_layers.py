@@ -40,10 +40,11 @@ MAY_IMPORT = {
     "augment": BASE,
     "optim": BASE,
     "analysis": BASE,
+    "loggers": BASE,
     "tasks": BASE | {"models", "losses"},
-    "train": BASE | {"parallel", "tasks", "data"},
+    "train": BASE | {"parallel", "tasks", "data", "loggers"},
     "evals": BASE | {"parallel", "losses", "data", "augment"},
-    "config": BASE | {"data", "models", "tasks", "optim", "evals"},  # what sections are handed to
+    "config": BASE | {"data", "models", "tasks", "optim", "evals", "loggers"},  # what sections are handed to
     "workdir": BASE | {"config", "train"},
     "launches": BASE | {"workdir", "train"},
     "inputs": BASE | {"config", "data", "tasks"},
@@ -55,7 +56,7 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
     | {"cautions", "evaluations", "components", "feeding", "workdir"},
-    "checks": BASE | {"cautions", "components", "experiment", "train"},
+    "checks": BASE | {"cautions", "components", "experiment", "loggers", "train"},
     "launch": BASE,
     "step_costs": BASE | {"config", "experiment", "analysis", "parallel"},
     "estimate": BASE | {"config", "inputs", "data", "components", "evaluations", "step_costs", "train"},

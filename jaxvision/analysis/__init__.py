@@ -16,4 +16,5 @@ kernels.py        filters of the first layer
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 collectives.py    what the devices of a compiled program send each other, in bytes
 plan.py           memory, time of a step and what is sent on devices that are not here
+traces.py         the time of each operation, from a trace of JAX's profiler
 """

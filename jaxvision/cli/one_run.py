@@ -30,6 +30,8 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
         "stop_after", None, "step after which to save and stop, as after a signal", lower_bound=1, flag_values=values
     )
     flags.DEFINE_bool("page", True, "write page.html with the curves to the workdir at the end", flag_values=values)
+    steps = "steps of which to record a trace: a number after the compilation, 5, or two steps, 10:15"
+    flags.DEFINE_string("profile", None, steps, flag_values=values)
 
 
 def _train(values: flags.FlagValues, rest: list[str]) -> None:
@@ -46,6 +48,7 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
         resume=values.resume,
         stop_after=values.stop_after,
         began=process_began(),
+        profile=values.profile,
     )
     if values.page:
         from jaxvision.commands import plot  # here: drawing is imported after training only

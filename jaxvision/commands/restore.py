@@ -68,7 +68,8 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
     config = workdirs.config_of(meta, workdir)
     if is_main() and (words := workdirs.describe_edit(workdir, config)):
         _log.warning("%s: using the config in the checkpoint instead", words)
-    workdirs.close_folder(workdir, config.to_dict(), meta.get("own"))
+    imported = {name: section for name, section in config.to_dict().items() if name != "loggers"}  # of training only
+    workdirs.close_folder(workdir, imported, meta.get("own"))
     with config.unlocked(), config.data.ignore_type():
         config.data.update({key: value for key, value in meta["data"].items() if key != "fields"})
     stored = meta["data"].get("fields")

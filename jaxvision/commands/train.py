@@ -1,8 +1,11 @@
 """`jaxvision train`: trains a config in a workdir."""
 
 import contextlib
+import importlib.util
 import json
+import shlex
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,16 +13,18 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from jaxvision import checks, launches, own_modules, storage
+from jaxvision import checks, launches, loggers, own_modules, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
+from jaxvision.commands.profile import print_profile
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.data.fingerprint import fingerprint
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.locks import Lock
+from jaxvision.loggers.base import Run, name_of
 from jaxvision.parallel import agreement, peers
 from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
 from jaxvision.storage import Path
@@ -29,6 +34,8 @@ from jaxvision.train.feed import Feed
 from jaxvision.train.goodput import Goodput, words
 from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
+from jaxvision.train.observers import Observers
+from jaxvision.train.profiler import Profiler, Steps, parse_steps
 from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput, flops_of, peak_flops
@@ -45,6 +52,7 @@ class _Request(NamedTuple):
     resume: bool
     stop_after: int | None
     quiet: bool
+    profile: Steps | None
 
 
 class _Opened(NamedTuple):
@@ -79,6 +87,7 @@ def run_train(
     stop_after: int | None = None,
     quiet: bool = False,
     began: float | None = None,
+    profile: str | None = None,
 ) -> dict[str, float]:
     """Trains `config` in `workdir`, from its latest checkpoint if there is one.
 
@@ -90,6 +99,7 @@ def run_train(
       stop_after: Step after which to stop, as a signal would.
       quiet: True to print nothing.
       began: Time at which the launch began, by `time.perf_counter()`, for the account of its time; None for now.
+      profile: Steps of which to record a trace, see `profiler.parse_steps`; None for none.
 
     Returns:
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
@@ -105,13 +115,15 @@ def run_train(
     with together("reading the config"):
         config = configs.normalised(config)
     workdir = storage.path(workdir, "--workdir")
-    request = _Request(config, workdir, fresh, resume, stop_after, quiet or not is_main())
+    recorded = None if profile is None else parse_steps(profile)
+    request = _Request(config, workdir, fresh, resume, stop_after, quiet or not is_main(), recorded)
     _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
     saved = Saved(workdir)
     steps = saved.steps()
     statistics = None if fresh else saved_statistics(saved)
     with together("building the experiment"):
         own_modules.check_outside(workdir, config.to_dict())
+        loggers.read_entries(config.get("loggers"))
         experiment = experiments.build(config, statistics=statistics)
         workdirs.check(workdir, config, fresh=fresh, resume=resume)
     if finished := _finished(request):
@@ -127,7 +139,10 @@ def run_train(
             return _report_finished(finished, request)
         if any_process(saved.steps() != steps):
             saved = Saved(workdir)
-        return _train(request, opened, saved, lock, goodput)
+        with together("making the loggers"):
+            observers = _observers(request) if is_main() else None
+        with observers or contextlib.nullcontext():
+            return _train(request, opened, saved, lock, goodput, observers)
 
 
 @contextlib.contextmanager
@@ -141,7 +156,22 @@ def _writing(request: _Request) -> Iterator[Lock | None]:
         yield lock
 
 
-def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, goodput: Goodput) -> dict[str, float]:
+def _observers(request: _Request) -> Observers:
+    """Makes the loggers of the run, which may raise a UserError; nothing is written yet."""
+    workdir, config = request.workdir, request.config
+    run_id = workdirs.run_id(workdir) if not request.fresh else uuid.uuid4().hex
+    run = Run(name_of(workdir), run_id, workdir, config.to_dict())
+    return Observers(loggers.read_entries(config.get("loggers")), run)
+
+
+def _train(
+    request: _Request,
+    opened: _Opened,
+    saved: Saved,
+    lock: Lock | None,
+    goodput: Goodput,
+    observers: Observers | None,
+) -> dict[str, float]:
     """Claims the workdir, trains, and writes the results."""
     experiment, workdir = opened.experiment, request.workdir
     may_write = lock.check if lock is not None else lambda: None
@@ -156,7 +186,8 @@ def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, 
         journal = Journal(start.step, progress, opened.feed.bad, workdir if is_main() else None)
         journal.recheck(experiment.bad_example)
         if is_main():
-            workdirs.record_launch(workdir, request.config, start.step, start.notes, resume=request.resume)
+            run = observers.run.id if observers else None
+            workdirs.record_launch(workdir, request.config, start.step, start.notes, resume=request.resume, run=run)
             account.begin(start.step)
         records = NoRecords() if lock is None else Records(workdir, start.step, lock.check, lines=progress.get("lines"))
         stack.enter_context(contextlib.closing(records))
@@ -166,6 +197,12 @@ def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, 
             print_cautions([*checks.cautions_of(experiment), *of_evaluations])
         stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
         stack.enter_context(_noting_skips(workdir))
+        reporter = Reporter(start.step, experiment.total, request.quiet, experiment.task.progress)
+        if observers is not None:
+            observers.begin(start.step, reporter.note)
+        profiler = Profiler(request.profile, workdir, goodput) if request.profile and is_main() else None
+        stack.callback(_print_profile, profiler, request, experiment.total)  # called after the profiler has stopped
+        stack.enter_context(profiler or contextlib.nullcontext())
         began = time.perf_counter()
         _, results = loop.Loop(
             start.state,
@@ -176,12 +213,14 @@ def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, 
             checkpoints=checkpoints,
             meta=experiment.metadata | {"versions": workdirs.versions()},
             records=records,
-            reporter=Reporter(start.step, experiment.total, request.quiet, experiment.task.progress),
+            reporter=reporter,
             throughput=opened.throughput,
             extra=lambda updates: experiment.optimizer.rates(updates - 1),
             journal=journal,
             goodput=goodput,
             stop_after=request.stop_after,
+            tell=observers,
+            profiler=profiler,
         ).run()
         with goodput.spent("checkpoint"):
             checkpoints.wait()
@@ -190,6 +229,8 @@ def _train(request: _Request, opened: _Opened, saved: Saved, lock: Lock | None, 
         lock.check()
         numbers = {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
         workdirs.write_json(workdir / "results.json", numbers)
+    if observers is not None:
+        observers.results = results
     if not request.quiet:
         _print_results(results, workdir, seconds)
         _print_times(account)
@@ -228,6 +269,15 @@ def _print_times(account: launches.Account) -> None:
     out.print(f"time of this launch, {words(account.launch)}")
     if account.all["launches"] > 1:
         out.print(f"time of all {account.all['launches']} launches, {words(account.all)}")
+
+
+def _print_profile(profiler: Profiler | None, request: _Request, total: int) -> None:
+    if profiler is None or request.quiet:
+        return
+    if profiler.recorded is not None:
+        print_profile(profiler.recorded, request.workdir)
+    if missing := profiler.missing(total):
+        console().print(missing)
 
 
 @contextlib.contextmanager
@@ -302,3 +352,5 @@ def _print_results(results: dict[str, float], workdir: Path, seconds: float | No
         out.print(table)
     took = f" in {duration(seconds)}" if seconds is not None else ""
     out.print(f"finished{took}: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)")
+    if importlib.util.find_spec("tensorboard") is not None:
+        out.print(f"curves: tensorboard --logdir={shlex.quote(str(workdir))}", markup=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxvision import literals
+from jaxvision import literals, loggers
 from jaxvision.config import schema
 from jaxvision.config.plain import flatten, misfit
 from jaxvision.errors import UserError, listed, nearest, shown
@@ -72,7 +72,8 @@ def _section(config: ConfigDict, path: Sequence[str], key: str) -> ConfigDict:
             annotation = _annotation(config, path[:depth], name)
             if inside is not None or annotation is None or not schema.may_be_section(annotation):
                 raise _no_key(config, key)
-            if schema.ANY_NAME in (schema.section_keys(config, path[:depth]) or {}) and not _is_name(key):
+            users_name = schema.ANY_NAME in (schema.section_keys(config, path[:depth]) or {})
+            if users_name and not _is_name(key) and not loggers.named_by_key(path[:depth], name):
                 new = ".".join([*path[: depth + 1], "name"])
                 raise UserError(f"{_no_key(config, key)}. A new entry needs its name, too: {new}")
             with section.ignore_type():

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from jaxvision.arguments import Section
 from jaxvision.calls import options
-from jaxvision.sections import DataSection, EvalSection, InitSection, MeshSection, TrainSection
+from jaxvision.sections import DataSection, EvalSection, InitSection, LoggerSection, MeshSection, TrainSection
 
 ANY_NAME = "*"  # stands for all keys of a section in which users choose the names, such as `evals`
 
@@ -28,6 +28,7 @@ SECTIONS: Keys = {
     "init": Annotated[Mapping | None, Section("init")],
     "evals": Annotated[Mapping, Section("evals")],
     "mesh": Annotated[Mapping, Section("mesh")],
+    "loggers": Annotated[Mapping | None, Section("loggers")],
 }
 
 
@@ -53,7 +54,7 @@ def section_keys(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
         around, inner = section, section.get(name)
         section = inner if inner is not None and hasattr(inner, "items") else {}
         kind = _kind(annotation)
-        inside = _INSIDE[kind](section, around, config) if kind in _INSIDE else None
+        inside = _INSIDE[kind](section, around, config, name) if kind in _INSIDE else None
         if inside is None:
             return None
         keys = inside
@@ -121,7 +122,7 @@ def _optimizer(section: Mapping, *_: Any) -> Keys | None:
     return _all(options(optimizers.make_optimizer, (*optimizers.GIVEN, "options")), of_optimizer, players)
 
 
-def _player(section: Mapping, players: Mapping, config: Mapping) -> Keys | None:
+def _player(section: Mapping, players: Mapping, config: Mapping, *_: Any) -> Keys | None:
     shared = config.get("optimizer") or {}
     return _optimizer({**dict(shared), **dict(section)})
 
@@ -132,11 +133,18 @@ def _evaluation(section: Mapping, *_: Any) -> Keys | None:
     return _all(options(EvalSection), EVALUATORS.options(section["name"]) if "name" in section else {})
 
 
-def _data_options(_: Mapping, data: Mapping, config: Mapping) -> Keys | None:
+def _logger(section: Mapping, _: Mapping, config: Mapping, entry: str) -> Keys | None:
+    from jaxvision.loggers import LOGGERS
+
+    name = section.get("name", entry if entry in LOGGERS else None)
+    return _all(options(LoggerSection), {} if name is None else LOGGERS.options(name))
+
+
+def _data_options(_: Mapping, data: Mapping, *__: Any) -> Keys | None:
     return _source(data.get("name"))
 
 
-def _evaluation_options(_: Mapping, evaluation: Mapping, config: Mapping) -> Keys | None:
+def _evaluation_options(_: Mapping, evaluation: Mapping, config: Mapping, *__: Any) -> Keys | None:
     return _source(evaluation.get("data") or (config.get("data") or {}).get("name"))
 
 
@@ -154,8 +162,8 @@ def _subset(*_: Any) -> Keys | None:
     return options(subsets.take, ("source",))
 
 
-# Kind of a section -> function `(section, section around it, config) -> keys`.
-_INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping], Keys | None]] = {
+# Kind of a section -> function `(section, section around it, config, key of the section) -> keys`.
+_INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping, str], Keys | None]] = {
     "data": lambda *_: options(DataSection),
     "data options": _data_options,
     "subset": _subset,
@@ -171,4 +179,6 @@ _INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping], Keys | None]] = {
     "evaluation": _evaluation,
     "evaluation options": _evaluation_options,
     "mesh": lambda *_: options(MeshSection),
+    "loggers": lambda *_: {ANY_NAME: Annotated[Mapping | None, Section("logger")]},
+    "logger": _logger,
 }

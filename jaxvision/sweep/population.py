@@ -7,6 +7,7 @@ programs, one after the other.
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 import time
@@ -144,6 +145,10 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
             progress = saved.meta(int(state.step)).get(PROGRESS)
         else:
             state = _initial_state(init, places, size, pretrained)
+        if any(member.config.get("loggers") for member in group.members):
+            logging.getLogger(__name__).warning(
+                "runs that train together tell nothing to loggers; the metrics.jsonl of each has its numbers"
+            )
         checkpoints = stack.enter_context(Checkpoints(folder, damaged=saved.damaged))
         first = int(state.step)
         for member in group.members:

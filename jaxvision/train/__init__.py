@@ -16,6 +16,8 @@ stored.py       the arrays and the JSON of a checkpoint, as Orbax stores them
 entries.py      the names in the folder of checkpoints
 digests.py      digests of the files of a checkpoint, to detect damage
 metrics.py      the writer of metrics.jsonl; board.py: of TensorBoard events
+observers.py    calls the loggers of a run
+profiler.py     records a trace of some steps
 finite.py       skips steps whose numbers are not finite; skips.py: the same on the host
 divergence.py   tells from its numbers whether a run diverged
 progress.py     the display of the progress

@@ -1,7 +1,7 @@
 """The training loop: steps, logs, evaluations, checkpoints. It knows nothing of data sets, models or labels."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from jaxvision.train.feed import Feed, Items
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import NoRecords, Records
+from jaxvision.train.profiler import Profiler
 from jaxvision.train.progress import Guessing, Reporter, words
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput
@@ -75,6 +76,9 @@ class Loop:
       journal: Journal from the checkpoint of `state.step`; None for a new run.
       goodput: Meter of where the time goes; None for a new one.
       stop_after: Step after which to save and stop, as after a signal; a step after the end has no effect.
+      tell: Function that is called with the kind of an event ("log", "evaluation", "checkpoint"), the step, the numbers
+        and the state, which it may not keep; see `observers.Observers`.
+      profiler: Recorder of some of the steps, or None.
     """
 
     def __init__(
@@ -94,6 +98,8 @@ class Loop:
         journal: Journal | None = None,
         goodput: Goodput | None = None,
         stop_after: int | None = None,
+        tell: Callable[[str, int, Mapping[str, float], TrainState], None] | None = None,
+        profiler: Profiler | None = None,
     ):
         self.state, self.step = state, int(state.step)
         self._first, self._total, self._schedule = self.step, schedule.total, schedule
@@ -101,7 +107,8 @@ class Loop:
         self._checkpoints, self._meta, self._records = checkpoints, meta, records
         self._reporter, self._throughput, self._extra = reporter, throughput, extra
         self._journal = journal or Journal(self.step, bad=feed.bad)
-        self._goodput, self._stop_after = goodput or Goodput(), stop_after
+        self._goodput, self._stop_after, self._tell = goodput or Goodput(), stop_after, tell
+        self._profiler = profiler
 
     def run(self) -> tuple[TrainState, dict[str, float]]:
         """Trains to the end. Call it once.
@@ -168,17 +175,22 @@ class Loop:
 
     def _dispatch(self, length: int) -> Metrics:
         """Waits for the data of the next `length` steps and dispatches them; returns before they are computed."""
+        if self._profiler is not None:
+            self._profiler.before(self.step, length, self.state)
         with self._goodput.spent("data_wait") as waited, self._saving():
             item = next(self._items)
             self._journal.check(self.step + length)
         self._throughput.waited(waited.seconds)
         gate.tick(compiles=self._goodput.compiles(length))
-        with self._goodput.dispatch(length) as dispatched:
+        annotated = contextlib.nullcontext() if self._profiler is None else self._profiler.annotated(self.step)
+        with self._goodput.dispatch(length) as dispatched, annotated:
             self.state, metrics = self._run(self.state, self._feed.constants, item)
         self._time_left.dispatched(length, waited.seconds + dispatched.seconds)
         self.step += length
         self._journal.stepped(metrics)
         self._throughput.stepped(length)
+        if self._profiler is not None:
+            self._throughput.paused(self._profiler.after(self.step, self.state))
         return metrics
 
     def _boundary(self) -> None:
@@ -227,6 +239,7 @@ class Loop:
             self._reporter.step(step, values, self._time_left.seconds(step))
             if warning := self._guessing.warning(step, values):
                 self._reporter.note(warning)
+        self._observe("log", step, values)
 
     def _evaluate(self, evaluation: Evaluation) -> None:
         jax.block_until_ready(self._journal.pending)  # so that the steps before it do not count as its time
@@ -236,6 +249,7 @@ class Loop:
         self._journal.evaluated(self.step, evaluation.name, numbers)
         self._records.write(self.step, numbers)
         self._reporter.note(f"step {self.step}/{self._total}  {words(numbers)}")
+        self._observe("evaluation", self.step, numbers)
 
     def _save(self) -> None:
         """Begins to save the state, once the metrics of the steps before it are known."""
@@ -248,6 +262,13 @@ class Loop:
         with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
             self._checkpoints.save(self.state, {**self._meta, PROGRESS: progress})
         self._goodput.saved(at)
+        self._observe("checkpoint", at, {})
+
+    def _observe(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Tells the loggers of an event."""
+        if self._tell is not None:
+            with self._pause("other", "loggers"):
+                self._tell(kind, step, values, self.state)
 
     def _save_now(self) -> None:
         """Saves the state and returns when it is on the disk."""
