@@ -45,7 +45,7 @@ def test_the_commands_of_the_page(commands, own_folder, monkeypatch, tmp_path_fa
     output = capsys.readouterr()
     assert "val/error" in output.out
     assert re.fullmatch(
-        r"told, step 20: \{'val/top1': .*\}, largest weight \d+\.\d+\n", Path("progress.txt").read_text()
+        r"told, step 20: \{'val/loss': .*\}, largest weight \d+\.\d+\n", Path("progress.txt").read_text()
     )
     if commands == COMMANDS:
         assert re.search(r"width 4: \d+\.\d%\nwidth 8: \d+\.\d%", output.out)
