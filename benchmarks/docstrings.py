@@ -24,13 +24,13 @@ from signatures import (
     Public,
     annotation_nodes,
     definitions,
-    entries,
     has_array,
     last_name,
     public_functions,
     raises_itself,
-    sections,
 )
+
+from jaxvision.docstrings import arguments, entries, sections
 
 PREPOSITION = re.compile(
     r"(of|for|to|by|in|on|at|from|with|as|what|where|which|whether|how|until|per)\b", re.IGNORECASE
@@ -96,7 +96,7 @@ def arrays_without_axes(public: Public) -> list[str]:
         those of the result outside `Args:`: in brackets, or as the word "scalar" or "shape".
     """
     texts = sections(public.doc)
-    described = entries(texts.get("Args", "")) | entries(texts.get("Attributes", ""))
+    described = arguments(public.doc)
     prose = " ".join(text for title, text in texts.items() if title not in ("Args", "Attributes", "Raises"))
     missing = []
     for arg in public.parameters:
@@ -184,7 +184,7 @@ def add_function(measures: Measures, public: Public, documented: dict[str, set[s
         documented: Names of the arguments that are described for the methods of a name, in any class.
     """
     texts = sections(public.doc)
-    described = set(entries(texts.get("Args", "")) | entries(texts.get("Attributes", "")))
+    described = set(arguments(public.doc))
     if public.is_method and public.node.name != "__init__":
         described |= documented.get(public.node.name, set())
     annotations = [*((arg.arg, arg.annotation) for arg in public.parameters), ("return", public.node.returns)]

@@ -1,12 +1,9 @@
 """Public functions of Python files and their docstrings, from the syntax tree, for docstrings.py."""
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SECTION = re.compile(r"([A-Z]\w*(?: \w+)?):$")
-ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?: ?(.*)")
 ARRAYS = {"Array", "ArrayLike", "ndarray", "NDArray"}
 JAXTYPING = {"Bool", "Complex", "Float", "Inexact", "Int", "Integer", "Num", "Real", "Shaped", "UInt"}
 CONTAINERS = {"Callable", "dict", "Dict", "Mapping", "Iterator", "Iterable"}  # their arrays are no arguments themselves
@@ -38,57 +35,6 @@ class Public:
         if self.is_method and "staticmethod" not in map(last_name, self.node.decorator_list):
             every = every[1:]
         return [arg for arg in every if not arg.arg.startswith("_")]
-
-
-def sections(doc: str) -> dict[str, str]:
-    """The sections of a docstring in Google style.
-
-    Args:
-        doc: Docstring, its indentation removed.
-
-    Returns:
-        The text of each section by its title, "Args" for instance; the text before the first section, and between
-        sections, is under "".
-
-    >>> sections("Adds.\\n\\nArgs:\\n    a: First number.\\n\\nReturns:\\n    The sum.")["Returns"].strip()
-    'The sum.'
-    """
-    texts, title = {"": ""}, ""
-    for line in doc.splitlines():
-        if line and not line[0].isspace():
-            header = SECTION.match(line)
-            title = header[1] if header else ""
-            if header:
-                texts.setdefault(title, "")
-                continue
-        texts[title] += line + "\n"
-    return texts
-
-
-def entries(section: str) -> dict[str, str]:
-    """The descriptions in a section such as `Args:`.
-
-    Args:
-        section: Text of the section, with its indentation.
-
-    Returns:
-        The description of each name, without the asterisks of `*args` and `**options`.
-
-    >>> entries("    x, y: Two numbers,\\n        positive.\\n    *rest: Other numbers.")
-    {'x': 'Two numbers, positive.', 'y': 'Two numbers, positive.', 'rest': 'Other numbers.'}
-    """
-    described: dict[str, str] = {}
-    lines = [line for line in section.splitlines() if line.strip()]
-    indentation = min((len(line) - len(line.lstrip()) for line in lines), default=0)
-    names: list[str] = []
-    for line in lines:
-        entry = ENTRY.match(line[indentation:])
-        if entry:
-            names = [name.lstrip("*") for name in entry[1].split(", ")]
-            described.update(dict.fromkeys(names, entry[2].strip()))
-        else:
-            described.update({name: f"{described[name]} {line.strip()}".strip() for name in names})
-    return described
 
 
 def last_name(node: ast.AST) -> str:

@@ -22,7 +22,7 @@ traced.py       numbers that differ between the runs of one program
 arguments.py    checks of users' values against annotations; literals.py: values from text
 calls.py        checks of users' names against signatures
 values.py       values of a config as plain Python
-scripts.py      users' Python files: configs, sweeps, studies
+scripts.py      users' Python files: configs, sweeps, studies; shipped.py: where this project's own are
 registry.py     parts by name; own_modules.py: users' own parts, "my_models:small"
 fields.py       the fields of an example: kind, shape, classes
 specs.py        'flip_lr|mixup(0.2)' -> operations
@@ -37,6 +37,8 @@ programs.py     compiled programs kept on disk; memory.py: freed memory kept by 
 progress.py     progress of slow work on stderr
 signals.py      SIGTERM and SIGINT, handled from the start of a command; __main__.py: the console script
 errors.py       errors that users can fix, with the choices; exits.py: exit statuses
+version.py      the version of this package
+docstrings.py   the parts of a docstring
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
 models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, NIN; two towers of image and text; heads and probes
@@ -59,6 +61,10 @@ __all__ = ["batches", "create_model", "create_training", "features", "load", "lo
 
 def __getattr__(name: str) -> Any:
     """Returns a function of api.py, imported on first use, so that the command line starts without it."""
+    if name == "__version__":
+        from jaxvision.version import version
+
+        return version()
     if name not in __all__:
         raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")
     from jaxvision import api
@@ -67,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, "__version__"])

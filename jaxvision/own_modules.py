@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision import scripts
+from jaxvision import scripts, shipped
 from jaxvision.errors import UserError, nearest, shown
 
 _WORD = r"[^\W\d]\w*"
@@ -120,9 +120,11 @@ def find(module: str) -> str | None:
     >>> find("no_such_module.inside") is None
     True
     """
-    scripts.make_importable(Path.cwd())
-    importlib.invalidate_caches()
     top, *rest = module.split(".")
+    own = shipped.root() if top in shipped.FOLDERS else None  # experiments.own_parts, of a run in any folder
+    for folder in (Path.cwd(), *([own] if own else [])):
+        scripts.make_importable(folder)
+    importlib.invalidate_caches()
     try:
         spec = importlib.util.find_spec(top)
     except (ValueError, ImportError):  # a module without a spec

@@ -62,6 +62,15 @@ def declaration(kind: str, factory: Callable) -> Declaration | None:
     return getattr(factory, "__dict__", {}).get(_MARK, {}).get(kind)
 
 
+def kinds_of(factory: Callable) -> list[str]:
+    """Returns the kinds of part that the decorators of a factory declare.
+
+    Args:
+      factory: Factory of a part.
+    """
+    return list(getattr(factory, "__dict__", {}).get(_MARK, {}))
+
+
 def modules(package: str) -> list[ModuleType]:
     """Imports and returns the modules of a package, by name, without its subpackages.
 
@@ -81,10 +90,21 @@ class PartRegistry(Mapping[str, Callable]):
       packages: Names of the packages whose modules hold the parts.
       required: Names of the arguments that the program passes to every part of this kind; each part must take them.
       offered: Names of further arguments that the program gives to parts that have a parameter of that name.
+      plural: Word for all of them, for `jaxvision list`; None for the kind with an "s".
+      usage: Line of a config that names a part, with NAME in the place of its name.
     """
 
-    def __init__(self, kind: str, packages: Sequence[str], required: Sequence[str] = (), offered: Sequence[str] = ()):
+    def __init__(
+        self,
+        kind: str,
+        packages: Sequence[str],
+        required: Sequence[str] = (),
+        offered: Sequence[str] = (),
+        plural: str | None = None,
+        usage: str = "",
+    ):
         self.kind, self.packages, self.required, self.offered = kind, tuple(packages), tuple(required), tuple(offered)
+        self.plural, self.usage = plural, usage
         self._factories: dict[str, Callable] | None = None
 
     def __getitem__(self, name: str) -> Callable:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from jaxvision import shipped
 from jaxvision.errors import UserError, nearest, shown
 from jaxvision.reading import decode_text, is_file, is_folder, reading
 
@@ -28,6 +29,8 @@ class Unfit(TypeError):
 def split(path: str) -> tuple[str, str | None]:
     """Splits `FILE.py:ARG` into the file and the argument, which is None without a colon.
 
+    A config or experiment of this project is found from any folder; see `shipped`.
+
     Args:
       path: Path of a file, with an optional argument after a colon.
 
@@ -35,7 +38,8 @@ def split(path: str) -> tuple[str, str | None]:
     (('configs/resnet.py', '20'), ('runs/a:b/config.json', None), ('study.py', 'small/lr:3'))
     """
     match = re.match(r"(.*?\.\w+):(.*)", str(path), re.DOTALL)
-    return (match[1], match[2]) if match and not Path(path).exists() else (str(path), None)
+    file, arg = (match[1], match[2]) if match and not Path(path).exists() else (str(path), None)
+    return shipped.find(file), arg
 
 
 def run_file(file: str | Path, name: str) -> ModuleType:
@@ -53,7 +57,9 @@ def run_file(file: str | Path, name: str) -> ModuleType:
     folder = Path(os.path.abspath(file)).parent  # without "..", for messages and checkpoints
     if folder not in folders:
         folders.append(folder)
-    for place in (Path.cwd(), folder):  # the file may import modules from there
+    root = shipped.root()
+    own = [root] if root and shipped.is_shipped(folder) else []  # a config of ours may name experiments.own_parts
+    for place in (Path.cwd(), folder, *own):  # the file may import modules from there
         make_importable(place)
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -143,7 +149,7 @@ def check_python(file: str, kind: str) -> None:
     if is_folder(path):
         raise UserError(f"{file} is a folder, not a {kind} file: name a file in it, FILE.py or FILE.py:ARG")
     if not is_file(file):
-        raise UserError(f"no {kind} file {shown(file)} (looked in {Path.cwd()}){_beside(path)}")
+        raise UserError(f"no {kind} file {shown(file)} ({shipped.looked_in(file)}){_beside(path)}")
     if path.suffix != ".py":
         raise UserError(f"the {kind} file {file!r} is not a Python file: give FILE.py or FILE.py:ARG")
 

@@ -1,14 +1,46 @@
-"""The sections of a config that the engine itself reads: data, train, init, mesh, and the common keys of evals and
-loggers.
+"""The sections of a config, and those that the engine itself reads: data, train, init, mesh, and the common keys of
+evals and loggers.
 
 The other sections hold the keyword arguments of the function that they name: the builder of a model, the factory of a
 task or an evaluator, an optimizer.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
 from jaxvision.arguments import COUNT, SHARE, SIDE, Range, Section
+
+
+@dataclass(kw_only=True)
+class ConfigSections:
+    """A config: its sections, each of which holds the keyword arguments of one function, and two values.
+
+    Attributes:
+      seed: Seed of everything that is drawn at random: initial weights, order of the examples, augmentation, dropout.
+      data: Training set, the operations on the host, and the batch size.
+      augment: Spec of the augmentation on the device, such as "flip_lr|normalize(0.5, 0.5)"; "none" for no operations.
+      model: Model by its name, with its options.
+      task: Task by its name, with its options: what the model learns.
+      optimizer: Optimizer by its name, with its options, the learning rate and its schedule.
+      train: Length, precision and safety of the run.
+      init: Weights that the run starts from; without this section they are drawn at random.
+      evals: Evaluations by a name of your choice.
+      mesh: Devices, and how the state is laid over them.
+      loggers: Places besides the workdir that get the numbers of the run, such as Weights & Biases, by name.
+    """
+
+    seed: int = 0
+    data: Annotated[Mapping, Section("data")]
+    augment: str = "none"
+    model: Annotated[Mapping, Section("model")]
+    task: Annotated[Mapping, Section("task")]
+    optimizer: Annotated[Mapping, Section("optimizer")]
+    train: Annotated[Mapping, Section("train")]
+    init: Annotated[Mapping | None, Section("init")] = None
+    evals: Annotated[Mapping, Section("evals")] = field(default_factory=dict)
+    mesh: Annotated[Mapping, Section("mesh")] = field(default_factory=dict)
+    loggers: Annotated[Mapping | None, Section("loggers")] = None
 
 
 class DataSection(NamedTuple):

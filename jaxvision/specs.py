@@ -165,10 +165,15 @@ class Registry:
       kind: Kind of the operations, for messages: "augmentation".
       packages: Names of packages whose modules hold the built-in operations; they are imported at the first request.
       where: Name by which a user imports this registry, "jaxvision.augment.ops"; empty if users cannot add operations.
+      plural: Word for all of them, for `jaxvision list`; None for the kind with an "s".
+      usage: Line of a config that names an operation, with CALL in the place of its call.
     """
 
-    def __init__(self, kind: str, packages: Sequence[str] = (), where: str = ""):
+    def __init__(
+        self, kind: str, packages: Sequence[str] = (), where: str = "", plural: str | None = None, usage: str = ""
+    ):
         self.kind, self.packages, self._where = kind, tuple(packages), where
+        self.plural, self.usage = plural, usage
         self._built_in: dict[str, Callable] = {}
         self._registrations: dict[Callable, Registration] = {}
         self._walked = False

@@ -13,6 +13,7 @@ BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress"
 BASE |= {"calls", "literals", "scripts", "own_modules", "registry", "signals", "storage", "traced", "unpacking"}
 BASE |= {"path_names", "processes", "lock_files", "locks", "line_files", "outputs", "fields", "layout", "programs"}
 BASE |= {"memory", "hardware"}
+BASE |= {"memory", "shipped", "version", "docstrings"}
 # The other modules that each module or folder may import.
 MAY_IMPORT = {
     **{name: {"errors"} for name in BASE},
@@ -25,8 +26,8 @@ MAY_IMPORT = {
     "literals": {"errors", "arguments"},
     "layout": {"errors", "paths"},
     "unpacking": {"errors", "reading"},
-    "scripts": {"errors", "reading"},
-    "own_modules": {"errors", "scripts"},
+    "scripts": {"errors", "reading", "shipped"},
+    "own_modules": {"errors", "scripts", "shipped"},
     "registry": {"errors", "calls", "own_modules"},
     "line_files": {"path_names", "storage"},
     "storage": {"errors", "path_names"},

@@ -8,7 +8,7 @@ from jaxvision import arguments, own_modules, specs
 from jaxvision.errors import UserError, shown
 from jaxvision.specs import Registry
 
-ops = Registry("augmentation", [__package__], "jaxvision.augment.ops")
+ops = Registry("augmentation", [__package__], "jaxvision.augment.ops", usage='c.augment = "CALL"')
 MAX_TIMES = 64  # limit of views and of operations in a row, each of which is traced separately
 
 _statistics: dict[Callable, tuple[str, ...]] = {}  # names that an operation reads from batch["statistics"]

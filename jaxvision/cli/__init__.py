@@ -5,24 +5,34 @@ one_run.py     train, evaluate, inspect, verify, predict, visualize, search
 many_runs.py   study, sweep, launch
 seeing.py      plot
 files.py       convert, data
+about.py       list, help, completion
+order.py       flags before the command
+help_text.py   the text of --help; completion.py: what the scripts of bash, zsh and fish ask for
 mistakes.py    messages for mistakes in flags
 failures.py    one line for an error that was not foreseen
 
 Nothing heavy is imported before the flags are parsed, so that `--help` answers at once.
 """
 
+import contextlib
 import os
 import sys
 
 from absl import flags
 
-from jaxvision import signals
-from jaxvision.cli import failures, files, many_runs, mistakes, one_run, seeing
+from jaxvision import signals, version
+from jaxvision.cli import about, completion, failures, files, help_text, many_runs, mistakes, one_run, order, seeing
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
-COMMANDS: dict[str, Command] = {**one_run.COMMANDS, **seeing.COMMANDS, **many_runs.COMMANDS, **files.COMMANDS}
+COMMANDS: dict[str, Command] = {
+    **one_run.COMMANDS,
+    **seeing.COMMANDS,
+    **many_runs.COMMANDS,
+    **files.COMMANDS,
+    **about.COMMANDS,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,25 +45,46 @@ def main(argv: list[str] | None = None) -> None:
       SystemExit: The command ended with a status of `jaxvision.exits`; without one, it ended with 0.
     """
     console = argv is None
-    argv = list(sys.argv if argv is None else argv)
-    name = argv[1] if len(argv) > 1 else "--help"
+    words = list(sys.argv if argv is None else argv)[1:]
     try:
-        with signals.listening(name, console=console):
-            _main(name, argv)
+        words = _in_order(words)
+        with signals.listening(words[0], console=console):
+            _main(words[0], words[1:])
     except SystemExit as left:
         if console and left.code:
             failures.end_soon(left.code if isinstance(left.code, int) else EXIT_FAILED)
         raise
 
 
-def _main(name: str, argv: list[str]) -> None:
-    if name in ("-h", "--help", "help"):
-        print(_overview())
+def _in_order(words: list[str]) -> list[str]:
+    """The words of a command line with the command in front."""
+    if words[:1] == ["--version"]:
+        return words
+    if not words or words[0] in ("-h", "--help"):
+        with contextlib.suppress(UserError):  # `jaxvision --help train`
+            return order.command_first(words, COMMANDS) or ["help"]
+        return words
+    try:
+        return order.command_first(words, COMMANDS)
+    except UserError as error:
+        print(f"jaxvision: {error}", file=sys.stderr)
+        sys.exit(error.status)
+
+
+def _main(name: str, words: list[str]) -> None:
+    if name in ("-h", "--help"):
+        print(help_of(None))
+        return
+    if name == "--version":
+        print(version.line())
+        return
+    if name == completion.WORD:
+        print(completion.answer(words, COMMANDS))
         return
     try:
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
-        _run(name, argv[2:])
+        _run(name, words)
     except UserError as error:
         print(f"jaxvision: {error}", file=sys.stderr)
         sys.exit(error.status)
@@ -66,7 +97,25 @@ def _main(name: str, argv: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except Exception as error:
-        sys.exit(failures.tell(error, name, argv[2:], _folder_of(argv[2:])))
+        sys.exit(failures.tell(error, name, words, _folder_of(words)))
+
+
+def help_of(name: str | None) -> str:
+    """Returns the help of a command, or of the program.
+
+    Args:
+      name: Name of a command; None for the list of the commands.
+    """
+    if name is None:
+        return help_text.overview(COMMANDS)
+    values = flags.FlagValues()
+    _define(values, name, [])
+    return help_text.of_command(name, COMMANDS[name], values)
+
+
+def _define(values: flags.FlagValues, name: str, words: list[str]) -> None:
+    flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
+    COMMANDS[name].define(values, words)
 
 
 def _folder_of(words: list[str]) -> str | None:
@@ -81,15 +130,13 @@ def _folder_of(words: list[str]) -> str | None:
 
 def _run(name: str, words: list[str]) -> None:
     command = COMMANDS[name]
-    values = flags.FlagValues()
-    flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
     if {"--help", "-h", "--helpfull"} & set(words):
-        command.define(values, [])
-        print(_help(name, command, values))
+        print(help_of(name))
         return
     check_empty(words)
+    values = flags.FlagValues()
     try:
-        command.define(values, words)
+        _define(values, name, words)
         rest = values([name, *words])[1:]
     except flags.Error as error:
         raise mistakes.reworded(error, name, values, words) from None
@@ -103,19 +150,3 @@ def _run(name: str, words: list[str]) -> None:
         if signals.speaks():
             print(f"jaxvision: {error}. Run the same command to resume.", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)
-
-
-def _overview() -> str:
-    lines = ["jaxvision COMMAND --flags (each has --help)", ""]
-    lines += [f"  {name:10s} {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join([*lines, "", "First run:", f"  {COMMANDS['train'].example}"])
-
-
-def _help(name: str, command: Command, values: flags.FlagValues) -> str:
-    lines = [f"jaxvision {name}: {command.summary}", "", "Example:", f"  {command.example}", "", "Flags:"]
-    for flag in sorted({values[f].name for f in values}):
-        default = values[flag].default
-        lines.append(
-            f"  --{flag}: {values[flag].help}" + (f" (default: {default})" if default not in (None, False) else "")
-        )
-    return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, log_warnings, start, value_of
+from jaxvision.cli.shared import Command, log_warnings, offer, start, value_of
 from jaxvision.errors import UserError
 
 
@@ -26,6 +26,7 @@ def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
     text("model", None, "NAME:VARIANT of our model, as in vit:B/16", flag_values=values)
     flags.DEFINE_multi_string("option", [], "option of the model, as in pool=token; repeatable", flag_values=values)
     text("head", "keep", "keep the classifier, or drop it", flag_values=values)
+    offer(values, "head", "keep", "drop")
     flags.DEFINE_multi_string("ignore", [], "regular expression of names to ignore; repeatable", flag_values=values)
     text("prefix", None, "prefix of the names to use, as in teacher. or backbone.", flag_values=values)
     text("architecture", None, "the library's name of the network, if its files do not say it", flag_values=values)
@@ -34,6 +35,8 @@ def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
     ratio("crop", None, "size divided by the shorter side before the central crop", flag_values=values)
     text("interpolation", None, "bilinear or bicubic", flag_values=values)
     text("normalize", None, "mean and std of imagenet, inception, clip or bytes", flag_values=values)
+    offer(values, "interpolation", "bilinear", "bicubic")
+    offer(values, "normalize", "imagenet", "inception", "clip", "bytes")
     flags.DEFINE_list("mean", None, "mean of each channel, for images in [0, 1]", flag_values=values)
     flags.DEFINE_list("std", None, "standard deviation of each channel", flag_values=values)
 
@@ -69,6 +72,7 @@ def _define_data(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_string("host", None, "cache: host spec, as in decode|resize_short(256)", flag_values=values)
     flags.DEFINE_string("out", None, "cache: data_dir of the copy", flag_values=values)
     flags.DEFINE_string("format", None, "cache: jpeg, or png, which loses nothing (default: jpeg)", flag_values=values)
+    offer(values, "format", "jpeg", "png")
     flags.DEFINE_integer("quality", None, "cache: quality of jpeg, 1 to 100 (default: 95)", flag_values=values)
     flags.DEFINE_float(
         "max_bad_fraction",
@@ -92,11 +96,24 @@ COMMANDS = {
         "jaxvision convert --from=timm --model=vit:B/16 model.safetensors weights/vit_b16",
         _define_convert,
         _convert,
+        examples=(
+            "jaxvision convert --from=torchvision --model=resnet:50 --head=drop resnet50.pth weights/resnet50",
+            "jaxvision convert --to=timm weights/vit_b16 vit_b16.safetensors",
+        ),
+        groups={
+            "From what to what": "from to model option architecture",
+            "What to convert": "head prefix ignore classes",
+            "Images that the model expects, if its files do not say it": "size crop interpolation normalize mean std",
+        },
     ),
     "data": Command(
         "prepare a data set, convert it from TFRecord, or cache it resized: data prepare | convert | cache",
         "jaxvision data convert ~/tensorflow_datasets/imagenet2012/5.1.0 /data/array_record",
         _define_data,
         _data,
+        examples=(
+            "jaxvision data prepare my_set --data_dir=/data",
+            "jaxvision data cache --name=imagenet2012 --split=train --host='decode|resize_short(256)' --out=small",
+        ),
     ),
 }

@@ -94,12 +94,28 @@ COMMANDS = {
         "jaxvision study data_scaling --preset=laptop --out=runs/data_scaling",
         _define_study,
         _study,
+        examples=(
+            "jaxvision list studies",
+            "jaxvision study data_scaling --preset=laptop --out=runs/data_scaling --dry_run",
+            "jaxvision study data_scaling --preset=paper --out=runs/paper",
+            "jaxvision study experiments/own_parts/width --out=runs/width",
+        ),
+        groups={
+            "What to run": "preset data_dir from out",
+            "How to run it": "launcher parallel dry_run",
+        },
     ),
     "sweep": Command(
         "search over configs: many runs, then a table, figures and the best config",
         "jaxvision sweep --sweep=configs/sweeps/quickstart.py --out=runs/sweep",
         _define_sweep,
         _sweep,
+        examples=(
+            "jaxvision sweep --sweep=configs/sweeps/quickstart.py --dry_run",
+            "jaxvision sweep --sweep=configs/sweeps/quickstart.py --out=runs/sweep --launcher=population",
+            "jaxvision sweep --sweep=configs/sweeps/grid.py --out=runs/grid --launcher=\"slurm(partition='gpu')\"",
+        ),
+        groups={"What to run": "sweep out", "How to run it": "launcher parallel size dry_run"},
     ),
     "launch": Command(
         "run a command on all nodes of a SLURM cluster, a Kubernetes JobSet or a Cloud TPU",
@@ -107,5 +123,10 @@ COMMANDS = {
         "--workdir=runs/vit",
         _define_launch,
         _launch,
+        examples=(
+            "jaxvision launch --slurm='nodes=2, gpus=8' --dry_run -- evaluate --workdir=runs/vit",
+            "jaxvision launch --tpu=\"accelerator='v6e-16', zone='us-east5-a'\" -- train --config=FILE --workdir=gs://B/run",
+        ),
+        groups={"Where, one of": "slurm jobset tpu"},
     ),
 }

@@ -255,41 +255,84 @@ COMMANDS = {
         "jaxvision train --config=configs/quickstart.py --workdir=runs/quickstart",
         _define_train,
         _train,
+        examples=(
+            "jaxvision train --config=configs/supervised/resnet_cifar10.py:20 --workdir=runs/resnet20",
+            "jaxvision train --config=configs/quickstart.py --workdir=runs/b --config.optimizer.learning_rate=0.03",
+            "jaxvision train --config=runs/quickstart/config.json --workdir=runs/again --config.seed=1",
+        ),
+        groups={"What to train": "config workdir", "If the workdir holds a run": "resume fresh"},
     ),
     "evaluate": Command(
         "run the evaluations of a workdir again, or others; or evaluate converted weights",
         "jaxvision evaluate --workdir=runs/quickstart",
         _define_evaluate,
         _evaluate,
+        examples=(
+            "jaxvision evaluate --workdir=runs/quickstart --step=1500 --format=csv",
+            "jaxvision evaluate --workdir=runs/mine --config=configs/evaluation/representation.py:cifar10",
+        ),
+        groups={"What to evaluate": "workdir step config features", "Output": "format out"},
     ),
     "inspect": Command(
         "show the parameters, cost, memory, lengths and shardings of a config without training",
         "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py",
         _define_inspect,
         _inspect,
+        examples=(
+            "jaxvision inspect --config=configs/quickstart.py --pages=runs/pages",
+            "jaxvision inspect --config=configs/quickstart.py --config.model.name=vit --nocompile",
+        ),
     ),
     "verify": Command(
         "check the checkpoints, the config and the metrics of a workdir; repair them only with --repair",
         "jaxvision verify --workdir=runs/quickstart",
         _define_verify,
         _verify,
+        examples=("jaxvision verify --workdir=runs/quickstart --repair",),
     ),
     "predict": Command(
         "print the five most probable classes of image files; with an image-text model, of your own words",
         "jaxvision predict --workdir=runs/quickstart --images=photos",
         _define_predict,
         _predict,
+        examples=(
+            "jaxvision predict --workdir=runs/quickstart --images='photos/*.jpg' --top=3 --format=csv",
+            "jaxvision predict --workdir=runs/clip --images=photos --labels='a red circle,a dog'",
+        ),
+        groups={
+            "Model and images": "workdir step images top",
+            "Your own words, for a model of image and text": "labels prompts tokenizer",
+            "Output": "format out",
+        },
     ),
     "visualize": Command(
         "draw views, nearest neighbours, t-SNE and filters of a trained network",
         "jaxvision visualize --workdir=runs/quickstart --out=runs/quickstart/pictures",
         _define_visualize,
         _visualize,
+        examples=(
+            "jaxvision visualize --workdir=runs/quickstart --out=pictures --layer=stages/2 --examples=500",
+            "jaxvision visualize --workdir=weights/vit_b16 --config=configs/quickstart.py --out=pictures",
+        ),
+        groups={
+            "Model": "workdir step layer",
+            "Images": "config split examples",
+            "Pictures": "out perplexity seed",
+        },
     ),
     "search": Command(
         "find images of a folder by words or by an image, with a model of image and text",
         "jaxvision search --index=runs/photos --workdir=runs/clip --images='photos/**/*.jpg' 'a red circle'",
         _define_search,
         _search,
+        examples=(
+            "jaxvision search --index=runs/photos 'a red circle' 'a dog on a beach'",
+            "jaxvision search --index=runs/photos --image=one.jpg --top=5 --format=csv",
+        ),
+        groups={
+            "Making the index, once": "index images workdir step tokenizer",
+            "Searching": "image top",
+            "Output": "sheet format out",
+        },
     ),
 }

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -24,12 +24,16 @@ class Command(NamedTuple):
       define: Function that defines the flags; called with the flags and the words of the command line, from which it
         may take some.
       run: Function that runs the command; called with the parsed flags and the words that are not flags.
+      examples: Further command lines.
+      groups: Names of flags in one text, by the title of their group, in the order of the help.
     """
 
     summary: str
     example: str
     define: Callable[[flags.FlagValues, list[str]], None]
     run: Callable[[flags.FlagValues, list[str]], None]
+    examples: tuple[str, ...] = ()
+    groups: Mapping[str, str] = {}
 
 
 def config_flag(values: flags.FlagValues, words: list[str], what: str = "config file") -> None:
@@ -89,7 +93,7 @@ def _take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
             continue
         del words[i]
         key = name.removeprefix("no").removeprefix("config.")
-        following = words[i] if i < len(words) and not _is_flag(words[i]) else None
+        following = words[i] if i < len(words) and not is_flag(words[i]) else None
         if switch:
             changes[key] = Written("false")
         elif equals:
@@ -105,10 +109,13 @@ def _take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
     return path, changes
 
 
-def _is_flag(word: str) -> bool:
-    """Whether a word is a flag, not a negative number or another value.
+def is_flag(word: str) -> bool:
+    """Returns whether a word is a flag, not a negative number or another value.
 
-    >>> _is_flag("--workdir=x"), _is_flag("-1e-3"), _is_flag("flip_lr")
+    Args:
+      word: Word of a command line.
+
+    >>> is_flag("--workdir=x"), is_flag("-1e-3"), is_flag("flip_lr")
     (True, False, False)
     """
     return word.startswith("-") and word[1:2] not in {"", *"0123456789."}
@@ -178,7 +185,28 @@ def table_flags(values: flags.FlagValues, what: str) -> None:
     """
     form = f"format of {what} on standard output: table, json, jsonl or csv"
     flags.DEFINE_string("format", "table", form, flag_values=values)
+    offer(values, "format", "table", "json", "jsonl", "csv")
     flags.DEFINE_string("out", None, f"file for {what}: .json, .jsonl or .csv", flag_values=values)
+
+
+def offer(values: flags.FlagValues, name: str, *choices: str) -> None:
+    """Names the values of a flag, for its help and for completion; the command itself refuses others.
+
+    Args:
+      values: Flags of the command.
+      name: Name of a flag that has been defined.
+      *choices: Values.
+    """
+    setattr(values[name], "choices", choices)  # noqa: B010, absl's flags have no such attribute
+
+
+def choices_of(flag: flags.Flag) -> tuple[str, ...]:
+    """Returns the values of a flag that takes one of a few, or ().
+
+    Args:
+      flag: Flag.
+    """
+    return tuple(getattr(flag, "choices", ()) or getattr(flag.parser, "enum_values", ()))
 
 
 def value_of(values: flags.FlagValues, name: str) -> Any:

@@ -15,4 +15,6 @@ data.py       prepare, convert or cache a data set
 study.py      run the study of an experiment
 sweep.py      search over configs
 launch.py     submit a command to a cluster
+listing.py    list what a config may name; catalog.py: all names, found in the source
+help.py       show everything of a name; describe.py: parts and files; config_keys.py: the keys of a config
 """

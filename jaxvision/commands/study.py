@@ -33,8 +33,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-import jaxvision
-from jaxvision import checks, launch, outputs, programs, scripts, storage
+from jaxvision import checks, launch, outputs, programs, scripts, shipped, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
@@ -133,17 +132,18 @@ def load_study(name: str) -> ModuleType:
     """Loads the module of a study.
 
     Args:
-      name: Name of a folder in experiments/ of the current folder or of this source tree, or path of a folder with a
-        study.py, or of a Python file.
+      name: Name of a folder in experiments/ of the current folder or of this project (see `shipped`), or path of a
+        folder with a study.py, or of a Python file.
 
     Raises:
       UserError: There is no such study, or its file raises an error or lacks something.
     """
+    name = shipped.find(name)
     inside = os.path.join(name, "study.py")
     if path := name if name.endswith(".py") and is_file(name) else inside if "/" in name and is_file(inside) else None:
         file = Path(path).resolve()
         return _checked(_module(file), file)
-    places = list(dict.fromkeys([Path.cwd() / "experiments", Path(jaxvision.__file__).parents[1] / "experiments"]))
+    places = shipped.places("experiments")
     for place in places if re.fullmatch(r"\w[\w.-]{0,100}", name) else ():
         if (place / name / "study.py").is_file():
             return _module(place / name / "study.py")

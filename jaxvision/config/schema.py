@@ -12,24 +12,20 @@ from typing import Annotated, Any
 
 from jaxvision.arguments import Section
 from jaxvision.calls import options
-from jaxvision.sections import DataSection, EvalSection, InitSection, LoggerSection, MeshSection, TrainSection
+from jaxvision.sections import (
+    ConfigSections,
+    DataSection,
+    EvalSection,
+    InitSection,
+    LoggerSection,
+    MeshSection,
+    TrainSection,
+)
 
 ANY_NAME = "*"  # stands for all keys of a section in which users choose the names, such as `evals`
 
 Keys = dict[str, Any]  # key -> annotation
-SECTIONS: Keys = {
-    "seed": int,
-    "data": Annotated[Mapping, Section("data")],
-    "augment": str,
-    "model": Annotated[Mapping, Section("model")],
-    "task": Annotated[Mapping, Section("task")],
-    "optimizer": Annotated[Mapping, Section("optimizer")],
-    "train": Annotated[Mapping, Section("train")],
-    "init": Annotated[Mapping | None, Section("init")],
-    "evals": Annotated[Mapping, Section("evals")],
-    "mesh": Annotated[Mapping, Section("mesh")],
-    "loggers": Annotated[Mapping | None, Section("loggers")],
-}
+SECTIONS: Keys = options(ConfigSections) or {}
 
 
 def section_keys(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
@@ -53,7 +49,7 @@ def section_keys(config: Mapping[str, Any], path: Sequence[str]) -> Keys | None:
         annotation = keys.get(name, keys.get(ANY_NAME))
         around, inner = section, section.get(name)
         section = inner if inner is not None and hasattr(inner, "items") else {}
-        kind = _kind(annotation)
+        kind = section_kind(annotation)
         inside = _INSIDE[kind](section, around, config, name) if kind in _INSIDE else None
         if inside is None:
             return None
@@ -70,15 +66,79 @@ def may_be_section(annotation: Any) -> bool:
     >>> may_be_section(Annotated[Mapping, Section("model")]), may_be_section(int)
     (True, False)
     """
-    return _kind(annotation) is not None or any(
+    return section_kind(annotation) is not None or any(
         typing.get_origin(one) or one in (dict, Mapping) for one in (annotation, *typing.get_args(annotation))
     )
 
 
-def _kind(annotation: Any) -> str | None:
-    """The kind of section that an annotation marks."""
+def section_kind(annotation: Any) -> str | None:
+    """Returns the kind of section that an annotation marks, or None.
+
+    Args:
+      annotation: Annotation of a key.
+
+    >>> section_kind(Annotated[Mapping, Section("text model")])
+    'text model'
+    """
     marks = getattr(annotation, "__metadata__", ())
     return next((mark.kind for mark in marks if isinstance(mark, Section)), None)
+
+
+# Kind of a section -> kinds of the parts that its name may name, whose options are keys of the section, too.
+PARTS: dict[str, tuple[str, ...]] = {
+    "data options": ("data set",),
+    "evaluation options": ("data set",),
+    "model": ("model", "pair model"),
+    "text model": ("text model",),
+    "task": ("task",),
+    "optimizer": ("optimizer",),
+    "player": ("optimizer",),
+    "evaluation": ("evaluator",),
+    "logger": ("logger",),
+}
+# Kind of a section in which users choose the names -> kind of the section that each name is.
+ENTRIES = {"evals": "evaluation", "players": "player", "loggers": "logger"}
+
+
+def section_function(kind: str) -> tuple[Callable, tuple[str, ...]] | None:
+    """Returns the function whose parameters are keys of every section of a kind, whatever it names.
+
+    Args:
+      kind: Kind of the section, as in `Section`.
+
+    Returns:
+      The function, and the names of those of its parameters that the program sets; None if there is no such function.
+    """
+    if kind in _CLASSES:
+        return _CLASSES[kind], ()
+    if kind == "model":
+        from jaxvision import models
+
+        return models.build, ("num_classes", "dtype", "kwargs")
+    if kind in ("optimizer", "player"):
+        from jaxvision.optim import optimizers
+
+        return optimizers.make_optimizer, (*optimizers.GIVEN, "options")
+    if kind == "subset":
+        from jaxvision.data import subsets
+
+        return subsets.take, ("source",)
+    return None
+
+
+_CLASSES: dict[str, Callable] = {
+    "data": DataSection,
+    "train": TrainSection,
+    "init": InitSection,
+    "mesh": MeshSection,
+    "evaluation": EvalSection,
+    "logger": LoggerSection,
+}
+
+
+def _common(kind: str) -> Keys | None:
+    function, program = section_function(kind) or (ConfigSections, ())
+    return options(function, program)
 
 
 def _all(*key_sets: Keys | None) -> Keys | None:
@@ -95,7 +155,7 @@ def _model(section: Mapping, *_: Any) -> Keys | None:
     from jaxvision import models
 
     of_model = models.NAMES.options(section["name"], models.PAIR_NAMES)
-    return _all({"name": str}, options(models.build, ("num_classes", "dtype", "kwargs")), of_model)
+    return _all({"name": str}, _common("model"), of_model)
 
 
 def _text_model(section: Mapping, *_: Any) -> Keys | None:
@@ -119,7 +179,7 @@ def _optimizer(section: Mapping, *_: Any) -> Keys | None:
 
     of_optimizer = optimizers.OPTIMIZERS.options(section["name"]) if "name" in section else {}
     players = {"players": Annotated[Mapping, Section("players")]}
-    return _all(options(optimizers.make_optimizer, (*optimizers.GIVEN, "options")), of_optimizer, players)
+    return _all(_common("optimizer"), of_optimizer, players)
 
 
 def _player(section: Mapping, players: Mapping, config: Mapping, *_: Any) -> Keys | None:
@@ -130,14 +190,14 @@ def _player(section: Mapping, players: Mapping, config: Mapping, *_: Any) -> Key
 def _evaluation(section: Mapping, *_: Any) -> Keys | None:
     from jaxvision.evals import EVALUATORS
 
-    return _all(options(EvalSection), EVALUATORS.options(section["name"]) if "name" in section else {})
+    return _all(_common("evaluation"), EVALUATORS.options(section["name"]) if "name" in section else {})
 
 
 def _logger(section: Mapping, _: Mapping, config: Mapping, entry: str) -> Keys | None:
     from jaxvision.loggers import LOGGERS
 
     name = section.get("name", entry if entry in LOGGERS else None)
-    return _all(options(LoggerSection), {} if name is None else LOGGERS.options(name))
+    return _all(_common("logger"), {} if name is None else LOGGERS.options(name))
 
 
 def _data_options(_: Mapping, data: Mapping, *__: Any) -> Keys | None:
@@ -156,29 +216,23 @@ def _source(name: str | None) -> Keys | None:
     return sources.options_of(name)
 
 
-def _subset(*_: Any) -> Keys | None:
-    from jaxvision.data import subsets
-
-    return options(subsets.take, ("source",))
-
-
 # Kind of a section -> function `(section, section around it, config, key of the section) -> keys`.
 _INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping, str], Keys | None]] = {
-    "data": lambda *_: options(DataSection),
+    "data": lambda *_: _common("data"),
     "data options": _data_options,
-    "subset": _subset,
+    "subset": lambda *_: _common("subset"),
     "model": _model,
     "text model": _text_model,
     "task": _task,
     "optimizer": _optimizer,
     "players": lambda *_: {ANY_NAME: Annotated[Mapping, Section("player")]},
     "player": _player,
-    "train": lambda *_: options(TrainSection),
-    "init": lambda *_: options(InitSection),
+    "train": lambda *_: _common("train"),
+    "init": lambda *_: _common("init"),
     "evals": lambda *_: {ANY_NAME: Annotated[Mapping, Section("evaluation")]},
     "evaluation": _evaluation,
     "evaluation options": _evaluation_options,
-    "mesh": lambda *_: options(MeshSection),
+    "mesh": lambda *_: _common("mesh"),
     "loggers": lambda *_: {ANY_NAME: Annotated[Mapping | None, Section("logger")]},
     "logger": _logger,
 }

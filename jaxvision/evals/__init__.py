@@ -31,7 +31,13 @@ from typing import Any
 
 from jaxvision.registry import PartRegistry
 
-EVALUATORS = PartRegistry("evaluator", [__name__], required=("task", "data"), offered=("train", "texts"))
+EVALUATORS = PartRegistry(
+    "evaluator",
+    [__name__],
+    required=("task", "data"),
+    offered=("train", "texts"),
+    usage='c.evals = dict(NAME=dict(name="NAME", split="validation"))',
+)
 
 
 def read_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...] | None:

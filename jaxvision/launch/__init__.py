@@ -7,7 +7,7 @@ from jaxvision.launch.base import Launcher
 from jaxvision.registry import PartRegistry
 from jaxvision.specs import Registry, parse
 
-LAUNCHERS = PartRegistry("launcher", [__name__])
+LAUNCHERS = PartRegistry("launcher", [__name__], usage="jaxvision sweep --launcher='NAME' --sweep=... --out=...")
 
 
 def make_launcher(spec: str) -> Launcher:

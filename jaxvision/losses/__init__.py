@@ -18,7 +18,13 @@ from jaxvision import own_modules
 from jaxvision.errors import UserError
 from jaxvision.registry import PartRegistry
 
-LOSSES = PartRegistry("loss", [__name__], required=("logits", "labels"))
+LOSSES = PartRegistry(
+    "loss",
+    [__name__],
+    required=("logits", "labels"),
+    plural="losses",
+    usage='c.task = dict(name="supervised", loss="NAME")',
+)
 
 
 def get_loss(name: str) -> Callable[..., jax.Array]:

@@ -21,9 +21,11 @@ from jaxvision.models import heads
 from jaxvision.models.options import bounded, whole
 from jaxvision.registry import PartRegistry, declaration
 
-NAMES = PartRegistry("model", [__name__], required=("num_classes", "dtype"))
-TEXT_NAMES = PartRegistry("text model", [__name__], required=("dtype",))
-PAIR_NAMES = PartRegistry("pair model", [__name__], required=("dtype",))
+NAMES = PartRegistry("model", [__name__], required=("num_classes", "dtype"), usage='c.model = dict(name="NAME")')
+TEXT_NAMES = PartRegistry(
+    "text model", [__name__], required=("dtype",), usage='c.model = dict(name="two_towers", text=dict(name="NAME"))'
+)
+PAIR_NAMES = PartRegistry("pair model", [__name__], required=("dtype",), usage='c.model = dict(name="NAME")')
 
 
 def is_pair(name: str) -> bool:

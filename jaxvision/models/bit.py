@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS
-from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.options import in_words, one_of, positive, rate
 from jaxvision.models.resnet import CIFAR_BLOCKS
 from jaxvision.models.resnet_v2 import GROUPS, ResNetV2
 from jaxvision.registry import part
@@ -19,10 +19,14 @@ IMAGENET_VARIANTS = {  # blocks of each stage, width factor
 }
 # Not in the paper: its form at the depths, widths and stem that ResNets have for CIFAR (He et al. 2016, sec. 4.2).
 CIFAR_VARIANTS = {f"R{layers}x1": (blocks, 1) for layers, blocks in CIFAR_BLOCKS.items()}
+VARIANTS = {
+    name: in_words(blocks, f"channels times {width}", "CIFAR" if name in CIFAR_VARIANTS else "ImageNet")
+    for name, (blocks, width) in (IMAGENET_VARIANTS | CIFAR_VARIANTS).items()
+}
 CIFAR_GROUP_SIZE = 4  # least channels of a group: 32 groups of 16 channels would leave none, and 16 only one each
 
 
-@part("model", small={"variant": "R50x1", "blocks": (1, 1), "width": 0.5})
+@part("model", small={"variant": "R50x1", "blocks": (1, 1), "width": 0.5}, variants=VARIANTS)
 def bit(
     *,
     num_classes: int | None,

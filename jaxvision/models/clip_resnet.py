@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, avg_pool, batch_norm
-from jaxvision.models.options import one_of, positive
+from jaxvision.models.options import in_words, one_of, positive
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.transformer import ATTENTIONS, Attention, Deviations
 from jaxvision.registry import part
@@ -160,7 +160,14 @@ class ClipStage(nn.Module):
         return x
 
 
-@part("model", small={"blocks": (1, 1), "channels": 16, "features": 24})
+@part(
+    "model",
+    small={"blocks": (1, 1), "channels": 16, "features": 24},
+    variants={
+        name: in_words(v.blocks, f"{v.channels} channels in the first", f"{v.features:,} features")
+        for name, v in VARIANTS.items()
+    },
+)
 def clip_resnet(
     *,
     num_classes: int | None,

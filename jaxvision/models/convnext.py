@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxvision.models.depthwise import depthwise_conv
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import DropPath, LayerScale, global_mean
-from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.options import in_words, one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.transformer import GELUS, NORM_EPSILON, Deviations, Mlp
@@ -120,7 +120,13 @@ class ConvNeXt(nn.Module):
         return features, out
 
 
-@part("model", small={"blocks": (1, 1), "channels": 16, "patch": 2})
+@part(
+    "model",
+    small={"blocks": (1, 1), "channels": 16, "patch": 2},
+    variants={
+        name: in_words(blocks, f"{channels} channels in the first") for name, (blocks, channels) in VARIANTS.items()
+    },
+)
 def convnext(
     *,
     num_classes: int | None,

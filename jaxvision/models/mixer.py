@@ -108,7 +108,15 @@ class Mixer(nn.Module):
         return features, out
 
 
-@part("model", small={"variant": "S/4", "depth": 2, "width": 32, "tokens_dim": 16, "channels_dim": 64})
+@part(
+    "model",
+    small={"variant": "S/4", "depth": 2, "width": 32, "tokens_dim": 16, "channels_dim": 64},
+    variants={
+        f"{name}/16": f"{s.depth} blocks; {s.width:,} wide; "
+        f"perceptrons of {s.tokens_dim} and {s.channels_dim:,} units; patches of 16 pixels, or any"
+        for name, s in SIZES.items()
+    },
+)
 def mixer(
     *,
     num_classes: int | None,

@@ -40,6 +40,19 @@ def bounded(kind: str, options: Mapping[str, Any]) -> None:
             raise UserError(f"{kind}: {option} has at most {MAX_LAYERS:,} values, not {len(value):,}")
 
 
+def in_words(blocks: Iterable[int], *more: str) -> str:
+    """Describes the size of a variant in a few words, for `jaxvision list variants`.
+
+    Args:
+      blocks: Number of blocks of each stage.
+      *more: Further words.
+
+    >>> in_words((3, 4, 6, 3), "64 channels")
+    'blocks 3, 4, 6, 3; 64 channels'
+    """
+    return "; ".join([f"blocks {', '.join(map(str, blocks))}", *more])
+
+
 def one_of(kind: str, value: T, choices: Iterable[Any]) -> T:
     """Returns `value` if it is one of `choices`.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, batch_norm, global_mean, linear_decay, max_pool
-from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.options import in_words, one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.resnet_blocks import ResNetBlock, ResNetStage
 from jaxvision.registry import part
@@ -40,6 +40,10 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {  # variant: number of layers,
     "resnext50_32x4d": ("50", {"groups": 32, "width_per_group": 4}),
     "resnext101_32x8d": ("101", {"groups": 32, "width_per_group": 8}),
     "resnext101_64x4d": ("101", {"groups": 64, "width_per_group": 4}),
+}
+VARIANTS = {
+    name: in_words((IMAGENET_BLOCKS | CIFAR_BLOCKS)[layers], *(f"{key} {value}" for key, value in preset.items()))
+    for name, (layers, preset) in PRESETS.items()
 }
 STEMS = ("imagenet", "deep", "cifar")
 SHORTCUTS = ("A", "zeros_centred", "B", "C", "D", "none")
@@ -112,7 +116,7 @@ class ResNet(nn.Module):
         return x if self.stem == "cifar" else max_pool(x)
 
 
-@part("model", small={"variant": "8", "width": 0.5})
+@part("model", small={"variant": "8", "width": 0.5}, variants=VARIANTS)
 def resnet(
     *,
     num_classes: int | None,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, Dropout, DropPath, batch_norm, global_mean, linear_decay, max_pool
-from jaxvision.models.options import one_of, positive, rate
+from jaxvision.models.options import in_words, one_of, positive, rate
 from jaxvision.models.order import Groups, stem_and_stages
 from jaxvision.models.resnet_blocks import ResNetStage
 from jaxvision.registry import part
@@ -175,7 +175,14 @@ class ResNetV2(nn.Module):
         return features, out
 
 
-@part("model", small={"variant": 164, "blocks": (1, 1)})
+@part(
+    "model",
+    small={"variant": 164, "blocks": (1, 1)},
+    variants={
+        **{name: in_words(blocks, "ImageNet") for name, blocks in IMAGENET_BLOCKS.items()},
+        **{name: in_words(blocks, "CIFAR") for name, blocks in CIFAR_BLOCKS.items()},
+    },
+)
 def resnet_v2(
     *,
     num_classes: int | None,

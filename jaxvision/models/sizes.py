@@ -38,6 +38,22 @@ SIZES = {
 }
 
 
+def described(patch: int | None = None) -> dict[str, str]:
+    """Describes each size in words, for `jaxvision list variants`.
+
+    Args:
+      patch: Side of a patch in pixels, an example that is added to the names; None for a model of texts.
+
+    >>> described(16)["S/16"]
+    '12 blocks; 384 wide; 6 heads; MLP of 1,536 units; patches of 16 pixels, or any'
+    """
+    return {
+        (name if patch is None else f"{name}/{patch}"): f"{s.depth} blocks; {s.width:,} wide; {s.num_heads} heads; "
+        f"MLP of {s.mlp_dim:,} units" + ("" if patch is None else f"; patches of {patch} pixels, or any")
+        for name, s in SIZES.items()
+    }
+
+
 def split_variant(kind: str, variant: str) -> tuple[str, int]:
     """Splits a variant, "SIZE/PATCH", into the name of its size and the side of its patches in pixels.
 

@@ -15,7 +15,7 @@ from jaxvision.models.heads import AttentionPool
 from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, input_and_blocks
-from jaxvision.models.sizes import Size, transformer_size
+from jaxvision.models.sizes import Size, described, transformer_size
 from jaxvision.models.transformer import ATTENTIONS, GELUS, REMATS, BlockOptions, Deviations, Encoder, TransformerBlock
 from jaxvision.registry import part
 
@@ -94,7 +94,11 @@ class TextTransformer(nn.Module):
         return features.astype(jnp.float32), out
 
 
-@part("text model", small={"width": 16, "depth": 1, "num_heads": 2, "vocab_size": 259, "length": 7})
+@part(
+    "text model",
+    small={"width": 16, "depth": 1, "num_heads": 2, "vocab_size": 259, "length": 7},
+    variants=described(),
+)
 def text_transformer(
     *,
     dtype: jnp.dtype = jnp.float32,

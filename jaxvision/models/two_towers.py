@@ -170,7 +170,15 @@ class TwoTowers(nn.Module):
         return out
 
 
-@part("pair model", small=SMALL)
+@part(
+    "pair model",
+    small=SMALL,
+    variants={
+        name: f"{v.image['name']} {v.image['variant']} and {v.text['name']} {v.text['variant']}; "
+        f"{v.embedding:,} dimensions in common"
+        for name, v in VARIANTS.items()
+    },
+)
 def two_towers(
     *,
     dtype: jnp.dtype = jnp.float32,

@@ -24,7 +24,7 @@ from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.patches import PatchEmbedding
 from jaxvision.models.positions import rope2d, sincos2d
-from jaxvision.models.sizes import split_variant, transformer_size
+from jaxvision.models.sizes import described, split_variant, transformer_size
 from jaxvision.models.transformer import (
     ATTENTIONS,
     GELUS,
@@ -192,7 +192,7 @@ def keep_patches(rng: jax.Array, b: int, n: int, rate: float) -> jax.Array:
     return jnp.argsort(jax.random.uniform(rng, (b, n)))[:, :kept]
 
 
-@part("model", small={"variant": "mu/4", "depth": 2})
+@part("model", small={"variant": "mu/4", "depth": 2}, variants=described(16))
 def vit(
     *,
     num_classes: int | None,

@@ -10,8 +10,14 @@ from jaxvision.models.options import one_of, rate
 from jaxvision.models.resnet_v2 import ResNetV2
 from jaxvision.registry import part
 
+PAPER = ((40, 4), (16, 8), (28, 10))  # depth and width in the paper's tables; any other may be named, too
 
-@part("model", small={"variant": "10-2"})
+
+@part(
+    "model",
+    small={"variant": "10-2"},
+    variants={f"{depth}-{width}": f"{depth} layers, {width} times as wide" for depth, width in PAPER},
+)
 def wide_resnet(
     *,
     num_classes: int | None,

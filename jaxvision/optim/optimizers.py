@@ -88,7 +88,9 @@ _RANGES = {
 }
 DTYPES = ("float32", "bfloat16", "float16")  # of moments
 
-OPTIMIZERS = registry.PartRegistry("optimizer", [__package__], required=("parts",))
+OPTIMIZERS = registry.PartRegistry(
+    "optimizer", [__package__], required=("parts",), usage='c.optimizer = dict(name="NAME", learning_rate=1e-3)'
+)
 GIVEN = ("params", "total", "steps", "order")  # arguments that the program passes to `make_optimizer`; no config may
 
 

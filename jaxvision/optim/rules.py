@@ -23,7 +23,7 @@ DECAY_RULES: paths.Rules = (
 # For each network of a model, groups of paths of parameters, from the input on; see `models.order`.
 LayerOrder = Mapping[str, Sequence[Sequence[str]]]
 
-freezings = Registry("value of init.freeze")
+freezings = Registry("value of init.freeze", plural="freezing", usage='c.init.freeze = "CALL"')
 
 
 @freezings.register()

@@ -13,7 +13,7 @@ from jaxvision.specs import Registry
 Duration = str | float
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
-decays = Registry("schedule")
+decays = Registry("schedule", usage='c.optimizer.schedule = "CALL"')
 
 
 class Timing(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from jaxvision import literals
+from jaxvision import literals, shipped
 from jaxvision import workdir as workdirs
 from jaxvision.exits import EXIT_HUNG, EXIT_PREEMPTED
 from jaxvision.launch.base import Launcher, Status, status
@@ -37,7 +37,7 @@ def command(config: str, values: Mapping[str, Any], workdir: Path) -> list[str]:
     ['-m', 'jaxvision', 'train', '--config=/c/tiny.py:8', '--workdir=/runs/a', '--config.model.width=0.5']
     """
     file, colon, arg = config.partition(":")
-    words = [f"--config={Path(file).absolute()}{colon}{arg}", f"--workdir={workdir.absolute()}"]
+    words = [f"--config={Path(shipped.find(file)).absolute()}{colon}{arg}", f"--workdir={workdir.absolute()}"]
     words += [f"--config.{key}={literals.write(value)}" for key, value in values.items()]
     return [sys.executable, "-m", "jaxvision", "train", *words]
 

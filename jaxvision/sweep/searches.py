@@ -22,8 +22,8 @@ from jaxvision import specs
 from jaxvision.errors import UserError
 from jaxvision.sweep import space as spaces
 
-registry = specs.Registry("search")
-pruning = specs.Registry("pruning")
+registry = specs.Registry("search", plural="searches", usage='Sweep(search="CALL", ...)')
+pruning = specs.Registry("pruning", plural="pruning", usage='Sweep(pruning="CALL", ...)')
 STUDY = "sweep"  # its name in the journal
 Pruning = Callable[[int], BasePruner]  # steps of a run -> pruner
 

@@ -21,7 +21,7 @@ from jaxvision.tasks.task import Task
 
 # Names of parameters that a factory may have; `components.make_task` passes their values.
 OFFERED = ("num_classes", "multi_label", "fields", "dtype", "over_batch", "total_steps", "steps", "freeze")
-TASKS = PartRegistry("task", [__name__], required=("model",), offered=OFFERED)
+TASKS = PartRegistry("task", [__name__], required=("model",), offered=OFFERED, usage='c.task = dict(name="NAME")')
 
 
 def get_task(name: str) -> Callable[..., Task]:

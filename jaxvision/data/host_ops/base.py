@@ -16,7 +16,13 @@ Apply = Callable[[dict, np.random.Generator | None], dict]  # the generator may 
 Fields = Mapping[str, Field]
 Size = tuple[int | None, int | None]
 
-host_ops = Registry("host operation", [__package__, "jaxvision.data.text"], "jaxvision.data.host_ops.host_ops")
+host_ops = Registry(
+    "host operation",
+    [__package__, "jaxvision.data.text"],
+    "jaxvision.data.host_ops.host_ops",
+    plural="host",
+    usage='c.data.host = "CALL"',
+)
 
 
 class Scene(NamedTuple):

@@ -36,7 +36,13 @@ _log = logging.getLogger(__name__)
 
 # Each is called with data_dir, split and fields; its options are its keyword-only parameters. A source that knows its
 # fields without its files gives a function of its options: @part("data set", fields=function).
-KINDS = PartRegistry("data set", [__name__], required=("data_dir", "split", "fields"))
+KINDS = PartRegistry(
+    "data set",
+    [__name__],
+    required=("data_dir", "split", "fields"),
+    plural="sources",
+    usage='c.data = dict(name="NAME", data_dir="DIR", split="train", host="decode|resize(224)", batch_size=256)',
+)
 
 
 __all__ = ["KINDS", "BadExample", "Info", "Source", "check_classes", "open_source"]

@@ -8,7 +8,9 @@ from jaxvision.data.text.tokenizer import Tokenizer
 from jaxvision.errors import UserError
 from jaxvision.registry import PartRegistry
 
-TOKENIZERS = PartRegistry("tokenizer", [__package__], required=("length", "lower"))
+TOKENIZERS = PartRegistry(
+    "tokenizer", [__package__], required=("length", "lower"), usage="c.data.host = \"decode|tokenize('NAME')\""
+)
 
 
 def make_tokenizer(
