@@ -38,20 +38,21 @@ def of_command(name: str, command: Command, values: flags.FlagValues) -> str:
     examples = [command.example, *command.examples]
     lines = [f"jaxvision {name}: {command.summary}", "", f"Example{'s' * (len(examples) > 1)}:"]
     lines += [f"  {example}" for example in examples]
-    left = dict.fromkeys(sorted({values[flag].name for flag in values}))
+    left = dict.fromkeys(sorted({values[flag].name for flag in values} - {"help"}))
     for title, names in command.groups.items():
         lines += ["", f"{title}:"]
         for flag in names.split():
             if flag in left:
                 del left[flag]
                 lines.append(_flag(values[flag]))
-    lines += ["", "Other flags:" if command.groups else "Flags:", *(_flag(values[flag]) for flag in left)]
+    if left:
+        lines += ["", "Other flags:" if command.groups else "Flags:", *(_flag(values[flag]) for flag in left)]
     return "\n".join(lines)
 
 
 def _flag(flag: flags.Flag) -> str:
-    name = f"--[no]{flag.name}" if flag.boolean and flag.name != "help" else f"--{flag.name}"
-    default = "" if flag.default in (None, [], "") or flag.name == "help" else f" (default: {_written(flag)})"
+    name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    default = "" if flag.default in (None, [], "") else f" (default: {_written(flag)})"
     return _row(name if flag.boolean else f"{name}={_value(flag)}", f"{flag.help}{default}", COLUMN)
 
 

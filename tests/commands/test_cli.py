@@ -36,7 +36,7 @@ def test_help_of_each_command_names_its_flags_without_importing_jax(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"jaxvision {command}:" in done.stdout
-    for flag in {"train": ["--config:", "--fresh:"], "study": ["--preset:", "--out:"]}.get(command, []):
+    for flag in {"train": ["--config=FILE.py", "--[no]fresh"], "study": ["--preset=", "--out="]}.get(command, []):
         assert flag in done.stdout
 
 

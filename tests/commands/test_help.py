@@ -44,7 +44,7 @@ def test_an_operation_is_written_as_a_call_with_what_it_needs():
     assert "size  (required)\n      Side of the window" in text
     assert "padding=0  (a whole number)" in text
     assert 'c.augment = "random_crop(SIZE)"' in text
-    assert "Named in:\n  configs/supervised/resnet_cifar10.py" in text
+    assert "Named in:\n  configs/image_text/cifar10_class_names.py," in text
 
 
 def test_a_name_of_two_kinds_shows_both_and_its_kind_chooses_one():
