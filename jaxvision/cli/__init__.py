@@ -20,8 +20,8 @@ import sys
 
 from absl import flags
 
-from jaxvision import signals, version
-from jaxvision.cli import about, completion, failures, files, help_text, many_runs, mistakes, one_run, order, seeing
+from jaxvision import signals
+from jaxvision.cli import about, failures, files, many_runs, mistakes, one_run, order, seeing
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
@@ -76,9 +76,13 @@ def _main(name: str, words: list[str]) -> None:
         print(help_of(None))
         return
     if name == "--version":
+        from jaxvision import version
+
         print(version.line())
         return
-    if name == completion.WORD:
+    if name == about.COMPLETE:
+        from jaxvision.cli import completion
+
         print(completion.answer(words, COMMANDS))
         return
     try:
@@ -106,6 +110,8 @@ def help_of(name: str | None) -> str:
     Args:
       name: Name of a command; None for the list of the commands.
     """
+    from jaxvision.cli import help_text
+
     if name is None:
         return help_text.overview(COMMANDS)
     values = flags.FlagValues()

@@ -4,9 +4,10 @@ import os
 
 from absl import flags
 
-from jaxvision.cli import completion
 from jaxvision.cli.shared import Command
 from jaxvision.errors import UserError, unknown
+
+COMPLETE = "__complete"  # the command that the scripts of completion call
 
 
 def _no_flags(values: flags.FlagValues, words: list[str]) -> None:
@@ -41,6 +42,8 @@ def _help(values: flags.FlagValues, rest: list[str]) -> None:
 
 
 def _completion(values: flags.FlagValues, rest: list[str]) -> None:
+    from jaxvision.cli import completion
+
     shell = rest[0] if rest else os.path.basename(os.environ.get("SHELL", ""))
     if not rest:
         raise UserError(

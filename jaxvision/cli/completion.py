@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from absl import flags
 from jaxvision import shipped
 from jaxvision.cli.shared import Command, choices_of
 
-WORD = "__complete"  # the command that the scripts call
 Candidates = Iterable[tuple[str, str]]  # words with their descriptions
 
 SCRIPTS = {
@@ -187,6 +185,8 @@ def _paths(current: str, python: bool = False) -> list[tuple[str, str]]:
 
 def _config_keys(current: str) -> Candidates:
     """Keys after `--config.`: the sections, and the keys of those that need no library."""
+    from dataclasses import fields
+
     from jaxvision import docstrings, sections
 
     by_section: dict[str, Any] = {

@@ -4,13 +4,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from jaxvision.errors import UserError
 from jaxvision.literals import Written
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 MAY_BE_EMPTY = ("slurm", "jobset", "tpu")  # flags of `launch`; empty means without options
 
@@ -55,7 +57,7 @@ def config_flag(values: flags.FlagValues, words: list[str], what: str = "config 
     values["config"].value = config
 
 
-def read_config(words: list[str]) -> ConfigDict | None:
+def read_config(words: list[str]) -> "ConfigDict | None":
     """Reads the config of --config and applies each --config.KEY.
 
     Args:
@@ -121,7 +123,7 @@ def is_flag(word: str) -> bool:
     return word.startswith("-") and word[1:2] not in {"", *"0123456789."}
 
 
-def config_of(values: flags.FlagValues) -> ConfigDict | None:
+def config_of(values: flags.FlagValues) -> "ConfigDict | None":
     """Returns the config of --config, checked by `config.normalised`, or None without --config.
 
     Args:
