@@ -12,9 +12,8 @@ from inspect import Parameter
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from docstrings import entries, sections
-
 from jaxvision import registry
+from jaxvision.docstrings import entries, sections
 
 
 class Package(NamedTuple):

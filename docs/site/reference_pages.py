@@ -10,14 +10,13 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from docstrings import entries, sections
-
 from jaxvision import arguments, augment, calls, evals, launch, losses, models, tasks
 from jaxvision import sections as config_sections
 from jaxvision.config import schema
 from jaxvision.data import host_ops, sources, subsets
 from jaxvision.data.sources.tfds import TfdsSource
 from jaxvision.data.text.registry import TOKENIZERS
+from jaxvision.docstrings import entries, sections
 from jaxvision.optim import optimizers, schedules
 from jaxvision.sweep import searches
 

@@ -281,6 +281,7 @@ COMMANDS = {
         examples=(
             "jaxvision inspect --config=configs/quickstart.py --pages=runs/pages",
             "jaxvision inspect --config=configs/quickstart.py --config.model.name=vit --nocompile",
+            "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py --devices=8 --device_kind=H100",
         ),
     ),
     "verify": Command(

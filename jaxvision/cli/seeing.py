@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, log_warnings, start, step_flag, value_of
+from jaxvision.cli.shared import Command, log_warnings, offer, start, step_flag, value_of
 
 
 def _define_plot(values: flags.FlagValues, words: list[str]) -> None:
@@ -13,6 +13,8 @@ def _define_plot(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_string("group", "seed", text, flag_values=values)
     text = "unit of the x-axis: steps, or examples for runs that differ in batch size"
     flags.DEFINE_string("x", "steps", text, flag_values=values)
+    offer(values, "group", "seed", "none")
+    offer(values, "x", "steps", "examples")
     text = "classify the split of an evaluation: confusion matrix, classes, worst and surest images of a single run"
     flags.DEFINE_bool("predictions", False, text, flag_values=values)
     text = "evaluation whose split is classified (default: the first with the evaluator classify)"
@@ -41,5 +43,10 @@ COMMANDS = {
         "jaxvision plot runs/a runs/b --out=runs/comparison",
         _define_plot,
         _plot,
+        examples=(
+            "jaxvision plot runs/quickstart --predictions",
+            "jaxvision plot runs/sweep --out=runs/sweep/curves --group=none",
+        ),
+        groups={"Curves": "group x", "What a classifier gets wrong": "predictions evaluation step", "Output": "out"},
     ),
 }

@@ -145,13 +145,15 @@ def option(name: str) -> list[str]:
 
 def _headline(parameter: Parameter) -> str:
     stars = "*" * ((parameter.kind is parameter.VAR_POSITIONAL) + 2 * (parameter.kind is parameter.VAR_KEYWORD))
-    known = parameter.annotation not in (parameter.empty, Any)
-    words = arguments.words(parameter.annotation) if known else ""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is parameter.empty and default not in (None, parameter.empty):
+        annotation = type(default)
+    words = "" if annotation in (parameter.empty, Any) else arguments.words(annotation)
     words = "" if "." in words.split(" ")[0] else words  # the name of a class tells a user nothing
-    required = parameter.default is parameter.empty and not stars
-    default = "" if parameter.default is parameter.empty else f"={_short(parameter.default)}"
+    required = default is parameter.empty and not stars
     notes = ", ".join([*([words] if words else []), *(["required"] if required else [])])
-    return f"{stars}{parameter.name}{default}" + (f"  ({notes})" if notes else "")
+    value = "" if default is parameter.empty else f"={_short(default)}"
+    return f"{stars}{parameter.name}{value}" + (f"  ({notes})" if notes else "")
 
 
 def _short(default: Any) -> str:
