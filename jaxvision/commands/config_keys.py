@@ -11,7 +11,6 @@ from jaxvision.errors import UserError, listed, nearest
 from jaxvision.sections import ConfigSections
 
 ROOT = "config"
-_ANY = {"evals": "evaluation", "players": "player"}  # sections of names that the user chooses, and what is in each
 
 
 class Place(NamedTuple):
@@ -61,7 +60,7 @@ def every() -> Iterator[Place]:
     for name, parameter in calls.parameters(ConfigSections).items():
         kind = schema.section_kind(parameter.annotation)
         yield Place(name, ConfigSections, name, kind)
-        prefix, kind = (f"{name}.NAME", _ANY[kind]) if kind in _ANY else (name, kind)
+        prefix, kind = (f"{name}.NAME", schema.ENTRIES[kind]) if kind in schema.ENTRIES else (name, kind)
         for key, (thing, inside) in _keys(kind).items():
             yield Place(f"{prefix}.{key}", thing, key, inside)
 
@@ -77,7 +76,7 @@ def find(path: str) -> list[Place]:
     for name in path.split("."):
         if kind is None:
             return []
-        inside = _ANY.get(kind)
+        inside = schema.ENTRIES.get(kind)
         if inside is not None and name not in _keys(inside):
             places, kind = [Place(path, None, name, inside)], inside
             continue
@@ -119,7 +118,7 @@ def _text(place: Place) -> str:
         value = describe.parameters(place.thing, only=place.name)
         key = f"--config.{place.path}"
         return f"config key {place.path}{whose}\n{value}\n\nCommand line:\n  {key}=VALUE"
-    kind = _ANY.get(place.kind or "", place.kind)
+    kind = schema.ENTRIES.get(place.kind or "", place.kind)
     blocks = [f"config section {place.path}" + (f", an option of the {place.owner}" if place.owner else "")]
     if kind != place.kind:
         blocks[0] += ": entries by a name of your choice, each with these keys"
@@ -149,7 +148,7 @@ def _refuse(path: str) -> None:
     kinds = [place.kind for place in above if place.kind]
     if not kinds:
         return
-    kind = _ANY.get(kinds[0], kinds[0])
+    kind = schema.ENTRIES.get(kinds[0], kinds[0])
     words = [catalog.find_kind(one).word for one in schema.PARTS.get(kind, ())]
     options = {option for word in words for entry in catalog.entries(word) for option in entry.options}
     names = [*_keys(kind), *options]

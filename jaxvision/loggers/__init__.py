@@ -20,7 +20,7 @@ from jaxvision.errors import UserError
 from jaxvision.registry import PartRegistry
 from jaxvision.sections import LoggerSection
 
-LOGGERS = PartRegistry("logger", [__name__], required=("run",))
+LOGGERS = PartRegistry("logger", [__name__], required=("run",), usage="c.loggers = dict(NAME=dict())")
 
 
 class Entry(NamedTuple):
