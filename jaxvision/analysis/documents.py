@@ -66,7 +66,9 @@ pre code { padding: 0; font-size: 1em; }
   figure, img, tr { break-inside: avoid; }
   figure img { padding: 0; max-height: 22cm; }
   table { display: table; font-size: 8.5pt; }
-  th, td, td:first-child code { padding: 0.15rem 0.4rem; overflow-wrap: anywhere; white-space: normal !important; }
+  th, td { padding: 0.15rem 0.4rem; }
+  td:first-child { min-width: 10em; }
+  td code { overflow-wrap: anywhere; white-space: normal !important; }
   thead { display: table-header-group; }
   pre { white-space: pre-wrap; overflow: visible; }
 }

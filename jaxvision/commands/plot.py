@@ -113,7 +113,9 @@ def write_at_end(workdir: str | Path) -> None:
         with tempfile.TemporaryDirectory(prefix="jaxvision-") as folder:
             here = pathlib.Path(folder)
             record = read_run(where)
-            text = documents.page("\n\n".join(run_page.whole(record, here)) + "\n", here, f"Run {record.name}")
+            text = documents.page(
+                "\n\n".join(run_page.whole(record, here, only_svg=True)) + "\n", here, f"Run {record.name}"
+            )
         storage.write(where / PAGE, text)
         console().print(f"its curves, time and config: {where / PAGE}", markup=False)
     except Exception as error:

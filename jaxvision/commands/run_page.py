@@ -20,7 +20,9 @@ PANELS = 8  # most panels of a figure
 FIGURES = 4  # most figures of one kind; metrics beyond them are in the tables only
 
 
-def whole(record: Record, here: Path, axis: str = run_panels.STEPS, more: Sequence[str] = ()) -> list[str]:
+def whole(
+    record: Record, here: Path, axis: str = run_panels.STEPS, more: Sequence[str] = (), *, only_svg: bool = False
+) -> list[str]:
     """Draws the figures of a run and returns its page.
 
     Args:
@@ -28,6 +30,7 @@ def whole(record: Record, here: Path, axis: str = run_panels.STEPS, more: Sequen
       here: Folder of the figures.
       axis: Unit of the x-axis, "steps" or "examples".
       more: Paragraphs to put after the curves.
+      only_svg: True to draw each figure as SVG only, which is all that the page needs.
 
     Returns:
       Paragraphs in Markdown.
@@ -37,7 +40,7 @@ def whole(record: Record, here: Path, axis: str = run_panels.STEPS, more: Sequen
         *summary(record),
         *(f"- {plain(line)}" for line in record.warnings),
         *results(record),
-        *figures([Group(record.name, (record,))], here, axis),
+        *figures([Group(record.name, (record,))], here, axis, only_svg=only_svg),
         *more,
         *_time(record),
         *code_of([record]),
@@ -112,7 +115,9 @@ def cell(name: str, value: float | None) -> str:
     return "not finite" if value is None else number(name, value)
 
 
-def figures(groups: Sequence[Group], here: Path, axis: str, front: Sequence[str] = ()) -> list[str]:
+def figures(
+    groups: Sequence[Group], here: Path, axis: str, front: Sequence[str] = (), *, only_svg: bool = False
+) -> list[str]:
     """Draws the curves of runs and returns the paragraphs that show them.
 
     Args:
@@ -120,6 +125,7 @@ def figures(groups: Sequence[Group], here: Path, axis: str, front: Sequence[str]
       here: Folder of the figures.
       axis: Unit of the x-axis, "steps" or "examples".
       front: Names of the groups to draw in colour if there are too many.
+      only_svg: True to draw no PNG.
     """
     learning, process = run_panels.of_learning(groups, axis), run_panels.of_process(groups, axis)
     several = any(len(group.records) > 1 for group in groups)
@@ -129,17 +135,19 @@ def figures(groups: Sequence[Group], here: Path, axis: str, front: Sequence[str]
     note = f" {note[0].upper()}{note[1:]}." if note else ""
     what = "Means over the training batches since the last log, and evaluations."
     parts = ["## Curves"]
-    parts += _drawn(learning, here, "curves", f"Loss and metrics. {what}{note}", axis, front)
-    parts += _drawn(process, here, "process", "Optimizer and machine, in training.", axis, front)
+    parts += _drawn(learning, here, "curves", f"Loss and metrics. {what}{note}", axis, front, only_svg)
+    parts += _drawn(process, here, "process", "Optimizer and machine, in training.", axis, front, only_svg)
     return parts if len(parts) > 1 else [*parts, "There are no curves: no metric has three points yet."]
 
 
-def _drawn(panels: list[Panel], here: Path, name: str, caption: str, axis: str, front: Sequence[str]) -> list[str]:
+def _drawn(
+    panels: list[Panel], here: Path, name: str, caption: str, axis: str, front: Sequence[str], only_svg: bool
+) -> list[str]:
     chunks = [panels[i : i + PANELS] for i in range(0, len(panels), PANELS)]
     parts = []
     for number_, chunk in enumerate(chunks[:FIGURES]):
         file = f"{name}{number_ + 1 if number_ else ''}"
-        run_plots.curves(chunk, here / file, axis, front)
+        run_plots.curves(chunk, here / (f"{file}.svg" if only_svg else file), axis, front)
         text = caption if not number_ else f"{caption.partition('.')[0]}, continued."
         parts.append(f'![{file}]({file}.svg "{text}")')
     if left := sum(map(len, chunks[FIGURES:])):

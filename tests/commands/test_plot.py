@@ -203,7 +203,7 @@ def test_training_leaves_a_page(config_file, tmp_path, capsys, monkeypatch, capl
     (tmp_path / "a" / "page.html").unlink()
     main([*words, f"--workdir={tmp_path / 'a'}", "--nopage"])
     assert not (tmp_path / "a" / "page.html").exists()
-    monkeypatch.setattr(run_page, "whole", lambda *_: 1 / 0)
+    monkeypatch.setattr(run_page, "whole", lambda *_, **__: 1 / 0)
     with caplog.at_level(logging.WARNING):
         main([*words, f"--workdir={tmp_path / 'a'}"])
     assert "page.html was not written: ZeroDivisionError" in caplog.text
