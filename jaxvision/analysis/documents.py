@@ -46,6 +46,7 @@ table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1re
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; }
 th, td { font-variant-numeric: tabular-nums; vertical-align: top; }
 td[style*="right"], td:first-child code { white-space: nowrap; }
+td:first-child { min-width: 8em; }
 th { border-bottom: 2px solid var(--strong); vertical-align: bottom; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 figure { margin: 1.2rem 0; }
@@ -67,7 +68,7 @@ pre code { padding: 0; font-size: 1em; }
   figure img { padding: 0; max-height: 22cm; }
   table { display: table; font-size: 8.5pt; }
   th, td { padding: 0.15rem 0.4rem; }
-  td:first-child { min-width: 10em; }
+  td:first-child { min-width: 9em; }
   td code { overflow-wrap: anywhere; white-space: normal !important; }
   thead { display: table-header-group; }
   pre { white-space: pre-wrap; overflow: visible; }

@@ -67,7 +67,9 @@ def summary(record: Record) -> list[str]:
 
 
 def main_result(records: Sequence[Record]) -> str | None:
-    """Returns the result that stands for a run: the first share of its evaluations, such as "val/top1", or another.
+    """Returns the result that stands for a run: the first share, such as "val/top1", or another.
+
+    Results for a validation split come before those for another, and those for the split of training last.
 
     Args:
       records: Runs; the results that most of them have are preferred.
@@ -75,10 +77,13 @@ def main_result(records: Sequence[Record]) -> str | None:
     names = result_names(records)
     most = max((sum(name in one.results for one in records) for name in names), default=0)
     names = [name for name in names if sum(name in one.results for one in records) == most]
-    # An evaluation of the images of training says little.
+    # An evaluation of the images of training says little, and runs are compared by validation rather than by test.
     trained = {one.config.get("data.split") for one in records}
-    split = lambda name: records[0].config.get(f"evals.{split_name(name, records[0].evaluators)[0]}.split")
-    names.sort(key=lambda name: (split(name) in trained, not is_share(name)))
+    entry = lambda name: split_name(name, records[0].evaluators)[0]
+    split = lambda name: records[0].config.get(f"evals.{entry(name)}.split")
+    names.sort(
+        key=lambda name: (split(name) in trained, "val" not in f"{entry(name)} {split(name)}", not is_share(name))
+    )
     return names[0] if names else None
 
 

@@ -16,6 +16,7 @@ from jaxvision.train.progress import duration, is_share
 KEYS_BESIDE = 4  # most keys that stand beside the results
 COLUMNS = 8  # most results in the table
 ROWS = 60  # most rows of a figure with a row for each run
+_SHORT = 16  # most characters of a value that stands beside the results
 _VALUES = 6  # most different values of a key that are listed
 
 
@@ -63,12 +64,14 @@ def _summary(groups: Sequence[Group], records: Sequence[Record], name: str | Non
             f" Those that differ only in seeds stand together, in {len(groups)} rows: a mean with the 95 % interval "
             "of Student's t over the seeds."
         )
-    best = max(groups, key=lambda group: _rank(group, name), default=None)
-    if name and best and _rank(best, name) > -math.inf and len(groups) > 1:
+    ended = [group for group in groups if all(one.state == "finished" for one in group.records)]
+    best = max(ended, key=lambda group: _rank(group, name), default=None)
+    if name and best and _rank(best, name) > -math.inf and len(ended) > 1:
         low = not is_share(name)
         which = "lowest" if low else "highest"
         said += f" The {which} {code(name)} is that of {code(best.name)}, {_mean(best, name)}"
-        said += f"; the {which} of {len(groups)} is partly luck, so confirm it with further seeds."
+        of = f"{len(ended)}" if len(ended) == len(groups) else f"the {len(ended)} that are finished"
+        said += f"; the {which} of {of} is partly luck, so confirm it with further seeds."
     return said
 
 
@@ -90,10 +93,11 @@ def _mean(group: Group, name: str) -> str:
     values = _values(group, name)
     if not values:
         return "not finite" if any(name in one.results for one in group.records) else ""
+    part = f" ({len(values)} of {len(group.records)})" if len(values) < len(group.records) else ""
     if len(values) == 1:
-        return run_page.cell(name, values[0])
+        return run_page.cell(name, values[0]) + part
     interval = t_interval(values)
-    return f"{percent(interval)} %" if is_share(name) else f"{interval.mean:.4g} ± {interval.half:.2g}"
+    return (f"{percent(interval)} %" if is_share(name) else f"{interval.mean:.4g} ± {interval.half:.2g}") + part
 
 
 def _results(groups: Sequence[Group], records: Sequence[Record]) -> list[str]:
@@ -102,13 +106,21 @@ def _results(groups: Sequence[Group], records: Sequence[Record]) -> list[str]:
     shown = sorted(names, key=lambda name: name != main)[:COLUMNS]
     keys = _keys_beside(records)
     seeds = any(len(group.records) > 1 for group in groups)
-    head = [*(code(key) for key in keys), *(["seeds"] if seeds else []), "step", "state", *map(code, shown)]
+    last = [key.rpartition(".")[2] for key in keys]
+    head = [
+        *(code(key if last.count(name) > 1 else name) for key, name in zip(keys, last)),
+        *(["seeds"] if seeds else []),
+        *map(code, shown),
+        "step",
+        "state",
+    ]
     lines = {}
     for group in groups:
         cells = [_value(group.records[0], key) for key in keys]
         cells += [str(len(group.records))] if seeds else []
+        cells += [_mean(group, name) for name in shown]
         cells += [_range(one.step for one in group.records), ", ".join(dict.fromkeys(r.state for r in group.records))]
-        lines[code(group.name)] = [*cells, *(_mean(group, name) for name in shown)]
+        lines[code(group.name)] = cells
     more = f" {len(names) - len(shown)} further results are in runs.csv." if len(names) > len(shown) else ""
     return ["## Results", f"The last result of each evaluation.{more}", "\n".join(table("run", head, lines)).strip()]
 
@@ -136,7 +148,8 @@ def _quoted(text: str) -> str:
 
 def _keys_beside(records: Sequence[Record]) -> list[str]:
     keys = [key for key in differing_keys(records) if not is_seed(key)]
-    return keys if len(keys) <= KEYS_BESIDE else []
+    short = [key for key in keys if all(len(_value(one, key)) <= _SHORT for one in records)]
+    return short if len(short) <= KEYS_BESIDE else []
 
 
 def _value(record: Record, key: str) -> str:
