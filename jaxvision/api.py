@@ -2,7 +2,8 @@
 
     create_model      a network by name
     load_weights      a network by name, filled from a file of another library
-    load              a trained model, of a run or of `jaxvision convert`
+    train             trains a config, also on arrays and other objects of Python; see run.py
+    load              a trained model, of a run or of `jaxvision convert`, to call with images
     features          an output of a model for an array of images
     batches           an endless stream of shuffled batches of NumPy arrays
     create_training   the functions that train: the initial state, one step, and the outputs
@@ -11,6 +12,7 @@ The sections `model`, `task` and `optimizer` have the keys of a config, so you c
 into one. docs/python.md shows them in use.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxvision import augment as augmentation
-from jaxvision import components, durations, models, transfer
+from jaxvision import components, durations, models, trained, transfer
 from jaxvision import config as configs
 from jaxvision.commands import photos
 from jaxvision.data import order, sources
@@ -33,8 +35,6 @@ from jaxvision.train import step as steps
 
 if TYPE_CHECKING:
     from flax import linen as nn
-
-Outputs = Callable[[Variables, Any], dict[str, jax.Array]]
 
 
 def create_model(name: str, num_classes: int | None = None, **options: Any) -> "nn.Module":
@@ -100,25 +100,8 @@ def load_weights(
     return module, jax.tree.map(jnp.asarray, imported.variables)
 
 
-class Trained(NamedTuple):
-    """A trained model.
-
-    Attributes:
-      outputs: Pure function of variables and images, uint8 [b, h, w, 3] or float in [0, 1]. It prepares the images as
-        training did and returns the outputs of the task: "features" [b, d], "logits" [b, k], and more.
-      variables: Variables, on the devices.
-      classes: Names of the classes; empty if there are none.
-      image_size: (height, width) of the images that it was trained on.
-    """
-
-    outputs: Outputs
-    variables: Variables
-    classes: tuple[str, ...]
-    image_size: tuple[int, int]
-
-
-def load(path: str, step: int | None = None) -> Trained:
-    """Loads a trained model.
+def load(path: str | os.PathLike, step: int | None = None) -> trained.Trained:
+    """Loads a trained model, to call with images: `jaxvision.load("runs/first")("photo.jpg").label`.
 
     Args:
       path: Folder of a run, or one that `jaxvision convert` wrote.
@@ -127,12 +110,11 @@ def load(path: str, step: int | None = None) -> Trained:
     Raises:
       UserError: If there is no model in the folder.
     """
-    model = photos.open_model(path, step)
-    return Trained(_outputs(model.task.outputs, model.transform), model.variables, model.classes, model.shape)
+    return trained.Trained(photos.open_model(os.fspath(path), step))
 
 
 def features(
-    outputs: Outputs, variables: Variables, images: np.ndarray, *, layer: str = "features", batch_size: int = 64
+    outputs: trained.Outputs, variables: Variables, images: np.ndarray, *, layer: str = "features", batch_size: int = 64
 ) -> np.ndarray:
     """Computes one output of a model for an array of images, in batches.
 
@@ -211,12 +193,12 @@ class Training(NamedTuple):
       init: Function without arguments that makes the state of step 0; `state.variables` are the model's variables.
       step: Function of a state and a batch that returns the next state and the metrics. Jit it:
         `jax.jit(training.step, donate_argnums=0)`.
-      outputs: Pure function of variables and images, as in `Trained`.
+      outputs: Pure function of variables and images, as of the result of `load`.
     """
 
     init: Callable[..., states.TrainState]
     step: Callable[[states.TrainState, Batch], tuple[states.TrainState, dict[str, jax.Array]]]
-    outputs: Outputs
+    outputs: trained.Outputs
 
 
 def create_training(
@@ -276,14 +258,7 @@ def create_training(
     step = steps.make_train_step(built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema)
     init = components.initializer(config, train, built, chain, augmented)
     judged = augmentation.make_augmentation(augmentation.evaluation(augment) or "none")
-    return Training(init, step, _outputs(built.outputs, judged))
-
-
-def _outputs(outputs: Callable, transform: Callable) -> Outputs:
-    def run(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        return outputs(variables, transform(jax.random.key(0), {"image": jnp.asarray(images)}))
-
-    return run
+    return Training(init, step, trained.make_outputs(built.outputs, judged))
 
 
 def _checked(images: Any) -> np.ndarray:

@@ -58,7 +58,7 @@ class Model(NamedTuple):
     section: Mapping[str, Any]
     shape: tuple[int, int]
     image: str
-    transform: Callable
+    transform: Any  # a function with the attribute `fields`
     mesh: Mesh
 
 
@@ -243,18 +243,37 @@ def _batches(
 
 
 def _read(files: Sequence[str], model: Model, left_out: dict[str, str]) -> dict[str, np.ndarray]:
-    """Decoded and processed images [h, w, 3]; those of another size than the model's are resized and cropped."""
-    decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not if the data set holds arrays
-    process = host_ops.make_chain(model.host if decodes else f"decode|{model.host or 'none'}")
-    fit = host_ops.make_chain(f"resize_short({max(model.shape)})|central_crop({model.shape})")
-    rng, images = np.random.default_rng(0), {}
+    """Decoded and processed images [h, w, 3] by file, without those that cannot be read."""
+    prepare, images = make_preparation(model), {}
     for file in files:
         try:
-            example = process({"image": Path(file).read_bytes()}, rng)
+            images[file] = prepare(Path(file).read_bytes())
         except (host_ops.BadImage, OSError) as error:
             left_out[file] = getattr(error, "strerror", None) or str(error)
             if len(left_out) <= NAMED:
                 print_note(f"left out {image_files.printable(file)}: {left_out[file]}")
-            continue
-        images[file] = (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
     return images
+
+
+def make_preparation(model: Model) -> Callable[[bytes | np.ndarray], np.ndarray]:
+    """Returns the function that prepares one image for a model, as the host did in training.
+
+    An image that is of another size than the model's after the host operations is resized and cropped.
+
+    Args:
+      model: Model, from `open_model`.
+
+    Returns:
+      Function of the bytes of an image file, or of pixels uint8 [h, w, 3], that returns uint8 [h, w, 3] of the size
+      that the model takes. It raises BadImage or OSError for an image that cannot be read.
+    """
+    decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not if the data set holds arrays
+    process = host_ops.make_chain(model.host if decodes else f"decode|{model.host or 'none'}")
+    fit = host_ops.make_chain(f"resize_short({max(model.shape)})|central_crop({model.shape})")
+    rng = np.random.default_rng(0)
+
+    def prepare(image: bytes | np.ndarray) -> np.ndarray:
+        example = process({"image": image}, rng)
+        return (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
+
+    return prepare

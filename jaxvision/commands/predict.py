@@ -2,19 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from jaxvision.commands import class_maps, image_files, photos, tables
-from jaxvision.data.text import prompts as prompt_sets
+from jaxvision.commands import class_maps, classifying, image_files, photos, tables
 from jaxvision.errors import UserError
-from jaxvision.evals import zeroshot
-from jaxvision.fields import Field
 from jaxvision.train.progress import console
 
 COLUMNS = ("path", "rank", "class", "probability")
@@ -72,21 +67,11 @@ def run_predict(
     files = photos.matching_files(images)
     left_out: dict[str, str] = {}
     model = photos.open_model(workdir, step)
-    if labels is None and (maps := _segmentations(model)):
+    if labels is None and (maps := classifying.segmentations(model)):
         return class_maps.write_maps(model, files, maps, out, form)
     tables.check_output(form, out)
-    classes: Sequence[str]
-    if labels is not None:
-        classes = photos.split_words(labels)
-        templates = prompt_sets.get_prompts(prompts or "class_name").templates
-        words = [prompt_sets.fill_template(template, name) for template in templates for name in classes]
-        embedded = photos.embed_texts(model, tokenizer)(words)
-        _, head = zeroshot.classifiers(embedded.reshape(len(templates), len(classes), -1))
-        scale = jnp.exp(model.variables["params"]["logit_scale"])
-        logits = lambda out: scale * _cosines(out[zeroshot.LAYER], head)
-    else:
-        classes = model.classes
-        logits = lambda out: _logits(out, model)
+    words = None if labels is None else photos.split_words(labels)
+    classes, logits = classifying.make_classifier(model, words, prompts, tokenizer)
     shares = photos.apply_model(model, files, lambda out: jax.nn.softmax(logits(out)), left_out, "classifying images")
     if not shares:
         raise UserError(f"none of the {len(files):,} files that match {images!r} is an image that can be read")
@@ -105,27 +90,9 @@ def run_predict(
     return Predictions(predictions, left_out)
 
 
-def _segmentations(model: photos.Model) -> dict[str, Field]:
-    """The outputs of a model that are segmentations, by name; its task says which."""
-    return {name: field for name, field in getattr(model.task, "kinds", {}).items() if field.kind == "segmentation"}
-
-
 def _show(predictions: Mapping[str, list[tuple[str, float]]], top: int) -> None:
     table = Table("image", *(f"top {i + 1}" for i in range(top)))
     for file, ranked in predictions.items():
         cells = (escape(f"{name} {probability:.1%}") for name, probability in ranked)
         table.add_row(escape(image_files.printable(file)), *cells)
     console().print(table)
-
-
-def _cosines(images: jax.Array, head: jax.Array | np.ndarray) -> jax.Array:
-    # Highest precision, because the logit scale multiplies the errors.
-    return jnp.matmul(images, head.T, precision=jax.lax.Precision.HIGHEST)
-
-
-def _logits(outputs: Mapping[str, Any], model: photos.Model) -> jax.Array:
-    if "logits" not in outputs:
-        raise UserError(
-            f"{model.name} holds a model without classes: for one of image and text, add --labels='a cat,a dog'"
-        )
-    return outputs["logits"]

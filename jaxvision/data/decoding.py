@@ -167,6 +167,29 @@ def three_channels(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
+def pixels_of_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
+    """Returns the pixels of an image that Pillow has opened, as `read_image` returns those of its file.
+
+    Args:
+      image: Image of Pillow, whose EXIF orientation, if it has one, is applied.
+      max_pixels: Largest number of pixels that is decoded.
+
+    Returns:
+      uint8 [h, w, 3].
+
+    Raises:
+      BadImage: It cannot be decoded, or its pixels have no known range.
+    """
+    _check_size(*image.size, max_pixels)
+    try:
+        pixels = _pillow_pixels(image)
+    except BadImage:
+        raise
+    except Exception as error:  # decoders raise anything on broken bytes: OSError, SyntaxError, struct.error, ...
+        raise BadImage(f"the {image.format or 'image'} is damaged or truncated: {_words(error)}") from error
+    return _upright(pixels, _orientation(image.getexif))
+
+
 def _decode_jpeg(data: bytes, colorspace: str, **options) -> np.ndarray:
     try:
         return simplejpeg.decode_jpeg(data, colorspace, **options)
@@ -183,13 +206,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _decode_by_pillow(data: bytes, max_pixels: int) -> np.ndarray:
     with _opened(data, max_pixels) as image:
-        try:
-            pixels = _pillow_pixels(image)
-        except BadImage:
-            raise
-        except Exception as error:  # decoders raise anything on broken bytes: OSError, SyntaxError, struct.error, ...
-            raise BadImage(f"the {image.format} is damaged or truncated: {_words(error)}") from error
-        return _upright(pixels, _orientation(image.getexif))
+        return pixels_of_pillow(image, max_pixels)
 
 
 def _words(error: Exception) -> str:
