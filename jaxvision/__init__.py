@@ -1,6 +1,8 @@
 """jaxvision: vision experiments of pure functions in JAX. The files in the order in which a run uses them.
 
 api.py          the functions of `import jaxvision`: models, features, batches and training in a notebook
+run.py          jaxvision.train(config, data=...): a run from Python
+trained.py      a trained model as a function of images; predictions.py: what it says
 cli/            the command line: train, evaluate, predict, search, inspect, plot, visualize, study, sweep, ...
 commands/       the work of each command
 config/         configs: load, change keys, check, compare, save
@@ -54,9 +56,10 @@ launch/         places to run: this machine, SLURM, Ray, a JobSet, a TPU slice
 analysis/       statistics, scaling laws, figures, cost accounting, pages of pictures
 """
 
+import importlib
 from typing import Any
 
-__all__ = ["batches", "create_model", "create_training", "features", "load", "load_weights"]
+__all__ = ["Run", "batches", "create_model", "create_training", "features", "load", "load_weights", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -67,9 +70,11 @@ def __getattr__(name: str) -> Any:
         return version()
     if name not in __all__:
         raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")
-    from jaxvision import api
+    if name == "train":  # the package of the training loop, which can be called
+        return importlib.import_module("jaxvision.train")
+    from jaxvision import api, run
 
-    return getattr(api, name)
+    return run.Run if name == "Run" else getattr(api, name)
 
 
 def __dir__() -> list[str]:

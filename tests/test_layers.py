@@ -67,6 +67,9 @@ MAY_IMPORT = {
     | {"data", "augment", "models", "parallel", "train", "analysis", "launches"},
     "commands": None,  # anything but the command line
     "cli": None,
+    "predictions": set(),
+    "trained": None,
+    "run": None,
     "api": None,
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -6,7 +6,8 @@ In the order in which an example meets them:
                   shapes_render.py)
     sources/      open_source: folders, tar shards, Parquet, manifests, CIFAR, IDX, TFDS sets, mixtures of them
     subsets.py    nested class-balanced subsets of a source; numbered.py: labels with a given number of classes
-    formats.py    the image formats that are read; signatures.py: other kinds of bytes, in words
+    formats.py    the image formats that are read; signatures.py: other kinds of bytes, in words;
+                  any_image.py: images that a Python program holds
     host_ops/     decode, crop and resize, as specs: "decode|random_resized_crop(224)" (decoding.py, resizing.py)
     text/         captions to token ids: tokenizers, and the host operations "class_captions" and "tokenize"
     wanted.py     the stored fields from which a batch is made

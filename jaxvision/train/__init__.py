@@ -1,4 +1,4 @@
-"""One training loop for every task.
+"""One training loop for every task. `jaxvision.train(config)` calls `jaxvision.run.train`.
 
 state.py        the state of a run, made in its shardings
 step.py         one update as a pure function, and a runner of several updates in one dispatch
@@ -27,3 +27,27 @@ watch.py        turns a signal to stop into a checkpoint
 watchdog.py     ends a run that makes no progress
 echoes.py       silences repeated errors of Orbax
 """
+
+import importlib
+import inspect
+import sys
+import types
+from typing import Any
+
+
+class _CallablePackage(types.ModuleType):
+    """This package, which has the name of the function `jaxvision.train` and so stands for it, too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function)
+
+    @property
+    def _function(self) -> Any:
+        return importlib.import_module("jaxvision.run").train  # by name, since nothing in here needs it
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -14,6 +14,7 @@ encoded; `host_ops.decode` decodes them. docs/data.md shows each source in use.
     idx.py          MNIST and its relatives
     tfds.py         prepared TFDS sets; the embedded set `shapes` is one; tfds_features.py: the fields of their features
     compositions.py scenes of `shapes` chosen by the colours and kinds they show
+    python.py       objects of a Python program; objects.py: arrays, tables of `datasets`, anything indexable
     mixture.py      several sources in one stream, each with its share
     files.py        the files of each split; labels.py: class numbers from the labels in files;
                     passed_over.py: files beside the examples that are not read; texts.py: the rule for captions
