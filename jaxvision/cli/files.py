@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, log_warnings, offer, start, value_of
+from jaxvision.cli.shared import Command, log_warnings, need, offer, start, step_flag, value_of, workdir_flag
 from jaxvision.errors import UserError
 
 
@@ -16,11 +16,16 @@ def _numbers(values: flags.FlagValues, name: str) -> tuple[float, ...] | None:
 
 def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
     text, pixels, ratio = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
-    text("from", "jaxvision", "library that wrote the weights: timm, torchvision, big_vision, ...", flag_values=values)
+    text(
+        "from",
+        "jaxvision",
+        "library that wrote the weights: timm, torchvision, big_vision, ...; or hf:OWNER/NAME in place of IN",
+        flag_values=values,
+    )
     text(
         "to",
         "jaxvision",
-        "library whose names to write; for another one, OUT is a safetensors file",
+        "library whose names to write, then OUT is a safetensors file; or hub-folder, a folder that timm opens",
         flag_values=values,
     )
     text("model", None, "NAME:VARIANT of our model, as in vit:B/16", flag_values=values)
@@ -42,6 +47,9 @@ def _define_convert(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def _convert(values: flags.FlagValues, rest: list[str]) -> None:
+    source = value_of(values, "from")
+    if source.startswith("hf:"):  # the name of weights on the hub stands in place of IN
+        source, rest = "jaxvision", [source, *rest]
     if len(rest) < 2:
         raise UserError("IN and OUT are missing: jaxvision convert --from=timm --model=vit:B/16 IN OUT")
     start(rest[2:])
@@ -51,7 +59,7 @@ def _convert(values: flags.FlagValues, rest: list[str]) -> None:
     images |= {name: _numbers(values, name) for name in ("mean", "std")}
     convert.run_convert(
         *rest[:2],
-        source=value_of(values, "from"),
+        source=source,
         target=values.to,
         model=values.model,
         options=values.option,
@@ -61,6 +69,34 @@ def _convert(values: flags.FlagValues, rest: list[str]) -> None:
         classes=values.classes,
         architecture=values.architecture,
         **{name: value for name, value in images.items() if value is not None},
+    )
+
+
+def _define_export(values: flags.FlagValues, words: list[str]) -> None:
+    workdir_flag(values, "folder of the run, or of converted weights")
+    step_flag(values)
+    flags.DEFINE_string("out", None, "new folder", flag_values=values)
+    flags.DEFINE_string("format", "stablehlo", "stablehlo, for jax.export; or onnx", flag_values=values)
+    flags.DEFINE_list("outputs", [], "outputs of the model (default: logits, features)", flag_values=values)
+    flags.DEFINE_multi_string("images", None, "photos to compare on: folder, file or pattern", flag_values=values)
+    flags.DEFINE_float(
+        "tolerance", None, "largest difference from the model, as a share of its largest output", flag_values=values
+    )
+
+
+def _export(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "workdir", "out")
+    start(rest)
+    from jaxvision.commands import export
+
+    export.run_export(
+        values.workdir,
+        values.out,
+        form=value_of(values, "format"),
+        step=values.step,
+        outputs=values.outputs,
+        images=values.images,
+        tolerance=values.tolerance,
     )
 
 
@@ -91,6 +127,12 @@ def _data(values: flags.FlagValues, rest: list[str]) -> None:
 
 
 COMMANDS = {
+    "export": Command(
+        "write a trained model with its preprocessing as a file for jax.export (StableHLO) or ONNX",
+        "jaxvision export --workdir=runs/quickstart --out=exported",
+        _define_export,
+        _export,
+    ),
     "convert": Command(
         "convert weights of timm, torchvision, CLIP, big_vision, BiT, Keras to ours, or ours to theirs",
         "jaxvision convert --from=timm --model=vit:B/16 model.safetensors weights/vit_b16",
