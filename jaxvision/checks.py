@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxvision import cautions, components, loggers
+from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.train import players
 
@@ -22,7 +23,12 @@ def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
     loggers.read_entries(experiment.config.get("loggers"))
     missing, lines = [], cautions_of(experiment)
     pretrained = experiment.pretrained
-    if pretrained is not None and not Path(pretrained.weights).exists():
+    if pretrained is not None and pretrained.weights.startswith("hf:"):
+        try:
+            experiment.load_pretrained()
+        except UserError as error:  # as on a machine without a network
+            missing.append(f"init.weights, {error}")
+    elif pretrained is not None and not Path(pretrained.weights).exists():
         missing.append(f"init.weights, {pretrained.weights} is not here")
     else:
         experiment.load_pretrained()

@@ -126,8 +126,10 @@ class InitSection(NamedTuple):
     """`config.init`: the weights that a run starts from. A run that has a checkpoint continues from the checkpoint.
 
     Attributes:
-      weights: Folder that `jaxvision convert` wrote, workdir of a run, or file of another library.
-      source: Library that wrote the file, one of `models.weights.sources()`; "jaxvision" for a folder or workdir.
+      weights: Folder that `jaxvision convert` wrote, workdir of a run, or file of another library; or "hf:OWNER/NAME",
+        weights of the Hugging Face Hub, downloaded once and then read from its cache.
+      source: Library that wrote the file, one of `models.weights.sources()`; "jaxvision" for a folder or workdir, and
+        for weights of the hub, which say their library.
       model: Name of the model that the weights belong to, "NAME" or "NAME:VARIANT", to compare with `config.model`.
       head: "keep" the classifier of the weights, "new" for other classes, "drop" if the model has no classifier.
       freeze: Parts that are not trained: "backbone" (all but the head), "all_but_last(2)" (all but head, final norm

@@ -11,7 +11,7 @@ from jaxvision import layout, models, paths, storage
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import two_towers, weights
-from jaxvision.models.weights import folder, mapping, properties
+from jaxvision.models.weights import folder, hub, mapping, properties
 from jaxvision.models.weights.table import Stated
 from jaxvision.sections import InitSection
 from jaxvision.storage import Path
@@ -62,11 +62,18 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
         all of them), or the model computes something else than the weights were trained with (another GELU or epsilon,
         other shortcuts) and its section does not ask for it.
     """
+    hosted = (
+        hub.fetch(init.weights, None if init.source == "jaxvision" else init.source)
+        if hub.is_hosted(init.weights)
+        else None
+    )
+    if hosted is not None:
+        init = init._replace(weights=str(hosted.path), source=hosted.source)
     path = storage.path(init.weights, "config.init.weights")
     there = list(dict.fromkeys(mine.part_of(paths.names(variables)).values()))
     if init.part is not None and init.part not in there:
         raise unknown("value of init.part", init.part, there)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = () if hosted is None else (hosted.note,)
     stated: dict[str, Stated] = {}
     their_layout, their_part = layout.EARLIER if init.source == "jaxvision" else None, None
     if init.source != "jaxvision" or path.is_file():
@@ -93,7 +100,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
     target = flax.traverse_util.unflatten_dict({called: flat[name] for name, called in names.items()}, sep="/")
     if their_layout is not None:
         arrays, others = of_model(arrays, their_layout, names.values(), their_part)
-        notes = left_out(others)
+        notes += left_out(others)
     imported = weights.import_weights(
         arrays,
         init.source,

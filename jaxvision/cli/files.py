@@ -77,6 +77,7 @@ def _define_export(values: flags.FlagValues, words: list[str]) -> None:
     step_flag(values)
     flags.DEFINE_string("out", None, "new folder", flag_values=values)
     flags.DEFINE_string("format", "stablehlo", "stablehlo, for jax.export; or onnx", flag_values=values)
+    offer(values, "format", "stablehlo", "onnx")
     flags.DEFINE_list("outputs", [], "outputs of the model (default: logits, features)", flag_values=values)
     flags.DEFINE_multi_string("images", None, "photos to compare on: folder, file or pattern", flag_values=values)
     flags.DEFINE_float(

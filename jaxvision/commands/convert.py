@@ -12,10 +12,11 @@ import numpy as np
 
 from jaxvision import layout, models, storage, transfer
 from jaxvision import workdir as workdirs
+from jaxvision.commands import hub_folder
 from jaxvision.errors import UserError, unknown
 from jaxvision.models import weights
 from jaxvision.models.clip_resnet import REDUCTION, ClipResNet
-from jaxvision.models.weights import folder, mapping, preprocessing, properties
+from jaxvision.models.weights import folder, hub, mapping, preprocessing, properties, timm_folder
 from jaxvision.models.weights.table import Stated
 from jaxvision.progress import waiting
 from jaxvision.reading import read_text
@@ -40,7 +41,8 @@ def run_convert(
     """Converts weights.
 
     Args:
-      path: File of the library `source`; for "jaxvision", a folder of converted weights or the workdir of a run.
+      path: File of the library `source`; for "jaxvision", a folder of converted weights or the workdir of a run. Also
+        "hf:OWNER/NAME", weights of the Hugging Face Hub, which say their library; see `weights.hub`.
       out: New folder; for another `target`, a new safetensors file.
       source: Library that wrote the weights, of `weights.sources()`.
       model: "NAME" or "NAME:VARIANT" of our model; None for our own weights, which say it.
@@ -49,7 +51,7 @@ def run_convert(
       ignore: Regular expressions of names in the file that are not used.
       prefix: Prefix of the names that are used, such as "teacher." or "backbone.", if the file holds several networks.
       classes: Text file with the names of the classes, one per line.
-      target: Library whose names to write.
+      target: Library whose names to write, or "hub-folder" for a folder that timm opens.
       architecture: The library's name of the network, such as timm's "vit_base_patch32_clip_quickgelu_224.openai" or
         open_clip's "ViT-B-32/laion2b_e16". It gives properties that the arrays do not show. A timm `config.json` next
         to the file gives it, too. For another `target`, it is the name in that library.
@@ -63,11 +65,16 @@ def run_convert(
       UserError: Something does not fit; nothing is written then.
     """
     out = storage.path(out, "OUT")
+    hosted = hub.fetch(str(path), None if source == "jaxvision" else source) if hub.is_hosted(str(path)) else None
+    if hosted is not None:
+        path, source = hosted.path, hosted.source
+        model = model or (hosted.architecture and timm_folder.our_model(hosted.architecture))
     path = storage.path(path, "IN") if source == "jaxvision" else storage.local(path, "IN")
     if out.exists():
         raise UserError(f"{out} exists already: give another OUT")
-    if target not in weights.sources():
-        raise unknown("target of --to", target, weights.sources())
+    if target not in (targets := (*weights.sources(), hub_folder.NAME)):
+        raise unknown("target of --to", target, targets)
+    as_folder, target = target == hub_folder.NAME, "timm" if target == hub_folder.NAME else target
     if source == "jaxvision":
         extra = model or options or images or ignore or classes or prefix is not None or head != "keep"
         if extra or (architecture and target == source):
@@ -86,11 +93,16 @@ def run_convert(
             raise UserError(f"--model is missing: add --model=NAME:VARIANT, as in vit:B/16. Models: {names}")
         variables, meta = _import(path, source, model, options, head, ignore, prefix, images, architecture)
         meta["classes"] = _class_names(classes, meta["num_classes"])
+        if hosted is not None:
+            meta["input"]["hub"] = {"name": hosted.name, "revision": hosted.revision}
+            meta["notes"] = [hosted.note, *meta["notes"]]
     name = meta["model"]["name"]
     exported = weights.export_weights(variables, target, name)
     if target != "jaxvision":
         meta = meta | {"notes": [*meta.get("notes", ()), *_export_notes(exported, meta, target, architecture)]}
-    if target == "jaxvision":
+    if as_folder:
+        meta["notes"] = [*meta["notes"], *hub_folder.write(out, exported, meta, architecture)]
+    elif target == "jaxvision":
         folder.save(out, exported, meta | {"versions": workdirs.versions()})
     else:
         weights.write(out, exported)

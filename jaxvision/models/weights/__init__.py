@@ -11,7 +11,8 @@ mismatch.py         the error for weights that do not fit; misfits.py: words for
 properties.py       properties that no array shows, such as an epsilon: those of our models, those with which weights
                     were trained (torch_properties.py), and their differences
 preprocessing.py    the preprocessing of images that the weights expect
-folder.py           a folder of converted weights
+folder.py           a folder of converted weights; timm_folder.py: one that timm opens
+hub.py              weights of the Hugging Face Hub by name
 """
 
 from jaxvision.models.weights.files import read, write

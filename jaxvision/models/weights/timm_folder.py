@@ -1,0 +1,246 @@
+"""A folder that timm opens, `timm.create_model("local-dir:FOLDER", pretrained=True)`: weights and their config.
+
+The same folder can be pushed to the Hugging Face Hub. The names of networks are timm's; `our_model` reads them, and
+`network` finds them for weights of ours.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxvision import storage
+from jaxvision.errors import UserError
+from jaxvision.models.weights import files
+from jaxvision.specs import parse
+from jaxvision.storage import Path
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# Our size of a transformer -> timm's word.
+_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge", "g": "giant", "G": "gigantic"}
+_VIT = re.compile(r"(?:vit|deit|deit3)_(tiny|small|base|large|huge|giant|gigantic)_patch(\d+)_")
+_MIXER = re.compile(r"mixer_([sbl])(\d+)_")
+_BIT = re.compile(r"resnetv2_(\d+)x(\d)_bit")
+_RESNETS = {
+    **{f"{layers}{d}": f"resnet{layers}{d}" for layers in (18, 34, 50, 101, 152) for d in ("", "d")},
+    **{f"se{layers}": f"seresnet{layers}" for layers in (18, 34, 50, 101, 152)},
+    **{f"wide{name}": f"wide_resnet{name}" for name in ("50_2", "101_2")},
+    **{name: name for name in ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d")},
+}
+_ACTIVATIONS = {"exact": "gelu", "tanh": "gelu_tanh", "quick": "quick_gelu"}
+# First and last layer of a network, which timm replaces for other channels or classes.
+_LAYERS = {
+    "vit": ("patch_embed.proj", "head"),
+    "mixer": ("stem.proj", "head"),
+    "resnet": ("conv1", "fc"),
+    "convnext": ("stem.0", "head.fc"),
+    "resnet_v2": ("stem.conv", "head.fc"),
+    "bit": ("stem.conv", "head.fc"),
+}
+_FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest", "area": "box"}
+
+
+class Network(NamedTuple):
+    """A network of timm.
+
+    Attributes:
+      name: Name of its constructor.
+      args: Arguments that differ from those of the constructor.
+    """
+
+    name: str
+    args: dict[str, Any]
+
+
+def our_model(architecture: str) -> str | None:
+    """Returns "NAME:VARIANT" of our model for a network of timm, or None for one that is not known by its name alone.
+
+    Args:
+      architecture: timm's name, with or without the tag of its weights.
+
+    >>> our_model("vit_base_patch16_224.augreg_in21k"), our_model("resnet50d"), our_model("swin_tiny")
+    ('vit:B/16', 'resnet:50d', None)
+    """
+    name = architecture.partition(".")[0]
+    if match := _VIT.match(name):
+        return f"vit:{next(ours for ours, theirs in _SIZES.items() if theirs == match[1])}/{match[2]}"
+    if match := _MIXER.match(name):
+        return f"mixer:{match[1].upper()}/{match[2]}"
+    if match := _BIT.match(name):
+        return f"bit:R{match[1]}x{match[2]}"
+    if match := re.fullmatch(r"convnext_(tiny|small|base|large|xlarge)", name):
+        return f"convnext:{match[1]}"
+    if match := re.fullmatch(r"resnetv2_(50|101|152)", name):
+        return f"resnet_v2:{match[1]}"
+    return next((f"resnet:{ours}" for ours, theirs in _RESNETS.items() if theirs == name), None)
+
+
+def network(
+    section: Mapping[str, Any], arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: tuple[int, int]
+) -> Network:
+    """Returns the network of timm that takes some weights.
+
+    Args:
+      section: Section `model` of a config.
+      arrays: Arrays of any shape by timm's names.
+      properties: Properties of our model, from `properties.computed`.
+      size: (height, width) of the images.
+
+    Raises:
+      UserError: timm has no network of this form.
+    """
+    name, variant = section["name"], str(section.get("variant", ""))
+    if name == "vit":
+        return _vit(arrays, properties, size)
+    if name == "mixer" and variant.partition("/")[0] in ("S", "B", "L"):
+        kind, _, patch = variant.partition("/")
+        width, depth = arrays["stem.proj.weight"].shape[0], _count(arrays, r"blocks\.(\d+)\.")
+        known = {"S": (512, 8), "B": (768, 12), "L": (1024, 24)}[kind] == (width, depth)
+        base = f"mixer_{kind.lower()}{patch}_224" if patch in ("16", "32") else f"mixer_{kind.lower()}16_224"
+        args = _image_size(size) | ({} if patch in ("16", "32") else {"patch_size": int(patch)})
+        args |= {} if properties.get("gelu") == "exact" else {"act_layer": _ACTIVATIONS[properties["gelu"]]}
+        if known and (kind != "L" or patch in ("16", "32")):
+            return Network(base, args)
+    simple = {
+        "resnet": _RESNETS.get(variant),
+        "convnext": f"convnext_{variant}" if variant else None,
+        "resnet_v2": f"resnetv2_{variant}" if variant in ("50", "101", "152") else None,
+        "bit": "resnetv2_{}x{}_bit".format(*variant[1:].split("x")) if re.fullmatch(r"R\d+x\d", variant) else None,
+    }.get(name)
+    changed = set(section) & {"width", "blocks", "channels", "stem", "shortcut", "groups", "norm", "width_per_group"}
+    if simple is None or changed:
+        raise UserError(
+            f"timm has no network of the form {name}:{variant}"
+            + (f" with another {', '.join(sorted(changed))}" if changed else "")
+            + ": give its name there, --architecture=NAME, if there is one"
+        )
+    return Network(simple, {})
+
+
+def _vit(arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: tuple[int, int]) -> Network:
+    projection = arrays["patch_embed.proj.weight"]
+    width, patch = int(projection.shape[0]), int(projection.shape[-1])
+    if "pos_embed" not in arrays:
+        raise UserError("timm's ViT has learned positions: these weights have none, so no folder can be written for it")
+    if any(re.match(r"blocks\.\d+\.(?:attns|ffns)\.|dist_token", name) for name in arrays):
+        raise UserError("give timm's name of this network, --architecture=NAME: it is not a plain ViT")
+    token, registers = "cls_token" in arrays, arrays.get("reg_token")
+    pool = "map" if "attn_pool.latent" in arrays else "token" if token and "fc_norm.weight" not in arrays else "avg"
+    if properties.get("norm_epsilon") != 1e-6:
+        raise UserError(
+            f"the norms have an epsilon of {properties.get('norm_epsilon')}, which timm's config cannot say: give a "
+            "network of timm that has it, --architecture=NAME, such as vit_base_patch32_clip_224"
+        )
+    mlp = int(arrays["blocks.0.mlp.fc1.weight"].shape[0])
+    args: dict[str, Any] = {
+        "patch_size": patch,
+        "embed_dim": width,
+        "depth": _count(arrays, r"blocks\.(\d+)\."),
+        "num_heads": int(properties["num_heads"]),
+        "mlp_ratio": mlp / width,
+        "class_token": token,
+        "global_pool": pool,
+        "act_layer": _ACTIVATIONS[properties["gelu"]],
+        "fc_norm": "fc_norm.weight" in arrays,
+        **_image_size(size),
+    }
+    if pool != "map":
+        args["final_norm"] = "norm.weight" in arrays
+    if "norm_pre.weight" in arrays:
+        args["pre_norm"] = True
+    if "blocks.0.ls1.gamma" in arrays:
+        args["init_values"] = 1e-5
+    if "blocks.0.attn.q_norm.weight" in arrays:
+        args["qk_norm"] = True
+    if registers is not None:
+        args["reg_tokens"] = int(registers.shape[-2])
+    tokens = int(token) + args.get("reg_tokens", 0)
+    grid = (size[0] // patch) * (size[1] // patch)
+    positions = int(arrays["pos_embed"].shape[-2])
+    if tokens and positions == grid:
+        args["no_embed_class"] = True
+    return Network("vit_base_patch16_224", args)
+
+
+def preprocessing_config(host: str, augment: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
+    """Returns how timm prepares images as two specs of ours do, as far as it can.
+
+    Args:
+      host: Host spec for new images.
+      augment: Augmentation spec for new images.
+      size: (height, width) of the images.
+
+    Returns:
+      Keys of timm's `pretrained_cfg`, and a note for everything that timm cannot do.
+
+    >>> cfg, _ = preprocessing_config("decode|resize_short(256)|central_crop(224)", "normalize(0.5, 0.5)", (224, 224))
+    >>> cfg["crop_pct"]
+    0.875
+    """
+    cfg: dict[str, Any] = {"input_size": [3, *size], "crop_pct": 1.0, "crop_mode": "center"}
+    cfg |= {"interpolation": "bilinear", "mean": [0.0] * 3, "std": [1.0] * 3}
+    notes = []
+    for call in parse(host):
+        method = call.kwargs.get("method", call.args[1] if len(call.args) > 1 else None)
+        if call.name in ("resize_short", "resize") and call.args:
+            cfg["interpolation"] = _FILTERS.get(str(method or "bilinear"), "bilinear")
+            if call.name == "resize":
+                cfg["crop_mode"] = "squash"
+            else:
+                cfg["crop_pct"] = min(size) / call.args[0]
+        elif call.name not in ("decode", "central_crop"):
+            notes.append(f"NOTE: timm has no counterpart of the host operation {call.name}")
+    for call in parse(augment):
+        if call.name == "normalize":
+            values = [*call.args, *(call.kwargs[key] for key in ("mean", "std") if key in call.kwargs)]
+            cfg["mean"], cfg["std"] = ([x] * 3 if isinstance(x, int | float) else list(x) for x in values)
+        else:
+            notes.append(f"NOTE: timm's preprocessing has no counterpart of {call.name}")
+    return cfg, notes
+
+
+def save(
+    out: Path,
+    arrays: Mapping[str, np.ndarray],
+    net: Network,
+    *,
+    model: str,
+    num_classes: int | None,
+    classes: list[str],
+    images: Mapping[str, Any],
+) -> None:
+    """Writes the folder: first the weights, then the config.
+
+    Args:
+      out: New folder.
+      arrays: Arrays of any shape by timm's names.
+      net: Network that takes them.
+      model: Name of our model.
+      num_classes: Number of classes; None for no classifier.
+      classes: Names of the classes; may be empty.
+      images: Keys of `pretrained_cfg` about images, from `preprocessing_config`.
+    """
+    first, last = _LAYERS.get(model, (None, None))
+    fixed = model in ("vit", "mixer")
+    stated = {**images, "fixed_input_size": fixed, "first_conv": first, "classifier": last, "custom_load": False}
+    config = {
+        "architecture": net.name,
+        "num_classes": num_classes or 0,
+        "model_args": net.args,
+        "pretrained_cfg": {**stated, "num_classes": num_classes or 0},
+        **({"label_names": classes} if classes else {}),
+    }
+    storage.make_folder(out)
+    files.write(out / WEIGHTS, arrays)
+    storage.write(out / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def _image_size(size: tuple[int, int]) -> dict[str, Any]:
+    return {} if size == (224, 224) else {"img_size": size[0] if size[0] == size[1] else list(size)}
+
+
+def _count(arrays: Mapping[str, np.ndarray], pattern: str) -> int:
+    """One more than the largest number of a block among the names."""
+    return 1 + max(int(match[1]) for name in arrays if (match := re.match(pattern, name)))
