@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, scaling_laws, words
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, notes, opening, tally
 from jaxvision.analysis.crossing import Crossing, crossing
 from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.analysis.statistics import paired_difference, t_interval
@@ -16,6 +16,7 @@ from jaxvision.commands.study import Row, records, sibling
 from jaxvision.estimate import estimate
 
 setting = sibling(__file__, "setting")
+answers = sibling(__file__, "answer")
 criteria = sibling(__file__, "criteria")
 relations = sibling(__file__, "relations")
 tables = sibling(__file__, "tables")
@@ -44,11 +45,17 @@ def write(rows: list[Row], out: Path, p: setting.Preset, configs: dict[str, Any]
     crossings = {pair: _crossing(top1, pair, forms) for pair in p.pairs}
     lines = [
         f"# Data scaling: {p.title}\n",
+        *opening(
+            answers.answer(top1, p, measures[p.pairs[0]], crossings[p.pairs[0]]),
+            answers.CONSTRUCTED if p.crosses else answers.EXPECTED,
+            " ".join(f"{_name(pair)}: {tally(judged)}" for pair, judged in verdicts.items()),
+        ),
+        "## Accuracy\n",
         _setting(p),
         *tables.accuracy(top1, p, costs),
         *(_match(pair, costs) for pair in p.pairs),
         "\n## Criteria\n",
-        *(line for pair, judged in verdicts.items() for line in _verdicts(pair, judged)),
+        *_criteria(verdicts),
         "## How much data, and the gap in other measures\n",
         *_measures(measures),
         *_families(top1, p),
@@ -148,8 +155,16 @@ def _match(pair: setting.Pair, costs: dict[str, dict[str, float]]) -> str:
     return f"- A training step of {pair.vit} costs {ratio:.2f} times that of {pair.resnet} in FLOPs: {match}."
 
 
-def _verdicts(pair: setting.Pair, judged: dict[str, Verdict]) -> list[str]:
-    return [f"{_name(pair)}:", "", *(verdict.line(name) for name, verdict in judged.items()), ""]
+def _criteria(verdicts: dict[setting.Pair, dict[str, Verdict]]) -> list[str]:
+    """The lines of all pairs; what few seeds allow is said once, after them."""
+    lines = []
+    for pair, judged in verdicts.items():
+        lines += [f"{_name(pair)}:", "", *(verdict.line(name) for name, verdict in judged.items()), ""]
+    note = notes({f"{pair}{name}": verdict for pair, judged in verdicts.items() for name, verdict in judged.items()})
+    shared = {arm for pair in verdicts for arm in pair[:2] if sum(arm in other[:2] for other in verdicts) > 1}
+    if shared:
+        note.append(f"Pairs that share an arm ({words.listed(sorted(shared))}) are not independent confirmations.")
+    return [*lines, *(f"{line}\n" for line in note)]
 
 
 def _measures(measures: dict[setting.Pair, criteria.Measures]) -> list[str]:
@@ -198,15 +213,9 @@ def _families(top1: tables.Cells, p: setting.Preset) -> list[str]:
     for (one, other), by_size in differences.items():
         ahead = [f"{n:,}" for n, d in by_size.items() if d.interval.low > 0]
         behind = [f"{n:,}" for n, d in by_size.items() if d.interval.high < 0]
-        found = [f"{one} is ahead at {_and(ahead)}"] * bool(ahead) + [f"{other} is ahead at {_and(behind)}"] * bool(
-            behind
-        )
+        found = [f"{arm} is ahead at {words.listed(at)}" for arm, at in ((one, ahead), (other, behind)) if at]
         lines.append(f"- {'; '.join(found) or f'{one} and {other} cannot be told apart at any size'}.")
     return lines
-
-
-def _and(items: Sequence[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def _name(pair: setting.Pair) -> str:
@@ -319,9 +328,9 @@ def _lengths(rows: Sequence[Row], p: setting.Preset) -> list[str]:
     pair = p.pairs[0]
     lines = [
         "## Shorter and longer schedules\n",
-        f"Each schedule is planned as a whole; seed {_list(p.lengths.seeds)}. Top-1 in % on the validation split, "
-        "and in brackets on training images. Where more steps help and both are alike, steps are lacking. Where the "
-        "second is far above the first and more steps do not help, data are lacking.",
+        f"Each schedule is planned as a whole; seed {_list(p.lengths.seeds)}.{_one(p.lengths.seeds)} Top-1 in % on the "
+        "validation split, and in brackets on training images. Where more steps help and both are alike, steps are "
+        "lacking. Where the second is far above the first and more steps do not help, data are lacking.",
     ]
     steps = tables.steps_of(p)
     for n in p.lengths.sizes:
@@ -353,6 +362,10 @@ def _transfer(rows: Sequence[Row], p: setting.Preset) -> list[str]:
         lines.append(f"| {arm} | {shown[0]} | {shown[1]} | {gain} |")
     gaps = [words.percent(tables.gap(top1, pair, start).interval) for start in (0, n)]
     return [*lines, f"| {pair.resnet} minus {pair.vit} | {gaps[0]} | {gaps[1]} | |", ""]
+
+
+def _one(seeds: Sequence[int]) -> str:
+    return f" {words.ONE_SEED}" if len(seeds) == 1 else ""
 
 
 def _list(values: Sequence[float]) -> str:

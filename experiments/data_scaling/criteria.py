@@ -70,6 +70,7 @@ def judge(top1: tables.Cells, pair: setting.Pair, m: Measures) -> dict[str, Verd
       m: Measures of the pair.
     """
     first, last = pair.sizes[0], pair.sizes[-1]
+    lead, seeds = f"the lead of {pair.resnet} over {pair.vit}", f"{len(m.points[first].each)} seeds"
     verdicts = {}
     for arm in pair[:2]:
         sizes = sorted(top1[arm])  # also those of other pairs: an arm has one verdict
@@ -77,28 +78,47 @@ def judge(top1: tables.Cells, pair: setting.Pair, m: Measures) -> dict[str, Verd
         means = [t_interval(top1[arm][n]).mean for n in sizes]
         rising = means == sorted(means)
         further = {"the means rise from size to size" if rising else "the means fall somewhere between": rising}
-        verdicts[f"rises ({arm})"] = Verdict({f"{sizes[0]:,} to {sizes[-1]:,} examples": gain}, further=further)
-    verdicts["positive"] = Verdict({f"gap at {first:,} examples": m.points[first]})
-    verdicts["shrinks"] = _shrinks(m.points, first, last, words.points)
-    verdicts["shrinks, odds"] = _shrinks(m.odds, first, last, plain)
-    verdicts["needs more data"] = Verdict(
-        {f"for the accuracy of {pair.vit} at {last:,} examples it needs": m.data.end}, least=1.0, show=m.data.words
+        verdicts[f"rises ({arm})"] = Verdict(
+            {f"{sizes[0]:,} to {sizes[-1]:,} examples": gain},
+            further=further,
+            claim=f"the accuracy of {arm} rises with the data, and its mean never falls from one size to the next",
+        )
+    verdicts["positive"] = Verdict(
+        {f"gap at {first:,} examples": m.points[first]}, claim=f"{pair.resnet} leads at {first:,} examples"
     )
-    falls = m.data.change._replace(mean=-m.data.change.mean, low=-m.data.change.high, high=-m.data.change.low)
+    claim = f"{lead} is smaller at {last:,} examples than at {first:,}"
+    verdicts["shrinks"] = _shrinks(m.points, first, last, words.points, claim)
+    verdicts["shrinks, odds"] = _shrinks(m.odds, first, last, plain, f"in log odds, {claim}")
+    verdicts["needs more data"] = Verdict(
+        {f"for the accuracy of {pair.vit} at {last:,} examples it needs": m.data.end},
+        least=1.0,
+        show=m.data.words,
+        claim=f"{pair.vit} needs more examples than {pair.resnet} for the same accuracy (a ratio above 1)",
+        sample=seeds,
+    )
+    falls = m.data.change.negated()
     verdicts["ratio falls"] = Verdict(
-        {f"the data ratio at the start over that at {last:,} examples": falls}, show=_factor
+        {f"the data ratio at the start over that at {last:,} examples": falls},
+        show=_factor,
+        claim=f"this ratio is smaller at {last:,} examples than at {first:,}",
+        bound="1",
+        sample=seeds,
     )
     if {first, last} <= set(m.loss):
         where = f"gap at {first:,} examples and a training loss of {nats(m.levels[first])}"
-        verdicts["positive, loss"] = Verdict({where: m.loss[first]})
-        verdicts["shrinks, loss"] = _shrinks(m.loss, first, last, words.points)
+        verdicts["positive, loss"] = Verdict(
+            {where: m.loss[first]},
+            claim=f"{pair.resnet} leads at {first:,} examples when both have the same training loss",
+        )
+        claim = f"{lead} at equal training loss is smaller at {last:,} examples than at {first:,}"
+        verdicts["shrinks, loss"] = _shrinks(m.loss, first, last, words.points, claim)
     return verdicts
 
 
-def _shrinks(gaps: Mapping[int, Difference], first: int, last: int, show: Callable[..., str]) -> Verdict:
+def _shrinks(gaps: Mapping[int, Difference], first: int, last: int, show: Callable[..., str], claim: str) -> Verdict:
     """The gap at the smallest size must exceed that at the largest."""
     change = paired_difference(gaps[first].each, gaps[last].each)
-    return Verdict({f"gap at {first:,} examples minus gap at {last:,}": change}, show=show)
+    return Verdict({f"gap at {first:,} examples minus gap at {last:,}": change}, show=show, claim=claim)
 
 
 def _factor(log: Interval) -> str:

@@ -32,7 +32,7 @@ import numpy as np
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, words
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
 from jaxvision.analysis.equal_error import Family, Ratio, compute_ratio, fit_family, shared_errors
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
 from jaxvision.commands.study import Row, sibling
@@ -54,14 +54,18 @@ PRETRAINED = ("ImageNet", "ImageNet-21k", "JFT-300M")
 PATCHES = ("32", "16")
 CLAIM = (2.0, 4.0)
 CLAIMS = {  # criterion -> what the paper says
-    "less": "ViTs use less compute for the same performance, sec. 4.4",
-    "two_to_four": "2 to 4 times less, sec. 4.4",
-    "hybrid_less": "hybrids are better at small budgets, sec. 4.4",
-    "hybrid_fades": "this difference vanishes for larger models, sec. 4.4",
-    "small_data": "pre-trained on ImageNet, ViT-L is worse than ViT-B, sec. 4.3",
-    "large_data": "pre-trained on JFT-300M, the larger models are better, sec. 4.3",
-    "overtakes": "larger ViTs overtake smaller ones as the data grow, fig. 3",
+    "less": "ViTs need less compute than ResNets for the same error, a ratio above 1 (sec. 4.4)",
+    "two_to_four": "they need 2 to 4 times less, an interval within 2 to 4 (sec. 4.4)",
+    "hybrid_less": "hybrids need less compute than ViTs at small budgets, a ratio above 1 (sec. 4.4)",
+    "hybrid_fades": "this advantage vanishes for larger models, so the ratio falls (sec. 4.4)",
+    "small_data": "pre-trained on ImageNet, ViT-L has a larger error than ViT-B (sec. 4.3)",
+    "large_data": "pre-trained on JFT-300M, ViT-L has a smaller error than ViT-B (sec. 4.3)",
+    "overtakes": "from ImageNet to JFT-300M, ViT-L gains on ViT-B (fig. 3)",
 }
+EXPECTED = (
+    "Dosovitskiy et al. 2021 (arXiv 2010.11929, sec. 4.4) say that ViTs need 2 to 4 times less compute than ResNets, "
+    "and that hybrids are better at small budgets only."
+)
 
 
 class Result(NamedTuple):
@@ -103,12 +107,13 @@ def write(rows: Sequence[Row], out: Path, *, resamples: int = 4000) -> str:
     verdicts = judge(average, larger)
     lines = [
         "# The published numbers: error against compute\n",
+        *opening(_answer(average), EXPECTED, tally(verdicts)),
         "A re-analysis of tables 5 and 6 of Dosovitskiy et al. 2021, arXiv 2010.11929v2. Nothing was trained for it. "
         "Each number is of one model, trained once: the intervals tell how much a result owes to the models at hand, "
         "not how much it would change with another seed. All intervals are 95 %.\n",
         *figures.draw(models, results, larger, SETS, out, _ratio),
         "## Criteria\n",
-        *(verdict.line(f"{name} ({CLAIMS[name]})") for name, verdict in verdicts.items()),
+        *section(verdicts),
         "\n## Compute for the same error\n",
         "A power law of the error over the compute is fitted to each family. A ratio is the compute of one family over "
         "that of another where their curves have the same error: the geometric mean over the errors that models of "
@@ -227,18 +232,48 @@ def judge(average: Result, data: dict[str, dict[str, float]]) -> dict[str, Verdi
     rise = paired_difference(last, first).interval
     largest, smallest = (f"an error of {100 * average.hybrid.errors[i]:.1f} %" for i in (0, -1))
     late = _ratio(average.hybrid.at[-1])
-    above = lambda name, ratio, least=1.0, **more: Verdict({name: ratio}, least, show=_ratio, **more)
-    return {
-        "less": above("on the average, compute of ResNets over that of ViTs", ratio),
-        "two_to_four": above(
-            "the same", ratio, CLAIM[0], further={f"this interval {lies} {CLAIM[0]:g} to {CLAIM[1]:g}": within}
-        ),
-        "hybrid_less": above(f"at {largest}, compute of ViTs over that of hybrids", early),
-        "hybrid_fades": above(f"this over the ratio at {smallest}, which is {late}", fades),
-        "small_data": above("pre-trained on ImageNet, error of ViT-L over that of ViT-B", _exp(small)),
-        "large_data": above("pre-trained on JFT-300M, error of ViT-B over that of ViT-L", _exp(large)),
-        "overtakes": above("this over the same after ImageNet", _exp(rise)),
+    further = {f"this interval {lies} {CLAIM[0]:g} to {CLAIM[1]:g}": within}
+
+    def above(criterion: str, name: str, ratio: Interval, sample: str, least: float = 1.0, **more: Any) -> Verdict:
+        claim = CLAIMS[criterion]
+        return Verdict({name: ratio}, least, show=_ratio, claim=claim, sample=f"{ratio.n} {sample}", **more)
+
+    verdicts = {
+        "less": ("on the average, compute of ResNets over that of ViTs", ratio, "models"),
+        "two_to_four": ("the same", ratio, "models"),
+        "hybrid_less": (f"at {largest}, compute of ViTs over that of hybrids", early, "models"),
+        "hybrid_fades": (f"this over the ratio at {smallest}, which is {late}", fades, "models"),
+        "small_data": ("pre-trained on ImageNet, error of ViT-L over that of ViT-B", _exp(small), "data sets"),
+        "large_data": ("pre-trained on JFT-300M, error of ViT-B over that of ViT-L", _exp(large), "data sets"),
+        "overtakes": ("this over the same after ImageNet", _exp(rise), "data sets"),
     }
+    limits: dict[str, Any] = {"two_to_four": dict(least=CLAIM[0], further=further)}
+    return {name: above(name, *evidence, **limits.get(name, {})) for name, evidence in verdicts.items()}
+
+
+def _answer(average: Result) -> str:
+    """The answer in two sentences, for the average of the data sets."""
+    assert average.vit is not None  # as in `judge`
+    assert average.hybrid is not None
+    ratio, early, late = average.vit.mean, average.hybrid.at[0], average.hybrid.at[-1]
+    models = f"{ratio.n} published models"
+    told = Verdict({"ratio": ratio}, 1.0, sample=models).tell(
+        f"ResNets need {_ratio(ratio)} times the compute of ViTs",
+        f"ResNets need less compute than ViTs, {_ratio(ratio)} times theirs",
+        "ResNets need more compute than ViTs",
+        f"{_ratio(ratio)} times",
+    )
+    hybrids = Verdict({"ratio": early}, 1.0, sample=f"{early.n} models").tell(
+        f"hybrids of both need less than ViTs: ViTs need {_ratio(early)} times their compute",
+        f"hybrids of both need more than ViTs: ViTs need {_ratio(early)} times their compute",
+        "hybrids of both need less than ViTs",
+        f"{_ratio(early)} times",
+    )
+    where = [f"error of {100 * average.hybrid.errors[i]:.1f} %" for i in (0, -1)]
+    return (
+        f"{words.sentence(f'to reach the same error, on the average of {len(FIVE)} data sets, {told}')} At the largest "
+        f"{where[0]} that both reach, {hybrids}; at the smallest, an {where[1]}, {_ratio(late)} times."
+    )
 
 
 def _sensitivity(models: Sequence[Row], resamples: int) -> dict[str, list[str]]:

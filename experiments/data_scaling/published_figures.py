@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxvision.analysis.equal_error import Family, Ratio
+from jaxvision.analysis.gallery import Gallery
 from jaxvision.analysis.plots import COLOURS, MARKERS, canvas
 from jaxvision.analysis.scaling_laws import evaluate, inverse
 from jaxvision.analysis.statistics import Interval
@@ -54,33 +55,46 @@ def draw(
       out: Folder of the study.
       ratio: Function that formats a ratio with its interval.
     """
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    average, *rest = results
+    gallery, (average, *rest) = Gallery(out), results
     labels = {(row["family"], float(row["exaflops"])): _label(row) for row in models}
-    with canvas(folder / "compute", 1, 2, size=(10.4, 4.8), width_ratios=(1.75, 1)) as axes:
-        curves(axes[0], results[average].curves, labels)
-        axes[0].set(
-            ylabel="error after fine-tuning, mean of five data sets (%)", title="Dosovitskiy et al. 2021, table 6"
-        )
-        _arrow(axes[0], results[average])
-        axes[0].legend(loc="lower left", title="pre-trained on JFT-300M,\n7 epochs unless named", alignment="left")
-        forest(axes[1], {name: one.vit for name, one in results.items()}, ratio)
-    with canvas(folder / "sets", 2, 3, size=(10.4, 6.4)) as axes:
-        for axis, name in zip(axes.flat, rest):
-            curves(axis, results[name].curves, {})
-            found = results[name].vit
-            axis.set_title(f"{name}: {ratio(found.mean)}" if found else f"{name}: no shared error")
-        for axis in axes[:, 0]:
-            axis.set_ylabel("error (%)")
-        axes[0, 0].legend()
-    with canvas(folder / "larger_models", size=(6.4, 4.2)) as axis:
-        larger_models(axis, larger, names)
-    return [
-        "![error against pre-training compute, with fits and their bands, and the ratios](figures/compute.png)\n",
-        "![the same for every data set; titles give the compute of ResNets over that of ViTs](figures/sets.png)\n",
-        "![error of ViT-B over that of ViT-L against the pre-training data](figures/larger_models.png)\n",
-    ]
+    points = [family.compute for family in results[average].curves.values()]
+    bands = "Lines are power laws fitted to each family, bands their 95 % intervals from a bootstrap over models."
+    caption = (
+        "Left: error after fine-tuning, mean of five data sets, over pre-training compute, both logarithmic; a dot is "
+        f"a published model, trained once. {bands} Right: compute of ResNets over that of ViTs for the same error, "
+        "with 95 % intervals; in grey the range that the paper names."
+    )
+    what = "error against pre-training compute, with fits and their bands, and the ratios"
+    if path := gallery.place("compute", what, caption, points):
+        with canvas(path, 1, 2, size=(10.4, 4.8), width_ratios=(1.75, 1)) as axes:
+            curves(axes[0], results[average].curves, labels)
+            axes[0].set(ylabel="error after fine-tuning, mean of five data sets (%)")
+            axes[0].set(title="Dosovitskiy et al. 2021, table 6")
+            _arrow(axes[0], results[average])
+            axes[0].legend(loc="lower left", title="pre-trained on JFT-300M,\n7 epochs unless named", alignment="left")
+            forest(axes[1], {name: one.vit for name, one in results.items()}, ratio)
+    caption = (
+        "The same for every data set. Titles give the compute of ResNets over that of ViTs for the same error, with "
+        f"its 95 % interval. {bands}"
+    )
+    if path := gallery.place("sets", "error against pre-training compute for every data set", caption, points):
+        with canvas(path, 2, 3, size=(10.4, 6.4)) as axes:
+            for axis, name in zip(axes.flat, rest):
+                curves(axis, results[name].curves, {})
+                found = results[name].vit
+                axis.set_title(f"{name}: {ratio(found.mean)}" if found else f"{name}: no shared error")
+            for axis in axes[:, 0]:
+                axis.set_ylabel("error (%)")
+            axes[0, 0].legend()
+    caption = (
+        "Error of ViT-B over that of ViT-L after fine-tuning, on a logarithmic axis, over the data of pre-training: "
+        "the mean over patches of 32 and 16, a line for each data set. Above 1 the larger model is better."
+    )
+    what = "error of ViT-B over that of ViT-L against the pre-training data"
+    if path := gallery.place("larger_models", what, caption, larger.values()):
+        with canvas(path, size=(6.4, 4.2)) as axis:
+            larger_models(axis, larger, names)
+    return gallery.lines
 
 
 def curves(axis: Axes, families: dict[str, Family], labels: dict[tuple[str, float], str]) -> None:

@@ -8,7 +8,6 @@ find a setting on which the ResNet leads on few images and the ViT on many.
 
 from jaxvision.analysis.criteria import Verdict
 from jaxvision.analysis.crossing import Crossing
-from jaxvision.analysis.statistics import Interval
 from jaxvision.commands.study import sibling
 
 setting, small = sibling(__file__, "setting"), sibling(__file__, "small")
@@ -54,18 +53,24 @@ def judge(crossing: Crossing) -> dict[str, Verdict]:
       crossing: Lead of the ResNet over the ViT, and where it ends.
     """
     first, last = min(crossing.lead), max(crossing.lead)
-    behind = crossing.lead[last]
-    mean, low, high, n = behind.interval
-    vit_leads = behind._replace(interval=Interval(-mean, -high, -low, n), each=tuple(-x for x in behind.each))
-    place = crossing.observed
+    behind, place = crossing.lead[last], crossing.observed
+    vit_leads = behind._replace(interval=behind.interval.negated(), each=tuple(-x for x in behind.each))
     inside = first < place.low and place.high < last
     return {
-        "few": Verdict({f"ResNet minus ViT at {first:,} examples": crossing.lead[first]}),
-        "many": Verdict({f"ViT minus ResNet at {last:,} examples": vit_leads}),
+        "few": Verdict(
+            {f"ResNet minus ViT at {first:,} examples": crossing.lead[first]},
+            claim=f"the ResNet leads at {first:,} examples",
+        ),
+        "many": Verdict(
+            {f"ViT minus ResNet at {last:,} examples": vit_leads}, claim=f"the ViT leads at {last:,} examples"
+        ),
         "inside": Verdict(
             {"examples at which the gap is zero": place},
             least=first,
             further={f"{'inside' if inside else 'not inside'} {first:,} to {last:,}": inside},
             show=lambda at: f"{at.mean:,.0f} (95 % interval {at.low:,.0f} to {at.high:,.0f})",
+            claim=f"the number of examples at which the two are equal lies inside {first:,} to {last:,}",
+            bound=f"{first:,} examples",
+            sample=f"{len(behind.each)} seeds",
         ),
     }

@@ -7,15 +7,21 @@ import numpy as np
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import Gallery, informative_panels
 from jaxvision.analysis.statistics import Difference, Interval, paired_by_seed, paired_difference, t_interval
-from jaxvision.analysis.words import percent, table
+from jaxvision.analysis.words import percent, sentence, table
+from jaxvision.analysis.words import seeds as seeds_in_words
 from jaxvision.commands.study import Row, records, sibling
 
 presets = sibling(__file__, "presets")
 
 LOSS, ACCURACY = "train_loss", "train_top1"
 RECORDED = {LOSS: "loss", ACCURACY: "top1"}  # key in a row -> key in the records of training
+EXPECTED = (
+    "He et al. 2016 (arXiv 1512.03385, sec. 4.2, fig. 6): deeper plain networks fit even their training images worse, "
+    "and networks with shortcuts fit them better the deeper they are."
+)
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
@@ -32,13 +38,15 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     report = "\n".join(
         [
             f"# Degradation: {p.title}\n",
+            *opening(_answer(rows, p), EXPECTED, tally(verdicts)),
+            "## Networks\n",
             f"Means over the seeds {', '.join(map(str, p.seeds))} with their 95 % t-intervals; differences are paired "
             f"by seed. Every run takes {steps} of {p.data['batch_size']} images. Training loss (nats) and training "
             "error (%) are those of the last training batches, with crops and flips; validation error (%) is that on "
             f"{p.validation}, after the last step.",
             *_table(rows, p),
             "## Criteria\n",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            *section(verdicts),
             "\n## Figure\n",
             *_draw(rows, out, p),
         ]
@@ -81,13 +89,42 @@ def criteria(rows: Sequence[Row], p: presets.Preset) -> dict[str, Verdict]:
     worse = bool(residual.interval.low > 0)
     also = {f"residual, {deep} minus {shallow} layers: {nats(residual)}": not worse}
     return {
-        "degrades": Verdict({f"training loss, plain, {deep} minus {shallow} layers": plain}, show=nats),
-        "cured": Verdict({"that minus the same of residual": cured}, further=also, show=nats),
+        "degrades": Verdict(
+            {f"training loss, plain, {deep} minus {shallow} layers": plain},
+            show=nats,
+            claim=f"without shortcuts, {deep} layers end with a higher training loss than {shallow}",
+        ),
+        "cured": Verdict(
+            {"that minus the same of residual": cured},
+            further=also,
+            show=nats,
+            claim="shortcuts make this difference smaller, and with them it is not above zero",
+        ),
         "gains": Verdict(
             {f"training loss, residual, {shallow} minus {deep} layers": _minus(rows, "residual", shallow, deep, LOSS)},
             show=nats,
+            claim=f"with shortcuts, {deep} layers end with a lower training loss than {shallow}",
         ),
     }
+
+
+def _answer(rows: Sequence[Row], p: presets.Preset) -> str:
+    """The answer in two sentences."""
+    shallow, deep = p.depths[0], p.depths[-1]
+
+    def deeper(kind: str) -> str:
+        more = _minus(rows, kind, deep, shallow, LOSS)
+        by = f"{_number(more.interval if more.interval.mean >= 0 else more.interval.negated())} nats"
+        return Verdict({"more": more}).tell(
+            f"{deep} layers end with a training loss that is {by} higher than that of {shallow}",
+            f"{deep} layers end with a training loss that is {by} lower than that of {shallow}",
+            f"{deep} layers end with a {'higher' if more.interval.mean > 0 else 'lower'} training loss than {shallow}",
+            f"a difference of {by}",
+        )
+
+    return " ".join(
+        sentence(f"{what} shortcuts, {deeper(kind)}") for what, kind in (("without", "plain"), ("with", "residual"))
+    )
 
 
 def nats(difference: Difference) -> str:
@@ -134,18 +171,26 @@ def _table(rows: Sequence[Row], p: presets.Preset) -> list[str]:
 
 
 def _draw(rows: Sequence[Row], out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/training.svg and .png in `out`. Returns a line of Markdown for it."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    with plots.canvas(folder / "training", 1, len(presets.KINDS), (9.6, 3.8), sharey=True, squeeze=False) as axes:
-        for axis, kind in zip(axes[0], presets.KINDS):
-            curves = {f"{depth} layers": _curve(rows, out, kind, depth) for depth in p.depths}
-            plots.bands(axis, {name: curve for name, curve in curves.items() if curve})
-            axis.set(xlabel="step", title=kind)
-            if any(curves.values()):
+    """Draws figures/training.svg and .png in `out`. Returns a line of Markdown for it, also if it is left out."""
+    gallery = Gallery(out)
+    panels = {
+        kind: {f"{depth} layers": curve for depth in p.depths if (curve := _curve(rows, out, kind, depth))}
+        for kind in presets.KINDS
+    }
+    caption = (
+        "Error on the training batches over steps, without shortcuts (plain) and with them (residual), a curve for "
+        f"each depth. Dots are seeds, bands 95 % t-intervals of the mean over {seeds_in_words(p.seeds)}."
+    )
+    what = "training error against steps, plain and residual networks"
+    panels = informative_panels(panels)
+    if path := gallery.place("training", what, caption, [c for arms in panels.values() for c in arms.values()]):
+        with plots.canvas(path, 1, len(panels), (4.8 * len(panels), 3.8), sharey=True, squeeze=False) as axes:
+            for axis, (kind, curves) in zip(axes[0], panels.items()):
+                plots.bands(axis, curves)
+                axis.set(xlabel="step", title=kind)
                 axis.legend()
-        axes[0, 0].set_ylabel("training error (%)")
-    return ["![training error against steps, plain and residual networks](figures/training.png)\n"]
+            axes[0, 0].set_ylabel("training error (%)")
+    return gallery.lines
 
 
 def _curve(rows: Sequence[Row], out: Path, kind: str, depth: int) -> dict[int, list[float]]:

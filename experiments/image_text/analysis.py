@@ -5,9 +5,10 @@ from pathlib import Path
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import Gallery, informative_panels
 from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
-from jaxvision.analysis.words import percent, points, table
+from jaxvision.analysis.words import ONE_SEED, gain, listed, percent, points, sentence, table
 from jaxvision.commands.study import Row, records, sibling
 from jaxvision.data.shapes import CLASSES
 
@@ -16,6 +17,15 @@ presets = sibling(__file__, "presets")
 Seeds = dict[int, float]
 FAR = 0.2
 GUESSED_KIND = 1 / len(CLASSES)  # accuracy on pairs if every colour is right and the kind is guessed
+CLIP = "Radford et al. 2021 (CLIP, arXiv 2103.00020, sec. 3.1)"
+EXPECTED = {  # criterion -> what was expected, the first that a preset has
+    "one_prompt": f"{CLIP}: an ensemble of 80 prompts gains 3.5 points on ImageNet over the one prompt of its default.",
+    "ensemble": f"{CLIP}: images find their classes by names alone, and an ensemble of prompts finds them better.",
+    "composes": f"{CLIP}: images find their classes by names alone; that this holds for pairs of words that were never "
+    "seen together is our own question, and no paper's.",
+    "far": f"{CLIP}: captions that people wrote teach enough to find one by the other; the bar of {100 * FAR:g} points "
+    "is ours.",
+}
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
@@ -29,16 +39,23 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     values, verdicts = by_arm(rows), criteria(rows, p)
     key, measured = p.measure
     chance = "" if p.chance is None else f" Chance is {100 * p.chance:g} %."
+    one = f" {ONE_SEED}" if len(p.further_seeds) == 1 else ""
     report = "\n".join(
         [
             f"# Image and text: {p.title}\n",
+            *opening(
+                _answer(p, values, verdicts),
+                next(EXPECTED[name] for name in EXPECTED if name in p.criteria),
+                tally(verdicts),
+            ),
+            "## Pairs and shuffled captions\n",
             "Results are in % on the validation split: the mean over seeds with its 95 % t-interval. Differences are "
             f"paired by seed. Seeds of the arms of the criteria: {_list(p.seeds)}; of the other arms, and of the "
-            f"comparison of batch sizes: {_list(p.further_seeds)}. Every run sees {p.images:,} pairs.{chance}\n",
-            "## Pairs and shuffled captions\n",
+            f"comparison of batch sizes: {_list(p.further_seeds)}. Every run sees {p.images:,} pairs.{chance}{one}\n",
             *_gated(p, values),
             "## Criteria\n",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            *section(verdicts),
+            "",
             *_prompts(p, values),
             f"\n## {measured[0].upper()}{measured[1:]}\n",
             *_batches(p, values),
@@ -92,15 +109,67 @@ def _criterion(name: str, p: presets.Preset, values: Callable) -> Verdict:
     keys = p.criteria[name]
     if name in ("learns", "composes"):
         guess, what = (p.chance, "chance") if name == "learns" else (GUESSED_KIND, "naming the colour alone")
-        return Verdict({f"{p.reported[keys[0]]} minus {what}": minus(values("softmax", keys[0]), guess)})
+        claim = "images find their classes by their names more often than by chance"
+        if name == "composes":
+            claim = f"pairs of words that were never seen together are found more often than by {what}"
+        return Verdict({f"{p.reported[keys[0]]} minus {what}": minus(values("softmax", keys[0]), guess)}, claim=claim)
     if name in ("ensemble", "one_prompt"):
         other = "the mean of its single prompts" if name == "ensemble" else "the prompt that CLIP takes by default"
-        return Verdict({f"the ensemble minus {other}": minus(*(values("softmax", key) for key in keys))})
+        claim = f"the ensemble of prompts is better than {other}"
+        return Verdict({f"the ensemble minus {other}": minus(*(values("softmax", key) for key in keys))}, claim=claim)
     gains = {
         f"{p.reported[key]}, softmax minus shuffled": minus(values("softmax", key), values("shuffled", key))
         for key in keys
     }
-    return Verdict(gains, least=FAR if name == "far" else 0.0)
+    more = f"by more than {100 * FAR:g} points" if name == "far" else "by any amount"
+    claim = f"true captions teach more than shuffled ones, {more}"
+    if name == "far":
+        return Verdict(gains, least=FAR, claim=claim, bound=f"{100 * FAR:g} points")
+    return Verdict(gains, claim=claim)
+
+
+def _answer(p: presets.Preset, values: Callable, verdicts: dict[str, Verdict]) -> str:
+    """The answer in two sentences: what was learned, and the criterion that is particular to the preset."""
+    key, measured = p.measure
+    value = percent(t_interval([*values("softmax", key).values()]))
+    base, found = "shuffled captions", minus(values("softmax", key), values("shuffled", key)).interval
+    if p.chance is not None:
+        base, found = f"chance ({100 * p.chance:g} %)", minus(values("softmax", key), p.chance).interval
+    told = verdicts["learns" if p.chance is not None else "pairs"].tell(
+        f"{gain(found)} above {base}",
+        f"{gain(found)} below {base}",
+        f"this is above {base}",
+        f"{percent(found)} points",
+    )
+    first = f"A network that learned from images and captions alone reaches {value} % ({measured}), {told}."
+    return f"{first} {sentence(_particular(p, values, verdicts))}"
+
+
+def _particular(p: presets.Preset, values: Callable, verdicts: dict[str, Verdict]) -> str:
+    if "far" in verdicts:
+        found = [gap.interval for gap in verdicts["far"].gains.values()]
+        least, bar = min(found, key=lambda interval: interval.low), f"{100 * FAR:g} points"
+        true, all_of = "true captions are", f"all {len(found)} measures"
+        return verdicts["far"].tell(
+            f"{true} more than {bar} above shuffled ones on {all_of}, on each by {gain(least)} or more",
+            f"{true} not {bar} above shuffled ones on {all_of}, on one by {percent(least)} points only",
+            f"{true} more than {bar} above shuffled ones on {all_of}",
+            f"on one by {percent(least)} points",
+        )
+    if "composes" in verdicts:
+        value = percent(t_interval([*values("softmax", p.criteria["composes"][0]).values()]))
+        told = _better(verdicts["composes"], "naming the colour alone")
+        return f"of scenes with pairs of colour and kind that were never seen together it finds {value} %; {told}"
+    other = {"ensemble": "the mean of its single prompts", "one_prompt": 'the one prompt "a photo of a {}."'}
+    parts = [_better(verdicts[name], than) for name, than in other.items() if name in verdicts]
+    return f"of the ensemble of 80 prompts: {'; '.join(parts)}"
+
+
+def _better(verdict: Verdict, than: str) -> str:
+    [found] = (gap.interval for gap in verdict.gains.values())
+    by = gain(found)
+    better, worse = f"it is {by} better than {than}", f"it is {by} worse than {than}"
+    return verdict.tell(better, worse, f"it is better than {than}", f"{percent(found)} points")
 
 
 def _gated(p: presets.Preset, values: Callable) -> list[str]:
@@ -157,27 +226,35 @@ def _others(p: presets.Preset, values: Callable) -> list[str]:
 
 
 def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    measured = p.measure[1]
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each, also for one that is left out."""
+    gallery, measured = Gallery(out), p.measure[1]
     by_loss = {loss: {size: [*s.values()] for size, s in c.items()} for loss, c in _by_loss(p, values).items()}
-    panels = {"batch": by_loss}
-    if curves := _curves(rows, out, p):
-        panels = {"pairs": curves, **panels}
-    with plots.canvas(folder / "accuracy", 1, len(panels), (1.2 + 4.2 * len(panels), 3.8), squeeze=False) as axes:
-        for axis, (what, arms) in zip(axes[0], panels.items()):
+    panels = {"pairs seen": _curves(rows, out, p), "batch size": by_loss}
+    shown = informative_panels(panels)
+    caption = (
+        f"{measured[0].upper()}{measured[1:]} over {listed([*shown])} (a batch size on a logarithmic axis). Dots are "
+        "runs, bands 95 % t-intervals of the mean over seeds; a curve without a band comes from one seed."
+        + (" The dashed line is chance." if p.chance is not None else "")
+    )
+    points = [curve for curves in shown.values() for curve in curves.values()]
+    for x in [x for x in panels if shown and x not in shown]:
+        gallery.place("", f"{measured}, against {x}", "", [])
+    path = gallery.place("accuracy", f"{measured}, against {listed([*(shown or panels)])}", caption, points)
+    if not path:
+        return gallery.lines
+    with plots.canvas(path, 1, len(shown), (1.2 + 4.2 * len(shown), 3.8), squeeze=False) as axes:
+        for axis, (x, arms) in zip(axes[0], shown.items()):
             plots.bands(axis, arms)
-            if what == "batch":
-                plots.count_axis(axis, sorted({x for curve in arms.values() for x in curve}), "batch size")
+            if x == "batch size":
+                plots.count_axis(axis, sorted({size for curve in arms.values() for size in curve}), x)
             else:
-                axis.set_xlabel("pairs seen")
+                axis.set_xlabel(x)
             if p.chance is not None:
                 axis.axhline(100 * p.chance, ls="--", lw=1, color="0.5", label="chance")
             axis.set_title(p.title)
             axis.legend()
         axes[0, 0].set_ylabel(f"{measured} (%)")
-    return [f"![{measured}, against pairs seen and batch size](figures/accuracy.png)\n"]
+    return gallery.lines
 
 
 def _curves(rows: Sequence[Row], out: Path, p: presets.Preset) -> dict[str, dict[int, list[float]]]:

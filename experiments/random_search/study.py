@@ -28,7 +28,9 @@ from ml_collections import ConfigDict
 
 from jaxvision import config as configs
 from jaxvision import workdir as workdirs
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis import documents, words
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import Gallery
 from jaxvision.analysis.plots import COLOURS, canvas
 from jaxvision.analysis.statistics import Difference, paired_difference, t_interval
 from jaxvision.commands.study import Run, config_of
@@ -45,7 +47,13 @@ CELLS = 3  # number of cells of the grid along each axis
 TRIALS = CELLS ** len(SPACE)
 REPEATS = (0, 1, 2)
 SEARCHES = ("grid", "random")
+SAMPLE = f"{len(REPEATS)} repeats"
 CHANCE = 0.1  # result of a run that diverged
+TITLE = "Random search against a grid"
+EXPECTED = (
+    "Bergstra and Bengio 2012 (JMLR 13, figs. 1 and 2): where few hyperparameters matter, random points find better "
+    "ones than a grid of as many trials, because they try more values of each."
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -160,25 +168,58 @@ def criteria(rows: list[dict[str, Any]], preset: str) -> dict[str, Verdict]:
     each = [_shares([r for r in rows if (r["search"], r["repeat"]) == ("random", repeat)]) for repeat in REPEATS]
     shares = [share["optimizer.learning_rate"] for share in each]
     better = Verdict(
-        {"points of top-1, random minus grid": paired_difference(best["random"], best["grid"])}, show=_by_repeat
+        {"points of top-1, random minus grid": paired_difference(best["random"], best["grid"])},
+        show=_by_repeat,
+        claim=f"the best of {TRIALS} random trials is better than the best of {TRIALS} trials of a grid",
+        sample=SAMPLE,
     )
     saved = paired_difference([TRIALS] * len(REPEATS), _trials(values_by_search))
     return {
         "premise": Verdict(
             {"share of the learning rate minus one half, in %": paired_difference(shares, [0.5] * len(shares))},
             show=_by_repeat,
+            claim="one hyperparameter matters most: the learning rate has more than half of the importance",
+            sample=SAMPLE,
         ),
         "better": better,
         "cheaper": Verdict(
             {f"random trials saved of {TRIALS} for the grid's best": saved},
             further={"for the best see better": better.met},
             show=lambda gain: _by_repeat(gain, 1),
+            claim=f"fewer than {TRIALS} random trials find what the grid finds, and the criterion `better` is met",
+            sample=SAMPLE,
         ),
     }
 
 
+def _answer(values_by_search: dict[str, list[list[float]]], verdicts: dict[str, Verdict]) -> str:
+    """The answer in two sentences."""
+    best = _best(values_by_search)
+    found = paired_difference(best["random"], best["grid"]).interval
+    saved = paired_difference([TRIALS] * len(REPEATS), _trials(values_by_search)).interval
+    by = words.gain(found)
+    better = verdicts["better"].tell(
+        f"random search finds a network {by} better",
+        f"random search finds a network {by} worse",
+        "random search finds a better network",
+        f"{words.percent(found)} points",
+    )
+    number = lambda interval: f"{interval.mean:.1f} ± {interval.half:.1f}"
+    cheaper = verdicts["cheaper"].tell(
+        f"it saves {number(saved)} of {TRIALS} trials to find what the grid finds",
+        f"it needs {number(saved.negated())} trials more than the grid to find as much",
+        "it needs fewer trials to find what the grid finds",
+        f"{number(saved)} of {TRIALS} saved",
+    )
+    of = {kind: words.percent(t_interval(values)) for kind, values in best.items()}
+    return (
+        f"The best of {TRIALS} random trials is right on {of['random']} % of new images, and the best of a grid of "
+        f"{TRIALS} on {of['grid']} %: {better}. {words.sentence(cheaper)}"
+    )
+
+
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Writes efficiency.png, efficiency.svg, report.md and summary.json. Returns the report.
+    """Writes efficiency.png, efficiency.svg, report.md, report.html and summary.json. Returns the report.
 
     Args:
       rows: Results of all runs, one row per run.
@@ -189,12 +230,14 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     best = _best(values_by_search)
     shares = _shares([row for row in rows if row["search"] == "random"])
     verdicts = criteria(rows, preset)
-    _draw(rows, values_by_search, out)
     summary = {"values": values_by_search, "best": best, "needed": _trials(values_by_search), "importance": shares}
     summary |= {"criteria": {name: verdict.met for name, verdict in verdicts.items()}}
     workdirs.write_json(out / "summary.json", summary | {"versions": workdirs.versions(), "git": workdirs.git_commit()})
     report = "\n".join(
         [
+            f"# {TITLE}\n",
+            *opening(_answer(values_by_search, verdicts), EXPECTED, tally(verdicts)),
+            "## Searches\n",
             f"Results are validation top-1 in % of the best of {TRIALS} trials: the mean over {len(REPEATS)} repeats "
             "with its 95 % t-interval.",
             "",
@@ -206,14 +249,16 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
                 + f" | {len({p['optimizer.learning_rate'] for p in points(kind, 0)})} |"
                 for kind in SEARCHES
             ),
-            "",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            "\n## Criteria\n",
+            *section(verdicts),
             "",
             f"Importance in all random trials: {', '.join(f'{key} {share:.0%}' for key, share in shares.items())}.",
+            "\n## Figure\n",
+            *_draw(rows, values_by_search, out),
         ]
     )
-    (out / "report.md").write_text(report + "\n")
-    return f"{report}\n\nwritten to {out}/: report.md, efficiency.png, efficiency.svg, summary.json, results.csv"
+    documents.write(report, out / "report.md", TITLE)
+    return f"{report}\n\nwritten to {out}/: report.md, report.html, figure, summary.json, results.csv"
 
 
 def _values_by_search(rows: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
@@ -245,9 +290,18 @@ def _needed(values: list[float], target: float) -> int:
     return next((k for k, best in enumerate(expected_best(values), 1) if best >= target), len(values) + 1)
 
 
-def _draw(rows: list[dict[str, Any]], values_by_search: dict[str, list[list[float]]], out: Path) -> None:
-    key = "optimizer.learning_rate"
-    with canvas(out / "efficiency", 1, 2, (9.6, 3.8)) as (where, curve):
+def _draw(rows: list[dict[str, Any]], values_by_search: dict[str, list[list[float]]], out: Path) -> list[str]:
+    key, gallery = "optimizer.learning_rate", Gallery(out, folder="")
+    caption = (
+        "Left: accuracy of every trial over its learning rate, on a logarithmic axis. Right: the best accuracy to "
+        f"expect of so many trials, drawn at random among the {TRIALS} of a search; thin lines are repeats, thick ones "
+        f"the mean of {len(REPEATS)}."
+    )
+    trials = [row for row in rows if row["search"] == "random"]
+    path = gallery.place("efficiency", "every trial, and the best of so many trials", caption, [trials])
+    if not path:
+        return gallery.lines
+    with canvas(path, 1, 2, (9.6, 3.8)) as (where, curve):
         for kind, colour, marker in zip(SEARCHES, COLOURS, "s."):
             mine = [row for row in rows if row["search"] == kind]
             values = [100 * (row.get("val/top1") or CHANCE) for row in mine]
@@ -260,6 +314,7 @@ def _draw(rows: list[dict[str, Any]], values_by_search: dict[str, list[list[floa
         curve.set(xlabel="trials", ylabel="expected best top-1 (%)", title="best of so many trials of the search")
         for axis in (where, curve):
             axis.legend()
+    return gallery.lines
 
 
 def _by_repeat(gain: Difference, scale: int = 100) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import Gallery, informative_panels
 from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
-from jaxvision.analysis.words import percent, points, table
+from jaxvision.analysis.words import ONE_SEED, gain, percent, points, sentence, table
+from jaxvision.analysis.words import seeds as seeds_in_words
 from jaxvision.commands.study import Row, records, sibling
 from jaxvision.evals import features
 
@@ -18,6 +20,15 @@ Cells = dict[str, dict[int, Seeds]]  # arm -> stage from 1, or labelled images -
 TASK = "rotation_top1"  # accuracy on rotations, in the records of training
 THIRD, LAST = 3, len(presets.STAGES)
 PAPER = (85.07, 89.06, 86.21, 61.73)  # table 1, four blocks, by stage
+EXPECTED = (
+    "Gidaris et al. 2018 (arXiv 1803.07728, tables 1 and 3): what rotations teach is between random weights and "
+    "training with all labels, and the middle stages know most about the classes, the last one least."
+)
+CLAIMS = {
+    "learns": "what rotations teach is worth more than random weights, by a linear classifier on the third stage",
+    "below": "training with all labels is worth more than rotations, at the same stage",
+    "task": "the network recognises more than {:g} % of the rotations of its training images",
+}
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
@@ -36,6 +47,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     report = "\n".join(
         [
             f"# Rotation: {p.title}\n",
+            *opening(_answer(rows, stages, verdicts, p), EXPECTED, tally(verdicts)),
             f"Results are top-1 in % on {p.validation}: the mean over the seeds {', '.join(map(str, p.seeds))} with "
             "its 95 % t-interval. Differences are paired by seed.\n",
             "## Stages\n",
@@ -44,7 +56,7 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             *_stages(stages),
             *_shares(share),
             "## Criteria\n",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            *section(verdicts),
             "\n## Profile\n",
             "The last stage minus the best one; the best is chosen by its mean. In the paper this is "
             f"{PAPER[-1] - max(PAPER):.1f} points, with a non-linear classifier of the whole map.\n",
@@ -86,15 +98,70 @@ def criteria(rows: Sequence[Row], p: presets.Preset) -> dict[str, Verdict]:
     stages = by_stage(rows, "stages")
     pairs = {"learns": ("rotation", "random"), "below": ("supervised", "rotation")}
     verdicts = {
-        name: Verdict({f"third stage, {a} minus {b}": minus(stages[a][THIRD], stages[b][THIRD])})
+        name: Verdict({f"third stage, {a} minus {b}": minus(stages[a][THIRD], stages[b][THIRD])}, claim=CLAIMS[name])
         for name, (a, b) in pairs.items()
         if a in p.arms
     }
     if p.bar is not None:
         told = [row[TASK] for row in rows if (row["protocol"], row["arm"]) == ("stages", "rotation")]
         above = paired_difference(told, [p.bar] * len(told))
-        verdicts["task"] = Verdict({f"accuracy on rotations minus {100 * p.bar:g} %": above})
+        verdicts["task"] = Verdict(
+            {f"accuracy on rotations minus {100 * p.bar:g} %": above}, claim=CLAIMS["task"].format(100 * p.bar)
+        )
     return verdicts
+
+
+def _answer(rows: Sequence[Row], stages: Cells, verdicts: dict[str, Verdict], p: presets.Preset) -> str:
+    """The answer in two sentences."""
+    third = {arm: of[THIRD] for arm, of in stages.items()}
+    rotation = percent(_mean(third["rotation"]))
+    found = minus(third["rotation"], third["random"]).interval
+    told = verdicts["learns"].tell(
+        f"it is {gain(found)} better than on random weights",
+        f"it is {gain(found)} worse than on random weights",
+        f"it is better than on random weights ({percent(_mean(third['random']))} %)",
+        f"{percent(found)} points",
+    )
+    if "below" in verdicts:
+        short = minus(third["supervised"], third["rotation"]).interval
+        told += "; " + verdicts["below"].tell(
+            f"it is {gain(short)} worse than after training with all labels",
+            f"it is {gain(short)} better than after training with all labels",
+            "it is worse than after training with all labels",
+            f"{percent(short)} points",
+        )
+    first = (
+        "A linear classifier on the third stage of a network that learned only to recognise how images were rotated "
+        f"is right on {rotation} %: {told}"
+    )
+    return f"{first}. {_task(rows, verdicts, p) if 'task' in verdicts else _profile(stages)}"
+
+
+def _task(rows: Sequence[Row], verdicts: dict[str, Verdict], p: presets.Preset) -> str:
+    told = percent(t_interval(_answered(rows)["all four"]))
+    bar = f"{100 * p.bar:g} %"
+    return sentence(
+        verdicts["task"].tell(
+            f"it recognises {told} % of the rotations, more than {bar}",
+            f"it recognises only {told} % of the rotations, fewer than {bar}",
+            f"it recognises more than {bar} of the rotations",
+            f"{told} %",
+        )
+    )
+
+
+def _profile(stages: Cells) -> str:
+    best = _best_stage(stages["rotation"])
+    if best == LAST:
+        return f"Its last stage is the best of {LAST}, with {percent(_mean(stages['rotation'][LAST]))} %."
+    fall = minus(stages["rotation"][best], stages["rotation"][LAST])
+    told = Verdict({"fall": fall}).tell(
+        f"the last is {gain(fall.interval)} below it",
+        f"the last is {gain(fall.interval)} above it",
+        "the last is below it",
+        f"{percent(fall.interval)} points",
+    )
+    return f"Stage {best} of {LAST} is its best, with {percent(_mean(stages['rotation'][best]))} %, and {told}."
 
 
 def by_stage(rows: Sequence[Row], protocol: str) -> Cells:
@@ -161,8 +228,12 @@ def _shares(share: dict[int, list[float]]) -> list[str]:
     return [f"Share of the gap between the random and the supervised network that rotation closes, in %: {each}.\n"]
 
 
+def _best_stage(stages: dict[int, Seeds]) -> int:
+    return max(stages, key=lambda stage: _mean(stages[stage]).mean)
+
+
 def _fall(stages: dict[int, Seeds]) -> str:
-    best = max(stages, key=lambda stage: _mean(stages[stage]).mean)
+    best = _best_stage(stages)
     if best == LAST:
         return "the last stage is the best"
     return f"stage {LAST} minus stage {best}: {points(minus(stages[LAST], stages[best]))}"
@@ -193,7 +264,8 @@ def _angles(angles: Cells, answered: dict[str, list[float]], p: presets.Preset) 
     return [
         "\n## Angles\n",
         "The column `task` is the share of rotations that the network recognises on the training images of its last "
-        f"steps. Seeds of the networks of other angles: {', '.join(map(str, p.angle_seeds))}.",
+        f"steps. Seeds of the networks of other angles: {', '.join(map(str, p.angle_seeds))}."
+        + (f" {ONE_SEED}" if len(p.angle_seeds) == 1 else ""),
         *table("angles", ["images a step", "task", *head, "stage 3 minus all four"], lines),
     ]
 
@@ -217,24 +289,31 @@ def _labels(labels: Cells, p: presets.Preset) -> list[str]:
 
 
 def _draw(stages: Cells, angles: Cells, labels: Cells, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    panels = {p.title: stages} | ({"by the angles of the task": angles} if len(angles) > 1 else {})
-    size = (1.2 + 4.2 * len(panels), 3.8)
-    with plots.canvas(folder / "stages", 1, len(panels), size, sharey=True, squeeze=False) as axes:
-        for axis, (title, arms) in zip(axes[0], panels.items()):
-            plots.bands(axis, _lists(arms))
-            axis.set(xlabel="stage", xticks=range(1, LAST + 1), title=title)
-            axis.legend()
-        axes[0, 0].set_ylabel("top-1 of a linear probe (%)")
-    lines = ["![linear probes by stage, and by the angles of the task](figures/stages.png)\n"]
-    if labels:
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each, also for one that is left out."""
+    gallery, n = Gallery(out), seeds_in_words(p.seeds)
+    panels = {p.title: _lists(stages)} | ({"by the angles of the task": _lists(angles)} if len(angles) > 1 else {})
+    bands = f"Dots are seeds, bands 95 % t-intervals of the mean over {n}; a curve without a band comes from one seed."
+    caption = (
+        "Accuracy of a linear classifier on each of the four stages, the first nearest to the image"
+        f"{'; right: for networks that learned to recognise other angles' if len(panels) > 1 else ''}. {bands}"
+    )
+    what = "linear probes by stage" + (", and by the angles of the task" if len(panels) > 1 else "")
+    panels = informative_panels(panels)
+    if path := gallery.place("stages", what, caption, [curve for arms in panels.values() for curve in arms.values()]):
+        size = (1.2 + 4.2 * len(panels), 3.8)
+        with plots.canvas(path, 1, len(panels), size, sharey=True, squeeze=False) as axes:
+            for axis, (title, arms) in zip(axes[0], panels.items()):
+                plots.bands(axis, arms)
+                axis.set(xlabel="stage", xticks=range(1, LAST + 1), title=title)
+                axis.legend()
+            axes[0, 0].set_ylabel("top-1 of a linear probe (%)")
+    curves = _lists(labels)
+    caption = f"Accuracy over labelled images, on a logarithmic axis; the dashed line is chance. {bands}"
+    what = "accuracy against labelled images"
+    if labels and (path := gallery.place("labels", what, caption, curves.values())):
         title = f"{p.title}, {p.labels.train['total'].replace('_', ',')}"
-        chance = 1 / p.data["classes"]
-        plots.data_curves(_lists(labels), folder / "labels", ylabel="top-1 (%)", title=title, chance=chance)
-        lines.append("![accuracy against labelled images](figures/labels.png)\n")
-    return lines
+        plots.data_curves(curves, path, ylabel="top-1 (%)", title=title, chance=1 / p.data["classes"])
+    return gallery.lines
 
 
 def _lists(cells: Cells) -> dict[str, dict[int, list[float]]]:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.statistics import t_interval
+from jaxvision.analysis.words import ONE_SEED, gain, percent, sentence
 from jaxvision.commands.study import Row, records, sibling
 
 presets = sibling(__file__, "presets")
@@ -12,6 +14,17 @@ tables = sibling(__file__, "tables")
 figures = sibling(__file__, "figures")
 
 CRITERIA = {"crop alone": "crop", "colour alone": "colour", "head": "no_head", "learns": "random"}  # full minus these
+CLAIMS = {
+    "crop alone": "crops with colour distortion teach more than crops alone, by a linear classifier on the features",
+    "colour alone": "they teach more than colour distortion alone",
+    "head": "a nonlinear head between the features and the loss gives better features than none",
+    "learns": "the features are better than those of random weights",
+    "inversion": "without colour distortion the contrastive task is easier, and yet the features are worse",
+}
+EXPECTED = (
+    "Chen et al. 2020 (SimCLR, arXiv 2002.05709, sec. 3.1 and 4.2): crops with colour distortion are far better than "
+    "either alone, and a nonlinear head gains more than 10 points over none."
+)
 
 
 def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
@@ -27,12 +40,14 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
     report = "\n".join(
         [
             f"# SimCLR: {p.title}\n",
+            *opening(_answer(results, verdicts, p), EXPECTED, tally(verdicts)),
+            "## Arms\n",
             _setting(p),
             *tables.arms(results, {tables.MAIN[name]: arm for name, arm in p.main.items()}, p),
             "Contrastive top-1 is the share of views whose nearest view is the other view of the same image; the "
             "effective rank is that of g(h). Both are means over the training batches of the last tenth of training.\n",
             "## Criteria\n",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            *section(verdicts),
             "\n## Heads, h and g(h)\n",
             *tables.heads(results, p),
             *(line for field in tables.AXES for line in tables.axis(results, field, p)),
@@ -72,7 +87,7 @@ def _setting(p: presets.Preset) -> str:
     full, steps, seeds = p.full, round(p.images / p.full.batch_size), ", ".join(map(str, p.seeds))
     return (
         f"Results are top-1 of a linear probe on the validation split in %: the mean over the seeds {seeds} with its "
-        "95 % t-interval. Differences are paired by seed. A result without an interval comes from one seed. "
+        f"95 % t-interval. Differences are paired by seed. {ONE_SEED} "
         f"`full`: {steps:,} steps of {full.batch_size:,} images, colour strength "
         f"{full.strength:g}, temperature {full.temperature:g}, {full.width} dimensions in the loss."
     )
@@ -87,7 +102,9 @@ def criteria(results: tables.Results, p: presets.Preset) -> dict[str, Verdict]:
     """
     arms = p.main
     judged = {
-        criterion: Verdict({f"full minus {tables.MAIN[name]}": results.minus(arms["full"], arms[name])})
+        criterion: Verdict(
+            {f"full minus {tables.MAIN[name]}": results.minus(arms["full"], arms[name])}, claim=CLAIMS[criterion]
+        )
         for criterion, name in CRITERIA.items()
         if name in arms
     }
@@ -95,5 +112,30 @@ def criteria(results: tables.Results, p: presets.Preset) -> dict[str, Verdict]:
         return judged
     easier = results.minus(arms["crop"], arms["full"], tables.CONTRASTIVE)
     also = {"for the probe see crop alone": judged["crop alone"].met}
-    judged["inversion"] = Verdict({"contrastive top-1, crop only minus full": easier}, further=also)
+    judged["inversion"] = Verdict(
+        {"contrastive top-1, crop only minus full": easier}, further=also, claim=CLAIMS["inversion"]
+    )
     return judged
+
+
+def _answer(results: tables.Results, verdicts: dict[str, Verdict], p: presets.Preset) -> str:
+    """The answer in two sentences."""
+    value = percent(t_interval([*results.of(p.main["full"]).values()]))
+
+    def told(criterion: str, better: str, worse: str, whether: str) -> str:
+        found = results.minus(p.main["full"], p.main[CRITERIA[criterion]]).interval
+        by = gain(found)
+        return verdicts[criterion].tell(better.format(by), worse.format(by), whether, f"{percent(found)} points")
+
+    random = "on random weights"
+    learned = told("learns", f"{{}} more than {random}", f"{{}} fewer than {random}", f"that is more than {random}")
+    changes = {"crop alone": "distorting colours", "colour alone": "cropping", "head": "a nonlinear head"}
+    parts = [
+        told(name, f"{what} gains {{}}", f"{what} costs {{}}", f"{what} gains anything")
+        for name, what in changes.items()
+        if name in verdicts
+    ]
+    return (
+        "A linear classifier on the features of contrastive learning (SimCLR: two views of each image, made by crops "
+        f"and colour distortion) is right on {value} %, {learned}. {sentence('; '.join(parts))}"
+    )

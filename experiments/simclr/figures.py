@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.analysis import plots
+from jaxvision.analysis import plots, words
+from jaxvision.analysis.gallery import Gallery, informative
 from jaxvision.commands.study import sibling
 
 presets = sibling(__file__, "presets")
@@ -15,29 +16,52 @@ RULES = {"linear": "rate by the batch size", "sqrt": "by its square root"}
 
 
 def draw(results: tables.Results, out: Path, p: presets.Preset) -> list[str]:
-    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each.
+    """Draws figures/*.svg and .png in `out`. Returns a line of Markdown for each, also for those left out.
 
     Args:
       results: Results of all runs.
       out: Folder of the study.
       p: Preset of the runs.
     """
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-
-    def show(name: str, caption: str) -> Path:
-        lines.append(f"![{caption}](figures/{name}.png)\n")
-        return folder / name
-
-    _inversion(results, p, show("inversion", "contrastive top-1 and what a probe reads, a dot a run"))
+    gallery, n = Gallery(out), words.seeds(p.seeds)
+    bands = f"Dots are runs, bands 95 % t-intervals of the mean over {n}; a curve without a band comes from one seed."
+    caption = (
+        "Accuracy of a linear classifier on the features over the share of training views whose nearest view is the "
+        f"other one of the same image: a dot for each run, {n} for each way to make the views. The dashed line is the "
+        "network before training."
+    )
+    dots = [dot for arm in p.main.values() for dot in results.of(arm, tables.CONTRASTIVE)]
+    if path := gallery.place("inversion", "contrastive top-1 and what a probe reads", caption, [dots]):
+        _inversion(results, p, path)
     if p.grid:
-        _grid(results, p, show("grid", "a linear probe on h for each pair of transformations"))
-    if any(len(p.axis(field)) > 1 for field in tables.AXES):
-        _axes(results, p, show("curves", "temperature, colour strength and dimensions in the loss"))
+        caption = (
+            "Accuracy of a linear classifier for views made by each pair of transformations, and by each alone on the "
+            f"diagonal; the last column is the mean over all cells with a transformation. One seed, {p.seeds[0]}."
+        )
+        cells = [arm for arm in p.grid.values() if p.seeds[0] in results.of(arm)]
+        if path := gallery.place("grid", "a linear probe on h for each pair of transformations", caption, [cells]):
+            _grid(results, p, path)
+    if axes := {tables.AXES[field]: _axis(results, field, p) for field in tables.AXES if len(p.axis(field)) > 1}:
+        for name in [name for name, curves in axes.items() if not informative(curves.values())]:
+            axes.pop(name)
+            gallery.place(name, f"top-1 against the {name}", "", [])
+        caption = (
+            "Accuracy of a linear classifier on h, the output of the backbone, and on g(h), that of the head, over "
+            f"{words.listed(list(axes))}, on logarithmic axes. {bands}"
+        )
+        points = [curve for curves in axes.values() for curve in curves.values()]
+        if axes and (path := gallery.place("curves", f"top-1 against {words.listed(list(axes))}", caption, points)):
+            _axes(axes, path)
     if p.batch_sizes:
-        _batches(results, p, show("batch", "batch size, length of training and learning rate"))
-    return lines
+        curves = _by_batch(results, p)
+        caption = (
+            "Accuracy of a linear classifier over the batch size, on a logarithmic axis, by length of training and "
+            f"rule of the learning rate. {bands}"
+        )
+        what = "batch size, length of training and learning rate"
+        if path := gallery.place("batch", what, caption, curves.values()):
+            _batches(curves, p, path)
+    return gallery.lines
 
 
 def _inversion(results: tables.Results, p: presets.Preset, path: Path) -> None:
@@ -79,28 +103,37 @@ def _grid(results: tables.Results, p: presets.Preset, path: Path) -> None:
         axis.figure.colorbar(image, ax=axis)
 
 
-def _axes(results: tables.Results, p: presets.Preset, path: Path) -> None:
-    axes = {field: p.axis(field) for field in tables.AXES if len(p.axis(field)) > 1}
+def _axis(results: tables.Results, field: str, p: presets.Preset) -> dict[str, dict[float, list[float]]]:
+    """The accuracies on h and on g(h) by the value of one number."""
+    return {
+        name: {x: [*values.values()] for x, arm in p.axis(field).items() if (values := results.of(arm, key))}
+        for name, key in (("h", tables.H), ("g(h)", tables.G))
+    }
+
+
+def _axes(axes: dict[str, dict[str, dict[float, list[float]]]], path: Path) -> None:
     with plots.canvas(path, 1, len(axes), (0.6 + 3.2 * len(axes), 3.4), sharey=True, squeeze=False) as panels:
-        for panel, (field, arms) in zip(panels.flat, axes.items()):
-            curves = {
-                name: {x: [*values.values()] for x, arm in arms.items() if (values := results.of(arm, key))}
-                for name, key in (("h", tables.H), ("g(h)", tables.G))
-            }
+        for panel, (name, curves) in zip(panels.flat, axes.items()):
             plots.bands(panel, curves)
-            panel.set(xscale="log", xlabel=tables.AXES[field])
-            panel.set_xticks([*arms], [f"{x:g}" for x in arms])
+            values = sorted({x for curve in curves.values() for x in curve})
+            panel.set(xscale="log", xlabel=name)
+            panel.set_xticks(values, [f"{x:g}" for x in values])
             panel.minorticks_off()
         panels.flat[0].set_ylabel(TOP1)
         plots.shared_legend(panels.flat[0], panels.flat)
 
 
-def _batches(results: tables.Results, p: presets.Preset, path: Path) -> None:
+def _by_batch(results: tables.Results, p: presets.Preset) -> dict[str, dict[int, list[float]]]:
+    """The accuracies by length of training and rule, and by batch size."""
     curves: dict[str, dict[int, list[float]]] = {}
     for (size, length, rule), arm in p.batches.items():
         if values := [*results.of(arm).values()]:
             name = f"{length * p.images:,.0f} images, {RULES[rule]}"
             curves.setdefault(name, {})[size] = values
+    return curves
+
+
+def _batches(curves: dict[str, dict[int, list[float]]], p: presets.Preset, path: Path) -> None:
     with plots.canvas(path, size=(5.4, 3.8)) as axis:
         plots.bands(axis, curves)
         plots.count_axis(axis, sorted(p.axis("batch_size")), "batch size")

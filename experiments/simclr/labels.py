@@ -25,9 +25,11 @@ from ml_collections.config_dict import placeholder
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import Gallery
 from jaxvision.analysis.statistics import Difference, paired_by_seed, t_interval
-from jaxvision.analysis.words import percent, points, table
+from jaxvision.analysis.words import gain, percent, points, table
+from jaxvision.analysis.words import seeds as seeds_in_words
 from jaxvision.commands.study import Row, Run, sibling, workdir
 
 presets = sibling(__file__, "presets")
@@ -36,6 +38,10 @@ RATES_SEED = 100  # of no reported run
 ARMS = ("scratch", "tuned", "student")
 SLACK = 0.01  # a student that loses less than this is at least its teacher
 TOP1 = "val/top1"
+EXPECTED = (
+    "Chen et al. 2020b (SimCLRv2, arXiv 2006.10029): a network that first learned without labels gains most where "
+    "labels are few, and a student that it teaches on images without labels is at least as good."
+)
 
 
 class Preset(NamedTuple):
@@ -188,10 +194,46 @@ def criteria(rows: Sequence[Row], p: Preset) -> dict[str, Verdict]:
     judged = {}
     for labels in p.labels:
         share = f"{100 * labels / p.examples:g} %"
-        judged[f"tuned, {share}"] = Verdict({"tuned minus scratch": minus(rows, "tuned", "scratch", labels)})
-        gain = minus(rows, "student", "tuned", labels)
-        judged[f"student, {share}"] = Verdict({"student minus its teacher, against -1": gain}, least=-SLACK)
+        judged[f"tuned, {share}"] = Verdict(
+            {"tuned minus scratch": minus(rows, "tuned", "scratch", labels)},
+            claim=f"with {share} of the labels, a network that first learned without is better than random weights",
+        )
+        judged[f"student, {share}"] = Verdict(
+            {"student minus its teacher, against -1": minus(rows, "student", "tuned", labels)},
+            least=-SLACK,
+            claim=f"with {share} of the labels, the student loses less than 1 point against its teacher",
+            bound="-1 point",
+        )
     return judged
+
+
+def _answer(rows: Sequence[Row], verdicts: dict[str, Verdict], p: Preset) -> str:
+    """The answer in two sentences."""
+    tuned, taught = [], []
+    for labels in p.labels:
+        share = f"{100 * labels / p.examples:g} %"
+        found, loss = (minus(rows, *pair, labels).interval for pair in (("tuned", "scratch"), ("student", "tuned")))
+        value = percent(t_interval([*of(rows, "tuned", labels).values()]))
+        told = verdicts[f"tuned, {share}"].tell(
+            f"{gain(found)} more than from random weights",
+            f"{gain(found)} fewer than from random weights",
+            "that is more than from random weights",
+            f"{percent(found)} points",
+        )
+        tuned.append(f"with {share} of the labels ({labels:,} images) it is right on {value} %, {told}")
+        by = f"{percent(loss)} points"
+        taught.append(
+            verdicts[f"student, {share}"].tell(
+                f"with {share} it keeps its teacher's accuracy up to a point ({by})",
+                f"with {share} it loses more than a point against its teacher ({by})",
+                f"it keeps its teacher's accuracy with {share}",
+                by,
+            )
+        )
+    return (
+        f"A network learns without labels, then with few: {'; '.join(tuned)}. "
+        f"A student learns from it on images without labels: {'; '.join(taught)}."
+    )
 
 
 def of(rows: Sequence[Row], arm: str, labels: int) -> dict[int, float]:
@@ -230,18 +272,20 @@ def write(rows: list[Row], out: Path, p: Preset) -> str:
     lines = {arm: [percent(t_interval([*of(rows, arm, n).values()])) for n in p.labels] for arm in ARMS}
     tried = {f"{rate:g}": [_percent_of_rate(rows, n, rate) for n in p.labels] for rate in p.scratch_rates}
     heads = [f"{n:,} labels" for n in p.labels]
-    gain = lambda labels: minus(rows, "student", "scratch", labels)
+    student = lambda labels: minus(rows, "student", "scratch", labels)
     report = "\n".join(
         [
             f"# SimCLRv2: {p.title}\n",
+            *opening(_answer(rows, verdicts, p), EXPECTED, tally(verdicts)),
+            "## Arms\n",
             "Results are top-1 on the validation split in %: the mean over the seeds "
             f"{', '.join(map(str, p.seeds))} with its 95 % t-interval. Differences are paired by seed. There are "
             f"{p.examples:,} images.",
             *table("arm", heads, lines),
             "## Criteria\n",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            *section(verdicts),
             "",
-            *(f"- {n:,} labels, student minus scratch: {points(gain(n))}." for n in p.labels),
+            *(f"- {n:,} labels, student minus scratch (not a criterion): {points(student(n))}." for n in p.labels),
             f"\nLearning rates of `scratch`, one run of seed {RATES_SEED} each; the best of each column is its rate.",
             *table("rate", heads, tried),
             "## Figure\n",
@@ -266,9 +310,13 @@ def _percent_of_rate(rows: Sequence[Row], labels: int, rate: float) -> str:
 
 
 def _draw(rows: Sequence[Row], out: Path, p: Preset) -> list[str]:
-    """Draws figures/labels.svg and .png in `out`. Returns a line of Markdown for it."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Draws figures/labels.svg and .png in `out`. Returns a line of Markdown for it, also if it is left out."""
+    gallery = Gallery(out)
     curves = {arm: {n: [*of(rows, arm, n).values()] for n in p.labels} for arm in ARMS}
-    plots.data_curves(curves, folder / "labels", ylabel="top-1 (%)", title=p.title)
-    return ["![top-1 against labelled images](figures/labels.png)\n"]
+    caption = (
+        "Accuracy on the validation split over labelled images, on a logarithmic axis. Dots are seeds, bands 95 % "
+        f"t-intervals of the mean over {seeds_in_words(p.seeds)}."
+    )
+    if path := gallery.place("labels", "top-1 against labelled images", caption, curves.values()):
+        plots.data_curves(curves, path, ylabel="top-1 (%)", title=p.title)
+    return gallery.lines

@@ -25,15 +25,21 @@ from ml_collections import ConfigDict
 
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import Gallery
 from jaxvision.analysis.statistics import paired_by_seed, paired_difference, t_interval
-from jaxvision.analysis.words import percent, points, table
+from jaxvision.analysis.words import gain, percent, points, sentence, table
+from jaxvision.analysis.words import seeds as seeds_in_words
 from jaxvision.commands.study import Row, Run
 
 RATES_SEED = 100  # of no reported run
 REGIMES = ("all", "scratch")
 SLACK = 0.01  # a longer run that gains less than this shows that the shorter one has converged
 TOP1 = "test/top1"
+EXPECTED = (
+    "He, Girshick and Dollár 2018 (arXiv 1811.08883): pretrained weights help where labels are few or training is "
+    "short; with enough of both, random weights end as well."
+)
 
 
 class Preset(NamedTuple):
@@ -136,10 +142,46 @@ def criteria(rows: Sequence[Row], p: Preset) -> dict[str, Verdict]:
     room = {seed: value + SLACK for seed, value in of(rows, "scratch", last).items()}
     left = paired_by_seed(room, of(rows, "double", last))
     return {
-        "helps": Verdict({f"all minus scratch at {first:,} examples": gains[first]}),
-        "fades": Verdict({f"that minus all minus scratch at {last:,} examples": fades}),
-        "converged": Verdict({f"1 point less the gain of twice the steps, scratch at {last:,} examples": left}),
+        "helps": Verdict(
+            {f"all minus scratch at {first:,} examples": gains[first]},
+            claim=f"pretrained weights are better than random ones at {first:,} examples",
+        ),
+        "fades": Verdict(
+            {f"that minus all minus scratch at {last:,} examples": fades},
+            claim=f"this gain is smaller at {last:,} examples",
+        ),
+        "converged": Verdict(
+            {f"1 point less the gain of twice the steps, scratch at {last:,} examples": left},
+            claim=f"random weights have converged at {last:,} examples: twice the steps gain less than 1 point",
+        ),
     }
+
+
+def _answer(rows: Sequence[Row], p: Preset, verdicts: dict[str, Verdict]) -> str:
+    """The answer in two sentences."""
+    first, last = p.sizes[0], p.sizes[-1]
+    found = {n: paired_by_seed(of(rows, "all", n), of(rows, "scratch", n)) for n in p.sizes}
+    change = paired_difference(found[first].each, found[last].each).interval
+    longer = paired_by_seed(of(rows, "double", last), of(rows, "scratch", last)).interval
+    by, lost = gain(found[first].interval), f"{gain(change)} {'less' if change.mean > 0 else 'more'}"
+    helps = verdicts["helps"].tell(
+        f"pretrained weights end {by} better than random ones",
+        f"pretrained weights end {by} worse than random ones",
+        "pretrained weights end better than random ones",
+        f"{percent(found[first].interval)} points",
+    )
+    fades = verdicts["fades"].tell(
+        f"the gain is {lost}", f"the gain is {lost}", "the gain is smaller", f"{percent(change)} points less"
+    )
+    converged = verdicts["converged"].tell(
+        f"random weights have converged there (twice the steps gain {percent(longer)} points)",
+        f"random weights have not converged there (twice the steps gain {percent(longer)} points)",
+        "random weights have converged there",
+        f"twice the steps gain {percent(longer)} points",
+    )
+    return (
+        f"{sentence(f'with {first:,} labelled images {helps}')} {sentence(f'with {last:,} {fades}, and {converged}')}"
+    )
 
 
 def of(rows: Sequence[Row], arm: str, examples: int) -> dict[int, float]:
@@ -167,7 +209,7 @@ def write(rows: list[Row], out: Path, p: Preset) -> str:
     lines = {arm: [percent(t_interval(values)) for values in curve.values()] for arm, curve in curves.items()}
     double = percent(t_interval([*of(rows, "double", p.sizes[-1]).values()]))
     lines["scratch, twice the steps"] = [""] * (len(p.sizes) - 1) + [double]
-    gain = lambda n: paired_by_seed(of(rows, "all", n), of(rows, "scratch", n))
+    found = lambda n: paired_by_seed(of(rows, "all", n), of(rows, "scratch", n))
     heads = [f"{n:,}" for n in p.sizes]
     tried = {
         f"{regime}, {rate:g}": [_percent_of_rate(rows, regime, n, rate) for n in p.sizes]
@@ -177,12 +219,14 @@ def write(rows: list[Row], out: Path, p: Preset) -> str:
     report = "\n".join(
         [
             f"# Transfer: {p.title}, {p.steps:,} steps\n",
+            *opening(_answer(rows, p, verdicts), EXPECTED, tally(verdicts)),
+            "## Accuracy\n",
             f"Results are test top-1 in %: the mean over the seeds {', '.join(map(str, p.seeds))} with its 95 % "
             "t-interval, by the number of training examples. Differences are paired by seed.",
             *table("regime", heads, lines),
-            *(f"- {n:,} examples, all minus scratch: {points(gain(n))}." for n in p.sizes),
+            *(f"- {n:,} examples, all minus scratch: {points(found(n))}." for n in p.sizes),
             "\n## Criteria\n",
-            *(verdict.line(name) for name, verdict in verdicts.items()),
+            *section(verdicts),
             f"\n## Learning rates\n\nValidation top-1 in %, one run of seed {RATES_SEED} each.",
             *table("regime, rate", heads, tried),
             "## Figure\n",
@@ -206,8 +250,12 @@ def _percent_of_rate(rows: Sequence[Row], regime: str, examples: int, rate: floa
 
 
 def _draw(curves: dict[str, dict[int, list[float]]], out: Path, p: Preset) -> list[str]:
-    """Draws figures/gain.svg and .png in `out`. Returns a line of Markdown for it."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    plots.data_curves(curves, folder / "gain", ylabel="test top-1 (%)", title=f"{p.title}, {p.steps:,} steps")
-    return ["![test top-1 against training examples](figures/gain.png)\n"]
+    """Draws figures/gain.svg and .png in `out`. Returns a line of Markdown for it, also if it is left out."""
+    gallery = Gallery(out)
+    caption = (
+        "Accuracy on the test images over training examples, on a logarithmic axis, from pretrained weights (all) and "
+        f"random ones (scratch). Dots are seeds, bands 95 % t-intervals of the mean over {seeds_in_words(p.seeds)}."
+    )
+    if path := gallery.place("gain", "test top-1 against training examples", caption, curves.values()):
+        plots.data_curves(curves, path, ylabel="test top-1 (%)", title=f"{p.title}, {p.steps:,} steps")
+    return gallery.lines

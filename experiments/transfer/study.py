@@ -32,8 +32,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxvision import workdir as workdirs
-from jaxvision.analysis.criteria import Verdict
+from jaxvision.analysis import documents
+from jaxvision.analysis.criteria import Verdict, opening, section, tally
+from jaxvision.analysis.gallery import WHY
 from jaxvision.analysis.statistics import Difference, Interval, paired_difference, t_interval
+from jaxvision.analysis.words import gain, percent, sentence
 from jaxvision.commands.study import Run, config_of, sibling
 from jaxvision.errors import UserError
 
@@ -153,13 +156,42 @@ def criteria(rows: list[dict[str, Any]], preset: str) -> dict[str, Verdict]:
     best, gains = _gains(top1, TOGETHER)
     fades = paired_difference(gains[first].each, gains[last].each, TOGETHER)
     return {
-        "helps": Verdict({f"{best[first]} minus scratch at {first:,} examples": gains[first]}, show=_judged),
-        "fades": Verdict({f"that minus {best[last]} minus scratch at {last:,} examples": fades}, show=_judged),
+        "helps": Verdict(
+            {f"{best[first]} minus scratch at {first:,} examples": gains[first]},
+            show=_judged,
+            claim=f"the best way to use pretrained weights is better than random ones at {first:,} examples",
+        ),
+        "fades": Verdict(
+            {f"that minus {best[last]} minus scratch at {last:,} examples": fades},
+            show=_judged,
+            claim=f"this gain is smaller at {last:,} examples",
+        ),
     }
 
 
+def _answer(rows: list[dict[str, Any]], preset: str, verdicts: dict[str, Verdict]) -> str:
+    """The answer in two sentences; intervals at the level of the criteria."""
+    first, last = SIZES[preset][0], SIZES[preset][-1]
+    top1 = _top1(rows, preset)
+    best, gains = _gains(top1, TOGETHER)
+    change = paired_difference(gains[first].each, gains[last].each, TOGETHER).interval
+    found, value = gains[first].interval, percent(t_interval(top1[best[first]][first]))
+    helps = verdicts["helps"].tell(
+        f"{gain(found)} more than from random weights",
+        f"{gain(found)} fewer than from random weights",
+        "that is more than from random weights",
+        f"{percent(found)} points",
+    )
+    lost = f"the gain is {gain(change)} {'less' if change.mean > 0 else 'more'}"
+    fades = verdicts["fades"].tell(lost, lost, "the gain is smaller", f"{percent(change)} points less")
+    return (
+        f"From pretrained weights, trained on {first:,} labelled images, a network is right on {value} % of new images "
+        f"({best[first]}, the best of {len(PRETRAINED)} ways); {helps}. {sentence(f'with {last:,} images {fades}')}"
+    )
+
+
 def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
-    """Writes report.md and summary.json. Returns the report.
+    """Writes report.md, report.html and summary.json. Returns the report.
 
     Args:
       rows: Results of all runs, one row per run.
@@ -179,6 +211,9 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
     versions = {"versions": workdirs.versions(), "git": workdirs.git_commit()}
     workdirs.write_json(out / "summary.json", summary | versions)
     lines = [
+        "# Transfer: Fashion-MNIST\n",
+        *opening(_answer(rows, preset, verdicts), long.EXPECTED, tally(verdicts)),
+        "## Accuracy\n",
         f"Results are test top-1 in %: the mean over the seeds {', '.join(map(str, SEEDS[preset]))} with its 95 % "
         "t-interval.",
         "",
@@ -192,10 +227,16 @@ def analyse(rows: list[dict[str, Any]], out: Path, preset: str) -> str:
         ),
         "| best minus scratch, paired | | " + " | ".join(_percent(gains[n].interval) for n in sizes) + " |",
         "",
-        *(verdict.line(name) for name, verdict in verdicts.items()),
+        "head: a linear classifier on fixed features; last: the last of three stages and the head are trained; all: "
+        "everything is; scratch: everything, from random weights.\n",
+        "## Criteria\n",
+        *section(verdicts),
+        f"\nThe best of {len(PRETRAINED)} ways is chosen by the results that are judged, so each interval is at "
+        f"{100 * TOGETHER:.1f} %, which makes it 95 % for all of them together.\n",
+        f"*Not drawn: accuracy over training examples; {WHY}.*",
     ]
     report = "\n".join(lines)
-    (out / "report.md").write_text(report + "\n")
+    documents.write(f"{report}\n", out / "report.md", "Transfer: Fashion-MNIST")
     return report
 
 

@@ -91,8 +91,9 @@ _PAGE = """<!doctype html>
 def page(markdown: str, folder: Path, title: str) -> str:
     """Converts Markdown to an HTML page with its pictures embedded.
 
-    A paragraph that holds nothing but a picture becomes a figure. Its caption is the title of the picture,
-    `![words](file.png "title")`, or the words if there is no title.
+    A paragraph that holds nothing but a picture becomes a figure. Its caption is the text on the line after it, if that
+    is emphasised as a whole, so that readers of the Markdown see it too; or the title of the picture,
+    `![words](file.png "title")`; or the words.
 
     Args:
       markdown: CommonMark with tables. HTML in it is escaped, and only links to the web or within the page are kept, so
@@ -122,6 +123,9 @@ def page(markdown: str, folder: Path, title: str) -> str:
             opening.tag = closing.tag = "figure"
             words = pieces[0].attrs.pop("title", None) or _text(pieces[0])
             pieces.append(Token("html_inline", "", 0, content=f"<figcaption>{html.escape(str(words))}</figcaption>"))
+        elif opening.type == "paragraph_open" and _has_caption(pieces):
+            opening.tag = closing.tag = "figure"
+            pieces[2].tag = pieces[-1].tag = "figcaption"
     body = parser.renderer.render(tokens, parser.options, {})
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
 
@@ -140,6 +144,13 @@ def write(markdown: str, path: Path, title: str) -> None:
     whole = page(markdown, path.parent, title)
     for target, text in ((path, markdown), (path.with_suffix(".html"), whole)):
         storage.write(target, text)
+
+
+def _has_caption(pieces: list[Token]) -> bool:
+    """True for a picture and, on the next line, text that is emphasised as a whole."""
+    kinds = [piece.type for piece in pieces]
+    begins = kinds[:3] == ["image", "softbreak", "em_open"]
+    return begins and kinds[-1] == "em_close" and kinds.count("em_open") == 1
 
 
 def _text(picture: Token) -> str:

@@ -29,6 +29,10 @@ class Interval(NamedTuple):
         """Half the width."""
         return (self.high - self.low) / 2
 
+    def negated(self) -> "Interval":
+        """Returns the interval of minus the estimate, such as that of b - a from that of a - b."""
+        return Interval(-self.mean, -self.high, -self.low, self.n)
+
 
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
     """Computes the mean and Student's t-interval of independent values.
@@ -84,6 +88,20 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
     means = np.abs((signs * each).mean(axis=1))
     p = float(np.mean(means >= np.abs(each.mean()) - 1e-12))  # the tolerance keeps ties, which rounding may break
     return Difference(t_interval(each, confidence), tuple(map(float, each)), p)
+
+
+def least_p(n: int) -> float:
+    """Returns the least p that the two-sided paired permutation test can give.
+
+    Only the signs of the data and their opposites are as extreme as the data, 2 of all 2^n sign changes.
+
+    Args:
+      n: Number of pairs.
+
+    >>> [least_p(n) for n in (1, 3, 5)]
+    [1.0, 0.25, 0.0625]
+    """
+    return 2.0 ** (1 - n)
 
 
 def paired_by_seed(a: Mapping[int, float], b: Mapping[int, float], confidence: float = 0.95) -> Difference:

@@ -7,6 +7,9 @@ import numpy as np
 
 from jaxvision.analysis.statistics import Difference, Interval
 
+PERMUTATION = "permutation p"
+ONE_SEED = "A number without ± comes from one seed, whose noise is unknown: it shows a direction only."
+
 
 def plain(text: object) -> str:
     r"""Escapes a name or a message for Markdown, so that nothing in it is a link, a picture or a line of its own.
@@ -45,6 +48,20 @@ def percent(interval: Interval) -> str:
     return f"{100 * interval.mean:.1f}{half}"
 
 
+def gain(interval: Interval) -> str:
+    """Formats a difference of shares in percentage points with half the width of its interval, without a sign.
+
+    Words before or after it tell the sign: "ahead by 4.0 ± 5.0 points", "0.5 ± 0.2 points fewer".
+
+    Args:
+      interval: Difference of shares in [0, 1]; that of a negative mean is given as its opposite.
+
+    >>> gain(Interval(-0.04, -0.09, 0.01, 3)), gain(Interval(0.04, np.nan, np.nan, 1))
+    ('4.0 ± 5.0 points', '4.0 points')
+    """
+    return f"{percent(interval if interval.mean >= 0 else interval.negated())} points"
+
+
 def points(difference: Difference) -> str:
     """Formats a difference of shares in percentage points, with each seed and the p of the permutation test.
 
@@ -56,23 +73,46 @@ def points(difference: Difference) -> str:
     '4.0 ± 5.0 points (by seed +2.0, +4.0, +6.0; permutation p 0.25)'
     """
     if len(difference.each) == 1:
-        return f"{100 * difference.each[0]:+.1f} points"
+        return f"{100 * difference.each[0]:+.1f} points (one seed, no interval)"
     each = ", ".join(f"{100 * value:+.1f}" for value in difference.each)
-    return f"{percent(difference.interval)} points (by seed {each}; permutation p {difference.p:.2f})"
+    return f"{percent(difference.interval)} points (by seed {each}; {PERMUTATION} {difference.p:.2f})"
 
 
-def verdict(name: str, met: bool, finding: str) -> str:
-    """Formats the line of a criterion; `criteria.Verdict` judges one by its intervals.
+def sentence(text: str) -> str:
+    """Returns the text with a capital at its beginning and a full stop at its end.
 
     Args:
-      name: Name of the criterion.
-      met: True if it is met.
-      finding: Numbers that the verdict comes from, without a full stop.
+      text: Clause, not empty.
 
-    >>> verdict("rises", False, "by 0.1 ± 0.3 points")
-    '- rises: FAILED; by 0.1 ± 0.3 points.'
+    >>> sentence("whether it rises is not settled")
+    'Whether it rises is not settled.'
     """
-    return f"- {name}: {'met' if met else 'FAILED'}; {finding}."
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def listed(items: Sequence[object]) -> str:
+    """Joins items by commas, the last one by "and".
+
+    Args:
+      items: Items, in order; none give an empty text.
+
+    >>> listed([0]), listed([0, 1, 2])
+    ('0', '0, 1 and 2')
+    """
+    texts = list(map(str, items))
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def seeds(numbers: Sequence[int]) -> str:
+    """Says what an interval over seeds is, or that one seed gives none.
+
+    Args:
+      numbers: Seeds.
+
+    >>> seeds((0, 1, 2)), seeds((0,))
+    ('3 seeds', 'one seed')
+    """
+    return f"{len(numbers)} seeds" if len(numbers) > 1 else "one seed"
 
 
 def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]], *, left: bool = False) -> list[str]:

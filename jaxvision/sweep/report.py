@@ -13,6 +13,8 @@ import pyarrow as pa
 from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.analysis import documents, plots, sweep_plots
+from jaxvision.analysis.criteria import opening
+from jaxvision.analysis.gallery import Gallery
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
 from jaxvision.analysis.words import code, plain
 from jaxvision.estimate import flops_words
@@ -68,6 +70,8 @@ def write(sweep: Sweep, table: pa.Table, out: Path) -> str:
     summary = _summary(trials, table)
     parts = [
         f"# {plain(sweep.config)}: the search for {'high' if maximize else 'low'} {plain(sweep.objective)}",
+        *map(str.strip, opening(*_answer(sweep, judged, len(trials)))),
+        "## The search",
         _searched(sweep),
         summary,
     ]
@@ -104,6 +108,45 @@ def _trials(sweep: Sweep, table: pa.Table) -> list[TrialSummary]:
         )
         for number, runs in sorted(rows.items())
     ]
+
+
+def _answer(sweep: Sweep, judged: Sequence[TrialSummary], count: int) -> tuple[str, str]:
+    """The answer in two sentences, and what to expect of it."""
+    name, nothing = plain(sweep.objective), "No value was expected beforehand"
+    if not judged:
+        answer = f"None of {count} trials is complete with a value of {name}, so there is no best one yet."
+        return answer, f"{nothing}; failed trials are listed below with their errors."
+    best, rest = judged[0], len(judged) - 1
+    values = ", ".join(f"{code(key)} = {_code(value)}" for key, value in best.params.items())
+    found = (
+        f"Trial {best.number} has the {'highest' if sweep.direction == 'maximize' else 'lowest'} {name} of the "
+        f"{len(judged)} complete trials, {_interval(best)} ({_seeds(sweep)}), with {values}."
+    )
+    return f"{found} {_second(sweep, judged) if rest else 'No other trial is complete.'}", (
+        f"{nothing}; the value of the best trial is optimistic, because it was chosen by this value."
+    )
+
+
+def _second(sweep: Sweep, judged: Sequence[TrialSummary]) -> str:
+    """How far the second best trial is from the best, and how many trials the seeds cannot tell from it."""
+    best, second = judged[:2]
+    found = f"The second best, trial {second.number},"
+    if len(sweep.seeds) == 1:
+        return f"{found} has {_interval(second)}; one seed does not tell luck from merit."
+    gaps = [_minus(sweep, trial, best) for trial in judged[1:]]
+    told = sum(not gap.low <= 0 <= gap.high for gap in gaps)
+    return (
+        f"{found} differs from it by {gaps[0].mean:.2g} ± {gaps[0].half:.2g}, paired by seed; {len(sweep.seeds)} seeds "
+        f"tell {told} of the {len(gaps)} others from the best."
+    )
+
+
+def _seeds(sweep: Sweep) -> str:
+    return f"mean of {len(sweep.seeds)} seeds" if len(sweep.seeds) > 1 else "one seed"
+
+
+def _minus(sweep: Sweep, trial: TrialSummary, best: TrialSummary) -> Interval:
+    return paired_difference(*([t.values[seed] for seed in sweep.seeds] for t in (trial, best))).interval
 
 
 def _state(states: Sequence[str], wanted: int) -> str:
@@ -174,8 +217,7 @@ def _ranking(sweep: Sweep, judged: Sequence[TrialSummary]) -> str:
     for trial in shown:
         cells = [str(trial.number), _interval(trial)]
         if several:
-            values, best = ([t.values[seed] for seed in sweep.seeds] for t in (trial, first))
-            gap = paired_difference(values, best).interval
+            gap = _minus(sweep, trial, first)
             cells += [", ".join(f"{trial.values[seed]:.4g}" for seed in sweep.seeds)]
             cells += ["" if trial is first else f"{gap.mean:.2g} ± {gap.half:.2g}"]
         lines.append(_line([*cells, *(_code(trial.params[k]) if k in trial.params else "" for k in keys)]))
@@ -193,33 +235,35 @@ def _figures(sweep: Sweep, trials: Sequence[TrialSummary], judged: Sequence[Tria
     domains = spaces.searched(sweep.space)
     parameters = [_parameter(key, domain, judged) for key, domain in domains.items()]
     means = {trial.number: trial.mean for trial in judged}
-    name = sweep.objective
-    in_order = [means.get(trial.number, math.nan) for trial in trials]
-    sweep_plots.running_best(in_order, out / "best_so_far", objective=name, maximize=maximize)
-    sweep_plots.parallel_coordinates(
-        parameters, list(means.values()), out / "parallel", objective=name, maximize=maximize
+    name, gallery = sweep.objective, Gallery(out, folder="")
+    called, seeds = plain(name), f"{len(sweep.seeds)} seeds" if len(sweep.seeds) > 1 else "one seed"
+    caption = f"{called} of each trial in the order of the trials (dots, {seeds} each), and the best up to each (line)."
+    if path := gallery.place("best_so_far", "the best value so far against trials", caption, [judged]):
+        in_order = [means.get(trial.number, math.nan) for trial in trials]
+        sweep_plots.running_best(in_order, path, objective=name, maximize=maximize)
+    caption = (
+        f"A line is a trial, an axis one of the keys searched, the last one {called}. Dark lines are good trials, the "
+        "thick one is the best."
     )
-    values = [list(trial.values.values()) for trial in judged]
-    sweep_plots.slices(parameters, values, out / "slices", objective=name)
-    parts = ["## Figures"] + [
-        f"![{words}]({file}.png)"
-        for file, words in (
-            ("best_so_far", "the best value so far against trials"),
-            ("parallel", "parallel coordinates: a line is a trial, dark is good"),
-            ("slices", "the objective against each parameter: dots are seeds, rings are means"),
-        )
-    ]
-    parts.append("## What matters")
+    if path := gallery.place("parallel", "parallel coordinates of all trials", caption, [judged]):
+        sweep_plots.parallel_coordinates(parameters, [*means.values()], path, objective=name, maximize=maximize)
+    caption = f"{called} over each of the keys searched. Dots are runs of {seeds} a trial, rings the means of a trial."
+    if path := gallery.place("slices", "the objective against each parameter", caption, [judged]):
+        sweep_plots.slices(parameters, [[*trial.values.values()] for trial in judged], path, objective=name)
+    figures, gallery.lines = gallery.lines, []
+    parts = ["## Figures", *map(str.strip, figures), "## What matters"]
     if len(judged) < importance.LEAST:
         needed = f"The importance of parameters is not estimated: that needs {importance.LEAST} complete trials"
         return [*parts, f"{needed}, there are {len(judged)}."]
     shares = importance.shares(domains, [t.params for t in judged], list(means.values()), maximize)
-    plots.histogram(shares, out / "importance", xlabel="share of the importance")
     words = ", ".join(f"{code(key)} {share:.0%}" for key, share in shares.items())
+    caption = f"Share of each key in the importance (PED-ANOVA), from {len(judged)} complete trials."
+    if path := gallery.place("importance", "importance of each key", caption, [shares]):
+        plots.histogram(shares, path, xlabel="share of the importance")
     return [
         *parts,
         f"Importance of each key for being among the best trials (PED-ANOVA): {words}.",
-        "![importance](importance.png)",
+        *map(str.strip, gallery.lines),
     ]
 
 

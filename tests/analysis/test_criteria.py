@@ -28,5 +28,6 @@ def test_every_difference_and_every_condition_must_hold():
 
 def test_the_line_has_all_evidence():
     verdict = Verdict({"a": Interval(0.2, 0.1, 0.3, 5), "b": SINGLE}, further={"see c": True})
-    assert verdict.line("rises") == "- rises: FAILED; a: 20.0 ± 10.0 points; b: +80.0 points; see c."
+    evidence = "a: 20.0 ± 10.0 points; b: +80.0 points (one seed, no interval); see c"
+    assert verdict.line("rises") == f"- rises: **FAILED**, not known: one seed has no interval; {evidence}."
     assert Verdict({"ratio": Interval(2, 1.5, 3, 5)}, least=1, show=lambda i: f"{i.mean:g}").finding == "ratio: 2"

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from made_up_runs import judged
 from shrinking import shrink
 
 from jaxvision import config as configs
@@ -80,8 +81,9 @@ def test_under_fitting_is_told_apart_from_a_lack_of_data(scaling, presets, tmp_p
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         rows.append(row | {"val/top1": top1})
     report = scaling.analyse(rows, tmp_path, "laptop")
-    assert "- shrinks: FAILED" in report
-    assert "- shrinks, loss: met; gap at 200 examples minus gap at 5,000: 20.0" in report
+    assert judged("shrinks", report) == "FAILED"
+    assert judged("shrinks, loss", report) == "met"
+    assert "**met**; gap at 200 examples minus gap at 5,000: 20.0" in report
     assert "20.0 ± 0.2 at 0.50 nats" in report or "20.0 ± 0.0 at 0.50 nats" in report, report
 
 
@@ -92,8 +94,9 @@ def test_a_gap_that_grows_is_published_as_failed(scaling, tmp_path):
         lambda tags: 0.1 + grows[tags["arm"]] * math.log10(max(tags["examples"], 100)) * (1 + 0.001 * tags["seed"]) / 2,
     )
     report = scaling.analyse(rows, tmp_path, "laptop")
-    assert "positive: met" in report
-    assert "shrinks: FAILED" in report
+    assert judged("positive", report) == "met"
+    assert judged("shrinks", report) == "FAILED"
+    assert "the ResNet's lead grows" in report
 
 
 def test_arms_that_cross_are_told_with_the_place(scaling, presets, tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from made_up_runs import judged
 from shrinking import shrink
 
 from jaxvision import config as configs
@@ -38,14 +39,14 @@ def test_what_the_paper_saw_meets_the_criteria(degradation, preset, tmp_path):
     assert verdicts(tmp_path) == dict(degrades=True, cured=True, gains=True)
     assert "plain, 56 minus 20 layers: 0.200 ± 0.000 nats" in report
     assert "residual, 56 minus 20 layers: -0.080 ± 0.000 nats" in report
-    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 1
+    assert "*Not drawn: training error against steps" in report, "there are no records"
 
 
 def test_residual_networks_that_degrade_too_are_not_cured(degradation, tmp_path):
     both = AS_IN_THE_PAPER | {("residual", 56): 0.3}
     report = degradation.analyse(rows_of(degradation.runs("laptop", None), both), tmp_path, "laptop")
     assert verdicts(tmp_path) == dict(degrades=True, cured=False, gains=False)
-    assert "- cured: FAILED" in report
+    assert judged("cured", report) == "FAILED"
 
 
 def test_a_difference_that_its_interval_does_not_carry_fails(degradation, tmp_path):

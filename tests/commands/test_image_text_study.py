@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up_runs import judged
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
@@ -52,7 +53,9 @@ def test_runs_that_learn_from_pairs_meet_the_criteria(image_text, presets, prese
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["criteria"] == dict.fromkeys(p.criteria, True)
     assert f"| batch {p.full.batch_size} |" in report
-    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 1
+    figures = 1 if preset in ("laptop", "cifar10") else 0  # there are no records, and the others have two batch sizes
+    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == figures
+    assert report.count("*Not drawn: ") == 1
     if preset == "cifar10_prompts":
         assert "the ensemble minus the prompt that CLIP takes by default: 5.0 ± 0.0 points" in report
         assert "80 prompts minus one prompt (not a criterion)" not in report
@@ -64,8 +67,8 @@ def test_runs_that_learn_from_pairs_meet_the_criteria(image_text, presets, prese
 def test_claims_that_do_not_show_are_published_as_failed(image_text, presets, tmp_path):
     rows = rows_of(image_text.runs("ucm", "DIR"), presets["ucm"], lambda arm, key: 0.3 if arm == "shuffled" else 0.45)
     report = image_text.analyse(rows, tmp_path, "ucm")
-    assert "- pairs: met" in report
-    assert "- far: FAILED" in report
+    assert judged("pairs", report) == "met"
+    assert judged("far", report) == "FAILED"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 from jaxvision import config as configs
@@ -75,3 +76,15 @@ def finish_all(this, preset, out, keys, recorded):
         else:
             finish(one, folder, keys(this, one, preset), recorded, draw)
         rows.append(study.row_of(one, out))
+
+
+def judged(criterion, report):
+    """Returns how a report judges a criterion, "met" or "FAILED", from the line that also says what must hold."""
+    verdict, *_ = re.findall(rf"^- {re.escape(criterion)}: .*\. \*\*(met|FAILED)\*\*", report, re.MULTILINE)
+    return verdict
+
+
+def paragraph(name, report):
+    """Returns a paragraph of the beginning of a report: "Answer", "Expected" or "Criteria"."""
+    [text] = re.findall(rf"^\*\*{name}\.\*\* (.+)$", report, re.MULTILINE)
+    return text
