@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxvision.analysis import scaling_plots as plots
 from jaxvision.analysis import words
 from jaxvision.analysis.crossing import Crossing
-from jaxvision.analysis.gallery import Gallery
+from jaxvision.analysis.gallery import Gallery, informative
 from jaxvision.analysis.scaling_laws import Fit
 from jaxvision.commands.study import Row, records, sibling
 
@@ -46,6 +46,7 @@ def draw(
     if measures[pair].loss:
         gaps["the same at equal training loss"] = {size: d.interval for size, d in measures[pair].loss.items()}
     arms = {arm: errors[arm] for arm in _matched(p)}
+    laws = {arm: fit for arm, fit in fits.items() if informative([fit.examples])}
     caption = (
         "Left: accuracy on the validation split over training examples, on a logarithmic axis; the dashed line is "
         f"chance. Right: {gap}, in points. {dots}"
@@ -58,7 +59,7 @@ def draw(
     )
     what = "accuracy and error against training examples, with the fits and their bands"
     if path := gallery.place("data_curves", what, caption, errors.values()):
-        plots.accuracy_and_error(errors, path, fits=fits)
+        plots.accuracy_and_error(errors, path, fits=laws)
     for pair, crossing in crossings.items():
         names = pair.resnet, pair.vit
         gap = f"{names[0]} minus {names[1]}"
@@ -72,8 +73,8 @@ def draw(
         "Mean error minus the fitted law over training examples, in standard errors of the mean; a law that holds "
         f"stays in the grey band, from -2 to 2, nearly everywhere. {words.sentence(n)}"
     )
-    if path := gallery.place("residuals", "residuals of the fits", caption, [fit.examples for fit in fits.values()]):
-        plots.residuals(fits, path)
+    if path := gallery.place("residuals", "residuals of the fits", caption, [fit.examples for fit in laws.values()]):
+        plots.residuals(laws, path)
     if p.lengths:
         panels = _compute(rows, p, costs)
         caption = (

@@ -55,7 +55,7 @@ PATCHES = ("32", "16")
 CLAIM = (2.0, 4.0)
 CLAIMS = {  # criterion -> what the paper says
     "less": "ViTs need less compute than ResNets for the same error, a ratio above 1 (sec. 4.4)",
-    "two_to_four": "they need 2 to 4 times less, an interval within 2 to 4 (sec. 4.4)",
+    "two_to_four": "they need 2 to 4 times less: the interval of this ratio is within 2 to 4 (sec. 4.4)",
     "hybrid_less": "hybrids need less compute than ViTs at small budgets, a ratio above 1 (sec. 4.4)",
     "hybrid_fades": "this advantage vanishes for larger models, so the ratio falls (sec. 4.4)",
     "small_data": "pre-trained on ImageNet, ViT-L has a larger error than ViT-B (sec. 4.3)",
@@ -240,7 +240,7 @@ def judge(average: Result, data: dict[str, dict[str, float]]) -> dict[str, Verdi
 
     verdicts = {
         "less": ("on the average, compute of ResNets over that of ViTs", ratio, "models"),
-        "two_to_four": ("the same", ratio, "models"),
+        "two_to_four": ("the same ratio", ratio, "models"),
         "hybrid_less": (f"at {largest}, compute of ViTs over that of hybrids", early, "models"),
         "hybrid_fades": (f"this over the ratio at {smallest}, which is {late}", fades, "models"),
         "small_data": ("pre-trained on ImageNet, error of ViT-L over that of ViT-B", _exp(small), "data sets"),

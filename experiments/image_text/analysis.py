@@ -158,18 +158,19 @@ def _particular(p: presets.Preset, values: Callable, verdicts: dict[str, Verdict
         )
     if "composes" in verdicts:
         value = percent(t_interval([*values("softmax", p.criteria["composes"][0]).values()]))
-        told = _better(verdicts["composes"], "naming the colour alone")
+        told = _better(verdicts["composes"], "that", "naming the colour alone")
         return f"of scenes with pairs of colour and kind that were never seen together it finds {value} %; {told}"
     other = {"ensemble": "the mean of its single prompts", "one_prompt": 'the one prompt "a photo of a {}."'}
-    parts = [_better(verdicts[name], than) for name, than in other.items() if name in verdicts]
-    return f"of the ensemble of 80 prompts: {'; '.join(parts)}"
+    parts = [
+        _better(verdicts[name], "the ensemble of 80 prompts", than) for name, than in other.items() if name in verdicts
+    ]
+    return "; ".join(parts)
 
 
-def _better(verdict: Verdict, than: str) -> str:
+def _better(verdict: Verdict, what: str, than: str) -> str:
     [found] = (gap.interval for gap in verdict.gains.values())
-    by = gain(found)
-    better, worse = f"it is {by} better than {than}", f"it is {by} worse than {than}"
-    return verdict.tell(better, worse, f"it is better than {than}", f"{percent(found)} points")
+    better, worse = (f"{what} is {gain(found)} {word} than {than}" for word in ("better", "worse"))
+    return verdict.tell(better, worse, f"{what} is better than {than}", f"{percent(found)} points")
 
 
 def _gated(p: presets.Preset, values: Callable) -> list[str]:
@@ -232,8 +233,8 @@ def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -
     panels = {"pairs seen": _curves(rows, out, p), "batch size": by_loss}
     shown = informative_panels(panels)
     caption = (
-        f"{measured[0].upper()}{measured[1:]} over {listed([*shown])} (a batch size on a logarithmic axis). Dots are "
-        "runs, bands 95 % t-intervals of the mean over seeds; a curve without a band comes from one seed."
+        f"{measured[0].upper()}{measured[1:]}; over {', and over '.join(shown)}. Dots are runs, bands 95 % t-intervals "
+        f"of the mean over {len(p.seeds)} seeds; a curve without a band comes from one seed."
         + (" The dashed line is chance." if p.chance is not None else "")
     )
     points = [curve for curves in shown.values() for curve in curves.values()]
@@ -249,6 +250,7 @@ def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -
                 plots.count_axis(axis, sorted({size for curve in arms.values() for size in curve}), x)
             else:
                 axis.set_xlabel(x)
+                axis.xaxis.set_major_formatter("{x:,.0f}")
             if p.chance is not None:
                 axis.axhline(100 * p.chance, ls="--", lw=1, color="0.5", label="chance")
             axis.set_title(p.title)

@@ -204,7 +204,7 @@ def least_p_note(gains: Iterable[Difference | Interval]) -> str:
     if not sizes:
         return ""
     seeds = " or ".join(map(str, sizes))
-    least = " or ".join(f"{least_p(n):.2g}" for n in sizes)
+    least = " or ".join(f"{least_p(n):.2{'f' if n < 8 else 'g'}}" for n in sizes)
     return (
         f"With {seeds} seeds, the two-sided permutation test cannot give a p below {least}, however large the "
         "difference."

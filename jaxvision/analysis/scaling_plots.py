@@ -193,7 +193,8 @@ def _seeds(axis: Axes, curve: Mapping[int, Sequence[float]], value, colour, mark
     """Dots for seeds, means with their intervals, and lines between means if `join`."""
     xs = sorted(curve)
     for x in xs:
-        axis.plot([x] * len(curve[x]), value(np.asarray(curve[x])), ".", color=colour, alpha=0.4, ms=4, mew=0)
+        beside = [0.96 * x] * len(curve[x])  # where the bars do not hide them, on a logarithmic axis
+        axis.plot(beside, value(np.asarray(curve[x])), ".", color=colour, alpha=0.6, ms=4, mew=0)
     intervals = [t_interval(value(np.asarray(curve[x], float))) for x in xs]
     _means(axis, xs, intervals, colour, marker, label, 1, join)
 

@@ -142,3 +142,13 @@ def test_the_style_knows_dark_screens_and_paper():
     style = documents.page("", Path(), "t")
     assert "prefers-color-scheme: dark" in style
     assert "@media print" in style
+
+
+def test_only_a_whole_emphasised_line_below_a_picture_is_its_caption(tmp_path):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    for text in ("![a](a.png) *b*", "![a](a.png)\nb", "![a](a.png)\n*b* c", "![a](a.png)\n*b* and *c*"):
+        tags = [tag for tag, _ in read(documents.page(text, tmp_path, "t")).tags]
+        assert "figure" not in tags, text
+    reader = read(documents.page("![a](a.png)\n*The first `x`, at 95 %.*\n\nMore *text*.", tmp_path, "t"))
+    tags = [tag for tag, _ in reader.tags]
+    assert tags[tags.index("figure") :] == ["figure", "img", "figcaption", "code", "p", "em"]
