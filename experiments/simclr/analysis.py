@@ -16,7 +16,7 @@ figures = sibling(__file__, "figures")
 CRITERIA = {"crop alone": "crop", "colour alone": "colour", "head": "no_head", "learns": "random"}  # full minus these
 CLAIMS = {
     "crop alone": "crops with colour distortion teach more than crops alone, by a linear classifier on the features",
-    "colour alone": "they teach more than colour distortion alone",
+    "colour alone": "crops with colour distortion teach more than colour distortion alone",
     "head": "a nonlinear head between the features and the loss gives better features than none",
     "learns": "the features are better than those of random weights",
     "inversion": "without colour distortion the contrastive task is easier, and yet the features are worse",

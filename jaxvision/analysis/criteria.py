@@ -13,7 +13,7 @@ Outcome = Literal["met", "open", "opposite", "condition", "unknown"]
 TOLD: dict[Outcome, str] = {  # how a summary of several criteria names each outcome
     "met": "met",
     "open": "not settled",
-    "opposite": "refuted",
+    "opposite": "the opposite holds",
     "condition": "failed by a further condition",
     "unknown": "not known from one seed",
 }
