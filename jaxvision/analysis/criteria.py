@@ -31,9 +31,9 @@ class Verdict:
       least: Value that the intervals must exceed.
       further: Conditions that must hold as well, by their descriptions.
       show: Function that formats one of `gains`; None for differences in percentage points.
-      claim: What must hold, in words, without a full stop; empty to leave it out.
+      claim: Statement that must hold, in words, without a full stop; empty to leave it out.
       bound: `least` in words, such as "20 points"; empty for "zero", or the number.
-      sample: What the intervals come from, such as "13 models"; empty for the number of seeds, if `gains` tell it.
+      sample: Source of the intervals, such as "13 models"; empty for the number of seeds, if `gains` tell it.
 
     Raises:
       ValueError: There are no differences.

@@ -55,7 +55,7 @@ class Gallery:
 
         Args:
           name: Name of the figure's file, without a suffix.
-          what: What the figure shows, in a few words, for readers who do not see it.
+          what: Content of the figure in a few words, for readers who do not see it.
           caption: Caption: what is drawn, axes, bands, number of seeds.
           curves: Points of each curve.
 

@@ -146,7 +146,8 @@ def _seeds(sweep: Sweep) -> str:
 
 
 def _minus(sweep: Sweep, trial: TrialSummary, best: TrialSummary) -> Interval:
-    return paired_difference(*([t.values[seed] for seed in sweep.seeds] for t in (trial, best))).interval
+    values, others = ([t.values[seed] for seed in sweep.seeds] for t in (trial, best))
+    return paired_difference(values, others).interval
 
 
 def _state(states: Sequence[str], wanted: int) -> str:
