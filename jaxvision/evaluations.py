@@ -198,7 +198,13 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
     if supplied.get("texts") and "text" in (wanted or ()):
         host = judged.host if common.host is None else common.host
         warnings += tuple(cautions.warn_of_captions(data.source, host))
-    return Evaluation(name, steps(common.every), lambda state: judge(VARIABLES[common.weights](state)), warnings)
+    return Evaluation(
+        name,
+        steps(common.every),
+        lambda state: judge(VARIABLES[common.weights](state)),
+        warnings,
+        sum(one.info.num_examples for one in (data, train) if one is not None),
+    )
 
 
 def _cautions(

@@ -254,7 +254,7 @@ def _describe(data: DataSection, fields: Mapping[str, Field]) -> sources.Info:
     examples = data.examples
     if data.subset is not None:
         wanted = {key: value for key, value in data.subset.items() if key != "seed"}
-        examples = configs.call(subsets.subset_size, wanted, "subset", num_classes=data.classes)
+        examples = configs.call(subsets.subset_size, wanted, "subset", num_classes=data.classes, of=data.examples)
     if examples is None:
         raise UserError("the training set is absent and data.examples is not set: set it, or bring the set here")
     return sources.Info(data.name, data.split, examples, (), data.classes, data.multi_label, fields)

@@ -7,6 +7,8 @@ bad_records.jsonl    the first examples that could not be read, if there are any
 checkpoints/STEP     state and metadata, with the config; digests of all files
 results.json         written at the end: the last results of each evaluator
 page.html            written after it: curves, time and config (`commands/plot.py`)
+console.txt          the lines that the console showed, of all launches
+config.py            the config as a Python file, of a run that was started without one (`recipes/`)
 lock.json            the process that writes to the folder, while it does (`locks.py`)
 errors/              the traceback of each failure
 
@@ -39,7 +41,7 @@ from jaxvision.train.checkpoint import Saved
 LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 RECORDS = ("config.json", "run.json", "metrics.jsonl", "results.json")
 FOLDERS = ("tensorboard", "checkpoints")
-WRITTEN = (*RECORDS, "bad_records.jsonl", "skipped.json", "metrics.jsonl.parts", *FOLDERS)
+WRITTEN = (*RECORDS, "bad_records.jsonl", "skipped.json", "console.txt", "metrics.jsonl.parts", *FOLDERS)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -215,8 +217,9 @@ def check(workdir: Path, config: ConfigDict, *, fresh: bool = False, resume: boo
         for name in FOLDERS if not fresh else ():
             if (workdir / name).is_file():
                 raise UserError(f"{workdir / name} is a file, but a run has a folder of that name: move it away")
-        if (workdir / "lock.json").is_dir():
-            raise UserError(f"{workdir / 'lock.json'} is a folder, but a run has a file of that name: move it away")
+        for name in ("lock.json", "console.txt"):
+            if (workdir / name).is_dir():
+                raise UserError(f"{workdir / name} is a folder, but a run has a file of that name: move it away")
     files = files_of_runs(workdir)
     if fresh:
         if files and path_names.is_remote(workdir):

@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "launch": BASE,
     "step_costs": BASE | {"config", "experiment", "analysis", "parallel"},
     "estimate": BASE | {"config", "inputs", "data", "components", "evaluations", "step_costs", "train"},
+    "recipes": BASE | {"config", "data", "inputs", "models", "optim", "train", "workdir"},
     "sweep": BASE
     | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "checks", "estimate", "launch"}
     | {"step_costs"}

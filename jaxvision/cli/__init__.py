@@ -1,6 +1,7 @@
 """The command line, `jaxvision COMMAND --flags`. The only place with flags.
 
 shared.py      a command, and the flags that several have
+made_configs.py  new; train without a config file
 one_run.py     train, evaluate, inspect, verify, predict, visualize, search
 many_runs.py   study, sweep, launch
 seeing.py      plot
@@ -21,13 +22,14 @@ import sys
 from absl import flags
 
 from jaxvision import signals
-from jaxvision.cli import about, failures, files, many_runs, mistakes, one_run, order, seeing
+from jaxvision.cli import about, failures, files, made_configs, many_runs, mistakes, one_run, order, seeing
 from jaxvision.cli.shared import Command, check_empty
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
 COMMANDS: dict[str, Command] = {
     **one_run.COMMANDS,
+    **made_configs.COMMANDS,
     **seeing.COMMANDS,
     **many_runs.COMMANDS,
     **files.COMMANDS,

@@ -4,6 +4,7 @@ import sys
 
 from absl import flags
 
+from jaxvision.cli.made_configs import check_train_flags, config_for_train, train_flags
 from jaxvision.cli.shared import (
     Command,
     config_flag,
@@ -20,7 +21,7 @@ from jaxvision.exits import EXIT_INCOMPLETE
 
 
 def _define_train(values: flags.FlagValues, words: list[str]) -> None:
-    config_flag(values, words)
+    train_flags(values, words)
     workdir_flag(values)
     flags.DEFINE_bool(
         "fresh", False, "move the run in the workdir aside, if any, and start a new one", flag_values=values
@@ -35,9 +36,10 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def _train(values: flags.FlagValues, rest: list[str]) -> None:
-    need(values, "config", "workdir")
-    config = config_of(values)
+    check_train_flags(values)
+    need(values, "workdir")
     start(rest)
+    config, made = config_for_train(values)
     from jaxvision.commands import train
     from jaxvision.train.goodput import process_began
 
@@ -49,6 +51,7 @@ def _train(values: flags.FlagValues, rest: list[str]) -> None:
         stop_after=values.stop_after,
         began=process_began(),
         profile=values.profile,
+        made=made,
     )
     if values.page:
         from jaxvision.commands import plot  # here: drawing is imported after training only
@@ -259,8 +262,14 @@ COMMANDS = {
             "jaxvision train --config=configs/supervised/resnet_cifar10.py:20 --workdir=runs/resnet20",
             "jaxvision train --config=configs/quickstart.py --workdir=runs/b --config.optimizer.learning_rate=0.03",
             "jaxvision train --config=runs/quickstart/config.json --workdir=runs/again --config.seed=1",
+            "jaxvision train --data=photos --model=resnet18 --workdir=runs/mine",
+            "jaxvision train --workdir=runs/mine",
         ),
-        groups={"What to train": "config workdir", "If the workdir holds a run": "resume fresh"},
+        groups={
+            "What to train": "config workdir",
+            "A config made from your images": "data model from size epochs batch",
+            "If the workdir holds a run": "resume fresh",
+        },
     ),
     "evaluate": Command(
         "run the evaluations of a workdir again, or others; or evaluate converted weights",

@@ -69,7 +69,7 @@ def read_config(words: list[str]) -> "ConfigDict | None":
     Raises:
       UserError: The file has a mistake, no part has the KEY, or its value does not fit.
     """
-    path, changes = _take_config(words)
+    path, changes = take_config(words)
     if path is None:
         if changes:
             key = next(iter(changes))
@@ -82,8 +82,18 @@ def read_config(words: list[str]) -> "ConfigDict | None":
     return configs.override(configs.read(path), changes, lambda line: print(line, file=sys.stderr))
 
 
-def _take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
-    """Removes --config and each --config.KEY from the words; returns the value of --config, and the others by key."""
+def take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
+    """Removes --config and each --config.KEY from the words.
+
+    Args:
+      words: Words of a command line.
+
+    Returns:
+      The value of --config, or None, and the others by key.
+
+    Raises:
+      UserError: --config has no value.
+    """
     path: str | None = None
     changes: dict[str, Written] = {}
     i = 0

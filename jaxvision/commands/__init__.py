@@ -1,6 +1,7 @@
 """The commands of the command line; each is a function that Python code can call, too.
 
 train.py      train a config in a workdir
+              shown.py: what it prints and keeps; new.py: configs made from images, or copied, as files
 evaluate.py   evaluate a checkpoint again, or converted weights
 inspect.py    build everything that a config names and show it, without training; plans.py: on devices that are not here
 verify.py     check whether a run is complete and undamaged; verify_metrics.py: its metrics

@@ -19,6 +19,7 @@ from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
 from jaxvision.commands.profile import print_profile
 from jaxvision.commands.restore import saved_statistics
+from jaxvision.commands.shown import Made, shown
 from jaxvision.data.fingerprint import fingerprint
 from jaxvision.data.sources import Source
 from jaxvision.errors import UserError
@@ -36,7 +37,7 @@ from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.observers import Observers
 from jaxvision.train.profiler import Profiler, Steps, parse_steps
-from jaxvision.train.progress import Reporter, console, duration, number, print_cautions
+from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput, flops_of, peak_flops
 from jaxvision.train.watch import to_its_end
@@ -53,6 +54,7 @@ class _Request(NamedTuple):
     stop_after: int | None
     quiet: bool
     profile: Steps | None
+    made: Made | None
 
 
 class _Opened(NamedTuple):
@@ -88,6 +90,7 @@ def run_train(
     quiet: bool = False,
     began: float | None = None,
     profile: str | None = None,
+    made: Made | None = None,
 ) -> dict[str, float]:
     """Trains `config` in `workdir`, from its latest checkpoint if there is one.
 
@@ -97,9 +100,10 @@ def run_train(
       fresh: True to move an earlier run in the folder aside first; see `workdir.claim`.
       resume: True to resume a run in the folder under `config`, even if it was started with another config.
       stop_after: Step after which to stop, as a signal would.
-      quiet: True to print nothing.
+      quiet: True to print nothing, and to keep no console.txt.
       began: Time at which the launch began, by `time.perf_counter()`, for the account of its time; None for now.
       profile: Steps of which to record a trace, see `profiler.parse_steps`; None for none.
+      made: Python file and description of a config that was made for this run; None for any other config.
 
     Returns:
       The results of the last evaluations, `{"NAME/metric": value}`; those of a finished run are read.
@@ -116,7 +120,7 @@ def run_train(
         config = configs.normalised(config)
     workdir = storage.path(workdir, "--workdir")
     recorded = None if profile is None else parse_steps(profile)
-    request = _Request(config, workdir, fresh, resume, stop_after, quiet or not is_main(), recorded)
+    request = _Request(config, workdir, fresh, resume, stop_after, quiet or not is_main(), recorded, made)
     _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
     saved = Saved(workdir)
     steps = saved.steps()
@@ -191,13 +195,15 @@ def _train(
             account.begin(start.step)
         records = NoRecords() if lock is None else Records(workdir, start.step, lock.check, lines=progress.get("lines"))
         stack.enter_context(contextlib.closing(records))
-        if not request.quiet:
-            _print_header(experiment, workdir, start)
-            of_evaluations = [line for evaluation in opened.evaluations for line in evaluation.cautions]
-            print_cautions([*checks.cautions_of(experiment), *of_evaluations])
+        show = stack.enter_context(shown(None if request.quiet else lock, workdir, start.step, request.made))
+        for line in _header(experiment, workdir, start):
+            show(line)
+        of_evaluations = [line for evaluation in opened.evaluations for line in evaluation.cautions]
+        for line in dict.fromkeys([*checks.cautions_of(experiment), *of_evaluations]):
+            show(line)
         stack.enter_context(peers.explaining())  # before checkpoints are closed, which would wait for the dead
         stack.enter_context(_noting_skips(workdir))
-        reporter = Reporter(start.step, experiment.total, request.quiet, experiment.task.progress)
+        reporter = Reporter(start.step, experiment.total, request.quiet, experiment.task.progress, show.keep)
         if observers is not None:
             observers.begin(start.step, reporter.note)
         profiler = Profiler(request.profile, workdir, goodput) if request.profile and is_main() else None
@@ -224,15 +230,16 @@ def _train(
         ).run()
         with goodput.spent("checkpoint"):
             checkpoints.wait()
-    seconds = time.perf_counter() - began
-    if lock is not None:
-        lock.check()
-        numbers = {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
-        workdirs.write_json(workdir / "results.json", numbers)
-    if observers is not None:
-        observers.results = results
+        seconds = time.perf_counter() - began
+        if lock is not None:
+            lock.check()
+            numbers = {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
+            workdirs.write_json(workdir / "results.json", numbers)
+        if observers is not None:
+            observers.results = results
+        for line in _results(results, workdir, seconds):
+            show(line)
     if not request.quiet:
-        _print_results(results, workdir, seconds)
         _print_times(account)
     return results
 
@@ -260,7 +267,8 @@ def _finished(request: _Request) -> dict[str, Any] | None:
 def _report_finished(finished: dict[str, Any], request: _Request) -> dict[str, float]:
     if not request.quiet:
         console().print(f"{request.workdir} is finished ({finished['steps']} steps).")
-        _print_results(finished["results"], request.workdir)
+        for line in _results(finished["results"], request.workdir):
+            console().print(line, markup=False)
     return finished["results"]
 
 
@@ -329,28 +337,23 @@ def _restored(saved: Saved, experiment: Experiment, workdir: Path) -> TrainState
     return state
 
 
-def _print_header(experiment: Experiment, workdir: Path, start: _Start) -> None:
+def _header(experiment: Experiment, workdir: Path, start: _Start) -> list[str]:
     count = sum(x.size for x in jax.tree.leaves(experiment.abstract_state().params))
-    out = console()
-    out.print(
+    first = (
         f"{experiment.config.model.name}: {count:,} parameters; {experiment.info.name} {experiment.info.split}: "
         f"{experiment.info.num_examples:,} examples; {experiment.total:,} steps of {experiment.data.batch_size} on "
         f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
     )
-    if start.step:
-        out.print(f"resuming from step {start.step} of {workdir}")
-    for note in start.notes:
-        out.print(note, markup=False)
+    return [first, *([f"resuming from step {start.step} of {workdir}"] if start.step else []), *start.notes]
 
 
-def _print_results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> None:
+def _results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> list[Table | str]:
     table = Table("result", "value")
     for name, value in results.items():
         table.add_row(name, number(name, value))
-    out = console()
-    if results:
-        out.print(table)
     took = f" in {duration(seconds)}" if seconds is not None else ""
-    out.print(f"finished{took}: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)")
+    last = f"finished{took}: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)"
+    lines: list[Table | str] = [*([table] if results else []), last]
     if importlib.util.find_spec("tensorboard") is not None:
-        out.print(f"curves: tensorboard --logdir={shlex.quote(str(workdir))}", markup=False)
+        lines.append(f"curves: tensorboard --logdir={shlex.quote(str(workdir))}")
+    return lines

@@ -1,12 +1,22 @@
-"""Nested, class-balanced subsets: the 5,000 examples of a seed are always among its 10,000."""
+"""Nested, class-balanced subsets, and parts of every class that are held out.
 
+The 5,000 examples of a seed are always among its 10,000.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 
-from jaxvision.arguments import Range
+from jaxvision.arguments import SHARE, Range
 from jaxvision.data.sources.base import Source
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, unknown
+
+PARTS = ("rest", "held_out")
+_PLACE = re.compile(r"(?P<part>(?!/).*? in |row \d+ of row group \d+ of )?(?P<path>.*)", re.DOTALL)  # in its file
 
 
 def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
@@ -45,6 +55,36 @@ def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
     # A random order within a round: in the order of `shuffled`, large classes would come before small ones.
     order = shuffled[np.lexsort((rng.random(n), turn))]
     return np.sort(order[:examples])
+
+
+def held_out(labels: np.ndarray, names: Sequence[str], share: float, seed: int) -> np.ndarray:
+    """Chooses a share of every class, by a digest of the names of its examples.
+
+    Where examples are added later, most of those that were held out stay so. A class of two or more examples gives
+    one at least and keeps one at least.
+
+    Args:
+      labels: Labels, int [n]; all equal for a set without classes.
+      names: Names of the examples.
+      share: Share of every class that is held out, in [0, 1].
+      seed: Seed of the choice.
+
+    Returns:
+      Truth values, bool [n]: True if the example is held out.
+
+    >>> labels, names = np.array([0, 0, 0, 0, 1, 1, 2]), ["a", "b", "c", "d", "e", "f", "g"]
+    >>> [int(held_out(labels, names, 0.25, seed=0)[labels == k].sum()) for k in range(3)]
+    [1, 1, 0]
+    """
+    digests = [hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in names]
+    ranks = np.empty(len(labels), np.int64)
+    ranks[sorted(range(len(labels)), key=lambda i: (digests[i], i))] = np.arange(len(labels))
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+        chosen[rows[np.argsort(ranks[rows])[:count]]] = True
+    return chosen
 
 
 class Subset(Source):
@@ -91,18 +131,29 @@ def unwrap(source: Source) -> tuple[Source, np.ndarray]:
 
 
 def take(
-    source: Source, examples: int | None = None, per_class: int | None = None, *, seed: Annotated[int, Range(0)] = 0
+    source: Source,
+    examples: int | None = None,
+    per_class: int | None = None,
+    *,
+    hold_out: SHARE | None = None,
+    part: str | None = None,
+    seed: Annotated[int, Range(0)] = 0,
 ) -> Subset:
     """Returns a nested subset of `source`, balanced over the classes if each example has one class (see `subset`).
 
+    With `hold_out` it returns one of two parts of `source` that have no example in common, see `held_out`. Give both
+    parts the same share and seed.
+
     Args:
       source: Source of examples.
-      examples: Number of examples. Give this or `per_class`.
+      examples: Number of examples. Give this, `per_class` or `hold_out`.
       per_class: Number of examples of every class.
+      hold_out: Share of every class that is held out.
+      part: Part that is returned: "rest" for the examples that are not held out (the default), or "held_out".
       seed: Seed of the choice.
 
     Raises:
-      UserError: The set has too few examples; both numbers are given, or neither; or `source` is a mixture, whose
+      UserError: The set has too few examples; several numbers are given, or none; or `source` is a mixture, whose
         weights a subset would lose.
     """
     info = source.info
@@ -110,9 +161,18 @@ def take(
         raise UserError(f"no subset can be taken of the mixture {info.name}: take subsets of its parts")
     if per_class is not None and info.multi_label:
         raise UserError(f"a subset of per_class={per_class} needs one label an image; {info.name!r} has several")
-    total = subset_size(info.num_classes, examples, per_class)
+    total = subset_size(info.num_classes, examples, per_class, hold_out=hold_out, part=part, of=len(source))
     balanced = info.num_classes is not None and not info.multi_label
     labels = source.labels if balanced else np.zeros(len(source), np.int32)
+    if hold_out is not None:
+        names = [_name_of(source.describe(i)) for i in range(len(source))]
+        rows = np.flatnonzero(held_out(labels, names, hold_out, seed) == (part == "held_out"))
+        if not len(rows):
+            what = "nothing can be held out" if part == "held_out" else "nothing is left to train on"
+            raise UserError(
+                f"{what}: {info.name} {info.split} has {len(source):,} examples, and no class has two of them"
+            )
+        return Subset(source, rows)
     if per_class is not None:
         assert info.num_classes is not None  # `subset_size` has checked it
         counts = np.bincount(labels, minlength=info.num_classes)
@@ -126,23 +186,56 @@ def take(
     return Subset(source, subset(labels, total, seed))
 
 
-def subset_size(num_classes: int | None, examples: int | None = None, per_class: int | None = None) -> int:
-    """Returns the number of examples that `take` takes.
+def _name_of(description: str) -> str:
+    """The name of an example without the folders of its file, which may be moved.
+
+    >>> _name_of("/data/my pets/cat/1.jpg"), _name_of("a/0001 in /data/train-0.tar")
+    ('1.jpg', 'a/0001 in train-0.tar')
+    """
+    match = _PLACE.fullmatch(description)
+    assert match is not None  # it matches any text
+    return f"{match['part'] or ''}{os.path.basename(match['path'])}"
+
+
+def subset_size(
+    num_classes: int | None,
+    examples: int | None = None,
+    per_class: int | None = None,
+    *,
+    hold_out: float | None = None,
+    part: str | None = None,
+    of: int | None = None,
+) -> int:
+    """Returns the number of examples that `take` takes; with `hold_out` it may differ by one for each class.
 
     Args:
       num_classes: Number of classes of the set, None if it is unknown.
-      examples: Number of examples. Give this or `per_class`.
+      examples: Number of examples. Give this, `per_class` or `hold_out`.
       per_class: Number of examples of every class.
+      hold_out: Share of every class that is held out.
+      part: Part that is taken, "rest" or "held_out"; None for "rest".
+      of: Number of examples of the whole set; None if it is unknown.
 
     Raises:
-      UserError: Both numbers are given, or neither; or `per_class` is no positive whole number, or the set has no
-        classes.
+      UserError: Several of the numbers are given, or none; `per_class` is no positive whole number, or the set has no
+        classes; or `part` is unknown, or given without `hold_out`.
 
     >>> subset_size(10, per_class=4)
     40
     """
-    if (examples is None) == (per_class is None):
-        raise UserError("a subset is of so many 'examples', or of so many 'per_class': give one of the two")
+    if [examples, per_class, hold_out].count(None) != 2:
+        raise UserError(
+            "a subset is of so many 'examples', of so many 'per_class', or without a share 'hold_out': give one of them"
+        )
+    if part is not None and part not in PARTS:
+        raise unknown("value of 'part' of a subset", part, PARTS)
+    if part is not None and hold_out is None:
+        raise UserError(f"part={part!r} of a subset goes with 'hold_out', the share that is held out: give both")
+    if hold_out is not None:
+        if of is None:
+            raise UserError("the size of a subset with 'hold_out' follows from that of the set, which is not known")
+        out = round(hold_out * of)
+        return out if part == "held_out" else of - out
     if per_class is None:
         assert examples is not None
         return examples

@@ -2,7 +2,8 @@
 
 `NAMES` holds the builders of this folder by name. A builder is a plain function whose keyword arguments are the model's
 options, in a file of its own, decorated with `@part("model", small=...)`. It checks every value, so a mistake in a
-config is found before anything is compiled.
+config is found before anything is compiled. `variants=` of the decorator lists its variants; "S/16" stands for all
+patches of that size. `image_size=` is the only size that it takes.
 `TEXT_NAMES` holds the builders of text models: `apply(variables, tokens, train)`, without a head, for `build_text`.
 `PAIR_NAMES` holds those of models of images and texts: `apply(variables, images, tokens, train)`, without classes, for
 `build`. A model of your own has the name "package.module:function".

@@ -20,8 +20,8 @@ observers.py    calls the loggers of a run
 profiler.py     records a trace of some steps
 finite.py       skips steps whose numbers are not finite; skips.py: the same on the host
 divergence.py   tells from its numbers whether a run diverged
-progress.py     the display of the progress
-time_left.py    the seconds to the end of the run
+progress.py     the display of the progress; transcript.py: keeps its lines in console.txt
+time_left.py    the seconds to the end of the run; compiling.py: the seconds spent compiling
 throughput.py   examples per second, share of time spent waiting for data, model FLOPs utilisation
 watch.py        turns a signal to stop into a checkpoint
 watchdog.py     ends a run that makes no progress

@@ -9,7 +9,7 @@ import jax
 from jaxvision.errors import UserError
 from jaxvision.parallel.gate import Stopped, gate
 from jaxvision.tasks.task import Metrics
-from jaxvision.train import finite, skips
+from jaxvision.train import compiling, finite, skips
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.feed import Feed, Items
 from jaxvision.train.goodput import Goodput
@@ -32,12 +32,14 @@ class Evaluation(NamedTuple):
       every: Interval in steps; 0 to run it only at the end.
       run: Function of the state that returns the results by name.
       cautions: Warnings about its data, printed before training.
+      examples: Number of examples that it reads, for the estimate of the time left; 0 if it is not known.
     """
 
     name: str
     every: int
     run: Callable[[TrainState], dict[str, float]]
     cautions: tuple[str, ...] = ()
+    examples: int = 0
 
 
 class Schedule(NamedTuple):
@@ -153,7 +155,10 @@ class Loop:
         self._boundaries = set(stops)
         self._lengths = list(_lengths(self.step, stops, self._feed.max_steps))
         self._items: Items = self._feed.items(self.step, self._lengths)
-        self._time_left = TimeLeft(self.step, self._total, intervals)
+        # The forward pass takes about a third of a step, and an evaluation at least that for each example.
+        of_step = 3 * self._throughput.batch_size
+        work = {f"evals.{e.name}": e.examples / of_step for e in self._evaluations}
+        self._time_left = TimeLeft(self.step, self._total, intervals, work)
         self._guessing = Guessing(self._total, self._schedule.warmup)
         if "guessing" in self._journal.carried:
             self._guessing.load(self._journal.carried["guessing"])
@@ -236,7 +241,7 @@ class Loop:
             if note := skips.note(values, length):
                 self._reporter.note(note)
             self._time_left.logged(step)
-            self._reporter.step(step, values, self._time_left.seconds(step))
+            self._reporter.step(step, values, self._time_left.seconds(step), self._time_left.is_bound())
             if warning := self._guessing.warning(step, values):
                 self._reporter.note(warning)
         self._observe("log", step, values)
@@ -303,10 +308,11 @@ class Loop:
     @contextlib.contextmanager
     def _pause(self, kind: str, name: str) -> Iterator[None]:
         """Accounts for time in which no step is taken."""
+        compiled = compiling.seconds()
         with self._goodput.spent(kind) as span:
             yield
         self._throughput.paused(span.seconds)
-        self._time_left.paused(name, span.seconds)
+        self._time_left.paused(name, span.seconds, once=compiling.seconds() - compiled)
 
 
 def _stops(start: int, total: int, intervals: Iterable[int]) -> list[int]:

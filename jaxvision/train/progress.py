@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict
 
 from rich.console import Console
@@ -167,10 +167,18 @@ class Reporter:
       start, total: First and last step.
       quiet: True to print nothing.
       metrics: Names of the metrics that are shown after the loss.
+      keep: Function that is called with each line that is shown, such as `Transcript.add`.
     """
 
-    def __init__(self, start: int, total: int, quiet: bool = False, metrics: Sequence[str] = ()):
-        self.console = console()
+    def __init__(
+        self,
+        start: int,
+        total: int,
+        quiet: bool = False,
+        metrics: Sequence[str] = (),
+        keep: Callable[[str], None] = lambda line: None,
+    ):
+        self.console, self._keep = console(), keep
         self._shown = dict.fromkeys([*SHOWN[:1], *metrics, *SHOWN[1:]])
         self._total, self._quiet = total, quiet
         self._bar: Progress | None = None
@@ -181,20 +189,24 @@ class Reporter:
             self._bar.start()
             occupy(self)  # so that an evaluation shows no bar of its own, which would overwrite this one
 
-    def step(self, step: int, values: Mapping[str, float], left: float | None = None) -> None:
+    def step(self, step: int, values: Mapping[str, float], left: float | None = None, at_least: bool = False) -> None:
         """Shows the numbers of a log line.
 
         Args:
           step: Number of steps taken.
           values: Numbers of the log line by name.
           left: Seconds to the end of the run; None if not known.
+          at_least: True if `left` is a lower bound.
         """
         shown = words({name: values[name] for name in self._shown if name in values})
-        time_left = "" if left is None else f"left {duration(left)}"
+        time_left = "" if left is None else f"left {'at least ' * at_least}{duration(left)}"
+        line = f"step {step}/{self._total}  {shown}  {time_left}".rstrip()
         if self._bar:
             self._bar.update(self._task, completed=step, description=shown, left=time_left)
         elif not self._quiet:
-            self.console.print(f"step {step}/{self._total}  {shown}  {time_left}".rstrip())
+            self.console.print(line)
+        if not self._quiet:
+            self._keep(line)
 
     def note(self, text: str) -> None:
         """Prints a text on a line of its own.
@@ -204,6 +216,7 @@ class Reporter:
         """
         if not self._quiet:
             self.console.print(text)
+            self._keep(text)
 
     def close(self) -> None:
         """Removes the bar."""

@@ -13,18 +13,22 @@ class TimeLeft:
     checkpoint) as long as the latest of its kind. It does not use the steps of earlier launches, nor the first dispatch
     of each length, which compiles a program and waits for the first batch.
 
+    A kind of pause that did not happen yet in this launch counts as long as the computation that it needs at least,
+    in steps. Until every kind has happened once, the estimate is a lower bound (`is_bound`).
+
     Args:
       step: Step from which the launch starts.
       total: Number of steps of the run.
       pauses: Interval of each kind of pause in steps, by name; 0 for at the end only.
+      work: Least computation of one pause of a kind, in steps of training, by name; 0 for kinds that it lacks.
 
-    >>> left = TimeLeft(900, 1000, {"val": 50})
-    >>> left.seconds(901) is None  # nothing was measured yet
-    True
+    >>> left = TimeLeft(900, 1000, {"val": 50}, {"val": 2.5})
+    >>> left.seconds(901) is None, left.is_bound()  # nothing was measured yet
+    (True, True)
     """
 
-    def __init__(self, step: int, total: int, pauses: Mapping[str, int]):
-        self._total, self._pauses = total, dict(pauses)
+    def __init__(self, step: int, total: int, pauses: Mapping[str, int], work: Mapping[str, float] | None = None):
+        self._total, self._pauses, self._work = total, dict(pauses), dict(work or {})
         self._seen: set[int] = set()
         self._took: dict[str, float] = {}
         self._steps = self._seconds = 0.0
@@ -42,14 +46,15 @@ class TimeLeft:
             self._out_steps += length
             self._out_seconds += seconds
 
-    def paused(self, name: str, seconds: float) -> None:
+    def paused(self, name: str, seconds: float, once: float = 0.0) -> None:
         """Records a pause.
 
         Args:
           name: Name of its kind.
           seconds: Length of the pause.
+          once: Part of it that will not come again, such as the compilation of a program.
         """
-        self._took[name] = seconds
+        self._took[name] = max(seconds - once, 0.0)
         self._out_seconds += seconds
 
     def logged(self, step: int) -> None:
@@ -68,8 +73,6 @@ class TimeLeft:
     def seconds(self, step: int) -> float | None:
         """Returns the seconds from a log at `step` to the end, including the pauses that are due at `step`.
 
-        A kind of pause that did not happen yet in this launch counts as 0 seconds.
-
         Args:
           step: Number of steps taken.
 
@@ -78,9 +81,16 @@ class TimeLeft:
         """
         if not self._steps:
             return None
-        return (self._total - step) * self._seconds / self._steps + sum(
-            seconds * self._ahead(step, self._pauses.get(name, 0)) for name, seconds in self._took.items()
+        of_step = self._seconds / self._steps
+        kinds = dict.fromkeys([*self._pauses, *self._took])
+        took = {name: self._took.get(name, self._work.get(name, 0.0) * of_step) for name in kinds}
+        return (self._total - step) * of_step + sum(
+            seconds * self._ahead(step, self._pauses.get(name, 0)) for name, seconds in took.items()
         )
+
+    def is_bound(self) -> bool:
+        """Returns whether a kind of pause did not happen yet, so that `seconds` is a lower bound."""
+        return not self._took.keys() >= self._pauses.keys()
 
     def _ahead(self, step: int, every: int) -> int:
         """Counts the steps, from `step` on, that are multiples of the interval or the last step."""

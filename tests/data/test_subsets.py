@@ -35,6 +35,51 @@ def test_impossible_sizes_are_refused(examples):
         subsets.subset(LABELS, examples, 0)
 
 
+def test_a_share_of_every_class_is_held_out_by_name():
+    labels = np.repeat([0, 1, 2], [50, 5, 1])
+    names = [f"IMG_{i}.jpg" for i in range(56)]
+    chosen = subsets.held_out(labels, names, 0.2, seed=0)
+    assert np.bincount(labels[chosen], minlength=3).tolist() == [10, 1, 0]
+    order = np.random.default_rng(0).permutation(56)
+    shuffled = subsets.held_out(labels[order], [names[i] for i in order], 0.2, seed=0)
+    assert (chosen[order] == shuffled).all()  # whatever the order of the files
+    assert not (chosen == subsets.held_out(labels, names, 0.2, seed=1)).all()
+    more = subsets.held_out(np.append(labels, 0), [*names, "new.jpg"], 0.2, seed=0)
+    assert (chosen != more[:56]).sum() <= 1  # an image that is added moves one at most
+    everything = subsets.held_out(np.array([0, 0]), ["a", "b"], 1.0, seed=0)
+    assert everything.sum() == 1
+
+
+def test_the_two_parts_of_a_set_have_nothing_in_common(pictures):
+    rest = subsets.take(pictures, hold_out=0.25, seed=0)
+    held = subsets.take(pictures, hold_out=0.25, part="held_out", seed=0)
+    weights = [{part[i]["weight"] for i in range(len(part))} for part in (rest, held)]
+    assert not weights[0] & weights[1]
+    assert len(weights[0] | weights[1]) == len(pictures)
+    assert np.bincount(held.labels).tolist() == [2, 2, 2]
+    size = lambda part: subsets.subset_size(3, hold_out=0.25, part=part, of=len(pictures))
+    assert (size("rest"), size("held_out")) == (len(rest), len(held))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(hold_out=0.2, examples=3), "give one of them"),
+        (dict(hold_out=0.2, part="train"), "unknown value of 'part' of a subset 'train'"),
+        (dict(examples=3, part="held_out"), "goes with 'hold_out'"),
+    ],
+)
+def test_mistakes_in_what_is_held_out(pictures, options, message):
+    with pytest.raises(UserError, match=message):
+        subsets.take(pictures, **options)
+
+
+def test_nothing_can_be_held_out_of_single_images(pictures):
+    few = subsets.take(pictures, per_class=1)
+    with pytest.raises(UserError, match="no class has two of them"):
+        subsets.take(few, hold_out=0.5, part="held_out")
+
+
 def test_take_gives_a_source(pictures):
     part = subsets.take(pictures, 6, seed=0)
     assert len(part) == part.info.num_examples == 6
@@ -69,8 +114,8 @@ def test_so_many_of_every_class(pictures):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (dict(examples=6, per_class=2), "give one of the two"),
-        ({}, "give one of the two"),
+        (dict(examples=6, per_class=2), "give one of them"),
+        ({}, "give one of them"),
         (dict(per_class=0), "at least 1, not 0"),
         (dict(per_class=1.5), "not 1.5"),
         (dict(per_class=8), "pictures train: the class 'c' has 7 examples"),

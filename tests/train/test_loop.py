@@ -198,7 +198,7 @@ def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(train, monkeypa
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     reporter, printed = Reporter(3, 12, quiet=True), {}
-    reporter.step = lambda step, values, left: printed.update({step: left})
+    reporter.step = lambda step, values, left, at_least: printed.update({step: left})
 
     def evaluate(state):
         now[0] += 10

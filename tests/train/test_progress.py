@@ -17,8 +17,17 @@ def test_lines_tell_step_loss_speed_and_time_left(capsys):
     assert lines[2] == "val/top1 50 %"
 
 
+def test_a_lower_bound_says_so_and_all_lines_are_kept(capsys):
+    kept = []
+    reporter = Reporter(0, 10, keep=kept.append)
+    reporter.step(5, {"loss": 0.25}, left=65.0, at_least=True)
+    reporter.note("val/top1 50 %")
+    assert kept == ["step 5/10  loss 0.25  left at least 1m05s", "val/top1 50 %"]
+    assert capsys.readouterr().out.splitlines() == kept
+
+
 def test_quiet_is_silent(capsys):
-    reporter = Reporter(0, 10, quiet=True)
+    reporter = Reporter(0, 10, quiet=True, keep=print)
     reporter.step(5, {"loss": 0.25})
     reporter.note("text")
     reporter.close()

@@ -53,6 +53,18 @@ def test_what_is_told_is_what_it_takes(clock, start):
     assert left_by_step[1000] == 45.0  # the last evaluation and checkpoint are ahead
 
 
+def test_a_pause_that_did_not_happen_yet_counts_as_the_work_that_it_is_at_least(clock):
+    left = TimeLeft(0, 100, {"val": 25, "checkpoint": 50}, {"val": 4.0})
+    left_by_step = run(clock, left, range(1, 21), seconds=2.0, compiling=300.0)
+    assert left_by_step[20] == pytest.approx(2.0 * 80 + 4 * (4 * 2.0))  # evaluations at 25, 50, 75 and 100
+    assert left.is_bound()
+    left.paused("val", 40.0, once=10.0)
+    assert left.seconds(25) == pytest.approx(2.0 * 75 + 4 * 30.0)  # without what compiling took
+    assert left.is_bound()  # there was no checkpoint yet
+    left.paused("checkpoint", 5.0)
+    assert not left.is_bound()
+
+
 def test_a_pause_at_the_end_only_is_expected_once(clock):
     left = TimeLeft(0, 100, {"val": 0})
     run(clock, left, range(1, 4), seconds=1.0)

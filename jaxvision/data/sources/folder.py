@@ -36,6 +36,8 @@ class FolderSource(Source):
       classes: Names of the class folders, in the order of the class numbers: a file with one name per line, or a tuple.
         By default the sorted names of the class folders of `train`; if there is no split `train`, all splits must have
         the same classes. A split may lack a class, but not have an additional one.
+      splits: False if `data_dir` holds the class folders themselves. They are the split `train`, and the classes are
+        the folders that have an image.
 
     Raises:
       UserError: There is no such folder or split, or a split has no image, or a class folder that is not a class.
@@ -48,20 +50,15 @@ class FolderSource(Source):
         fields: Sequence[str] | None = None,
         *,
         classes: str | Sequence[str] | None = None,
+        splits: bool = True,
     ):
-        root = files.directory("folder", data_dir, _WANT)
+        root = files.directory("folder", data_dir, _WANT if splits else "CLASS/*.jpg")
         self.passed_over = PassedOver()
-        splits = _splits(root, self.passed_over)
-        files.warn_of_alike(root, splits)
-        listed = read_classes(classes, root)
-        names = _train_classes(root, splits) if listed is None else listed
-        assert not isinstance(names, int)  # this source takes no number of classes
-        # Listing a million files is slow: only the splits that the text can mean are listed.
-        for name in files.possible_splits(split, _folders(root)):
-            if name not in splits and not files.possible_splits(split, splits):
-                raise UserError(f"{root / name} holds no class folder with an image; want {name}/CLASS/*.jpg in {root}")
-        images = {s: _read_split(root, s, names, self.passed_over) for s in files.possible_splits(split, splits)}
-        parts = parse_split(split, {s: len(images.get(s, ())) for s in splits}, f"the folder {root}")
+        if splits:
+            images, names = _of_splits(root, split, classes, self.passed_over)
+        else:
+            images, names = _of_classes(root, split, classes, self.passed_over)
+        parts = parse_split(split, {s: len(found) for s, found in images.items()}, f"the folder {root}")
         self._files = [file for name, start, stop in parts for file in images[name][start:stop]]
         info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
         self.info = info._replace(fields=standard_fields(info, text=False))
@@ -81,14 +78,65 @@ class FolderSource(Source):
         return np.array([label for _, label in self._files], np.int32)
 
 
-def _splits(root: Path, passed_over: PassedOver) -> list[str]:
-    """Returns the folders of `root` that have a class folder with an image, sorted."""
+def _of_splits(
+    root: Path, split: str, classes: str | Sequence[str] | None, passed_over: PassedOver
+) -> tuple[dict[str, list[tuple[str, int]]], Sequence[str]]:
+    """Returns the images of every split, each with its class number, and the names of the classes."""
+    splits = find_splits(root, passed_over)
+    files.warn_of_alike(root, splits)
+    listed = read_classes(classes, root)
+    names = _train_classes(root, splits) if listed is None else listed
+    assert not isinstance(names, int)  # this source takes no number of classes
+    # Listing a million files is slow: only the splits that the text can mean are listed.
+    possible = files.possible_splits(split, splits)
+    for name in files.possible_splits(split, _folders(root)):
+        if name not in splits and not possible:
+            raise UserError(f"{root / name} holds no class folder with an image; want {name}/CLASS/*.jpg in {root}")
+    read = lambda s: _read_split(root / s, f"{s}/", names, passed_over) if s in possible else []
+    return {s: read(s) for s in splits}, names
+
+
+def _of_classes(
+    root: Path, split: str, classes: str | Sequence[str] | None, passed_over: PassedOver
+) -> tuple[dict[str, list[tuple[str, int]]], Sequence[str]]:
+    """Returns the images of a folder of class folders, as the split `train`, and the names of the classes."""
+    listed = read_classes(classes, root)
+    names = sorted({class_name(c) for c in find_classes(root)}) if listed is None else listed
+    assert not isinstance(names, int)
+    if not names:
+        raise UserError(f"no class folder with an image in {root}{files.listing(root)}; want CLASS/*.jpg in it")
+    return {"train": _read_split(root, "", names, passed_over)}, names
+
+
+def find_classes(root: Path) -> list[str]:
+    """Returns the folders in a folder that have an image, in them or in one of their subfolders, sorted.
+
+    Args:
+      root: Folder of class folders.
+    """
+    return [name for name in _folders(root) if _has_image(root / name)]
+
+
+def find_splits(root: Path, passed_over: PassedOver | None = None) -> list[str]:
+    """Returns the folders of `root` that have a class folder with an image, sorted.
+
+    Args:
+      root: Folder of the set.
+      passed_over: Record to which the other folders are added; None for none.
+
+    Raises:
+      UserError: There is none.
+    """
+    passed_over = PassedOver() if passed_over is None else passed_over
     folders = _folders(root)
     splits = [name for name in folders if any(_has_image(root / name / c) for c in _folders(root / name))]
     if not splits:
         flat = [name for name in folders if any(is_image_name(e.name) for e in os.scandir(root / name))]
         if flat:
-            layout = f"make a folder for each split, such as {root / 'train' / flat[0]}/*.jpg"
+            layout = (
+                f"if these are the classes, set options=dict(splits=False); else make a folder for each split, such as "
+                f"{root / 'train' / flat[0]}/*.jpg"
+            )
             if root.name in ("train", "training", "val", "valid", "validation", "test"):
                 layout = f"if {root.name} is a split, data_dir is {root.parent}; else {layout}"
             raise UserError(
@@ -124,11 +172,14 @@ def _train_classes(root: Path, splits: list[str]) -> list[str]:
     return sorted(classes[first])
 
 
-def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: PassedOver) -> list[tuple[str, int]]:
-    """Returns the images of a split, each with its class number, in the order of classes and paths."""
+def _read_split(folder: Path, prefix: str, classes: Sequence[str], passed_over: PassedOver) -> list[tuple[str, int]]:
+    """Returns the images of a split, each with its class number, in the order of classes and paths.
+
+    Names in `passed_over` and in messages begin with `prefix`.
+    """
     paths: dict[str, list[str]] = {name: [] for name in classes}
-    for entry in sorted(os.scandir(root / split), key=lambda e: e.name):
-        shown = f"{split}/{entry.name}"
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        shown = f"{prefix}{entry.name}"
         if _is_hidden(entry.name):
             passed_over.add(_HIDDEN, shown)
             continue
@@ -141,15 +192,13 @@ def _read_split(root: Path, split: str, classes: Sequence[str], passed_over: Pas
                 passed_over.add("folder of an unknown class, without an image", f"{shown}/")
                 continue
             raise UserError(
-                f"the class folder {root / split / entry.name} is none of the {len(classes)} classes"
+                f"the class folder {folder / entry.name} is none of the {len(classes)} classes"
                 f"{nearest(name, classes) or ' of train'}: take it away, or give all names with the option classes"
             )
         paths[name] += _images(Path(entry.path), shown, passed_over)
     images = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
     if not images:
-        raise UserError(
-            f"no images in {root / split}; want {split}/CLASS/*.jpg. Passed over: {passed_over or 'nothing'}"
-        )
+        raise UserError(f"no images in {folder}; want {prefix}CLASS/*.jpg. Passed over: {passed_over or 'nothing'}")
     return images
 
 

@@ -66,7 +66,7 @@ def _open_part(
         )
     part_split = mixture_split if splits is None else splits[mixture_split]
     source = sources.open_source(name, part_split, data_dir=data_dir, options=options, fields=fields)
-    return source if subset is None else subsets.take(source, **subset)
+    return source if subset is None else subsets.take(source, **dict[str, Any](subset))
 
 
 class Mixture(Source):

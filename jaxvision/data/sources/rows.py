@@ -76,6 +76,27 @@ class Row(NamedTuple):
         return one_or_several(self.text, self.where)
 
 
+def read_columns(file: Path) -> list[str]:
+    """Returns the names of the columns of a manifest, whatever its column of paths is called.
+
+    Args:
+      file: Manifest, as for `read_rows`.
+
+    Raises:
+      UserError: The file is not UTF-8, is empty, or is no manifest.
+    """
+    text = read_text(file)
+    if reason := signatures.describe_page(text[:1024].encode()):
+        raise UserError(f"{file} is not a manifest: {reason}")
+    if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        return list(next(_json_lines(file, text), (0, {}))[1])
+    text, _, declared = _without_top(text)
+    _delimiter(file, text, "")  # raises for a file that is empty or not text
+    header = text.splitlines()[0]
+    read = lambda mark: [name.strip() for name in next(csv.reader([header], delimiter=mark, skipinitialspace=True))]
+    return max(map(read, [declared] if declared else _DELIMITERS), key=len)
+
+
 def read_rows(file: Path, columns: Columns, delimiter: str | None = None) -> Iterator[Row]:
     """Yields the lines of a manifest.
 

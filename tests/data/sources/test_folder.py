@@ -169,3 +169,22 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"cannot read the data set 'folder' in .*: Permission denied \(.*\)"):
         open_folder(folder)
+
+
+def test_class_folders_without_splits(folder, caplog):
+    root = folder / "train"
+    shutil.copy(root / "cat" / "0.png", root / "loose.png")
+    (root / "empty").mkdir()
+    (root / "cat" / "deep").mkdir()
+    shutil.copy(root / "cat" / "0.png", root / "cat" / "deep" / "9.png")
+    source = open_folder(root, splits=False)
+    assert (source.info.classes, len(source)) == (("cat", "dog"), 8)
+    assert "image outside of the class folders: 1 (loose.png)" in caplog.text
+    assert "folder of an unknown class, without an image: 1 (empty/)" in caplog.text
+    assert len(open_folder(root, "train[:50%]", splits=False)) == 4
+    with pytest.raises(UserError, match="no split of that name"):
+        open_folder(root, "validation", splits=False)
+    with pytest.raises(UserError, match=r"if these are the classes, set options=dict\(splits=False\)"):
+        open_folder(folder / "validation")
+    with pytest.raises(UserError, match="no class folder with an image in .*, which is empty"):
+        open_folder(root / "empty", splits=False)
