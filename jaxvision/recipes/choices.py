@@ -16,7 +16,7 @@ SMALL = 96  # images of one size up to this many pixels are used as they are
 LARGE = 224  # side to which larger photographs are brought
 MEGAPIXELS = 2_000_000  # from here on JPEGs are decoded at a reduced size
 _TRANSFORMERS = ("vit", "mixer", "convnext")  # trained by AdamW
-_CIFAR_STEM = 64  # images up to this size get a stem that does not stride
+_CIFAR_STEM = 48  # images up to this size get a stem that does not stride; beyond, it costs too much
 
 
 class Length(NamedTuple):

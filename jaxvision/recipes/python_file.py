@@ -9,6 +9,9 @@ from ml_collections import ConfigDict
 
 _WIDTH = 120
 _ORDER = ("seed", "data", "augment", "model", "init", "task", "optimizer", "train", "evals", "mesh")
+# A `ConfigDict` sorts its keys; here those come first that a reader looks for.
+_FIRST_IN_DATA = ("name", "variant", "weights", "data_dir", "split", "options", "subset", "hold_out", "part", "host")
+_FIRST = (*_FIRST_IN_DATA, "batch_size", "total", "precision", "learning_rate")
 
 
 def python_file(config: ConfigDict, docstring: str, reasons: Mapping[str, str] | None = None) -> str:
@@ -71,10 +74,14 @@ def _assigned(start: str, value: Any, end: str, indent: int, key: str, reasons: 
         return [line + reason]
     inner, named = " " * (indent + 4), _is_named(value)
     lines = [f"{start}{'dict(' if named else '{'}{reason}"]
-    for name, item in value.items():
+    for name in _ordered(value):
         label = f"{name}=" if named else f"{_literal(name)}: "
-        lines += _assigned(f"{inner}{label}", item, ",", indent + 4, f"{key}.{name}", reasons)
+        lines += _assigned(f"{inner}{label}", value[name], ",", indent + 4, f"{key}.{name}", reasons)
     return [*lines, f"{' ' * indent}{')' if named else '}'}{end}"]
+
+
+def _ordered(section: Mapping[str, Any]) -> list[str]:
+    return [*(name for name in _FIRST if name in section), *(name for name in section if name not in _FIRST)]
 
 
 def _is_named(section: Mapping[str, Any]) -> bool:
@@ -85,7 +92,7 @@ def _is_named(section: Mapping[str, Any]) -> bool:
 def _literal(value: Any) -> str:
     if isinstance(value, dict):
         if _is_named(value):
-            return f"dict({', '.join(f'{name}={_literal(item)}' for name, item in value.items())})"
+            return f"dict({', '.join(f'{name}={_literal(value[name])}' for name in _ordered(value))})"
         return f"{{{', '.join(f'{_literal(name)}: {_literal(item)}' for name, item in value.items())}}}"
     if isinstance(value, tuple | list):
         items = ", ".join(map(_literal, value))

@@ -132,7 +132,9 @@ def test_overrides_that_do_not_fit(words, message, config_file, tmp_path, capsys
 
 
 def test_a_change_needs_a_config(capsys):
-    assert "--config is missing: add --config=FILE.py" in main(capsys, "train", "--config.seed=1", "--workdir=x")
+    assert "--config is missing: add --config=FILE.py" in main(capsys, "inspect", "--config.seed=1")
+    told = main(capsys, "train", "--config.seed=1", "--workdir=x")  # a run in the workdir has a config
+    assert "x holds no run to resume: give --config=FILE.py" in told
 
 
 def test_a_config_file_is_executed_once(config_file, tmp_path, capsys):
