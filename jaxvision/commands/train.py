@@ -237,8 +237,8 @@ def _train(
             workdirs.write_json(workdir / "results.json", numbers)
         if observers is not None:
             observers.results = results
-        for line in _results(results, workdir, seconds):
-            show(line)
+        for one in _results(results, workdir, seconds):
+            show(one)
     if not request.quiet:
         _print_times(account)
     return results
