@@ -120,7 +120,7 @@ def _define_new(values: flags.FlagValues, words: list[str]) -> None:
     path, changes = take_config(words)
     if path is not None:
         raise UserError(f"new copies a config with --from: write --from={path}")
-    text = "--config.SECTION.KEY=VALUE changes a value in the new file"
+    text = "not taken: --from names the config; --config.SECTION.KEY=VALUE changes a value in the new file"
     flag = _ConfigFlag(flags.ArgumentParser(), None, "config", None, text)
     flags.DEFINE_flag(flag, values)
     flag.changes = changes

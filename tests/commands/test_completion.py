@@ -23,7 +23,7 @@ def words(line, shell="zsh"):
     [
         ("tr", ["train"]),
         ("train --wor", ["--workdir="]),
-        ("train --fr", ["--fresh"]),
+        ("train --fre", ["--fresh"]),
         ("train --nof", ["--nofresh"]),
         ("--workdir=x tr", ["train"]),
         ("evaluate --format=js", ["--format=json", "--format=jsonl"]),
