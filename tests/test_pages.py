@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxvision import augment, evals, models, specs
+from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision.config import schema
 from jaxvision.data import host_ops
@@ -47,6 +48,12 @@ def test_the_code_of_the_questions_runs(monkeypatch, tmp_path):
     (tmp_path / "WORKDIR" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.3}\n')
     for block in blocks("questions.md"):
         exec(block, {})
+
+
+def test_the_message_about_a_mistake_is_what_a_user_sees():
+    said = re.search(r"^jaxvision: (.*?) \.\.\.$", (DOCS / "journeys.md").read_text(), re.MULTILINE)
+    with pytest.raises(UserError, match=re.escape(said[1])):
+        configs.load(str(ROOT / "configs" / "quickstart.py"), {"optimizer.lerning_rate": 0.1})
 
 
 def here():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxvision.config import schema
+
 ROOT = Path(__file__).parents[1]
 NEEDED = ("sphinx", "myst_parser", "furo")
 INSTALLED = all(importlib.util.find_spec(name) for name in NEEDED)
@@ -60,30 +62,31 @@ def test_every_key_and_option_has_a_meaning():
     import reference_pages
 
     lacking = []
-    for section, (_, rows) in reference_pages.config_sections_of().items():
-        lacking += [f"{section}.{row.name}" for row in rows if not row.meaning]
+    for section in reference_pages.config_sections():
+        lacking += [f"{section.name}.{row.name}" for row in section.rows if not row.meaning]
     for kind in reference_pages.kinds().values():
         for name, part in kind.parts.items():
-            lacking += [f"{kind.title}: {name}" for _ in [0] if not reference_pages.summary(part)]
-            lacking += [
-                f"{kind.title}: {name}({row.name})"
-                for row in reference_pages.options(part, kind.program)
-                if not row.meaning
-            ]
+            rows = reference_pages.options(part, kind.program)
+            lacking += [f"{kind.title}: {name}({row.name})" for row in rows if not row.meaning]
+            lacking += [] if part.__doc__ else [f"{kind.title}: {name}"]
     assert not lacking, lacking
 
 
 def test_the_reference_has_what_a_config_may_hold(reference):
-    from jaxvision.config import schema
-
     rows = dict(re.findall(r"^## ([\w.]+)\n(.*?)(?=^## |\Z)", reference["config"], re.DOTALL | re.MULTILINE))
+    assert {f"{name}.NAME" if name in ("evals", "loggers") else name for name in schema.SECTIONS} - set(rows) == {
+        "seed",
+        "augment",
+    }
     for section in set(schema.SECTIONS) - {"seed", "augment"}:
-        config = {section: {"NAME": {}}} if section == "evals" else {section: {}}
-        path = ("evals", "NAME") if section == "evals" else (section,)
-        for key in schema.section_keys(config, path) or ():
+        entry = section in schema.ENTRIES
+        config = {section: {"NAME": {}}} if entry else {section: {}}
+        for key in schema.section_keys(config, (section, "NAME") if entry else (section,)) or ():
             if key != "players":
-                assert f"| `{key}` |" in rows[section], f"{section}.{key} is not in the reference"
+                title = f"{section}.NAME" if entry else section
+                assert f"| `{key}` |" in rows[title], f"{section}.{key} is not in the reference"
     assert "| `learning_rate` | a number of at least 0 | required |" in rows["optimizer"]
+    assert "| `per_class` |" in rows["data.subset"]
     assert "## vit\n" in reference["models"]
     assert "`drop_path`" in reference["models"]
 

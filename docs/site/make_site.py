@@ -29,7 +29,6 @@ def build(out: Path, strict: bool = True) -> int:
     except ImportError as error:
         print(f"{error.name} is not installed: pip install -e '.[docs]'", file=sys.stderr)
         return 1
-    sys.path.append(str(ROOT / "benchmarks"))
     import api_pages
     import reference_pages
     import site_pages

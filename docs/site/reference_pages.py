@@ -1,24 +1,22 @@
 """The pages of the reference that list what a config may hold, made from signatures, annotations and docstrings.
 
-One page has the keys of the sections, and one for each kind of part has the options of all its built-in parts.
+One page has the keys of the sections, and one for each kind of part has the options of all its built-in parts. Kinds
+and sections are those of the program (`commands/catalog.py`, `config/schema.py`), so a new one is here by itself.
 """
 
 import ast
+import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision import arguments, augment, calls, evals, launch, losses, models, tasks
-from jaxvision import sections as config_sections
+from jaxvision import arguments, calls, docstrings
+from jaxvision.commands import catalog, describe
 from jaxvision.config import schema
-from jaxvision.data import host_ops, sources, subsets
 from jaxvision.data.sources.tfds import TfdsSource
-from jaxvision.data.text.registry import TOKENIZERS
-from jaxvision.docstrings import entries, sections
-from jaxvision.optim import optimizers, schedules
-from jaxvision.sweep import searches
+from jaxvision.sections import ConfigSections
 
 
 class Option(NamedTuple):
@@ -44,8 +42,7 @@ def options(function: Callable, program: Collection[str] = ()) -> list[Option]:
       function: Function or class with a docstring.
       program: Names of the parameters that the program sets.
     """
-    texts = sections(inspect.getdoc(function) or "")
-    meanings = entries(texts.get("Args", "")) | entries(texts.get("Attributes", ""))
+    meanings = docstrings.arguments(inspect.getdoc(function) or "")
     return [
         Option(
             ("*" if parameter.kind is parameter.VAR_POSITIONAL else "") + name,
@@ -70,15 +67,6 @@ def _written(default: Any) -> str:
     return getattr(default, "__name__", None) or repr(default)
 
 
-def summary(function: Callable) -> str:
-    """Returns the first paragraph of a docstring, as one line.
-
-    Args:
-      function: Function or class.
-    """
-    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-
-
 def table(rows: Collection[Option], first: str = "option") -> str:
     """Returns options as a Markdown table.
 
@@ -101,7 +89,7 @@ class Kind(NamedTuple):
 
     Attributes:
       title: Title of the page.
-      about: Text below the title: what the page is for, and where a config names such a part.
+      about: Text below the title: where a config names such a part.
       parts: Functions by name.
       program: Names of the parameters that the program sets.
     """
@@ -116,137 +104,86 @@ class Kind(NamedTuple):
         texts = [f"# {self.title}", self.about]
         for name, part in sorted(self.parts.items()):
             file = part.__module__.replace(".", "/")
-            texts += [f"## {name}", f"{summary(part)}\n\nIn `{file}.py`.", table(options(part, self.program))]
+            about = docstrings.summary(inspect.getdoc(part) or "")
+            texts += [f"## {name}", f"{about}\n\nIn `{file}.py`.", table(options(part, self.program))]
         return "\n\n".join(texts) + "\n"
 
 
+TITLES = {"host": "Host operations", "sources": "Kinds of data sets", "freezing": "Values of init.freeze"}
+
+
 def kinds() -> dict[str, Kind]:
-    """Returns the kinds of parts by the name of their page."""
-    registries = (models.NAMES, models.TEXT_NAMES, models.PAIR_NAMES)
-    all_models = {name: part for registry in registries for name, part in registry.items()}
-    data_sets = {**sources.KINDS, "a TFDS name": TfdsSource}
-    return {
-        "models": Kind(
-            "Models",
-            "Every model that `model.name` may name, and its options. A text model is named in the section "
-            "`model.text` of `two_towers`. Number of classes and precision follow from other sections.",
-            all_models,
-            ("num_classes", "dtype"),
-        ),
-        "tasks": Kind(
-            "Tasks",
-            "Every task that `task.name` may name, and its options.",
-            tasks.TASKS,
-            (*tasks.TASKS.required, *tasks.TASKS.offered),
-        ),
-        "losses": Kind(
-            "Losses",
-            "Every loss that `task.loss` of the task `supervised` may name.",
-            losses.LOSSES,
-            losses.LOSSES.required,
-        ),
-        "optimizers": Kind(
-            "Optimizers",
-            "Every optimizer that `optimizer.name` may name, and its own options; the keys that all optimizers share "
-            "are in the [section optimizer](config.md#optimizer).",
-            optimizers.OPTIMIZERS,
-            optimizers.OPTIMIZERS.required,
-        ),
-        "schedules": Kind(
-            "Schedules",
-            'Every decay of the learning rate that `optimizer.schedule` may name, as in `"cosine"` or '
-            "`\"step('30 epochs', factor=0.1)\"`.",
-            schedules.decays.factories,
-        ),
-        "evaluators": Kind(
-            "Evaluators",
-            "Every evaluator that an entry of `evals` may name, and its own options; the keys that all entries share "
-            "are in the [section evals](config.md#evals).",
-            evals.EVALUATORS,
-            (*evals.EVALUATORS.required, *evals.EVALUATORS.offered),
-        ),
-        "augmentations": Kind(
-            "Augmentations",
-            "Every operation that the spec `augment` may name, and its arguments. They run on the device, in the order "
-            "of the spec.",
-            augment.ops.factories,
-        ),
-        "host_operations": Kind(
-            "Host operations",
-            "Every operation that the spec `data.host` may name, and its arguments. They run on the host, on one "
-            "example at a time.",
-            host_ops.host_ops.factories,
-        ),
-        "data_sets": Kind(
-            "Kinds of data sets",
-            "Every kind of data set that `data.name` may name, and what `data.options` may hold for it. Any other name "
-            "is that of a TFDS set.",
-            data_sets,
-            ("self", "data_dir", "split", "fields", "name"),
-        ),
-        "tokenizers": Kind(
-            "Tokenizers",
-            "Every tokenizer that the host operation `tokenize` may name, and its options.",
-            TOKENIZERS,
-            TOKENIZERS.required,
-        ),
-        "searches": Kind(
-            "Searches and pruners",
-            "Every search that the file of a sweep may name in `search`, and every pruner in `pruning`.",
-            {**searches.registry.factories, **searches.pruning.factories},
-        ),
-        "launchers": Kind(
-            "Launchers",
-            "Every place to run that `--launcher` may name, and its options.",
-            launch.LAUNCHERS,
-        ),
-    }
+    """Returns the kinds of parts by the name of their page, the word of `jaxvision list`."""
+    found = {}
+    for word, kind in catalog.kinds().items():
+        if kind.registry is None:
+            continue
+        registry = getattr(importlib.import_module(kind.registry[0]), kind.registry[1])
+        parts = {entry.name: describe.factory_of(entry) for entry in catalog.entries(word)}
+        if word == "sources":
+            parts["a TFDS name"] = TfdsSource
+        program = (*getattr(registry, "required", ()), *getattr(registry, "offered", ()), "self")
+        named = f"Every built-in {kind.kind}, and its options; `jaxvision help NAME` prints the same."
+        usage = f"\n\n```python\n{registry.usage}\n```" if registry.usage else ""
+        found[word] = Kind(TITLES.get(word, word.replace("_", " ").capitalize()), named + usage, parts, program)
+    return found
 
 
-def config_sections_of() -> dict[str, tuple[str, list[Option]]]:
-    """Returns a sentence and the keys of each section of a config that all its parts share."""
-    name = Option("name", "a text", None, "Name of the part, or `package.module:function` of your own.")
-    projection = [one for one in options(models.build) if one.name.startswith("projection")]
-    optimizer = options(optimizers.make_optimizer, (*optimizers.GIVEN, "options"))
-    subset = options(subsets.take, ("source",))
-    return {
-        "data": ("The training set. Its `options` depend on its [kind](data_sets.md).", options(DATA)),
-        "data.subset": ("A part of the training set; `evals.NAME.subset` has the same keys.", subset),
-        "model": ("The network. Further keys are those of the [model](models.md).", [name, *projection]),
-        "task": ("What is learned. Further keys are those of the [task](tasks.md).", [name]),
-        "optimizer": (
-            "How the parameters are updated. Further keys are those of the [optimizer](optimizers.md). For a task with "
-            "several players, `optimizer.players.NAME` changes these keys for one of them.",
-            optimizer,
-        ),
-        "train": ("Length, precision and safety of the run.", options(config_sections.TrainSection)),
-        "evals": (
-            "Evaluations: `evals.NAME` is one entry, under a name of your choice. Further keys are those of the "
-            "[evaluator](evaluators.md).",
-            options(config_sections.EvalSection),
-        ),
-        "init": ("The weights that the run starts from.", options(config_sections.InitSection)),
-        "mesh": ("The devices, and how the state is laid over them.", options(config_sections.MeshSection)),
-    }
+class Section(NamedTuple):
+    """A section of a config.
+
+    Attributes:
+      name: Dotted name, with NAME for a name that users choose.
+      about: What it holds.
+      rows: Keys that it may hold, whatever it names.
+    """
+
+    name: str
+    about: str
+    rows: list[Option]
 
 
-DATA = config_sections.DataSection
+def config_sections() -> list[Section]:
+    """Returns the sections of a config; the first is the config itself."""
+    [*rows] = options(ConfigSections)
+    found = [Section("config", "The config itself: its sections, and two values.", rows)]
+    for row in rows:
+        kind = schema.section_kind(calls.parameters(ConfigSections)[row.name].annotation)
+        if kind is not None:
+            found += _sections(row.name, kind, row.meaning)
+    return found
+
+
+def _sections(name: str, kind: str, about: str) -> list[Section]:
+    """A section, and the sections of closed keys inside it."""
+    if kind in schema.ENTRIES:
+        name, kind = f"{name}.NAME", schema.ENTRIES[kind]
+    parts = [(part, catalog.find_kind(part).word) for part in schema.PARTS.get(kind, ())]
+    if parts:
+        about += f" Further keys are those of the {' or the '.join(f'[{part}]({word}.md)' for part, word in parts)}."
+    function, program = schema.section_function(kind) or (None, ())
+    rows = options(function, program) if function else []
+    if parts and all(row.name != "name" for row in rows):
+        rows = [Option("name", "a text", None, "Name of the part, or `package.module:function` of your own."), *rows]
+    found = [Section(name, about, rows)]
+    for key, parameter in calls.parameters(function).items() if function else ():
+        inner = schema.section_kind(parameter.annotation)
+        if inner is not None and key not in program and schema.section_function(inner):
+            meaning = docstrings.arguments(inspect.getdoc(function) or "").get(key, "")
+            found += _sections(f"{name}.{key}", inner, meaning)
+    return found
+
+
 CONFIG = """# Config keys
 
 Every key of every section of a config, with its type, its default and its meaning. A key that is "required" has no
 default. Every key can be changed on the command line, whether the file contains it or not:
-`--config.train.total="90 epochs"`.
-
-Two keys are no sections: `seed`, a whole number from which every random draw of the run follows, and `augment`, the
-spec of the [operations](augmentations.md) on the device; without it there are none."""
+`--config.train.total="90 epochs"`. `jaxvision help KEY` prints what is here."""
 
 
 def config_page() -> str:
     """Returns the page with the keys of all sections."""
-    described = config_sections_of()
-    missing = set(schema.SECTIONS) - {"seed", "augment"} - set(described)
-    assert not missing, f"the page of config keys lacks {missing}"
-    texts = [f"## {title}\n\n{about}\n\n{table(rows, 'key')}" for title, (about, rows) in described.items()]
+    texts = [f"## {one.name}\n\n{one.about}\n\n{table(one.rows, 'key')}" for one in config_sections()]
     return "\n\n".join([CONFIG, *texts]) + "\n"
 
 

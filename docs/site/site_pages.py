@@ -13,7 +13,15 @@ from typing import NamedTuple
 
 # The order of the pages. Pages of docs/ that are not named here are added to the last chapter but one.
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
-    "First hour": ("journeys", "your_images", "first_steps", "python", "questions", "coming_from"),
+    "First hour": (
+        "journeys",
+        "your_images",
+        "first_steps",
+        "python",
+        "command_line",
+        "questions",
+        "coming_from",
+    ),
     "Guides": (
         "data",
         "augmentation",
