@@ -49,6 +49,11 @@ def test_links_lead_to_pages_of_the_site(site):
             assert target.is_file() or link.startswith("#"), f"{page.relative_to(site.out)} links to {link}"
 
 
+def test_links_are_named_by_the_title_of_their_page(site):
+    assert "[The flow](../docs/flow.md)" in (site.out / "docs" / "journeys.md").read_text()
+    assert "[Weights in and out](../docs/weights.md)" in (site.out / "docs" / "questions.md").read_text()
+
+
 def test_links_of_the_notebooks_exist():
     import site_pages
 

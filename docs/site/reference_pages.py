@@ -64,6 +64,8 @@ def _kind(parameter: Parameter) -> str:
 
 
 def _written(default: Any) -> str:
+    if repr(default) == "<factory>":  # of a field of a dataclass; here always an empty section
+        return "dict()"
     return getattr(default, "__name__", None) or repr(default)
 
 

@@ -108,6 +108,9 @@ class Site(NamedTuple):
         page = self._page_of(target)
         if page is None:
             return label[1:-1]
+        name = label.strip("[]")
+        if name.endswith((".md", ".ipynb")) or ("/" in name and str(target.parent).endswith(name)):
+            label = f"[{title_of(target)}]"  # a reader of the site does not see files
         up = "../" * len(folder.relative_to(self.root).parts)
         return f"{label}({up}{page}{'#' * bool(anchor)}{anchor})"
 
@@ -129,6 +132,17 @@ class Site(NamedTuple):
         source = target.read_text()
         self.write(page, f"---\norphan: true\nno-search: true\n---\n\n# {path}\n\n````{language}\n{source}\n````\n")
         return page
+
+
+def title_of(page: Path) -> str:
+    """Returns the title of a page or of a notebook.
+
+    Args:
+      page: Path of the page, or of a folder with a README.md.
+    """
+    file = page / "README.md" if page.is_dir() else page
+    text = from_notebook(file) if file.suffix == ".ipynb" else file.read_text()
+    return text.partition("\n")[0].removeprefix("# ") if text.startswith("# ") else page.name
 
 
 def from_notebook(path: Path) -> str:
