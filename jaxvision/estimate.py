@@ -1,31 +1,27 @@
 """Estimates the cost of runs before they start: parameters, FLOPs, steps, and where the time goes on these devices."""
 
-import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import durations, evaluations, inputs, step_costs
+from jaxvision import durations, evaluations, input_costs, inputs, step_costs
 from jaxvision.components import PRECISIONS
-from jaxvision.data import sources
-from jaxvision.data.shapes import Config as Shapes
-from jaxvision.data.sources.base import parse_split
-from jaxvision.errors import UserError
-from jaxvision.sections import DataSection, EvalSection, TrainSection
+from jaxvision.sections import DataSection, TrainSection
 from jaxvision.train.progress import duration
 
 # Speed of a training step as a share of that of large matrix products, for steps that are not tried; see `estimate`.
 UTILISATION = {"cpu": 0.13, "gpu": 0.35, "tpu": 0.35}
 LONGEST_TRIED = 2.0  # seconds of the longest step that is tried
-# Seconds of a run beside its steps; measured on two CPU cores, see `Estimate.fixed`.
-STARTING, LOADED, CHECKPOINT = 1.0, 0.3, 0.15
+# Measured on two CPU cores: seconds to open the records of a run, and of a checkpoint; the time to load a program, and
+# to compile all others of a run (initial state, evaluations), as a share of that to compile the step.
+STARTING, CHECKPOINT, LOADED, OTHERS = 0.3, 0.1, 0.1, 1.0
 EVALUATED = 1 / 3  # work of evaluating an example, as a share of training on it: the forward pass
 _MATRIX = {"cpu": 1024, "gpu": 4096, "tpu": 4096}  # side of the matrices that are timed, by platform
 _TIMED = 0.4  # seconds for which the products are timed
@@ -43,8 +39,8 @@ class Estimate(NamedTuple):
       examples: Number of examples in all steps, with repetitions.
       seconds: Duration of the steps on the devices of this process and its peers; rough, see `estimate`.
       program: Text that is equal for runs that share their compiled programs.
-      fixed: Seconds to build the experiment, load its programs, and write the first and last files.
-      compiling: Seconds to compile its programs, which only the first run of them needs.
+      fixed: Seconds to build the experiment, load its programs, and read a set that is held in memory.
+      compiling: Seconds to compile its step, which only the first run of a program needs.
       evaluating: Duration of the evaluations.
       saving: Duration of the checkpoints.
     """
@@ -83,12 +79,12 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
     a factor of two; on accelerators the share is assumed, not measured.
 
     Evaluations take a third of the time of training on as many examples, the forward pass; those of sets that are not
-    here, and what their evaluators do after it, are left out. So are waiting for data and other jobs on the same
-    devices.
+    here, and what their evaluators do after it, are left out. With `tried`, the time to read the data counts, if they
+    are here.
 
     Args:
       config: Config of the run.
-      tried: True to try the step here, which compiles it.
+      tried: True to try the step here, which compiles it, and to read some examples.
 
     Raises:
       UserError: If the step cannot be built from the config, or its length is unknown.
@@ -103,25 +99,34 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
     devices = jax.process_count() if platform == "cpu" else jax.device_count()  # devices of a CPU share its cores
     speed = matmul_flops(train.precision) * devices * UTILISATION.get(platform, 0.35)
     step, compiling = cost.flops / speed, 0.0
-    if tried and step < LONGEST_TRIED:
+    if tried and step < LONGEST_TRIED and jax.process_count() == 1:
         compiling, step = step_costs.try_step(config)
+
+    reading = input_costs.measure_reading(data, train) if tried else input_costs.Reading(0.0, held=False)
+    read = info.num_examples if reading.held else 0
+    waiting = 0.0 if reading.held else steps * data.batch_size * reading.seconds
+    if platform != "cpu":  # where the devices compute while the host reads
+        waiting = max(0.0, waiting - steps * step)
 
     to_steps = lambda every: durations.steps(every, batch_size=data.batch_size, examples=info.num_examples, total=steps)
     passed = 0
+    opened: dict[str, int] = {}
     for entry in evaluations.read_entries(config.get("evals")):
-        passed += _times(to_steps(entry.common.every), steps) * _examples(entry.common, data)
-    saves = _times(to_steps(train.checkpoint_every), steps)
+        splits = input_costs.evaluated_splits(entry.common, data)
+        passed += _times(to_steps(entry.common.every), steps) * sum(splits.values())
+        opened |= splits
+    evaluated = sum(opened.values()) if reading.held else passed  # small sets stay in memory
     return Estimate(
         cost.parameters,
         cost.flops,
         steps,
         steps * data.batch_size,
-        steps * step,
+        steps * step + waiting,
         step_costs.program_key(config),
-        STARTING + cost.building + LOADED * compiling,
+        STARTING + cost.building + LOADED * compiling + read * reading.seconds,
         compiling,
-        passed / data.batch_size * step * EVALUATED,
-        saves * CHECKPOINT,
+        passed / data.batch_size * step * EVALUATED + evaluated * reading.seconds,
+        _times(to_steps(train.checkpoint_every), steps) * CHECKPOINT,
     )
 
 
@@ -132,29 +137,6 @@ def _times(every: int, steps: int) -> int:
     (3, 2, 1)
     """
     return 1 + ((steps - 1) // every if every else 0)
-
-
-def _examples(section: EvalSection, data: DataSection) -> int:
-    """Counts the examples that an evaluation reads, both splits if it learns; 0 if the set is not here."""
-    named = (section.data, section.data_dir, section.options)
-    own = named if section.data else (data.name, section.data_dir or data.data_dir, section.options or data.options)
-    pairs = [(section.split, section.subset), (section.train_split, section.train_subset)]
-    return sum(_size(*own, split, subset) for split, subset in pairs if split)
-
-
-def _size(
-    name: str | None, data_dir: str | None, options: Mapping[str, Any] | None, split: str, subset: Mapping | None
-) -> int:
-    """Counts the examples of a split; 0 if the set is not here."""
-    count = 0
-    with contextlib.suppress(UserError):
-        if name == "shapes":  # which would be rendered
-            sizes = Shapes(**{k: v for k, v in dict(options or {}).items() if k in ("train", "validation", "test")})
-            known = {key: getattr(sizes, key) for key in ("train", "validation", "test")}
-            count = sum(stop - start for _, start, stop in parse_split(split, known, "shapes"))
-        elif name:
-            count = len(sources.open_source(name, split, data_dir=data_dir, options=options))
-    return min(count, subset["examples"]) if subset and "examples" in subset else count
 
 
 @cache
@@ -207,10 +189,12 @@ def time_of(estimates: Sequence[Estimate], *, launched: bool = False, parallel: 
       launched: True if each run is a process of its own, which imports everything first.
       parallel: Number of runs at once.
     """
-    compiled = {one.program: one.compiling for one in estimates}
-    starting = sum(one.fixed + (_IMPORTED if launched else 0.0) for one in estimates) + sum(compiled.values())
-    saving = sum(one.saving for one in estimates)
     at_once = max(1, min(parallel, os.cpu_count() or 1, len(estimates)))
+    compiled = {one.program: one.compiling for one in estimates}
+    # This process has compiled the steps; launched ones compile them again, all that begin at the same time.
+    compiling = sum(compiled.values()) * ((1 + OTHERS) * at_once if launched else OTHERS)
+    starting = sum(one.fixed + (_IMPORTED if launched else 0.0) for one in estimates) + compiling
+    saving = sum(one.saving for one in estimates)
     return Time(
         sum(one.seconds for one in estimates),
         sum(one.evaluating for one in estimates),

@@ -6,9 +6,11 @@ from ml_collections import ConfigDict
 
 from jaxvision import estimate as estimates
 from jaxvision import experiment as experiments
-from jaxvision import step_costs
+from jaxvision import input_costs, step_costs
+from jaxvision.data import sources
 from jaxvision.errors import UserError
 from jaxvision.estimate import estimate, words
+from jaxvision.sections import DataSection, TrainSection
 from jaxvision.train.throughput import flops_of
 
 
@@ -100,7 +102,8 @@ ONE = estimates.Estimate(1, 1e9, 10, 80, 10.0, "a", fixed=4.0, compiling=6.0, ev
 def test_runs_that_share_a_program_compile_it_once():
     other = ONE._replace(program="b")
     spent = estimates.time_of([ONE, ONE, other])
-    assert (spent.steps, spent.evaluations, spent.checkpoints, spent.starting) == (30.0, 6.0, 3.0, 3 * 4.0 + 2 * 6.0)
+    assert (spent.steps, spent.evaluations, spent.checkpoints) == (30.0, 6.0, 3.0)
+    assert spent.starting == 3 * 4.0 + 2 * 6.0 * estimates.OTHERS
     assert spent.whole == 63.0
 
 
@@ -108,7 +111,8 @@ def test_what_one_core_does_happens_at_once(monkeypatch):
     monkeypatch.setattr(estimates, "_IMPORTED", 3.0)
     monkeypatch.setattr(estimates.os, "cpu_count", lambda: 2)
     spent = estimates.time_of([ONE, ONE], launched=True, parallel=4)
-    assert (spent.steps, spent.starting) == (20.0, (2 * (4.0 + 3.0) + 6.0) / 2)
+    compiled = (1 + estimates.OTHERS) * 6.0  # by both runs, which begin at the same time
+    assert (spent.steps, spent.starting) == (20.0, (2 * (4.0 + 3.0) + 2 * compiled) / 2)
 
 
 EVALS = dict(val=dict(name="classify", split="validation", every="10 steps"))
@@ -127,6 +131,34 @@ def test_evaluations_and_checkpoints_count():
 
 def test_an_evaluation_of_an_absent_set_is_left_out():
     assert estimate(config(evals=EVALS)).evaluating == 0.0
+
+
+def test_reading_the_data_counts(monkeypatch, tmp_path):
+    """A set that is held in memory is read once in a run, another at each step."""
+    monkeypatch.setenv("JAXVISION_DATA", str(tmp_path))
+    options = dict(image_size=32, train=100, validation=40, test=8)
+    shapes = {"data.name": "shapes", "data.options": options, "data.image_size": 32, "data.host": "decode|resize(16)"}
+    monkeypatch.setattr(step_costs, "try_step", lambda config: step_costs.Tried(0.0, 1.0))
+    held = estimate(config(**shapes), tried=True)  # not rendered, and not rendered for it
+    assert held.fixed - step_costs.step_cost(config(**shapes)).building == pytest.approx(
+        estimates.STARTING + 100 * input_costs._RENDERED
+    )
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(input_costs, "_readings", {})
+    monkeypatch.setattr(input_costs, "_measured", lambda data, train: input_costs.Reading(0.5, held=False))
+    assert estimate(config(**shapes), tried=True).seconds == 25 * (1.0 + 8 * 0.5)
+
+
+def test_a_set_that_is_here_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVISION_DATA", str(tmp_path))
+    monkeypatch.setattr(input_costs, "_readings", {})
+    options = dict(image_size=32, train=12, validation=4, test=4)
+    data = DataSection("shapes", "train", 4, options=options)
+    sources.open_source("shapes", "train", options=options)
+    reading = input_costs.measure_reading(data, TrainSection("1 steps"))
+    assert 0 < reading.seconds < 1
+    assert reading.held
+    assert reading.seconds != input_costs._RENDERED
 
 
 def test_a_step_is_tried_once_for_configs_that_cost_the_same():

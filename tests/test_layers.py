@@ -60,7 +60,8 @@ MAY_IMPORT = {
     "checks": BASE | {"cautions", "components", "experiment", "loggers", "train"},
     "launch": BASE,
     "step_costs": BASE | {"config", "experiment", "analysis", "parallel"},
-    "estimate": BASE | {"config", "inputs", "data", "components", "evaluations", "step_costs", "train"},
+    "input_costs": BASE | {"config", "feeding", "inputs", "data"},
+    "estimate": BASE | {"config", "inputs", "components", "evaluations", "step_costs", "input_costs", "train"},
     "recipes": BASE | {"config", "data", "inputs", "models", "optim", "train", "workdir"},
     "sweep": BASE
     | {"config", "inputs", "workdir", "transfer", "evaluations", "experiment", "checks", "estimate", "launch"}

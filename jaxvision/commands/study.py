@@ -96,19 +96,23 @@ def run_study(
         say(report, markup=False)
         return report
     planned, published = study.runs(preset, data_dir), study_results.published(study, preset)
-    cost = "no runs"
-    if planned:
-        cost = _cost(planned, say if dry_run else None, launcher, parallel)
     others = f"; {len(published)} results are published elsewhere" if published else ""
-    say(f"study {name}, preset {preset}: {cost}{others}; in {out}/", highlight=False)
+
+    def tell(runs: list[Run]) -> None:
+        done = f" ({len(planned) - len(runs)} are done already)" if len(runs) < len(planned) else ""
+        cost = _cost(runs, say if dry_run else None, launcher, parallel) if runs else "no runs"
+        say(f"study {name}, preset {preset}: {cost}{done}{others}; in {out}/", highlight=False)
+
     if dry_run:
+        tell(planned)
         return ""
     if launcher is None:
         _check([one for one in planned if not one.fill and not row_of(one, out)])
     if not (out / "runs").is_dir():  # no study has written there yet
         outputs.claim(out, (*study_results.FILES, *study_results.REPORTS), "--out")
     output_folder(out, "--out")
-    _cache_compilations(out)
+    _cache_compilations(out)  # first, because the estimate compiles the steps
+    tell([one for one in planned if not workdirs.results(workdir(out, one.name))])
     do: _Here | Jobs = _Here(out, say)
     if launcher is not None:
         leave, made = launcher.partition("(")[0] != "local", launch.make_launcher(launcher)

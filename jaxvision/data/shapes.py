@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -272,6 +273,19 @@ def prepare_shapes(
         if not _is_prepared(builder):  # else another process was first
             raise UserError(f"cannot prepare shapes in {data_dir}: {error}") from error
     return builder
+
+
+def is_rendered(data_dir: str | Path, **options: Any) -> bool:
+    """Returns whether a `shapes` data set is on disk, so that `prepare_shapes` would not render it.
+
+    Args:
+      data_dir: Folder of prepared data sets.
+      **options: Further arguments of `prepare_shapes`.
+    """
+    config = Config(**options)
+    return _is_prepared(
+        _builder(data_dir, Shapes.BUILDER_CONFIGS[0] if config == Shapes.BUILDER_CONFIGS[0] else config)
+    )
 
 
 def _builder(data_dir: str | Path, config: Config) -> Shapes:

@@ -101,11 +101,19 @@ def open_shapes(
         `shapes.prepare_shapes` or `open_scenes`.
     """
     check_question(question, label=label, scenes=scenes)
-    cache = path_names.expanded(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision"), "data_dir")
     builder = shapes.prepare_shapes(
-        cache, image_size=image_size, train=train, validation=validation, test=test, question=question
+        cache_folder(data_dir), image_size=image_size, train=train, validation=validation, test=test, question=question
     )
     return open_scenes(builder, split, fields, text=text, label=label, scenes=scenes, features=features)
+
+
+def cache_folder(data_dir: str | Path | None) -> Path:
+    """Returns the folder in which `shapes` is rendered.
+
+    Args:
+      data_dir: Folder of a config; None for the environment variable JAXVISION_DATA, else `~/.cache/jaxvision`.
+    """
+    return path_names.expanded(data_dir or os.environ.get("JAXVISION_DATA", "~/.cache/jaxvision"), "data_dir")
 
 
 def check_question(question: str, **choices: str) -> None:
