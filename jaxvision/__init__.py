@@ -12,13 +12,9 @@ experiment.py   from a config to the functions and the data that it names
 components.py   from sections of a config to task, layout, optimizer and initial state
 evaluations.py  from the section evals to evaluators with their data
 cautions.py     warnings about data and optimizer; checks.py: all checks and warnings before a run starts
-<<<<<<< HEAD
-estimate.py     the cost of a run, and where its time goes; step_costs.py: the FLOPs and the seconds of a step
-recipes/        configs made from a folder of images, and written as files
-=======
 estimate.py     the cost of a run, and where its time goes; step_costs.py: of a step; input_costs.py: of
                 its data
->>>>>>> 5be42fd (Estimates of studies and sweeps count reading, compiling, evaluations)
+recipes/        configs made from a folder of images, and written as files
 hardware.py     memory, peak speed and networks of accelerators
 sections.py     the keys of the sections data, train, init, mesh, evals and loggers
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
