@@ -1,14 +1,20 @@
 """Comet: https://www.comet.com/docs."""
 
+import json
 import logging
 import os
+import pathlib
 import shlex
 from collections.abc import Callable
 from typing import Any, Literal
 
+from jaxvision import line_files
 from jaxvision.errors import UserError
 from jaxvision.loggers.base import Event, Run, flat, local_folder
 from jaxvision.registry import part
+
+FOLDER = "comet"  # of offline experiments, in the workdir
+EMPTY = 22  # bytes of an archive without files
 
 
 @part("logger", "comet", background=True, library="comet_ml")
@@ -23,7 +29,8 @@ def make_comet(
     """Makes a logger that writes to Comet.
 
     A resumed run continues the experiment of the same key. Comet deletes no line, so the lines that were logged after
-    the checkpoint of a killed run come twice, with the same numbers.
+    the checkpoint of a killed run come twice, with the same numbers. Offline, a killed launch leaves an empty archive;
+    the next one then logs all lines of metrics.jsonl again.
 
     Args:
       run: Run.
@@ -47,11 +54,12 @@ def make_comet(
             "loggers.comet.mode to 'offline'"
         )
     page: Any = None
-    folder = local_folder(run, "comet")
+    folder = local_folder(run, FOLDER)
 
     def log(event: Event) -> None:
         nonlocal page
         if event.kind == "start":
+            lost = _take_lost(pathlib.Path(folder), run, event.step) if folder and mode == "offline" else []
             page = comet_ml.start(
                 workspace=workspace,
                 project_name=project,
@@ -73,6 +81,8 @@ def make_comet(
                 ),
             )
             page.log_parameters(flat(run.config))
+            for step, numbers in lost:
+                page.log_metrics(numbers, step=step)
             archives = f"{shlex.quote(folder or '.cometml-runs')}/*.zip"
             where = page.url if mode == "online" else f"offline; to upload it at the end: comet upload {archives}"
             run.say(f"comet: {where}")
@@ -84,6 +94,17 @@ def make_comet(
             page.end()
 
     return log
+
+
+def _take_lost(folder: pathlib.Path, run: Run, step: int) -> list[tuple[int, dict[str, float]]]:
+    """The lines of metrics.jsonl up to a step, if a launch was killed; removes the empty archives that it left."""
+    empty = [archive for archive in folder.glob("*.zip") if archive.stat().st_size == EMPTY]
+    for archive in empty:
+        archive.unlink()
+    texts = line_files.read_lines(run.workdir / "metrics.jsonl") if empty else []
+    lines = [json.loads(text) for text in texts if text.endswith("}")]  # the last one may be half written
+    kept = [(line.pop("step"), line) for line in lines if line["step"] <= step]
+    return [(at, {name: value for name, value in line.items() if value is not None}) for at, line in kept]
 
 
 def _is_needed(record: logging.LogRecord) -> bool:

@@ -98,7 +98,7 @@ def step_and_values(file):
 def test_wandb_asks_for_a_login_before_training(launch, monkeypatch, tmp_path):
     wandb = pytest.importorskip("wandb")
 
-    def nobody():
+    def nobody(**options):
         raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
@@ -108,15 +108,27 @@ def test_wandb_asks_for_a_login_before_training(launch, monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_comet_offline_keeps_one_key(launch, tmp_path):
+def test_comet_offline_keeps_one_key_and_what_a_killed_launch_lost(launch, tmp_path):
     pytest.importorskip("comet_ml")
+    folder = tmp_path / "run" / "comet"
     launch("comet", 0, FIRST, project="p", mode="offline")
+    (first,) = folder.glob("*.zip")
+    with zipfile.ZipFile(folder / "killed.zip", "w"):  # as a launch leaves it that is killed
+        pass
+    written = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": None, "top1": 0.5}, {"step": 3, "loss": 7.0}]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written) + '{"step')
     launch("comet", 2, AGAIN, project="p", mode="offline")
-    archives = sorted((tmp_path / "run" / "comet").glob("*.zip"))
-    assert len(archives) == 2
-    for archive in archives:
+    (second,) = set(folder.glob("*.zip")) - {first}
+    for archive in (first, second):
         with zipfile.ZipFile(archive) as content:
             assert json.loads(content.read("experiment.json"))["offline_id"] == "ab" * 16
+            messages = [json.loads(line) for line in content.read("messages.json").splitlines()]
+    metrics = [m["payload"]["metric"] for m in messages if m["type"] == "metric_msg"]
+    found = [(metric["metricName"], float(metric["metricValue"]), metric["step"]) for metric in metrics]
+    mine = [one for one in found if not one[0].startswith("sys.")]
+    assert mine[:4] == [("loss", 3.0, 1), ("top1", 0.5, 2), ("loss", 1.5, 3), mine[3]]
+    assert math.isnan(mine[3][1])
+    assert mine[4:] == [("val/top1", 0.5, 4)]
 
 
 def test_comet_asks_for_a_key_before_training(launch, monkeypatch):
