@@ -255,6 +255,6 @@ def _config(record: Record) -> list[str]:
 
 def _lists(value: Any) -> Any:
     """Tuples as lists, which YAML has."""
-    if isinstance(value, dict):
+    if hasattr(value, "items"):  # also an empty section, a ConfigDict
         return {key: _lists(one) for key, one in value.items()}
     return [_lists(one) for one in value] if isinstance(value, list | tuple) else value

@@ -45,6 +45,7 @@ def make_comet(
     os.environ.setdefault("COMET_ERROR_TRACKING_ENABLE", "false")  # else it sends its warnings to a third party
     import comet_ml
 
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # else it warns of each attempt to connect
     for handler in logging.getLogger("comet_ml").handlers:
         handler.addFilter(_is_needed)
 

@@ -1,5 +1,6 @@
 """MLflow: https://mlflow.org."""
 
+import logging
 import math
 import re
 import time
@@ -38,6 +39,7 @@ def make_mlflow(
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # else it warns of each attempt to connect
     client = MlflowClient(tracking_uri=uri)
     logged: dict[str, set[int]] = {}  # steps of each metric that an earlier launch has logged
     page, resumed = "", False

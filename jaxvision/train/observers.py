@@ -23,6 +23,7 @@ from jaxvision.parallel.gate import Preempted
 MOST_WAITING = 1000
 END_SECONDS = 60.0
 STOP_SECONDS = 10.0
+MAX_TEXT = 300  # characters of an exception's text that a warning repeats
 KEPT = "metrics.jsonl has all numbers"
 
 _log = logging.getLogger(__name__)
@@ -188,6 +189,7 @@ def _no_state() -> Any:
 
 def _described(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    text = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
     place = own_modules.error_place(error)
     return f"{type(error).__name__}{': ' if text else ''}{text}" + (f", in {place}" if place else "")
 
