@@ -14,6 +14,7 @@ from jaxvision import experiment as experiments
 from jaxvision.config import schema
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
+from jaxvision.loggers import LOGGERS
 from jaxvision.optim import optimizers
 from jaxvision.tasks import TASKS
 
@@ -95,6 +96,9 @@ def _builds(registry, call):
 def _check_key(path, value):
     section, *rest = path
     if not rest:
+        return
+    if section in schema.ENTRIES and len(rest) == 1:
+        assert rest[0] in LOGGERS
         return
     key = rest[-1]
     if section == "evals":
