@@ -142,10 +142,12 @@ def _cost(config: Any) -> dict[str, float]:
 
 def _setting(p: setting.Preset) -> str:
     seen = p.steps * p.data["batch_size"]
+    steps = f"{p.steps:,} steps of {p.data['batch_size']:,}"
+    passes = [f"{seen / p.sizes[0]:,.0f} passes over {p.sizes[0]:,}", f"{seen / p.sizes[-1]:,.1f} over {p.sizes[-1]:,}"]
     return (
-        f"Top-1 on the validation split in %, mean over the seeds {_list(p.seeds)} with its 95 % t-interval; "
-        f"differences are paired by seed. Every run takes {p.steps:,} steps of {p.data['batch_size']:,}: "
-        f"{seen / p.sizes[0]:,.0f} passes over {p.sizes[0]:,} examples, {seen / p.sizes[-1]:,.1f} over {p.sizes[-1]:,}."
+        "Top-1 on the validation split in %, by number of training examples: the mean over the seeds "
+        f"{_list(p.seeds)} with its 95 % t-interval; differences are paired by seed. Every run takes {steps}: "
+        f"{passes[0]} examples, {passes[1]}."
     )
 
 

@@ -136,12 +136,12 @@ def _answer(p: presets.Preset, values: Callable, verdicts: dict[str, Verdict]) -
     if p.chance is not None:
         base, found = f"chance ({100 * p.chance:g} %)", minus(values("softmax", key), p.chance).interval
     told = verdicts["learns" if p.chance is not None else "pairs"].tell(
-        f"{gain(found)} above {base}",
-        f"{gain(found)} below {base}",
-        f"this is above {base}",
+        f"that is {gain(found)} above {base}",
+        f"that is {gain(found)} below {base}",
+        f"that is above {base}",
         f"{percent(found)} points",
     )
-    first = f"A network that learned from images and captions alone reaches {value} % ({measured}), {told}."
+    first = f"A network that learned from images and captions alone reaches {value} % ({measured}), and {told}."
     return f"{first} {sentence(_particular(p, values, verdicts))}"
 
 
@@ -149,12 +149,12 @@ def _particular(p: presets.Preset, values: Callable, verdicts: dict[str, Verdict
     if "far" in verdicts:
         found = [gap.interval for gap in verdicts["far"].gains.values()]
         least, bar = min(found, key=lambda interval: interval.low), f"{100 * FAR:g} points"
-        true, all_of = "true captions are", f"all {len(found)} measures"
+        true, all_of, by = "true captions are", f"all {len(found)} measures", f"{percent(least)} points"
         return verdicts["far"].tell(
             f"{true} more than {bar} above shuffled ones on {all_of}, on each by {gain(least)} or more",
-            f"{true} not {bar} above shuffled ones on {all_of}, on one by {percent(least)} points only",
+            f"{true} less than {bar} above shuffled ones on one of {len(found)} measures or more ({by})",
             f"{true} more than {bar} above shuffled ones on {all_of}",
-            f"on one by {percent(least)} points",
+            f"on one by {by}",
         )
     if "composes" in verdicts:
         value = percent(t_interval([*values("softmax", p.criteria["composes"][0]).values()]))

@@ -128,7 +128,8 @@ def _answer(results: tables.Results, verdicts: dict[str, Verdict], p: presets.Pr
         return verdicts[criterion].tell(better.format(by), worse.format(by), whether, f"{percent(found)} points")
 
     random = "on random weights"
-    learned = told("learns", f"{{}} more than {random}", f"{{}} fewer than {random}", f"that is more than {random}")
+    more, fewer = (f"that is {{}} {word} than {random}" for word in ("more", "fewer"))
+    learned = told("learns", more, fewer, f"that is more than {random}")
     changes = {"crop alone": "distorting colours", "colour alone": "cropping", "head": "a nonlinear head"}
     parts = [
         told(name, f"{what} gains {{}}", f"{what} costs {{}}", f"{what} gains anything")
@@ -137,5 +138,5 @@ def _answer(results: tables.Results, verdicts: dict[str, Verdict], p: presets.Pr
     ]
     return (
         "A linear classifier on the features of contrastive learning (SimCLR: two views of each image, made by crops "
-        f"and colour distortion) is right on {value} %, {learned}. {sentence('; '.join(parts))}"
+        f"and colour distortion) is right on {value} %, and {learned}. {sentence('; '.join(parts))}"
     )

@@ -215,12 +215,12 @@ def _answer(rows: Sequence[Row], verdicts: dict[str, Verdict], p: Preset) -> str
         found, loss = (minus(rows, *pair, labels).interval for pair in (("tuned", "scratch"), ("student", "tuned")))
         value = percent(t_interval([*of(rows, "tuned", labels).values()]))
         told = verdicts[f"tuned, {share}"].tell(
-            f"{gain(found)} more than from random weights",
-            f"{gain(found)} fewer than from random weights",
+            f"that is {gain(found)} more than from random weights",
+            f"that is {gain(found)} fewer than from random weights",
             "that is more than from random weights",
             f"{percent(found)} points",
         )
-        tuned.append(f"with {share} of the labels ({labels:,} images) it is right on {value} %, {told}")
+        tuned.append(f"with {share} of the labels ({labels:,} images) it is right on {value} %, and {told}")
         by = f"{percent(loss)} points"
         taught.append(
             verdicts[f"student, {share}"].tell(

@@ -179,9 +179,8 @@ def _answer(rows: Sequence[Row], p: Preset, verdicts: dict[str, Verdict]) -> str
         "random weights have converged there",
         f"twice the steps gain {percent(longer)} points",
     )
-    return (
-        f"{sentence(f'with {first:,} labelled images {helps}')} {sentence(f'with {last:,} {fades}, and {converged}')}"
-    )
+    clauses = f"with {first:,} labelled images, {helps}", f"with {last:,}, {fades}, and {converged}"
+    return " ".join(map(sentence, clauses))
 
 
 def of(rows: Sequence[Row], arm: str, examples: int) -> dict[int, float]:

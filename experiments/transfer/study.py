@@ -177,16 +177,17 @@ def _answer(rows: list[dict[str, Any]], preset: str, verdicts: dict[str, Verdict
     change = paired_difference(gains[first].each, gains[last].each, TOGETHER).interval
     found, value = gains[first].interval, percent(t_interval(top1[best[first]][first]))
     helps = verdicts["helps"].tell(
-        f"{gain(found)} more than from random weights",
-        f"{gain(found)} fewer than from random weights",
+        f"that is {gain(found)} more than from random weights",
+        f"that is {gain(found)} fewer than from random weights",
         "that is more than from random weights",
         f"{percent(found)} points",
     )
     lost = f"the gain is {gain(change)} {'less' if change.mean > 0 else 'more'}"
     fades = verdicts["fades"].tell(lost, lost, "the gain is smaller", f"{percent(change)} points less")
+    later = sentence(f"with {last:,} images, {fades}")
     return (
         f"From pretrained weights, trained on {first:,} labelled images, a network is right on {value} % of new images "
-        f"({best[first]}, the best of {len(PRETRAINED)} ways); {helps}. {sentence(f'with {last:,} images {fades}')}"
+        f"({best[first]}, the best of {len(PRETRAINED)} ways), and {helps}. {later}"
     )
 
 

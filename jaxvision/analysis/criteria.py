@@ -41,7 +41,7 @@ class Verdict:
     >>> from jaxvision.analysis.statistics import paired_difference
     >>> gain = paired_difference([0.52, 0.54, 0.56], [0.5, 0.5, 0.5])
     >>> print(Verdict({"A minus B": gain}, claim="A is better than B").line("better"))
-    - better: A is better than B. **FAILED**, not settled by 3 seeds (the interval includes zero); A minus B: \
+    - `better`: A is better than B. **FAILED**, not settled by 3 seeds (the interval includes zero); A minus B: \
 4.0 ± 5.0 points (by seed +2.0, +4.0, +6.0; permutation p 0.25).
     """
 
@@ -128,7 +128,7 @@ class Verdict:
           name: Name of the criterion.
         """
         claim = f"{self.claim}. " if self.claim else ""
-        return f"- {name}: {claim}{self.judgement}; {self.finding}."
+        return f"- {words.code(name)}: {claim}{self.judgement}; {self.finding}."
 
     @property
     def _bound(self) -> str:

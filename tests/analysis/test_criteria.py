@@ -29,7 +29,7 @@ def test_every_difference_and_every_condition_must_hold():
 def test_the_line_has_all_evidence():
     verdict = Verdict({"a": Interval(0.2, 0.1, 0.3, 5), "b": SINGLE}, further={"see c": True})
     evidence = "a: 20.0 ± 10.0 points; b: +80.0 points (one seed, no interval); see c"
-    assert verdict.line("rises") == f"- rises: **FAILED**, not known: one seed has no interval; {evidence}."
+    assert verdict.line("rises") == f"- `rises`: **FAILED**, not known: one seed has no interval; {evidence}."
     assert Verdict({"ratio": Interval(2, 1.5, 3, 5)}, least=1, show=lambda i: f"{i.mean:g}").finding == "ratio: 2"
 
 
@@ -83,8 +83,8 @@ def test_an_answer_follows_the_outcome():
 def test_a_line_says_what_must_hold_and_a_summary_names_what_failed():
     verdicts = {"leads": Verdict({"a": CLEAR}, claim="A leads"), "grows": Verdict({"a": NOISY}, claim="its lead grows")}
     lines = section(verdicts)
-    assert lines[0].startswith("- leads: A leads. **met**; a: 39.7")
-    assert lines[1].startswith("- grows: its lead grows. **FAILED**, not settled by 3 seeds")
+    assert lines[0].startswith("- `leads`: A leads. **met**; a: 39.7")
+    assert lines[1].startswith("- `grows`: its lead grows. **FAILED**, not settled by 3 seeds")
     assert tally(verdicts) == "1 of 2 is met; not settled: `grows`."
     assert tally({"a": verdicts["leads"]}) == "1 of 1 is met."
     assert opening("Yes, 1.0.", "A paper: yes.") == ["**Answer.** Yes, 1.0.\n", "**Expected.** A paper: yes.\n"]

@@ -80,7 +80,7 @@ def finish_all(this, preset, out, keys, recorded):
 
 def judged(criterion, report):
     """Returns how a report judges a criterion, "met" or "FAILED", from the line that also says what must hold."""
-    verdict, *_ = re.findall(rf"^- {re.escape(criterion)}: .*\. \*\*(met|FAILED)\*\*", report, re.MULTILINE)
+    verdict, *_ = re.findall(rf"^- `{re.escape(criterion)}`: .*\. \*\*(met|FAILED)\*\*", report, re.MULTILINE)
     return verdict
 
 
