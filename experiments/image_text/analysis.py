@@ -239,7 +239,7 @@ def _draw(rows: Sequence[Row], values: Callable, out: Path, p: presets.Preset) -
     )
     points = [curve for curves in shown.values() for curve in curves.values()]
     for x in [x for x in panels if shown and x not in shown]:
-        gallery.place("", f"{measured}, against {x}", "", [])
+        gallery.place("", f"{measured}, against {x}", "", panels[x].values())
     path = gallery.place("accuracy", f"{measured}, against {listed([*(shown or panels)])}", caption, points)
     if not path:
         return gallery.lines

@@ -42,9 +42,10 @@ def draw(results: tables.Results, out: Path, p: presets.Preset) -> list[str]:
         if path := gallery.place("grid", "a linear probe on h for each pair of transformations", caption, [cells]):
             _grid(results, p, path)
     if axes := {tables.AXES[field]: _axis(results, field, p) for field in tables.AXES if len(p.axis(field)) > 1}:
-        for name in [name for name, curves in axes.items() if not informative(curves.values())]:
-            axes.pop(name)
-            gallery.place(name, f"top-1 against the {name}", "", [])
+        for name, curves in list(axes.items()):
+            if not informative(curves.values()):
+                gallery.place(name, f"top-1 against the {name}", "", curves.values())
+                del axes[name]
         caption = (
             "Accuracy of a linear classifier on h, the output of the backbone, and on g(h), that of the head, over "
             f"{words.listed(list(axes))}, on logarithmic axes. {bands}"

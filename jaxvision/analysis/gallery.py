@@ -10,6 +10,7 @@ from typing import TypeVar
 
 LEAST = 3  # fewest points of a curve, bars of a histogram or dots of a scatter that are worth a figure
 WHY = f"no curve of it would have {LEAST} points, so the tables say all that it could"
+NOTHING = "the results hold no values for it"  # such as records of training that were not kept
 
 Curves = TypeVar("Curves", bound=Mapping[str, Sized])
 
@@ -62,8 +63,9 @@ class Gallery:
         Returns:
           The path to draw it to, without a suffix; None if it is left out.
         """
+        curves = list(curves)
         if not informative(curves):
-            self.lines.append(f"*Not drawn: {what}; {WHY}.*\n")
+            self.lines.append(f"*Not drawn: {what}; {WHY if any(map(len, curves)) else NOTHING}.*\n")
             return None
         self.lines.append(f"![{what}]({self._prefix}{name}.png)\n*{caption}*\n")
         return self._folder / name
