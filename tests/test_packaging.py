@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_with_its_configs_and_an_installation_finds_
     assert {name.split("/")[0] for name in names} == {"jaxvision", info}
     assert not [name for name in names if "__pycache__" in name or "/results/" in name]
     for line in (
-        "License-Expression: Apache-2.0",
+        "License: Apache-2.0",
         "Requires-Python: >=3.11",
         "Description-Content-Type: text/markdown",
     ):

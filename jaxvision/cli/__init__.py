@@ -151,9 +151,8 @@ def _run(name: str, words: list[str]) -> None:
     try:
         command.run(values, rest)
     except Exception as error:
-        from jaxvision.train.watch import Preempted
-
-        if not isinstance(error, Preempted):
+        watch = sys.modules.get("jaxvision.train.watch")  # who never imported it cannot have been preempted
+        if watch is None or not isinstance(error, watch.Preempted):
             raise
         if signals.speaks():
             print(f"jaxvision: {error}. Run the same command to resume.", file=sys.stderr)
