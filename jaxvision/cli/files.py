@@ -133,6 +133,11 @@ COMMANDS = {
         "jaxvision export --workdir=runs/quickstart --out=exported",
         _define_export,
         _export,
+        examples=(
+            "jaxvision export --workdir=runs/quickstart --out=exported --images=photos",
+            "jaxvision export --workdir=runs/quickstart --out=exported --format=onnx --outputs=logits",
+        ),
+        groups={"Model": "workdir step", "File": "out format outputs", "Comparison with the model": "images tolerance"},
     ),
     "convert": Command(
         "convert weights of timm, torchvision, CLIP, big_vision, BiT, Keras to ours, or ours to theirs",

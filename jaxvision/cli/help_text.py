@@ -53,7 +53,8 @@ def of_command(name: str, command: Command, values: flags.FlagValues) -> str:
 def _flag(flag: flags.Flag) -> str:
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = "" if flag.default in (None, [], "") else f" (default: {_written(flag)})"
-    return _row(name if flag.boolean else f"{name}={_value(flag)}", f"{flag.help}{default}", COLUMN)
+    text = flag.help.partition(";    repeat this option")[0]  # absl's own words, after "repeatable"
+    return _row(name if flag.boolean else f"{name}={_value(flag)}", f"{text}{default}", COLUMN)
 
 
 def _written(flag: flags.Flag) -> str:

@@ -292,6 +292,7 @@ COMMANDS = {
             "jaxvision inspect --config=configs/quickstart.py --config.model.name=vit --nocompile",
             "jaxvision inspect --config=configs/supervised/vit_b16_imagenet2012.py --devices=8 --device_kind=H100",
         ),
+        groups={"What to show": "config pages compile", "Devices that are not here": "devices device_kind"},
     ),
     "verify": Command(
         "check the checkpoints, the config and the metrics of a workdir; repair them only with --repair",

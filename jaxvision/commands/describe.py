@@ -105,7 +105,7 @@ def file(entry: Entry) -> str:
       entry: The file.
     """
     module = scripts.run_file(entry.module, f"help_{Path(entry.module).stem}")
-    blocks = [entry.name if entry.module.endswith(entry.name) else f"{entry.name} ({entry.module})"]
+    blocks = [entry.name if entry.module == entry.name else f"{entry.name} ({entry.module})"]
     blocks.append(inspect.cleandoc(module.__doc__ or "It has no docstring."))
     for name, words in {"ARGS": f"Arguments, as in {entry.name}:ARG", "PRESETS": "Presets, for --preset"}.items():
         if values := getattr(module, name, ()):

@@ -80,7 +80,7 @@ def test_help_has_examples_groups_and_every_default(name):
             shown = {True: "yes", False: "no"}.get(default, default) if values[flag].boolean else default
             assert f"(default: {shown})" in " ".join(row.split())
     assert {flag for names in command.groups.values() for flag in names.split()} <= set(values)
-    assert command.examples, "one example is not several"
+    assert command.examples, "one example is not several: give the Command `examples=`"
     assert all(example.split()[0] in ("jaxvision", "eval") for example in (command.example, *command.examples))
     assert max(map(len, text.splitlines())) < 140
 
