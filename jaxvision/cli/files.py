@@ -160,7 +160,7 @@ COMMANDS = {
         _define_data,
         _data,
         examples=(
-            "jaxvision data prepare my_set --data_dir=/data",
+            "jaxvision data prepare oxford_flowers102 --data_dir=/data",
             "jaxvision data cache --name=imagenet2012 --split=train --host='decode|resize_short(256)' --out=small",
         ),
     ),
