@@ -115,13 +115,19 @@ def seeds(numbers: Sequence[int]) -> str:
     return f"{len(numbers)} seeds" if len(numbers) > 1 else "one seed"
 
 
-def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]], *, left: bool = False) -> list[str]:
+def table(
+    corner: str,
+    head: Sequence[str],
+    lines: Mapping[str, Sequence[str]] | Sequence[tuple[str, Sequence[str]]],
+    *,
+    left: bool = False,
+) -> list[str]:
     """Formats a Markdown table, with an empty line before and after it.
 
     Args:
       corner: Title of the column of names.
       head: Titles of the other columns.
-      lines: Name of each row -> its cells.
+      lines: Name of each row -> its cells; or pairs of both, if names may be equal.
       left: True to align the cells to the left, for words; False to the right, for numbers.
 
     Returns:
@@ -134,6 +140,9 @@ def table(corner: str, head: Sequence[str], lines: Mapping[str, Sequence[str]], 
         "",
         f"| {corner} | {' | '.join(head)} |",
         "|---|" + ("---|" if left else "---:|") * len(head),
-        *(f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items()),
+        *(
+            f"| {name} | {' | '.join(cells)} |"
+            for name, cells in (lines.items() if isinstance(lines, Mapping) else lines)
+        ),
         "",
     ]

@@ -121,14 +121,12 @@ def whole(judgement: Judgement, here: Path) -> list[str]:
     _sheet(judgement, order, predicted, sure, log_probabilities, here / "worst.png")
     parts += [
         "### Worst and surest images",
-        '![worst](worst.png "The images with the highest loss: the true class, the predicted class and its '
-        'probability. A green frame is right, an orange one wrong. Look for wrong labels here.")',
+        "![worst](worst.png)\n*The images with the highest loss: the true class, the predicted class, and the "
+        "probabilities of both. A green frame is right, an orange one wrong. Look for wrong labels here.*",
     ]
     if right.any():
         _sheet(judgement, _surest(labels, right, sure), predicted, sure, log_probabilities, here / "surest.png")
-        parts.append(
-            '![surest](surest.png "The images that are right with the highest probability, one of each class in turn.")'
-        )
+        parts.append("![surest](surest.png)\n*Right images with the highest probability, one of each class in turn.*")
     return parts
 
 
@@ -137,22 +135,18 @@ def _confused(matrix: np.ndarray, names: Sequence[str], here: Path) -> list[str]
     if len(matrix) <= confusion.MOST_CLASSES:
         confusion.draw_matrix(matrix, names, here / "confusion")
         parts.append(
-            '![confusion matrix](confusion.svg "A row is a true class; its cells are the shares of its images by '
-            'predicted class, in percent. Empty cells are below half a percent.")'
+            "![confusion matrix](confusion.svg)\n*A row is a true class; its cells are the shares of its images by "
+            "predicted class, in percent. Empty cells are below half a percent.*"
         )
     else:
         parts.append(f"A matrix of {len(matrix):,} classes cannot be read as a figure; these are its largest errors.")
     pairs = confusion.confused_pairs(matrix, _PAIRS)
     if not pairs:
         return [*parts, "No image is wrong."]
-    lines = {
-        f"{plain(names[pair.true])} {' ' * i}": [
-            plain(names[pair.predicted]),
-            f"{pair.examples:,}",
-            f"{pair.share:.1%}",
-        ]
-        for i, pair in enumerate(pairs)
-    }
+    lines = [
+        (plain(names[pair.true]), [plain(names[pair.predicted]), f"{pair.examples:,}", f"{pair.share:.1%}"])
+        for pair in pairs
+    ]
     return [*parts, "\n".join(table("true class", ["predicted as", "images", "of its images"], lines)).strip()]
 
 
@@ -163,12 +157,10 @@ def _classes(scores: confusion.ClassScores, names: Sequence[str]) -> list[str]:
     if len(order) > _ROWS:
         said += f" The table has the {_ROWS // 2} lowest and highest of {len(order):,}; classes.csv has all."
         order = np.concatenate([order[: _ROWS // 2], order[-_ROWS // 2 :]])
-    lines = {
-        f"{plain(names[k])} {' ' * i}": [
-            f"{scores.examples[k]:,}", *(_percent(column[k]) for column in (scores.recall, scores.precision, scores.f1))
-        ]
-        for i, k in enumerate(order)
-    }  # fmt: skip
+    columns = (scores.recall, scores.precision, scores.f1)
+    lines = [
+        (plain(names[k]), [f"{scores.examples[k]:,}", *(_percent(column[k]) for column in columns)]) for k in order
+    ]
     return [said, "\n".join(table("class", ["images", "recall", "precision", "F1"], lines)).strip()]
 
 

@@ -154,7 +154,7 @@ def _drawn(
         file = f"{name}{number_ + 1 if number_ else ''}"
         run_plots.curves(chunk, here / (f"{file}.svg" if only_svg else file), axis, front)
         text = caption if not number_ else f"{caption.partition('.')[0]}, continued."
-        parts.append(f'![{file}]({file}.svg "{text}")')
+        parts.append(f"![{file}]({file}.svg)\n*{text}*")
     if left := sum(map(len, chunks[FIGURES:])):
         parts.append(f"{left} more metrics are not drawn.")
     return parts
@@ -183,16 +183,13 @@ def _time(record: Record) -> list[str]:
     share = lambda one, kind: one["goodput"]["seconds"].get(kind, 0) / max(one["goodput"]["wall"], 1e-9)
     kinds = [kind for kind in KINDS if kind != "other" and any(share(one, kind) >= 0.01 for one in known)]
     head = ["from step", "to step", "end", "time", *(KINDS[kind] for kind in kinds), "rest"]
-    lines: dict[str, list[str]] = {}
+    lines: list[tuple[str, list[str]]] = []
     for one in known:
         account = one["goodput"]
         shares = [share(one, kind) for kind in kinds]
         began = code(str(one.get("time", "?"))[:16].replace("T", " "))
         ends = [f"{one['start_step']:,}", f"{account['step']:,}", plain(account["end"]), duration(account["wall"])]
-        lines[f"{began}{' ' * sum(key.startswith(began) for key in lines)}"] = [
-            *ends,
-            *(f"{value:.1%}" for value in (*shares, max(1 - sum(shares), 0.0))),
-        ]
+        lines.append((began, [*ends, *(f"{value:.1%}" for value in (*shares, max(1 - sum(shares), 0.0)))]))
     speed = throughput(record)
     fast = f" The median speed was {speed:,.0f} examples per second." if speed else ""
     return [

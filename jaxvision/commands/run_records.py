@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvision import config as configs
-from jaxvision import processes
+from jaxvision import line_files, processes
 from jaxvision import workdir as workdirs
 from jaxvision.errors import UserError
 from jaxvision.reading import read_json
 from jaxvision.storage import Path
-from jaxvision.train import divergence, metrics
+from jaxvision.train import divergence, metrics, transcript
 
+_WARNING = "warning: "  # beginning of a line of console.txt
 MEMBER = "@"  # in the names of metrics of a population, which has a workdir for each member, too
 
 
@@ -91,6 +92,7 @@ def read_run(workdir: Path, name: str | None = None) -> Record:
         numbers = ", ".join(map(str, parsed.damaged[:10]))
         warnings.append(f"Lines of metrics.jsonl that cannot be read are left out: {numbers}.")
     warnings += _warnings(lines, results, launches, state)
+    warnings += _printed(workdir)
     shown_name = name or workdir.name or str(workdir)
     return Record(shown_name, workdir, config, lines, results, step, state, launches, tuple(warnings))
 
@@ -138,6 +140,17 @@ def _warnings(
             f"The run is not finished: its last launch was {'stopped by a signal' if state == 'stopped' else state}."
         )
     return said
+
+
+def _printed(workdir: Path) -> list[str]:
+    """The warnings that the last launch printed, except those of skipped steps, which are counted above."""
+    try:
+        shown = line_files.read_lines(workdir / transcript.NAME)
+    except OSError:
+        return []
+    last = max((number for number, line in enumerate(shown) if line.startswith("--- ")), default=0)
+    found = [line.removeprefix(_WARNING) for line in shown[last:] if line.startswith(_WARNING)]
+    return [f"{line[0].upper()}{line[1:]}" for line in dict.fromkeys(found) if line and "of the last" not in line]
 
 
 def split_name(result: str, evaluators: Sequence[str]) -> tuple[str, str]:

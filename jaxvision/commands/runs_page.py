@@ -138,12 +138,7 @@ def _dots(groups: Sequence[Group], name: str | None, here: Path) -> list[str]:
         return []
     run_plots.final_values(finals, here / "final", xlabel=name, percent=is_share(name))
     bars = " Bars are 95 % intervals of the mean." if any(len(values) > 1 for values in finals.values()) else ""
-    return [f'![final]({"final"}.svg "Last {_quoted(name)} of each run; a dot is a seed.{bars}")']
-
-
-def _quoted(text: str) -> str:
-    """Text for the title of a picture in Markdown."""
-    return plain(text).replace('"', "'")
+    return [f"![final](final.svg)\n*Last {code(name)} of each run; a dot is a seed.{bars}*"]
 
 
 def _keys_beside(records: Sequence[Record]) -> list[str]:

@@ -111,6 +111,7 @@ def test_a_run_in_progress_is_read_and_not_touched(tmp_path):
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 61, "lo')  # it is just being written
     (run / "lock.json").write_text("{}")
+    (run / "console.txt").write_text("--- a\nwarning: old\n--- b\nwarning: odd `data`\nstep 1\n")
     before = files(run)
     plot.run_plot([str(run)], tmp_path / "out")
     assert files(run) == before
@@ -119,6 +120,8 @@ def test_a_run_in_progress_is_read_and_not_touched(tmp_path):
     assert "so far: the last of each evaluation" in text
     assert "it resumed at step 20" in text
     assert "60 steps were skipped" in text
+    assert r"- Odd \`data\`" in text
+    assert "Old" not in text
     assert "| `val/top1` | 50.00% |" in text
 
 
