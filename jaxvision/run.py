@@ -172,6 +172,7 @@ def with_objects(config: ConfigDict, options: Mapping[str, Any]) -> ConfigDict:
     """
     sections = config.to_dict()
     section = {key: value for key, value in sections["data"].items() if key not in _OF_OTHER_DATA}
+    section.setdefault("split", "train")
     info = sources.open_source("python", "all", options=options).info
     if info.num_classes is not None:
         section.pop("classes", None)

@@ -35,7 +35,7 @@ PACKAGES = {
         "Python: import jaxvision",
         "The functions of `import jaxvision`, for a notebook or a program of your own: `jaxvision.create_model`, "
         "`jaxvision.load` and so on. [jaxvision in Python](../python.md) shows them in use.",
-        ("jaxvision.api",),
+        ("jaxvision.api", "jaxvision.run", "jaxvision.trained", "jaxvision.predictions"),
     ),
     "python_losses": Package(
         "Python: losses",

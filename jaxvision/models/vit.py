@@ -131,7 +131,8 @@ class ViT(nn.Module):
         if self.posemb == "learned":
             placed = len(names) if self.cls_position else 0
             positions = self.param("pos_embedding", normal, (1, placed + h * w, d))
-            prefix = prefix.at[:, :placed].add(positions[:, :placed])
+            # Concatenated, not scattered: converters to ONNX know no scatter into a part of an axis.
+            prefix = jnp.concatenate([prefix[:, :placed] + positions[:, :placed], prefix[:, placed:]], axis=1)
             x = x + positions[:, placed:].astype(self.dtype)
         elif self.posemb == "sincos2d":
             x = x + sincos2d(h, w, d).astype(self.dtype)

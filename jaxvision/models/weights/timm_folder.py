@@ -146,8 +146,7 @@ def _vit(arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: 
         "fc_norm": "fc_norm.weight" in arrays,
         **_image_size(size),
     }
-    if pool != "map":
-        args["final_norm"] = "norm.weight" in arrays
+    args["final_norm"] = "norm.weight" in arrays or args["fc_norm"]
     if "norm_pre.weight" in arrays:
         args["pre_norm"] = True
     if "blocks.0.ls1.gamma" in arrays:

@@ -1,0 +1,68 @@
+"""A folder of `convert --to=hub-folder` opens in timm and gives our logits and our preprocessing."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import models
+from jaxvision.commands import convert
+from jaxvision.models import weights
+from jaxvision.models.weights import folder
+
+pytestmark = pytest.mark.parity
+VIT = {"variant": "mu/8", "width": 64, "depth": 2, "posemb": "learned"}
+CASES = {  # our model, its options, side of the images
+    "vit": ("vit", VIT | {"pool": "token", "gelu": "exact"}, 32),
+    "vit of 224 pixels": ("vit", {"variant": "Ti/16", "pool": "token", "posemb": "learned", "gelu": "exact"}, 224),
+    "mean": ("vit", VIT | {"pool": "gap"}, 32),
+    "mean, norm behind": ("vit", VIT | {"pool": "gap", "fc_norm": True, "registers": 2}, 32),
+    "map": ("vit", VIT | {"pool": "map", "gelu": "exact"}, 32),
+    "layer scale": ("vit", VIT | {"pool": "token", "layer_scale": 0.1, "qk_norm": True, "gelu": "exact"}, 32),
+    "resnet50d": ("resnet", {"variant": "50d"}, 64),
+    "convnext": ("convnext", {"variant": "tiny", "gelu": "exact"}, 64),
+    "mixer": ("mixer", {"variant": "S/16", "gelu": "exact"}, 32),
+}
+
+
+QUICK = ("vit", "mean, norm behind", "mixer")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
+def test_timm_opens_the_folder_and_gives_our_logits(torch, case, tmp_path):
+    import timm
+
+    name, options, size = CASES[case]
+    model = models.build(name, 5, **options)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, size, size, 3)), jnp.float32)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
+    noise = np.random.default_rng(1)
+    # Every array moves a little away from its start, so that one that is lost shows; variances stay positive.
+    variables = jax.tree.map(lambda v: v + jnp.asarray(noise.uniform(0, 0.02, v.shape), v.dtype), variables)
+    host = f"decode|resize_short({size * 8 // 7}, method='bicubic')|central_crop({size})"
+    meta = {
+        "model": {"name": name, **options},
+        "classes": list("abcde"),
+        "num_classes": 5,
+        "preprocessing": {"host": host, "augment": "normalize((0.1, 0.2, 0.3), 0.25)"},
+        "notes": [],
+    }
+    folder.save(tmp_path / "ours", weights.export_weights(variables, "jaxvision", name), meta)
+    said = convert.run_convert(tmp_path / "ours", tmp_path / "theirs", target="hub-folder")
+    assert "local-dir:" in said["notes"][-1]
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'theirs'}", pretrained=True).eval()
+    with torch.no_grad():
+        got = theirs(torch.from_numpy(np.array(x)).permute(0, 3, 1, 2)).numpy()
+    want = jax.jit(lambda: model.apply(variables, x, train=False)[1]["logits"])()
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0)
+    images = timm.data.resolve_model_data_config(theirs)
+    assert tuple(images["input_size"]) == (3, size, size)
+    assert tuple(images["mean"]) == (0.1, 0.2, 0.3)
+    assert images["interpolation"] == "bicubic"
+    assert images["crop_pct"] == pytest.approx(size / (size * 8 // 7))
+    assert theirs.pretrained_cfg["label_names"] == list("abcde")
+    assert json.loads((tmp_path / "theirs/config.json").read_text())["num_classes"] == 5
