@@ -12,7 +12,7 @@ from jaxvision.data.sources import files, folder
 from jaxvision.errors import UserError, nearest
 from jaxvision.reading import is_folder
 from jaxvision.recipes.roles import ROLES, Layout, role_names, role_of, some
-from jaxvision.recipes.tables import describe_tables, is_table
+from jaxvision.recipes.tables import describe_tables, is_table, lists_images
 
 _ARCHIVES = (".zip", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
 
@@ -86,7 +86,8 @@ def _of_folder(root: Path) -> Layout:
             return Layout("folder", str(root), {}, split_of_classes, words, tuple(others))
     tables = sorted(e.name for e in os.scandir(root) if e.is_file() and is_table(Path(e.path)))
     only_splits = len(named) > 0 and all(map(role_of, with_images))  # "train" may also be a class of vehicles
-    if with_images and not only_splits and not (tables and len(with_images) == 1):
+    listed = any(lists_images(root / name) for name in tables)
+    if with_images and not only_splits and not listed and not (tables and len(with_images) == 1):
         return _of_classes(root, with_images, tables)
     if tables:
         return _of_tables(root, tables)

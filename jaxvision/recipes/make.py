@@ -240,6 +240,8 @@ def _fitted(
     if start is None:
         model, why_model = choices.for_small_images(model, size)
     fitting = choices.fitting_size(model, size)
+    if fitting != size:
+        why = f"the size next to {size} that {words.full_name(model)} takes"
     if fitting != size and wishes.size is not None:
         raise UserError(f"--size={size} does not fit {words.full_name(model)}: give --size={fitting}")
     return model, fitting, why, why_model

@@ -1,5 +1,6 @@
 """The splits of a set, and the part that each has in a run, as their names say."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -37,9 +38,10 @@ def role_of(name: str) -> str | None:
     Args:
       name: Name of a split.
 
-    >>> role_of("Val"), role_of("cats")
-    ('validation', None)
+    >>> role_of("Val"), role_of("train2017"), role_of("cats")
+    ('validation', 'train', None)
     """
+    name = re.sub(r"[\W\d_]+$", "", name)
     return next((role for role, names in ROLES.items() if name.casefold() in names), None)
 
 
@@ -49,9 +51,16 @@ def role_names(splits: Iterable[str]) -> dict[str, str]:
     Args:
       splits: Names of splits; those that say nothing are left out.
     """
-    by_name = {split.casefold(): split for split in splits}
-    found = {role: [by_name[name] for name in names if name in by_name] for role, names in ROLES.items()}
-    return {role: names[0] for role, names in found.items() if names}
+    found: dict[str, list[str]] = {role: [] for role in ROLES}
+    for split in splits:
+        if role := role_of(split):
+            found[role].append(split)
+
+    def place(role: str, split: str) -> tuple[int, str]:
+        names = ROLES[role]
+        return (names.index(split.casefold()) if split.casefold() in names else len(names)), split
+
+    return {role: min(names, key=lambda split: place(role, split)) for role, names in found.items() if names}
 
 
 def some(names: Iterable[Any]) -> str:

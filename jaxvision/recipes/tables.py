@@ -23,6 +23,23 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES
 
 
+def lists_images(table: Path) -> bool:
+    """Returns whether the first line of a table names an image that exists, and a column may hold classes.
+
+    Args:
+      table: Path of the table.
+    """
+    try:
+        names = read_columns(table)
+        path = next((name for name in names if name.lower() == "path"), None) or likely_column("path", names)
+        if path is None or not ({"label", "labels"} & set(map(str.lower, names)) or likely_column("label", names)):
+            return False
+        first = next(iter(read_rows(table, Columns(path=path))), None)
+    except UserError:
+        return False
+    return first is not None and (is_file(table.parent / first.path) or _root(table.parent, first.path) is not None)
+
+
 def describe_tables(root: Path, tables: Mapping[str, Path], words: str) -> Layout:
     """Returns the layout of one table for each split, or of one table with all of them.
 

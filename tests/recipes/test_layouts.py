@@ -63,6 +63,20 @@ def test_a_table_with_a_column_of_splits_and_images_beside_it(photos, tmp_path):
     assert layout.options == {"file": "all.csv", "split_column": "split", "root": "images"}
 
 
+def test_a_table_that_names_images_comes_before_folders(photos, photo):
+    (photos / "cat").rename(photos / "images")
+    (photos / "dog").rename(photos / "masks")
+    rows = [f"images/IMG {i}.jpg,{'cat' if i % 2 else 'dog'}" for i in range(10)]
+    (photos / "labels.csv").write_text("\n".join(["file,breed,species", *(f"{row},1" for row in rows)]))
+    layout = find_layout(str(photos))
+    assert layout.name == "manifest"
+    assert layout.options["label"] == "species"
+    (photos / "labels.csv").write_text("name,breed\nIMG 1,cat")  # names no file
+    layout = find_layout(str(photos))
+    assert layout.name == "folder"
+    assert "and a table that is not read" in layout.words
+
+
 def make(root, photo, *names):
     for i, name in enumerate(names):
         if name.endswith("/"):
@@ -84,6 +98,7 @@ def make(root, photo, *names):
         ([], "which is empty; want a folder"),
         (["photos.zip"], r"holds no images, but the archive photos\.zip: unpack it"),
         (["train/1.jpg", "val/2.jpg"], "lie in no class folders: make a folder for each class, as in train/cat/1.jpg"),
+        (["train2017/1.jpg", "val2017/2.jpg"], "lie in no class folders: make a folder for each class"),
         (["val/cat/1.jpg", "val/dog/2.jpg", "test/cat/1.jpg"], "but no folder train to learn from"),
         (["a.csv", "b.csv"], r"holds the tables a\.csv, b\.csv: call one of them train\.csv"),
         (["train.csv"], "none that names the classes: call it label"),
