@@ -105,8 +105,9 @@ def _keys(kind: str | None) -> dict[str, tuple[Callable, str | None]]:
 def _options(path: str, kind: str, name: str) -> Iterator[Place]:
     """The options of that name of the parts that a section may name."""
     for part_kind in schema.PARTS.get(kind, ()):
-        for entry in catalog.entries(catalog.find_kind(part_kind).word):
-            if name in entry.options:
+        found = catalog.find_kind(part_kind)
+        for entry in catalog.entries(found.word):
+            if name in entry.options and name not in describe.program_of(found):
                 factory = describe.factory_of(entry)
                 annotation = calls.parameters(factory)[name].annotation
                 yield Place(path, factory, name, schema.section_kind(annotation), f"{part_kind} {entry.name}")
@@ -149,7 +150,8 @@ def _refuse(path: str) -> None:
     if not kinds:
         return
     kind = schema.ENTRIES.get(kinds[0], kinds[0])
-    words = [catalog.find_kind(one).word for one in schema.PARTS.get(kind, ())]
-    options = {option for word in words for entry in catalog.entries(word) for option in entry.options}
-    names = [*_keys(kind), *options]
+    names = list(_keys(kind))
+    for found in map(catalog.find_kind, schema.PARTS.get(kind, ())):
+        options = {option for entry in catalog.entries(found.word) for option in entry.options}
+        names += sorted(options - set(describe.program_of(found)))
     raise UserError(f"no config key {path!r}{nearest(name, names) or '.'} Keys of {parent}: {listed(name, names)}")

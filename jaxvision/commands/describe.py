@@ -28,9 +28,8 @@ def part(kind: Kind, entry: Entry) -> str:
       kind: Kind of the part.
       entry: The part.
     """
-    assert kind.registry is not None
-    found = getattr(importlib.import_module(kind.registry[0]), kind.registry[1])
-    program = (*getattr(found, "required", ()), *getattr(found, "offered", ()))
+    found = registry_of(kind)
+    program = program_of(kind)
     factory = factory_of(entry)
     text = function(f"{kind.kind} {entry.name}", factory, program)
     usage = found.usage.replace("NAME", entry.name).replace("CALL", _call(entry.name, factory))
@@ -40,6 +39,26 @@ def part(kind: Kind, entry: Entry) -> str:
         more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
         named.append(_section("Named in", ", ".join(files[:MOST_FILES]) + more))
     return "\n\n".join([text, *named])
+
+
+def registry_of(kind: Kind) -> registry.PartRegistry | specs.Registry:
+    """Imports the registry of a kind of parts.
+
+    Args:
+      kind: Kind, which is not one of files.
+    """
+    assert kind.registry is not None
+    return getattr(importlib.import_module(kind.registry[0]), kind.registry[1])
+
+
+def program_of(kind: Kind) -> tuple[str, ...]:
+    """Returns the names of the parameters that the program gives to every part of a kind, so that no user may set them.
+
+    Args:
+      kind: Kind, which is not one of files.
+    """
+    found = registry_of(kind)
+    return (*found.required, *found.offered) if isinstance(found, registry.PartRegistry) else ()
 
 
 def factory_of(entry: Entry) -> Callable:

@@ -30,6 +30,8 @@ def run_help(name: str, inside: str | None = None, *, others: Sequence[str] = ()
         return describe.own(name)
     if describe.is_file(name):
         return describe.file(Entry(scripts.split(name)[0] if path == name else name.partition(":")[0], "", path))
+    if path.endswith(".py"):
+        scripts.check_python(path, "config")  # which says where it was looked for
     texts += [_text(kind.kind, entry) for kind, entry in catalog.named(name)]
     texts += config_keys.describe_key(name.lstrip("-").partition("=")[0])
     texts += [_variant(name)] if _variant(name) else []

@@ -108,7 +108,8 @@ def test_every_key_that_a_config_may_have_is_described():
         ("train.momentum", "no config key 'train.momentum'"),
         ("vit:Q", "unknown variant 'vit:Q'"),
         ("no_such_module:function", "the part 'no_such_module:function' cannot be found"),
-        ("configs/absent.py", "nothing is called 'configs/absent.py'"),
+        ("configs/absent.py", "no config file 'configs/absent.py' (looked in "),
+        ("model.dtype", "no config key 'model.dtype'"),
     ],
 )
 def test_what_is_not_there_is_an_error(name, message):
