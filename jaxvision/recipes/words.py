@@ -52,8 +52,9 @@ def validation(layout: Layout, share: float | None, held_out: int) -> str:
         return f"validation: the split {layout.splits['validation']}{test}"
     if share is None:
         return f"validation: none, since no class has two images{test}"
+    images = "1 image is" if held_out == 1 else f"{held_out:,} images are"
     return (
-        f"validation: there is no such split, so {held_out:,} images are held out, {share:.0%} of each class by a "
+        f"validation: there is no such split, so {images} held out, {share:.0%} of each class by a "
         f"digest of their names: always the same ones{test}"
     )
 
