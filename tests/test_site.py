@@ -1,6 +1,7 @@
 """The documentation site: its pages are collected, its reference is complete, its links lead somewhere."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -52,6 +53,22 @@ def test_links_lead_to_pages_of_the_site(site):
 def test_links_are_named_by_the_title_of_their_page(site):
     assert "[The flow](../docs/flow.md)" in (site.out / "docs" / "journeys.md").read_text()
     assert "[Weights in and out](../docs/weights.md)" in (site.out / "docs" / "questions.md").read_text()
+
+
+def test_a_notebook_shows_what_its_code_prints_and_draws(tmp_path):
+    import notebook_pages
+
+    texts = ["# A title\n\nText.", "x = 2", "print(x)\nx + 1", "import matplotlib.pyplot as plt\n\nplt.plot([1, x]);"]
+    kinds = ["markdown", "code", "code", "code"]
+    cells = [{"cell_type": kind, "source": [text]} for kind, text in zip(kinds, texts)]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert "```text" not in notebook_pages.from_notebook(tmp_path / "a.ipynb")
+    page = notebook_pages.from_notebook(tmp_path / "a.ipynb", tmp_path)
+    assert page.startswith("# A title\n\nThis page is the notebook")
+    assert "```python\nprint(x)\nx + 1\n```\n\n```text\n2\n3\n```" in page
+    [picture] = tmp_path.glob("*.png")
+    assert page.count("```text") == 1
+    assert page.rstrip().endswith(f"![]({picture.name})")
 
 
 def test_links_of_the_notebooks_exist():

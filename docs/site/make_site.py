@@ -1,8 +1,9 @@
 """Builds the documentation as a site.
 
-    python docs/site/make_site.py [OUT]
+    python docs/site/make_site.py [OUT] [--run]
 
 OUT is build/site by default; open OUT/html/index.html. It needs the extra `docs` of the package, and no network.
+`--run` runs the notebooks, which takes two or three minutes, and shows what they print and draw.
 """
 
 import argparse
@@ -12,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def build(out: Path, strict: bool = True) -> int:
+def build(out: Path, run: bool = False) -> int:
     """Builds the site.
 
     Args:
       out: Folder for the pages and the site.
-      strict: True to fail at a warning.
+      run: True to run the code of notebooks.
 
     Returns:
       Exit status, 0 if all went well.
@@ -33,9 +34,9 @@ def build(out: Path, strict: bool = True) -> int:
     import reference_pages
     import site_pages
 
-    site_pages.collect(ROOT, out / "pages", {**reference_pages.pages(ROOT), **api_pages.pages()})
+    site_pages.collect(ROOT, out / "pages", {**reference_pages.pages(ROOT), **api_pages.pages()}, run)
     options = ["-q", "-b", "html", "-c", str(Path(__file__).parent), "-d", str(out / "cache")]
-    status = sphinx([*options, *(["-W", "--keep-going"] * strict), str(out / "pages"), str(out / "html")])
+    status = sphinx([*options, "-W", "--keep-going", str(out / "pages"), str(out / "html")])
     if status == 0:
         print(f"the site is in {out / 'html' / 'index.html'}")
     return status
@@ -44,4 +45,6 @@ def build(out: Path, strict: bool = True) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Builds the documentation as a site.")
     parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "site", help="folder for the site")
-    sys.exit(build(parser.parse_args().out.resolve()))
+    parser.add_argument("--run", action="store_true", help="run the notebooks, and show what they print and draw")
+    options = parser.parse_args()
+    sys.exit(build(options.out.resolve(), options.run))

@@ -4,12 +4,13 @@ The Markdown of the repository is written for readers of the repository: its lin
 clone. This module copies the pages and turns those links into links between pages of the site. It needs no Sphinx.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from notebook_pages import from_notebook
 
 # The order of the pages. Pages of docs/ that are not named here are added to the last chapter but one.
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
@@ -68,10 +69,12 @@ class Site(NamedTuple):
     Attributes:
       root: Root of the repository.
       out: Folder that receives the pages.
+      run: True to run the code of notebooks, and show what it prints and draws.
     """
 
     root: Path
     out: Path
+    run: bool = False
 
     def write(self, path: str | Path, text: str) -> None:
         """Writes a page.
@@ -90,7 +93,9 @@ class Site(NamedTuple):
         Args:
           page: Path of a Markdown page or of a notebook.
         """
-        text = from_notebook(page) if page.suffix == ".ipynb" else page.read_text()
+        text = page.read_text()
+        if page.suffix == ".ipynb":
+            text = from_notebook(page, self.out / page.parent.relative_to(self.root) if self.run else None)
         parts = FENCE.split(text)
         return "".join(one if one.startswith("```") else self._linked(one, page.parent) for one in parts)
 
@@ -145,19 +150,6 @@ def title_of(page: Path) -> str:
     return text.partition("\n")[0].removeprefix("# ") if text.startswith("# ") else page.name
 
 
-def from_notebook(path: Path) -> str:
-    """Returns a notebook as Markdown, without outputs.
-
-    Args:
-      path: File of the notebook.
-    """
-    cells = json.loads(path.read_text())["cells"]
-    texts = ["".join(cell["source"]) for cell in cells]
-    fenced = [f"```python\n{text}\n```" if cell["cell_type"] == "code" else text for cell, text in zip(cells, texts)]
-    title, *rest = fenced
-    return "\n\n".join([title, f"This page is the notebook `docs/{path.name}`; the tests run it.", *rest]) + "\n"
-
-
 def contents(pages: Iterable[str], studies: Iterable[str], reference: Iterable[str]) -> str:
     """Returns the tables of contents, which the site shows beside every page.
 
@@ -179,20 +171,22 @@ def contents(pages: Iterable[str], studies: Iterable[str], reference: Iterable[s
     return "\n\n".join(trees) + "\n"
 
 
-def collect(root: Path, out: Path, reference: Mapping[str, str]) -> Site:
+def collect(root: Path, out: Path, reference: Mapping[str, str], run: bool = False) -> Site:
     """Writes all pages of the site into a folder, which is emptied first.
 
     Args:
       root: Root of the repository.
       out: Folder for the pages.
       reference: Texts of the pages of the reference, by name.
+      run: True to run the code of notebooks, and show what it prints and draws.
 
     Returns:
       The site.
     """
     if out.exists():
         shutil.rmtree(out)
-    site = Site(root, out)
+    (out / "docs").mkdir(parents=True)
+    site = Site(root, out, run)
     docs = [*sorted((root / "docs").glob("*.md")), *sorted((root / "docs").glob("*.ipynb"))]
     studies = sorted((root / "experiments").glob("*/README.md"))
     for page in [*(root / name for name in TOP), *docs, *studies]:
