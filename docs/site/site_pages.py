@@ -39,6 +39,7 @@ CHAPTERS: Mapping[str, tuple[str, ...]] = {
         "clusters",
         "one_server",
         "imagenet",
+        "export",
         "extending",
     ),
     "Studies": (),
