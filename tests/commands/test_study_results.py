@@ -25,7 +25,7 @@ def test_every_study_is_tested_here():
 
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_the_rows_alone_make_the_report_of_the_runs(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "_cost", lambda planned, say: "")
+    monkeypatch.setattr(study, "_cost", lambda *_: "")
     monkeypatch.setattr(study, "_cache_compilations", lambda out: None)
     monkeypatch.setattr(workdirs, "git_commit", lambda: "commit")  # the tree may change between two reports
     preset, keys, recorded = STUDIES[name]
