@@ -14,6 +14,7 @@ from compiling import xla_knows
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("JAXVISION_PAGE", "0")  # drawing the page of a run takes longer than many a test
 if "XLA_FLAGS" not in os.environ:  # processes that tests start inherit it
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     if xla_knows("xla_cpu_use_fusion_emitters"):  # which take longer to compile than what they replaced

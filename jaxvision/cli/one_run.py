@@ -1,5 +1,6 @@
 """Flags of the commands about one run."""
 
+import os
 import sys
 
 from absl import flags
@@ -19,6 +20,8 @@ from jaxvision.cli.shared import (
 from jaxvision.errors import UserError
 from jaxvision.exits import EXIT_INCOMPLETE
 
+PAGE_VARIABLE = "JAXVISION_PAGE"  # 0: `train` writes no page unless --page is given
+
 
 def _define_train(values: flags.FlagValues, words: list[str]) -> None:
     train_flags(values, words)
@@ -30,7 +33,8 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_integer(
         "stop_after", None, "step after which to save and stop, as after a signal", lower_bound=1, flag_values=values
     )
-    flags.DEFINE_bool("page", True, "write page.html with the curves to the workdir at the end", flag_values=values)
+    wanted = os.environ.get(PAGE_VARIABLE, "1") != "0"
+    flags.DEFINE_bool("page", wanted, "write page.html with the curves to the workdir at the end", flag_values=values)
     steps = "steps of which to record a trace: a number after the compilation, 5, or two steps, 10:15"
     flags.DEFINE_string("profile", None, steps, flag_values=values)
 

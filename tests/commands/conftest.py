@@ -55,3 +55,16 @@ def trained(tmp_path_factory, data_cache):
     exec(CONFIG, scope)
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     return workdir, train.run_train(scope["get_config"](), workdir, quiet=True)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures of runs take a second each; a test of words needs none."""
+    from jaxvision.analysis import run_plots
+
+    def draw(what, path, *_, **__):
+        for file in [path] if path.suffix == ".svg" else [path.with_suffix(".svg")]:
+            file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+    monkeypatch.setattr(run_plots, "curves", draw)
+    monkeypatch.setattr(run_plots, "final_values", draw)

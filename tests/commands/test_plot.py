@@ -70,7 +70,7 @@ def test_wrong_predictions_leave_nothing_written(trained, tmp_path, options, mes
     assert not (tmp_path / "out").exists()
 
 
-def test_seeds_stand_together_with_their_interval(tmp_path):
+def test_seeds_stand_together_with_their_interval(tmp_path, no_figures):
     tops = [0.5, 0.6, 0.7]
     for seed, top1 in enumerate(tops):
         write_run(tmp_path / "runs" / "a" / f"seed{seed}", seed=seed, top1=top1)
@@ -106,7 +106,7 @@ def test_the_same_seed_again_is_no_repetition_and_names_differ(tmp_path):
     }
 
 
-def test_a_run_in_progress_is_read_and_not_touched(tmp_path):
+def test_a_run_in_progress_is_read_and_not_touched(tmp_path, no_figures):
     run = write_run(tmp_path / "my run", finished=False, launches=2, skipped_steps=1.0)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 61, "lo')  # it is just being written
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_told_in_a_line(tmp_path, monkeypatch, capsys, words, m
     assert files(tmp_path) == before
 
 
-def test_a_damaged_run_among_others_is_left_out(tmp_path, caplog):
+def test_a_damaged_run_among_others_is_left_out(tmp_path, caplog, no_figures):
     write_run(tmp_path / "runs" / "a")
     (write_run(tmp_path / "runs" / "b") / "config.json").write_text("{")
     (write_run(tmp_path / "runs" / "c", seed=1) / "run.json").write_text("[")
@@ -182,7 +182,7 @@ def test_a_damaged_run_among_others_is_left_out(tmp_path, caplog):
     assert "run.json" in text.partition("## Warnings")[2]
 
 
-def test_names_of_a_user_are_only_letters(tmp_path):
+def test_names_of_a_user_are_only_letters(tmp_path, no_figures):
     write_run(tmp_path / "<b>|x" / "$a[0]", rate=0.1)
     write_run(tmp_path / "<b>|x" / '![q](/etc/passwd) "t"', rate=0.2)
     page = plot.run_plot([str(tmp_path / "<b>|x")], tmp_path / "out").read_text()
@@ -199,6 +199,7 @@ def test_files_of_the_user_are_not_overwritten(tmp_path):
 
 
 def test_training_leaves_a_page(config_file, tmp_path, capsys, monkeypatch, caplog):
+    monkeypatch.delenv("JAXVISION_PAGE", raising=False)
     words = ["jaxvision", "train", f"--config={config_file}", "--config.train.total=1 steps"]
     main([*words, f"--workdir={tmp_path / 'a'}"])
     assert "page.html" in capsys.readouterr().out

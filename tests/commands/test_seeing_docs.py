@@ -31,7 +31,7 @@ def run(commands, config_file):
     assert "4 runs" in Path("runs/comparison2/index.md").read_text()
 
 
-def test_the_pages_of_the_commands_are_written(trained, config_file, tmp_path, monkeypatch):
+def test_the_pages_of_the_commands_are_written(trained, config_file, tmp_path, monkeypatch, no_figures):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0], tmp_path / "runs" / "quickstart")
     for name, options in {"0": {}, "1": dict(seed=1), "slow": dict(rate=0.01)}.items():
@@ -41,6 +41,7 @@ def test_the_pages_of_the_commands_are_written(trained, config_file, tmp_path, m
 
 @pytest.mark.slow
 def test_all_commands_run(config_file, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAXVISION_PAGE", raising=False)
     monkeypatch.chdir(tmp_path)
     run(COMMANDS, config_file)
     assert Path("runs/quickstart/page.html").is_file()
