@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 # A kind, and how the names of its operations in the compiled program begin. The first that fits counts.
 NAMES = {
+    "communication": r"all-(reduce|gather|to-all)|reduce-scatter|collective-|send|recv",
     "transposes and copies": r"(wrapped_)?(transpose|copy)|copy_bitcast",
     "broadcasts": r"wrapped_broadcast|broadcast(\.\d+)?$",
     "convolutions": r"convolution",
@@ -69,9 +70,11 @@ class Operation(NamedTuple):
     @property
     def path(self) -> str:
         """The modules of the model around the operation, and what JAX calls it; "" if unknown."""
-        words = [re.sub(r"^(?:\w+\()*([^()]*)\)*$", r"\1", word) for word in self.source.split("/")]
-        inner = [w for w, raw in zip(words, self.source.split("/")) if not raw.startswith("jit(") and w not in NOISE]
-        return "/".join(word for word in inner if word)
+        first, *others = self.source.split(":")  # several, if XLA joined operations of one kind
+        words = [word for word in first.split("/") if not word.startswith("jit(")]
+        bare = [re.sub(r"^\(?(?:\w+\()*([^()]*)\)*$", r"\1", word) for word in words]
+        path = "/".join(word for word in bare if word and word not in NOISE)
+        return f"{path} and {len(others)} more" if others else path
 
 
 class Trace(NamedTuple):

@@ -29,6 +29,13 @@ def test_a_trace_names_the_modules_of_its_operations(tmp_path):
     assert 0 < trace.busy <= sum(trace.seconds.values()) * 2
 
 
+def test_what_the_devices_send_is_a_kind():
+    assert {Operation(f"{name}.3", "").kind for name in ("all-reduce", "all-gather-start", "reduce-scatter")} == {
+        "communication"
+    }
+    assert Operation("reduce.3", "").kind == "sums and maxima"
+
+
 def test_no_trace_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no trace"):
         traces.read_trace(tmp_path)
@@ -59,6 +66,7 @@ def test_busy_counts_operations_side_by_side_once_and_is_a_mean_over_devices():
          "ResNet/stage1_block0/conv1/conv_general_dilated"),
         ("jit(run)/jvp(ViT)/checkpoint/rematted_computation/mlp/dot_general", "ViT/mlp/dot_general"),
         ("jit(run)/add", "add"),
+        ("jit(run)/(transpose(jvp(R))/conv1/reduce_sum:jvp()/reduce_sum:jvp()/add", "R/conv1/reduce_sum and 2 more"),
         ("", ""),
     ],
 )  # fmt: skip

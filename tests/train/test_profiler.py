@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxvision import storage
 from jaxvision.errors import UserError
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.profiler import Profiler, Recorded, Steps, parse_steps
@@ -62,3 +63,18 @@ def test_what_is_no_number_of_steps_is_refused(text):
 def test_the_values_are_plain():
     assert parse_steps(" 4 ") == Steps(None, 4)
     assert Recorded(Path(), (0, 1), 1.0, {}).steps == (0, 1)
+
+
+def test_the_trace_of_a_run_in_a_bucket_is_uploaded(bucket, monkeypatch):
+    def start(folder, **options):
+        (Path(folder) / "plugins" / "profile" / "now").mkdir(parents=True)
+        (Path(folder) / "plugins" / "profile" / "now" / "vm.trace.json.gz").write_bytes(b"trace")
+
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: None)
+    workdir = storage.path("gs://bucket/profiled")
+    with Profiler(parse_steps("0:1"), workdir, Goodput()) as profiler:
+        profiler.before(0, 1, ())
+        profiler.after(1, ())
+    assert (workdir / "profile" / "plugins" / "profile" / "now" / "vm.trace.json.gz").read_bytes() == b"trace"
+    assert profiler.recorded.folder.is_dir()
