@@ -173,7 +173,7 @@ def grouped(times: Mapping[Operation, float], by: str) -> dict[str, float]:
 # Numbers of fields in xplane.proto and hlo.proto of XLA.
 _PLANE, _PLANE_NAME, _EVENT_METADATA, _MAP_VALUE, _METADATA_STATS, _STAT_BYTES = 1, 2, 4, 2, 5, 6
 _MODULE, _MODULE_NAME, _COMPUTATION, _INSTRUCTION = 1, 1, 3, 2
-_NAME, _OP_METADATA, _OP_NAME = 1, 7, 2
+_NAME, _OP_METADATA, _OP_NAME, _CALLED, _COMPUTATION_ID = 1, 7, 2, 38, 5
 
 Sources = dict[tuple[str, str], str]
 
@@ -182,7 +182,8 @@ def operation_sources(planes: bytes) -> Sources:
     """Reads from a trace what the operations of its programs were made of.
 
     The profiler stores the compiled programs beside the events. They are read field by field, since the definitions of
-    these messages come with TensorFlow only. XLA makes some operations without a source.
+    these messages come with TensorFlow only. A fusion without a source gets that of the last operation in it; XLA makes
+    some others without one.
 
     Args:
       planes: Content of an `.xplane.pb` file.
@@ -196,10 +197,16 @@ def operation_sources(planes: bytes) -> Sources:
             continue
         for module in _inside(plane, _EVENT_METADATA, _MAP_VALUE, _METADATA_STATS, _STAT_BYTES, _MODULE):
             program = bytes(next(_all(module, _MODULE_NAME), b"")).decode()
-            for instruction in _inside(module, _COMPUTATION, _INSTRUCTION):
-                name = bytes(next(_all(instruction, _NAME), b"")).decode()
-                if source := bytes(next(_inside(instruction, _OP_METADATA, _OP_NAME), b"")).decode():
-                    sources.setdefault((program, name), source)
+            made_of: dict[int, str] = {}  # by the id of a computation, the source of its last operation
+            for computation in _all(module, _COMPUTATION):
+                number = _number(computation, _COMPUTATION_ID)
+                for instruction in _all(computation, _INSTRUCTION):
+                    name = bytes(next(_all(instruction, _NAME), b"")).decode()
+                    source = bytes(next(_inside(instruction, _OP_METADATA, _OP_NAME), b"")).decode()
+                    called = (made_of.get(_varint(ids, 0)[0], "") for ids in _all(instruction, _CALLED))
+                    if source := source or next(called, ""):  # a fusion without a source is what it was made of
+                        sources.setdefault((program, name), source)
+                        made_of[number] = source
     return sources
 
 
@@ -214,16 +221,27 @@ def _inside(message: memoryview, *path: int) -> Iterator[memoryview]:
 
 def _all(message: memoryview, number: int) -> Iterator[memoryview]:
     """The values of a field of a message that holds bytes."""
+    for key, value in _fields(message):
+        if key == number and isinstance(value, memoryview):
+            yield value
+
+
+def _number(message: memoryview, number: int) -> int:
+    """The value of a field of a message that holds a whole number; 0 if there is none."""
+    return next((value for key, value in _fields(message) if key == number and isinstance(value, int)), 0)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
+        value: memoryview | int
         if key & 7 == 0:
-            _, at = _varint(message, at)
-            continue
-        length, at = (8, at) if key & 7 == 1 else (4, at) if key & 7 == 5 else _varint(message, at)
-        if key >> 3 == number:
-            yield message[at : at + length]
-        at += length
+            value, at = _varint(message, at)
+        else:
+            length, at = (8, at) if key & 7 == 1 else (4, at) if key & 7 == 5 else _varint(message, at)
+            value, at = message[at : at + length], at + length
+        yield key >> 3, value
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -81,15 +81,19 @@ def test_what_the_profiler_stores_beside_the_events_is_read_field_by_field():
             return varint(number << 3) + varint(value)
         return varint(number << 3 | 2) + varint(len(value)) + value
 
-    made = field(1, b"fusion.1") + field(7, field(2, b"f/R/conv1/conv_general_dilated")) + field(35, 1)
-    user = field(1, b"copy.2") + field(7, field(2, b"f/reduce_and")) + field(35, 3) + field(36, bytes([2]))
-    without = field(1, b"convolution.3") + field(35, 2) + field(36, bytes([1]))  # made by XLA
-    program = field(1, field(1, b"jit_f") + field(3, field(2, made) + field(2, without) + field(2, user)))
+    source = lambda text: field(7, field(2, text))
+    inside = field(5, 9) + field(2, field(1, b"max.1") + source(b"f/R/relu/max"))  # the computation of the fusion
+    fusion = field(1, b"fusion.1") + field(38, bytes([9]))
+    convolution = field(1, b"fusion.2") + source(b"f/R/conv1/conv_general_dilated") + field(38, bytes([9]))
+    without = field(1, b"convolution.3")  # made by XLA
+    entry = field(5, 10) + b"".join(field(2, one) for one in (fusion, convolution, without))
+    program = field(1, field(1, b"jit_f") + field(3, inside) + field(3, entry))
     stats = field(5, field(1, 1) + field(6, program))
     metadata = field(2, b"/host:metadata") + field(4, field(1, 1) + field(2, stats))
     planes = field(1, field(2, b"/host:CPU")) + field(1, metadata)
     assert traces.operation_sources(planes) == {
-        ("jit_f", "fusion.1"): "f/R/conv1/conv_general_dilated",
-        ("jit_f", "copy.2"): "f/reduce_and",
+        ("jit_f", "max.1"): "f/R/relu/max",
+        ("jit_f", "fusion.1"): "f/R/relu/max",
+        ("jit_f", "fusion.2"): "f/R/conv1/conv_general_dilated",
     }
     assert traces.operation_sources(b"") == {}

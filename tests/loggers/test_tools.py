@@ -6,6 +6,7 @@ Each test is skipped where its library is not installed: pip install 'jaxvision[
 import json
 import math
 import struct
+import time
 import zipfile
 
 import pytest
@@ -73,7 +74,11 @@ def test_wandb_offline_keeps_one_id(launch, tmp_path, monkeypatch):
     assert all(line.startswith(f"wandb: offline; to upload it: wandb sync {tmp_path}/run/wandb/") for line in said)
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert [file.name for file in files] == [f"run-{'ab' * 16}.wandb"] * 2
-    history = [step_and_values(file) for file in files]
+    for _ in range(100):  # another process writes it
+        history = [step_and_values(file) for file in files]
+        if len(history[1]) == 3:
+            break
+        time.sleep(0.1)
     assert history[0] == [(step, values) for step, values in FIRST]
     assert [step for step, _ in history[1]] == [3, 4, 4]
     assert math.isnan(float(history[1][1][1]["loss"]))
