@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import io
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,8 @@ def convert(function: Callable[[jax.Array], dict[str, jax.Array]], shape: tuple[
         return tuple(function(images)[name] for name in names)
 
     images: Any = jax.ShapeDtypeStruct(("b", *shape, 3), np.uint8)  # a symbolic size
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # it logs each of its plugins for libraries that are not installed
     try:
         proto = jax2onnx.to_onnx(listed, [images], opset=OPSET, input_names=["images"], output_names=names)
     except Exception as error:  # the converter raises many types
@@ -62,8 +65,12 @@ def convert(function: Callable[[jax.Array], dict[str, jax.Array]], shape: tuple[
             f"jax2onnx {importlib.metadata.version('jax2onnx')} cannot convert this model: {reason}. "
             "--format=stablehlo has no such limit"
         ) from error
+    finally:
+        logging.disable(before)
     content = io.BytesIO(proto.SerializeToString()).getvalue()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of what it does not optimise
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def call(pictures: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(names, {"images": pictures})))

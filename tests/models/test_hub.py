@@ -181,6 +181,6 @@ def test_a_command_without_a_network_prints_one_line(tmp_path):
     command = [sys.executable, "-m", "jaxvision", "convert", "--from=hf:timm/resnet18.a1_in1k", str(tmp_path / "out")]
     environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1", "PYTHONPATH": ":".join(sys.path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "hf:timm/resnet18.a1_in1k is not in the local cache, and the hub cannot be reached" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) <= 2  # and the place of the traceback
