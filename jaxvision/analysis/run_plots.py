@@ -40,14 +40,14 @@ class Panel(NamedTuple):
       title: Name of the metric.
       curves: Curves, in the order of the legend.
       percent: True if values are shares, drawn in percent.
-      linear: True if the axis is never logarithmic.
+      exact: True for values without noise, such as a schedule: neither smoothed nor on a logarithmic axis.
       marks: Steps at which something happened, by a name of `MARKS`.
     """
 
     title: str
     curves: tuple[Curve, ...]
     percent: bool = False
-    linear: bool = False
+    exact: bool = False
     marks: Mapping[str, Sequence[float]] = {}
 
 
@@ -74,16 +74,17 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return smoothed
 
 
-def middle(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the mean of the smoothed curves of all seeds, where all of them have a value, and its range.
+def middle(curve: Curve, smoothed: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the mean of the curves of all seeds, where all of them have a value, and its range.
 
     Args:
       curve: Curve of at least one seed.
+      smoothed: True to smooth the curve of each seed first.
 
     Returns:
-      Steps, means, and the lowest and highest smoothed values, each [n].
+      Steps, means, and the lowest and highest values, each [n].
     """
-    curves = [dict(zip(steps.tolist(), smooth(values))) for steps, values in curve.seeds]
+    curves = [dict(zip(steps.tolist(), smooth(values) if smoothed else values)) for steps, values in curve.seeds]
     steps = np.array(sorted(set(curves[0]).intersection(*curves[1:])))
     table = np.array([[one[step] for step in steps.tolist()] for one in curves]).reshape(len(curves), len(steps))
     return steps, table.mean(0), table.min(0), table.max(0)
@@ -135,13 +136,13 @@ def _draw(axis: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], handle
     for curve in sorted(panel.curves, key=lambda curve: curve.name in looks):  # grey ones below
         colour, dash = looks.get(curve.name, ("0.75", "-"))
         named = curve.name in looks
-        steps, means, low, high = middle(curve)
+        steps, means, low, high = middle(curve, not panel.exact)
         if not len(steps):
             continue
         drawn.append(means * scale)
         if len(curve.seeds) > 1 and named:
             axis.fill_between(steps, low * scale, high * scale, color=colour, alpha=0.18, lw=0)
-        elif named and len(means) >= SMOOTHED_FROM:
+        elif named and len(means) >= SMOOTHED_FROM and not panel.exact:
             raw_steps, raw = curve.seeds[0]
             axis.plot(raw_steps, raw * scale, color=colour, alpha=0.25, lw=0.8)
             drawn.append(raw * scale)
@@ -160,7 +161,7 @@ def _draw(axis: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], handle
         handles.setdefault(name, line)
     axis.set_title(literal(panel.title + (" (%)" if panel.percent else "")), loc="left")
     values = np.concatenate(drawn) if drawn else np.ones(1)
-    if not (panel.percent or panel.linear) and values.min() > 0 and values.max() / values.min() > LOG_RATIO:
+    if not (panel.percent or panel.exact) and values.min() > 0 and values.max() / values.min() > LOG_RATIO:
         axis.set_yscale("log")
     axis.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.0f}"))

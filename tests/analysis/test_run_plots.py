@@ -26,6 +26,12 @@ def test_the_band_of_seeds_is_from_the_lowest_to_the_highest_where_all_have_valu
     assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 3, 5], [1, 2, 3], [3, 4, 7])
 
 
+def test_a_schedule_is_drawn_as_it_is():
+    values = np.linspace(1, 0, 100)
+    np.testing.assert_array_equal(run_plots.middle(curve("a", values), smoothed=False)[1], values)
+    assert not np.array_equal(run_plots.middle(curve("a", values))[1], values)
+
+
 @pytest.mark.parametrize(("values", "drawn"), [([1, 2, 3], True), ([1, 2], False), ([1, 1, 1], False), ([], False)])
 def test_a_panel_without_information_is_not_drawn(values, drawn):
     assert run_plots.drawable(Panel("loss", (curve("a", values),))) == drawn
