@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+import jaxvision
 from jaxvision import cli
 from jaxvision.commands import convert, evaluate, photos, predict, search, train, visualize
 from jaxvision.data import text
@@ -84,6 +85,9 @@ def test_an_evaluator_of_texts_needs_a_tokenizer(trained):
 
 def test_classes_in_the_words_of_the_user(pretrained, pictures, capsys):
     predictions = predict.run_predict(pretrained[0], str(pictures / "*.png"), labels="a red circle, a dog,nothing")
+    model = jaxvision.load(pretrained[0])
+    found = model(str(pictures / "*.png"), labels=["a red circle", "a dog", "nothing"], skip=True)
+    assert {one.name: one.label for one in found} == {file: ranked[0][0] for file, ranked in predictions.items()}
     assert len(predictions) == 6
     for ranked in predictions.values():
         assert {name for name, _ in ranked} == {"a red circle", "a dog", "nothing"}
