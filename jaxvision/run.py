@@ -150,7 +150,7 @@ def train(
         where = _new_folder(config) if workdir is None else os.fspath(workdir)
         programs.keep()
         distributed.initialize()
-        with _explaining(where, stop_after):
+        with _explaining(where, stop_after, quiet):
             command.run_train(
                 config, where, fresh=fresh, resume=resume, stop_after=stop_after, quiet=quiet, began=began
             )
@@ -222,7 +222,7 @@ def _less_of_absl() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explaining(workdir: str, stop_after: int | None) -> Iterator[None]:
+def _explaining(workdir: str, stop_after: int | None, quiet: bool) -> Iterator[None]:
     """Turns the end of a run by a signal into a KeyboardInterrupt that says how to go on."""
     go_on = f"jaxvision.train(config, {workdir!r}, ...) with the same arguments continues from there"
     try:
@@ -234,4 +234,5 @@ def _explaining(workdir: str, stop_after: int | None) -> Iterator[None]:
             raise KeyboardInterrupt(f"{reason} in {workdir}. {go_on}") from None
         if signals.requested() or stop_after is None:
             raise
-        console().print(f"{reason} in {workdir}. {go_on}", markup=False)
+        if not quiet:
+            console().print(f"{reason} in {workdir}. {go_on}", markup=False)
