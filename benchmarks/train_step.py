@@ -61,6 +61,7 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
     memory.keep_freed()
     import jax
 
+    from jaxvision import step_costs
     from jaxvision.train import throughput
 
     network, rows = ALL[model], args.batch or ALL[model].batch
@@ -68,7 +69,7 @@ def jaxvision_worker(model: str, args: argparse.Namespace) -> Worker:
     training = training_of(network, batch, args.precision)
     jitted = jax.jit(training.step, donate_argnums=0)
     current = jax.jit(training.init)()
-    flops = throughput.flops_of(jitted.trace(current, batch))
+    flops = step_costs.flops_of(jitted.trace(current, batch))
 
     def run(steps: int) -> None:
         nonlocal current

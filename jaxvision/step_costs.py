@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision.analysis.accounting import macs
+from jaxvision.analysis.accounting import macs, traced_macs
 from jaxvision.parallel.mesh import batch_sharding
 
 PyTree = Any
@@ -50,6 +50,27 @@ class Tried(NamedTuple):
 
 _costs: dict[str, StepCost] = {}
 _tried: dict[str, Tried] = {}
+
+
+def flops_of(traced: jax.stages.Traced) -> float:
+    """Counts the floating-point operations of a program, by XLA's analysis before optimisation.
+
+    XLA counts once what a loop repeats, such as the layers of a model with `scan`. Where convolutions and matrix
+    products alone are more, they are the count.
+
+    Args:
+      traced: Trace of the program, such as `jax.jit(step).trace(state, batch)`.
+
+    Returns:
+      Number of FLOPs over the whole mesh, where a multiply-add counts as two and work that is done twice, as with
+      `remat`, counts twice.
+
+    >>> x = jax.ShapeDtypeStruct((4, 4), "float32")
+    >>> flops_of(jax.jit(jax.numpy.matmul).trace(x, x))
+    128.0
+    """
+    counted = (traced.lower().cost_analysis() or {}).get("flops", 0.0)
+    return max(counted, 2.0 * traced_macs(traced.jaxpr.jaxpr))
 
 
 def program_key(config: ConfigDict) -> str:

@@ -11,7 +11,7 @@ from jaxvision.data import sources
 from jaxvision.errors import UserError
 from jaxvision.estimate import estimate, words
 from jaxvision.sections import DataSection, TrainSection
-from jaxvision.train.throughput import flops_of
+from jaxvision.step_costs import flops_of
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """What a network costs before it is trained: shapes, weights, multiply-adds, memory, receptive field.
 
 One multiply-add counts as one, and only convolutions and matrix products count, as in the tables of the papers
-(He et al. 2016, table 1); `train.throughput.flops_of` counts two, and element-wise work too.
+(He et al. 2016, table 1); `step_costs.flops_of` counts two, and element-wise work too.
 """
 
 from collections.abc import Callable, Collection, Sequence

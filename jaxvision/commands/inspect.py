@@ -10,13 +10,12 @@ from rich.table import Table
 
 from jaxvision import checks, paths, storage
 from jaxvision import experiment as experiments
-from jaxvision.analysis.accounting import traced_macs
 from jaxvision.commands import plans
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.mesh import batch_sharding
+from jaxvision.step_costs import flops_of
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
-from jaxvision.train.throughput import flops_of
 
 
 def run_inspect(
@@ -49,8 +48,7 @@ def run_inspect(
     out = console()
     state, step = experiment.abstract_state(), experiment.step()
     traced = experiment.trace(step)
-    # XLA counts what a loop does once, such as the layers of a scanned model: then the products alone are more.
-    flops = max(flops_of(traced) or 0.0, 2.0 * traced_macs(traced.jaxpr.jaxpr))
+    flops = flops_of(traced)
     unchecked, cautions = checks.check_run(experiment)
     _print_parameters(experiment, state.params)
     _print_data(experiment)

@@ -28,6 +28,7 @@ from jaxvision.locks import Lock
 from jaxvision.loggers.base import Run, name_of
 from jaxvision.parallel import agreement, peers
 from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
+from jaxvision.step_costs import flops_of
 from jaxvision.storage import Path
 from jaxvision.train import finite, loop, skips
 from jaxvision.train.checkpoint import Checkpoints, Saved
@@ -39,7 +40,7 @@ from jaxvision.train.observers import Observers
 from jaxvision.train.profiler import Profiler, Steps, parse_steps
 from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.state import TrainState
-from jaxvision.train.throughput import Throughput, flops_of, peak_flops
+from jaxvision.train.throughput import Throughput, peak_flops
 from jaxvision.train.watch import to_its_end
 from jaxvision.train.watchdog import Watchdog
 

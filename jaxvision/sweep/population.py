@@ -30,13 +30,14 @@ from jaxvision.errors import UserError
 from jaxvision.locks import Lock
 from jaxvision.models import weights
 from jaxvision.parallel.mesh import make_mesh, replicate
+from jaxvision.step_costs import flops_of
 from jaxvision.sweep.stacking import Group, Member, groups, overrides
 from jaxvision.train import loop, population
 from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.journal import PROGRESS, Journal
 from jaxvision.train.metrics import Records
 from jaxvision.train.progress import Reporter, console
-from jaxvision.train.throughput import Throughput, flops_of, peak_flops
+from jaxvision.train.throughput import Throughput, peak_flops
 from jaxvision.train.watch import to_its_end
 from jaxvision.train.watchdog import Watchdog
 

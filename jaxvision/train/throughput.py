@@ -17,29 +17,12 @@ def peak_flops(device: jax.Device | None = None) -> float | None:
     return None if chip is None else chip.bfloat16
 
 
-def flops_of(traced: jax.stages.Traced) -> float | None:
-    """Counts the floating-point operations of a program, by XLA's analysis before optimisation.
-
-    Args:
-      traced: Trace of the program, such as `jax.jit(step).trace(state, batch)`.
-
-    Returns:
-      Number of FLOPs over the whole mesh, where a multiply-add counts as two and work that is done twice, as with
-      `remat`, counts twice; None if XLA gives no count.
-
-    >>> x = jax.ShapeDtypeStruct((4, 4), "float32")
-    >>> flops_of(jax.jit(jax.numpy.matmul).trace(x, x))
-    128.0
-    """
-    return (traced.lower().cost_analysis() or {}).get("flops")
-
-
 class Throughput:
     """Measures the training since the last `read`, without evaluations and checkpoints.
 
     Args:
       batch_size: Number of examples in a step.
-      flops: Number of FLOPs of a step, see `flops_of`; None if not known.
+      flops: Number of FLOPs of a step, see `step_costs.flops_of`; None if not known.
     """
 
     def __init__(self, batch_size: int, flops: float | None):
@@ -80,7 +63,7 @@ class Throughput:
         Returns:
           `examples_per_second` over all devices; `data_wait`, a share in [0, 1]; and, if the peak of the device is
           known, `mfu` in [0, 1]: the FLOPs of the steps divided by those that all devices could do at their bfloat16
-          peak (PaLM, Chowdhery et al. 2022, appendix B, but with XLA's count of FLOPs).
+          peak (PaLM, Chowdhery et al. 2022, appendix B, but of all FLOPs, also of those that `remat` repeats).
         """
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
         values = {

@@ -16,7 +16,7 @@ from jaxvision import models
 from jaxvision.analysis.accounting import Conv, Dense, Pool, costs, macs, receptive_field
 from jaxvision.errors import UserError
 from jaxvision.models import layers
-from jaxvision.train.throughput import flops_of
+from jaxvision.step_costs import flops_of
 
 REFERENCE = json.loads((pathlib.Path(__file__).parents[1] / "reference" / "param_counts.json").read_text())
 
