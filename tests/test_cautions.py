@@ -290,7 +290,7 @@ def test_what_would_be_read_otherwise_than_it_says_is_an_error(pets, data, messa
     with pytest.raises(UserError, match=message):
         experiments.build(config(pets, data=data))
     if "subset" in data:
-        with pytest.raises(UserError, match="give one of the two"):
+        with pytest.raises(UserError, match="give one of them"):
             experiments.build(
                 config(pets, evals=dict(val=dict(name="classify", split="train", subset={})))
             ).evaluations()

@@ -54,6 +54,7 @@ def run_cell(code: str, scope: dict[str, Any], pictures: Path, name: str) -> str
     from matplotlib import pyplot
 
     *statements, last = ast.parse(code).body
+    earlier = set(pyplot.get_fignums())  # of the program that calls this
     shows = isinstance(last, ast.Expr) and not code.rstrip().endswith(";")  # the value of the last line
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -61,9 +62,9 @@ def run_cell(code: str, scope: dict[str, Any], pictures: Path, name: str) -> str
         value = eval(compile(ast.Expression(last.value), name, "eval"), scope) if shows else None
     output = printed.getvalue() + ("" if value is None else f"{value!r}\n")
     shown = [f"```text\n{output}```"] if output else []
-    for number in pyplot.get_fignums():
+    for number in sorted(set(pyplot.get_fignums()) - earlier):
         file = f"{name}_{number}.png"
         pyplot.figure(number).savefig(pictures / file, dpi=100, bbox_inches="tight")
         shown.append(f"![]({file})")
-    pyplot.close("all")
+        pyplot.close(number)
     return "\n\n".join(shown)

@@ -17,16 +17,15 @@ TINY = ["--size=32", "--batch=8", "--epochs=1", "--config.model.width=0.125"]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(own_folder):
     """A folder with photographs of two classes, in which commands run."""
     for folder, count in (("photos/cat", 8), ("photos/white dog", 8), ("new_photos", 2)):
-        (tmp_path / folder).mkdir(parents=True)
+        (own_folder / folder).mkdir(parents=True)
         for i in range(count):
             rng = np.random.default_rng([i, count, len(folder)])
             pixels = rng.integers(0, 120, (40 + i, 50, 3), np.uint8) + np.uint8(100 * folder.endswith("dog"))
-            Image.fromarray(pixels).save(tmp_path / folder / f"IMG {i}.jpg")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+            Image.fromarray(pixels).save(own_folder / folder / f"IMG {i}.jpg")
+    return own_folder
 
 
 def run(*words):

@@ -40,7 +40,7 @@ def test_every_kind_and_its_options_are_documented():
         assert rows[name].strip() == cell
 
 
-@pytest.mark.parametrize("name", sorted(set(sources.KINDS) - {"shapes", "mixture"}))
+@pytest.mark.parametrize("name", sorted(set(sources.KINDS) - {"shapes", "mixture", "python"}))
 def test_a_folder_that_is_missing_or_empty(name, tmp_path):
     with pytest.raises(UserError, match=f"the data set '{name}' needs data_dir"):
         sources.open_source(name, "train")
