@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from notebook_pages import from_notebook
 
-# The order of the pages. Pages of docs/ that are not named here are added to the last chapter but one.
+# The order of the pages. Pages of docs/ that are not named here are added to the chapter `REST`.
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "First hour": (
         "journeys",
@@ -195,7 +195,7 @@ def collect(root: Path, out: Path, reference: Mapping[str, str], run: bool = Fal
         site.write(HOME if path == Path("README.md") else path, site.read(page))
     for folder in ("docs", "experiments"):
         for file in sorted((root / folder).rglob("*")):
-            if file.suffix in COPIED and "site" not in file.parts:
+            if file.suffix in COPIED and not file.is_relative_to(root / "docs" / "site"):
                 (out / file.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, out / file.relative_to(root))
     for name, text in reference.items():

@@ -9,11 +9,12 @@ import numpy as np
 from jaxvision.analysis import words
 from jaxvision.analysis.statistics import Difference, Interval, least_p
 
-Outcome = Literal["met", "open", "opposite", "condition", "unknown"]
+Outcome = Literal["met", "open", "opposite", "mixed", "condition", "unknown"]
 TOLD: dict[Outcome, str] = {  # how a summary of several criteria names each outcome
     "met": "met",
     "open": "not settled",
     "opposite": "the opposite holds",
+    "mixed": "the opposite holds in part",
     "condition": "failed by a further condition",
     "unknown": "not known from one seed",
 }
@@ -67,14 +68,16 @@ class Verdict:
     def outcome(self) -> Outcome:
         """Why the criterion is met or not.
 
-        "met"; "open" if an interval includes `least`; "opposite" if one is wholly below it; "condition" if all are
-        above it, but a further condition does not hold; "unknown" if one has no ends, as from a single seed.
+        "met"; "opposite" if all intervals are wholly below `least`; "mixed" if one of several is; "unknown" if one has
+        no ends, as from a single seed; "open" if an interval includes `least`; "condition" if all are above it, but a
+        further condition does not hold.
         """
         if self.met:
             return "met"
         intervals = [_interval(gain) for gain in self.gains.values()]
-        if any(i.high < self.least for i in intervals):
-            return "opposite"
+        below = [i.high < self.least for i in intervals]
+        if any(below):
+            return "opposite" if all(below) else "mixed"
         if any(np.isnan(i.low) or np.isnan(i.high) for i in intervals):
             return "unknown"
         return "condition" if all(i.low > self.least for i in intervals) else "open"
@@ -93,6 +96,7 @@ class Verdict:
         why = {
             "open": f"not settled{_by(self._sample)} ({an} includes {bound})",
             "opposite": "the opposite holds" if bound in ("zero", "1") else f"{an} is wholly below {bound}",
+            "mixed": f"one of the intervals is wholly below {bound}",
             "condition": f"a further condition fails ({are} above {bound})",
             "unknown": "not known: one seed has no interval",
         }
@@ -115,6 +119,8 @@ class Verdict:
         match self.outcome:
             case "opposite":
                 return opposite
+            case "mixed":
+                return f"it is not true throughout that {whether}{told}"
             case "open":
                 return f"whether {whether} is not settled{_by(self._sample)}{told}"
             case "unknown":

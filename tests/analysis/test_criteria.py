@@ -43,7 +43,9 @@ NEGATIVE = paired_difference([0.1, 0.2, 0.31], [0.5, 0.6, 0.7])
         (Verdict({"a": NOISY}), "open", "**FAILED**, not settled by 3 seeds (the interval includes zero)"),
         (Verdict({"a": CLEAR, "b": NOISY}), "open", "**FAILED**, not settled by 3 seeds (an interval includes zero)"),
         (Verdict({"a": NEGATIVE}), "opposite", "**FAILED**, the opposite holds"),
-        (Verdict({"a": NEGATIVE, "b": NOISY}), "opposite", "**FAILED**, the opposite holds"),
+        (Verdict({"a": NEGATIVE, "b": NEGATIVE}), "opposite", "**FAILED**, the opposite holds"),
+        (Verdict({"a": NEGATIVE, "b": NOISY}), "mixed", "**FAILED**, one of the intervals is wholly below zero"),
+        (Verdict({"a": CLEAR, "b": NEGATIVE}), "mixed", "**FAILED**, one of the intervals is wholly below zero"),
         (
             Verdict({"a": CLEAR}, least=0.6, bound="60 points"),
             "opposite",
