@@ -85,17 +85,18 @@ def answer(words: Sequence[str], commands: Mapping[str, Command]) -> str:
       commands: Commands by name.
     """
     shell, *rest = words
-    cut = 0
+    cut, special = 0, r"[^\w@%+=:,./~^-]"  # what bash wants behind a backslash
     if shell == "bash":
         line, at_cursor = rest
         rest = _split(line)[1:]
         # Bash breaks words at "=" and ":", and replaces only what comes after the last break.
         at_cursor = "" if at_cursor in ("=", ":") else at_cursor
+        special = {'"': r'["$`\\]', "'": r"(?!)"}.get(at_cursor[:1], special)  # within a quotation
         cut = len(rest[-1]) - len(_split(at_cursor)[-1]) if rest else 0
     lines = []
     for word, text in complete(rest or [""], commands):
         if shell == "bash":
-            lines.append(re.sub(r"([^\w@%+=:,./~^-])", r"\\\1", word[max(cut, 0) :]))
+            lines.append(re.sub(f"({special})", r"\\\1", word[max(cut, 0) :]))
         else:
             lines.append(f"{word}\t{text}" if text else word)
     return "\n".join(lines)

@@ -62,8 +62,12 @@ def test_files_are_offered_with_folders_and_without_hidden_ones(tmp_path, monkey
     assert words("verify --workdir=ru") == ["--workdir=rule.py", "--workdir=rule.txt", "--workdir=runs/"]
     assert words("train --config=.ru") == ["--config=.rule.py"]
     assert words(f"train --config={tmp_path}/ru") == [f"--config={tmp_path}/rule.py", f"--config={tmp_path}/runs/"]
-    line = "jaxvision train --config=my"
-    assert completion.answer(["bash", line, "my"], cli.COMMANDS) == r"my\ file.py"
+    for at_cursor, found in (("my", r"my\ file.py"), ('"my', "my file.py"), ("'my", "my file.py")):
+        line = f"jaxvision train --config={at_cursor}"
+        assert completion.answer(["bash", line, at_cursor], cli.COMMANDS) == found
+    (tmp_path / "a$b 'c.py").touch()
+    line = 'jaxvision train --config="a'
+    assert completion.answer(["bash", line, '"a'], cli.COMMANDS) == r"a\$b 'c.py"
 
 
 def test_bash_gets_what_follows_its_last_break():
