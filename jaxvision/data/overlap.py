@@ -12,7 +12,6 @@ from jaxvision.errors import UserError
 
 MOST = 2_000_000  # largest number of examples of both splits that are compared
 MOST_LINKS = 5_000  # largest number of files of the second split that are checked for being links
-_PLACE = re.compile(r"(row \d+ of row group \d+ of |.*? in )?(.*)", re.DOTALL)  # names of rows, and of members
 
 
 def count_shared(one: Source, other: Source, size: Callable[[str], int] | None) -> int | None:
@@ -54,13 +53,11 @@ def _files(source: Source, rows: np.ndarray) -> Iterator[tuple[str, str]]:
     """Yields for each example its place in its file, and the file, with the links in its folder resolved."""
     folders: dict[str, str] = {}
     for row in rows:
-        match = _PLACE.fullmatch(source.describe(int(row)))
-        assert match is not None  # it matches any text
-        part, path = match.groups()
+        part, path = source.place(int(row))
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
-        yield part or "", os.path.join(folders[folder], name)
+        yield part, os.path.join(folders[folder], name)
 
 
 def _target(file: tuple[str, str]) -> tuple[str, str]:

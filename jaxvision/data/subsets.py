@@ -3,20 +3,19 @@
 The 5,000 examples of a seed are always among its 10,000.
 """
 
+import collections
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 
-from jaxvision.arguments import SHARE, Range
+from jaxvision.arguments import Range
 from jaxvision.data.sources.base import Source
 from jaxvision.errors import UserError, unknown
 
 PARTS = ("rest", "held_out")
-_PLACE = re.compile(r"(?P<part>(?!/).*? in |row \d+ of row group \d+ of )?(?P<path>.*)", re.DOTALL)  # in its file
 
 
 def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
@@ -58,7 +57,7 @@ def subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
 
 
 def held_out(labels: np.ndarray, names: Sequence[str], share: float, seed: int) -> np.ndarray:
-    """Chooses a share of every class, by a digest of the names of its examples.
+    """Chooses a share of every class, by a digest of the names of its examples (see `names`).
 
     Where examples are added later, most of those that were held out stay so. A class of two or more examples gives
     one at least and keeps one at least.
@@ -76,9 +75,14 @@ def held_out(labels: np.ndarray, names: Sequence[str], share: float, seed: int) 
     >>> [int(held_out(labels, names, 0.25, seed=0)[labels == k].sum()) for k in range(3)]
     [1, 1, 0]
     """
-    digests = [hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in names]
+    seen: collections.Counter[str] = collections.Counter()
+    digests = []
+    for name in names:  # one that comes again counts as another
+        text = f"{seed}/{name}" + (f"\0{seen[name]}" if seen[name] else "")
+        digests.append(hashlib.blake2b(text.encode(errors="surrogateescape")).digest())
+        seen[name] += 1
     ranks = np.empty(len(labels), np.int64)
-    ranks[sorted(range(len(labels)), key=lambda i: (digests[i], i))] = np.arange(len(labels))
+    ranks[sorted(range(len(labels)), key=digests.__getitem__)] = np.arange(len(labels))
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -135,7 +139,7 @@ def take(
     examples: int | None = None,
     per_class: int | None = None,
     *,
-    hold_out: SHARE | None = None,
+    hold_out: Annotated[float, Range(0, 1, above=True, below=True)] | None = None,
     part: str | None = None,
     seed: Annotated[int, Range(0)] = 0,
 ) -> Subset:
@@ -165,8 +169,7 @@ def take(
     balanced = info.num_classes is not None and not info.multi_label
     labels = source.labels if balanced else np.zeros(len(source), np.int32)
     if hold_out is not None:
-        names = [_name_of(source.describe(i)) for i in range(len(source))]
-        rows = np.flatnonzero(held_out(labels, names, hold_out, seed) == (part == "held_out"))
+        rows = np.flatnonzero(held_out(labels, names(source), hold_out, seed) == (part == "held_out"))
         if not len(rows):
             what = "nothing can be held out" if part == "held_out" else "nothing is left to train on"
             raise UserError(
@@ -186,15 +189,18 @@ def take(
     return Subset(source, subset(labels, total, seed))
 
 
-def _name_of(description: str) -> str:
-    """The name of an example without the folders of its file, which may be moved.
+def names(source: Source) -> list[str]:
+    """Returns names of the examples that stay the same when the set is moved: files are named from its folder.
 
-    >>> _name_of("/data/my pets/cat/1.jpg"), _name_of("a/0001 in /data/train-0.tar")
-    ('1.jpg', 'a/0001 in train-0.tar')
+    Args:
+      source: Source of examples, or a view of one.
     """
-    match = _PLACE.fullmatch(description)
-    assert match is not None  # it matches any text
-    return f"{match['part'] or ''}{os.path.basename(match['path'])}"
+    base, rows = unwrap(source)
+    if type(base).describe is Source.describe:
+        return [f"example {row}" for row in rows]
+    root = os.path.join(base.root, "") if base.root else ""
+    places = (base.place(int(row)) for row in rows)
+    return [f"{path.removeprefix(root)}\0{part}" for part, path in places]  # no path has the character between them
 
 
 def subset_size(
@@ -218,7 +224,7 @@ def subset_size(
 
     Raises:
       UserError: Several of the numbers are given, or none; `per_class` is no positive whole number, or the set has no
-        classes; or `part` is unknown, or given without `hold_out`.
+        classes; `hold_out` is not between 0 and 1; or `part` is unknown, or given without `hold_out`.
 
     >>> subset_size(10, per_class=4)
     40
@@ -232,6 +238,10 @@ def subset_size(
     if part is not None and hold_out is None:
         raise UserError(f"part={part!r} of a subset goes with 'hold_out', the share that is held out: give both")
     if hold_out is not None:
+        if not 0 < hold_out < 1:
+            raise UserError(
+                f"hold_out={hold_out!r} of a subset must be in (0, 1): 0.1 holds out a tenth of every class"
+            )
         if of is None:
             raise UserError("the size of a subset with 'hold_out' follows from that of the set, which is not known")
         out = round(hold_out * of)

@@ -82,10 +82,12 @@ class Source:
 
     Attributes:
       info: Description of the set.
+      root: Folder of the set, or None; `subsets.names` leaves it out of the names of files.
       passed_over: Counts of the files beside the examples that are not read, or None; `open_source` warns of them.
     """
 
     info: Info
+    root: str | None = None
     passed_over: PassedOver | None = None
 
     @property
@@ -119,6 +121,17 @@ class Source:
           index: Index of the example.
         """
         return f"example {index} of {self.info.name} {self.info.split}"
+
+    def place(self, index: int) -> tuple[str, str]:
+        """Returns what identifies an example among those of its kind of source.
+
+        Args:
+          index: Index of the example.
+
+        Returns:
+          (place in its file, file); the place is empty if the file is the example.
+        """
+        return "", self.describe(index)
 
     @functools.cached_property
     def labels(self) -> np.ndarray:

@@ -60,6 +60,7 @@ class FolderSource(Source):
             images, names = _of_classes(root, split, classes, self.passed_over)
         parts = parse_split(split, {s: len(found) for s, found in images.items()}, f"the folder {root}")
         self._files = [file for name, start, stop in parts for file in images[name][start:stop]]
+        self.root = str(root)
         info = Info(root.resolve().name, split, len(self._files), tuple(names), len(names))
         self.info = info._replace(fields=standard_fields(info, text=False))
 

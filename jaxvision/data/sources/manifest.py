@@ -87,6 +87,7 @@ class ManifestSource(Source):
         self.passed_over = files.unmatched(folder, manifests, [classes], _LISTS)
         chosen = [row for name, start, stop in parts for row in rows[name][start:stop]]
         base = folder / path_names.expanded(root) if root else None
+        self.root = str(base or folder)
         self._rows = chosen
         self._paths = [os.path.join(base or row.file.parent, row.path) for row in chosen]
         self._has_texts = any(row.columns.text for row in chosen)

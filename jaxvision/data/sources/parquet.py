@@ -103,6 +103,7 @@ class ParquetSource(Source):
         cells = [column for field, column in stored.items() if column is not None and field in self._columns]
         self._cells = RowGroups(cells, cache_bytes)
         texts = columns["text"] is not None
+        self.root = str(folder)
         self.info = make_info(folder.resolve().name, split, len(self._rows), self._labels, text=texts)
 
     def __len__(self) -> int:
@@ -130,6 +131,10 @@ class ParquetSource(Source):
     def describe(self, index: int) -> str:
         group, row = self._rows[index]
         return f"row {group.first + row} of {group.file}"
+
+    def place(self, index: int) -> tuple[str, str]:
+        group, row = self._rows[index]
+        return f"row {group.first + row}", str(group.file)
 
     def _read(
         self, column: str, used: Sequence[File], paths: Mapping[str, list[Path]], classes: Classes | None

@@ -113,6 +113,7 @@ class WebDatasetSource(Source):
             self._labels = Labels(stated, names_or_count, self.describe)
         elif len(unlabelled) < len(ranges) and (fields is None or "label" in fields):
             raise UserError(f"some shards in {folder} have .cls members, others like {unlabelled[0]} have none")
+        self.root = str(folder)
         self.info = make_info(folder.resolve().name, split, len(self), self._labels, text=self._has_texts)
 
     def __len__(self) -> int:
@@ -132,6 +133,10 @@ class WebDatasetSource(Source):
     def describe(self, index: int) -> str:
         shard, row = self._rows[index]
         return shard.describe(row)
+
+    def place(self, index: int) -> tuple[str, str]:
+        shard, row = self._rows[index]
+        return str(shard.index.keys[row]), str(shard.tar)
 
     def _member(self, index: int, part: str) -> bytes:
         shard, row = self._rows[index]
