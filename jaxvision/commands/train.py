@@ -146,8 +146,9 @@ def run_train(
             saved = Saved(workdir)
         with together("making the loggers"):
             observers = _observers(request) if is_main() else None
-        with observers or contextlib.nullcontext():
-            return _train(request, opened, saved, lock, goodput, observers)
+        # What the loggers say while they end is still kept in console.txt.
+        with contextlib.ExitStack() as after_loggers, observers or contextlib.nullcontext():
+            return _train(request, opened, saved, lock, goodput, observers, after_loggers)
 
 
 @contextlib.contextmanager
@@ -176,8 +177,9 @@ def _train(
     lock: Lock | None,
     goodput: Goodput,
     observers: Observers | None,
+    after_loggers: contextlib.ExitStack,
 ) -> dict[str, float]:
-    """Claims the workdir, trains, and writes the results."""
+    """Claims the workdir, trains, and writes the results; `after_loggers` is closed when the loggers have ended."""
     experiment, workdir = opened.experiment, request.workdir
     may_write = lock.check if lock is not None else lambda: None
     with launches.account(workdir, goodput, may_write) as account, contextlib.ExitStack() as stack:
@@ -196,7 +198,7 @@ def _train(
             account.begin(start.step)
         records = NoRecords() if lock is None else Records(workdir, start.step, lock.check, lines=progress.get("lines"))
         stack.enter_context(contextlib.closing(records))
-        show = stack.enter_context(shown(None if request.quiet else lock, workdir, start.step, request.made))
+        show = after_loggers.enter_context(shown(None if request.quiet else lock, workdir, start.step, request.made))
         for line in _header(experiment, workdir, start):
             show(line)
         of_evaluations = [line for evaluation in opened.evaluations for line in evaluation.cautions]

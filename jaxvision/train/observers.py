@@ -55,7 +55,7 @@ class Observers:
         self._step, self._started = 0, False
         self._loggers: list[_Logger] = []
         for entry in entries:
-            run = self.run._replace(say=lambda line: self._say(line))
+            run = self.run._replace(say=self._print)
             told = run if entry.common.run_name is None else run._replace(name=entry.common.run_name)
             what = f"the logger {entry.common.name!r}"
             log = own_modules.call_factory(what, entry.factory, run=told, **entry.options)
@@ -96,6 +96,13 @@ class Observers:
             logger.end(event, until)
         for logger in self._loggers:
             logger.wait(until)
+
+    def _print(self, line: str) -> None:
+        """Prints a line of a logger. It raises nothing: a line that cannot be printed is no failure of the logger."""
+        try:
+            self._say(line)
+        except Exception as error:
+            _log.warning("a line of a logger cannot be kept (%s): %s", _described(error), line)
 
     def _tell(self, event: Event) -> None:
         self._step = event.step

@@ -215,7 +215,7 @@ class Reporter:
           text: Text to print.
         """
         if not self._quiet:
-            self.console.print(text)
+            self.console.print(text, markup=False)
             self._keep(text)
 
     def close(self) -> None:

@@ -1,11 +1,14 @@
 """Loggers in a whole run: what they are told, also when it is resumed, and that they change nothing."""
 
+import contextlib
 import json
+import sys
 
 import pytest
 
 from jaxvision.commands import train
 from jaxvision.errors import UserError
+from jaxvision.train import observers
 from jaxvision.train.metrics import read
 from jaxvision.train.watch import Preempted
 
@@ -89,3 +92,43 @@ def test_a_mistake_is_found_before_anything_is_written(hooked, own_folder, secti
     with pytest.raises(UserError, match=message):
         train.run_train(config, own_folder / "d", quiet=True)
     assert not (own_folder / "d").exists()
+
+
+SLOW = """
+import threading
+
+from jaxvision.registry import part
+
+told, go_on = [], threading.Event()
+
+@part("logger", background=True)
+def slow(*, run):
+    def log(event):
+        if event.kind == "start":
+            assert go_on.wait(60)
+            run.say("slow: the page of this run")
+        told.append((event.kind, event.status))
+    return log
+"""
+
+
+@pytest.mark.parametrize("stop_after", [None, 5])
+def test_a_logger_that_starts_more_slowly_than_the_run_is_told_everything(
+    config, own_folder, monkeypatch, caplog, stop_after
+):
+    (own_folder / "my_slow_logger.py").write_text(SLOW)
+    config.loggers = dict(slow=dict(name="my_slow_logger:slow"))
+    leave = observers.Observers.__exit__
+
+    def left(self, *error):  # the training has ended, and what it opened is closed
+        sys.modules["my_slow_logger"].go_on.set()
+        leave(self, *error)
+
+    monkeypatch.setattr(observers.Observers, "__exit__", left)
+    with pytest.raises(Preempted) if stop_after else contextlib.nullcontext():
+        train.run_train(config, own_folder / "runs" / "slow", stop_after=stop_after)
+    told = sys.modules["my_slow_logger"].told
+    assert [kind for kind, _ in told[:2]] == ["start", "log"]
+    assert told[-1] == ("end", "stopped" if stop_after else "finished")
+    assert "logger" not in " ".join(caplog.messages)
+    assert "slow: the page of this run" in (own_folder / "runs" / "slow" / "console.txt").read_text().splitlines()

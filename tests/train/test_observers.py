@@ -76,6 +76,25 @@ def test_the_name_of_the_run_and_a_line_of_the_logger(observe):
     assert printed == ["b start", "b end"]
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_a_line_that_cannot_be_printed_is_no_failure_of_the_logger(observe, caplog, background):
+    told = []
+
+    def closed(line):
+        raise ValueError("I/O operation on closed file")
+
+    def log(run, event):
+        run.say(f"a page for {event.kind}")
+        told.append(event.kind)
+
+    with observe(log, background) as all_of:
+        all_of.begin(0, closed)
+        all_of("log", 1, {})
+    assert told == ["start", "log", "end"]
+    assert caplog.messages[0].startswith("a line of a logger cannot be kept (ValueError: I/O operation on closed file")
+    assert caplog.messages[0].endswith(": a page for start")
+
+
 def test_a_logger_gets_copies(observe):
     state, metrics, seen = {"w": jnp.zeros(3)}, {"loss": 1.0}, []
 
