@@ -5,6 +5,7 @@ events are left out and counted. At the end the threads get `END_SECONDS` to fin
 """
 
 import contextlib
+import copy
 import logging
 import queue
 import threading
@@ -55,7 +56,7 @@ class Observers:
         self._step, self._started = 0, False
         self._loggers: list[_Logger] = []
         for entry in entries:
-            run = self.run._replace(say=self._print)
+            run = self.run._replace(config=copy.deepcopy(self.run.config), say=self._print)
             told = run if entry.common.run_name is None else run._replace(name=entry.common.run_name)
             what = f"the logger {entry.common.name!r}"
             log = own_modules.call_factory(what, entry.factory, run=told, **entry.options)
@@ -93,7 +94,7 @@ class Observers:
         until = time.monotonic() + (END_SECONDS if status == "finished" else STOP_SECONDS)
         event = Event("end", self._step, dict(self.results), lambda: _on_host(None), status)
         for logger in self._loggers:
-            logger.end(event, until)
+            logger.end(_copied(event), until)
         for logger in self._loggers:
             logger.wait(until)
 
@@ -107,7 +108,7 @@ class Observers:
     def _tell(self, event: Event) -> None:
         self._step = event.step
         for logger in self._loggers:
-            logger(event)
+            logger(_copied(event))
 
 
 class _Direct:
@@ -188,6 +189,11 @@ class _Background:
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
             self._direct(event)
+
+
+def _copied(event: Event) -> Event:
+    """An event with numbers of its own, for one of several loggers."""
+    return event._replace(metrics=dict(event.metrics))
 
 
 def _no_state() -> Any:

@@ -112,6 +112,34 @@ def test_a_logger_gets_copies(observe):
     assert isinstance(seen[0], np.ndarray)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_a_logger_changes_nothing_for_the_next_one(background):
+    told = []
+
+    def make_spoiler(*, run):
+        run.config["model"]["name"] = "spoilt"
+
+        def spoil(event):
+            event.metrics.clear()
+            event.metrics["spoilt"] = 1.0
+
+        return spoil
+
+    def make_reader(*, run):
+        return lambda event: told.append((event.kind, dict(event.metrics), run.config))
+
+    made = {"spoiler": make_spoiler, "reader": make_reader}
+    entries = [loggers.Entry(name, LoggerSection(name), make, {}, background) for name, make in made.items()]
+    run = RUN._replace(config={"model": {"name": "vit"}})
+    with Observers(entries, run) as all_of:
+        all_of.begin(0, print)
+        all_of("log", 1, {"loss": 1.0})
+        all_of.results = {"val/top1": 0.5}
+    config = {"model": {"name": "vit"}}
+    assert told == [("start", {}, config), ("log", {"loss": 1.0}, config), ("end", {"val/top1": 0.5}, config)]
+    assert run.config == config
+
+
 def test_a_state_over_several_devices_is_whole_on_the_host(observe, mesh):
     sharding = jax.sharding.NamedSharding(mesh(8), jax.sharding.PartitionSpec("data"))
     state, seen = {"w": jax.device_put(jnp.arange(16), sharding)}, []
