@@ -80,8 +80,8 @@ def run_plot(
         from jaxvision.commands import class_page  # it builds the model; the curves need no such thing
 
         judgement = class_page.judge(found[0], step, evaluation)
-    if not is_main():
-        return folder / "index.html"
+        if not is_main():  # asked only here: it would start the accelerator, beside a training that holds it
+            return folder / "index.html"
     outputs.claim(folder, names, "--out")
     with storage.folder(folder) as here:
         if len(found) == 1:

@@ -4,6 +4,8 @@ import csv
 import json
 import logging
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -230,3 +232,18 @@ def test_the_end_of_a_run_is_told_from_its_lock(tmp_path):
     gone = run_records.processes.describe() | {"started": "long ago"}
     (run / "lock.json").write_text(json.dumps(gone))
     assert run_records.read_run(run).state == "interrupted"
+
+
+def test_without_predictions_no_device_is_touched(tmp_path):
+    write_run(tmp_path / "a", steps=2)  # too short for curves, which take a second each
+    write_run(tmp_path / "b", steps=2)
+    script = """
+import sys
+from jax._src import xla_bridge
+from jaxvision.commands import plot
+folder = sys.argv[1]
+plot.run_plot([folder + "/a"])
+plot.run_plot([folder + "/a", folder + "/b"], folder + "/out")
+assert not xla_bridge._backends, list(xla_bridge._backends)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=120)
