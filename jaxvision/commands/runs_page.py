@@ -11,7 +11,7 @@ from jaxvision.analysis.words import code, percent, plain, table
 from jaxvision.commands import run_page
 from jaxvision.commands.run_groups import ABSENT, Group, differing_keys, is_seed
 from jaxvision.commands.run_records import Record
-from jaxvision.train.progress import duration, is_share
+from jaxvision.train.progress import best_is, duration, is_share
 
 KEYS_BESIDE = 4  # most keys that stand beside the results
 COLUMNS = 8  # most results in the table
@@ -66,9 +66,10 @@ def _summary(groups: Sequence[Group], records: Sequence[Record], name: str | Non
         )
     ended = [group for group in groups if all(one.state == "finished" for one in group.records)]
     best = max(ended, key=lambda group: _rank(group, name), default=None)
+    if name and best_is(name) is None and len(groups) > 1:
+        said += f" Whether a high or a low {code(name)} is better is not known, so no run is named as the best."
     if name and best and _rank(best, name) > -math.inf and len(ended) > 1:
-        low = not is_share(name)
-        which = "lowest" if low else "highest"
+        which = best_is(name)
         said += f" The {which} {code(name)} is that of {code(best.name)}, {_mean(best, name)}"
         of = f"{len(ended)}" if len(ended) == len(groups) else f"the {len(ended)} that are finished"
         said += f"; the {which} of {of} is partly luck, so confirm it with further seeds."
@@ -76,12 +77,13 @@ def _summary(groups: Sequence[Group], records: Sequence[Record], name: str | Non
 
 
 def _rank(group: Group, name: str | None) -> float:
-    """Value of a group, larger for a better one: the main result is a share to maximise, or else to minimise."""
-    if name is None:
+    """Value of a group, larger for a better one; of a result of which it is not known what is better, all are equal."""
+    which = best_is(name) if name else None
+    if name is None or which is None:
         return -math.inf
     values = _values(group, name)
     mean = sum(values) / len(values) if values else math.nan
-    return -math.inf if math.isnan(mean) else mean if is_share(name) else -mean
+    return -math.inf if math.isnan(mean) else mean if which == "highest" else -mean
 
 
 def _values(group: Group, name: str) -> list[float]:
@@ -175,7 +177,8 @@ def _distinct(records: Sequence[Record], key: str) -> str:
 def _curves(groups: Sequence[Group], here: Path, axis: str, front: Sequence[str], name: str | None) -> list[str]:
     parts = run_page.figures(groups, here, axis, front)
     if len(groups) > run_plots.NAMED and name:
-        said = f"There are too many runs for a colour each: the {len(front)} with the best {code(name)} have one."
+        which = f"the {len(front)} with the best {code(name)}" if best_is(name) else f"the first {len(front)}"
+        said = f"There are too many runs for a colour each: {which} have one."
         parts.insert(1, said)
     return parts
 

@@ -1,6 +1,7 @@
 """Shows the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict
@@ -16,6 +17,10 @@ SHOWN = ("loss", "examples_per_second")  # shown for every task, around the metr
 _FEWEST_STEPS, _MOST_STEPS = 200, 2000  # limits of the steps before `Guessing` warns: a tenth of the run between them
 _NEAR, _FALL = 0.02, 0.01  # shares of the loss of guessing
 SHARES = ("top", "recall", "mean_class", "prompt_")  # beginnings of the names of results that are shown in percent
+# Last words of the names of results of which the lowest value, or the highest, is the best.
+LOWEST = {"loss", "losses", "error", "err", "nll", "perplexity", "ppl", "mse", "rmse", "mae", "ece", "brier", "fid"}
+HIGHEST = {"top", "recall", "precision", "accuracy", "acc", "map", "ap", "auroc", "auc", "f", "iou", "miou", "psnr"}
+_HIGHEST = re.compile(r"(.*_)?mean_class|prompt_(mean|min|max)|\d+shot_[a-z]+\d*(_draw\d+)?")  # also accuracies
 
 
 def console() -> Console:
@@ -70,6 +75,22 @@ def is_share(name: str) -> bool:
     """
     leaf = name.rsplit("/", 1)[-1]
     return leaf.startswith(SHARES) or leaf.endswith("_top1")
+
+
+def best_is(name: str) -> str | None:
+    """Returns which value of a result is the best, by its name: "highest", "lowest", or None if that is not known.
+
+    Args:
+      name: Name of the result, "NAME/metric".
+
+    >>> best_is("val/top1"), best_is("val/top1_error"), best_is("val/map"), best_is("val/gap")
+    ('highest', 'lowest', 'highest', None)
+    """
+    leaf = name.rsplit("/", 1)[-1].lower()
+    last = (re.findall("[a-z]+", leaf) or [""])[-1]
+    if last in LOWEST:
+        return "lowest"
+    return "highest" if last in HIGHEST or _HIGHEST.fullmatch(leaf) else None
 
 
 def words(values: Mapping[str, float]) -> str:
