@@ -83,6 +83,13 @@ def _of_folder(root: Path) -> Layout:
                     f"{root} has {some(split_of_classes.values())}, but no folder train to learn from: give the "
                     "images to learn from as train/CLASS/*.jpg"
                 )
+            train, beside = split_of_classes["train"], [name for name in with_images if name not in named.values()]
+            if len(split_of_classes) == 1 and len(beside) > 1:
+                raise UserError(
+                    f"{root} holds {train} and other folders with images ({some(beside)}), so {train} may be a split "
+                    f"or a class: if it is the split, move the others away; if it is a class, rename it, or write "
+                    f"options=dict(splits=False) in a config"
+                )
             return Layout("folder", str(root), {}, split_of_classes, words, tuple(others))
     tables = sorted(e.name for e in os.scandir(root) if e.is_file() and is_table(Path(e.path)))
     only_splits = len(named) > 0 and all(map(role_of, with_images))  # "train" may also be a class of vehicles

@@ -1,6 +1,6 @@
 """Tables of images as the source `manifest` reads them: which columns hold paths, labels and splits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxvision.data.sources.columns import likely_column
 from jaxvision.data.sources.rows import Columns, read_columns, read_rows
 from jaxvision.errors import UserError
 from jaxvision.reading import is_file
-from jaxvision.recipes.roles import Layout, role_names
+from jaxvision.recipes.roles import Layout, role_names, some
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition", "phase", "usage")
@@ -49,7 +49,7 @@ def describe_tables(root: Path, tables: Mapping[str, Path], words: str) -> Layou
       words: Names of the tables, for the description.
 
     Raises:
-      UserError: A table has no column of paths or none of labels.
+      UserError: A table has no column of paths or none of labels, or a column of splits none of which is for training.
     """
     table = tables["train"]
     names = read_columns(table)
@@ -67,20 +67,38 @@ def describe_tables(root: Path, tables: Mapping[str, Path], words: str) -> Layou
             )
         options["label"] = label
     splits = {role: role for role in tables}
-    column = next((lower[name] for name in _SPLIT_COLUMNS if name in lower), None) if len(tables) == 1 else None
-    rows = list(read_rows(table, Columns(path=path, label=label, split=column)))
+    others: tuple[str, ...] = ()
+    rows = list(read_rows(table, Columns(path=path, label=label)))
     if not rows:
         raise UserError(f"{table} has a header, but no lines: it lists no images")
-    found = role_names(dict.fromkeys(row.split for row in rows if row.split)) if column else {}
-    if "train" in found:
+    columns = [lower[name] for name in _SPLIT_COLUMNS if name in lower] if len(tables) == 1 else []
+    if columns:
+        column, splits, others = _split_column(table, Columns(path=path, label=label), columns)
         options |= {"file": table.name, "split_column": column}
-        splits = found
     else:
         options["file"] = {role: path.name for role, path in tables.items()}
     if folder := _root(root, rows[0].path):
         options["root"] = folder
     kinds = f"paths in the column {path!r}, classes in {label or lower.get('label') or lower.get('labels')!r}"
-    return Layout("manifest", str(root), options, splits, f"{words} ({kinds})")
+    return Layout("manifest", str(root), options, splits, f"{words} ({kinds})", others)
+
+
+def _split_column(
+    table: Path, columns: Columns, candidates: Sequence[str]
+) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    """Returns the first column that names a split for training, its splits by their part in a run, and other splits."""
+    read = {}
+    for column in candidates:
+        rows = read_rows(table, columns._replace(split=column))
+        values = read[column] = list(dict.fromkeys(row.split for row in rows if row.split))
+        found = role_names(values)
+        if "train" in found:
+            return column, found, tuple(value for value in values if value not in found.values())
+    column, values = next(iter(read.items()))
+    raise UserError(
+        f"the column {column!r} of {table} has the values {some(values)}, and none is called train: call them train, "
+        "validation and test, or give the column another name if it tells no splits apart"
+    )
 
 
 def _root(root: Path, path: str) -> str | None:

@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from jaxvision.errors import UserError
+from jaxvision.recipes import Wishes
+from jaxvision.recipes import make as make_recipe
 from jaxvision.recipes.layouts import find_layout
 
 
@@ -61,6 +63,38 @@ def test_a_table_with_a_column_of_splits_and_images_beside_it(photos, tmp_path):
     layout = find_layout(str(tmp_path / "set"))
     assert layout.splits == {"train": "train", "validation": "val"}
     assert layout.options == {"file": "all.csv", "split_column": "split", "root": "images"}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "listed"),
+    [("split", ("tr", "te"), "tr, te"), ("fold", (0, 1, 2), "0, 1, 2"), ("Set", ("test",), "test")],
+)
+def test_a_column_of_splits_without_train_is_refused(photos, column, values, listed):
+    rows = [f"{name}/IMG {i}.jpg,{name},{values[i % len(values)]}" for name in ("cat", "dog") for i in range(10)]
+    (photos / "all.csv").write_text("\n".join([f"path,label,{column}", *rows]))
+    with pytest.raises(UserError, match=f"'{column}' of .* has the values {listed}, and none is called train: call"):
+        find_layout(str(photos / "all.csv"))
+
+
+def test_splits_of_a_table_that_are_not_used_are_left_out(photos):
+    parts = ("train", "val", "extra", "train2")
+    rows = [f"{name}/IMG {i}.jpg,{name},red,{parts[i % 4]}" for name in ("cat", "dog") for i in range(10)]
+    (photos / "all.csv").write_text("\n".join(["path,label,set,phase", *rows]))
+    layout = find_layout(str(photos / "all.csv"))
+    assert (layout.options["split_column"], layout.splits) == ("phase", {"train": "train", "validation": "val"})
+    assert layout.others == ("extra", "train2")
+    assert "left out: the splits extra, train2" in make_recipe(str(photos / "all.csv"), Wishes("resnet18")).lines
+
+
+def test_a_class_of_vehicles_with_folders_is_no_split(tmp_path, photo):
+    names = [
+        f"{kind}/{fuel}/{i}.jpg" for kind in ("car", "train", "bus") for fuel in ("steam", "diesel") for i in (1, 2)
+    ]
+    make(tmp_path / "set", photo, *names)
+    with pytest.raises(UserError, match=r"holds train and other folders with images \(bus, car\).* if it is a class"):
+        find_layout(str(tmp_path / "set"))
+    (tmp_path / "set" / "train").rename(tmp_path / "set" / "trains")
+    assert find_layout(str(tmp_path / "set")).words == "3 class folders"
 
 
 def test_a_table_that_names_images_comes_before_folders(photos, photo):
