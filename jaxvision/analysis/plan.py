@@ -35,7 +35,7 @@ def device_bytes(tree: PyTree) -> int:
     return sum(prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def gather_seconds(size: float, devices: int, chip: Chip) -> float:
+def gather_seconds(size: float, devices: int, chip: Chip, tensor: int = 1) -> float:
     """Returns the time of a gather or a scatter of an array over all devices: inside the islands, then between them.
 
     An all-reduce takes twice as long.
@@ -44,17 +44,19 @@ def gather_seconds(size: float, devices: int, chip: Chip) -> float:
       size: Bytes of the whole array.
       devices: Number of devices.
       chip: Device and its networks.
+      tensor: Number of neighbours that split single layers: each of them has such a gather of its own, so an island
+        has room for fewer devices of one.
 
     Raises:
       UserError: The devices are more than those of an island, and nothing connects islands.
     """
-    inner = min(devices, chip.island)
-    outer = devices // inner
-    seconds = size * (inner - 1) / inner / chip.sends(devices)
+    inner = min(devices, max(chip.island // tensor, 1))
+    outer = -(-devices // inner)  # the last island may be in part empty
+    seconds = size * (inner - 1) / inner / chip.sends(devices * tensor)
     if outer == 1:
         return seconds
     if not chip.slow:
-        raise UserError(f"{devices} devices are more than a slice of {chip.kinds[0]} can have: {chip.island}")
+        raise UserError(f"{devices * tensor} devices are more than a slice of {chip.kinds[0]} can have: {chip.island}")
     return seconds + size / inner * (outer - 1) / outer / chip.slow
 
 
@@ -128,7 +130,7 @@ def step_time(
     """
     best, worst = (flops / (devices * chip.peak(precision) * share) for share in mfu)
     size = parameters / tensor * (2 if precision == "bfloat16" else 4)
-    sends = 2 * gather_seconds(size, devices // tensor, chip) if devices > tensor else 0.0
+    sends = 2 * gather_seconds(size, devices // tensor, chip, tensor) if devices > tensor else 0.0
     return StepTime((best, worst), sends)
 
 

@@ -63,6 +63,26 @@ def test_a_tensor_axis_sends_the_gradients_of_a_part():
     assert plan.step_time(1e15, 10**8, 8, CHIPS["H100"], "bfloat16", tensor=8).sends == 0.0
 
 
+def test_a_tensor_axis_that_fills_the_servers_leaves_the_network_to_the_gradients():
+    """Two servers, each with all parts of the layers: both parts of 1/8 of the parameters meet over the network."""
+    parts = plan.step_time(1e15, 10**9, 16, CHIPS["H100"], "bfloat16", tensor=8)
+    assert parts.sends == pytest.approx(2 * (2e9 / 8) / 2 / 50e9)  # 5 ms
+    halves = plan.step_time(1e15, 10**9, 16, CHIPS["H100"], "bfloat16", tensor=4)
+    assert halves.sends == pytest.approx(2 * ((2e9 / 4) / 2 / 450e9 + (2e9 / 4) / 2 / 2 / 50e9))
+
+
+def test_a_slice_with_a_tensor_axis_wraps_around_with_all_its_devices():
+    v4 = CHIPS["v4"]
+    assert plan.gather_seconds(1e9, 16, v4, tensor=4) == pytest.approx(1e9 * 15 / 16 / 300e9)
+    with pytest.raises(UserError, match="8192 devices are more than a slice of TPU v4"):
+        plan.gather_seconds(1e9, 2048, v4, tensor=4)
+
+
+def test_an_island_that_is_not_full_is_still_another_island():
+    h100 = CHIPS["H100"]
+    assert plan.gather_seconds(1e9, 12, h100) == pytest.approx(plan.gather_seconds(1e9, 16, h100))
+
+
 def test_time_of_listed_collectives():
     one = Collective("all-reduce", (("f32", (1000,)),), 4, ("data",), times=3)
     assert plan.sent_seconds([one, one], CHIPS["H100"]) == pytest.approx(2 * 3 * 2 * 4000 * 3 / 4 / 450e9)
