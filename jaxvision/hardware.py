@@ -3,6 +3,7 @@
 Numbers are those of the vendors' data sheets, for dense products. A data sheet's GB of GPU memory are 2**30 bytes.
 """
 
+import re
 from typing import NamedTuple
 
 from jaxvision.errors import unknown
@@ -15,7 +16,8 @@ class Chip(NamedTuple):
     """One device as JAX shows it, and its networks.
 
     Attributes:
-      kinds: Beginnings of its `device_kind` in JAX; of several chips that match, that with the longest one counts.
+      kinds: Beginnings of its `device_kind` in JAX; of several chips that match, that with the longest one counts. Only
+        an SXM module and the chip's own memory may follow: other words name other chips.
       memory: Bytes of device memory.
       bfloat16: Peak FLOP/s of bfloat16 products (float16 on V100 and T4, which have no bfloat16).
       float32: Peak FLOP/s of float32 products at JAX's default precision: TF32 on NVIDIA GPUs since Ampere, one pass of
@@ -77,12 +79,13 @@ CHIPS: dict[str, Chip] = {
     "H200": _gpu("H200", 141, 989, 494, 450, 50, f"{_NVIDIA}h200/"),
     "H100": _gpu("H100", 80, 989, 494, 450, 50, f"{_NVIDIA}h100/"),
     "H100-PCIe": _gpu("H100 PCIe", 80, 756, 378, 64, 1.5625, f"{_NVIDIA}h100/"),
-    "A100": _gpu("A100", 80, 312, 156, 300, 25, f"{_NVIDIA}a100/"),
+    "A100": _gpu("A100, A100 80GB PCIe", 80, 312, 156, 300, 25, f"{_NVIDIA}a100/"),
     "A100-40GB": _gpu("A100-SXM4-40GB, A100-PCIE-40GB", 40, 312, 156, 300, 25, f"{_NVIDIA}a100/"),
     "L40S": _gpu("L40S", 48, 362, 183, 32, 1.5625, f"{_NVIDIA}l40s/"),
     "L4": _gpu("L4", 24, 121, 60, 32, 1.5625, f"{_NVIDIA}l4/"),
     "RTX-4090": _gpu("GeForce RTX 4090", 24, 165, 83, 32, 1.5625, "NVIDIA Ada GPU architecture, white paper, app. A"),
     "V100": _gpu("V100", 32, 125, 15.7, 150, 12.5, f"{_NVIDIA}v100/"),
+    "V100-16GB": _gpu("V100-SXM2-16GB", 16, 125, 15.7, 150, 12.5, f"{_NVIDIA}v100/"),
     "T4": _gpu("T4", 16, 65, 8.1, 16, 1.5625, f"{_NVIDIA}tesla-t4/"),
     # On TPUs: a device of v2 and v3 is one of the two cores of a chip.
     "v2": Chip(("TPU v2",), 8 * _GB, 22.5e12, 22.5e12, 8, 512, 124e9, 512, 0.0, "Jouppi et al. 2020, CACM 63(7)"),
@@ -124,7 +127,16 @@ def of_kind(kind: str) -> Chip | None:
     >>> of_kind("TPU v5 lite") is CHIPS["v5e"], of_kind("TPU v5") is CHIPS["v5p"], of_kind("cpu")
     (True, True, None)
     """
-    # At the end of a word: an "NVIDIA L40" is no "NVIDIA L4".
-    begins = lambda name: kind.startswith(name) and not kind[len(name) : len(name) + 1].isalnum()
-    matches = {name: chip for chip in CHIPS.values() for name in chip.kinds if begins(name)}
+    matches = {name: chip for chip in CHIPS.values() for name in chip.kinds if _names(kind, name, chip)}
     return matches[max(matches, key=len)] if matches else None
+
+
+def _names(kind: str, begin: str, chip: Chip) -> bool:
+    """Whether a `device_kind` that begins with a text is that chip, and not a card, a part or a size of its own.
+
+    >>> h100 = CHIPS["H100"]
+    >>> [_names(f"NVIDIA H100{rest}", "NVIDIA H100", h100) for rest in ("", " 80GB HBM3", " NVL", " 64GB HBM2")]
+    [True, True, False, False]
+    """
+    own = rf"[ -](SXM\d?|{chip.memory // _GB}GB|HBM\d\w?)"
+    return kind.startswith(begin) and re.fullmatch(f"({own})*", kind[len(begin) :]) is not None

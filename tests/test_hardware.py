@@ -16,9 +16,13 @@ ROOT = Path(__file__).parents[1]
     [
         ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
         ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA A100 80GB PCIe", "A100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
         ("NVIDIA H100 PCIe", "H100-PCIe"),
         ("NVIDIA H200", "H200"),
         ("NVIDIA L4", "L4"),
+        ("Tesla V100-SXM2-16GB", "V100-16GB"),
+        ("Tesla V100-SXM2-32GB", "V100"),
         ("Tesla T4", "T4"),
         ("TPU v5p", "v5p"),
         ("TPU v6 lite", "v6e"),
@@ -28,8 +32,22 @@ def test_devices_as_jax_names_them(kind, name):
     assert hardware.of_kind(kind) is CHIPS[name]
 
 
-def test_another_card_is_not_taken_for_one_in_the_table():
-    assert hardware.of_kind("NVIDIA L40") is None
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "NVIDIA L40",
+        "NVIDIA H100 NVL",
+        "NVIDIA H200 NVL",
+        "NVIDIA H100 64GB HBM2",
+        "NVIDIA A100-SXM-64GB",
+        "NVIDIA A100-SXM4-80GB MIG 3g.40gb",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "Tesla V100-PCIE-16GB",
+        "TPU v4 lite",
+    ],
+)
+def test_another_card_is_not_taken_for_one_in_the_table(kind):
+    assert hardware.of_kind(kind) is None
 
 
 @pytest.mark.parametrize("name", ["V5E", "tpu-v5e", "TPU v5 lite", " v5e "])
