@@ -81,6 +81,25 @@ def check(experiment: Experiment, chips: dict[str, Chip]) -> None:
             )
 
 
+def _fitting(experiment: Experiment, chips: dict[str, Chip]) -> dict[str, Chip]:
+    """Returns those of the devices on whose hosts the mesh can be laid out, and prints why the others are left out.
+
+    Raises:
+      UserError: There are none; the message is that of the first.
+    """
+    refused: dict[str, UserError] = {}
+    for name, chip in chips.items():
+        try:
+            check(experiment, {name: chip})
+        except UserError as error:
+            refused[name] = error
+    if len(refused) == len(chips):
+        raise next(iter(refused.values()))
+    for name, why in refused.items():
+        console().print(f"{name} is left out: {why}")
+    return {name: chip for name, chip in chips.items() if name not in refused}
+
+
 def compile_step(experiment: Experiment, step: jax.stages.Wrapped, state: TrainState) -> jax.stages.Compiled:
     """Compiles a step for the devices of the mesh.
 
@@ -107,10 +126,9 @@ def print_plan(
       compile_step: True to compile the step, for the memory of activations and the collectives.
 
     Raises:
-      UserError: The mesh does not fit the hosts of the devices; see `check`.
+      UserError: The mesh does not fit the hosts of the devices, or of any kind if none is named; see `check`.
     """
-    chips = chips_of(kind)
-    check(experiment, chips if kind else {})
+    chips = _fitting(experiment, chips_of(kind))
     _print_shardings(experiment)
     compiled = _compiled(experiment, step, compile_step)
     needs = _print_memory(experiment, compiled)

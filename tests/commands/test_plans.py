@@ -98,6 +98,25 @@ def test_hosts_that_are_not_full(config):
         plans.check(odd, {"v4": CHIPS["v4"]})
 
 
+def test_kinds_whose_hosts_are_not_full_are_left_out(config, capsys):
+    """As if they were named: 12 devices fill three hosts of v4, and no number of servers of 8."""
+    built = experiment.build(config)
+    twelve = built._replace(mesh=jax.sharding.AbstractMesh((12, 1, 1), ("data", "fsdp", "tensor")))
+    twelve = twelve._replace(data=twelve.data._replace(batch_size=48))
+    assert list(plans._fitting(twelve, plans.chips_of(None))) == ["v4", "v5p"]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "H100 is left out: 12 devices do not fill hosts of 8 H100: try 16" in out
+    with pytest.raises(UserError, match="12 devices do not fill hosts of 8 H100: try 16"):
+        plans._fitting(twelve, plans.chips_of("H100"))
+
+
+def test_without_a_named_kind_those_whose_hosts_do_not_fit_have_no_row(config, capsys):
+    out = planned(override(config, {"mesh.data": 1, "mesh.tensor": 8}), capsys, compile_step=False)
+    assert "v4 is left out: mesh.tensor=8 would cross hosts, each of 4 v4: it must divide 4" in " ".join(out.split())
+    assert row(out, "8 H100")
+    assert not re.search(r"8 v4|8 v5p", out)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
