@@ -97,6 +97,11 @@ def pixels_of(image: Any) -> np.ndarray:
 def _bytes(array: np.ndarray) -> np.ndarray:
     """The values as uint8, of the same shape."""
     if array.dtype == np.uint16:
+        if array.size and 0 < int(array.max()) < 256:
+            raise BadImage(
+                f"its image has values of uint16 up to {int(array.max())} only, which would be black, since uint16 "
+                "stands for 0 to 65535: give pixels in 0 to 255 as uint8, as in array.astype(np.uint8)"
+            )
         return (array >> 8).astype(np.uint8)
     if array.dtype.kind != "f" or not array.size:
         return array

@@ -111,6 +111,7 @@ def test_the_pure_function_is_reachable(model):
         ([], "no images: there are none"),
         (b"no picture", "the image 0 cannot be read"),
         (np.zeros((4, 4, 3), int), "array of int64, not uint8"),
+        (np.full((4, 4, 3), 255, np.uint16), "uint16 up to 255 only, which would be black"),
         (np.full((4, 4, 3), 2.0), "floats from 2 to 2, not from 0 to 1"),
         (np.zeros((2, 4, 4, 5), np.uint8), "image 0 cannot be read: its image is an array of shape"),
         ([None], "is a NoneType"),
