@@ -3,7 +3,9 @@
 Nothing here imports `datasets` or torch: their objects are known by their methods.
 """
 
+import contextlib
 import hashlib
+import json
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +21,7 @@ from jaxvision.data.sources.labels import Classes
 from jaxvision.errors import UserError, shown
 from jaxvision.fields import Field
 
+SAMPLED = 16  # number of examples, spread over a set, that are read to check it
 _PIXELS = Field("image", (None, None, 3), "uint8")
 _HELP = (
     "give dict(image=..., label=...) or a pair (images, labels) of arrays, an object with __len__ and __getitem__ "
@@ -58,8 +61,12 @@ class Objects:
         raise NotImplementedError
 
     def digest(self) -> str:
-        """Returns a digest of all of the content as far as that is quick; empty if it is not."""
-        return ""
+        """Returns a digest of the content as far as that is quick: here of all labels, if they need no image."""
+        if self.labels is None:
+            return ""
+        labels = self.labels.tolist() if isinstance(self.labels, np.ndarray) else list(self.labels)
+        plain = lambda label: label.tolist() if isinstance(label, np.ndarray | np.generic) else _label(label)
+        return hashlib.sha256(json.dumps(labels, default=plain).encode()).hexdigest()
 
 
 class Arrays(Objects):
@@ -98,7 +105,7 @@ class Arrays(Objects):
         check = google_crc32c.Checksum()
         for name, array in sorted(self._arrays.items()):
             if not isinstance(array, np.ndarray) or array.dtype.hasobject:
-                return ""
+                return super().digest()
             check.update(f"{name} {array.dtype} {array.shape};".encode())
             rows = max(1, 2**24 // max(1, array[:1].nbytes))
             for start in range(0, len(array), rows):
@@ -150,12 +157,16 @@ class Table(Objects):
         found = {field: row[column] for field, column in self._columns.items()}
         return found | {"image": _stored(found["image"])}
 
+    def digest(self) -> str:
+        return f"{getattr(self._table, '_fingerprint', '')} {super().digest()}"
+
 
 class Indexable(Objects):
     """Anything with `__len__` and `__getitem__` that returns an image, a pair (image, label), or a dict.
 
     Class names and labels are taken from the attributes that sets of torchvision have: `classes`, and `targets`,
-    `labels` or `_labels`; a `Subset` of torch is looked through.
+    `labels` or `_labels`; a `Subset` of torch is looked through. If examples have other labels than the attribute, as
+    with a `target_transform`, both attributes are left out: what an example returns is its label.
 
     Args:
       examples: Object with the examples.
@@ -174,7 +185,10 @@ class Indexable(Objects):
             raise UserError(f"{where}: an example has {', '.join(first) or 'nothing'}, but no image: {_HELP}")
         self.fields = {name: _field_of_value(name, value) for name, value in first.items() if name != "label"}
         if self.has_label:
-            names, self.labels = _known(examples)
+            names, labels = _known(examples)
+            if labels is not None and not self._has_labels(labels):
+                names = labels = None
+            self.labels = labels
             self.classes = names if names is None or isinstance(names, int) else tuple(map(str, names))
 
     def __len__(self) -> int:
@@ -191,13 +205,29 @@ class Indexable(Objects):
           UserError: The object raises another error.
         """
         try:
-            return self._named(self._examples[int(index)])
+            found = self._named(self._examples[int(index)])
         except BadExample:
             raise
         except OSError as error:
             raise BadExample(f"{error.strerror or error}: {error.filename}") from error
         except Exception as error:
             raise UserError(f"{self._where}[{index}] raises {type(error).__name__}: {error}") from error
+        stated = None if self.labels is None else self.labels[int(index)]
+        if stated is not None and "label" in found and not _same_label(found["label"], stated):
+            raise UserError(
+                f"{self._where}[{index}] has the label {shown(found['label'])}, but its attribute of all labels "
+                f"(targets, labels or _labels) says {shown(_label(stated))}: make them equal, or remove the attribute"
+            )
+        return found
+
+    def _has_labels(self, labels: Any) -> bool:
+        """Whether examples spread over the set have these labels."""
+        for index in spread(len(self), SAMPLED):
+            with contextlib.suppress(BadExample):
+                found = self.example(index)
+                if "label" in found and not _same_label(found["label"], labels[index]):
+                    return False
+        return True
 
     def _first(self) -> dict[str, Any]:
         for index in range(min(len(self), 100)):
@@ -271,21 +301,17 @@ def is_one_split(value: Any) -> bool:
     return not isinstance(value, Mapping) or "image" in value or not value
 
 
-def digest_of(example: Mapping[str, Any]) -> str:
-    """Returns a digest of an example, with the names and contents of its fields.
+def spread(size: int, count: int) -> list[int]:
+    """Returns indices of examples that are spread evenly over a set, with the first and the last one.
 
     Args:
-      example: Example of a split.
+      size: Number of examples of the set.
+      count: Number of indices; all of them if the set is not larger.
+
+    >>> spread(9, 3), spread(2, 3)
+    ([0, 4, 8], [0, 1])
     """
-    digest = hashlib.sha256()
-    for name, value in sorted(example.items()):
-        content = value if isinstance(value, bytes) else np.asarray(value).tobytes() if not _is_text(value) else value
-        digest.update(f"{name}:".encode() + (content.encode() if isinstance(content, str) else content) + b"\0")
-    return digest.hexdigest()
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return list(range(size)) if size <= count else [i * (size - 1) // (count - 1) for i in range(count)]
 
 
 def _array(values: Any) -> np.ndarray:
@@ -329,6 +355,12 @@ def _label(label: Any) -> Any:
         return label
     array = _array(label)
     return array.item() if array.ndim == 0 else array
+
+
+def _same_label(found: Any, stated: Any) -> bool:
+    """Whether an example's label is the one that an attribute of all labels has, alone or as an array of one."""
+    one = found.item() if isinstance(found, np.ndarray) and found.size == 1 else found
+    return not isinstance(one, list | np.ndarray) and bool(one == _label(stated))
 
 
 def _column(field: str, names: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.data import sources
-from jaxvision.data.sources import python
+from jaxvision.data.sources import objects, python
 from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError
 
@@ -92,6 +92,44 @@ def test_a_set_of_torchvision_gives_its_classes_and_a_subset_too():
         np.testing.assert_array_equal(source[2]["image"], PICTURES[2])
 
 
+class Transformed(Pairs):
+    """As a set of torchvision with a `target_transform`: its examples have other labels than its attribute."""
+
+    def __getitem__(self, index):
+        return Image.fromarray(PICTURES[index]), 1 - self.targets[index] % 2
+
+
+def test_the_label_of_an_example_counts_if_an_attribute_says_another():
+    with opened(Transformed(), classes=2) as source:
+        assert source.info.classes == ()
+        assert [source[i]["label"] for i in range(12)] == source.labels.tolist() == (1 - LABELS % 2).tolist()
+    with opened(Transformed()) as source:
+        assert source.info.num_classes is None
+
+    class Names(Pairs):
+        def __getitem__(self, index):
+            return Image.fromarray(PICTURES[index]), self.classes[self.targets[index]]
+
+    with opened(Names(), classes=("owl", "dog", "cat")) as source:
+        assert [source[i]["label"] for i in range(12)] == (2 - LABELS).tolist()
+
+
+def test_a_rare_label_that_differs_from_the_attribute_is_an_error():
+    class Relabelled(Pairs):
+        def __init__(self):
+            super().__init__(np.arange(100) % 3)
+
+        def __getitem__(self, index):
+            return PICTURES[index % 12], 2 if index == 51 else self.targets[index]
+
+    with opened(Relabelled()) as source:
+        assert source[50]["label"] == 2
+        with pytest.raises(
+            UserError, match=r"data\[51\] has the label 2, but its attribute .* says 0: make them equal"
+        ):
+            source[51]
+
+
 def test_dicts_files_and_bytes_are_examples(tmp_path):
     Image.fromarray(PICTURES[0]).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -134,6 +172,42 @@ def test_the_fingerprint_follows_the_content():
     assert one.startswith("arrays, 12 examples, ")
 
 
+def test_the_fingerprint_follows_all_labels_where_they_are_known():
+    def of(data):
+        with python.offered(data) as options:
+            return options["splits"]["train"]
+
+    class Many(Pairs):
+        def __getitem__(self, index):
+            return PICTURES[index % 12], self.targets[index]
+
+    labels = np.arange(100) % 3
+    changed = labels.copy()
+    changed[51] = 2
+    assert of(Many(labels)) == of(Many(list(labels))) != of(Many(changed))
+    files = [PICTURES[i % 12] for i in range(100)]
+    assert of((files, labels)) == of((list(files), labels)) != of((files, changed))
+
+
+def test_the_fingerprint_of_a_table_is_its_own_and_its_labels():
+    class Dataset:  # as of `datasets`, without images
+        _fingerprint = "1"
+
+    one = object.__new__(objects.Table)
+    one._table, one.labels = Dataset(), [0, 1]
+    before = one.digest()
+    one.labels = [1, 0]
+    relabelled = one.digest()
+    one._table._fingerprint = "2"
+    assert len({before, relabelled, one.digest()}) == 3
+
+
+def test_the_digest_of_an_example_follows_type_and_shape():
+    pixels = np.zeros((4, 6), np.uint8)
+    same = [pixels, pixels.T, pixels.astype(bool)]
+    assert len({python.digest_of({"image": x}) for x in same}) == 3
+
+
 def test_objects_are_readable_only_while_they_are_offered():
     with python.offered((PICTURES, LABELS)) as options:
         sources.open_source("python", "train", options=options)
@@ -163,6 +237,20 @@ def test_random_transforms_are_refused():
         pytest.raises(UserError, match=r"different each time that it is read.*take random transforms out"),
         opened(Random()),
     ):
+        pass
+
+
+def test_transforms_that_seldom_change_an_example_are_refused():
+    class Rare(Pairs):
+        def __init__(self):
+            super().__init__(np.arange(100) % 3)
+            self.reads = 0
+
+        def __getitem__(self, index):
+            self.reads += index == 99
+            return PICTURES[(index + (index == 99 and self.reads % 5 == 0)) % 12], self.targets[index]
+
+    with pytest.raises(UserError, match=r"data\[99\] is different each time"), opened(Rare()):
         pass
 
 
