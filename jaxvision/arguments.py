@@ -184,6 +184,8 @@ def words(annotation: Any) -> str:
 
     >>> words(int | tuple[int, int]), words(Annotated[float, Range(0, 1)]), words(tuple[str, ...] | None)
     ('a whole number or two whole numbers', 'a number in [0, 1]', 'a list of texts or None')
+    >>> words(tuple[tuple[str, float], ...])
+    'a list of pairs (a text, a number)'
     """
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
@@ -195,6 +197,8 @@ def words(annotation: Any) -> str:
     kind = origin or annotation
     if kind in (tuple, list, Sequence):
         items = [choice for choice in inside if choice is not Ellipsis]
+        if kind is tuple and Ellipsis not in inside and len(set(map(words, items))) > 1:
+            return f"({', '.join(map(words, items))})"
         several = _plural(items[0]) if items else "values"
         count = {2: "two", 3: "three"}.get(len(items)) if kind is tuple and Ellipsis not in inside else None
         return f"{count} {several}" if count else f"a list of {several}"
@@ -213,6 +217,8 @@ _NOUNS |= {None: "None", dict: "a dict(...)", Mapping: "a dict(...)"}
 
 def _plural(annotation: Any) -> str:
     noun = words(annotation)
+    if noun.startswith("("):
+        return f"pairs {noun}" if len(typing.get_args(annotation)) == 2 else f"tuples {noun}"
     return noun.removeprefix("a ") + "s" if noun in ("a whole number", "a number", "a text") else f"({noun})"
 
 

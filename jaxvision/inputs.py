@@ -195,7 +195,8 @@ def open_or_describe(
             ) from None
         if training_data == "required" or not described:
             raise
-        return None, _describe(data, fields), str(error).splitlines()[0]
+        why, *more = str(error).splitlines()
+        return None, _describe(data, fields), f"{why} {more[0].strip()}" if why.endswith(":") and more else why
     _check_known(data, source)
     return source, source.info, ""
 

@@ -118,7 +118,7 @@ def status_when_stopped() -> int:
 def stopped_early() -> str:
     """Returns the message of a command that a signal ends when there is nothing to save."""
     if _state.command in RESUMABLE:
-        return f"stopped by {_state.requested}; there was nothing to save yet. Run the same command to resume."
+        return f"stopped by {_state.requested}; there was nothing to save yet. Run the same command to start again."
     command = _state.command or "the command"
     return f"stopped by {_state.requested}; {command} is not finished. Run the same command to start again."
 

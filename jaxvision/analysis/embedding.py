@@ -64,7 +64,7 @@ def check(examples: int, perplexity: float) -> None:
     if examples - 1 < 3 * perplexity:
         raise UserError(
             f"t-SNE with perplexity {perplexity:g} needs at least {int(3 * perplexity) + 1} images, not {examples}: "
-            f"take more of them, or a perplexity of at most {(examples - 1) / 3:.1f}"
+            f"take more of them (--examples), or --perplexity of at most {(examples - 1) / 3:.1f}"
         )
     try:
         import sklearn  # noqa: F401

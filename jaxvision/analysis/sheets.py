@@ -4,14 +4,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+_FONT = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"  # Pillow's own lacks letters beyond Latin-1
 _NAME, _TITLE, _WORDS = 60, 400, 2000  # most characters of a name, a title and the words under a picture
 _GAP = 6  # pixels between cells
 _FRAME = 3  # of these pixels, those that a frame takes
 _LINE = 13  # pixels from one line of words to the next
-_CHARACTER = 5.6  # mean width in pixels
+_CHARACTER = 6.2  # mean width in pixels
 
 
 class Cell(NamedTuple):
@@ -45,7 +47,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[Cell]]], side: int = 112, title: st
     width = left + max(sum(p.width + _GAP for p in row) for row in pictures)
     height = side + lines * _LINE + _GAP
     page = Image.new("RGB", (max(width, round(len(title) * _CHARACTER)), len(rows) * height + 2 * _LINE), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    draw, font = ImageDraw.Draw(page), ImageFont.truetype(_FONT, 10)
     draw.text((_GAP, 4), title, "black", font)
     for (name, cells), row, y in zip(rows, pictures, range(2 * _LINE, page.height, height)):
         draw.text((_GAP, y + side / 2 - 6), name, "black", font)

@@ -155,5 +155,5 @@ def _run(name: str, words: list[str]) -> None:
         if watch is None or not isinstance(error, watch.Preempted):
             raise
         if signals.speaks():
-            print(f"jaxvision: {error}. Run the same command to resume.", file=sys.stderr)
+            print(f"jaxvision: {error}. {error.advice}", file=sys.stderr)
         sys.exit(EXIT_PREEMPTED)

@@ -42,7 +42,7 @@ def _define_train(values: flags.FlagValues, words: list[str]) -> None:
 def _train(values: flags.FlagValues, rest: list[str]) -> None:
     check_train_flags(values)
     need(values, "workdir")
-    start(rest)
+    start(rest, takes_config=True)
     config, made = config_for_train(values)
     from jaxvision.commands import train
     from jaxvision.train.goodput import process_began
@@ -114,7 +114,7 @@ def _inspect(values: flags.FlagValues, rest: list[str]) -> None:
         from jaxvision.parallel import simulated
 
         simulated.simulate(values.devices or 1)
-    start(rest)
+    start(rest, takes_config=True)
     from jaxvision.commands import inspect
 
     inspect.run_inspect(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -246,16 +247,19 @@ def need(values: flags.FlagValues, *names: str) -> None:
             raise UserError(f"--{name} is missing: add --{name}=VALUE")
 
 
-def start(rest: list[str]) -> None:
+def start(rest: list[str], takes_config: bool = False) -> None:
     """Sets up logging, compiled programs and the processes of the job, once the flags of a command are parsed.
 
     Args:
       rest: Words of the command line that the command did not use.
+      takes_config: True if the command has a flag --config, which the message names for such a file.
 
     Raises:
       UserError: There is such a word.
     """
     if rest:
+        if takes_config and re.search(r"\.(py|json)(:|$)", rest[0]):
+            raise UserError(f"unexpected word {rest[0]!r}: name a config by its flag, --config={rest[0]}")
         quotes = ", and patterns in quotes: --images='photos/*.jpg'" if os.path.exists(rest[0]) else ""
         raise UserError(f"unexpected word {rest[0]!r}: write flags as --name=value{quotes}")
     log_warnings()

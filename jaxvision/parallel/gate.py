@@ -18,7 +18,13 @@ from jaxvision import signals
 
 
 class Preempted(Exception):
-    """The run was asked to stop; it has saved its state and can be resumed."""
+    """The run was asked to stop; it has saved its state and can be resumed.
+
+    Attributes:
+      advice: Sentence that says how to resume it.
+    """
+
+    advice = "Run the same command to resume."
 
 
 class Stopped(Preempted):

@@ -125,7 +125,7 @@ class Loop:
         """
         if self._stop_after is not None and self._stop_after <= self.step < self._total:
             reached = f"already at step {self.step} of {self._total}"
-            raise Preempted(f"{reached}, and stop_after is {self._stop_after}: no step was taken")
+            raise self._advised(Preempted(f"{reached}, and stop_after is {self._stop_after}: no step was taken"))
         self._plan()
         self._throughput.reset()
         self._goodput.turn("productive")
@@ -137,7 +137,7 @@ class Loop:
                     # `gate.tick` raised it before a step or in an evaluation, so `state` is complete.
                     self._save_now()
                     why = f"stopped by {reason} after step {self.step} of {self._total}; the state is saved"
-                    raise Preempted(why) from None
+                    raise self._advised(Preempted(why)) from None
         finally:
             self._goodput.turn("other")
             self._items.close()
@@ -162,6 +162,12 @@ class Loop:
         self._guessing = Guessing(self._total, self._schedule.warmup)
         if "guessing" in self._journal.carried:
             self._guessing.load(self._journal.carried["guessing"])
+
+    def _advised(self, stop: Preempted) -> Preempted:
+        """The exception with other advice if this launch would stop at `stop_after` again."""
+        if self._stop_after is not None and self.step >= self._stop_after:
+            stop.advice = "Run the same command without --stop_after, or with a later step, to resume."
+        return stop
 
     def _take_steps(self, signal: StopSignal) -> None:
         """Takes the remaining steps, and does what is due between them."""

@@ -54,6 +54,7 @@ def test_help_of_each_command_names_its_flags_without_importing_jax(command):
         (["evaluate", "--step"], "--step has no value: write --step=VALUE, a whole number"),
         (["predict", "--workdir=x", "--images=.", "cli.py"], "unexpected word 'cli.py': write flags as --name=value"),
         (["evaluate", "--workdir=x", "stray"], "unexpected word 'stray'"),
+        (["train", "own.py", "--workdir=x"], "unexpected word 'own.py': name a config by its flag, --config=own.py"),
         (["train", "--config=absent.py", "--workdir=x"], "no config file 'absent.py'"),
         (["study", "--out=x"], "the name of the study is missing"),
     ],
@@ -149,7 +150,8 @@ def test_overrides_reach_the_run_and_a_stop_is_85(config_file, tmp_path, capsys)
     words = ["train", f"--config={config_file}:8", f"--workdir={workdir}", "--config.optimizer.learning_rate=0.25"]
     stopped = jaxvision(*words, "--stop_after=2")
     assert stopped.returncode == 85, stopped.stderr
-    assert "after step 2 of 6; the state is saved. Run the same command to resume." in stopped.stderr
+    advice = "Run the same command without --stop_after, or with a later step, to resume."
+    assert f"after step 2 of 6; the state is saved. {advice}" in stopped.stderr
     done = jaxvision(*words)
     assert done.returncode == 0, done.stderr
     assert "resuming from step 2" in done.stdout
