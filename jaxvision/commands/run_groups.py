@@ -127,7 +127,8 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 def groups(records: Sequence[Record], by_seed: bool = True) -> list[Group]:
     """Groups the runs whose configs differ only in seeds: the values of keys that end in "seed".
 
-    Of runs with equal configs, the first is in the group, and each other is alone.
+    Of runs with equal configs, the first is in the group, and each other is alone. So is a run that was continued under
+    another config: its config describes only its last part.
 
     Args:
       records: Runs.
@@ -140,8 +141,8 @@ def groups(records: Sequence[Record], by_seed: bool = True) -> list[Group]:
         rest = tuple(item for item in items if not is_seed(item[0]))
         seeds = tuple(item for item in items if is_seed(item[0]))
         # The same seed again is no independent repetition, and would make an interval too narrow.
-        repeated = taken.setdefault((rest, seeds), number) != number
-        together.setdefault(rest if by_seed and not repeated else number, []).append(record)
+        alone = not by_seed or record.reconfigured or taken.setdefault((rest, seeds), number) != number
+        together.setdefault(number if alone else rest, []).append(record)
     grouped = [Group(_shared_name([one.name for one in group]), tuple(group)) for group in together.values()]
     names = [group.name for group in grouped]
     return [

@@ -48,6 +48,11 @@ class Record(NamedTuple):
         return sum(walls) if walls else None
 
     @property
+    def reconfigured(self) -> bool:
+        """True if it was continued under another config (--resume)."""
+        return _is_reconfigured(self.launches)
+
+    @property
     def evaluators(self) -> tuple[str, ...]:
         """Names of its evaluations, the longest first."""
         names = {key.split(".")[1] for key in self.config if key.startswith("evals.")}
@@ -112,6 +117,11 @@ def _state(workdir: Path, launches: Sequence[Mapping[str, Any]], done: bool) -> 
     return "interrupted" if processes.is_alive(owner) is False else "running"  # a process that was killed leaves it
 
 
+def _is_reconfigured(launches: Sequence[Mapping[str, Any]]) -> bool:
+    found = {one.get("config_fingerprint") for one in launches}
+    return any(one.get("resume") for one in launches[1:]) and (len(found) > 1 or None in found)
+
+
 def _warnings(
     lines: Sequence[Mapping[str, Any]], results: Mapping[str, Any], launches: Sequence[Mapping[str, Any]], state: str
 ) -> list[str]:
@@ -129,7 +139,7 @@ def _warnings(
     if len(launches) > 1:
         steps = ", ".join(f"{one['start_step']:,}" for one in launches[1:])
         said.append(f"The run was launched {len(launches)} times; it resumed at step {steps}.")
-    if any(one.get("resume") for one in launches):
+    if _is_reconfigured(launches):
         said.append("It was continued under another config (--resume); this page shows the latest.")
     if len(commits := {one.get("git") for one in launches}) > 1:
         said.append(f"Its launches ran {len(commits)} different versions of the code.")

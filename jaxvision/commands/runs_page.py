@@ -62,7 +62,7 @@ def _summary(groups: Sequence[Group], records: Sequence[Record], name: str | Non
     if len(groups) < len(records):
         said += (
             f" Those that differ only in seeds stand together, in {len(groups)} rows: a mean with the 95 % interval "
-            "of Student's t over the seeds."
+            "of Student's t over the seeds that are finished."
         )
     ended = [group for group in groups if all(one.state == "finished" for one in group.records)]
     best = max(ended, key=lambda group: _rank(group, name), default=None)
@@ -86,15 +86,23 @@ def _rank(group: Group, name: str | None) -> float:
     return -math.inf if math.isnan(mean) else mean if which == "highest" else -mean
 
 
+def _counted(group: Group) -> list[Record]:
+    """The runs whose results are averaged: those that are finished, or a run that is alone as far as it is."""
+    records = list(group.records)
+    return records if len(records) == 1 else [one for one in records if one.state == "finished"]
+
+
 def _values(group: Group, name: str) -> list[float]:
-    return [value for one in group.records if (value := one.results.get(name)) is not None]
+    return [value for one in _counted(group) if (value := one.results.get(name)) is not None]
 
 
 def _mean(group: Group, name: str) -> str:
     """The mean of a result over seeds, with its interval."""
     values = _values(group, name)
     if not values:
-        return "not finite" if any(name in one.results for one in group.records) else ""
+        if not _counted(group):
+            return f"(0 of {len(group.records)})"
+        return "not finite" if any(name in one.results for one in _counted(group)) else ""
     part = f" ({len(values)} of {len(group.records)})" if len(values) < len(group.records) else ""
     if len(values) == 1:
         return run_page.cell(name, values[0]) + part
@@ -124,6 +132,8 @@ def _results(groups: Sequence[Group], records: Sequence[Record]) -> list[str]:
         cells += [_range(one.step for one in group.records), ", ".join(dict.fromkeys(r.state for r in group.records))]
         lines[code(group.name)] = cells
     more = f" {len(names) - len(shown)} further results are in runs.csv." if len(names) > len(shown) else ""
+    if any(len(_counted(group)) < len(group.records) for group in groups):
+        more += " Only runs that are finished are averaged; (2 of 3) tells how many of how many these are."
     return ["## Results", f"The last result of each evaluation.{more}", "\n".join(table("run", head, lines)).strip()]
 
 
@@ -140,6 +150,8 @@ def _dots(groups: Sequence[Group], name: str | None, here: Path) -> list[str]:
         return []
     run_plots.final_values(finals, here / "final", xlabel=name, percent=is_share(name))
     bars = " Bars are 95 % intervals of the mean." if any(len(values) > 1 for values in finals.values()) else ""
+    some = any(len(_counted(group)) < len(group.records) for group in groups)
+    bars += " Seeds that are not finished are left out." if some else ""
     return [f"![final](final.svg)\n*Last {code(name)} of each run; a dot is a seed.{bars}*"]
 
 

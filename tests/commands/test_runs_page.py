@@ -6,7 +6,8 @@ import pytest
 from written_runs import write_run
 
 from jaxvision.analysis import run_plots
-from jaxvision.commands import plot
+from jaxvision.analysis.statistics import t_interval
+from jaxvision.commands import plot, run_groups
 from jaxvision.train.progress import best_is
 
 
@@ -74,3 +75,36 @@ def test_the_best_of_many_runs_have_colours(tmp_path, no_figures, monkeypatch, n
 )
 def test_which_value_is_best(best, names):
     assert {name: best_is(f"val/{name}") for name in names.split()} == dict.fromkeys(names.split(), best)
+
+
+def test_only_finished_seeds_are_averaged(tmp_path, no_figures):
+    for seed, (top1, finished) in enumerate([(0.5, True), (0.6, True), (0.1, False)]):
+        write_run(tmp_path / "runs" / "a" / f"seed{seed}", seed=seed, top1=top1, finished=finished)
+    for seed in range(2):
+        write_run(tmp_path / "runs" / "b" / f"seed{seed}", seed=seed, top1=0.2, rate=0.2, finished=False)
+    write_run(tmp_path / "runs" / "c", top1=0.3, rate=0.3, finished=False)
+    text = page(tmp_path / "runs", tmp_path / "out")
+    interval = t_interval([0.5, 0.6])
+    table = text.partition("## Results")[2].partition("## ")[0]
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| `")}
+    assert f"| {100 * interval.mean:.1f} ± {100 * interval.half:.1f} % (2 of 3) |" in rows["`a/seed*`"]
+    assert "| (0 of 2) |" in rows["`b/seed*`"]
+    assert "| 30.00% |" in rows["`c`"]
+    assert "Seeds that are not finished are left out" in text
+
+
+@pytest.mark.parametrize("again", ["other", "same"])
+def test_a_run_continued_under_another_config_stands_alone(tmp_path, again):
+    for seed in range(3):
+        run = write_run(tmp_path / f"seed{seed}", seed=seed, launches=2)
+        written = json.loads((run / "run.json").read_text())
+        for number, launch in enumerate(written["launches"]):
+            changed = seed == 1 and number == 1
+            launch["resume"] = changed
+            launch["config_fingerprint"] = again if changed else "same"
+        (run / "run.json").write_text(json.dumps(written))
+    records, _ = run_groups.read(run_groups.find([str(tmp_path)]))
+    found = [[one.name for one in group.records] for group in run_groups.groups(records)]
+    expected = [["seed0", "seed2"], ["seed1"]] if again == "other" else [["seed0", "seed1", "seed2"]]
+    assert found == expected
+    assert ["another config" in " ".join(one.warnings) for one in records] == [False, again == "other", False]
