@@ -19,6 +19,7 @@ CASES = {  # our model, its options, side of the images
     "vit of 224 pixels": ("vit", {"variant": "Ti/16", "pool": "token", "posemb": "learned", "gelu": "exact"}, 224),
     "mean": ("vit", VIT | {"pool": "gap"}, 32),
     "mean, norm behind": ("vit", VIT | {"pool": "gap", "fc_norm": True, "registers": 2}, 32),
+    "mean beside a class token": ("vit", VIT | {"pool": "gap", "class_token": True}, 32),
     "map": ("vit", VIT | {"pool": "map", "gelu": "exact"}, 32),
     "layer scale": ("vit", VIT | {"pool": "token", "layer_scale": 0.1, "qk_norm": True, "gelu": "exact"}, 32),
     "resnet50d": ("resnet", {"variant": "50d"}, 64),
@@ -27,7 +28,7 @@ CASES = {  # our model, its options, side of the images
 }
 
 
-QUICK = ("vit", "mean, norm behind", "mixer")
+QUICK = ("vit", "mean, norm behind", "mean beside a class token", "mixer")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import numpy as np
 from jaxvision import storage
 from jaxvision.errors import UserError
 from jaxvision.models.weights import files
-from jaxvision.specs import parse
 from jaxvision.storage import Path
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -39,7 +38,8 @@ _LAYERS = {
     "resnet_v2": ("stem.conv", "head.fc"),
     "bit": ("stem.conv", "head.fc"),
 }
-_FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest", "area": "box"}
+# Our pooling of a ViT -> timm's `global_pool`.
+POOLS = {"token": "token", "gap": "avg", "map": "map"}
 
 
 class Network(NamedTuple):
@@ -78,7 +78,11 @@ def our_model(architecture: str) -> str | None:
 
 
 def network(
-    section: Mapping[str, Any], arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: tuple[int, int]
+    section: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    properties: Mapping[str, Any],
+    size: tuple[int, int],
+    pool: str | None = None,
 ) -> Network:
     """Returns the network of timm that takes some weights.
 
@@ -87,13 +91,14 @@ def network(
       arrays: Arrays of any shape by timm's names.
       properties: Properties of our model, from `properties.computed`.
       size: (height, width) of the images.
+      pool: Kind of pooling of a ViT, an option of `vit`; None for other models.
 
     Raises:
       UserError: timm has no network of this form.
     """
     name, variant = section["name"], str(section.get("variant", ""))
     if name == "vit":
-        return _vit(arrays, properties, size)
+        return _vit(arrays, properties, size, pool)
     if name == "mixer" and variant.partition("/")[0] in ("S", "B", "L"):
         kind, _, patch = variant.partition("/")
         width, depth = arrays["stem.proj.weight"].shape[0], _count(arrays, r"blocks\.(\d+)\.")
@@ -119,7 +124,24 @@ def network(
     return Network(simple, {})
 
 
-def _vit(arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: tuple[int, int]) -> Network:
+def pooling(pool: str | None, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns timm's arguments about the pooling of a ViT, which not all follow from the names of the arrays.
+
+    Args:
+      pool: Kind of pooling, an option of `vit`.
+      arrays: Arrays of any shape by timm's names.
+
+    Raises:
+      UserError: timm has no such pooling.
+    """
+    if pool not in POOLS:
+        raise UserError(f"timm has no ViT with pool={pool!r}: a folder can be written for pool={', '.join(POOLS)}")
+    return {"global_pool": POOLS[pool], "fc_norm": "fc_norm.weight" in arrays}
+
+
+def _vit(
+    arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: tuple[int, int], pool: str | None
+) -> Network:
     projection = arrays["patch_embed.proj.weight"]
     width, patch = int(projection.shape[0]), int(projection.shape[-1])
     if "pos_embed" not in arrays:
@@ -127,7 +149,6 @@ def _vit(arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: 
     if any(re.match(r"blocks\.\d+\.(?:attns|ffns)\.|dist_token", name) for name in arrays):
         raise UserError("give timm's name of this network, --architecture=NAME: it is not a plain ViT")
     token, registers = "cls_token" in arrays, arrays.get("reg_token")
-    pool = "map" if "attn_pool.latent" in arrays else "token" if token and "fc_norm.weight" not in arrays else "avg"
     if properties.get("norm_epsilon") != 1e-6:
         raise UserError(
             f"the norms have an epsilon of {properties.get('norm_epsilon')}, which timm's config cannot say: give a "
@@ -141,9 +162,8 @@ def _vit(arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: 
         "num_heads": int(properties["num_heads"]),
         "mlp_ratio": mlp / width,
         "class_token": token,
-        "global_pool": pool,
         "act_layer": _ACTIVATIONS[properties["gelu"]],
-        "fc_norm": "fc_norm.weight" in arrays,
+        **pooling(pool, arrays),
         **_image_size(size),
     }
     args["final_norm"] = "norm.weight" in arrays or args["fc_norm"]
@@ -161,43 +181,6 @@ def _vit(arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any], size: 
     if tokens and positions == grid:
         args["no_embed_class"] = True
     return Network("vit_base_patch16_224", args)
-
-
-def preprocessing_config(host: str, augment: str, size: tuple[int, int]) -> tuple[dict[str, Any], list[str]]:
-    """Returns how timm prepares images as two specs of ours do, as far as it can.
-
-    Args:
-      host: Host spec for new images.
-      augment: Augmentation spec for new images.
-      size: (height, width) of the images.
-
-    Returns:
-      Keys of timm's `pretrained_cfg`, and a note for everything that timm cannot do.
-
-    >>> cfg, _ = preprocessing_config("decode|resize_short(256)|central_crop(224)", "normalize(0.5, 0.5)", (224, 224))
-    >>> cfg["crop_pct"]
-    0.875
-    """
-    cfg: dict[str, Any] = {"input_size": [3, *size], "crop_pct": 1.0, "crop_mode": "center"}
-    cfg |= {"interpolation": "bilinear", "mean": [0.0] * 3, "std": [1.0] * 3}
-    notes = []
-    for call in parse(host):
-        method = call.kwargs.get("method", call.args[1] if len(call.args) > 1 else None)
-        if call.name in ("resize_short", "resize") and call.args:
-            cfg["interpolation"] = _FILTERS.get(str(method or "bilinear"), "bilinear")
-            if call.name == "resize":
-                cfg["crop_mode"] = "squash"
-            else:
-                cfg["crop_pct"] = min(size) / call.args[0]
-        elif call.name not in ("decode", "central_crop"):
-            notes.append(f"NOTE: timm has no counterpart of the host operation {call.name}")
-    for call in parse(augment):
-        if call.name == "normalize":
-            values = [*call.args, *(call.kwargs[key] for key in ("mean", "std") if key in call.kwargs)]
-            cfg["mean"], cfg["std"] = ([x] * 3 if isinstance(x, int | float) else list(x) for x in values)
-        else:
-            notes.append(f"NOTE: timm's preprocessing has no counterpart of {call.name}")
-    return cfg, notes
 
 
 def save(
@@ -219,7 +202,7 @@ def save(
       model: Name of our model.
       num_classes: Number of classes; None for no classifier.
       classes: Names of the classes; may be empty.
-      images: Keys of `pretrained_cfg` about images, from `preprocessing_config`.
+      images: Keys of `pretrained_cfg` about images.
     """
     first, last = _LAYERS.get(model, (None, None))
     fixed = model in ("vit", "mixer")
