@@ -82,11 +82,13 @@ class Trace(NamedTuple):
 
     Attributes:
       seconds: Seconds of each operation, over the whole trace and all devices.
-      busy: Seconds in which at least one operation ran, a mean over the devices; of a CPU, all of it is one device.
+      busy: Seconds in which at least one operation ran, a mean over the devices.
+      devices: Number of devices in the trace. Those of a CPU count as one.
     """
 
     seconds: Mapping[Operation, float]
     busy: float
+    devices: int = 1
 
 
 def read_trace(folder: Path) -> Trace:
@@ -120,7 +122,7 @@ def read_events(events: list[dict[str, Any]], sources: Mapping[tuple[str, str], 
 
     >>> event = {"ph": "X", "pid": 1, "ts": 0, "dur": 2e6, "args": {"hlo_op": "dot.1"}}
     >>> read_events([event, event], {})
-    Trace(seconds={Operation(name='dot.1', source=''): 4.0}, busy=2.0)
+    Trace(seconds={Operation(name='dot.1', source=''): 4.0}, busy=2.0, devices=1)
     """
     threads = {
         (event["pid"], event["tid"]): event["args"]["name"]
@@ -145,7 +147,8 @@ def read_events(events: list[dict[str, Any]], sources: Mapping[tuple[str, str], 
             source = known or arguments.get("tf_op") or arguments.get("name") or ""
             seconds[Operation(name, source)] += duration
     busy = [_covered(of_device) for of_device in intervals.values()]
-    return Trace(dict(seconds), sum(busy) / max(len(busy), 1))
+    devices = max(len(busy), 1)
+    return Trace(dict(seconds), sum(busy) / devices, devices)
 
 
 def _covered(intervals: list[tuple[float, float]]) -> float:

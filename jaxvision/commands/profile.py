@@ -1,14 +1,64 @@
 """Prints what `train --profile` recorded: the most expensive operations, and how to open the trace."""
 
+import contextlib
+import logging
 import shlex
+from collections.abc import Iterator
 
 from jaxvision.analysis import traces
 from jaxvision.storage import Path
-from jaxvision.train.goodput import words
-from jaxvision.train.profiler import FOLDER, Recorded
+from jaxvision.train.goodput import Goodput, words
+from jaxvision.train.profiler import FOLDER, Profiler, Recorded, Steps
 from jaxvision.train.progress import console
 
 MOST = 10  # operations that are listed
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def profiling(
+    steps: Steps | None, workdir: Path, goodput: Goodput, total: int, quiet: bool
+) -> Iterator[Profiler | None]:
+    """Returns a context that records steps of a run and prints the profile at its end.
+
+    A launch that ends by an exception, such as that of a signal, has little time: it only says where the trace is.
+
+    Args:
+      steps: Steps to record; None for none.
+      workdir: Folder of the run.
+      goodput: Meter of the loop.
+      total: Number of steps of the run.
+      quiet: True to print nothing.
+
+    Returns:
+      A context with the profiler, or None.
+    """
+    if steps is None:
+        yield None
+        return
+    profiler, ended = Profiler(steps, workdir, goodput), False
+    try:
+        with profiler:
+            yield profiler
+        ended = True
+    finally:
+        if not quiet:
+            _print(profiler, workdir, total, ended)
+        profiler.clean()
+
+
+def _print(profiler: Profiler, workdir: Path, total: int, ended: bool) -> None:
+    """Prints what was recorded. It raises nothing: the run is over, and what became of it counts more."""
+    try:
+        if profiler.recorded is not None and ended:
+            print_profile(profiler.recorded, workdir)
+        elif profiler.recorded is not None:
+            console().print(f"trace: {workdir / FOLDER}", markup=False)
+        if missing := profiler.missing(total):
+            console().print(missing)
+    except Exception as error:
+        _log.warning("the profile in %s cannot be shown (%s: %s)", workdir / FOLDER, type(error).__name__, error)
 
 
 def print_profile(recorded: Recorded, workdir: Path) -> None:
@@ -38,7 +88,7 @@ def print_profile(recorded: Recorded, workdir: Path) -> None:
 
 
 def lines_of(trace: traces.Trace, steps: int) -> list[str]:
-    """Returns the lines of a table of the most expensive operations, and of all by kind.
+    """Returns the lines of a table of the most expensive operations, and of all by kind. Times are means over devices.
 
     Args:
       trace: Trace with at least one operation.
@@ -58,7 +108,7 @@ def lines_of(trace: traces.Trace, steps: int) -> list[str]:
     table = []
     for operation, seconds in listed:
         where = f"{operation.direction} {operation.path}" if operation.source else operation.name
-        numbers = f"{seconds / total:6.1%} {1e3 * seconds / steps:10.3f}"
+        numbers = f"{seconds / total:6.1%} {1e3 * seconds / trace.devices / steps:10.3f}"
         table.append(f"{numbers}  {operation.kind:{width}s}  {where}")
     kinds = sorted(traces.grouped(trace.seconds, "kind").items(), key=lambda item: -item[1])
     return [

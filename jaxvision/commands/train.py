@@ -17,7 +17,7 @@ from jaxvision import checks, launches, loggers, own_modules, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
-from jaxvision.commands.profile import print_profile
+from jaxvision.commands.profile import profiling
 from jaxvision.commands.restore import saved_statistics
 from jaxvision.commands.shown import Made, shown
 from jaxvision.data.fingerprint import fingerprint
@@ -37,7 +37,7 @@ from jaxvision.train.goodput import Goodput, words
 from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.observers import Observers
-from jaxvision.train.profiler import Profiler, Steps, parse_steps
+from jaxvision.train.profiler import Steps, parse_steps
 from jaxvision.train.progress import Reporter, console, duration, number
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput, peak_flops
@@ -209,9 +209,8 @@ def _train(
         reporter = Reporter(start.step, experiment.total, request.quiet, experiment.task.progress, show.keep)
         if observers is not None:
             observers.begin(start.step, reporter.note)
-        profiler = Profiler(request.profile, workdir, goodput) if request.profile and is_main() else None
-        stack.callback(_print_profile, profiler, request, experiment.total)  # called after the profiler has stopped
-        stack.enter_context(profiler or contextlib.nullcontext())
+        recorded = request.profile if is_main() else None
+        profiler = stack.enter_context(profiling(recorded, workdir, goodput, experiment.total, request.quiet))
         began = time.perf_counter()
         _, results = loop.Loop(
             start.state,
@@ -280,15 +279,6 @@ def _print_times(account: launches.Account) -> None:
     out.print(f"time of this launch, {words(account.launch)}")
     if account.all["launches"] > 1:
         out.print(f"time of all {account.all['launches']} launches, {words(account.all)}")
-
-
-def _print_profile(profiler: Profiler | None, request: _Request, total: int) -> None:
-    if profiler is None or request.quiet:
-        return
-    if profiler.recorded is not None:
-        print_profile(profiler.recorded, request.workdir)
-    if missing := profiler.missing(total):
-        console().print(missing)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,11 @@
-"""Records a trace of some steps of a run with JAX's profiler. It changes no number of the run."""
+"""Records a trace of some steps of a run with JAX's profiler. It changes no number of the run, and no failure of the
+profiler ends the run: it is a warning.
+"""
 
 import contextlib
+import logging
 import re
+import shutil
 import tempfile
 from pathlib import Path as LocalPath
 from typing import Any, NamedTuple
@@ -14,6 +18,8 @@ from jaxvision.storage import Path
 from jaxvision.train.goodput import Goodput
 
 FOLDER = "profile"
+
+_log = logging.getLogger(__name__)
 
 
 class Steps(NamedTuple):
@@ -83,7 +89,8 @@ class Profiler:
         self._wanted, self._workdir, self._goodput = steps, workdir, goodput
         self._remote = path_names.is_remote(workdir)
         self._began: tuple[int, float, dict[str, float]] | None = None
-        self._now = 0
+        self._folder: LocalPath | None = None
+        self._now, self._failed = 0, False
         self.recorded: Recorded | None = None
 
     def before(self, step: int, length: int, state: Any) -> None:
@@ -95,18 +102,22 @@ class Profiler:
           state: State after these steps.
         """
         self._now = step
-        if self._began or self.recorded:
+        if self._began or self.recorded or self._failed:
             return
         first, count = self._wanted
         due = not self._goodput.compiles(length) if first is None else first - length < step < first + count
         if not due:
             return
         jax.block_until_ready(state)  # so that earlier steps are not part of it
-        folder = tempfile.mkdtemp(prefix="jaxvision-profile-") if self._remote else self._workdir / FOLDER
-        self._folder = LocalPath(str(folder))
-        options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0  # the calls of Python are many, and slow the program
-        jax.profiler.start_trace(str(self._folder), profiler_options=options)
+        try:
+            folder = tempfile.mkdtemp(prefix="jaxvision-profile-") if self._remote else self._workdir / FOLDER
+            self._folder = LocalPath(str(folder))
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # the calls of Python are many, and slow the program
+            jax.profiler.start_trace(str(self._folder), profiler_options=options)
+        except Exception as error:
+            self._fail("cannot be started", error)
+            return
         now = self._goodput.turn(self._goodput.kind)
         self._began = (step, now, dict(self._goodput.seconds))
 
@@ -148,25 +159,43 @@ class Profiler:
 
     def _stop(self) -> float:
         assert self._began is not None
+        assert self._folder is not None
         first, began, before = self._began
         now = self._goodput.turn(self._goodput.kind)
         seconds = {kind: spent - before[kind] for kind, spent in self._goodput.seconds.items()}
         self._began = None
         with self._goodput.spent("other") as storing:
-            jax.profiler.stop_trace()
-            if self._remote:
-                for file in self._folder.rglob("*.*"):
-                    place = self._workdir / FOLDER / str(file.relative_to(self._folder))
-                    storage.write(place, file.read_bytes())
-        self.recorded = Recorded(self._folder, (first, self._now), now - began, seconds)
+            try:
+                jax.profiler.stop_trace()
+                if self._remote:
+                    for file in self._folder.rglob("*.*"):
+                        place = self._workdir / FOLDER / str(file.relative_to(self._folder))
+                        storage.write(place, file.read_bytes())
+                self.recorded = Recorded(self._folder, (first, self._now), now - began, seconds)
+            except Exception as error:
+                self._fail("cannot be stored", error)
         return storing.seconds
 
+    def _fail(self, what: str, error: Exception) -> None:
+        self._failed = True
+        _log.warning("the profile %s (%s: %s); training continues without it", what, type(error).__name__, error)
+
+    def clean(self) -> None:
+        """Removes the copy on this machine of a trace that is in a bucket."""
+        if self._remote and self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def missing(self, total: int) -> str:
-        """Describes which of the steps were not recorded, because the launch did not take them; "" for none.
+        """Describes which of the steps were not recorded, because the launch did not take them.
 
         Args:
           total: Number of steps of the run.
+
+        Returns:
+          A line; "" if all were recorded, or if the profiler failed, which has been said.
         """
+        if self._failed:
+            return ""
         first, count = self._wanted
         asked = f"{count} steps" if first is None else f"the steps {first} to {first + count}"
         if self.recorded is None:

@@ -56,7 +56,8 @@ def test_busy_counts_operations_side_by_side_once_and_is_a_mean_over_devices():
         "ph": "X", "pid": pid, "ts": start * 1e6, "dur": (stop - start) * 1e6, "args": {"hlo_op": "add"}
     }  # fmt: skip
     assert traces.read_events([event(1, 0, 2), event(1, 1, 3), event(1, 5, 6)], {}).busy == 4.0
-    assert traces.read_events([event(1, 0, 2), event(2, 0, 1)], {}).busy == 1.5
+    two = traces.read_events([event(1, 0, 2), event(2, 0, 1)], {})
+    assert (two.busy, two.devices, two.seconds) == (1.5, 2, {Operation("add", ""): 3.0})
 
 
 @pytest.mark.parametrize(
