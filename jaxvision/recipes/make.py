@@ -14,7 +14,7 @@ from jaxvision.recipes.model_names import find_model
 from jaxvision.recipes.python_file import docstring, python_file
 from jaxvision.recipes.roles import Layout
 from jaxvision.recipes.starts import Start, read_start
-from jaxvision.recipes.survey import Survey, find_bad, open_part, quietly, refuse_bad, survey
+from jaxvision.recipes.survey import Survey, find_bad, has_size, open_part, quietly, refuse_bad, survey
 
 
 class Wishes(NamedTuple):
@@ -164,6 +164,8 @@ def _chosen(
         )
     model, size, why_size, why_model = _fitted(model, seen, start, wishes)
     direct = seen.uniform == (size, size) and size <= choices.SMALL
+    others = [split for role, split in layout.splits.items() if role != "train"] if direct else []
+    direct = direct and all(has_size(open_part({**section, "split": s, "subset": None}), (size, size)) for s in others)
     rule = (
         hyperrule(examples, seen.uniform or (seen.side, seen.side), batch) if from_weights and name == "bit" else None
     )
@@ -204,7 +206,7 @@ def _chosen(
     if "flip_lr" in chain:
         reasons["augment"] = "without flip_lr for text, digits, and all that a mirror changes"
     if share is not None:
-        reasons["data.subset"] = f"{share:.0%} of each class are held out for the evaluation val"
+        reasons["data.subset"] = f"{share:.0%} of each class is held out for the evaluation val"
     if why_model:
         reasons["model"] = why_model
     config = configs.normalised(c)

@@ -36,8 +36,13 @@ def read_start(weights: str) -> Start:
       weights: Folder that `jaxvision convert` wrote, or workdir of a run.
 
     Raises:
-      UserError: It is neither.
+      UserError: It is neither; the message says how to convert a file, or weights of the Hugging Face Hub.
     """
+    if weights.startswith("hf:"):
+        raise UserError(
+            f"--from={weights} names weights of the Hugging Face Hub: convert them first, jaxvision convert "
+            f"--from={weights} OUT, and give --from=OUT"
+        )
     path = storage.path(weights, "--from")
     if folder.is_folder(path):
         meta = folder.read_meta(path)

@@ -17,6 +17,7 @@ from jaxvision.data.formats import MAX_PIXELS
 from jaxvision.data.sources import BadExample, Source
 from jaxvision.errors import UserError
 from jaxvision.progress import track
+from jaxvision.recipes.choices import SMALL
 
 _SIZED = 1_000  # most images whose size is read, evenly spaced
 _CHECKED = 10_000  # most images of a split that are decoded, evenly spaced
@@ -35,7 +36,8 @@ class Survey(NamedTuple):
       multi_label: True if an image may have several classes.
       side: Median of the shorter sides, in pixels.
       pixels: Median number of pixels.
-      uniform: (height, width) if all images have it, else None.
+      uniform: (height, width) if all images have it that were looked at, else None; of small images all are.
+      sized: Number of images that were looked at.
     """
 
     examples: int
@@ -46,6 +48,7 @@ class Survey(NamedTuple):
     side: int
     pixels: int
     uniform: tuple[int, int] | None
+    sized: int
 
 
 @contextlib.contextmanager
@@ -104,8 +107,27 @@ def survey(source: Source) -> Survey:
     if not sizes:
         raise UserError(f"none of the images of {info.name} {info.split} can be read ({reason})")
     uniform = sizes[0] if len(set(sizes)) == 1 else None
+    sized = min(len(source), _SIZED)
+    if uniform and max(uniform) <= SMALL and len(source) > _SIZED:
+        uniform, sized = (uniform if has_size(source, uniform) else None), len(source)
     side, pixels = (int(statistics.median(map(f, sizes))) for f in (min, lambda size: size[0] * size[1]))
-    return Survey(len(source), info.num_classes, info.classes, counts, info.multi_label, side, pixels, uniform)
+    return Survey(len(source), info.num_classes, info.classes, counts, info.multi_label, side, pixels, uniform, sized)
+
+
+def has_size(source: Source, size: tuple[int, int]) -> bool:
+    """Returns whether all images of a split that can be read are of one size; small ones are quickly looked at.
+
+    Args:
+      source: Split.
+      size: (height, width).
+    """
+    if "image" in source.fields and source.fields["image"].shape[:2] == size:
+        return True
+    what = f"comparing the sizes of {source.info.name} {source.info.split}"
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pieces = [range(start, min(start + _SIZED, len(source))) for start in range(0, len(source), _SIZED)]
+        each = (found for piece in pieces for found in pool.map(lambda index: _size(source, index), piece))
+        return all(isinstance(found, str) or found == size for found in track(each, what, len(source), "images"))
 
 
 def find_bad(source: Source) -> tuple[list[Bad], int]:

@@ -35,7 +35,8 @@ def found(layout: Layout, seen: Survey) -> str:
         counts = f" ({seen.counts[0]:,} to {seen.counts[-1]:,} of each{none})"
     sizes = f"of mixed sizes (shorter side {seen.side} pixels in the median)"
     if seen.uniform:
-        sizes = f"all of {seen.uniform[1]}x{seen.uniform[0]} pixels"
+        some = "" if seen.sized == seen.examples else f"{seen.sized:,} of them looked at, "
+        sizes = f"{some}all of {seen.uniform[1]}x{seen.uniform[0]} pixels"
     return f"found: {layout.words}; {seen.examples:,} training images of {seen.classes:,} classes{counts}, {sizes}"
 
 
@@ -91,8 +92,8 @@ def hints(name: str, examples: int, from_weights: bool) -> list[str]:
     """
     if from_weights or examples > 20_000:
         return []
-    if choices.is_transformer(name):
-        how = "a transformer learns little from so few images without pretrained weights"
+    if choices.is_transformer(name) and ":" not in name:
+        how = f"{name} learns little from so few images without pretrained weights"
     else:
         how = "from so few images a network learns more with pretrained weights"
     return [f"hint: {how}: --from=FOLDER starts from them (docs/weights.md)"]

@@ -50,6 +50,42 @@ def test_small_images_of_one_size_are_used_as_they_are(tmp_path, photo):
         make(str(tmp_path), Wishes("vit-s16", size=28))
 
 
+def test_one_image_of_another_size_among_small_ones(tmp_path, photo, monkeypatch):
+    for k in range(2):
+        for i in range(8):
+            photo(tmp_path / str(k) / f"{i}.png", size=(8, 9) if (k, i) == (0, 1) else (8, 8), seed=i)
+    monkeypatch.setattr("jaxvision.recipes.survey._SIZED", 2)  # the first and the last image
+    recipe = make(str(tmp_path), Wishes("resnet18"))
+    assert recipe.config.data.host == "decode|random_resized_crop(32, area=(0.25, 1.0))"
+    assert "of mixed sizes" in recipe.lines[0]
+    photo(tmp_path / "0" / "1.png", size=(8, 8))
+    recipe = make(str(tmp_path), Wishes("resnet18"))
+    assert recipe.config.data.host == "decode"
+    assert "classes (8 to 8 of each), all of 8x8 pixels" in recipe.lines[0]
+
+
+def test_large_images_of_which_some_were_looked_at(tmp_path, photo, monkeypatch):
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        photo(tmp_path / name, size=(120, 100))
+    monkeypatch.setattr("jaxvision.recipes.survey._SIZED", 2)
+    assert "2 of them looked at, all of 120x100 pixels" in make(str(tmp_path), Wishes("resnet18")).lines[0]
+
+
+def test_validation_images_of_another_size(tmp_path, photo):
+    for i in range(4):
+        photo(tmp_path / "train" / f"{i % 2}" / f"{i}.png", size=(28, 28))
+        photo(tmp_path / "val" / f"{i % 2}" / f"{i}.png", size=(28, 28 + i))
+    assert "random_resized_crop(28" in make(str(tmp_path), Wishes("resnet18")).config.data.host
+
+
+def test_advice_and_weights_of_the_hub(photos):
+    recipe = make(str(photos), Wishes("convnext-t"))
+    assert recipe.lines[-1].startswith("hint: convnext learns little from so few images without pretrained weights")
+    assert recipe.reasons["data.subset"] == "20% of each class is held out for the evaluation val"
+    with pytest.raises(UserError, match=r"jaxvision convert --from=hf:timm/resnet18 OUT, and give --from=OUT"):
+        make(str(photos), Wishes(weights="hf:timm/resnet18"))
+
+
 def test_wishes(photos):
     config = make(str(photos), Wishes("resnet18", size=64, epochs=3, batch=8)).config
     assert config.data.host == "decode|random_resized_crop(64, area=(0.25, 1.0))"
