@@ -24,6 +24,7 @@ SHOWN = 24  # images of a sheet
 SIDE = 96  # height of an image in a sheet, in pixels
 _ROWS = 40  # most classes in the table
 _PAIRS = 12
+NO_CLASS = "not a number"  # stands for the class that is predicted if a logit is NaN
 RIGHT, WRONG = "#009e73", "#d55e00"  # two of plots.COLOURS, which colour-blind people can tell apart
 
 
@@ -96,28 +97,34 @@ def whole(judgement: Judgement, here: Path) -> list[str]:
       Paragraphs in Markdown.
     """
     (logits, labels, _), names = judgement.predictions, judgement.names
-    log_probabilities = judgement.predictions.log_probabilities
-    predicted = logits.argmax(1)
-    matrix = confusion.confusion_matrix(labels, predicted, logits.shape[1])
+    with np.errstate(invalid="ignore"):  # of logits that are not finite
+        log_probabilities = judgement.predictions.log_probabilities
+    # As in `classify.rank`: NaN is never right. Such images count as one more class, which no label has.
+    broken = np.isnan(logits).any(1)
+    predicted = np.where(broken, logits.shape[1], logits.argmax(1))
+    if broken.any():
+        names = (*names, NO_CLASS)
+        judgement = judgement._replace(names=names)
+    matrix = confusion.confusion_matrix(labels, predicted, logits.shape[1] + int(broken.any()))
     scores = confusion.class_scores(matrix)
     losses = -log_probabilities[np.arange(len(labels)), labels]
     sure = np.exp(log_probabilities.max(1))
-    _write_tables(judgement, predicted, sure, losses, scores, here)
+    of_classes = confusion.ClassScores(*(column[: logits.shape[1]] for column in scores))
+    _write_tables(judgement, predicted, sure, losses, of_classes, here)
     info = judgement.data.info
     right = predicted == labels
     parts = [
         "## Predictions",
         f"Evaluation {code(judgement.evaluation)}: {len(labels):,} images of {plain(info.name)} {plain(info.split)} at "
         f"step {judgement.step:,}. {right.mean():.2%} are right; the mean over classes is "
-        f"{np.nanmean(scores.recall):.2%}. The mean probability of the predicted class is {sure.mean():.2%}, which "
-        "would be the share of right ones if probabilities meant what they say. predictions.csv has a row for each "
-        "image.",
+        f"{np.nanmean(scores.recall):.2%}. {_of_probabilities(sure)}predictions.csv has a row for each image.",
+        *_not_finite(logits, broken),
         "### What is confused",
         *_confused(matrix, names, here),
         "### Classes",
         *_classes(scores, names),
     ]
-    order = np.argsort(-losses, kind="stable")[:SHOWN]
+    order = np.argsort(-np.where(np.isnan(losses), np.inf, losses), kind="stable")[:SHOWN]
     _sheet(judgement, order, predicted, sure, log_probabilities, here / "worst.png")
     parts += [
         "### Worst and surest images",
@@ -128,6 +135,26 @@ def whole(judgement: Judgement, here: Path) -> list[str]:
         _sheet(judgement, _surest(labels, right, sure), predicted, sure, log_probabilities, here / "surest.png")
         parts.append("![surest](surest.png)\n*Right images with the highest probability, one of each class in turn.*")
     return parts
+
+
+def _of_probabilities(sure: np.ndarray) -> str:
+    finite = sure[np.isfinite(sure)]
+    if not len(finite):
+        return ""
+    return (
+        f"The mean probability of the predicted class is {finite.mean():.2%}, which would be the share of right ones "
+        "if probabilities meant what they say. "
+    )
+
+
+def _not_finite(logits: np.ndarray, broken: np.ndarray) -> list[str]:
+    count = int((~np.isfinite(logits)).any(1).sum())
+    if not count:
+        return []
+    return [
+        f"The logits of {count:,} images are not finite. The {int(broken.sum()):,} of these with a logit that is not a "
+        "number count as wrong, as in the results of the run."
+    ]
 
 
 def _confused(matrix: np.ndarray, names: Sequence[str], here: Path) -> list[str]:
@@ -192,7 +219,9 @@ def _sheet(
     for i in track(order.tolist(), f"drawing {path.stem} images", len(order), "images"):
         image = host(data.source[int(judgement.predictions.rows[i])], np.random.default_rng(0))[judgement.image]
         true, seen = names[labels[i]], names[predicted[i]]
-        if labels[i] == predicted[i]:
+        if not np.isfinite(sure[i]):
+            words = f"{true}, seen as {seen}, without probabilities"
+        elif labels[i] == predicted[i]:
             words = f"{true} {sure[i]:.0%}"
         else:
             words = f"{true} {np.exp(log_probabilities[i, labels[i]]):.0%}, seen as {seen} {sure[i]:.0%}"

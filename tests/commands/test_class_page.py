@@ -1,5 +1,6 @@
 """What is said of predictions, for few and for many classes, without training."""
 
+import csv
 import types
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from jaxvision.commands import class_page
 from jaxvision.errors import UserError
+from jaxvision.evals.classify import rank
 from jaxvision.evals.predictions import Predictions
 
 
@@ -85,3 +87,30 @@ def test_a_run_without_classes_has_no_predictions(monkeypatch, tmp_path):
     monkeypatch.setattr(class_page, "restore", lambda *_: (types.SimpleNamespace(evals=()), None, None))
     with pytest.raises(UserError, match="has no evaluation 'classify'"):
         class_page.judge(tmp_path)
+
+
+def test_logits_that_are_not_finite_are_judged_as_in_the_results(tmp_path):
+    nan, inf = np.nan, np.inf
+    rows = [[nan, 0, 0], [nan, nan, nan], [0, nan, 9], [0, inf, 0], [0, -inf, 1], [3, 0, 0], [0, 4, 0], [1, 1, 1]]
+    logits, labels = np.float32(rows), np.array([0, 0, 2, 1, 2, 1, 1, 0])
+    text = "\n".join(class_page.whole(judgement(logits, labels, "abc"), tmp_path))
+    right = np.asarray(rank(logits, labels)) == 0
+    assert right.tolist() == [False, False, False, True, True, False, True, True]
+    assert "50.00% are right" in text
+    assert "The logits of 5 images are not finite. The 3 of these with a logit that is not a number" in text
+    assert "| a | not a number | 2 |" in text
+    assert "nan" not in text
+    with (tmp_path / "predictions.csv").open() as file:
+        images = list(csv.DictReader(file))
+    assert [one["true"] == one["predicted"] for one in images] == right.tolist()
+    with (tmp_path / "classes.csv").open() as file:
+        assert [(one["class"], one["images"]) for one in csv.DictReader(file)] == [("a", "3"), ("b", "3"), ("c", "2")]
+
+
+def test_nothing_but_nan_is_all_wrong_and_shown_first(tmp_path):
+    text = "\n".join(class_page.whole(judgement(np.full((3, 2), np.nan), [0, 0, 1], "ab"), tmp_path))
+    assert "0.00% are right; the mean over classes is 0.00%. predictions.csv" in text
+    logits = np.array([[5.0, 0.0], [0.0, 1.0], [np.nan, 0.0]])
+    class_page.whole(judgement(logits, [0, 0, 0], "ab"), tmp_path)
+    with Image.open(tmp_path / "worst.png") as sheet:
+        assert np.asarray(sheet)[26 + class_page.SIDE // 2, 6 + class_page.SIDE // 2].tolist() == [2, 2, 2]
