@@ -28,8 +28,8 @@ VIT = dict(variant="mu/8", pool="token", posemb="learned", gelu="exact")
 class Hub(http.server.BaseHTTPRequestHandler):
     """Answers /OWNER/NAME/resolve/REVISION/FILE with the headers that the hub sends."""
 
-    def __init__(self, root, *args):
-        self.root = root
+    def __init__(self, root, asked, *args):
+        self.root, self.asked = root, asked
         super().__init__(*args)
 
     def log_message(self, *args):
@@ -43,6 +43,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self, body):
         parts = self.path.partition("?")[0].strip("/").split("/")
+        self.asked.append(parts[-1])
         api = parts[0] == "api"  # /api/models/OWNER/NAME/revision/REVISION, else /OWNER/NAME/resolve/REVISION/FILE
         repository = self.root / "/".join(parts[2:4] if api else parts[:2])
         revision = (parts[5] if len(parts) > 5 else "main") if api else parts[3]
@@ -76,11 +77,17 @@ def point_to(monkeypatch, endpoint):
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def asked():
+    """The last parts of the paths that the server was asked for."""
+    return []
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch, asked):
     """The folder whose content a server offers as the hub, to a library with an empty cache."""
     root = tmp_path / "hub"
     (root / "timm/vit_mu").mkdir(parents=True)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, root))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, root, asked))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     point_to(monkeypatch, f"http://127.0.0.1:{server.server_port}")
@@ -154,6 +161,15 @@ def test_a_repository_of_our_own(root):
     hosted = hub.fetch("hf:me/mine")
     assert hosted.source == "jaxvision"
     assert folder.load(hosted.path)[0].keys() == arrays.keys()
+
+
+def test_weights_of_another_library_are_not_downloaded(root, asked):
+    offer(root)
+    (root / "timm/vit_mu/config.json").write_text(json.dumps({"model_type": "vit", "architectures": ["ViTModel"]}))
+    with pytest.raises(UserError, match="holds no weights that can be read"):
+        hub.fetch("hf:timm/vit_mu")
+    assert "config.json" in asked
+    assert "model.safetensors" not in asked
 
 
 @pytest.mark.parametrize(

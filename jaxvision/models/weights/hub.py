@@ -82,9 +82,10 @@ def fetch(name: str, source: str | None = None) -> Hosted:
     for library in [source] if source in FILES else FILES:
         if not set(FILES[library]) <= files:
             continue
-        config, weights = (_download(name, repository, revision, commit, file) for file in FILES[library])
+        config = _download(name, repository, revision, commit, FILES[library][0])
         if library == "timm" and not _of_timm(config):
-            continue
+            continue  # before gigabytes of another library
+        weights = _download(name, repository, revision, commit, FILES[library][1])
         architecture = _architecture(read_json(config)) if library == "timm" else None
         path = weights.parent if library == "jaxvision" else weights
         return Hosted(path, library, name, commit, folder.sha256(weights), architecture)
