@@ -106,7 +106,7 @@ def run_export(
     found = call(pictures)
     alone = call(pictures[:1])  # another size of the batch
     differences = {name: _difference(found[name], alone[name], expected[name]) for name in expected}
-    bfloat16 = _reads_bfloat16(model)
+    bfloat16 = _computes_in_bfloat16(model)
     allowed = tolerance if tolerance is not None else TOLERANCE_BFLOAT16 if bfloat16 else TOLERANCES[form]
     _check(differences, allowed, form)
     file = f"{MODEL}.{form}"
@@ -124,6 +124,7 @@ def run_export(
         "platforms": list(PLATFORMS) if form == "stablehlo" else ["onnxruntime"],
         "compared": {
             "images": named,
+            "platform": jax.default_backend() if form == "stablehlo" else "onnxruntime on cpu",  # the only one
             "largest_difference": {name: one.largest for name, one in differences.items()},
             "largest_value": {name: one.scale for name, one in differences.items()},
             "tolerance": allowed,
@@ -200,7 +201,7 @@ def _check(differences: Mapping[str, Difference], allowed: float, form: str) -> 
             )
 
 
-def _reads_bfloat16(model: photos.Model) -> bool:
+def _computes_in_bfloat16(model: photos.Model) -> bool:
     """Whether the model computes in bfloat16."""
     images = jax.ShapeDtypeStruct((1, *model.shape, 3), jnp.uint8)
     run = lambda images: model.task.outputs(model.variables, model.transform(jax.random.key(0), {model.image: images}))
@@ -240,7 +241,8 @@ def _report(out: Path, meta: Mapping[str, Any], differences: Mapping[str, Differ
             f"at most {difference.largest:.2g} ({difference.share:.1g} of the largest value)",
             markup=False,
         )
-    say(f"compared on {', '.join(meta['compared']['images'][:3])}", markup=False)
+    compared = meta["compared"]
+    say(f"compared on {compared['platform']}, with {', '.join(compared['images'][:3])}", markup=False)
     say(
         f"images are prepared by {meta['prepare']}, and then inside the file by {meta['inside'] or 'nothing'}",
         markup=False,

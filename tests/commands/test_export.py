@@ -33,6 +33,8 @@ def test_the_file_gives_the_numbers_of_the_model_for_any_batch(exported, trained
         np.testing.assert_allclose(found["logits"], model(images[:n]).logits, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found["features"], model.features(images[:n]), rtol=1e-4, atol=1e-5)
     assert program.platforms == ("cpu", "cuda", "tpu")
+    assert meta["platforms"] == ["cpu", "cuda", "tpu"]
+    assert meta["compared"]["platform"] == jax.default_backend()  # not those of other devices
     assert meta["classes"] == list(model.classes)
     assert meta["outputs"]["logits"] == {"shape": ["b", 10], "dtype": "float32"}
     assert meta["compared"]["largest_difference"]["logits"] <= 1e-4 * meta["compared"]["largest_value"]["logits"]
