@@ -1,5 +1,6 @@
 """A trained model as a function of images: their classes, and the features of any layer."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ class Trained:
             return Prediction(rows[0], classes, names[0])
         return Predictions(rows, classes, names, left_out)
 
-    @property
+    @functools.cached_property
     def layers(self) -> dict[str, tuple[int, ...]]:
         """Names of the outputs that `features` takes, with the shapes that they have for one image."""
         like = jax.ShapeDtypeStruct((1, *self.image_size, 3), jnp.uint8)

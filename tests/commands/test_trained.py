@@ -96,6 +96,13 @@ def test_features_of_any_layer(model, odd_photos):
         model.features(odd_photos[0], layer="stage/1")
 
 
+def test_the_network_is_not_traced_at_each_call(model, monkeypatch):
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    model(pixels)
+    monkeypatch.setattr(model, "_averaged", lambda *arguments: 1 // 0)
+    model(pixels)
+
+
 def test_the_pure_function_is_reachable(model):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     out = model.outputs(model.variables, pixels)
