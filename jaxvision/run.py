@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -119,7 +120,7 @@ def train(
 
     Args:
       config: Config; or its sections as a dict; or the path of a config file, `FILE.py` or `FILE.py:ARG`.
-      workdir: Folder of the run; None for a new one in `runs/`, see `Run.workdir`.
+      workdir: Folder of the run; None for a new one in `runs/`, see `Run.workdir`. Several processes need one.
       data: Data in place of those that the config names: arrays `dict(image=..., label=...)`, or a pair (images,
         labels); a `datasets.Dataset`; anything with `__len__` and `__getitem__` that returns (image, label) or a dict,
         such as a `Dataset` of torch; or a dict of these by split, `dict(train=..., validation=...)`.
@@ -136,8 +137,9 @@ def train(
     Raises:
       UserError: Something in the config, the data or the folder does not fit; nothing has been written then.
       KeyboardInterrupt: An interrupt arrived. The message says how to go on.
+      Preempted: SIGTERM arrived.
     """
-    with signals.listening("train"), _less_of_absl(), contextlib.ExitStack() as stack:
+    with signals.listening("train"), _stopped_early(), _less_of_absl(), contextlib.ExitStack() as stack:
         began = time.perf_counter()
         config = _read(config, changes)
         if data is not None:
@@ -147,9 +149,9 @@ def train(
             raise UserError(
                 "classes are those of data=, which is missing: give data, or set data.classes in the config"
             )
-        where = _new_folder(config) if workdir is None else os.fspath(workdir)
         programs.keep()
         distributed.initialize()
+        where = _folder(config, workdir)
         with _explaining(where, stop_after, quiet):
             command.run_train(
                 config, where, fresh=fresh, resume=resume, stop_after=stop_after, quiet=quiet, began=began
@@ -203,6 +205,16 @@ def _read(config: Any, changes: Mapping[str, Any] | None) -> ConfigDict:
     return configs.override(plain, changes or {})
 
 
+def _folder(config: ConfigDict, workdir: str | os.PathLike | None) -> str:
+    """The folder of the run. Every process must call it, since new names differ between them."""
+    with distributed.together("choosing the workdir"):
+        if workdir is None and jax.process_count() > 1:
+            raise UserError(
+                "workdir is missing: several processes need the same one, as in jaxvision.train(config, 'runs/NAME')"
+            )
+    return _new_folder(config) if workdir is None else os.fspath(workdir)
+
+
 def _new_folder(config: ConfigDict) -> str:
     name = f"{RUNS}/{config.model.get('name', 'run')}-{time.strftime('%Y%m%d-%H%M%S')}".replace(":", "-")
     taken = (name if i == 0 else f"{name}-{i}" for i in range(10**6))
@@ -222,13 +234,21 @@ def _less_of_absl() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _stopped_early() -> Iterator[None]:
+    """Says what a signal did that came before there was anything to save; as later, SIGTERM is no interrupt."""
+    try:
+        yield
+    except signals.Interrupted:
+        says = "stopped before there was anything to save: call jaxvision.train again"
+        raise (Preempted if signals.requested() == "SIGTERM" else KeyboardInterrupt)(says) from None
+
+
+@contextlib.contextmanager
 def _explaining(workdir: str, stop_after: int | None, quiet: bool) -> Iterator[None]:
     """Turns the end of a run by a signal into a KeyboardInterrupt that says how to go on."""
     go_on = f"jaxvision.train(config, {workdir!r}, ...) with the same arguments continues from there"
     try:
         yield
-    except signals.Interrupted:
-        raise KeyboardInterrupt("stopped before there was anything to save: call jaxvision.train again") from None
     except Preempted as reason:
         if signals.requested() == "SIGINT":
             raise KeyboardInterrupt(f"{reason} in {workdir}. {go_on}") from None

@@ -26,6 +26,7 @@ from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.locks import Lock
 from jaxvision.loggers.base import Run, name_of
+from jaxvision.models.weights import Imported
 from jaxvision.parallel import agreement, peers
 from jaxvision.parallel.distributed import any_process, assert_equal_across_processes, is_main, together
 from jaxvision.step_costs import flops_of
@@ -122,7 +123,7 @@ def run_train(
     workdir = storage.path(workdir, "--workdir")
     recorded = None if profile is None else parse_steps(profile)
     request = _Request(config, workdir, fresh, resume, stop_after, quiet or not is_main(), recorded, made)
-    _agree(config, fresh=fresh, resume=resume, stop_after=stop_after)
+    _agree(config, workdir=str(workdir), fresh=fresh, resume=resume, stop_after=stop_after)
     saved = Saved(workdir)
     steps = saved.steps()
     statistics = None if fresh else saved_statistics(saved)
@@ -251,6 +252,7 @@ def _start(request: _Request, experiment: Experiment, saved: Saved, goodput: Goo
     resuming = not request.fresh and saved.newest() is not None
     with together("reading the weights to start from"):
         pretrained = None if resuming else experiment.load_pretrained()
+    _agree_on_weights(pretrained)
     if resuming:
         with goodput.spent("restore"):
             state = _restored(saved, experiment, request.workdir)
@@ -292,7 +294,7 @@ def _noting_skips(workdir: Path) -> Iterator[None]:
         raise
 
 
-def _agree(config: ConfigDict, **flags: bool | int | None) -> None:
+def _agree(config: ConfigDict, **flags: str | bool | int | None) -> None:
     """Raises a UserError in every process if their configs, flags, code or devices differ."""
     if jax.process_count() == 1:
         return
@@ -318,6 +320,18 @@ def _agree_on_data(source: Source | None, workdir: Path, fresh: bool) -> None:
             "workdir": {"steps": [] if fresh else Saved(workdir).steps(), "finished": bool(workdirs.results(workdir))},
         }
     agreement.check_equal(facts, "the data or the workdir that they see")
+
+
+def _agree_on_weights(pretrained: Imported | None) -> None:
+    """Raises a UserError in every process if they read different weights, such as two commits of one name on the hub.
+
+    The notes are compared without those that name a file, which may lie elsewhere on each machine.
+    """
+    if pretrained is None or jax.process_count() == 1:
+        return
+    hosted = [note for note in pretrained.notes if note.startswith("init: hf:")]
+    facts = {"read": hosted, "content": agreement.content(pretrained.variables)}
+    agreement.check_equal(facts, "the weights to start from (config.init)")
 
 
 def _restored(saved: Saved, experiment: Experiment, workdir: Path) -> TrainState:

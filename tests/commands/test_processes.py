@@ -9,8 +9,10 @@ import sys
 import pytest
 from PIL import Image
 
+MAIN = "from jaxvision.cli import main; main()"
 
-def together(*words, cwds=(None, None), environments=({}, {})):
+
+def together(*words, program=MAIN, cwds=(None, None), environments=({}, {})):
     """Starts two processes of one job; returns their exit statuses, stdouts and stderrs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -18,7 +20,7 @@ def together(*words, cwds=(None, None), environments=({}, {})):
     job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "2"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", "from jaxvision.cli import main; main()", *words],
+            [sys.executable, "-c", program, *words],
             env={**os.environ, **job, "JAX_PROCESS_ID": str(i), **environments[i]},
             cwd=cwds[i],
             stdout=subprocess.PIPE,
@@ -75,3 +77,36 @@ def test_a_check_that_fails_in_one_process_ends_all(config_file, tmp_path):
     assert "opening evaluations and data failed in other processes (1): see their messages" in err[0]
     assert "set" in err[1]
     assert not (tmp_path / "run").exists()
+
+
+PROGRAM = """
+import os, sys
+import numpy as np
+import jaxvision
+from jaxvision.errors import UserError
+from jaxvision.experiment import Experiment
+from jaxvision.models.weights import Imported
+
+config, folder, process = *sys.argv[1:], os.environ["JAX_PROCESS_ID"]
+variables = {"params": {"kernel": np.full(3, float(process))}}
+notes = (f"init: hf:a/b: commit {process}", f"init: from {process}")
+Experiment.load_pretrained = lambda self: Imported(variables, notes)
+for workdir in (None, folder + process, folder):
+    try:
+        jaxvision.train(config, workdir)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_processes_share_a_workdir_and_the_weights_to_start_from(config_file, tmp_path):
+    codes, out, err = together(str(config_file), str(tmp_path / "run"), program=PROGRAM)
+    assert codes == [0, 0], err
+    for output in out:
+        assert "workdir is missing: several processes need the same one" in output
+        assert f"flags.workdir: '{tmp_path / 'run0'}' -> '{tmp_path / 'run1'}'" in output
+        assert "differ in the weights to start from (config.init)" in output
+        assert "hf:a/b: commit 1" in output
+        assert "content: " in output
+        assert "init: from 1" not in output
+    assert not list(tmp_path.rglob("config.json"))

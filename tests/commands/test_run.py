@@ -3,6 +3,8 @@
 import _thread
 import inspect
 import json
+import os
+import signal
 import threading
 import time
 
@@ -13,6 +15,7 @@ import jaxvision
 from jaxvision import config as configs
 from jaxvision.commands import train as command
 from jaxvision.errors import UserError
+from jaxvision.train.watch import Preempted
 
 LABELS = np.arange(64) % 2
 PICTURES = (np.random.default_rng(0).integers(0, 128, (64, 16, 16, 3)) + 127 * LABELS[:, None, None, None]).astype(
@@ -98,6 +101,18 @@ def test_an_interrupt_saves_and_says_how_to_go_on(config, tmp_path):
     assert not run.finished
     step = run.step
     assert jaxvision.train(config, tmp_path / "a", changes=changes, stop_after=step + 1, quiet=True).step == step + 1
+
+
+@pytest.mark.parametrize(("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Preempted)])
+@pytest.mark.parametrize("place", ["_read", "command.run_train"])
+def test_a_signal_before_the_first_step_says_what_it_was(config, tmp_path, monkeypatch, name, error, place):
+    def stop(*arguments, **options):
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(5)
+
+    monkeypatch.setattr(f"jaxvision.run.{place}", stop)
+    with pytest.raises(error, match="stopped before there was anything to save: call jaxvision.train again"):
+        jaxvision.train(config, tmp_path / "a", quiet=True)
 
 
 def test_a_run_without_a_folder_gets_one(config, tmp_path, monkeypatch):
