@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -38,11 +39,13 @@ class Estimate(NamedTuple):
       steps: Number of steps.
       examples: Number of examples in all steps, with repetitions.
       seconds: Duration of the steps on the devices of this process and its peers; rough, see `estimate`.
-      program: Text that is equal for runs that share their compiled programs.
+      program: Text that is equal for runs that share their compiled programs, but for the step.
       fixed: Seconds to build the experiment, load its programs, and read a set that is held in memory.
-      compiling: Seconds to compile its step, which only the first run of a program needs.
+      compiling: Seconds to compile its step, which only the first run of a step needs.
       evaluating: Duration of the evaluations.
       saving: Duration of the checkpoints.
+      step: Text that is equal for runs that share their compiled step.
+      compiled: True if this process has compiled the step.
     """
 
     parameters: int
@@ -55,6 +58,8 @@ class Estimate(NamedTuple):
     compiling: float = 0.0
     evaluating: float = 0.0
     saving: float = 0.0
+    step: str = ""
+    compiled: bool = True
 
     @property
     def flops(self) -> float:
@@ -127,6 +132,8 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
         compiling,
         passed / data.batch_size * step * EVALUATED + evaluated * reading.seconds,
         _times(to_steps(train.checkpoint_every), steps) * CHECKPOINT,
+        step_costs.step_key(config),
+        step_costs.is_compiled(config),
     )
 
 
@@ -190,9 +197,11 @@ def time_of(estimates: Sequence[Estimate], *, launched: bool = False, parallel: 
       parallel: Number of runs at once.
     """
     at_once = max(1, min(parallel, os.cpu_count() or 1, len(estimates)))
-    compiled = {one.program: one.compiling for one in estimates}
-    # This process has compiled the steps; launched ones compile them again, all that begin at the same time.
-    compiling = sum(compiled.values()) * ((1 + OTHERS) * at_once if launched else OTHERS)
+    # This process has compiled some steps; launched ones compile them again, all that begin at the same time.
+    new = estimates if launched else [one for one in estimates if not one.compiled]
+    times = at_once if launched else 1
+    compiling = _compiling(new, lambda one: one.step, times)
+    compiling += OTHERS * _compiling(estimates, lambda one: one.program, times)
     starting = sum(one.fixed + (_IMPORTED if launched else 0.0) for one in estimates) + compiling
     saving = sum(one.saving for one in estimates)
     return Time(
@@ -201,6 +210,12 @@ def time_of(estimates: Sequence[Estimate], *, launched: bool = False, parallel: 
         saving / at_once,
         starting / at_once,
     )
+
+
+def _compiling(estimates: Sequence[Estimate], key: Callable[[Estimate], str], at_once: int) -> float:
+    """Seconds to compile the steps of runs, once for each key, and by as many as begin with it at the same time."""
+    runs, seconds = Counter(map(key, estimates)), {key(one): one.compiling for one in estimates}
+    return sum(seconds[name] * min(count, at_once) for name, count in runs.items())
 
 
 def words(estimates: Sequence[Estimate], *, launched: bool = False, parallel: int = 1) -> str:

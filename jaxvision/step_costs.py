@@ -50,6 +50,7 @@ class Tried(NamedTuple):
 
 _costs: dict[str, StepCost] = {}
 _tried: dict[str, Tried] = {}
+_compiled: set[str] = set()  # keys of the steps that were compiled
 
 
 def flops_of(traced: jax.stages.Traced) -> float:
@@ -81,9 +82,23 @@ def program_key(config: ConfigDict) -> str:
     """
     relevant = json.loads(configs.to_json(_step_config(config)))
     relevant.pop("seed", None)
-    for section, kept in (("optimizer", ("name",)), ("train", ("precision", "accumulate", "ema"))):
+    for section, kept in (("optimizer", ("name", "freeze")), ("train", ("precision", "accumulate", "ema"))):
         relevant[section] = {key: value for key, value in relevant[section].items() if key in kept}
     relevant["data"].pop("subset", None)
+    return json.dumps(relevant, sort_keys=True)
+
+
+def step_key(config: ConfigDict) -> str:
+    """Returns a text that is equal for configs whose steps are one compiled program: those that differ in seeds only.
+
+    Numbers of the optimizer, such as the learning rate, and the length of the run are constants of the program.
+
+    Args:
+      config: Config of a run.
+    """
+    relevant = json.loads(configs.to_json(_step_config(config)))
+    relevant.pop("seed", None)
+    (relevant["data"].get("subset") or {}).pop("seed", None)
     return json.dumps(relevant, sort_keys=True)
 
 
@@ -98,7 +113,8 @@ def step_cost(config: ConfigDict) -> StepCost:
         began = time.perf_counter()
         experiment = experiments.build(_step_config(config), training_data="ignored")
         state = experiment.abstract_state()
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        trained = jax.tree.map(lambda x, frozen: 0 if frozen else x.size, state.params, experiment.optimizer.frozen)
+        parameters = sum(jax.tree.leaves(trained))
         flops = 2.0 * macs(experiment.step(), state, experiment.batch)
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         _costs[key] = StepCost(parameters, flops, size, time.perf_counter() - began)
@@ -138,11 +154,25 @@ def try_step(config: ConfigDict) -> Tried:
             times.append(time.perf_counter() - began)
         seconds = float(np.median(times[1:]))
         _tried[key] = Tried(max(times[0] - seconds, 0.0), seconds)
+        _compiled.add(step_key(config))
     return _tried[key]
 
 
+def is_compiled(config: ConfigDict) -> bool:
+    """Returns whether `try_step` has compiled the very step of a config.
+
+    Args:
+      config: Config of the run.
+    """
+    return step_key(config) in _compiled
+
+
 def _step_config(config: ConfigDict) -> ConfigDict:
-    return ConfigDict({k: v for k, v in config.items() if k not in ("evals", "init", "mesh")})
+    """The config without what does not change the step; of the weights it starts from, only what they freeze does."""
+    kept = {k: v for k, v in config.items() if k not in ("evals", "init", "loggers", "mesh")}
+    if freeze := (config.get("init") or {}).get("freeze"):
+        kept["init"] = {"weights": "ignored", "freeze": freeze}
+    return ConfigDict(kept)
 
 
 def _drawn(like: jax.ShapeDtypeStruct) -> jax.Array:

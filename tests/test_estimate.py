@@ -21,6 +21,7 @@ def known_speed(monkeypatch):
     monkeypatch.setattr(estimates, "UTILISATION", {"cpu": 1.0})
     monkeypatch.setattr(step_costs, "_costs", {})
     monkeypatch.setattr(step_costs, "_tried", {})
+    monkeypatch.setattr(step_costs, "_compiled", set())
 
 
 def config(**changes):
@@ -107,6 +108,17 @@ def test_runs_that_share_a_program_compile_it_once():
     assert spent.whole == 63.0
 
 
+def test_every_other_step_is_compiled(monkeypatch):
+    """Here, all but those that this process has tried; in processes of their own, all, by as many as share one."""
+    mine, other = ONE._replace(step="a"), ONE._replace(step="b", compiled=False)
+    here = estimates.time_of([mine, other, other])
+    assert here.starting == 3 * 4.0 + (1 + estimates.OTHERS) * 6.0
+    monkeypatch.setattr(estimates, "_IMPORTED", 0.0)
+    monkeypatch.setattr(estimates.os, "cpu_count", lambda: 2)
+    apart = estimates.time_of([mine, other], launched=True, parallel=2)
+    assert apart.starting == (2 * 4.0 + (2 + 2 * estimates.OTHERS) * 6.0) / 2
+
+
 def test_what_one_core_does_happens_at_once(monkeypatch):
     monkeypatch.setattr(estimates, "_IMPORTED", 3.0)
     monkeypatch.setattr(estimates.os, "cpu_count", lambda: 2)
@@ -162,10 +174,16 @@ def test_a_set_that_is_here_is_read(tmp_path, monkeypatch):
 
 
 def test_a_step_is_tried_once_for_configs_that_cost_the_same():
+    """But the run compiles that of another learning rate, which is a constant of the program."""
     first = step_costs.try_step(config())
     assert first.seconds > 0
-    assert step_costs.try_step(config(**{"optimizer.learning_rate": 0.5})) is first
-    assert estimate(config(), tried=True).seconds == pytest.approx(25 * first.seconds)
+    other = config(**{"optimizer.learning_rate": 0.5})
+    assert step_costs.try_step(other) is first
+    costs = [estimate(one, tried=True) for one in (config(), config(seed=1), other, other)]
+    assert costs[0].seconds == pytest.approx(25 * first.seconds)
+    assert [one.compiled for one in costs] == [True, True, False, False]
+    spent = sum(one.fixed for one in costs) + (1 + estimates.OTHERS) * first.compiling
+    assert estimates.time_of(costs).starting == pytest.approx(spent)
 
 
 def test_after_some_steps_the_nearest_stands_for_others(monkeypatch):
