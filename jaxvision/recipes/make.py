@@ -43,22 +43,36 @@ class Recipe(NamedTuple):
       reasons: Reasons for values, by dotted key.
       lines: Lines that say what was found and chosen.
       title: First line of the docstring of its file.
+      facts: Facts about the images, for the lines of a changed config.
     """
 
     config: ConfigDict
     reasons: dict[str, str]
     lines: tuple[str, ...]
     title: str
+    facts: words.Facts
 
     def changed(self, config: ConfigDict) -> "Recipe":
-        """Returns the recipe with another config; reasons of values that differ are dropped.
+        """Returns the recipe with another config; its lines are of that config, without reasons that hold no more.
+
+        If the set of the training images differs, or the part that is held out, the evaluation on that part follows.
 
         Args:
           config: Config after the changes of the user.
+
+        Raises:
+          UserError: The data as changed cannot be read.
         """
-        new, old = configs.flatten(config), configs.flatten(self.config)
-        kept = {key: why for key, why in self.reasons.items() if key not in new or new.get(key) == old.get(key)}
-        return self._replace(config=config, reasons=kept)
+        changes = _differing(config, self.config)
+        if not changes:
+            return self
+        if self.facts.share is not None and not words.touched(changes, "evals.val.subset", "evals.val.split"):
+            config = _with_held_out(config)
+            changes = _differing(config, self.config)
+        kept = {key: why for key, why in self.reasons.items() if words.holds(key, changes)}
+        return self._replace(
+            config=config, reasons=kept, lines=words.lines(self.facts, config, changes), title=words.title(config)
+        )
 
     def file(self, path: str) -> str:
         """Returns the text of the Python file of the config.
@@ -68,6 +82,20 @@ class Recipe(NamedTuple):
         """
         source = "made from the images by `jaxvision train --data`; docs/your_images.md explains each line"
         return python_file(self.config, docstring(self.title, path, source), self.reasons)
+
+
+def _differing(one: ConfigDict, other: ConfigDict) -> set[str]:
+    new, old = configs.flatten(one), configs.flatten(other)
+    return {key for key in (*new, *old) if key not in new or key not in old or new[key] != old[key]}
+
+
+def _with_held_out(config: ConfigDict) -> ConfigDict:
+    """Returns a config whose evaluation `val` is of the part that its training images leave out."""
+    plain = config.to_dict()
+    subset, val = plain["data"].get("subset") or {}, (plain.get("evals") or {}).get("val")
+    if val and subset.get("hold_out") is not None and subset.get("part", "rest") == "rest":
+        val |= {"split": plain["data"].get("split"), "subset": {**subset, "part": "held_out"}}
+    return configs.normalised(ConfigDict(plain))
 
 
 def make(data: str, wishes: Wishes) -> Recipe:
@@ -210,18 +238,9 @@ def _chosen(
     if why_model:
         reasons["model"] = why_model
     config = configs.normalised(c)
-    what = words.full_name(model)
-    lines = [
-        words.found(layout, seen),
-        *([f"left out: the splits {', '.join(layout.others)}"] if layout.others else []),
-        words.validation(layout, share, seen.examples - examples),
-        f"model: {what}{f' ({why_model})' if why_model else ''}, {words.start(start, c.get('init'))}",
-        f"images: {size}x{size} pixels ({why_size}); {why_host}",
-        f"training: {total} in batches of {batch}, {words.optimizer(c.optimizer)}; augmentation {c.augment}",
-        *words.hints(name, examples, from_weights),
-    ]
-    where = layout.data_dir or layout.name
-    return Recipe(config, reasons, tuple(lines), f"{what} on the images in {where}, {total}.")
+    images = f"{size}x{size} pixels ({why_size}); {why_host}"
+    facts = words.Facts(layout, seen, share, seen.examples - examples, images, why_model)
+    return Recipe(config, reasons, words.lines(facts, config), words.title(config), facts)
 
 
 def _fitted(

@@ -86,6 +86,39 @@ def test_advice_and_weights_of_the_hub(photos):
         make(str(photos), Wishes(weights="hf:timm/resnet18"))
 
 
+def changed(recipe, **changes):
+    keys = {key.replace("__", "."): value for key, value in changes.items()}
+    return recipe.changed(configs.normalised(configs.override(recipe.config, keys)))
+
+
+def test_what_is_said_of_a_changed_config_is_true(photos):
+    recipe = make(str(photos), Wishes("resnet18"))
+    assert changed(recipe) == recipe
+    new = changed(recipe, train__total="3 epochs", data__batch_size=8, model__variant="34", augment="flip_lr")
+    text = "\n".join(new.lines)
+    assert "training: 3 epochs in batches of 8, sgd with rate" in text
+    assert text.endswith("augmentation flip_lr\n" + recipe.lines[-1])
+    assert "model: resnet 34, from random weights" in text
+    assert new.title == f"resnet 34 on the images in {photos}, 3 epochs."
+    assert new.lines[:2] == recipe.lines[:2]
+    gone = {"train.total", "data.batch_size", "model", "augment", "optimizer.learning_rate"}
+    assert set(recipe.reasons) - set(new.reasons) == gone
+
+
+def test_a_changed_share_is_held_out_for_val_too(photos):
+    recipe = make(str(photos), Wishes("resnet18"))
+    new = changed(recipe, data__subset__hold_out=0.4, data__subset__seed=3)
+    assert new.config.evals.val.subset.to_dict() == {"hold_out": 0.4, "part": "held_out", "seed": 3}
+    assert "8 images are held out, 40% of each class" in "\n".join(new.lines)
+    assert "data.subset" not in new.reasons
+    assert "20%" not in new.file("a.py")
+    own = changed(recipe, data__subset__hold_out=0.4, evals__val__subset__hold_out=0.3)
+    assert own.config.evals.val.subset.hold_out == 0.3
+    assert "evaluations, as changed: val on train" in own.lines
+    with pytest.raises(UserError, match=r"hold_out must be a number in \(0, 1\)"):
+        changed(recipe, data__subset__hold_out=1.0)
+
+
 def test_wishes(photos):
     config = make(str(photos), Wishes("resnet18", size=64, epochs=3, batch=8)).config
     assert config.data.host == "decode|random_resized_crop(64, area=(0.25, 1.0))"
