@@ -130,6 +130,7 @@ def lightly_simclr() -> tuple[Any, Callable]:
     backbone.reset_classifier(0)
     loss = NTXentLoss(temperature=0.1)
     net = torch.nn.Sequential(backbone, SimCLRProjectionHead(512, 512, 128))
+    net[1].layers[-1].register_parameter("bias", None)  # as in the authors' code and ours
     return net, lambda out, _: loss(*out.chunk(2))
 
 

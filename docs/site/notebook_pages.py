@@ -54,7 +54,7 @@ def run_cell(code: str, scope: dict[str, Any], pictures: Path, name: str) -> str
     from matplotlib import pyplot
 
     *statements, last = ast.parse(code).body
-    earlier = set(pyplot.get_fignums())  # of the program that calls this
+    pyplot.close("all")  # a cell would draw into an open figure of the program that calls this
     shows = isinstance(last, ast.Expr) and not code.rstrip().endswith(";")  # the value of the last line
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -62,9 +62,9 @@ def run_cell(code: str, scope: dict[str, Any], pictures: Path, name: str) -> str
         value = eval(compile(ast.Expression(last.value), name, "eval"), scope) if shows else None
     output = printed.getvalue() + ("" if value is None else f"{value!r}\n")
     shown = [f"```text\n{output}```"] if output else []
-    for number in sorted(set(pyplot.get_fignums()) - earlier):
+    for number in pyplot.get_fignums():
         file = f"{name}_{number}.png"
         pyplot.figure(number).savefig(pictures / file, dpi=100, bbox_inches="tight")
         shown.append(f"![]({file})")
-        pyplot.close(number)
+    pyplot.close("all")
     return "\n\n".join(shown)
