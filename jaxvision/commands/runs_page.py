@@ -70,6 +70,8 @@ def _summary(groups: Sequence[Group], records: Sequence[Record], name: str | Non
         said += f" Whether a high or a low {code(name)} is better is not known, so no run is named as the best."
     if name and best and _rank(best, name) > -math.inf and len(ended) > 1:
         which = best_is(name)
+        if (ties := sum(_rank(group, name) == _rank(best, name) for group in ended)) > 1:
+            return said + f" {ties} share the {which} {code(name)}, {_mean(best, name)}."
         said += f" The {which} {code(name)} is that of {code(best.name)}, {_mean(best, name)}"
         of = f"{len(ended)}" if len(ended) == len(groups) else f"the {len(ended)} that are finished"
         said += f"; the {which} of {of} is partly luck, so confirm it with further seeds."

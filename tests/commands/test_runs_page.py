@@ -41,6 +41,14 @@ def test_the_best_run_is_told_by_the_name_of_the_result(tmp_path, no_figures, na
     assert ("partly luck" in text) == (name != "sharpness")
 
 
+def test_in_a_tie_no_run_is_named(tmp_path, no_figures):
+    for number, (run, value) in enumerate([("a", 0.5), ("b", 0.5), ("c", 0.2)]):
+        measured(tmp_path / "runs" / run, "map", value, rate=0.1 + number)
+    text = page(tmp_path / "runs", tmp_path / "out")
+    assert "2 share the highest `val/map`, 0.5." in text
+    assert "is that of" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "said", "coloured"),
     [
