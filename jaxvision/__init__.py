@@ -20,7 +20,7 @@ sections.py     the keys of the sections data, train, init, mesh, evals and logg
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
 transfer.py     starting a run from weights
 workdir.py      the folder of a run
-launches.py     the time spent by each launch of a run
+launches.py     the launches of a run: what each was started with, and how its time was spent
 durations.py    '90 epochs', '5 percent' -> steps
 traced.py       numbers that differ between the runs of one program
 arguments.py    checks of users' values against annotations; literals.py: values from text

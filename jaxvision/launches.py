@@ -1,26 +1,79 @@
-"""How the time of each launch of a run was spent, in its run.json. It is written at checkpoints, so it survives a kill.
+"""The launches of a run in its run.json: what each was started with, and how its time was spent.
 
+    launches[i]           id of the run, command, config, versions, devices, git commit of one launch
     launches[i].goodput   seconds of one launch by kind; `lost` are those that the next one had to repeat after a kill
     goodput               sums over all launches
 
-Time between the launches is not counted: no process of the run measured it.
+The seconds are written at checkpoints, so they survive a kill. Time between the launches is not counted: no process of
+the run measured it.
 """
 
 import contextlib
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
 from jaxvision import path_names
 from jaxvision.errors import UserError
 from jaxvision.storage import Path
 from jaxvision.train import goodput as goodputs
 from jaxvision.train.goodput import Goodput
 from jaxvision.train.watch import Preempted
-from jaxvision.workdir import launches, write_json
+from jaxvision.workdir import git_commit, launches, versions, write_json
 
 _log = logging.getLogger(__name__)
+
+
+def run_id(workdir: Path) -> str:
+    """Returns the id of a run: the one in its run.json, else a new one.
+
+    Args:
+      workdir: Folder of the run.
+    """
+    known = [one["id"] for one in launches(workdir) if isinstance(one.get("id"), str)]
+    return known[-1] if known else uuid.uuid4().hex
+
+
+def record_launch(
+    workdir: Path,
+    config: ConfigDict,
+    start: int,
+    notes: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    run: str | None = None,
+) -> None:
+    """Adds this launch to run.json.
+
+    Args:
+      workdir: Folder of the run.
+      config: Config of the launch.
+      start: Step from which it continues.
+      notes: Lines about the weights that it starts from.
+      resume: True if it was started with --resume.
+      run: Id of the run, from `run_id`; None for that of the folder.
+    """
+    launch = {
+        "id": run or run_id(workdir),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "start_step": start,
+        "resume": resume,
+        "init": list(notes),
+        "config_fingerprint": configs.fingerprint(config),
+        "versions": versions(),
+        "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
+        "processes": jax.process_count(),
+        "git": git_commit(),
+    }
+    write_json(workdir / "run.json", {"launches": [*launches(workdir), launch]})
 
 
 class Account:
@@ -41,7 +94,7 @@ class Account:
         self._launches: list[dict[str, Any]] = []
 
     def begin(self, start: int) -> None:
-        """Opens the account of the last launch in run.json, which `workdir.record_launch` has added.
+        """Opens the account of the last launch in run.json, which `record_launch` has added.
 
         Args:
           start: Step from which the launch continues.

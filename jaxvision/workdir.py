@@ -22,8 +22,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -316,51 +314,6 @@ def files_of_runs(workdir: Path) -> list[str]:
       workdir: Folder, which need not exist.
     """
     return [name for name in WRITTEN if (workdir / name).exists()]
-
-
-def run_id(workdir: Path) -> str:
-    """Returns the id of a run: the one in its run.json, else a new one.
-
-    Args:
-      workdir: Folder of the run.
-    """
-    known = [one["id"] for one in launches(workdir) if isinstance(one.get("id"), str)]
-    return known[-1] if known else uuid.uuid4().hex
-
-
-def record_launch(
-    workdir: Path,
-    config: ConfigDict,
-    start: int,
-    notes: Sequence[str] = (),
-    *,
-    resume: bool = False,
-    run: str | None = None,
-) -> None:
-    """Adds this launch to run.json.
-
-    Args:
-      workdir: Folder of the run.
-      config: Config of the launch.
-      start: Step from which it continues.
-      notes: Lines about the weights that it starts from.
-      resume: True if it was started with --resume.
-      run: Id of the run, from `run_id`; None for that of the folder.
-    """
-    launch = {
-        "id": run or run_id(workdir),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
-        "start_step": start,
-        "resume": resume,
-        "init": list(notes),
-        "config_fingerprint": configs.fingerprint(config),
-        "versions": versions(),
-        "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
-        "processes": jax.process_count(),
-        "git": git_commit(),
-    }
-    write_json(workdir / "run.json", {"launches": [*launches(workdir), launch]})
 
 
 def versions() -> dict[str, str]:

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "evals": BASE | {"parallel", "losses", "data", "augment"},
     "config": BASE | {"data", "models", "tasks", "optim", "evals", "loggers"},  # what sections are handed to
     "workdir": BASE | {"config", "train"},
-    "launches": BASE | {"workdir", "train"},
+    "launches": BASE | {"config", "workdir", "train"},
     "inputs": BASE | {"config", "data", "tasks"},
     "feeding": BASE | {"inputs", "data", "tasks", "train"},
     "transfer": BASE | {"workdir", "models", "train"},

@@ -166,7 +166,7 @@ def _writing(request: _Request) -> Iterator[Lock | None]:
 def _observers(request: _Request) -> Observers:
     """Makes the loggers of the run, which may raise a UserError; nothing is written yet."""
     workdir, config = request.workdir, request.config
-    run_id = workdirs.run_id(workdir) if not request.fresh else uuid.uuid4().hex
+    run_id = launches.run_id(workdir) if not request.fresh else uuid.uuid4().hex
     run = Run(name_of(workdir), run_id, workdir, config.to_dict())
     return Observers(loggers.read_entries(config.get("loggers")), run)
 
@@ -195,7 +195,7 @@ def _train(
         journal.recheck(experiment.bad_example)
         if is_main():
             run = observers.run.id if observers else None
-            workdirs.record_launch(workdir, request.config, start.step, start.notes, resume=request.resume, run=run)
+            launches.record_launch(workdir, request.config, start.step, start.notes, resume=request.resume, run=run)
             account.begin(start.step)
         records = NoRecords() if lock is None else Records(workdir, start.step, lock.check, lines=progress.get("lines"))
         stack.enter_context(contextlib.closing(records))

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
-from jaxvision import storage, transfer
+from jaxvision import launches, storage, transfer
 from jaxvision import workdir as workdirs
 from jaxvision.data.host_ops import host_ops
 from jaxvision.data.sources import Source
@@ -153,7 +153,7 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
         checkpoints = stack.enter_context(Checkpoints(folder, damaged=saved.damaged))
         first = int(state.step)
         for member in group.members:
-            workdirs.record_launch(member.workdir, member.config, first, pretrained.notes if pretrained else ())
+            launches.record_launch(member.workdir, member.config, first, pretrained.notes if pretrained else ())
 
         def run(*arguments: Any) -> tuple[population.Population, Any]:
             nonlocal state  # so that the last state is kept if the loop ends early

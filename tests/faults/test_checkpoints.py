@@ -15,7 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 from saved_runs import CONFIG, DAMAGES, META, assert_is, contents, files_of, flip, largest, state_at, target
 
-from jaxvision import storage
+from jaxvision import launches, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands import verify
 from jaxvision.errors import UserError
@@ -311,11 +311,11 @@ def test_a_run_is_what_its_newest_checkpoint_was_saved_with(run):
         workdirs.check(run, same)
     with pytest.raises(UserError, match=r"(?s)is not the one that its newest checkpoint was saved with.*seed: 0 -> 1"):
         workdirs.check(run, other)
-    workdirs.record_launch(run, other, 6)  # as every launch is
+    launches.record_launch(run, other, 6)  # as every launch is
     with pytest.raises(UserError, match=r"(?s)is not the one that its newest checkpoint was saved with.*seed: 0 -> 1"):
         workdirs.check(run, other)
     workdirs.claim(run, other, resume=True)  # it is meant, and goes on before the first save under it
-    workdirs.record_launch(run, other, 6, resume=True)
+    launches.record_launch(run, other, 6, resume=True)
     workdirs.check(run, other)
 
 
@@ -324,7 +324,7 @@ def test_an_edited_config_is_told_to_who_reads(run):
     assert workdirs.describe_edit(run, mine) == ""
     workdirs.write_json(run / "config.json", CONFIG | {"seed": 5})
     assert workdirs.describe_edit(run, mine) == f"{run / 'config.json'} was changed (seed: 0 -> 5)"
-    workdirs.record_launch(run, ConfigDict(CONFIG | {"seed": 5}), 6, resume=True)
+    launches.record_launch(run, ConfigDict(CONFIG | {"seed": 5}), 6, resume=True)
     assert workdirs.describe_edit(run, mine) == ""
     (run / "config.json").write_text("{")
     assert "config.json is not JSON" in workdirs.describe_edit(run, mine)
