@@ -1,6 +1,9 @@
 """Tasks, which define what a model learns: one file for each, with a factory decorated with `@part("task", "NAME")`.
 
 task.py         the contract between tasks and the rest of the engine
+views.py        the views of an image, as tasks that compare them read a batch
+teacher.py      a moving average of the network, which another task learns from
+queue.py        rows of earlier batches
 supervised.py   predict the label of an image
 simclr.py       recognise the views of an image among those of others
 byol.py         predict the projection of another view by an average of the network

@@ -15,7 +15,6 @@ from jaxvision.registry import part
 from jaxvision.tasks.task import (
     PAIRS,
     PARTS,
-    Batch,
     ModelFn,
     Task,
     check_classes,
@@ -23,6 +22,7 @@ from jaxvision.tasks.task import (
     module_pattern,
     outputs_of,
 )
+from jaxvision.tasks.views import as_examples, views_of
 
 LOSSES = ("nt_xent", "supervised_contrastive")
 
@@ -97,12 +97,12 @@ def make_simclr(
     compare_all = compare if over_batch is None else over_batch(compare)
 
     def init(rng, batch):
-        return network.init(rng, _views(batch, fields)[:, 0], train=False)
+        return network.init(rng, views_of("simclr", batch, fields)[:, 0], train=False)
 
     def loss_of(variables, batch, rng):
-        images = _views(batch, fields)
+        images = views_of("simclr", batch, fields)
         b, v = images.shape[:2]
-        (_, out), updates = in_training(network, variables, images.reshape(b * v, *images.shape[2:]), rng=rng)
+        (_, out), updates = in_training(network, variables, as_examples(images), rng=rng)
         embeddings = out["projection"].reshape(b, v, -1)
         labels = () if loss == "nt_xent" else (batch["label"],)
         value, correct, potential = compare_all(embeddings, *labels)
@@ -127,17 +127,6 @@ def make_simclr(
         labelled=loss == "supervised_contrastive",
         least=2,
     )
-
-
-def _views(batch: Batch, fields: Mapping[str, Field]) -> jax.Array:
-    """The images [b, v, h, w, 3] of a batch; raises UserError if there are not several views of each."""
-    images = batch["image"]
-    if fields["image"].views < 2 or images.ndim < 5 or images.shape[1] < 2:
-        raise UserError(
-            "the task 'simclr' needs several views of each image, but the augmentation makes arrays of "
-            f"{'x'.join(map(str, images.shape[1:]))}: set augment to \"views(2, '...')\""
-        )
-    return images
 
 
 def _check(loss, num_classes, multi_label, temperature) -> None:

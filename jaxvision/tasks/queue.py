@@ -1,0 +1,65 @@
+"""A queue of rows from earlier batches, such as the negatives of MoCo or the prototypes' features of SwAV.
+
+It is a collection of a task's variables that `Task.after` replaces, once an optimizer step. So checkpoints hold it, a
+resumed run goes on with it, and the order of its rows is that of the whole batch on any number of devices.
+"""
+
+from typing import TypedDict
+
+import jax
+import jax.numpy as jnp
+
+
+class Queue(TypedDict):
+    """A queue of fixed length.
+
+    Attributes:
+      rows: Rows, float32 [n, d]; the oldest are overwritten first.
+      seen: Number of rows that were pushed so far, int32 []. Rows from `seen` on, if it is below n, are not from data.
+    """
+
+    rows: jax.Array
+    seen: jax.Array
+
+
+def make_queue(rows: jax.Array) -> Queue:
+    """Makes a queue that begins with these rows, none of which is from data.
+
+    Args:
+      rows: Initial rows, float [n, d]: random directions for MoCo, zeros where unfilled rows are masked.
+    """
+    return {"rows": rows.astype(jnp.float32), "seen": jnp.zeros((), jnp.int32)}
+
+
+def filled(queue: Queue) -> jax.Array:
+    """Tells which rows are from data, bool [n].
+
+    Args:
+      queue: Queue.
+    """
+    return jnp.arange(len(queue["rows"])) < queue["seen"]
+
+
+def push(queue: Queue, rows: jax.Array) -> Queue:
+    """Overwrites the oldest rows with new ones. If there are more new rows than the queue holds, the last ones stay.
+
+    Args:
+      queue: Queue of n rows.
+      rows: New rows, float [b, d], in the order of the batch.
+
+    >>> queue = make_queue(jnp.zeros((3, 1)))
+    >>> for batch in ([[1.0], [2.0]], [[3.0], [4.0]]):
+    ...     queue = push(queue, jnp.array(batch))
+    >>> queue["rows"].ravel().tolist(), int(queue["seen"])
+    ([4.0, 2.0, 3.0], 4)
+    """
+    n, b = len(queue["rows"]), len(rows)
+    kept = rows[max(0, b - n) :]
+    # The number of rows is kept modulo n once the queue is full, so that it never overflows.
+    start = queue["seen"] + b - len(kept)
+    places = (start + jnp.arange(len(kept))) % n
+    total = queue["seen"] + b
+    return {
+        "rows": queue["rows"].at[places].set(kept.astype(jnp.float32)),
+        "seen": jnp.where(total < n, total, n + total % n),
+    }
