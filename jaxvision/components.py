@@ -20,7 +20,6 @@ from jaxvision.models import two_towers
 from jaxvision.models.order import layer_order
 from jaxvision.optim import optimizers
 from jaxvision.optim import rules as optimizer_rules
-from jaxvision.optim.schedules import Schedule
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch
 from jaxvision.sections import InitSection, TrainSection
@@ -243,7 +242,7 @@ def make_optimizer(
         if freeze := _frozen_rules(section, pretrained, task, mine, order):
             section = {**section, "freeze": freeze}
         optimizer = _optimizer(section, where, mine, partial(_fewer, steps, every), -(-total // every), order)
-        by_player[name] = optimizer._replace(learning_rate=partial(_at, optimizer.learning_rate, every))
+        by_player[name] = optimizer.every(every)
     if not task.players:
         return by_player[players.ALL]
     frozen = players.merge_players(params, {name: optimizer.frozen for name, optimizer in by_player.items()})
@@ -252,10 +251,6 @@ def make_optimizer(
 
 def _fewer(steps: Callable[[str | int], int], every: int, duration: str | int) -> int:
     return -(-steps(duration) // every)
-
-
-def _at(rate: Schedule, every: int, step: Any) -> Any:
-    return rate(step // every)
 
 
 def optimizer_sections(section: Mapping[str, Any], task: Task) -> dict[str, Mapping[str, Any]]:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxvision import arguments, calls, paths, registry
 from jaxvision.arguments import POSITIVE, Range
 from jaxvision.errors import UserError, unknown
-from jaxvision.optim import rules, schedules
+from jaxvision.optim import rules, schedules, thaw
 from jaxvision.optim.algorithms import Parts, PyTree, Transform
 
 NOT_NEGATIVE = Annotated[float, Range(0)]
-RATE = "learning_rate"  # the metric
+RATE, DECAY = "learning_rate", "weight_decay"  # metrics
 
 
 class Optimizer(NamedTuple):
@@ -28,23 +29,42 @@ class Optimizer(NamedTuple):
       tx: Optax transformation of gradients; its updates are added to the parameters.
       learning_rate: Function `step -> rate`, before the multipliers of single parameters.
       frozen: Tree of bools with the structure of the parameters, True for parameters that never change.
+      weight_decay: Function `step -> weight decay`, before the multipliers; None if it is the same in every step.
     """
 
     tx: Transform
     learning_rate: schedules.Schedule
     frozen: PyTree
+    weight_decay: schedules.Schedule | None = None
 
     def of_player(self, _name: str) -> "Optimizer":
         """Returns this optimizer, for a task without players; see `Optimizers.of_player`."""
         return self
 
     def rates(self, updates: int) -> dict[str, float]:
-        """Returns the learning rate of the next update, by the name of its metric.
+        """Returns the learning rate of the next update, and the weight decay if it has a schedule, by metric.
 
         Args:
           updates: Number of updates made so far, 0 before the first.
         """
-        return {RATE: float(self.learning_rate(updates))}
+        decay = {} if self.weight_decay is None else {DECAY: float(self.weight_decay(updates))}
+        return {RATE: float(self.learning_rate(updates)), **decay}
+
+    def every(self, steps: int) -> "Optimizer":
+        """Returns this optimizer with schedules in steps of the run, for updates that are made in every n-th step.
+
+        Args:
+          steps: Number n of steps from one update to the next.
+        """
+
+        def slower(schedule: schedules.Schedule) -> schedules.Schedule:
+            def at(step: Any) -> jax.Array:
+                return schedule(step // steps)
+
+            return at
+
+        decay = None if self.weight_decay is None else slower(self.weight_decay)
+        return self._replace(learning_rate=slower(self.learning_rate), weight_decay=decay)
 
 
 class Optimizers(NamedTuple):
@@ -72,12 +92,16 @@ class Optimizers(NamedTuple):
         return self.by_player[name]
 
     def rates(self, updates: int) -> dict[str, float]:
-        """Returns the learning rates of the next update, by the names of their metrics, `PLAYER_learning_rate`.
+        """Returns the `rates` of all players, by the names of their metrics, `PLAYER_learning_rate`, ...
 
         Args:
           updates: Number of updates made so far, 0 before the first.
         """
-        return {f"{name}_{RATE}": float(player.learning_rate(updates)) for name, player in self.by_player.items()}
+        return {
+            f"{name}_{metric}": value
+            for name, player in self.by_player.items()
+            for metric, value in player.rates(updates).items()
+        }
 
 
 _RANGES = {
@@ -107,10 +131,11 @@ def make_optimizer(
     cooldown: schedules.Duration = 0,
     clip_norm: POSITIVE | None = None,
     weight_decay: NOT_NEGATIVE = 0.0,
+    weight_decay_schedule: str = "constant",
     decay_rules: Sequence[tuple[str, float]] = rules.DECAY_RULES,
     lr_rules: Sequence[tuple[str, float]] = (),
     layer_decay: float | Mapping[str, float] | None = None,
-    freeze: Sequence[tuple[str, bool]] = (),
+    freeze: Sequence[tuple[str, bool | schedules.Duration]] = (),
     **options: Any,
 ) -> Optimizer:
     """Builds an optimizer.
@@ -132,12 +157,16 @@ def make_optimizer(
       clip_norm: Limit above 0 of the global norm of the gradient of all trained parameters. None clips nothing.
       weight_decay: Strength of the weight decay, at least 0. Each optimizer documents where it is added. It is always
         multiplied by the learning rate and by the multipliers of the learning rate.
+      weight_decay_schedule: Spec of a schedule of the weight decay over the whole run, such as "cosine(final=10.0)" for
+        a rise to ten times `weight_decay`, as in DINO. It knows no warm-up and no cooldown, which are the learning
+        rate's. See `schedules.make_schedule`.
       decay_rules: Rules for multipliers of the weight decay; by default 1 for kernels and 0 for everything else.
       lr_rules: Rules for multipliers of the learning rate; by default 1 for every parameter.
       layer_decay: Ratio of the learning rates of neighbouring layers, in (0, 1], or ratios by tower; see
         `rules.layer_decay`. None for equal rates.
       freeze: Rules for freezing, True for parameters that never change. They have no moments and do not count in the
-        norm of the gradient. By default nothing is frozen.
+        norm of the gradient. A duration, such as "1 epoch", freezes them that long from the start of the run: neither
+        gradient nor decay changes them, and their moments begin afterwards (`thaw.py`). By default nothing is frozen.
       **options: Options of the optimizer itself; see its function.
 
     Raises:
@@ -155,15 +184,13 @@ def make_optimizer(
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
     if not arguments.fits(clip_norm, POSITIVE | None):
         raise UserError(f"clip_norm must be above 0, not {clip_norm}; None turns clipping off")
-    frozen = paths.match(freeze or ((".*", False),), params, "freeze")
+    freezes = paths.match(freeze or ((".*", False),), params, "freeze")
+    frozen = jax.tree.map(lambda rule: rule is True, freezes)
+    starts = jax.tree.map(lambda rule: 0 if isinstance(rule, bool) else _steps(rule, steps), freezes)
     if all(jax.tree.leaves(frozen)):
         raise UserError("freeze: every parameter is frozen, nothing is left to train")
 
-    # Inside selective_transform frozen leaves are MaskedNode; trees of values must have them in the same places.
-    def of_trained(values: PyTree) -> PyTree:
-        return jax.tree.map(lambda value, f: optax.MaskedNode() if f else value, values, frozen)
-
-    decays = of_trained(paths.match(decay_rules, params, "decay_rules", check_unused=decay_rules != rules.DECAY_RULES))
+    decays = paths.match(decay_rules, params, "decay_rules", check_unused=decay_rules != rules.DECAY_RULES)
     multipliers = paths.match(lr_rules or ((".*", 1.0),), params, "lr_rules")
     if layer_decay is not None:
         multipliers = jax.tree.map(lambda a, b: a * b, multipliers, rules.layer_decay(params, layer_decay, order()))
@@ -171,16 +198,37 @@ def make_optimizer(
     rate = schedules.make_schedule(
         schedule, learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown
     )
-    parts = Parts(
-        decay=_add_decay(weight_decay, decays),
-        rate=optax.chain(_multiply(of_trained(multipliers)), optax.scale_by_learning_rate(rate)),
-        decayed=jax.tree.map(bool, decays),
-    )
+    decay_rate = None
+    if weight_decay_schedule != "constant":
+        decay_rate = schedules.make_schedule(
+            weight_decay_schedule, learning_rate=weight_decay, total=total, steps=steps, key="weight_decay_schedule"
+        )
+
+    def updates_from(start: int) -> list[Transform]:
+        """Makes the chain, without clipping, of the parameters that are trained from a step on."""
+
+        # Frozen leaves are MaskedNode inside selective_transform, those of another start inside partition; trees of
+        # values must have them in the same places.
+        def mine(values: PyTree) -> PyTree:
+            return jax.tree.map(lambda x, f, s: optax.MaskedNode() if f or s != start else x, values, frozen, starts)
+
+        decay = weight_decay if decay_rate is None else thaw.later(decay_rate, start)
+        parts = Parts(
+            decay=_add_decay(decay, mine(decays)),
+            rate=optax.chain(_multiply(mine(multipliers)), optax.scale_by_learning_rate(thaw.later(rate, start))),
+            decayed=jax.tree.map(bool, mine(decays)),
+        )
+        return OPTIMIZERS.resolve(name)(parts, **options)
+
     clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
-    tx = optax.chain(*clip, *OPTIMIZERS.resolve(name)(parts, **options))
+    if not any(jax.tree.leaves(starts)):
+        tx = optax.chain(*clip, *updates_from(0))
+    else:
+        of_trained = jax.tree.map(lambda s, f: optax.MaskedNode() if f else s, starts, frozen)
+        tx = thaw.in_turn(lambda start: optax.chain(*updates_from(start)), of_trained, clip)
     if freeze:
         tx = optax.selective_transform(tx, freeze_mask=frozen)
-    return Optimizer(tx, rate, frozen)
+    return Optimizer(tx, rate, frozen, decay_rate)
 
 
 def check_options(name: str, **options: Any) -> None:
@@ -204,13 +252,31 @@ def check_options(name: str, **options: Any) -> None:
             raise unknown(f"{key} of optimizer {name!r}", value, DTYPES)
 
 
-def _add_decay(weight_decay: float, multipliers: PyTree) -> Transform:
-    def add(update: jax.Array, param: jax.Array, multiplier: float) -> jax.Array:
-        if multiplier == 0 or not weight_decay:
-            return update
-        return update + weight_decay * multiplier * param
+def _steps(duration: schedules.Duration, steps: Callable[[schedules.Duration], int]) -> int:
+    try:
+        return steps(duration)
+    except UserError as error:
+        raise UserError(f"freeze: True, False or a duration is needed: {error}") from None
 
-    return optax.stateless(lambda updates, params: jax.tree.map(add, updates, params, multipliers))
+
+def _add_decay(weight_decay: float | schedules.Schedule, multipliers: PyTree) -> Transform:
+    def add(updates: PyTree, params: PyTree, strength: Any) -> PyTree:
+        def one(update: jax.Array, param: jax.Array, multiplier: float) -> jax.Array:
+            return update if multiplier == 0 else update + strength * multiplier * param
+
+        return jax.tree.map(one, updates, params, multipliers)
+
+    if not callable(weight_decay):
+        return optax.stateless(lambda u, params: add(u, params, weight_decay) if weight_decay else u)
+
+    def init(params: PyTree) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    def update(updates: PyTree, state: optax.ScaleByScheduleState, params: PyTree = None) -> tuple:
+        count = optax.safe_increment(state.count)
+        return add(updates, params, weight_decay(state.count)), optax.ScaleByScheduleState(count)
+
+    return Transform(init, update)
 
 
 def _multiply(multipliers: PyTree) -> Transform:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a peak, times warm-up, times the decay of a spec, times cooldown."""
+"""Schedules of learning rate and weight decay: a peak, times warm-up, times the decay of a spec, times cooldown."""
 
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
@@ -102,8 +102,9 @@ def make_schedule(
     steps: Callable[[Duration], int],
     warmup: Duration = 0,
     cooldown: Duration = 0,
+    key: str = "schedule",
 ) -> Schedule:
-    """Builds the learning rate as a function of the step.
+    """Builds the learning rate, or the weight decay, as a function of the step.
 
     Step s is the number of updates made before: the first update uses step 0, the last `total - 1`. Warm-up is linear
     from 0, `s / warmup`, and reaches the peak at step `warmup`. So with a warm-up, the first update changes no
@@ -112,12 +113,14 @@ def make_schedule(
 
     Args:
       schedule: Spec of the decay, one call: "constant", "linear(final=0.0)", "cosine(final=0.0)",
-        "step('30 epochs', '60 epochs', factor=0.1)" or "rsqrt(timescale='10_000 steps')".
-      learning_rate: Peak of the learning rate, at least 0.
+        "step('30 epochs', '60 epochs', factor=0.1)" or "rsqrt(timescale='10_000 steps')". A `final` above 1 makes it
+        rise.
+      learning_rate: Peak of the learning rate, or the initial weight decay, at least 0.
       total: Number of steps of the run.
       steps: Function that turns a duration into steps.
       warmup: Duration of the warm-up; 0 for none.
       cooldown: Duration of the cooldown, the last part of the run; 0 for none.
+      key: Key of the config that holds the spec, for messages.
 
     Returns:
       Function `step -> learning rate`, float32 scalar, for ints and traced arrays.
@@ -131,7 +134,7 @@ def make_schedule(
     """
     built = decays.build(schedule)
     if len(built) != 1:
-        raise UserError(f"schedule {schedule!r} must be one call, like 'cosine'; warmup and cooldown are other keys")
+        raise UserError(f"{key} {schedule!r} must be one call, like 'cosine'; warmup and cooldown are other keys")
     decay, warmup_steps, cooldown_steps = built[0], steps(warmup), steps(cooldown)
     if warmup_steps + cooldown_steps > total:
         raise UserError(
