@@ -4,8 +4,8 @@ The teacher's variables are a collection of their own, `teacher`, next to those 
 holds both, and `init.from_part="teacher"` takes the teacher.
 """
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ SCHEDULES = ("cosine", "constant")
 Schedule = Literal["cosine", "constant"]
 
 
-def copied(variables: Variables, without: Collection[str] = ()) -> Variables:
+def copied(variables: Mapping[str, Any], without: Collection[str] = ()) -> Variables:
     """Returns the variables of a network, with a teacher that starts as its copy.
 
     Args:

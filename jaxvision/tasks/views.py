@@ -22,7 +22,7 @@ def views_of(task: str, batch: Batch, fields: Mapping[str, Field], exactly: int 
       UserError: If there are not as many views of each image.
     """
     images, views = batch["image"], fields["image"].views
-    if images.ndim < 5 or views < 2 or (exactly is not None and images.shape[1] != exactly):
+    if images.ndim < 5 or min(views, images.shape[1]) < 2 or (exactly is not None and images.shape[1] != exactly):
         many = "several" if exactly is None else "two" if exactly == 2 else exactly
         raise UserError(
             f"the task {task!r} needs {many} views of each image, but the augmentation makes arrays of "
