@@ -255,7 +255,9 @@ def create_training(
     augmented = jax.eval_shape(transform, jax.random.key(0), shapes)
     params = jax.eval_shape(built.init, jax.random.key(0), augmented)["params"]
     chain = components.make_optimizer(config, None, built, params, to_steps, total)
-    step = steps.make_train_step(built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema)
+    step = steps.make_train_step(
+        built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema, frozen=chain.frozen
+    )
     init = components.initializer(config, train, built, chain, augmented)
     judged = augmentation.make_augmentation(augmentation.evaluation(augment) or "none")
     return Training(init, step, trained.make_outputs(built.outputs, judged))

@@ -23,7 +23,6 @@ LONGEST_TRIED = 2.0  # seconds of the longest step that is tried
 # Measured on two CPU cores: seconds to open the records of a run, and of a checkpoint; the time to load a program, and
 # to compile all others of a run (initial state, evaluations), as a share of that to compile the step.
 STARTING, CHECKPOINT, LOADED, OTHERS = 0.3, 0.1, 0.1, 1.0
-EVALUATED = 1 / 3  # work of evaluating an example, as a share of training on it: the forward pass
 _MATRIX = {"cpu": 1024, "gpu": 4096, "tpu": 4096}  # side of the matrices that are timed, by platform
 _TIMED = 0.4  # seconds for which the products are timed
 _UNITS = ((1e18, "exa"), (1e15, "peta"), (1e12, "tera"), (1e9, "giga"))
@@ -76,16 +75,16 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
     """Counts the work of a run and, if the config gives the size of the data, does so without the data.
 
     FLOPs are those of the traced step, forward and backward, including kernel positions on padding
-    (`accounting.macs`).
+    (`accounting.macs`). For frozen parameters, a step has no gradient to compute, and so these have none.
 
     With `tried`, the time is that of steps that are tried here, unless one takes longer than some seconds. Otherwise it
     is FLOPs / (`UTILISATION` * measured speed of matrix products), and rough. On two CPU cores the share was 0.19 and
     0.09 for ResNets of 8 and 20 layers, 0.09 for LeNet, 0.09 and 0.23 for small ViTs, so there the time is right within
     a factor of two; on accelerators the share is assumed, not measured.
 
-    Evaluations take a third of the time of training on as many examples, the forward pass; those of sets that are not
-    here, and what their evaluators do after it, are left out. With `tried`, the time to read the data counts, if they
-    are here.
+    Evaluations take the time of the forward pass of their examples, a third of training if nothing is frozen; those of
+    sets that are not here, and what their evaluators do after it, are left out. With `tried`, the time to read the data
+    counts, if they are here.
 
     Args:
       config: Config of the run.
@@ -130,7 +129,7 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
         step_costs.program_key(config),
         STARTING + cost.building + LOADED * compiling + read * reading.seconds,
         compiling,
-        passed / data.batch_size * step * EVALUATED + evaluated * reading.seconds,
+        passed / data.batch_size * step * cost.forward / cost.flops + evaluated * reading.seconds,
         _times(to_steps(train.checkpoint_every), steps) * CHECKPOINT,
         step_costs.step_key(config),
         step_costs.is_compiled(config),

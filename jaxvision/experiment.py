@@ -195,6 +195,7 @@ class Experiment(NamedTuple):
                 ema=self.train.ema,
                 max_skipped=self.train.max_skipped,
                 skip_spikes=self.train.skip_spikes,
+                frozen=self.optimizer.frozen,
             )
         )
 

@@ -15,6 +15,9 @@ from jaxvision.analysis.accounting import macs, traced_macs
 from jaxvision.parallel.mesh import batch_sharding
 
 PyTree = Any
+# Share of the forward pass in a step: the gradient is two products of the size of each one in it, with respect to the
+# input of a layer and to its weights.
+FORWARD = 1 / 3
 MOST_TRIED = 4  # number of different steps that are tried: each is compiled
 _TRIED = 0.4  # seconds for which the step is tried
 _FEWEST, _MOST = 2, 20  # number of steps that are tried
@@ -25,13 +28,16 @@ class StepCost(NamedTuple):
 
     Attributes:
       parameters: Number of trained numbers in the model.
-      flops: FLOPs of the convolutions and matrix products in a step; a multiply-add counts as two.
+      flops: FLOPs of the convolutions and matrix products in a step; a multiply-add counts as two. What only the
+        gradient of frozen parameters would need is not in it.
+      forward: FLOPs of the forward pass of a batch, `FORWARD` of a step that trains everything.
       state_bytes: Bytes of the state, whole: parameters, optimizer, averages.
       building: Seconds that it took to build the experiment and to trace the step.
     """
 
     parameters: int
     flops: float
+    forward: float
     state_bytes: int
     building: float
 
@@ -115,9 +121,12 @@ def step_cost(config: ConfigDict) -> StepCost:
         state = experiment.abstract_state()
         trained = jax.tree.map(lambda x, frozen: 0 if frozen else x.size, state.params, experiment.optimizer.frozen)
         parameters = sum(jax.tree.leaves(trained))
-        flops = 2.0 * macs(experiment.step(), state, experiment.batch)
+        flops = whole = 2.0 * macs(experiment.step(), state, experiment.batch)
+        if any(jax.tree.leaves(experiment.optimizer.frozen)):
+            thawed = experiment._replace(optimizer=experiment.optimizer._replace(frozen=None))
+            whole = 2.0 * macs(thawed.step(), state, experiment.batch)
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        _costs[key] = StepCost(parameters, flops, size, time.perf_counter() - began)
+        _costs[key] = StepCost(parameters, flops, FORWARD * whole, size, time.perf_counter() - began)
     return _costs[key]
 
 

@@ -47,6 +47,20 @@ def test_a_vit_counted_by_hand():
     assert one.flops_per_step == 2 * 8 * (2 * patches + 3 * (2 * block + d * k))
 
 
+def test_a_probe_is_its_forward_pass_and_the_gradient_of_its_head():
+    n, d, hidden, k = 16, 8, 16, 10
+    block = 4 * n * d * d + 2 * n * n * d + 2 * n * d * hidden
+    probe = config()
+    probe.init = dict(weights="nowhere", freeze="backbone")
+    assert estimate(probe).flops_per_step == 2 * 8 * (n * (4 * 4 * 3) * d + 2 * block + 2 * d * k)
+    cost = step_costs.step_cost(probe)
+    assert cost.forward == pytest.approx(step_costs.step_cost(config()).flops / 3)
+    assert cost.forward < cost.flops < 1.2 * cost.forward  # an evaluation costs nearly what training does
+    of_last = config()
+    of_last.init = dict(weights="nowhere", freeze="all_but_last(1)")
+    assert estimate(probe).flops_per_step < estimate(of_last).flops_per_step < estimate(config()).flops_per_step
+
+
 def test_lengths_parameters_and_time():
     one = estimate(config())
     assert (one.steps, one.examples) == (25, 200)

@@ -43,6 +43,7 @@ def make_train_step(
     ema: float | None = None,
     max_skipped: int = finite.MAX_SKIPPED,
     skip_spikes: bool = False,
+    frozen: PyTree | None = None,
 ) -> Step:
     """Builds `step(state, batch, guard=None, root=None) -> (state, metrics)`.
 
@@ -51,9 +52,9 @@ def make_train_step(
     is not finite; `guard` is what this decision needs to know of the steps before (see finite.py). `root` is the seed
     as an array (`state.root_of`): with it, the program does not contain the seed, and runs with other seeds share it.
 
-    The metrics are float32 scalars: `loss`, `grad_norm` (before clipping), `param_norm`, the metrics of the task, and
-    the flags `skipped`, `stopped` and `spike`, which are 0 or 1. With several players, `loss` is the sum of their
-    `NAME_loss`. `guard`, a `finite.Guard`, is the argument of the next step.
+    The metrics are float32 scalars: `loss`, `grad_norm` (of the trained parameters, before clipping), `param_norm`, the
+    metrics of the task, and the flags `skipped`, `stopped` and `spike`, which are 0 or 1. With several players, `loss`
+    is the sum of their `NAME_loss`. `guard`, a `finite.Guard`, is the argument of the next step.
 
     Args:
       task: Task.
@@ -68,6 +69,8 @@ def make_train_step(
       max_skipped: Largest number of steps in a row that may be skipped. After one more nothing changes, not even
         `step`.
       skip_spikes: True to skip also steps whose loss is a spike (`finite.DEVIATIONS`).
+      frozen: Tree of bools with the structure of the parameters, True for those that `tx` never changes. The step does
+        not compute their gradient, and it does not count in `grad_norm`. None if all are trained.
 
     Returns:
       The step, a pure function.
@@ -79,7 +82,7 @@ def make_train_step(
         augment_rng, task_rng = step_keys(seed, state.step, root)
         batch = augment(augment_rng, batch)
         with reading_fields("the task", batch):
-            grads, model_state, metrics, rows = turns.take_turns(task, tx, accumulate, state, batch, task_rng)
+            grads, model_state, metrics, rows = turns.take_turns(task, tx, accumulate, state, batch, task_rng, frozen)
 
         def updated() -> TrainState:
             params, opt_state = turns.apply(task, tx, state, grads)

@@ -5,6 +5,7 @@ are constant while it is updated.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +21,13 @@ PyTree = Any
 
 
 def take_turns(
-    task: Task, tx: players.Transforms, accumulate: int, state: TrainState, batch: Batch, rng: jax.Array
+    task: Task,
+    tx: players.Transforms,
+    accumulate: int,
+    state: TrainState,
+    batch: Batch,
+    rng: jax.Array,
+    frozen: PyTree | None = None,
 ) -> tuple[dict[str, PyTree], PyTree, Metrics, PyTree]:
     """Computes the gradient of every player, each after the updates of the players before it.
 
@@ -31,6 +38,8 @@ def take_turns(
       state: State before the step.
       batch: Augmented batch.
       rng: Key of the task in this step.
+      frozen: Tree of bools with the structure of the parameters, True for those that never change: their gradient is
+        0 and is not computed. None if all are trained.
 
     Returns:
       Gradients by player, the collections other than `params`, metrics (scalars), and the rows that the losses
@@ -45,7 +54,8 @@ def take_turns(
     rows: dict[str, PyTree] = {}
     by_name = players.players_of(task)
     for index, (name, player) in enumerate(by_name.items()):
-        loss = _bound(player.loss, params) if task.players else player.loss
+        held = None if frozen is None else players.params_of(task, name, frozen)
+        loss = _with_params(player.loss, partial(_complete, params if task.players else None, held))
         key = jax.random.fold_in(rng, index) if task.players else rng
         gradients = accumulation.make_gradients(loss, accumulate)
         mine = players.params_of(task, name, params)
@@ -99,13 +109,20 @@ def _if_due(player: Player, step: jax.Array, new: PyTree, old: PyTree) -> PyTree
     return jax.tree.map(lambda n, o: jnp.where(step % player.every == 0, n, o), new, old)
 
 
-def _bound(loss: Loss, params: PyTree) -> Loss:
-    """Returns the loss as a function of a player's parameters only; the others are constants."""
+def _with_params(loss: Loss, complete: Callable[[PyTree], PyTree]) -> Loss:
+    """Returns the loss as a function of the parameters that a gradient is taken of; `complete` makes the others."""
 
     def bind(fn: Callable) -> Callable:
-        return lambda variables, *rest: fn({**variables, "params": players.merged(params, variables["params"])}, *rest)
+        return lambda variables, *rest: fn({**variables, "params": complete(variables["params"])}, *rest)
 
     return Joint(bind(loss.embed), bind(loss.compare)) if isinstance(loss, Joint) else bind(loss)
+
+
+def _complete(params: PyTree | None, frozen: PyTree | None, mine: PyTree) -> PyTree:
+    """Returns all parameters from those of a player. The frozen ones and those of other players are constants."""
+    if frozen is not None:
+        mine = jax.tree.map(lambda x, held: jax.lax.stop_gradient(x) if held else x, mine, frozen)
+    return mine if params is None else players.merged(params, mine)
 
 
 def _check_names(player: str, new: Metrics, metrics: Metrics) -> None:

@@ -27,7 +27,7 @@ SWEEP = Sweep(
 
 @pytest.fixture(autouse=True)
 def flops(monkeypatch):
-    monkeypatch.setattr(results, "step_cost", lambda config: StepCost(1, 1e6, 1, 0.0))
+    monkeypatch.setattr(results, "step_cost", lambda config: StepCost(1, 1e6, 3e5, 1, 0.0))
 
 
 def run(folder, state="complete", attempts=1, top1=None, steps=(), log="", failed=None):
