@@ -18,6 +18,7 @@ from jaxvision.data.sources import Info
 from jaxvision.errors import UserError
 from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
+from jaxvision.parallel import agreement
 from jaxvision.parallel.distributed import is_main
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.reading import check_fields
@@ -95,7 +96,8 @@ def open_weights(
       The model for evaluations, a state with its variables, and the metadata of the folder.
 
     Raises:
-      UserError: The preprocessing needs statistics of a training set, which the folder does not have.
+      UserError: The preprocessing needs statistics of a training set, which the folder does not have, or another
+        process of the job reads other weights.
     """
     arrays, meta = folder.load(path)
     workdirs.close_folder(path, {key: meta.get(key) for key in ("model", "preprocessing")}, meta.get("own"))
@@ -107,6 +109,7 @@ def open_weights(
             "do not have: give the --workdir of the run itself"
         )
     arrays, _ = transfer.of_model(arrays, layout.from_json(meta.get("parts")))
+    agreement.check_arrays(arrays, f"the weights of {path}")
     classes = next((x.size for name, x in arrays.items() if name.endswith("head/bias")), None)
     options = configs.from_json(json.dumps(meta["model"])).to_dict()  # makes tuples of lists
     module = models.build(num_classes=classes, **options)

@@ -44,6 +44,23 @@ def check_equal(facts: Mapping[str, Any], what: str) -> None:
     raise UserError(f"the processes of this job differ in {what}:\n  " + "\n  ".join(lines) + more)
 
 
+def check_arrays(tree: Any, what: str, **facts: Any) -> None:
+    """Compares arrays with those of process 0, which JAX does not: it takes other values of a copy without a word.
+
+    Every process must call it.
+
+    Args:
+      tree: Tree with NumPy arrays of any shape.
+      what: Kind of the arrays, for the message.
+      **facts: Further facts to compare, JSON values.
+
+    Raises:
+      UserError: In every process, if any process has other arrays or facts.
+    """
+    if jax.process_count() > 1:
+        check_equal({**facts, "content": content(tree)}, what)
+
+
 def texts(text: str) -> list[str]:
     """Gathers a text from each process; every process must call it.
 

@@ -80,9 +80,10 @@ def test_a_check_that_fails_in_one_process_ends_all(config_file, tmp_path):
 
 
 PROGRAM = """
-import os, sys
+import os, pathlib, sys
 import numpy as np
 import jaxvision
+from jaxvision.commands import restore
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.models.weights import Imported
@@ -96,6 +97,13 @@ for workdir in (None, folder + process, folder):
         jaxvision.train(config, workdir)
     except UserError as error:
         print(error)
+meta = {"model": {"name": "lenet"}, "preprocessing": {"host": "decode", "augment": "none"}, "classes": None}
+restore.folder.load = lambda path: ({"params/head/bias": np.full(3, float(process))}, meta)
+restore.workdirs.close_folder = lambda *_: None
+try:
+    restore.open_weights(pathlib.Path("converted"))
+except UserError as error:
+    print(error)
 """
 
 
@@ -106,6 +114,7 @@ def test_processes_share_a_workdir_and_the_weights_to_start_from(config_file, tm
         assert "workdir is missing: several processes need the same one" in output
         assert f"flags.workdir: '{tmp_path / 'run0'}' -> '{tmp_path / 'run1'}'" in output
         assert "differ in the weights to start from (config.init)" in output
+        assert "differ in the weights of converted" in output
         assert "hf:a/b: commit 1" in output
         assert "content: " in output
         assert "init: from 1" not in output
