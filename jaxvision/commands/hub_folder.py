@@ -9,12 +9,14 @@ import numpy as np
 from jaxvision import models
 from jaxvision.augment.registry import ops
 from jaxvision.data import host_ops
+from jaxvision.models.patches import resize_patches
 from jaxvision.models.weights import properties, timm_folder
 from jaxvision.models.weights.preprocessing import IMAGENET
 from jaxvision.specs import Call, parse
 from jaxvision.storage import Path
 
 NAME = "hub-folder"
+_PATCHES = "patch_embed.proj.weight"  # timm's name of the kernel of a ViT's patch embedding
 # Our filter of a resize -> timm's; the first two are the same.
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "opencv_linear": "bilinear", "opencv_area": "box"}
 
@@ -39,6 +41,8 @@ def write(out: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], 
     size = _image_size(meta)
     module = models.build(name, None, **section)
     pool = getattr(module, "pool", None)
+    if getattr(module, "base_patch", None):
+        arrays = {**arrays, _PATCHES: _fitted(arrays[_PATCHES], module.patch)}
     if architecture:
         named = architecture.partition(".")[0]
         args: dict[str, Any] = {"img_size": size[0]} if name in ("vit", "mixer") and size != (224, 224) else {}
@@ -58,6 +62,11 @@ def write(out: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], 
         f"network of timm: {net.name}({shown})",
         f'open it with timm.create_model("local-dir:{out}", pretrained=True)',
     ]
+
+
+def _fitted(kernel: np.ndarray, patch: int) -> np.ndarray:
+    """The kernel of a patch embedding, [d, c, p, p], as a model with `base_patch` applies it, [d, c, patch, patch]."""
+    return np.asarray(resize_patches(kernel.transpose(2, 3, 1, 0), patch)).transpose(3, 2, 0, 1)
 
 
 def _image_size(meta: Mapping[str, Any]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from jaxvision.augment import make_augmentation
 from jaxvision.commands import convert, hub_folder
 from jaxvision.errors import UserError
 from jaxvision.models import build, weights
-from jaxvision.models.weights import folder
+from jaxvision.models.weights import files, folder
 
 CROP = "decode|resize_short(256)|central_crop(224)"
 VIT = {"variant": "mu/8", "depth": 1, "posemb": "learned", "gelu": "exact", "num_heads": 2}
@@ -79,10 +79,11 @@ def test_what_timm_cannot_do_to_images_is_noted(host, size, note):
 
 
 def ours(path, **options):
-    model = build("vit", 3, **VIT, **options)
+    options = VIT | options
+    model = build("vit", 3, **options)
     variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False))()
     specs = {"host": "decode|resize(16)", "augment": "normalize_imagenet"}
-    meta = {"model": {"name": "vit", **VIT, **options}, "num_classes": 3, "preprocessing": specs, "notes": []}
+    meta = {"model": {"name": "vit", **options}, "num_classes": 3, "preprocessing": specs, "notes": []}
     folder.save(path, weights.export_weights(variables, "jaxvision", "vit"), meta)
     return path
 
@@ -102,3 +103,33 @@ def test_a_model_without_pooling_is_refused(tmp_path):
     with pytest.raises(UserError, match="timm has no ViT with pool='none'"):
         convert.run_convert(path, tmp_path / "theirs", target="hub-folder")
     assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"registers": 2, "pool": "token"}, "these weights have 5 positions.* has 4, .* or 7, .*cls_position=False"),
+        ({"pre_norm": True}, "norm_epsilon: 1e-06 here, 1e-05 there"),
+        ({"pre_norm": True, "norm_epsilon": 1e-5}, "epsilon of 1e-05, which timm's config cannot say"),
+        ({"patch_bias": False}, "timm's plain ViT has a bias in the patch embedding"),
+        ({"rep_size": 8}, "rep_size"),
+        ({"parallel": "mlp"}, "parallel='mlp'"),
+        ({"parallel": "pairs"}, "--architecture=NAME: it is not a plain ViT"),
+        ({"norm_epsilon": 1e-5}, "norm_epsilon: 1e-05 here, 1e-06 there"),
+        ({"pool": "token", "distilled": True}, "--architecture=NAME: it is not a plain ViT"),
+        ({"posemb": "rope"}, "posemb: 'rope' here, 'learned' there"),
+    ],
+)
+def test_a_form_that_timm_has_not_is_refused(tmp_path, options, message):
+    path = ours(tmp_path / "ours", **options)
+    with pytest.raises(UserError, match=message):
+        convert.run_convert(path, tmp_path / "theirs", target="hub-folder")
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_a_kernel_of_other_patches_is_written_as_it_is_applied(tmp_path):
+    convert.run_convert(ours(tmp_path / "ours", base_patch=12), tmp_path / "theirs", target="hub-folder")
+    config = json.loads((tmp_path / "theirs/config.json").read_text())
+    assert config["model_args"]["patch_size"] == 8
+    written = files.read(tmp_path / "theirs" / "model.safetensors")["patch_embed.proj.weight"]
+    assert written.shape == (32, 3, 8, 8)

@@ -21,6 +21,13 @@ CASES = {  # our model, its options, side of the images
     "mean, norm behind": ("vit", VIT | {"pool": "gap", "fc_norm": True, "registers": 2}, 32),
     "mean beside a class token": ("vit", VIT | {"pool": "gap", "class_token": True}, 32),
     "map": ("vit", VIT | {"pool": "map", "gelu": "exact"}, 32),
+    "map beside other tokens": (
+        "vit",
+        VIT | {"pool": "map", "class_token": True, "registers": 2, "cls_position": False, "gelu": "exact"},
+        32,
+    ),
+    "kernel of other patches": ("vit", VIT | {"pool": "gap", "base_patch": 12}, 32),
+    "kernel of other patches, by name": ("vit", {"variant": "Ti/16", "base_patch": 32, "posemb": "learned"}, 32),
     "layer scale": ("vit", VIT | {"pool": "token", "layer_scale": 0.1, "qk_norm": True, "gelu": "exact"}, 32),
     "resnet50d": ("resnet", {"variant": "50d"}, 64),
     "convnext": ("convnext", {"variant": "tiny", "gelu": "exact"}, 64),
@@ -28,7 +35,7 @@ CASES = {  # our model, its options, side of the images
 }
 
 
-QUICK = ("vit", "mean, norm behind", "mean beside a class token", "mixer")
+QUICK = ("vit", "kernel of other patches", "mean, norm behind", "mean beside a class token", "mixer")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,8 @@ def test_timm_opens_the_folder_and_gives_our_logits(torch, case, tmp_path):
         "notes": [],
     }
     folder.save(tmp_path / "ours", weights.export_weights(variables, "jaxvision", name), meta)
-    said = convert.run_convert(tmp_path / "ours", tmp_path / "theirs", target="hub-folder")
+    named = "vit_tiny_patch16_224" if case.endswith("by name") else None
+    said = convert.run_convert(tmp_path / "ours", tmp_path / "theirs", target="hub-folder", architecture=named)
     assert "local-dir:" in said["notes"][-1]
     theirs = timm.create_model(f"local-dir:{tmp_path / 'theirs'}", pretrained=True).eval()
     with torch.no_grad():

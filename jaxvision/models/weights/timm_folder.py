@@ -154,6 +154,11 @@ def _vit(
             f"the norms have an epsilon of {properties.get('norm_epsilon')}, which timm's config cannot say: give a "
             "network of timm that has it, --architecture=NAME, such as vit_base_patch32_clip_224"
         )
+    if "patch_embed.proj.bias" not in arrays and "norm_pre.weight" not in arrays:
+        raise UserError(
+            "timm's plain ViT has a bias in the patch embedding: no folder can be written for patch_bias=False without "
+            "pre_norm=True"
+        )
     mlp = int(arrays["blocks.0.mlp.fc1.weight"].shape[0])
     args: dict[str, Any] = {
         "patch_size": patch,
@@ -180,6 +185,12 @@ def _vit(
     positions = int(arrays["pos_embed"].shape[-2])
     if tokens and positions == grid:
         args["no_embed_class"] = True
+    elif positions != grid + tokens:
+        raise UserError(
+            f"these weights have {positions} positions. timm's ViT of images of {size[0]}x{size[1]} pixels has {grid}, "
+            f"one for each patch, or {grid + tokens}, one for each class token and register too: no folder can be "
+            "written (registers go with cls_position=False or without a class token)"
+        )
     return Network("vit_base_patch16_224", args)
 
 
