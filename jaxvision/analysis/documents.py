@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,7 +25,8 @@ PICTURES = {
 LARGEST = 2**27  # largest picture, in bytes
 _LINKS = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 # Colours follow the reader's choice of light or dark. Figures are drawn on white, so they lie on a white card. On paper
-# all is black on white, and no figure or row of a table is cut by the end of a page.
+# all is black on white, and no figure or row of a table is cut by the end of a page. In a table, long words break; one
+# that is still too wide can be scrolled, with a shadow where it continues, and on paper breaks between any two letters.
 _STYLE = """
 :root {
   color-scheme: light dark;
@@ -42,10 +44,18 @@ body {
 }
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 0.6rem; }
 a { color: var(--link); }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; overflow-wrap: normal; }
+table {
+  border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; overflow-wrap: normal;
+  background:
+    linear-gradient(to right, var(--back), transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--back), transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--strong), transparent) left / 0.5rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--strong), transparent) right / 0.5rem 100% no-repeat scroll;
+}
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; }
 th, td { font-variant-numeric: tabular-nums; vertical-align: top; }
-td[style*="right"], td:first-child code { white-space: nowrap; }
+td { overflow-wrap: anywhere; min-width: 4em; }
+td[style*="right"] { white-space: nowrap; min-width: 0; }
 td:first-child { min-width: 8em; }
 th { border-bottom: 2px solid var(--strong); vertical-align: bottom; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
@@ -66,10 +76,11 @@ pre code { padding: 0; font-size: 1em; }
   h1, h2, h3 { break-after: avoid; }
   figure, img, tr { break-inside: avoid; }
   figure img { padding: 0; max-height: 22cm; }
-  table { display: table; font-size: 8.5pt; }
-  th, td { padding: 0.15rem 0.4rem; }
-  td:first-child { min-width: 9em; }
-  td code { overflow-wrap: anywhere; white-space: normal !important; }
+  table { display: table; font-size: 8pt; background: none; }
+  th, td { padding: 0.15rem 0.3rem; overflow-wrap: anywhere; }
+  th code, td code { padding: 0; background: none; }
+  td[style*="right"] { white-space: normal; }
+  td { min-width: 0; }
   thead { display: table-header-group; }
   pre { white-space: pre-wrap; overflow: visible; }
 }
@@ -88,7 +99,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def page(markdown: str, folder: Path, title: str) -> str:
+def page(markdown: str, folder: Path, title: str, pages: Collection[str] = ()) -> str:
     """Converts Markdown to an HTML page with its pictures embedded.
 
     A paragraph that holds nothing but a picture becomes a figure. Its caption is the text on the line after it, if that
@@ -100,6 +111,7 @@ def page(markdown: str, folder: Path, title: str) -> str:
         that messages and paths are safe to include.
       folder: Folder that contains the pictures; paths of pictures are relative to it.
       title: Title of the page.
+      pages: Relative addresses of other pages, to which links are kept too.
 
     Returns:
       The text of the page.
@@ -115,11 +127,15 @@ def page(markdown: str, folder: Path, title: str) -> str:
     for piece in (piece for token in tokens for piece in token.children or ()):
         if piece.type == "image":
             piece.attrSet("src", _embedded(str(piece.attrGet("src")), folder))
-        if piece.type == "link_open" and not _LINKS.match(str(piece.attrGet("href"))):
-            piece.attrs.pop("href")
+        if piece.type == "link_open":
+            address = str(piece.attrGet("href"))
+            if address not in pages and not _LINKS.match(address):
+                piece.attrs.pop("href")
     for opening, inside, closing in zip(tokens, tokens[1:], tokens[2:]):
         pieces = inside.children or []
-        if opening.type == "paragraph_open" and [piece.type for piece in pieces] == ["image"]:
+        if opening.type in ("td_open", "th_open"):
+            inside.children = [_breakable(p.content) if p.type == "code_inline" else p for p in pieces]
+        elif opening.type == "paragraph_open" and [piece.type for piece in pieces] == ["image"]:
             opening.tag = closing.tag = "figure"
             words = pieces[0].attrs.pop("title", None) or _text(pieces[0])
             pieces.append(Token("html_inline", "", 0, content=f"<figcaption>{html.escape(str(words))}</figcaption>"))
@@ -130,20 +146,27 @@ def page(markdown: str, folder: Path, title: str) -> str:
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
 
 
-def write(markdown: str, path: Path, title: str) -> None:
+def write(markdown: str, path: Path, title: str, pages: Collection[str] = ()) -> None:
     """Writes the Markdown to `path` and the HTML page next to it, with the suffix .html; each file atomically.
 
     Args:
       markdown: Text of the report.
       path: Path of the Markdown file; its folder contains the pictures.
       title: Title of the page.
+      pages: Relative addresses of other pages, to which links are kept too.
 
     Raises:
       UserError: For the reasons of `page`, before anything is written.
     """
-    whole = page(markdown, path.parent, title)
+    whole = page(markdown, path.parent, title, pages)
     for target, text in ((path, markdown), (path.with_suffix(".html"), whole)):
         storage.write(target, text)
+
+
+def _breakable(value: str) -> Token:
+    """A value as code, which may be broken into lines between the parts of a path or a name."""
+    text = re.sub(r"([/_.,=-]+)(?=[^/_.,=-])", r"\1<wbr>", html.escape(value))
+    return Token("html_inline", "", 0, content=f"<code>{text}</code>")
 
 
 def _has_caption(pieces: list[Token]) -> bool:

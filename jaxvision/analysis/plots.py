@@ -39,6 +39,9 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    # A tick says its whole value: neither an offset nor a power of ten stands above the axis.
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-12, 12),
     "grid.alpha": 0.3,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.5,

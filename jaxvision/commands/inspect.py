@@ -65,9 +65,7 @@ def run_inspect(
     if folder:
         from jaxvision.commands.pages import write_pages  # loads matplotlib
 
-        with storage.folder(folder) as here:
-            written = write_pages(experiment, here)
-        out.print(f"pages: {', '.join(str(folder / page.name) for page in written)}")
+        out.print(f"pages: {', '.join(map(str, write_pages(experiment, folder)))}")
     if planned:
         plans.print_plan(experiment, traced, step, device_kind, compile_step)
     elif compile_step:

@@ -1,7 +1,6 @@
 """Pictures of the data that a config trains on: classes, examples, every augmentation, and the batch of a step."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from jaxvision.data.sources import BadExample
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.progress import track, waiting
+from jaxvision.storage import Path as StoredPath
 from jaxvision.tasks.task import Batch
 from jaxvision.train.step import step_keys
 
@@ -40,8 +40,8 @@ def present(value: T | None) -> T:
     return value
 
 
-def write_pages(experiment: Experiment, folder: Path) -> list[Path]:
-    """Writes the pages as PNG.
+def write_pages(experiment: Experiment, folder: StoredPath) -> list[StoredPath]:
+    """Writes the pages as PNG. Pages of an earlier call that this one does not write are deleted.
 
     classes.png      number of examples of each class
     examples.png     the first examples of training as evaluation sees them, with labels and captions
@@ -64,22 +64,13 @@ def write_pages(experiment: Experiment, folder: Path) -> list[Path]:
         raise UserError(
             f"--pages shows images, but data.fields has none ({', '.join(experiment.data.fields)}): leave out --pages"
         )
-    outputs.claim(folder, WRITTEN, "--pages")
-    written = []
-
-    def save(name: str, draw: Callable[[Path], None]) -> None:
-        written.append(folder / name)
-        draw(written[-1])
-
-    if experiment.info.num_classes is not None:
-        waiting("counting classes", save, "classes.png", lambda path: _classes(experiment, path))
-    for name, draw in {"examples.png": _examples, "operations.png": _operations, "batch.png": _batch}.items():
-        save(name, partial(_save, draw, experiment))
-    return written
-
-
-def _save(draw: Callable[[Experiment], Any], experiment: Experiment, path: Path) -> None:
-    draw(experiment).save(path, optimize=True)
+    draw = {"examples.png": _examples, "operations.png": _operations, "batch.png": _batch}
+    with outputs.filling(folder, WRITTEN, "--pages") as here:
+        if experiment.info.num_classes is not None:
+            waiting("counting classes", _classes, experiment, here / "classes.png")
+        for name, function in draw.items():
+            function(experiment).save(here / name, optimize=True)
+        return [folder / name for name in WRITTEN if (here / name).exists()]
 
 
 def _classes(experiment: Experiment, path: Path) -> None:

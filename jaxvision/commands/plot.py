@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jaxvision import outputs, path_names, storage
 from jaxvision.analysis import documents
+from jaxvision.analysis.words import code
 from jaxvision.commands import run_groups, run_page, run_panels, runs_page, tables
 from jaxvision.commands.run_records import Record, read_run
 from jaxvision.errors import UserError, unknown
@@ -15,10 +16,17 @@ from jaxvision.storage import Path
 from jaxvision.train.progress import console
 
 PAGE = "page.html"  # in the workdir of a run
+PLOTS = "plots"  # folder in the workdir of a run
 GROUPS = ("seed", "none")
 WRITTEN = ("index.html", "index.md", "runs.csv")
+FIGURES = tuple(
+    f"{name}{i or ''}.{kind}"
+    for name in ("curves", "process")
+    for i in (0, *range(2, run_page.FIGURES + 1))
+    for kind in ("svg", "png")
+)
+COMPARED = ("final.svg", "final.png")
 PREDICTED = ("confusion.svg", "confusion.png", "worst.png", "surest.png", "predictions.csv", "classes.csv")
-_FIGURES = ("curves", "process")
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +46,8 @@ def run_plot(
     runs.csv      a row for each run: its results, and the keys in which the configs differ
     *.svg, *.png  the figures
 
-    With `predictions`, also the files of `class_page.whole`.
+    With `predictions`, also the files of `class_page.whole`. Files that an earlier call wrote and this one does not,
+    such as the figure of a metric that the runs now shown do not have, are deleted.
 
     Args:
       runs: Workdirs, folders that hold workdirs (of a sweep or a study), or patterns.
@@ -68,12 +77,12 @@ def run_plot(
         raise UserError(f"--predictions is for one run, not for {len(found)}: name one run, or leave it out")
     if not predictions and (step is not None or evaluation is not None):
         raise UserError("--step and --evaluation choose the --predictions, which are not asked for: add --predictions")
-    folder = found[0] / "plots" if out is None else storage.path(out, "--out")
+    folder = found[0] / PLOTS if out is None else storage.path(out, "--out")
     records, unread = run_groups.read(found)
     for workdir, why in unread.items():
         _log.warning("%s is left out: %s", workdir, why)
     groups = run_groups.groups(records, by_seed=group == "seed")
-    names = _names(len(found)) + (PREDICTED if predictions else ())
+    names = (*WRITTEN, *FIGURES, *(COMPARED if len(found) > 1 else ()), *(PREDICTED if predictions else ()))
     outputs.check(folder, names, "--out")
     judgement = None
     if predictions:
@@ -82,16 +91,17 @@ def run_plot(
         judgement = class_page.judge(found[0], step, evaluation)
         if not is_main():  # asked only here: it would start the accelerator, beside a training that holds it
             return folder / "index.html"
-    outputs.claim(folder, names, "--out")
-    with storage.folder(folder) as here:
+    with outputs.filling(folder, names, "--out", (*COMPARED, *PREDICTED)) as here:
+        links: tuple[str, ...] = ()
         if len(found) == 1:
             seen = class_page.whole(judgement, here) if judgement is not None else []
-            parts, title = run_page.whole(records[0], here, axis, seen), f"Run {records[0].name}"
+            about, links = _about_plots(found[0], folder)
+            parts, title = run_page.whole(records[0], here, axis, seen, about=about), f"Run {records[0].name}"
         else:
             title = f"{len(records)} runs of {_common(found)}"
             parts = runs_page.whole(groups, title, here, axis, unread)
         (here / "runs.csv").write_text(_table(records), encoding="utf-8", newline="")
-        documents.write("\n\n".join(parts) + "\n", here / "index.md", title)
+        documents.write("\n\n".join(parts) + "\n", here / "index.md", title, links)
     console().print(f"written to {folder}/index.html", markup=False)
     return folder / "index.html"
 
@@ -113,20 +123,37 @@ def write_at_end(workdir: str | Path) -> None:
         with tempfile.TemporaryDirectory(prefix="jaxvision-") as folder:
             here = pathlib.Path(folder)
             record = read_run(where)
-            text = documents.page(
-                "\n\n".join(run_page.whole(record, here, only_svg=True)) + "\n", here, f"Run {record.name}"
-            )
+            about, links = _about_end(where)
+            parts = run_page.whole(record, here, about=about, only_svg=True)
+            text = documents.page("\n\n".join(parts) + "\n", here, f"Run {record.name}", links)
         storage.write(where / PAGE, text)
         console().print(f"its curves, time and config: {where / PAGE}", markup=False)
     except Exception as error:
         _log.warning("%s was not written: %s: %s", PAGE, type(error).__name__, " ".join(str(error).split()))
 
 
-def _names(count: int) -> tuple[str, ...]:
-    """Names of the files that a page may have."""
-    figures = [f"{name}{i or ''}" for name in _FIGURES for i in (0, *range(2, run_page.FIGURES + 1))]
-    figures += ["final"] if count > 1 else []
-    return (*WRITTEN, *(f"{name}.{kind}" for name in figures for kind in ("svg", "png")))
+def _about_end(workdir: Path) -> tuple[str, tuple[str, ...]]:
+    """What page.html is for, in Markdown, and the addresses of the pages that it links to."""
+    link = f"{PLOTS}/index.html"
+    made = (workdir / PLOTS / "index.html").exists()
+    named = f"[{link}]({link})" if made else code(link)
+    text = (
+        "This page was written at the end of the run: a record in one file, which can be sent to somebody. "
+        f"{code('jaxvision plot')} with the workdir makes {named} beside it, at any time: with figures as files, "
+        f"results as CSV, and, with {code('--predictions')}, what a classifier gets wrong."
+    )
+    return text, (link,) if made else ()
+
+
+def _about_plots(workdir: Path, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """What the page of `plot` is for, in Markdown, and the addresses of the pages that it links to."""
+    text = f"This page was made by {code('jaxvision plot')}. Each of its figures is a file beside it too."
+    if not (workdir / PAGE).exists():
+        return text, ()
+    link = f"../{PAGE}"
+    near = folder == workdir / PLOTS
+    named = f"[{PAGE}]({link})" if near else code(workdir / PAGE)
+    return f"{text} The record from the end of the run is {named}.", (link,) if near else ()
 
 
 def _common(workdirs: Sequence[Path]) -> str:

@@ -21,7 +21,13 @@ FIGURES = 4  # most figures of one kind; metrics beyond them are in the tables o
 
 
 def whole(
-    record: Record, here: Path, axis: str = run_panels.STEPS, more: Sequence[str] = (), *, only_svg: bool = False
+    record: Record,
+    here: Path,
+    axis: str = run_panels.STEPS,
+    more: Sequence[str] = (),
+    *,
+    about: str = "",
+    only_svg: bool = False,
 ) -> list[str]:
     """Draws the figures of a run and returns its page.
 
@@ -30,6 +36,7 @@ def whole(
       here: Folder of the figures.
       axis: Unit of the x-axis, "steps" or "examples".
       more: Paragraphs to put after the curves.
+      about: Paragraph on what the page is for; empty for none.
       only_svg: True to draw each figure as SVG only, which is all that the page needs.
 
     Returns:
@@ -38,6 +45,7 @@ def whole(
     return [
         f"# Run {plain(record.name)}",
         *summary(record),
+        *([about] if about else []),
         *(f"- {plain(line)}" for line in record.warnings),
         *results(record),
         *figures([Group(record.name, (record,))], here, axis, only_svg=only_svg),

@@ -114,8 +114,8 @@ def remake(study: ModuleType, source: str | Path, out: str | Path, preset: str, 
         raise UserError(f"{curves} has {_list(strange)}, which {file.name} has not: take both files from one study")
     outputs.claim(out, (*FILES, *REPORTS), "--out")
     row_tables.write(results, out, RESULTS)
-    for file in out.glob(f"{CURVES}.*"):  # of an earlier call with other rows
-        file.unlink()
+    for suffix in row_tables.SUFFIXES:  # of an earlier call with other rows
+        (out / f"{CURVES}{suffix}").unlink(missing_ok=True)
     if lines is not None:
         row_tables.write(lines, out, CURVES)
     return study.analyse(rows, out, preset)

@@ -77,8 +77,7 @@ def run_visualize(
     vectors = features.make_features(task=judged.task, data=images, layer=layer)(variables)
     if not is_main():
         return out / "index.html"
-    outputs.claim(out, WRITTEN, "--out")
-    with storage.folder(out) as here:
+    with outputs.filling(out, WRITTEN, "--out") as here:
         parts = [
             *_heading(workdir, int(state.step), experiment, images, layer, vectors.values, seed),
             *pictures.views(experiment, here / "views.png"),

@@ -53,6 +53,13 @@ def test_tables_keep_their_cells():
     assert {"style": "text-align:right"} in [attrs for tag, attrs in reader.tags if tag == "td"]
 
 
+def test_a_long_name_in_a_table_breaks_between_its_parts():
+    page = documents.page("| key | `a/b_c<i>` |\n|---|---|\n| `x.y` | 1 |\n\nin words `a/b`", Path(), "t")
+    assert "<th><code>a/<wbr>b_<wbr>c&lt;i&gt;</code></th>" in page
+    assert "<td><code>x.<wbr>y</code></td>" in page
+    assert "<p>in words <code>a/b</code></p>" in page
+
+
 def test_html_in_a_message_is_shown_and_not_obeyed():
     reader = read(documents.page("<script>alert(1)</script>", Path(), "<b>"))
     assert not {"script", "b"} & {tag for tag, _ in reader.tags}
@@ -110,6 +117,11 @@ def test_links_lead_to_the_web_or_nowhere(target):
     assert {"href": "https://example.org/"} in [
         a for _, a in read(documents.page("[a](https://example.org/)", Path(), "t")).tags
     ]
+
+
+def test_a_page_links_to_the_pages_that_it_is_told_of():
+    reader = read(documents.page("[a](../a.html) [b](b.html) [c](https://c.org)", Path(), "t", ["../a.html"]))
+    assert [attrs["href"] for _, attrs in reader.tags if "href" in attrs] == ["../a.html", "https://c.org"]
 
 
 HOSTILE = ["[x](javascript:alert(1))", "![x](../../etc/hostname)", "<img src=x onerror=alert(1)>", "a|b|c", "`x` <b>"]

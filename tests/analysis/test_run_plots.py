@@ -55,6 +55,24 @@ def test_every_run_has_its_colour_in_all_panels(tmp_path):
     assert count(image, orange) > count(alone, orange) > 100
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e7])
+def test_a_tick_says_its_whole_value(tmp_path, monkeypatch, scale):
+    """Where matplotlib would write the rest as "+1.23e1" or "1e7" above the axis."""
+    told = []
+
+    def tell(axis, *_):
+        axis.figure.canvas.draw()
+        told.append((axis.yaxis.get_offset_text().get_text(), axis.get_yticks(), axis.get_yticklabels()))
+
+    monkeypatch.setattr(run_plots, "_legend", tell)
+    values = scale * (12.3 + np.linspace(0, 1e-3, 9))
+    run_plots.curves([Panel("param norm", (curve("training", values),))], tmp_path / "a.svg")
+    ((offset, ticks, labels),) = told
+    assert offset == ""
+    assert [float(label.get_text()) for label in labels] == pytest.approx(ticks.tolist(), rel=1e-6)
+    assert len({label.get_text() for label in labels}) == len(ticks) > 2
+
+
 def test_of_too_many_runs_the_best_have_colours(tmp_path):
     many = tuple(curve(f"run {i}", [i, i + 1, i + 2]) for i in range(run_plots.NAMED + 6))
     run_plots.curves([Panel("loss", many)], tmp_path / "a.svg", front=["run 3", "run 4"])

@@ -200,6 +200,19 @@ def test_files_of_the_user_are_not_overwritten(tmp_path):
         plot.run_plot([str(tmp_path / "a")], tmp_path / "out")
 
 
+def test_a_second_call_leaves_no_figure_of_the_first(tmp_path, no_figures):
+    for name in "ab":
+        write_run(tmp_path / "runs" / name, seed="ab".index(name))
+    write_run(tmp_path / "short", steps=2)  # too short for curves
+    plot.run_plot([str(tmp_path / "runs")], tmp_path / "out", group="none")
+    assert {"curves.svg", "final.svg"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "out" / "notes.svg").write_text("mine")
+    plot.run_plot([str(tmp_path / "short")], tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        ".jaxvision.json", "index.html", "index.md", "notes.svg", "runs.csv",
+    }  # fmt: skip
+
+
 def test_training_leaves_a_page(config_file, tmp_path, capsys, monkeypatch, caplog):
     monkeypatch.delenv("JAXVISION_PAGE", raising=False)
     words = ["jaxvision", "train", f"--config={config_file}", "--config.train.total=1 steps"]
@@ -214,6 +227,21 @@ def test_training_leaves_a_page(config_file, tmp_path, capsys, monkeypatch, capl
         main([*words, f"--workdir={tmp_path / 'a'}"])
     assert "page.html was not written: ZeroDivisionError" in caplog.text
     assert not (tmp_path / "a" / "page.html").exists()
+
+
+def test_the_two_pages_of_a_run_name_each_other(tmp_path, no_figures):
+    run = write_run(tmp_path / "a")
+    plot.write_at_end(run)
+    record = run / "page.html"
+    assert "<code>plots/index.html</code>" in record.read_text()  # which is not there yet, so no link leads to it
+    assert '<a href="../page.html">page.html</a>' in plot.run_plot([str(run)]).read_text()
+    plot.write_at_end(run)
+    assert '<a href="plots/index.html">plots/index.html</a>' in record.read_text()
+    elsewhere = plot.run_plot([str(run)], tmp_path / "out").read_text()
+    assert f"<code>{record}</code>" in elsewhere
+    assert "href" not in elsewhere
+    record.unlink()
+    assert "page.html" not in plot.run_plot([str(run)]).read_text()
 
 
 def test_runs_of_a_sweep_make_no_page_of_their_own(tmp_path):

@@ -79,6 +79,47 @@ def test_a_folder_of_pictures_keeps_what_was_there(tmp_path):
     outputs.claim(tmp_path / "new", ["index.html"], "--out")
 
 
+def test_files_of_an_earlier_call_go_and_those_of_others_stay(tmp_path):
+    """Also if the user wrote or changed a file whose name the earlier call had."""
+    out, names = tmp_path / "out", ["index.html", "a.png", "b.png", "c.png"]
+    with outputs.filling(out, names, "--out", ["worst.png"]) as here:
+        for name in ("index.html", "a.png", "b.png", "worst.png"):
+            (here / name).write_text("first")
+    for name in ("b.png", "c.png", "mine.txt"):
+        (out / name).write_text("the user's")
+    with pytest.raises(UserError, match="holds c.png, which no earlier call"):  # though the first one might have
+        outputs.check(out, names, "--out")
+    names.remove("c.png")
+    with outputs.filling(out, names, "--out", ["worst.png"]) as here:
+        assert not list(here.iterdir())
+        (here / "index.html").write_text("second")
+    found = {path.name: path.read_text() for path in out.iterdir() if path.name != outputs.MARK}
+    assert found == {"index.html": "second", "b.png": "the user's", "c.png": "the user's", "mine.txt": "the user's"}
+
+
+def test_a_call_that_fails_leaves_the_files_of_the_earlier_one(tmp_path):
+    with outputs.filling(tmp_path, ["index.html", "a.png"], "--out") as here:
+        (here / "index.html").write_text("first")
+        (here / "a.png").write_text("first")
+
+    def fail():
+        with outputs.filling(tmp_path, ["index.html", "a.png"], "--out") as here:
+            (here / "index.html").write_text("second")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [(tmp_path / name).read_text() for name in ("index.html", "a.png")] == ["first", "first"]
+
+
+def test_a_folder_of_an_earlier_version_is_still_known(tmp_path):
+    (tmp_path / outputs.MARK).write_text('["index.html"]')
+    (tmp_path / "index.html").write_text("ours")
+    outputs.claim(tmp_path, ["index.html", "a.png"], "--out")
+    (tmp_path / "a.png").write_text("ours")
+    outputs.check(tmp_path, ["index.html", "a.png"], "--out")
+
+
 def test_a_table_does_not_replace_a_record_of_a_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="is a file of the run"):
