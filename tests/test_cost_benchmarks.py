@@ -13,7 +13,11 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("evaluation", ("forward", "classify", "together", "each alone")), ("checkpoints", ("async", "sync", "begin"))],
+    [
+        ("evaluation", ("forward", "classify", "together", "each alone")),
+        ("checkpoints", ("async", "sync", "begin")),
+        ("estimates", ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: ")),
+    ],
 )
 def test_a_benchmark_prints_its_table(name, rows, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--tiny"])

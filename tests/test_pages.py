@@ -11,11 +11,15 @@ from ml_collections import ConfigDict
 from jaxvision import augment, evals, models, specs
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
+from jaxvision.commands import export
 from jaxvision.config import schema
 from jaxvision.data import host_ops
 from jaxvision.errors import UserError
+from jaxvision.launch import LAUNCHERS
 from jaxvision.loggers import LOGGERS
+from jaxvision.models.weights import tables
 from jaxvision.optim import optimizers
+from jaxvision.sweep import searches
 from jaxvision.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +118,51 @@ def _check_key(path, value):
     names = {"model": models.NAMES, "task": TASKS, "optimizer": optimizers.OPTIMIZERS, "evals": evals.EVALUATORS}
     if key == "name" and section in names and value:
         assert value in names[section]
+
+
+KEYS = [
+    (page.name, key)
+    for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+    for key in dict.fromkeys(re.findall(r"--config\.([\w.]+)=", page.read_text()))
+]
+
+
+def test_keys_of_command_lines_are_found():
+    assert len(KEYS) > 40
+
+
+@pytest.mark.parametrize(("page", "key"), KEYS)
+def test_a_key_of_a_command_line_exists(page, key):
+    if key not in ("KEY", "optimizer.lerning_rate"):  # which stand for any, and for a mistake
+        section, *rest = key.split(".")
+        assert section in schema.SECTIONS
+        inside = {"data": ("options", "subset"), "optimizer": ("players",), "loggers": ("wandb", "progress")}.get(
+            section, ()
+        )
+        if not (rest and rest[0] in inside):
+            _check_key([section, *rest], "")
+
+
+def ours(row):
+    """The cell of this project in a row of docs/comparison.md."""
+    (line,) = [line for line in (DOCS / "comparison.md").read_text().splitlines() if line.startswith(f"| {row} |")]
+    return line.split("|")[-2].lower()
+
+
+def test_the_comparison_names_what_there_is():
+    """So that a part which is added or taken away changes the page."""
+    loggers = {"wandb": "w&b"}
+    assert all(loggers.get(name, name) in ours("loggers") for name in LOGGERS)
+    searches_said = {"qmc": "quasi-random", "gp": "gaussian process", "cmaes": "cma-es"}
+    assert all(
+        searches_said.get(name, name) in ours("search of hyperparameters") for name in searches.registry.factories
+    )
+    assert all(name in ours("cluster jobs") for name in LAUNCHERS if name != "local")
+    small = {"openai_clip": "clip", "pytorch_resnet_cifar10": "", "lenet5": ""}  # files of single networks
+    assert all(small.get(name, name.lower()) in ours("pretrained weights by name") for name in tables.TABLES)
+    assert {"stablehlo", "onnx"} == set(export.FORMATS) == {word for word in export.FORMATS if word in ours("export")}
+    evaluators = {"knn": "k-nn", "fewshot": "few-shot", "class_mean": "means", "linear_probe": "two probes"}
+    assert all(name in evals.EVALUATORS and said in ours("k-NN, probes, few-shot") for name, said in evaluators.items())
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["timm", "solo-learn"])

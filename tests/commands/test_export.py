@@ -41,16 +41,55 @@ def test_the_file_gives_the_numbers_of_the_model_for_any_batch(exported, trained
     assert json.loads((out / "model.json").read_text()) == meta
 
 
-def test_a_program_without_jaxvision_reads_it(exported, tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+EXPORT_PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+# Lets a program import what JAX needs and flatbuffers, or less; and nothing else of what is installed here.
+ONLY = """
+import importlib.metadata, re, sys
+import importlib.abc
+
+def needed(name, found):
+    if name not in found:
+        found.add(name)
+        for line in importlib.metadata.requires(name) or ():
+            if "extra ==" not in line:
+                needed(re.match(r"[\\w.-]+", line)[0], found)
+    return found
+
+allowed = set().union(*(needed(name, set()) for name in sys.argv[1:]))
+allowed = {re.sub(r"[-_.]+", "-", name).lower() for name in allowed}
+owners = importlib.metadata.packages_distributions()
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        of = {re.sub(r"[-_.]+", "-", one).lower() for one in owners.get(name.partition(".")[0], ())}
+        if of and not of & allowed or name.partition(".")[0] == "jaxvision":
+            raise ImportError(f"{name} is not among {sorted(allowed)}")
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def read_with(exported, tmp_path, *packages):
+    (program,) = re.findall(r"```python\n(.*?)```", EXPORT_PAGE, re.DOTALL)
     (tmp_path / "exported").symlink_to(exported[0])
-    command = [sys.executable, "-c", program + "import sys; print('jaxvision' in sys.modules)"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    classes, difference, knows = said.stdout.strip().splitlines()
+    command = [sys.executable, "-c", ONLY + program, *packages]
+    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+
+def test_a_program_with_nothing_but_jax_and_flatbuffers_reads_it(exported, tmp_path):
+    """Neither jaxvision nor Flax, as after the line of the page that installs them."""
+    (installed,) = re.findall(r"`pip install (jax .*?)`", EXPORT_PAGE)
+    said = read_with(exported, tmp_path, *installed.split())
+    assert said.returncode == 0, said.stderr
+    classes, difference = said.stdout.strip().splitlines()
     assert len(eval(classes)) == 4
     assert float(difference) < 1e-4
-    assert knows == "False"
+
+
+def test_jax_alone_does_not_read_it_as_the_page_says(exported, tmp_path):
+    said = read_with(exported, tmp_path, "jax")
+    assert said.returncode != 0
+    assert re.search("ImportError: .*flatbuffers", said.stderr)
 
 
 def test_photos_and_outputs_may_be_named(trained, tmp_path, capsys):

@@ -13,7 +13,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from jaxvision import cli
+from jaxvision import cli, durations
+from jaxvision import config as configs
 from jaxvision.data.sources import open_source
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,20 @@ def test_from_the_archives_to_folders(unpacked, archives):
 def test_every_command_of_the_page_is_one_that_the_tests_know():
     commands = [line.split()[1] for block in SHELL for line in block.splitlines() if line.startswith("jaxvision")]
     assert set(commands) == {"data", "inspect", "train", "verify", "evaluate", "study"}
+
+
+def test_the_warm_up_of_each_recipe_is_that_of_its_config():
+    said = " ".join(PAGE.split())
+    for name, words in {
+        "vit_s16_imagenet2012.py": "10,000 steps of the ViT-S, {epochs:.1f} of its {total}",
+        "vit_b16_imagenet2012.py:300": "{epochs:.0f} epochs of the ViT-B, {steps:,} steps",
+        "resnet50_imagenet2012.py:modern": "{epochs:.0f} epochs of the ResNet, {steps:,} steps",
+    }.items():
+        config = configs.load(f"{ROOT}/configs/supervised/{name}")
+        data = dict(batch_size=config.data.batch_size, examples=config.data.examples)
+        steps = durations.steps(config.optimizer.warmup, **data)
+        epochs = steps * data["batch_size"] / data["examples"]
+        assert words.format(epochs=epochs, total=config.train.total, steps=steps) in said
 
 
 @pytest.mark.slow
