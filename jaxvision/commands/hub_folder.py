@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import models
@@ -66,7 +67,7 @@ def write(out: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], 
 
 def _fitted(kernel: np.ndarray, patch: int) -> np.ndarray:
     """The kernel of a patch embedding, [d, c, p, p], as a model with `base_patch` applies it, [d, c, patch, patch]."""
-    return np.asarray(resize_patches(kernel.transpose(2, 3, 1, 0), patch)).transpose(3, 2, 0, 1)
+    return np.asarray(resize_patches(jnp.asarray(kernel.transpose(2, 3, 1, 0)), patch)).transpose(3, 2, 0, 1)
 
 
 def _image_size(meta: Mapping[str, Any]) -> tuple[int, int]:
