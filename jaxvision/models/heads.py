@@ -1,14 +1,19 @@
 """Layers behind an encoder: the linear classifier, attention pooling, projection heads."""
 
+from typing import TypeAlias
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import ScopeParamShapeError
 
 from jaxvision.errors import UserError
 from jaxvision.models.layers import batch_norm
 from jaxvision.models.order import Groups
 from jaxvision.models.transformer import Attention, Mlp
 
+# Images [b, h, w, 3], or several such arrays that differ in size, as crops do.
+Images: TypeAlias = jax.Array | tuple[jax.Array, ...]
 HEAD_INITS = {"zeros": nn.initializers.zeros, "normal": nn.initializers.normal(0.01)}
 
 
@@ -117,9 +122,9 @@ class Projected(nn.Module):
       num_classes: Number k of classes of a linear classifier on the features, or None for no classifier.
 
     Returns:
-      (features, out) of the backbone. `out` also has "projection" [b, out], the last output of the head (the features
-      if it has no layers), "projections", the outputs of all its layers, "backbone" [b, d], the backbone's features,
-      and "logits" [b, k].
+      (features, out) of the backbone; see `over_sizes` for images of several sizes. `out` also has "projection"
+      [b, out], the last output of the head (the features if it has no layers), "projections", the outputs of all its
+      layers, "backbone" [b, d], the backbone's features, and "logits" [b, k].
     """
 
     backbone: nn.Module
@@ -139,9 +144,9 @@ class Projected(nn.Module):
         return self.backbone.layer_order()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
-        """Maps images [b, height, width, 3] to the features [b, d] and the outputs by name."""
-        features, out = self.backbone(images, train)
+    def __call__(self, images: Images, train: bool = False) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3], or those of several sizes, to the features and the outputs by name."""
+        features, out = over_sizes(self.backbone, images, train)
         layers = self.projection(features, train)
         projection = layers[-1] if layers else features
         out |= {"backbone": features, "projection": projection, "projections": layers}
@@ -177,6 +182,36 @@ class Predicted(nn.Module):
         """Maps images [b, height, width, 3] to the features [b, d] and the outputs by name."""
         features, out = self.network(images, train)
         return features, {**out, "prediction": self.predictor(out["projection"], train)[-1]}
+
+
+def over_sizes(model: nn.Module, images: Images, train: bool) -> tuple[jax.Array, dict]:
+    """Applies a model to images of several sizes, in one pass for each size (Caron et al. 2020, SwAV, sec. 3.2).
+
+    BatchNorm takes its statistics from each pass alone, as in the code of SwAV and DINO. Call it inside a module.
+
+    Args:
+      model: Model `images -> (features [b, d], out)`.
+      images: Images [b, h, w, 3], or a tuple of such arrays, one for each size.
+      train: True in training.
+
+    Returns:
+      The features [n, d] of all images, one array after the other, and the intermediates of the first array.
+
+    Raises:
+      UserError: If the model has parameters for one image size only.
+    """
+    if not isinstance(images, tuple):
+        return model(images, train)
+    try:
+        passes = [model(some, train) for some in images]
+    except ScopeParamShapeError as error:
+        sizes = " and ".join(f"{some.shape[1]}x{some.shape[2]}" for some in images)
+        raise UserError(
+            f"the parameters of this model depend on the size of the images, so it cannot take images of {sizes}: "
+            "choose another model; for a ViT with posemb='learned', set model.base_grid to the number of patches along "
+            "the side of the larger images"
+        ) from error
+    return jnp.concatenate([features for features, _ in passes]), passes[0][1]
 
 
 def bare_backbone(task: str, model: nn.Module) -> nn.Module:

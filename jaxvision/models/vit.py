@@ -23,7 +23,7 @@ from jaxvision.models.layers import Dropout
 from jaxvision.models.options import one_of, positive, rate
 from jaxvision.models.order import Groups, input_and_blocks
 from jaxvision.models.patches import PatchEmbedding
-from jaxvision.models.positions import rope2d, sincos2d
+from jaxvision.models.positions import resize_positions, rope2d, sincos2d
 from jaxvision.models.sizes import described, split_variant, transformer_size
 from jaxvision.models.transformer import (
     ATTENTIONS,
@@ -51,6 +51,7 @@ class ViT(nn.Module):
     block: BlockOptions
     patch: int
     base_patch: int | None
+    base_grid: int | None
     patch_bias: bool
     patch_dropout: float
     pool: str
@@ -130,7 +131,10 @@ class ViT(nn.Module):
         prefix = jnp.concatenate([jnp.zeros((1, 0, d)), *(self.param(n, token_init, (1, 1, d)) for n in names)], axis=1)
         if self.posemb == "learned":
             placed = len(names) if self.cls_position else 0
-            positions = self.param("pos_embedding", normal, (1, placed + h * w, d))
+            grid = (h, w) if self.base_grid is None else (self.base_grid, self.base_grid)
+            positions = self.param("pos_embedding", normal, (1, placed + grid[0] * grid[1], d))
+            if grid != (h, w):
+                positions = resize_positions(positions, grid, (h, w), placed)
             # Concatenated, not scattered: converters to ONNX know no scatter into a part of an axis.
             prefix = jnp.concatenate([prefix[:, :placed] + positions[:, :placed], prefix[:, placed:]], axis=1)
             x = x + positions[:, placed:].astype(self.dtype)
@@ -211,6 +215,7 @@ def vit(
     distilled: bool = False,
     registers: int = 0,
     base_patch: int | None = None,
+    base_grid: int | None = None,
     patch_bias: bool = True,
     patch_dropout: float = 0.0,
     pre_norm: bool = False,
@@ -247,8 +252,8 @@ def vit(
       num_heads: Number of attention heads; None for the variant's.
       pool: Kind of pooling. Features are the class token ("token"), the mean over tokens ("gap"), attention pooling
         ("map"), or every token ("none": features [b, n, d] and logits [b, n, k]).
-      posemb: Kind of positions: "learned" (Dosovitskiy et al. 2021; the image size is then fixed), "sincos2d", "rope"
-        (queries and keys are turned by row and column, see `positions.rope2d`) or "none".
+      posemb: Kind of positions: "learned" (Dosovitskiy et al. 2021; the image size is then fixed unless `base_grid` is
+        given), "sincos2d", "rope" (queries and keys are turned by row and column, see `positions.rope2d`) or "none".
       class_token: True for a class token; None for one only if `pool` is "token". With another pooling, it only takes
         part in attention, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
       fc_norm: True to apply the final LayerNorm to the pooled features instead of the tokens, as in BEiT, MAE's
@@ -261,7 +266,10 @@ def vit(
         2024).
       base_patch: Side of the patches that the embedding's kernel is stored for; None for the variant's. The kernel is
         fitted to the variant's patch by `patches.resize_patches`, so that one set of weights serves many (Beyer et al.
-        2023, FlexiViT). Learned positions need `positions.resize_positions`.
+        2023, FlexiViT). Learned positions need `base_grid`, too.
+      base_grid: Number of patches along each side of the square grid that learned positions are stored for; None for
+        the grid of the images. They are fitted to other images by `positions.resize_positions`, so that images of
+        several sizes can be mixed, as in multi-crop.
       patch_bias: True for a bias in the patch embedding; CLIP has none.
       patch_dropout: Share of patches that training leaves out, in [0, 1); the tokens before them always stay (Li et al.
         2023, FLIP).
@@ -310,7 +318,10 @@ def vit(
         raise UserError("a distilled ViT has its heads on its two tokens: it takes no fc_norm")
     if registers < 0:
         raise UserError(f"registers must be at least 0, not {registers!r}")
-    for option, value in {"layer_scale": layer_scale, "rep_size": rep_size, "base_patch": base_patch}.items():
+    if base_grid is not None and posemb != "learned":
+        raise UserError(f"base_grid is for posemb='learned': posemb {posemb!r} fits every image, leave base_grid out")
+    options = {"layer_scale": layer_scale, "rep_size": rep_size, "base_patch": base_patch, "base_grid": base_grid}
+    for option, value in options.items():
         if value is not None:
             positive(option, value)
     block = BlockOptions(
@@ -333,6 +344,7 @@ def vit(
         block=block,
         patch=patch,
         base_patch=base_patch,
+        base_grid=base_grid,
         patch_bias=patch_bias,
         patch_dropout=rate("patch_dropout", patch_dropout),
         pool=one_of("pool", pool, POOLS),

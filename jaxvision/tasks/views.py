@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
@@ -38,3 +39,39 @@ def as_examples(images: jax.Array) -> jax.Array:
       images: Views of images.
     """
     return images.reshape(-1, *images.shape[2:])
+
+
+def crops_of(task: str, batch: Batch, fields: Mapping[str, Field]) -> tuple[jax.Array, ...]:
+    """Returns the crops of a batch by size: large ones [b, v, h, w, 3] and, if there are any, small ones.
+
+    The augmentation `multi_crop` makes both, `views` the large ones only. A network takes
+    `tuple(map(as_examples, crops))` in one pass for each size (`models.heads.over_sizes`), and `by_image` puts its
+    outputs in the order of the images.
+
+    Args:
+      task: Name of the task, for the message.
+      batch: Batch as it comes from the augmentation.
+      fields: Fields of the batch.
+
+    Raises:
+      UserError: If there are no two large crops of each image.
+    """
+    large = views_of(task, batch, fields)
+    return (large, batch["local_image"]) if "local_image" in batch else (large,)
+
+
+def by_image(rows: jax.Array, crops: tuple[jax.Array, ...]) -> jax.Array:
+    """Puts the rows of all crops of an image together, the large crops first: [b * v + b * l, d] -> [b, v + l, d].
+
+    Args:
+      rows: Outputs for `tuple(map(as_examples, crops))`, one size after the other.
+      crops: Crops by size, [b, v, h, w, 3] and [b, l, h', w', 3]; see `crops_of`.
+
+    >>> by_image(jnp.arange(6.0)[:, None], (jnp.zeros((2, 1, 4, 4, 3)), jnp.zeros((2, 2, 2, 2, 3))))[..., 0].tolist()
+    [[0.0, 2.0, 3.0], [1.0, 4.0, 5.0]]
+    """
+    parts, start = [], 0
+    for b, v in (some.shape[:2] for some in crops):
+        parts.append(rows[start : start + b * v].reshape(b, v, -1))
+        start += b * v
+    return jnp.concatenate(parts, axis=1)

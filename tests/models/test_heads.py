@@ -92,3 +92,40 @@ def test_a_probe_reads_a_model_with_a_head():
 def test_a_number_of_layers_below_0_is_refused():
     with pytest.raises(UserError, match="projection_layers must be a whole number of at least 0, not -1"):
         small(projection_layers=-1)
+
+
+def test_images_of_several_sizes_are_passes_of_one_network(random_variables):
+    """Features of every size are those of its own pass, the head sees all of them at once, statistics move twice."""
+    network, crops = Projected(small(), Projection(2, out=3)), (IMAGES, IMAGES[:, 4:12, 4:12])
+    variables = random_variables(network.init, IMAGES)
+    train = partial(network.apply, train=True, mutable=["batch_stats"])
+    (features, out), updates = jax.jit(train)(variables, crops)
+    passes, statistics = [], variables["batch_stats"]
+    for images in crops:
+        mine = {"params": variables["params"], "batch_stats": statistics}
+        (h, inner), moved = jax.jit(partial(small().apply, train=True, mutable=["batch_stats"]))(mine, images)
+        passes.append((h, inner))
+        statistics = {**statistics, **moved["batch_stats"]}
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    close(features, np.concatenate([h for h, _ in passes]))
+    head = {name: collection["projection"] for name, collection in variables.items()}
+    close(out["projection"], network.projection.apply(head, features, True, mutable=["batch_stats"])[0][-1])
+    statistics = {name: x for name, x in statistics.items() if name != "projection"}
+    jax.tree.map(close, {name: updates["batch_stats"][name] for name in statistics}, statistics)
+    for mine, theirs in zip(out["stages"], passes[0][1]["stages"], strict=True):
+        close(mine, theirs)
+
+
+def test_a_transformer_fits_its_positions_to_small_crops():
+    crops = (IMAGES, IMAGES[:, :8, :8])
+    vit = partial(models.build, "vit", variant="mu/4", depth=1, pool="token", posemb="learned")
+    apply = lambda model: (
+        lambda images: Projected(model, Projection(1, out=3)).init_with_output(jax.random.key(0), images)
+    )
+    (features, _), variables = jax.eval_shape(apply(vit(None, base_grid=4)), crops)
+    assert features.shape == (8, 32)
+    assert variables["params"]["pos_embedding"].shape == (1, 17, 32)
+    with pytest.raises(UserError, match=r"cannot take images of 16x16 and 8x8: .* set model.base_grid"):
+        jax.eval_shape(apply(vit(None)), crops)
+    with pytest.raises(UserError, match="posemb 'sincos2d' fits every image, leave base_grid out"):
+        vit(None, posemb="sincos2d", base_grid=4)

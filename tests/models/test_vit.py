@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision import models
+from jaxvision.models import positions
 
 
 def build(**options):
@@ -64,6 +65,18 @@ def test_pools(images, pool, posemb):
     assert features.shape == (*batch, 32)
     assert out["logits"].shape == (*batch, 5)
     assert out["tokens"].shape == (2, 16, 32)
+
+
+def test_learned_positions_of_a_base_grid_serve_images_of_other_sizes(images, random_variables):
+    """The same variables as a model of that grid, with the positions that `resize_positions` gives for the images."""
+    options = dict(depth=1, pool="token", posemb="learned")
+    variables = random_variables(build(**options).init, images)
+    small = images[:, :8, 4:]  # 2 x 3 patches
+    params = variables["params"]
+    fitted = positions.resize_positions(params["pos_embedding"], (4, 4), (2, 3), prefix=1)
+    expected, _ = jax.jit(build(**options).apply)({"params": {**params, "pos_embedding": fitted}}, small)
+    features, _ = jax.jit(build(base_grid=4, **options).apply)(variables, small)
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gap_is_the_mean_of_the_tokens(images, random_variables):
