@@ -16,6 +16,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
     [
         ("evaluation", ("forward", "classify", "together", "each alone")),
         ("checkpoints", ("async", "sync", "begin")),
+        ("kernel_gradient", ("used here: ", "tiny  ")),
         ("estimates", ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: ")),
     ],
 )

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.models.convolution import convolution
+
 BATCH_NORM_EPSILON = 1e-5  # torch's
 
 
@@ -230,15 +232,7 @@ class Conv(nn.Module):
             # four axes XLA transposes the map for the gradient, and a step of ResNet-50 takes 1.35 times as long.
             x = x[:, :: self.stride, :: self.stride]
             return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], self.features)
-        padding = [(self.size // 2, self.size // 2)] * 2
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        return convolution(x, kernel, self.stride, self.groups)
 
 
 class Dropout(nn.Module):

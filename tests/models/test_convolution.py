@@ -1,0 +1,90 @@
+"""The gradient of the kernel as products of matrices against XLA's convolution: values, cost, and where it is used."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.analysis.collectives import collectives
+from jaxvision.models import convolution as convolutions
+from jaxvision.models.convolution import convolution, kernel_gradient
+from jaxvision.parallel.mesh import batch_sharding
+
+
+def arrays(b, h, w, c, k, size, stride):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = (b, h, w, c), (size, size, c, k), (b, -(-h // stride), -(-w // stride), k)
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes)]
+
+
+def with_gradients(conv):
+    def all_of(x, kernel, g):
+        y, pull_back = jax.vjp(conv, x, kernel)
+        return y, *pull_back(g)
+
+    return jax.jit(all_of)
+
+
+CASES = [
+    (2, 6, 5, 3, 4, 3, 1),  # the gradient is moved
+    (2, 6, 5, 2, 8, 3, 1),  # the map is moved
+    (2, 7, 6, 3, 4, 3, 2),
+    (1, 9, 9, 3, 2, 7, 2),
+    (1, 2, 1, 2, 2, 5, 1),  # a kernel larger than the map
+    (1, 5, 7, 2, 3, 1, 3),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradients_are_those_of_xla_s_convolution(case, monkeypatch):
+    monkeypatch.setattr(convolutions, "slow_gradient", lambda: True)
+    given, stride = arrays(*case), case[-1]
+    expected = with_gradients(lambda x, kernel: convolutions.xla_convolution(x, kernel, stride))(*given)
+    got = with_gradients(lambda x, kernel: convolution(x, kernel, stride))(*given)
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_allclose(got[2], expected[2], rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_the_kernel_is_the_sum_by_hand():
+    x, kernel, g = (np.asarray(a, np.float64) for a in arrays(2, 5, 4, 2, 3, 3, 2))
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros(kernel.shape)
+    for image, row, column in np.ndindex(g.shape[:3]):
+        patch = padded[image, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        expected += patch[..., None] * g[image, row, column]
+    got = jax.jit(kernel_gradient, static_argnums=(2, 3))(jnp.float32(x), jnp.float32(g), 3, 2)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "slow"), [("fma avx avx2", True), ("avx2 avx512f avx512bw", False), (None, False)], ids=str
+)
+def test_the_processor_decides(flags, slow, tmp_path, monkeypatch):
+    information = tmp_path / "cpuinfo"
+    information.write_text("processor : 0\n" + (f"flags\t\t: fpu {flags}\n" if flags else ""))
+    monkeypatch.setattr(convolutions, "_CPUINFO", information)
+    monkeypatch.setattr(convolutions.platform, "machine", lambda: "x86_64")
+    assert convolutions.slow_gradient.__wrapped__() is slow
+    monkeypatch.setattr(convolutions.platform, "machine", lambda: "aarch64")
+    assert convolutions.slow_gradient.__wrapped__() is False
+
+
+def test_bfloat16_and_groups_are_the_convolution(monkeypatch):
+    monkeypatch.setattr(convolutions, "slow_gradient", lambda: True)
+    x, kernel, _ = arrays(1, 4, 4, 4, 4, 3, 1)
+    half = [a.astype(jnp.bfloat16) for a in (x, kernel)]
+    grouped = kernel[:, :, :2]
+    for given, groups in ((half, 1), ((x, grouped), 2)):
+        assert "custom_vjp" not in str(jax.make_jaxpr(lambda *a, groups=groups: convolution(*a, 1, groups))(*given))
+    assert "custom_vjp" in str(jax.make_jaxpr(convolution)(x, kernel))
+
+
+def test_devices_exchange_the_gradient_of_the_kernel_only(mesh):
+    devices = mesh()
+    x, kernel, g = arrays(8, 8, 8, 4, 4, 3, 1)
+    rows = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(devices))
+    compiled = jax.jit(kernel_gradient, static_argnums=(2, 3)).lower(rows(x), rows(g), 3, 1).compile()
+    exchanged = [(one.kind, one.bytes) for one in collectives(compiled, devices)]
+    assert {kind for kind, _ in exchanged} == {"all-reduce"}
+    assert sum(size for _, size in exchanged) == kernel.nbytes
