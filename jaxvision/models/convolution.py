@@ -25,7 +25,7 @@ def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 
       groups: Number of groups of channels.
 
     Returns:
-      Float [b, ceil(h / stride), ceil(w / stride), k].
+      Float [b, h / stride, w / stride, k], the sides rounded up.
 
     >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]])[None, :, :, None]
     >>> convolution(image, jnp.ones((3, 3, 1, 1)), stride=2)[0, :, :, 0].tolist()
@@ -54,7 +54,7 @@ def xla_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int = 
       stride, groups: Step in pixels and number of groups.
 
     Returns:
-      Float [b, ceil(h / stride), ceil(w / stride), k].
+      Float [b, h / stride, w / stride, k], the sides rounded up.
     """
     return jax.lax.conv_general_dilated(
         x,
