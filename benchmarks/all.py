@@ -107,8 +107,9 @@ imports take most.""",
         "Evaluation",
         ("evaluation.py", "--rounds=4"),
         """\
-"together" is `classify`, `knn` and `class_mean` of one step. They need three forward passes between them: the logits of
-the validation split, its features, and those of the training split.""",
+"together" is `classify`, `knn` and `class_mean` of one step. They need two forward passes between them: one over the
+validation split, which gives logits and features, and one over the training split. "in turn" shares features only and
+needs a third.""",
     ),
     "checkpoints": Section(
         "Checkpoints",

@@ -4,9 +4,11 @@
     python benchmarks/evaluation.py --tiny      # a few seconds, to see that it works; the times mean nothing
 
 Random images are held in memory. `forward` is the jitted forward pass alone, over batches that are on the device;
-`classify` is the evaluator of that name, with its accuracies and loss. `together` runs `classify`, `knn` and
-`class_mean` with one store, as the evaluators of a step do; `each alone` gives each its own store. The variables are
-new arrays in each evaluation, as after steps of training. torch computes the same accuracies and loss as `classify`.
+`classify` is the evaluator of that name, with its accuracies and loss. The other ways run `classify`, `knn` and
+`class_mean`: `together` as the evaluations of a step do, which share the forward pass over each of the two splits; `in
+turn` without being announced, so that `classify` takes a pass of its own and the others share features; `each alone`
+without a common store. The variables are new arrays in each evaluation, as after steps of training. torch computes the
+same accuracies and loss as `classify`.
 
 Every way runs in its own process. All stay alive and take turns (turns.py). The ratios compare within a round.
 """
@@ -16,7 +18,7 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "tiny": dict(ours=("vit", {"variant": "mu/4", "depth": 1}), size=8, batch=8, examples=20),
 }  # fmt: skip
 CLASSES = 10
-WAYS = ("forward", "classify", "together", "each alone")
+WAYS = ("forward", "classify", "together", "in turn", "each alone")
 TORCH = ("torch eager", "torch compile")
 
 
@@ -89,13 +91,23 @@ def jaxvision_runner(name: str, way: str) -> Callable[[int], int]:
             identity={"split": split},
         )  # fmt: skip
 
-    def evaluators(stores: list[Store]) -> list[Callable]:
-        sets = [(opened(store, "validation"), opened(store, "train")) for store in stores]
-        return [
-            classify.make_classify(task=task, data=sets[0][0]),
-            knn.make_knn(task=task, data=sets[1 % len(sets)][0], train=sets[1 % len(sets)][1], k=(5,)),
-            class_mean.make_class_mean(task=task, data=sets[-1][0], train=sets[-1][1]),
-        ]
+    makers: dict[str, Callable[[Any, Any], Callable]] = {
+        "classify": lambda data, train: classify.make_classify(task=task, data=data),
+        "knn": lambda data, train: knn.make_knn(task=task, data=data, train=train, k=(5,)),
+        "class_mean": lambda data, train: class_mean.make_class_mean(task=task, data=data, train=train),
+    }
+
+    def evaluators(names: Iterable[str]) -> tuple[list[Callable], list[dataset.EvalSet]]:
+        """Evaluators with a common store, and the two splits as each of them sees them."""
+        store, runs, seen = Store(), [], []
+        splits = opened(store, "validation"), opened(store, "train")
+        for name in names:
+            data, train = (split.for_evaluator() for split in splits)
+            runs.append(makers[name](data, train))
+            seen += [data, train]
+        for split in seen:
+            split.plan()
+        return runs, seen
 
     if way == "forward":
         data = opened(Store(), "validation")
@@ -103,14 +115,17 @@ def jaxvision_runner(name: str, way: str) -> Callable[[int], int]:
         forward = jax.jit(lambda variables, batch: task.outputs(variables, data.preprocess(batch))["logits"])
         once = lambda: jax.block_until_ready([forward(variables, batch) for batch in batches])
     else:
-        store = Store()
-        chosen = evaluators([store] if way == "together" else [Store(), Store(), Store()])
-        chosen = chosen[:1] if way == "classify" else chosen
+        chosen = {"classify": [["classify"]], "each alone": [[name] for name in makers]}.get(way, [list(makers)])
+        groups = [evaluators(names) for names in chosen]
 
         def once() -> None:
             new = renewed(variables)
-            for evaluator in chosen:
-                evaluator(new)
+            for _, seen in groups if way == "together" else ():
+                for split in seen:
+                    split.expect(new)
+            for runs, _ in groups:
+                for run in runs:
+                    run(new)
 
     return functools.partial(repeat, once, len(images))
 

@@ -19,6 +19,7 @@ from jaxvision.evals.store import Store
 from jaxvision.fields import Field
 from jaxvision.sections import DataSection, EvalSection
 from jaxvision.train.loop import Evaluation
+from jaxvision.train.state import TrainState
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
@@ -172,10 +173,11 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
             )
     captions = supplied["texts"].field if supplied else "text"
     wanted = evals.read_fields(common.name, options)
-    data = open_split(common, common.split, common.subset, judged, opened, wanted, captions)
+    data = open_split(common, common.split, common.subset, judged, opened, wanted, captions).for_evaluator()
     train = None
     if common.train_split is not None:
-        train = supplied["train"] = open_split(common, common.train_split, common.train_subset, judged, opened)
+        train = open_split(common, common.train_split, common.train_subset, judged, opened).for_evaluator()
+        supplied["train"] = train
     elif lacking := [name for name in evals.needed_fields(common.name, options) if name not in data.batch]:
         raise UserError(
             f"{where}: the evaluator {common.name!r} needs the field {lacking[0]!r}, and data.fields is "
@@ -198,12 +200,22 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
     if supplied.get("texts") and "text" in (wanted or ()):
         host = judged.host if common.host is None else common.host
         warnings += tuple(cautions.warn_of_captions(data.source, host))
+    splits = [one for one in (data, train) if one is not None]
+    for split in splits:
+        split.plan()
+    variables_of = VARIABLES[common.weights]
+
+    def expect(state: TrainState) -> None:
+        for split in splits:
+            split.expect(variables_of(state))
+
     return Evaluation(
         name,
         steps(common.every),
-        lambda state: judge(VARIABLES[common.weights](state)),
+        lambda state: judge(variables_of(state)),
         warnings,
-        sum(one.info.num_examples for one in (data, train) if one is not None),
+        sum(split.info.num_examples for split in splits),
+        expect,
     )
 
 

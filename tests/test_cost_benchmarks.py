@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
-        ("evaluation", ("forward", "classify", "together", "each alone")),
+        ("evaluation", ("forward", "classify", "together", "in turn", "each alone")),
         ("checkpoints", ("async", "sync", "begin")),
         ("kernel_gradient", ("used here: ", "tiny  ")),
         ("estimates", ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: ")),

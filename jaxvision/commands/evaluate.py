@@ -65,6 +65,8 @@ def run_evaluate(
     results: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     for evaluation in chosen:
+        evaluation.expect(state)
+    for evaluation in chosen:
         values = evaluation.run(state)
         named = {f"{evaluation.name}/{name}": value for name, value in values.items()}
         results |= named

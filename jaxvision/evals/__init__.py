@@ -5,6 +5,7 @@ views.py        the average over several views of an image (test-time augmentati
 classify.py     accuracy and loss of the logits
 multilabel.py   mean average precision where images have several labels
 features.py     features of a whole split, for protocols that learn from them
+passes.py       one forward pass over a split for all evaluators of a step that read it
 columns.py      arrays with a row for each example, on the devices or on the host
 store.py        computed features, kept for the other evaluators of a step, or in a folder
 knn.py          the vote of the nearest training images

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
-from jaxvision.evals import views
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.evals.passes import InTurn
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.registry import part
 
@@ -46,17 +46,17 @@ def make_classify(
         raise UserError(f"{data.info.name!r} has several labels for an image: use the evaluator 'multilabel'")
     ks = [k for k in topk if k <= classes]
 
-    @jax.jit
-    def sums(variables, batch):
-        batch = data.preprocess(batch)
-        logits = views.averaged_outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
+    def sums(outputs, batch):
+        logits = outputs["logits"].astype(jnp.float32)
         mask, ranks = batch["mask"], rank(logits, batch[label])
         loss = softmax_cross_entropy(logits, batch[label])
         counts = {f"top{k}": jnp.sum((ranks < k) & mask) for k in ks}
         return counts | {"loss": jnp.sum(jnp.where(mask, loss, 0.0)), "examples": jnp.sum(mask)}
 
+    reading = data.reading(task, sums, InTurn)
+
     def run(variables: "Variables") -> dict[str, float]:
-        parts = jax.device_get([part for _, part in data.each(lambda batch: sums(variables, batch))])
+        parts = jax.device_get(data.read(variables, [reading])[reading])
         totals = {name: math.fsum(float(part[name]) for part in parts) for name in parts[0]}
         examples = totals.pop("examples")
         return {name: total / examples for name, total in totals.items()} | {"examples": examples}

@@ -1,8 +1,9 @@
 """The split that an evaluator reads: every example exactly once, on any number of devices."""
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,13 +15,18 @@ from jaxvision.data.reader import first_arrays
 from jaxvision.data.sources import Source
 from jaxvision.data.subsets import Subset
 from jaxvision.evals import columns
+from jaxvision.evals.passes import Collector, Passes, Reading
 from jaxvision.evals.store import Store, digest
 from jaxvision.parallel.gate import tick
 from jaxvision.parallel.mesh import batch_axis_size, check_batch, shard_batch, split_rows
 from jaxvision.progress import track
 
+if TYPE_CHECKING:
+    from jaxvision.tasks.task import Task, Variables
+
 Batch = dict[str, Any]
 Outputs = TypeVar("Outputs")
+Result = TypeVar("Result")
 RESIDENT_BYTES = 2**30  # a split up to this size stays on the devices
 
 
@@ -72,8 +78,10 @@ class EvalSet:
         self.host, self.augment = host, augment
         self._batch_size = min(batch_size, -(-len(source) // each) * each)  # what stays empty is not allocated
         self._fields, self._statistics, self._reading = fields, statistics, reading
-        self._transform = self._augmentation(host, augment)
-        self.fields = self._transform.fields
+        self._transform = transform = self._augmentation(host, augment)
+        self.fields = transform.fields
+        self._readings: list[Reading] = []
+        self._passes = Passes(lambda batch: transform(jax.random.key(0), batch), transform.fields)
         self._keep = resident.fits(source, host, RESIDENT_BYTES, fields)
         self._kept: list[Batch] = []
         example = first_arrays(source, host, fields)
@@ -115,6 +123,57 @@ class EvalSet:
           compute: Jitted function of a batch.
         """
         return columns.computed((batch, compute(batch)) for batch in self.batches())
+
+    def reading(
+        self,
+        task: "Task",
+        take: Callable[[Mapping[str, Any], Batch], Any],
+        collect: Callable[["EvalSet"], Collector[Result]],
+        *,
+        layer: str | None = None,
+    ) -> Reading[Result]:
+        """Describes what an evaluator takes from the outputs of a task for the split; see `Reading` and `read`.
+
+        Args:
+          task: Task whose outputs are read.
+          take: Function `(outputs, batch) -> tree of arrays`, called inside jit.
+          collect: Function of the split that begins to collect what is taken.
+          layer: Name of the layer, for features. Readings of the same layer are equal.
+        """
+        key: Hashable = (id(task), object() if layer is None else layer)
+        made = Reading(key, task, take, collect, layer)
+        self._readings.append(made)
+        return made
+
+    def read(self, variables: "Variables", readings: Sequence[Reading[Result]]) -> dict[Reading[Result], Result]:
+        """Returns the results of readings, which take one pass, or none if another evaluator has made it.
+
+        Args:
+          variables: Variables of the task.
+          readings: Readings of one task, from `reading`.
+        """
+        return self._passes.read(self, variables, readings)
+
+    def for_evaluator(self) -> "EvalSet":
+        """Returns the same split, with the same data and passes, to give to one evaluator.
+
+        `plan` and `expect` are then about the readings of this evaluator.
+        """
+        own = copy.copy(self)
+        own._readings = []
+        return own
+
+    def plan(self) -> None:
+        """Adds the readings to the program that all evaluators of the split share; see `Passes`."""
+        self._passes.plan(self._readings)
+
+    def expect(self, variables: "Variables") -> None:
+        """Announces that the evaluator is going to run, so that a pass of another one serves it too.
+
+        Args:
+          variables: Variables of the task.
+        """
+        self._passes.expect(variables, self._readings)
 
     def preprocess(self, batch: Batch) -> Batch:
         """Applies the augmentation, which makes images float; call it inside jit.

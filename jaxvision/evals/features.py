@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxvision import paths
 from jaxvision.errors import UserError
 from jaxvision.evals import views
-from jaxvision.evals.columns import Column
+from jaxvision.evals.columns import Rows
 from jaxvision.evals.dataset import Batch, EvalSet
+from jaxvision.evals.passes import Examples, OfRows, Reading
 from jaxvision.evals.store import Features
-from jaxvision.parallel.distributed import any_process, gather
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
@@ -52,35 +51,21 @@ def make_layer_features(
       `run(variables) -> {layer: Features}`; see `make_features`.
     """
 
-    @partial(jax.jit, static_argnames="wanted")
-    def apply(variables, batch, wanted):
-        return tuple(pick_layers(_outputs(task, data, variables, batch), wanted).values())
+    def reading(layer: str) -> Reading[Features]:
+        take = lambda outputs, batch: [pick_layer(outputs, layer)]
+        return data.reading(task, take, partial(OfRows, finish=_features), layer=layer)
 
-    def compute(variables: "Variables", wanted: tuple[str, ...]) -> dict[str, Features]:
-        columns, others = [Column(len(data.source), data.mesh) for _ in wanted], []
-        for batch, outputs in data.each(lambda batch: apply(variables, batch, wanted)):
-            others.append({field: batch[field] for field in ("mask", "label") if field in batch})
-            for column, output in zip(columns, outputs):
-                column.add(output)
-        fetched = gather(others)
-        mask = np.concatenate([one["mask"] for one in fetched])
-        labels = [one.get("label", np.zeros(len(one["mask"]), np.int32)) for one in fetched]
-        rows = np.flatnonzero(mask)
-        rest = np.concatenate(labels)[rows], rows
-        return {layer: Features(column.take(rows), *rest) for layer, column in zip(wanted, columns)}
+    readings = {layer: reading(layer) for layer in layers}
 
     def run(variables: "Variables") -> dict[str, Features]:
-        if data.store is None:
-            return compute(variables, tuple(layers))
-        kept = {layer: data.store.find(variables, data.identity, layer) for layer in layers}
-        # Every process takes part in a pass, so all compute a layer that one of them misses.
-        missing = tuple(layer for layer in layers if any_process(kept[layer] is None))
-        computed = compute(variables, missing) if missing else {}
-        for layer, features in computed.items():
-            data.store.keep(variables, data.identity, layer, features)
-        return {**{layer: features for layer, features in kept.items() if features is not None}, **computed}
+        results = data.read(variables, tuple(readings.values()))
+        return {layer: results[reading] for layer, reading in readings.items()}
 
     return run
+
+
+def _features(columns: list[Rows], examples: Examples) -> Features:
+    return Features(columns[0], examples.labels, examples.rows)
 
 
 def pick_layer(outputs: Mapping[str, Any], layer: str) -> jax.Array:

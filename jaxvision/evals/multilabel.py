@@ -1,18 +1,16 @@
 """Mean average precision of a classifier whose images have any number of labels."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import UserError
-from jaxvision.evals import views
-from jaxvision.evals.columns import Column
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.evals.passes import OfRows
 from jaxvision.losses.classification import sigmoid_cross_entropy
-from jaxvision.parallel.distributed import gather
 from jaxvision.registry import part
 
 if TYPE_CHECKING:
@@ -38,20 +36,14 @@ def make_multilabel(*, task: "Task", data: EvalSet) -> "Callable[[Variables], di
     if not data.info.multi_label:
         raise UserError(f"{data.info.name!r} has one label for each image: use the evaluator 'classify'")
 
-    @jax.jit
-    def judge(variables, batch):
-        batch = data.preprocess(batch)
-        logits = views.averaged_outputs(task, variables, batch, data.fields)["logits"].astype(jnp.float32)
-        return logits, sigmoid_cross_entropy(logits, batch["label"])
+    def judge(outputs, batch):
+        logits = outputs["logits"].astype(jnp.float32)
+        return logits, sigmoid_cross_entropy(logits, batch["label"]), batch["label"]
+
+    reading = data.reading(task, judge, partial(OfRows, finish=lambda columns, examples: columns))
 
     def run(variables: "Variables") -> dict[str, float]:
-        columns, masks = [Column(len(data.source), data.mesh) for _ in range(3)], []
-        for batch, judged in data.each(lambda batch: judge(variables, batch)):
-            masks.append(batch["mask"])
-            for column, rows_of_batch in zip(columns, (*judged, batch["label"]), strict=True):
-                column.add(rows_of_batch)
-        rows = np.flatnonzero(np.concatenate(gather(masks)))
-        logits, losses, labels = (np.asarray(column.take(rows)) for column in columns)
+        logits, losses, labels = map(np.asarray, data.read(variables, [reading])[reading])
         present = np.flatnonzero(labels.any(axis=0))
         if not len(present):
             raise UserError(f"no image of {data.info.name} {data.info.split} has a label, so there is no precision")

@@ -1,6 +1,7 @@
 """The logits of every example of a split, for tables and pictures of what a classifier gets right."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -9,9 +10,9 @@ import numpy as np
 
 from jaxvision.errors import UserError
 from jaxvision.evals import views
-from jaxvision.evals.columns import Column
+from jaxvision.evals.columns import Rows
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.parallel.distributed import gather
+from jaxvision.evals.passes import Examples, OfRows
 
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
@@ -65,18 +66,12 @@ def make_predictions(
     if label not in data.batch or data.batch[label].ndim != 1:
         raise UserError(f"the field {label!r} of {data.info.name!r} does not hold one class for each image")
 
-    @jax.jit
-    def apply(variables, batch):
-        return outputs(variables, batch)["logits"].astype(jnp.float32)
+    def take(outputs, batch):
+        return outputs["logits"].astype(jnp.float32), batch[label]
 
-    def run(variables: "Variables") -> Predictions:
-        column, others = Column(len(data.source), data.mesh), []
-        for batch, logits in data.each(lambda batch: apply(variables, batch)):
-            others.append({"mask": batch["mask"], "label": batch[label]})
-            column.add(logits)
-        fetched = gather(others)
-        rows = np.flatnonzero(np.concatenate([one["mask"] for one in fetched]))
-        labels = np.concatenate([one["label"] for one in fetched])[rows]
-        return Predictions(np.asarray(column.take(rows)), labels, rows)
+    def finish(columns: list[Rows], examples: Examples) -> Predictions:
+        logits, labels = map(np.asarray, columns)
+        return Predictions(logits, labels, examples.rows)
 
-    return run
+    reading = data.reading(task, take, partial(OfRows, finish=finish))
+    return lambda variables: data.read(variables, [reading])[reading]

@@ -57,6 +57,10 @@ class Identity:
         self._leaves = [weakref.ref(leaf, lambda _: gone()) for leaf in leaves if isinstance(leaf, jax.Array)]
         self._all_fixed = len(self._leaves) == len(leaves)  # arrays of NumPy may change in place
 
+    def exists(self) -> bool:
+        """Returns whether the tree can still be recognised."""
+        return self._all_fixed and all(reference() is not None for reference in self._leaves)
+
     def recognises(self, tree: Any) -> bool:
         """Returns whether a tree has the same arrays in the same places.
 
@@ -142,6 +146,15 @@ class Store:
             storage.make_folder(file.parent)
             with storage.file(file) as made:
                 np.savez(made, key=key, values=features.values, labels=features.labels, rows=features.rows)
+
+    def room(self, variables: Any) -> int:
+        """Returns the number of bytes of features of these variables that memory can still take.
+
+        Args:
+          variables: Variables of the task, a pytree of arrays.
+        """
+        self._turn_to(variables)
+        return MEMORY_BYTES - sum(features.array.nbytes for features in self._kept.values())
 
     def _turn_to(self, variables: Any) -> None:
         """Forgets the features of other variables."""

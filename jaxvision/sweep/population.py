@@ -293,7 +293,8 @@ def _of_members(evaluation: loop.Evaluation, count: int, mesh: Mesh) -> loop.Eva
             results |= {population.name_of(name, int(i)): value for name, value in of_member.items()}
         return results
 
-    return evaluation._replace(run=cast(Any, run))  # the loop passes it a Population
+    # The loop passes it a Population. Each evaluation gets new arrays of a member, so they share nothing.
+    return evaluation._replace(run=cast(Any, run), expect=lambda state: None)
 
 
 class _Records:

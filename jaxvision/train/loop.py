@@ -33,6 +33,8 @@ class Evaluation(NamedTuple):
       run: Function of the state that returns the results by name.
       cautions: Warnings about its data, printed before training.
       examples: Number of examples that it reads, for the estimate of the time left; 0 if it is not known.
+      expect: Function of the state that announces that `run` is going to be called with it. It is called for all
+        evaluations that are due before the first one runs, so that they can share work.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Evaluation(NamedTuple):
     run: Callable[[TrainState], dict[str, float]]
     cautions: tuple[str, ...] = ()
     examples: int = 0
+    expect: Callable[[TrainState], None] = lambda state: None
 
 
 class Schedule(NamedTuple):
@@ -215,9 +218,8 @@ class Loop:
             self._log()
         if self._journal.stop:
             raise self._too_many_skipped(self._journal.stop)
-        for evaluation in () if too_many_bad else self._owed():
-            with self._saving():
-                self._evaluate(evaluation)
+        if not too_many_bad:
+            self._evaluate_owed()
         if to_save or too_many_bad:
             self._save()
         if too_many_bad:
@@ -234,7 +236,15 @@ class Loop:
     def _catch_up(self) -> None:
         """Runs the evaluations of a run that has no steps to take, or that was stopped before those of this step."""
         if self.step == self._total or (self.step and self._journal.carried):
-            for evaluation in self._owed():
+            self._evaluate_owed()
+
+    def _evaluate_owed(self) -> None:
+        """Runs the evaluations that are due and have no results yet."""
+        owed = self._owed()
+        for evaluation in owed:
+            evaluation.expect(self.state)
+        for evaluation in owed:
+            with self._saving():
                 self._evaluate(evaluation)
 
     def _log(self) -> None:

@@ -17,7 +17,7 @@ from jaxvision.commands import convert, evaluate, predict, train
 from jaxvision.commands.restore import restore
 from jaxvision.config import override
 from jaxvision.errors import UserError
-from jaxvision.evals import EVALUATORS, features
+from jaxvision.evals import EVALUATORS, dataset, features
 from jaxvision.models.weights import folder
 
 REPRESENTATION = Path(__file__).parents[2] / "configs" / "evaluation" / "representation.py"
@@ -102,6 +102,24 @@ def test_converted_weights_give_the_numbers_of_their_run(run, converted):
     line = last_line(converted / "evaluations.jsonl")
     assert line["evals"]["knn"]["options"]["train"] == 80
     assert line["knn/knn5_t0.07/top1"] == elsewhere["knn/knn5_t0.07/top1"]
+
+
+def test_evaluations_of_a_split_share_its_forward_pass(run, monkeypatch):
+    three = {"val": dict(name="classify", split="validation"), "knn": PROTOCOLS["knn"], "lbfgs": PROTOCOLS["lbfgs"]}
+    each, passes = dataset.EvalSet.each, []
+
+    def counting(self, compute):
+        passes.append(self.info.split)
+        return each(self, compute)
+
+    monkeypatch.setattr(dataset.EvalSet, "each", counting)
+    together = evaluate.run_evaluate(run[0], evals=three)
+    assert sorted(passes) == ["train", "validation"]
+    alone: dict[str, float] = {}
+    for name, section in three.items():
+        alone |= evaluate.run_evaluate(run[0], evals={name: section})
+    assert sorted(passes) == ["train"] * 3 + ["validation"] * 4
+    assert together == alone
 
 
 def test_features_are_kept_for_other_evaluations(run, tmp_path, monkeypatch):

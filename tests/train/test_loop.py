@@ -34,6 +34,7 @@ def train(regression, images, adam, mesh, tmp_path):
         on_step=lambda step: None,
         arrays=images,
         evaluate=None,
+        evaluations=None,
         schedule=(12, 4, 6),
         max_skipped=10,
         **options,
@@ -68,7 +69,7 @@ def train(regression, images, adam, mesh, tmp_path):
                 run,
                 feed,
                 loop.Schedule(*schedule),
-                evaluations=[loop.Evaluation("val", 5, evaluate or (lambda s: {"step": float(s.step)}))],
+                evaluations=evaluations or [loop.Evaluation("val", 5, evaluate or (lambda s: {"step": float(s.step)}))],
                 checkpoints=checkpoints,
                 meta={},
                 records=records,
@@ -90,6 +91,23 @@ def test_everything_happens_at_its_step(train, chunk):
     assert [line["step"] for line in lines if "loss" in line] == [4, 8, 12]  # a checkpoint writes no line
     assert [line["step"] for line in lines if "val/step" in line] == [5, 10, 12]
     assert all(line["step_squared"] == line["step"] ** 2 for line in lines if "loss" in line)
+
+
+def test_evaluations_that_are_due_are_announced_before_the_first_of_them(train):
+    told = []
+
+    def evaluation(name, every):
+        def run(state):
+            told.append((int(state.step), "run", name))
+            return {"step": float(state.step)}
+
+        return loop.Evaluation(name, every, run, expect=lambda state: told.append((int(state.step), "expect", name)))
+
+    train("a", evaluations=[evaluation("often", 4), evaluation("last", 0)])
+    assert told == [
+        *[(step, what, "often") for step in (4, 8) for what in ("expect", "run")],
+        *[(12, what, name) for what in ("expect", "run") for name in ("often", "last")],
+    ]
 
 
 def test_a_run_without_steps_evaluates_its_initial_state(train):
