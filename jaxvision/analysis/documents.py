@@ -23,10 +23,13 @@ PICTURES = {
     ".webp": "image/webp",
 }
 LARGEST = 2**27  # largest picture, in bytes
+LONG = 24  # most characters of a cell that is not broken into lines
+WIDE = 9  # most columns of a table that is printed in portrait
 _LINKS = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 # Colours follow the reader's choice of light or dark. Figures are drawn on white, so they lie on a white card. On paper
-# all is black on white, and no figure or row of a table is cut by the end of a page. In a table, long words break; one
-# that is still too wide can be scrolled, with a shadow where it continues, and on paper breaks between any two letters.
+# all is black on white, and no figure or row of a table is cut by the end of a page. In a table, long cells and
+# the parts of a name are broken into lines. One that is still too wide can be scrolled, with a shadow where it goes on;
+# one of many columns has a page of its own on paper, in landscape.
 _STYLE = """
 :root {
   color-scheme: light dark;
@@ -47,16 +50,16 @@ a { color: var(--link); }
 table {
   border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; overflow-wrap: normal;
   background:
-    linear-gradient(to right, var(--back), transparent) left / 2.5rem 100% no-repeat local,
-    linear-gradient(to left, var(--back), transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--back) 1rem, transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--back) 1rem, transparent) right / 2.5rem 100% no-repeat local,
     linear-gradient(to right, var(--strong), transparent) left / 0.5rem 100% no-repeat scroll,
     linear-gradient(to left, var(--strong), transparent) right / 0.5rem 100% no-repeat scroll;
 }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; }
 th, td { font-variant-numeric: tabular-nums; vertical-align: top; }
-td { overflow-wrap: anywhere; min-width: 4em; }
-td[style*="right"] { white-space: nowrap; min-width: 0; }
+td[style*="right"] { white-space: nowrap; }
 td:first-child { min-width: 8em; }
+td.long { white-space: normal; overflow-wrap: anywhere; min-width: 10em; }
 th { border-bottom: 2px solid var(--strong); vertical-align: bottom; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 figure { margin: 1.2rem 0; }
@@ -72,15 +75,15 @@ pre code { padding: 0; font-size: 1em; }
     --text: #000; --faint: #333; --back: #fff; --shade: #f4f4f4; --line: #bbb; --strong: #444; --link: #000;
   }
   @page { margin: 16mm; }
+  @page wide { size: landscape; }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; }
   h1, h2, h3 { break-after: avoid; }
   figure, img, tr { break-inside: avoid; }
   figure img { padding: 0; max-height: 22cm; }
   table { display: table; font-size: 8pt; background: none; }
-  th, td { padding: 0.15rem 0.3rem; overflow-wrap: anywhere; }
+  table.wide { page: wide; font-size: 7pt; }
+  th, td { padding: 0.15rem 0.3rem; }
   th code, td code { padding: 0; background: none; }
-  td[style*="right"] { white-space: normal; }
-  td { min-width: 0; }
   thead { display: table-header-group; }
   pre { white-space: pre-wrap; overflow: visible; }
 }
@@ -134,6 +137,8 @@ def page(markdown: str, folder: Path, title: str, pages: Collection[str] = ()) -
     for opening, inside, closing in zip(tokens, tokens[1:], tokens[2:]):
         pieces = inside.children or []
         if opening.type in ("td_open", "th_open"):
+            if len(inside.content) > LONG:
+                opening.attrJoin("class", "long")
             inside.children = [_breakable(p.content) if p.type == "code_inline" else p for p in pieces]
         elif opening.type == "paragraph_open" and [piece.type for piece in pieces] == ["image"]:
             opening.tag = closing.tag = "figure"
@@ -142,6 +147,10 @@ def page(markdown: str, folder: Path, title: str, pages: Collection[str] = ()) -
         elif opening.type == "paragraph_open" and _has_caption(pieces):
             opening.tag = closing.tag = "figure"
             pieces[2].tag = pieces[-1].tag = "figcaption"
+    heads = [i for i, token in enumerate(tokens) if token.type == "table_open"]
+    for start, stop in zip(heads, [*heads[1:], len(tokens)]):
+        if sum(token.type == "th_open" for token in tokens[start:stop]) > WIDE:
+            tokens[start].attrJoin("class", "wide")
     body = parser.renderer.render(tokens, parser.options, {})
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
 
@@ -165,7 +174,7 @@ def write(markdown: str, path: Path, title: str, pages: Collection[str] = ()) ->
 
 def _breakable(value: str) -> Token:
     """A value as code, which may be broken into lines between the parts of a path or a name."""
-    text = re.sub(r"([/_.,=-]+)(?=[^/_.,=-])", r"\1<wbr>", html.escape(value))
+    text = re.sub(r"([/_=]+|[.,-]+(?=[^\d.,-]))(?=[^/_=])", r"\1<wbr>", html.escape(value))
     return Token("html_inline", "", 0, content=f"<code>{text}</code>")
 
 

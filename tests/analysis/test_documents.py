@@ -54,10 +54,19 @@ def test_tables_keep_their_cells():
 
 
 def test_a_long_name_in_a_table_breaks_between_its_parts():
-    page = documents.page("| key | `a/b_c<i>` |\n|---|---|\n| `x.y` | 1 |\n\nin words `a/b`", Path(), "t")
+    page = documents.page("| key | `a/b_c<i>` |\n|---|---|\n| `x.y` | `0.01,1e-05` |\n\nin words `a/b`", Path(), "t")
     assert "<th><code>a/<wbr>b_<wbr>c&lt;i&gt;</code></th>" in page
     assert "<td><code>x.<wbr>y</code></td>" in page
+    assert "<td><code>0.01,1e-05</code></td>" in page  # and a number stays whole
     assert "<p>in words <code>a/b</code></p>" in page
+
+
+def test_long_cells_and_tables_of_many_columns_are_told_to_the_style():
+    many = documents.WIDE + 1
+    text = f"| a | b |\n|---|---|\n| {'x' * (documents.LONG + 1)} | y |\n\n|{' a |' * many}\n|{'---|' * many}\n"
+    reader = read(documents.page(text, Path(), "t"))
+    assert [attrs for tag, attrs in reader.tags if tag == "td"] == [{"class": "long"}, {}]
+    assert [attrs for tag, attrs in reader.tags if tag == "table"] == [{}, {"class": "wide"}]
 
 
 def test_html_in_a_message_is_shown_and_not_obeyed():
