@@ -1,6 +1,6 @@
 """Measures the constants of jaxvision/estimate.py and jaxvision/input_costs.py, which foresee the time of a run.
 
-    python benchmarks/estimates.py            # two minutes on two cores
+    python benchmarks/estimates.py            # a minute or two on two cores
     python benchmarks/estimates.py --tiny     # seconds, to see that it works; the numbers mean nothing
 
 `share` is UTILISATION of the CPU: the speed of a step as a share of that of large matrix products. The numbers below it
@@ -76,7 +76,7 @@ def steps(names: list[str], images: int) -> float:
 
 
 def rendering(name: str, images: int) -> None:
-    """Prints the seconds to read an example of `shapes` that is not rendered yet.
+    """Prints the seconds to render an image of `shapes`; call it before anything else opens the set.
 
     Args:
       name: Key of `STEPS`.
@@ -86,9 +86,7 @@ def rendering(name: str, images: int) -> None:
 
     options = config_of(name, images).data.options.to_dict()
     began = time.perf_counter()
-    source = sources.open_source("shapes", "train", options=options)
-    for index in range(len(source)):
-        source[index]
+    sources.open_source("shapes", "train", options=options)
     count = sum(options[split] for split in ("train", "validation", "test"))
     print(f"rendering: 1/{count / (time.perf_counter() - began):,.0f} s for an image")
 
@@ -133,8 +131,8 @@ def main() -> None:
     names, images = (["vit_mu4", "lenet"], 320) if tiny else (list(STEPS), RENDERED)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JAXVISION_DATA"] = str(Path(folder, "data"))
-        compiling = steps(names, images)
         rendering(names[0], images)
+        compiling = steps(names, images)
         runs(names[0], images, compiling, Path(folder))
 
 

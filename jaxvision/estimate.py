@@ -17,11 +17,14 @@ from jaxvision.components import PRECISIONS
 from jaxvision.sections import DataSection, TrainSection
 from jaxvision.train.progress import duration
 
-# Speed of a training step as a share of that of large matrix products, for steps that are not tried; see `estimate`.
-UTILISATION = {"cpu": 0.13, "gpu": 0.35, "tpu": 0.35}
+# Speed of a training step as a share of that of large matrix products, for steps that are not tried. That of the CPU is
+# the middle of what benchmarks/estimates.py measures, see `estimate`; those of accelerators are assumed, within the
+# bounds of `plan.MFU_PRODUCTS`.
+UTILISATION = {"cpu": 0.18, "gpu": 0.35, "tpu": 0.35}
 LONGEST_TRIED = 2.0  # seconds of the longest step that is tried
-# Measured on two CPU cores: seconds to open the records of a run, and of a checkpoint; the time to load a program, and
-# to compile all others of a run (initial state, evaluations), as a share of that to compile the step.
+# Seconds to open the records of a run, and of a checkpoint; the time to load a program, and to compile all others of a
+# run (initial state, evaluations), as a share of that to compile the step. They are rounded, for two CPU cores without
+# other load; `python benchmarks/estimates.py` measures them.
 STARTING, CHECKPOINT, LOADED, OTHERS = 0.3, 0.1, 0.1, 1.0
 _MATRIX = {"cpu": 1024, "gpu": 4096, "tpu": 4096}  # side of the matrices that are timed, by platform
 _TIMED = 0.4  # seconds for which the products are timed
@@ -78,9 +81,10 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
     (`accounting.macs`). For frozen parameters, a step has no gradient to compute, and so these have none.
 
     With `tried`, the time is that of steps that are tried here, unless one takes longer than some seconds. Otherwise it
-    is FLOPs / (`UTILISATION` * measured speed of matrix products), and rough. On two CPU cores the share was 0.19 and
-    0.09 for ResNets of 8 and 20 layers, 0.09 for LeNet, 0.09 and 0.23 for small ViTs, so there the time is right within
-    a factor of two; on accelerators the share is assumed, not measured.
+    is FLOPs / (`UTILISATION` * measured speed of matrix products), and rough. On two CPU cores the share was 0.18 and
+    0.15 for ResNets of 8 and 20 layers, 0.10 for LeNet, 0.18 and 0.35 for small ViTs (`python benchmarks/estimates.py`,
+    jax 0.10.2, beside other jobs), so there the time is right within a factor of two; on accelerators the share is
+    assumed, not measured.
 
     Evaluations take the time of the forward pass of their examples, a third of training if nothing is frozen; those of
     sets that are not here, and what their evaluators do after it, are left out. With `tried`, the time to read the data

@@ -20,7 +20,9 @@ from jaxvision.errors import UserError
 from jaxvision.sections import DataSection, EvalSection, TrainSection
 
 _READ = 96  # number of examples that are read to measure the time of one
-_RENDERED = 1 / 1500  # seconds to read an example of `shapes` that is not rendered yet, measured on two CPU cores
+# Seconds to render an image of `shapes` on two CPU cores: 14,000 in about 20 s, as the header of configs/quickstart.py
+# says; `python benchmarks/estimates.py` measures it.
+_RENDERED = 1 / 700
 _OPTIONS = ("image_size", "train", "validation", "test", "question")  # what decides which `shapes` is rendered
 
 
