@@ -17,7 +17,11 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("evaluation", ("forward", "classify", "together", "in turn", "each alone")),
         ("checkpoints", ("async", "sync", "begin")),
         ("kernel_gradient", ("used here: ", "tiny  ")),
-        ("estimates", ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: ")),
+        pytest.param(
+            "estimates",
+            ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: "),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_benchmark_prints_its_table(name, rows, monkeypatch, capsys):
