@@ -1,5 +1,7 @@
 """From an image to a grid of patches, and from patches to tokens."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,26 @@ def patchify(images: jax.Array, patch: int) -> jax.Array:
         raise UserError(f"images of {height}x{width} pixels cannot be cut into patches of {patch}x{patch}")
     x = images.reshape(b, height // patch, patch, width // patch, patch, c)
     return x.swapaxes(2, 3).reshape(b, height // patch, width // patch, patch * patch * c)
+
+
+def unpatchify(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """Puts patches together to images; undoes `patchify`.
+
+    Args:
+      patches: Patches, [b, n, patch * patch * c] with n = h * w, in row-major order.
+      grid: Grid (h, w) of the patches.
+
+    Returns:
+      Images of three channels, [b, h * patch, w * patch, 3].
+
+    >>> images = jnp.arange(48.0).reshape(1, 4, 4, 3)
+    >>> bool((unpatchify(patchify(images, 2).reshape(1, 4, 12), (2, 2)) == images).all())
+    True
+    """
+    h, w = grid
+    side = math.isqrt(patches.shape[-1] // 3)
+    x = patches.reshape(-1, h, w, side, side, 3).swapaxes(2, 3)  # b h side w side 3
+    return x.reshape(-1, h * side, w * side, 3)
 
 
 def resize_patches(kernel: jax.Array, patch: int) -> jax.Array:

@@ -71,21 +71,42 @@ class ViT(nn.Module):
 
     def layer_order(self) -> Groups:
         """Groups of parameter paths from the input on; see `order`."""
-        first = ("embedding", "pos_embedding", "cls", "distillation_token", "registers", "pre_norm")
+        first = ("embedding", "mask_token", "pos_embedding", "cls", "distillation_token", "registers", "pre_norm")
         return input_and_blocks(self.depth, self.scan, first)
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
-        """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
+    def __call__(
+        self,
+        images: jax.Array,
+        train: bool = False,
+        *,
+        kept: jax.Array | None = None,
+        masked: jax.Array | None = None,
+    ) -> tuple[jax.Array, dict]:
+        """Maps images [b, height, width, 3] to features [b, d], and logits [b, k] if the model has classes.
+
+        Args:
+          images: Images.
+          train: True for training.
+          kept: Patches that the blocks see, int32 [b, m] in [0, h * w); None for all, or for those that
+            `patch_dropout` keeps.
+          masked: Patches that are replaced by a learned token, "mask_token", before positions are added, bool
+            [b, h * w]; None for no such token.
+        """
         embed = PatchEmbedding(self.width, self.patch, self.dtype, self.patch_bias, self.base_patch, name="embedding")
         x = embed(images)  # b h w d
         out: dict[str, Any] = {"embedding": x}
         b, h, w, _ = x.shape
+        if masked is not None:
+            token = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.width)).astype(self.dtype)
+            x = jnp.where(masked.reshape(b, h, w, 1), token, x)
         x, prefix = self._add_positions(x)  # b n d, 1 p d
         angles = rope2d(h, w, self.width // self.block.num_heads) if self.posemb == "rope" else None
-        whole = not (train and self.patch_dropout)
-        if not whole:
-            out["kept"] = kept = keep_patches(self.make_rng("dropout"), b, h * w, self.patch_dropout)
+        if kept is None and train and self.patch_dropout:
+            kept = keep_patches(self.make_rng("dropout"), b, h * w, self.patch_dropout)
+        whole = kept is None
+        if kept is not None:
+            out["kept"] = kept
             x = jnp.take_along_axis(x, kept[..., None], axis=1)
             angles = None if angles is None else angles[kept]
         start = prefix.shape[1]
@@ -109,6 +130,8 @@ class ViT(nn.Module):
         )
         x, outputs = encoder(x, train, angles)
         out["tokens"] = tokens = x[:, start:]
+        if start:
+            out["prefix"] = x[:, :start]
         shape = (b, h, w, self.width) if whole else tokens.shape
         out["stages"] = tuple(y[:, start:].reshape(shape) for y in outputs)
         if whole:
@@ -238,9 +261,10 @@ def vit(
 
     Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "embedding"
     [b, h, w, d], "stages" (every block's output, [b, h, w, d]), "tokens" [b, h * w, d] and "map"
-    [b, h, w, d] (after the last norm, without the tokens before the patches), with `rep_size` "pre_logits" float32
-    [b, rep_size], and "logits" float32 [b, k]. In training with `patch_dropout`, m of the h * w patches are kept:
-    "kept" int32 [b, m] holds their indices, "stages" and "tokens" are [b, m, d], and there is no "map".
+    [b, h, w, d] (after the last norm, without the tokens before the patches), with such tokens "prefix" [b, p, d], with
+    `rep_size` "pre_logits" float32 [b, rep_size], and "logits" float32 [b, k]. In training with `patch_dropout`, m of
+    the h * w patches are kept: "kept" int32 [b, m] holds their indices, "stages" and "tokens" are [b, m, d], and there
+    is no "map". A task may choose these patches, or replace patches by a learned token: see `ViT.__call__`.
 
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.

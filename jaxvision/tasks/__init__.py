@@ -7,6 +7,9 @@ queue.py        rows of earlier batches
 supervised.py   predict the label of an image
 simclr.py       recognise the views of an image among those of others
 byol.py         predict the projection of another view by an average of the network
+masked.py       predict the pixels of patches that were masked:
+mae.py          from the other patches alone, by a decoder
+simmim.py       from all places, by a linear layer
 image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions whose answers are known from the image itself:

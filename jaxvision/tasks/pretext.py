@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxvision.errors import UserError
 from jaxvision.losses.classification import softmax_cross_entropy
 from jaxvision.models.heads import bare_backbone
 from jaxvision.models.options import whole
 from jaxvision.models.pieces import PiecesClassifier
-from jaxvision.tasks.task import PARTS, Batch, ModelFn, Task, in_training, module_pattern, outputs_of
+from jaxvision.tasks.task import PARTS, ModelFn, Task, in_training, module_pattern, outputs_of
+from jaxvision.tasks.views import single_view
 
 
 class Questions(NamedTuple):
@@ -71,7 +71,7 @@ def make_pretext(
     network = PiecesClassifier(trunk, pretext.num_answers, part_dim, hidden)
 
     def ask(batch, rng):
-        return pretext.ask(jax.random.split(rng)[0], _single_view(pretext, batch))
+        return pretext.ask(jax.random.split(rng)[0], single_view(pretext.name, batch))
 
     def init(rng, batch):
         pieces, beside, _ = ask(batch, rng)
@@ -95,13 +95,3 @@ def make_pretext(
         progress=(f"{pretext.name}_top1",),
         ask=ask,
     )
-
-
-def _single_view(pretext: Pretext, batch: Batch) -> jax.Array:
-    images = batch["image"]
-    if images.ndim != 4:
-        raise UserError(
-            f"the task {pretext.name!r} needs one view of each image, but the augmentation makes arrays of "
-            f"{'x'.join(map(str, images.shape[1:]))}: take `views` out of augment"
-        )
-    return images

@@ -1,6 +1,6 @@
 """A classifier on one layer of a trained network, trained with augmentation like any other run."""
 
-from jaxvision.errors import unknown
+from jaxvision.errors import UserError, unknown
 from jaxvision.models.options import whole
 from jaxvision.models.probe import HIDDEN, Probed
 from jaxvision.registry import part
@@ -17,6 +17,7 @@ def make_probe(
     layer: str = "features",
     classifier: str = "linear",
     hidden: int | None = None,
+    norm: bool = False,
     loss: str = "softmax_cross_entropy",
     label_smoothing: float = 0.0,
     statistics: str | None = None,
@@ -38,6 +39,7 @@ def make_probe(
       classifier: Kind of the classifier, "linear", "mlp" or "conv", see `models.probe.Classifier`. The last two are
         the non-linear and the convolutional classifier of Gidaris et al. 2018, sec. 3.1.
       hidden: Number of units of "mlp" (None: 200) or channels of "conv" (None: 192).
+      norm: True for BatchNorm without scale and offset before the linear classifier (He et al. 2022, MAE, app. A.1).
       loss, label_smoothing: Loss, and share of each label that is spread, see `supervised.make_supervised`.
       statistics, freeze: Mode of the network below the classifier, "batch" or "running", and value of `init.freeze`,
         see `supervised.make_supervised`.
@@ -48,10 +50,12 @@ def make_probe(
     if classifier not in HIDDEN:
         raise unknown("value of task.classifier", classifier, HIDDEN)
     whole("task.hidden", hidden, optional=True)
+    if norm and classifier != "linear":
+        raise UserError(f"task.norm is for the classifier 'linear'; {classifier!r} has BatchNorm of its own")
     statistics = supervised.chosen_statistics(statistics, freeze)
     units = HIDDEN[classifier] if hidden is None else hidden
     return supervised.make_supervised(
-        model=lambda k: Probed(model(None), layer, classifier, k, units, statistics),
+        model=lambda k: Probed(model(None), layer, classifier, k, units, statistics, norm),
         num_classes=num_classes,
         multi_label=multi_label,
         loss=loss,

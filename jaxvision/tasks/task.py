@@ -117,6 +117,21 @@ class Player(NamedTuple):
     every: int = 1
 
 
+class Pictures(NamedTuple):
+    """Pictures that a task draws of images, such as reconstructions, for `jaxvision visualize`.
+
+    Attributes:
+      title: Heading of the pictures.
+      text: Sentences on what they show.
+      draw: Function `(variables, batch, rng) -> {caption: images float [b, h, w, 3]}`, with one picture of each image
+        under each caption, on the scale of the images of the batch.
+    """
+
+    title: str
+    text: str
+    draw: Callable[[Variables, Batch, jax.Array], dict[str, jax.Array]]
+
+
 class Task(NamedTuple):
     """Pure functions over variables and batches: all that the engine knows of a task.
 
@@ -150,6 +165,7 @@ class Task(NamedTuple):
       labelled: True if the loss reads the labels of the data, so that a run can warn of classes without examples.
       ask: Function `(batch, rng) -> pretext.Questions` that makes the network's input, if `loss` does not show it the
         images themselves; else None.
+      pictures: Pictures that it draws of images, or None.
       least: Number of examples that the loss needs at a time, 2 if it compares examples with each other.
     """
 
@@ -165,6 +181,7 @@ class Task(NamedTuple):
     kinds: Mapping[str, Field] = {}
     labelled: bool = False
     ask: "Callable[[Batch, jax.Array], Questions] | None" = None
+    pictures: Pictures | None = None
     least: int = 1
 
 

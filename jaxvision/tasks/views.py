@@ -32,6 +32,25 @@ def views_of(task: str, batch: Batch, fields: Mapping[str, Field], exactly: int 
     return images
 
 
+def single_view(task: str, batch: Batch) -> jax.Array:
+    """Returns the images [b, h, w, 3] of a batch.
+
+    Args:
+      task: Name of the task, for the message.
+      batch: Batch as it comes from the augmentation.
+
+    Raises:
+      UserError: If there are several views of each image.
+    """
+    images = batch["image"]
+    if images.ndim != 4:
+        raise UserError(
+            f"the task {task!r} needs one view of each image, but the augmentation makes arrays of "
+            f"{'x'.join(map(str, images.shape[1:]))}: take `views` out of augment"
+        )
+    return images
+
+
 def as_examples(images: jax.Array) -> jax.Array:
     """Puts all views of all images into one batch: [b, v, h, w, 3] -> [b * v, h, w, 3], the views of an image together.
 

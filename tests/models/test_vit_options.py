@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision import models
+from jaxvision.models.patches import patchify, unpatchify
 from jaxvision.models.positions import rope2d, sincos2d
 from jaxvision.models.transformer import Encoder, TransformerBlock
 
@@ -99,6 +100,37 @@ def test_patch_dropout_keeps_every_other_token_and_everything_in_evaluation(imag
     features, out = jax.eval_shape(train, variables, images)
     assert features.shape == (2, 32)
     assert [x.shape for x in (out["tokens"], *out["stages"])] == [(2, 4, 32)] * 3
+
+
+def test_patches_that_a_task_keeps_are_those_of_patch_dropout(images, random_variables):
+    model = build(patch_dropout=0.75, pool="token", registers=1)
+    variables = random_variables(model.init, images)
+    features, out = jax.jit(functools.partial(model.apply, train=True))(
+        variables, images, rngs={"dropout": jax.random.key(0)}
+    )
+    got, chosen = jax.jit(functools.partial(model.apply))(variables, images, kept=out["kept"])
+    np.testing.assert_allclose(got, features, atol=1e-6)
+    np.testing.assert_array_equal(chosen["kept"], out["kept"])
+    assert chosen["prefix"].shape == (2, 2, 32)
+    np.testing.assert_allclose(chosen["prefix"][:, 0], features, atol=1e-6)
+
+
+@pytest.mark.parametrize("posemb", ["learned", "sincos2d"])
+def test_masked_patches_hold_the_mask_token_and_their_positions(images, random_variables, posemb):
+    model = build(posemb=posemb, patch_bias=False)
+    masked = np.arange(32).reshape(2, 16) % 3 == 0
+    variables = random_variables(functools.partial(model.init, masked=masked), images)
+    apply = jax.jit(model.apply)
+    plain, whole = apply(variables, images)
+    np.testing.assert_array_equal(apply(variables, images, masked=np.zeros_like(masked))[0], plain)
+    params = variables["params"]
+    assert params["mask_token"].shape == (1, 1, 32)
+    # Images of one patch that the embedding turns into the mask token do the same.
+    token = np.linalg.lstsq(params["embedding"]["kernel"].reshape(48, 32).T, params["mask_token"][0, 0])[0]
+    patches = np.where(masked[..., None], token, patchify(images, 4).reshape(2, 16, 48))
+    got, out = apply(variables, images, masked=masked)
+    np.testing.assert_allclose(got, apply(variables, unpatchify(patches, (4, 4)))[0], atol=1e-4)
+    assert out["map"].shape == whole["map"].shape
 
 
 def test_distillation_trains_two_heads_and_evaluates_their_mean(images, random_variables):
