@@ -17,14 +17,18 @@ from jaxvision.analysis.words import code, plain
 from jaxvision.commands.pages import first_batch, label_text, present, viewable
 from jaxvision.data import host_ops
 from jaxvision.data.sources import Info
+from jaxvision.data.subsets import subset
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.experiment import Experiment
 from jaxvision.fields import Field
+from jaxvision.parallel.distributed import gather
 from jaxvision.progress import track, waiting
+from jaxvision.tasks.task import Task, Variables
 from jaxvision.train.step import step_keys
 
 SIDE = 80  # side of a picture in a sheet, in pixels
+LARGE = 128  # the same of what a task draws
 ROWS, PICTURES = 8, 12  # rows in the sheet of the training batch, and pictures in a row
 QUERIES = 10  # number of images whose neighbours are shown
 NEIGHBOURS = 10
@@ -100,6 +104,48 @@ def seen_images(experiment: Experiment) -> list[list[Cell]]:
 def _width(cells: list[Cell]) -> int:
     """Number of pictures in a row."""
     return sum(math.prod(np.shape(cell.image)[:-3]) for cell in cells)
+
+
+def draw_task(task: Task, images: EvalSet, variables: Variables, seed: int) -> dict[str, np.ndarray] | None:
+    """Computes what a task draws of some images; every process must call it.
+
+    Args:
+      task: Task of the run.
+      images: Images, each with a class.
+      variables: Variables of the task.
+      seed: Seed of the choice of images, and of the task's random draws.
+
+    Returns:
+      Pictures by caption, float [n, h, w, 3] on the scale of the batch; None if the task draws nothing.
+    """
+    if task.pictures is None:
+        return None
+    few = images.take(subset(images.source.labels, min(ROWS, len(images.source)), seed))
+    draw = task.pictures.draw
+    compute = jax.jit(lambda batch: draw(variables, few.preprocess(batch), jax.random.key(seed)))
+    batch, drawn = next(iter(few.each(compute)))
+    mask, drawn = gather((batch["mask"], drawn))
+    return {caption: x[mask] for caption, x in drawn.items()}
+
+
+def of_task(experiment: Experiment | None, drawn: Mapping[str, np.ndarray] | None, path: Path) -> list[str]:
+    """Draws what the task of a run makes of images, such as reconstructions of masked patches.
+
+    Args:
+      experiment: Experiment of the run; None for converted weights.
+      drawn: Pictures from `draw_task`.
+      path: PNG file to write.
+
+    Returns:
+      The text about the picture; nothing if the task draws none.
+    """
+    if experiment is None or experiment.task.pictures is None or drawn is None:
+        return []
+    columns = {caption: viewable(x, experiment) for caption, x in drawn.items()}
+    rows = [("", [Cell(x, caption) for caption, x in zip(columns, row)]) for row in zip(*columns.values())]
+    title, text, _ = experiment.task.pictures
+    sheet(rows, side=LARGE, title=title).save(path, optimize=True)
+    return [f"## {title}", text, f"![{title.lower()}]({path.name})"]
 
 
 def neighbours(images: EvalSet, features: Features, path: Path) -> list[str]:

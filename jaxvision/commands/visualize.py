@@ -23,7 +23,7 @@ from jaxvision.storage import Path
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
 
-WRITTEN = ("views.png", "neighbours.png", "embedding.png", "filters.png", "index.html", "index.md")
+WRITTEN = ("views.png", "task.png", "neighbours.png", "embedding.png", "filters.png", "index.html", "index.md")
 
 
 def run_visualize(
@@ -41,6 +41,7 @@ def run_visualize(
     """Draws pictures of a representation, and writes the page that shows them.
 
     views.png       images of the first training batch, and what the network sees of them
+    task.png        what the task draws of some images, if it draws any: reconstructions of masked patches
     neighbours.png  some images, and those with the nearest features
     embedding.png   PCA and t-SNE of the features, coloured by class
     filters.png     the filters of the first layer
@@ -75,12 +76,14 @@ def run_visualize(
     features.check_layers(judged.task, images, judged.variables, [layer])
     variables = state.best_variables
     vectors = features.make_features(task=judged.task, data=images, layer=layer)(variables)
+    drawn = pictures.draw_task(judged.task, images, variables, seed)
     if not is_main():
         return out / "index.html"
     with outputs.filling(out, WRITTEN, "--out") as here:
         parts = [
             *_heading(workdir, int(state.step), experiment, images, layer, vectors.values, seed),
             *pictures.views(experiment, here / "views.png"),
+            *pictures.of_task(experiment, drawn, here / "task.png"),
             *pictures.neighbours(images, vectors, here / "neighbours.png"),
             *pictures.maps(images.info, vectors, perplexity, seed, here / "embedding.png"),
             *pictures.filters(_of_model(experiment, variables["params"]), here / "filters.png"),
