@@ -119,6 +119,7 @@ class BatchNorm(nn.Module):
       momentum: Share of the old running statistics in the new ones, in [0, 1).
       epsilon: Number that is added to the variance.
       use_bias: True for a learned offset.
+      use_scale: True for a learned scale.
       scale_init: Initialiser of the scale.
       dtype: Type of the result, float32 or bfloat16; parameters and statistics are float32.
     """
@@ -127,6 +128,7 @@ class BatchNorm(nn.Module):
     momentum: float
     epsilon: float
     use_bias: bool = True
+    use_scale: bool = True
     scale_init: Callable = nn.initializers.ones
     dtype: jnp.dtype = jnp.float32
 
@@ -145,7 +147,9 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * variance
-        factor = self.param("scale", self.scale_init, channels) * jax.lax.rsqrt(variance + self.epsilon)
+        factor = jax.lax.rsqrt(variance + self.epsilon)
+        if self.use_scale:
+            factor *= self.param("scale", self.scale_init, channels)
         offset = -mean * factor
         if self.use_bias:
             offset += self.param("bias", nn.initializers.zeros, channels)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxvision import paths
 from jaxvision.errors import UserError
 from jaxvision.models.heads import linear_head
-from jaxvision.models.layers import batch_norm
+from jaxvision.models.layers import BatchNorm, batch_norm
 from jaxvision.models.nin import NinStage
 
 HIDDEN = {"linear": 0, "mlp": 200, "conv": 192}  # units or channels of Gidaris et al. 2018, sec. 3.1, by kind
@@ -22,12 +22,15 @@ class Classifier(nn.Module):
         1x1, 1x1), averaged over its places. All end in a linear layer.
       num_classes: Number k of classes.
       hidden: Number of hidden units or channels; "linear" has none.
+      norm: True for BatchNorm without scale and offset before the linear layer of "linear" (He et al. 2022, MAE, app.
+        A.1): features of any scale then suit one learning rate. Its epsilon is that of the authors' code.
       dtype: Type of the computation, float32 or bfloat16; logits are float32.
     """
 
     kind: str
     num_classes: int
     hidden: int
+    norm: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -45,6 +48,8 @@ class Classifier(nn.Module):
                     raise UserError(f"a classifier 'conv' needs a map [b, h, w, d], not a layer of shape {x.shape}")
                 x = NinStage(3, (self.hidden,) * 3, self.dtype, name="stage")(x, train)
             x = x.astype(jnp.float32).mean(axis=tuple(range(1, x.ndim - 1)))
+        if self.norm:
+            x = BatchNorm(train, momentum=0.9, epsilon=1e-6, use_bias=False, use_scale=False, name="norm")(x)
         return linear_head(self.num_classes, "normal", name="logits")(x)
 
 
@@ -61,6 +66,7 @@ class Probed(nn.Module):
       hidden: Number of hidden units or channels of the classifier.
       statistics: Statistics with which the backbone's BatchNorm normalises in training, "batch" or "running". With
         "running" the backbone computes as in evaluation; the classifier always computes as in training then.
+      norm: True for BatchNorm before the classifier's linear layer, see `Classifier`.
 
     Returns:
       (features, out) of the backbone; `out` also has "logits" [b, k] of the classifier.
@@ -72,6 +78,7 @@ class Probed(nn.Module):
     num_classes: int
     hidden: int
     statistics: str = "batch"
+    norm: bool = False
 
     def setup(self) -> None:
         # The field is not called `backbone`: a `Projected` network has a child of that name in the scope they share.
@@ -82,5 +89,5 @@ class Probed(nn.Module):
         """Maps images [b, height, width, 3] to the features [b, d] and the outputs by name."""
         features, out = self.network(images, train and self.statistics == "batch")
         x = paths.leaf({"features": features, **out}, self.layer, "layer")
-        head = Classifier(self.kind, self.num_classes, self.hidden, self.network.dtype, name="head")
+        head = Classifier(self.kind, self.num_classes, self.hidden, self.norm, self.network.dtype, name="head")
         return features, {**out, "logits": head(x, train)}

@@ -39,6 +39,24 @@ def test_a_linear_one_reads_the_mean_of_its_layer(random_variables):
     np.testing.assert_allclose(out["logits"], want, rtol=1e-5, atol=1e-6)
 
 
+def test_a_linear_one_behind_batch_norm_has_no_scale_and_no_offset(random_variables):
+    """With the statistics of the batch in training, whatever those of the backbone, and the running ones afterwards."""
+    module = Probed(BACKBONE, "stages/1", "linear", 3, 0, "running", True)
+    variables = random_variables(module.init, IMAGES)
+    assert set(variables["params"]["head"]) == {"logits"}
+    apply = jax.jit(module.apply, static_argnames=("train", "mutable"))
+    (_, out), updates = apply(variables, IMAGES, train=True, mutable=("batch_stats",))
+    head = variables["params"]["head"]["logits"]
+    x = np.asarray(out["stages"][1]).mean((1, 2))
+    want = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-6) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(out["logits"], want, rtol=1e-3, atol=1e-3)
+    moved, before = updates["batch_stats"]["head"]["norm"], variables["batch_stats"]["head"]["norm"]
+    np.testing.assert_allclose(moved["mean"], 0.9 * before["mean"] + 0.1 * x.mean(0), atol=1e-5)
+    _, out = apply(variables, IMAGES)
+    want = (x - before["mean"]) / np.sqrt(before["var"] + 1e-6) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(out["logits"], want, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("statistics", ["batch", "running"])
 def test_statistics_below_move_only_with_batch(random_variables, statistics):
     module = Probed(BACKBONE, "stages/1", "conv", 3, 4, statistics)

@@ -32,11 +32,11 @@ def test_loss_is_that_of_the_classifiers_logits(batch, nin, random_variables):
     assert jax.jit(make().loss)(variables, batch, jax.random.key(1))[0] != loss
 
 
-@pytest.mark.parametrize("classifier", ["linear", "mlp", "conv"])
-def test_the_backbone_stays_bit_for_bit(batch, nin, classifier, random_variables):
+@pytest.mark.parametrize(("classifier", "norm"), [("linear", False), ("linear", True), ("mlp", False), ("conv", False)])
+def test_the_backbone_stays_bit_for_bit(batch, nin, classifier, norm, random_variables):
     """With `init.freeze="backbone"`, which freezes all but the head and sets `statistics`, weight decay and all."""
     task = probe.make_probe(
-        model=nin, num_classes=3, layer="stages/1", classifier=classifier, hidden=5, statistics="running"
+        model=nin, num_classes=3, layer="stages/1", classifier=classifier, hidden=5, norm=norm, statistics="running"
     )
     first = random_variables(task.init, batch)
     tx = optimizers.make_optimizer(
@@ -94,6 +94,7 @@ def test_weights_of_a_rotation_run_fill_all_but_the_classifier(batch, nin, rando
     [
         (dict(classifier="cnn"), "unknown value of task.classifier 'cnn'"),
         (dict(hidden=0), "task.hidden must be"),
+        (dict(classifier="conv", norm=True), "task.norm is for the classifier 'linear'; 'conv' has BatchNorm"),
         (dict(statistics="runing"), "did you mean 'running'"),
         (dict(num_classes=None), "names no classes"),
     ],
