@@ -131,7 +131,8 @@ class InitSection(NamedTuple):
       source: Library that wrote the file, one of `models.weights.sources()`; "jaxvision" for a folder or workdir, and
         for weights of the hub, which say their library.
       model: Name of the model that the weights belong to, "NAME" or "NAME:VARIANT", to compare with `config.model`.
-      head: "keep" the classifier of the weights, "new" for other classes, "drop" if the model has no classifier.
+      head: "keep" the classifier of the weights, "new" for other classes, "drop" if the model has no classifier. With
+        "new", the norm of `model.fc_norm` is new too if the weights have none.
       freeze: Parts that are not trained: "backbone" (all but the head), "all_but_last(2)" (all but head, final norm
         and the last two blocks of a ViT or stages of a ResNet), or None.
       ignore: Regular expressions for the names in the file that are left out on purpose.

@@ -21,6 +21,8 @@ from jaxvision.models.weights.tables import TABLES, lacking, served_by, tables_o
 PyTree = Any
 HEADS = ("keep", "new", "drop")
 HEAD = re.compile(r"^(?:params|batch_stats)/(?:distillation_)?head/")
+POOLED_NORM = re.compile(r"^params/fc_norm/")
+TOKENS_NORM = ("params/encoder/norm/scale", "params/encoder/norm/bias")
 POSITIONS = re.compile(r"^(?!.*text_tower/)(?:.*/)?pos_embedding$")
 
 
@@ -55,7 +57,8 @@ def import_weights(
       model: Name of our model, a key of `models.NAMES`, `TEXT_NAMES` or `PAIR_NAMES`.
       variables: Variables of the model, as from `init`; `ShapeDtypeStruct`s will do.
       head: Treatment of the head. "keep" takes the file's. "new" leaves that of `variables` as it is, and "drop" is for
-        a model without a head; neither uses the file's.
+        a model without a head; neither uses the file's. With "new", a norm of pooled features (`fc_norm`) is new too if
+        the file has none, and the file's norm of tokens is not used, as in the fine-tuning of BEiT and MAE.
       ignore: Regular expressions; arrays of the file whose names match one are not used.
       positions: Method that resizes learned position embeddings for another image size, "bicubic" or "bilinear". The
         positions of tokens before the grid stay as they are. With `ignore`, those of tokens that the model does not
@@ -96,8 +99,15 @@ def import_weights(
         dropped = sorted(name for name in available if name in head_names or HEAD.search(name))
         available = {name: x for name, x in available.items() if name not in dropped}
         plan = {name: slots for name, slots in plan.items() if name not in head_names}
+        norm = [name for name, slots in plan.items() if POOLED_NORM.search(slots[0].path)]
+        behind = head == "new" and norm and not any(name in available for name in norm)
+        if behind:
+            plan = {name: slots for name, slots in plan.items() if name not in norm}
+            of_tokens = [rename(path, table) for path in TOKENS_NORM if rename(path, table) in available]
+            available = {name: x for name, x in available.items() if name not in of_tokens}
+            dropped += of_tokens
         if head == "new" or dropped:
-            new = "new; " if head == "new" else ""
+            new = ("new, with its norm; " if behind else "new; ") if head == "new" else ""
             notes.append(f"head: {new}not used from the file: {_some(dropped) or 'nothing'}")
 
     values: dict[str, np.ndarray] = {}

@@ -121,7 +121,7 @@ SIGLIP = (r"^visual\.trunk\.attn_pool\.", {**HALF, "squash": True})
 BY_NAMES: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
     ("open_clip", "vit"): (SIGLIP,),
     ("open_clip", "two_towers"): (SIGLIP,),
-    ("timm", "vit"): ((r"^norm_pre\.", CLIP), (r"^dist_token$", IMAGENET)),
+    ("timm", "vit"): ((r"^norm_pre\.", CLIP), (r"^dist_token$|^mask_token$", IMAGENET)),
     # With projections, other collections have the same names and prepare images in other ways.
     ("pytorch_resnet_cifar10", "resnet"): ((r"\.shortcut\.0\.", UNSTATED),),
 }

@@ -122,6 +122,16 @@ VIT_PAIRS: Rules = (  # ParallelThingsBlock; the names of our second of each pai
     (r"/mlp_2/", "/ffns/1/mlp/"),
     *VIT_ATTENTION,
 )
+# The decoder of facebookresearch/mae, which has the names of its encoder's parts with `decoder_` before them.
+MAE_DECODER: Rules = (
+    (r"^decoder/mask_token$", "mask_token"),
+    (r"^decoder/embedding/", "decoder_embed/"),
+    (r"^decoder/encoder/norm/", "decoder_norm/"),
+    (r"^decoder/encoder/block_0?(\d+)/", "decoder_blocks/{1}/"),
+    (r"^decoder/prediction/", "decoder_pred/"),
+)
+MAE_POSITIONS = (r"^decoder_pos_embed$",)  # fixed, and computed by our decoder
+PRETRAINING = (r"^decoder_", r"^mask_token$")  # of MAE, DINOv2, ...: what the model itself does not have
 VIT_OPTIONS = (
     (r".", {"posemb": "learned", "gelu": "exact", "pool": "gap"}),
     (r"^cls_token$|^class_token$", {"pool": "token"}),
@@ -265,7 +275,8 @@ LAYER_SCALE: Rules = ((r"/scale/scale$", "spatial"), (".", "torch"))
 TIMM = {
     "vit": (
         torch_table(*VIT, *VIT_PAIRS, when=r"/attention_2/", **TIMM_VIT),
-        torch_table(*VIT, *VIT_BLOCK, **TIMM_VIT),
+        torch_table(*MAE_DECODER, *VIT, *VIT_BLOCK, when=r"^params/decoder/encoder/", unused=MAE_POSITIONS, **TIMM_VIT),
+        torch_table(*VIT, *VIT_BLOCK, unused=PRETRAINING, **TIMM_VIT),
     ),
     "mixer": (
         torch_table(
