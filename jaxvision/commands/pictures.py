@@ -122,8 +122,8 @@ def draw_task(task: Task, images: EvalSet, variables: Variables, seed: int) -> d
         return None
     few = images.take(subset(images.source.labels, min(ROWS, len(images.source)), seed))
     draw = task.pictures.draw
-    compute = jax.jit(lambda batch: draw(variables, few.preprocess(batch), jax.random.key(seed)))
-    batch, drawn = next(iter(few.each(compute)))
+    compute = jax.jit(lambda variables, batch: draw(variables, few.preprocess(batch), jax.random.key(seed)))
+    batch, drawn = next(few.each(lambda batch: compute(variables, batch)))
     mask, drawn = gather((batch["mask"], drawn))
     return {caption: x[mask] for caption, x in drawn.items()}
 
@@ -141,8 +141,8 @@ def of_task(experiment: Experiment | None, drawn: Mapping[str, np.ndarray] | Non
     """
     if experiment is None or experiment.task.pictures is None or drawn is None:
         return []
-    columns = {caption: viewable(x, experiment) for caption, x in drawn.items()}
-    rows = [("", [Cell(x, caption) for caption, x in zip(columns, row)]) for row in zip(*columns.values())]
+    shown = viewable(np.stack(list(drawn.values()), axis=1), experiment)  # n c h w 3, on one scale
+    rows = [("", [Cell(x, caption) for caption, x in zip(drawn, row)]) for row in shown]
     title, text, _ = experiment.task.pictures
     sheet(rows, side=LARGE, title=title).save(path, optimize=True)
     return [f"## {title}", text, f"![{title.lower()}]({path.name})"]

@@ -83,6 +83,30 @@ def test_what_a_task_shows_is_what_its_loss_is_of(config):
     assert len(np.unique(asked.answers)) > 1
 
 
+def test_a_task_draws_images_of_its_own(config, tmp_path):
+    config = override(config, {})
+    with config.unlocked():
+        del config.model
+    experiment = build(
+        config,
+        task=dict(name="mae", decoder_width=16, decoder_depth=1, decoder_heads=2),
+        model=dict(name="vit", variant="Ti/4", width=16, depth=1, num_heads=2),
+        augment="normalize(0.5, 0.5)",
+    )
+    judged = experiment.judged()
+    images = visualize._images(judged, visualize._section(judged, experiment, None, None), 20, 0)
+    drawn = pictures.draw_task(experiment.task, images, experiment.initial_state().best_variables, seed=0)
+    assert list(drawn) == ["image", "masked", "prediction", "with the patches seen"]
+    assert {x.shape for x in drawn.values()} == {(8, *drawn["image"].shape[1:])}
+    assert 0.5 < np.abs(drawn["image"]).max() < 1.001
+    heading, text, _ = pictures.of_task(experiment, drawn, tmp_path / "task.png")
+    assert heading == "## Reconstructions"
+    assert "mean and variance" in text
+    with Image.open(tmp_path / "task.png") as image:
+        assert image.width > 4 * pictures.LARGE
+    assert pictures.of_task(None, None, tmp_path / "none.png") == []
+
+
 def test_images_scaled_one_by_one_can_be_looked_at(config):
     experiment = build(config, augment="standardize_image")
     _, batch = pages.first_batch(experiment)

@@ -1,5 +1,7 @@
 """MAE against torch: He et al.'s forward pass from timm's blocks, its loss and the gradient of all weights."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def reference(torch):
         num_heads=2,
         num_classes=0,
     )
-    norm = lambda d: nn.LayerNorm(d, eps=1e-6)
+    norm = functools.partial(nn.LayerNorm, eps=1e-6)
     network.decoder_embed = nn.Linear(WIDTH, DECODER)
     network.mask_token = nn.Parameter(torch.zeros(1, 1, DECODER))
     network.decoder_blocks = nn.Sequential(*(Block(DECODER, 3, norm_layer=norm, qkv_bias=True) for _ in range(2)))
