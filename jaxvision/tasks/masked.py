@@ -67,7 +67,7 @@ def make_masked(masking: Masking) -> Task:
             raise UserError(f"task.ratio masks none of the {h * w} patches of an image: raise it")
         return images, kept
 
-    def init(rng: jax.Array, batch: Batch) -> Variables:
+    def init(rng, batch):
         return network.init(rng, *question(batch, rng), train=False)
 
     def loss(variables: Variables, batch: Batch, rng: jax.Array) -> tuple:
@@ -86,7 +86,7 @@ def make_masked(masking: Masking) -> Task:
 
     def draw(variables: Variables, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         images, kept = question(batch, rng)
-        predictions = network.apply(variables, images, kept, train=False)
+        predictions, _ = in_training(network, variables, images, kept, rng=rng, train=False)
         grid = (images.shape[1] // patch, images.shape[2] // patch)
         patches = patchify(images.astype(jnp.float32), patch).reshape(predictions.shape)
         if masking.normalized:
