@@ -64,9 +64,8 @@ def masked_patches(kept: jax.Array, n: int) -> jax.Array:
 class Decoder(nn.Module):
     """The decoder of MAE: a small transformer over the encoder's tokens and a mask token for each masked patch.
 
-    It is called with the tokens before the patches [b, p, d], the tokens of the kept patches [b, m, d], their indices
-    int32 [b, m], and the grid (h, w), and returns a prediction for every patch, float32 [b, h * w, out]. Positions are
-    added to the tokens of patches only: fixed sines and cosines, with the frequencies of the authors' code.
+    Positions are added to the tokens of patches only: fixed sines and cosines, with the frequencies of the authors'
+    code.
 
     Source: He et al. 2022, sec. 3, "MAE decoder", and app. A.1.
 
@@ -91,6 +90,15 @@ class Decoder(nn.Module):
     def __call__(
         self, prefix: jax.Array, tokens: jax.Array, kept: jax.Array, grid: tuple[int, int], train: bool
     ) -> jax.Array:
+        """Predicts all patches, float32 [b, h * w, out].
+
+        Args:
+          prefix: Tokens before the patches, float [b, p, d].
+          tokens: Tokens of the kept patches, float [b, m, d].
+          kept: Indices of these patches, int32 [b, m] in [0, h * w).
+          grid: Grid (h, w) of the patches.
+          train: True for training.
+        """
         kernel_init, start, n = nn.initializers.xavier_uniform(), prefix.shape[1], grid[0] * grid[1]
         x = jnp.concatenate([prefix, tokens], axis=1)
         x = nn.Dense(self.width, kernel_init=kernel_init, dtype=self.dtype, name="embedding")(x)
@@ -108,8 +116,7 @@ class Decoder(nn.Module):
 class MaskedAutoencoder(nn.Module):
     """A ViT that encodes the kept patches of an image, and a decoder that predicts all of them.
 
-    The variables are the ViT's own and, next to them, `decoder`. Applied to images float [b, height, width, 3] and
-    indices of patches int32 [b, m], it returns predictions float32 [b, h * w, patch * patch * 3].
+    The variables are the ViT's own and, next to them, `decoder`.
 
     Attributes:
       vit: Vision Transformer, without a head. The field is not called `encoder`: a ViT has a child of that name in the
@@ -127,6 +134,13 @@ class MaskedAutoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, kept: jax.Array, train: bool = False) -> jax.Array:
+        """Predicts all patches, float32 [b, h * w, patch * patch * c].
+
+        Args:
+          images: Images, float [b, height, width, c].
+          kept: Indices of the patches that are seen, int32 [b, m] in [0, h * w).
+          train: True for training.
+        """
         vit = self.vit
         _, out = vit(images, train, kept=kept)
         tokens = out["tokens"]
@@ -142,8 +156,7 @@ class MaskedAutoencoder(nn.Module):
 class MaskedPrediction(nn.Module):
     """A ViT that sees a learned token in place of each masked patch, and a linear layer that predicts all patches.
 
-    The variables are the ViT's own, with its `mask_token`, and `decoder`. It is called and returns as
-    `MaskedAutoencoder`.
+    The variables are the ViT's own, with its `mask_token`, and `decoder`.
 
     Source: Xie et al. 2022, sec. 3.2 to 3.4.
 
@@ -158,6 +171,13 @@ class MaskedPrediction(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, kept: jax.Array, train: bool = False) -> jax.Array:
+        """Predicts all patches, float32 [b, h * w, patch * patch * c].
+
+        Args:
+          images: Images, float [b, height, width, c].
+          kept: Indices of the patches that are seen, int32 [b, m] in [0, h * w).
+          train: True for training.
+        """
         vit = self.vit
         n = images.shape[1] // vit.patch * (images.shape[2] // vit.patch)
         _, out = vit(images, train, masked=masked_patches(kept, n))
