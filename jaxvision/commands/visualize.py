@@ -1,5 +1,6 @@
 """`jaxvision visualize`: a page of pictures of what a network learned."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from jaxvision import config as configs
 from jaxvision import evaluations, outputs, paths, storage
 from jaxvision.analysis import documents, embedding
 from jaxvision.analysis.words import code, plain
-from jaxvision.commands import pictures
+from jaxvision.commands import attention, pictures
 from jaxvision.commands.restore import open_weights, restore
 from jaxvision.data.subsets import subset
 from jaxvision.errors import UserError
@@ -23,7 +24,16 @@ from jaxvision.storage import Path
 from jaxvision.train.progress import console
 from jaxvision.train.state import TrainState
 
-WRITTEN = ("views.png", "task.png", "neighbours.png", "embedding.png", "filters.png", "index.html", "index.md")
+WRITTEN = (
+    "views.png",
+    "task.png",
+    "neighbours.png",
+    "embedding.png",
+    "attention.png",
+    "filters.png",
+    "index.html",
+    "index.md",
+)
 
 
 def run_visualize(
@@ -44,11 +54,12 @@ def run_visualize(
     task.png        what the task draws of some images, if it draws any: reconstructions of masked patches
     neighbours.png  some images, and those with the nearest features
     embedding.png   PCA and t-SNE of the features, coloured by class
+    attention.png   what the class token of a ViT attends to in the last block, head by head
     filters.png     the filters of the first layer
     index.html      all pictures with text, in one file; index.md is its text
 
     A picture that cannot be drawn is left out, and the page says why: there are no views of converted weights or
-    without the training set, and no filters of a network whose first layer has none.
+    without the training set, no attention without a class token, and no filters if the first layer has none.
 
     Args:
       workdir: Folder of a run of any task, or of converted weights.
@@ -70,13 +81,15 @@ def run_visualize(
     """
     workdir, out = storage.path(workdir, "--workdir"), storage.path(out, "--out")
     outputs.check(out, WRITTEN, "--out")
-    judged, state, experiment = _open(workdir, step, data)
+    judged, state, experiment, model = _open(workdir, step, data)
     images = _images(judged, _section(judged, experiment, split, data), examples, seed)
     embedding.check(len(images.source), perplexity)
     features.check_layers(judged.task, images, judged.variables, [layer])
     variables = state.best_variables
     vectors = features.make_features(task=judged.task, data=images, layer=layer)(variables)
     drawn = pictures.draw_task(judged.task, images, variables, seed)
+    params = _of_model(experiment, variables["params"])
+    attended = attention.compute(model, params, images, seed)
     if not is_main():
         return out / "index.html"
     with outputs.filling(out, WRITTEN, "--out") as here:
@@ -86,7 +99,8 @@ def run_visualize(
             *pictures.of_task(experiment, drawn, here / "task.png"),
             *pictures.neighbours(images, vectors, here / "neighbours.png"),
             *pictures.maps(images.info, vectors, perplexity, seed, here / "embedding.png"),
-            *pictures.filters(_of_model(experiment, variables["params"]), here / "filters.png"),
+            *attention.draw(attended, here / "attention.png"),
+            *pictures.filters(params, here / "filters.png"),
         ]
         documents.write("\n\n".join(parts) + "\n", here / "index.md", f"what {workdir} learned")
     console().print(f"written to {out}/index.html")
@@ -104,16 +118,17 @@ def _of_model(experiment: Experiment | None, params: Any) -> dict[str, Any]:
 
 def _open(
     workdir: Path, step: int | None, data: Mapping | None
-) -> tuple[evaluations.Judged, TrainState, Experiment | None]:
-    """The model, its state, and the experiment if it is a run's."""
+) -> tuple[evaluations.Judged, TrainState, Experiment | None, Mapping[str, Any]]:
+    """The model, its state, the experiment if it is a run's, and the section `model`."""
     if not folder.is_folder(workdir):
         experiment, state, _ = restore(workdir, step)
-        return experiment.judged(), state, experiment
+        return experiment.judged(), state, experiment, experiment.config.model
     if step is not None:
         raise UserError(f"{workdir} holds converted weights, which have no steps: leave out --step")
     if not data:
         raise UserError(f"{workdir} holds converted weights, which name no images: add --config=FILE.py with 'data'")
-    return *open_weights(workdir, data)[:2], None
+    judged, state, meta = open_weights(workdir, data)
+    return judged, state, None, configs.from_json(json.dumps(meta["model"]))
 
 
 def _section(

@@ -5,6 +5,7 @@ pairs.py            each row of a batch against all others, in little memory and
 contrastive.py      NT-Xent and the supervised contrastive loss
 image_text.py       images and their texts: softmax (CLIP) and pairwise sigmoid (SigLIP)
 ring.py             each row against all others, which travel around the devices and are never gathered on one
+self_distillation.py  predictions of a teacher's distribution over prototypes (DINO), KoLeo
 sinkhorn.py         assignments to prototypes that use all of them equally (SwAV, DINOv2)
 reconstruction.py   the pixels of masked patches
 representation.py   alignment, uniformity, deviation and effective rank of embeddings: watched, not trained on

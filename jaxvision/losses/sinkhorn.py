@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-def sinkhorn(scores: jax.Array, epsilon: float = 0.05, iterations: int = 3) -> jax.Array:
+def sinkhorn(scores: jax.Array, epsilon: jax.typing.ArrayLike = 0.05, iterations: int = 3) -> jax.Array:
     """Assigns examples to prototypes softly, so that each prototype gets the same share of the examples.
 
     SwAV (Caron et al. 2020, sec. 3.1, eq. 3 to 5, and the listing of app. A): Q = diag(u) exp(scores / epsilon)
@@ -15,7 +15,7 @@ def sinkhorn(scores: jax.Array, epsilon: float = 0.05, iterations: int = 3) -> j
 
     Args:
       scores: Score of every example with every prototype, float [n, k].
-      epsilon: Temperature, above 0; the smaller, the harder the assignment.
+      epsilon: Temperature, above 0, a scalar []; the smaller, the harder the assignment.
       iterations: Number of times that rows and columns are normalised, at least 1.
 
     Returns:

@@ -133,6 +133,27 @@ def attend(
     return mixed.swapaxes(1, 2).astype(query.dtype)
 
 
+def attention_weights(query: jax.Array, key: jax.Array, causal: bool = False) -> jax.Array:
+    """Computes softmax(q k^T / sqrt(d)) for each head, the weights that `attend` gives to the values.
+
+    Args:
+      query: Queries, float [b, q, h, d].
+      key: Keys, float [b, n, h, d].
+      causal: True to let query i see keys 0 to i only.
+
+    Returns:
+      float32 [b, h, q, n]; rows sum to 1.
+
+    >>> attention_weights(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 4, 1, 2))).ravel().tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    scores = jnp.einsum("bqhd,bnhd->bhqn", query.astype(jnp.float32), key.astype(jnp.float32))
+    scores *= query.shape[-1] ** -0.5
+    if causal:
+        scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
+    return jax.nn.softmax(scores)
+
+
 class Attention(nn.Module):
     """Multi-head attention of `queries` [b, q, d] over `tokens` [b, n, d] -> [b, q, features or d].
 
@@ -177,6 +198,8 @@ class Attention(nn.Module):
             return x  # b n heads d/heads
 
         query, key, value = project("query", queries), project("key", tokens), project("value", tokens)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights", attention_weights(query, key, self.causal))
         x = attend(query, key, value, self.causal, self.implementation)
         out = self.features or d
         init = kernel_init(residual)

@@ -7,6 +7,7 @@ queue.py        rows of earlier batches
 supervised.py   predict the label of an image
 simclr.py       recognise the views of an image among those of others
 byol.py         predict the projection of another view by an average of the network
+dino.py         predict how an average of the network distributes another view over prototypes
 masked.py       predict the pixels of patches that were masked:
 mae.py          from the other patches alone, by a decoder
 simmim.py       from all places, by a linear layer

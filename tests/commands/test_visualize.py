@@ -10,7 +10,7 @@ from jaxvision import experiment as experiments
 from jaxvision import layout
 from jaxvision.analysis import kernels
 from jaxvision.cli import main
-from jaxvision.commands import convert, pages, pictures, visualize
+from jaxvision.commands import convert, pages, pictures, train, visualize
 from jaxvision.config import override
 from jaxvision.errors import UserError
 from jaxvision.train.step import step_keys
@@ -30,7 +30,8 @@ def test_a_run_on_one_page(trained, tmp_path):
     text = (tmp_path / "index.md").read_text()
     assert "Step 6 of `supervised()`" in text
     assert "the output `stages/1` of 20 images of shapes validation" in text
-    assert "Left out" not in text
+    assert text.count("Left out") == 1
+    assert "this model has none to show, it is not a Vision Transformer" in text
     for name in ("views", "neighbours", "embedding", "filters"):
         assert f"]({name}.png)" in text
         with Image.open(tmp_path / f"{name}.png") as image:
@@ -52,6 +53,23 @@ def test_converted_weights_have_no_views(trained, tmp_path, capsys):
     text = (tmp_path / "out" / "index.md").read_text()
     assert "Left out: the training of these weights is not known" in text
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"neighbours.png", "embedding.png", "filters.png"}
+
+
+def test_what_a_class_token_attends_to(config, tmp_path):
+    """Of a run and of its weights."""
+    vit = dict(name="vit", variant="Ti/8", width=16, depth=1, mlp_dim=16, num_heads=2, pool="token")
+    config = override(config, {"train.total": "1 steps"})
+    with config.unlocked():
+        config.model = vit
+    train.run_train(config, tmp_path / "run", quiet=True)
+    visualize.run_visualize(tmp_path / "run", tmp_path / "pictures", **FEW)
+    text = (tmp_path / "pictures" / "index.md").read_text()
+    assert "attends to each patch in the last block, in each head." in text
+    convert.run_convert(tmp_path / "run", tmp_path / "weights")
+    data = dict(name="shapes", options=dict(image_size=32, train=80, validation=24, test=8), split="validation")
+    visualize.run_visualize(tmp_path / "weights", tmp_path / "again", data=data, **FEW)
+    pictures_of = [Image.open(tmp_path / folder / "attention.png") for folder in ("pictures", "again")]
+    np.testing.assert_array_equal(*map(np.asarray, pictures_of))
 
 
 def test_the_views_of_an_image_lie_beside_it(config):

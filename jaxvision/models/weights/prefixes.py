@@ -37,7 +37,7 @@ SETS = (
     "module",
 )
 BESIDE = re.compile(  # entries of a checkpoint that are not weights
-    r"optim|(?:lr_)?sched|(?:grad_|loss_)?scaler|\w*loss|loops|callbacks|epoch|(?:global_)?step|iter|args|config|cfg|"
+    r"optim|(?:lr_)?sched|(?:grad_|loss_|fp16_)?scaler|\w*loss|loops|callbacks|epoch|(?:global_)?step|iter|args|config|cfg|"
     r"metric|best|amp|rng|hyper_?param|hparams|n_averaged|pytorch-lightning|version|monitor|score",
     re.IGNORECASE,
 )

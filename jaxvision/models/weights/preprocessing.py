@@ -78,6 +78,9 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("torchvision", "convnext"): Preprocessing(),
     ("open_clip", "convnext"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
     ("torchvision", "resnet"): Preprocessing(),
+    ("dino", "vit"): Preprocessing(interpolation="bicubic"),  # eval_linear.py and eval_knn.py
+    ("dino", "resnet"): Preprocessing(interpolation="bicubic"),
+    ("dinov2", "vit"): Preprocessing(interpolation="bicubic"),  # data/transforms.py
     ("big_vision", "vit"): Preprocessing(**HALF),
     ("big_vision", "mixer"): Preprocessing(**HALF),
     ("openai_clip", "vit"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvision.errors import UserError, listed, unknown
-from jaxvision.models.weights import clip_names, flax_names, open_clip_names, torch_names
+from jaxvision.models.weights import clip_names, dino_names, flax_names, open_clip_names, torch_names
 from jaxvision.models.weights.table import OURS, Table
 
 TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
@@ -13,6 +13,8 @@ TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
     "torchvision": torch_names.TORCHVISION,
     "openai_clip": clip_names.clip_tables(gelu="quick"),
     "open_clip": open_clip_names.OPEN_CLIP,
+    "dino": dino_names.DINO,
+    "dinov2": dino_names.DINOV2,
     "big_vision": flax_names.BIG_VISION,
     "bit": flax_names.BIT,
     "keras": flax_names.KERAS,
