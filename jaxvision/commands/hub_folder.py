@@ -49,6 +49,7 @@ def write(out: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], 
         args: dict[str, Any] = {"img_size": size[0]} if name in ("vit", "mixer") and size != (224, 224) else {}
         if name == "vit" and named.startswith(("vit_", "deit")):
             args |= timm_folder.pooling(pool, arrays)
+            args |= {} if "cls_token" in arrays else {"class_token": False}
         net = timm_folder.Network(named, args)
     else:
         net = timm_folder.network(meta["model"], arrays, properties.computed(module), size, pool)

@@ -27,7 +27,11 @@ CASES = {  # our model, its options, side of the images
         32,
     ),
     "kernel of other patches": ("vit", VIT | {"pool": "gap", "base_patch": 12}, 32),
-    "kernel of other patches, by name": ("vit", {"variant": "Ti/16", "base_patch": 32, "posemb": "learned"}, 32),
+    "kernel of other patches, by name": (
+        "vit",
+        {"variant": "Ti/16", "base_patch": 32, "posemb": "learned", "gelu": "exact"},
+        32,
+    ),
     "layer scale": ("vit", VIT | {"pool": "token", "layer_scale": 0.1, "qk_norm": True, "gelu": "exact"}, 32),
     "resnet50d": ("resnet", {"variant": "50d"}, 64),
     "convnext": ("convnext", {"variant": "tiny", "gelu": "exact"}, 64),
