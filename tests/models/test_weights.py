@@ -58,6 +58,8 @@ CASES = [  # source, model, its options, side of the images
     ("bit", "bit", {"blocks": (1, 2), "width": 0.5}, 32),
     ("openai_clip", "clip_resnet", {}, 64),
     ("open_clip", "clip_resnet", {}, 64),
+    ("moco", "vit", MU | TOKEN, 8),
+    ("moco", "resnet", {"variant": 18}, 32),
     ("pytorch_resnet_cifar10", "resnet", {"variant": 20}, 32),
     ("keras", "mlperf_resnet8", {}, 32),
     ("lenet5", "lenet", {}, 32),

@@ -81,6 +81,8 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("dino", "vit"): Preprocessing(interpolation="bicubic"),  # eval_linear.py and eval_knn.py
     ("dino", "resnet"): Preprocessing(interpolation="bicubic"),
     ("dinov2", "vit"): Preprocessing(interpolation="bicubic"),  # data/transforms.py
+    ("moco", "vit"): Preprocessing(),
+    ("moco", "resnet"): Preprocessing(),
     ("big_vision", "vit"): Preprocessing(**HALF),
     ("big_vision", "mixer"): Preprocessing(**HALF),
     ("openai_clip", "vit"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),

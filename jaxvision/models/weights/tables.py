@@ -18,6 +18,7 @@ TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
     "big_vision": flax_names.BIG_VISION,
     "bit": flax_names.BIT,
     "keras": flax_names.KERAS,
+    "moco": torch_names.MOCO,  # github.com/facebookresearch/moco and moco-v3
     "pytorch_resnet_cifar10": torch_names.RESNET_CIFAR10,  # github.com/akamaster/pytorch_resnet_cifar10
     "lenet5": torch_names.LENET5,  # github.com/activatedgeek/LeNet-5 and its copies
 }

@@ -339,6 +339,49 @@ RESNET_CIFAR10 = {
         ),
     )
 }
+# MoCo's own checkpoints (github.com/facebookresearch/moco and moco-v3): timm's ViT and torchvision's ResNet, as the
+# trained encoder next to the teacher, with a projection in place of the classifier.
+MOCO_ENCODERS = ("base_encoder.", "encoder_q.", "")
+MOCO_UNUSED = (r"^(?:head|fc)\.\d+\.",)
+
+
+def moco_vit_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the number of heads of MoCo v3's ViTs, which differs from the usual one in the ViT-S.
+
+    Args:
+      arrays: Arrays of the file by name.
+    """
+    tokens = next((x for name, x in arrays.items() if name.endswith("cls_token")), None)
+    return {} if tokens is None else {"num_heads": 16 if tokens.shape[-1] >= 1024 else 12}
+
+
+MOCO = {
+    "vit": (
+        torch_table(
+            *VIT,
+            *VIT_BLOCK,
+            prefixes=MOCO_ENCODERS,
+            unused=MOCO_UNUSED,
+            options=(
+                (r".", {"posemb": "learned", "gelu": "exact", "pool": "token"}),
+                (r"cls_token$", moco_vit_options),
+            ),
+            computes={"norm_epsilon": 1e-6},
+            lacks=misfits.TIMM_VIT,
+            reasons=misfits.VIT_REASONS,
+        ),
+    ),
+    "resnet": (
+        torch_table(
+            *RESNET,
+            prefixes=MOCO_ENCODERS,
+            unused=MOCO_UNUSED,
+            lacks=misfits.TORCHVISION_RESNET,
+            reasons=misfits.RESNET_REASONS,
+            **RESNET_PROPERTIES,
+        ),
+    ),
+}
 LENET5 = {
     "lenet": (
         torch_table(
