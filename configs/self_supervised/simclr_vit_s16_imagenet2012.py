@@ -3,7 +3,8 @@
 Run:       jaxvision train --config=configs/self_supervised/simclr_vit_s16_imagenet2012.py --workdir=...
 Source:    Chen, Xie, He 2021 (MoCo v3), arXiv 2104.02057, sec. 4 to 6, table 4: batch, schedule, fixed positions and
            patch embedding. They swept learning rate and weight decay for SimCLR and do not give the best values: both,
-           and the head, are those of MoCo v3; the temperature is that of SimCLR (arXiv 2002.05709)
+           and the head, are those of MoCo v3, whose ViT-S has 12 heads; the temperature is that of SimCLR (arXiv
+           2002.05709)
 Expected:  69.0 % top-1 on `validation` of a linear classifier
 Cost:      about 2.1e19 FLOPs
 """
@@ -30,7 +31,7 @@ def get_config():
         "views(2, 'random_resized_crop(224)|flip_lr|color_jitter(0.8, 0.8, 0.8, 0.2, p=0.8)|grayscale(0.2)"
         "|gaussian_blur(p=0.5)')|normalize_imagenet"
     )
-    c.model = dict(name="vit", variant="S/16", pool="token", posemb="sincos2d")
+    c.model = dict(name="vit", variant="S/16", num_heads=12, pool="token", posemb="sincos2d")
     c.task = dict(name="simclr", temperature=0.1, projection_layers=3, projection_dim=256, projection_hidden=4096)
     c.optimizer = dict(
         name="adamw",

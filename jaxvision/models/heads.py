@@ -81,6 +81,7 @@ class Projection(nn.Module):
       dtype: Type of the computation, float32 or bfloat16.
       last_norm: True for BatchNorm after the last layer, too. Without it that layer has a bias, as in BYOL's heads
         (Grill et al. 2020, sec. 3.3).
+      last_scale: True for a learned scale in that BatchNorm; MoCo v3's has none (Chen, Xie, He 2021, their code).
 
     Returns:
       The outputs of all layers, float32 [b, hidden], ..., [b, out].
@@ -92,6 +93,7 @@ class Projection(nn.Module):
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
     last_norm: bool = True
+    last_scale: bool = True
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> tuple[jax.Array, ...]:
@@ -104,7 +106,8 @@ class Projection(nn.Module):
             kernel_init = HEAD_INITS["normal"]
             x = nn.Dense(width, bias, kernel_init=kernel_init, dtype=self.dtype, name=f"dense_{i}")(x)
             if norm:
-                x = batch_norm(f"norm_{i}", train, self.dtype, bias=not last)(x)
+                scale = self.last_scale or not last
+                x = batch_norm(f"norm_{i}", train, self.dtype, bias=not last, scale=scale)(x)
             x = x if last else nn.relu(x)
             outputs.append(x.astype(jnp.float32))
         return tuple(outputs)

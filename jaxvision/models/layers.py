@@ -156,7 +156,9 @@ class BatchNorm(nn.Module):
         return (x * factor + offset).astype(self.dtype)
 
 
-def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bias: bool = True) -> BatchNorm:
+def batch_norm(
+    name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bias: bool = True, scale: bool = True
+) -> BatchNorm:
     """Makes a BatchNorm with torch's momentum (0.1 there is 0.9 here) and epsilon.
 
     Call it inside a module's compact method.
@@ -167,6 +169,7 @@ def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bia
       dtype: Type of the result, float32 or bfloat16.
       zero: True to start its scale at 0 instead of 1, so that a residual branch starts at 0.
       bias: True for a learned offset.
+      scale: True for a learned scale.
     """
     return BatchNorm(
         train=train,
@@ -174,6 +177,7 @@ def batch_norm(name: str, train: bool, dtype: jnp.dtype, zero: bool = False, bia
         epsilon=BATCH_NORM_EPSILON,
         dtype=dtype,
         use_bias=bias,
+        use_scale=scale,
         scale_init=nn.initializers.zeros if zero else nn.initializers.ones,
         name=name,
     )

@@ -11,6 +11,8 @@ dino.py         predict how an average of the network distributes another view o
 masked.py       predict the pixels of patches that were masked:
 mae.py          from the other patches alone, by a decoder
 simmim.py       from all places, by a linear layer
+moco.py         recognise the other view of an image among a queue of earlier images
+moco_v3.py      the same among the images of the batch
 image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions whose answers are known from the image itself:

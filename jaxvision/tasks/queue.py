@@ -14,7 +14,7 @@ class Queue(TypedDict):
     """A queue of fixed length.
 
     Attributes:
-      rows: Rows, float32 [n, d]; the oldest are overwritten first.
+      rows: Rows, float32 [n, d], or [n] of integers; the oldest are overwritten first.
       seen: Number of rows that were pushed so far, int32 []. Rows from `seen` on, if it is below n, are not from data.
     """
 
@@ -26,9 +26,11 @@ def make_queue(rows: jax.Array) -> Queue:
     """Makes a queue that begins with these rows, none of which is from data.
 
     Args:
-      rows: Initial rows, float [n, d]: random directions for MoCo, zeros where unfilled rows are masked.
+      rows: Initial rows, float [n, d]: random directions for MoCo, zeros where unfilled rows are masked. Integers [n],
+        such as labels, stay integers.
     """
-    return {"rows": rows.astype(jnp.float32), "seen": jnp.zeros((), jnp.int32)}
+    real = jnp.issubdtype(rows.dtype, jnp.inexact)
+    return {"rows": rows.astype(jnp.float32) if real else rows, "seen": jnp.zeros((), jnp.int32)}
 
 
 def filled(queue: Queue) -> jax.Array:
@@ -45,7 +47,7 @@ def push(queue: Queue, rows: jax.Array) -> Queue:
 
     Args:
       queue: Queue of n rows.
-      rows: New rows, float [b, d], in the order of the batch.
+      rows: New rows, [b, d] or [b], in the order of the batch.
 
     >>> queue = make_queue(jnp.zeros((3, 1)))
     >>> for batch in ([[1.0], [2.0]], [[3.0], [4.0]]):
@@ -60,6 +62,6 @@ def push(queue: Queue, rows: jax.Array) -> Queue:
     places = (start + jnp.arange(len(kept))) % n
     total = queue["seen"] + b
     return {
-        "rows": queue["rows"].at[places].set(kept.astype(jnp.float32)),
+        "rows": queue["rows"].at[places].set(kept.astype(queue["rows"].dtype)),
         "seen": jnp.where(total < n, total, n + total % n),
     }

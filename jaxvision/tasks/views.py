@@ -1,13 +1,17 @@
 """The views of an image, as the tasks that compare them read a batch."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.fields import Field
-from jaxvision.tasks.task import Batch
+from jaxvision.tasks.task import Batch, Variables, in_training
+
+if TYPE_CHECKING:
+    from flax import linen as nn
 
 
 def views_of(task: str, batch: Batch, fields: Mapping[str, Field], exactly: int | None = None) -> jax.Array:
@@ -94,3 +98,23 @@ def by_image(rows: jax.Array, crops: tuple[jax.Array, ...]) -> jax.Array:
         parts.append(rows[start : start + b * v].reshape(b, v, -1))
         start += b * v
     return jnp.concatenate(parts, axis=1)
+
+
+def apart(module: "nn.Module", variables: Variables, batches: jax.Array, rng: jax.Array) -> tuple:
+    """Applies a module to several batches as in training, each with the BatchNorm statistics of that batch alone.
+
+    It is how the authors of a method see them who pass one view after the other through the network, or whose devices
+    do not share their statistics. The running statistics are the mean of those after each batch.
+
+    Args:
+      module: Module, called as `module(images, train=True)`.
+      variables: Variables of the module.
+      batches: Images, float [m, b, h, w, 3].
+      rng: Key of the dropout, which differs between the batches.
+
+    Returns:
+      The outputs of the module, arrays [m, b, ...], and its updated collections.
+    """
+    keys = jax.random.split(rng, len(batches))
+    outputs, updates = jax.vmap(lambda images, key: in_training(module, variables, images, rng=key))(batches, keys)
+    return outputs, jax.tree.map(lambda x: x.mean(0), updates)

@@ -60,6 +60,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     for key in ("hidden", "part_dim", "projection_hidden"):  # heads of 4096 would be on each simulated device
         if small["task"].get(key):
             small["task"][key] = min(small["task"][key], 64)
+    if "queue_size" in small["task"]:
+        small["task"]["queue_size"] = 64
     if "teacher" in small["task"]:
         small["task"]["teacher"] |= model
     small.pop("init", None)  # the weights of a large model do not fit
