@@ -10,13 +10,14 @@ inputs.py       the data that a config names, or a description that stands in fo
 feeding.py      the training data, held in memory or streamed
 experiment.py   from a config to the functions and the data that it names
 components.py   from sections of a config to task, layout, optimizer and initial state
+online.py       a linear probe and a k-NN that watch the features of a run, beside any task
 evaluations.py  from the section evals to evaluators with their data
 cautions.py     warnings about data and optimizer; checks.py: all checks and warnings before a run starts
 estimate.py     the cost of a run, and where its time goes; step_costs.py: of a step; input_costs.py: of
                 its data
 recipes/        configs made from a folder of images, and written as files
 hardware.py     memory, peak speed and networks of accelerators
-sections.py     the keys of the sections data, train, init, mesh, evals and loggers
+sections.py     the keys of the sections data, train, init, mesh, online, evals and loggers
 layout.py       the named parts of a task's variables: backbone, head, teacher, ...
 transfer.py     starting a run from weights
 workdir.py      the folder of a run

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvision import calls, durations, layout, models, paths, tasks
+from jaxvision import calls, durations, layout, models, online, paths, tasks
 from jaxvision import config as configs
 from jaxvision.data import sources
 from jaxvision.data.text import Tokenizer
@@ -22,7 +22,7 @@ from jaxvision.optim import optimizers
 from jaxvision.optim import rules as optimizer_rules
 from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch
-from jaxvision.sections import InitSection, TrainSection
+from jaxvision.sections import InitSection, OnlineKnn, OnlineProbe, OnlineSection, TrainSection
 from jaxvision.tasks.task import Batch, Joint, Task, part_of_params
 from jaxvision.train import players
 from jaxvision.train import state as states
@@ -108,7 +108,7 @@ def make_task(
     total: int,
     mesh: Mesh | None = None,
 ) -> Task:
-    """Makes the task of the config, which builds the model of the config.
+    """Makes the task of the config, which builds the model of the config, with the watchers of the section `online`.
 
     The factory of the task gets those arguments, of a fixed list, for which it has parameters.
 
@@ -145,7 +145,52 @@ def make_task(
     options = {k: v for k, v in config.task.items() if k != "name"}
     parameters = calls.parameters(factory)
     arguments = {name: offers[name] for name in (*tasks.TASKS.required, *tasks.TASKS.offered) if name in parameters}
-    return configs.call(factory, options, "task", **arguments)
+    task = configs.call(factory, options, "task", **arguments)
+    watchers = _watchers(config.get("online"), info, fields)
+    return online.beside(task, watchers, fields) if watchers else task
+
+
+def read_online(section: Mapping[str, Any] | None) -> OnlineSection | None:
+    """Reads the section `online`, without data.
+
+    Args:
+      section: Section of the config, or None.
+
+    Returns:
+      The section, whose entries are `OnlineProbe`, `OnlineKnn` or None; None without a section.
+
+    Raises:
+      UserError: An unknown key or a value out of range, or a section without entries.
+    """
+    if section is None:
+        return None
+    entries = configs.call(OnlineSection, section, "online")
+    probe, knn = (
+        None if entry is None else configs.call(kind, entry, f"online.{name}")
+        for name, kind, entry in (("probe", OnlineProbe, entries.probe), ("knn", OnlineKnn, entries.knn))
+    )
+    if probe is None and knn is None:
+        raise UserError("config.online has neither probe nor knn: c.online = dict(probe=dict(), knn=dict()) has both")
+    return OnlineSection(probe, knn)
+
+
+def _watchers(
+    section: Mapping[str, Any] | None, info: sources.Info, fields: Mapping[str, Field]
+) -> dict[str, online.Watcher]:
+    entries = read_online(section)
+    if entries is None:
+        return {}
+    classes = online.check_labels(fields, info.num_classes, info.multi_label)
+    if entries.knn is not None and info.num_examples and entries.knn.size >= info.num_examples:
+        raise UserError(
+            f"online.knn.size={entries.knn.size:,} holds all {info.num_examples:,} images of the training set, so each "
+            "would find itself: lower it"
+        )
+    made = {
+        "probe": entries.probe and online.make_probe(entries.probe, classes),
+        "knn": entries.knn and online.make_knn(entries.knn, classes),
+    }
+    return {name: watcher for name, watcher in made.items() if watcher is not None}
 
 
 def check_texts(model: Mapping[str, Any], host: str) -> None:

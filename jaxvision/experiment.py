@@ -389,6 +389,7 @@ def _read_sections(config: ConfigDict) -> _Sections:
     evals = evaluations.read_entries(config.get("evals"))
     arguments.check_value("seed", config.get("seed", 0), Annotated[int, arguments.Range(0, 2**63 - 1)])
     mesh = configs.call(MeshSection, config.get("mesh") or {}, "mesh")
+    components.read_online(config.get("online"))
     pretrained = configs.call(InitSection, config.init, "init") if config.get("init") else None
     if pretrained:
         transfer.check(pretrained, components.pretrained_model(config, pretrained))

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from jaxvision import paths
 
+ONLINE = "online"  # the collection, and the part, of what watches a run; no other run takes it over
+
 
 class Layout(NamedTuple):
     """The parts of the variables of a task.

@@ -1,5 +1,5 @@
-"""The sections of a config, and those that the engine itself reads: data, train, init, mesh, and the common keys of
-evals and loggers.
+"""The sections of a config, and those that the engine itself reads: data, train, init, mesh, online, and the common
+keys of evals and loggers.
 
 The other sections hold the keyword arguments of the function that they name: the builder of a model, the factory of a
 task or an evaluator, an optimizer.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
-from jaxvision.arguments import COUNT, SHARE, SIDE, Range, Section
+from jaxvision.arguments import COUNT, POSITIVE, SHARE, SIDE, Range, Section
 
 
 @dataclass(kw_only=True)
@@ -26,6 +26,7 @@ class ConfigSections:
       train: Length, precision and safety of the run.
       init: Weights that the run starts from; without this section they are drawn at random.
       evals: Evaluations by a name of your choice.
+      online: Linear probe and k-NN that judge the features in every step, beside any task.
       mesh: Devices, and how the state is laid over them.
       loggers: Places besides the workdir that get the numbers of the run, such as Weights & Biases, by name.
     """
@@ -39,6 +40,7 @@ class ConfigSections:
     train: Annotated[Mapping, Section("train")]
     init: Annotated[Mapping | None, Section("init")] = None
     evals: Annotated[Mapping, Section("evals")] = field(default_factory=dict)
+    online: Annotated[Mapping | None, Section("online")] = None
     mesh: Annotated[Mapping, Section("mesh")] = field(default_factory=dict)
     loggers: Annotated[Mapping | None, Section("loggers")] = None
 
@@ -206,6 +208,47 @@ class EvalSection(NamedTuple):
     augment: str | None = None
     batch_size: COUNT | None = None
     sets: Mapping[str, Mapping] | None = None
+
+
+class OnlineSection(NamedTuple):
+    """`config.online`: what watches the features of a run in every step; at least one of them.
+
+    Attributes:
+      probe: Linear classifier that is trained on the features, without a gradient to the network.
+      knn: Vote of the nearest neighbours among the features of the last images.
+    """
+
+    probe: Annotated[Mapping | None, Section("online probe")] = None
+    knn: Annotated[Mapping | None, Section("online knn")] = None
+
+
+class OnlineProbe(NamedTuple):
+    """`config.online.probe`: a linear classifier beside the task, with the metrics `online/probe_top1` and `_loss`.
+
+    Attributes:
+      layer: Name of the output of the task that it reads: "features", or another, such as "stages/2"; maps and
+        sequences are averaged over their positions.
+      learning_rate: Learning rate of its Adam, the same in all steps.
+    """
+
+    layer: str = "features"
+    learning_rate: POSITIVE = 1e-3
+
+
+class OnlineKnn(NamedTuple):
+    """`config.online.knn`: nearest neighbours beside the task, with the metric `online/knn_top1`.
+
+    Attributes:
+      layer: Name of the output of the task that it reads, as for the probe.
+      size: Number of images whose features are kept: the last ones.
+      k: Number of neighbours that vote.
+      temperature: Temperature of their weights exp(cosine / temperature).
+    """
+
+    layer: str = "features"
+    size: COUNT = 4096
+    k: COUNT = 20
+    temperature: POSITIVE = 0.07
 
 
 class LoggerSection(NamedTuple):

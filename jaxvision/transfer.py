@@ -70,7 +70,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
     if hosted is not None:
         init = init._replace(weights=str(hosted.path), source=hosted.source)
     path = storage.path(init.weights, "config.init.weights")
-    there = list(dict.fromkeys(mine.part_of(paths.names(variables)).values()))
+    there = [part for part in dict.fromkeys(mine.part_of(paths.names(variables)).values()) if part != layout.ONLINE]
     if init.part is not None and init.part not in there:
         raise unknown("value of init.part", init.part, there)
     notes: tuple[str, ...] = () if hosted is None else (hosted.note,)
@@ -146,8 +146,11 @@ def _compare(model: Mapping[str, Any], stated: Mapping[str, Stated], path: Path)
 def _names(
     init: InitSection, variables: PyTree, mine: layout.Layout, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
-    """Returns the paths that the weights fill, all or those of a part, and their names within the part."""
-    names = paths.names(variables)
+    """Returns the paths that the weights fill, all or those of a part, and their names within the part.
+
+    What watches a run (`online`) is new in every run.
+    """
+    names = [name for name in paths.names(variables) if not name.startswith(f"{layout.ONLINE}/")]
     if init.part is not None:
         return mine.paths_in(init.part, names)
     others = [name for name, collection in variables.items() if name != "params" and "params" in collection]

@@ -53,7 +53,8 @@ MAY_IMPORT = {
     "transfer": BASE | {"workdir", "models", "train"},
     "cautions": BASE | {"data", "augment", "optim"},
     "evaluations": BASE | {"cautions", "config", "inputs", "data", "evals", "train"},
-    "components": BASE | {"config", "data", "evals", "models", "tasks", "optim", "parallel", "train"},
+    "online": BASE | {"losses", "tasks", "evals"},
+    "components": BASE | {"config", "data", "evals", "models", "online", "tasks", "optim", "parallel", "train"},
     "experiment": BASE
     | {"config", "inputs", "data", "augment", "models", "tasks", "optim", "parallel", "train", "evals", "transfer"}
     | {"cautions", "evaluations", "components", "feeding", "workdir"},

@@ -3,9 +3,9 @@
 Run:       jaxvision train --config=configs/self_supervised/moco_shapes.py --workdir=runs/moco_shapes
 Source:    He et al. 2020, arXiv 1911.05722, alg. 1, and Chen et al. 2020, arXiv 2003.04297; sized for a small
            test
-Expected:  k-NN on the features (k = 20) reaches RESULT % top-1; guessing gives 10 %, random weights (the command with
-           --config.train.total='0 steps') RANDOM %
-Cost:      about a minute on two CPU cores
+Expected:  k-NN on the features (k = 20) reaches 15.8 % top-1; guessing gives 10 %, random weights (the command with
+           --config.train.total='0 steps') 12.9 %
+Cost:      about two minutes on two CPU cores
 """
 
 from ml_collections import ConfigDict
@@ -30,8 +30,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "|normalize(0.5, 0.5)"
     )
     c.model = dict(name="resnet", variant="8", width=0.5, zero_init_residual=False)
-    c.task = dict(name="moco", momentum=0.97, temperature=0.2, queue_size=1024, projection_dim=64, norm_splits=4)
-    c.optimizer = dict(name="adamw", learning_rate=1e-3, weight_decay=1e-4, schedule="cosine", warmup="5 percent")
-    c.train = dict(total="400 steps", log_every="10 percent")
+    c.task = dict(name="moco", momentum=0.99, temperature=0.1, queue_size=1024, projection_dim=64, norm_splits=4)
+    c.optimizer = dict(name="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="cosine", warmup="5 percent")
+    c.train = dict(total="1200 steps", log_every="10 percent")
     c.evals = dict(knn=dict(name="knn", split="validation", train_split="train", train_subset=dict(examples=2_000)))
     return c

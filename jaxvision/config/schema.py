@@ -19,6 +19,9 @@ from jaxvision.sections import (
     InitSection,
     LoggerSection,
     MeshSection,
+    OnlineKnn,
+    OnlineProbe,
+    OnlineSection,
     TrainSection,
 )
 
@@ -131,6 +134,9 @@ _CLASSES: dict[str, Callable] = {
     "train": TrainSection,
     "init": InitSection,
     "mesh": MeshSection,
+    "online": OnlineSection,
+    "online probe": OnlineProbe,
+    "online knn": OnlineKnn,
     "evaluation": EvalSection,
     "logger": LoggerSection,
 }
@@ -233,6 +239,9 @@ _INSIDE: dict[str, Callable[[Mapping, Mapping, Mapping, str], Keys | None]] = {
     "evaluation": _evaluation,
     "evaluation options": _evaluation_options,
     "mesh": lambda *_: _common("mesh"),
+    "online": lambda *_: _common("online"),
+    "online probe": lambda *_: _common("online probe"),
+    "online knn": lambda *_: _common("online knn"),
     "loggers": lambda *_: {ANY_NAME: Annotated[Mapping | None, Section("logger")]},
     "logger": _logger,
 }
