@@ -50,6 +50,11 @@ def make_simmim(
                 f"images of {h * encoder.patch}x{w * encoder.patch} pixels cannot be cut into blocks of "
                 f"{block}x{block}: set task.block to a divisor of both sides"
             )
+        if (h, w) == (per_side, per_side):
+            raise UserError(
+                f"an image of {block}x{block} pixels is one block, and a part of the blocks must stay visible: set "
+                "task.block to less"
+            )
         return kept_in_blocks(rng, b, grid, per_side, ratio)
 
     return make_masked(Masking("simmim", draw, MaskedPrediction(encoder), encoder, power=1, normalized=False))

@@ -62,6 +62,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
             small["task"][key] = min(small["task"][key], 64)
     if "queue_size" in small["task"]:
         small["task"]["queue_size"] = 64
+    if "block" in small["task"]:  # of pixels that are masked together: several must fit in the image
+        small["task"]["block"] = min(small["task"]["block"], size // 4)
     if "teacher" in small["task"]:
         small["task"]["teacher"] |= model
     small.pop("init", None)  # the weights of a large model do not fit

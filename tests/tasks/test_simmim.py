@@ -92,7 +92,11 @@ def test_the_mask_token_and_the_linear_layer_are_outside_the_model(task, variabl
 
 @pytest.mark.parametrize(
     ("block", "message"),
-    [(6, r"a multiple of the ViT's patch, 4 pixels, not 6"), (16, r"images of 24x24 pixels cannot be cut into blocks")],
+    [
+        (6, r"a multiple of the ViT's patch, 4 pixels, not 6"),
+        (16, r"images of 24x24 pixels cannot be cut into blocks"),
+        (24, r"an image of 24x24 pixels is one block"),
+    ],
 )
 def test_blocks_that_do_not_fit_are_refused(vit, batch, block, message):
     with pytest.raises(UserError, match=message):
