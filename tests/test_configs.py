@@ -95,7 +95,7 @@ def test_builds_without_its_data(name):
     assert batch.shape[0] == config.data.batch_size
     assert experiment.total > experiment.durations(config.optimizer.get("warmup", 0))
     augmented = jax.eval_shape(experiment.augment, jax.random.key(0), experiment.batch)
-    views = (2,) if config.augment.startswith("views(2") else ()
+    views = (2,) if config.augment.startswith(("views(2", "multi_crop(")) else ()
     frames = (4,) if "clips" in name else ()
     assert augmented["image"].shape[:-3] == (config.data.batch_size, *views, *frames)
 

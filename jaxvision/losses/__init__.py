@@ -9,6 +9,7 @@ ring.py             each row against all others, which travel around the devices
 self_distillation.py  predictions of a teacher's distribution over prototypes (DINO), KoLeo
 sinkhorn.py         assignments to prototypes that use all of them equally (SwAV, DINOv2)
 reconstruction.py   the pixels of masked patches
+swapped.py          the prediction of assignments from other views (SwAV)
 representation.py   alignment, uniformity, deviation and effective rank of embeddings: watched, not trained on
 """
 

@@ -13,6 +13,7 @@ mae.py          from the other patches alone, by a decoder
 simmim.py       from all places, by a linear layer
 moco.py         recognise the other view of an image among a queue of earlier images
 moco_v3.py      the same among the images of the batch
+swav.py         predict the prototypes that another view is assigned to
 image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions whose answers are known from the image itself:
