@@ -4,6 +4,7 @@ classification.py   softmax and sigmoid cross entropy with soft or smoothed labe
 pairs.py            each row of a batch against all others, in little memory and over several devices
 contrastive.py      NT-Xent and the supervised contrastive loss
 info_nce.py         queries that must find their keys, among a queue or a batch (MoCo)
+decorrelation.py    Barlow Twins and VICReg, which keep dimensions apart instead of images
 image_text.py       images and their texts: softmax (CLIP) and pairwise sigmoid (SigLIP)
 ring.py             each row against all others, which travel around the devices and are never gathered on one
 self_distillation.py  predictions of a teacher's distribution over prototypes (DINO), KoLeo

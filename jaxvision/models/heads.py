@@ -81,7 +81,9 @@ class Projection(nn.Module):
       dtype: Type of the computation, float32 or bfloat16.
       last_norm: True for BatchNorm after the last layer, too. Without it that layer has a bias, as in BYOL's heads
         (Grill et al. 2020, sec. 3.3).
-      last_scale: True for a learned scale in that BatchNorm; MoCo v3's has none (Chen, Xie, He 2021, their code).
+      last_scale: True for a learned scale in that BatchNorm; False as in SimSiam and MoCo v3.
+      last_bias: True for a bias of the last layer if no BatchNorm follows; False as in Barlow Twins and VICReg, whose
+        losses no offset changes.
 
     Returns:
       The outputs of all layers, float32 [b, hidden], ..., [b, out].
@@ -94,6 +96,7 @@ class Projection(nn.Module):
     dtype: jnp.dtype = jnp.float32
     last_norm: bool = True
     last_scale: bool = True
+    last_bias: bool = True
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> tuple[jax.Array, ...]:
@@ -102,7 +105,7 @@ class Projection(nn.Module):
             last = self.out is not None and i == self.layers - 1
             width = self.out if last and self.out is not None else self.hidden or features.shape[-1]
             norm = self.norm and (self.last_norm or not last)
-            bias = not self.last_norm if last else not norm
+            bias = self.last_bias and not self.last_norm if last else not norm
             kernel_init = HEAD_INITS["normal"]
             x = nn.Dense(width, bias, kernel_init=kernel_init, dtype=self.dtype, name=f"dense_{i}")(x)
             if norm:

@@ -127,6 +127,7 @@ def make_optimizer(
     steps: Callable[[schedules.Duration], int],
     order: Callable[[], rules.LayerOrder] = lambda: {},
     schedule: str = "constant",
+    schedule_rules: Sequence[tuple[str, str]] = (),
     warmup: schedules.Duration = 0,
     cooldown: schedules.Duration = 0,
     clip_norm: POSITIVE | None = None,
@@ -152,6 +153,9 @@ def make_optimizer(
       steps: Function that turns a duration ("5 epochs", "10 percent", a number of steps) into steps.
       order: Function that returns the order of the model's layers; called only if there is a `layer_decay`.
       schedule: Spec of the decay after warm-up, such as "cosine"; see `schedules.make_schedule`.
+      schedule_rules: Rules for parameters with another schedule, such as `((r"^predictor/", "constant"),)` for a
+        predictor whose rate is not decayed (Chen and He 2021, SimSiam, sec. 4.2). All others follow `schedule`, which
+        is the one that is logged. Peak, warm-up and cooldown are the same.
       warmup: Duration of the linear warm-up from 0.
       cooldown: Duration of the linear cooldown to 0 at the end of the run.
       clip_norm: Limit above 0 of the global norm of the gradient of all trained parameters. None clips nothing.
@@ -195,9 +199,10 @@ def make_optimizer(
     if layer_decay is not None:
         multipliers = jax.tree.map(lambda a, b: a * b, multipliers, rules.layer_decay(params, layer_decay, order()))
 
-    rate = schedules.make_schedule(
-        schedule, learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown
-    )
+    of_rate = dict(learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown)
+    rate = schedules.make_schedule(schedule, **of_rate)
+    others = [(pattern, schedules.make_schedule(spec, **of_rate)) for pattern, spec in schedule_rules]
+    rates = paths.match((*others, (".*", rate)), params, "schedule_rules")
     decay_rate = None
     if weight_decay_schedule != "constant":
         decay_rate = schedules.make_schedule(
@@ -215,7 +220,7 @@ def make_optimizer(
         decay = weight_decay if decay_rate is None else thaw.later(decay_rate, start)
         parts = Parts(
             decay=_add_decay(decay, mine(decays)),
-            rate=optax.chain(_multiply(mine(multipliers)), optax.scale_by_learning_rate(thaw.later(rate, start))),
+            rate=optax.chain(_multiply(mine(multipliers)), _descend(mine(rates), start)),
             decayed=jax.tree.map(bool, mine(decays)),
         )
         return OPTIMIZERS.resolve(name)(parts, **options)
@@ -281,3 +286,14 @@ def _add_decay(weight_decay: float | schedules.Schedule, multipliers: PyTree) ->
 
 def _multiply(multipliers: PyTree) -> Transform:
     return optax.stateless(lambda updates, _: jax.tree.map(lambda u, m: u * m, updates, multipliers))
+
+
+def _descend(rates: PyTree, start: int) -> Transform:
+    """Multiplies each update by minus its learning rate, a function of the step; updates are counted from `start`."""
+
+    def update(updates: PyTree, state: optax.ScaleByScheduleState, params: PyTree = None) -> tuple:
+        del params
+        step = lambda update, rate: -rate(start + state.count).astype(update.dtype) * update
+        return jax.tree.map(step, updates, rates), optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return Transform(lambda params: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)), update)

@@ -14,6 +14,10 @@ simmim.py       from all places, by a linear layer
 moco.py         recognise the other view of an image among a queue of earlier images
 moco_v3.py      the same among the images of the batch
 swav.py         predict the prototypes that another view is assigned to
+siamese.py      two views through one network:
+barlow_twins.py their cross-correlation becomes the identity
+vicreg.py       they agree, while dimensions vary and do not correlate
+simsiam.py      predict the projection of the other view
 image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions whose answers are known from the image itself:

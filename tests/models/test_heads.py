@@ -47,6 +47,23 @@ def test_the_v1_head_is_written_out(random_variables):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        ({}, {"dense_1": {"kernel"}, "norm_1": {"scale"}}),
+        ({"last_scale": False}, {"dense_1": {"kernel"}}),
+        ({"last_norm": False}, {"dense_1": {"kernel", "bias"}}),
+        ({"last_norm": False, "last_bias": False}, {"dense_1": {"kernel"}}),
+    ],
+)
+def test_the_end_of_a_head(options, last):
+    """With `last_scale=False` the last BatchNorm still normalises: it has statistics, but no parameters."""
+    variables = shapes(Projection(2, out=3, hidden=5, **options), FEATURES)[1]
+    params = {name: set(x) for name, x in variables["params"].items()}
+    assert params == {"dense_0": {"kernel"}, "norm_0": {"scale", "bias"}, **last}
+    assert ("norm_1" in variables["batch_stats"]) == options.get("last_norm", True)
+
+
 def test_without_norm_the_hidden_layers_have_a_bias():
     params = shapes(Projection(2, out=3, norm=False), FEATURES)[1]["params"]
     assert sorted(paths.names(params)) == ["dense_0/bias", "dense_0/kernel", "dense_1/kernel"]

@@ -272,6 +272,22 @@ def test_learning_rate_rules_and_layer_decay_multiply():
     assert scales == {"embedding": 0.125, "block_00": 0.25, "block_01": 0.5, "head": 10.0}
 
 
+def test_a_part_may_have_a_schedule_of_its_own():
+    """As the predictor of SimSiam, whose rate is not decayed; warm-up and peak are those of all."""
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    rules = {"schedule": "linear", "warmup": 10, "schedule_rules": (("^head/", "constant"),)}
+    tx, rate, *_ = make("sgd", PARAMS, momentum=0.0, learning_rate=1.0, **rules)
+    state, rates = tx.init(PARAMS), {}
+    update = jax.jit(tx.update)
+    for step in range(100):
+        updates, state = update(ones, state, PARAMS)
+        rates[step] = tuple(-float(updates[layer]["bias"][0]) for layer in ("head", "block_00"))
+    assert rates[5] == pytest.approx((0.5, 0.5))
+    assert rates[10] == pytest.approx((1.0, 1.0))
+    assert rates[55] == pytest.approx((1.0, 0.5))
+    assert rates[55][1] == pytest.approx(float(rate(55)))  # the one that is logged
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_frozen_parameters_stay_and_have_no_moments(name):
     freeze = (("^head/", False), (".*", True))
@@ -323,6 +339,8 @@ def test_abstract_parameters_and_jit(name):
         ({"name": "sgd", "freeze": (("head", True),)}, "freeze must cover everything"),
         ({"name": "sgd", "weight_decay_schedule": "cosinus"}, "unknown schedule 'cosinus'"),
         ({"name": "sgd", "weight_decay_schedule": "cosine|linear"}, "weight_decay_schedule .* must be one call"),
+        ({"name": "sgd", "schedule_rules": (("haed", "cosine"),)}, "schedule_rules: the rule 'haed' decides nothing"),
+        ({"name": "sgd", "schedule_rules": (("head", "cosin"),)}, "did you mean 'cosine'"),
         ({"name": "sgd", "lr_rules": (("haed", 0.1), (".*", 1.0))}, "lr_rules: the rule 'haed' decides nothing"),
         ({"name": "sgd", "decay_rules": (("kernels", 1.0), (".*", 0.0))}, "decay_rules: the rule 'kernels' decides"),
     ],
