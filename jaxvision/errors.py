@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from jaxvision.exits import EXIT_USER_ERROR
@@ -186,7 +187,7 @@ def closest(value: object, choices: Iterable[object]) -> str | None:
 
 
 def listed(value: object, choices: Iterable[object]) -> str:
-    """Lists choices in words, the closest to `value` first; of many, only the dozen with the nearest spelling.
+    """Lists choices in words, the closest to `value` first, the others sorted; of many, only the dozen nearest to it.
 
     Args:
       value: Unknown value.
@@ -196,9 +197,12 @@ def listed(value: object, choices: Iterable[object]) -> str:
     'adam, lamb, sgd'
     >>> listed("r7", [f"r{i}" for i in range(70)]).endswith("and 58 more")
     True
+    >>> listed("depth", ["b10", "a", "b9"])
+    'a, b9, b10'
     """
-    names = sorted(dict.fromkeys(map(str, choices)), key=_natural)
+    names = sorted(dict.fromkeys(map(str, choices)), key=natural)
     best = closest(value, names)
+    more = ""
     if len(names) > MAX_CHOICES:
         match = difflib.SequenceMatcher(b=str(value)[:MAX_VALUE].lower())
 
@@ -206,13 +210,37 @@ def listed(value: object, choices: Iterable[object]) -> str:
             match.set_seq1(name.lower())
             return name != best, -match.ratio()
 
-        kept = sorted(names, key=distance)[:MAX_CHOICES]
-        return ", ".join(kept) + f" and {len(names) - MAX_CHOICES} more"
-    return ", ".join(sorted(names, key=lambda name: name != best))
+        more = f" and {len(names) - MAX_CHOICES} more"
+        names = sorted(sorted(names, key=distance)[:MAX_CHOICES], key=natural)
+    return ", ".join(sorted(names, key=lambda name: name != best)) + more
 
 
-def _natural(name: str) -> tuple[float, str]:
-    return (int(name), name) if name.isdecimal() else (float("inf"), name)
+def natural(name: str) -> list[str | int]:
+    """Returns a key that sorts names by the letters and the numbers in them.
+
+    Args:
+      name: Name.
+
+    >>> sorted(["resnet101", "resnet50", "8", "10"], key=natural)
+    ['8', '10', 'resnet50', 'resnet101']
+    """
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def some(names: Iterable[object], most: int = 5, mark: str = ",") -> str:
+    """Returns the first names of several in words, and how many there are besides.
+
+    Args:
+      names: Names.
+      most: Number of names that are written.
+      mark: Mark between two names.
+
+    >>> some("abc"), some("abcdefgh")
+    ('a, b, c', 'a, b, c, d, e and 3 more')
+    """
+    texts = list(map(str, names))
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return f"{mark} ".join(texts[:most]) + more
 
 
 def unknown(kind: str, value: object, choices: Iterable[object]) -> UserError:

@@ -14,7 +14,7 @@ from jaxvision import paths
 from jaxvision.commands import classifying, image_files, photos
 from jaxvision.data import any_image
 from jaxvision.data.decoding import BadImage
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, some, unknown
 from jaxvision.evals import views
 from jaxvision.predictions import Prediction, Predictions
 from jaxvision.tasks.task import Variables
@@ -135,26 +135,25 @@ class Trained:
             rows.append(np.asarray(run(self.variables, pixels))[: len(part)])
             names += [name for name, _ in part]
         if not rows:
-            reason = next(iter(left_out.items()), None)
-            why = (
-                f"none can be read, the first, {reason[0]}, since {reason[1]}"
-                if reason
-                else f"there are none: {_IMAGES}"
-            )
+            why = _unreadable(left_out, len(given)) if left_out else f"there are none: {_IMAGES}"
             raise UserError(f"no images: {why}")
         return np.concatenate(rows), names, left_out, single
 
     def _prepared(
-        self, images: Iterable[tuple[str, Any]], left_out: dict[str, str], skip: bool
+        self, images: Sequence[tuple[str, Any]], left_out: dict[str, str], skip: bool
     ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the images that can be read; without `skip` it raises an error at the end if there are others."""
         for name, image in images:
             try:
-                yield name, self._prepare(any_image.to_stored(image))
+                prepared = self._prepare(any_image.to_stored(image))
             except (BadImage, OSError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                if not skip:
-                    raise UserError(f"the image {name} cannot be read: {reason}") from error
-                left_out[name] = reason
+                left_out[name] = getattr(error, "strerror", None) or str(error)
+                continue
+            if skip or not left_out:
+                yield name, prepared
+        if left_out and not skip:
+            advice = ". Leave them out, as model(images, skip=True) does" if len(images) > 1 else ""
+            raise UserError(_unreadable(left_out, len(images)) + advice)
 
     def _jitted(self, key: tuple, of_outputs: Callable) -> Callable:
         if key not in self._compiled:
@@ -167,6 +166,14 @@ class Trained:
         model = self.opened
         batch = model.transform(jax.random.key(0), {model.image: pixels})
         return paths.flatten(views.averaged_outputs(model.task, variables, batch, model.transform.fields))
+
+
+def _unreadable(reasons: Mapping[str, str], count: int) -> str:
+    """Says which of a number of images cannot be read, and why."""
+    if count == 1:
+        return "; ".join(f"the image {name} cannot be read: {reason}" for name, reason in reasons.items())
+    named = some((f"{name} ({reason})" for name, reason in reasons.items()), mark=";")
+    return f"{len(reasons):,} of {count:,} images cannot be read: {named}"
 
 
 def make_outputs(outputs: Callable, transform: Callable, image: str = "image") -> Outputs:

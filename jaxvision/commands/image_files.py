@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvision.data.sources.files import check_depth
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, some
 
 # Suffixes of the files that are read from a folder. A file that a path or a pattern names is read with any suffix.
 IMAGE_SUFFIXES = (
@@ -128,14 +128,16 @@ def _instead(there: str, rest: str) -> str:
     near = difflib.get_close_matches(wanted, names, n=_NAMED, cutoff=0.6) if not glob.has_magic(wanted) else []
     suffix = os.path.splitext(wanted)[1].lower()
     alike = [name for name in names if suffix and name.lower().endswith(suffix)]  # *.JPG for *.jpg
-    if near or alike:
-        return f"the folder {where} has {_names(near or alike)}"
+    if near:
+        entries = "1 entry" if len(names) == 1 else f"{len(names):,} entries"
+        return f"the folder {where} has {entries}; the nearest in name: {_names(near)}"
+    if alike:
+        return f"the folder {where} has {len(alike):,} such file{'s' * (len(alike) > 1)}: {_names(alike)}"
     return f"the folder {where} has {len(names):,} other entries, such as {_names(names)}"
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(printable, names[:_NAMED])) + more
+    return some(map(printable, names), most=_NAMED)
 
 
 def _in_folder(argument: str, folder: str) -> ImageFiles:

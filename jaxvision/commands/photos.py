@@ -14,7 +14,7 @@ from jaxvision import augment, components, specs, storage
 from jaxvision.commands import image_files
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, some
 from jaxvision.evals import texts as texts_of
 from jaxvision.evals import views, zeroshot
 from jaxvision.evaluations import Judged
@@ -120,9 +120,8 @@ def matching_files(images: str | Sequence[str]) -> list[str]:
         storage.local(one, "--images")
     matches = image_files.find(images)
     if matches.others:
-        named = ", ".join(map(image_files.printable, matches.others[:3]))
-        more = f" and {len(matches.others) - 3:,} more" if len(matches.others) > 3 else ""
-        print_note(f"ignored {len(matches.others):,} files whose names are not those of pictures: {named}{more}")
+        named = some(map(image_files.printable, matches.others), most=3)
+        print_note(f"ignored {len(matches.others):,} files whose names are not those of pictures: {named}")
     return matches.files
 
 

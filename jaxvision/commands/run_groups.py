@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxvision import path_names, storage
 from jaxvision import workdir as workdirs
 from jaxvision.commands.run_records import Record, read_run
-from jaxvision.errors import UserError, shown
+from jaxvision.errors import UserError, natural, shown
 from jaxvision.storage import Path
 
 SEED = "seed"  # last part of the keys in which repetitions of one experiment differ
@@ -52,7 +52,7 @@ def _found(word: str) -> Iterator[Path]:
     if not path_names.is_remote(word):
         local = path_names.expanded(word, "the path of a run")
         if not local.exists() and glob.has_magic(str(local)):
-            for match in sorted(glob.glob(str(local), recursive=True), key=_natural):
+            for match in sorted(glob.glob(str(local), recursive=True), key=natural):
                 if os.path.isdir(match):
                     yield from _walk(pathlib.Path(match))
             return
@@ -73,14 +73,8 @@ def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         return
     with storage.reaching(folder, "read"):
         entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    for entry in sorted(entries, key=lambda entry: _natural(entry.name)):
+    for entry in sorted(entries, key=lambda entry: natural(entry.name)):
         yield from _walk(pathlib.Path(entry.path))
-
-
-def _natural(name: str) -> list[tuple[int, Any]]:
-    """Key that sorts "2" before "10"."""
-    words = "".join(c if c.isdigit() else f" {c} " for c in name).split()
-    return [(0, int(word)) if word.isdecimal() else (1, word) for word in words]
 
 
 def read(workdirs_: Sequence[Path]) -> tuple[list[Record], dict[str, str]]:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from jaxvision import outputs, storage
 from jaxvision.commands import row_tables
 from jaxvision.commands.study_runs import Row, Run, workdir
-from jaxvision.errors import UserError, nearest, shown
+from jaxvision.errors import UserError, nearest, shown, some
 from jaxvision.train import metrics
 
 RESULTS, CURVES = "results", "curves"
@@ -187,9 +187,8 @@ def _check_runs(rows: Sequence[Row], planned: Sequence[Run], out: Path, has: str
                 )
 
 
-def _list(names: Any, most: int = 5) -> str:
-    names = sorted(map(shown, names))
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _list(names: Any) -> str:
+    return some(sorted(map(shown, names)))
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,18 +1,16 @@
 """The check of metrics.jsonl by `jaxvision verify`: numbers are there at all scheduled steps, once, and in order."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxvision import config as configs
 from jaxvision import durations, line_files
 from jaxvision import workdir as workdirs
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, some
 from jaxvision.sections import TrainSection
 from jaxvision.storage import Path
 from jaxvision.train.metrics import Lines
-
-NAMED = 5  # number of steps that a message names
 
 
 class Schedule(NamedTuple):
@@ -76,10 +74,10 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
     """
     faults = []
     if read.damaged:
-        faults.append((True, f"{len(read.damaged)} of its lines are not metrics: line {_some(read.damaged)}"))
+        faults.append((True, f"{len(read.damaged)} of its lines are not metrics: line {some(read.damaged)}"))
     steps = [line["step"] for line in read.lines]
     if falls := [b for a, b in itertools.pairwise(steps) if b < a]:
-        faults.append((True, f"its steps are not in order: {_some(falls)} after a later one"))
+        faults.append((True, f"its steps are not in order: {some(falls)} after a later one"))
     seen: set[tuple[int, str]] = set()
     twice = set()
     for line in read.lines:
@@ -88,7 +86,7 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
                 twice.add(line["step"])
             seen.add((line["step"], name))
     if twice:
-        faults.append((True, f"it has some numbers twice, for the steps {_some(sorted(twice))}"))
+        faults.append((True, f"it has some numbers twice, for the steps {some(sorted(twice))}"))
     if plan is None or newest is None:
         return faults
     last = {plan.total} if finished else set()
@@ -98,7 +96,7 @@ def problems(read: Lines, newest: int | None, plan: Schedule | None, finished: b
         due |= last if kind != "log" or newest >= plan.total else set()
         have = {step for step, name in seen if (name.startswith(prefix) if prefix else "/" not in name)}
         if missing := sorted(step for step in due - have if step <= plan.total):
-            faults.append((False, f"{len(missing)} of {len(due)} lines of {kind} are missing: steps {_some(missing)}"))
+            faults.append((False, f"{len(missing)} of {len(due)} lines of {kind} are missing: steps {some(missing)}"))
     return faults
 
 
@@ -113,13 +111,3 @@ def drop_last(path: Path) -> str:
     """
     line_files.Lines(path, line_files.read_lines(path)[:-1]).close()
     return "removed"
-
-
-def _some(numbers: Sequence[int]) -> str:
-    """The first numbers in words.
-
-    >>> _some([2, 4]), _some(range(10))
-    ('2, 4', '0, 1, 2, 3, 4 and 5 more')
-    """
-    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
-    return ", ".join(map(str, numbers[:NAMED])) + more

@@ -107,8 +107,11 @@ def _bytes(array: np.ndarray) -> np.ndarray:
         return array
     least, most = float(array.min()), float(array.max())
     if not (least >= 0 and most <= 1):  # also if one is NaN
-        raise BadImage(
-            f"its image has floats from {least:.4g} to {most:.4g}, not from 0 to 1: give pixels that are not "
-            "normalised (for torchvision, leave Normalize out), since the augmentation spec normalises"
+        advice = (
+            "give pixels that are not normalised (for torchvision, leave Normalize out), since the augmentation spec "
+            "normalises"
         )
+        if least >= 0 and 1 < most <= 255:
+            advice = "divide pixels in 0 to 255 by 255, or give them as uint8, as in array.astype(np.uint8)"
+        raise BadImage(f"its image has floats from {least:.4g} to {most:.4g}, not from 0 to 1: {advice}")
     return np.rint(array * 255).astype(np.uint8)

@@ -9,9 +9,9 @@ from jaxvision import path_names, storage
 from jaxvision.data import sources
 from jaxvision.data.formats import is_image_name
 from jaxvision.data.sources import files, folder
-from jaxvision.errors import UserError, nearest
+from jaxvision.errors import UserError, nearest, some
 from jaxvision.reading import is_folder
-from jaxvision.recipes.roles import ROLES, Layout, role_names, role_of, some
+from jaxvision.recipes.roles import ROLES, Layout, role_names, role_of
 from jaxvision.recipes.tables import describe_tables, is_table, lists_images
 
 _ARCHIVES = (".zip", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
@@ -118,7 +118,7 @@ def _of_classes(root: Path, classes: list[str], tables: Sequence[str]) -> Layout
         )
     loose = sum(is_image_name(e.name) for e in os.scandir(root) if e.is_file())
     words = f"{len(classes):,} class folders"
-    words += f", and {loose:,} images outside of them that are left out" if loose else ""
+    words += f", and {loose:,} image{'s' * (loose > 1)} outside of them, left out" if loose else ""
     words += f", and a table that is not read (--data={root / tables[0]} reads it)" if tables else ""
     return Layout("folder", str(root), {"splits": False}, {"train": "train"}, words)
 
@@ -157,7 +157,7 @@ def _of_other_files(root: Path) -> Layout:
     loose = [name for name in names if is_image_name(name)]
     if loose:
         raise UserError(
-            f"{root} holds {len(loose):,} images outside of class folders, such as {loose[0]}: make a folder for each "
+            f"{root} holds {len(loose):,} images outside of class folders ({some(loose)}): make a folder for each "
             f"class, as in {root}/cat/{loose[0]}, or a table {root}/train.csv with the columns path and label"
         )
     if archives := [name for name in names if name.lower().endswith(_ARCHIVES)]:

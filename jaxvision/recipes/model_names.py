@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxvision import models, own_modules
-from jaxvision.errors import UserError, listed, nearest
+from jaxvision.errors import UserError, closest, natural
 
 
 def find_model(text: str) -> dict[str, Any]:
@@ -40,17 +40,34 @@ def find_model(text: str) -> dict[str, Any]:
         for variant in models.NAMES.more(factory, "variants", ()):
             if _fold(variant) == folded and len(folded) > 6:
                 return {"name": name, "variant": variant}
-    names = list(short_names())
-    raise UserError(f"unknown model {text!r}{nearest(text.lower(), names) or '.'} Choices: {listed(text, names)}")
+    raise _unknown(text)
 
 
-def short_names() -> Iterator[str]:
-    """Yields the short name of every model, with each of the variants that it lists."""
-    for name, factory in models.NAMES.items():
-        variants = models.NAMES.more(factory, "variants", ())
-        yield from [name] if not variants else ()
-        for variant in variants:
-            yield f"{name}{'' if variant[0].isdigit() else '-'}{variant.replace('/', '').lower()}"
+def _unknown(text: str) -> UserError:
+    """The error for a name that means no model: its choices are the variants of the nearest model, else all names."""
+    names = {name: short_names(name) for name in sorted(models.NAMES)}
+    every = [short for listed_names in names.values() for short in listed_names]
+    near = closest(text.lower(), every)
+    meant = [name for name in names if _fold(text).startswith(_fold(name)) or near in names[name]]
+    choices = ", ".join(every)
+    if meant:
+        model = max(meant, key=len)
+        choices = f"{', '.join(names[model])}, and those of {', '.join(name for name in names if name != model)}"
+    return UserError(f"unknown model {text!r}{f'; did you mean {near!r}?' if near else '.'} Choices: {choices}")
+
+
+def short_names(model: str) -> list[str]:
+    """Returns the short names of a model, one for each of the variants that it lists, sorted.
+
+    Args:
+      model: Name of the model.
+
+    >>> short_names("mixer")[:2], short_names("nin")
+    (['mixer-b16', 'mixer-h16'], ['nin'])
+    """
+    variants = models.NAMES.more(models.NAMES[model], "variants", ())
+    names = [f"{model}{'' if v[0].isdigit() else '-'}{v.replace('/', '').lower()}" for v in variants]
+    return sorted(dict.fromkeys(names or [model]), key=natural)
 
 
 def _variants(name: str, rest: str) -> Iterator[str]:

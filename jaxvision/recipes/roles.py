@@ -61,16 +61,3 @@ def role_names(splits: Iterable[str]) -> dict[str, str]:
         return (names.index(split.casefold()) if split.casefold() in names else len(names)), split
 
     return {role: min(names, key=lambda split: place(role, split)) for role, names in found.items() if names}
-
-
-def some(names: Iterable[Any]) -> str:
-    """Returns the first five names in words.
-
-    Args:
-      names: Names.
-
-    >>> some("abcdefgh")
-    'a, b, c, d, e and 3 more'
-    """
-    listed = list(map(str, names))
-    return ", ".join(listed[:5]) + (f" and {len(listed) - 5:,} more" if len(listed) > 5 else "")

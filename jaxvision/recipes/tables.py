@@ -6,9 +6,9 @@ from typing import Any
 
 from jaxvision.data.sources.columns import likely_column
 from jaxvision.data.sources.rows import Columns, read_columns, read_rows
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, some
 from jaxvision.reading import is_file
-from jaxvision.recipes.roles import Layout, role_names, some
+from jaxvision.recipes.roles import Layout, role_names
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition", "phase", "usage")

@@ -96,10 +96,13 @@ def test_accents_are_composed_either_way(folder, on_disk, asked):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("photos/*.jpg", r"no file matches 'photos/\*.jpg': the folder photos has a.JPG"),
+        ("photos/*.jpg", r"no file matches 'photos/\*.jpg': the folder photos has 1 such file: a.JPG"),
         ("photos/*.gif", "the folder photos has 5 other entries, such as "),
-        ("photos/bb.png", "no file or folder 'photos/bb.png': the folder photos has b.png"),
-        ("photso/*.png", "no file matches 'photso.*has photos"),
+        (
+            "photos/bb.png",
+            "no file or folder 'photos/bb.png': the folder photos has 5 entries; the nearest in name: b.png",
+        ),
+        ("photso/*.png", "no file matches 'photso.*has .*; the nearest in name: photos"),
         ("photos/b.png/*.png", "photos/b.png is a file, not a folder"),
         ("empty", "no pictures in 'empty': it has no files, nor do its subfolders"),
         ("empty/*.png", "the folder empty is empty"),

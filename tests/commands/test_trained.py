@@ -119,8 +119,16 @@ def test_the_pure_function_is_reachable(model):
         (b"no picture", "the image 0 cannot be read"),
         (np.zeros((4, 4, 3), int), "array of int64, not uint8"),
         (np.full((4, 4, 3), 255, np.uint16), "uint16 up to 255 only, which would be black"),
-        (np.full((4, 4, 3), 2.0), "floats from 2 to 2, not from 0 to 1"),
-        (np.zeros((2, 4, 4, 5), np.uint8), "image 0 cannot be read: its image is an array of shape"),
+        (
+            np.full((4, 4, 3), 2.0),
+            "floats from 2 to 2, not from 0 to 1: divide pixels in 0 to 255 by 255, or give them as ",
+        ),
+        (np.full((4, 4, 3), 256.0), "floats from 256 to 256, not from 0 to 1: give pixels that are not normalised"),
+        (np.full((4, 4, 3), -1.5), "floats from -1.5 to -1.5, not from 0 to 1: give pixels that are not normalised"),
+        (
+            np.zeros((2, 4, 4, 5), np.uint8),
+            r"2 of 2 images cannot be read: 0 \(its image is an array of shape.*\); 1 \(",
+        ),
         ([None], "is a NoneType"),
     ],
 )
@@ -137,8 +145,14 @@ def test_words_need_a_model_of_texts(model):
 def test_images_that_cannot_be_read_may_be_left_out(model, odd_photos):
     broken = odd_photos[0].with_name("broken.jpg")
     broken.write_bytes(b"\xff\xd8\xff nothing more")
-    with pytest.raises(UserError, match=r"broken.jpg cannot be read"):
+    with pytest.raises(UserError, match=r"1 of \d+ images cannot be read: .*broken.jpg \(.*\). Leave them out"):
         model(broken.parent)
+    for i in range(6):
+        broken.with_name(f"broken {i}.jpg").write_bytes(b"\xff\xd8\xff nothing more")
+    with pytest.raises(UserError, match=r"7 of \d+ images cannot be read: (.*broken.*jpg \(.*\);? ){5}and 2 more\. "):
+        model.features(broken.parent)
+    for i in range(6):
+        broken.with_name(f"broken {i}.jpg").unlink()
     found = model(broken.parent, skip=True)
     assert len(found) == len(odd_photos)
     assert list(found.left_out) == [str(broken)]

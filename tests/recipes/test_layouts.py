@@ -125,7 +125,10 @@ def make(root, photo, *names):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["1.jpg", "2.jpg"], r"holds 2 images outside of class folders, such as 1\.jpg: make a folder for each class"),
+        (
+            ["1.jpg", "2.jpg"],
+            r"outside of class folders \(1\.jpg, 2\.jpg\): make a folder for each class",
+        ),
         (["cat/1.jpg"], "holds images in one folder only, cat, and a classifier needs two classes"),
         (["pets/cat/1.jpg", "pets/dog/1.jpg"], r"holds the single folder pets with images: give --data=.*/pets"),
         (["cat/", "dog/"], "no images in .*, only cat, dog; want a folder of images for each class"),

@@ -46,8 +46,20 @@ def test_unknown_ones_suggest(text, near):
         find_model(text)
 
 
+def test_the_choices_are_sorted_and_complete():
+    with pytest.raises(UserError) as refused:
+        find_model("resnet19")
+    choices = str(refused.value).partition("Choices: ")[2].partition(", and those of ")
+    shown = choices[0].split(", ")
+    assert shown == model_names.short_names("resnet")
+    assert shown.index("resnet18") < shown.index("resnet34") < shown.index("resnet50") < shown.index("resnet101")
+    assert {"vit", "convnext", "resnet_v2"} <= set(choices[2].split(", "))
+    with pytest.raises(UserError, match="unknown model 'qqqq'. Choices: bit-.*resnet50, .*vit-s16, .*wide_resnet"):
+        find_model("qqqq")
+
+
 def test_every_short_name_that_is_suggested_is_understood():
-    names = list(model_names.short_names())
+    names = [short for name in models.NAMES for short in model_names.short_names(name)]
     assert len(names) > 40
     for name in names:
         section = find_model(name)

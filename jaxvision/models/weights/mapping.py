@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import paths
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, some, unknown
 from jaxvision.models.positions import resize_positions
 from jaxvision.models.weights import mismatch, prefixes
 from jaxvision.models.weights.plan import Slot, dummies, rename, slots_by_name, unstack
@@ -108,7 +108,7 @@ def import_weights(
             dropped += of_tokens
         if head == "new" or dropped:
             new = ("new, with its norm; " if behind else "new; ") if head == "new" else ""
-            notes.append(f"head: {new}not used from the file: {_some(dropped) or 'nothing'}")
+            notes.append(f"head: {new}not used from the file: {some(dropped) or 'nothing'}")
 
     values: dict[str, np.ndarray] = {}
     misfit = mismatch.Misfit({}, {}, {n: x.shape for n, x in available.items() if n not in plan})
@@ -285,11 +285,7 @@ def _left_out(table: Table, arrays: Mapping[str, np.ndarray], ignore: tuple[str,
         "not of this model": [n for n in mine if arrays[n].size > 1 and _any(table.unused, n.removeprefix(prefix))],
         "ignored": [*ignored, *(name for name in arrays if _any(ignore, name))],
     }
-    return [f"{why}: {_some(names)}" for why, names in left.items() if names]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"{why}: {some(names)}" for why, names in left.items() if names]
 
 
 def _shape(slots: list[Slot], targets: Mapping[str, np.ndarray]) -> tuple[int, ...]:
@@ -347,7 +343,7 @@ def _zeros(
         kernels = [rename(plan[name][0].path.removesuffix("bias") + "kernel", table) for name in names]
         if names and not any(name in available for name in names) and all(name in available for name in kernels):
             made |= {name: np.zeros(_shape(plan[name], targets), np.float32) for name in names}
-    return made, [f"not in the file, so zero: {_some(list(made))}"] if made else []
+    return made, [f"not in the file, so zero: {some(list(made))}"] if made else []
 
 
 def _readings(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.errors import UserError, listed
+from jaxvision.errors import UserError, listed, some
 from jaxvision.models.weights.table import Table
 
 # Keys under which checkpoints keep weights. The first one in the file is chosen, so averages come first.
@@ -95,7 +95,7 @@ def select(arrays: Mapping[str, np.ndarray], tables: Sequence[Table], prefix: st
     selected = {name.removeprefix(removed): x for name, x in arrays.items() if name.startswith(removed)}
     if removed:
         left = [name for name in arrays if not name.startswith(removed)]
-        rest = f"; not used: {_few(left)}" if left else ""
+        rest = f"; not used: {some(left)}" if left else ""
         notes.insert(0, f"names: {removed!r} removed from {'' if left else 'all '}{len(selected):,} arrays{rest}")
     return Selected(selected, removed, tuple(notes))
 
@@ -148,7 +148,3 @@ def offers(names: Collection[str], wanted: Collection[str]) -> list[tuple[str, i
     rank = {name: i for i, name in enumerate(SETS)}
     first = lambda prefix: rank.get(re.split(r"[./]", prefix)[0], len(rank))
     return sorted(counts.items(), key=lambda item: (-item[1], first(item[0]), item[0]))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
