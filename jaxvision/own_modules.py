@@ -306,7 +306,7 @@ def call_factory(what: str, factory: Callable, *args: Any, **kwargs: Any) -> Any
     """Calls a user's factory; an error becomes one line with the place in its file.
 
     Args:
-      what: Name of the part in messages, such as "the model 'my_models:tiny'".
+      what: Name of the part in messages, such as "the model 'my_models:small'".
       factory: Function or class to call.
       *args: Positional arguments of the call.
       **kwargs: Keyword arguments of the call.

@@ -7,7 +7,8 @@ import pytest
 
 from jaxvision import cli
 
-PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 
@@ -17,6 +18,17 @@ def write_files(folder):
         if kind == "python" and (name := re.match(r"# (\S+\.py)\n", text)):
             (folder / name[1]).parent.mkdir(exist_ok=True)
             (folder / name[1]).write_text(text)
+
+
+def test_help_and_pages_name_the_part_that_the_page_builds(own_folder, capsys):
+    write_files(own_folder)
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "jaxvision" / "cli" / "about.py"]
+    named = {name for page in pages for name in re.findall(r"\bmy_models:\w+", page.read_text())}
+    assert named == {"my_models:small"}
+    cli.main(["jaxvision", "help", *named])
+    output = capsys.readouterr().out
+    assert output.startswith("part my_models:small")
+    assert "width=16  (a whole number)" in output
 
 
 def test_the_page_has_all_it_promises():

@@ -185,7 +185,7 @@ def random_resized_crop(size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method: st
       size: Side of the result in pixels, or (height, width).
       area: Smallest and largest share of the image's area, in (0, 1].
       ratio: Smallest and largest width / height of the box.
-      method: Interpolation, one of `FILTERS`, see `resize`.
+      method: Interpolation, one of `FILTERS`.
     """
     size = check_size("random_resized_crop", size)
     area = check_interval("random_resized_crop", "area", area, 0, 1)
@@ -225,7 +225,7 @@ def random_short_side_crop(size, short=(256, 480), method: str = "linear") -> Op
     Args:
       size: Side of the result in pixels, or (height, width).
       short: Smallest and largest length of the shorter side in pixels, at least `size`.
-      method: Interpolation, one of `FILTERS`, see `resize`.
+      method: Interpolation, one of `FILTERS`.
     """
     size = check_size("random_short_side_crop", size)
     low, high = check_interval("random_short_side_crop", "short", short, 0, float("inf"))

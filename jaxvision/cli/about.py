@@ -80,7 +80,7 @@ COMMANDS = {
             "jaxvision help train",
             "jaxvision help task supervised",
             "jaxvision help configs/quickstart.py",
-            "jaxvision help my_models:tiny",
+            "jaxvision help my_models:small",
         ),
     ),
     "completion": Command(

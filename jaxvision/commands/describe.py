@@ -1,7 +1,9 @@
 """`jaxvision help NAME`: the options of a part, a key of a config, a config file or a study, from their docstrings."""
 
+import contextlib
 import importlib
 import inspect
+import pkgutil
 import re
 import shutil
 import textwrap
@@ -17,6 +19,8 @@ from jaxvision.errors import shown
 
 WIDEST = 100  # characters of a line, also on a wider terminal
 MOST_FILES = 4  # most configs that are named as examples
+# A table that a docstring names, or a function that returns one.
+_TABLE = re.compile(r"\b(?:a key of|((?:one|any) of))\s+`([\w.]*\b[A-Z][A-Z_]+|[\w.]+(?=\(\)))(\(\))?`")
 # A paper, in the first paragraph of a docstring: a year, "et al.", arXiv.
 _PAPER = re.compile(r"arxiv|\bet al\b|\(?\b(19|20)\d\d[a-z]?\b|table \d", re.IGNORECASE)
 
@@ -78,7 +82,7 @@ def function(title: str, thing: Callable, program: Collection[str] = ()) -> str:
       thing: Function or class.
       program: Names of the parameters that the program sets, and no user.
     """
-    doc = inspect.getdoc(thing) or ""
+    doc = with_choices(inspect.getdoc(thing) or "", thing.__module__)
     texts = docstrings.sections(doc)
     before, _, after = texts[""].strip().partition("\n\n")
     blocks = [f"{title}: {' '.join(before.split())}" if before else title]
@@ -107,7 +111,7 @@ def parameters(thing: Callable, program: Collection[str] = (), only: str | None 
       program: Names of the parameters to leave out.
       only: Name of the one to describe; None for all.
     """
-    described = docstrings.arguments(inspect.getdoc(thing) or "")
+    described = docstrings.arguments(with_choices(inspect.getdoc(thing) or "", thing.__module__))
     blocks = []
     for name, parameter in calls.parameters(thing).items():
         if name in program or only not in (None, name):
@@ -115,6 +119,27 @@ def parameters(thing: Callable, program: Collection[str] = (), only: str | None 
         text = described.get(name)
         blocks.append(f"  {_headline(parameter)}" + (f"\n{_fill(text, '      ')}" if text else ""))
     return "\n".join(blocks)
+
+
+def with_choices(text: str, module: str) -> str:
+    """Returns a docstring with the choices in the place of the name of their table, such as "one of `FILTERS`".
+
+    Args:
+      text: Docstring.
+      module: Name of its module. The table is in it, or in another one of its package or of a package around it.
+
+    >>> with_choices("Filter, one of `resizing.METHODS`.", "jaxvision.data.host_ops.resize")
+    'Filter, one of bilinear, bicubic, opencv_linear, opencv_area.'
+    """
+
+    def choices(match: re.Match) -> str:
+        for parts in range(module.count(".") + 1, 0, -1):
+            with contextlib.suppress(ImportError, AttributeError):
+                table = pkgutil.resolve_name(".".join([*module.split(".")[:parts], match[2]]))
+                return f"{match[1] or 'one of'} {', '.join(map(str, table() if match[3] else table))}"
+        return match[0]
+
+    return _TABLE.sub(choices, text)
 
 
 def file(entry: Entry) -> str:

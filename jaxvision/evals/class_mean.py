@@ -29,13 +29,13 @@ def make_class_mean(
       task: Task whose `outputs` have `layer`.
       data: Split to evaluate.
       train: Split for the means, `train_split` in a config; it must have an image of each class.
-      layer: Name of the layer, see `features.pick_layer`.
+      layer: Name of the layer, an output of the model such as "features" or "stages/1"; maps are averaged.
 
     Returns:
       `run(variables) -> {"class_mean/top1": ..., "class_mean/top5": ..., "class_mean/map": ..., "examples": n}`, all
       but `examples` in [0, 1]. `top1` and `top5` (for six classes or more) are accuracies of the nearest class mean; of
       equal cosines the first class counts. `map` is the average precision of the search, averaged over the classes that
-      occur (`multilabel.average_precision`: equal cosines share one precision). Names of other layers than "features"
+      occur (equal cosines share one precision). Names of other layers than "features"
       have the layer in them: `class_mean_stages.2/map`.
 
     Raises:

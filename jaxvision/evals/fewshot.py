@@ -48,7 +48,7 @@ def make_fewshot(
       shots: Numbers of images of each class. The images of a smaller number are among those of a larger one.
       l2: Strength of the regularisation, relative to a sum over examples, above 0.
       draws: Number of draws of the images, with seeds 0, 1, ...
-      layer: Name of the layer, see `features.pick_layer`.
+      layer: Name of the layer, an output of the model such as "features" or "stages/1"; maps are averaged.
 
     Returns:
       `run(variables) -> {"5shot_ridge1024": ..., "examples": n}`: the top-1 accuracy in [0, 1] for each number of

@@ -53,7 +53,7 @@ def make_knn(
         its own nearest neighbour.
       k: Numbers of neighbours.
       temperature: Temperature of the weights, above 0.
-      layer: Name of the layer, see `features.pick_layer`.
+      layer: Name of the layer, an output of the model such as "features" or "stages/1"; maps are averaged.
       chunk: Number of training images that a device compares at a time; it changes nothing else.
 
     Returns:

@@ -62,7 +62,8 @@ def make_linear_probe(
       task: Task whose `outputs` have the layers.
       data: Split to evaluate; nothing is chosen on it.
       train: Split to fit, `train_split` in a config.
-      layers: Names of layers, see `features.pick_layer`, with one probe for each: ("stages/0", "stages/1", "features").
+      layers: Names of outputs of the model, with one probe for each: ("stages/0", "stages/1", "features"). Maps are
+        averaged over their positions.
         In a config "stages/*" stands for all stages.
       l2: Values of l2 to choose from, above 0. With a single one, nothing is held out.
       holdout: Share of the training images that l2 is chosen on, by top-1; of equal results, the larger l2 wins.

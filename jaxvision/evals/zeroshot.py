@@ -60,9 +60,11 @@ def make_zeroshot(
       task: Task whose `outputs` have "image_embedding" [b, d] and "text_embedding" [b, d].
       data: Split to evaluate, with one class for each image.
       texts: Tokenizer of the model.
-      prompts: Names of sets of prompts, each evaluated separately, see `data.text.prompts.get_prompts`.
-      classes: Names of the classes to use instead of the set's, see `data.text.class_names.candidate_classes`.
-      only: Classes to choose from, such as "imagenet_r", see `data.text.class_names.candidate_classes`.
+      prompts: Sets of prompts, each evaluated separately: one of `prompts.SETS`, a file of prompts, or a text with
+        `{}` in place of the name.
+      classes: Names of the classes in their order, in place of the set's: a file with one per line, or the names.
+      only: Classes to choose from; images of others are left out: one of `class_names.ONLY`; labels or names of the
+        set; or a file with one of these per line.
       report: Folder for files such as `zeroshot_clip80_v1.json` with the accuracy of every class, its confusions, and
         the accuracy of every prompt. Each evaluation overwrites them.
 

@@ -30,7 +30,7 @@ SLOT_FILE = "slot.json"  # the share of the machine that a job has
 
 @part("launcher", "local")
 class LocalLauncher:
-    """Starts each job at once as a process; see `jaxvision.launch.base.Launcher`.
+    """Starts each job at once as a process.
 
     The machine is divided into slots, and a job gets the slot with the fewest jobs. With GPUs, a slot is `gpus` of them
     (CUDA_VISIBLE_DEVICES). Without GPUs, a slot is an equal share of the CPUs, if the system can bind processes to CPUs

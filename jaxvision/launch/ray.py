@@ -27,7 +27,7 @@ CANCEL_SECONDS = 10  # longest wait until the node has received a cancellation
 
 @part("launcher", "ray")
 class RayLauncher:
-    """Starts each job as an actor that takes `cpus` and `gpus` of one node; see `launch.base.Launcher`.
+    """Starts each job as an actor that takes `cpus` and `gpus` of one node.
 
     Ray sets CUDA_VISIBLE_DEVICES to the GPUs of a job. It counts CPUs, but does not restrict a job to them.
 

@@ -30,7 +30,7 @@ SETTLE_SECONDS = 15  # a network file system may take so long to show the exit s
 
 @part("launcher", "slurm")
 class SlurmLauncher:
-    """Queues each job separately; see `jaxvision.launch.base.Launcher`.
+    """Queues each job separately.
 
     SLURM requeues none of them: the controller counts attempts, and submits preempted and lost jobs again.
 

@@ -61,7 +61,7 @@ def bit(
         authors' code, 1e-8 in timm.
       drop_path: Rate of stochastic depth in the last block, in [0, 1); earlier blocks have less, in proportion to their
         depth (Huang et al. 2016, arXiv 1603.09382).
-      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "zeros" or "normal".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

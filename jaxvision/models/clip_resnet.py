@@ -198,7 +198,7 @@ def clip_resnet(
       features: Dimension d of the features; None for the variant's.
       attention: Implementation of the pooling's attention: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs
         (bfloat16 or float16 only).
-      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "zeros" or "normal".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

@@ -71,7 +71,7 @@ def lenet(
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.
       dtype: Type of the computation, float32 or bfloat16; parameters are float32.
-      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "normal" or "zeros".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

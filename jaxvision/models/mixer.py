@@ -150,7 +150,7 @@ def mixer(
       drop_path: Rate of stochastic depth in the last block, in [0, 1); it grows linearly from 0 in the first.
       gelu: Form of the GELU: "tanh", the approximation of the original JAX code, "exact" (erf), as in timm, or "quick",
         as in CLIP.
-      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "zeros" or "normal".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
       scan: True to loop over blocks with stacked parameters, see `vit`.
       remat: Part of a block that the backward pass computes again to save memory, see `vit`.

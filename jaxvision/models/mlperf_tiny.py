@@ -110,7 +110,7 @@ def mlperf_resnet8(
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.
       dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
-      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`. Keras's own is "he_normal".
+      head_init: Initialiser of the head, "normal" or "zeros". Keras's own is "he_normal".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

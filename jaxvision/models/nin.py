@@ -91,7 +91,7 @@ def nin(
       dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
       blocks: Number of stages, from 3 to 9; the paper has 3, 4 and 5.
       width: Factor of the channels of every layer, above 0.
-      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "normal" or "zeros".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

@@ -171,7 +171,7 @@ def resnet(
         depth (Huang et al. 2016, arXiv 1603.09382).
       zero_init_residual: True to start the last scale of each branch at 0 (Goyal et al. 2017, sec. 5.1), so that each
         block starts as its shortcut. None for True, except in the plain network, where nothing would be left.
-      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "normal" or "zeros".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

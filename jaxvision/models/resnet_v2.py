@@ -219,7 +219,7 @@ def resnet_v2(
       drop_path: Rate of stochastic depth in the last block, in [0, 1); earlier blocks have less, in proportion to their
         depth (Huang et al. 2016, arXiv 1603.09382).
       zero_init_residual: True to start the last kernel of each branch at 0, as in timm; False as in the paper.
-      head_init: Initialiser of the head, "normal" or "zeros"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "normal" or "zeros".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
 
     Raises:

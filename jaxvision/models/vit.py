@@ -277,7 +277,7 @@ def vit(
       pool: Kind of pooling. Features are the class token ("token"), the mean over tokens ("gap"), attention pooling
         ("map"), or every token ("none": features [b, n, d] and logits [b, n, k]).
       posemb: Kind of positions: "learned" (Dosovitskiy et al. 2021; the image size is then fixed unless `base_grid` is
-        given), "sincos2d", "rope" (queries and keys are turned by row and column, see `positions.rope2d`) or "none".
+        given), "sincos2d", "rope" (queries and keys are turned by row and column) or "none".
       class_token: True for a class token; None for one only if `pool` is "token". With another pooling, it only takes
         part in attention, as in MAE's fine-tuning (He et al. 2022, app. A.1) and timm's `global_pool="avg"`.
       fc_norm: True to apply the final LayerNorm to the pooled features instead of the tokens, as in BEiT, MAE's
@@ -289,11 +289,11 @@ def vit(
       registers: Number of registers, at least 0: tokens without position that the output leaves out (Darcet et al.
         2024).
       base_patch: Side of the patches that the embedding's kernel is stored for; None for the variant's. The kernel is
-        fitted to the variant's patch by `patches.resize_patches`, so that one set of weights serves many (Beyer et al.
-        2023, FlexiViT). Learned positions need `base_grid`, too.
+        fitted to the variant's patch by its pseudo-inverse, so that one set of weights serves many (Beyer et al. 2023,
+        FlexiViT). Learned positions need `base_grid`, too.
       base_grid: Number of patches along each side of the square grid that learned positions are stored for; None for
-        the grid of the images. They are fitted to other images by `positions.resize_positions`, so that images of
-        several sizes can be mixed, as in multi-crop.
+        the grid of the images. They are resized for other images, so that images of several sizes can be
+        mixed, as in multi-crop.
       patch_bias: True for a bias in the patch embedding; CLIP has none.
       patch_dropout: Share of patches that training leaves out, in [0, 1); the tokens before them always stay (Li et al.
         2023, FLIP).
@@ -303,7 +303,7 @@ def vit(
       layer_scale: Initial factor of each residual branch, above 0 (Touvron et al. 2021b); None for no such factors.
       parallel: Layers of a block that are computed side by side: "mlp", the MLP and the attention (Dehghani et al.
         2023, who also remove the biases of norms and QKV; here they stay), "pairs", two of each (Touvron et al. 2022),
-        or "none"; see `transformer.TransformerBlock`.
+        or "none".
       dropout: Rate of dropout after the position embedding, after attention and in the MLP, in [0, 1).
       drop_path: Rate of stochastic depth in the last block, in [0, 1); it grows linearly from 0 in the first.
       gelu: Form of the GELU: "tanh", the approximation of the original JAX code, "exact" (erf), as in timm and torch,
@@ -315,7 +315,7 @@ def vit(
         code, positions and class token have d ** -0.5.
       rep_size: Number of units of a tanh layer before the head, for pre-training (Dosovitskiy et al. 2021, sec. 3.1);
         None for no such layer.
-      head_init: Initialiser of the head, "zeros" or "normal"; see `heads.linear_head`.
+      head_init: Initialiser of the head, "zeros" or "normal".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.
       scan: True to loop over blocks with stacked parameters, so that compile time does not grow with depth.
       remat: Part of a block that the backward pass computes again to save memory: "none", "dots" (all but the outputs

@@ -31,7 +31,8 @@ def make_context(
     from one to the next, and `colors` hides chromatic aberration, from which a network can read the place in the
     photograph. The paper also lowers the resolution of some patches, which is left out here.
 
-    Batches, metrics (`context_top1`) and outputs: see `pretext.make_pretext`.
+    Labels are not read. The metric `context_top1` is the share of questions of a batch that are answered right. The
+    outputs are those of the trunk for whole images.
 
     Args:
       model: Function of the number of classes, here None, that builds the trunk. It is trained on patches and
@@ -41,7 +42,7 @@ def make_context(
       jitter: Largest shift of a patch from its place on the grid in either direction, as a share of its side.
       colors: Treatment of colours: "drop" replaces two of three channels of each patch by noise, "project" removes the
         axis between green and magenta, "keep" keeps them, for an augmentation with `grayscale`.
-      part_dim, hidden: Widths of the layers over each patch and over both, see `models.pieces.SideBySide`.
+      part_dim, hidden: Widths of the layers over each patch and over both; None for no such layer.
 
     Raises:
       UserError: If an option is out of range, or the trunk can only see images of one size.

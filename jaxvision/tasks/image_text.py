@@ -56,7 +56,7 @@ def make_image_text(
         cosines are parameters of the model.
       num_classes: Number of classes of the data set; only `mask_equal="label"` uses its labels.
       multi_label: True if an image of the set has any number of labels.
-      over_batch: Function `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      over_batch: Function that lays a loss over the devices of the run; None leaves the layout to XLA.
       loss: Name of the loss, "softmax" (CLIP) or "sigmoid" (SigLIP).
       max_scale: Limit of the scale of cosines, which is reduced to it after each step; None for no limit. "loss" is 100
         for "softmax" (CLIP: "to prevent scaling the logits by more than 100", sec. 2.5) and None for "sigmoid"

@@ -40,7 +40,8 @@ def make_jigsaw(
     deviation 1 against brightness and contrast, and its channels are shifted against each other, against chromatic
     aberration. The paper also makes 30 % of the images grey: `grayscale(0.3)` in the augmentation.
 
-    Batches, metrics (`jigsaw_top1`) and outputs: see `pretext.make_pretext`.
+    Labels are not read. The metric `jigsaw_top1` is the share of questions of a batch that are answered right. The
+    outputs are those of the trunk for whole images.
 
     Args:
       model: Function of the number of classes, here None, that builds the trunk. It is trained on tiles and evaluated
@@ -54,7 +55,7 @@ def make_jigsaw(
         the paper.
       channel_jitter: Largest shift of a colour channel of a tile in either direction, as a share of the tile's side;
         2 of 64 pixels in the paper.
-      part_dim, hidden: Widths of the layers over each tile and over all, see `models.pieces.SideBySide`.
+      part_dim, hidden: Widths of the layers over each tile and over all; None for no such layer.
 
     Raises:
       UserError: If an option is out of range, or the trunk can only see images of one size.

@@ -29,20 +29,20 @@ def make_probe(
     evaluation sees, and the network stays bit for bit as it was loaded. Without `freeze`, the network is fine-tuned up
     to that layer.
 
-    Batches, metrics and outputs: see `supervised.make_supervised`; "logits" are the logits of the classifier.
+    Batches, metrics and outputs are those of the task `supervised`; "logits" are the logits of the classifier.
 
     Args:
       model: Function of the number of classes, here None, that builds the network.
       num_classes: Number of classes of the data set.
       multi_label: True if an image of the set has any number of labels.
       layer: Name of the layer, "features" or an output such as "map" or "stages/1".
-      classifier: Kind of the classifier, "linear", "mlp" or "conv", see `models.probe.Classifier`. The last two are
+      classifier: Kind of the classifier, "linear", "mlp" or "conv". The last two are
         the non-linear and the convolutional classifier of Gidaris et al. 2018, sec. 3.1.
       hidden: Number of units of "mlp" (None: 200) or channels of "conv" (None: 192).
       norm: True for BatchNorm without scale and offset before the linear classifier (He et al. 2022, MAE, app. A.1).
-      loss, label_smoothing: Loss, and share of each label that is spread, see `supervised.make_supervised`.
+      loss, label_smoothing: Loss, and share of each label that is spread, as of the task `supervised`.
       statistics, freeze: Mode of the network below the classifier, "batch" or "running", and value of `init.freeze`,
-        see `supervised.make_supervised`.
+        as of the task `supervised`.
 
     Raises:
       UserError: If the data set has no classes or only one, or an option is out of range.

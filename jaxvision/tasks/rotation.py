@@ -22,7 +22,8 @@ def make_rotation(
     right angles, which are best, and the eight multiples of 45. It does not say what fills the corners of an image
     turned by 45 degrees: here it is 0, the mean colour after `normalize`.
 
-    Batches, metrics (`rotation_top1`) and outputs: see `pretext.make_pretext`. Images must be square.
+    Labels are not read, and images must be square. The metric `rotation_top1` is the share of questions of a batch that
+    are answered right. The outputs are those of the trunk for whole images.
 
     Args:
       model: Function of the number of classes, here None, that builds the network. A linear classifier of the angles

@@ -63,7 +63,7 @@ def make_simclr(
       model: Function of the number of classes, here None, that builds the backbone.
       num_classes: Number of classes of the data set; only `supervised_contrastive` needs classes.
       multi_label: True if an image of the set has any number of labels, which `supervised_contrastive` refuses.
-      over_batch: Function `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      over_batch: Function that lays a loss over the devices of the run; None leaves the layout to XLA.
       fields: Fields of a batch; the images must have views.
       loss: Name of the loss, "nt_xent", which reads no labels, or "supervised_contrastive" (Khosla et al. 2020).
       temperature: Divisor of the cosines, above 0.

@@ -1,5 +1,7 @@
 """`jaxvision help NAME`: from signatures and docstrings, for parts, keys, files, and a user's own."""
 
+import contextlib
+import pkgutil
 import re
 
 import pytest
@@ -22,6 +24,42 @@ def test_every_part_is_described_with_all_its_options(word):
         assert [name for name, line in options if not line.startswith("      ")] == [], (
             "an option without a description"
         )
+
+
+def in_the_source(text, module):
+    """Names in a text that only a reader of the source of a module knows, such as `resizing.METHODS`."""
+    found = []
+    for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\(\))?`", text):
+        for parts in range(module.count(".") + 1, 0, -1) if "." in name or name.isupper() else ():
+            with contextlib.suppress(ImportError, AttributeError):
+                around = ".".join(module.split(".")[:parts])
+                first = pkgutil.resolve_name(f"{around}.{name.partition('.')[0]}")
+                pkgutil.resolve_name(f"{around}.{name}")
+                found += [name] if getattr(first, "__name__", "jaxvision").startswith("jaxvision") else []  # no library
+                break
+    return found
+
+
+@pytest.mark.parametrize("word", KINDS)
+def test_help_names_nothing_that_is_only_in_the_source(word):
+    for entry in catalog.entries(word):
+        assert in_the_source(describe.part(KINDS[word], entry), entry.module) == [], entry.name
+
+
+def test_help_of_keys_names_nothing_that_is_only_in_the_source():
+    assert in_the_source("one of `resizing.METHODS`, see `cut`", "jaxvision.data.host_ops.resize") == [
+        "resizing.METHODS"
+    ]
+    for place in config_keys.every():
+        for text in config_keys.describe_key(place.path):
+            assert in_the_source(text, "jaxvision.sections") == [], place.path
+
+
+def test_choices_are_those_of_the_code():
+    assert "method='bilinear'  (a text)\n      Filter, one of bilinear, bicubic, opencv_" in run_help("host", "resize")
+    assert 'Interpolation, "nearest" or one of linear, cubic, lanczos3, lanczos5' in run_help("augmentation", "resize")
+    assert re.search(r"The format is one of\s+JPEG, PNG", run_help("host", "decode"))
+    assert "Library that wrote the file, one of jaxvision, timm," in run_help("init.source")
 
 
 def test_a_part_is_shown_with_types_defaults_source_and_how_to_name_it():

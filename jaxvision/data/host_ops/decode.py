@@ -16,12 +16,12 @@ def decode(max_pixels: int = MAX_PIXELS, fast: bool = False) -> "Decode":
 
     Grey becomes three equal channels, palettes are looked up, CMYK is converted, an alpha channel is dropped, 16-bit
     grey keeps its high byte, and of an animation or a TIFF of several pages the first picture is taken. An image that
-    is a uint8 array already only gets three channels, and so does a clip [t, h, w, c]. The formats are those of
+    is a uint8 array already only gets three channels, and so does a clip [t, h, w, c]. The format is one of
     `formats.FORMATS`; no other is tried, so that no file can start another program.
 
     Args:
       max_pixels: Largest number of pixels; larger images are refused by their headers, before they are decoded. The
-        default, 67 million, is `formats.MAX_PIXELS`.
+        default is 67 million.
       fast: True to decode JPEGs with libjpeg's quicker inverse transform and without interpolating colours. If the next
         operation resizes to a quarter of the size or less, libjpeg also reduces by 2, 4 or 8 first, to no less than
         twice the wanted size. The pixels differ a little; with False they equal Pillow's.

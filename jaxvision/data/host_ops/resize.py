@@ -33,7 +33,7 @@ def resize(size: int | tuple[int, int], method: str = "bilinear") -> Moving:
 
     Args:
       size: Side, or (height, width), in pixels.
-      method: Filter, a key of `resizing.METHODS`.
+      method: Filter, one of `resizing.METHODS`.
     """
     size = pair(size)
     return Moving(lambda height, width, rng: Window(0, 0, height, width, size), _drawn(method), size)
@@ -45,7 +45,7 @@ def resize_short(size: int, method: str = "bilinear") -> Moving:
 
     Args:
       size: Length of the shorter side in pixels.
-      method: Filter, a key of `resizing.METHODS`.
+      method: Filter, one of `resizing.METHODS`.
     """
     size = side("resize_short", size)
     new_size = lambda height, width: (None, None) if None in (height, width) else _short(height, width, size).size
@@ -66,7 +66,7 @@ def random_resize_short(low: int, high: int, method: str = "bilinear") -> Moving
     Args:
       low: Smallest length in pixels.
       high: Largest length in pixels; lengths are uniform and include both ends.
-      method: Filter, a key of `resizing.METHODS`.
+      method: Filter, one of `resizing.METHODS`.
 
     Raises:
       UserError: `low` is larger than `high`.
@@ -104,7 +104,7 @@ def random_resized_crop(
       size: Side, or (height, width), in pixels.
       area: Range (low, high) of the rectangle's share of the image's area, drawn uniformly, in (0, 1].
       ratio: Range (low, high) of its aspect ratio (width / height), drawn log-uniformly.
-      method: Filter, a key of `resizing.METHODS`.
+      method: Filter, one of `resizing.METHODS`.
 
     Raises:
       UserError: A range is empty or out of bounds.

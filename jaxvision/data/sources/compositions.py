@@ -79,7 +79,7 @@ def open_shapes(
     scenes: str = "all",
     features: Mapping[str, str] | None = None,
 ) -> Source:
-    """Opens a split of `shapes`, which is rendered on first use; see `shapes.prepare_shapes` and `open_scenes`.
+    """Opens a split of `shapes`, scenes of coloured objects that are rendered on first use.
 
     Args:
       data_dir: Folder of the cache; by default the environment variable JAXVISION_DATA, else `~/.cache/jaxvision`.
@@ -90,15 +90,17 @@ def open_shapes(
       validation: Number of examples in the validation split.
       test: Number of examples in the test split.
       question: Question that the labels answer: "kind", that of the main object; "same", "larger", "nearest", "count",
-        "kind_same", "kind_of_larger" or "odd_one", which have scenes of their own; see `shapes_cells`.
-      text: Feature that becomes the field `text`, as for `open_scenes`.
-      label: Label, as for `open_scenes`.
-      scenes: Choice of scenes, as for `open_scenes`.
-      features: Paths of further features by the names of their fields, as for `open_scenes`.
+        "kind_same", "kind_of_larger" or "odd_one", which have scenes of their own.
+      text: Feature that becomes the field `text`: "caption".
+      label: Label of the main object: its "kind" (10 classes), its "colour" (10), or the "pair" of both (100, "red
+        circle").
+      scenes: Choice of scenes: "all"; "seen", those in which no object is of a held-out pair; or "held_out", those
+        whose main object is of one.
+      features: Paths of further features by the names of their fields.
 
     Raises:
-      UserError: The question is unknown or does not go with `label` or `scenes`, or for another reason of
-        `shapes.prepare_shapes` or `open_scenes`.
+      UserError: The question, the label or the choice of scenes is unknown, or they do not go together; an image size
+        or a number of examples is out of range; or the folder cannot be written.
     """
     check_question(question, label=label, scenes=scenes)
     builder = shapes.prepare_shapes(

@@ -34,8 +34,8 @@ class ManifestSource(Source):
       data_dir: Folder of the manifests.
       split: Split in the syntax of TFDS, such as `train[:90%]`.
       fields: Names of the fields to read; None for all.
-      file: Pattern of the manifests, as for `files.split_files`. The suffix decides between CSV (with a header) and
-        JSON lines.
+      file: Pattern of the manifests, in which `{split}` is the name of the split; or one pattern for each split, by its
+        name. The suffix decides between CSV (with a header) and JSON lines.
       root: Folder to which paths are relative; by default the folder of the manifest.
       path: Name of the column of the paths.
       label: Name of the column of the labels, each a number or a name; by default `label`, if there is one.

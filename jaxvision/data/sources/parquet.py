@@ -39,7 +39,8 @@ class ParquetSource(Source):
       data_dir: Folder of the files.
       split: Split in the syntax of TFDS, such as `train[:90%]`.
       fields: Names of the fields to read; None for all.
-      files: Pattern of the files, as for `files.split_files`.
+      files: Pattern of the files, in which `{split}` is the name of the split, `{000..123}` counts and `{a,b}` lists;
+        or one pattern for each split, by its name.
       image: Column of the images: the bytes of image files, or structs with the field `bytes`. Columns of paths are
         refused.
       label: Column of the labels: numbers or names, or lists of them; by default `label`, if there is one.

@@ -35,7 +35,7 @@ class TfdsSource(Source):
         multi-label set.
       text: Path of the feature that becomes the field `text`, such as "captions/text".
       features: Paths of the features that become further fields, by their names: `dict(boxes="objects/bbox")`.
-      kinds: Kinds of fields, keys of `fields.KINDS`, if the features do not show them: `dict(joints="points")`.
+      kinds: Kinds of fields, each one of `fields.KINDS`, if the features do not show them: `dict(joints="points")`.
       classes: Classes of a label that is a whole number and no ClassLabel: a file with one name per line, a tuple of
         names, or their number.
 

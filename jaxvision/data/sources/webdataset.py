@@ -28,16 +28,16 @@ class WebDatasetSource(Source):
     Members with the same path up to the first dot of the file name are one example, such as `0001.jpg`, `0001.txt`,
     `0001.json` and `0001.cls`. The rest of the name is the suffix of the member. `passed_over` counts members that are
     not read. An example is read directly at its offset, in any order, so shards need no shuffling. One pass over the
-    headers finds the offsets, which are stored (see `tar_index.load_index`).
+    headers finds the offsets, which are stored.
 
     Args:
       data_dir: Folder of the shards.
       split: Split in the syntax of TFDS, such as `train[:90%]`.
       fields: Names of the fields to read; None for all.
-      shards: Pattern of the files, as for `files.split_files`: `cc3m-{split}-*.tar`,
-        `dict(train="{00000..00331}.tar")`.
+      shards: Pattern of the files, in which `{split}` is the name of the split, `{000..123}` counts and `{a,b}` lists:
+        `cc3m-{split}-*.tar`; or one pattern for each split, by its name: `dict(train="{00000..00331}.tar")`.
       image: Suffix of the image members, such as `input.jpg`, or several: the first that an example has is read. The
-        default is all of `formats.IMAGE_SUFFIXES`.
+        default is any of `formats.IMAGE_SUFFIXES`.
       label: Key of the label in the .json members: a number, a name or a list of them. By default the .cls members hold
         the label, if there are any.
       text: Suffix of the text members, or several, as for `image`; or the key of the .json members that holds the text
@@ -51,8 +51,7 @@ class WebDatasetSource(Source):
     Raises:
       UserError: There are no shards; a shard is compressed, truncated or damaged, or has no example; or a label is
         missing or is no class.
-      BadExample: (When an example is read.) It has no image or text, or its text is not one (see
-        `texts.one_or_several`).
+      BadExample: (When an example is read.) It has no image or text, or its text is blank or no text.
     """
 
     def __init__(

@@ -87,10 +87,10 @@ def class_captions(prompts: str | Sequence[str] = "{}", *, names: str | Sequence
     So any labelled set can train a model of image and text.
 
     Args:
-      prompts: Text with `{}` in place of the name, a set of prompts such as "clip7" (see `prompts.get_prompts`), or
-        several of both. `tokenize` draws one of the captions.
+      prompts: Text with `{}` in place of the name; a set of prompts, one of `prompts.SETS`; a file of prompts, one a
+        line; or several of these. `tokenize` draws one of the captions.
       names: Names of the classes, in their order: a file with one per line, or the names. By default those of the set,
-        in words (see `class_names.in_words`).
+        in words: CLIP's names for the classes of ImageNet, else with spaces for underscores.
 
     Raises:
       UserError: There is no such set of prompts or file; when called, an example has no single label, or its class has
