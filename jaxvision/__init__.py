@@ -41,6 +41,7 @@ unpacking.py    limits on the size of unpacked data, checked before memory is al
 programs.py     compiled programs kept on disk; memory.py: freed memory kept by the process
 progress.py     progress of slow work on stderr
 signals.py      SIGTERM and SIGINT, handled from the start of a command; __main__.py: the console script
+logs.py         warnings, each of them once
 errors.py       errors that users can fix, with the choices; exits.py: exit statuses
 version.py      the version of this package
 docstrings.py   the parts of a docstring

@@ -16,6 +16,10 @@ class Written(str):
     """The text of a value on the command line, whose type depends on its place in the config; see `read`."""
 
 
+class Switch(Written):
+    """What `--KEY` without a value means, "true", and `--noKEY`, "false", for a key that may be true or false."""
+
+
 def write(value: object) -> str:
     """Writes a value in the form of the command line.
 
@@ -50,8 +54,12 @@ def read(text: str, name: str, annotation: Any = Any, before: Any = None) -> Any
     ...
     jaxvision.errors.UserError: --depth must be a whole number, not '1e3': write 1000
     """
+    switched = isinstance(text, Switch)
     text = str(text)  # a plain text from here on, no longer `Written`
     literal = _literal(text)
+    unknown = annotation is Any and before is None
+    if switched and not unknown and not isinstance(before, bool) and bool not in _kinds(annotation):
+        raise UserError(_no_switch(name, literal, annotation, before))
     if _is_section(before) and not _is_section(literal) and literal is not None:
         raise UserError(f"--{name} is a section, not {shown(text)}: change the keys in it, as in --{name}.KEY=VALUE")
     if annotation is Any and before is None:
@@ -68,6 +76,17 @@ def read(text: str, name: str, annotation: Any = Any, before: Any = None) -> Any
         if arguments.fits(value, annotation):
             return value
     raise UserError(f"--{name} must be {arguments.words(annotation)}, not {shown(text)}{_without_point(literal)}")
+
+
+def _no_switch(name: str, on: bool, annotation: Any, before: Any) -> str:
+    """The message about a key without a value that is not true or false."""
+    if _is_section(before):
+        return f"--{name} is a section: change the keys in it, as in --{name}.KEY=VALUE"
+    kind = type(before) if annotation is Any and before is not None else annotation
+    value = "" if kind is Any else f", {arguments.words(kind)}"
+    if on:
+        return f"--{name} needs a value: write --{name}=VALUE{value}"
+    return f"--no{name} turns a key off that is true or false, and this one is not: write --{name}=VALUE{value}"
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import programs, signals, storage, trained
+from jaxvision import logs, programs, signals, storage, trained
 from jaxvision import workdir as workdirs
 from jaxvision.commands import photos
 from jaxvision.commands import train as command
@@ -139,7 +138,9 @@ def train(
       KeyboardInterrupt: An interrupt arrived. The message says how to go on.
       Preempted: SIGTERM arrived.
     """
-    with signals.listening("train"), _stopped_early(), _less_of_absl(), contextlib.ExitStack() as stack:
+    with signals.listening("train"), _stopped_early(), contextlib.ExitStack() as stack:
+        stack.enter_context(logs.errors_only("absl"))  # libraries log much there
+        stack.enter_context(logs.each_once())
         began = time.perf_counter()
         config = _read(config, changes)
         if data is not None:
@@ -219,18 +220,6 @@ def _new_folder(config: ConfigDict) -> str:
     name = f"{RUNS}/{config.model.get('name', 'run')}-{time.strftime('%Y%m%d-%H%M%S')}".replace(":", "-")
     taken = (name if i == 0 else f"{name}-{i}" for i in range(10**6))
     return next(path for path in taken if not os.path.lexists(path))
-
-
-@contextlib.contextmanager
-def _less_of_absl() -> Iterator[None]:
-    """Silences what libraries log as absl, as the commands do."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager

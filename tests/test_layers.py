@@ -12,7 +12,7 @@ ROOT = Path(jaxvision.__file__).parent
 BASE = {"errors", "exits", "reading", "arguments", "values", "specs", "progress", "durations", "paths", "sections"}
 BASE |= {"calls", "literals", "scripts", "own_modules", "registry", "signals", "storage", "traced", "unpacking"}
 BASE |= {"path_names", "processes", "lock_files", "locks", "line_files", "outputs", "fields", "layout", "programs"}
-BASE |= {"memory", "hardware"}
+BASE |= {"memory", "hardware", "logs"}
 BASE |= {"memory", "shipped", "version", "docstrings"}
 # The other modules that each module or folder may import.
 MAY_IMPORT = {

@@ -12,7 +12,7 @@ from jaxvision import evals, models, tasks
 from jaxvision.config import schema
 from jaxvision.data import sources
 from jaxvision.errors import UserError
-from jaxvision.literals import Written
+from jaxvision.literals import Switch, Written
 from jaxvision.optim import optimizers
 
 
@@ -101,6 +101,29 @@ def test_a_new_evaluation_has_its_name_among_the_changes():
 def test_what_nothing_takes_is_refused(words, message):
     with pytest.raises(UserError, match=message):
         changed(*words)
+
+
+def test_the_name_of_a_key_alone_is_a_truth_value():
+    changes = {"train.skip_spikes": Switch("true"), "optimizer.nesterov": Switch("false")}
+    config = configs.override(make_config(), changes)
+    assert config.train.skip_spikes is True
+    assert config.optimizer.nesterov is False
+
+
+@pytest.mark.parametrize(
+    ("key", "switch", "message"),
+    [
+        ("train.total", "true", "--config.train.total needs a value: write --config.train.total=VALUE, a text or a nu"),
+        ("data.name", "true", "--config.data.name needs a value: write --config.data.name=VALUE, a text"),
+        ("model.width", "true", "--config.model.width needs a value: write --config.model.width=VALUE, a number"),
+        ("seed", "false", "--noconfig.seed turns a key off that is true or false, and this one is not: write --config"),
+        ("model", "true", "--config.model is a section: change the keys in it, as in --config.model.KEY=VALUE"),
+        ("model.widht", "true", "no key 'model.widht'; did you mean 'model.width'"),
+    ],
+)
+def test_a_key_without_the_value_that_it_needs(key, switch, message):
+    with pytest.raises(UserError, match=message):
+        configs.override(make_config(), {key: Switch(switch)})
 
 
 def test_what_a_new_name_does_not_take_is_left_out_with_a_line():

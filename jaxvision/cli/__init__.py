@@ -23,7 +23,7 @@ from absl import flags
 
 from jaxvision import signals
 from jaxvision.cli import about, failures, files, made_configs, many_runs, mistakes, one_run, order, seeing
-from jaxvision.cli.shared import Command, check_empty
+from jaxvision.cli.shared import Command, check_empty, warnings_printed
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
@@ -126,6 +126,15 @@ def _define(values: flags.FlagValues, name: str, words: list[str]) -> None:
     COMMANDS[name].define(values, words)
 
 
+def _parsed(name: str, words: list[str], values: flags.FlagValues) -> list[str]:
+    """Defines and parses the flags of a command; returns the words that are not flags."""
+    try:
+        _define(values, name, words)
+        return values([name, *words])[1:]
+    except flags.Error as error:
+        raise mistakes.reworded(error, name, values, words) from None
+
+
 def _folder_of(words: list[str]) -> str | None:
     """The value of --workdir, or of --out, on a command line that may be wrong."""
     options: dict[str, str] = {}
@@ -144,12 +153,8 @@ def _run(name: str, words: list[str]) -> None:
     check_empty(words)
     values = flags.FlagValues()
     try:
-        _define(values, name, words)
-        rest = values([name, *words])[1:]
-    except flags.Error as error:
-        raise mistakes.reworded(error, name, values, words) from None
-    try:
-        command.run(values, rest)
+        with warnings_printed():
+            command.run(values, _parsed(name, words, values))
     except Exception as error:
         watch = sys.modules.get("jaxvision.train.watch")  # who never imported it cannot have been preempted
         if watch is None or not isinstance(error, watch.Preempted):

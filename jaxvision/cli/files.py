@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, log_warnings, need, offer, start, step_flag, value_of, workdir_flag
+from jaxvision.cli.shared import Command, need, offer, start, step_flag, value_of, workdir_flag
 from jaxvision.errors import UserError
 
 
@@ -120,7 +120,6 @@ def _define_data(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def _data(values: flags.FlagValues, rest: list[str]) -> None:
-    log_warnings()
     from jaxvision.commands import data
 
     options = {name: values[name].value for name in values if values[name].present}

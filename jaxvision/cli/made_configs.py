@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, read_config, start, take_config, value_of
+from jaxvision.cli.shared import Command, changed_config, start, take_config, value_of
 from jaxvision.errors import UserError
+from jaxvision.literals import Written
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -20,7 +21,7 @@ _WISHES = ("model", "size", "epochs", "batch", "from")
 class _ConfigFlag(flags.Flag):
     """--config, and the changes of single keys where the config itself is not known yet."""
 
-    changes: Mapping[str, Any] = {}
+    changes: Mapping[str, Written] = {}
 
 
 def train_flags(values: flags.FlagValues, words: list[str]) -> None:
@@ -38,7 +39,7 @@ def train_flags(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_flag(flag, values)
     path, flag.changes = take_config(words)
     if path is not None:
-        flag.value = read_config([f"--config={path}", *(f"--config.{k}={v}" for k, v in flag.changes.items())])
+        flag.value = changed_config(path, flag.changes)
     _data_flags(values, "folder of weights to start from, converted or of a run")
 
 

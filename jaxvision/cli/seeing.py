@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxvision.cli.shared import Command, log_warnings, offer, start, step_flag, value_of
+from jaxvision.cli.shared import Command, offer, start, step_flag, value_of
 
 
 def _define_plot(values: flags.FlagValues, words: list[str]) -> None:
@@ -23,10 +23,8 @@ def _define_plot(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def _plot(values: flags.FlagValues, rest: list[str]) -> None:
-    if values.predictions:
+    if values.predictions:  # reading the records of runs needs no devices
         start([])
-    else:
-        log_warnings()  # reading the records of runs needs no devices
     from jaxvision.commands import plot
 
     plot.run_plot(

@@ -1,16 +1,18 @@
 """What several commands of the command line share: their flags, and how they start."""
 
+import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
+from jaxvision import logs
 from jaxvision.errors import UserError
-from jaxvision.literals import Written
+from jaxvision.literals import Switch, Written
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -78,6 +80,19 @@ def read_config(words: list[str]) -> "ConfigDict | None":
                 f"--config.{key} changes a value of a config, but --config is missing: add --config=FILE.py"
             )
         return None
+    return changed_config(path, changes)
+
+
+def changed_config(path: str, changes: Mapping[str, Written]) -> "ConfigDict":
+    """Reads a config and changes values in it.
+
+    Args:
+      path: Value of --config.
+      changes: New values by key.
+
+    Raises:
+      UserError: The file has a mistake, no part has a key, or its value does not fit.
+    """
     from jaxvision import config as configs
 
     return configs.override(configs.read(path), changes, lambda line: print(line, file=sys.stderr))
@@ -108,7 +123,7 @@ def take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
         key = name.removeprefix("no").removeprefix("config.")
         following = words[i] if i < len(words) and not is_flag(words[i]) else None
         if switch:
-            changes[key] = Written("false")
+            changes[key] = Switch("false")
         elif equals:
             changes[key] = Written(value)
         elif following is not None:
@@ -116,7 +131,7 @@ def take_config(words: list[str]) -> tuple[str | None, dict[str, Written]]:
         elif name == "config":
             raise UserError("--config needs a file: --config=FILE.py")
         else:
-            changes[key] = Written("true")  # the name alone turns on a truth value
+            changes[key] = Switch("true")
         if name == "config":
             path = changes.pop(key)
     return path, changes
@@ -248,7 +263,7 @@ def need(values: flags.FlagValues, *names: str) -> None:
 
 
 def start(rest: list[str], takes_config: bool = False) -> None:
-    """Sets up logging, compiled programs and the processes of the job, once the flags of a command are parsed.
+    """Sets up compiled programs and the processes of the job, once the flags of a command are parsed.
 
     Args:
       rest: Words of the command line that the command did not use.
@@ -262,7 +277,6 @@ def start(rest: list[str], takes_config: bool = False) -> None:
             raise UserError(f"unexpected word {rest[0]!r}: name a config by its flag, --config={rest[0]}")
         quotes = ", and patterns in quotes: --images='photos/*.jpg'" if os.path.exists(rest[0]) else ""
         raise UserError(f"unexpected word {rest[0]!r}: write flags as --name=value{quotes}")
-    log_warnings()
     from jaxvision import programs
     from jaxvision.parallel import distributed
 
@@ -270,12 +284,15 @@ def start(rest: list[str], takes_config: bool = False) -> None:
     distributed.initialize()
 
 
-def log_warnings() -> None:
-    """Prints warnings of this package, and errors only of absl and Orbax, which log much."""
+@contextlib.contextmanager
+def warnings_printed() -> Iterator[None]:
+    """Returns a context that prints each warning of this package once, and only errors of absl and Orbax."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     absl = logging.getLogger("absl")
     absl.setLevel(logging.ERROR)
     absl.addFilter(_without_traceback)
+    with logs.each_once():
+        yield
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -8,14 +8,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxvision import checks, recipes, scripts, storage
 from jaxvision import config as configs
-from jaxvision import recipes, scripts, storage
+from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
 from jaxvision.commands.shown import Made
 from jaxvision.errors import UserError
 from jaxvision.parallel.distributed import is_main
 from jaxvision.reading import is_folder
-from jaxvision.train.progress import console
+from jaxvision.train.progress import console, print_cautions
 
 
 def config_for_run(
@@ -36,14 +37,11 @@ def config_for_run(
     Raises:
       UserError: The images cannot be read as a set with classes, too many are unreadable, or a wish does not fit.
     """
-    recipe = _made(data, wishes, changes)
     path = storage.path(workdir, "--workdir")
     exists = not fresh and workdirs.is_run(path)
-    lines = [*recipe.lines, *([] if exists else recipes.check_images(recipe.config))]
-    if is_main() and not exists:
-        for line in lines:
-            console().print(line, markup=False)
-    return recipe.config, Made(recipe.file(str(path / "config.py")), () if exists else tuple(lines))
+    recipe = _made(data, wishes, changes)
+    lines = [] if exists else _survey(recipe)
+    return recipe.config, Made(recipe.file(str(path / "config.py")), tuple(lines))
 
 
 def stored_config(workdir: str, changes: Mapping[str, Any]) -> ConfigDict:
@@ -77,7 +75,8 @@ def run_new(
       changes: New values by dotted key.
 
     Raises:
-      UserError: The file exists, or is no Python file; neither a config nor images are given; or a value does not fit.
+      UserError: The file exists, or is no Python file; neither a config nor images are given; a value does not fit; or
+        `train` would refuse the images.
     """
     path = storage.local(file, "the new config")
     if path.suffix != ".py":
@@ -86,8 +85,8 @@ def run_new(
         raise UserError(f"{file} exists: give another name, or move it away; nothing is overwritten")
     if data is not None:
         recipe = _made(data, wishes, changes)
-        for line in recipe.lines:
-            console().print(line, markup=False)
+        _survey(recipe)
+        print_cautions(checks.check_run(experiments.build(recipe.config))[1])  # those of a run
         text = recipe.file(file)
     elif source is not None:
         text = _copied(source, changes, file)
@@ -101,8 +100,17 @@ def run_new(
 
 
 def _made(data: str, wishes: recipes.Wishes, changes: Mapping[str, Any]) -> recipes.Recipe:
-    recipe = recipes.make(data, wishes)
+    recipe = recipes.make(data, wishes, changes)
     return recipe.changed(configs.normalised(configs.override(recipe.config, changes, _say)))
+
+
+def _survey(recipe: recipes.Recipe) -> list[str]:
+    """Checks the images of a config that was made; returns, and prints, what was found and chosen."""
+    lines = [*recipe.lines, *recipes.check_images(recipe.config)]
+    if is_main():
+        for line in lines:
+            console().print(line, markup=False)
+    return lines
 
 
 def _copied(source: str, changes: Mapping[str, Any], file: str) -> str:

@@ -33,7 +33,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from jaxvision import checks, launch, outputs, programs, scripts, shipped, storage
+from jaxvision import checks, inputs, launch, outputs, path_names, programs, scripts, shipped, storage
 from jaxvision import config as configs
 from jaxvision import experiment as experiments
 from jaxvision import workdir as workdirs
@@ -41,11 +41,12 @@ from jaxvision.commands import evaluate, study_results, train
 from jaxvision.commands.study_jobs import Jobs
 from jaxvision.commands.study_results import records as records  # for studies
 from jaxvision.commands.study_runs import FAILED, Row, Run, finished_row, row_of, started, workdir
-from jaxvision.errors import UserError, nearest, shown, unknown
+from jaxvision.errors import UserError, nearest, shown, some, unknown
 from jaxvision.locks import LockHeldError
 from jaxvision.parallel.distributed import any_process, is_main
 from jaxvision.progress import track
-from jaxvision.reading import is_file
+from jaxvision.reading import is_file, is_folder
+from jaxvision.sections import DataSection
 from jaxvision.storage import output_folder
 from jaxvision.train import metrics
 from jaxvision.train.progress import console, duration, words
@@ -103,7 +104,11 @@ def run_study(
         cost = _cost(runs, say if dry_run else None, launcher, parallel) if runs else "no runs"
         say(f"study {name}, preset {preset}: {cost}{done}{others}; in {out}/", highlight=False)
 
+    if data_dir is not None and (launcher is None or launcher.startswith("local")):
+        _check_there(data_dir)  # a cluster may have another view of the files
     if dry_run:
+        for line in _absent(planned):
+            say(line, markup=False)
         tell(planned)
         return ""
     if launcher is None:
@@ -232,6 +237,32 @@ def _cost(planned: list[Run], say: Callable | None, launcher: str | None, parall
         say(table)
     here = launcher is not None and launcher.startswith("local")
     return estimate.words(estimates, launched=launcher is not None, parallel=parallel if here else 1)
+
+
+def _check_there(data_dir: str) -> None:
+    """Checks that the folder of --data_dir exists."""
+    folder = path_names.expanded(data_dir, "--data_dir")
+    if not is_folder(folder):
+        kind = "is a file, not a folder" if is_file(folder) else "does not exist"
+        raise UserError(f"--data_dir={data_dir} {kind}: give the folder of the data set")
+
+
+def _absent(planned: list[Run]) -> list[str]:
+    """Says which runs would fail for lack of their training set, a line for each set that is not here."""
+    reasons: dict[str, str] = {}
+    runs: dict[str, list[str]] = {}
+    for one in planned:
+        data = configs.call(DataSection, one.config.data, "data")
+        reads = configs.fingerprint(ConfigDict({"data": data._replace(subset=None, batch_size=1)._asdict()}))
+        if reads not in reasons:
+            reasons[reads] = inputs.open_or_describe(data, "optional")[2]
+        if reasons[reads]:
+            runs.setdefault(reasons[reads], []).append(one.name)
+    return [
+        f"warning: the training set of {len(names):,} of {len(planned):,} runs ({some(names, most=3)}) is not here, "
+        f"and they would fail: {why}. Prepare it, or name its folder with --data_dir"
+        for why, names in runs.items()
+    ]
 
 
 def _check(planned: list[Run]) -> None:

@@ -39,7 +39,7 @@ from jaxvision.train.journal import Journal, carried
 from jaxvision.train.metrics import NoRecords, Records
 from jaxvision.train.observers import Observers
 from jaxvision.train.profiler import Steps, parse_steps
-from jaxvision.train.progress import Reporter, console, duration, number
+from jaxvision.train.progress import Reporter, console, number
 from jaxvision.train.state import TrainState
 from jaxvision.train.throughput import Throughput, peak_flops
 from jaxvision.train.watch import to_its_end
@@ -240,7 +240,7 @@ def _train(
             workdirs.write_json(workdir / "results.json", numbers)
         if observers is not None:
             observers.results = results
-        for one in _results(results, workdir, seconds):
+        for one in _results(results, workdir):
             show(one)
     if not request.quiet:
         _print_times(account)
@@ -273,6 +273,12 @@ def _report_finished(finished: dict[str, Any], request: _Request) -> dict[str, f
         console().print(f"{request.workdir} is finished ({finished['steps']} steps).")
         for line in _results(finished["results"], request.workdir):
             console().print(line, markup=False)
+        if request.profile is not None:
+            console().print(
+                "no profile: the run is finished, so this launch took no step. To profile its config, train it in "
+                "another --workdir, or with --fresh, which moves this run aside",
+                markup=False,
+            )
     return finished["results"]
 
 
@@ -353,12 +359,11 @@ def _header(experiment: Experiment, workdir: Path, start: _Start) -> list[str]:
     return [first, *([f"resuming from step {start.step} of {workdir}"] if start.step else []), *start.notes]
 
 
-def _results(results: dict[str, float], workdir: Path, seconds: float | None = None) -> list[Table | str]:
+def _results(results: dict[str, float], workdir: Path) -> list[Table | str]:
     table = Table("result", "value")
     for name, value in results.items():
         table.add_row(name, number(name, value))
-    took = f" in {duration(seconds)}" if seconds is not None else ""
-    last = f"finished{took}: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)"
+    last = f"finished: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)"
     lines: list[Table | str] = [*([table] if results else []), last]
     if importlib.util.find_spec("tensorboard") is not None:
         lines.append(f"curves: tensorboard --logdir={shlex.quote(str(workdir))}")

@@ -1,11 +1,12 @@
 """Makes a config from a set of images: looks at it, chooses, and says what was found and chosen."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision import models
+from jaxvision import logs, models
 from jaxvision.errors import UserError
 from jaxvision.optim.bit_hyperrule import HyperRule, hyperrule
 from jaxvision.recipes import choices, words
@@ -14,7 +15,7 @@ from jaxvision.recipes.model_names import find_model
 from jaxvision.recipes.python_file import docstring, python_file
 from jaxvision.recipes.roles import Layout
 from jaxvision.recipes.starts import Start, read_start
-from jaxvision.recipes.survey import Survey, find_bad, has_size, open_part, quietly, refuse_bad, survey
+from jaxvision.recipes.survey import Survey, find_bad, has_size, open_part, refuse_bad, survey
 
 
 class Wishes(NamedTuple):
@@ -98,7 +99,7 @@ def _with_held_out(config: ConfigDict) -> ConfigDict:
     return configs.normalised(ConfigDict(plain))
 
 
-def make(data: str, wishes: Wishes) -> Recipe:
+def make(data: str, wishes: Wishes, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Makes the config of a classifier for a set of images.
 
     The same images and wishes give the same config.
@@ -106,16 +107,18 @@ def make(data: str, wishes: Wishes) -> Recipe:
     Args:
       data: Folder, table or name of a set, see `layouts.find_layout`.
       wishes: Wishes of the user.
+      changes: New values by dotted key, of which those of `data.options` decide how the images are read.
 
     Raises:
       UserError: The images cannot be read as a set with classes, or a wish does not fit.
     """
     start = None if wishes.weights is None else read_start(wishes.weights)
     model = _model(wishes, start)
-    with quietly():
+    with logs.errors_only("jaxvision.data"):  # it also tries splits that the run does not read
         layout = find_layout(data)
     section: dict[str, Any] = dict(name=layout.name, data_dir=layout.data_dir, split=layout.splits["train"])
     section |= {"options": layout.options} if layout.options else {}
+    section = _with_options(section, changes or {})
     source = open_part(section)
     seen = survey(source)
     share = None if "validation" in layout.splits else choices.HOLD_OUT.of(seen.examples)
@@ -125,6 +128,14 @@ def make(data: str, wishes: Wishes) -> Recipe:
         section["subset"] = dict(hold_out=share, seed=0)
     examples = len(open_part(section))
     return _chosen(layout, section, seen, examples, share, model, start, wishes)
+
+
+def _with_options(section: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a section `data` with the options among the changes, unless these name another kind of source."""
+    options = {key: value for key, value in changes.items() if words.touched([key], "data.options")}
+    if not options or "data.name" in changes:
+        return section
+    return configs.override(ConfigDict({"data": section}), options).data.to_dict()
 
 
 def check_images(config: ConfigDict) -> list[str]:
@@ -215,7 +226,7 @@ def _chosen(
         c.init = dict(weights=start.weights, head="keep" if same else "new")
     c.task = dict(name="supervised") | (dict(loss="sigmoid_cross_entropy") if seen.multi_label else {})
     c.optimizer = choices.optimizer(name, batch, from_weights=from_weights)
-    total = f"{epochs} epochs"
+    total = f"{epochs} epoch{'s' * (epochs > 1)}"
     every = max(round(epochs / choices.EVALUATIONS), 1)
     if rule is not None:
         c.optimizer = dict(name="sgd", learning_rate=rule.learning_rate, momentum=0.9, schedule=rule.schedule)

@@ -1,9 +1,7 @@
 """Looks at the images of a set: their sizes and classes, and those that cannot be read."""
 
-import contextlib
-import logging
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -15,13 +13,12 @@ from jaxvision.data.bad import Bad, allowed_count
 from jaxvision.data.decoding import BadImage, Jpeg
 from jaxvision.data.formats import MAX_PIXELS
 from jaxvision.data.sources import BadExample, Source
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, some
 from jaxvision.progress import track
 from jaxvision.recipes.choices import SMALL
 
 _SIZED = 1_000  # most images whose size is read, evenly spaced
 _CHECKED = 10_000  # most images of a split that are decoded, evenly spaced
-_NAMED = 5
 _THREADS = 8
 
 
@@ -51,18 +48,6 @@ class Survey(NamedTuple):
     sized: int
 
 
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Holds back warnings about a set that is opened, because the run that opens it again prints them."""
-    log = logging.getLogger("jaxvision.data")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
-
-
 def open_part(section: Mapping[str, Any]) -> Source:
     """Opens a split as a run opens it.
 
@@ -70,8 +55,7 @@ def open_part(section: Mapping[str, Any]) -> Source:
       section: Keys of the section `data` of a config: name, split, data_dir, options, subset, host.
     """
     given: dict[str, Any] = {key: section.get(key) for key in ("name", "split", "data_dir", "options", "subset")}
-    with quietly():
-        return inputs.open_set(**given, host="decode", fields=("image", "label"))
+    return inputs.open_set(**given, host="decode", fields=("image", "label"))
 
 
 def survey(source: Source) -> Survey:
@@ -97,15 +81,18 @@ def survey(source: Source) -> Survey:
             f"all {len(source):,} images of {info.name} {info.split} are of the class {name!r}, and a classifier needs "
             "two classes at least: make a folder for each class"
         )
-    sizes, reason = [], ""
+    sizes, bad = [], []
     for index in _spaced(len(source), _SIZED):
         size = _size(source, index)
         if isinstance(size, str):
-            reason = reason or f"{source.describe(index)}: {size}"
+            bad.append(f"{source.describe(index)} ({size})")
         else:
             sizes.append(size)
     if not sizes:
-        raise UserError(f"none of the images of {info.name} {info.split} can be read ({reason})")
+        raise UserError(
+            f"none of the {len(bad):,} images of {info.name} {info.split} that were looked at can be read: "
+            f"{some(bad, mark=';')}"
+        )
     uniform = sizes[0] if len(set(sizes)) == 1 else None
     sized = min(len(source), _SIZED)
     if uniform and max(uniform) <= SMALL and len(source) > _SIZED:
@@ -163,16 +150,15 @@ def refuse_bad(source: Source, bad: list[Bad], max_bad_fraction: float) -> list[
     """
     if not bad:
         return []
-    named = "; ".join(f"{source.describe(one.index)} ({one.reason})" for one in bad[:_NAMED])
-    more = f"; and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+    named = some((f"{source.describe(one.index)} ({one.reason})" for one in bad), mark=";")
     allowed = allowed_count(source, max_bad_fraction)
     if len(bad) <= allowed:
         count = f"{len(bad):,} of {len(source):,} images of {source.info.split}"
-        return [f"{count} cannot be read, and are left out: {named}{more}"]
+        return [f"{count} cannot be read, and are left out: {named}"]
     share = min(-(-len(bad) * 100 // len(source)) / 100, 1.0)
     raise UserError(
         f"{len(bad):,} of {len(source):,} images of {source.info.name} {source.info.split} cannot be read, more than "
-        f"the {allowed:,} that data.max_bad_fraction={max_bad_fraction:g} allows: {named}{more}. Repair them or take "
+        f"the {allowed:,} that data.max_bad_fraction={max_bad_fraction:g} allows: {named}. Repair them or take "
         f"them away, or leave them out with --config.data.max_bad_fraction={share:g}"
     )
 

@@ -139,7 +139,7 @@ def found(layout: Layout, seen: Survey) -> str:
     counts = " (several per image)"
     if seen.counts:
         absent = seen.classes - len(seen.counts)
-        none = f", and none of {absent:,} classes" if absent else ""
+        none = f", and none of {absent:,} class{'es' * (absent > 1)}" if absent else ""
         counts = f" ({seen.counts[0]:,} to {seen.counts[-1]:,} of each{none})"
     sizes = f"of mixed sizes (shorter side {seen.side} pixels in the median)"
     if seen.uniform:

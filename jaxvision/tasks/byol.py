@@ -62,7 +62,7 @@ def make_byol(
       fields: Fields of a batch; the images must have two views.
       momentum: Share of the teacher that stays in the first step, tau_base, in [0, 1]. The paper's is 0.996 for 1000
         epochs, 0.99 for 300.
-      schedule: Schedule of that share: "cosine" moves it to 1, see `teacher.momentum_at`; "constant" leaves it.
+      schedule: Schedule of that share: "cosine" moves it to 1; "constant" leaves it.
       projection_dim: Width of projection and prediction.
       hidden: Number of units in the hidden layer of both heads.
       norm: True for BatchNorm after these hidden layers.

@@ -97,7 +97,7 @@ def make_dino(
       bottleneck: Dimension of the last of them.
       fixed_norm: True for prototypes of length 1; False to learn their lengths, which the paper does for ViT-S.
       momentum: Share of the teacher that stays in the first step, in [0, 1].
-      schedule: Schedule of that share: "cosine" moves it to 1, see `teacher.momentum_at`; "constant" leaves it.
+      schedule: Schedule of that share: "cosine" moves it to 1; "constant" leaves it.
       temperature: Temperature of the student.
       teacher_temperature: Temperature of the teacher after its warm-up; 0.07 for the paper's long runs.
       warmup_temperature: Temperature of the teacher in the first step of the warm-up.

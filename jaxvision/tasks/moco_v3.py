@@ -74,7 +74,7 @@ def make_moco_v3(
       fields: Fields of a batch; the images must have two views.
       temperature: Divisor of the cosines, above 0: 0.2 for a ViT, 1 for a ResNet.
       momentum: Share of the teacher that stays in the first step, in [0, 1].
-      schedule: Schedule of that share: "cosine" moves it to 1, see `teacher.momentum_at`; "constant" leaves it.
+      schedule: Schedule of that share: "cosine" moves it to 1; "constant" leaves it.
       projection_layers: Number of layers of the projection: 3 for a ViT, 2 for a ResNet. The predictor has 2. BatchNorm
         follows each of them; the last one has neither scale nor offset.
       projection_dim: Width of projection and prediction.

@@ -138,6 +138,14 @@ def test_a_change_needs_a_config(capsys):
     assert "x holds no run to resume: give --config=FILE.py" in told
 
 
+@pytest.mark.parametrize("command", ["train", "inspect"])
+def test_a_key_at_the_end_needs_its_value(command, config_file, tmp_path, capsys):
+    words = [command, f"--config={config_file}", *([f"--workdir={tmp_path}"] if command == "train" else [])]
+    error = main(capsys, *words, "--config.train.total")
+    assert "--config.train.total needs a value: write --config.train.total=VALUE" in error
+    assert "true" not in error
+
+
 def test_a_config_file_is_executed_once(config_file, tmp_path, capsys):
     file, log = tmp_path / "c.py", tmp_path / "log"
     file.write_text(f"open({str(log)!r}, 'a').write('x')\n" + config_file.read_text())

@@ -81,6 +81,14 @@ def test_a_profiler_that_fails_is_one_warning(take_steps, caplog, capsys, functi
         take_steps(**functions, error=Preempted("SIGTERM"))
 
 
+def test_a_finished_run_says_that_nothing_is_profiled(config, capsys, trained):
+    assert train.run_train(config, trained[0], profile="2") == trained[1]
+    out = capsys.readouterr().out
+    assert "is finished (" in out
+    assert "no profile: the run is finished, so this launch took no step. To profile its config, train it in " in out
+    assert not (trained[0] / "profile").exists()
+
+
 def test_a_run_whose_profiler_fails_is_finished(config, monkeypatch, tmp_path, trained):
     monkeypatch.setattr(jax.profiler, "start_trace", no_trace)
     monkeypatch.setattr(jax.profiler, "stop_trace", fail)

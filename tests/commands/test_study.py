@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from jaxvision.commands.study import Run, config_of, records, sibling
 
-PRESETS = ("staged", "one", "broken")
+PRESETS = ("staged", "one", "broken", "images")
 names = sibling(__file__, "names")
 
 
@@ -52,6 +52,11 @@ def runs(preset, data_dir):
         return [run(0.1), run(1e30)]
     if preset == "one":
         return [run(0.1)]
+    if preset == "images":
+        one = run(0.1)
+        size = dict(classes=10, examples=80, image_size=32)
+        one.config.data = dict(name="folder", data_dir=data_dir, split="train", batch_size=16, **size)
+        return [one]
     unneeded = run(0.5, fill=lambda rows, out: None)
     filled = run(0.4, fill=best)._replace(name="best")
     return [run(0.1), run(0.2), run(1e30, may_fail=True), filled, unneeded]
@@ -164,6 +169,25 @@ def test_a_dry_run_lists_runs_and_cost_and_writes_nothing(tiny_study, capsys):
     assert "5 runs, " in output
     assert "FLOPs, about " in output
     assert not (tiny_study / "out").exists()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_data_dir_that_is_not_there(tiny_study, dry_run):
+    for name, message in (("nowhere", "does not exist"), ("experiments/tiny/study.py", "is a file, not a folder")):
+        with pytest.raises(UserError, match=f"--data_dir={name} {message}: give the folder of the data set"):
+            study.run_study("tiny", tiny_study / "out", data_dir=name, dry_run=dry_run)
+    assert not (tiny_study / "out").exists()
+
+
+def test_a_dry_run_says_that_the_data_are_not_here(tiny_study, capsys):
+    study.run_study("tiny", tiny_study / "out", preset="images", dry_run=True)
+    output = capsys.readouterr().out
+    assert "warning: the training set of 1 of 1 runs (rate0.1) is not here, and they would fail: " in output
+    assert "the data set 'folder' needs data_dir" in output
+    assert "1 runs, " in output
+    (tiny_study / "pictures").mkdir()
+    study.run_study("tiny", tiny_study / "out", preset="images", data_dir="pictures", dry_run=True)
+    assert "would fail: no images in pictures" in capsys.readouterr().out
 
 
 def test_runs_of_another_config_are_not_taken_for_done(in_done):

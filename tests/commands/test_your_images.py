@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_images_to_a_run_its_file_and_the_same_run_again(place, capsys):
     assert re.fullmatch(r"--- 2.*: started by .+", kept[0])
     assert set(out.splitlines()[:6]) <= set(kept)
     assert any("val/top1" in line for line in kept)
-    assert kept[-1].startswith("finished in ")
+    assert kept[-1].startswith("finished: runs/mine/")
 
     run(*first)  # it is finished
     run("train", "--workdir=runs/mine")
@@ -68,6 +69,49 @@ def test_images_to_a_run_its_file_and_the_same_run_again(place, capsys):
     text = (place / "copy.py").read_text()
     assert "copy.py exists: give another name" in refused(capsys, "new", "copy.py", "--from=runs/mine")
     assert (place / "copy.py").read_text() == text
+
+
+def test_new_surveys_the_images_as_train_does(place, capsys, caplog):
+    (place / "photos" / "notes.txt").write_text("none of the images")
+    told = {}
+    for words in (["train", "--workdir=runs/mine"], ["new", "mine.py"]):
+        run(*words, "--data=photos", "--model=resnet8", *TINY)
+        out = capsys.readouterr().out.splitlines()
+        survey = [i for i, line in enumerate(out) if line.startswith(("found: ", "checked: "))]
+        warnings = [record.getMessage() for record in caplog.records]
+        assert [line for line in warnings if "notes.txt" in line] == warnings[:1]  # once, though sets are opened often
+        told[words[0]] = (out[survey[0] : survey[-1] + 1], warnings)
+        caplog.clear()
+    assert len(told["new"][0]) >= 6
+    assert told["new"] == told["train"]
+    assert not configs.differences(configs.load("runs/mine/config.json"), configs.load("mine.py"))
+
+
+def test_new_refuses_what_train_refuses(place, capsys):
+    for name in ("cat", "white dog"):
+        shutil.copytree(place / "photos" / name, place / "split" / "train" / name)
+        shutil.copytree(place / "split" / "train" / name, place / "split" / "val" / name)
+    shutil.copytree(place / "split" / "val" / "cat", place / "split" / "val" / "fox")
+    commands = [
+        [*words, "--data=split", "--model=resnet8", *TINY] for words in (["train", "--workdir=x"], ["new", "x.py"])
+    ]
+    errors = [refused(capsys, *words) for words in commands]
+    assert errors[0] == errors[1]
+    assert "val/fox has images, but 'fox' is not one of the 2 classes" in errors[0]
+    advice = shlex.split(re.search(r"--config\.data\.options\.classes=.*", errors[0])[0])  # as a shell reads it
+    run(*commands[1], *advice)
+    output = capsys.readouterr().out
+    assert "16 training images of 3 classes" in output
+    assert "warning: 1 of the 3 classes have no example in train of split: 'fox'" in output
+    assert configs.load("x.py").data.options.classes == ("cat", "fox", "white dog")
+
+    for i in range(3):
+        (place / "split" / "val" / "cat" / f"broken {i}.jpg").write_bytes(b"\xff\xd8\xff")
+    errors = [refused(capsys, *words[:1], words[1].replace("x", "y"), *words[2:], *advice) for words in commands]
+    assert errors[0] == errors[1]
+    assert "3 of 27 images of split val cannot be read" in errors[0]
+    assert not (place / "y").exists()
+    assert not (place / "y.py").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Image files in a tree of folders, one folder per class."""
 
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxvision.data.sources import files
 from jaxvision.data.sources.base import Info, Source, parse_split, standard_fields
 from jaxvision.data.sources.labels import class_name, read_classes
 from jaxvision.data.sources.passed_over import PassedOver
-from jaxvision.errors import UserError, nearest
+from jaxvision.errors import MAX_CHOICES, UserError, listed, nearest, some
 from jaxvision.registry import part
 
 _WANT = "SPLIT/CLASS/*.jpg"
@@ -25,9 +26,9 @@ _SYSTEM = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 class FolderSource(Source):
     """Image files in a tree `SPLIT/CLASS/**/*.jpg`, in sorted order: `{"image": bytes, "label": int}`.
 
-    `formats.IMAGE_SUFFIXES` decides which files are images. Images in subfolders of a class folder belong to that
-    class. A folder beside the splits that has no class folder with an image is not a split. Files that are no images,
-    and hidden files and folders, are passed over and counted. A change on disk after opening is not noticed.
+    Files are images by their suffix, one of `formats.IMAGE_SUFFIXES`. Images in subfolders of a class folder belong to
+    that class. A folder beside the splits that has no class folder with an image is not a split. Files that are no
+    images, and hidden files and folders, are passed over and counted. A change on disk after opening is not noticed.
 
     Args:
       data_dir: Folder of the splits.
@@ -141,10 +142,10 @@ def find_splits(root: Path, passed_over: PassedOver | None = None) -> list[str]:
             if root.name in ("train", "training", "val", "valid", "validation", "test"):
                 layout = f"if {root.name} is a split, data_dir is {root.parent}; else {layout}"
             raise UserError(
-                f"{root} holds {_some(flat)} with images in them, want {_WANT}: {layout}. For images without labels "
+                f"{root} holds {some(flat)} with images in them, want {_WANT}: {layout}. For images without labels "
                 "write a manifest"
             )
-        within = f", only {_some(folders)}" if folders else ""
+        within = f", only {some(folders)}" if folders else ""
         raise UserError(f"no images in {root}{within}; want {_WANT} in it")
     for entry in sorted(os.scandir(root), key=lambda e: e.name):
         if entry.is_dir() and entry.name not in splits:
@@ -165,10 +166,11 @@ def _train_classes(root: Path, splits: list[str]) -> list[str]:
     first, *others = splits
     for other in others:
         if classes[other] != classes[first]:
-            odd = _some(sorted(classes[other] ^ classes[first]))
+            odd = some(sorted(classes[other] ^ classes[first]))
             raise UserError(
                 f"the splits {first!r} and {other!r} of {root} differ in their class folders: {odd}. Without a split "
-                "'train' to go by, all must have the same; or give the names with the option classes"
+                f"'train' to go by, all must have the same: add these folders with images to the others, or name all "
+                f"classes: {_as_option(classes[first] | classes[other])}"
             )
     return sorted(classes[first])
 
@@ -190,17 +192,33 @@ def _read_split(folder: Path, prefix: str, classes: Sequence[str], passed_over: 
         name = class_name(entry.name)
         if name not in paths:
             if not _has_image(Path(entry.path)):
-                passed_over.add("folder of an unknown class, without an image", f"{shown}/")
+                also = "also in train, " if prefix else ""
+                passed_over.add(f"class folder without images (add images, {also}or delete it)", f"{shown}/")
                 continue
-            raise UserError(
-                f"the class folder {folder / entry.name} is none of the {len(classes)} classes"
-                f"{nearest(name, classes) or ' of train'}: take it away, or give all names with the option classes"
-            )
+            raise _unknown_class(folder / entry.name, name, classes)
         paths[name] += _images(Path(entry.path), shown, passed_over)
     images = [(path, label) for label, name in enumerate(classes) for path in sorted(paths[name])]
     if not images:
         raise UserError(f"no images in {folder}; want {prefix}CLASS/*.jpg. Passed over: {passed_over or 'nothing'}")
     return images
+
+
+def _unknown_class(folder: Path, name: str, classes: Sequence[str]) -> UserError:
+    """The error for a folder with images whose name is not that of a class."""
+    return UserError(
+        f"{folder} has images, but {name!r} is not one of the {len(classes):,} classes{nearest(name, classes) or '.'} "
+        f"Classes: {listed(name, classes)}. Rename or remove the folder; if it is a class, give it images to learn "
+        f"from in the folder train, or name all classes: {_as_option({*classes, name})}"
+    )
+
+
+def _as_option(classes: Collection[str]) -> str:
+    """The flag that names the classes, as it is typed in a shell."""
+    names = repr(tuple(sorted(classes)))
+    value = shlex.quote(names) if set(names) & set('"$`\\!') else f'"{names}"'
+    if len(classes) > MAX_CHOICES:
+        value = "names.txt, a file beside the splits with one name per line"
+    return f"--config.data.options.classes={value}"
 
 
 def _images(folder: Path, shown: str, passed_over: PassedOver) -> Iterator[str]:
@@ -245,7 +263,3 @@ def _folders(path: Path) -> list[str]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -62,7 +62,9 @@ def read_classes(classes: str | Sequence[str] | int | None, root: Path) -> Class
     if isinstance(classes, str):
         file = root / path_names.expanded(classes)
         if not is_file(file):
-            raise UserError(f"no file of class names {file}")
+            names = tuple(name.strip() for name in classes.split(","))
+            hint = f': names without a file are a tuple, classes="{names}"' if len(names) > 1 else ""
+            raise UserError(f"no file of class names {file}{hint}")
         classes = [line for line in read_text(file).splitlines() if line.strip()]
         if not classes:
             raise UserError(f"the file of class names {file} is empty")

@@ -1,4 +1,5 @@
 import os
+import shlex
 import shutil
 import unicodedata
 from pathlib import Path
@@ -108,11 +109,36 @@ def test_a_class_without_an_image_is_a_class(folder):
 def test_the_classes_are_those_of_train(folder):
     add(folder, "validation/bird/0.png")
     assert len(open_folder(folder)) == 7  # validation is not named, so what is wrong with it does not matter
-    with pytest.raises(UserError, match=r"validation/bird is none of the 2 classes"):
+    with pytest.raises(UserError) as refused:
         open_folder(folder, "validation")
+    assert "validation/bird has images, but 'bird' is not one of the 2 classes. Classes: cat, dog." in str(
+        refused.value
+    )
+    assert """name all classes: --config.data.options.classes="('bird', 'cat', 'dog')\"""" in str(refused.value)
     assert open_folder(folder, "validation", classes=("dog", "cat", "bird")).labels.max() == 2
     add(folder, "test/unknown/7.png")  # Kaggle's layout for images without labels
     assert open_folder(folder).info.classes == ("cat", "dog")
+
+
+def test_an_empty_class_folder_says_what_to_do(folder):
+    (folder / "validation" / "bird").mkdir()
+    reasons = open_folder(folder, "validation").passed_over.as_dict()
+    assert reasons == {
+        "class folder without images (add images, also in train, or delete it)": (1, ["validation/bird/"])
+    }
+
+
+def test_classes_as_a_shell_takes_them(folder):
+    add(folder, 'validation/"odd" one/0.png')
+    (folder / "train").rename(folder / "training")
+    with pytest.raises(UserError) as refused:
+        open_folder(folder, "training")
+    flag = shlex.split(str(refused.value).partition("name all classes: ")[2])
+    assert flag == ["""--config.data.options.classes=('"odd" one', 'cat', 'dog')"""]
+    with pytest.raises(
+        UserError, match=r"""no file .*: names without a file are a tuple, classes="\('cat', 'dog'\)\""""
+    ):
+        open_folder(folder, "training", classes="cat, dog")
 
 
 def test_without_train_all_splits_have_the_same_classes(folder):
@@ -180,7 +206,7 @@ def test_class_folders_without_splits(folder, caplog):
     source = open_folder(root, splits=False)
     assert (source.info.classes, len(source)) == (("cat", "dog"), 8)
     assert "image outside of the class folders: 1 (loose.png)" in caplog.text
-    assert "folder of an unknown class, without an image: 1 (empty/)" in caplog.text
+    assert "class folder without images (add images, or delete it): 1 (empty/)" in caplog.text
     assert len(open_folder(root, "train[:50%]", splits=False)) == 4
     with pytest.raises(UserError, match="no split of that name"):
         open_folder(root, "validation", splits=False)
