@@ -104,7 +104,8 @@ def run_study(
         cost = _cost(runs, say if dry_run else None, launcher, parallel) if runs else "no runs"
         say(f"study {name}, preset {preset}: {cost}{done}{others}; in {out}/", highlight=False)
 
-    if data_dir is not None and (launcher is None or launcher.startswith("local")):
+    first = [one for one in planned if not one.fill and (dry_run or not row_of(one, out))]
+    if data_dir is not None and first and (launcher is None or launcher.startswith("local")):
         _check_there(data_dir)  # a cluster may have another view of the files
     if dry_run:
         for line in _absent(planned):
@@ -112,7 +113,7 @@ def run_study(
         tell(planned)
         return ""
     if launcher is None:
-        _check([one for one in planned if not one.fill and not row_of(one, out)])
+        _check(first)
     if not (out / "runs").is_dir():  # no study has written there yet
         outputs.claim(out, (*study_results.FILES, *study_results.REPORTS), "--out")
     output_folder(out, "--out")

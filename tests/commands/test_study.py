@@ -184,7 +184,7 @@ def test_a_dry_run_says_that_the_data_are_not_here(tiny_study, capsys):
     output = capsys.readouterr().out
     assert "warning: the training set of 1 of 1 runs (rate0.1) is not here, and they would fail: " in output
     assert "the data set 'folder' needs data_dir" in output
-    assert "1 runs, " in output
+    assert "study tiny, preset images: " in output
     (tiny_study / "pictures").mkdir()
     study.run_study("tiny", tiny_study / "out", preset="images", data_dir="pictures", dry_run=True)
     assert "would fail: no images in pictures" in capsys.readouterr().out
