@@ -264,7 +264,7 @@ def vit(
     [b, h, w, d] (after the last norm, without the tokens before the patches), with such tokens "prefix" [b, p, d], with
     `rep_size` "pre_logits" float32 [b, rep_size], and "logits" float32 [b, k]. In training with `patch_dropout`, m of
     the h * w patches are kept: "kept" int32 [b, m] holds their indices, "stages" and "tokens" are [b, m, d], and there
-    is no "map". A task may choose these patches, or replace patches by a learned token: see `ViT.__call__`.
+    is no "map". A task may choose these patches, or replace patches by a learned token.
 
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.

@@ -105,7 +105,7 @@ def make_dino(
       centering: Way to keep the targets from a single prototype: "centre", a moving average of the teacher's scores
         that is subtracted, or "sinkhorn", three iterations of Sinkhorn's algorithm on the targets of a batch.
       centre_momentum: Share of the centre that stays in a step, in [0, 1].
-      koleo: Weight of the loss that spreads the features of the large crops, see `self_distillation.koleo`, summed over
+      koleo: Weight of the loss that spreads the features of the large crops (KoLeo), summed over
         these crops; 0.1 in DINOv2, 0 for none.
       network: Network that is evaluated, "student" or "teacher". The paper evaluates the teacher.
 

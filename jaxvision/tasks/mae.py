@@ -29,7 +29,7 @@ def make_mae(
     patches only, so a step costs a fraction of one on whole images. The decoder gets its tokens, and a learned token
     for each masked patch. The loss is the mean squared error over the masked patches.
 
-    Batches, metrics and outputs: see `masked.make_masked`. A run that starts from this one takes the ViT and leaves
+    Labels are not read. A run that starts from this one takes the ViT and leaves
     the decoder out.
 
     Args:

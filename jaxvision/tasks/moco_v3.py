@@ -70,7 +70,7 @@ def make_moco_v3(
     Args:
       model: Function of the number of classes, here None, that builds the backbone.
       total_steps: Number of steps of the run, which `schedule` needs.
-      over_batch: Function `parallel.collectives.over_batch` for the mesh of the run; None leaves the layout to XLA.
+      over_batch: Function that lays a loss over the devices of the run; None leaves the layout to XLA.
       fields: Fields of a batch; the images must have two views.
       temperature: Divisor of the cosines, above 0: 0.2 for a ViT, 1 for a ResNet.
       momentum: Share of the teacher that stays in the first step, in [0, 1].

@@ -26,7 +26,7 @@ def make_simmim(
     SimMIM (Xie et al. 2022, arXiv 2111.09886, sec. 3). The network sees all places: those of masked patches hold a
     learned token. The loss is the mean absolute error (L1) over the masked pixels, on the scale of the batch.
 
-    Batches, metrics and outputs: see `masked.make_masked`. A run that starts from this one takes the ViT and leaves
+    Labels are not read. A run that starts from this one takes the ViT and leaves
     the linear layer and the learned token out.
 
     Args:
