@@ -66,7 +66,7 @@ def make_swav(
     Batches: `image` float [b, g, h, w, 3] with g at least 2, and, from `multi_crop`, `local_image` [b, l, h', w', 3].
     Each size is one pass through the network (sec. 3.2), all features together go through the head.
 
-    Metrics: `prototypes_used`, the number of prototypes that the first views of the batch prefer, see `losses.swapped`;
+    Metrics: `prototypes_used`, the number of prototypes that the first views of the batch prefer;
     `assignment_entropy`, the mean entropy of an assignment divided by ln K; `embedding_std` of z; and
     `loss_over_chance`, the loss divided by ln K. If all images get the same features, these are 1, 1, 0 and 1.
 

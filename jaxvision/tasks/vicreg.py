@@ -29,7 +29,7 @@ def make_vicreg(
     VICReg (Bardes et al. 2022, arXiv 2105.04906, sec. 4.1, eq. 6). A hinge keeps the deviation of every dimension over
     the batch near 1 or above, so the embeddings need not be normalised and cannot collapse. Deviations and covariances
     are those of the whole batch, on any number of devices and with `train.accumulate`; only BatchNorm sees a
-    microbatch. See `losses.decorrelation.vicreg` for what the terms are averaged over.
+    microbatch.
 
     Batches: `image` float [b, 2, h, w, 3], from `views(2, ...)` or two different views in the augmentation.
 
