@@ -35,6 +35,29 @@ def cross_view_entropy(scores: jax.Array, targets: jax.Array, temperature: float
     return -(targets * others).sum((1, 2)) / (g * (v - 1))
 
 
+def masked_entropy(scores: jax.Array, targets: jax.Array, masked: jax.Array, temperature: float = 0.1) -> jax.Array:
+    """Computes the cross entropy of the prediction for a masked patch and the teacher's target, which sees the patch.
+
+    Zhou et al. 2022 (iBOT), eq. 2: the mean over the masked patches of an image. An image without a mask gives 0 and
+    counts in the mean over the batch, as in the authors' code and in DINOv2's.
+
+    Args:
+      scores: Student's scores of patches, float [..., m, k].
+      targets: Teacher's distributions of the same patches, float [..., m, k].
+      masked: True for patches that the student did not see; others do not count, bool [..., m].
+      temperature: Divisor of the scores, above 0.
+
+    Returns:
+      Mean over the masked patches of each image, float32 [...].
+
+    >>> targets = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> float(masked_entropy(jnp.array([[0.0, 0.0], [9.0, 0.0]]), targets, jnp.array([True, False])).round(3))
+    0.693
+    """
+    each = -(targets * jax.nn.log_softmax(scores.astype(jnp.float32) / temperature)).sum(-1)
+    return jnp.where(masked, each, 0).sum(-1) / jnp.maximum(masked.sum(-1), 1)
+
+
 def centred(scores: jax.Array, centre: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
     """Makes the teacher's targets: softmax((scores - centre) / temperature), without a gradient.
 

@@ -3,8 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+NONE = -1e30  # the logarithm of 0, finite so that no example at all gives no NaN
 
-def sinkhorn(scores: jax.Array, epsilon: jax.typing.ArrayLike = 0.05, iterations: int = 3) -> jax.Array:
+
+def sinkhorn(
+    scores: jax.Array, epsilon: jax.typing.ArrayLike = 0.05, iterations: int = 3, counted: jax.Array | None = None
+) -> jax.Array:
     """Assigns examples to prototypes softly, so that each prototype gets the same share of the examples.
 
     SwAV (Caron et al. 2020, sec. 3.1, eq. 3 to 5, and the listing of app. A): Q = diag(u) exp(scores / epsilon)
@@ -17,15 +21,17 @@ def sinkhorn(scores: jax.Array, epsilon: jax.typing.ArrayLike = 0.05, iterations
       scores: Score of every example with every prototype, float [n, k].
       epsilon: Temperature, above 0, a scalar []; the smaller, the harder the assignment.
       iterations: Number of times that rows and columns are normalised, at least 1.
+      counted: False for examples that take no part, such as places that are not filled, bool [n]; None for all True.
 
     Returns:
-      float32 [n, k], each row a distribution over the prototypes.
+      float32 [n, k], each row a distribution over the prototypes. Rows that are not counted mean nothing.
 
     >>> sinkhorn(jnp.array([[9.0, 1.0], [8.0, 1.0]]), epsilon=1.0, iterations=50).round(2).tolist()
     [[0.6200000047683716, 0.3799999952316284], [0.3799999952316284, 0.6200000047683716]]
     """
     logs = jax.lax.stop_gradient(scores).astype(jnp.float32) / epsilon
     for _ in range(iterations):
-        logs -= jax.nn.logsumexp(logs, axis=0, keepdims=True)  # the examples of each prototype
+        shares = logs if counted is None else jnp.where(counted[:, None], logs, NONE)
+        logs -= jax.nn.logsumexp(shares, axis=0, keepdims=True)  # the examples of each prototype
         logs -= jax.nn.logsumexp(logs, axis=1, keepdims=True)  # the prototypes of each example
     return jnp.exp(logs)

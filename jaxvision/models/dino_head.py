@@ -84,37 +84,76 @@ class Prototypes(nn.Module):
 
 
 class DinoNetwork(nn.Module):
-    """A model without a classifier, and the head of DINO on its features.
+    """A model without a classifier, and the head of DINO on its features, and of iBOT on tokens of patches.
 
-    The variables are the model's own and, next to them, `projection`. So either can be loaded without the other.
+    The variables are the model's own and, next to them, `projection` and `patch_projection`. So each can be loaded
+    without the others.
 
     Attributes:
-      backbone: Model `images -> (features [b, d], out)`, without a head.
+      backbone: Model `images -> (features [b, d], out)`, without a head; a ViT if patches are masked.
       projection: Head on the features.
+      patch_projection: Head on the tokens of patches; None for the same as on the features.
 
     Returns:
       (features, out) of the backbone, see `heads.over_sizes` for images of several sizes. `out` also has "projection",
-      the head's bottleneck for all features, float32 [b, e].
+      the head's bottleneck for all features, float32 [b, e], and with `picked` "patches", that for the picked tokens of
+      the images of the first size, [b, m, e].
     """
 
     backbone: nn.Module
     projection: DinoHead
+    patch_projection: DinoHead | None = None
 
     def setup(self) -> None:
         nn.share_scope(self, self.backbone)
 
-    def __call__(self, images: Images, train: bool = False) -> tuple[jax.Array, dict]:
-        """Maps images [b, height, width, 3], or those of several sizes, to the features and the outputs by name."""
-        features, out = over_sizes(self.backbone, images, train)
-        bottleneck = self.projection.embed(features)
-        if self.is_initializing():
-            self.projection.score(bottleneck)
-        return features, out | {"projection": bottleneck}
-
-    def score(self, bottleneck: jax.Array) -> jax.Array:
-        """Maps bottlenecks [..., e] to the scores of prototypes, float32 [..., k].
+    def __call__(
+        self,
+        images: Images,
+        masked: jax.Array | None = None,
+        picked: jax.Array | None = None,
+        train: bool = False,
+    ) -> tuple[jax.Array, dict]:
+        """Maps images to the features and the outputs by name.
 
         Args:
-          bottleneck: Values of "projection", float32 [..., e].
+          images: Images [b, height, width, 3], or those of several sizes.
+          masked: Patches of the images of the first size that a token replaces, bool [b, n]; None for no such token.
+          picked: Patches of these images whose tokens go through a head, int32 [b, m]; None for none.
+          train: True in training.
+        """
+        first = images[0] if isinstance(images, tuple) else images
+
+        def trunk(some: jax.Array, train: bool) -> tuple[jax.Array, dict]:
+            hidden = {} if masked is None or some is not first else {"masked": masked}
+            return self.backbone(some, train, **hidden)
+
+        features, out = over_sizes(trunk, images, train)
+        out = out | {"projection": self.projection.embed(features)}
+        if picked is not None:
+            tokens = jnp.take_along_axis(out["tokens"], picked[..., None], axis=1)
+            out["patches"] = self._of_patches().embed(tokens)
+        if self.is_initializing():  # the last layers, which are not called otherwise
+            self.score(out["projection"])
+            if picked is not None:
+                self.score_patches(out["patches"])
+        return features, out
+
+    def score(self, bottleneck: jax.Array) -> jax.Array:
+        """Maps bottlenecks of features [..., e] to the scores of prototypes, float32 [..., k].
+
+        Args:
+          bottleneck: Results of the head, float32 [..., e].
         """
         return self.projection.score(bottleneck)
+
+    def score_patches(self, bottleneck: jax.Array) -> jax.Array:
+        """Maps bottlenecks of patches [..., e] to the scores of prototypes, float32 [..., k].
+
+        Args:
+          bottleneck: Results of the head, float32 [..., e].
+        """
+        return self._of_patches().score(bottleneck)
+
+    def _of_patches(self) -> DinoHead:
+        return self.projection if self.patch_projection is None else self.patch_projection

@@ -37,6 +37,17 @@ def test_cross_entropy_of_all_pairs_of_different_views(scores):
     np.testing.assert_allclose(losses.cross_view_entropy(jnp.asarray(student), mine), expected, rtol=1e-5)
 
 
+def test_masked_patches_are_averaged_image_by_image():
+    """Zhou et al. 2022, eq. 2; an image without a mask counts with 0."""
+    rng = np.random.default_rng(3)
+    student, teacher = rng.normal(size=(2, 3, 4, 6)).astype(np.float32)
+    masked = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]], bool)
+    targets = softmax(teacher / 0.05)
+    each = lambda i, n: -(targets[i, n] * np.log(softmax(student[i, n] / 0.1))).sum()
+    expected = [(each(0, 0) + each(0, 2)) / 2, 0, each(2, 1)]
+    np.testing.assert_allclose(losses.masked_entropy(student, targets, masked), expected, rtol=1e-5)
+
+
 def test_no_gradient_reaches_the_teacher(scores):
     student, teacher = map(jnp.asarray, scores)
     of = lambda t, c: losses.cross_view_entropy(student, losses.centred(t, jax.lax.stop_gradient(c), 0.04)).sum()

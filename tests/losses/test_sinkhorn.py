@@ -41,3 +41,10 @@ def test_large_scores_stay_finite_and_no_gradient_passes():
     assert np.isfinite(sinkhorn(scores, 0.01)).all()
     slope = jax.grad(lambda x: (sinkhorn(x) * jnp.arange(2)).sum())(scores)
     assert not slope.any()
+
+
+def test_examples_that_are_not_counted_change_nothing():
+    scores = np.random.default_rng(4).normal(size=(6, 3)).astype(np.float32)
+    counted = np.array([1, 1, 0, 1, 0, 1], bool)
+    np.testing.assert_allclose(sinkhorn(scores, counted=counted)[counted], sinkhorn(scores[counted]), rtol=1e-5)
+    assert np.isfinite(sinkhorn(scores, counted=np.zeros(6, bool))).all()

@@ -76,3 +76,22 @@ def test_networks_are_timms(torch, architecture):
     with torch.no_grad():
         expected = theirs(torch.tensor(images).permute(0, 3, 1, 2))
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_patch_loss_is_lightlys(torch, lightly):
+    rng = np.random.default_rng(3)
+    student, teacher = (rng.normal(size=(B, 9, K)).astype(np.float32) for _ in range(2))
+    masked = rng.random((B, 3, 3)) < 0.4
+    masked[1] = False
+    chosen = masked.reshape(B, 9)
+    predictions = torch.tensor(student[chosen], requires_grad=True)
+    value = lightly.IBOTPatchLoss(K, teacher_temp=0.05)(
+        torch.tensor(teacher[chosen]), predictions, torch.tensor(masked)
+    )
+    value.backward()
+    targets = losses.centred(jnp.asarray(teacher), jnp.zeros(K), 0.05)
+    of = lambda s: losses.masked_entropy(s, targets, jnp.asarray(chosen)).mean()
+    mine, slope = jax.value_and_grad(of)(jnp.asarray(student))
+    close(mine, value.detach())
+    close(slope[chosen], predictions.grad)
+    assert not np.any(slope[~chosen])
