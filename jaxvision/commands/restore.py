@@ -39,9 +39,11 @@ class Frozen(NamedTuple):
 
     Attributes:
       outputs: Function `(variables, batch) -> {"features": [b, d], ...}`, as of any task.
+      pictures: None: it draws nothing of images.
     """
 
     outputs: Callable
+    pictures: None = None
 
 
 def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experiment, TrainState, dict[str, Any]]:
