@@ -17,8 +17,10 @@ Cost:      100 epochs: 1.75 days on 8 V100 in the authors' README
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from jaxvision.errors import unknown
 from jaxvision.optim.scaling import linear_scaling
 
+ARGS = ("100", "300", "800")
 COLOURS = "flip_lr|color_jitter(0.4, 0.4, 0.2, 0.1, p=0.8)|grayscale(0.2)"
 
 
@@ -29,6 +31,8 @@ def get_config(arg: str = "100") -> ConfigDict:
       arg: Number of epochs, "100", "300" or "800". The longer runs have a warm-up of the teacher's temperature and
         learn the lengths of the prototypes. The longest has more and smaller local crops.
     """
+    if arg not in ARGS:
+        raise unknown("argument of dino_vit_s16_imagenet2012.py", arg, ARGS)
     long, longest = arg in ("300", "800"), arg == "800"
     c = ConfigDict()
     c.seed = 0

@@ -12,9 +12,11 @@ Their stochastic depth is 0.3 in every block, and KoLeo is computed on each GPU;
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from jaxvision.errors import unknown
 from jaxvision.optim.scaling import sqrt_scaling
 
 EPOCH = 1250  # steps that the authors call an epoch
+ARGS = ("centre", "sinkhorn")
 COLOURS = "flip_lr|color_jitter(0.4, 0.4, 0.2, 0.1, p=0.8)|grayscale(0.2)"
 
 
@@ -24,6 +26,8 @@ def get_config(arg: str = "centre") -> ConfigDict:
     Args:
       arg: How the targets are centred, "centre" as in the short recipe, or "sinkhorn" as in the paper's large runs.
     """
+    if arg not in ARGS:
+        raise unknown("argument of dinov2_vit_l16_imagenet2012.py", arg, ARGS)
     c = ConfigDict()
     c.seed = 0
     c.data = dict(
