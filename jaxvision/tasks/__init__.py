@@ -18,6 +18,7 @@ siamese.py      two views through one network:
 barlow_twins.py their cross-correlation becomes the identity
 vicreg.py       they agree, while dimensions vary and do not correlate
 simsiam.py      predict the projection of the other view
+nnclr.py        a neighbour from earlier batches recognises the other view
 image_text.py   recognise the text of an image among those of others
 distill.py      predict what a trained teacher predicts
 pretext.py      answer questions whose answers are known from the image itself:

@@ -65,3 +65,25 @@ def push(queue: Queue, rows: jax.Array) -> Queue:
         "rows": queue["rows"].at[places].set(kept.astype(queue["rows"].dtype)),
         "seen": jnp.where(total < n, total, n + total % n),
     }
+
+
+def nearest(queue: Queue, vectors: jax.Array) -> jax.Array:
+    """Returns, for each vector, the row of the queue with the largest inner product, which takes no gradient.
+
+    For a queue of rows of length 1 it is the row with the smallest angle, and with the smallest distance (Dwibedi et
+    al. 2021, NNCLR, eq. 4).
+
+    Args:
+      queue: Queue of n rows.
+      vectors: Vectors, float [..., d].
+
+    Returns:
+      float32 [..., d].
+
+    >>> queue = make_queue(jnp.array([[1.0, 0.0], [0.0, 1.0]]))
+    >>> nearest(queue, jnp.array([[0.6, 0.8], [2.0, 0.5]])).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    rows = jax.lax.stop_gradient(queue["rows"])
+    similarity = jnp.matmul(vectors.astype(jnp.float32), rows.T, precision=jax.lax.Precision.HIGHEST)  # ... n
+    return rows[similarity.argmax(-1)]
