@@ -150,45 +150,43 @@ def make_task(
     return online.beside(task, watchers, fields) if watchers else task
 
 
-def read_online(section: Mapping[str, Any] | None) -> OnlineSection | None:
+def read_online(section: Mapping[str, Any] | None) -> tuple[OnlineProbe | None, OnlineKnn | None]:
     """Reads the section `online`, without data.
 
     Args:
       section: Section of the config, or None.
 
     Returns:
-      The section, whose entries are `OnlineProbe`, `OnlineKnn` or None; None without a section.
+      The entries `probe` and `knn`, None for those that the section does not have; two None without a section.
 
     Raises:
       UserError: An unknown key or a value out of range, or a section without entries.
     """
     if section is None:
-        return None
+        return None, None
     entries = configs.call(OnlineSection, section, "online")
-    probe, knn = (
-        None if entry is None else configs.call(kind, entry, f"online.{name}")
-        for name, kind, entry in (("probe", OnlineProbe, entries.probe), ("knn", OnlineKnn, entries.knn))
-    )
+    probe = None if entries.probe is None else configs.call(OnlineProbe, entries.probe, "online.probe")
+    knn = None if entries.knn is None else configs.call(OnlineKnn, entries.knn, "online.knn")
     if probe is None and knn is None:
         raise UserError("config.online has neither probe nor knn: c.online = dict(probe=dict(), knn=dict()) has both")
-    return OnlineSection(probe, knn)
+    return probe, knn
 
 
 def _watchers(
     section: Mapping[str, Any] | None, info: sources.Info, fields: Mapping[str, Field]
 ) -> dict[str, online.Watcher]:
-    entries = read_online(section)
-    if entries is None:
+    probe, knn = read_online(section)
+    if probe is None and knn is None:
         return {}
     classes = online.check_labels(fields, info.num_classes, info.multi_label)
-    if entries.knn is not None and info.num_examples and entries.knn.size >= info.num_examples:
+    if knn is not None and info.num_examples and knn.size >= info.num_examples:
         raise UserError(
-            f"online.knn.size={entries.knn.size:,} holds all {info.num_examples:,} images of the training set, so each "
+            f"online.knn.size={knn.size:,} holds all {info.num_examples:,} images of the training set, so each "
             "would find itself: lower it"
         )
     made = {
-        "probe": entries.probe and online.make_probe(entries.probe, classes),
-        "knn": entries.knn and online.make_knn(entries.knn, classes),
+        "probe": probe and online.make_probe(probe, classes),
+        "knn": knn and online.make_knn(knn, classes),
     }
     return {name: watcher for name, watcher in made.items() if watcher is not None}
 

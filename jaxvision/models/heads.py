@@ -1,5 +1,6 @@
 """Layers behind an encoder: the linear classifier, attention pooling, projection heads."""
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import flax.linen as nn
@@ -190,7 +191,9 @@ class Predicted(nn.Module):
         return features, {**out, "prediction": self.predictor(out["projection"], train)[-1]}
 
 
-def over_sizes(model: nn.Module, images: Images, train: bool) -> tuple[jax.Array, dict]:
+def over_sizes(
+    model: Callable[[jax.Array, bool], tuple[jax.Array, dict]], images: Images, train: bool
+) -> tuple[jax.Array, dict]:
     """Applies a model to images of several sizes, in one pass for each size (Caron et al. 2020, SwAV, sec. 3.2).
 
     BatchNorm takes its statistics from each pass alone, as in the code of SwAV and DINO. Call it inside a module.

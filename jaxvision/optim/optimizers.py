@@ -199,7 +199,9 @@ def make_optimizer(
     if layer_decay is not None:
         multipliers = jax.tree.map(lambda a, b: a * b, multipliers, rules.layer_decay(params, layer_decay, order()))
 
-    of_rate = dict(learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown)
+    of_rate: dict[str, Any] = dict(
+        learning_rate=learning_rate, total=total, steps=steps, warmup=warmup, cooldown=cooldown
+    )
     rate = schedules.make_schedule(schedule, **of_rate)
     others = [(pattern, schedules.make_schedule(spec, **of_rate)) for pattern, spec in schedule_rules]
     rates = paths.match((*others, (".*", rate)), params, "schedule_rules")

@@ -153,7 +153,8 @@ def make_dino(
 
     def init(rng: jax.Array, batch: Batch) -> Variables:
         images = crops_of("dino", batch, fields)[0][:, 0]
-        variables = both.init(rng, images, *(hide(images, rng) if patches else ()), train=False)
+        mask, picked = hide(images, rng) if patches else (None, None)
+        variables = both.init(rng, images, mask, picked, train=False)
         centres = {"image": jnp.zeros(prototypes)} | ({"patches": jnp.zeros(prototypes)} if patches else {})
         return {**teachers.copied(variables), TARGETS: {"centre": centres, "step": jnp.zeros((), jnp.int32)}}
 
@@ -162,14 +163,15 @@ def make_dino(
         b, g = crops[0].shape[:2]
         by_crop = lambda x: x.reshape(b, g, *x.shape[1:])
         images = tuple(map(as_examples, crops))
-        hidden = hide(images[0], jax.random.fold_in(rng, 2)) if patches else ()
-        (features, out), updates = in_training(both, _student(variables), images, *hidden, rng=rng)
+        mask, picked = hide(images[0], jax.random.fold_in(rng, 2)) if patches else (None, None)
+        (features, out), updates = in_training(both, _student(variables), images, mask, picked, rng=rng)
         theirs = variables[TEACHER]
         (_, seen), moved = in_training(
             both,
             theirs,
             images[0],
-            *((None, hidden[1]) if patches else ()),
+            None,
+            picked,
             rng=jax.random.fold_in(rng, 1),
             train="batch_stats" in theirs,
         )
@@ -177,11 +179,11 @@ def make_dino(
         embedded = {"student": by_image(out["projection"], crops), "teacher": by_crop(seen["projection"])}
         if koleo:
             embedded["features"] = by_crop(features[: b * g])
-        if patches:
+        if mask is not None and picked is not None:
             embedded["student_patches"] = by_crop(out["patches"])  # b g m e
             embedded["teacher_patches"] = by_crop(seen["patches"])
             # A float, since a gradient is taken of all embeddings (train/accumulation.py).
-            embedded["masked"] = by_crop(jnp.take_along_axis(*hidden, axis=1).astype(jnp.float32))  # b g m
+            embedded["masked"] = by_crop(jnp.take_along_axis(mask, picked, axis=1).astype(jnp.float32))  # b g m
         return embedded, {**updates, TEACHER: {**theirs, **moved}}
 
     def compare(variables: Variables, embedded: Mapping[str, jax.Array], batch: Batch) -> tuple:

@@ -112,8 +112,8 @@ def make_moco(
         queries, updates = encode(network, own(variables), images[:, of_queries], query_rng)
         shuffled, moved = encode(teacher, variables[TEACHER], images[order][:, of_keys], key_rng)
         keys = unit(jax.lax.stop_gradient(shuffled[jnp.argsort(order)]))  # b v d
-        flat = (x.reshape(-1, projection_dim) for x in (queries, keys))
-        losses, correct = against_queue(*flat, variables[QUEUE]["rows"], temperature)
+        flat = queries.reshape(-1, projection_dim)
+        losses, correct = against_queue(flat, keys.reshape(flat.shape), variables[QUEUE]["rows"], temperature)
         metrics = {
             "contrastive_top1": correct.mean(),
             "similarity": (unit(queries) * keys).sum(-1).mean(),

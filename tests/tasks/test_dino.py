@@ -211,7 +211,7 @@ def test_the_teacher_has_no_stochastic_depth(batch):
     model = partial(models.build, "vit", variant="Ti/4", width=16, depth=2, mlp_dim=16, num_heads=2, drop_path=0.9)
     task = make(model=model)
     variables = jax.jit(task.init)(jax.random.key(0), batch)
-    embed = jax.jit(lambda key: task.loss(variables, batch, key)[1][2])
+    embed = jax.jit(lambda key: task.loss(variables, batch, key)[1][2]["image"])
     np.testing.assert_array_equal(embed(jax.random.key(0)), embed(jax.random.key(1)))
 
 
