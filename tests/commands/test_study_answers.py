@@ -49,6 +49,7 @@ CASES = [
     ("image_text", "cifar10", (), by_arm),
     ("image_text", "cifar10_prompts", (), by_arm),
     ("image_text", "ucm", (), by_arm),
+    ("pretraining", "laptop", (), by_arm),
     ("random_search", "laptop", (), of_search),
     ("rotation", "cifar10", (), by_arm),
     ("rotation", "cifar10_task", ("rotation_top1",), by_arm),

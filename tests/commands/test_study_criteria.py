@@ -48,6 +48,7 @@ NOISE = [
     ("image_text", "cifar10", 500, (), guesses),
     ("image_text", "cifar10_prompts", 500, (), guesses),
     ("image_text", "ucm", 500, (), guesses),
+    ("pretraining", "laptop", 1000, (), same_for_all),
     pytest.param("random_search", "laptop", 100, (), same_for_all, marks=pytest.mark.slow),  # importances take time
     ("rotation", "laptop", 1000, (), same_for_all),
     ("rotation", "cifar10_task", 1000, ("rotation_top1",), at_the_bar),

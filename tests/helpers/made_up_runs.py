@@ -34,12 +34,17 @@ def of_simclr(this, one, preset):
     return ["val/probe_lbfgs/top1", "val/probe_lbfgs_projection/top1"]
 
 
+def of_pretraining(this, one, preset):
+    return ["knn/knn20_t0.07/top1", "probe/probe_lbfgs/top1", "few/probe_lbfgs/top1"]
+
+
 # Study -> preset, (module, run, preset) -> names of its results, and names of what it records during training.
 STUDIES = {
     "data_scaling": ("laptop", of_scaling, ["val/top1"]),
     "degradation": ("laptop", lambda this, one, preset: ["val/top1"], ["top1"]),
     "image_text": ("laptop", of_pairs, ["seen/zeroshot_plain1/top1"]),
     "own_parts/width": ("laptop", lambda this, one, preset: ["val/mean_iou"], []),
+    "pretraining": ("laptop", of_pretraining, ["embedding_std"]),
     "random_search": ("laptop", lambda this, one, preset: ["val/top1"], []),
     "rotation": ("laptop", of_rotation, ["rotation_top1"]),
     "simclr": ("laptop", of_simclr, ["contrastive_top1", "effective_rank"]),
