@@ -175,9 +175,9 @@ class Guessing:
             return None
         self._warned = True
         return (
-            f"warning: over the last {step - self._since:,} steps the loss was that of guessing. The embeddings may "
-            "have collapsed (a lower optimizer.learning_rate or a longer warmup may help), or images and texts do not "
-            "belong together"
+            f"warning: over the last {step - self._since:,} steps the loss was that of guessing. The network may have "
+            "collapsed: try a lower optimizer.learning_rate or a longer warmup, and look with `jaxvision inspect "
+            "--pages` whether the inputs can answer what is asked, such as texts that belong to their images"
         )
 
 
