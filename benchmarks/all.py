@@ -90,10 +90,10 @@ What is "unknown" in the ResNets are mostly the gradients of the kernels of 3x3 
         "A training step on a processor without AVX-512",
         ("train_step.py", "--rounds=3", "--steps=1", "--models", "vit_s16", "resnet50", "resnet18_32", "resnet8_32"),
         """\
-The numbers above are of a processor with AVX-512. Most laptops have none, and the order changes there: products
-of large matrices are no faster than torch's. XLA's gradient of a kernel is slowest there, so it is computed as products
-of matrices (next section). Before that, at commit 4d3de06, the same command gave 0.28 (0.25 to 0.33) of torch eager for
-ResNet-8 and 0.29 (0.28 to 0.32) for ResNet-18.""",
+The sections before this one are of a processor with AVX-512, which many laptops do not have. Without it, JAX's large
+matrix products are no faster than torch's. XLA's gradient of a kernel is slowest there, so it is computed as products
+of matrices (next section). Before that, at commit 4d3de06, `train_step.py --rounds=4 --steps=2` gave 0.28 (0.25 to
+0.33) of torch eager for ResNet-8 and 0.29 (0.28 to 0.32) for ResNet-18.""",
     ),
     "kernel_gradient": Section("The gradient of a kernel", ("kernel_gradient.py",)),
     "startup": Section(
