@@ -9,12 +9,13 @@ on x86 processors without AVX-512 (models/convolution.py); the first line says w
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from machine import print_machine
 
-from jaxvision.models.convolution import kernel_gradient, slow_gradient, xla_convolution
+from jaxvision.models.convolution import products, slow_gradient, xla_convolution
 
 # batch, side of the map, channels in and out, side of the kernel, stride
 SHAPES = {
@@ -40,10 +41,10 @@ def measure(shape: tuple[int, ...], rounds: int) -> tuple[list[float], list[floa
     g = jax.random.normal(jax.random.key(1), (b, -(-side // stride), -(-side // stride), k))
     kernel = jax.ShapeDtypeStruct((size, size, c, k), x.dtype)
 
-    def convolution(x: jax.Array, g: jax.Array) -> jax.Array:
-        return jax.linear_transpose(lambda kernel: xla_convolution(x, kernel, stride), kernel)(g)[0]
+    def gradient(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return jax.jit(lambda x, g: jax.linear_transpose(lambda kernel: form(x, kernel, stride), kernel)(g)[0])
 
-    forms = [jax.jit(convolution), jax.jit(lambda x, g: kernel_gradient(x, g, size, stride))]
+    forms = [gradient(form) for form in (xla_convolution, products)]
     first, second = (jax.block_until_ready(form(x, g)) for form in forms)
     if not jnp.allclose(first, second, rtol=1e-3, atol=1e-3 * jnp.abs(first).max()):
         raise SystemExit(f"the forms differ at {shape}")

@@ -8,9 +8,11 @@ without AVX-512 this takes up to eleven times as long as the same sums written a
 import functools
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -66,52 +68,49 @@ def xla_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int = 
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolves as `xla_convolution` does, as one product of matrices for each row of the kernel.
+
+    The pixels that the columns of the kernel see stand beside each other, as channels. For the rows, the map before
+    the product or the one after it is moved down, whichever has fewer numbers to copy in the gradient of the kernel.
+
+    Args:
+      x: Map, float [b, h, w, c].
+      kernel: Kernel of an odd size, float [size, size, c, k].
+      stride: Step in pixels, down and across.
+
+    Returns:
+      Float [b, h / stride, w / stride, k], the sides rounded up.
+    """
+    (b, h, w, c), (size, _, _, k), pad = x.shape, kernel.shape, kernel.shape[0] // 2
+    h, w = -(-h // stride), -(-w // stride)
+    move_after = stride == 1 and k <= 2 * c
+    rows = (0, 0) if move_after else (pad, pad)
+    x = jnp.pad(x, ((0, 0), rows, (pad, pad), (0, 0)))
+    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(size)], axis=-1)
+
+    def row(i: int) -> jax.Array:
+        seen = x if move_after else x[:, i : i + stride * (h - 1) + 1 : stride]
+        y = (seen.reshape(-1, size * c) @ kernel[i].reshape(size * c, k)).reshape(b, h, w, k)
+        return jnp.pad(y, ((0, 0), (size - 1 - i, i), (0, 0), (0, 0))) if move_after else y
+
+    y = functools.reduce(jnp.add, map(row, range(size)))
+    return y[:, pad : pad + h] if move_after else y
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return xla_convolution(x, kernel, stride)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolution(x, kernel, stride), (x, kernel)
-
-
-def _backward(stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    (of_x,) = jax.linear_transpose(lambda x: xla_convolution(x, kernel, stride), x)(g)
-    return of_x, kernel_gradient(x, g, kernel.shape[0], stride)
-
-
-_convolution.defvjp(_forward, _backward)
-
-
-def kernel_gradient(x: jax.Array, g: jax.Array, size: int, stride: int) -> jax.Array:
-    """Returns the gradient of the kernel: for each of its rows, one product of matrices over all places of the map.
-
-    The places that the columns of the kernel see stand beside each other, as channels. For the rows, the map or the
-    gradient is moved down, whichever has fewer numbers to copy.
-
-    Args:
-      x: Map before the convolution, float [b, h, w, c].
-      g: Gradient of the result, float [b, h, w, k].
-      size: Side of the kernel, odd.
-      stride: Step of the convolution.
-
-    Returns:
-      Float [size, size, c, k].
-    """
-    (_, h, w, k), c, pad = g.shape, x.shape[-1], size // 2
-    move_g = stride == 1 and k <= 2 * c
-    rows = (0, 0) if move_g else (pad, pad)
-    x = jnp.pad(x, ((0, 0), rows, (pad, pad), (0, 0)))
-    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(size)], axis=-1)  # b h'' w sc
-    if move_g:
-        g = jnp.pad(g, ((0, 0), (pad, pad), (0, 0), (0, 0)))
-
-    def row(i: int) -> jax.Array:
-        if move_g:
-            left, right = x, g[:, size - 1 - i : size - 1 - i + h]
-        else:
-            left, right = x[:, i : i + stride * (h - 1) + 1 : stride], g
-        return left.reshape(-1, size * c).T @ right.reshape(-1, k)
-
-    return jnp.stack([row(i) for i in range(size)]).reshape(size, size, c, k)
+@functools.partial(_convolution.defjvp, symbolic_zeros=True)
+def _tangent(stride: int, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    dy = []
+    if not isinstance(dx, SymbolicZero):
+        dy.append(_convolution(dx, kernel, stride))
+    if not isinstance(dkernel, SymbolicZero):
+        # The backward pass makes the columns again, from the map: kept, they would be `size` times as large as it.
+        dy.append(jax.checkpoint(products, static_argnums=(2,))(x, dkernel, stride))
+    y = _convolution(x, kernel, stride)
+    return y, functools.reduce(jnp.add, dy) if dy else SymbolicZero.from_primal_value(y)

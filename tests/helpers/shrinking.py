@@ -57,6 +57,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
     small["augment"] = smaller(small.get("augment", "none"))
     small["model"] |= model
+    if "num_heads" in small["model"]:  # its width is that of the small model now
+        small["model"]["num_heads"] = 2
     for key in ("hidden", "part_dim", "projection_hidden"):  # heads of 4096 would be on each simulated device
         if small["task"].get(key):
             small["task"][key] = min(small["task"][key], 64)

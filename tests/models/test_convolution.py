@@ -1,5 +1,7 @@
 """The gradient of the kernel as products of matrices against XLA's convolution: values, cost, and where it is used."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from jaxvision.analysis.collectives import collectives
 from jaxvision.models import convolution as convolutions
-from jaxvision.models.convolution import convolution, kernel_gradient
+from jaxvision.models.convolution import convolution, products
 from jaxvision.parallel.mesh import batch_sharding
 
 
@@ -15,6 +17,11 @@ def arrays(b, h, w, c, k, size, stride):
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = (b, h, w, c), (size, size, c, k), (b, -(-h // stride), -(-w // stride), k)
     return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes)]
+
+
+def kernel_gradient(x, g, size, stride):
+    kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], g.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: products(x, kernel, stride), kernel)(g)[0]
 
 
 def with_gradients(conv):
@@ -44,6 +51,32 @@ def test_value_and_gradients_are_those_of_xla_s_convolution(case, monkeypatch):
     np.testing.assert_array_equal(got[0], expected[0])
     np.testing.assert_array_equal(got[1], expected[1])
     np.testing.assert_allclose(got[2], expected[2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES[:3])
+def test_derivatives_of_other_modes_and_orders_are_those_of_xla_s_convolution(case, monkeypatch):
+    monkeypatch.setattr(convolutions, "slow_gradient", lambda: True)
+    (x, kernel, g), stride = arrays(*case), case[-1]
+
+    def derivatives(conv):
+        conv = functools.partial(conv, stride=stride)
+        loss = lambda x, kernel: (jnp.sin(conv(x, kernel)) * g).sum()
+        along = lambda function: jax.jvp(function, (x, kernel), (2 * x, jnp.cos(kernel)))[1]
+        yield along(conv)
+        yield jax.jvp(lambda kernel: conv(x, kernel), (kernel,), (jnp.cos(kernel),))[1]
+        yield from along(jax.grad(loss, (0, 1)))  # a product with the Hessian
+        yield jax.linear_transpose(lambda x: conv(x, kernel), x)(g)[0]
+        yield jax.vmap(jax.grad(loss, 1))(jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel]))
+
+    for got, expected in zip(derivatives(convolution), derivatives(convolutions.xla_convolution), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_map_is_kept_for_the_backward_pass(monkeypatch):
+    monkeypatch.setattr(convolutions, "slow_gradient", lambda: True)
+    x, kernel, _ = arrays(2, 6, 5, 3, 4, 3, 1)
+    _, pull_back = jax.vjp(lambda kernel: convolution(x, kernel), kernel)
+    assert sum(leaf.size for leaf in jax.tree.leaves(pull_back)) <= x.size
 
 
 def test_the_gradient_of_the_kernel_is_the_sum_by_hand():
@@ -76,8 +109,8 @@ def test_bfloat16_and_groups_are_the_convolution(monkeypatch):
     half = [a.astype(jnp.bfloat16) for a in (x, kernel)]
     grouped = kernel[:, :, :2]
     for given, groups in ((half, 1), ((x, grouped), 2)):
-        assert "custom_vjp" not in str(jax.make_jaxpr(lambda *a, groups=groups: convolution(*a, 1, groups))(*given))
-    assert "custom_vjp" in str(jax.make_jaxpr(convolution)(x, kernel))
+        assert "custom_jvp" not in str(jax.make_jaxpr(lambda *a, groups=groups: convolution(*a, 1, groups))(*given))
+    assert "custom_jvp" in str(jax.make_jaxpr(convolution)(x, kernel))
 
 
 def test_devices_exchange_the_gradient_of_the_kernel_only(mesh):

@@ -367,7 +367,7 @@ MOCO = {
                 (r"cls_token$", moco_vit_options),
             ),
             computes={"norm_epsilon": 1e-6},
-            lacks=misfits.TIMM_VIT,
+            lacks=(*misfits.TIMM_VIT, *misfits.vit_lacks("registers", "layer scale")),
             reasons=misfits.VIT_REASONS,
         ),
     ),
