@@ -6,7 +6,8 @@ Expected:  published in their README, of the teacher on `validation` (not run he
 Cost:      a day on 32 A100 of 80 GB in their README
 
 Their stochastic depth is 0.3 in every block, and KoLeo is computed on each GPU; here stochastic depth grows from 0 to
-0.3 in the last block, and KoLeo sees the whole batch.
+0.3 in the last block, and KoLeo sees the whole batch. They limit the gradients of backbone and heads separately, decay
+tokens and positions as well, and let Adam's moments of the last layer run while its rate is 0.
 """
 
 from ml_collections import ConfigDict
@@ -67,10 +68,11 @@ def get_config(arg: str = "centre") -> ConfigDict:
         temperature_warmup=f"{30 * EPOCH} steps",
         network="teacher",
     )
+    peak = sqrt_scaling(4e-3 / 1024**0.5, c.data.batch_size)
     c.optimizer = dict(
         name="adamw",
-        learning_rate=sqrt_scaling(4e-3 / 1024**0.5, c.data.batch_size),
-        schedule="cosine(final=0.00025)",
+        learning_rate=peak,
+        schedule=f"cosine(final={1e-6 / peak})",  # 1e-6 at the end
         warmup=f"{10 * EPOCH} steps",
         weight_decay=0.04,
         weight_decay_schedule="cosine(final=10.0)",
