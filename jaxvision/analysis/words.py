@@ -24,15 +24,28 @@ def plain(text: object) -> str:
 
 
 def code(text: object) -> str:
-    r"""Formats a value as code in Markdown, also inside a cell of a table.
+    """Formats a value as code in Markdown. Inside a table, the row must be made by `table_row` or `table`.
 
     Args:
       text: Text, or an object to convert to text.
 
-    >>> print(code("a`b|c"))
-    `a'b\|c`
+    >>> code("a`b|c")
+    "`a'b|c`"
     """
-    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
+    return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
+
+
+def table_row(cells: Sequence[str]) -> str:
+    r"""Formats a line of a Markdown table. A bar inside code is escaped, which it must be in a table and nowhere else.
+
+    Args:
+      cells: Markdown of each cell.
+
+    >>> print(table_row([code("flip_lr|normalize"), "a"]))
+    | `flip_lr\|normalize` | a |
+    """
+    escaped = [re.sub(r"(?<!\\)`[^`]*`", lambda span: span[0].replace("|", r"\|"), cell) for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 def percent(interval: Interval) -> str:
@@ -138,11 +151,8 @@ def table(
     """
     return [
         "",
-        f"| {corner} | {' | '.join(head)} |",
+        table_row([corner, *head]),
         "|---|" + ("---|" if left else "---:|") * len(head),
-        *(
-            f"| {name} | {' | '.join(cells)} |"
-            for name, cells in (lines.items() if isinstance(lines, Mapping) else lines)
-        ),
+        *(table_row([name, *cells]) for name, cells in (lines.items() if isinstance(lines, Mapping) else lines)),
         "",
     ]

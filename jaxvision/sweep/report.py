@@ -16,7 +16,7 @@ from jaxvision.analysis import documents, plots, sweep_plots
 from jaxvision.analysis.criteria import opening
 from jaxvision.analysis.gallery import Gallery
 from jaxvision.analysis.statistics import Interval, paired_difference, t_interval
-from jaxvision.analysis.words import code, plain
+from jaxvision.analysis.words import code, plain, table_row
 from jaxvision.estimate import flops_words
 from jaxvision.sweep import importance
 from jaxvision.sweep import space as spaces
@@ -157,7 +157,7 @@ def _state(states: Sequence[str], wanted: int) -> str:
 
 
 def _searched(sweep: Sweep) -> str:
-    lines = [f"| {code(key)} | {_code(value)} |" for key, value in sweep.space.items()]
+    lines = [table_row([code(key), _code(value)]) for key, value in sweep.space.items()]
     pruning = f", pruning by {code(sweep.pruning)}" if sweep.pruning else ""
     seeds = f"seed {sweep.seeds[0]}" if len(sweep.seeds) == 1 else f"seeds {', '.join(map(str, sweep.seeds))}"
     return "\n".join(
@@ -187,7 +187,7 @@ def _summary(trials: Sequence[TrialSummary], table: pa.Table) -> str:
 
 def _best(sweep: Sweep, best: TrialSummary, count: int, file: Path) -> list[str]:
     new = range(max(sweep.seeds) + 1, max(sweep.seeds) + 1 + max(len(sweep.seeds), 3))
-    values = "\n".join(f"| {code(key)} | {_code(value)} |" for key, value in best.params.items())
+    values = "\n".join(table_row([code(key), _code(value)]) for key, value in best.params.items())
     return [
         "## The best trial",
         f"Trial {best.number}: {plain(sweep.objective)} **{_interval(best)}**. As a config: {code(file)}.",
@@ -214,14 +214,14 @@ def _ranking(sweep: Sweep, judged: Sequence[TrialSummary]) -> str:
         *(["by seed", "minus the best, paired"] if several else []),
         *map(code, keys),
     ]
-    lines = [_line(head), "|" + "---|" * len(head)]
+    lines = [table_row(head), "|" + "---|" * len(head)]
     for trial in shown:
         cells = [str(trial.number), _interval(trial)]
         if several:
             gap = _minus(sweep, trial, first)
             cells += [", ".join(f"{trial.values[seed]:.4g}" for seed in sweep.seeds)]
             cells += ["" if trial is first else f"{gap.mean:.2g} ± {gap.half:.2g}"]
-        lines.append(_line([*cells, *(_code(trial.params[k]) if k in trial.params else "" for k in keys)]))
+        lines.append(table_row([*cells, *(_code(trial.params[k]) if k in trial.params else "" for k in keys)]))
     ends = (
         "± is half a 95 % t-interval over the seeds."
         if several
@@ -287,7 +287,9 @@ def _failures(table: pa.Table) -> list[str]:
     rows = [row for row in table.to_pylist() if row["state"] == "failed"]
     if not rows:
         return []
-    lines = [_line([str(row["trial"]), str(row["seed"]), str(row["attempts"]), _code(row["error"])]) for row in rows]
+    lines = [
+        table_row([str(row["trial"]), str(row["seed"]), str(row["attempts"]), _code(row["error"])]) for row in rows
+    ]
     return ["## Failures", "\n".join(["| trial | seed | attempts | error |", "|---|---|---|---|", *lines])]
 
 
@@ -328,10 +330,6 @@ def _interval(trial: TrialSummary) -> str:
     return f"{interval.mean:.4g}" + (f" ± {interval.half:.2g}" if interval.n > 1 else "")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _code(value: Any) -> str:
-    """Formats a value for a cell of a table."""
+    """Formats a value as code, a float with six digits."""
     return code(f"{value:.6g}" if isinstance(value, float) else value)
