@@ -10,6 +10,7 @@ import pytest
 from compiling import OPTIMISED
 from ml_collections import ConfigDict
 
+from experiments.own_parts.clips import make_clips
 from experiments.own_parts.gan import make_gan
 from jaxvision import components, layout, models, online, transfer
 from jaxvision import experiment as experiments
@@ -27,7 +28,7 @@ from jaxvision.train.step import make_train_step
 CLASSES, B, STEPS = 3, 8, 3
 NIN = partial(models.build, "nin", blocks=3, width=1 / 12)
 VIT = partial(models.build, "vit", variant="Ti/4", width=16, depth=1, mlp_dim=16, num_heads=2)
-VIEWS = {"image": Field("image", (None, None, 3), "float32", views=2), "label": Field("label", (), "int32")}
+VIEWS = {"image": Field("image", (None, None, 3), "float32", views=2), "label": Field("label", (), "int32", CLASSES)}
 WATCHERS = {
     "probe": online.make_probe(OnlineProbe(learning_rate=0.1), CLASSES),
     "knn": online.make_knn(OnlineKnn(size=20, k=3), CLASSES),
@@ -43,16 +44,36 @@ TASKS = {  # task, number of microbatches: BatchNorm, a teacher, a queue, a loss
     "moco_v3": (lambda: get_task("moco_v3")(model=VIT, total_steps=STEPS, hidden=16, projection_dim=8), 2),
     "gan": (lambda: make_gan(model=VIT, latent=6, widths=(8, 4)), 1),
 }
+TEXT = dict(name="text_transformer", variant="mu", depth=1, width=16, num_heads=2, vocab_size=9, length=4)
+TOWERS = partial(models.build, "two_towers", image=dict(name="vit", **VIT.keywords), text=TEXT, embedding=8)
+OTHERS = {  # questions about pieces of an image, a frozen network, masks, crops of two sizes, texts, clips
+    "rotation": (lambda: get_task("rotation")(model=NIN), 1),
+    "jigsaw": (lambda: get_task("jigsaw")(model=NIN, grid=2, permutations=4, part_dim=8), 1),
+    "context": (lambda: get_task("context")(model=NIN, hidden=16), 1),
+    "distill": (lambda: get_task("distill")(model=NIN, num_classes=CLASSES, teacher=dict(name="nin", blocks=3)), 1),
+    "mae": (lambda: get_task("mae")(model=VIT, decoder_width=16, decoder_depth=1, decoder_heads=2), 2),
+    "swav": (lambda: get_task("swav")(model=NIN, steps=int, prototypes=6, hidden=16, projection_dim=8), 1),
+    "image_text": (lambda: get_task("image_text")(model=TOWERS), 2),
+    "clips": (lambda: make_clips(model=NIN, fields=fields_of(data("clips"), "clips")), 1),
+}
+VIEWED, SHAPES = ("byol", "moco", "moco_v3", "swav"), {"clips": (B, 4, 16, 16, 3)}
 
 
 def data(name):
     rng = np.random.default_rng(0)
-    shape = (B, 2, 8, 8, 3) if name in ("byol", "moco", "moco_v3") else (B, 16, 16, 3)
-    return {"image": rng.normal(size=shape).astype(np.float32), "label": np.arange(B, dtype=np.int32) % CLASSES}
+    shape = (B, 2, 8, 8, 3) if name in VIEWED else SHAPES.get(name, (B, 16, 16, 3))
+    more = {
+        "swav": {"local_image": np.zeros((B, 2, 4, 4, 3), np.float32)},
+        "image_text": {"tokens": np.ones((B, 4), np.int32), "tokens_mask": np.ones((B, 4), bool)},
+    }
+    made = {"image": rng.normal(size=shape).astype(np.float32), "label": np.arange(B, dtype=np.int32) % CLASSES}
+    return made | more.get(name, {})
 
 
-def fields_of(batch):
-    return VIEWS if batch["image"].ndim == 5 else {**VIEWS, "image": VIEWS["image"]._replace(views=0)}
+def fields_of(batch, name):
+    views = {"image": 2, "local_image": 2} if name in VIEWED else {}
+    made = {field: VIEWS.get(field, VIEWS["image"])._replace(views=views.get(field, 0)) for field in batch}
+    return {field: of._replace(shape=batch[field].shape[1:]) if field == "image" else of for field, of in made.items()}
 
 
 def run(task, batch, accumulate=1, steps=STEPS):
@@ -66,12 +87,12 @@ def run(task, batch, accumulate=1, steps=STEPS):
     return jax.device_get(state), seen
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*TASKS, *OTHERS])
 def test_every_kind_of_task_is_watched(name):
     """A step is traced, which compiles nothing."""
-    make, accumulate = TASKS[name]
+    make, accumulate = (TASKS | OTHERS)[name]
     batch = data(name)
-    task = online.beside(make(), WATCHERS, fields_of(batch))
+    task = online.beside(make(), WATCHERS, fields_of(batch, name))
     tx = {player: optax.sgd(0.1) for player in task.players} or optax.sgd(0.1)
     step = make_train_step(task, lambda rng, batch: batch, tx, seed=0, accumulate=accumulate)
     state = jax.eval_shape(states.initializer(task, tx, batch, 0, False))
@@ -88,7 +109,7 @@ def test_the_training_is_bit_for_bit_as_without(name):
     make, accumulate = TASKS[name]
     batch = data(name)
     alone, metrics = run(make(), batch, accumulate)
-    watched, more = run(online.beside(make(), WATCHERS, fields_of(batch)), batch, accumulate)
+    watched, more = run(online.beside(make(), WATCHERS, fields_of(batch, name)), batch, accumulate)
     learned = watched.model_state.pop("online")
     watched.ema.pop("online")
     jax.tree.map(np.testing.assert_array_equal, watched, alone)
@@ -177,7 +198,8 @@ def test_features_that_are_not_finite_leave_the_probe_as_it_is():
 
 def test_eight_devices_see_what_one_sees(mesh):
     batch, tx = data("supervised"), optax.sgd(0.1)
-    task = online.beside(get_task("supervised")(model=VIT, num_classes=CLASSES), WATCHERS, fields_of(batch))
+    watched = get_task("supervised")(model=VIT, num_classes=CLASSES)
+    task = online.beside(watched, WATCHERS, fields_of(batch, "supervised"))
     step = jax.jit(make_train_step(task, lambda rng, batch: batch, tx, seed=0))
 
     def after_two_steps(devices):
