@@ -85,10 +85,12 @@ def seen_images(experiment: Experiment) -> list[list[Cell]]:
     labels = batch["label"][:count] if "label" in batch else [None] * count
     words = ["" if label is None else label_text(label, experiment.info.classes) for label in labels]
     if experiment.task.ask is None:
-        images = viewable(batch[name][:count], experiment)
         fields: dict[str, Field] = experiment.augment.fields  # type: ignore[attr-defined]  # an attribute of the function
-        views = images if fields[name].views else images[:, None]
-        shown = [[Cell(view) for view in of] for of in views]
+        crops = [other for other, field in fields.items() if field.kind == "image" and field.views and other != name]
+        images = viewable(batch[name][:count], experiment)
+        views = [images if fields[name].views else images[:, None]]
+        views += [viewable(batch[other][:count], experiment) for other in crops]  # small ones of `multi_crop`
+        shown = [[Cell(view) for of in every for view in of] for every in zip(*views)]
     else:
         pieces, together, answers = jax.device_get(
             jax.jit(experiment.task.ask)(batch, step_keys(experiment.seed, 0)[1])

@@ -84,6 +84,14 @@ def test_the_views_of_an_image_lie_beside_it(config):
         np.testing.assert_allclose(same.image, image / 255, atol=1e-5)
 
 
+def test_the_small_crops_of_an_image_lie_behind_the_large_ones(config):
+    crops = "multi_crop('random_resized_crop(16)|normalize(0.5, 0.5)', 'resize(8)|normalize(0.5, 0.5)', 2, 3)"
+    experiment = build(config, task=dict(name="simclr"), augment=crops)
+    for original, *seen in pictures.seen_images(experiment):
+        assert [cell.image.shape[0] for cell in seen] == [16, 16, 8, 8, 8]
+        np.testing.assert_allclose(seen[-1].image.mean(), original.image.mean() / 255, atol=0.02)
+
+
 def test_turned_images_stand_with_their_answers(config):
     experiment = build(config, task=dict(name="rotation"), augment="normalize(0.5, 0.5)")
     for original, *turned in pictures.seen_images(experiment):
