@@ -125,6 +125,10 @@ steps, so writing beside the training gains little there.""",
 `scan` compiles one layer and runs it for all. `remat` stores less for the backward pass and computes it again. Memory
 is that of XLA's plan for a CPU; plans for other devices differ.""",
     ),
+    "options": Section(
+        "Options of speed",
+        ("options.py", "--networks=small", "--batch=32", "--steps=8", "--rounds=5", "--seconds=900"),
+    ),
     "population": Section("Populations", ("population.py",)),
     "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),
     "contrastive": Section("Memory of NT-Xent", ("contrastive_memory.py",)),

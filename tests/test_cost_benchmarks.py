@@ -1,8 +1,12 @@
 """The benchmarks of steps, evaluations and checkpoints run, at a size where their times mean nothing."""
 
+import argparse
+import os
+import re
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,36 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     assert "tiny, batch 4" in printed
     assert "tiny_simclr, batch 4" in printed
     assert printed.count("GFLOP a step") == 2
+
+
+def test_the_options_of_speed_do_not_change_the_loss():
+    words = ["--tiny", "--only", "ViT not donated", "data in host memory"]
+    command = [sys.executable, BENCHMARKS / "options.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"})
+    losses = {line[:25].strip(): re.findall(r" (\d+\.\d{4})\b", line) for line in done.stdout.splitlines()}
+    assert losses.get("ViT float32"), done.stderr
+    assert losses.get("data streamed"), done.stdout
+    assert losses["ViT not donated"] == losses["ViT float32"]
+    assert losses["data in host memory"] == losses["data streamed"]
+
+
+def test_an_option_that_fails_is_named(monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    functions = runpy.run_path(str(BENCHMARKS / "options.py"))
+
+    def fail(*args):
+        raise MemoryError("17 GiB are too much\nand more")
+
+    monkeypatch.setitem(functions["build_all"].__globals__, "build_on_device", fail)
+    only, left_out = ["ViT scan", "ViT cuDNN attention"], {}
+    args = argparse.Namespace(only=only, precision="float32", networks="tiny", batch=1, steps=4)
+    assert functions["build_all"](args, time.monotonic() + 60, left_out) == {}
+    assert left_out.pop("ViT cuDNN attention") == "it needs a GPU of NVIDIA"
+    assert left_out == dict.fromkeys(("ViT float32", "ViT bfloat16", "ViT scan"), "MemoryError: 17 GiB are too much")
+    assert functions["build_all"](args, time.monotonic() - 1, left_out) == {}
+    assert left_out["ViT scan"] == "the time was up"
 
 
 @pytest.mark.slow
