@@ -117,7 +117,8 @@ def compare(model: str, args: argparse.Namespace, folder: Path) -> None:
     sizes = [f"--{name}={getattr(args, name)}" for name in ("members", "steps", "batch")]
     loss = lambda way, i: json.loads((folder / way / str(i) / "results.json").read_text())["results"]["val/loss"]
     costs = {}
-    for way, at_once in WAYS.items():
+    for way in (way for way in WAYS if way in args.ways):
+        at_once = WAYS[way]
         words = [f"--work={model}", f"--folder={folder / way}", *sizes]
         if at_once is None:
             each = [measure(*words, f"--index={i}") for i in sample]
@@ -141,11 +142,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--sample", type=int, default=2, help="separate runs that are timed, to estimate all")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="with the separate runs")
     for name in ("work", "folder"):  # of the processes that this one starts
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     parser.add_argument("--index", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--at_once", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.ways = ["separate runs", *args.ways]
     if args.work:
         return work(args)
     from jaxvision.data import sources

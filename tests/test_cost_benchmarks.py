@@ -1,6 +1,7 @@
 """The benchmarks of steps, evaluations and checkpoints run, at a size where their times mean nothing."""
 
 import argparse
+import multiprocessing
 import os
 import re
 import runpy
@@ -48,6 +49,21 @@ def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     assert printed.count("GFLOP a step") == 2
 
 
+def test_an_implementation_that_fails_gives_its_reason(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    functions = runpy.run_path(str(BENCHMARKS / "train_step.py"))
+    ours, theirs = multiprocessing.Pipe()
+    functions["serve"](theirs, "jaxvision", "no such network", argparse.Namespace(batch=1))
+    with pytest.raises(RuntimeError, match="^KeyError: 'no such network'$"):
+        functions["answer_of"](ours, None)
+    functions["answer_of"].__globals__["PATIENCE"] = 0.01
+    with pytest.raises(RuntimeError, match="the time was up"):
+        functions["answer_of"](ours, time.monotonic())
+    theirs.close()
+    with pytest.raises(RuntimeError, match="its process died"):
+        functions["answer_of"](ours, None)
+
+
 def test_the_options_of_speed_do_not_change_the_loss():
     words = ["--tiny", "--only", "ViT not donated", "data in host memory"]
     command = [sys.executable, BENCHMARKS / "options.py", *words]
@@ -76,6 +92,69 @@ def test_an_option_that_fails_is_named(monkeypatch):
     assert left_out == dict.fromkeys(("ViT float32", "ViT bfloat16", "ViT scan"), "MemoryError: 17 GiB are too much")
     assert functions["build_all"](args, time.monotonic() - 1, left_out) == {}
     assert left_out["ViT scan"] == "the time was up"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return runpy.run_path(str(BENCHMARKS / "gpu.py"))
+
+
+def test_the_benchmark_of_a_gpu_runs_on_the_cpu():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "gpu.py", "--tiny", "--only", "vit"], capture_output=True, text=True
+    )
+    rows = done.stdout.splitlines()[-2:]
+    assert [row.split(",")[0] for row in rows] == ["matrix product", "ViT-B/16"], done.stderr
+    assert [row.split()[-1][-1] for row in rows] == ["s", "%"]  # TFLOP/s, and a share of them
+
+
+@pytest.mark.slow  # pytest tests/test_cost_benchmarks.py -m slow -k every_part
+def test_every_part_of_the_benchmark_of_a_gpu_runs_on_the_cpu():
+    done = subprocess.run([sys.executable, BENCHMARKS / "gpu.py", "--tiny"], capture_output=True, text=True)
+    rows = {line[:62].strip(): line[62:].split(maxsplit=2)[-1] for line in done.stdout.splitlines()[-6:]}
+    assert rows["attention='cudnn', time against 'xla'"].endswith("it needs a GPU of NVIDIA"), done.stderr
+    assert float(rows["16 runs as a population, speed against one after the other"].split()[-1]) > 0
+
+
+def test_a_part_that_fails_is_named_and_leaves_its_time_to_the_others(gpu):
+    ends = []
+
+    def fail(args, end):
+        raise MemoryError("no room")
+
+    def give_up(args, end):
+        raise gpu["Failed"]("the time was up")
+
+    def succeed(args, end):
+        ends.append(end - time.monotonic())
+        return [gpu["Row"]("rate", "1")]
+
+    parts = {name: gpu["Part"](100, of) for name, of in {"a": fail, "b": give_up, "c": succeed}.items()}
+    rows = gpu["measure"](argparse.Namespace(minutes=1), parts)
+    assert [(row.what, row.found) for row in rows] == [
+        ("a", "MemoryError: no room"),
+        ("b", "the time was up"),
+        ("rate", "1"),
+    ]
+    assert 25 < ends[0] <= 30
+
+
+def test_a_script_is_killed_when_its_time_is_up(gpu, tmp_path, capsys):
+    slow, wrong = tmp_path / "slow.py", tmp_path / "wrong.py"
+    slow.write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    wrong.write_text("raise SystemExit(3)\n")
+    with pytest.raises(gpu["Failed"], match="the time was up"):
+        gpu["run_script"]([str(slow)], time.monotonic() + 3)
+    assert capsys.readouterr().out == "begun\n"
+    with pytest.raises(gpu["Failed"], match="wrong.py ended with status 3"):
+        gpu["run_script"]([str(wrong)], time.monotonic() + 60)
+
+
+def test_without_a_gpu_the_benchmark_says_what_to_do(gpu):
+    with pytest.raises(SystemExit, match="JAX finds no NVIDIA GPU here .*--tiny"):
+        gpu["find_gpu"]()
 
 
 @pytest.mark.slow
