@@ -137,7 +137,7 @@ def measure(model: str, args: argparse.Namespace, end: float | None = None) -> M
         for name in order:
             if name in connections:
                 times[name].append(ask(name, args.steps))
-        order.append(order.pop(0))
+        order = order[1:] + order[:1]
     for name in list(connections):
         memory[name] = ask(name, 0)
     for process in processes.values():

@@ -118,6 +118,14 @@ def test_every_part_of_the_benchmark_of_a_gpu_runs_on_the_cpu():
     assert float(rows["16 runs as a population, speed against one after the other"].split()[-1]) > 0
 
 
+def test_networks_for_which_there_is_no_time_are_named(gpu, monkeypatch):
+    monkeypatch.setattr(gpu["train_step"], "PATIENCE", 0.01)
+    monkeypatch.setitem(gpu["against_torch"].__globals__, "_missing", lambda modules, args: "not installed: torch")
+    args, late = argparse.Namespace(tiny=True, batch=None), time.monotonic()
+    assert [row.found for row in gpu["utilisation"](args, late)] == ["the time was up"]
+    assert [row.found for row in gpu["against_torch"]("resnet50", "ResNet-50")(args, late)] == ["the time was up"]
+
+
 def test_a_part_that_fails_is_named_and_leaves_its_time_to_the_others(gpu):
     ends = []
 
