@@ -154,7 +154,7 @@ def test_a_locked_tower_takes_no_gradient_and_is_applied_as_in_evaluation(batch)
     assert task.frozen == ("image_tower_projection", "image_tower")
 
 
-@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("loss", [pytest.param("softmax", marks=pytest.mark.slow), "sigmoid"])
 def test_accumulated_gradients_are_those_of_the_whole_batch_in_every_leaf(loss, batch):
     """Temperature and bias too, with the dropout masks that the parts draw: the whole batch embedded in these parts."""
     model = MODEL | dict(bias=-2.0, image=VIT | dict(dropout=0.5), text=TEXT | dict(dropout=0.5))

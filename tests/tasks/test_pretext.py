@@ -72,6 +72,10 @@ def test_outputs_are_those_of_the_trunk_on_whole_images(build, nin, scenes, rand
     assert set(out) == {"features", *want}
 
 
+ONE_OF_TASKS = [name if name == "rotation" else pytest.param(name, marks=pytest.mark.slow) for name in TASKS]
+
+
+@pytest.mark.parametrize("build", ONE_OF_TASKS, indirect=True)
 def test_eight_devices_equal_one(build, nin, scenes, mesh, random_variables):
     _, task, _ = build(nin)
     variables = random_variables(task.init, scenes)
