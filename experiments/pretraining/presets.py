@@ -131,35 +131,64 @@ AUGMENTS = {
 }
 
 
-def _methods(heads: Heads, batch_size: int) -> dict[str, Method]:
-    """Makes the arms of the small presets by name, with the rates for a batch size."""
+def _methods(heads: Heads, batch_size: int, size: int) -> dict[str, Method]:
+    """Makes the arms of the small presets by name, with the rates for a batch size, for images of `size` pixels."""
     adamw = dict(name="adamw", learning_rate=1e-3, weight_decay=1e-4)
     vit = adamw | dict(weight_decay=0.05, clip_norm=1.0)
     lars = dict(name="lars", learning_rate=linear_scaling(3.0, batch_size), weight_decay=1e-6)
-    simclr = dict(name="simclr", temperature=0.1, projection_layers=2, projection_dim=heads.dim)
     supervised = dict(name="supervised")
+    projection = dict(projection_dim=heads.dim)
+    two_layers = projection | dict(hidden=heads.hidden)
+    wide = dict(projection_dim=heads.hidden, hidden=heads.hidden)
+    simclr = dict(name="simclr", temperature=0.1, projection_layers=2, **projection)
     return {
         "resnet/random": Method(supervised, "plain", adamw),
         "resnet/supervised": Method(supervised, "plain", adamw | dict(weight_decay=0.05)),
         "resnet/simclr": Method(simclr, "pair", lars),
-        "resnet/byol": Method(
-            dict(name="byol", momentum=heads.momentum, projection_dim=heads.dim, hidden=heads.hidden), "pair", adamw
+        "resnet/moco": Method(
+            dict(name="moco", momentum=heads.momentum, queue_size=4 * heads.queue, norm_splits=4, **projection),
+            "pair",
+            adamw,
+        ),
+        "resnet/byol": Method(dict(name="byol", momentum=heads.momentum, **two_layers), "pair", adamw),
+        "resnet/simsiam": Method(
+            dict(name="simsiam", predictor_hidden=heads.dim // 2, **two_layers),
+            "pair",
+            adamw | dict(schedule_rules=(("^predictor/", "constant"),)),
         ),
         "resnet/swav": Method(
-            dict(
-                name="swav",
-                prototypes=heads.prototypes,
-                projection_dim=heads.dim,
-                hidden=heads.hidden,
-                queue=heads.queue,
-                queue_starts="25 percent",
-            ),
+            dict(name="swav", prototypes=heads.prototypes, queue=heads.queue, queue_starts="25 percent", **two_layers),
             "crops",
             adamw,
+        ),
+        "resnet/barlow_twins": Method(dict(name="barlow_twins", **wide), "pair", adamw),
+        "resnet/vicreg": Method(dict(name="vicreg", **wide), "pair", adamw),
+        "resnet/nnclr": Method(
+            dict(name="nnclr", queue_size=4 * heads.queue, predictor_hidden=heads.hidden, **two_layers), "pair", adamw
         ),
         "vit/random": Method(supervised, "plain", vit),
         "vit/supervised": Method(supervised, "plain", vit),
         "vit/simclr": Method(simclr, "pair", vit),
+        "vit/moco_v3": Method(
+            dict(name="moco_v3", momentum=heads.momentum, **two_layers),
+            "pair",
+            vit | dict(freeze=(("^embedding/", True), (".*", False))),
+        ),
+        "vit/dino": Method(
+            dict(
+                name="dino",
+                prototypes=4 * heads.prototypes,
+                hidden=heads.hidden,
+                bottleneck=heads.dim,
+                momentum=heads.momentum,
+            ),
+            "crops",
+            vit | dict(freeze=(("last_layer", "5 percent"), (".*", False))),
+        ),
+        "vit/mae": Method(
+            dict(name="mae", decoder_width=heads.dim, decoder_depth=2, decoder_heads=4), "plain", vit | dict(b2=0.95)
+        ),
+        "vit/simmim": Method(dict(name="simmim", block=size // 4), "plain", vit),
     }
 
 
@@ -177,14 +206,14 @@ def _small_arms(
             train=dict(log_every="10 percent", checkpoint_every="0 steps", precision=precision),
             seen=_SEEN,
         )
-        for name, method in _methods(heads, batch_size).items()
+        for name, method in _methods(heads, batch_size, size).items()
     }
 
 
 def _of_config(name: str, **optimizer: Any) -> Arm:
     """Makes an arm of a config of configs/, with changes to its section `optimizer`."""
     c = configs.load(f"{Path(__file__).parents[2] / 'configs' / name}").to_dict()
-    seen = c["evals"]["knn"]["augment"] if "knn" in c["evals"] else c["augment"].split("|")[-1]
+    seen = c["evals"].get("knn", {}).get("augment") or c["augment"].rsplit("|", 1)[-1]
     return Arm(
         data={key: value for key, value in c["data"].items() if key != "data_dir"},
         augment=c["augment"],
@@ -202,7 +231,7 @@ _FOLDER = (
 )
 _CIFAR10 = dict(name="folder", split="train", classes=10, examples=45_000)
 _RESNET8 = dict(name="resnet", variant="8", zero_init_residual=False)
-_VIT = dict(name="vit", variant="Ti/4", width=96, depth=4, num_heads=4)
+_VIT = dict(name="vit", variant="Ti/4", depth=4, num_heads=4)
 
 PRESETS = {
     "laptop": Preset(
@@ -235,7 +264,7 @@ PRESETS = {
             size=16,
             batch_size=128,
             heads=Heads(hidden=256, dim=64, prototypes=100, queue=512, momentum=0.97),
-            models={"resnet": _RESNET8 | dict(width=1.5), "vit": _VIT},
+            models={"resnet": _RESNET8, "vit": _VIT | dict(width=64)},
         ),
         reference="resnet/simclr",
         steps=600,
@@ -272,10 +301,18 @@ PRESETS = {
             "resnet/random": _of_config("supervised/resnet50_imagenet2012.py:classic", schedule="cosine"),
             "resnet/supervised": _of_config("supervised/resnet50_imagenet2012.py:classic", schedule="cosine"),
             "resnet/simclr": _of_config("self_supervised/simclr_resnet50_imagenet2012.py:100"),
+            "resnet/moco": _of_config("self_supervised/moco_v2_resnet50_imagenet2012.py:200"),
+            "resnet/moco_v3": _of_config("self_supervised/moco_v3_resnet50_imagenet2012.py"),
+            "resnet/simsiam": _of_config("self_supervised/simsiam_resnet50_imagenet2012.py:100"),
             "resnet/swav": _of_config("self_supervised/swav_resnet50_imagenet2012.py:100"),
+            "resnet/barlow_twins": _of_config("self_supervised/barlow_twins_resnet50_imagenet2012.py"),
+            "resnet/vicreg": _of_config("self_supervised/vicreg_resnet50_imagenet2012.py"),
+            "resnet/nnclr": _of_config("self_supervised/nnclr_resnet50_imagenet2012.py"),
             "vit/random": _of_config("supervised/vit_s16_imagenet2012.py"),
             "vit/supervised": _of_config("supervised/vit_s16_imagenet2012.py"),
             "vit/simclr": _of_config("self_supervised/simclr_vit_s16_imagenet2012.py"),
+            "vit/moco_v3": _of_config("self_supervised/moco_v3_vit_imagenet2012.py:S"),
+            "vit/dino": _of_config("self_supervised/dino_vit_s16_imagenet2012.py:100"),
         },
         reference="resnet/simclr",
         steps=100 * 1_281_167 // 4_096,
