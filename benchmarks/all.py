@@ -149,6 +149,13 @@ takes about 40 % ("dots") and 65 % ("full") off the memory of the scanned ViT. T
 not change the result: donation, several steps, `remat`, data in memory. The scanned ViT draws other parameters.""",
     ),
     "population": Section("Populations", ("population.py",)),
+    "self_supervised": Section(
+        "Methods without labels",
+        ("self_supervised.py",),
+        """\
+The arms of the study [pretraining](../experiments/pretraining/README.md). DINO and SwAV make two large and four small
+views of an image, MAE and SimMIM one, the others two; BYOL, MoCo and DINO have a teacher besides.""",
+    ),
     "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),
     "contrastive": Section("Memory of NT-Xent", ("contrastive_memory.py",)),
     "input": Section(

@@ -22,6 +22,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("evaluation", ("forward", "classify", "together", "in turn", "each alone")),
         ("checkpoints", ("async", "sync", "begin")),
         ("kernel_gradient", ("used here: ", "tiny  ")),
+        ("self_supervised", ("vit/simclr", "vit/mae")),
         pytest.param(
             "estimates",
             ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: "),
