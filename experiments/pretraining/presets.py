@@ -303,6 +303,7 @@ PRESETS = {
             "resnet/simclr": _of_config("self_supervised/simclr_resnet50_imagenet2012.py:100"),
             "resnet/moco": _of_config("self_supervised/moco_v2_resnet50_imagenet2012.py:200"),
             "resnet/moco_v3": _of_config("self_supervised/moco_v3_resnet50_imagenet2012.py"),
+            "resnet/byol": _of_config("self_supervised/byol_resnet50_imagenet2012.py:100"),
             "resnet/simsiam": _of_config("self_supervised/simsiam_resnet50_imagenet2012.py:100"),
             "resnet/swav": _of_config("self_supervised/swav_resnet50_imagenet2012.py:100"),
             "resnet/barlow_twins": _of_config("self_supervised/barlow_twins_resnet50_imagenet2012.py"),

@@ -238,6 +238,7 @@ def test_weight_decay_of_every_step(params, trunk, name):
 @pytest.mark.parametrize(
     ("name", "overrides", "base"),
     [
+        ("byol_resnet50_imagenet2012.py:1000", {}, 0.996),
         ("byol_shapes.py", {}, 0.97),
         ("dino_vit_s16_imagenet2012.py:100", {}, 0.996),
         ("dinov2_vit_l16_imagenet2012.py", {}, 0.992),
