@@ -139,6 +139,14 @@ def test_what_a_new_name_does_not_take_is_left_out_with_a_line():
                          "options.image_size=32"]  # fmt: skip
 
 
+def test_a_number_has_the_type_that_the_new_name_asks_for():
+    """The width of a ResNet is a factor, that of a ViT a number of channels."""
+    model = changed("model.name=vit", "model.variant=Ti/4", "model.width=64")["model"]
+    assert model == dict(name="vit", variant="Ti/4", width=64)
+    assert type(model["width"]) is int
+    assert type(changed("model.width=2")["model"]["width"]) is float
+
+
 def test_the_same_name_and_a_whole_section_leave_all_as_it_is():
     lines = []
     assert configs.override(make_config(), {"model.name": "resnet"}, lines.append) == make_config()

@@ -48,15 +48,17 @@ def _is_name(key: str) -> bool:
 def _set(config: ConfigDict, key: str, value: Any, say: Callable[[str], object]) -> None:
     *parents, leaf = key.split(".")
     section = _section(config, parents, key)
-    before, there = section.get(leaf), leaf in section
-    if not there or isinstance(value, literals.Written):
+    before, there, written = section.get(leaf), leaf in section, isinstance(value, literals.Written)
+    if not there or written:
         annotation = _annotation(config, parents, leaf)
         if not there and annotation is None:
             raise _no_key(config, key)
-        if isinstance(value, literals.Written):
+        if written:
             value = literals.read(value, f"config.{key}", Any if annotation is None else annotation, before)
     if isinstance(value, bool) and there and (kind := section.get_type(leaf)) in (int, float):
         raise UserError(misfit(key, kind, value))
+    if written and type(value) is int and isinstance(before, float):
+        del section[leaf]  # ConfigDict would make the number a float again, even where its type is ignored
     with section.ignore_type():
         section[leaf] = value
     if _is_name(key) and before not in (None, value):

@@ -7,6 +7,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import own_modules, specs
 from jaxvision.evals import EVALUATORS
+from jaxvision.tasks import TASKS
+
+SIZES = ("hidden", "predictor_hidden", "projection_hidden", "part_dim", "projection_dim", "prototypes", "bottleneck")
+SIZES += ("decoder_width", "decoder_depth", "decoder_heads")
 
 
 def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: int = 32) -> ConfigDict:
@@ -59,7 +63,10 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
     small["model"] |= model
     if "num_heads" in small["model"]:  # its width is that of the small model now
         small["model"]["num_heads"] = 2
-    for key in ("hidden", "part_dim", "projection_hidden"):  # heads of 4096 would be on each simulated device
+    name = small["task"]["name"]
+    of_task = TASKS.small(name) if name in TASKS else {}
+    small["task"] |= {key: value for key, value in of_task.items() if key in SIZES}
+    for key in SIZES:  # heads of 4096 would be on each simulated device
         if small["task"].get(key):
             small["task"][key] = min(small["task"][key], 64)
     if "queue_size" in small["task"]:
