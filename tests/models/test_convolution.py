@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision.analysis.accounting import macs
 from jaxvision.analysis.collectives import collectives
 from jaxvision.models import convolution as convolutions
 from jaxvision.models.convolution import convolution, products
@@ -77,6 +78,18 @@ def test_only_the_map_is_kept_for_the_backward_pass(monkeypatch):
     x, kernel, _ = arrays(2, 6, 5, 3, 4, 3, 1)
     _, pull_back = jax.vjp(lambda kernel: convolution(x, kernel), kernel)
     assert sum(leaf.size for leaf in jax.tree.leaves(pull_back)) <= x.size
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_count_of_operations_does_not_depend_on_the_processor(case, monkeypatch):
+    """Else budgets of compute would differ between machines. Images have no gradient, and none is counted."""
+    x, kernel, _ = arrays(*case)
+    counts = []
+    for slow in (False, True):
+        monkeypatch.setattr(convolutions, "slow_gradient", lambda slow=slow: slow)
+        value = lambda kernel, x: convolution(x, kernel, case[-1]).sum()
+        counts.append([macs(jax.grad(value, of), kernel, x) for of in (0, 1, (0, 1))])
+    assert counts[0] == counts[1]
 
 
 def test_the_gradient_of_the_kernel_is_the_sum_by_hand():
