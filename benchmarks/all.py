@@ -153,8 +153,8 @@ not change the result: donation, several steps, `remat`, data in memory. The sca
         "Methods without labels",
         ("self_supervised.py",),
         """\
-The arms of the study [pretraining](../experiments/pretraining/README.md). DINO and SwAV make two large and four small
-views of an image, MAE and SimMIM one, the others two; BYOL, MoCo and DINO have a teacher besides.""",
+The arms of the study [pretraining](../experiments/pretraining/README.md), without AVX-512. DINO and SwAV make two large
+and four small views of an image, MAE and SimMIM one, the others two; BYOL, MoCo and DINO have a teacher besides.""",
     ),
     "losses": Section("Memory of losses over pairs", ("image_text_memory.py",)),
     "contrastive": Section("Memory of NT-Xent", ("contrastive_memory.py",)),
