@@ -76,7 +76,7 @@ class Preset(NamedTuple):
         c.task = arm.task
         c.optimizer = arm.optimizer
         c.train = arm.train | dict(total=f"{steps} steps")
-        shared = self.evals | dict(train_split=arm.data["split"], augment=arm.seen)
+        shared = dict(train_split=arm.data["split"], augment=arm.seen) | self.evals
         subset = {name: dict(train_subset=dict(examples=n, seed=seed)) for name, n in self.labels.items()}
         c.evals = dict(
             knn=dict(name="knn", k=(20,), **shared, **subset["knn"]),
@@ -145,6 +145,7 @@ def _methods(heads: Heads, batch_size: int, size: int) -> dict[str, Method]:
         "resnet/random": Method(supervised, "plain", adamw),
         "resnet/supervised": Method(supervised, "plain", adamw | dict(weight_decay=0.05)),
         "resnet/simclr": Method(simclr, "pair", lars),
+        "resnet/simclr_adamw": Method(simclr, "pair", adamw),
         "resnet/moco": Method(
             dict(name="moco", momentum=heads.momentum, queue_size=4 * heads.queue, norm_splits=4, **projection),
             "pair",
@@ -159,7 +160,7 @@ def _methods(heads: Heads, batch_size: int, size: int) -> dict[str, Method]:
         "resnet/swav": Method(
             dict(name="swav", prototypes=heads.prototypes, queue=heads.queue, queue_starts="25 percent", **two_layers),
             "crops",
-            adamw,
+            adamw | dict(freeze=(("^prototypes/", "5 percent"), (".*", False))),
         ),
         "resnet/barlow_twins": Method(dict(name="barlow_twins", **wide), "pair", adamw),
         "resnet/vicreg": Method(dict(name="vicreg", **wide), "pair", adamw),
@@ -318,6 +319,11 @@ PRESETS = {
         reference="resnet/simclr",
         steps=100 * 1_281_167 // 4_096,
         labels=dict(knn=128_000, probe=128_000, few=12_811),
-        evals=dict(split="validation", host="decode|resize_short(256)|central_crop(224)", batch_size=1_024),
+        evals=dict(
+            split="validation",
+            train_split="train",
+            host="decode|resize_short(256)|central_crop(224)",
+            batch_size=1_024,
+        ),
     ),
 }
