@@ -141,12 +141,13 @@ is that of XLA's plan for a CPU; plans for other devices differ.""",
         "Options of speed",
         ("options.py", "--networks=small", "--batch=32", "--steps=8", "--rounds=5", "--seconds=900"),
         """\
-Measured under heavy other load, so the spread is wide. On a CPU most options of speed cost time or do nothing, because
-they are made for accelerators. bfloat16 is emulated: the ViT takes 1.4 to 2 times as long, the time of the ResNet is
-within the spread. Several steps in a dispatch are slow for convolutions, which XLA runs in a loop without its fast
-kernels. Donation, bfloat16 moments and a set held in memory make no difference beyond the spread at this size. `remat`
-takes about 40 % ("dots") and 65 % ("full") off the memory of the scanned ViT. The losses are equal where an option must
-not change the result: donation, several steps, `remat`, data in memory. The scanned ViT draws other parameters.""",
+Measured under heavy other load, so the spread is wide; a ratio is the median within rounds, not that of the two
+medians. On a CPU most options of speed cost time or do nothing, because they are made for accelerators. bfloat16 is
+emulated: the ViT takes 1.4 to 2 times as long, the time of the ResNet is within the spread. Several steps in a dispatch
+are slow for convolutions, which XLA runs in a loop without its fast kernels. Donation, bfloat16 moments and a set held
+in memory make no difference beyond the spread at this size. `remat` takes about 40 % ("dots") and 65 % ("full") off the
+memory of the scanned ViT. The losses are equal where an option must not change the result: donation, several steps,
+`remat`, data in memory. The scanned ViT draws other parameters.""",
     ),
     "population": Section("Populations", ("population.py",)),
     "self_supervised": Section(

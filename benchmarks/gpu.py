@@ -1,4 +1,4 @@
-"""Everything that is to be known of one NVIDIA GPU, in at most ten minutes: its goals, what was reached, a table.
+"""The goals of speed for one NVIDIA GPU, and what is reached, as a table in at most ten minutes.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only clip options --batch=64

@@ -6,7 +6,8 @@
 
 A step is the whole of it: augmentation, all views, teacher, loss, gradient, update, on random images that are in the
 memory of the device. All take turns in one process; the ratios compare within a round. "images / s" counts images, not
-views. "memory" is what the program of the step allocates by XLA's plan: state, batch, and temporaries.
+views. "memory" is what the program of the step allocates by XLA's plan: state, batch, and temporaries. In
+so few steps SwAV's queue takes no part yet.
 """
 
 import argparse

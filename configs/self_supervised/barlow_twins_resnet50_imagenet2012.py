@@ -6,7 +6,7 @@ Source:    Zbontar et al. 2021, arXiv 2103.03230, sec. 2.2, and the authors' cod
            of the kernels. Departure: both views are cropped on the device, from one random square of the image resized
            to a shorter side of 256 pixels; in the paper from the whole image
 Expected:  73.2 % top-1 on `validation` of a linear classifier (table 1); not run here
-Cost:      124 hours on 32 V100 (sec. 2.2), 6.3e19 FLOPs
+Cost:      124 hours on 32 V100 (sec. 2.2), 6.5e19 FLOPs
 """
 
 from ml_collections import ConfigDict

@@ -43,7 +43,13 @@ def get_config(arg="100"):
     )
     c.model = dict(name="resnet", variant="50")
     c.task = dict(
-        name="moco_v3", momentum=momentum, temperature=1.0, projection_layers=2, projection_dim=256, hidden=4096
+        name="moco_v3",
+        momentum=momentum,
+        temperature=1.0,
+        projection_layers=2,
+        projection_dim=256,
+        hidden=4096,
+        predictor_norm=False,
     )
     c.optimizer = dict(
         name="lars",

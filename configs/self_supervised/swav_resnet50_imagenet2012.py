@@ -4,7 +4,8 @@ Run:       jaxvision train --config=configs/self_supervised/swav_resnet50_imagen
            :small is batch 256 and 200 epochs, for one machine
 Source:    Caron et al. 2020, arXiv 2006.09882, sec. 3 and 4, and the authors' scripts, facebookresearch/swav on GitHub.
            Departures: all crops are made on the device, from one random square of the image resized to a shorter side
-           of 256 pixels; the warm-up of :100 to :800 begins at 0 (theirs: 0.3); the rate is applied before the momentum
+           of 256 pixels; the warm-up of :100 to :800 begins at 0 (theirs: 0.3); the rate is applied before the
+           momentum; BatchNorm sees the whole batch (theirs: groups of devices)
 Expected:  top-1 on `validation` of a linear classifier, in the authors' README: 72.1 % after 100 epochs, 73.9 % (200),
            74.6 % (400), 75.3 % (800); :small 72.7 %. None of these has been run with this code
 Cost:      100 epochs: 6 hours on 64 V100 (the authors' README: 3 min 40 s an epoch)

@@ -1,11 +1,12 @@
 """VICReg with a ResNet-50 on ImageNet-2012, batch 2,048, 1,000 epochs.
 
 Run:       jaxvision train --config=configs/self_supervised/vicreg_resnet50_imagenet2012.py --workdir=...
-Source:    Bardes et al. 2022, arXiv 2105.04906, sec. 4.2 and app. C; the authors' code is facebookresearch/vicreg.
-           Departure: both views are cropped on the device, from one random square of the image resized to a shorter
-           side of 256 pixels; in the paper from the whole image
+Source:    Bardes et al. 2022, arXiv 2105.04906, sec. 4.2 and app. C. The authors' code (facebookresearch/vicreg) has
+           blur and solarization of Barlow Twins, which differ between the views. Departure: both views are cropped on
+           the device, from one random square of the image resized to a shorter side of 256 pixels; in the paper from
+           the whole image
 Expected:  73.2 % top-1 on `validation` of a linear classifier (table 1); not run here
-Cost:      6.3e19 FLOPs
+Cost:      6.6e19 FLOPs
 """
 
 from ml_collections import ConfigDict

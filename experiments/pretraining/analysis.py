@@ -20,8 +20,9 @@ MEASURES = {"k-NN": "knn/knn20_t0.07/top1", "probe": PROBE, "1 %": "few/probe_lb
 SPREAD = "embedding_std"  # in the records of training
 REFERENCE = "simclr"  # method that others are compared with, on the same backbone
 EXPECTED = (
-    "Chen et al. 2020 (SimCLR, arXiv 2002.05709) and the papers of the other methods: after long training all of them "
-    "come near to training with labels by a linear classifier; none of them compares methods at equal compute."
+    "Chen et al. 2020 (SimCLR, arXiv 2002.05709) and the papers of the other methods that compare views: after long "
+    "training they come near to training with labels by a linear classifier. MAE and SimMIM are judged after "
+    "fine-tuning in theirs."
 )
 
 
@@ -45,8 +46,9 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             f"{p.labels['probe']:,} labels; 1 %: fitted to {p.labels['few']:,}.",
             *_arms(rows, p),
             "## Compute\n",
-            f"Every arm gets the FLOPs of {p.steps:,} steps of {p.reference}; `{SPREAD}` is that of the projections "
-            "over the last tenth of training, near 1 on a whole sphere and 0 after a collapse.",
+            f"Every arm that is trained gets the FLOPs of {p.steps:,} steps of {p.reference}; `{SPREAD}` is that of "
+            "what the loss compares (projections, keys, or DINO's bottleneck) in the last record of training, near 1 on a "
+            "whole sphere and 0 after a collapse.",
             *_compute(rows, p),
             "## Criteria\n",
             *section(verdicts),

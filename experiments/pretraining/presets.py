@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from jaxvision import augment
 from jaxvision import config as configs
 from jaxvision.optim.scaling import linear_scaling
 
@@ -214,7 +215,7 @@ def _small_arms(
 def _of_config(name: str, **optimizer: Any) -> Arm:
     """Makes an arm of a config of configs/, with changes to its section `optimizer`."""
     c = configs.load(f"{Path(__file__).parents[2] / 'configs' / name}").to_dict()
-    seen = c["evals"].get("knn", {}).get("augment") or c["augment"].rsplit("|", 1)[-1]
+    seen = c["evals"].get("knn", {}).get("augment") or augment.evaluation(c["augment"])
     return Arm(
         data={key: value for key, value in c["data"].items() if key != "data_dir"},
         augment=c["augment"],

@@ -46,6 +46,7 @@ def make_moco_v3(
     projection_layers: COUNT = 3,
     projection_dim: COUNT = 256,
     hidden: COUNT = 4096,
+    predictor_norm: bool = True,
     chunk: COUNT | None = 1024,
 ) -> Task:
     """Makes the task that tells the teacher's projection of the other view from those of all other images.
@@ -76,22 +77,25 @@ def make_moco_v3(
       momentum: Share of the teacher that stays in the first step, in [0, 1].
       schedule: Schedule of that share: "cosine" moves it to 1; "constant" leaves it.
       projection_layers: Number of layers of the projection: 3 for a ViT, 2 for a ResNet. The predictor has 2. BatchNorm
-        follows each of them; the last one has neither scale nor offset.
+        follows each of them; the last one of a head has neither scale nor offset.
       projection_dim: Width of projection and prediction.
       hidden: Number of units in the hidden layers of both heads.
+      predictor_norm: True for BatchNorm after the predictor's last layer, too, as in the authors' code for a ViT; False
+        as in that for a ResNet.
       chunk: Number of queries that a device compares with all keys at a time; None for all at once. It limits the
         memory of the loss and changes nothing else.
     """
 
-    def head(layers: int, dtype: Any) -> heads.Projection:
-        return heads.Projection(layers, projection_dim, hidden, dtype=dtype, last_scale=False)
+    def head(layers: int, dtype: Any, last_norm: bool = True) -> heads.Projection:
+        plain = dict(last_norm=last_norm, last_scale=False, last_bias=False)
+        return heads.Projection(layers, projection_dim, hidden, dtype=dtype, **plain)
 
     def projected() -> heads.Projected:
         backbone = heads.bare_backbone("moco_v3", model(None))
         return heads.Projected(backbone, head(projection_layers, backbone.dtype))
 
     teacher, student = projected(), projected()
-    network = heads.Predicted(student, head(2, student.dtype))
+    network = heads.Predicted(student, head(2, student.dtype, predictor_norm))
 
     def both(predictions: jax.Array, keys: jax.Array, axis_name: Any = None) -> tuple[jax.Array, jax.Array]:
         memory = dict(chunk=chunk, axis_name=axis_name)

@@ -7,6 +7,7 @@ import pytest
 from made_up_runs import judged
 from shrinking import shrink
 
+from jaxvision import augment
 from jaxvision import config as configs
 from jaxvision.commands import study, train
 from jaxvision.errors import UserError
@@ -24,7 +25,7 @@ def rows_of(planned, top1):
     """A row for each run, as if it had ended with these values; a seed moves them all alike, and each run a little."""
     return [
         {"run": one.name, **one.tags}
-        | {key: top1(one.tags["arm"]) + 0.01 * one.tags["seed"] + 0.001 * (i % 3) for key in KEYS}
+        | {key: top1(one.tags["arm"]) + 0.01 * one.tags["seed"] + 0.001 * ((i + one.tags["seed"]) % 3) for key in KEYS}
         for i, one in enumerate(planned)
     ]
 
@@ -120,6 +121,17 @@ def test_arms_are_evaluated_alike(pretraining):
         assert {entry["augment"] for entry in evals.values()} == {"normalize(0.5, 0.5)"}
         assert {entry["train_subset"]["seed"] for entry in evals.values()} == {one.config.seed}
         assert evals["few"]["train_subset"]["examples"] == 450
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_evaluation_sees_images_that_are_normalised_alone(pretraining, preset):
+    for one in pretraining.runs(preset, "DIR"):
+        assert len({entry["augment"] for entry in one.config.evals.to_dict().values()}) == 1
+        assert {entry["train_split"] for entry in one.config.evals.to_dict().values()} == {"train"}
+        seen = one.config.evals.knn.augment
+        augment.make_augmentation(seen)
+        assert seen == (augment.evaluation(seen) or "none")  # draws nothing
+        assert "normalize" in seen or one.name.split("/")[1] in ("simclr", "nnclr"), seen
 
 
 def test_names_and_folders_that_are_not_there(pretraining):
