@@ -47,8 +47,8 @@ def write(rows: list[Row], out: Path, p: presets.Preset) -> str:
             *_arms(rows, p),
             "## Compute\n",
             f"Every arm that is trained gets the FLOPs of {p.steps:,} steps of {p.reference}; `{SPREAD}` is that of "
-            "what the loss compares (projections, keys, or DINO's bottleneck) in the last record of training, near 1 on a "
-            "whole sphere and 0 after a collapse.",
+            "what the loss compares (projections, keys, or DINO's bottleneck) in the last record of training, near 1 "
+            "on a whole sphere and 0 after a collapse.",
             *_compute(rows, p),
             "## Criteria\n",
             *section(verdicts),
