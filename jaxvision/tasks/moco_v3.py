@@ -87,8 +87,9 @@ def make_moco_v3(
     """
 
     def head(layers: int, dtype: Any, last_norm: bool = True) -> heads.Projection:
-        plain = dict(last_norm=last_norm, last_scale=False, last_bias=False)
-        return heads.Projection(layers, projection_dim, hidden, dtype=dtype, **plain)
+        return heads.Projection(
+            layers, projection_dim, hidden, dtype=dtype, last_norm=last_norm, last_scale=False, last_bias=False
+        )
 
     def projected() -> heads.Projected:
         backbone = heads.bare_backbone("moco_v3", model(None))

@@ -129,3 +129,13 @@ def test_a_collapse_shows(vit, variables, batch):
 def test_three_views_are_refused(vit):
     with pytest.raises(UserError, match=r"'moco_v3' needs two views .* set augment to \"views\(2"):
         make(model=vit).init(jax.random.key(0), {"image": jnp.zeros((2, 3, 8, 8, 3))})
+
+
+def test_the_predictor_for_a_resnet_ends_in_a_layer_without_norm_and_bias(vit, batch):
+    """As `MoCo_ResNet` in the authors' code; `MoCo_ViT` has BatchNorm there."""
+    shapes = lambda **options: jax.eval_shape(make(model=vit, **options).init, jax.random.key(0), batch)
+    with_norm, without = shapes(), shapes(predictor_norm=False)
+    assert set(with_norm["batch_stats"]["predictor"]) == {"norm_0", "norm_1"}
+    assert set(without["batch_stats"]["predictor"]) == {"norm_0"}
+    assert set(without["params"]["predictor"]["dense_1"]) == {"kernel"}
+    assert without["params"] == with_norm["params"]  # the norm there has neither scale nor offset
