@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import train_step
-from machine import print_machine
+from machine import print_machine, reason
 from step_models import NETWORKS
 
 HERE = Path(__file__).parent
@@ -221,7 +221,7 @@ def measure(args: argparse.Namespace, parts: dict[str, Part]) -> list[Row]:
         try:
             rows += part.measure(args, end)
         except Exception as error:  # the other parts go on
-            rows.append(Row(name, str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"))
+            rows.append(Row(name, str(error) if isinstance(error, Failed) else reason(error)))
         print(f"\n{name}: {time.monotonic() - began:.0f} s")
     return rows
 

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on, in words: what stands above its tables."""
+"""Words that the benchmarks share: the machine, above their tables, and why something was not measured."""
 
 import importlib.metadata
 import os
@@ -33,3 +33,12 @@ def print_machine(packages: Iterable[str]) -> None:
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print("versions: " + ", ".join(f"{package} {version}" for package, version in versions(packages).items()))
     print("load at the start (1, 5, 15 minutes): " + ", ".join(f"{x:.2f}" for x in os.getloadavg()))
+
+
+def reason(error: Exception) -> str:
+    """Returns in a line why something failed.
+
+    Args:
+      error: Exception.
+    """
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:160]}"

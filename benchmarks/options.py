@@ -26,7 +26,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # so that the m
 
 import jax
 import jax.numpy as jnp
-from machine import print_machine
+from machine import print_machine, reason
 from ml_collections import ConfigDict
 from step_models import NETWORKS, TINY, Network, batch_of, training_of
 
@@ -192,15 +192,6 @@ def chosen(args: argparse.Namespace) -> list[str]:
     while more := {other_of(name, args) for name in names} - names - {""}:
         names |= more
     return [name for name in CASES if name in names]
-
-
-def reason(error: Exception) -> str:
-    """Returns in a line why a case failed.
-
-    Args:
-      error: Exception of the case.
-    """
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:160]}"
 
 
 def build_all(args: argparse.Namespace, end: float, left_out: dict[str, str]) -> dict[str, Built]:

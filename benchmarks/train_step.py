@@ -26,7 +26,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from machine import print_machine
+from machine import print_machine, reason
 from step_models import NETWORKS, TINY
 from step_workers import ALL, IMPLEMENTATIONS, MATMUL, build
 
@@ -71,7 +71,7 @@ def serve(connection: Connection, implementation: str, model: str, args: argpars
         connection.send(worker.peak_memory() or resident)
     except Exception as error:  # such as too little memory
         traceback.print_exc()
-        connection.send(f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:160]}")
+        connection.send(reason(error))
 
 
 def answer_of(connection: Connection, end: float | None) -> Any:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves each channel with its own filter; zeros around the image keep its size.
 
-    Like `jax.lax.conv`, it does not flip the filters. Its derivatives are of reverse mode (`jax.grad`) and first order
-    in float32, since their form for CPUs is written out.
+    Like `jax.lax.conv`, it does not flip the filters. In float32 it has gradients of any order, but no forward mode
+    (`jax.jvp`), since the form of its gradient for CPUs is written out.
 
     Args:
       x: Images, float [b, h, w, c].
