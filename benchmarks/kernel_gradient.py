@@ -40,11 +40,18 @@ def measure(shape: tuple[int, ...], rounds: int) -> tuple[list[float], list[floa
     x = jax.random.normal(jax.random.key(0), (b, side, side, c))
     g = jax.random.normal(jax.random.key(1), (b, -(-side // stride), -(-side // stride), k))
     kernel = jax.ShapeDtypeStruct((size, size, c, k), x.dtype)
+    pads = ((size // 2, size // 2), (size // 2, size // 2))
 
     def gradient(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        return jax.jit(lambda x, g: jax.linear_transpose(lambda kernel: form(x, kernel, stride), kernel)(g)[0])
+        return jax.jit(lambda x, g: jax.linear_transpose(lambda kernel: form(x, kernel), kernel)(g)[0])
 
-    forms = [gradient(form) for form in (xla_convolution, products)]
+    forms = [
+        gradient(form)
+        for form in (
+            lambda x, kernel: xla_convolution(x, kernel, stride, 1, pads),
+            lambda x, kernel: products(x, kernel, stride, pads),
+        )
+    ]
     first, second = (jax.block_until_ready(form(x, g)) for form in forms)
     if not jnp.allclose(first, second, rtol=1e-3, atol=1e-3 * jnp.abs(first).max()):
         raise SystemExit(f"the forms differ at {shape}")

@@ -8,35 +8,69 @@ without AVX-512 this takes up to eleven times as long as the same sums written a
 import functools
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # zeros (above, below), (left, right)
+Padding: TypeAlias = int | Literal["SAME"] | Pads | None  # see `pad_widths`
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def convolution(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
-    """Convolves with `size // 2` zeros on every side. Like `jax.lax.conv`, it does not flip the kernel.
+def convolution(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1, padding: Padding = None
+) -> jax.Array:
+    """Convolves a map with zeros around it. Like `jax.lax.conv`, it does not flip the kernel.
 
     Args:
       x: Map, float [b, h, w, c].
-      kernel: Kernel of an odd size, float [size, size, c / groups, k].
+      kernel: Kernel, float [kh, kw, c / groups, k].
       stride: Step in pixels, down and across.
       groups: Number of groups of channels.
+      padding: Zeros around the map, see `pad_widths`; None for `kh // 2` above and below and `kw // 2` on the sides.
 
     Returns:
-      Float [b, h / stride, w / stride, k], the sides rounded up.
+      Float [b, h', w', k]. With the default padding and odd sides of the kernel, h' = h / stride and w' = w / stride,
+      rounded up.
 
     >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]])[None, :, :, None]
     >>> convolution(image, jnp.ones((3, 3, 1, 1)), stride=2)[0, :, :, 0].tolist()
     [[10.0]]
+    >>> convolution(image, jnp.ones((1, 2, 1, 1)), padding=0)[0, :, :, 0].tolist()
+    [[3.0], [7.0]]
     """
-    # In bfloat16 the partial sums would be rounded.
-    if groups == 1 and x.dtype == jnp.float32 and slow_gradient():
-        return _convolution(x, kernel, stride)
-    return xla_convolution(x, kernel, stride, groups)
+    pads = pad_widths(padding, kernel.shape[:2], x.shape[1:3], stride)
+    # In bfloat16 the partial sums would be rounded. Padding as wide as the kernel is not covered by `products`.
+    wide = any(width >= side for side, widths in zip(kernel.shape, pads) for width in widths)
+    if groups == 1 and x.dtype == jnp.float32 and not wide and slow_gradient():
+        return _convolution(x, kernel, stride, pads)
+    return xla_convolution(x, kernel, stride, groups, pads)
+
+
+def pad_widths(padding: Padding, size: tuple[int, ...], sides: tuple[int, ...], stride: int) -> Pads:
+    """Returns the number of zeros on each side of a map: ((above, below), (left, right)).
+
+    Args:
+      padding: The same number for all sides; or the four numbers, which are returned; or "SAME" for TensorFlow's: as
+        many as give h / stride by w / stride pixels, rounded up, an odd one at the end; or None for half the kernel,
+        rounded down, as in torch's networks.
+      size: Height and width of the kernel in pixels.
+      sides: Height and width of the map in pixels.
+      stride: Step in pixels.
+
+    >>> pad_widths("SAME", (3, 3), (8, 8), 2)
+    ((0, 1), (0, 1))
+    >>> pad_widths(None, (1, 7), (8, 8), 1)
+    ((0, 0), (3, 3))
+    """
+    if padding == "SAME":
+        totals = [max((-(-side // stride) - 1) * stride + k - side, 0) for k, side in zip(size, sides)]
+        return tuple((total // 2, total - total // 2) for total in totals)  # type: ignore[return-value]
+    if padding is None:
+        return tuple((k // 2, k // 2) for k in size)  # type: ignore[return-value]
+    return ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
 
 
 @functools.cache
@@ -48,27 +82,24 @@ def slow_gradient() -> bool:
     return bool(flags) and "avx512f" not in flags.split()
 
 
-def xla_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int = 1) -> jax.Array:
+def xla_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int, pads: Pads) -> jax.Array:
     """Convolves as `convolution` does, and leaves both gradients to XLA.
 
     Args:
-      x, kernel: Map [b, h, w, c] and kernel [size, size, c / groups, k], float.
+      x, kernel: Map [b, h, w, c] and kernel [kh, kw, c / groups, k], float.
       stride, groups: Step in pixels and number of groups.
+      pads: Number of zeros on each side, from `pad_widths`.
 
     Returns:
-      Float [b, h / stride, w / stride, k], the sides rounded up.
+      Float [b, h', w', k].
     """
+    numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(kernel.shape[0] // 2,) * 2] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
+        x, kernel, (stride, stride), pads, dimension_numbers=numbers, feature_group_count=groups
     )
 
 
-def products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def products(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     """Convolves as `xla_convolution` does, as one product of matrices for each row of the kernel.
 
     The pixels that the columns of the kernel see stand beside each other, as channels. For the rows, the map before
@@ -76,41 +107,43 @@ def products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Args:
       x: Map, float [b, h, w, c].
-      kernel: Kernel of an odd size, float [size, size, c, k].
+      kernel: Kernel, float [kh, kw, c, k].
       stride: Step in pixels, down and across.
+      pads: Number of zeros on each side, below the side of the kernel.
 
     Returns:
-      Float [b, h / stride, w / stride, k], the sides rounded up.
+      Float [b, h', w', k].
     """
-    (b, h, w, c), (size, _, _, k), pad = x.shape, kernel.shape, kernel.shape[0] // 2
-    h, w = -(-h // stride), -(-w // stride)
-    move_after = stride == 1 and k <= 2 * c
-    rows = (0, 0) if move_after else (pad, pad)
-    x = jnp.pad(x, ((0, 0), rows, (pad, pad), (0, 0)))
-    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(size)], axis=-1)
+    (b, h, w, c), (rows, columns, _, k), (vertical, horizontal) = x.shape, kernel.shape, pads
+    h = (h + sum(vertical) - rows) // stride + 1
+    w = (w + sum(horizontal) - columns) // stride + 1
+    move_after = stride == 1 and k <= 2 * c and h >= x.shape[1]
+    x = jnp.pad(x, ((0, 0), (0, 0) if move_after else vertical, horizontal, (0, 0)))
+    x = jnp.concatenate([x[:, :, j : j + stride * (w - 1) + 1 : stride] for j in range(columns)], axis=-1)
 
     def row(i: int) -> jax.Array:
         seen = x if move_after else x[:, i : i + stride * (h - 1) + 1 : stride]
-        y = (seen.reshape(-1, size * c) @ kernel[i].reshape(size * c, k)).reshape(b, h, w, k)
-        return jnp.pad(y, ((0, 0), (size - 1 - i, i), (0, 0), (0, 0))) if move_after else y
+        y = (seen.reshape(-1, columns * c) @ kernel[i].reshape(columns * c, k)).reshape(b, -1, w, k)
+        return jnp.pad(y, ((0, 0), (rows - 1 - i, i), (0, 0), (0, 0))) if move_after else y
 
-    y = functools.reduce(jnp.add, map(row, range(size)))
-    return y[:, pad : pad + h] if move_after else y
+    y = functools.reduce(jnp.add, map(row, range(rows)))
+    start = rows - 1 - vertical[0]
+    return y[:, start : start + h] if move_after else y
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    return xla_convolution(x, kernel, stride)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _convolution(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+    return xla_convolution(x, kernel, stride, 1, pads)
 
 
 @functools.partial(_convolution.defjvp, symbolic_zeros=True)
-def _tangent(stride: int, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
+def _tangent(stride: int, pads: Pads, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
     (x, kernel), (dx, dkernel) = primals, tangents
     dy = []
     if not isinstance(dx, SymbolicZero):
-        dy.append(_convolution(dx, kernel, stride))
+        dy.append(_convolution(dx, kernel, stride, pads))
     if not isinstance(dkernel, SymbolicZero):
-        # The backward pass makes the columns again, from the map: kept, they would be `size` times as large as it.
-        dy.append(jax.checkpoint(products, static_argnums=(2,))(x, dkernel, stride))
-    y = _convolution(x, kernel, stride)
+        # The backward pass makes the columns again, from the map: kept, they would be many times as large as it.
+        dy.append(jax.checkpoint(products, static_argnums=(2, 3))(x, dkernel, stride, pads))
+    y = _convolution(x, kernel, stride, pads)
     return y, functools.reduce(jnp.add, dy) if dy else SymbolicZero.from_primal_value(y)

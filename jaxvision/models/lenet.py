@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.models.heads import HEAD_INITS, linear_head
-from jaxvision.models.layers import global_mean
+from jaxvision.models.layers import global_mean, max_pool
 from jaxvision.models.options import one_of
 from jaxvision.models.order import Groups
 from jaxvision.registry import part
@@ -40,7 +40,7 @@ class LeNet(nn.Module):
             x = nn.Conv(channels, (5, 5), padding="VALID", dtype=self.dtype, name=name)(x)
             x = nn.relu(x)
             if name != "c5":
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = max_pool(x, size=2, padding=0)
             stages.append(x)
         out: dict[str, Any] = {"stem": stages[0], "stages": tuple(stages), "map": x}
         out["tokens"] = x.reshape(x.shape[0], -1, x.shape[-1])

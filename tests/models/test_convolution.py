@@ -1,7 +1,5 @@
 """The gradient of the kernel as products of matrices against XLA's convolution: values, cost, and where it is used."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,19 +8,35 @@ import pytest
 from jaxvision.analysis.accounting import macs
 from jaxvision.analysis.collectives import collectives
 from jaxvision.models import convolution as convolutions
-from jaxvision.models.convolution import convolution, products
+from jaxvision.models.convolution import convolution, pad_widths, products
 from jaxvision.parallel.mesh import batch_sharding
 
 
-def arrays(b, h, w, c, k, size, stride):
+def arrays(b, h, w, c, k, size, stride, padding=None):
     keys = jax.random.split(jax.random.key(0), 3)
-    shapes = (b, h, w, c), (size, size, c, k), (b, -(-h // stride), -(-w // stride), k)
-    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes)]
+    size = (size, size) if isinstance(size, int) else size
+    x, kernel = (jax.random.normal(key, shape) for key, shape in zip(keys, ((b, h, w, c), (*size, c, k))))
+    return x, kernel, jax.random.normal(keys[2], jax.eval_shape(reference(stride, padding), x, kernel).shape)
+
+
+def reference(stride, padding=None):
+    """XLA's convolution, with the widths of the padding."""
+
+    def convolve(x, kernel):
+        pads = pad_widths(padding, kernel.shape[:2], x.shape[1:3], stride)
+        return convolutions.xla_convolution(x, kernel, stride, 1, pads)
+
+    return convolve
+
+
+def ours(stride, padding=None):
+    return lambda x, kernel: convolution(x, kernel, stride, padding=padding)
 
 
 def kernel_gradient(x, g, size, stride):
     kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], g.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda kernel: products(x, kernel, stride), kernel)(g)[0]
+    pads = ((size // 2, size // 2), (size // 2, size // 2))
+    return jax.linear_transpose(lambda kernel: products(x, kernel, stride, pads), kernel)(g)[0]
 
 
 def with_gradients(conv):
@@ -40,15 +54,22 @@ CASES = [
     (1, 9, 9, 3, 2, 7, 2),
     (1, 2, 1, 2, 2, 5, 1),  # a kernel larger than the map
     (1, 5, 7, 2, 3, 1, 3),
+    (1, 6, 5, 2, 3, (1, 7), 1),  # the two sides of an Inception's 7x7
+    (1, 6, 5, 3, 2, (5, 1), 2),
+    (1, 8, 7, 2, 3, 3, 1, 0),
+    (1, 9, 9, 2, 3, 3, 2, "SAME"),
+    (1, 8, 8, 2, 3, 4, 1, ((1, 2), (0, 3))),
+    (1, 12, 13, 3, 2, 5, 4, 2),
+    (1, 4, 4, 2, 3, 1, 1, 1),  # padding as wide as the kernel
 ]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradients_are_those_of_xla_s_convolution(case, monkeypatch):
     monkeypatch.setattr(convolutions, "slow_gradient", lambda: True)
-    given, stride = arrays(*case), case[-1]
-    expected = with_gradients(lambda x, kernel: convolutions.xla_convolution(x, kernel, stride))(*given)
-    got = with_gradients(lambda x, kernel: convolution(x, kernel, stride))(*given)
+    given, rest = arrays(*case), case[6:]
+    expected = with_gradients(reference(*rest))(*given)
+    got = with_gradients(ours(*rest))(*given)
     np.testing.assert_array_equal(got[0], expected[0])
     np.testing.assert_array_equal(got[1], expected[1])
     np.testing.assert_allclose(got[2], expected[2], rtol=1e-4, atol=1e-5)
@@ -57,10 +78,9 @@ def test_value_and_gradients_are_those_of_xla_s_convolution(case, monkeypatch):
 @pytest.mark.parametrize("case", CASES[:3])
 def test_derivatives_of_other_modes_and_orders_are_those_of_xla_s_convolution(case, monkeypatch):
     monkeypatch.setattr(convolutions, "slow_gradient", lambda: True)
-    (x, kernel, g), stride = arrays(*case), case[-1]
+    x, kernel, g = arrays(*case)
 
     def derivatives(conv):
-        conv = functools.partial(conv, stride=stride)
         loss = lambda x, kernel: (jnp.sin(conv(x, kernel)) * g).sum()
         along = lambda function: jax.jvp(function, (x, kernel), (2 * x, jnp.cos(kernel)))[1]
         yield along(conv)
@@ -69,7 +89,7 @@ def test_derivatives_of_other_modes_and_orders_are_those_of_xla_s_convolution(ca
         yield jax.linear_transpose(lambda x: conv(x, kernel), x)(g)[0]
         yield jax.vmap(jax.grad(loss, 1))(jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel]))
 
-    for got, expected in zip(derivatives(convolution), derivatives(convolutions.xla_convolution), strict=True):
+    for got, expected in zip(derivatives(ours(case[-1])), derivatives(reference(case[-1])), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -87,7 +107,7 @@ def test_the_count_of_operations_does_not_depend_on_the_processor(case, monkeypa
     counts = []
     for slow in (False, True):
         monkeypatch.setattr(convolutions, "slow_gradient", lambda slow=slow: slow)
-        value = lambda kernel, x: convolution(x, kernel, case[-1]).sum()
+        value = lambda kernel, x: ours(*case[6:])(x, kernel).sum()
         counts.append([macs(jax.grad(value, of), kernel, x) for of in (0, 1, (0, 1))])
     assert counts[0] == counts[1]
 

@@ -98,6 +98,30 @@ def test_avg_pool_equals_a_loop(shape):
     np.testing.assert_allclose(avg_pool(x), np.transpose(want, (2, 0, 1, 3)), rtol=1e-5, atol=1e-6)
 
 
+POOLS = [(3, 2, 0), (3, 1, 1), (2, 2, "SAME"), (3, 2, ((0, 1), (1, 0))), (3, 3, 0), (5, 3, 2)]
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), POOLS)
+def test_pools_of_any_size_equal_flax(size, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    pads = padding if isinstance(padding, str | tuple) else ((padding, padding), (padding, padding))
+    options = {"window_shape": (size, size), "strides": (stride, stride), "padding": pads}
+    got = max_pool(x, size=size, stride=stride, padding=padding)
+    np.testing.assert_array_equal(got, nn.max_pool(x, **options))
+    got = avg_pool(x, size, stride, padding)
+    np.testing.assert_allclose(got, nn.avg_pool(x, **options, count_include_pad=False), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "padding"), [((1, 7), None), ((3, 3), 0), ((5, 5), "SAME"), ((1, 1), 1), ((4, 4), 2)])
+def test_conv_with_sides_padding_and_bias_equals_flax(size, padding):
+    pads = {None: [(size[0] // 2,) * 2, (size[1] // 2,) * 2], "SAME": "SAME"}.get(padding, padding)
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    ours, flax = Conv(4, size, 2, padding=padding, bias=True), nn.Conv(4, size, (2, 2), pads)
+    variables = jax.tree.map(lambda w: w + 0.1, flax.init(jax.random.key(1), x))
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(1), x)) == jax.tree.map(jnp.shape, variables)
+    np.testing.assert_allclose(ours.apply(variables, x), flax.apply(variables, x), rtol=1e-4, atol=1e-5)
+
+
 def test_batch_norm_gives_each_channel_mean_0_and_variance_1():
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 4, 5))
     y, variables = batch_norm("norm", True, jnp.float32).init_with_output(jax.random.key(1), x)
