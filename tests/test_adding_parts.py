@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision import augment, evals, launch, loggers, losses, models, tasks
+from jaxvision import augment, evals, explain, launch, loggers, losses, models, tasks
 from jaxvision.augment import ops
 from jaxvision.data import host_ops, sources, text
 from jaxvision.data.text.registry import TOKENIZERS
@@ -144,6 +144,14 @@ KINDS = {
         "silent",
         loggers.LOGGERS,
         lambda: loggers.read_entries({"silent": {"level": 3}})[0].options == {"level": 3},
+    ),
+    "explanation": (
+        "jaxvision.explain",
+        PART + "from jaxvision.explain.base import Explanation\n\n\n@part('explanation')\n"
+        "def words(subject, *, text: str = 'nothing'):\n    return Explanation('Words', text, [])\n",
+        "words",
+        explain.EXPLANATIONS,
+        lambda: explain.get_explanation("words")(None, text="all").text == "all",
     ),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxvision import augment, evals, launch, loggers, losses, models, tasks
+from jaxvision import augment, evals, explain, launch, loggers, losses, models, tasks
 from jaxvision.data import sources, text
 from jaxvision.data.host_ops import host_ops
 from jaxvision.optim import optimizers
@@ -25,6 +25,7 @@ PARTS = {
     "data/sources": sources.KINDS,
     "launch": launch.LAUNCHERS,
     "loggers": loggers.LOGGERS,
+    "explain": explain.EXPLANATIONS,
 }
 SPEC = r"(?:^|[|(,\[\"'/ ]){name}(?:$|[|(:\"'])"  # in "decode|resize(32)", "knn", "local:4" or "views(2, 'flip_lr')"
 

@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "loggers": BASE,
     "tasks": BASE | {"models", "losses"},
     "train": BASE | {"parallel", "tasks", "data", "loggers"},
-    "evals": BASE | {"parallel", "losses", "data", "augment"},
+    "explain": BASE | {"models"},
+    "evals": BASE | {"parallel", "losses", "data", "augment", "explain"},
     "config": BASE | {"data", "models", "tasks", "optim", "evals", "loggers"},  # what sections are handed to
     "workdir": BASE | {"config", "train"},
     "launches": BASE | {"config", "workdir", "train"},

@@ -1,0 +1,43 @@
+"""Explanations: instruments that show what a network sees, one file for each family.
+
+base.py         what an instrument gets and gives back
+gradients.py    gradients of a score: plain, SmoothGrad, integrated, guided
+
+An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and
+returns arrays: it can be imported, jitted and tested. The second, decorated with `@part("explanation", "NAME")`, applies
+it to a `Subject` and returns an `Explanation`, the pictures and words that `jaxvision explain` puts on its page:
+
+    @part("explanation", "gradient", small={...}, passes=3)
+    def explain_gradient(subject: Subject, *, option: int = 1) -> Explanation:
+
+The decorator may also say
+
+    passes    the number of forward passes that each image costs; a gradient counts as 3. A number, or a function of the
+              subject and of the options by keyword. The command says from it how long it will take.
+    refuses   a function of the subject, and of the options by keyword, that returns why the instrument cannot be
+              applied, as the end of a sentence, or None. Nothing has been computed or written when it is called.
+
+`outputs` is a pure function of variables and images in [0, 1] that normalises the images as training did and returns a
+dict of arrays: "features", "logits" [b, k], "map", "stages", ... `jaxvision.load(workdir).outputs` is one. An epsilon
+is therefore always in units of the pixel range [0, 1].
+"""
+
+from collections.abc import Callable
+
+from jaxvision.registry import PartRegistry
+
+EXPLANATIONS = PartRegistry(
+    "explanation", [__name__], required=("subject",), usage="jaxvision explain --workdir=RUN --images=FILES --what=NAME"
+)
+
+
+def get_explanation(name: str) -> Callable:
+    """Returns the instrument of a name.
+
+    Args:
+      name: Name of an instrument, or "package.module:function" of your own.
+
+    Raises:
+      UserError: There is no such instrument.
+    """
+    return EXPLANATIONS.resolve(name)
