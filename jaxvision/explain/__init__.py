@@ -4,8 +4,9 @@ base.py         what an instrument gets and gives back
 gradients.py    gradients of a score: plain, SmoothGrad, integrated, guided
 
 An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and
-returns arrays: it can be imported, jitted and tested. The second, decorated with `@part("explanation", "NAME")`, applies
-it to a `Subject` and returns an `Explanation`, the pictures and words that `jaxvision explain` puts on its page:
+returns arrays: it can be imported, jitted and tested. The second, decorated with `@part("explanation", "NAME")`,
+applies it to a `Subject`. It returns an `Explanation`: the pictures and words that `jaxvision explain` puts on its
+page:
 
     @part("explanation", "gradient", small={...}, passes=3)
     def explain_gradient(subject: Subject, *, option: int = 1) -> Explanation:
