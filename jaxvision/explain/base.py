@@ -171,7 +171,7 @@ def layer(outputs: Mapping[str, Any], name: str) -> Any:
     """Returns an output by name; "stages/2" is the third of a tuple, and "stages/-1" its last.
 
     Args:
-      outputs: Outputs of a model.
+      outputs: Outputs of a model by name, arrays [b, ...] or tuples of them.
       name: Name of an output, with a number after a slash for a part of a tuple.
 
     Raises:
@@ -193,7 +193,7 @@ def layers(outputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of all outputs that are arrays, by the names that `layer` takes.
 
     Args:
-      outputs: Outputs of a model, arrays or `ShapeDtypeStruct`s.
+      outputs: Outputs of a model by name, arrays [b, ...] or their shapes and types.
 
     >>> layers({"features": np.zeros((1, 8)), "stages": (np.zeros((1, 4, 4, 8)),)})
     {'features': (1, 8), 'stages/0': (1, 4, 4, 8)}

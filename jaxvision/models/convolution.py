@@ -91,7 +91,7 @@ def xla_convolution(x: jax.Array, kernel: jax.Array, stride: int, groups: int, p
       pads: Number of zeros on each side, from `pad_widths`.
 
     Returns:
-      Float [b, h', w', k].
+      Convolved map, float [b, out_h, out_w, k].
     """
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
@@ -112,7 +112,7 @@ def products(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Ar
       pads: Number of zeros on each side, below the side of the kernel.
 
     Returns:
-      Float [b, h', w', k].
+      Convolved map, float [b, out_h, out_w, k].
     """
     (b, h, w, c), (rows, columns, _, k), (vertical, horizontal) = x.shape, kernel.shape, pads
     h = (h + sum(vertical) - rows) // stride + 1
