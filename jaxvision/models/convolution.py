@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # zeros (above, below), (left, right)
-Padding: TypeAlias = int | Literal["SAME"] | Pads | None  # see `pad_widths`
+Padding: TypeAlias = int | Literal["SAME", "CEIL"] | Pads | None  # see `pad_widths`
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -54,20 +54,25 @@ def pad_widths(padding: Padding, size: tuple[int, ...], sides: tuple[int, ...], 
 
     Args:
       padding: The same number for all sides; or the four numbers, which are returned; or "SAME" for TensorFlow's: as
-        many as give h / stride by w / stride pixels, rounded up, an odd one at the end; or None for half the kernel,
-        rounded down, as in torch's networks.
+        many as give h / stride by w / stride pixels, rounded up, an odd one at the end; or "CEIL" for as many below and
+        on the right as let the windows reach the last pixel, as in Caffe's pooling and torch's `ceil_mode`; or None for
+        half the kernel, rounded down, as in torch's networks.
       size: Height and width of the kernel in pixels.
       sides: Height and width of the map in pixels.
       stride: Step in pixels.
 
     >>> pad_widths("SAME", (3, 3), (8, 8), 2)
     ((0, 1), (0, 1))
+    >>> pad_widths("CEIL", (3, 3), (8, 9), 2)
+    ((0, 1), (0, 0))
     >>> pad_widths(None, (1, 7), (8, 8), 1)
     ((0, 0), (3, 3))
     """
     if padding == "SAME":
         totals = [max((-(-side // stride) - 1) * stride + k - side, 0) for k, side in zip(size, sides)]
         return tuple((total // 2, total - total // 2) for total in totals)  # type: ignore[return-value]
+    if padding == "CEIL":
+        return tuple((0, -(side - k) % stride) for k, side in zip(size, sides))  # type: ignore[return-value]
     if padding is None:
         return tuple((k // 2, k // 2) for k in size)  # type: ignore[return-value]
     return ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.models.convolution import Padding, Pads, convolution, pad_widths
+from jaxvision.models.convolution import Padding, convolution, pad_widths
 
 BATCH_NORM_EPSILON = 1e-5  # torch's
 
@@ -66,15 +66,14 @@ def max_pool(
     return functools.reduce(jnp.maximum, [x[:, :, j : j + w : stride] for j in range(size)])
 
 
-def avg_pool(x: jax.Array, size: int = 2, stride: int = 2, padding: Padding = None) -> jax.Array:
+def avg_pool(x: jax.Array, size: int = 2, stride: int = 2, padding: Padding = "CEIL") -> jax.Array:
     """Average pooling. Windows over the edge are averaged over the pixels inside.
 
     Args:
       x: Map, float [b, h, w, c].
       size: Side of the window in pixels.
       stride: Step in pixels, down and across.
-      padding: Pixels around the map, see `convolution.pad_widths`; None for as many below and on the right as let the
-        windows reach the last pixel.
+      padding: Pixels around the map, see `convolution.pad_widths`.
 
     Returns:
       float [b, h', w', c]; without options ceil(h / 2) by ceil(w / 2).
@@ -82,11 +81,7 @@ def avg_pool(x: jax.Array, size: int = 2, stride: int = 2, padding: Padding = No
     >>> avg_pool(jnp.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0].tolist()
     [[2.0, 3.5], [6.5, 8.0]]
     """
-    if padding is None:
-        ends = [-(side - size) % stride for side in x.shape[1:3]]
-        pads: Pads = (0, ends[0]), (0, ends[1])
-    else:
-        pads = pad_widths(padding, (size, size), x.shape[1:3], stride)
+    pads = pad_widths(padding, (size, size), x.shape[1:3], stride)
     h, w = ((side + sum(pad) - size) // stride * stride + 1 for side, pad in zip(x.shape[1:3], pads))
 
     def sums(x: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision import models
+from jaxvision.analysis.accounting import macs
 from jaxvision.errors import UserError
 from jaxvision.models.resnet import ResNet
 
@@ -26,6 +27,8 @@ COSTED = (
     "resnetv2_50",
     "resnetv2_50x1_bit",
 )
+
+COUNTED = ("alexnet_torchvision", "alexnet_original_2012_grouped", "zfnet", "vgg16", "vgg16_C_1x1")  # to the last digit
 
 
 def reference_models():
@@ -48,6 +51,12 @@ def reference_models():
         yield f"mixer_{size.lower().replace('/', '')}_224", "mixer", 1000, {"variant": size, "scan": True}
     for variant in ("tiny", "small", "base", "large", "xlarge"):
         yield f"convnext_{variant}", "convnext", 1000, {"variant": variant}
+    yield "alexnet_torchvision", "alexnet", 1000, {}
+    yield "alexnet_original_2012_grouped", "alexnet", 1000, {"variant": "2012"}
+    yield "zfnet", "zfnet", 1000, {}
+    for variant in ("11", "13", "16", "19", "11_bn", "13_bn", "16_bn", "19_bn"):
+        yield f"vgg{variant}", "vgg", 1000, {"variant": variant}
+    yield "vgg16_C_1x1", "vgg", 1000, {"variant": "16c"}
     for row, variant in {"giant": "g/14", "gigantic": "G/14"}.items():
         yield f"vit_{row}_patch14_224", "vit", 1000, {"variant": variant, "scan": True, **PAPER}
     for row, variant in {"base_patch16": "B/16", "so400m_patch14": "So400m/14"}.items():
@@ -119,6 +128,20 @@ def test_cost_of_a_forward_pass(row, name, num_classes, options):
     variables = shapes(model, 224)
     flops = jax.jit(lambda v, x: model.apply(v, x)[1]["logits"]).lower(variables, x).cost_analysis()["flops"]
     assert flops / 2e9 == pytest.approx(REFERENCE[row]["gmacs"], rel=0.05)  # XLA counts element-wise work too
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "num_classes", "options"),
+    [model for model in reference_models() if model[0] in COUNTED],
+    ids=lambda v: str(v)[:40],
+)
+def test_multiply_adds(row, name, num_classes, options):
+    """Of convolutions and products alone, as the reference counts them, so to all its digits."""
+    model = models.build(name, num_classes, **options)
+    size = REFERENCE[row]["input"]
+    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    counted = macs(lambda v, x: model.apply(v, x)[1]["logits"], shapes(model, size), x)
+    assert counted / 1e9 == pytest.approx(REFERENCE[row]["gmacs"], abs=5.1e-5)
 
 
 @pytest.fixture(scope="module", params=list(SMALL))
@@ -221,7 +244,8 @@ def test_shapes_and_dtypes(small, images, dtype):
     assert {x.dtype for x in jax.tree.leaves(out)} == {jnp.dtype(dtype)}
     width = variables["params"]["head"]["kernel"].shape[0]
     assert (features.shape, features.dtype) == ((2, width), jnp.float32)
-    assert width == {"lenet": 84, "clip_resnet": 24}.get(name, want["tokens"][-1])
+    hidden = {"lenet": 84, "clip_resnet": 24, "alexnet": 16, "zfnet": 16, "vgg": 16}
+    assert width == hidden.get(name, want["tokens"][-1])
     assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
 
 
@@ -321,6 +345,10 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("mlperf_resnet8", 10), {"head_init": "one"}, "unknown head_init"),
         (("nin", 10), {"blocks": 2}, "unknown blocks of NIN"),
         (("nin", 10), {"width": 0}, "width must be above 0"),
+        (("alexnet", 10), {"variant": "2013"}, "unknown AlexNet variant '2013'"),
+        (("zfnet", 10), {"dropout": 1.0}, "dropout is a rate"),
+        (("vgg", 10), {"variant": "16bn"}, "unknown VGG variant '16bn'; did you mean '16_bn'"),
+        (("vgg", 10), {"hidden": 0}, "hidden must be above 0"),
         (("bit", 10), {"variant": "R50x2"}, "unknown BiT variant"),
         (("bit", 10), {"width": 0.3}, "multiple of 32"),
         (("bit", 10), {"variant": "R8x1", "width": 0.3}, "stage 1 4.8 channels"),

@@ -35,8 +35,9 @@ def by_names(names):
     return {name: from_top(name) for name in names}
 
 
+HIDDEN = ("lenet", "alexnet", "zfnet", "vgg")  # networks with hidden layers, which those expressions did not know
 VARIANTS = [
-    *((name, models.NAMES.small(name)) for name in models.NAMES if name != "lenet"),
+    *((name, models.NAMES.small(name)) for name in models.NAMES if name not in HIDDEN),
     ("vit", {"variant": "mu/4", "depth": 12, "pool": "token", "distilled": True, "registers": 2, "pre_norm": True}),
     ("vit", {"variant": "mu/4", "depth": 2, "pool": "map", "posemb": "learned", "parallel": "pairs"}),
     ("vit", {"variant": "mu/4", "depth": 2, "class_token": True, "fc_norm": True, "posemb": "learned"}),
@@ -66,8 +67,13 @@ def test_every_model_tells_its_input_from_its_top(name):
     assert set(depths.values()) == set(range(max(depths.values()) + 1))
 
 
-def test_lenet_has_an_order_now():
+def test_networks_with_hidden_layers_have_an_order_now():
     assert layer_order(models.build("lenet", 5)) == {"": (("c1",), ("c3",), ("c5",), ("f6",))}
+    hidden = ("hidden/fc6",), ("hidden/fc7",)
+    assert layer_order(models.build("alexnet", 5)) == {"": (("stem",), ("stage1",), ("stage2",), *hidden)}
+    assert layer_order(models.build("zfnet", 5)) == layer_order(models.build("alexnet", 5))
+    stages = tuple((f"stage{i}",) for i in (1, 2, 3, 4, 5))
+    assert layer_order(models.build("vgg", 5)) == {"": (*stages, *hidden)}
 
 
 def test_each_tower_counts_its_own_layers():
