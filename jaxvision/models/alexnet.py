@@ -109,9 +109,9 @@ def alexnet(
     """AlexNet: five convolutions, three poolings and two hidden layers.
 
     Applied to float images [b, height, width, 3] of at least 63x63 pixels (67x67 for "2012") it returns float32
-    features [b, hidden], the second hidden layer, and `out`: "convs" (after each convolution and its ReLU), "stem" and "stages"
-    (the maps behind the poolings, at about 1/8, 1/16 and 1/32 of the image's sides), "map" [b, h, w, 256] (the last of
-    them), "tokens" [b, h * w, 256], "fc6" and "fc7" [b, hidden], and "logits" float32 [b, k].
+    features [b, hidden], the second hidden layer, and `out`: "convs" (after each convolution and its ReLU), "stem" and
+    "stages" (the maps behind the poolings, at about 1/8, 1/16 and 1/32 of the image's sides), "map" [b, h, w, 256] (the
+    last of them), "tokens" [b, h * w, 256], "fc6" and "fc7" [b, hidden], and "logits" float32 [b, k].
 
     The hidden layers see a grid of 6x6 places, which is the map of images of the usual size. Maps of other images are
     averaged to this grid, as in torchvision (`plain.adaptive_avg_pool`).
