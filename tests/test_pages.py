@@ -154,6 +154,7 @@ def test_the_comparison_names_what_there_is():
     loggers = {"wandb": "w&b"}
     assert all(loggers.get(name, name) in ours("loggers") for name in LOGGERS)
     searches_said = {"qmc": "quasi-random", "gp": "gaussian process", "cmaes": "cma-es"}
+    searches_said["ageing_evolution"] = "ageing evolution"
     assert all(
         searches_said.get(name, name) in ours("search of hyperparameters") for name in searches.registry.factories
     )

@@ -126,6 +126,7 @@ class Controller:
         base = sweep.base()
         self._seeded = "seed" in base
         self._fixed = {key: value for key, value in sweep.space.items() if not spaces.is_domain(value)}
+        searches.check_space(sweep.search, sweep.space)
         self._search = searches.make_search(sweep.search)
 
     def run(self) -> list[TrialRecord]:

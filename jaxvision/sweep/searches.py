@@ -1,13 +1,15 @@
 """The searches and the pruning that a sweep can name.
 
 The points of grid, random and quasi-random search are functions of their number alone, so neither the number of runs at
-once nor the order in which they end matters. The others are Optuna's and learn from the trials that have ended.
-Their random numbers come from (seed, number of the trial), so a restarted controller does not repeat any.
+once nor the order in which they end matters. The others learn from the trials that have ended: those of the folder
+`categorical` are functions of the number and of the trials in the journal, the rest are Optuna's. Their random
+numbers come from (seed, number of the trial), so a restarted controller does not repeat any.
 """
 
+import functools
 import importlib.util
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -20,24 +22,30 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from jaxvision import specs
 from jaxvision.errors import UserError
+from jaxvision.sweep import history
 from jaxvision.sweep import space as spaces
 
-registry = specs.Registry("search", plural="searches", usage='Sweep(search="CALL", ...)')
+LEARNING = "jaxvision.sweep.categorical"  # package of the searches over listed values that learn
+registry = specs.Registry("search", [LEARNING], plural="searches", usage='Sweep(search="CALL", ...)')
 pruning = specs.Registry("pruning", plural="pruning", usage='Sweep(pruning="CALL", ...)')
 STUDY = "sweep"  # its name in the journal
 Pruning = Callable[[int], BasePruner]  # steps of a run -> pruner
 
 
 class Search(NamedTuple):
-    """A rule that chooses points: exactly one of the two functions is set.
+    """A rule that chooses points: exactly one of the three functions is set.
 
     Attributes:
       point: Function `(space, number) -> params`.
       sampler: Function `number -> sampler of Optuna`.
+      learned: Function `(space, trials that have ended, number) -> params`.
+      listed: True if it goes through listed values, so that all domains must be `choice` or `grid`.
     """
 
     point: Callable[[spaces.Space, int], dict[str, Any]] | None = None
     sampler: Callable[[int], BaseSampler] | None = None
+    learned: Callable[[spaces.Space, Sequence[history.Ended], int], dict[str, Any]] | None = None
+    listed: bool = False
 
 
 def make_search(spec: str) -> Search:
@@ -50,6 +58,24 @@ def make_search(spec: str) -> Search:
       UserError: If the name or an option is unknown, or a library is missing.
     """
     return _one(registry, spec)
+
+
+def check_space(spec: str, space: spaces.Space) -> None:
+    """Checks that a search can go through a space.
+
+    Args:
+      spec: Spec of the search.
+      space: Space of the sweep.
+
+    Raises:
+      UserError: If the search takes listed values only, and a domain has others.
+    """
+    for key, domain in spaces.searched(space).items() if make_search(spec).listed else ():
+        if not isinstance(spaces.inner(domain), spaces.Choice | spaces.Grid):
+            raise UserError(
+                f"the search {specs.parse(spec)[0].name!r} goes through listed values, but {key!r} is {domain!r}: "
+                "list its values with choice(...) or use grid(...), or take another search, such as 'random' or 'tpe'"
+            )
 
 
 def make_pruning(spec: str) -> Pruning:
@@ -102,14 +128,23 @@ def ask(
       unfinished: Trial of a killed controller, to complete instead of a new one; its recorded parameters are kept.
     """
     number = len(study.get_trials(deepcopy=False)) if unfinished is None else unfinished.number
-    if search.point:
-        study.sampler = _sampler_of_points(search.point, space)
-    else:
-        assert search.sampler is not None
+    if search.sampler is not None:
         study.sampler = search.sampler(number)
+    else:
+        study.sampler = _sampler_of_point(functools.cache(lambda: _choose(study, search, space, number)))
     trial = study.ask() if unfinished is None else optuna.trial.Trial(study, unfinished._trial_id)
+    if search.learned is not None:
+        history.note(study, trial)
     point_of(trial, space)
     return trial
+
+
+def _choose(study: optuna.Study, search: Search, space: spaces.Space, number: int) -> dict[str, Any]:
+    if search.learned is not None:
+        ended = history.before(study, number, lambda trial: point_of(trial, space))
+        return search.learned(space, ended, number)
+    assert search.point is not None
+    return search.point(space, number)
 
 
 def point_of(trial: optuna.trial.BaseTrial, space: spaces.Space) -> dict[str, Any]:
@@ -136,10 +171,10 @@ def _label(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
-def _sampler_of_points(point: Callable, space: spaces.Space) -> Any:
-    """A sampler of Optuna for a search that does not learn."""
+def _sampler_of_point(point: Callable[[], dict[str, Any]]) -> Any:
+    """A sampler of Optuna that gives the values of one point, which is chosen when the first of them is asked for."""
 
-    class Points(BaseSampler):
+    class Point(BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict:
             return {}
 
@@ -147,9 +182,9 @@ def _sampler_of_points(point: Callable, space: spaces.Space) -> Any:
             return {}
 
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return _label(point(space, trial.number)[param_name])
+            return _label(point()[param_name])
 
-    return Points()
+    return Point()
 
 
 def _one(kind: specs.Registry, spec: str) -> Any:
@@ -165,7 +200,7 @@ def _seed(seed: int, number: int) -> int:
 @registry.register()
 def grid() -> Search:
     """Goes through all points of finite domains; the last key varies fastest."""
-    return Search(point=lambda space, number: next(itertools.islice(spaces.points(space), number, None)))
+    return Search(point=lambda space, number: next(itertools.islice(spaces.points(space), number, None)), listed=True)
 
 
 @registry.register()

@@ -28,7 +28,8 @@ class Sweep(NamedTuple):
       space: Dotted config key -> domain of `sweep.space`, or a value that all trials share.
       objective: Key of the results of a run. Pruning reads the same key of its metrics.
       direction: "maximize" or "minimize".
-      search: "grid", "random(seed=0)", "tpe(seed=0, startup=10)", "gp", "cmaes" or "qmc"; see `sweep.searches`.
+      search: "grid", "random(seed=0)", "qmc", "tpe(seed=0, startup=10)", "gp", "cmaes", "ageing_evolution" or
+        "reinforce"; see `sweep.searches`.
       trials: Number of points to try; None for all points of a grid.
       seeds: Seeds of the runs of each point; the value of the point is the mean over them.
       pruning: "median", "asha" or "hyperband", with options, to end bad trials early; None for no pruning.
@@ -256,9 +257,7 @@ def _check_trials(sweep: Sweep) -> None:
         raise UserError(f"trials must be a whole number of at least 1, not {sweep.trials!r}")
     if not sweep.is_grid and sweep.trials is None:
         raise UserError(f"the search {sweep.search!r} does not end by itself: set `trials` of the sweep")
-    for key, domain in spaces.searched(sweep.space).items() if sweep.is_grid else ():
-        if not isinstance(spaces.inner(domain), spaces.Choice | spaces.Grid):
-            raise UserError(f"a grid search goes through listed values, but {key!r} is {domain!r}: use grid(...)")
+    searches.check_space(sweep.search, sweep.space)
 
 
 def _check_seeds(sweep: Sweep) -> None:

@@ -17,6 +17,7 @@ import pytest
 from jaxvision.errors import UserError
 from jaxvision.sweep import Sweep, controller, grid, runs, together, uniform
 from jaxvision.sweep.controller import Controller
+from jaxvision.sweep.tabulated import rehearse
 from jaxvision.train.watch import Preempted
 
 pytest.importorskip("optuna")
@@ -190,6 +191,16 @@ def test_a_finished_sweep_does_nothing_and_more_trials_go_on(sweep, start, tmp_p
     assert more[:2] == first
     assert len(more) == 4
     assert len(jobs(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("search", ["ageing_evolution(population=2, sample=2)", "reinforce(learning_rate=0.5)"])
+def test_a_search_that_learns_goes_on_where_another_controller_ended(sweep, start, tmp_path, search):
+    space, score = {"x": grid(*range(6))}, lambda values: -abs(values["x"] - 4)
+    cluster = FakeCluster(tmp_path / "cluster", value=score)
+    for trials in (3, 5, 9):
+        one = start(sweep(space=space, search=search, trials=trials), cluster, parallel=1)
+        one.run()
+    assert [trial.params for trial in one.trials] == rehearse(search, space, score, 9)
 
 
 def test_a_sweep_that_was_changed_is_refused(sweep, start, tmp_path):

@@ -109,6 +109,8 @@ def test_a_grid_has_as_many_trials_as_points(make):
         ),
         ({"space": {**RATE, "optimizer.momentum": when("train.total", "x", grid(0.9)), "train.total": "x"}}, "no key"),
         ({"search": "grid"}, "use grid"),
+        ({"search": "reinforce"}, "'reinforce' goes through listed values, but 'optimizer.learning_rate' is log"),
+        ({"search": "ageing_evolution", "space": {"task.label_smoothing": uniform(0, 0.1)}}, "or take another search"),
         ({"search": "bayes"}, "unknown search 'bayes'"),
         ({"search": "random", "trials": None}, "set `trials` of the sweep"),
         ({"trials": 0}, "at least 1"),
