@@ -56,6 +56,7 @@ PACKAGES = {
                 "bit",
                 "convnext",
                 "mixer",
+                "swin",
                 "nin",
                 "lenet",
                 "mlperf_tiny",

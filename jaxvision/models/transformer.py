@@ -98,16 +98,25 @@ def gelu(x: jax.Array, form: str) -> jax.Array:
 
 
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, causal: bool = False, implementation: str = "xla"
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    causal: bool = False,
+    implementation: str = "xla",
+    bias: jax.Array | None = None,
+    scale: float | None = None,
 ) -> jax.Array:
-    """Computes softmax(q k^T / sqrt(d)) v for each head. The softmax is float32, even in bfloat16.
+    """Computes softmax(scale * q k^T + bias) v for each head. The softmax is float32, even in bfloat16.
 
     Args:
-      query: Queries, float [b, q, h, d].
+      query: Queries, float [b, q, h, d]. With a bias there may be further axes before q, such as windows.
       key: Keys, float [b, n, h, d].
       value: Values, float [b, n, h, d].
       causal: True to let query i see keys 0 to i only.
       implementation: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs.
+      bias: Numbers that are added to the products, float32 [h, q, n] or of a shape that broadcasts to [b, h, q, n];
+        -inf hides a key. None for none. A bias needs the implementation "xla".
+      scale: Factor of the products; None for 1 / sqrt(d).
 
     Returns:
       Array [b, q, h, d] of the type of the queries.
@@ -117,29 +126,38 @@ def attend(
     >>> attend(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 2, 1, 2)), jnp.arange(4.0).reshape(1, 2, 1, 2)).ravel().tolist()
     [1.0, 2.0]
     """
-    if implementation != "xla" or jax.default_backend() != "cpu":
+    on_cpu = jax.default_backend() == "cpu"
+    if bias is None and (implementation != "xla" or not on_cpu):
         return jax.nn.dot_product_attention(  # type: ignore[call-overload]  # its implementation is a Literal there
-            query, key, value, is_causal=causal, implementation=implementation
+            query, key, value, is_causal=causal, implementation=implementation, scale=scale
         )
-    # The same in float32 with the heads first, so that XLA's CPU backend multiplies contiguous matrices
+    # The same with the heads first, and in float32 on a CPU, so that XLA's backend multiplies contiguous matrices there
     # (docs/performance.md). The sums of the softmax divide the result, not the weights, so that the backward pass needs
     # one array of the size of the scores, beside the mask.
-    q, k, v = (x.swapaxes(1, 2).astype(jnp.float32) for x in (query, key, value))  # b h n d
-    scores = jnp.einsum("bhqd,bhnd->bhqn", q, k) * q.shape[-1] ** -0.5
+    kind = jnp.dtype(jnp.float32) if on_cpu else query.dtype
+    q, k, v = (x.swapaxes(-3, -2).astype(kind) for x in (query, key, value))  # b h n d
+    scores = jnp.einsum("...qd,...nd->...qn", q, k, preferred_element_type=jnp.float32)
+    scores *= q.shape[-1] ** -0.5 if scale is None else scale
+    if bias is not None:
+        scores += bias
     if causal:
         scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    mixed = jnp.einsum("bhqn,bhnd->bhqd", weights, v) / weights.sum(-1, keepdims=True)
-    return mixed.swapaxes(1, 2).astype(query.dtype)
+    cast = weights if kind == weights.dtype else weights.astype(kind)  # a cast to its own type would be stored, too
+    mixed = jnp.einsum("...qn,...nd->...qd", cast, v, preferred_element_type=jnp.float32)
+    return (mixed / weights.sum(-1, keepdims=True)).swapaxes(-3, -2).astype(query.dtype)
 
 
-def attention_weights(query: jax.Array, key: jax.Array, causal: bool = False) -> jax.Array:
-    """Computes softmax(q k^T / sqrt(d)) for each head, the weights that `attend` gives to the values.
+def attention_weights(
+    query: jax.Array, key: jax.Array, causal: bool = False, bias: jax.Array | None = None
+) -> jax.Array:
+    """Computes softmax(q k^T / sqrt(d) + bias) for each head, the weights that `attend` gives to the values.
 
     Args:
       query: Queries, float [b, q, h, d].
       key: Keys, float [b, n, h, d].
       causal: True to let query i see keys 0 to i only.
+      bias: Numbers that are added to the products, float32 [h, q, n] or as for `attend`; None for none.
 
     Returns:
       float32 [b, h, q, n]; rows sum to 1.
@@ -147,8 +165,10 @@ def attention_weights(query: jax.Array, key: jax.Array, causal: bool = False) ->
     >>> attention_weights(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 4, 1, 2))).ravel().tolist()
     [0.25, 0.25, 0.25, 0.25]
     """
-    scores = jnp.einsum("bqhd,bnhd->bhqn", query.astype(jnp.float32), key.astype(jnp.float32))
+    scores = jnp.einsum("...qhd,...nhd->...hqn", query.astype(jnp.float32), key.astype(jnp.float32))
     scores *= query.shape[-1] ** -0.5
+    if bias is not None:
+        scores += bias
     if causal:
         scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
     return jax.nn.softmax(scores)
@@ -159,7 +179,9 @@ class Attention(nn.Module):
 
     Kernels are [d, heads, d / heads] for query, key and value and [heads, d / heads, features] for the output, so that
     a sharding rule can split them by head. It is called with queries, tokens and, optionally, `angles`,
-    [n, d / heads / 2] or [b, n, d / heads / 2], that turn queries and keys (`positions.rotate`).
+    [n, d / heads / 2] or [b, n, d / heads / 2], that turn queries and keys (`positions.rotate`), and a `bias` of the
+    products, float32 [heads, q, n] or as for `attend`; with it there may be further axes before q and n, such as
+    windows.
 
     Source: Vaswani et al. 2017, sec. 3.2; qk-norm: Dehghani et al. 2023, sec. 2, after Henry et al. 2020.
 
@@ -184,7 +206,13 @@ class Attention(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, queries: jax.Array, tokens: jax.Array, angles: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        queries: jax.Array,
+        tokens: jax.Array,
+        angles: jax.Array | None = None,
+        bias: jax.Array | None = None,
+    ) -> jax.Array:
         d = queries.shape[-1]
         qkv, residual, _ = self.deviations or (None, None, None)
 
@@ -199,8 +227,8 @@ class Attention(nn.Module):
 
         query, key, value = project("query", queries), project("key", tokens), project("value", tokens)
         if self.is_mutable_collection("intermediates"):
-            self.sow("intermediates", "weights", attention_weights(query, key, self.causal))
-        x = attend(query, key, value, self.causal, self.implementation)
+            self.sow("intermediates", "weights", attention_weights(query, key, self.causal, bias))
+        x = attend(query, key, value, self.causal, self.implementation, bias)
         out = self.features or d
         init = kernel_init(residual)
         return nn.DenseGeneral(out, axis=(-2, -1), kernel_init=init, dtype=self.dtype, name="out")(x)

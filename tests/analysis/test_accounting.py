@@ -163,6 +163,7 @@ def test_receptive_field_is_the_support_of_the_gradient(chain, field):
         ("convnext_tiny", "convnext", {"variant": "tiny"}),
         ("vit_base_patch16_224", "vit", {"variant": "B/16", "pool": "token", "posemb": "learned", "scan": True}),
         ("mixer_b16_224", "mixer", {"variant": "B/16", "scan": True}),
+        ("swin_tiny_patch4_window7_224", "swin", {"variant": "tiny"}),
     ],
 )
 def test_multiply_adds_of_published_models(row, name, options):

@@ -57,6 +57,8 @@ def reference_models():
     for variant in ("11", "13", "16", "19", "11_bn", "13_bn", "16_bn", "19_bn"):
         yield f"vgg{variant}", "vgg", 1000, {"variant": variant}
     yield "vgg16_C_1x1", "vgg", 1000, {"variant": "16c"}
+    for variant in ("tiny", "small", "base"):
+        yield f"swin_{variant}_patch4_window7_224", "swin", 1000, {"variant": variant}
     for row, variant in {"giant": "g/14", "gigantic": "G/14"}.items():
         yield f"vit_{row}_patch14_224", "vit", 1000, {"variant": variant, "scan": True, **PAPER}
     for row, variant in {"base_patch16": "B/16", "so400m_patch14": "So400m/14"}.items():
@@ -323,6 +325,9 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("mixer", 10), {"tokens_dim": 0}, "tokens_dim must be above 0"),
         (("convnext", 10), {"variant": "giant"}, "unknown ConvNeXt variant"),
         (("convnext", 10), {"layer_scale": -1.0}, "layer_scale must be above 0"),
+        (("swin", 10), {"variant": "huge"}, "unknown Swin variant"),
+        (("swin", 10), {"channels": 100}, "100 is not of 3: set num_heads"),
+        (("swin", 10), {"window": 0}, "window must be above 0"),
         (("clip_resnet", 10), {"variant": "RN50x2"}, "unknown CLIP ResNet variant 'RN50x2'; did you mean"),
         (("clip_resnet", 10), {"channels": 5}, "channels must be even"),
         (("resnet", 10), {"variant": 51}, "unknown ResNet variant '51'"),
