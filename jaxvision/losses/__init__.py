@@ -1,6 +1,7 @@
 """Pure functions from arrays to losses. A loss that a config may name is decorated with `@part("loss")`.
 
 classification.py   softmax and sigmoid cross entropy with soft or smoothed labels, squared error
+margin.py           hinge, squared hinge and perceptron, which ask for a margin between scores
 pairs.py            each row of a batch against all others, in little memory and over several devices
 contrastive.py      NT-Xent and the supervised contrastive loss
 info_nce.py         queries that must find their keys, among a queue or a batch (MoCo)

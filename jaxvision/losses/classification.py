@@ -32,7 +32,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     [2.0404]
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -_weighted(_distribution(logits, labels, smoothing), log_probabilities).sum(-1)
+    return -weighted(_distribution(logits, labels, smoothing), log_probabilities).sum(-1)
 
 
 @part("loss", multi_label=True)
@@ -54,7 +54,7 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float
     """
     targets, logits = _distribution(logits, labels, smoothing), logits.astype(jnp.float32)
     log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)  # log p and log(1 - p)
-    return -(_weighted(targets, log_yes) + _weighted(1 - targets, log_no)).sum(-1)
+    return -(weighted(targets, log_yes) + weighted(1 - targets, log_no)).sum(-1)
 
 
 @part("loss")
@@ -89,7 +89,15 @@ def _distribution(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     return (1 - smoothing) * labels + smoothing * unmasked / jnp.maximum(unmasked.sum(-1, keepdims=True), 1)
 
 
-def _weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
-    """Returns `weights * values`, and 0 where the weight is 0, even if the value is infinite."""
+def weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
+    """Returns `weights * values`, and 0 where the weight is 0, even if the value is infinite.
+
+    Args:
+      weights: Weights, float of any shape.
+      values: Values of the same shape, float.
+
+    >>> weighted(jnp.array([0.0, 2.0]), jnp.array([jnp.inf, 3.0])).tolist()
+    [0.0, 6.0]
+    """
     # 0 * -inf is NaN. The inner `where` keeps the NaN out of the gradient, too: the outer one alone would not.
     return jnp.where(weights == 0, 0.0, weights * jnp.where(weights == 0, 0.0, values))

@@ -26,7 +26,7 @@ def _naive_squared(logits, targets):
     return np.array([sum((z - t) ** 2 for z, t in zip(row, target)) / 2 for row, target in zip(logits, targets)])
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_naive_loop(name, smoothing):
     rng = np.random.default_rng(0)
