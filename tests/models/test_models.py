@@ -17,6 +17,10 @@ REFERENCE = json.loads((pathlib.Path(__file__).parents[1] / "reference" / "param
 PAPER = {"pool": "token", "posemb": "learned"}
 GAP = {"pool": "gap", "posemb": "learned"}
 SMALL = {name: models.NAMES.small(name) for name in models.NAMES}
+UNTRAINED = [name for name, builder in models.NAMES.items() if not models.NAMES.more(builder, "head", True)]
+PIXELS = {"stages": ((2, 16, 16, 3),), "tokens": (2, 256, 3), "map": (2, 16, 16, 3)}
+FEATURES = {"lenet": 84, "clip_resnet": 24, "alexnet": 16, "zfnet": 16, "vgg": 16}
+FEATURES |= {"linear": 768, "identity": 768, "mlp": 8, "cnn": 24}
 COSTED = (
     "vit_small_patch16_224",
     "deit_tiny_distilled_patch16_224",
@@ -168,7 +172,7 @@ def test_shapes_and_dtypes(small, images, dtype):
     name, _, _ = small
     model = models.build(name, 5, dtype=dtype, **SMALL[name])
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert {x.dtype for x in jax.tree.leaves(variables)} == ({jnp.dtype("float32")} if name not in UNTRAINED else set())
     features, out = jax.eval_shape(model.apply, variables, images)
     want = {
         "vit": {
@@ -230,6 +234,22 @@ def test_shapes_and_dtypes(small, images, dtype):
             "tokens": (2, 16, 16),
             "map": (2, 4, 4, 16),
         },
+        "linear": PIXELS,
+        "identity": PIXELS,
+        "mlp": {"stages": ((2, 16), (2, 8))},
+        "cnn": {
+            "layers": (
+                *[(2, 16, 16, 8)] * 3,
+                (2, 8, 8, 8),
+                *[(2, 8, 8, 16)] * 2,
+                (2, 4, 4, 16),
+                (2, 256),
+                *[(2, 24)] * 3,
+            ),
+            "stages": ((2, 8, 8, 8), (2, 4, 4, 16)),
+            "tokens": (2, 16, 16),
+            "map": (2, 4, 4, 16),
+        },
         "bit": {
             "stem": (2, 4, 4, 32),
             "stages": ((2, 4, 4, 128), (2, 2, 2, 256)),
@@ -244,10 +264,10 @@ def test_shapes_and_dtypes(small, images, dtype):
         assert want["tokens"] == (2, want["map"][1] * want["map"][2], want["map"][3])
     assert jax.tree.map(lambda x: x.shape, out) == want
     assert {x.dtype for x in jax.tree.leaves(out)} == {jnp.dtype(dtype)}
-    width = variables["params"]["head"]["kernel"].shape[0]
+    width = FEATURES.get(name) or want["tokens"][-1]
     assert (features.shape, features.dtype) == ((2, width), jnp.float32)
-    hidden = {"lenet": 84, "clip_resnet": 24, "alexnet": 16, "zfnet": 16, "vgg": 16}
-    assert width == hidden.get(name, want["tokens"][-1])
+    if name not in UNTRAINED:
+        assert variables["params"]["head"]["kernel"].shape == (width, 5)
     assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
 
 
@@ -261,7 +281,10 @@ def test_bfloat16_is_close_to_float32(small, images):
 
 
 def test_gradients_are_finite_and_reach_every_parameter(small, images):
-    _, model, variables = small
+    name, model, variables = small
+    if name in UNTRAINED:
+        assert not variables
+        return
     rest = {k: v for k, v in variables.items() if k != "params"}
 
     def loss(params, images):
@@ -289,7 +312,7 @@ def test_a_model_without_head_has_no_logits(small, images):
     name, _, _ = small
     model = models.build(name, None, **SMALL[name])
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    assert "head" not in variables["params"]
+    assert "head" not in variables.get("params", {})
     assert "logits" not in jax.eval_shape(model.apply, variables, images)[1]
 
 
@@ -348,6 +371,23 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("wide_resnet", 10), {"dropout": -1}, "dropout is a rate"),
         (("lenet", 10), {"head_init": "one"}, "unknown head_init"),
         (("mlperf_resnet8", 10), {"head_init": "one"}, "unknown head_init"),
+        (("linear", 10), {"head_init": "one"}, "unknown head_init"),
+        (("mlp", 10), {"activation": "rely"}, "unknown activation 'rely'; did you mean 'relu'"),
+        (("mlp", 10), {"activation": "relu|tanh"}, "an activation is one name"),
+        (("mlp", 10), {"activation": "leaky_relu"}, "missing argument slope"),
+        (("mlp", 10), {"hidden": (8, 0)}, "hidden[1] must be a whole number of at least 1"),
+        (("mlp", 10), {"dropconnect": 1.0}, "dropconnect is a rate"),
+        (("mlp", 10), {"kernel_init": "xavir"}, "did you mean 'xavier'"),
+        (("cnn", 10), {}, "needs its layers: set model.layers="),
+        (("cnn", 10), {"layers": "pool", "variant": "bn9"}, "and not both"),
+        (("cnn", 10), {"variant": "bn8"}, "unknown variant of cnn 'bn8'; did you mean 'bn9'"),
+        (("cnn", 10), {"layers": "conv(8)|rely"}, "unknown layer of cnn 'rely'; did you mean 'relu'"),
+        (("cnn", 10), {"layers": "conv"}, "layer of cnn 'conv': missing argument channels. Usage: conv(channels, "),
+        (("cnn", 10), {"layers": "conv(0)"}, "channels must be a whole number in [1, 1,048,576], not 0"),
+        (("cnn", 10), {"layers": "dense(3)"}, "dense(3) takes a vector [b, d], and the layers before it give a map"),
+        (("cnn", 10), {"layers": "flatten|conv(3)"}, "put it before flatten or global_pool"),
+        (("cnn", 10), {"layers": "conv(3, name='a')|norm('a')"}, "the name 'a' is taken"),
+        (("cnn", 10), {"layers": "gelu('erf')"}, "form must be 'exact' or 'tanh' or 'quick'"),
         (("nin", 10), {"blocks": 2}, "unknown blocks of NIN"),
         (("nin", 10), {"width": 0}, "width must be above 0"),
         (("alexnet", 10), {"variant": "2013"}, "unknown AlexNet variant '2013'"),

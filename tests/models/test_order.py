@@ -36,8 +36,9 @@ def by_names(names):
 
 
 HIDDEN = ("lenet", "alexnet", "zfnet", "vgg")  # networks with hidden layers, which those expressions did not know
+SMALL = ("linear", "identity", "mlp", "cnn")
 VARIANTS = [
-    *((name, models.NAMES.small(name)) for name in models.NAMES if name not in HIDDEN),
+    *((name, models.NAMES.small(name)) for name in models.NAMES if name not in (*HIDDEN, *SMALL)),
     ("vit", {"variant": "mu/4", "depth": 12, "pool": "token", "distilled": True, "registers": 2, "pre_norm": True}),
     ("vit", {"variant": "mu/4", "depth": 2, "pool": "map", "posemb": "learned", "parallel": "pairs"}),
     ("vit", {"variant": "mu/4", "depth": 2, "class_token": True, "fc_norm": True, "posemb": "learned"}),
@@ -56,7 +57,7 @@ def test_the_order_is_that_of_the_names(name, options):
     assert {name: depth for name, (_, depth) in depths.items()} == by_names(paths.names(params))
 
 
-@pytest.mark.parametrize("name", list(models.NAMES))
+@pytest.mark.parametrize("name", [name for name in models.NAMES if name != "identity"])  # which has no parameters
 def test_every_model_tells_its_input_from_its_top(name):
     module = models.build(name, 5, **models.NAMES.small(name))
     size = models.NAMES.more(models.NAMES[name], "image_size", 16)
@@ -65,6 +66,15 @@ def test_every_model_tells_its_input_from_its_top(name):
     top = {path for path, depth in depths.items() if depth == 0}
     assert all(re.match(r"(encoder/)?norm/|pool/|head/", path) for path in top), top
     assert set(depths.values()) == set(range(max(depths.values()) + 1))
+
+
+def test_small_nets_have_an_order():
+    assert layer_order(models.build("linear", 5)) == {"": ()}
+    assert layer_order(models.build("identity", 5)) == {"": ()}
+    assert layer_order(models.build("mlp", 5, hidden=(8,))) == {"": (("dense1", "norm1", "act1"),)}
+    spec = "norm|conv(8)|norm|prelu|pool|flatten|dense(8)|relu"
+    groups = ("norm1",), ("conv1", "norm2", "act1"), ("dense1",)
+    assert layer_order(models.build("cnn", 5, layers=spec)) == {"": groups}
 
 
 def test_networks_with_hidden_layers_have_an_order_now():
