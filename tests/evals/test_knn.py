@@ -71,6 +71,46 @@ def test_accuracy_is_that_of_a_naive_vote(mesh, devices, chunk):
     assert len(metrics) == 7
 
 
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+@pytest.mark.parametrize(("devices", "chunk"), [(1, 8192), (8, 3)])
+def test_accuracy_of_closest_images_is_that_of_a_naive_vote(mesh, distance, devices, chunk):
+    train, test = Blobs(90, 0), Blobs(37, 1)
+    scale = np.random.default_rng(0).uniform(1, 3, 12).astype(np.float32)  # so that no two distances are equal
+    metrics = knn.make_knn(
+        task=Pixels(),
+        data=open_set(test, mesh(devices)),
+        train=open_set(train, mesh(devices)),
+        k=(1, 5),
+        chunk=chunk,
+        distance=distance,
+    )(jnp.asarray(scale))
+    power = {"l1": 1, "l2": 2}[distance]
+    for k in (1, 5):
+        right = []
+        for query, label in zip(test.images.astype(float), test.true):
+            distances = [(np.abs(scale * (row - query)) ** power).sum() for row in train.images]
+            votes = np.bincount(train.true[np.argsort(distances, kind="stable")[:k]], minlength=CLASSES)
+            right.append(votes.argmax() == label)
+        assert metrics[f"knn{k}_{distance}/top1"] == pytest.approx(np.mean(right))
+    assert set(metrics) == {f"knn{k}_{distance}/top{n}" for k in (1, 5) for n in (1, 5)} | {"examples"}
+
+
+def test_distances_of_the_textbook():
+    """CS231n's 4x4 example: the absolute differences sum to 456; their Euclidean length is 162.111."""
+    test = [[56, 32, 10, 18], [90, 23, 128, 133], [24, 26, 178, 200], [2, 0, 255, 220]]
+    train = [[10, 20, 24, 17], [8, 10, 89, 100], [12, 16, 178, 170], [4, 32, 233, 112]]
+    a, b = (jnp.asarray(x, jnp.float32).reshape(1, 16) for x in (test, train))
+    assert float(knn.similarity(a, b, "l1")[0, 0]) == -456
+    np.testing.assert_allclose(knn.similarity(a, b, "l2"), [[-162.111]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("distance", knn.DISTANCES)
+def test_each_training_image_is_its_own_neighbour(mesh, distance):
+    sets = dict(data=open_set(Blobs(60, 0), mesh(1)), train=open_set(Blobs(60, 0), mesh(1)))
+    metrics = knn.make_knn(task=Pixels(), **sets, k=(1,), distance=distance)(jnp.float32(1.0))
+    assert next(iter(metrics.values())) == 1.0
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_neighbours_are_sorted_and_filling_is_never_among_them(mesh, devices):
     rng = np.random.default_rng(0)
@@ -90,10 +130,11 @@ def test_the_scale_of_features_plays_no_part(mesh):
     assert run(jnp.float32(1.0)) == run(jnp.float32(100.0))
 
 
-def test_features_that_are_no_numbers_are_never_right(mesh):
+@pytest.mark.parametrize(("distance", "name"), [("cosine", "knn5_t0.07"), ("l1", "knn5_l1"), ("l2", "knn5_l2")])
+def test_features_that_are_no_numbers_are_never_right(mesh, distance, name):
     sets = dict(data=open_set(Blobs(20, 1), mesh(1)), train=open_set(Blobs(90, 0), mesh(1)))
-    metrics = knn.make_knn(task=Pixels(), **sets, k=(5,))(jnp.float32(jnp.nan))
-    assert metrics["knn5_t0.07/top1"] == metrics["knn5_t0.07/top5"] == 0
+    metrics = knn.make_knn(task=Pixels(), **sets, k=(5,), distance=distance)(jnp.float32(jnp.nan))
+    assert metrics[f"{name}/top1"] == metrics[f"{name}/top5"] == 0
 
 
 def test_another_layer_is_named(mesh):
@@ -110,6 +151,8 @@ def test_another_layer_is_named(mesh):
         (dict(k=(0,)), "k must be"),
         (dict(k=(5,), temperature=0), "temperature must be positive"),
         (dict(k=(5,), chunk=0), "chunk must be"),
+        (dict(k=(5,), distance="euclidean"), "unknown distance of knn 'euclidean'. Choices: cosine, l1, l2"),
+        (dict(k=(5,), distance="l2", temperature=0.07), "temperature weighs cosines, and with distance='l2'"),
     ],
 )
 def test_options_that_make_no_sense(mesh, options, message):
