@@ -138,6 +138,8 @@ class InitSection(NamedTuple):
       freeze: Parts that are not trained: "backbone" (all but the head), "all_but_last(2)" (all but head, final norm
         and the last two blocks of a ViT or stages of a ResNet), or None.
       ignore: Regular expressions for the names in the file that are left out on purpose.
+      new: Regular expressions for the parameters of the model that keep their random values, such as layers that the
+        weights do not have (Simonyan & Zisserman 2015, sec. 3.1: a deep net that starts from a shallower one).
       positions: Interpolation, "bicubic" or "bilinear", that resizes position embeddings to another image size.
       prefix: Prefix of the names to use, such as "teacher." or "backbone.", for a file with several models. None
         removes the prefix that all names share, and takes the average if there are several sets of weights.
@@ -152,6 +154,7 @@ class InitSection(NamedTuple):
     head: str = "keep"
     freeze: str | None = None
     ignore: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
     positions: str = "bicubic"
     prefix: str | None = None
     part: str | None = None

@@ -1,5 +1,6 @@
 """Starts a run from weights (`config.init`): of a converted folder, of another library, or of another run."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from jaxvision import layout, models, paths, storage
 from jaxvision import workdir as workdirs
-from jaxvision.errors import UserError, unknown
+from jaxvision.errors import UserError, some, unknown
 from jaxvision.models import two_towers, weights
 from jaxvision.models.weights import folder, hub, mapping, properties
 from jaxvision.models.weights.table import Stated
@@ -96,6 +97,9 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
     if init.from_part is not None and their_layout is None:
         raise UserError(f"init.from_part={init.from_part!r} is a part of a run, and {path} is none: take it out")
     names = _names(init, variables, mine, arrays)
+    names, new = _without_new(init.new, names)
+    if init.source == "jaxvision":
+        arrays = {name: x for name, x in arrays.items() if name not in new}
     flat = paths.flatten(variables)
     target = flax.traverse_util.unflatten_dict({called: flat[name] for name, called in names.items()}, sep="/")
     if their_layout is not None:
@@ -113,6 +117,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
     )
     if stated:
         notes += _compare(model, stated, path)
+    notes += (f"new, not from the weights: {some(new)}",) if new else ()
     filled = [x for x in jax.tree.leaves(imported.variables) if isinstance(x, np.ndarray)]
     count = len(jax.tree.leaves(target))
     numbers = sum(x.size for x in filled)
@@ -158,6 +163,24 @@ def _names(
         several = [*others, *(name for name in mine.model if name != "head")]
         raise UserError(f"the task has several models: say with init.part which one the weights are of: {several}")
     return {name: name for name in names}
+
+
+def _without_new(patterns: Collection[str], names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Returns the entries of `_names` that the weights fill, and the names of those that `init.new` leaves out.
+
+    Raises:
+      UserError: A pattern that matches no parameter.
+    """
+    new: dict[str, str] = {}
+    for pattern in patterns:
+        try:
+            found = {path: called for path, called in names.items() if re.search(pattern, called)}
+        except re.error as error:
+            raise UserError(f"init.new: {pattern!r} is no regular expression: {error}") from None
+        if not found:
+            raise UserError(f"init.new: {pattern!r} matches no parameter; they are {some(names.values())}")
+        new |= found
+    return {path: called for path, called in names.items() if path not in new}, list(new.values())
 
 
 def _layout_of(meta: Mapping[str, Any]) -> layout.Layout:

@@ -95,6 +95,36 @@ def test_a_run_starts_from_the_weights_of_another(donors):
     assert re.fullmatch(rf"init: {count} of {count} arrays, [\d,]+ numbers, from .*resnet \(jaxvision\)", notes[0])
 
 
+def test_a_deep_net_starts_from_a_shallower_one(tmp_path):
+    """Simonyan & Zisserman 2015, sec. 3.1: the layers that the shallow one has are copied, the others are fresh."""
+    net = lambda between, head: dict(name="cnn", layers=f"conv(4)|norm|relu|pool{between}|global_pool|dense(8){head}")
+    shallow, extra = net("", "|relu"), "|conv(4, name='extra')|relu"
+    shapes = jax.eval_shape(experiments.build(config(shallow)).init).variables
+    rng = np.random.default_rng(0)
+    arrays = weights.export_weights(
+        jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes), "jaxvision", "cnn"
+    )
+    folder.save(tmp_path / "shallow", arrays, {"model": shallow})
+    deep = net(extra, "|relu")
+    init = dict(weights=str(tmp_path / "shallow"), new=("extra", "head/"))
+    state = start(config(deep, init=init))
+    mine = weights.export_weights(state.variables, "jaxvision", "cnn")
+    fresh = weights.export_weights(experiments.build(config(deep)).initial_state().variables, "jaxvision", "cnn")
+    new = {"params/extra/kernel", "params/extra/bias", "params/head/kernel", "params/head/bias"}
+    assert new <= set(mine)
+    for name, array in mine.items():
+        np.testing.assert_array_equal(array, fresh[name] if name in new else arrays[name])
+    assert not np.array_equal(mine["params/head/kernel"], arrays["params/head/kernel"])
+    note = "init: new, not from the weights: params/extra/bias, params/extra/kernel, params/head/bias, "
+    assert any(line.startswith(note) for line in loaded(config(deep, init=init))[1])
+    with pytest.raises(UserError, match="init.new: 'extar' matches no parameter; they are batch_stats/norm1/mean, "):
+        loaded(config(deep, init=init | dict(new=("extar",))))
+    with pytest.raises(UserError, match="'\\(' is no regular expression"):
+        loaded(config(deep, init=init | dict(new=("(",))))
+    with pytest.raises(UserError, match="params/extra/kernel"):  # without `new` they are missing
+        loaded(config(deep, init=init | dict(new=())))
+
+
 def test_copied_layers_are_bit_equal_a_new_head_is_fresh_and_the_average_starts_there_too(donors):
     workdir, donated = donors["resnet"]
     c = config(init=dict(weights=str(workdir), head="new"))
