@@ -253,7 +253,7 @@ def create_training(
 
     built = components.make_task(config, train, info, transform.fields, None, to_steps, total)
     augmented = jax.eval_shape(transform, jax.random.key(0), shapes)
-    params = jax.eval_shape(built.init, jax.random.key(0), augmented)["params"]
+    params = jax.eval_shape(built.init, jax.random.key(0), augmented).get("params", {})
     chain = components.make_optimizer(config, None, built, params, to_steps, total)
     step = steps.make_train_step(
         built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema, frozen=chain.frozen

@@ -345,7 +345,7 @@ def build(
     components.check_compared(task, train, data.batch_size)
     augmented = jax.eval_shape(transform, jax.random.key(0), opened.batch)
     with reading_fields(f"the task {config.task.name!r}", augmented):
-        params = jax.eval_shape(task.init, jax.random.key(0), augmented)["params"]
+        params = jax.eval_shape(task.init, jax.random.key(0), augmented).get("params", {})
     optimizer = components.make_optimizer(config, pretrained, task, params, to_steps, total)
     if statistics is None:
         statistics = compute(blank=False)

@@ -191,7 +191,9 @@ def make_optimizer(
     freezes = paths.match(freeze or ((".*", False),), params, "freeze")
     frozen = jax.tree.map(lambda rule: rule is True, freezes)
     starts = jax.tree.map(lambda rule: 0 if isinstance(rule, bool) else _steps(rule, steps), freezes)
-    if all(jax.tree.leaves(frozen)):
+    if not jax.tree.leaves(params) and total > 0:
+        raise UserError("there is nothing to train, since the model has no parameters: set train.total='0 steps'")
+    if jax.tree.leaves(params) and all(jax.tree.leaves(frozen)):
         raise UserError("freeze: every parameter is frozen, nothing is left to train")
 
     decays = paths.match(decay_rules, params, "decay_rules", check_unused=decay_rules != rules.DECAY_RULES)

@@ -237,6 +237,8 @@ class Loop:
         """Runs the evaluations of a run that has no steps to take, or that was stopped before those of this step."""
         if self.step == self._total or (self.step and self._journal.carried):
             self._evaluate_owed()
+        if self._total == 0:  # a run of no steps keeps its initial weights, for `evaluate`, `search`, `load`
+            self._save()
 
     def _evaluate_owed(self) -> None:
         """Runs the evaluations that are due and have no results yet."""

@@ -68,7 +68,7 @@ def initializer(task: Task, tx: players.Transforms, batch: Batch, seed: int, ema
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)
         key = jax.random.key(seed) if root is None else jax.random.wrap_key_data(root)
         variables = dict(task.init(key, zeros))
-        params = variables.pop("params")
+        params = variables.pop("params", {})  # a model may have none
         average = jax.tree.map(jnp.copy, {"params": params, **variables}) if ema else None
         return TrainState(
             jnp.zeros((), jnp.int32), params, variables, players.init_optimizers(task, tx, params), average

@@ -54,7 +54,7 @@ def test_the_choices_are_sorted_and_complete():
     assert shown == model_names.short_names("resnet")
     assert shown.index("resnet18") < shown.index("resnet34") < shown.index("resnet50") < shown.index("resnet101")
     assert {"vit", "convnext", "resnet_v2"} <= set(choices[2].split(", "))
-    with pytest.raises(UserError, match="unknown model 'qqqq'. Choices: bit-.*resnet50, .*vit-s16, .*wide_resnet"):
+    with pytest.raises(UserError, match="unknown model 'qqqq'. Choices: .*bit-.*resnet50, .*vit-s16, .*wide"):
         find_model("qqqq")
 
 
