@@ -47,7 +47,7 @@ version.py      the version of this package
 docstrings.py   the parts of a docstring
 data/           sources, subsets, host operations, tokenizers, loader
 augment/        augmentation on the device
-models/         ViT, MLP-Mixer, ConvNeXt, ResNets, BiT, NIN, small nets from a spec; two towers; heads and probes
+models/         networks for images, from linear to ViT, small nets from a spec; two towers; heads and probes
 losses/         pure functions of arrays
 tasks/          learning tasks: init, loss, outputs
 optim/          schedules and optimizer chains

@@ -32,7 +32,26 @@ COSTED = (
     "resnetv2_50x1_bit",
 )
 
-COUNTED = ("alexnet_torchvision", "alexnet_original_2012_grouped", "zfnet", "vgg16", "vgg16_C_1x1")  # to the last digit
+COUNTED = (  # to the last digit
+    "alexnet_torchvision",
+    "alexnet_original_2012_grouped",
+    "zfnet",
+    "vgg16",
+    "vgg16_C_1x1",
+    "googlenet_paper_v1_noaux",
+    "googlenet_torchvision_bn_noaux",
+    "inception_v3",
+    "inception_v4",
+    "inception_resnet_v2",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "senet154",
+    "darknet53",
+)
+# Those that take more than some seconds to trace. `pytest -m slow tests/models/test_models.py` counts them.
+DEEP = ("inception_resnet_v2", "inception_v4", "densenet161", "densenet169", "densenet201", "senet154")
 
 
 def reference_models():
@@ -63,6 +82,15 @@ def reference_models():
     yield "vgg16_C_1x1", "vgg", 1000, {"variant": "16c"}
     for variant in ("tiny", "small", "base"):
         yield f"swin_{variant}_patch4_window7_224", "swin", 1000, {"variant": variant}
+    yield "googlenet_paper_v1_noaux", "googlenet", 1000, {}
+    yield "googlenet_torchvision_bn_noaux", "googlenet", 1000, {"variant": "v1_bn"}
+    yield "googlenet_torchvision_bn_aux", "googlenet", 1000, {"variant": "v1_bn", "aux": True}
+    for variant in ("v3", "v4", "resnet_v2"):
+        yield f"inception_{variant}", "inception", 1000, {"variant": variant}
+    for layers in (121, 161, 169, 201):
+        yield f"densenet{layers}", "densenet", 1000, {"variant": layers}
+    yield "senet154", "senet", 1000, {}
+    yield "darknet53", "darknet", 1000, {}
     for row, variant in {"giant": "g/14", "gigantic": "G/14"}.items():
         yield f"vit_{row}_patch14_224", "vit", 1000, {"variant": variant, "scan": True, **PAPER}
     for row, variant in {"base_patch16": "B/16", "so400m_patch14": "So400m/14"}.items():
@@ -108,6 +136,11 @@ def reference_models():
     yield "bit_m_resnetv2_152x4", "bit", 1000, {"variant": "R152x4"}
 
 
+def marked(rows, slow):
+    """Parameters of a test, those of the rows `slow` marked so."""
+    return [pytest.param(*row, marks=pytest.mark.slow if row[0] in slow else ()) for row in rows]
+
+
 def shapes(model, size):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
 
@@ -117,7 +150,11 @@ def test_every_reference_count_is_checked():
     assert {row for row, *_ in reference_models()} == set(REFERENCE) - {"_about"} - pairs_of_towers
 
 
-@pytest.mark.parametrize(("row", "name", "num_classes", "options"), list(reference_models()), ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("row", "name", "num_classes", "options"),
+    marked(reference_models(), slow=[row for row in DEEP if "inception" not in row]),
+    ids=lambda v: str(v)[:40],
+)
 def test_parameter_count(row, name, num_classes, options):
     variables = shapes(models.build(name, num_classes, **options), REFERENCE[row]["input"])
     assert sum(x.size for x in jax.tree.leaves(variables["params"])) == REFERENCE[row]["params"]
@@ -138,7 +175,7 @@ def test_cost_of_a_forward_pass(row, name, num_classes, options):
 
 @pytest.mark.parametrize(
     ("row", "name", "num_classes", "options"),
-    [model for model in reference_models() if model[0] in COUNTED],
+    marked([model for model in reference_models() if model[0] in COUNTED], slow=DEEP),
     ids=lambda v: str(v)[:40],
 )
 def test_multiply_adds(row, name, num_classes, options):
@@ -394,6 +431,17 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("zfnet", 10), {"dropout": 1.0}, "dropout is a rate"),
         (("vgg", 10), {"variant": "16bn"}, "unknown VGG variant '16bn'; did you mean '16_bn'"),
         (("vgg", 10), {"hidden": 0}, "hidden must be above 0"),
+        (("googlenet", 10), {"variant": "v3"}, "unknown GoogLeNet variant 'v3'. Choices: v1, v1_bn, v2"),
+        (("googlenet", 10), {"blocks": (1, 1, 1)}, "a number for each stage, from 1 to (1, 2, 5, 2), not (1, 1, 1)"),
+        (("googlenet", 10), {"variant": "v2", "aux": True}, 'aux=True is for the variants "v1" and "v1_bn"'),
+        (("inception", 10), {"variant": "v2"}, "unknown Inception variant 'v2'"),
+        (("inception", 10), {"variant": "v4", "aux": True}, 'aux=True is for the variant "v3"'),
+        (("inception", 10), {"blocks": (1, 1, 1, 9)}, "from 1 to (1, 3, 5, 3), not (1, 1, 1, 9)"),
+        (("densenet", 10), {"variant": 122}, "unknown DenseNet variant '122'"),
+        (("densenet", 10), {"stem": "deep"}, "unknown stem 'deep'. Choices: cifar, imagenet"),
+        (("densenet", 10), {"growth": 0}, "growth must be above 0"),
+        (("senet", 10), {"variant": 50}, "unknown SENet variant '50'"),
+        (("darknet", 10), {"width": 0}, "width must be above 0"),
         (("bit", 10), {"variant": "R50x2"}, "unknown BiT variant"),
         (("bit", 10), {"width": 0.3}, "multiple of 32"),
         (("bit", 10), {"variant": "R8x1", "width": 0.3}, "stage 1 4.8 channels"),

@@ -35,10 +35,12 @@ def by_names(names):
     return {name: from_top(name) for name in names}
 
 
-HIDDEN = ("lenet", "alexnet", "zfnet", "vgg")  # networks with hidden layers, which those expressions did not know
+# Networks that those expressions did not know: with hidden layers, or with a norm inside the unit `stem_conv`.
+HIDDEN = ("lenet", "alexnet", "zfnet", "vgg")
+UNITS = ("googlenet", "inception", "darknet")
 SMALL = ("linear", "identity", "mlp", "cnn")
 VARIANTS = [
-    *((name, models.NAMES.small(name)) for name in models.NAMES if name not in (*HIDDEN, *SMALL)),
+    *((name, models.NAMES.small(name)) for name in models.NAMES if name not in (*HIDDEN, *UNITS, *SMALL)),
     ("vit", {"variant": "mu/4", "depth": 12, "pool": "token", "distilled": True, "registers": 2, "pre_norm": True}),
     ("vit", {"variant": "mu/4", "depth": 2, "pool": "map", "posemb": "learned", "parallel": "pairs"}),
     ("vit", {"variant": "mu/4", "depth": 2, "class_token": True, "fc_norm": True, "posemb": "learned"}),
@@ -51,7 +53,8 @@ VARIANTS = [
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda v: str(v)[:40])
 def test_the_order_is_that_of_the_names(name, options):
     module = models.build(name, 5, **options)
-    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    size = models.NAMES.more(models.NAMES[name], "image_size", 16)
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
     params["projection"] = params.get("projection", {"kernel": jnp.zeros(1)})
     depths = rules.from_top(params, layer_order(module))
     assert {name: depth for name, (_, depth) in depths.items()} == by_names(paths.names(params))
@@ -84,6 +87,16 @@ def test_networks_with_hidden_layers_have_an_order_now():
     assert layer_order(models.build("zfnet", 5)) == layer_order(models.build("alexnet", 5))
     stages = tuple((f"stage{i}",) for i in (1, 2, 3, 4, 5))
     assert layer_order(models.build("vgg", 5)) == {"": (*stages, *hidden)}
+
+
+@pytest.mark.parametrize(("name", "stages"), [("googlenet", 4), ("inception", 4), ("darknet", 5)])
+def test_norms_of_the_stem_are_at_the_input(name, stages):
+    groups = layer_order(models.build(name, 5))[""]
+    assert groups[1:] == tuple((f"stage{i}",) for i in range(1, stages + 1))
+    params = {"stem_conv1": {"norm": {"scale": 0}}, "stem_conv": {"norm": {"scale": 0}}, "head": {"kernel": 0}}
+    params |= {f"stage{i}": {"kernel": 0} for i in range(1, stages + 1)}
+    depths = rules.from_top(params, {"": groups})
+    assert depths["stem_conv1/norm/scale"] == depths["stem_conv/norm/scale"] == ("", stages + 1)
 
 
 def test_each_tower_counts_its_own_layers():
