@@ -1,4 +1,4 @@
-"""Nested, class-balanced subsets, and parts of every class that are held out.
+"""Nested, class-balanced subsets, parts of every class that are held out, and the folds of a cross-validation.
 
 The 5,000 examples of a seed are always among its 10,000.
 """
@@ -75,20 +75,76 @@ def held_out(labels: np.ndarray, names: Sequence[str], share: float, seed: int) 
     >>> [int(held_out(labels, names, 0.25, seed=0)[labels == k].sum()) for k in range(3)]
     [1, 1, 0]
     """
-    seen: collections.Counter[str] = collections.Counter()
-    digests = []
-    for name in names:  # one that comes again counts as another
-        text = f"{seed}/{name}" + (f"\0{seen[name]}" if seen[name] else "")
-        digests.append(hashlib.blake2b(text.encode(errors="surrogateescape")).digest())
-        seen[name] += 1
-    ranks = np.empty(len(labels), np.int64)
-    ranks[sorted(range(len(labels)), key=digests.__getitem__)] = np.arange(len(labels))
+    ranks = _ranks(names, seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         count = min(max(round(share * len(rows)), 1), len(rows) - 1)
         chosen[rows[np.argsort(ranks[rows])[:count]]] = True
     return chosen
+
+
+def folds(labels: np.ndarray, names: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """Deals the examples to the folds of a cross-validation, by a digest of their names (see `names`).
+
+    The folds are disjoint and cover the set. Their sizes differ by one at most, and so do their numbers of examples of
+    any class.
+
+    Args:
+      labels: Labels, int [n]; all equal for a set without classes.
+      names: Names of the examples.
+      count: Number of folds, from 2 to n.
+      seed: Seed of the choice.
+
+    Returns:
+      Fold of each example, int64 [n] in [0, count).
+
+    Raises:
+      UserError: There are fewer examples than folds.
+
+    >>> labels, names = np.array([0, 0, 0, 0, 1, 1, 1]), ["a", "b", "c", "d", "e", "f", "g"]
+    >>> of = folds(labels, names, 3, seed=0)
+    >>> [np.bincount(of[labels == k]).tolist() for k in range(2)], np.bincount(of).tolist()
+    ([[2, 1, 1], [1, 1, 1]], [3, 2, 2])
+    """
+    if count > len(labels):
+        raise UserError(f"{count} folds cannot be made: the set has {len(labels):,} examples")
+    dealt = np.empty(len(labels), np.int64)
+    dealt[np.lexsort((_ranks(names, seed), labels))] = np.arange(len(labels)) % count
+    return dealt
+
+
+def _ranks(names: Sequence[str], seed: int) -> np.ndarray:
+    """A random order of examples that follows from the name of each, int64 [n]."""
+    seen: collections.Counter[str] = collections.Counter()
+    digests = []
+    for name in names:  # one that comes again counts as another
+        text = f"{seed}/{name}" + (f"\0{seen[name]}" if seen[name] else "")
+        digests.append(hashlib.blake2b(text.encode(errors="surrogateescape")).digest())
+        seen[name] += 1
+    ranks = np.empty(len(names), np.int64)
+    ranks[sorted(range(len(names)), key=digests.__getitem__)] = np.arange(len(names))
+    return ranks
+
+
+def read_fold(fold: str) -> tuple[int, int]:
+    """Reads the number of a fold, counted from 1, and the number of folds.
+
+    Args:
+      fold: Fold, "NUMBER/COUNT".
+
+    Raises:
+      UserError: It is not written like that, there are fewer than two folds, or there is no such fold.
+
+    >>> read_fold("2/5")
+    (2, 5)
+    """
+    number, _, count = fold.partition("/") if isinstance(fold, str) else ("", "", "")
+    if not all(part.isascii() and part.isdigit() for part in (number, count)):
+        raise UserError(f"fold={fold!r} of a subset must be a text like '2/5', the second of five folds")
+    if int(count) < 2 or not 1 <= int(number) <= int(count):
+        raise UserError(f"fold={fold!r} of a subset: folds are counted from 1, and there are two at least")
+    return int(number), int(count)
 
 
 class Subset(Source):
@@ -140,19 +196,21 @@ def take(
     per_class: int | None = None,
     *,
     hold_out: Annotated[float, Range(0, 1, above=True, below=True)] | None = None,
+    fold: str | None = None,
     part: str | None = None,
     seed: Annotated[int, Range(0)] = 0,
 ) -> Subset:
     """Returns a nested subset of `source`, balanced over the classes if each example has one class (see `subset`).
 
-    With `hold_out` it returns one of two parts of `source` that have no example in common, see `held_out`. Give both
-    parts the same share and seed.
+    With `hold_out` or `fold` it returns one of two parts of `source` that have no example in common, see `held_out` and
+    `folds`. Give both parts the same share or fold, and the same seed.
 
     Args:
       source: Source of examples.
-      examples: Number of examples. Give this, `per_class` or `hold_out`.
+      examples: Number of examples. Give this, `per_class`, `hold_out` or `fold`.
       per_class: Number of examples of every class.
       hold_out: Share of every class that is held out.
+      fold: Fold that is held out, "2/5" for the second of five: for a k-fold cross-validation.
       part: Part that is returned: "rest" for the examples that are not held out (the default), or "held_out".
       seed: Seed of the choice.
 
@@ -165,9 +223,13 @@ def take(
         raise UserError(f"no subset can be taken of the mixture {info.name}: take subsets of its parts")
     if per_class is not None and info.multi_label:
         raise UserError(f"a subset of per_class={per_class} needs one label an image; {info.name!r} has several")
-    total = subset_size(info.num_classes, examples, per_class, hold_out=hold_out, part=part, of=len(source))
+    total = subset_size(info.num_classes, examples, per_class, hold_out=hold_out, part=part, fold=fold, of=len(source))
     balanced = info.num_classes is not None and not info.multi_label
     labels = source.labels if balanced else np.zeros(len(source), np.int32)
+    if fold is not None:
+        number, count = read_fold(fold)
+        dealt = folds(labels, names(source), count, seed)
+        return Subset(source, np.flatnonzero((dealt == number - 1) == (part == "held_out")))
     if hold_out is not None:
         rows = np.flatnonzero(held_out(labels, names(source), hold_out, seed) == (part == "held_out"))
         if not len(rows):
@@ -209,6 +271,7 @@ def subset_size(
     per_class: int | None = None,
     *,
     hold_out: float | None = None,
+    fold: str | None = None,
     part: str | None = None,
     of: int | None = None,
 ) -> int:
@@ -216,27 +279,37 @@ def subset_size(
 
     Args:
       num_classes: Number of classes of the set, None if it is unknown.
-      examples: Number of examples. Give this, `per_class` or `hold_out`.
+      examples: Number of examples. Give this, `per_class`, `hold_out` or `fold`.
       per_class: Number of examples of every class.
       hold_out: Share of every class that is held out.
+      fold: Fold that is held out, "2/5" for the second of five.
       part: Part that is taken, "rest" or "held_out"; None for "rest".
       of: Number of examples of the whole set; None if it is unknown.
 
     Raises:
       UserError: Several of the numbers are given, or none; `per_class` is no positive whole number, or the set has no
-        classes; `hold_out` is not between 0 and 1; or `part` is unknown, or given without `hold_out`.
+        classes; `hold_out` is not between 0 and 1; there is no such fold; or `part` is unknown, or given without these.
 
     >>> subset_size(10, per_class=4)
     40
     """
-    if [examples, per_class, hold_out].count(None) != 2:
+    if [examples, per_class, hold_out, fold].count(None) != 3:
         raise UserError(
-            "a subset is of so many 'examples', of so many 'per_class', or without a share 'hold_out': give one of them"
+            "a subset is of so many 'examples', of so many 'per_class', without a share 'hold_out', or without a "
+            "'fold': give one of them"
         )
     if part is not None and part not in PARTS:
         raise unknown("value of 'part' of a subset", part, PARTS)
-    if part is not None and hold_out is None:
-        raise UserError(f"part={part!r} of a subset goes with 'hold_out', the share that is held out: give both")
+    if part is not None and hold_out is None and fold is None:
+        raise UserError(
+            f"part={part!r} of a subset goes with 'hold_out', the share that is held out, or with 'fold': give both"
+        )
+    if fold is not None:
+        number, count = read_fold(fold)
+        if of is None:
+            raise UserError("the size of a subset with 'fold' follows from that of the set, which is not known")
+        out = len(range(number - 1, of, count))
+        return out if part == "held_out" else of - out
     if hold_out is not None:
         if not 0 < hold_out < 1:
             raise UserError(

@@ -123,8 +123,8 @@ class Controller:
         self.trials: list[Trial] = []
         self._launcher, self._leave, self._seconds = launcher, leave, seconds
         self._command, self._show, self._say = command, show, say
-        base = sweep.base()
-        self._seeded = "seed" in base
+        self._base = sweep.base()
+        self._seeded = "seed" in self._base
         self._fixed = {key: value for key, value in sweep.space.items() if not spaces.is_domain(value)}
         searches.check_space(sweep.search, sweep.space)
         self._search = searches.make_search(sweep.search)
@@ -200,7 +200,8 @@ class Controller:
         folder = self.out / "trials" / f"{handle.number:04d}"
         seed_runs = {}
         for seed in self.sweep.seeds:
-            values = {**self._fixed, **params, **({"seed": seed} if self._seeded else {})}
+            seeded = {"seed": seed} if self._seeded else {}
+            values = {**self._fixed, **params, **seeded, **self.sweep.of_fold(seed, self._base)}
             workdir = folder / f"seed{seed}"
             words = self._command(self.sweep.config, values, workdir)
             seed_runs[seed] = TrialRun(workdir, words, f"{self.out.resolve().name}-{handle.number:04d}-{seed}")

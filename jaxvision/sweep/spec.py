@@ -33,6 +33,8 @@ class Sweep(NamedTuple):
       trials: Number of points to try; None for all points of a grid.
       seeds: Seeds of the runs of each point; the value of the point is the mean over them.
       pruning: "median", "asha" or "hyperband", with options, to end bad trials early; None for no pruning.
+      folds: Number k of folds of `data.split` for a cross-validation; None for none. The runs of a point have the seeds
+        0 to k - 1: the run of seed s trains without fold s + 1, on which the evaluation of the objective judges it.
     """
 
     config: str
@@ -43,6 +45,7 @@ class Sweep(NamedTuple):
     trials: int | None = None
     seeds: tuple[int, ...] = (0,)
     pruning: str | None = None
+    folds: int | None = None
 
     @property
     def budget(self) -> int:
@@ -68,7 +71,21 @@ class Sweep(NamedTuple):
           seed: Seed of the run.
         """
         base = self.base()
-        return configs.override(base, {**params, "seed": seed} if "seed" in base or seed else params)
+        seeded = {"seed": seed} if "seed" in base or seed else {}
+        return configs.override(base, {**params, **seeded, **self.of_fold(seed, base)})
+
+    def of_fold(self, seed: int, base: ConfigDict) -> dict[str, Any]:
+        """Returns the values of the fold that the run of a seed holds out, by key; empty without `folds`.
+
+        Args:
+          seed: Seed of the run.
+          base: Base config, from `base`.
+        """
+        if self.folds is None:
+            return {}
+        fold, held_out = f"{seed + 1}/{self.folds}", f"evals.{self.objective.partition('/')[0]}"
+        of_evaluation = {"split": base.data.split, "subset.fold": fold, "subset.part": "held_out"}
+        return {"data.subset.fold": fold, **{f"{held_out}.{key}": value for key, value in of_evaluation.items()}}
 
 
 def load(path: str) -> Sweep:
@@ -84,6 +101,8 @@ def load(path: str) -> Sweep:
     file, _ = scripts.split(path)
     if not isinstance(sweep, Sweep):
         raise UserError(f"get_sweep of {file} must return a jaxvision.sweep.Sweep, not {type(sweep).__name__}")
+    if isinstance(sweep.folds, int) and sweep.seeds == (0,):
+        sweep = sweep._replace(seeds=tuple(range(sweep.folds)))
     check(sweep)
     return sweep
 
@@ -155,7 +174,7 @@ def check_experiments(sweep: Sweep, here: bool = False) -> int:
 
     base = sweep.base()
     domains = spaces.searched(sweep.space)
-    total = build({}).total
+    total = build(sweep.of_fold(sweep.seeds[0], base)).total
     ends = [(key, domain, value) for key, domain in domains.items() for value in spaces.samples(domain)]
     for key, domain, value in track(ends, "checking the space of the sweep", unit="experiments"):
         params = {**_condition(domain, domains), key: value}
@@ -172,7 +191,8 @@ def to_json(sweep: Sweep) -> dict[str, Any]:
     Args:
       sweep: Sweep to save.
     """
-    fields = sweep._asdict() | {"space": {key: repr(value) for key, value in sweep.space.items()}}
+    fields = {key: value for key, value in sweep._asdict().items() if key != "folds" or value is not None}
+    fields |= {"space": {key: repr(value) for key, value in sweep.space.items()}}
     return json.loads(json.dumps({"sweep": fields, "config": json.loads(configs.to_json(configs.load(sweep.config)))}))
 
 
@@ -266,6 +286,11 @@ def _check_seeds(sweep: Sweep) -> None:
     for seed in sweep.seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise UserError(f"seeds must be whole numbers of at least 0, not {seed!r}")
+    if sweep.folds is not None:
+        if not isinstance(sweep.folds, int) or sweep.folds < 2:
+            raise UserError(f"folds must be a whole number of at least 2, not {sweep.folds!r}")
+        if sorted(sweep.seeds) != list(range(sweep.folds)):
+            raise UserError(f"folds={sweep.folds} needs the seeds 0 to {sweep.folds - 1}: leave `seeds` out")
 
 
 def _condition(domain: Any, domains: Mapping[str, spaces.Domain]) -> dict[str, Any]:

@@ -67,6 +67,12 @@ def test_the_two_parts_of_a_set_have_nothing_in_common(pictures):
         (dict(hold_out=0.2, examples=3), "give one of them"),
         (dict(hold_out=0.2, part="train"), "unknown value of 'part' of a subset 'train'"),
         (dict(examples=3, part="held_out"), "goes with 'hold_out'"),
+        (dict(fold="2/5", hold_out=0.2), "give one of them"),
+        (dict(fold="0/5"), "folds are counted from 1"),
+        (dict(fold="6/5"), "folds are counted from 1"),
+        (dict(fold="1/1"), "there are two at least"),
+        (dict(fold="second"), "a text like '2/5'"),
+        (dict(fold="1/1000"), "1000 folds cannot be made"),
     ],
 )
 def test_mistakes_in_what_is_held_out(pictures, options, message):
@@ -161,3 +167,29 @@ def test_whole_rounds_hold_the_examples_they_held():
         shuffled = np.random.default_rng(seed).permutation(400)
         expected = np.concatenate([shuffled[LABELS[shuffled] == k][:4] for k in range(5)])
         np.testing.assert_array_equal(subsets.subset(LABELS, 20, seed), np.sort(expected))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 400])
+@pytest.mark.parametrize("classes", [1, 5])
+def test_folds_are_disjoint_balanced_and_cover_the_set(count, classes):
+    labels, names = LABELS % classes, [f"IMG_{i}.jpg" for i in range(400)]
+    dealt = subsets.folds(labels, names, count, seed=0)
+    sizes = np.bincount(dealt, minlength=count)
+    assert sizes.sum() == 400
+    assert np.ptp(sizes) <= 1
+    for label in range(classes):
+        assert np.ptp(np.bincount(dealt[labels == label], minlength=count)) <= 1
+    order = np.random.default_rng(0).permutation(400)
+    assert (dealt[order] == subsets.folds(labels[order], [names[i] for i in order], count, seed=0)).all()
+    assert not (dealt == subsets.folds(labels, names, count, seed=1)).all()
+
+
+def test_the_parts_of_the_folds_of_a_set(pictures):
+    n, seen = len(pictures), []
+    for number in (1, 2, 3, 4, 5):
+        rest, held = (subsets.take(pictures, fold=f"{number}/5", part=part, seed=3) for part in (None, "held_out"))
+        assert sorted([*rest._indices, *held._indices]) == list(range(n))
+        size = lambda part, number=number: subsets.subset_size(3, fold=f"{number}/5", part=part, of=n)
+        assert (size("rest"), size("held_out")) == (len(rest), len(held))
+        seen += held._indices.tolist()
+    assert sorted(seen) == list(range(n))  # every example is held out once

@@ -185,3 +185,28 @@ def test_the_objective_may_be_of_one_of_several_sets(make, tmp_path):
     make(config=f"{tmp_path}/sets.py", objective="val/b/top1")
     with pytest.raises(UserError, match="Choices: val/a/..., val/b/..."):
         make(config=f"{tmp_path}/sets.py", objective="val/c/top1")
+
+
+def test_the_runs_of_a_point_are_the_folds_of_a_cross_validation(make, config, tmp_path):
+    """Each run trains without its fold and is judged on it, and a sweep without folds is saved as before."""
+    plain, sweep = make(), make(folds=5, seeds=(0, 1, 2, 3, 4))
+    for seed in sweep.seeds:
+        made = sweep.config_of({"optimizer.learning_rate": 0.1}, seed)
+        assert (made.seed, made.data.subset.to_dict()) == (seed, {"fold": f"{seed + 1}/5"})
+        assert made.evals.val.split == "train"
+        assert made.evals.val.subset.to_dict() == {"fold": f"{seed + 1}/5", "part": "held_out"}
+    assert plain.config_of({}, 1).evals.val.split == "validation"
+    assert "folds" not in spec.to_json(plain)["sweep"]
+    assert spec.to_json(sweep)["sweep"]["folds"] == 5
+    for fields, message in (
+        (dict(folds=5), "needs the seeds 0 to 4"),
+        (dict(folds=1), "at least 2, not 1"),
+        (dict(folds="5"), "at least 2, not '5'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make(**fields)
+    (tmp_path / "sweep.py").write_text(
+        f"from jaxvision.sweep import Sweep, grid\n\ndef get_sweep(arg=None):\n    return Sweep({config!r}, "
+        "{'optimizer.learning_rate': grid(0.1, 0.2)}, search='grid', folds=3)\n"
+    )
+    assert spec.load(str(tmp_path / "sweep.py")).seeds == (0, 1, 2)
