@@ -196,6 +196,7 @@ class Experiment(NamedTuple):
                 max_skipped=self.train.max_skipped,
                 skip_spikes=self.train.skip_spikes,
                 frozen=self.optimizer.frozen,
+                of_weights=self.optimizer.of_weights,
             )
         )
 

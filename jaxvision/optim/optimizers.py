@@ -1,6 +1,6 @@
 """Optimizers as optax chains, all with one layout:
 
-clip the gradient -> the optimizer's own rule, with weight decay -> multipliers -> learning rate -> freezing
+clip the gradient -> the optimizer's own rule, with weight decay -> multipliers -> learning rate -> L1 -> freezing
 
 Optimizers differ only in the middle, which is one small function in algorithms.py.
 """
@@ -15,7 +15,7 @@ import optax
 from jaxvision import arguments, calls, paths, registry
 from jaxvision.arguments import POSITIVE, Range
 from jaxvision.errors import UserError, unknown
-from jaxvision.optim import rules, schedules, thaw
+from jaxvision.optim import penalties, rules, schedules, thaw
 from jaxvision.optim.algorithms import Parts, PyTree, Transform
 
 NOT_NEGATIVE = Annotated[float, Range(0)]
@@ -30,12 +30,14 @@ class Optimizer(NamedTuple):
       learning_rate: Function `step -> rate`, before the multipliers of single parameters.
       frozen: Tree of bools with the structure of the parameters, True for parameters that never change.
       weight_decay: Function `step -> weight decay`, before the multipliers; None if it is the same in every step.
+      of_weights: Function of the parameters that returns more metrics of a step, the penalties; None for none.
     """
 
     tx: Transform
     learning_rate: schedules.Schedule
     frozen: PyTree
     weight_decay: schedules.Schedule | None = None
+    of_weights: Callable[[PyTree], dict[str, jax.Array]] | None = None
 
     def of_player(self, _name: str) -> "Optimizer":
         """Returns this optimizer, for a task without players; see `Optimizers.of_player`."""
@@ -73,10 +75,12 @@ class Optimizers(NamedTuple):
     Attributes:
       by_player: Optimizers by the names of their players.
       frozen: Tree of bools with the structure of all parameters, True for parameters that never change.
+      of_weights: None: players have no metrics of their weights.
     """
 
     by_player: Mapping[str, Optimizer]
     frozen: PyTree
+    of_weights: None = None
 
     @property
     def tx(self) -> dict[str, Transform]:
@@ -134,6 +138,8 @@ def make_optimizer(
     weight_decay: NOT_NEGATIVE = 0.0,
     weight_decay_schedule: str = "constant",
     decay_rules: Sequence[tuple[str, float]] = rules.DECAY_RULES,
+    l1: NOT_NEGATIVE = 0.0,
+    log_weights: bool = False,
     lr_rules: Sequence[tuple[str, float]] = (),
     layer_decay: float | Mapping[str, float] | None = None,
     freeze: Sequence[tuple[str, bool | schedules.Duration]] = (),
@@ -165,6 +171,11 @@ def make_optimizer(
         a rise to ten times `weight_decay`, as in DINO. It knows no warm-up and no cooldown, which are the learning
         rate's. See `schedules.make_schedule`.
       decay_rules: Rules for multipliers of the weight decay; by default 1 for kernels and 0 for everything else.
+      l1: Strength of the L1 penalty, at least 0, a proximal step after every update that makes weights exactly zero
+        (`penalties.py`). As the weight decay, it is multiplied by the multipliers of `decay_rules`, the learning rate
+        and by the multipliers of the rate; adaptive optimizers do not scale it.
+      log_weights: True to log the penalties of the weights that `decay_rules` names: `weights_l2`, the sum of their
+        squares, `weights_l1`, of their absolute values, and `weights_zero`, the share that is exactly zero.
       lr_rules: Rules for multipliers of the learning rate; by default 1 for every parameter.
       layer_decay: Ratio of the learning rates of neighbouring layers, in (0, 1], or ratios by tower; see
         `rules.layer_decay`. None for equal rates.
@@ -186,6 +197,8 @@ def make_optimizer(
     check_options(name, **options)
     if not arguments.fits((weight_decay, learning_rate), tuple[NOT_NEGATIVE, NOT_NEGATIVE]):
         raise UserError(f"learning_rate {learning_rate} and weight_decay {weight_decay} must not be negative")
+    if not arguments.fits(l1, NOT_NEGATIVE):
+        raise UserError(f"l1 {l1} must not be negative")
     if not arguments.fits(clip_norm, POSITIVE | None):
         raise UserError(f"clip_norm must be above 0, not {clip_norm}; None turns clipping off")
     freezes = paths.match(freeze or ((".*", False),), params, "freeze")
@@ -227,7 +240,11 @@ def make_optimizer(
             rate=optax.chain(_multiply(mine(multipliers)), _descend(mine(rates), start)),
             decayed=jax.tree.map(bool, mine(decays)),
         )
-        return OPTIMIZERS.resolve(name)(parts, **options)
+        chain = OPTIMIZERS.resolve(name)(parts, **options)
+        if l1:
+            scaled = jax.tree.map(lambda decay, multiplier: decay * multiplier, mine(decays), mine(multipliers))
+            chain = [*chain, penalties.shrink(l1, scaled, mine(rates), start)]
+        return chain
 
     clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     if not any(jax.tree.leaves(starts)):
@@ -237,7 +254,13 @@ def make_optimizer(
         tx = thaw.in_turn(lambda start: optax.chain(*updates_from(start)), of_trained, clip)
     if freeze:
         tx = optax.selective_transform(tx, freeze_mask=frozen)
-    return Optimizer(tx, rate, frozen, decay_rate)
+
+    def of_weights(params: PyTree) -> dict[str, jax.Array]:
+        measures = {"l2": penalties.l2, "l1": penalties.l1, "zero": penalties.zeros}
+        trained = jax.tree.map(lambda multiplier, f: 0.0 if f else multiplier, decays, frozen)
+        return {f"weights_{key}": measure(params, trained) for key, measure in measures.items()}
+
+    return Optimizer(tx, rate, frozen, decay_rate, of_weights if log_weights else None)
 
 
 def check_options(name: str, **options: Any) -> None:

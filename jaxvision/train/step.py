@@ -44,6 +44,7 @@ def make_train_step(
     max_skipped: int = finite.MAX_SKIPPED,
     skip_spikes: bool = False,
     frozen: PyTree | None = None,
+    of_weights: Callable[[PyTree], dict[str, jax.Array]] | None = None,
 ) -> Step:
     """Builds `step(state, batch, guard=None, root=None) -> (state, metrics)`.
 
@@ -71,6 +72,7 @@ def make_train_step(
       skip_spikes: True to skip also steps whose loss is a spike (`finite.DEVIATIONS`).
       frozen: Tree of bools with the structure of the parameters, True for those that `tx` never changes. The step does
         not compute their gradient, and it does not count in `grad_norm`. None if all are trained.
+      of_weights: Function of the parameters after the step that returns more metrics; None for none.
 
     Returns:
       The step, a pure function.
@@ -101,7 +103,8 @@ def make_train_step(
         following, guarding = finite.guarded(
             state, updated, grads, metrics, guard, max_skipped=max_skipped, skip_spikes=skip_spikes
         )
-        return following, metrics | {"param_norm": optax.tree.norm(following.params)} | guarding
+        measured = {} if of_weights is None else of_weights(following.params)
+        return following, metrics | {"param_norm": optax.tree.norm(following.params)} | measured | guarding
 
     return step
 
