@@ -1,41 +1,13 @@
 """The evaluator against plain NumPy, on sizes that do not divide and on several devices."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from coded import Coded, ReadsPixels
 
-from jaxvision.data.sources import Info, Source
+from jaxvision.data.sources import Info
 from jaxvision.errors import UserError
 from jaxvision.evals import classify, dataset, get_evaluator
-
-
-class Coded(Source):
-    """Images whose first pixels are the logits and whose label is known: the right answers are plain."""
-
-    def __init__(self, n, k=7):
-        rng = np.random.default_rng(n)
-        self.scores = rng.integers(0, 256, (n, k)).astype(np.uint8)
-        self.true = rng.integers(0, k, n)
-        self.info = Info("coded", "validation", n, (), k)
-
-    def __len__(self):
-        return len(self.true)
-
-    def __getitem__(self, i):
-        image = np.zeros((3, 3, 3), np.uint8)
-        image.reshape(-1)[: self.scores.shape[1]] = self.scores[i]
-        return {"image": image, "label": int(self.true[i])}
-
-
-class ReadsPixels(NamedTuple):
-    """A task whose logits are the first pixels."""
-
-    k: int
-
-    def outputs(self, variables, batch):
-        return {"logits": variables["scale"] * batch["image"].reshape(len(batch["image"]), -1)[:, : self.k]}
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -75,3 +47,48 @@ def test_a_set_without_classes(mesh):
 def test_unknown_evaluator():
     with pytest.raises(UserError, match="did you mean 'classify'"):
         get_evaluator("clasify")
+
+
+def judged(source, mesh, k=7, **options):
+    data = dataset.EvalSet(source, host="decode", augment="", batch_size=8, mesh=mesh(1))
+    return classify.make_classify(task=ReadsPixels(k), data=data, **options)({"scale": jnp.float32(3.0)})
+
+
+def test_only_some_classes_are_candidates_and_images_of_others_are_left_out(mesh):
+    source, kept = Coded(37), [1, 4, 6]
+    result = judged(source, mesh, only=(4, "1", 6), topk=(1, 2, 5))
+    (prefix,) = {name.rpartition("/")[0] for name in result} - {""}
+    assert prefix.startswith("only_")
+    among = np.isin(source.true, kept)
+    logits, labels = source.scores[among][:, kept] / 255 * 3.0, np.searchsorted(kept, source.true[among])
+    ranks = np.argmax(np.argsort(-logits, axis=1, kind="stable") == labels[:, None], axis=1)
+    loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+    want = {"top1": np.mean(ranks < 1), "top2": np.mean(ranks < 2), "loss": loss.mean()}
+    assert result == pytest.approx({f"{prefix}/{k}": v for k, v in want.items()} | {"examples": among.sum()}, rel=1e-5)
+
+
+def test_a_set_with_some_of_the_classes_is_matched_by_name(mesh):
+    """Four classes of seven in another order: the same images with the labels of training give the same numbers."""
+    names, trained = tuple("fbda"), Info("training", "train", 9, tuple("abcdefg"), 7)
+    some = Coded(37)
+    some.true = np.random.default_rng(0).integers(0, 4, 37)
+    some.info = some.info._replace(num_classes=4, classes=names)
+    whole = Coded(37)
+    whole.info = whole.info._replace(classes=trained.classes)
+    whole.true = np.array([trained.classes.index(names[k]) for k in some.true])
+    assert judged(some, mesh, trained=trained, only=names) == judged(whole, mesh, only=("a", 1, 3, 5))
+    with pytest.raises(UserError, match="has 4 classes, the training set 'training' has 7: .* choose them with 'only'"):
+        judged(some, mesh, trained=trained)
+    some.info = some.info._replace(classes=tuple("wxyz"))
+    with pytest.raises(UserError, match="no class in common by name, such as 'w' and 'a'"):
+        judged(some, mesh, trained=trained, only=("a", "b"))
+    some.info = some.info._replace(classes=())
+    with pytest.raises(UserError, match="which are the same is not known"):
+        judged(some, mesh, trained=trained, only=("a", "b"))
+
+
+def test_no_image_of_the_candidates(mesh):
+    source = Coded(5)
+    source.true = np.zeros(5, int)
+    with pytest.raises(UserError, match=r"has no image of the classes of only=\(1, 2\)"):
+        judged(source, mesh, only=(1, 2))

@@ -56,6 +56,42 @@ def candidate_classes(
     >>> candidate_classes(info, only=("polar_bear", "n01443537"))
     Classes(labels=(1, 2), names=('polar bear', 'goldfish'), protocol='_only_e0d4edac')
     """
+    kept, words, protocol = _choose(info, only)
+    k = info.num_classes
+    if names is not None:
+        words = read_class_names(names) if isinstance(names, str) else list(names)
+        if len(words) != k:
+            raise UserError(f"{len(words)} names are given, but {info.name} {info.split} has {k} classes")
+        protocol = f"_names_{fingerprint(words)}{protocol}"
+    elif words is None:
+        if not info.classes:
+            raise UserError(f"{info.name} {info.split} does not name its classes: give classes=, a file or the names")
+        words = [in_words(name) for name in info.classes]
+    return Classes(kept, tuple(words[i] for i in kept), protocol)
+
+
+def candidate_labels(info: Info, only: str | Sequence) -> tuple[tuple[int, ...], str]:
+    """Returns the labels of the classes that are candidates, for a classifier that does not need their names.
+
+    Args:
+      info: Description of the set whose classes they are.
+      only: Candidates, see `candidate_classes`.
+
+    Returns:
+      Labels, ascending, and the suffix for the name of a metric.
+
+    Raises:
+      UserError: A class does not exist in the set, or none is chosen.
+
+    >>> candidate_labels(Info("digits", "test", 9, (), 10), only=(7, "1"))
+    ((1, 7), '_only_8b3b5f12')
+    """
+    kept, _, protocol = _choose(info, only)
+    return kept, protocol
+
+
+def _choose(info: Info, only: str | Sequence | None) -> tuple[tuple[int, ...], list[str] | None, str]:
+    """The labels that `only` chooses, the words for all classes if it assigns them, and the suffix of a protocol."""
     k = info.num_classes
     assert k is not None
     set_names = info.classes or tuple(map(str, range(k)))
@@ -75,19 +111,9 @@ def candidate_classes(
         kept = tuple(sorted({_label(label_or_name, set_names) for label_or_name in chosen}))
     if not kept:
         raise UserError(f"{info.name} {info.split} has none of the classes of only={only!r}")
-    protocol = ""
-    if names is not None:
-        words = read_class_names(names) if isinstance(names, str) else list(names)
-        if len(words) != k:
-            raise UserError(f"{len(words)} names are given, but {info.name} {info.split} has {k} classes")
-        protocol += f"_names_{fingerprint(words)}"
-    elif words is None:
-        if not info.classes:
-            raise UserError(f"{info.name} {info.split} does not name its classes: give classes=, a file or the names")
-        words = [in_words(name) for name in set_names]
-    if only is not None:
-        protocol += f"_only_{only if only in ONLY else fingerprint([set_names[i] for i in kept])}"
-    return Classes(kept, tuple(words[i] for i in kept), protocol)
+    if only is None:
+        return kept, words, ""
+    return kept, words, f"_only_{only if only in ONLY else fingerprint([set_names[i] for i in kept])}"
 
 
 def in_words(name: str) -> str:
