@@ -64,7 +64,17 @@ analysis/       statistics, scaling laws, figures, cost accounting, pages of pic
 import importlib
 from typing import Any
 
-__all__ = ["Run", "batches", "create_model", "create_training", "features", "load", "load_weights", "train"]
+__all__ = [
+    "Run",
+    "batches",
+    "create_model",
+    "create_training",
+    "evaluate_ensemble",
+    "features",
+    "load",
+    "load_weights",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

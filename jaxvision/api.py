@@ -4,6 +4,7 @@
     load_weights      a network by name, filled from a file of another library
     train             trains a config, also on arrays and other objects of Python; see run.py
     load              a trained model, of a run or of `jaxvision convert`, to call with images
+    evaluate_ensemble several runs as one classifier
     features          an output of a model for an array of images
     batches           an endless stream of shuffled batches of NumPy arrays
     create_training   the functions that train: the initial state, one step, and the outputs
@@ -13,7 +14,7 @@ into one. docs/python.md shows them in use.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from ml_collections import ConfigDict
 from jaxvision import augment as augmentation
 from jaxvision import components, durations, models, trained, transfer
 from jaxvision import config as configs
-from jaxvision.commands import photos
+from jaxvision.commands import ensemble, photos
 from jaxvision.data import order, sources
 from jaxvision.errors import UserError, unknown
 from jaxvision.layout import Layout
@@ -100,17 +101,42 @@ def load_weights(
     return module, jax.tree.map(jnp.asarray, imported.variables)
 
 
-def load(path: str | os.PathLike, step: int | None = None) -> trained.Trained:
+def load(path: str | os.PathLike, step: int | str | None = None) -> trained.Trained:
     """Loads a trained model, to call with images: `jaxvision.load("runs/first")("photo.jpg").label`.
 
     Args:
       path: Folder of a run, or one that `jaxvision convert` wrote.
-      step: Step of the checkpoint; the latest one by default.
+      step: Step of the checkpoint, or "best" for the best by `train.keep_best`; the latest one by default.
 
     Raises:
       UserError: If there is no model in the folder.
     """
     return trained.Trained(photos.open_model(os.fspath(path), step))
+
+
+def evaluate_ensemble(
+    runs: Sequence[str | os.PathLike],
+    step: int | str | None = None,
+    *,
+    evals: Mapping[str, Mapping[str, Any]] | None = None,
+    mean: str = "probabilities",
+) -> dict[str, dict[str, float]]:
+    """Evaluates several runs, and all of them as one classifier: the mean of their probabilities, or of their logits.
+
+    Args:
+      runs: Folders of two runs or more, with the same classes, fields and preprocessing.
+      step: Step of the checkpoint of each, or "best"; the latest one by default.
+      evals: Section `evals` of a config, in place of that of the first run; its entries of `classify` are evaluated.
+      mean: What the mean is of, "probabilities" or "logits".
+
+    Returns:
+      `{"NAME/metric": value}` for each run, by its folder, and for "ensemble".
+
+    Raises:
+      UserError: If there are fewer than two runs, they do not fit together, or nothing can be evaluated.
+    """
+    results, _ = ensemble.judge_ensemble([os.fspath(path) for path in runs], step, evals, mean=mean)
+    return results
 
 
 def features(
@@ -256,7 +282,14 @@ def create_training(
     params = jax.eval_shape(built.init, jax.random.key(0), augmented).get("params", {})
     chain = components.make_optimizer(config, None, built, params, to_steps, total)
     step = steps.make_train_step(
-        built, transform, chain.tx, seed=seed, accumulate=accumulate, ema=ema, frozen=chain.frozen
+        built,
+        transform,
+        chain.tx,
+        seed=seed,
+        accumulate=accumulate,
+        ema=ema,
+        frozen=chain.frozen,
+        of_weights=chain.of_weights,
     )
     init = components.initializer(config, train, built, chain, augmented)
     judged = augmentation.make_augmentation(augmentation.evaluation(augment) or "none")

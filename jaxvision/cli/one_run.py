@@ -11,6 +11,7 @@ from jaxvision.cli.shared import (
     config_flag,
     config_of,
     need,
+    offer,
     start,
     step_flag,
     table_flags,
@@ -68,18 +69,31 @@ def _define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
     workdir_flag(values, "folder of the run, or of converted weights")
     step_flag(values)
     flags.DEFINE_string("features", None, "folder that keeps features for later evaluations", flag_values=values)
+    several = (
+        "folders of several runs, DIR,DIR, in place of --workdir: evaluates each of them, and all as one classifier"
+    )
+    flags.DEFINE_list("ensemble", None, several, flag_values=values)
+    flags.DEFINE_string("mean", "probabilities", "what the ensemble takes the mean of", flag_values=values)
+    offer(values, "mean", "probabilities", "logits")
     table_flags(values, "the numbers")
 
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> None:
-    need(values, "workdir")
+    if values.ensemble is None:
+        need(values, "workdir")
+    elif values.workdir is not None or values.features is not None:
+        raise UserError("--ensemble names the runs: leave out --workdir and --features")
     config = config_of(values)
     if config is not None and not config.get("evals"):
         raise UserError("the file of --config has no section 'evals', which evaluate reads: add one")
     start(rest)
-    from jaxvision.commands import evaluate
+    from jaxvision.commands import ensemble, evaluate
 
     sections = {} if config is None else config.to_dict()
+    if values.ensemble is not None:
+        written = dict(form=value_of(values, "format"), out=values.out)
+        ensemble.run_ensemble(values.ensemble, values.step, sections.get("evals"), mean=values.mean, **written)
+        return
     evaluate.run_evaluate(
         values.workdir,
         values.step,
@@ -283,8 +297,13 @@ COMMANDS = {
         examples=(
             "jaxvision evaluate --workdir=runs/quickstart --step=1500 --format=csv",
             "jaxvision evaluate --workdir=runs/mine --config=configs/evaluation/representation.py:cifar10",
+            "jaxvision evaluate --ensemble=runs/seed0,runs/seed1,runs/seed2 --step=best",
         ),
-        groups={"What to evaluate": "workdir step config features", "Output": "format out"},
+        groups={
+            "What to evaluate": "workdir step config features",
+            "Several runs as one classifier": "ensemble mean",
+            "Output": "format out",
+        },
     ),
     "inspect": Command(
         "show the parameters, cost, memory, lengths and shardings of a config without training",

@@ -12,6 +12,7 @@ from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.columns import Rows
 from jaxvision.evals.dataset import EvalSet
+from jaxvision.evals.ensemble import log_softmax
 from jaxvision.evals.passes import Examples, OfRows
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ class Predictions(NamedTuple):
     @property
     def log_probabilities(self) -> np.ndarray:
         """Logarithms of the probabilities, float64 [n, k]."""
-        logits = self.logits.astype(np.float64)
-        shifted = logits - logits.max(1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        return log_softmax(self.logits)
 
 
 def make_predictions(
