@@ -6,6 +6,7 @@ from jaxvision import cautions, components, loggers
 from jaxvision.errors import UserError
 from jaxvision.experiment import Experiment
 from jaxvision.train import players
+from jaxvision.train.best import make_best
 
 
 def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
@@ -34,7 +35,9 @@ def check_run(experiment: Experiment) -> tuple[list[str], list[str]]:
         experiment.load_pretrained()
     if experiment.source is not None:
         experiment.in_memory()
-        lines += [line for evaluation in experiment.evaluations() for line in evaluation.cautions]
+        evaluations = experiment.evaluations()
+        make_best(experiment.train, evaluations, experiment.durations)
+        lines += [line for evaluation in evaluations for line in evaluation.cautions]
     elif experiment.evals:
         missing.append(f"evals {', '.join(experiment.config.evals)}, because the training set is not here")
     return missing, list(dict.fromkeys(lines))  # several evaluations may read one split

@@ -24,7 +24,7 @@ from jaxvision.parallel.collectives import over_batch
 from jaxvision.parallel.mesh import check_batch
 from jaxvision.sections import InitSection, OnlineKnn, OnlineProbe, OnlineSection, TrainSection
 from jaxvision.tasks.task import Batch, Joint, Task, part_of_params
-from jaxvision.train import players
+from jaxvision.train import best, players
 from jaxvision.train import state as states
 
 PyTree = Any
@@ -44,6 +44,7 @@ def check_train(train: TrainSection, batch_size: int, mesh: Mesh) -> None:
     """
     for key in ("total", "log_every", "checkpoint_every"):
         durations.check(getattr(train, key), f"train.{key}")
+    best.check_section(train)
     for key, low in {"keep": 1, "steps_per_dispatch": 0}.items():
         if getattr(train, key) < low:
             raise UserError(f"train.{key} must be at least {low}, not {getattr(train, key)}")
@@ -285,6 +286,8 @@ def make_optimizer(
         if freeze := _frozen_rules(section, pretrained, task, mine, order):
             section = {**section, "freeze": freeze}
         optimizer = _optimizer(section, where, mine, partial(_fewer, steps, every), -(-total // every), order)
+        if task.players and optimizer.of_weights is not None:
+            raise UserError(f"{where}.log_weights: a task with several players has no such metrics, leave it out")
         by_player[name] = optimizer.every(every)
     if not task.players:
         return by_player[players.ALL]

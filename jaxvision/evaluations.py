@@ -24,6 +24,7 @@ from jaxvision.train.state import TrainState
 if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
 
+MEAN = "mean"  # name of the evaluation with the mean over the sets of an entry
 VARIABLES = {"averaged": lambda state: state.best_variables, "trained": lambda state: state.variables}
 
 
@@ -79,6 +80,11 @@ def expand_sets(sections: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
         if sets is not None and not (isinstance(sets, Mapping) and all(isinstance(s, Mapping) for s in sets.values())):
             raise UserError(f"evals.{name}.sets must be a dict(NAME=dict(data=..., split=...), ...), not {sets!r}")
         shared = {key: value for key, value in section.items() if key != "sets"}
+        if shared.get("mean") and not (sets and MEAN not in sets):
+            raise UserError(
+                f"evals.{name}.mean is the mean over several sets, {name}/{MEAN}: set evals.{name}.sets, none of them "
+                f"called {MEAN!r}"
+            )
         if sets:
             expanded |= {f"{name}/{set_name}": {**shared, **keys} for set_name, keys in sets.items()}
         else:
@@ -157,7 +163,43 @@ def make_evaluations(entries: Sequence[Entry], judged: Judged, steps: Callable[[
       UserError: If a section, set or layer does not fit the model.
     """
     opened: dict[str, dataset.EvalSet] = {}
-    return [_make(entry, judged, steps, opened) for entry in entries]
+    made = [_make(entry, judged, steps, opened) for entry in entries]
+    for name in dict.fromkeys(entry.name.rpartition("/")[0] for entry in entries if entry.common.mean):
+        mine = [i for i, entry in enumerate(entries) if entry.common.mean and entry.name.rpartition("/")[0] == name]
+        made[mine[0] : mine[-1] + 1], mean = _with_mean(name, made[mine[0] : mine[-1] + 1])
+        made.append(mean)
+    return made
+
+
+def _with_mean(name: str, sets: Sequence[Evaluation]) -> tuple[list[Evaluation], Evaluation]:
+    """The evaluations of several sets and that of the mean over them, which follows from their results."""
+    if len(intervals := {one.every for one in sets}) > 1:
+        raise UserError(
+            f"evals.{name}.mean needs sets that are evaluated at the same steps, not every {intervals} steps"
+        )
+    latest: dict[str, tuple[Any, dict[str, float]]] = {}
+
+    def remembering(one: Evaluation) -> Evaluation:
+        def run(state: TrainState) -> dict[str, float]:
+            results = one.run(state)
+            latest[one.name] = (state.params, results)
+            return results
+
+        return one._replace(run=run)
+
+    def mean(state: TrainState) -> dict[str, float]:
+        results = []
+        for one in sets:  # one that ran before an interruption runs again
+            params, values = latest.get(one.name, (None, {}))
+            results.append(values if params is state.params else one.run(state))
+        latest.clear()
+        metrics = [key for key in results[0] if key != "examples" and all(key in values for values in results)]
+        if not metrics:
+            raise UserError(f"evals.{name}.mean: the sets have no metric in common, so there is no mean")
+        return {key: sum(values[key] for values in results) / len(results) for key in metrics}
+
+    names = [metric for metric in sets[0].metrics if all(metric in one.metrics for one in sets)]
+    return [remembering(one) for one in sets], Evaluation(f"{name}/{MEAN}", sets[0].every, mean, metrics=tuple(names))
 
 
 def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evaluation:
@@ -183,6 +225,8 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
             f"{where}: the evaluator {common.name!r} needs the field {lacking[0]!r}, and data.fields is "
             f"{', '.join(judged.data.fields)}: add it there, or take an evaluator that learns, such as 'knn'"
         )
+    elif "trained" in calls.parameters(factory):
+        supplied["trained"] = judged.info
     elif "texts" not in supplied and (info := data.info).num_classes != judged.info.num_classes:
         raise UserError(
             f"{where}: {info.name!r} has {info.num_classes} classes, the training set "
@@ -216,6 +260,7 @@ def _make(entry: Entry, judged: Judged, steps: Callable, opened: dict) -> Evalua
         warnings,
         sum(split.info.num_examples for split in splits),
         expect,
+        evals.metrics(common.name, options, data.info.num_classes),
     )
 
 

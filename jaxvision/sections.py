@@ -101,6 +101,11 @@ class TrainSection(NamedTuple):
         `image_text` computes the gradient of the whole batch instead.
       log_every, checkpoint_every: Durations between two logs, or two checkpoints; 0 means at the end only.
       keep: Number of the latest checkpoints that stay. With 1, a run whose checkpoint is damaged cannot go back.
+      keep_best: Result of an evaluation, such as "val/top1". The checkpoint with its best value stays too, and commands
+        take it with `--step=best`. None keeps only the latest.
+      best_is: "highest" or "lowest", the value of `keep_best` that is the best; None to know it from the name.
+      patience: Duration without a better value of `keep_best` after which the run ends early, such as '5 epochs', or
+        '3 evaluations'; None to train to the end.
       steps_per_dispatch: Number of steps that the host starts at once, for a set in memory; 0 lets the program choose.
         A stream always takes one.
       max_skipped: Number of steps in a row that may be skipped because their loss, gradient or update is not finite.
@@ -118,6 +123,9 @@ class TrainSection(NamedTuple):
     log_every: str | float = "1 percent"
     checkpoint_every: str | float = "10 percent"
     keep: COUNT = 2
+    keep_best: str | None = None
+    best_is: str | None = None
+    patience: str | None = None
     steps_per_dispatch: Annotated[int, Range(0)] = 0
     max_skipped: Annotated[int, Range(0, 2**30)] = 10
     skip_spikes: bool = False
@@ -195,6 +203,7 @@ class EvalSection(NamedTuple):
       batch_size: Number of examples in a batch; None takes the batch size of training.
       sets: Several sets for one entry: a name for each, and the keys that differ from this entry:
         `dict(v2=dict(data="imagenet_v2", split="test"), r=dict(data="imagenet_r", split="test", only="imagenet_r"))`.
+      mean: True to add the mean of each metric over the `sets`, as `ENTRY/mean/METRIC`.
     """
 
     name: str
@@ -211,6 +220,7 @@ class EvalSection(NamedTuple):
     augment: str | None = None
     batch_size: COUNT | None = None
     sets: Mapping[str, Mapping] | None = None
+    mean: bool = False
 
 
 class OnlineSection(NamedTuple):

@@ -69,7 +69,7 @@ def _kind(name: str, values: flags.FlagValues) -> str:
         return "true or false"
     if isinstance(parser, flags.EnumParser):
         return f"one of {', '.join(parser.enum_values)}"
-    return "a value"
+    return getattr(parser, "syntactic_help", "") or "a value"
 
 
 def _whole(text: str, name: str, values: flags.FlagValues) -> str:

@@ -195,13 +195,31 @@ def workdir_flag(values: flags.FlagValues, what: str = "folder of the run") -> N
     flags.DEFINE_string("workdir", None, what, flag_values=values)
 
 
+class _Step(flags.ArgumentParser):
+    """The number of a step, or the word that stands for one."""
+
+    syntactic_help = "the number of a step, or best"
+
+    def parse(self, argument: str | int) -> int | str:
+        text = str(argument)
+        if text == "best":
+            return text
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError(self.syntactic_help)
+        return int(text)
+
+    def flag_type(self) -> str:
+        return "step"
+
+
 def step_flag(values: flags.FlagValues) -> None:
     """Defines --step.
 
     Args:
       values: Flags of the command.
     """
-    flags.DEFINE_integer("step", None, "step of the checkpoint (default: the latest)", flag_values=values)
+    text = "step of the checkpoint, or best, by train.keep_best (default: the latest)"
+    flags.DEFINE(_Step(), "step", None, text, flag_values=values)
 
 
 def table_flags(values: flags.FlagValues, what: str) -> None:

@@ -48,12 +48,12 @@ class Judgement(NamedTuple):
     predictions: Predictions
 
 
-def judge(workdir: StoredPath, step: int | None = None, evaluation: str | None = None) -> Judgement:
+def judge(workdir: StoredPath, step: int | str | None = None, evaluation: str | None = None) -> Judgement:
     """Computes the predictions of a run for the split of one of its evaluations, in one pass over it.
 
     Args:
       workdir: Folder of the run.
-      step: Step of the checkpoint; None for the latest.
+      step: Step of the checkpoint, or "best", see `workdir.step_of`; None for the latest.
       evaluation: Name of an evaluation of the config whose evaluator is `classify`; None for the first.
 
     Raises:

@@ -24,7 +24,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 def run_evaluate(
     path: str | Path,
-    step: int | None = None,
+    step: int | str | None = None,
     evals: Sections | None = None,
     *,
     data: Mapping[str, Any] | None = None,
@@ -36,7 +36,7 @@ def run_evaluate(
 
     Args:
       path: Folder of a run, or of converted weights.
-      step: Step of the checkpoint; None for the latest.
+      step: Step of the checkpoint, or "best", see `workdir.step_of`; None for the latest.
       evals: Section `evals` of a config, in place of the saved one; converted weights have none of their own.
       data: Section `data` of a config; converted weights need it, unless each of `evals` names its data.
       features: Folder that keeps the features of splits, so that later evaluations need not compute them.
@@ -85,7 +85,7 @@ def run_evaluate(
 
 
 def _of_run(
-    path: Path, step: int | None, evals: Sections | None, features: str | Path | None
+    path: Path, step: int | str | None, evals: Sections | None, features: str | Path | None
 ) -> tuple[list[Evaluation], TrainState]:
     experiment, state, _ = restore(path, step)
     if evals is not None:
@@ -105,7 +105,7 @@ def _with_training_set(experiment: Experiment) -> Experiment:
 
 
 def _of_weights(
-    path: Path, step: int | None, evals: Sections | None, data: Mapping | None, features: str | Path | None
+    path: Path, step: int | str | None, evals: Sections | None, data: Mapping | None, features: str | Path | None
 ) -> tuple[list[Evaluation], TrainState]:
     if step is not None:
         raise UserError(f"{path} holds converted weights, which have no steps: leave out --step")

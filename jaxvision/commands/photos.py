@@ -50,7 +50,7 @@ class Model(NamedTuple):
     name: str
     task: Task
     variables: Any
-    step: int | None
+    step: int | str | None
     classes: tuple[str, ...]
     host: str
     augment: str
@@ -62,12 +62,12 @@ class Model(NamedTuple):
     mesh: Mesh
 
 
-def open_model(workdir: str | Path, step: int | None = None) -> Model:
+def open_model(workdir: str | Path, step: int | str | None = None) -> Model:
     """Opens a trained model.
 
     Args:
       workdir: Folder of a run, or of converted weights.
-      step: Step of the checkpoint; None for the latest.
+      step: Step of the checkpoint, or "best", see `workdir.step_of`; None for the latest.
 
     Raises:
       UserError: The folder holds no model, or one that reads no images.

@@ -46,14 +46,14 @@ class Frozen(NamedTuple):
     pictures: None = None
 
 
-def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experiment, TrainState, dict[str, Any]]:
+def restore(workdir: Path, step: int | str | None = None) -> tuple[experiments.Experiment, TrainState, dict[str, Any]]:
     """Builds the saved config and restores a checkpoint. No config file is executed.
 
     The training set may be absent, because the checkpoint holds what the model needs of it.
 
     Args:
       workdir: Folder of a run.
-      step: Step of the checkpoint; None for the latest.
+      step: Step of the checkpoint; "best" for the best by `train.keep_best`, None for the latest.
 
     Returns:
       The experiment, the state, and the metadata of the checkpoint.
@@ -61,6 +61,7 @@ def restore(workdir: Path, step: int | None = None) -> tuple[experiments.Experim
     Raises:
       UserError: The folder holds no run, or no such checkpoint that can be read.
     """
+    step = workdirs.step_of(workdir, step)
     saved = Saved(workdir)
     try:
         meta = saved.meta(step)

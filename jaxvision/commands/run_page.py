@@ -115,7 +115,16 @@ def results(record: Record) -> list[str]:
         return ["## Results", "No evaluation has ended yet."]
     said = "at the end" if record.state == "finished" else "so far: the last of each evaluation"
     lines = {code(name): [cell(name, value)] for name, value in record.results.items()}
-    return ["## Results", f"Results {said}.", "\n".join(table("result", ["value"], lines)).strip()]
+    parts = [f"Results {said}."]
+    if record.ended:
+        parts.append(f"Why the run ended: {plain(record.ended)}.")
+    if best := record.best:
+        parts.append(
+            f"The best {code(best['metric'])} was {cell(best['metric'], best['value'])} at step {best['step']:,}; its "
+            "checkpoint is kept (`--step=best`). It was chosen by this number, which is therefore too good to report: "
+            "evaluate the checkpoint on other images."
+        )
+    return ["## Results", " ".join(parts), "\n".join(table("result", ["value"], lines)).strip()]
 
 
 def cell(name: str, value: float | None) -> str:

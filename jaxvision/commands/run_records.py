@@ -29,6 +29,8 @@ class Record(NamedTuple):
         "not started".
       launches: Launches in run.json, the latest last.
       warnings: Sentences about what happened that a reader should know.
+      ended: Why a finished run with `train.keep_best` ended, in words.
+      best: Its `metric`, the best `value` (None if it is not finite) and its `step`; empty without `train.keep_best`.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Record(NamedTuple):
     state: str
     launches: list[dict[str, Any]]
     warnings: tuple[str, ...]
+    ended: str = ""
+    best: Mapping[str, Any] = {}
 
     @property
     def seconds(self) -> float | None:
@@ -99,7 +103,8 @@ def read_run(workdir: Path, name: str | None = None) -> Record:
     warnings += _warnings(lines, results, launches, state)
     warnings += _printed(workdir)
     shown_name = name or workdir.name or str(workdir)
-    return Record(shown_name, workdir, config, lines, results, step, state, launches, tuple(warnings))
+    ended, best = (done or {}).get("ended") or "", (done or {}).get("best") or {}
+    return Record(shown_name, workdir, config, lines, results, step, state, launches, tuple(warnings), ended, best)
 
 
 def _state(workdir: Path, launches: Sequence[Mapping[str, Any]], done: bool) -> str:

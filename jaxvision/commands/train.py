@@ -32,6 +32,7 @@ from jaxvision.parallel.distributed import any_process, assert_equal_across_proc
 from jaxvision.step_costs import flops_of
 from jaxvision.storage import Path
 from jaxvision.train import finite, loop, skips
+from jaxvision.train.best import Best, make_best
 from jaxvision.train.checkpoint import Checkpoints, Saved
 from jaxvision.train.feed import Feed
 from jaxvision.train.goodput import Goodput, words
@@ -67,6 +68,7 @@ class _Opened(NamedTuple):
     throughput: Throughput
     evaluations: list[loop.Evaluation]
     feed: Feed
+    best: Best | None
 
 
 class _Start(NamedTuple):
@@ -138,7 +140,9 @@ def run_train(
         step = experiment.step()
         traced = experiment.trace(step)
         throughput = Throughput(experiment.data.batch_size, flops_of(traced) if peak_flops() else None)
-        opened = _Opened(experiment, step, throughput, experiment.evaluations(), experiment.feed())
+        evaluations = experiment.evaluations()
+        best = make_best(experiment.train, evaluations, experiment.durations)
+        opened = _Opened(experiment, step, throughput, evaluations, experiment.feed(), best)
     _agree_on_data(experiment.source, workdir, fresh)
     with _writing(request) as lock:
         if finished := _finished(request):  # by the process that held the lock before
@@ -213,7 +217,7 @@ def _train(
         recorded = request.profile if is_main() else None
         profiler = stack.enter_context(profiling(recorded, workdir, goodput, experiment.total, request.quiet))
         began = time.perf_counter()
-        _, results = loop.Loop(
+        looping = loop.Loop(
             start.state,
             experiment.runner(opened.step, opened.feed.fetch, finite.from_json(progress.get("guard"))),
             opened.feed,
@@ -230,17 +234,25 @@ def _train(
             stop_after=request.stop_after,
             tell=observers,
             profiler=profiler,
-        ).run()
+            best=opened.best,
+        )
+        _, results = looping.run()
+        best, early = opened.best, looping.step < experiment.total
         with goodput.spent("checkpoint"):
             checkpoints.wait()
         seconds = time.perf_counter() - began
         if lock is not None:
             lock.check()
-            numbers = {"steps": experiment.total, "seconds": round(seconds, 1), "results": results}
+            numbers = {"steps": looping.step, "seconds": round(seconds, 1), "results": results}
+            if best is not None:
+                numbers |= {"ended": best.reason if early else f"all {experiment.total:,} steps were taken"}
+                numbers |= {"best": best.record()}
             workdirs.write_json(workdir / "results.json", numbers)
         if observers is not None:
             observers.results = results
-        for one in _results(results, workdir):
+        if best is not None and early:
+            show(f"ended early after step {looping.step:,} of {experiment.total:,}: {best.reason}")
+        for one in _results(results, workdir, best.record() if best is not None else None):
             show(one)
     if not request.quiet:
         _print_times(account)
@@ -271,7 +283,7 @@ def _finished(request: _Request) -> dict[str, Any] | None:
 def _report_finished(finished: dict[str, Any], request: _Request) -> dict[str, float]:
     if not request.quiet:
         console().print(f"{request.workdir} is finished ({finished['steps']} steps).")
-        for line in _results(finished["results"], request.workdir):
+        for line in _results(finished["results"], request.workdir, finished.get("best")):
             console().print(line, markup=False)
         if request.profile is not None:
             console().print(
@@ -359,12 +371,15 @@ def _header(experiment: Experiment, workdir: Path, start: _Start) -> list[str]:
     return [first, *([f"resuming from step {start.step} of {workdir}"] if start.step else []), *start.notes]
 
 
-def _results(results: dict[str, float], workdir: Path) -> list[Table | str]:
+def _results(results: dict[str, float], workdir: Path, best: Mapping[str, Any] | None) -> list[Table | str]:
     table = Table("result", "value")
     for name, value in results.items():
         table.add_row(name, number(name, value))
     last = f"finished: {workdir}/ (results.json, metrics.jsonl, tensorboard/, checkpoints/)"
     lines: list[Table | str] = [*([table] if results else []), last]
+    if best is not None:
+        said = "not finite" if best["value"] is None else number(best["metric"], best["value"])
+        lines.insert(-1, f"best {best['metric']}: {said} at step {best['step']:,}, the checkpoint of --step=best")
     if importlib.util.find_spec("tensorboard") is not None:
         lines.append(f"curves: tensorboard --logdir={shlex.quote(str(workdir))}")
     return lines

@@ -46,7 +46,9 @@ def schedule(workdir: Path, meta: Mapping[str, Any]) -> Schedule | None:
             for name, section in (config.get("evals") or {}).items()
             if section is not None
         }
-        return Schedule(sizes["total"], durations.steps(train.log_every, **sizes), evals)
+        done = workdirs.results(workdir)  # a run that ended early took fewer steps
+        total = sizes["total"] if done is None else min(sizes["total"], done["steps"])
+        return Schedule(total, durations.steps(train.log_every, **sizes), evals)
     except (UserError, LookupError, TypeError, AttributeError):
         return None
 

@@ -40,7 +40,7 @@ def run_visualize(
     workdir: str | Path,
     out: str | Path,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     layer: str = "features",
     split: str | None = None,
     data: Mapping[str, Any] | None = None,
@@ -64,7 +64,7 @@ def run_visualize(
     Args:
       workdir: Folder of a run of any task, or of converted weights.
       out: Folder of the pictures and the page; created if absent.
-      step: Step of the checkpoint; None for the latest.
+      step: Step of the checkpoint, or "best", see `workdir.step_of`; None for the latest.
       layer: Output of the model to draw, see `features.pick_layer`.
       split: Split of the images, from the data set of `data` or of the first evaluation; None for that one's split.
       data: Section `data` of a config, in place of the data set of the run; converted weights need it.
@@ -117,7 +117,7 @@ def _of_model(experiment: Experiment | None, params: Any) -> dict[str, Any]:
 
 
 def _open(
-    workdir: Path, step: int | None, data: Mapping | None
+    workdir: Path, step: int | str | None, data: Mapping | None
 ) -> tuple[evaluations.Judged, TrainState, Experiment | None, Mapping[str, Any]]:
     """The model, its state, the experiment if it is a run's, and the section `model`."""
     if not folder.is_folder(workdir):

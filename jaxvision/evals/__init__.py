@@ -3,6 +3,7 @@
 dataset.py      the split that an evaluator reads: every example once, on any number of devices
 views.py        the average over several views of an image (test-time augmentation)
 classify.py     accuracy and loss of the logits
+label_sets.py   accuracy where an image has several right answers
 multilabel.py   mean average precision where images have several labels
 features.py     features of a whole split, for protocols that learn from them
 passes.py       one forward pass over a split for all evaluators of a step that read it
@@ -13,6 +14,7 @@ linear_probe.py logistic regression on features, by L-BFGS, at any number of lay
 sgd_probe.py    a linear classifier trained by SGD on features of augmented images
 fewshot.py      ridge regression on the features of a few images of each class
 predictions.py  logits of every example of a split
+ensemble.py     the mean of several classifiers
 class_mean.py   the nearest class mean, and class means as queries
 texts.py        embeddings of texts by a model of image and text, for the next two
 zeroshot.py     the class whose name, in prompts, is most similar to the image
@@ -20,11 +22,14 @@ retrieval.py    search among images by caption, and among captions by image
 
 A factory `make_NAME(*, task, data, **options)` returns the evaluator, a function of variables: `run(variables) ->
 {metric: float}`. The factory of an evaluator that learns from images has a parameter `train`, a second split; the
-factory of one that needs texts has a parameter `texts`.
+factory of one that needs texts has a parameter `texts`. One with a parameter `trained` gets the `Info` of the training
+set, and compares the classes itself.
 
 By default an evaluator reads the fields that training reads. Another choice stands in the decorator,
 `@part("evaluator", "NAME", fields=FUNCTION)`, as a function of the options, with "text" for the captions.
-`needs=FUNCTION` names the fields of training that the evaluator requires.
+`needs=FUNCTION` names the fields of training that the evaluator requires. `metrics=FUNCTION`, of the options and the
+number of classes, names its metrics, so that `train.keep_best` can be checked before training; without it a wrong name
+is found by the first evaluation.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +41,7 @@ EVALUATORS = PartRegistry(
     "evaluator",
     [__name__],
     required=("task", "data"),
-    offered=("train", "texts"),
+    offered=("train", "texts", "trained"),
     usage='c.evals = dict(NAME=dict(name="NAME", split="validation"))',
 )
 
@@ -71,6 +76,21 @@ def needed_fields(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """
     declared = EVALUATORS.more(get_evaluator(name), "needs")
     return () if declared is None else tuple(declared(options))
+
+
+def metrics(name: str, options: Mapping[str, Any], classes: int | None) -> tuple[str, ...]:
+    """Returns the names of the metrics of an evaluator, or () if its decorator does not tell them.
+
+    Args:
+      name: Name of the evaluator.
+      options: Options of the evaluator.
+      classes: Number of classes of the evaluated set, or None.
+
+    >>> metrics("classify", {}, 3), metrics("retrieval", {}, None)
+    (('top1', 'loss'), ())
+    """
+    declared = EVALUATORS.more(get_evaluator(name), "metrics")
+    return () if declared is None else tuple(declared(options, classes))
 
 
 def get_evaluator(name: str) -> Callable[..., Callable]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxvision.tasks.task import Task, Variables
 
 
-@part("evaluator", "multilabel", needs=lambda options: ("label",))
+@part("evaluator", "multilabel", needs=lambda options: ("label",), metrics=lambda options, classes: ("map", "loss"))
 def make_multilabel(*, task: "Task", data: EvalSet) -> "Callable[[Variables], dict[str, float]]":
     """Makes the evaluator that compares `logits` [b, k] with several labels, float32 [b, k] of ones and zeros.
 

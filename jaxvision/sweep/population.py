@@ -109,6 +109,11 @@ def _train_group(group: Group, out: Path, at_once: bool, quiet: bool, held: Exit
     traced = one.trace(one.step())  # in its own mesh
     flops = flops_of(traced) if peak_flops() else None
     experiment = one._replace(mesh=mesh)
+    if one.train.keep_best is not None:
+        raise UserError(
+            "runs that train together all train to the end and keep their last checkpoint: leave out train.keep_best, "
+            "or take another --launcher"
+        )
 
     def vary(values: Mapping[str, Any]) -> experiments.Experiment:
         return experiment.vary(overrides(experiment.config, values))

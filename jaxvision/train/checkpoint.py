@@ -55,6 +55,7 @@ class Checkpoints:
         self._keep = keep
         self._steps = self._open(damaged or {})
         self._saving = 0  # step that is being saved
+        self._held: int | None = None
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         handler = ocp.CompositeCheckpointHandler(
@@ -99,6 +100,16 @@ class Checkpoints:
         """Returns the saved steps, ascending, including the one that is being saved."""
         return sorted(self._steps)
 
+    def hold(self, step: int | None) -> None:
+        """Keeps a step whatever its age, in place of the one that was held before.
+
+        The latter may be deleted after the next save. So if a process is killed during that save, both are there.
+
+        Args:
+          step: Step that is saved, or that is going to be saved next; None for none.
+        """
+        self._held = step
+
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
         """Starts saving. The state may be donated to the next step as soon as this returns.
 
@@ -126,7 +137,7 @@ class Checkpoints:
             args = ocp.args.Composite(**items)
             self._checkpointer.save(place, args=args, custom_metadata=digests.KIND)
         self._steps.append(step)
-        self._thread = threading.Thread(target=self._after_commit, name="checkpoint", daemon=True)
+        self._thread = threading.Thread(target=self._after_commit, args=(self._held,), name="checkpoint", daemon=True)
         self._thread.start()
 
     def _open(self, damaged: Mapping[int, str]) -> list[int]:
@@ -154,11 +165,11 @@ class Checkpoints:
         place = self._checkpointer.get_temporary_path(epath.Path(self.folder / str(self._saving))).get()
         digests.write(self.folder / place.name, self._saving)
 
-    def _after_commit(self) -> None:
-        """Waits, in a thread, for the end of the save, and then deletes old checkpoints."""
+    def _after_commit(self, held: int | None) -> None:
+        """Waits, in a thread, for the end of the save, and then deletes old checkpoints except the one that is held."""
         try:
             self._checkpointer.wait_until_finished()
-            old = sorted(self._steps)[: -self._keep]
+            old = [step for step in sorted(self._steps)[: -self._keep] if step != held]
             if is_main():
                 storage.sync(self.folder)
                 digests.complete(self.folder / str(self._saving), self._saving)

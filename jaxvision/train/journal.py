@@ -9,6 +9,7 @@ and always the examples that could not be read. A checkpoint holds all of this a
     guard       guard of the skipped steps, see `finite.py`
     evaluated   results of the evaluations at that step
     guessing    state of the warning that a loss stays at guessing
+    best        best evaluation so far, if `train.keep_best` is set, see `best.py`
     bad         record of the examples that could not be read
 
 At a boundary a run logs, evaluates, and then saves. So a checkpoint agrees with the lines of metrics.jsonl up to it,
@@ -240,7 +241,8 @@ class Journal:
 def carried(meta: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns what a checkpoint carries for a run that resumes under a config.
 
-    The results of an evaluation whose section of the config has changed are left out, so it runs again.
+    The results of an evaluation whose section of the config has changed are left out, so it runs again; so is what was
+    best by them.
 
     Args:
       meta: Metadata of the checkpoint.
@@ -259,4 +261,8 @@ def carried(meta: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any
         return evals.get(name, evals.get(name.rpartition("/")[0]))  # one of several `sets` is named ENTRY/SET
 
     same = {name: x for name, x in progress["evaluated"].items() if section(before, name) == section(now, name)}
-    return {**progress, "evaluated": same}
+    kept = {**progress, "evaluated": same}
+    best = progress.get("best")
+    if best and section(before, best["evaluation"]) != section(now, best["evaluation"]):
+        del kept["best"]
+    return kept

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxvision.errors import UserError
+from jaxvision.parallel.distributed import text_of_process_0
 from jaxvision.parallel.gate import Stopped, gate
 from jaxvision.tasks.task import Metrics
 from jaxvision.train import compiling, finite, skips
+from jaxvision.train.best import Best, check_metric
 from jaxvision.train.checkpoint import Checkpoints
 from jaxvision.train.feed import Feed, Items
 from jaxvision.train.goodput import Goodput
@@ -35,6 +37,7 @@ class Evaluation(NamedTuple):
       examples: Number of examples that it reads, for the estimate of the time left; 0 if it is not known.
       expect: Function of the state that announces that `run` is going to be called with it. It is called for all
         evaluations that are due before the first one runs, so that they can share work.
+      metrics: Names of the metrics in its results that are known before it ran; empty if they are not.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Evaluation(NamedTuple):
     cautions: tuple[str, ...] = ()
     examples: int = 0
     expect: Callable[[TrainState], None] = lambda state: None
+    metrics: tuple[str, ...] = ()
 
 
 class Schedule(NamedTuple):
@@ -84,6 +88,11 @@ class Loop:
       tell: Function that is called with the kind of an event ("log", "evaluation", "checkpoint"), the step, the numbers
         and the state, which it may not keep; see `observers.Observers`.
       profiler: Recorder of some of the steps, or None.
+      best: Record of the best evaluation, whose checkpoint is kept and which may end the run early; None for none.
+
+    Attributes:
+      state: State after the steps so far.
+      step: Number of steps taken.
     """
 
     def __init__(
@@ -105,6 +114,7 @@ class Loop:
         stop_after: int | None = None,
         tell: Callable[[str, int, Mapping[str, float], TrainState], None] | None = None,
         profiler: Profiler | None = None,
+        best: Best | None = None,
     ):
         self.state, self.step = state, int(state.step)
         self._first, self._total, self._schedule = self.step, schedule.total, schedule
@@ -113,7 +123,12 @@ class Loop:
         self._reporter, self._throughput, self._extra = reporter, throughput, extra
         self._journal = journal or Journal(self.step, bad=feed.bad)
         self._goodput, self._stop_after, self._tell = goodput or Goodput(), stop_after, tell
-        self._profiler = profiler
+        self._profiler, self._best = profiler, best
+        self._ended = False  # True if the run ends before its last step
+        if best is not None:
+            best.load(self._journal.carried.get("best"))
+            checkpoints.hold(best.step)
+            self._ended = best.is_over
 
     def run(self) -> tuple[TrainState, dict[str, float]]:
         """Trains to the end. Call it once.
@@ -179,6 +194,8 @@ class Loop:
             signal.arm()
         self._catch_up()
         for length in self._lengths:
+            if self._ended:
+                break
             metrics = self._dispatch(length)
             signal.arm()  # until the first step, which compiles, there is nothing to save
             ahead.dispatched(metrics)
@@ -220,14 +237,14 @@ class Loop:
             raise self._too_many_skipped(self._journal.stop)
         if not too_many_bad:
             self._evaluate_owed()
-        if to_save or too_many_bad:
+        if to_save or too_many_bad or self._ended or (self._best is not None and self._best.step == self.step):
             self._save()
         if too_many_bad:
             self._checkpoints.wait()
             raise UserError(f"{self._journal.too_many(self.step)}. The state of step {self.step} is saved")
 
     def _due(self, every: int) -> bool:
-        return self.step == self._total or (every > 0 and self.step % every == 0)
+        return self._ended or self.step == self._total or (every > 0 and self.step % every == 0)
 
     def _owed(self) -> list[Evaluation]:
         """Returns the evaluations that are due at this step and have no results yet."""
@@ -235,9 +252,13 @@ class Loop:
 
     def _catch_up(self) -> None:
         """Runs the evaluations of a run that has no steps to take, or that was stopped before those of this step."""
-        if self.step == self._total or (self.step and self._journal.carried):
+        owed = self._owed()
+        if self._ended:
+            self._end_early()
+        elif self.step == self._total or (self.step and self._journal.carried):
             self._evaluate_owed()
-        if self._total == 0:  # a run of no steps keeps its initial weights, for `evaluate`, `search`, `load`
+        found = bool(owed) and self._best is not None and self._best.step == self.step
+        if found or self._total == 0:  # a run of no steps keeps its initial weights, for `evaluate`, `search`, `load`
             self._save()
 
     def _evaluate_owed(self) -> None:
@@ -248,6 +269,19 @@ class Loop:
         for evaluation in owed:
             with self._saving():
                 self._evaluate(evaluation)
+        if self._best is not None and self._best.is_over and not self._ended and self.step < self._total:
+            self._end_early()
+
+    def _end_early(self) -> None:
+        """Does at this step what is due at the end of a run, except for the save."""
+        self._ended = True
+        if self._journal.pending:
+            self._journal.settle(self.step)
+        if self._journal.stop:
+            raise self._too_many_skipped(self._journal.stop)
+        if self._journal.since < self.step:
+            self._log()
+        self._evaluate_owed()
 
     def _log(self) -> None:
         journal, step = self._journal, self.step
@@ -269,10 +303,18 @@ class Loop:
         with self._pause("evaluation", f"evals.{evaluation.name}"), gate.busy(f"evaluation {evaluation.name}"):
             numbers = evaluation.run(self.state)
         numbers = {f"{evaluation.name}/{name}": value for name, value in numbers.items()}
+        if self._best is not None and self._best.evaluation == evaluation.name:
+            self._judge(self._best, numbers)
         self._journal.evaluated(self.step, evaluation.name, numbers)
         self._records.write(self.step, numbers)
         self._reporter.note(f"step {self.step}/{self._total}  {words(numbers)}")
         self._observe("evaluation", self.step, numbers)
+
+    def _judge(self, best: Best, numbers: Mapping[str, float]) -> None:
+        """Compares the results of an evaluation with the best so far, by the numbers of process 0."""
+        check_metric(best.metric, best.evaluation, [name.removeprefix(f"{best.evaluation}/") for name in numbers])
+        if best.judge(self.step, float(text_of_process_0(repr(float(numbers[best.metric]))))):
+            self._checkpoints.hold(self.step)
 
     def _save(self) -> None:
         """Begins to save the state, once the metrics of the steps before it are known."""
@@ -282,6 +324,8 @@ class Loop:
         # After too many skipped steps, `state.step` stands still.
         at = int(self.state.step) if self._journal.stop else self.step
         progress = self._journal.progress(at) | {"lines": self._records.mark(at), "guessing": self._guessing.state()}
+        if self._best is not None:
+            progress["best"] = self._best.state()
         with self._pause("checkpoint", "checkpoint"), gate.busy("saving"):
             self._checkpoints.save(self.state, {**self._meta, PROGRESS: progress})
         self._goodput.saved(at)

@@ -2,84 +2,17 @@
 
 import os
 import signal
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
 from jaxvision.data.order import indices
-from jaxvision.parallel.rules import shardings
-from jaxvision.train import divergence, finite, loop
-from jaxvision.train import feed as feeds
-from jaxvision.train import state as states
+from jaxvision.train import divergence, loop
 from jaxvision.train.checkpoint import Checkpoints, Saved
-from jaxvision.train.journal import Journal
-from jaxvision.train.metrics import Records, read
 from jaxvision.train.progress import Reporter
 from jaxvision.train.skips import TooManySkipped
-from jaxvision.train.step import make_runner, make_train_step
-from jaxvision.train.throughput import Throughput
 from jaxvision.train.watch import Preempted, StopSignal
-
-
-@pytest.fixture
-def train(regression, images, adam, mesh, tmp_path):
-    """`train(name, **options)`: a run of 12 steps in a folder of that name, from its latest checkpoint."""
-
-    def go(
-        name,
-        *,
-        chunk=1,
-        on_step=lambda step: None,
-        arrays=images,
-        evaluate=None,
-        evaluations=None,
-        schedule=(12, 4, 6),
-        max_skipped=10,
-        **options,
-    ):
-        options.setdefault("reporter", Reporter(0, 12, quiet=True))
-        options.setdefault("extra", lambda step: {"step_squared": float(step**2)})
-        one = mesh(1)
-        order = partial(indices, 0, len(arrays["image"]))
-        feed = feeds.from_arrays(arrays, order, one, batch_size=8, max_steps=chunk)
-        feed = feed._replace(examples=lambda step: (order(step * 8, step * 8 + 8), "image {}".format))
-        scale = lambda rng, batch: {**batch, "image": batch["image"] / 255.0}
-        raw = {"image": jax.ShapeDtypeStruct((8, *arrays["image"].shape[1:]), np.float32)}
-        init = states.initializer(regression, adam, raw, 0, False)
-        step = make_train_step(regression, scale, adam, seed=0, max_skipped=max_skipped)
-        placed = shardings(jax.eval_shape(init), one, "replicated")
-
-        def run(state, constants, item):
-            on_step(int(state.step))
-            return runner(state, constants, item)
-
-        folder = tmp_path / name
-        with Checkpoints(folder) as checkpoints:
-            target = states.abstract(init, one, "replicated")
-            reader = Saved(folder)
-            state = reader.restore(target) if checkpoints.steps() else states.create(init, one, "replicated")
-            saved = reader.meta()["progress"] if checkpoints.steps() else None
-            runner = make_runner(step, feed.fetch, placed, finite.from_json((saved or {}).get("guard")))
-            records = Records(folder, int(state.step), lines=saved["lines"] if saved else None)
-            options.setdefault("journal", Journal(int(state.step), saved))
-            state, results = loop.Loop(
-                state,
-                run,
-                feed,
-                loop.Schedule(*schedule),
-                evaluations=evaluations or [loop.Evaluation("val", 5, evaluate or (lambda s: {"step": float(s.step)}))],
-                checkpoints=checkpoints,
-                meta={},
-                records=records,
-                throughput=Throughput(8, None),
-                **options,
-            ).run()
-            records.close()
-            return jax.device_get(state), results, read(folder / "metrics.jsonl"), checkpoints.steps()
-
-    return go
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
