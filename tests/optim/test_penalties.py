@@ -76,7 +76,9 @@ def test_l2_in_the_loss_is_decoupled_decay_only_without_momentum(momentum, decay
     assert float(descended(gradient, start, 50, **options)["kernel"]) == pytest.approx(after_50, abs=2e-6)
     assert float(descended(gradient, start, 1000, **options)["kernel"]) == pytest.approx(limit, abs=2e-6)
     if decay == "coupled":  # the same by a penalty in the loss
-        penalised = jax.grad(lambda params: (params["kernel"] - 0.3) ** 2 + 0.05 * penalties.l2(params, 1.0))
+        penalised = jax.grad(
+            lambda params: (params["kernel"] - 0.3) ** 2 + 0.05 * penalties.l2(params, {"kernel": 1.0})
+        )
         without = options | dict(weight_decay=0.0)
         assert float(descended(penalised, start, 50, **without)["kernel"]) == pytest.approx(after_50, abs=2e-6)
 
