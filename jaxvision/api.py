@@ -127,7 +127,7 @@ def evaluate_ensemble(
       runs: Folders of two runs or more, with the same classes, fields and preprocessing.
       step: Step of the checkpoint of each, or "best"; the latest one by default.
       evals: Section `evals` of a config, in place of that of the first run; its entries of `classify` are evaluated.
-      mean: What the mean is of, "probabilities" or "logits".
+      mean: Kind of the mean: of "probabilities" or of "logits".
 
     Returns:
       `{"NAME/metric": value}` for each run, by its folder, and for "ensemble".

@@ -277,6 +277,9 @@ def make_optimizer(
       params: Shapes of the parameters.
       steps: Function that turns a duration into steps.
       total: Number of steps of the run.
+
+    Raises:
+      UserError: A section `optimizer` has a mistake, or asks a task with players for `log_weights`.
     """
     by_player, order = {}, partial(_layer_order, config)
     for name, section in optimizer_sections(config.optimizer, task).items():

@@ -84,7 +84,7 @@ def judge_ensemble(
       step: Step of the checkpoint of each, or "best", see `workdir.step_of`; None for the latest.
       evals: Section `evals` of a config, in place of that of the first run. Its entries with the evaluator `classify`
         are evaluated, with their `topk` and `label`.
-      mean: What the mean is of, "probabilities" or "logits".
+      mean: Kind of the mean: of "probabilities" or of "logits".
 
     Returns:
       `{"NAME/metric": value}` for each workdir and for "ensemble", and the step of each workdir.

@@ -34,7 +34,7 @@ def ensemble_log_probabilities(logits: np.ndarray, mean: str = "probabilities") 
 
     Args:
       logits: Logits of m members, float [m, n, k].
-      mean: What the mean is of, one of `MEANS`.
+      mean: Kind of the mean, one of `MEANS`.
 
     Returns:
       float64 [n, k].

@@ -74,7 +74,7 @@ def soft_threshold(weights: jax.Array, threshold: jax.Array | float) -> jax.Arra
 
     Args:
       weights: Weights w, float of any shape.
-      threshold: Threshold, at least 0.
+      threshold: Threshold, float [], at least 0.
 
     >>> soft_threshold(jnp.array([-3.0, -0.5, 0.0, 1.0, 2.5]), 1.0).tolist()
     [-2.0, 0.0, 0.0, 0.0, 1.5]
