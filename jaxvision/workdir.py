@@ -32,13 +32,11 @@ from jaxvision import config as configs
 from jaxvision import own_modules, path_names, scripts, storage
 from jaxvision.errors import UserError
 from jaxvision.locks import Lock
-from jaxvision.parallel.distributed import text_of_process_0
 from jaxvision.reading import parse_json, read_record, read_text
 from jaxvision.storage import Path
 from jaxvision.train.checkpoint import Saved
 
 LIBRARIES = ("jaxvision", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
-BEST = "best"  # name of the step with the best value of `train.keep_best`
 RECORDS = ("config.json", "run.json", "metrics.jsonl", "results.json")
 FOLDERS = ("tensorboard", "checkpoints")
 WRITTEN = (*RECORDS, "bad_records.jsonl", "skipped.json", "console.txt", "metrics.jsonl.parts", *FOLDERS)
@@ -136,35 +134,6 @@ def results(workdir: Path) -> dict[str, Any] | None:
     if record and (bad := [k for k, v in record["results"].items() if not isinstance(v, int | float | None)]):
         raise UserError(f"{path} is damaged: {bad[0]!r} is not a number. Restore a copy of the file, or move it away")
     return record
-
-
-def step_of(workdir: Path, step: int | str | None) -> int | None:
-    """Returns the number of a step that may be "best": the one with the best value of `train.keep_best` so far.
-
-    Args:
-      workdir: Folder of the run.
-      step: Number of a step, "best", or None for the latest; the first and the last are returned as they are.
-
-    Raises:
-      UserError: It is another text, or the run has no best step, or no checkpoint of it.
-    """
-    if not isinstance(step, str):
-        return step
-    if step != BEST:
-        raise UserError(f"step {step!r} is neither a number nor {BEST!r}: give one of them")
-    saved = Saved(workdir)
-    steps = f"Its steps: {', '.join(map(str, saved.steps())) or 'none'}"
-    newest = {} if saved.newest() is None else saved.meta()
-    best = (results(workdir) or newest.get("progress") or {}).get("best")
-    best = json.loads(text_of_process_0(json.dumps(best)))
-    if not best or best["step"] is None:
-        raise UserError(
-            f"{workdir} has no best step, because its config has no train.keep_best (as in keep_best='val/top1') or "
-            f"nothing was evaluated yet: give a number. {steps}"
-        )
-    if best["step"] not in saved.steps():
-        raise UserError(f"the best step of {workdir} by {best['metric']} is {best['step']}, which is missing. {steps}")
-    return best["step"]
 
 
 def launches(workdir: Path) -> list[dict[str, Any]]:
