@@ -56,6 +56,8 @@ PACKAGES = {
                 "bit",
                 "convnext",
                 "mixer",
+                "resmlp",
+                "gmlp",
                 "swin",
                 "nin",
                 "lenet",

@@ -163,6 +163,8 @@ def test_receptive_field_is_the_support_of_the_gradient(chain, field):
         ("convnext_tiny", "convnext", {"variant": "tiny"}),
         ("vit_base_patch16_224", "vit", {"variant": "B/16", "pool": "token", "posemb": "learned", "scan": True}),
         ("mixer_b16_224", "mixer", {"variant": "B/16", "scan": True}),
+        ("resmlp_12_224", "resmlp", {"variant": "S12", "scan": True}),
+        ("gmlp_s16_224", "gmlp", {"variant": "S/16", "scan": True}),
         ("swin_tiny_patch4_window7_224", "swin", {"variant": "tiny"}),
     ],
 )

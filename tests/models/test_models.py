@@ -72,6 +72,10 @@ def reference_models():
         yield row, "vit", 1000, {"variant": size, "cls_position": False, "layer_scale": 1e-4, "scan": True, **PAPER}
     for size in ("S/16", "S/32", "B/16", "B/32", "L/16", "L/32"):
         yield f"mixer_{size.lower().replace('/', '')}_224", "mixer", 1000, {"variant": size, "scan": True}
+    for depth in (12, 24, 36):
+        yield f"resmlp_{depth}_224", "resmlp", 1000, {"variant": f"S{depth}", "scan": True}
+    for size in ("Ti", "S", "B"):
+        yield f"gmlp_{size.lower()}16_224", "gmlp", 1000, {"variant": f"{size}/16", "scan": True}
     for variant in ("tiny", "small", "base", "large", "xlarge"):
         yield f"convnext_{variant}", "convnext", 1000, {"variant": variant}
     yield "alexnet_torchvision", "alexnet", 1000, {}
@@ -383,6 +387,10 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("mixer", 10), {"variant": "Ti/16"}, "unknown Mixer size 'Ti'. Choices: B, H, L, S"),
         (("mixer", 10), {"variant": "S"}, "a Mixer variant is a size and a patch side"),
         (("mixer", 10), {"tokens_dim": 0}, "tokens_dim must be above 0"),
+        (("resmlp", 10), {"variant": "S13"}, "unknown ResMLP variant 'S13'"),
+        (("resmlp", 10), {"layer_scale": 0}, "layer_scale must be above 0"),
+        (("gmlp", 10), {"variant": "S"}, "a gMLP variant is a size and a patch side"),
+        (("gmlp", 10), {"hidden": 65}, "hidden must be even"),
         (("convnext", 10), {"variant": "giant"}, "unknown ConvNeXt variant"),
         (("convnext", 10), {"layer_scale": -1.0}, "layer_scale must be above 0"),
         (("swin", 10), {"variant": "huge"}, "unknown Swin variant"),
