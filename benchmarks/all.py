@@ -93,12 +93,17 @@ What is "unknown" in the ResNets are mostly the gradients of the kernels of 3x3 
     ),
     "without_avx512": Section(
         "A training step on a processor without AVX-512",
-        ("train_step.py", "--rounds=3", "--steps=1", "--models", "vit_s16", "resnet50", "resnet18_32", "resnet8_32"),
+        ("train_step.py", "--rounds=4", "--steps=1"),
         """\
 The sections before this one are of a processor with AVX-512, which many laptops do not have. Without it, JAX's large
 matrix products are no faster than torch's. XLA's gradient of a kernel is slowest there, so it is computed as products
 of matrices (next section). Before that, at commit 4d3de06, `train_step.py --rounds=4 --steps=2` gave 0.28 (0.25 to
-0.33) of torch eager for ResNet-8 and 0.29 (0.28 to 0.32) for ResNet-18.""",
+0.33) of torch eager for ResNet-8 and 0.29 (0.28 to 0.32) for ResNet-18.
+
+What limits ConvNeXt: the gradient of the depthwise kernels takes 1.4 of 4.5 s (`step_profile.py convnext_t`), for few
+operations: it reads the map and the gradient once for each of 49 taps. Tried without a gain over a step's four sizes of
+map: products of matrices whose diagonals are summed, the same in tiles of 14 columns, and a loop over the rows of the
+kernel only.""",
     ),
     "kernel_gradient": Section("The gradient of a kernel", ("kernel_gradient.py",)),
     "startup": Section(
@@ -121,7 +126,7 @@ without the thread for a ViT-Ti/4 and 1.04 (0.98-1.30) for a ResNet-18, in three
         """\
 "together" is `classify`, `knn` and `class_mean` of one step. They need two forward passes between them: one over the
 validation split, which gives logits and features, and one over the training split. "in turn" shares features only and
-needs a third.""",
+needs a third. Measured on a processor without AVX-512.""",
     ),
     "checkpoints": Section(
         "Checkpoints",
@@ -141,13 +146,13 @@ is that of XLA's plan for a CPU; plans for other devices differ.""",
         "Options of speed",
         ("options.py", "--networks=small", "--batch=32", "--steps=8", "--rounds=5", "--seconds=900"),
         """\
-Measured under heavy other load, so the spread is wide; a ratio is the median within rounds, not that of the two
-medians. On a CPU most options of speed cost time or do nothing, because they are made for accelerators. bfloat16 is
-emulated: the ViT takes 1.4 to 2 times as long, the time of the ResNet is within the spread. Several steps in a dispatch
-are slow for convolutions, which XLA runs in a loop without its fast kernels. Donation, bfloat16 moments and a set held
-in memory make no difference beyond the spread at this size. `remat` takes about 40 % ("dots") and 65 % ("full") off the
-memory of the scanned ViT. The losses are equal where an option must not change the result: donation, several steps,
-`remat`, data in memory. The scanned ViT draws other parameters.""",
+Measured on a processor without AVX-512. A ratio is the median within rounds, not that of the two medians. On a CPU
+most options of speed cost time or do nothing, because they are made for accelerators. bfloat16 is emulated. Several
+steps in a dispatch are slow for convolutions, which XLA runs in a loop without its fast kernels. Donation and bfloat16
+moments make no difference at this size. A set that is held in the memory of the host is read faster than a stream.
+`remat` takes about 40 % ("dots") and 65 % ("full") off the memory of the scanned ViT. The losses are equal where an
+option must not change the result: donation, several steps, `remat`, data in memory. The scanned ViT draws other
+parameters.""",
     ),
     "population": Section("Populations", ("population.py",)),
     "self_supervised": Section(
@@ -174,9 +179,10 @@ RandAugment costs more, because a step computes every operation it may draw.""",
     "gpu": Section("One GPU", ("gpu.py",)),
     "interpreters": Section(
         "A newer jax",
-        ("interpreters.py", "--models", "vit_s16", "resnet50", "convnext_t", "resnet18_32", "resnet8_32", "vit64_16"),
+        ("interpreters.py", "--rounds=3", "--models", "vit_s16", "resnet18_32", "resnet8_32", "vit64_16"),
         """\
-The first interpreter is the reference. A ratio below 1 means that the other one is faster.""",
+The first interpreter is the reference. A ratio below 1 means that the other one is faster. Measured beside other load,
+on a processor without AVX-512.""",
     ),
 }
 NEEDS_WORDS = ("interpreters",)  # sections whose script needs words of the user, given after --
@@ -201,7 +207,7 @@ def measure(section: Section, extra: list[str]) -> str:
       section: Section of the page.
       extra: Further arguments of the script.
     """
-    words = [*section.words, *extra]
+    words = [section.words[0], *extra, *section.words[1:]]  # options that take several values come last
     where = environment()
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / words[0]), *words[1:]], cwd=ROOT, capture_output=True, text=True

@@ -221,3 +221,11 @@ def test_a_section_that_is_measured_again_leaves_the_others_as_they_were(monkeyp
     monkeypatch.setattr(sys, "argv", ["all", "--only", "startup", f"--page={page}"])
     functions["main"]()
     assert page.read_text().endswith("## Start-up\n\nnew\n\n## Populations\n\nkept\n")
+
+
+def test_words_of_the_user_reach_a_script_before_options_of_several_values(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    functions = runpy.run_path(str(BENCHMARKS / "all.py"))
+    text = functions["measure"](functions["SECTIONS"]["interpreters"], ["/no/such/python"])
+    assert "ended with status 1: FileNotFoundError" in text
+    assert "'/no/such/python'" in text
