@@ -113,7 +113,9 @@ def test_the_benchmark_of_a_gpu_runs_on_the_cpu():
 
 @pytest.mark.slow  # pytest tests/test_cost_benchmarks.py -m slow -k every_part
 def test_every_part_of_the_benchmark_of_a_gpu_runs_on_the_cpu():
-    done = subprocess.run([sys.executable, BENCHMARKS / "gpu.py", "--tiny"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "gpu.py", "--tiny", "--minutes=60"], capture_output=True, text=True
+    )
     rows = {line[:62].strip(): line[62:].split(maxsplit=2)[-1] for line in done.stdout.splitlines()[-6:]}
     assert rows["attention='cudnn', time against 'xla'"].endswith("it needs a GPU of NVIDIA"), done.stderr
     assert float(rows["16 runs as a population, speed against one after the other"].split()[-1]) > 0
