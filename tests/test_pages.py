@@ -108,6 +108,7 @@ def _check_key(path, value):
     if section == "evals":
         known = set(schema.section_keys({}, ("evals", "NAME")))
         known |= {name for part in evals.EVALUATORS for name in evals.EVALUATORS.options(part) or ()}
+        known |= set(schema.section_keys({}, ("evals", "NAME", *rest[1:-1])) or ())  # of a section in the entry
     elif section in ("model", "task", "optimizer"):
         registry = {"model": models.NAMES, "task": TASKS, "optimizer": optimizers.OPTIMIZERS}[section]
         known = {"name"} | {name for part in registry for name in registry.options(part) or ()}
