@@ -49,6 +49,11 @@ def _torch_home(y: np.ndarray, path: str, shape: tuple[int, ...]) -> np.ndarray:
 LAYOUTS = {
     "same": Layout(lambda x, path: x, lambda y, path, shape: y),
     "torch": Layout(_torch_away, _torch_home),
+    # A linear layer over a whole map, ours [h, w, c, out], stored as [out, c * h * w].
+    "torch_map": Layout(
+        lambda x, path: x.transpose(3, 2, 0, 1).reshape(x.shape[3], -1),
+        lambda y, path, shape: y.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0),
+    ),
     # A linear layer stored as a 1x1 convolution, OIHW or HWIO.
     "torch_1x1": Layout(lambda x, path: x.T[:, :, None, None], lambda y, path, shape: y[:, :, 0, 0].T),
     "tf_1x1": Layout(lambda x, path: x[None, None], lambda y, path, shape: y[0, 0]),

@@ -74,6 +74,18 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("timm", "mixer"): Preprocessing(interpolation="bicubic", **HALF),
     ("timm", "convnext"): Preprocessing(interpolation="bicubic"),
     ("timm", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
+    ("timm", "vgg"): Preprocessing(),
+    ("timm", "inception"): Preprocessing(size=299, interpolation="bicubic", **HALF),
+    ("timm", "densenet"): Preprocessing(interpolation="bicubic"),
+    ("timm", "senet"): Preprocessing(),
+    ("timm", "darknet"): Preprocessing(size=256, crop=0.887, interpolation="bicubic"),
+    ("torchvision", "alexnet"): Preprocessing(),
+    ("torchvision", "vgg"): Preprocessing(),
+    ("torchvision", "densenet"): Preprocessing(),
+    # The published weights of these two are loaded with transform_input=True, which turns images normalised as
+    # ImageNet's into images in [-1, 1]; the networks themselves see the latter.
+    ("torchvision", "googlenet"): Preprocessing(**HALF),
+    ("torchvision", "inception"): Preprocessing(size=299, crop=299 / 342, **HALF),
     ("torchvision", "vit"): Preprocessing(),
     ("torchvision", "convnext"): Preprocessing(),
     ("open_clip", "convnext"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
@@ -112,6 +124,14 @@ BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] =
     ),
     ("timm", "convnext"): ((r"\.clip_|_large_mlp|_xxlarge", CLIP), (r"_zepto|^test_", HALF)),
     ("timm", "resnet"): ((r"\.ra4_e3600|^test_", HALF),),
+    ("timm", "inception"): (
+        (r"^inception_resnet_v2", {"crop": 0.8975}),
+        (r"^(?:gluon_inception_v3|inception_v3\.gluon)", IMAGENET),
+    ),
+    ("timm", "senet"): ((r"^senet154", {"interpolation": "bicubic"}),),
+    ("torchvision", "vgg"): (
+        (r"IMAGENET1K_FEATURES$", {"mean": (0.48235, 0.45882, 0.40784), "std": (1 / 255, 1 / 255, 1 / 255)}),
+    ),
     ("timm", "mixer"): ((r"\.miil", ZERO_ONE), (r"^resmlp|^gmixer", IMAGENET)),
     ("open_clip", "vit"): (SIGLIP_384,),
     ("open_clip", "two_towers"): (SIGLIP_384,),

@@ -17,7 +17,10 @@ from jaxvision.models import two_towers
 from jaxvision.models.bit import GROUPS
 from jaxvision.models.clip_resnet import ClipResNet
 from jaxvision.models.convnext import ConvNeXt
+from jaxvision.models.darknet import DarkNet
+from jaxvision.models.densenet import DenseNet
 from jaxvision.models.heads import Projected
+from jaxvision.models.inception_blocks import InceptionNet
 from jaxvision.models.layers import BATCH_NORM_EPSILON
 from jaxvision.models.lenet import LeNet
 from jaxvision.models.mixer import Mixer
@@ -25,8 +28,10 @@ from jaxvision.models.mlperf_tiny import BATCH_NORM_EPSILON as KERAS_EPSILON
 from jaxvision.models.mlperf_tiny import MlperfResNet8
 from jaxvision.models.resnet import ResNet
 from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
+from jaxvision.models.senet import SENet
 from jaxvision.models.text import TextTransformer
 from jaxvision.models.transformer import NORM_EPSILON
+from jaxvision.models.vgg import VGG
 from jaxvision.models.vit import ViT
 from jaxvision.models.weights.preprocessing import read_neighbour
 from jaxvision.models.weights.table import Stated
@@ -113,6 +118,11 @@ COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     ClipResNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "antialias": "average", "head_width": 64},
     MlperfResNet8: lambda m: {"norm_epsilon": KERAS_EPSILON, "padding": "SAME"},
     LeNet: lambda m: {"activation": "relu", "pool": "max"},
+    VGG: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON} if m.norm else {},
+    InceptionNet: lambda m: {} if m.epsilon is None else {"norm_epsilon": m.epsilon},
+    DenseNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON},
+    SENet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "pool_padding": m.pool_padding},
+    DarkNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "slope": m.slope},
 }
 
 
