@@ -20,7 +20,7 @@ SMALL = {name: models.NAMES.small(name) for name in models.NAMES}
 UNTRAINED = [name for name, builder in models.NAMES.items() if not models.NAMES.more(builder, "head", True)]
 PIXELS = {"stages": ((2, 16, 16, 3),), "tokens": (2, 256, 3), "map": (2, 16, 16, 3)}
 FEATURES = {"lenet": 84, "clip_resnet": 24, "alexnet": 16, "zfnet": 16, "vgg": 16}
-FEATURES |= {"linear": 768, "identity": 768, "mlp": 8, "cnn": 24}
+FEATURES |= {"linear": 768, "identity": 768, "mlp": 8, "cnn": 24, "mobilenet_v3": 24}
 COSTED = (
     "vit_small_patch16_224",
     "deit_tiny_distilled_patch16_224",
@@ -49,6 +49,12 @@ COUNTED = (  # to the last digit
     "densenet201",
     "senet154",
     "darknet53",
+    "mobilenetv1_100",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "efficientnet_b1",
 )
 # Those that take more than some seconds to trace. `pytest -m slow tests/models/test_models.py` counts them.
 DEEP = ("inception_resnet_v2", "inception_v4", "densenet161", "densenet169", "densenet201", "senet154")
@@ -138,6 +144,13 @@ def reference_models():
     for variant in ("50x1", "50x3", "101x1", "101x3", "152x2"):
         yield f"resnetv2_{variant}_bit", "bit", 1000, {"variant": f"R{variant}"}
     yield "bit_m_resnetv2_152x4", "bit", 1000, {"variant": "R152x4"}
+    yield "mobilenetv1_100", "mobilenet_v1", 1000, {}
+    yield "mobilenet_v2", "mobilenet_v2", 1000, {}
+    for variant in ("large", "small"):
+        yield f"mobilenet_v3_{variant}", "mobilenet_v3", 1000, {"variant": variant}
+    for i in range(8):
+        yield f"efficientnet_b{i}", "efficientnet", 1000, {"variant": f"B{i}"}
+    yield "tf_efficientnet_l2", "efficientnet", 1000, {"variant": "L2"}
 
 
 def marked(rows, slow):
@@ -290,6 +303,30 @@ def test_shapes_and_dtypes(small, images, dtype):
             "stages": ((2, 8, 8, 8), (2, 4, 4, 16)),
             "tokens": (2, 16, 16),
             "map": (2, 4, 4, 16),
+        },
+        "mobilenet_v1": {
+            "stem": (2, 8, 8, 8),
+            "stages": ((2, 8, 8, 16), (2, 4, 4, 32)),
+            "tokens": (2, 16, 32),
+            "map": (2, 4, 4, 32),
+        },
+        "mobilenet_v2": {
+            "stem": (2, 8, 8, 8),
+            "stages": ((2, 8, 8, 8), (2, 4, 4, 32)),
+            "tokens": (2, 16, 32),
+            "map": (2, 4, 4, 32),
+        },
+        "mobilenet_v3": {
+            "stem": (2, 8, 8, 8),
+            "stages": ((2, 4, 4, 8), (2, 2, 2, 288)),
+            "tokens": (2, 4, 288),
+            "map": (2, 2, 2, 288),
+        },
+        "efficientnet": {
+            "stem": (2, 8, 8, 8),
+            "stages": ((2, 8, 8, 8), (2, 4, 4, 32)),
+            "tokens": (2, 16, 32),
+            "map": (2, 4, 4, 32),
         },
         "bit": {
             "stem": (2, 4, 4, 32),
@@ -450,6 +487,14 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("densenet", 10), {"growth": 0}, "growth must be above 0"),
         (("senet", 10), {"variant": 50}, "unknown SENet variant '50'"),
         (("darknet", 10), {"width": 0}, "width must be above 0"),
+        (("mobilenet_v1", 10), {"width": 0}, "width must be above 0"),
+        (("mobilenet_v1", 10), {"blocks": (1,) * 6}, "1 to 5 stages, not 6 numbers"),
+        (("mobilenet_v2", 10), {"blocks": (1, 0)}, "each number of blocks must be a whole number of at least 1"),
+        (("mobilenet_v2", 10), {"padding": "VALID"}, "unknown padding 'VALID'"),
+        (("mobilenet_v3", 10), {"variant": "medium"}, "unknown MobileNet v3 variant"),
+        (("mobilenet_v3", 10), {"hidden": 0}, "hidden must be above 0"),
+        (("efficientnet", 10), {"variant": "B8"}, "unknown EfficientNet variant 'B8'"),
+        (("efficientnet", 10), {"norm_momentum": 1}, "norm_momentum is a rate"),
         (("bit", 10), {"variant": "R50x2"}, "unknown BiT variant"),
         (("bit", 10), {"width": 0.3}, "multiple of 32"),
         (("bit", 10), {"variant": "R8x1", "width": 0.3}, "stage 1 4.8 channels"),

@@ -36,7 +36,7 @@ def by_names(names):
 
 
 # Networks that those expressions did not know: with hidden layers, or with a norm inside the unit `stem_conv`.
-HIDDEN = ("lenet", "alexnet", "zfnet", "vgg")
+HIDDEN = ("lenet", "alexnet", "zfnet", "vgg", "mobilenet_v3")
 UNITS = ("googlenet", "inception", "darknet")
 SMALL = ("linear", "identity", "mlp", "cnn")
 VARIANTS = [
@@ -85,6 +85,8 @@ def test_networks_with_hidden_layers_have_an_order_now():
     hidden = ("hidden/fc6",), ("hidden/fc7",)
     assert layer_order(models.build("alexnet", 5)) == {"": (("stem",), ("stage1",), ("stage2",), *hidden)}
     assert layer_order(models.build("zfnet", 5)) == layer_order(models.build("alexnet", 5))
+    small = layer_order(models.build("mobilenet_v3", 5, blocks=(1,)))
+    assert small[""][1:] == (("stage1",), ("stage2",), ("pre_logits",))
     stages = tuple((f"stage{i}",) for i in (1, 2, 3, 4, 5))
     assert layer_order(models.build("vgg", 5)) == {"": (*stages, *hidden)}
 
