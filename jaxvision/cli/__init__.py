@@ -2,7 +2,7 @@
 
 shared.py      a command, and the flags that several have
 made_configs.py  new; train without a config file
-one_run.py     train, evaluate, inspect, verify, predict, visualize, search
+one_run.py     train, evaluate, inspect, verify, predict, visualize, explain, search
 many_runs.py   study, sweep, launch
 seeing.py      plot
 files.py       convert, data

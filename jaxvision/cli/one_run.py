@@ -252,6 +252,36 @@ def _visualize(values: flags.FlagValues, rest: list[str]) -> None:
     )
 
 
+def _define_explain(values: flags.FlagValues, words: list[str]) -> None:
+    workdir_flag(values, "folder of the run, or of converted weights")
+    step_flag(values)
+    flags.DEFINE_multi_string(
+        "images", None, "folder, file or pattern in quotes ('photos/**/*.jpg'); repeatable", flag_values=values
+    )
+    text = "instruments with options, \"gradcam(layer='stages/1'),occlusion\" (default: all that the model allows)"
+    flags.DEFINE_string("what", None, text, flag_values=values)
+    text = "name or number of the class to explain (default: the answer of the model for each image)"
+    flags.DEFINE_string("target", None, text, flag_values=values)
+    labels = "classes in words, 'a red circle,a dog', for a model of image and text"
+    flags.DEFINE_string("labels", None, labels, flag_values=values)
+    flags.DEFINE_string(
+        "prompts", None, "texts to put the labels into: a named set, a file, or 'a photo of a {}.'", flag_values=values
+    )
+    _tokenizer_flag(values)
+    flags.DEFINE_integer("most", 8, "most images; further files are left out", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("batch", 16, "number of images in a pass, for the memory", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("out", None, "folder for the pictures and index.html", flag_values=values)
+
+
+def _explain(values: flags.FlagValues, rest: list[str]) -> None:
+    need(values, "workdir", "images", "out")
+    start(rest)
+    from jaxvision.commands import explain
+
+    options = ("what", "step", "target", "labels", "prompts", "tokenizer", "most", "batch")
+    explain.run_explain(values.workdir, values.images, values.out, **{name: value_of(values, name) for name in options})
+
+
 def _define_verify(values: flags.FlagValues, words: list[str]) -> None:
     workdir_flag(values)
     flags.DEFINE_bool(
@@ -352,6 +382,23 @@ COMMANDS = {
             "Model": "workdir step layer",
             "Images": "config split examples",
             "Pictures": "out perplexity seed",
+        },
+    ),
+    "explain": Command(
+        "show what a network sees in images: saliency, occlusion, Grad-CAM, attention, adversarial examples",
+        "jaxvision explain --workdir=runs/quickstart --images=photos --out=runs/quickstart/seen",
+        _define_explain,
+        _explain,
+        examples=(
+            "jaxvision explain --workdir=runs/quickstart --images=photos --out=seen --what='gradcam,occlusion(size=8)'",
+            "jaxvision explain --workdir=runs/clip --images=photos --out=seen --labels='a red circle,a dog'",
+            "jaxvision list explanations",
+        ),
+        groups={
+            "Model and images": "workdir step images most batch",
+            "What to explain": "what target",
+            "Your own words, for a model of image and text": "labels prompts tokenizer",
+            "Output": "out",
         },
     ),
     "search": Command(

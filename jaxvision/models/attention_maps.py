@@ -1,11 +1,15 @@
-"""What the class token of a Vision Transformer attends to, as maps over the image."""
+"""What a Vision Transformer attends to: its class token in the last block, or every token in every block."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
+from jaxvision.errors import UserError
 from jaxvision.models.heads import Projected
+from jaxvision.models.positions import rotate
+from jaxvision.models.transformer import Attention, Encoder, attention_weights
 from jaxvision.models.vit import ViT
 
 
@@ -46,3 +50,64 @@ def why_no_maps(module: nn.Module) -> str | None:
 
 def _trunk(module: nn.Module) -> nn.Module:
     return module.backbone if isinstance(module, Projected) else module
+
+
+class Attended(NamedTuple):
+    """What the attention of a network was, in a call.
+
+    Attributes:
+      weights: Weights of each self-attention by its path in the network, float32 [b, heads, n, n] with rows that sum to
+        1, from the input on.
+      values: Values of each, float [b, n, heads, d].
+    """
+
+    weights: dict[str, jax.Array]
+    values: dict[str, jax.Array]
+
+
+def attended(call: Callable[[], Any], offsets: Mapping[str, jax.Array] | None = None) -> tuple[Any, Attended]:
+    """Calls a function that applies a network, and returns the weights of every self-attention in it beside its result.
+
+    Args:
+      call: Function without arguments that applies a module once, such as the outputs of a task.
+      offsets: Arrays [b, n, heads, d] by path, to be added to what an attention has mixed, before its output layer. The
+        gradient with respect to zeros G gives that with respect to the weights: sum_d G[q, d] value[n, d].
+
+    Returns:
+      The result of the call, and the weights and values; none for a network without attention.
+
+    Raises:
+      UserError: The blocks are scanned or computed again for the gradient, so none can be looked into.
+    """
+    parts: dict[str, dict[str, jax.Array]] = {}
+    weights: dict[str, jax.Array] = {}
+    values: dict[str, jax.Array] = {}
+
+    def look(next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        module = context.module
+        if context.method_name != "__call__":
+            return next_fun(*args, **kwargs)
+        if isinstance(module, Encoder) and (module.scan or module.remat != "none"):
+            raise UserError(
+                "its blocks are scanned or computed again (model.scan, model.remat), so none can be looked into"
+            )
+        inside = isinstance(module.parent, Attention)
+        if inside and module.name == "out" and (key := "/".join(module.parent.path)) in (offsets or {}):
+            args = (args[0] + offsets[key].astype(args[0].dtype), *args[1:])
+        y = next_fun(*args, **kwargs)
+        if inside:
+            parts.setdefault("/".join(module.parent.path), {})[module.name] = y
+        if isinstance(module, Attention):
+            key, angles = "/".join(module.path), args[2] if len(args) > 2 else kwargs.get("angles")
+            found = parts.pop(key)
+            query, keys = (found.get(f"{name}_norm", found[name]) for name in ("query", "key"))
+            if angles is not None:
+                query, keys = rotate(query, angles), rotate(keys, angles)
+            if query.shape[1] == keys.shape[1]:  # not of attention pooling, whose query is no token
+                weights[key] = attention_weights(query, keys, module.causal)
+                values[key] = found["value"]
+        return y
+
+    with nn.intercept_methods(look):
+        result = call()
+    return result, Attended(weights, values)
