@@ -1,0 +1,76 @@
+"""`jaxvision explain`: a page about a run and images, and what it refuses before it writes anything."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.cli import main
+from jaxvision.commands import explain, explain_pictures
+from jaxvision.errors import UserError
+from jaxvision.explain.base import Explanation, Row, Tile
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (40, 32, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def own(subject):
+    """An instrument of a user."""
+    return Explanation("Mine", "Grey.", [Row("all", [Tile(image) for image in subject.images])])
+
+
+def test_a_page_about_a_run(trained, photos, tmp_path, capsys):
+    out = tmp_path / "seen"
+    what = "gradient, gradcam(layer='stages/1'), gradcam, occlusion(stride=16)"
+    words = ["jaxvision", "explain", f"--workdir={trained[0]}", f"--images={photos}", f"--out={out}", "--most=2"]
+    main([*words, f"--what={what}", "--target=3"])
+    said = capsys.readouterr()
+    assert "2 images, 4 instruments: about" in said.out
+    text = (out / "index.md").read_text()
+    assert "2 images of 4 files" in text
+    pictures = {path.name for path in out.glob("*.png")}
+    assert pictures == {"all.png", "gradient.png", "gradcam.png", "gradcam_2.png", "occlusion.png"}
+    assert (out / "index.html").read_text().count("data:image/png;base64,") == 5
+    explain.run_explain(trained[0], str(photos), out, what="test_explain:own")  # an instrument that is not built in
+    assert {path.name for path in out.glob("*.png")} == {"own.png"}
+    assert "left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(what="gradcan"), "unknown explanation 'gradcan'; did you mean 'gradcam'"),
+        (dict(what="gradcam(layr='map')"), "unknown option of explanation 'gradcam' 'layr'; did you mean 'layer'"),
+        (dict(what="occlusion(size=0)"), "explanation 'occlusion': size"),
+        (dict(what="gradcam('map')"), "write the options of gradcam by name"),
+        (dict(what="gradcam(layer='stages/9')"), "unknown layer 'stages/9'.*stages/0"),
+        (dict(what="rollout"), "rollout: it cannot be applied to .*, it is not a Vision Transformer"),
+        (dict(target="cow"), "unknown class of --target 'cow'"),
+        (dict(prompts="photo"), "need --labels"),
+        (dict(labels="a cat,a dog"), "no model of image and text"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(trained, photos, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        explain.run_explain(trained[0], str(photos), tmp_path / "seen", **options)
+    assert not (tmp_path / "seen").exists()
+
+
+def test_colours_of_maps():
+    image = np.full((8, 8, 3), 0.5)
+    signed = np.zeros((2, 2))
+    signed[0, 0], signed[1, 1] = 1.0, -1.0
+    picture = explain_pictures.colours(Tile(image, signed), side=8)
+    assert picture.shape == (8, 8, 3)
+    assert picture[0, 0, 0] > picture[0, 0, 2]  # red above 0
+    assert picture[-1, -1, 2] > picture[-1, -1, 0]  # blue below
+    positive = explain_pictures.colours(Tile(None, np.array([[0.0, 1.0], [2.0, 4.0]])), side=2)
+    assert positive[0, 0].sum() < positive[1, 1].sum()
+    assert np.isfinite(explain_pictures.colours(Tile(image, np.zeros((2, 2))))).all()
