@@ -102,7 +102,7 @@ def run_explain(
         parts += explain_pictures.overview(subject, [x for x in done if isinstance(x, Explanation)], here / "all.png")
         for one, name, result in zip(wanted, names, done):
             if isinstance(result, str):
-                parts += [f"## {one.call.name}", f"Left out: {result}."]
+                parts += [f"## {one.call.name}", f"Left out for this model: {result}."]
             else:
                 parts += explain_pictures.section(result, here / f"{name}.png")
         documents.write("\n\n".join(parts) + "\n", here / "index.md", f"what {workdir} sees")

@@ -44,13 +44,13 @@ def overview(subject: Subject, explanations: Sequence[Explanation], path: Path) 
     Returns:
       The text about the picture; nothing if fewer than two instruments drew maps.
     """
-    shown = [(one.title, one.summary) for one in explanations if one.summary is not None]
+    shown = [one for one in explanations if one.summary is not None]
     if len(shown) < 2:
         return []
     rows = []
     for i, image in enumerate(subject.images):
-        tiles = [Tile(image, None, subject.names[i] if subject.names else "")]
-        rows.append(Row(class_of(subject, i), [*tiles, *(Tile(image, maps[i], title) for title, maps in shown)]))
+        maps = [Tile(image, one.summary[i], one.title, signed=one.signed) for one in shown if one.summary is not None]
+        rows.append(Row(class_of(subject, i), [Tile(image, None, subject.names[i] if subject.names else ""), *maps]))
     _draw(rows, path)
     return ["## All maps", "Each is explained below.", f"![all maps]({path.name})"]
 
@@ -78,7 +78,7 @@ def colours(tile: Tile, side: int = SIDE) -> np.ndarray:
         grey = np.zeros_like(strength)
     else:
         grey = _resized(np.asarray(tile.image, np.float32).mean(-1), height, width)
-    if values.min() >= 0:
+    if values.min() >= 0 and not tile.signed:
         coloured = matplotlib.colormaps[HEAT](strength)[..., :3]
         return coloured if tile.image is None else SHARE * coloured + (1 - SHARE) * grey[..., None]
     ends = np.where(strength[..., None] > 0, (0.84, 0.1, 0.1), (0.1, 0.25, 0.84))

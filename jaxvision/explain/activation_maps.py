@@ -165,9 +165,9 @@ def explain_cam(subject: Subject) -> Explanation:
         "How much each place of the last map adds to the logit of the class, for it (red) or against it (blue) (Zhou "
         "et al. 2016). The mean of a map, which is written under it, is the logit without the classifier's bias."
     )
-    rows = maps_over(subject, {"CAM": maps})
+    rows = maps_over(subject, {"CAM": maps}, signed=True)
     rows = [
         row._replace(tiles=[row.tiles[0], row.tiles[1]._replace(words=f"mean {values.mean():.2f}")])
         for row, values in zip(rows, maps)
     ]
-    return Explanation("Class activation maps", text, rows, maps)
+    return Explanation("Class activation maps", text, rows, maps, signed=True)

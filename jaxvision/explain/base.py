@@ -54,13 +54,15 @@ class Tile(NamedTuple):
       map: Values, float [h', w'], drawn in colours; None for an image alone. A map with values below 0 has two colours
         that meet at 0, one without has colours from 0 to its largest value.
       words: Words under the picture.
-      bound: Value of the strongest colour; None for the largest of the map itself.
+      bound: Value of the strongest colour; None for the 99th percentile of the map's own absolute values.
+      signed: True for two colours even if no value is below 0.
     """
 
     image: np.ndarray | None = None
     map: np.ndarray | None = None
     words: str = ""
     bound: float | None = None
+    signed: bool = False
 
 
 class Row(NamedTuple):
@@ -84,27 +86,28 @@ class Explanation(NamedTuple):
       rows: Pictures; a figure is made of them.
       summary: Map of each image for the overview at the head of the page, float [n, h', w']; None for an instrument
         that draws no map over each image.
+      signed: True if the values of these maps may be below 0.
     """
 
     title: str
     text: str
     rows: Sequence[Row]
     summary: np.ndarray | None = None
+    signed: bool = False
 
 
-def maps_over(subject: Subject, maps: Mapping[str, np.ndarray], together: bool = False) -> list[Row]:
+def maps_over(subject: Subject, maps: Mapping[str, np.ndarray], signed: bool = False) -> list[Row]:
     """Makes a row of each image: the image, then each map over it.
 
     Args:
       subject: Subject, with n images.
       maps: Maps float [n, h', w'] by the words under them.
-      together: True if the strongest colour is the largest value of the row; False if each map has its own.
+      signed: True if the values of the maps may be below 0.
     """
     rows = []
     for i, image in enumerate(subject.images):
-        bound = max(float(np.abs(values[i]).max()) for values in maps.values()) if together else None
         tiles = [Tile(image, None, subject.names[i] if subject.names else "image")]
-        tiles += [Tile(image, values[i], words, bound) for words, values in maps.items()]
+        tiles += [Tile(image, values[i], words, signed=signed) for words, values in maps.items()]
         rows.append(Row(class_of(subject, i), tiles))
     return rows
 

@@ -203,11 +203,11 @@ def explain_integrated(
         row._replace(
             tiles=[row.tiles[0], row.tiles[1]._replace(words=f"integrated: sum {values.sum():.2f} of {rise:.2f}")]
         )
-        for row, values, rise in zip(maps_over(subject, {"integrated": maps}), maps, rises)
+        for row, values, rise in zip(maps_over(subject, {"integrated": maps}, signed=True), maps, rises)
     ]
     text = (
         "What each pixel adds to the logit (red) or takes from it (blue) on the straight way from an image of grey "
         f"{baseline:g} (0 is black), in {steps} parts (Sundararajan et al. 2017). Under a map: its sum, and the rise "
         "of the logit, which it equals if there are enough parts."
     )
-    return Explanation("Integrated gradients", text, rows, maps)
+    return Explanation("Integrated gradients", text, rows, maps, signed=True)

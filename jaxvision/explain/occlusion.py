@@ -130,6 +130,6 @@ def explain_occlusion(
     )
     rows = [
         row._replace(tiles=[row.tiles[0], row.tiles[1]._replace(words=f"occlusion: falls by {values.max():.2f}")])
-        for row, values in zip(maps_over(subject, {"occlusion": maps}), maps)
+        for row, values in zip(maps_over(subject, {"occlusion": maps}, signed=True), maps)
     ]
-    return Explanation("Occlusion", text, rows, maps)
+    return Explanation("Occlusion", text, rows, maps, signed=True)
