@@ -35,7 +35,7 @@ def gradcam(outputs: Outputs, variables: Any, images: jax.Array, targets: jax.Ar
       layer: Name of a map [b, h', w', d]: "map" for the last one, or "stages/2". A ViT's are made of its tokens.
 
     Returns:
-      float32 [b, h', w'], at least 0, of the size of the layer.
+      float32 [b, rows, columns], at least 0, of the size of the layer.
 
     Raises:
       UserError: There is no such layer, or the logits do not depend on it.
@@ -60,7 +60,7 @@ def cam(outputs: Outputs, variables: Any, images: jax.Array, targets: jax.Array)
       targets: Class of each image, int32 [b].
 
     Returns:
-      float32 [b, h', w'] of either sign, of the size of the map.
+      float32 [b, rows, columns] of either sign, of the size of the map.
     """
     values, gradients = layer_gradient(outputs, variables, images, targets, "map")
     places = values.shape[1] * values.shape[2]

@@ -1,12 +1,41 @@
 """Accuracy under attack."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_classify import Coded, ReadsPixels
 
+from jaxvision.data.sources import Info, Source
 from jaxvision.errors import UserError
 from jaxvision.evals import attacked, dataset
+
+
+class Coded(Source):
+    """Images whose first pixels are the logits."""
+
+    def __init__(self, n, k=7):
+        rng = np.random.default_rng(n)
+        self.scores = rng.integers(0, 256, (n, k)).astype(np.uint8)
+        self.true = np.where(rng.random(n) < 0.6, self.scores.argmax(1), rng.integers(0, k, n))
+        self.info = Info("coded", "validation", n, (), k)
+
+    def __len__(self):
+        return len(self.true)
+
+    def __getitem__(self, i):
+        image = np.zeros((3, 3, 3), np.uint8)
+        image.reshape(-1)[: self.scores.shape[1]] = self.scores[i]
+        return {"image": image, "label": int(self.true[i])}
+
+
+class ReadsPixels(NamedTuple):
+    """A task whose logits are the first pixels."""
+
+    k: int
+
+    def outputs(self, variables, batch):
+        return {"logits": variables["scale"] * batch["image"].reshape(len(batch["image"]), -1)[:, : self.k]}
 
 
 def split(source, mesh, augment="", batch_size=8):
