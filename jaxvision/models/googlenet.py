@@ -170,7 +170,7 @@ def googlenet(
       width: Factor of the channels of every convolution, above 0.
       blocks: Number of modules of each of the four stages, from its first; None for all.
       aux: True for two auxiliary classifiers, behind the modules 4a and 4d of "v1" and "v1_bn" (Szegedy et al. 2015,
-        sec. 5; their loss counts 0.3 times).
+        sec. 5). The task `supervised` trains them, see its `aux_weight`.
       dropout: Rate of dropout before the head, in [0, 1); None for the variant's: 0.4, 0.2 in torchvision, 0 in v2.
       head_init: Initialiser of the head, "normal" or "zeros".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.

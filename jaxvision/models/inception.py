@@ -206,7 +206,7 @@ def inception(
       width: Factor of the channels of every convolution, above 0.
       blocks: Number of modules of each of the four stages, from its first; None for all.
       aux: True for the auxiliary classifier of v3, behind its last module at 17x17 pixels; its images have at least
-        299x299 pixels.
+        299x299 pixels. The task `supervised` trains it, see its `aux_weight`.
       dropout: Rate of dropout before the head, in [0, 1); 0.2 in the authors' code, 0.5 in torchvision.
       head_init: Initialiser of the head, "normal" or "zeros".
       head_bias: Initial logit of every class; -10 suits a sigmoid loss over many classes.

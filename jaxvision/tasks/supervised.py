@@ -21,6 +21,7 @@ def make_supervised(
     multi_label: bool = False,
     loss: str = "softmax_cross_entropy",
     label_smoothing: float = 0.0,
+    aux_weight: float = 0.3,
     statistics: str | None = None,
     freeze: str | None = None,
 ) -> Task:
@@ -37,6 +38,8 @@ def make_supervised(
       multi_label: True if an image of the set has any number of labels, which only `sigmoid_cross_entropy` fits.
       loss: Name of a loss in losses/classification.py, or "package.module:function" of your own.
       label_smoothing: Share of each label that is spread over all classes, in [0, 1).
+      aux_weight: Weight, at least 0, of the loss of each auxiliary classifier that the model has in its outputs
+        "aux_logits", as of `googlenet` with aux=True (Szegedy et al. 2015, arXiv 1409.4842, sec. 5).
       statistics: "batch" to apply the model as in training, or "running" to apply it as in evaluation: with the
         running statistics of BatchNorm, which then never change, and without dropout, so that frozen layers give the
         features that an evaluation sees. None takes "running" if `freeze` is set, else "batch".
@@ -49,6 +52,7 @@ def make_supervised(
         raise UserError("the task 'supervised' needs labels; this data set names no classes (set data.classes)")
     check_classes("supervised", num_classes, multi_label)
     check_value("task.label_smoothing", label_smoothing, Annotated[float, Range(0, 1, below=True)])
+    check_value("task.aux_weight", aux_weight, Annotated[float, Range(0)])
     statistics = chosen_statistics(statistics, freeze)
     module = model(num_classes)
     loss_fn = losses.smoothed(loss, label_smoothing, multi_label)
@@ -60,6 +64,8 @@ def make_supervised(
         (_, out), updates = in_training(module, variables, batch["image"], rng=rng, train=statistics == "batch")
         logits, labels = out["logits"], batch["label"]
         value = loss_fn(logits, labels).mean()
+        for auxiliary in out.get("aux_logits", ()):
+            value += aux_weight * loss_fn(auxiliary, labels).mean()
         best = logits.argmax(-1)
         right = best == labels if labels.ndim == 1 else _at(labels, best) == labels.max(-1)
         return value, ({"top1": jnp.mean(right)}, updates)

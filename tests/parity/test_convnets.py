@@ -18,10 +18,11 @@ from jaxvision.models.weights import preprocessing, properties
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 5e-6  # of the largest logit
+HIDDEN = 64  # units of the hidden layers instead of 4096: a hundredth of the parameters
 CASES = {  # library, its network and options, our model and options, side of the images
-    "alexnet": ("torchvision", "alexnet", {}, "alexnet", {}, 80),
-    "vgg11_bn": ("torchvision", "vgg11_bn", {}, "vgg", {"variant": "11_bn"}, 64),
-    "vgg16": ("timm", "vgg16", {}, "vgg", {"variant": 16}, 32),
+    "alexnet": ("torchvision", "alexnet", {}, "alexnet", {"hidden": HIDDEN}, 80),
+    "vgg11_bn": ("torchvision", "vgg11_bn", {}, "vgg", {"variant": "11_bn", "hidden": HIDDEN}, 64),
+    "vgg16": ("timm", "vgg16", {}, "vgg", {"variant": 16, "hidden": HIDDEN}, 32),
     "googlenet": ("torchvision", "googlenet", {"aux_logits": False}, "googlenet", {"variant": "v1_bn"}, 64),
     "inception_v3": ("timm", "inception_v3", {}, "inception", {}, 75),
     "inception_v3_torchvision": ("torchvision", "inception_v3", {"aux_logits": False}, "inception", {}, 75),
@@ -33,22 +34,59 @@ CASES = {  # library, its network and options, our model and options, side of th
     "senet154": ("timm", "senet154", {}, "senet", {}, 64),
     "darknet53": ("timm", "darknet53", {}, "darknet", {}, 64),
 }
-SLOW = ("inception_v3_torchvision", "inception_resnet_v2", "densenet161", "legacy_senet154", "senet154", "vgg16")
-# In training on two images, where the running statistics do not hide those of the batch.
-TRAINED = ("vgg11_bn", "googlenet", "inception_v3", "densenet121", "darknet53")
+SLOW = (  # some ten seconds each; `pytest -m "parity and slow" tests/parity/test_convnets.py`
+    "vgg16",
+    "inception_v3_torchvision",
+    "inception_v4",
+    "inception_resnet_v2",
+    "densenet161",
+    "legacy_senet154",
+    "senet154",
+)
+# In training on three images: statistics of the batch. True for those that are slow.
+TRAINED = {"vgg11_bn": True, "googlenet": False, "inception_v3": True, "densenet121": True, "darknet53": False}
+
+
+def marked(cases):
+    """Names of cases, those that are slow marked so."""
+    return [pytest.param(case, marks=pytest.mark.slow if slow else ()) for case, slow in cases.items()]
 
 
 def reference_of(torch, library, name, options):
+    """A network of a library for 10 classes, AlexNet and VGG with small hidden layers."""
+    linear, conv = torch.nn.Linear, torch.nn.Conv2d
     if library == "timm":
         import timm
 
-        return timm.create_model(name, num_classes=10, **options)
+        with torch.device("meta" if name.startswith("vgg") else "cpu"):
+            model = timm.create_model(name, num_classes=10, **options)
+        if name.startswith("vgg"):
+            model.pre_logits.fc1, model.pre_logits.fc2 = conv(512, HIDDEN, 7), conv(HIDDEN, HIDDEN, 1)
+            model.head.fc = linear(HIDDEN, 10)
+            model.features.to_empty(device="cpu")
+            initialised(torch, model.features)
+        return model
     import torchvision
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.device("meta" if re.match("alexnet|vgg", name) else "cpu"):
         warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet's and Inception's initial weights
         free = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        return getattr(torchvision.models, name)(num_classes=10, **free, **options)
+        model = getattr(torchvision.models, name)(num_classes=10, **free, **options)
+    if re.match("alexnet|vgg", name):
+        places, inputs = {"a": ((1, 4, 6), 256 * 6 * 6), "v": ((0, 3, 6), 512 * 7 * 7)}[name[0]]
+        shapes = ((inputs, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 10))
+        for place, shape in zip(places, shapes):
+            model.classifier[place] = linear(*shape)
+        model.features.to_empty(device="cpu")
+        initialised(torch, model.features)
+    return model
+
+
+def initialised(torch, features):
+    """Layers that were made without memory, with torch's initial values."""
+    for module in features.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
 
 def ours_of(arrays, library, name_there, name, options, images, num_classes=10):
@@ -68,7 +106,7 @@ def assert_close(got, want, tolerance):
     np.testing.assert_allclose(got, want, atol=tolerance * np.abs(want).max(), rtol=0)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES])
+@pytest.mark.parametrize("case", marked({case: case in SLOW for case in CASES}))
 def test_weights_give_their_logits_and_go_back(torch, sensitive, case):
     library, name_there, their_options, name, options, size = CASES[case]
     reference = sensitive(reference_of(torch, library, name_there, their_options))
@@ -87,7 +125,7 @@ def test_weights_give_their_logits_and_go_back(torch, sensitive, case):
         assert all(np.array_equal(back[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize("case", TRAINED)
+@pytest.mark.parametrize("case", marked(TRAINED))
 def test_batch_norm_in_training(torch, sensitive, case):
     library, name_there, their_options, name, options, size = CASES[case]
     reference = reference_of(torch, library, name_there, their_options)

@@ -3,7 +3,7 @@
 files.py            safetensors, .npz, Keras .h5, Flax .msgpack -> named arrays
 formats.py          the format of a file, by its content; for pickles, web pages and archives an error says what to do
 tables.py           the names of the arrays of each of our models in each library; the tables themselves are in
-                    torch_names.py, clip_names.py, open_clip_names.py and flax_names.py
+                    torch_names.py, convnet_names.py, clip_names.py, open_clip_names.py and flax_names.py
 table.py            the fields of such a table; layouts.py: the axes of arrays in other libraries
 prefixes.py         prefixes of the names in a file: of wrappers, of sets of weights in one checkpoint, of parts
 mapping.py          import and export, driven by the tables; heads, positions

@@ -28,6 +28,12 @@ _RESNETS = {
     **{f"wide{name}": f"wide_resnet{name}" for name in ("50_2", "101_2")},
     **{name: name for name in ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d")},
 }
+_CONVNETS = {
+    **{f"vgg{layers}{norm}": f"vgg:{layers}{norm}" for layers in (11, 13, 16, 19) for norm in ("", "_bn")},
+    **{f"inception_{variant}": f"inception:{variant}" for variant in ("v3", "v4", "resnet_v2")},
+    **{f"densenet{layers}": f"densenet:{layers}" for layers in (121, 161, 169, 201)},
+    **{"legacy_senet154": "senet:154", "senet154": "senet:154", "darknet53": "darknet:53"},
+}
 _ACTIVATIONS = {"exact": "gelu", "tanh": "gelu_tanh", "quick": "quick_gelu"}
 # First and last layer of a network, which timm replaces for other channels or classes.
 _LAYERS = {
@@ -62,6 +68,8 @@ def our_model(architecture: str) -> str | None:
 
     >>> our_model("vit_base_patch16_224.augreg_in21k"), our_model("resnet50d"), our_model("swin_tiny")
     ('vit:B/16', 'resnet:50d', None)
+    >>> our_model("vgg16_bn.tv_in1k"), our_model("inception_v3.tv_in1k")
+    ('vgg:16_bn', 'inception:v3')
     """
     name = architecture.partition(".")[0]
     if match := _VIT.match(name):
@@ -74,6 +82,8 @@ def our_model(architecture: str) -> str | None:
         return f"convnext:{match[1]}"
     if match := re.fullmatch(r"resnetv2_(50|101|152)", name):
         return f"resnet_v2:{match[1]}"
+    if name in _CONVNETS:
+        return _CONVNETS[name]
     return next((f"resnet:{ours}" for ours, theirs in _RESNETS.items() if theirs == name), None)
 
 
