@@ -90,7 +90,7 @@ class DarkNet(nn.Module):
 
 @part(
     "model",
-    small={"blocks": (1, 2), "width": 0.25},
+    small={"blocks": (1, 1), "width": 0.25},
     variants={name: in_words(blocks, f"{CHANNELS} channels in the stem") for name, blocks in BLOCKS.items()},
 )
 def darknet(

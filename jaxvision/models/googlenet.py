@@ -137,7 +137,7 @@ class GoogLeNet(InceptionNet):
 
 @part(
     "model",
-    small={"variant": "v1_bn", "width": 1 / 16, "blocks": (1, 1, 1, 1), "dropout": 0.0},
+    small={"variant": "v1_bn", "width": 1 / 16, "blocks": (1, 1, 1), "dropout": 0.0},
     variants={name: in_words((len(s.blocks) for s in VARIANTS[name][0]), NOTES[name]) for name in VARIANTS},
     image_size=MIN_SIZE,
 )
@@ -168,7 +168,7 @@ def googlenet(
         (Ioffe & Szegedy 2015, arXiv 1502.03167, fig. 5; modules 4c and 4d have 608 channels, as their branches add up
         to, where the figure says 576).
       width: Factor of the channels of every convolution, above 0.
-      blocks: Number of modules of each of the four stages, from its first; None for all.
+      blocks: Number of modules of each stage, counted from its first, for the first one to four stages; None for all.
       aux: True for two auxiliary classifiers, behind the modules 4a and 4d of "v1" and "v1_bn" (Szegedy et al. 2015,
         sec. 5). The task `supervised` trains them, see its `aux_weight`.
       dropout: Rate of dropout before the head, in [0, 1); None for the variant's: 0.4, 0.2 in torchvision, 0 in v2.

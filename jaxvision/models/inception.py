@@ -175,7 +175,7 @@ class Inception(InceptionNet):
 
 @part(
     "model",
-    small={"width": 1 / 16, "blocks": (1, 1, 2, 2), "dropout": 0.0},
+    small={"width": 1 / 16, "blocks": (1, 1), "dropout": 0.0},
     variants={name: in_words(len(stage.blocks) for stage in stages) for name, stages in VARIANTS.items()},
     image_size=MIN_SIZE,
 )
@@ -204,7 +204,7 @@ def inception(
       dtype: Type of the computation, float32 or bfloat16; parameters and statistics are float32.
       variant: Network: "v3", "v4" or "resnet_v2".
       width: Factor of the channels of every convolution, above 0.
-      blocks: Number of modules of each of the four stages, from its first; None for all.
+      blocks: Number of modules of each stage, counted from its first, for the first one to four stages; None for all.
       aux: True for the auxiliary classifier of v3, behind its last module at 17x17 pixels; its images have at least
         299x299 pixels. The task `supervised` trains it, see its `aux_weight`.
       dropout: Rate of dropout before the head, in [0, 1); 0.2 in the authors' code, 0.5 in torchvision.

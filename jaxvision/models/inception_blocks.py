@@ -73,21 +73,21 @@ def chain(*layers: C | Pool | Lrn) -> Block:
 
 
 def first_blocks(kind: str, stages: tuple[Stage, ...], counts: tuple[int, ...] | None) -> tuple[Stage, ...]:
-    """Returns the stages with their first blocks only.
+    """Returns the first stages of a network with their first blocks only.
 
     Args:
       kind: Name of the network, for the message.
       stages: Stages of a variant.
-      counts: Number of blocks of each stage; None for all.
+      counts: Number of blocks of each stage, for as many stages as are kept; None for all.
 
     Raises:
-      UserError: A number for each stage is missing, or is below 1 or above the stage's.
+      UserError: A number below 1 or above the stage's, no stage, or too many.
     """
     if counts is None:
         return stages
     have = [len(stage.blocks) for stage in stages]
-    if len(counts) != len(have) or not all(1 <= n <= most for n, most in zip(counts, have)):
-        raise UserError(f"blocks of {kind} has a number for each stage, from 1 to {tuple(have)}, not {shown(counts)}")
+    if not 1 <= len(counts) <= len(have) or not all(1 <= n <= most for n, most in zip(counts, have)):
+        raise UserError(f"blocks of {kind} has numbers from 1 to {tuple(have)}, stage by stage, not {shown(counts)}")
     return tuple(stage._replace(blocks=stage.blocks[:n]) for stage, n in zip(stages, counts))
 
 

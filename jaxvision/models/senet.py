@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.models.convolution import Padding
 from jaxvision.models.heads import HEAD_INITS, linear_head
 from jaxvision.models.layers import Conv, Dropout, batch_norm, global_mean, max_pool
 from jaxvision.models.options import in_words, one_of, positive, rate
@@ -16,7 +17,7 @@ from jaxvision.registry import part
 BLOCKS = {"154": (3, 8, 36, 3)}
 GROUPS = 64
 REDUCTION = 16
-POOL_PADDINGS = {"end": "CEIL", "both sides": None}
+POOL_PADDINGS: dict[str, Padding] = {"end": "CEIL", "both sides": None}
 
 
 class SENetBlock(nn.Module):
@@ -91,8 +92,8 @@ class SENet(nn.Module):
         """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         groups = max(round(GROUPS * self.width), 1)
         x = images
-        for i, (features, stride) in enumerate(((groups, 2), (groups, 1), (2 * groups, 1)), 1):
-            x = Conv(features, 3, stride, dtype=self.dtype, name=f"stem_conv{i}")(x)
+        for i, (channels, stride) in enumerate(((groups, 2), (groups, 1), (2 * groups, 1)), 1):
+            x = Conv(channels, 3, stride, dtype=self.dtype, name=f"stem_conv{i}")(x)
             x = nn.relu(batch_norm(f"stem_norm{i}", train, self.dtype)(x))
         x = max_pool(x, padding=POOL_PADDINGS[self.pool_padding])
         out: dict[str, Any] = {"stem": x}

@@ -39,10 +39,9 @@ def test_loss_is_the_mean_cross_entropy_in_training_mode(batch):
     chex.assert_trees_all_close(updates, stats, rtol=1e-5, atol=1e-8)  # XLA fuses the two programs differently
 
 
-@pytest.mark.parametrize("weight", [0.3, 0.0])
-def test_auxiliary_classifiers_add_their_loss(weight):
+def test_auxiliary_classifiers_add_their_loss():
     model = lambda k: models.build("googlenet", k, variant="v1_bn", width=1 / 16, aux=True, dropout=0.0)
-    task = supervised.make_supervised(model=model, num_classes=3, aux_weight=weight, statistics="running")
+    task = supervised.make_supervised(model=model, num_classes=3, aux_weight=0.5, statistics="running")
     batch = {"image": jax.random.normal(jax.random.key(1), (2, 32, 32, 3)), "label": jnp.array([0, 2])}
     shapes = jax.eval_shape(task.init, jax.random.key(0), batch)
     rng = np.random.default_rng(0)
@@ -50,7 +49,7 @@ def test_auxiliary_classifiers_add_their_loss(weight):
     loss, _ = jax.jit(task.loss)(variables, batch, jax.random.key(2))
     _, out = jax.jit(model(3).apply)(variables, batch["image"])
     cross_entropy = lambda logits: softmax_cross_entropy(logits, batch["label"], 0.0).mean()
-    want = cross_entropy(out["logits"]) + weight * sum(map(cross_entropy, out["aux_logits"]))
+    want = cross_entropy(out["logits"]) + 0.5 * sum(map(cross_entropy, out["aux_logits"]))
     np.testing.assert_allclose(loss, want, rtol=1e-5)
     assert len(out["aux_logits"]) == 2
 
@@ -90,7 +89,8 @@ def test_outputs_leave_the_statistics_alone(batch):
         (dict(num_classes=None), "names no classes"),
         (dict(num_classes=3, statistics="runing"), "did you mean 'running'"),
         (dict(num_classes=3, label_smoothing=1.0), "label_smoothing must be a number in"),
-        (dict(num_classes=3, loss="hinge"), "unknown loss 'hinge'"),
+        (dict(num_classes=3, aux_weight=-0.1), "task.aux_weight must be a number"),
+        (dict(num_classes=3, loss="zero_one"), "unknown loss 'zero_one'"),
         (dict(num_classes=3, multi_label=True), "set task.loss to 'sigmoid_cross_entropy'"),
     ],
 )
