@@ -2,9 +2,10 @@
 
 Sources: linear scaling of SGD's rate, Goyal et al. 2017 (0.1 for 256 images); AdamW and augmentation of transformers,
 Beyer et al. 2022 (0.001 for 1,024 images; here with the root of the batch size, since small batches would get almost
-nothing); fine-tuning of a ResNet, Chen et al. 2020, app. B.8 (0.05 for 256), and of a ViT with lower rates for lower
-layers, He et al. 2022, app. A.2 (0.0005 for 256); BiT by its HyperRule. Lengths and batch sizes are round numbers that
-suit a single device; nothing is claimed for them.
+nothing); AlexNet and VGG, Simonyan & Zisserman 2015, sec. 3.1 (0.01 for 256); fine-tuning of a ResNet, Chen et al.
+2020, app. B.8 (0.05 for 256), and of a ViT with lower rates for lower layers, He et al. 2022, app. A.2 (0.0005 for
+256); BiT by its HyperRule. Lengths and batch sizes are round numbers that suit a single device; nothing is claimed for
+them.
 """
 
 import math
@@ -16,6 +17,7 @@ SMALL = 96  # images of one size up to this many pixels are used as they are
 LARGE = 224  # side to which larger photographs are brought
 MEGAPIXELS = 2_000_000  # from here on JPEGs are decoded at a reduced size
 _TRANSFORMERS = ("vit", "mixer", "resmlp", "gmlp", "convnext", "swin")  # trained by AdamW
+_PLAIN = ("alexnet", "zfnet", "vgg")  # with the rate of their papers
 _CIFAR_STEM = 48  # images up to this size get a stem that does not stride; beyond, it costs too much
 
 
@@ -142,6 +144,8 @@ def optimizer(name: str, batch: int, *, from_weights: bool) -> dict[str, Any]:
 
     >>> optimizer("resnet", 32, from_weights=False)["learning_rate"]
     0.0125
+    >>> optimizer("vgg", 256, from_weights=False)["learning_rate"]
+    0.01
     """
     if is_transformer(name):
         rate = 5e-4 * batch / 256 if from_weights else 1e-3 * math.sqrt(batch / 1024)
@@ -149,7 +153,7 @@ def optimizer(name: str, batch: int, *, from_weights: bool) -> dict[str, Any]:
         if from_weights and ":" not in name:
             section["layer_decay"] = 0.75
     else:
-        rate = (0.05 if from_weights else 0.1) * batch / 256
+        rate = (0.01 if name in _PLAIN else 0.05 if from_weights else 0.1) * batch / 256
         decay = 1e-4 if from_weights else 5e-4
         section = dict(name="sgd", learning_rate=_round(rate), momentum=0.9, nesterov=True, weight_decay=decay)
     return section | dict(schedule="cosine", warmup="5 percent")
