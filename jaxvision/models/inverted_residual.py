@@ -150,6 +150,7 @@ class ConvNorm(nn.Module):
       stride: Step in pixels.
       activation: Key of `ACTIVATIONS`.
       style: Padding, BatchNorm and type.
+      groups: Number of groups of a convolution that is not depthwise.
     """
 
     features: int | None
@@ -157,12 +158,14 @@ class ConvNorm(nn.Module):
     stride: int
     activation: str
     style: Style
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps x [b, h, w, c] to [b, h', w', features]."""
-        depthwise = {"groups": x.shape[-1], "kernel_init": DEPTHWISE_INIT} if self.features is None else {}
-        x = conv("conv", self.features or x.shape[-1], self.size, self.stride, self.style, **depthwise)(x)
+        depthwise = {"groups": x.shape[-1], "kernel_init": DEPTHWISE_INIT}
+        rest: dict[str, Any] = depthwise if self.features is None else {"groups": self.groups}
+        x = conv("conv", self.features or x.shape[-1], self.size, self.stride, self.style, **rest)(x)
         return ACTIVATIONS[self.activation](norm("norm", train, self.style)(x))
 
 

@@ -11,6 +11,7 @@ from jaxvision import models
 from jaxvision.analysis.accounting import macs
 from jaxvision.models import efficientnet, inverted_residual
 from jaxvision.models.layers import Conv
+from jaxvision.models.shufflenet import channel_shuffle
 
 
 def traced(name, size=224, **options):
@@ -127,3 +128,24 @@ def test_stochastic_depth_and_dropout_draw_numbers_in_training(images):
 
     assert np.abs(logits(0) - logits(1)).max() > 0
     np.testing.assert_array_equal(logits(2), logits(2))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 12])
+def test_a_shuffle_with_c_over_g_groups_undoes_one_with_g(groups):
+    x = np.arange(24).reshape(2, 12)
+    shuffled = channel_shuffle(jnp.asarray(x), groups)
+    np.testing.assert_array_equal(shuffled[1], [12 + 12 // groups * (i % groups) + i // groups for i in range(12)])
+    np.testing.assert_array_equal(channel_shuffle(shuffled, 12 // groups), x)
+
+
+def test_shufflenets_have_the_maps_of_the_papers():
+    """Zhang et al. 2018, table 1; Ma et al. 2018, table 5."""
+    for name, channels in {"shufflenet": (240, 480, 960), "shufflenet_v2": (116, 232, 1024)}.items():
+        _, features, out = traced(name)
+        assert out["stem"].shape == (1, 56, 56, 24)
+        assert [stage.shape[1:] for stage in out["stages"]] == [
+            (28, 28, channels[0]),
+            (14, 14, channels[1]),
+            (7, 7, channels[2]),
+        ]
+        assert features.shape == (1, channels[2])

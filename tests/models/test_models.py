@@ -55,6 +55,8 @@ COUNTED = (  # to the last digit
     "mobilenet_v3_small",
     "efficientnet_b0",
     "efficientnet_b1",
+    "shufflenet_v1_g3_1x",
+    "shufflenet_v2_x1_0",
 )
 # Those that take more than some seconds to trace. `pytest -m slow tests/models/test_models.py` counts them.
 DEEP = ("inception_resnet_v2", "inception_v4", "densenet161", "densenet169", "densenet201", "senet154")
@@ -150,6 +152,9 @@ def reference_models():
         yield f"mobilenet_v3_{variant}", "mobilenet_v3", 1000, {"variant": variant}
     for i in range(8):
         yield f"efficientnet_b{i}", "efficientnet", 1000, {"variant": f"B{i}"}
+    yield "shufflenet_v1_g3_1x", "shufflenet", 1000, {}
+    for variant in ("0.5", "1.0"):
+        yield f"shufflenet_v2_x{variant.replace('.', '_')}", "shufflenet_v2", 1000, {"variant": variant}
     yield "tf_efficientnet_l2", "efficientnet", 1000, {"variant": "L2"}
 
 
@@ -493,6 +498,11 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("mobilenet_v2", 10), {"padding": "VALID"}, "unknown padding 'VALID'"),
         (("mobilenet_v3", 10), {"variant": "medium"}, "unknown MobileNet v3 variant"),
         (("mobilenet_v3", 10), {"hidden": 0}, "hidden must be above 0"),
+        (("shufflenet", 10), {"groups": 5}, "unknown groups (without channels=)"),
+        (("shufflenet", 10), {"channels": 50}, "of 3 groups is a multiple of 12, not 50"),
+        (("shufflenet", 10), {"channels": 24}, "more than the 24 of the stem"),
+        (("shufflenet_v2", 10), {"variant": "3.0"}, "unknown ShuffleNet v2 variant"),
+        (("shufflenet_v2", 10), {"channels": 15}, "channels must be even"),
         (("efficientnet", 10), {"variant": "B8"}, "unknown EfficientNet variant 'B8'"),
         (("efficientnet", 10), {"norm_momentum": 1}, "norm_momentum is a rate"),
         (("bit", 10), {"variant": "R50x2"}, "unknown BiT variant"),
