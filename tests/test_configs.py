@@ -30,6 +30,8 @@ PARAMETERS = [
     ("supervised/vit_b16_imagenet2012.py", {"model.pool": "token", "model.posemb": "learned"}, 86_567_656),
     ("supervised/resnet_cifar10.py:20", {}, 269_722),
     ("supervised/resnet_cifar10.py:56", {}, 853_018),
+    ("supervised/mnist_bn_net.py", {}, 1_200_330),
+    ("supervised/cifar10_linear.py", {}, 30_730),
 ]
 
 

@@ -58,6 +58,8 @@ def shrink(config: ConfigDict, model: Mapping[str, Any], steps: int = 2, size: i
 
     is_own = own_modules.is_own(small["data"]["name"])  # made for its task, and small by itself
     small["data"] = on_shapes(small["data"], "train") | (dict(options=dict(examples=64)) if is_own else shapes)
+    if not is_own:
+        small["data"].pop("image_size", None)  # it stands for data that are not there, and these are
     small["evals"] = {name: on_shapes(section, "validation") for name, section in small.get("evals", {}).items()}
     small["augment"] = smaller(small.get("augment", "none"))
     small["model"] |= model
