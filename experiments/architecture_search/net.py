@@ -30,7 +30,7 @@ class LayeredNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
         del train  # the same in training and in evaluation
-        x = nn.relu(self._conv("stem", 3, 2)(images))  # b h/2 w/2 c
+        x = nn.relu(self._conv("stem", 5, 4)(images))  # b h/4 w/4 c
         stages = [x]
         for i, op in enumerate(self.layers):
             if op == "mean3":
@@ -58,7 +58,7 @@ def layered_net(
     layer1: str = "conv3",
     layer2: str = "conv3",
 ) -> LayeredNet:
-    """A 3x3 convolution with stride 2, three layers to choose, and the mean over positions.
+    """A 5x5 convolution with stride 4, three layers to choose, and the mean over positions.
 
     Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stages" (the map after
     each layer), "map" [b, h, w, d] (the last of them), and "logits" float32 [b, k].

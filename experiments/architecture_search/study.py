@@ -3,8 +3,8 @@
 After Real et al. 2019, "Regularized evolution for image classifier architecture search", arXiv 1802.01548, fig. 4, and
 Zoph and Le 2017, "Neural architecture search with reinforcement learning", arXiv 1611.01578, fig. 6.
 
-    space      three layers at a quarter of the pixels of `shapes` (16 pixels), each a pixel-wise or a 3x3 convolution, a
-               mean over 3x3 pixels, or nothing: 64 architectures, in supernet.py
+    space      three layers on maps of 4x4 pixels, on `shapes` at 16 pixels. Each is a pixel-wise convolution, one of
+               3x3 pixels, a mean over 3x3 pixels, or nothing: 64 architectures, in supernet.py
     tables     every architecture is trained with each of five seeds, 250 steps of 32 images, which gives five tables:
                tabulate.py wrote them to table.csv. A search sees the validation top-1 of a table, and what it finds is
                judged by the test top-1 of the same run
@@ -69,11 +69,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.data = dict(
         name="shapes",
         options=dict(image_size=32, train=12_000, validation=1_000, test=1_000),  # as in configs/quickstart.py
-        split="train",
+        split="train[:6000]",
         host="decode|resize(16)",
         batch_size=32,
         classes=10,
-        examples=12_000,
+        examples=6_000,
         image_size=32,
     )
     c.augment = "normalize(0.5, 0.5)"

@@ -34,7 +34,7 @@ def space(layers: int = LAYERS) -> dict[str, Any]:
 
 def load() -> list[Images]:
     """Reads training, validation and test images of `shapes`, at 16 pixels."""
-    opened = [sources.open_source("shapes", split, options=DATA) for split in ("train", "validation", "test")]
+    opened = [sources.open_source("shapes", split, options=DATA) for split in ("train[:6000]", "validation", "test")]
     arrays = [resident.load_arrays(source, "decode|resize(16)") for source in opened]
     return [(one["image"].astype(np.float32) / 127.5 - 1, one["label"]) for one in arrays]
 
@@ -53,7 +53,7 @@ def init(key: jax.Array, layers: int = LAYERS, channels: int = CHANNELS, classes
     def kernel(size: int, inputs: int, outputs: int) -> jax.Array:
         return jax.random.normal(next(keys), (size, size, inputs, outputs)) * np.sqrt(2 / (size * size * inputs))
 
-    arrays: Arrays = {"stem": kernel(3, 3, channels)}
+    arrays: Arrays = {"stem": kernel(5, 3, channels)}
     for layer in space(layers):
         arrays[layer] = {"pixel": kernel(1, channels, channels), "conv3": kernel(3, channels, channels)}
     return arrays | {"head": jax.random.normal(next(keys), (channels, classes)) / np.sqrt(channels)}
@@ -90,7 +90,7 @@ def logits_of(arrays: Arrays, ops: jax.Array, images: jax.Array) -> jax.Array:
     Returns:
       float32 [b, k].
     """
-    x = jax.nn.relu(_conv(images, arrays["stem"], 2))  # b h/2 w/2 c
+    x = jax.nn.relu(_conv(images, arrays["stem"], 4))  # b h/4 w/4 c
     c = x.shape[-1]
     centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
     for i, layer in enumerate(space(len(ops))):

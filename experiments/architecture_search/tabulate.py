@@ -2,7 +2,7 @@
 
 Run:  python experiments/architecture_search/tabulate.py table.csv
 
-All share one compiled step. A line is added after each seed, so that the table can be looked at.
+All share one compiled step. The table is written after each seed; a table that exists is continued.
 """
 
 import itertools
@@ -47,10 +47,14 @@ def main(path: Path) -> None:
     """Writes the table.
 
     Args:
-      path: CSV file to write.
+      path: CSV file to write, or to continue.
     """
-    sets, rows, began = net.load(), [], time.perf_counter()
+    rows = csv.read_csv(path).to_pylist() if path.exists() else []
+    done = {row["seed"] for row in rows}
+    sets, began = net.load(), time.perf_counter()
     for seed in SEEDS:
+        if seed in done:
+            continue
         rows += [row(number, seed, sets) for number in range(len(POINTS))]
         csv.write_csv(pa.Table.from_pylist(rows), path)
         print(f"seed {seed}: {len(rows)} networks, {time.perf_counter() - began:.0f} seconds", flush=True)
