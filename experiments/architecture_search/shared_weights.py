@@ -22,6 +22,7 @@ from jaxvision.sweep.categorical import reinforce
 
 net = sibling(__file__, "supernet")
 LEARNING_RATE, DECAY = 0.05, 0.9  # of the policy
+REWARDS, IMAGES = 10, 256  # steps of the policy in each round, and images that a reward is the accuracy on
 Images = tuple[np.ndarray, np.ndarray]  # float32 [n, h, w, 3] and int32 [n]
 
 
@@ -40,7 +41,7 @@ class Found(NamedTuple):
 
 
 def search(
-    train: Images, validation: Images, *, seed: int = 0, rounds: int = 20, steps: int = 20, **sizes: int
+    train: Images, validation: Images, *, seed: int = 0, rounds: int = 40, steps: int = 50, **sizes: int
 ) -> Found:
     """Searches with shared weights.
 
@@ -49,18 +50,18 @@ def search(
       validation: Images and labels whose accuracy rewards the policy.
       seed: Seed of everything.
       rounds: Number of times that the two phases take turns.
-      steps: Number of steps of each phase, the same for both.
+      steps: Number of steps of the arrays in each round; the policy takes `REWARDS` steps.
       **sizes: Sizes of the network, see `supernet.init`.
     """
     space, arrays = net.space(sizes.get("layers", net.LAYERS)), net.init(jax.random.key(seed), **sizes)
     policy, state, rewards, drawn = reinforce.uniform(space), net.ADAM.init(arrays), [], 0
-    training, rewarding = net.batches(train, seed), net.batches(validation, seed + 1)
+    training, rewarding = net.batches(train, seed), net.batches(validation, seed + 1, IMAGES)
     for _ in range(rounds):
         for _ in range(steps):
             point = reinforce.draw(space, policy.logits, seed, drawn)
             arrays, state = net.step(arrays, state, net.chosen(point), *next(training))
             drawn += 1
-        for _ in range(steps):
+        for _ in range(REWARDS):
             point = reinforce.draw(space, policy.logits, seed, drawn)
             rewards.append(float(net.accuracy(arrays, net.chosen(point), *next(rewarding))))
             policy = reinforce.update(space, policy, policy.logits, point, rewards[-1], LEARNING_RATE, DECAY)

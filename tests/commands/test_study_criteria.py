@@ -6,7 +6,7 @@ from made_up_runs import EXPERIMENTS, STUDIES
 from scipy import stats
 
 from jaxvision.analysis.criteria import Verdict
-from jaxvision.commands import study
+from jaxvision.commands import study, study_results
 
 NOMINAL = 0.025  # share of 95 % intervals that lie above the true value
 
@@ -42,6 +42,7 @@ def a_little_longer(this, preset):
 
 # Study, preset, repetitions, keys that its criteria read beyond those of STUDIES, accuracies without a difference.
 NOISE = [
+    pytest.param("architecture_search", "laptop", 100, (), same_for_all, marks=pytest.mark.slow),  # searches take time
     ("data_scaling", "laptop", 100, (), same_for_all),
     ("degradation", "laptop", 1000, ("train_loss",), same_for_all),
     ("image_text", "laptop", 500, (), guesses),
@@ -75,7 +76,8 @@ def test_noise_meets_no_criterion_more_often_than_its_interval_allows(name, pres
     this = study.load_study(str(EXPERIMENTS / name))
     mean, rng = level(this, preset), np.random.default_rng(0)
     keys = STUDIES[name][1]
-    cells = [(one, key) for one in this.runs(preset, "DIR") for key in (*keys(this, one, preset), *more)]
+    planned = this.runs(preset, "DIR") + study_results.published(this, preset)
+    cells = [(one, key) for one in planned for key in (*keys(this, one, preset), *more)]
     means = np.array([mean(one, key) for one, key in cells])
     seeds = {tag: [one.tags.get(tag) for one, _ in cells] for tag in ("seed", "repeat")}
     met: dict[str, int] = {}

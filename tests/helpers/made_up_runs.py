@@ -40,6 +40,7 @@ def of_pretraining(this, one, preset):
 
 # Study -> preset, (module, run, preset) -> names of its results, and names of what it records during training.
 STUDIES = {
+    "architecture_search": ("laptop", lambda this, one, preset: ["val/top1", "test/top1"], []),
     "data_scaling": ("laptop", of_scaling, ["val/top1"]),
     "degradation": ("laptop", lambda this, one, preset: ["val/top1"], ["top1"]),
     "image_text": ("laptop", of_pairs, ["seen/zeroshot_plain1/top1"]),
