@@ -79,6 +79,7 @@ def attended(call: Callable[[], Any], offsets: Mapping[str, jax.Array] | None = 
     Raises:
       UserError: The blocks are scanned or computed again for the gradient, so none can be looked into.
     """
+    shifts = offsets or {}
     parts: dict[str, dict[str, jax.Array]] = {}
     weights: dict[str, jax.Array] = {}
     values: dict[str, jax.Array] = {}
@@ -92,8 +93,8 @@ def attended(call: Callable[[], Any], offsets: Mapping[str, jax.Array] | None = 
                 "its blocks are scanned or computed again (model.scan, model.remat), so none can be looked into"
             )
         inside = isinstance(module.parent, Attention)
-        if inside and module.name == "out" and (key := "/".join(module.parent.path)) in (offsets or {}):
-            args = (args[0] + offsets[key].astype(args[0].dtype), *args[1:])
+        if inside and module.name == "out" and (key := "/".join(module.parent.path)) in shifts:
+            args = (args[0] + shifts[key].astype(args[0].dtype), *args[1:])
         y = next_fun(*args, **kwargs)
         if inside:
             parts.setdefault("/".join(module.parent.path), {})[module.name] = y

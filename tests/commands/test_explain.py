@@ -7,7 +7,7 @@ from PIL import Image
 from jaxvision.cli import main
 from jaxvision.commands import explain, explain_pictures
 from jaxvision.errors import UserError
-from jaxvision.explain.base import Explanation, Row, Tile
+from jaxvision.explain.base import Tile
 
 
 @pytest.fixture
@@ -21,12 +21,16 @@ def photos(tmp_path):
     return folder
 
 
-def own(subject):
-    """An instrument of a user."""
+OWN = """
+from jaxvision.explain.base import Explanation, Row, Tile
+
+
+def grey(subject):
     return Explanation("Mine", "Grey.", [Row("all", [Tile(image) for image in subject.images])])
+"""
 
 
-def test_a_page_about_a_run(trained, photos, tmp_path, capsys):
+def test_a_page_about_a_run(trained, photos, tmp_path, capsys, monkeypatch):
     out = tmp_path / "seen"
     what = "gradient, gradcam(layer='stages/1'), gradcam, occlusion(stride=16)"
     words = ["jaxvision", "explain", f"--workdir={trained[0]}", f"--images={photos}", f"--out={out}", "--most=2"]
@@ -38,8 +42,10 @@ def test_a_page_about_a_run(trained, photos, tmp_path, capsys):
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {"all.png", "gradient.png", "gradcam.png", "gradcam_2.png", "occlusion.png"}
     assert (out / "index.html").read_text().count("data:image/png;base64,") == 5
-    explain.run_explain(trained[0], str(photos), out, what="test_explain:own")  # an instrument that is not built in
-    assert {path.name for path in out.glob("*.png")} == {"own.png"}
+    (tmp_path / "my_instruments.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    explain.run_explain(trained[0], str(photos), out, what="my_instruments:grey")  # an instrument that is not built in
+    assert {path.name for path in out.glob("*.png")} == {"grey.png"}
     assert "left out" in capsys.readouterr().err
 
 
