@@ -96,7 +96,7 @@ def run_explain(
     done = [one.refused or waiting(str(one.call), one.make, subject, **one.call.kwargs) for one in wanted]
     if not is_main():
         return out / "index.html"
-    own = [f"{name}.png" for name in explain.EXPLANATIONS]
+    own = [f"{name}{again}.png" for name in explain.EXPLANATIONS for again in ("", *(f"_{i}" for i in range(2, 100)))]
     with outputs.filling(out, written, "--out", own) as here:
         parts = [*_heading(model, subject, len(files), left_out, target)]
         parts += explain_pictures.overview(subject, [x for x in done if isinstance(x, Explanation)], here / "all.png")

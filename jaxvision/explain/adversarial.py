@@ -187,7 +187,7 @@ def _class_number(subject: Subject, to: str | int | None) -> int | None:
     count = subject.shapes()["logits"].shape[1]
     if isinstance(to, int) and 0 <= to < count:
         return to
-    choices = subject.classes or tuple(range(count))
+    choices = subject.classes or tuple(map(str, range(count)))
     raise UserError(f"attack(to=...): {unknown('class', to, choices)}")
 
 
@@ -218,7 +218,7 @@ def explain_attack(
     number = _class_number(subject, to)
     predict = jax.jit(subject.outputs)
 
-    def run(images: np.ndarray, targets: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def run(images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         before = jax.nn.softmax(predict(subject.variables, images)["logits"].astype(jnp.float32))
         chosen = before.argmax(-1) if number is None else jnp.full(len(images), number)
         changed = attack(subject.outputs, subject.variables, images, chosen, method, epsilon, steps, number is not None)

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxvision.arguments import Range
 from jaxvision.explain.base import (
@@ -193,8 +192,8 @@ def explain_integrated(
     """
     logit = jax.jit(lambda variables, x, k: score(subject.outputs(variables, x), k))
 
-    def run(x: np.ndarray, k: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        rise = logit(subject.variables, x, k) - logit(subject.variables, np.full_like(x, baseline), k)
+    def run(x: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rise = logit(subject.variables, x, k) - logit(subject.variables, jnp.full_like(x, baseline), k)
         added = integrated_gradients(subject.outputs, subject.variables, x, k, baseline, steps)
         return added.sum(axis=-1), rise
 

@@ -69,7 +69,7 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Any, inputs: Any) -> list[Any]:
         if _is_relu(eqn):
             results: Any = [guided_relu(*operands)]
         elif eqn.primitive.name in _INLINED:
-            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            inner: Any = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             inner, held = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
             results = _evaluate(inner, held, operands)
         else:
@@ -112,7 +112,7 @@ def has_relu(outputs: Callable, variables: Any, images: Any) -> bool:
             if _is_relu(eqn):
                 return True
             if eqn.primitive.name in _INLINED:
-                inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+                inner: Any = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 if inside(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner):
                     return True
         return False

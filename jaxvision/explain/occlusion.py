@@ -101,7 +101,7 @@ def _sizes(subject: Subject, size: int | None, stride: int | None) -> tuple[int,
 
 def _passes(subject: Subject, size: int | None = None, stride: int | None = None, **_: Any) -> int:
     h, w = subject.images.shape[1:3]
-    _, step = _sizes(subject, size, stride)
+    step = _sizes(subject, size, stride)[1]
     return 1 + -(-h // step) * -(-w // step)
 
 

@@ -114,7 +114,7 @@ def alexnet(
     last of them), "tokens" [b, h * w, 256], "fc6" and "fc7" [b, hidden], and "logits" float32 [b, k].
 
     The hidden layers see a grid of 6x6 places, which is the map of images of the usual size. Maps of other images are
-    averaged to this grid, as in torchvision (`plain.adaptive_avg_pool`).
+    averaged to this grid, as in torchvision.
 
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.

@@ -22,7 +22,7 @@ from jaxvision.models.linear import grey_channel
 from jaxvision.models.options import MAX_UNITS, RATE
 from jaxvision.specs import Call
 
-LAYERS = specs.Registry("layer of cnn")
+LAYERS = specs.Registry("cnn layer")
 UNITS = Annotated[int, Range(1, MAX_UNITS)]
 PIXELS = Annotated[int, Range(1, 1024)]
 MAP, VECTOR = "a map [b, h, w, c]", "a vector [b, d]"

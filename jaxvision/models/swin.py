@@ -230,8 +230,7 @@ def swin(
     Applied to float images [b, height, width, 3] it returns float32 features [b, d] (the mean over places) and `out`:
     "stem", "stages" (the map of each stage), "map" [b, h, w, d] (after the last norm), "tokens" [b, h * w, d], and
     "logits" float32 [b, k]. Height and width are any multiples of `patch`, with the same weights: maps are padded to
-    whole windows, and to an even size before places are merged, as in the authors' code for detection
-    (`windows.Windows`).
+    whole windows, and to an even size before places are merged, as in the authors' code for detection.
 
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.

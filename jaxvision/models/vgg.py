@@ -98,7 +98,7 @@ def vgg(
     apply it with `mutable=["batch_stats"]` in training.
 
     The hidden layers see a grid of 7x7 places, which is the map of a 224x224 image. Maps of other images are averaged
-    to this grid, as in torchvision (`plain.adaptive_avg_pool`); timm slides the hidden layers over larger maps instead.
+    to this grid, as in torchvision; timm slides the hidden layers over larger maps instead.
 
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.

@@ -77,7 +77,7 @@ def test_bash_gets_what_follows_its_last_break():
     assert answer("jaxvision evaluate --format=js", "js") == ["json", "jsonl"]
     assert answer("jaxvision evaluate --format=", "=") == ["table", "json", "jsonl", "csv"]
     assert answer("jaxvision evaluate --wor", "--wor") == ["--workdir="]
-    assert answer("jaxvision list ", "")[0] == "augmentations"
+    assert {"augmentations", "models"} <= set(answer("jaxvision list ", ""))
     assert answer("jaxvision train --config='conf", "'conf") == ["configs/"]
 
 
