@@ -50,11 +50,16 @@ def test_cross_entropy_is_divergence_plus_entropy():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_minimum_is_at_the_label(name):
-    labels = jnp.array([[0.7, 0.2, 0.1]])
-    best = {
-        "softmax_cross_entropy": jnp.log(labels),
-        "sigmoid_cross_entropy": jnp.log(labels) - jnp.log1p(-labels),
-        "squared_error": labels,
+    labels, sure = jnp.array([[0.7, 0.2, 0.1]]), jnp.array([[1.0, 0.0, 0.0]])
+    beyond = 5 * (2 * sure - 1)  # farther from the boundary than any margin
+    best, labels = {
+        "softmax_cross_entropy": (jnp.log(labels), labels),
+        "sigmoid_cross_entropy": (jnp.log(labels) - jnp.log1p(-labels), labels),
+        "squared_error": (labels, labels),
+        "hinge": (beyond, sure),
+        "squared_hinge": (beyond, sure),
+        "binary_hinge": (beyond, sure),
+        "perceptron": (beyond, sure),
     }[name]
     np.testing.assert_allclose(gradient(LOSSES[name], best, labels), 0, atol=1e-6)
 
