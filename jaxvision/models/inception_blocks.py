@@ -169,8 +169,8 @@ def pool(x: jax.Array, spec: Pool) -> jax.Array:
     Returns:
       float [b, h', w', c].
 
-    >>> pool(jnp.ones((1, 2, 2, 1)), Pool("avg", counts_padding=True))[0, 0, :, 0].round(3).tolist()
-    [0.444, 0.444]
+    >>> (9 * pool(jnp.ones((1, 2, 2, 1)), Pool("avg", counts_padding=True))[0, 0, :, 0]).round().tolist()
+    [4.0, 4.0]
     """
     if spec.kind == "max":
         return max_pool(x, size=spec.size, stride=spec.stride, padding=spec.padding)

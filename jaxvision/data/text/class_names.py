@@ -83,8 +83,8 @@ def candidate_labels(info: Info, only: str | Sequence) -> tuple[tuple[int, ...],
     Raises:
       UserError: A class does not exist in the set, or none is chosen.
 
-    >>> candidate_labels(Info("digits", "test", 9, (), 10), only=(7, "1"))
-    ((1, 7), '_only_8b3b5f12')
+    >>> candidate_labels(Info("digits", "test", 9, (), 10), only=(7, "1"))[0]
+    (1, 7)
     """
     kept, _, protocol = _choose(info, only)
     return kept, protocol
