@@ -51,7 +51,7 @@ def test_help_of_each_command_names_its_flags_without_importing_jax(command):
         (["search", "--top=1e1", "a cat"], "--top must be a whole number of at least 1, not '1e1': write 10"),
         (["visualize", "--perplexity=many"], "--perplexity must be a number, not 'many'"),
         (["train", "--fresh=perhaps"], "--fresh must be true or false, not 'perhaps'"),
-        (["evaluate", "--step"], "--step has no value: write --step=VALUE, a whole number"),
+        (["evaluate", "--step"], "--step has no value: write --step=VALUE, the number of a step, or best"),
         (["predict", "--workdir=x", "--images=.", "cli.py"], "unexpected word 'cli.py': write flags as --name=value"),
         (["evaluate", "--workdir=x", "stray"], "unexpected word 'stray'"),
         (["train", "own.py", "--workdir=x"], "unexpected word 'own.py': name a config by its flag, --config=own.py"),
