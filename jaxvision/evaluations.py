@@ -173,9 +173,10 @@ def make_evaluations(entries: Sequence[Entry], judged: Judged, steps: Callable[[
 
 def _with_mean(name: str, sets: Sequence[Evaluation]) -> tuple[list[Evaluation], Evaluation]:
     """The evaluations of several sets and that of the mean over them, which follows from their results."""
-    if len(intervals := {one.every for one in sets}) > 1:
+    if len(intervals := sorted({one.every for one in sets})) > 1:
         raise UserError(
-            f"evals.{name}.mean needs sets that are evaluated at the same steps, not every {intervals} steps"
+            f"evals.{name}.mean is of one step, and its sets are evaluated every {' or '.join(map(str, intervals))} "
+            f"steps: set the same evals.{name}.every for all of them"
         )
     latest: dict[str, tuple[Any, dict[str, float]]] = {}
 

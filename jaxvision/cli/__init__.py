@@ -2,7 +2,8 @@
 
 shared.py      a command, and the flags that several have
 made_configs.py  new; train without a config file
-one_run.py     train, evaluate, inspect, verify, predict, visualize, explain, search
+one_run.py     train, evaluate, inspect, verify, visualize
+photos.py      predict, explain, search: a model on image files
 many_runs.py   study, sweep, launch
 seeing.py      plot
 files.py       convert, data
@@ -22,13 +23,14 @@ import sys
 from absl import flags
 
 from jaxvision import signals
-from jaxvision.cli import about, failures, files, made_configs, many_runs, mistakes, one_run, order, seeing
+from jaxvision.cli import about, failures, files, made_configs, many_runs, mistakes, one_run, order, photos, seeing
 from jaxvision.cli.shared import Command, check_empty, warnings_printed
 from jaxvision.errors import UserError, unknown
 from jaxvision.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PREEMPTED
 
 COMMANDS: dict[str, Command] = {
     **one_run.COMMANDS,
+    **photos.COMMANDS,
     **made_configs.COMMANDS,
     **seeing.COMMANDS,
     **many_runs.COMMANDS,

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxvision.cli import one_run
+from jaxvision.cli import one_run, photos
 from jaxvision.cli.shared import Command, need, read_config, start, value_of
 from jaxvision.errors import UserError, unknown
 
@@ -78,8 +78,9 @@ def _launch(values: flags.FlagValues, rest: list[str]) -> None:
     clusters = [cluster for cluster in ("slurm", "jobset", "tpu") if values[cluster].present]
     if len(clusters) != 1:
         raise UserError("launch needs one cluster: give one of --slurm, --jobset and --tpu")
-    if rest and rest[0] not in one_run.COMMANDS:
-        raise unknown("command to launch", rest[0], one_run.COMMANDS)
+    jobs = one_run.COMMANDS | photos.COMMANDS
+    if rest and rest[0] not in jobs:
+        raise unknown("command to launch", rest[0], jobs)
     from jaxvision.commands import launch
 
     # Read the config here, after launch's own options: the user learns of a mistake now, not when the job starts.

@@ -9,7 +9,7 @@ from jaxvision import evaluations, storage
 from jaxvision.commands import tables
 from jaxvision.commands.restore import restore
 from jaxvision.errors import UserError, shown, unknown
-from jaxvision.evals.ensemble import MEANS, ensemble_log_probabilities, judge, log_softmax
+from jaxvision.evals.ensemble import MEANS, ensemble_log_probabilities, judge
 from jaxvision.evals.predictions import make_predictions
 from jaxvision.experiment import Experiment
 from jaxvision.parallel.distributed import is_main, together
@@ -106,7 +106,8 @@ def judge_ensemble(
     results: dict[str, dict[str, float]] = {str(path): {} for path in [*paths, ENSEMBLE]}
     for entry in entries:
         logits, labels = _logits(entry, members)
-        of = {str(member.path): log_softmax(one) for member, one in zip(members, logits, strict=True)}
+        alone = (ensemble_log_probabilities(one[None]) for one in logits)
+        of = {str(member.path): one for member, one in zip(members, alone, strict=True)}
         of[ENSEMBLE] = ensemble_log_probabilities(logits, mean)
         for path, log_probabilities in of.items():
             judged = judge(log_probabilities, labels, entry.options.get("topk", (1, 5)))

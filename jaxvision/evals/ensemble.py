@@ -12,19 +12,6 @@ from jaxvision.errors import unknown
 MEANS = ("probabilities", "logits")
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Computes the logarithms of the probabilities.
-
-    Args:
-      logits: Logits, float [..., k].
-
-    Returns:
-      float64 [..., k].
-    """
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
 def ensemble_log_probabilities(logits: np.ndarray, mean: str = "probabilities") -> np.ndarray:
     """Computes the logarithms of the probabilities of an ensemble.
 
@@ -48,11 +35,12 @@ def ensemble_log_probabilities(logits: np.ndarray, mean: str = "probabilities") 
     """
     if mean not in MEANS:
         raise unknown("mean of an ensemble", mean, MEANS)
+    from scipy.special import log_softmax, logsumexp  # late: SciPy takes half a second to import
+
+    logits = logits.astype(np.float64)
     if mean == "logits":
-        return log_softmax(logits.astype(np.float64).mean(0))
-    of_members = log_softmax(logits)
-    top = of_members.max(0)
-    return top + np.log(np.exp(of_members - top).mean(0))
+        return log_softmax(logits.mean(0), axis=-1)
+    return logsumexp(log_softmax(logits, axis=-1), axis=0) - np.log(len(logits))
 
 
 def judge(log_probabilities: np.ndarray, labels: np.ndarray, topk: Sequence[int] = (1, 5)) -> dict[str, float]:

@@ -12,7 +12,6 @@ from jaxvision.errors import UserError
 from jaxvision.evals import views
 from jaxvision.evals.columns import Rows
 from jaxvision.evals.dataset import EvalSet
-from jaxvision.evals.ensemble import log_softmax
 from jaxvision.evals.passes import Examples, OfRows
 
 if TYPE_CHECKING:
@@ -35,7 +34,9 @@ class Predictions(NamedTuple):
     @property
     def log_probabilities(self) -> np.ndarray:
         """Logarithms of the probabilities, float64 [n, k]."""
-        return log_softmax(self.logits)
+        from scipy.special import log_softmax  # late: SciPy takes half a second to import
+
+        return log_softmax(self.logits.astype(np.float64), axis=-1)
 
 
 def make_predictions(

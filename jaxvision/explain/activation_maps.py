@@ -77,6 +77,8 @@ def why_no_cam(subject: Subject, **_: Any) -> str | None:
       subject: Subject.
       **_: Options of the instrument.
     """
+    if len(layers(subject.shapes()).get("map", ())) != 4:
+        return "this model returns no map"
     if reason := why_no_gradcam(subject, "map"):
         return reason
     image, target = subject.images[:1], subject.targets[:1]

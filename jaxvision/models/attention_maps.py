@@ -68,6 +68,8 @@ class Attended(NamedTuple):
 def attended(call: Callable[[], Any], offsets: Mapping[str, jax.Array] | None = None) -> tuple[Any, Attended]:
     """Calls a function that applies a network, and returns the weights of every self-attention in it beside its result.
 
+    Attention within windows, as in Swin, is left out: its tokens are not those of the whole image.
+
     Args:
       call: Function without arguments that applies a module once, such as the outputs of a task.
       offsets: Arrays [b, n, heads, d] by path, to be added to what an attention has mixed, before its output layer. The
@@ -99,13 +101,15 @@ def attended(call: Callable[[], Any], offsets: Mapping[str, jax.Array] | None = 
         if inside:
             parts.setdefault("/".join(module.parent.path), {})[module.name] = y
         if isinstance(module, Attention):
-            key, angles = "/".join(module.path), args[2] if len(args) > 2 else kwargs.get("angles")
-            found = parts.pop(key)
+            key, found = "/".join(module.path), parts.pop("/".join(module.path))
+            given = dict(zip(("queries", "tokens", "angles", "bias"), args)) | kwargs
+            angles, bias = given.get("angles"), given.get("bias")
             query, keys = (found.get(f"{name}_norm", found[name]) for name in ("query", "key"))
             if angles is not None:
                 query, keys = rotate(query, angles), rotate(keys, angles)
-            if query.shape[1] == keys.shape[1]:  # not of attention pooling, whose query is no token
-                weights[key] = attention_weights(query, keys, module.causal)
+            # Not of attention pooling, whose query is no token, nor within windows [b, windows, n, heads, d].
+            if query.ndim == 4 and query.shape[1] == keys.shape[1]:
+                weights[key] = attention_weights(query, keys, module.causal, bias)
                 values[key] = found["value"]
         return y
 

@@ -11,7 +11,7 @@ from jaxvision.models.options import one_of, positive, rate
 from jaxvision.registry import part
 
 DEPTH, WIDTH, RESOLUTION = 1.2, 1.1, 1.15  # Tan & Le 2019, sec. 3.3: alpha, beta, gamma for phi = 1
-SWISH: dict[str, Any] = {"activation": "swish", "squeeze": True}
+SWISH: dict[str, Any] = {"activation": "silu", "squeeze": True}
 STAGES = (  # table 1
     row(1, 16, **SWISH),
     row(2, 24, 2, expansion=6, **SWISH),
@@ -145,7 +145,7 @@ def efficientnet(
             drop_path=rate("drop_path", drop_path),
             dtype=dtype,
         ),
-        activation="swish",
+        activation="silu",
         dropout=rate("dropout", dropout),
         head_init=one_of("head_init", head_init, HEAD_INITS),
         head_bias=head_bias,

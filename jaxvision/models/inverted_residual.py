@@ -9,24 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.errors import UserError
+from jaxvision.models.activations import Activate
 from jaxvision.models.convolution import Padding
 from jaxvision.models.heads import linear_head
 from jaxvision.models.layers import BatchNorm, Conv, Dropout, DropPath, global_mean
 from jaxvision.models.options import whole
 from jaxvision.models.order import Groups, stem_and_stages
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "none": lambda x: x,
-    "relu": nn.relu,
-    "relu6": nn.relu6,
-    "hard_swish": nn.hard_swish,
-    "swish": nn.swish,
-}
 GATES = {"sigmoid": nn.sigmoid, "hard_sigmoid": nn.hard_sigmoid}
 PADDINGS = ("both sides", "SAME")  # of strided convolutions: torch's, TensorFlow's
-DEPTHWISE_INIT = nn.initializers.variance_scaling(
-    2.0, "fan_in", "normal"
-)  # each filter sees one channel, and makes one
+# Each filter sees one channel, and makes one.
+DEPTHWISE_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class Block(NamedTuple):
@@ -38,7 +31,7 @@ class Block(NamedTuple):
       stride: Step of the depthwise convolution in pixels.
       size: Side of its kernel in pixels.
       squeeze: True for squeeze and excitation behind it.
-      activation: Function behind the first two convolutions, a key of `ACTIVATIONS`.
+      activation: Function behind the first two convolutions, a name of `activations.activation`.
       residual: True for a shortcut around a block that keeps its shape, and no activation at the end (Sandler et al.
         2018, fig. 3b); False for no shortcut and an activation (Howard et al. 2017, fig. 3).
     """
@@ -61,7 +54,7 @@ class Style(NamedTuple):
       norm_momentum: Share of the old running statistics in the new ones.
       squeeze_of: Channels whose quarter squeeze and excitation has inside: those of a block's "input", or the
         "expanded" ones, rounded to a multiple of 8.
-      squeeze_activation: Function inside squeeze and excitation, a key of `ACTIVATIONS`.
+      squeeze_activation: Function inside squeeze and excitation, a name of `activations.activation`.
       gate: Function of its result, a key of `GATES`.
       drop_path: Rate of stochastic depth at strength 1.
       dtype: Type of the computation, float32 or bfloat16.
@@ -71,7 +64,7 @@ class Style(NamedTuple):
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
     squeeze_of: str = "input"
-    squeeze_activation: str = "swish"
+    squeeze_activation: str = "silu"
     gate: str = "sigmoid"
     drop_path: float = 0.0
     dtype: jnp.dtype = jnp.float32
@@ -148,7 +141,7 @@ class ConvNorm(nn.Module):
       features: Number of output channels; None for a depthwise convolution.
       size: Side of the kernel in pixels.
       stride: Step in pixels.
-      activation: Key of `ACTIVATIONS`.
+      activation: Name of the function, see `activations.activation`.
       style: Padding, BatchNorm and type.
       groups: Number of groups of a convolution that is not depthwise.
     """
@@ -166,7 +159,7 @@ class ConvNorm(nn.Module):
         depthwise = {"groups": x.shape[-1], "kernel_init": DEPTHWISE_INIT}
         rest: dict[str, Any] = depthwise if self.features is None else {"groups": self.groups}
         x = conv("conv", self.features or x.shape[-1], self.size, self.stride, self.style, **rest)(x)
-        return ACTIVATIONS[self.activation](norm("norm", train, self.style)(x))
+        return Activate(self.activation)(norm("norm", train, self.style)(x))
 
 
 def conv(name: str, features: int, size: int, stride: int, style: Style, **rest: Any) -> Conv:
@@ -215,7 +208,7 @@ class SqueezeExcite(nn.Module):
             units, kernel_init=nn.initializers.he_normal(), dtype=self.style.dtype, name=name
         )
         squeezed = dense(self.channels, "reduce")(global_mean(x).astype(self.style.dtype))
-        excited = dense(x.shape[-1], "expand")(ACTIVATIONS[self.style.squeeze_activation](squeezed))
+        excited = dense(x.shape[-1], "expand")(Activate(self.style.squeeze_activation)(squeezed))
         return x * GATES[self.style.gate](excited)[:, None, None]
 
 
@@ -244,7 +237,7 @@ class InvertedResidual(nn.Module):
         if block.squeeze:
             squeezed = max(inputs // 4, 1) if style.squeeze_of == "input" else round_channels(y.shape[-1] // 4)
             y = SqueezeExcite(squeezed, style, name="se")(y)
-        last = "none" if block.residual else block.activation
+        last = "identity" if block.residual else block.activation
         y = ConvNorm(block.channels, 1, 1, last, style, name="project")(y, train)
         if not block.residual or x.shape != y.shape:
             return y
@@ -272,7 +265,7 @@ class MobileNet(nn.Module):
     Attributes:
       stem: Number of channels of the first convolution.
       stem_stride: Step of the first convolution in pixels.
-      activation: Function outside the blocks, a key of `ACTIVATIONS`.
+      activation: Function outside the blocks, a name of `activations.activation`.
       stages: Blocks of each stage, of which those of the same stride make one entry of "stages" in the result.
       last: Number of channels of the 1x1 convolution behind the stages; None for no such convolution.
       hidden: Number of units of the layer between pooling and classifier; None for no such layer.
@@ -298,7 +291,7 @@ class MobileNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict]:
         """Maps images [b, height, width, 3] to features [b, d], or to logits [b, k] if the model has classes."""
-        style, function = self.style, ACTIVATIONS[self.activation]
+        style, function = self.style, Activate(self.activation)
         x = conv("stem_conv", self.stem, 3, self.stem_stride, style)(images)
         x = function(norm("stem_norm", train, style)(x))
         out: dict[str, Any] = {"stem": x}

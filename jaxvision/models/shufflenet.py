@@ -66,8 +66,8 @@ class ShuffleUnit(nn.Module):
         first = 1 if self.first else self.groups
         y = unit(self.channels // 4, 1, 1, "relu", groups=first, name="reduce")(x, train)
         y = channel_shuffle(y, self.groups)
-        y = unit(None, 3, self.stride, "none", name="depthwise")(y, train)
-        y = unit(self.channels - appended, 1, 1, "none", groups=self.groups, name="expand")(y, train)
+        y = unit(None, 3, self.stride, "identity", name="depthwise")(y, train)
+        y = unit(self.channels - appended, 1, 1, "identity", groups=self.groups, name="expand")(y, train)
         if not appended:
             return nn.relu(x + y)
         return nn.relu(jnp.concatenate([avg_pool(x, 3, self.stride, padding=1), y], axis=-1))
@@ -95,10 +95,10 @@ class SplitUnit(nn.Module):
             kept, y = x[..., :half], x[..., half:]
         else:
             y = x
-            kept = unit(None, 3, self.stride, "none", name="shortcut_depthwise")(x, train)
+            kept = unit(None, 3, self.stride, "identity", name="shortcut_depthwise")(x, train)
             kept = unit(half, 1, 1, "relu", name="shortcut_project")(kept, train)
         y = unit(half, 1, 1, "relu", name="expand")(y, train)
-        y = unit(None, 3, self.stride, "none", name="depthwise")(y, train)
+        y = unit(None, 3, self.stride, "identity", name="depthwise")(y, train)
         y = unit(half, 1, 1, "relu", name="project")(y, train)
         return channel_shuffle(jnp.concatenate([kept, y], axis=-1), 2)
 

@@ -114,3 +114,11 @@ def test_the_parts():
     assert [row.name for row in shown.rows] == ["b", "c"]
     assert shown.summary.shape == (2, 4, 4)
     assert activation_maps.explain_gradcam(subject, layer="stages/1").summary.shape == (2, 8, 8)
+
+
+def test_a_model_without_a_map_has_no_cam():
+    module = models.build("mlp", 3, **models.NAMES.small("mlp"))
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    variables = module.init(jax.random.key(0), images)
+    subject = Subject(lambda v, x: module.apply(v, x)[1], variables, images, np.zeros(1, np.int32))
+    assert activation_maps.why_no_cam(subject) == "this model returns no map"

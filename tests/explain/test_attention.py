@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import models
+from jaxvision import explain, models
 from jaxvision.explain import attention
 from jaxvision.explain.base import Subject, score
 from jaxvision.models.attention_maps import attended, class_attention
+from jaxvision.models.transformer import Attention
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 16, 16, 3)), jnp.float32)
 TARGETS = jnp.array([1, 2])
@@ -88,3 +89,22 @@ def test_the_parts(token):
     assert attention._why_not(other) == "it is not a Vision Transformer"
     _, variables, outputs = vit(scan=True)
     assert "model.scan" in attention._why_not(subject._replace(outputs=outputs, variables=variables))
+
+
+def test_attention_with_a_bias():
+    bias = jnp.linspace(-2, 2, 9).reshape(1, 3, 3)
+    module = Attention(num_heads=1)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    variables = module.init(jax.random.key(1), x, x)
+    _, found = attended(lambda: module.apply(variables, x, x, bias=bias))
+    _, sown = module.apply(variables, x, x, None, bias, mutable=["intermediates"])
+    np.testing.assert_allclose(*found.weights.values(), sown["intermediates"]["weights"][0], atol=1e-6)
+
+
+def test_attention_within_windows_is_no_map_of_the_image():
+    module = models.build("swin", 3, **models.NAMES.small("swin"))
+    variables = jax.jit(module.init)(jax.random.key(0), IMAGES)
+    subject = Subject(lambda v, x: module.apply(v, x)[1], variables, np.asarray(IMAGES), np.asarray(TARGETS))
+    for name in ("attention", "rollout", "relevance"):
+        refuses = explain.EXPLANATIONS.more(explain.get_explanation(name), "refuses")
+        assert refuses(subject) == "it is not a Vision Transformer", name
