@@ -59,6 +59,7 @@ PACKAGES = {
                 "resmlp",
                 "gmlp",
                 "swin",
+                "swin_v2",
                 "nin",
                 "lenet",
                 "cnn",

@@ -166,6 +166,7 @@ def test_receptive_field_is_the_support_of_the_gradient(chain, field):
         ("resmlp_12_224", "resmlp", {"variant": "S12", "scan": True}),
         ("gmlp_s16_224", "gmlp", {"variant": "S/16", "scan": True}),
         ("swin_tiny_patch4_window7_224", "swin", {"variant": "tiny"}),
+        ("swinv2_tiny_window7_224", "swin_v2", {"variant": "tiny", "window": 7}),
     ],
 )
 def test_multiply_adds_of_published_models(row, name, options):

@@ -87,6 +87,8 @@ def reference_models():
     yield "vgg16_C_1x1", "vgg", 1000, {"variant": "16c"}
     for variant in ("tiny", "small", "base"):
         yield f"swin_{variant}_patch4_window7_224", "swin", 1000, {"variant": variant}
+        yield f"swinv2_{variant}_window8_256", "swin_v2", 1000, {"variant": variant}
+    yield "swinv2_tiny_window7_224", "swin_v2", 1000, {"window": 7}
     yield "googlenet_paper_v1_noaux", "googlenet", 1000, {}
     yield "googlenet_torchvision_bn_noaux", "googlenet", 1000, {"variant": "v1_bn"}
     yield "googlenet_torchvision_bn_aux", "googlenet", 1000, {"variant": "v1_bn", "aux": True}

@@ -245,6 +245,8 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("swin", 10), {"variant": "huge"}, "unknown Swin variant"),
         (("swin", 10), {"channels": 100}, "100 is not of 3: set num_heads"),
         (("swin", 10), {"window": 0}, "window must be above 0"),
+        (("swin_v2", 10), {"variant": "large"}, "unknown Swin v2 variant"),
+        (("swin_v2", 10), {"pretrained_window": 0}, "pretrained_window must be above 0"),
         (("clip_resnet", 10), {"variant": "RN50x2"}, "unknown CLIP ResNet variant 'RN50x2'; did you mean"),
         (("clip_resnet", 10), {"channels": 5}, "channels must be even"),
         (("resnet", 10), {"variant": 51}, "unknown ResNet variant '51'"),

@@ -11,6 +11,7 @@ from jaxvision import models
 from jaxvision.errors import UserError
 from jaxvision.models import windows
 from jaxvision.models.swin import SwinBlock
+from jaxvision.models.swin_v2 import SwinV2Block, log_offsets
 
 BLOCK = SwinBlock(2, shifted=True, window=2, drop_path=0.0, gelu="exact", norm_epsilon=1e-5, dtype=jnp.float32)
 
@@ -84,8 +85,9 @@ def test_attention_with_its_bias_equals_its_formula(drawn):
     np.testing.assert_allclose(run(block, silent, x), want, rtol=1e-4, atol=1e-5)
 
 
-def test_the_same_weights_take_images_of_any_size():
-    model = models.build("swin", 5, **models.NAMES.small("swin"))
+@pytest.mark.parametrize("name", ["swin", "swin_v2"])
+def test_the_same_weights_take_images_of_any_size(name):
+    model = models.build(name, 5, **models.NAMES.small(name))
     shapes = [(16, 16), (10, 14), (4, 30)]
     params = [jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape, 3))) for shape in shapes]
     assert params[0] == params[1] == params[2]
@@ -93,3 +95,21 @@ def test_the_same_weights_take_images_of_any_size():
     assert [x.shape for x in out["stages"]] == [(1, 5, 7, 8), (1, 3, 4, 16)]
     with pytest.raises(UserError, match="images of 15x16 pixels cannot be cut into patches of 2x2"):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 15, 16, 3)))
+
+
+def test_a_block_of_version_2_starts_as_the_identity_and_its_bias_fits_other_windows():
+    """The norms behind the branches have scales of 0 at the start (the authors' code)."""
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype(np.float32)
+    options = {"shifted": True, "drop_path": 0.0, "gelu": "exact", "norm_epsilon": 1e-5, "dtype": jnp.float32}
+    block = SwinV2Block(2, window=2, pretrained_window=None, **options)
+    params = jax.jit(functools.partial(block.init, train=False))(jax.random.key(0), x, 1.0)["params"]
+    np.testing.assert_array_equal(run(block, params, x), x)
+    wider = block.clone(window=3, pretrained_window=2)
+    shapes = lambda block: jax.eval_shape(functools.partial(block.init, train=False), jax.random.key(0), x, 1.0)
+    assert shapes(block) == shapes(wider)
+
+
+def test_offsets_of_version_2_are_spaced_by_logarithms():
+    """Liu et al. 2022, eq. 4: sign(x) log(1 + |x|), here with 8 for the largest offset and in units of log 8."""
+    assert log_offsets((1, 3), None)[:, 1] == pytest.approx(np.log2([1 / 9, 1 / 5, 1, 5, 9]) / 3)
+    assert log_offsets((1, 5), 3)[2:7, 1] == pytest.approx(log_offsets((1, 3), None)[:, 1])

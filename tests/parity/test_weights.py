@@ -15,6 +15,9 @@ from jaxvision.models.weights import mapping, properties
 pytestmark = pytest.mark.parity
 SMALL_VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2, "num_classes": 10, "img_size": 32, "patch_size": 8}
 VIT = {"variant": "mu/8", "width": 64, "depth": 3}
+GMLP = {"variant": "Ti/16", "scan": True}
+SMALL_SWIN = {"num_classes": 10, "img_size": 56, "embed_dim": 16, "depths": (1, 2), "num_heads": (2, 4)}
+SWIN = {"blocks": (1, 2), "channels": 16, "num_heads": 2}
 CASES = {  # name in timm, its options, our model and options, side of the images
     "vit": ("vit_tiny_patch16_224", SMALL_VIT, "vit", VIT, 32),
     "vit_map": ("vit_base_patch16_siglip_224", SMALL_VIT | {"class_token": False}, "vit", VIT, 32),
@@ -34,6 +37,10 @@ CASES = {  # name in timm, its options, our model and options, side of the image
     "resnetv2_50": ("resnetv2_50", {"num_classes": 10}, "resnet_v2", {"variant": 50}, 64),
     "bit": ("resnetv2_50x1_bit", {"num_classes": 10}, "bit", {"variant": "R50x1"}, 64),
     "mixer": ("mixer_s32_224", {"num_classes": 10, "img_size": 64}, "mixer", {"variant": "S/32"}, 64),
+    "resmlp": ("resmlp_12_224", {"num_classes": 10, "img_size": 64}, "resmlp", {"scan": True}, 64),
+    "gmlp": ("gmlp_ti16_224", {"num_classes": 10, "img_size": 64}, "gmlp", GMLP, 64),
+    "swin": ("swin_tiny_patch4_window7_224", SMALL_SWIN, "swin", SWIN, 56),
+    "swin_v2": ("swinv2_tiny_window8_256", SMALL_SWIN | {"img_size": 64}, "swin_v2", SWIN, 64),
     "convnext": ("convnext_tiny", {"num_classes": 10}, "convnext", {"variant": "tiny"}, 64),
 }
 

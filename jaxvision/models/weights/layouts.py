@@ -64,5 +64,7 @@ LAYOUTS = {
     ),
     # A factor of each channel as [c, 1, 1].
     "spatial": Layout(lambda x, path: x[:, None, None], lambda y, path, shape: y.reshape(shape)),
+    # A factor of each channel as [1, 1, c].
+    "of_tokens": Layout(lambda x, path: x[None, None], lambda y, path, shape: y.reshape(shape)),
     "one": Layout(lambda x, path: x.reshape(1), lambda y, path, shape: y.reshape(shape)),  # a scalar as [1]
 }

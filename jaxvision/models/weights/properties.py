@@ -19,6 +19,7 @@ from jaxvision.models.clip_resnet import ClipResNet
 from jaxvision.models.convnext import ConvNeXt
 from jaxvision.models.darknet import DarkNet
 from jaxvision.models.densenet import DenseNet
+from jaxvision.models.gmlp import GMLP
 from jaxvision.models.heads import Projected
 from jaxvision.models.inception_blocks import InceptionNet
 from jaxvision.models.layers import BATCH_NORM_EPSILON
@@ -26,9 +27,12 @@ from jaxvision.models.lenet import LeNet
 from jaxvision.models.mixer import Mixer
 from jaxvision.models.mlperf_tiny import BATCH_NORM_EPSILON as KERAS_EPSILON
 from jaxvision.models.mlperf_tiny import MlperfResNet8
+from jaxvision.models.resmlp import ResMLP
 from jaxvision.models.resnet import ResNet
 from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
 from jaxvision.models.senet import SENet
+from jaxvision.models.swin import Swin
+from jaxvision.models.swin_v2 import SwinV2
 from jaxvision.models.text import TextTransformer
 from jaxvision.models.transformer import NORM_EPSILON
 from jaxvision.models.vgg import VGG
@@ -105,6 +109,11 @@ def _resnet_v2(m: ResNetV2) -> dict[str, Any]:
     return {**norm, **strides, **standardize, **pool, **CONVOLUTIONS}
 
 
+def _swin(m: Swin) -> dict[str, Any]:
+    pretrained = {"pretrained_windows": m.pretrained_window} if isinstance(m, SwinV2) else {}
+    return {"norm_epsilon": m.norm_epsilon, "gelu": m.gelu, "window": m.window, **pretrained}
+
+
 # Strided convolutions and pooling windows have equal padding on both sides, and no blur before them.
 CONVOLUTIONS = {"padding": "both sides", "antialias": "none"}
 COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
@@ -112,6 +121,9 @@ COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     ViT: _vit,
     TextTransformer: _text,
     Mixer: lambda m: {"norm_epsilon": NORM_EPSILON, "gelu": m.gelu},
+    GMLP: lambda m: {"norm_epsilon": NORM_EPSILON, "gelu": m.gelu},
+    ResMLP: lambda m: {"gelu": m.gelu},
+    Swin: _swin,
     ConvNeXt: lambda m: {"norm_epsilon": m.norm_epsilon, "gelu": m.gelu},
     ResNet: _resnet,
     ResNetV2: _resnet_v2,

@@ -5,11 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvision.errors import UserError, listed, unknown
-from jaxvision.models.weights import clip_names, convnet_names, dino_names, flax_names, open_clip_names, torch_names
+from jaxvision.models.weights import (
+    clip_names,
+    convnet_names,
+    dino_names,
+    flax_names,
+    open_clip_names,
+    token_names,
+    torch_names,
+)
 from jaxvision.models.weights.table import OURS, Table
 
 TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
-    "timm": torch_names.TIMM | convnet_names.TIMM,
+    "timm": torch_names.TIMM | convnet_names.TIMM | token_names.TIMM,
     "torchvision": torch_names.TORCHVISION | convnet_names.TORCHVISION,
     "openai_clip": clip_names.clip_tables(gelu="quick"),
     "open_clip": open_clip_names.OPEN_CLIP,
