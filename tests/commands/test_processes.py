@@ -46,6 +46,25 @@ def test_two_processes_equal_one(trained, config_file, tmp_path):
     assert results == pytest.approx(trained[1], rel=1e-4)
 
 
+def test_two_processes_end_early_at_the_same_step(config_file, tmp_path):
+    """With a learning rate of 0 the first evaluation is the best, and the run ends two evaluations later."""
+    rates = ("--config.optimizer.learning_rate=0.0", "--config.optimizer.momentum=0.0", "--config.model.name=lenet")
+    best = (
+        "--config.train.keep_best=val/loss",
+        "--config.train.patience=2 evaluations",
+        "--config.train.total=20 steps",
+    )
+    words = "train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}", "--config.train.keep=1", *rates, *best
+    codes, out, err = together(*words)
+    assert codes == [0, 0], (out, err)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["steps"], results["best"]["step"]) == (12, 4)
+    assert sorted(entry.name for entry in (tmp_path / "run" / "checkpoints").iterdir()) == ["12", "4"]
+    codes, out, err = together("evaluate", f"--workdir={tmp_path / 'run'}", "--step=best", "--format=jsonl")
+    assert codes == [0, 0], (out, err)
+    assert {json.loads(line)["step"] for line in out[0].splitlines() if line[0] == "{"} == {4}  # beside Gloo
+
+
 def test_processes_of_different_configs_claim_nothing(config_file, tmp_path):
     file = tmp_path / "differs.py"
     text = config_file.read_text().replace("learning_rate=0.1", "learning_rate=float(os.environ['RATE'])")
