@@ -35,7 +35,7 @@ def get_config():
     c.optimizer = dict(
         name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-4, schedule="cosine", warmup="5 percent"
     )
-    c.train = dict(total="3 epochs")
+    c.train = dict(total="6 epochs")
     c.evals = dict(
         val=dict(name="classify", split="train[55000:]", every="1 epoch"),
         test=dict(name="classify", split="test"),
