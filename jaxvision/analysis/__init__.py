@@ -13,7 +13,6 @@ words.py          results in words and tables, as reports write them
 documents.py      a Markdown report as one HTML page
 sheets.py         pages of pictures
 embedding.py      2-D maps of features (PCA, t-SNE) and nearest neighbours
-kernels.py        filters of the first layer
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 collectives.py    what the devices of a compiled program send each other, in bytes
 plan.py           memory, time of a step and what is sent on devices that are not here

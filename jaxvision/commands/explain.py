@@ -253,7 +253,7 @@ def _say_time(subject: Subject, wanted: Sequence[Wanted]) -> None:
         if one.refused is None:
             passes = explain.EXPLANATIONS.more(one.make, "passes", 3)
             count = passes(subject, **one.call.kwargs) if callable(passes) else passes
-            each[str(one.call)] = count * once * batches + COMPILED * compiling
+            each[str(one.call)] = count * once * batches + (COMPILED * compiling if count else 0)
     longest = sorted(each, key=lambda name: -each[name])[:3]
     some = ", ".join(f"{name} {duration(each[name])}" for name in longest)
     console().print(

@@ -89,7 +89,8 @@ def colours(tile: Tile, side: int = SIDE) -> np.ndarray:
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
     cells = [(row.name, [Cell(colours(tile), tile.words) for tile in row.tiles]) for row in rows]
-    sheet(cells, side=SIDE, lines=2).save(path, optimize=True)
+    lines = 2 if any(tile.words for row in rows for tile in row.tiles) else 0
+    sheet(cells, side=SIDE, lines=lines).save(path, optimize=True)
 
 
 def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:

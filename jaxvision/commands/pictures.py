@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxvision import inputs
-from jaxvision.analysis import embedding, kernels
+from jaxvision.analysis import embedding
 from jaxvision.analysis.sheets import Cell, grid, join_pages, sheet
 from jaxvision.analysis.words import code, plain
 from jaxvision.commands.pages import first_batch, label_text, present, viewable
@@ -21,6 +21,7 @@ from jaxvision.data.subsets import subset
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.experiment import Experiment
+from jaxvision.explain.filters import filter_pictures, first_kernel
 from jaxvision.fields import Field
 from jaxvision.parallel.distributed import gather
 from jaxvision.progress import track, waiting
@@ -237,11 +238,11 @@ def filters(params: Mapping[str, jax.Array], path: Path) -> list[str]:
       The text about the picture.
     """
     title = "## Filters of the first layer"
-    first = kernels.first(params)
+    first = first_kernel(params)
     if first is None:
         return [title, "Left out: this network has no convolution over the colours of the image."]
     name, kernel = first
-    images = kernels.pictures(kernel)
+    images = filter_pictures(kernel)
     side = 64 if len(images) <= 64 else 40
     grid([Cell(f) for f in images[:FILTERS]], columns=16 if side == 64 else 24, side=side, lines=0, title=name).save(
         path

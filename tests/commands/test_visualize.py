@@ -8,11 +8,11 @@ from PIL import Image
 
 from jaxvision import experiment as experiments
 from jaxvision import layout
-from jaxvision.analysis import kernels
 from jaxvision.cli import main
 from jaxvision.commands import convert, pages, pictures, train, visualize
 from jaxvision.config import override
 from jaxvision.errors import UserError
+from jaxvision.explain.filters import first_kernel
 from jaxvision.train.step import step_keys
 
 FEW = dict(examples=20, perplexity=5)
@@ -168,5 +168,5 @@ def test_filters_are_those_of_the_model_and_not_of_another_player():
     kernel = np.ones((3, 3, 3, 4), np.float32)
     params = {"a_generator": {"stem": {"kernel": kernel}}, "stem": {"kernel": 2 * kernel}}
     of_model = visualize._of_model(types.SimpleNamespace(layout=made_of), params)
-    assert kernels.first(of_model)[0] == "stem/kernel"
-    assert kernels.first(params)[0] == "a_generator/stem/kernel"
+    assert first_kernel(of_model)[0] == "stem/kernel"
+    assert first_kernel(params)[0] == "a_generator/stem/kernel"
