@@ -124,6 +124,7 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
         passed += _times(to_steps(entry.common.every), steps) * sum(splits.values())
         opened |= splits
     evaluated = sum(opened.values()) if reading.held else passed  # small sets stay in memory
+    forward = cost.forward / cost.flops if cost.flops else 0.0  # share of a step; the model `identity` computes nothing
     return Estimate(
         cost.parameters,
         cost.flops,
@@ -133,7 +134,7 @@ def estimate(config: ConfigDict, *, tried: bool = False) -> Estimate:
         step_costs.program_key(config),
         STARTING + cost.building + LOADED * compiling + read * reading.seconds,
         compiling,
-        passed / data.batch_size * step * cost.forward / cost.flops + evaluated * reading.seconds,
+        passed / data.batch_size * step * forward + evaluated * reading.seconds,
         _times(to_steps(train.checkpoint_every), steps) * CHECKPOINT,
         step_costs.step_key(config),
         step_costs.is_compiled(config),

@@ -141,9 +141,10 @@ def try_step(config: ConfigDict) -> Tried:
     """
     key = program_key(config)
     if key not in _tried and len(_tried) >= MOST_TRIED:
-        flops = step_cost(config).flops
-        near = min(_tried, key=lambda other: abs(math.log(flops / _costs[other].flops)))
-        return _tried[near]._replace(seconds=_tried[near].seconds * flops / _costs[near].flops)
+        flops = max(step_cost(config).flops, 1)  # the model `identity` computes nothing
+        of = {other: max(_costs[other].flops, 1) for other in _tried}
+        near = min(of, key=lambda other: abs(math.log(flops / of[other])))
+        return _tried[near]._replace(seconds=_tried[near].seconds * flops / of[near])
     if key not in _tried:
         step_cost(config)
         experiment = experiments.build(_step_config(config), training_data="ignored")

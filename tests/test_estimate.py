@@ -70,6 +70,11 @@ def test_lengths_parameters_and_time():
     assert one.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
+def test_a_model_without_operations_costs_nothing():
+    pixels = estimate(config(**{"model": dict(name="identity"), "train.total": "0 steps"}))
+    assert (pixels.parameters, pixels.flops_per_step, pixels.evaluating) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("wanted", [dict(examples=40), dict(per_class=4)])
 def test_a_subset_shortens_an_epoch(wanted):
     subset = estimate(config(**{"data.subset": dict(wanted, seed=0)}))

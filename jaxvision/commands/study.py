@@ -152,23 +152,27 @@ def load_study(name: str) -> ModuleType:
     inside = os.path.join(name, "study.py")
     if path := name if name.endswith(".py") and is_file(name) else inside if "/" in name and is_file(inside) else None:
         file = Path(path).resolve()
-        return _checked(_module(file), file)
+        return _checked(file)
     places = shipped.places("experiments")
     for place in places if re.fullmatch(r"\w[\w.-]{0,100}", name) else ():
         if (place / name / "study.py").is_file():
-            return _module(place / name / "study.py")
+            return _checked(place / name / "study.py")
     names = sorted({f.parent.name for place in places for f in place.glob("*/study.py")})
     if not names:
         raise UserError(f"no study {shown(name)} in {' or '.join(map(str, places))}: give the path of one's folder")
     raise UserError(f"{unknown('study', name, names)}; or the path of a folder with a study.py")
 
 
-def _checked(study: ModuleType, file: Path) -> ModuleType:
-    """Returns the module, if it defines what a study needs."""
+def _checked(file: Path) -> ModuleType:
+    """Returns the module of a file, if it defines what a study needs."""
+    study = _module(file)
     for needed in ("PRESETS", "runs", "get_config", "analyse"):
         if not hasattr(study, needed):
             names = [name for name in vars(study) if not name.startswith("_")]
             raise UserError(f"{file} is not a study: it defines no {needed}{nearest(needed, names)}")
+    presets = study.PRESETS
+    if not isinstance(presets, tuple | list) or not presets or not all(isinstance(name, str) for name in presets):
+        raise UserError(f'PRESETS of {file} must be a tuple of names, such as ("laptop",), not {shown(presets)}')
     return study
 
 

@@ -179,6 +179,9 @@ def test_a_study_is_named_by_its_path(project, monkeypatch):
     assert study.load_study(f"{project}/my_study/study.py").get_config("quick/only").model.width == 2
     with pytest.raises(UserError, match="a_config.py is not a study: it defines no PRESETS"):
         study.load_study(f"{project}/a_config.py")
+    (project / "sized.py").write_text(STUDY.replace('PRESETS = ("quick",)', 'PRESETS = {"quick": 1}'))
+    with pytest.raises(UserError, match=r"PRESETS of .*sized.py must be a tuple of names, .*not {'quick': 1}"):
+        study.load_study(f"{project}/sized.py")
 
 
 def test_an_error_in_the_users_code_is_not_called_a_fault_of_jaxvision(own_folder):

@@ -47,9 +47,17 @@ def of_architecture(tags, key):
     return 0.3 + sum(gains[tags[f"layer{i}"]] * (i + 1) / 2 for i in range(3))
 
 
+def of_neighbours(tags, key):
+    part, point = key[:5], re.search("knn(.+)/", key)[1]
+    best = {"train": "1_l1", "fold1": "50_l2"}.get(part, "8_l1")
+    worst = {"train": "12_l2", "fold1": "12_l2", "test_": "12_l2"}.get(part, "100_l2")
+    return 0.3 + (0.2 + 0.1 * (part == "fold1")) * (point == best) - 0.2 * (point == worst)
+
+
 # Study, preset, keys of results beyond those of STUDIES, what the paper found.
 CASES = [
     ("architecture_search", "laptop", (), of_architecture),
+    ("cross_validation", "laptop", (), of_neighbours),
     ("degradation", "laptop", ("train_loss",), of_depth),
     ("image_text", "laptop", (), by_arm),
     ("image_text", "cifar10", (), by_arm),

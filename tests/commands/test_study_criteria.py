@@ -43,6 +43,7 @@ def a_little_longer(this, preset):
 # Study, preset, repetitions, keys that its criteria read beyond those of STUDIES, accuracies without a difference.
 NOISE = [
     pytest.param("architecture_search", "laptop", 100, (), same_for_all, marks=pytest.mark.slow),  # searches take time
+    ("cross_validation", "laptop", 100, (), same_for_all),
     ("data_scaling", "laptop", 100, (), same_for_all),
     ("degradation", "laptop", 1000, ("train_loss",), same_for_all),
     ("image_text", "laptop", 500, (), guesses),

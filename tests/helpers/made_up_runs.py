@@ -38,9 +38,14 @@ def of_pretraining(this, one, preset):
     return ["knn/knn20_t0.07/top1", "probe/probe_lbfgs/top1", "few/probe_lbfgs/top1"]
 
 
+def of_neighbours(this, one, preset):
+    return [f"{part}/knn{k}_{part[-2:]}/top1" for part in one.config.evals for k in this.KS]
+
+
 # Study -> preset, (module, run, preset) -> names of its results, and names of what it records during training.
 STUDIES = {
     "architecture_search": ("laptop", lambda this, one, preset: ["val/top1", "test/top1"], []),
+    "cross_validation": ("laptop", of_neighbours, []),
     "data_scaling": ("laptop", of_scaling, ["val/top1"]),
     "degradation": ("laptop", lambda this, one, preset: ["val/top1"], ["top1"]),
     "image_text": ("laptop", of_pairs, ["seen/zeroshot_plain1/top1"]),
