@@ -154,6 +154,8 @@ class InitSection(NamedTuple):
       part: Part of the variables to fill, for a task with more than one model: "teacher" of `distill`, "image_tower" or
         "text_tower" of a model of two towers (None fills both).
       from_part: Part to take from the run that `weights` names, such as "teacher"; None takes the model.
+      step: Step of the run that `weights` names; "best" for the best by its `train.keep_best`, None for its latest
+        checkpoint.
     """
 
     weights: str
@@ -167,6 +169,7 @@ class InitSection(NamedTuple):
     prefix: str | None = None
     part: str | None = None
     from_part: str | None = None
+    step: int | str | None = None
 
 
 class MeshSection(NamedTuple):

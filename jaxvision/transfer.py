@@ -16,6 +16,7 @@ from jaxvision.models.weights import folder, hub, mapping, properties
 from jaxvision.models.weights.table import Stated
 from jaxvision.sections import InitSection
 from jaxvision.storage import Path
+from jaxvision.train.best import step_of
 from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
 
@@ -83,7 +84,7 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
             used, _ = mapping.select(arrays, init.source, model["name"], init.prefix, init.ignore)
             stated = properties.stated_of_file(path, used, init.source, model["name"])
     else:
-        arrays, meta = open_own(path)
+        arrays, meta = open_own(path, init.step)
         their_layout = _layout_of(meta)
         their_part = init.from_part
         if their_part is not None and their_part not in their_layout.parts:
@@ -96,6 +97,8 @@ def load(init: InitSection, model: Mapping[str, Any], variables: PyTree, mine: l
         stated = {name: Stated(x, f"of {path}") for name, x in properties.computed(_built(their_model)).items()}
     if init.from_part is not None and their_layout is None:
         raise UserError(f"init.from_part={init.from_part!r} is a part of a run, and {path} is none: take it out")
+    if init.step is not None and (their_layout is None or folder.is_folder(path)):
+        raise UserError(f"init.step={init.step!r} is a step of a run, and {path} is none: take it out")
     names = _names(init, variables, mine, arrays)
     names, new = _without_new(init.new, names)
     if init.source == "jaxvision":
@@ -191,14 +194,14 @@ def _layout_of(meta: Mapping[str, Any]) -> layout.Layout:
     return parts._replace(sections={**parts.sections, **two_towers.towers(**meta["model"])})
 
 
-def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def open_own(path: str | Path, step: int | str | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads the variables of a converted folder, or of the workdir of a run.
 
     From a run it reads the averaged variables if the run keeps an average, else the trained ones.
 
     Args:
       path: Folder.
-      step: Step of a run; None for its latest checkpoint.
+      step: Step of a run; "best" for the best by its `train.keep_best`, None for its latest checkpoint.
 
     Returns:
       Arrays of any shape by path, and the metadata of the weights.
@@ -216,7 +219,7 @@ def open_own(path: str | Path, step: int | None = None) -> tuple[dict[str, np.nd
             f"{path} is neither a folder of converted weights nor the workdir of a run. A file of another library "
             f"needs its name: {', '.join(weights.sources()[1:])}"
         )
-    saved = Saved(path)
+    step, saved = step_of(path, step, workdirs.results(path)), Saved(path)
     arrays, meta = saved.variables(step), saved.meta(step)
     model = workdirs.config_of(meta, path).model
     workdirs.close_folder(path, {"model": model.to_dict()}, meta.get("own"))

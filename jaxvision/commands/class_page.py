@@ -53,7 +53,7 @@ def judge(workdir: StoredPath, step: int | str | None = None, evaluation: str | 
 
     Args:
       workdir: Folder of the run.
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       evaluation: Name of an evaluation of the config whose evaluator is `classify`; None for the first.
 
     Raises:

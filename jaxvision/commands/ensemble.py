@@ -81,7 +81,7 @@ def judge_ensemble(
 
     Args:
       workdirs: Folders of two runs or more.
-      step: Step of the checkpoint of each, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint of each, or "best", see `train.best.step_of`; None for the latest.
       evals: Section `evals` of a config, in place of that of the first run. Its entries with the evaluator `classify`
         are evaluated, with their `topk` and `label`.
       mean: Kind of the mean: of "probabilities" or of "logits".

@@ -36,7 +36,7 @@ def run_evaluate(
 
     Args:
       path: Folder of a run, or of converted weights.
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       evals: Section `evals` of a config, in place of the saved one; converted weights have none of their own.
       data: Section `data` of a config; converted weights need it, unless each of `evals` names its data.
       features: Folder that keeps the features of splits, so that later evaluations need not compute them.

@@ -76,7 +76,7 @@ def run_export(
       workdir: Folder of a run, or of converted weights.
       out: New folder.
       form: Format, "stablehlo" (of `jax.export`, for CPU, CUDA and TPU) or "onnx".
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       outputs: Names of outputs of the model; by default those of `OUTPUTS` that it has.
       images: Photos for the comparison: folder, file or pattern, or several; None for one that matplotlib brings.
       tolerance: Largest difference, as a share of the largest value of an output; None for that of the format.

@@ -67,7 +67,7 @@ def open_model(workdir: str | Path, step: int | str | None = None) -> Model:
 
     Args:
       workdir: Folder of a run, or of converted weights.
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
 
     Raises:
       UserError: The folder holds no model, or one that reads no images.

@@ -45,7 +45,7 @@ def run_predict(
       workdir: Folder of a run, or of converted weights. The task of the model must give logits; with `labels`, the
         model must be one of image and text.
       images: Folder, file or pattern of image files, or several of these, see `image_files.find`.
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       top: Number of classes to name.
       labels: Classes in words, separated by commas. Their probabilities are a softmax over them, so they say which of
         the words fits best, not whether any fits.

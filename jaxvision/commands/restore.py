@@ -19,19 +19,19 @@ from jaxvision.errors import UserError
 from jaxvision.evals.store import Store
 from jaxvision.models.weights import folder
 from jaxvision.parallel import agreement
-from jaxvision.parallel.distributed import is_main, text_of_process_0
+from jaxvision.parallel.distributed import is_main
 from jaxvision.parallel.mesh import make_mesh, replicate
 from jaxvision.reading import check_fields
 from jaxvision.sections import DataSection
 from jaxvision.storage import Path
 from jaxvision.tasks import image_text
 from jaxvision.tasks.task import Task
+from jaxvision.train.best import step_of
 from jaxvision.train.checkpoint import Saved
 from jaxvision.train.state import TrainState
 
 _log = logging.getLogger(__name__)
 
-BEST = "best"  # name of the step with the best value of `train.keep_best`
 BATCH_SIZE = 64  # per device, if neither the run nor the config sets it
 
 
@@ -62,7 +62,7 @@ def restore(workdir: Path, step: int | str | None = None) -> tuple[experiments.E
     Raises:
       UserError: The folder holds no run, or no such checkpoint that can be read.
     """
-    step = step_of(workdir, step)
+    step = step_of(workdir, step, workdirs.results(workdir))
     saved = Saved(workdir)
     try:
         meta = saved.meta(step)
@@ -83,35 +83,6 @@ def restore(workdir: Path, step: int | str | None = None) -> tuple[experiments.E
         config, training_data="ignored", statistics=meta.get("statistics", {}), stored=stored
     )
     return experiment, saved.restore(experiment.abstract_state(), step), meta
-
-
-def step_of(workdir: Path, step: int | str | None) -> int | None:
-    """Returns the number of a step that may be "best": the one with the best value of `train.keep_best` so far.
-
-    Args:
-      workdir: Folder of the run.
-      step: Number of a step, "best", or None for the latest; the first and the last are returned as they are.
-
-    Raises:
-      UserError: It is another text, or the run has no best step, or no checkpoint of it.
-    """
-    if not isinstance(step, str):
-        return step
-    if step != BEST:
-        raise UserError(f"step {step!r} is neither a number nor {BEST!r}: give one of them")
-    saved = Saved(workdir)
-    steps = f"Its steps: {', '.join(map(str, saved.steps())) or 'none'}"
-    newest = {} if saved.newest() is None else saved.meta()
-    best = (workdirs.results(workdir) or newest.get("progress") or {}).get("best")
-    best = json.loads(text_of_process_0(json.dumps(best)))
-    if not best or best["step"] is None:
-        raise UserError(
-            f"{workdir} has no best step, because its config has no train.keep_best (as in keep_best='val/top1') or "
-            f"nothing was evaluated yet: give a number. {steps}"
-        )
-    if best["step"] not in saved.steps():
-        raise UserError(f"the best step of {workdir} by {best['metric']} is {best['step']}, which is missing. {steps}")
-    return best["step"]
 
 
 def open_weights(

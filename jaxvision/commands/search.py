@@ -79,7 +79,7 @@ def run_search(
       images: Folder, file or pattern of the images in the index, or several of these; None leaves the index as it is.
         Files that are in the index and have not changed since are not read again.
       workdir: Folder of the model's run, or of converted weights; None for the model that made the index.
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       tokenizer: Host spec such as "tokenize('clip', path='...')", for weights that do not name their tokenizer; the
         index remembers it.
       top: Number of images to find for each query.

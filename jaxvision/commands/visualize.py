@@ -64,7 +64,7 @@ def run_visualize(
     Args:
       workdir: Folder of a run of any task, or of converted weights.
       out: Folder of the pictures and the page; created if absent.
-      step: Step of the checkpoint, or "best", see `restore.step_of`; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       layer: Output of the model to draw, see `features.pick_layer`.
       split: Split of the images, from the data set of `data` or of the first evaluation; None for that one's split.
       data: Section `data` of a config, in place of the data set of the run; converted weights need it.

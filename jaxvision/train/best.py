@@ -5,15 +5,20 @@ is the best, and NaN is never better than a number. Everything here follows from
 run that was stopped and resumed ends where an unbroken one ends.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from jaxvision.errors import UserError, listed, shown, unknown
+from jaxvision.parallel.distributed import text_of_process_0
 from jaxvision.sections import TrainSection
+from jaxvision.storage import Path
 from jaxvision.train.progress import best_is, number
+from jaxvision.train.saved import Saved
 
 DIRECTIONS = ("highest", "lowest")
+BEST = "best"  # name of the step with the best value
 EVALUATIONS = "evaluations"  # unit of a patience, besides those of durations
 
 
@@ -214,3 +219,34 @@ def read_patience(patience: str, name: str, every: int, steps: Callable[[str | i
     if waiting < 1:
         raise UserError(f"train.patience={shown(patience)} must be above zero, such as '3 evaluations'")
     return waiting
+
+
+def step_of(workdir: Path, step: int | str | None, results: Mapping[str, Any] | None = None) -> int | None:
+    """Returns the number of a step that may be "best": the one with the best value of `train.keep_best` so far.
+
+    Args:
+      workdir: Folder of the run.
+      step: Number of a step, "best", or None for the latest; the first and the last are returned as they are.
+      results: Content of its results.json, whose evaluations may be later than the newest checkpoint; None if it has
+        none.
+
+    Raises:
+      UserError: It is another text, or the run has no best step, or no checkpoint of it.
+    """
+    if not isinstance(step, str):
+        return step
+    if step != BEST:
+        raise UserError(f"step {step!r} is neither a number nor {BEST!r}: give one of them")
+    saved = Saved(workdir)
+    steps = f"Its steps: {', '.join(map(str, saved.steps())) or 'none'}"
+    newest = {} if saved.newest() is None else saved.meta()
+    best = (results or newest.get("progress") or {}).get("best")
+    best = json.loads(text_of_process_0(json.dumps(best)))
+    if not best or best["step"] is None:
+        raise UserError(
+            f"{workdir} has no best step, because its config has no train.keep_best (as in keep_best='val/top1') or "
+            f"nothing was evaluated yet: give a number. {steps}"
+        )
+    if best["step"] not in saved.steps():
+        raise UserError(f"the best step of {workdir} by {best['metric']} is {best['step']}, which is missing. {steps}")
+    return best["step"]

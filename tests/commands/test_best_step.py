@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import jaxvision
@@ -56,6 +57,18 @@ def test_commands_take_the_best_step(stopped, capsys):
     assert {row["step"] for row in json.loads(capsys.readouterr().out)} == {4}
     assert jaxvision.load(workdir, step="best").opened.step == 4
     assert jaxvision.load(workdir).opened.step == 12
+
+
+def test_a_run_starts_from_the_best_step_of_another(stopped, tmp_path):
+    workdir, config = stopped
+    start = {"init": dict(weights=str(workdir), step="best"), "train.total": "0 steps"}
+    changed = {"train.keep_best": None, "train.patience": None}
+    train.run_train(configs.override(config, start | changed), tmp_path / "run", quiet=True)
+    theirs, ours = Saved(workdir).variables(4), Saved(tmp_path / "run").variables()
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(UserError, match=r"step 5.*4, 12"):
+        train.run_train(configs.override(config, start | changed | {"init.step": 5}), tmp_path / "other", quiet=True)
 
 
 def test_a_run_without_a_best_step_says_which_it_has(trained, capsys):
