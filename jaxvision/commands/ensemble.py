@@ -9,6 +9,7 @@ from jaxvision import evaluations, storage
 from jaxvision.commands import tables
 from jaxvision.commands.restore import restore
 from jaxvision.errors import UserError, shown, unknown
+from jaxvision.evals.classify import restricted
 from jaxvision.evals.ensemble import MEANS, ensemble_log_probabilities, judge
 from jaxvision.evals.predictions import make_predictions
 from jaxvision.experiment import Experiment
@@ -83,7 +84,7 @@ def judge_ensemble(
       workdirs: Folders of two runs or more.
       step: Step of the checkpoint of each, or "best", see `train.best.step_of`; None for the latest.
       evals: Section `evals` of a config, in place of that of the first run. Its entries with the evaluator `classify`
-        are evaluated, with their `topk` and `label`.
+        are evaluated, with their `topk`, `label` and `only`.
       mean: Kind of the mean: of "probabilities" or of "logits".
 
     Returns:
@@ -105,13 +106,15 @@ def judge_ensemble(
             _check_same(members[0], member)
     results: dict[str, dict[str, float]] = {str(path): {} for path in [*paths, ENSEMBLE]}
     for entry in entries:
-        logits, labels = _logits(entry, members)
+        prefix, logits, labels = _logits(entry, members)
         alone = (ensemble_log_probabilities(one[None]) for one in logits)
         of = {str(member.path): one for member, one in zip(members, alone, strict=True)}
         of[ENSEMBLE] = ensemble_log_probabilities(logits, mean)
         for path, log_probabilities in of.items():
             judged = judge(log_probabilities, labels, entry.options.get("topk", (1, 5)))
-            results[path] |= {f"{entry.name}/{name}": value for name, value in judged.items()}
+            results[path] |= {
+                f"{entry.name}/{'' if name == 'examples' else prefix}{name}": value for name, value in judged.items()
+            }
     return results, {str(member.path): int(member.state.step) for member in members}
 
 
@@ -140,18 +143,18 @@ def _check_same(first: _Member, other: _Member) -> None:
 
 
 def _entries(entries: Sequence[evaluations.Entry]) -> list[evaluations.Entry]:
-    chosen = [entry for entry in entries if entry.common.name == EVALUATOR and not entry.options.get("only")]
+    chosen = [entry for entry in entries if entry.common.name == EVALUATOR]
     if not chosen:
         names = ", ".join(f"{entry.name} ({entry.common.name})" for entry in entries) or "none"
         raise UserError(
-            f"an ensemble is evaluated by entries with the evaluator {EVALUATOR!r} and without 'only', and there is "
-            f"none. The entries: {names}. Give --config=FILE.py with one"
+            f"an ensemble is evaluated by entries with the evaluator {EVALUATOR!r}, and there is none. The entries: "
+            f"{names}. Give --config=FILE.py with one"
         )
     return chosen
 
 
-def _logits(entry: evaluations.Entry, members: Sequence[_Member]) -> tuple[np.ndarray, np.ndarray]:
-    """The logits of the members, float32 [m, n, k], and the labels, int [n]."""
+def _logits(entry: evaluations.Entry, members: Sequence[_Member]) -> tuple[str, np.ndarray, np.ndarray]:
+    """A prefix of the names of metrics, the logits of the members, float32 [m, n, k], and the labels, int [n]."""
     found = []
     label = entry.options.get("label", "label")
     for member in members:
@@ -162,4 +165,11 @@ def _logits(entry: evaluations.Entry, members: Sequence[_Member]) -> tuple[np.nd
         found.append(predict(variables))
     if any(not np.array_equal(one.rows, found[0].rows) for one in found):
         raise UserError(f"evals.{entry.name}: other examples could be read by each run of the ensemble: repair the set")
-    return np.stack([one.logits for one in found]), found[0].labels
+    logits, labels = np.stack([one.logits for one in found]), found[0].labels
+    if (only := entry.options.get("only")) is None:
+        return "", logits, labels
+    kept, places, prefix = restricted(data.info, judged.info, label, only)
+    rows = places[labels] >= 0
+    if not rows.any():
+        raise UserError(f"evals.{entry.name}: the split has no image of the classes of only={only!r}")
+    return prefix, logits[:, rows][:, :, kept], places[labels[rows]]

@@ -68,7 +68,7 @@ def make_classify(
     prefix = ""
     kept = places = None
     if only is not None:
-        kept, places, prefix = _restricted(data.info, trained or data.info, label, only)
+        kept, places, prefix = restricted(data.info, trained or data.info, label, only)
         classes = len(kept)
     elif label == "label" and trained is not None and trained.num_classes != classes:
         raise UserError(
@@ -99,8 +99,22 @@ def make_classify(
     return run
 
 
-def _restricted(info: Info, trained: Info, label: str, only: str | tuple) -> tuple[np.ndarray, np.ndarray, str]:
-    """The chosen labels of the model, the place among them of each class of the set (-1: none), and a prefix."""
+def restricted(info: Info, trained: Info, label: str, only: str | tuple) -> tuple[np.ndarray, np.ndarray, str]:
+    """Chooses among the classes of a model, for a set that has some of them, perhaps under other numbers.
+
+    Args:
+      info: Description of the set.
+      trained: Description of the training set, whose classes the logits are.
+      label: Name of the field of the labels.
+      only: Classes of the model to choose from, see `make_classify`.
+
+    Returns:
+      The chosen labels of the model, int [m]; for each class of the set its place among them, or -1 for none, int [k];
+      and the prefix of the names of metrics, "only_imagenet_r/".
+
+    Raises:
+      UserError: The choice is unknown, it is not of the field "label", or the classes do not match.
+    """
     if label != "label":
         raise UserError(f"only={only!r} chooses among the classes of 'label', not of {label!r}: leave one of them out")
     labels, suffix = class_names.candidate_labels(trained, only)

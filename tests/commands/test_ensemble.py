@@ -43,6 +43,16 @@ def test_each_member_and_the_ensemble_are_judged(runs, capsys):
     assert loss != results["ensemble"]["val/loss"]
 
 
+def test_an_ensemble_among_some_of_the_classes(runs):
+    some = {"some": dict(name="classify", split="validation", only=(1, 3, 4))}
+    a, b = str(runs / "a"), str(runs / "b")
+    results = jaxvision.evaluate_ensemble([a, b], evals=some)
+    alone = evaluate.run_evaluate(a, evals=some)
+    assert results[a] == pytest.approx(alone, rel=1e-5)
+    assert 0 < results["ensemble"]["some/examples"] < 24
+    assert set(results["ensemble"]) == set(alone)
+
+
 def test_runs_that_do_not_fit_together_are_named(runs, trained):
     a, other = runs / "a", runs / "other"
     with pytest.raises(UserError, match=r"/a and .*/other have other preprocessing on the device.*0.5.*0.4"):
