@@ -76,23 +76,8 @@ def _in_order(words: list[str]) -> list[str]:
 
 
 def _main(name: str, words: list[str]) -> None:
-    if name in ("-h", "--help"):
-        print(help_of(None))
-        return
-    if name == "--version":
-        from jaxvision import version
-
-        print(version.line())
-        return
-    if name == about.COMPLETE:
-        from jaxvision.cli import completion
-
-        print(completion.answer(words, COMMANDS))
-        return
     try:
-        if name not in COMMANDS:
-            raise unknown("command", name, COMMANDS)
-        _run(name, words)
+        _answer(name, words)
     except UserError as error:
         print(f"jaxvision: {error}", file=sys.stderr)
         sys.exit(error.status)
@@ -106,6 +91,24 @@ def _main(name: str, words: list[str]) -> None:
         sys.exit(EXIT_FAILED)
     except Exception as error:
         sys.exit(failures.tell(error, name, words, _folder_of(words)))
+
+
+def _answer(name: str, words: list[str]) -> None:
+    """Prints what a word in place of a command asks for, or runs the command."""
+    if name in ("-h", "--help"):
+        print(help_of(None))
+    elif name == "--version":
+        from jaxvision import version
+
+        print(version.line())
+    elif name == about.COMPLETE:
+        from jaxvision.cli import completion
+
+        print(completion.answer(words, COMMANDS))
+    elif name in COMMANDS:
+        _run(name, words)
+    else:
+        raise unknown("command", name, COMMANDS)
 
 
 def help_of(name: str | None) -> str:

@@ -26,6 +26,16 @@ def test_help_lists_the_commands():
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["list", "models"]])
+def test_a_reader_that_leaves_early_gets_no_traceback(words):
+    code = "from jaxvision.cli import main; main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    left = subprocess.run([sys.executable, "-c", code, *words], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (left.stderr, left.returncode) == ("", 1)
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_of_each_command_names_its_flags_without_importing_jax(command):
     code = (
