@@ -234,7 +234,7 @@ def analyse(rows: list[Row], out: Path, preset: str) -> str:
             *opening(_answer(rows, verdicts), EXPECTED, tally(verdicts)),
             "## Choices\n",
             f"Accuracies in %: means over {SAMPLE} of {p.examples:,} training images with their 95 % t-intervals. The "
-            "first column is what the choice was made by, the second the accuracy on test images.",
+            "first column is the accuracy that the choice was made by, the second that on test images.",
             *_table(rows),
             "\n## Criteria\n",
             *section(verdicts),
@@ -273,7 +273,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
             for measure in (part, "test")
         )
         lines[name] = [*means, ", ".join(f"{distance.upper()} {k}" for distance, k in points)]
-    return table("choice", ["by which", "test", "distance and k by repeat"], lines)
+    return table("choice", ["chosen by", "test", "distance and k by repeat"], lines)
 
 
 def _draw(rows: Sequence[Row], out: Path) -> list[str]:
@@ -293,6 +293,7 @@ def _draw(rows: Sequence[Row], out: Path) -> list[str]:
             for axis, (distance, arms) in zip(axes[0], panels.items()):
                 plots.bands(axis, arms)
                 axis.set(xscale="log", xlabel="neighbours k", title=distance.upper())
+                axis.set_xticks((1, 10, 100), ("1", "10", "100"))
                 axis.legend()
             axes[0, 0].set_ylabel("accuracy (%)")
     return gallery.lines
