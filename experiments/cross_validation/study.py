@@ -259,7 +259,7 @@ def _answer(rows: Sequence[Row], verdicts: dict[str, Verdict]) -> str:
     )
     return (
         f"Chosen on the training images, the classifier is right on {of('train')} % of the test images, on one fold on "
-        f"{of('fold1')} %, and by five folds on {of('folds')} %. {sentence(better)}; {closer}."
+        f"{of('fold1')} %, and by five folds on {of('folds')} %. {sentence(f'{better}; {closer}')}"
     )
 
 
