@@ -58,6 +58,8 @@ PACKAGES = {
                 "mixer",
                 "resmlp",
                 "gmlp",
+                "cycle_mlp",
+                "s2_mlp",
                 "swin",
                 "swin_v2",
                 "nin",

@@ -16,7 +16,7 @@ from jaxvision.models.sizes import split_variant
 SMALL = 96  # images of one size up to this many pixels are used as they are
 LARGE = 224  # side to which larger photographs are brought
 MEGAPIXELS = 2_000_000  # from here on JPEGs are decoded at a reduced size
-_TRANSFORMERS = ("vit", "mixer", "resmlp", "gmlp", "convnext", "swin", "swin_v2")  # trained by AdamW
+_TRANSFORMERS = ("vit", "mixer", "resmlp", "gmlp", "cycle_mlp", "s2_mlp", "convnext", "swin", "swin_v2")  # by AdamW
 _PLAIN = ("alexnet", "zfnet", "vgg")  # with the rate of their papers
 _CIFAR_STEM = 48  # images up to this size get a stem that does not stride; beyond, it costs too much
 
@@ -102,6 +102,8 @@ def fitting_size(model: dict[str, Any], size: int) -> int:
         multiple = 8 * int(model.get("patch", 4))
     elif model["name"] in ("swin", "swin_v2"):
         multiple = int(model.get("patch", 4))
+    elif model["name"] == "s2_mlp":
+        multiple = int(model.get("patch", 16))
     elif model["name"] == "resmlp":
         multiple = int(model.get("patch", 8 if model.get("variant") == "B24" else 16))
     return max(round(size / multiple), 1) * multiple
@@ -129,7 +131,7 @@ def for_small_images(model: dict[str, Any], size: int) -> tuple[dict[str, Any], 
         "1202",
     ):
         return model | {"stem": "cifar"}, "a first layer of stride 1, since the images are small"
-    if model["name"] in ("convnext", "swin", "swin_v2"):
+    if model["name"] in ("convnext", "swin", "swin_v2", "cycle_mlp"):
         return model | {"patch": 2}, "patches of 2 pixels instead of 4, since the images are small"
     return model, ""
 

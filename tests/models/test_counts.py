@@ -77,6 +77,8 @@ def reference_models():
         yield f"resmlp_{depth}_224", "resmlp", 1000, {"variant": f"S{depth}", "scan": True}
     for size in ("Ti", "S", "B"):
         yield f"gmlp_{size.lower()}16_224", "gmlp", 1000, {"variant": f"{size}/16", "scan": True}
+    for variant in ("b1", "b2", "b3", "b4", "b5"):
+        yield f"cyclemlp_{variant}", "cycle_mlp", 1000, {"variant": variant.upper()}
     for variant in ("tiny", "small", "base", "large", "xlarge"):
         yield f"convnext_{variant}", "convnext", 1000, {"variant": variant}
     yield "alexnet_torchvision", "alexnet", 1000, {}
