@@ -149,8 +149,8 @@ def zfnet(
 ) -> AlexNet:
     """ZFNet, an AlexNet with 7x7 instead of 11x11 pixels in the first layer and half its stride, for 224x224 pixels.
 
-    Zeiler & Fergus 2014, arXiv 1311.2901, fig. 3. The paper does not say how maps are contrast normalised behind the
-    first two poolings; here as in AlexNet.
+    Source: Zeiler & Fergus 2014, arXiv 1311.2901, fig. 3. The paper does not say how maps are contrast normalised
+    behind the first two poolings; here as in AlexNet.
 
     It takes images of at least 53x53 pixels and returns what `alexnet` does; the maps behind the poolings are at about
     1/4, 1/16 and 1/32 of the image's sides.

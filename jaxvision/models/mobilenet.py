@@ -127,6 +127,8 @@ def mobilenet_v2(
 ) -> MobileNet:
     """MobileNet v2, of inverted residual blocks with linear bottlenecks.
 
+    Source: Sandler et al. 2018, arXiv 1801.04381.
+
     Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stem", "stages" (the
     last map of each stride, 2 to 32), "map" [b, h, w, d] (the last of them), "tokens" [b, h * w, d], and "logits"
     float32 [b, k]. In training apply it with `mutable=["batch_stats"]`.
@@ -189,6 +191,8 @@ def mobilenet_v3(
     head_bias: float = 0.0,
 ) -> MobileNet:
     """MobileNet v3, found by architecture search: inverted residuals with squeeze and excitation and hard swish.
+
+    Source: Howard et al. 2019, arXiv 1905.02244.
 
     Applied to float images [b, height, width, 3] it returns float32 features [b, d], what the classifier sees: the mean
     over positions, then a hidden layer. `out` has "stem", "stages" (the last map of each stride, 2 to 32), "map"

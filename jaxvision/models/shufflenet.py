@@ -248,6 +248,8 @@ def shufflenet_v2(
 ) -> ShuffleNet:
     """ShuffleNet v2, whose units convolve one half of the channels and pass on the other.
 
+    Source: Ma et al. 2018, arXiv 1807.11164.
+
     Applied to float images [b, height, width, 3] it returns float32 features [b, d] and `out`: "stem", "stages" (the
     last map of each stride, 8, 16 and 32), "map" [b, h, w, d] (the last of them), "tokens" [b, h * w, d], and "logits"
     float32 [b, k]. In training apply it with `mutable=["batch_stats"]`.

@@ -44,12 +44,12 @@ def find_model(text: str) -> dict[str, Any]:
 
 
 def _unknown(text: str) -> UserError:
-    """The error for a name that means no model: its choices are the variants of the nearest model, else all names."""
+    """The error for a name that means no model: its choices are the variants of the nearest model, else all models."""
     names = {name: short_names(name) for name in sorted(models.NAMES)}
     every = [short for listed_names in names.values() for short in listed_names]
     near = closest(text.lower(), every)
     meant = [name for name in names if _fold(text).startswith(_fold(name)) or near in names[name]]
-    choices = ", ".join(every)
+    choices = f"{', '.join(names)}, or a variant, as in resnet50 and vit-s16: see `jaxvision list variants`"
     if meant:
         model = max(meant, key=len)
         choices = f"{', '.join(names[model])}, and those of {', '.join(name for name in names if name != model)}"
