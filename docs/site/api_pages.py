@@ -112,8 +112,6 @@ PACKAGES = {
                 "crossing",
                 "efficiency",
                 "accounting",
-                "embedding",
-                "kernels",
                 "collectives",
             )
         ),

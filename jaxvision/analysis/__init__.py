@@ -12,7 +12,7 @@ gallery.py        the figures of a report: captions, and which figures are left 
 words.py          results in words and tables, as reports write them
 documents.py      a Markdown report as one HTML page
 sheets.py         pages of pictures
-embedding.py      2-D maps of features (PCA, t-SNE) and nearest neighbours
+embedding_plots.py  the figure of PCA and t-SNE
 accounting.py     shapes, weights, multiply-adds and receptive fields of networks
 collectives.py    what the devices of a compiled program send each other, in bytes
 plan.py           memory, time of a step and what is sent on devices that are not here

@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.analysis.sheets import Cell, sheet
-from jaxvision.explain.base import Explanation, Row, Subject, Tile, class_of
+from jaxvision.explain.base import HEIGHT, Explanation, Row, Subject, Tile, class_of
 
-SIDE = 128  # height of a picture, in pixels
 HEAT = "inferno"
 SHARE = 0.7  # of the colour of a map over an image; the rest is the image in grey
 STRONGEST = 99  # percentile of the absolute values that gets the strongest colour
@@ -29,7 +28,7 @@ def section(explanation: Explanation, path: Path) -> list[str]:
     drawn = [f"## {explanation.title}", explanation.text]
     if not explanation.rows:
         return drawn
-    _draw(explanation.rows, path)
+    _draw(explanation.rows, path, explanation.height)
     return [*drawn, f"![{explanation.title.lower()}]({path.name})"]
 
 
@@ -55,7 +54,7 @@ def overview(subject: Subject, explanations: Sequence[Explanation], path: Path) 
     return ["## All maps", "Each is explained below.", f"![all maps]({path.name})"]
 
 
-def colours(tile: Tile, side: int = SIDE) -> np.ndarray:
+def colours(tile: Tile, side: int = HEIGHT) -> np.ndarray:
     """Colours a map, and puts it over its image.
 
     Args:
@@ -87,10 +86,10 @@ def colours(tile: Tile, side: int = SIDE) -> np.ndarray:
     return share * ends + (1 - share) * light[..., None]
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    cells = [(row.name, [Cell(colours(tile), tile.words) for tile in row.tiles]) for row in rows]
+def _draw(rows: Sequence[Row], path: Path, height: int = HEIGHT) -> None:
+    cells = [(row.name, [Cell(colours(tile, height), tile.words) for tile in row.tiles]) for row in rows]
     lines = 2 if any(tile.words for row in rows for tile in row.tiles) else 0
-    sheet(cells, side=SIDE, lines=lines).save(path, optimize=True)
+    sheet(cells, side=height, lines=lines).save(path, optimize=True)
 
 
 def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxvision import inputs
-from jaxvision.analysis import embedding
+from jaxvision.analysis import embedding_plots
 from jaxvision.analysis.sheets import Cell, grid, join_pages, sheet
 from jaxvision.analysis.words import code, plain
 from jaxvision.commands.pages import first_batch, label_text, present, viewable
@@ -21,6 +21,7 @@ from jaxvision.data.subsets import subset
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.evals.store import Features
 from jaxvision.experiment import Experiment
+from jaxvision.explain import embedding
 from jaxvision.explain.filters import filter_pictures, first_kernel
 from jaxvision.fields import Field
 from jaxvision.parallel.distributed import gather
@@ -217,7 +218,7 @@ def maps(info: Info, features: Features, perplexity: float, seed: int, path: Pat
         return [title, "Left out: all images have the same features, up to their length. The network has collapsed."]
     names = info.classes or [str(k) for k in range(present(info.num_classes))]
     points = waiting(f"t-SNE of {len(values):,} images", embedding.embed, values, perplexity, seed)
-    embedding.draw(points, features.labels, names, path)
+    embedding_plots.draw(points, features.labels, names, path)
     return [
         title,
         "A dot is an image. PCA is linear, and its axes say how much of the variance they show. t-SNE only keeps "

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxvision import config as configs
 from jaxvision import evaluations, outputs, paths, storage
-from jaxvision.analysis import documents, embedding
+from jaxvision.analysis import documents
 from jaxvision.analysis.words import code, plain
 from jaxvision.commands import attention, pictures
 from jaxvision.commands.restore import open_weights, restore
@@ -17,6 +17,7 @@ from jaxvision.errors import UserError
 from jaxvision.evals import features
 from jaxvision.evals.dataset import EvalSet
 from jaxvision.experiment import Experiment
+from jaxvision.explain import embedding
 from jaxvision.models.weights import folder
 from jaxvision.parallel.distributed import is_main
 from jaxvision.sections import DataSection, EvalSection

@@ -7,6 +7,7 @@ occlusion.py         what happens when a part of the image is covered
 activation_maps.py   CAM, and Grad-CAM at any layer; cut.py: the gradient with respect to a layer
 attention.py         attention of ViTs, rolled out, and what of it counts for a class or a text
 adversarial.py       FGSM and PGD, also towards a class
+embedding.py         principal components, t-SNE and nearest neighbours; plane.py: the images at these points
 filters.py           filters of the first layer, and response maps of units; units.py: what instruments of units share
 
 An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and

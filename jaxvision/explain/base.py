@@ -12,6 +12,7 @@ from jaxvision.errors import UserError, unknown
 # (variables, images float [b, h, w, 3] in [0, 1]) -> outputs by name.
 Outputs = Callable[[Any, jax.Array], Mapping[str, Any]]
 BATCH = 16  # images of a pass
+HEIGHT = 128  # of a picture on the page, in pixels
 
 
 class Subject(NamedTuple):
@@ -87,6 +88,7 @@ class Explanation(NamedTuple):
       summary: Map of each image for the overview at the head of the page, float [n, h', w']; None for an instrument
         that draws no map over each image.
       signed: True if the values of these maps may be below 0.
+      height: Height of each picture on the page, in pixels.
     """
 
     title: str
@@ -94,6 +96,7 @@ class Explanation(NamedTuple):
     rows: Sequence[Row]
     summary: np.ndarray | None = None
     signed: bool = False
+    height: int = HEIGHT
 
 
 def maps_over(subject: Subject, maps: Mapping[str, np.ndarray], signed: bool = False) -> list[Row]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.errors import UserError, shown
+from jaxvision.errors import UserError, shown, unknown
 from jaxvision.explain.base import Outputs, Subject, check_map, layer, layers
 
 
@@ -26,6 +26,23 @@ def respond(outputs: Outputs, variables: Any, images: jax.Array, name: str) -> j
       float32 [b, rows, columns, d].
     """
     return layer(outputs(variables, images), name).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def mean_responses(outputs: Outputs, variables: Any, images: jax.Array, name: str) -> jax.Array:
+    """Computes the response of each unit, its mean over the places of a map or over tokens.
+
+    Args:
+      outputs: Pure function of variables and images.
+      variables: Variables of the model.
+      images: Images, float32 [b, h, w, 3] in [0, 1].
+      name: Name of the output, [b, d], [b, n, d] or [b, rows, columns, d], such as "logits" or "stages/1".
+
+    Returns:
+      float32 [b, d].
+    """
+    values = respond(outputs, variables, images, name)
+    return values.reshape(values.shape[0], -1, values.shape[-1]).mean(axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -68,6 +85,23 @@ def shape_of(subject: Subject, name: str) -> tuple[int, ...]:
       UserError: There is no such output.
     """
     return tuple(layer(subject.shapes(), name).shape)
+
+
+def units_of(subject: Subject, name: str) -> int:
+    """Returns the number of units of an output: classes, features or the channels of a map.
+
+    Args:
+      subject: Model and images.
+      name: Name of the output, [b, d], [b, n, d] or [b, h, w, d], see `base.layer`.
+
+    Raises:
+      UserError: There is no such output, or it has no units.
+    """
+    shape = shape_of(subject, name)
+    if not 2 <= len(shape) <= 4:
+        having = [key for key, size in layers(subject.shapes()).items() if 2 <= len(size) <= 4]
+        raise unknown("layer with units", name, having)
+    return shape[-1]
 
 
 def chosen_map(subject: Subject, name: str | None, first: bool = False) -> str:
