@@ -37,6 +37,20 @@ def test_the_stem_of_googlenet_costs_what_its_table_says():
     assert sum(prod(k) * sides[prod(k)] ** 2 for k in kernels) / 1e6 == pytest.approx(477.7, abs=0.05)
 
 
+def test_a_mean_over_the_map_stands_before_the_head(random_variables):
+    """Lin et al. 2014, sec. 3.2: no weights between the map and the head, which has 1,025,000 for 1,000 classes."""
+    model = models.build("googlenet", 3, blocks=(1,), width=1 / 16, dropout=0.0)
+    images = jax.random.normal(jax.random.key(0), (2, 32, 40, 3))
+    variables = random_variables(model.init, images)
+    features, out = jax.jit(model.apply)(variables, images)
+    np.testing.assert_allclose(features, np.mean(out["map"], axis=(1, 2)), rtol=1e-4, atol=1e-6)
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(out["logits"], features @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-5)
+    params, out = traced("googlenet", 224)
+    assert out["map"].shape == (1, 7, 7, 1024)
+    assert sum(x.size for x in params["head"].values()) == 1_025_000
+
+
 def test_batch_normalised_inception_has_the_parameters_of_its_port():
     """11,295,240 with a bias under every BatchNorm, as in github.com/Cadene/pretrained-models.pytorch."""
     params, _ = traced("googlenet", 224, variant="v2")

@@ -135,21 +135,27 @@ def test_resnext_blocks_cost_about_what_bottlenecks_do(groups, width, excess):
 
 
 def test_a_grouped_bottleneck_is_the_sum_of_its_paths(random_variables):
-    """Xie et al. 2017, fig. 3a and 3c: one path for each group, added up after the last 1x1 convolution."""
+    """Xie et al. 2017, fig. 3: paths that are added up (a), paths side by side before one last convolution (b), and
+    groups (c)."""
     groups, channels = 4, 8  # two inner channels a group
     layer = block(channels=channels, bottleneck=True, groups=groups, width_per_group=16)
     x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4 * channels))
     params = random_variables(functools.partial(layer.init, train=False), x)["params"]
     kernels = [params[f"conv{i}"]["kernel"] for i in (1, 2, 3)]
 
-    def branch(kernels, groups):
-        y = Conv(kernels[0].shape[-1], 1).apply({"params": {"kernel": kernels[0]}}, x)
-        y = Conv(kernels[1].shape[-1], 3, groups=groups).apply({"params": {"kernel": kernels[1]}}, jax.nn.relu(y))
-        return Conv(4 * channels, 1).apply({"params": {"kernel": kernels[2]}}, jax.nn.relu(y))
+    def inner(first, second, groups):
+        y = Conv(first.shape[-1], 1).apply({"params": {"kernel": first}}, x)
+        y = Conv(second.shape[-1], 3, groups=groups).apply({"params": {"kernel": second}}, jax.nn.relu(y))
+        return jax.nn.relu(y)
 
-    paths = [slice(2 * g, 2 * g + 2) for g in range(groups)]
-    split = [branch((kernels[0][..., p], kernels[1][..., p], kernels[2][:, :, p]), 1) for p in paths]
-    np.testing.assert_allclose(sum(split), branch(kernels, groups), rtol=1e-4, atol=1e-5)
+    last = lambda y, kernel: Conv(4 * channels, 1).apply({"params": {"kernel": kernel}}, y)
+    slices = [slice(2 * g, 2 * g + 2) for g in range(groups)]
+    paths = [inner(kernels[0][..., s], kernels[1][..., s], 1) for s in slices]
+    grouped = last(inner(kernels[0], kernels[1], groups), kernels[2])
+    added = sum(last(path, kernels[2][:, :, s]) for path, s in zip(paths, slices))
+    side_by_side = last(jnp.concatenate(paths, axis=-1), kernels[2])
+    np.testing.assert_allclose(added, grouped, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(side_by_side, grouped, rtol=1e-4, atol=1e-5)
 
 
 def test_squeeze_and_excitation_equals_its_equations(random_variables):
