@@ -62,6 +62,7 @@ PACKAGES = {
                 "s2_mlp",
                 "swin",
                 "swin_v2",
+                "mvit_v2",
                 "nin",
                 "lenet",
                 "cnn",

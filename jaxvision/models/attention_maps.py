@@ -68,7 +68,8 @@ class Attended(NamedTuple):
 def attended(call: Callable[[], Any], offsets: Mapping[str, jax.Array] | None = None) -> tuple[Any, Attended]:
     """Calls a function that applies a network, and returns the weights of every self-attention in it beside its result.
 
-    Attention within windows, as in Swin, is left out: its tokens are not those of the whole image.
+    Attention within windows, as in Swin, is left out: its tokens are not those of the whole image. So is attention over
+    pooled maps, as in MViT v2, whose keys have other places than its queries.
 
     Args:
       call: Function without arguments that applies a module once, such as the outputs of a task.

@@ -16,7 +16,8 @@ from jaxvision.models.sizes import split_variant
 SMALL = 96  # images of one size up to this many pixels are used as they are
 LARGE = 224  # side to which larger photographs are brought
 MEGAPIXELS = 2_000_000  # from here on JPEGs are decoded at a reduced size
-_TRANSFORMERS = ("vit", "mixer", "resmlp", "gmlp", "cycle_mlp", "s2_mlp", "convnext", "swin", "swin_v2")  # by AdamW
+_PERCEPTRONS = ("mixer", "resmlp", "gmlp", "cycle_mlp", "s2_mlp")
+_TRANSFORMERS = ("vit", *_PERCEPTRONS, "convnext", "swin", "swin_v2", "mvit_v2")  # trained by AdamW
 _PLAIN = ("alexnet", "zfnet", "vgg")  # with the rate of their papers
 _CIFAR_STEM = 48  # images up to this size get a stem that does not stride; beyond, it costs too much
 
@@ -131,7 +132,7 @@ def for_small_images(model: dict[str, Any], size: int) -> tuple[dict[str, Any], 
         "1202",
     ):
         return model | {"stem": "cifar"}, "a first layer of stride 1, since the images are small"
-    if model["name"] in ("convnext", "swin", "swin_v2", "cycle_mlp"):
+    if model["name"] in ("convnext", "swin", "swin_v2", "mvit_v2", "cycle_mlp"):
         return model | {"patch": 2}, "patches of 2 pixels instead of 4, since the images are small"
     return model, ""
 

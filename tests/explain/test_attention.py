@@ -101,8 +101,9 @@ def test_attention_with_a_bias():
     np.testing.assert_allclose(*found.weights.values(), sown["intermediates"]["weights"][0], atol=1e-6)
 
 
-def test_attention_within_windows_is_no_map_of_the_image():
-    module = models.build("swin", 3, **models.NAMES.small("swin"))
+@pytest.mark.parametrize("name", ["swin", "mvit_v2"])
+def test_attention_within_windows_or_over_pooled_maps_is_not_shown(name):
+    module = models.build(name, 3, **models.NAMES.small(name))
     variables = jax.jit(module.init)(jax.random.key(0), IMAGES)
     subject = Subject(lambda v, x: module.apply(v, x)[1], variables, np.asarray(IMAGES), np.asarray(TARGETS))
     for name in ("attention", "rollout", "relevance"):

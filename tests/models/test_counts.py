@@ -44,6 +44,9 @@ COUNTED = (  # to the last digit
     "darknet53",
     "mixer_s16_224",
     "swinv2_tiny_window8_256",
+    "mvitv2_tiny",
+    "mvitv2_small",
+    "mvitv2_base",
     "mobilenetv1_100",
     "mobilenet_v2",
     "mobilenet_v3_large",
@@ -93,6 +96,7 @@ def reference_models():
     for variant in ("tiny", "small", "base"):
         yield f"swin_{variant}_patch4_window7_224", "swin", 1000, {"variant": variant}
         yield f"swinv2_{variant}_window8_256", "swin_v2", 1000, {"variant": variant}
+        yield f"mvitv2_{variant}", "mvit_v2", 1000, {"variant": variant}
     yield "swinv2_tiny_window7_224", "swin_v2", 1000, {"window": 7}
     yield "googlenet_paper_v1_noaux", "googlenet", 1000, {}
     yield "googlenet_torchvision_bn_noaux", "googlenet", 1000, {"variant": "v1_bn"}

@@ -44,6 +44,7 @@ CASES = [  # source, model, its options, side of the images
     ("timm", "darknet", {"blocks": (1, 2), "width": 0.25, "slope": 0.01}, 32),
     ("timm", "swin", SMALL_SWIN, 16),
     ("timm", "swin_v2", SMALL_SWIN, 16),
+    ("timm", "mvit_v2", {"blocks": (1, 2), "channels": 8, "num_heads": 2, "patch": 2}, 16),
     ("timm", "resmlp", {"width": 8, "depth": 2}, 32),
     ("timm", "gmlp", {"width": 8, "depth": 2, "hidden": 16}, 32),
     ("timm", "vit", MU | {"posemb": "learned", "class_token": True, "fc_norm": True}, 8),

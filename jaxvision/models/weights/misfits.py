@@ -89,3 +89,11 @@ RESNET_V2_REASONS = (
     (r"^stem\.conv\d\.", "A deep stem (resnetv2_50d) is not among the options of our ResNet v2."),
     (r"^norm\.running_mean$", "'resnet_v2' has BatchNorm, 'bit' has GroupNorm with weight standardisation."),
 )
+MVIT_REASONS = (
+    (r"\.rel_pos_[hw]$", "Relative positions for images of another size go with pretrained_size=SIDE of those images."),
+    (r"^cls_token$", "A class token is not among the options of our MViT v2."),
+    (
+        r"\.shortcut_proj_mlp\.",
+        "Channels that change in the MLP (mvitv2_large) are no option of our MViT v2.",
+    ),
+)

@@ -76,6 +76,7 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("timm", "gmlp"): Preprocessing(interpolation="bicubic", **HALF),
     ("timm", "swin"): Preprocessing(crop=0.9, interpolation="bicubic"),
     ("timm", "swin_v2"): Preprocessing(size=256, crop=0.9, interpolation="bicubic"),
+    ("timm", "mvit_v2"): Preprocessing(crop=0.9, interpolation="bicubic"),
     ("timm", "convnext"): Preprocessing(interpolation="bicubic"),
     ("timm", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
     ("timm", "vgg"): Preprocessing(),

@@ -27,6 +27,7 @@ from jaxvision.models.lenet import LeNet
 from jaxvision.models.mixer import Mixer
 from jaxvision.models.mlperf_tiny import BATCH_NORM_EPSILON as KERAS_EPSILON
 from jaxvision.models.mlperf_tiny import MlperfResNet8
+from jaxvision.models.mvit_v2 import MViTV2
 from jaxvision.models.resmlp import ResMLP
 from jaxvision.models.resnet import ResNet
 from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
@@ -124,6 +125,7 @@ COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     GMLP: lambda m: {"norm_epsilon": NORM_EPSILON, "gelu": m.gelu},
     ResMLP: lambda m: {"gelu": m.gelu},
     Swin: _swin,
+    MViTV2: lambda m: {"norm_epsilon": m.norm_epsilon, "gelu": m.gelu, "key_stride": m.key_stride},
     ConvNeXt: lambda m: {"norm_epsilon": m.norm_epsilon, "gelu": m.gelu},
     ResNet: _resnet,
     ResNetV2: _resnet_v2,

@@ -1,4 +1,4 @@
-"""timm's names of Swin Transformers, ResMLP and gMLP: tables in torch's layout."""
+"""timm's names of Swin Transformers, MViT v2, ResMLP and gMLP: tables in torch's layout."""
 
 import math
 from typing import Any
@@ -30,6 +30,18 @@ SWIN_V2: Rules = (
     (r"/attention/bias_0/", "/attn/cpb_mlp/0/"),
     (r"/attention/bias_1/", "/attn/cpb_mlp/2/"),
     *SWIN,
+)
+MVIT: Rules = (
+    (r"^stem_conv/", "patch_embed/proj/"),
+    (r"^stage(\d+)/block(\d+)/", "stages/{1-1}/blocks/{2-1}/"),
+    (r"/attention_norm/", "/norm1/"),
+    (r"/mlp_norm/", "/norm2/"),
+    (r"/shortcut/", "/shortcut_proj_attn/"),
+    (r"/attention/(q|k|v)\w+_(pool|norm)/", "/attn/{2}_{1}/"),
+    (r"/attention/row_positions$", "/attn/rel_pos_h"),
+    (r"/attention/column_positions$", "/attn/rel_pos_w"),
+    (r"^head/(kernel|bias)$", "head/fc/{1}"),
+    *VIT_ATTENTION,
 )
 RESMLP: Rules = (
     (r"^embedding/", "stem/proj/"),
@@ -67,6 +79,22 @@ def swin_window(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"window": (math.isqrt(offsets) + 1) // 2} if offsets else {}
 
 
+def mvit_size(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the side of the images in pretraining, from the relative positions of the first block.
+
+    Args:
+      arrays: Arrays of the file by name.
+    """
+    positions, stem = (
+        next((x for name, x in arrays.items() if name.endswith(last)), None)
+        for last in ("stages.0.blocks.0.attn.rel_pos_h", "patch_embed.proj.weight")
+    )
+    if positions is None or stem is None:
+        return {}
+    patch = (stem.shape[-1] + 1) // 2  # the kernel has 2 * patch - 1 pixels
+    return {"pretrained_size": patch * (len(positions) + 1) // 2}
+
+
 LACKS = (misfits.PROJECTION,)
 TIMM = {
     "swin": (
@@ -94,6 +122,15 @@ TIMM = {
                 (r"_window12to24_", {"window": 24, "pretrained_windows": "12, 12, 12, 6"}),
             ),
             lacks=LACKS,
+        ),
+    ),
+    "mvit_v2": (
+        torch_table(
+            *MVIT,
+            options=((r"\.rel_pos_h$", mvit_size),),
+            computes={"norm_epsilon": 1e-6, "gelu": "exact", "key_stride": 4},
+            lacks=LACKS,
+            reasons=misfits.MVIT_REASONS,
         ),
     ),
     "resmlp": (
