@@ -54,7 +54,7 @@ optim/          schedules and optimizer chains
 parallel/       mesh, sharding rules, processes
 train/          state, step, loop, checkpoints, records
 loggers/        W&B, MLflow, Comet, users' own: what they are told of a run
-explain/        what a network sees: saliency, occlusion, class activation maps, attention, attacks, maps of features
+explain/        what a network sees: saliency, class activation maps, attention, attacks, units, maps of features
 evals/          evaluators
 sweep/          many runs that differ in some values: search, controller, report, populations
 launch/         places to run: this machine, SLURM, Ray, a JobSet, a TPU slice

@@ -8,6 +8,7 @@ activation_maps.py   CAM, and Grad-CAM at any layer; cut.py: the gradient with r
 attention.py         attention of ViTs, rolled out, and what of it counts for a class or a text
 adversarial.py       FGSM and PGD, also towards a class
 embedding.py         principal components, t-SNE and nearest neighbours; plane.py: the images at these points
+ascent.py            images that excite a class or a unit, by gradient ascent
 filters.py           filters of the first layer, and response maps of units; units.py: what instruments of units share
 
 An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and
