@@ -178,7 +178,8 @@ def without_units(subject: Subject, layer: str | None = None, units: Sequence[in
     """
     if layer is None and not subject.has_classes() and not maps_of(subject):
         return "this model has neither classes nor maps"
-    check_units(units, units_of(subject, climbed(subject, layer)))
+    name = climbed(subject, layer)
+    check_units(units, units_of(subject, name), repr(name))
     return None
 
 

@@ -96,9 +96,11 @@ def obstacle(examples: int, perplexity: float, flag: str) -> str | None:
       flag: Option of the command that sets the number of images.
     """
     if examples - 1 < 3 * perplexity:
+        most = np.floor(10 * (examples - 1) / 3) / 10
+        smaller = f", or a perplexity of at most {most:.1f}" if most > 1 else ""
         return (
             f"t-SNE with perplexity {perplexity:g} needs at least {int(np.ceil(3 * perplexity)) + 1} images, not "
-            f"{examples}: take more of them ({flag}), or a perplexity of at most {(examples - 1) / 3:.1f}"
+            f"{examples}: take more of them ({flag}){smaller}"
         )
     try:
         import sklearn  # noqa: F401

@@ -160,19 +160,20 @@ def chosen_units(given: Sequence[int], ranking: np.ndarray, count: int) -> list[
     return list(given) or np.argsort(-np.asarray(ranking), kind="stable")[:count].tolist()
 
 
-def check_units(given: Sequence[int], total: int) -> None:
-    """Checks that a map has the units that the user gave.
+def check_units(given: Sequence[int], total: int, name: str = "the map") -> None:
+    """Checks that an output has the units that the user gave.
 
     Args:
       given: Numbers of units.
-      total: Number of units of the map.
+      total: Number of units of the output.
+      name: Name of the output in the message.
 
     Raises:
-      UserError: A unit that the map does not have.
+      UserError: A unit that the output does not have.
     """
     wrong = [unit for unit in given if not 0 <= unit < total]
     if wrong:
-        raise UserError(f"units: the map has no unit {shown(wrong[0])}; it has units 0 to {total - 1}")
+        raise UserError(f"units: {name} has no unit {shown(wrong[0])}; it has units 0 to {total - 1}")
 
 
 def in_rows(items: Iterable[Any], columns: int) -> list[list[Any]]:

@@ -92,7 +92,7 @@ def test_what_cannot_be_climbed():
     images = np.random.default_rng(1).uniform(size=(3, 4, 4, 3)).astype(np.float32)
     subject = Subject(curved, W, images, np.array([2, 2, 0], np.int32))
     assert ascent.without_units(subject) is None
-    with pytest.raises(UserError, match="no unit 3; it has units 0 to 2"):
+    with pytest.raises(UserError, match="'logits' has no unit 3; it has units 0 to 2"):
         ascent.without_units(subject, units=(3,))
     with pytest.raises(UserError, match="unknown layer with units 'loss'"):
         ascent.without_units(subject, layer="loss")

@@ -98,13 +98,21 @@ def test_of_the_neighbours_of_digits_in_the_plane_95_in_100_are_right():
 @pytest.mark.parametrize(
     ("examples", "perplexity", "message"),
     [
-        (90, 30.0, "needs at least 91 images, not 90: .*--examples.* at most 29.7"),
+        (90, 30.0, "needs at least 91 images, not 90: .*--examples.* at most 29.6"),
+        (4, 30.0, r"needs at least 91 images, not 4: take more of them \(--examples\)$"),
         (90, 0.5, "must be above 1, not 0.5"),
     ],
 )
 def test_a_perplexity_that_does_not_fit(examples, perplexity, message):
     with pytest.raises(UserError, match=message):
         embedding.check(examples, perplexity)
+
+
+def test_the_largest_perplexity_that_a_message_names_is_accepted():
+    pytest.importorskip("sklearn")
+    for examples in range(90, 60, -1):
+        said = embedding.obstacle(examples, 30.0, "--examples")
+        embedding.check(examples, float(said.split()[-1]))
 
 
 def test_without_scikit_learn(monkeypatch):
