@@ -117,6 +117,12 @@ PACKAGES = {
             )
         ),
     ),
+    "python_explain": Package(
+        "Python: what a network sees",
+        "The instruments of `jaxvision explain` as pure functions of a model and of images. "
+        "[What a network sees](../explain.md) shows them in use.",
+        ("jaxvision.explain.*",),
+    ),
     "python_contracts": Package(
         "Python: contracts",
         "The types that the parts of an experiment exchange: what a task, a source, a field and a state are.",
@@ -153,6 +159,7 @@ def members(owner: Any) -> Iterator[tuple[str, Any]]:
     module = owner.__name__ if inspect.ismodule(owner) else owner.__module__
     for name, value in vars(owner).items():
         value = getattr(value, "__func__", value)  # of a static or class method
+        value = inspect.unwrap(value)  # of a jitted function
         documented = inspect.isfunction(value) or inspect.isclass(value) or isinstance(value, property)
         public = not name.startswith("_") or (name == "__call__" and inspect.isclass(owner))
         own = isinstance(value, property) or getattr(value, "__module__", "") == module

@@ -153,5 +153,5 @@ def _collapsed(values: np.ndarray) -> bool:
 
 
 def _explanation(title: str, text: str, subject: Subject, points: np.ndarray) -> Explanation:
-    picture = lay_out(subject.images, points)
+    picture = lay_out(subject.images, points, min(SIDE, round(128 * np.sqrt(len(points)))))
     return Explanation(title, text, [Row("", [Tile(picture)])], height=len(picture))
