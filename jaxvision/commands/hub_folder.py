@@ -7,12 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import models
+from jaxvision import calls, models
 from jaxvision.augment.registry import ops
 from jaxvision.data import host_ops
 from jaxvision.models.patches import resize_patches
 from jaxvision.models.weights import properties, timm_folder
-from jaxvision.models.weights.preprocessing import IMAGENET
+from jaxvision.models.weights.presets import IMAGENET
 from jaxvision.specs import Call, parse
 from jaxvision.storage import Path
 
@@ -52,7 +52,9 @@ def write(out: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], 
             args |= {} if "cls_token" in arrays else {"class_token": False}
         net = timm_folder.Network(named, args)
     else:
-        net = timm_folder.network(meta["model"], arrays, properties.computed(module), size, pool)
+        usual = calls.parameters(models.NAMES.resolve(name)).get("variant")
+        form = meta["model"] if usual is None else {"variant": usual.default, **meta["model"]}
+        net = timm_folder.network(form, arrays, properties.computed(module), size, pool)
     prepared = meta["preprocessing"]
     images, notes = preprocessing_config(prepared["host"], prepared["augment"], size)
     classes = list(meta.get("classes") or ())

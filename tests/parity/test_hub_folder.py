@@ -35,11 +35,33 @@ CASES = {  # our model, its options, side of the images
     "layer scale": ("vit", VIT | {"pool": "token", "layer_scale": 0.1, "qk_norm": True, "gelu": "exact"}, 32),
     "resnet50d": ("resnet", {"variant": "50d"}, 64),
     "convnext": ("convnext", {"variant": "tiny", "gelu": "exact"}, 64),
+    "mobilenet_v1": ("mobilenet_v1", {}, 64),
+    "mobilenet_v2, TensorFlow's padding": ("mobilenet_v2", {"width": 0.35, "padding": "SAME"}, 64),
+    "mobilenet_v3": ("mobilenet_v3", {"norm_epsilon": 1e-5}, 64),
+    "mobilenet_v3 of TensorFlow": (
+        "mobilenet_v3",
+        {"variant": "small", "width": 0.75, "hidden": 1024, "padding": "SAME"},
+        64,
+    ),
+    "efficientnet": ("efficientnet", {}, 64),
+    "efficientnet of TensorFlow": ("efficientnet", {"variant": "B1", "padding": "SAME"}, 64),
+    "vgg": ("vgg", {"variant": 11}, 32),
+    "inception": ("inception", {}, 96),
+    "densenet": ("densenet", {}, 64),
+    "senet": ("senet", {}, 64),
+    "darknet": ("darknet", {"slope": 0.01}, 64),
     "mixer": ("mixer", {"variant": "S/16", "gelu": "exact"}, 32),
 }
 
 
-QUICK = ("vit", "kernel of other patches", "mean, norm behind", "mean beside a class token", "mixer")
+QUICK = (
+    "vit",
+    "kernel of other patches",
+    "mean, norm behind",
+    "mean beside a class token",
+    "mixer",
+    "mobilenet_v3 of TensorFlow",
+)
 
 
 @pytest.mark.parametrize(

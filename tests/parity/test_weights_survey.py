@@ -70,6 +70,13 @@ MODELS = {  # name in timm: our model, its options, and the reason where it is r
     "resnetv2_50x1_bit": ("bit", {"variant": "R50x1"}, None),
     "mixer_s32_224": ("mixer", {"variant": "S/32"}, None),
     "deit_tiny_distilled_patch16_224": ("vit", {"variant": "Ti/16"}, None),
+    "mobilenetv1_125": ("mobilenet_v1", {}, None),
+    "mobilenetv2_140": ("mobilenet_v2", {}, None),
+    "tf_mobilenetv3_large_minimal_100": ("mobilenet_v3", {}, "Weights without squeeze and excitation"),
+    "mobilenetv1_100h": ("mobilenet_v1", {}, "A convolution behind the last stage (mobilenetv1_100h)"),
+    "mobilenetv3_rw": ("mobilenet_v3", {}, "A hidden layer without bias (mobilenetv3_rw)"),
+    "efficientnet_lite0": ("efficientnet", {}, "Weights without squeeze and excitation"),
+    "efficientnet_b0_gn": ("efficientnet", {}, "Norms without running statistics"),
     "resnet50c": ("resnet", {"variant": "50d"}, "Stem and shortcuts are read if both are plain or both are ResNet-D's"),
     "resnet50t": ("resnet", {"variant": "50d"}, "The only deep stem that is read is ResNet-D's"),
     "resnet50_gn": ("resnet", {"variant": 50}, "Norms without running statistics"),
@@ -174,7 +181,7 @@ def test_models_of_timm(torch, name, tmp_path):
     import timm
 
     model, ours, reason = MODELS[name]
-    size = {} if model in ("resnet", "resnet_v2", "bit") else {"img_size": 64}
+    size = {"img_size": 64} if model in ("vit", "mixer") else {}
     reference = timm.create_model(name, num_classes=10, **size)
     compare(torch, reference, tmp_path / "w.safetensors", "timm", model, ours, 64, reason)
 

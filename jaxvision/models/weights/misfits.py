@@ -97,3 +97,12 @@ MVIT_REASONS = (
         "Channels that change in the MLP (mvitv2_large) are no option of our MViT v2.",
     ),
 )
+MOBILE_REASONS = (
+    (r"\.bn1\.running_mean$", "Norms without running statistics are not among the options of our mobile nets."),
+    (r"\.se\.conv_reduce\.", "Weights without squeeze and excitation (lite, minimal) are not read."),
+)
+MOBILENET_V1_HEAD = (
+    r"^conv_head\.",
+    "A convolution behind the last stage (mobilenetv1_100h) is not among the options of our MobileNet v1.",
+)
+MOBILENET_V3_RW = (r"^conv_head\.bias$", "A hidden layer without bias (mobilenetv3_rw) is not among our options.")

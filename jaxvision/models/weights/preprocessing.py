@@ -1,7 +1,6 @@
 """The preprocessing of images for weights from other libraries, as specs of host operations and augmentation."""
 
 import inspect
-import math
 import operator
 import re
 from collections.abc import Iterable, Mapping
@@ -11,150 +10,22 @@ from typing import Any, NamedTuple
 
 from jaxvision import arguments
 from jaxvision.errors import UserError, shown, unknown
+from jaxvision.models.weights.presets import (
+    BY_ARCHITECTURE,
+    BY_NAMES,
+    BYTES,
+    CLIP,
+    HALF,
+    IMAGENET,
+    PRESETS,
+    Preprocessing,
+)
 from jaxvision.models.weights.table import Stated
 from jaxvision.models.weights.torch_properties import CONVNEXT_PROPERTIES, VIT_PROPERTIES
 from jaxvision.reading import read_json, reading
 
 FILTERS = ("bilinear", "bicubic")
-IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # [-1, 1]; "inception" in timm
-CLIP: dict[str, Any] = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
-BYTES: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # for networks that take 0 to 255
 NORMALISATIONS = {"imagenet": IMAGENET, "inception": HALF, "clip": CLIP, "bytes": BYTES}
-
-
-class Preprocessing(NamedTuple):
-    """The preprocessing of images with which a network's accuracy was measured.
-
-    Attributes:
-      size: Side of the image that the network sees, in pixels.
-      crop: Ratio of `size` to the shorter side of the resized image, from which the centre is cut, in (0, 1].
-      interpolation: Filter of the resize, "bilinear" or "bicubic", antialiased.
-      mean: Mean of each channel, for images in [0, 1].
-      std: Standard deviation of each channel, for images in [0, 1].
-      squash: True to resize the whole image to a square, without regard to its aspect ratio and to `crop`.
-    """
-
-    size: int = 224
-    crop: float = 0.875
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = IMAGENET["mean"]
-    std: tuple[float, ...] = IMAGENET["std"]
-    squash: bool = False
-
-    @property
-    def host(self) -> str:
-        """The spec of host operations.
-
-        >>> Preprocessing(crop=0.9, interpolation="bicubic").host
-        "decode|resize_short(248, method='bicubic')|central_crop(224)"
-        """
-        method = "" if self.interpolation == "bilinear" else f", method={self.interpolation!r}"
-        if self.squash:
-            return f"decode|resize({self.size}{method})"
-        return f"decode|resize_short({math.floor(self.size / self.crop)}{method})|central_crop({self.size})"
-
-    @property
-    def augment(self) -> str:
-        """The spec of augmentation.
-
-        >>> Preprocessing(**HALF).augment
-        'normalize(0.5, 0.5)'
-        """
-        mean, std = (values[0] if len(set(values)) == 1 else tuple(values) for values in (self.mean, self.std))
-        return f"normalize({mean}, {std})"
-
-
-# The usual preprocessing of a library's weights. Single ones differ; then a config next to them, or the user, says so.
-PRESETS: dict[tuple[str, str], Preprocessing] = {
-    ("timm", "vit"): Preprocessing(crop=0.9, interpolation="bicubic", **HALF),
-    ("timm", "resnet"): Preprocessing(crop=0.95, interpolation="bicubic"),
-    ("timm", "resnet_v2"): Preprocessing(crop=0.95, interpolation="bicubic", **HALF),
-    ("timm", "bit"): Preprocessing(size=448, crop=1.0, **HALF),
-    ("timm", "mixer"): Preprocessing(interpolation="bicubic", **HALF),
-    ("timm", "resmlp"): Preprocessing(interpolation="bicubic"),
-    ("timm", "gmlp"): Preprocessing(interpolation="bicubic", **HALF),
-    ("timm", "swin"): Preprocessing(crop=0.9, interpolation="bicubic"),
-    ("timm", "swin_v2"): Preprocessing(size=256, crop=0.9, interpolation="bicubic"),
-    ("timm", "mvit_v2"): Preprocessing(crop=0.9, interpolation="bicubic"),
-    ("timm", "convnext"): Preprocessing(interpolation="bicubic"),
-    ("timm", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("timm", "vgg"): Preprocessing(),
-    ("timm", "inception"): Preprocessing(size=299, interpolation="bicubic", **HALF),
-    ("timm", "densenet"): Preprocessing(interpolation="bicubic"),
-    ("timm", "senet"): Preprocessing(),
-    ("timm", "darknet"): Preprocessing(size=256, crop=0.887, interpolation="bicubic"),
-    ("torchvision", "alexnet"): Preprocessing(),
-    ("torchvision", "vgg"): Preprocessing(),
-    ("torchvision", "densenet"): Preprocessing(),
-    # The published weights of these two are loaded with transform_input=True, which turns images normalised as
-    # ImageNet's into images in [-1, 1]; the networks themselves see the latter.
-    ("torchvision", "googlenet"): Preprocessing(**HALF),
-    ("torchvision", "inception"): Preprocessing(size=299, crop=299 / 342, **HALF),
-    ("torchvision", "vit"): Preprocessing(),
-    ("torchvision", "convnext"): Preprocessing(),
-    ("open_clip", "convnext"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("torchvision", "resnet"): Preprocessing(),
-    ("dino", "vit"): Preprocessing(interpolation="bicubic"),  # eval_linear.py and eval_knn.py
-    ("dino", "resnet"): Preprocessing(interpolation="bicubic"),
-    ("dinov2", "vit"): Preprocessing(interpolation="bicubic"),  # data/transforms.py
-    ("moco", "vit"): Preprocessing(),
-    ("moco", "resnet"): Preprocessing(),
-    ("big_vision", "vit"): Preprocessing(**HALF),
-    ("big_vision", "mixer"): Preprocessing(**HALF),
-    ("openai_clip", "vit"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("openai_clip", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("open_clip", "vit"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("open_clip", "clip_resnet"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("openai_clip", "two_towers"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("open_clip", "two_towers"): Preprocessing(crop=1.0, interpolation="bicubic", **CLIP),
-    ("big_vision", "two_towers"): Preprocessing(squash=True, **HALF),  # SigLIP: "resize(224)|value_range(-1, 1)"
-    ("keras", "mlperf_resnet8"): Preprocessing(size=32, crop=1.0, **BYTES),
-    ("lenet5", "lenet"): Preprocessing(size=32, crop=1.0, mean=(0.0,), std=(1.0,)),  # one grey channel
-    ("bit", "bit"): Preprocessing(size=480, squash=True, **HALF),  # bit_hyperrule.py: the whole image, after tuning
-    ("pytorch_resnet_cifar10", "resnet"): Preprocessing(size=32, crop=1.0, **IMAGENET),  # the authors' mean of ImageNet
-}
-ZERO_ONE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-UNSTATED = {"mean": None, "std": None}
-SIGLIP_384 = (r"^ViT-SO400M-14-SigLIP-384", {"size": 384})
-# Exceptions by the library's own name of a network and its weights: (pattern, attributes); later ones win.
-# tests/parity/test_properties.py compares mean and std with timm's registry, all with torchvision's.
-BY_ARCHITECTURE: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
-    ("timm", "vit"): (
-        (r"^vit_so400m_patch14_siglip_(?:gap_)?384", {"size": 384}),
-        (r"_clip_|^aimv2|^eva_large|\.bamboo$|_radio_", CLIP),
-        (r"^vit_large_patch14_clip_(?:224|336)\.laion2b(?:_ft|$)", HALF),
-        (r"^beit3|^deit|dinov2|\.dino$|\.mae$|ijepa|_intern300m", IMAGENET),
-        (r"tipsv2|_miil", ZERO_ONE),
-    ),
-    ("timm", "convnext"): ((r"\.clip_|_large_mlp|_xxlarge", CLIP), (r"_zepto|^test_", HALF)),
-    ("timm", "resnet"): ((r"\.ra4_e3600|^test_", HALF),),
-    ("timm", "inception"): (
-        (r"^inception_resnet_v2", {"crop": 0.8975}),
-        (r"^(?:gluon_inception_v3|inception_v3\.gluon)", IMAGENET),
-    ),
-    ("timm", "senet"): ((r"^senet154", {"interpolation": "bicubic"}),),
-    ("torchvision", "vgg"): (
-        (r"IMAGENET1K_FEATURES$", {"mean": (0.48235, 0.45882, 0.40784), "std": (1 / 255, 1 / 255, 1 / 255)}),
-    ),
-    ("timm", "mixer"): ((r"\.miil", ZERO_ONE), (r"^resmlp|^gmixer", IMAGENET)),
-    ("open_clip", "vit"): (SIGLIP_384,),
-    ("open_clip", "two_towers"): (SIGLIP_384,),
-    ("torchvision", "resnet"): ((r"IMAGENET1K_V2$|^(?:ResNeXt101_64X4D|resnext101_64x4d)", {"crop": 0.965}),),
-    ("torchvision", "vit"): (
-        (r"(?i)^vit_l_16(?:_Weights)?\.IMAGENET1K_V1$", {"crop": 0.925}),
-        (r"SWAG_", {"crop": 1.0, "interpolation": "bicubic"}),
-    ),
-}
-# Exceptions by names in the file. Among open_clip's ViTs of timm, only SigLIP's pool by attention.
-SIGLIP = (r"^visual\.trunk\.attn_pool\.", {**HALF, "squash": True})
-BY_NAMES: dict[tuple[str, str], tuple[tuple[str, dict[str, Any]], ...]] = {
-    ("open_clip", "vit"): (SIGLIP,),
-    ("open_clip", "two_towers"): (SIGLIP,),
-    ("timm", "vit"): ((r"^norm_pre\.", CLIP), (r"^dist_token$|^mask_token$", IMAGENET)),
-    # With projections, other collections have the same names and prepare images in other ways.
-    ("pytorch_resnet_cifar10", "resnet"): ((r"\.shortcut\.0\.", UNSTATED),),
-}
 
 
 def preset(source: str, model: str) -> Preprocessing:

@@ -22,6 +22,7 @@ from jaxvision.models.densenet import DenseNet
 from jaxvision.models.gmlp import GMLP
 from jaxvision.models.heads import Projected
 from jaxvision.models.inception_blocks import InceptionNet
+from jaxvision.models.inverted_residual import MobileNet
 from jaxvision.models.layers import BATCH_NORM_EPSILON
 from jaxvision.models.lenet import LeNet
 from jaxvision.models.mixer import Mixer
@@ -32,6 +33,7 @@ from jaxvision.models.resmlp import ResMLP
 from jaxvision.models.resnet import ResNet
 from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
 from jaxvision.models.senet import SENet
+from jaxvision.models.shufflenet import ShuffleNet
 from jaxvision.models.swin import Swin
 from jaxvision.models.swin_v2 import SwinV2
 from jaxvision.models.text import TextTransformer
@@ -110,6 +112,16 @@ def _resnet_v2(m: ResNetV2) -> dict[str, Any]:
     return {**norm, **strides, **standardize, **pool, **CONVOLUTIONS}
 
 
+def _mobile(m: MobileNet) -> dict[str, Any]:
+    style = m.style
+    return {
+        "activation": m.activation,
+        "norm_epsilon": style.norm_epsilon,
+        **CONVOLUTIONS,
+        "padding": style.padding,
+    }
+
+
 def _swin(m: Swin) -> dict[str, Any]:
     pretrained = {"pretrained_windows": m.pretrained_window} if isinstance(m, SwinV2) else {}
     return {"norm_epsilon": m.norm_epsilon, "gelu": m.gelu, "window": m.window, **pretrained}
@@ -134,6 +146,8 @@ COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     LeNet: lambda m: {"activation": "relu", "pool": "max"},
     VGG: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON} if m.norm else {},
     InceptionNet: lambda m: {} if m.epsilon is None else {"norm_epsilon": m.epsilon},
+    MobileNet: _mobile,
+    ShuffleNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, **CONVOLUTIONS},
     DenseNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON},
     SENet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "pool_padding": m.pool_padding},
     DarkNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "slope": m.slope},

@@ -10,6 +10,7 @@ from jaxvision.models.weights import (
     convnet_names,
     dino_names,
     flax_names,
+    mobile_names,
     open_clip_names,
     token_names,
     torch_names,
@@ -17,8 +18,8 @@ from jaxvision.models.weights import (
 from jaxvision.models.weights.table import OURS, Table
 
 TABLES: Mapping[str, Mapping[str, tuple[Table, ...]]] = {
-    "timm": torch_names.TIMM | convnet_names.TIMM | token_names.TIMM,
-    "torchvision": torch_names.TORCHVISION | convnet_names.TORCHVISION,
+    "timm": torch_names.TIMM | convnet_names.TIMM | mobile_names.TIMM | token_names.TIMM,
+    "torchvision": torch_names.TORCHVISION | convnet_names.TORCHVISION | mobile_names.TORCHVISION,
     "openai_clip": clip_names.clip_tables(gelu="quick"),
     "open_clip": open_clip_names.OPEN_CLIP,
     "dino": dino_names.DINO,

@@ -6,7 +6,7 @@ The same folder can be pushed to the Hugging Face Hub. The names of networks are
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +34,17 @@ _CONVNETS = {
     **{f"densenet{layers}": f"densenet:{layers}" for layers in (121, 161, 169, 201)},
     **{"legacy_senet154": "senet:154", "senet154": "senet:154", "darknet53": "darknet:53"},
 }
+# Our model and variant -> timm's name by width. With "tf_" before it, norms and padding are TensorFlow's.
+_MOBILE: dict[str, dict[float | None, str]] = {
+    "mobilenet_v1": {1.0: "mobilenetv1_100", 1.25: "mobilenetv1_125"},
+    "mobilenet_v2": {w: f"mobilenetv2_{100 * w:03.0f}" for w in (0.35, 0.5, 0.75, 1.0, 1.4)},
+    **{f"mobilenet_v3:{v}": {w: f"mobilenetv3_{v}_{100 * w:03.0f}" for w in (0.75, 1.0)} for v in ("large", "small")},
+    # A size of EfficientNet is a width of its own, so the option is None.
+    **{f"efficientnet:{v}": {None: f"efficientnet_{v.lower()}"} for v in (*(f"B{i}" for i in range(8)), "L2")},
+}
+_OF_TENSORFLOW = ("mobilenetv3_", "efficientnet_")
 _ACTIVATIONS = {"exact": "gelu", "tanh": "gelu_tanh", "quick": "quick_gelu"}
-# First and last layer of a network, which timm replaces for other channels or classes.
+# First and last layer of a network, by our model or by timm's name, which timm replaces for other channels or classes.
 _LAYERS = {
     "vit": ("patch_embed.proj", "head"),
     "mixer": ("stem.proj", "head"),
@@ -43,6 +52,17 @@ _LAYERS = {
     "convnext": ("stem.0", "head.fc"),
     "resnet_v2": ("stem.conv", "head.fc"),
     "bit": ("stem.conv", "head.fc"),
+    "mobilenet_v1": ("conv_stem", "classifier"),
+    "mobilenet_v2": ("conv_stem", "classifier"),
+    "mobilenet_v3": ("conv_stem", "classifier"),
+    "efficientnet": ("conv_stem", "classifier"),
+    "vgg": ("features.0", "head.fc"),
+    "inception_v3": ("Conv2d_1a_3x3.conv", "fc"),
+    "inception_v4": ("features.0.conv", "last_linear"),
+    "inception_resnet_v2": ("conv2d_1a.conv", "classif"),
+    "densenet": ("features.conv0", "classifier"),
+    "senet": ("layer0.conv1", "last_linear"),
+    "darknet": ("stem.conv1.conv", "head.fc"),
 }
 # Our pooling of a ViT -> timm's `global_pool`.
 POOLS = {"token": "token", "gap": "avg", "map": "map"}
@@ -70,6 +90,8 @@ def our_model(architecture: str) -> str | None:
     ('vit:B/16', 'resnet:50d', None)
     >>> our_model("vgg16_bn.tv_in1k"), our_model("inception_v3.tv_in1k")
     ('vgg:16_bn', 'inception:v3')
+    >>> our_model("mobilenetv2_140.ra_in1k"), our_model("tf_efficientnet_b3.ns_jft_in1k")
+    ('mobilenet_v2', 'efficientnet:B3')
     """
     name = architecture.partition(".")[0]
     if match := _VIT.match(name):
@@ -84,6 +106,9 @@ def our_model(architecture: str) -> str | None:
         return f"resnet_v2:{match[1]}"
     if name in _CONVNETS:
         return _CONVNETS[name]
+    plain = name.removeprefix("tf_") if name.startswith(tuple(f"tf_{kind}" for kind in _OF_TENSORFLOW)) else name
+    if found := next((ours for ours, theirs in _MOBILE.items() if plain in theirs.values()), None):
+        return found
     return next((f"resnet:{ours}" for ours, theirs in _RESNETS.items() if theirs == name), None)
 
 
@@ -118,20 +143,51 @@ def network(
         args |= {} if properties.get("gelu") == "exact" else {"act_layer": _ACTIVATIONS[properties["gelu"]]}
         if known and (kind != "L" or patch in ("16", "32")):
             return Network(base, args)
+    if name in ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3", "efficientnet"):
+        return _mobile(section, arrays, properties)
     simple = {
         "resnet": _RESNETS.get(variant),
         "convnext": f"convnext_{variant}" if variant else None,
         "resnet_v2": f"resnetv2_{variant}" if variant in ("50", "101", "152") else None,
         "bit": "resnetv2_{}x{}_bit".format(*variant[1:].split("x")) if re.fullmatch(r"R\d+x\d", variant) else None,
-    }.get(name)
-    changed = set(section) & {"width", "blocks", "channels", "stem", "shortcut", "groups", "norm", "width_per_group"}
+    }.get(name, next((theirs for theirs, ours in _CONVNETS.items() if ours == f"{name}:{variant}"), None))
+    changed = {key for key in section.keys() & _SIZED if section[key] not in (None, False)}
     if simple is None or changed:
-        raise UserError(
-            f"timm has no network of the form {name}:{variant}"
-            + (f" with another {', '.join(sorted(changed))}" if changed else "")
-            + ": give its name there, --architecture=NAME, if there is one"
-        )
+        raise _no_network(name, variant, changed)
     return Network(simple, {})
+
+
+# Options that make a network another one than its variant says, unless they are None or False.
+_SIZED = {"width", "blocks", "channels", "stem", "shortcut", "groups", "norm", "width_per_group"}
+_SIZED |= {"hidden", "growth", "aux"}
+
+
+def _no_network(name: str, variant: str, changed: Iterable[str]) -> UserError:
+    return UserError(
+        f"timm has no network of the form {name}:{variant}"
+        + (f" with another {', '.join(sorted(changed))}" if changed else "")
+        + ": give its name there, --architecture=NAME, if there is one"
+    )
+
+
+def _mobile(section: Mapping[str, Any], arrays: Mapping[str, np.ndarray], properties: Mapping[str, Any]) -> Network:
+    """A MobileNet or EfficientNet of timm, with its epsilon and padding."""
+    name, variant = section["name"], str(section.get("variant", ""))
+    form = f"{name}:{variant}" if variant else name
+    width = section.get("width", None if name == "efficientnet" else 1.0)
+    network = _MOBILE.get(form, {}).get(width)
+    changed = {key for key in ("blocks", "last", "depth") if section.get(key) is not None}
+    changed |= {"width"} if network is None and form in _MOBILE else set()
+    changed |= {"stem_stride"} if section.get("stem_stride", 2) != 2 else set()
+    if name == "mobilenet_v3" and len(arrays["conv_head.weight"]) != {"large": 1280, "small": 1024}.get(variant):
+        changed.add("hidden")
+    if network is None or changed:
+        raise _no_network(name, variant, changed)
+    epsilon, padding = properties["norm_epsilon"], properties["padding"]
+    if (epsilon, padding) == (1e-3, "SAME") and network.startswith(_OF_TENSORFLOW):
+        return Network(f"tf_{network}", {})
+    args = {"bn_eps": epsilon} if epsilon != 1e-5 else {}
+    return Network(network, args | ({"pad_type": "same"} if padding == "SAME" else {}))
 
 
 def pooling(pool: str | None, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -225,7 +281,7 @@ def save(
       classes: Names of the classes; may be empty.
       images: Keys of `pretrained_cfg` about images.
     """
-    first, last = _LAYERS.get(model, (None, None))
+    first, last = _LAYERS.get(net.name) or _LAYERS.get(model) or (None, None)
     fixed = model in ("vit", "mixer")
     stated = {**images, "fixed_input_size": fixed, "first_conv": first, "classifier": last, "custom_load": False}
     config = {
