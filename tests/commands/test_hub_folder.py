@@ -133,3 +133,50 @@ def test_a_kernel_of_other_patches_is_written_as_it_is_applied(tmp_path):
     assert config["model_args"]["patch_size"] == 8
     written = files.read(tmp_path / "theirs" / "model.safetensors")["patch_embed.proj.weight"]
     assert written.shape == (32, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("section", "architecture", "args"),
+    [
+        ({"name": "mobilenet_v1", "width": 1.25}, "mobilenetv1_125", {}),
+        ({"name": "mobilenet_v2", "width": 0.35, "padding": "SAME"}, "mobilenetv2_035", {"pad_type": "same"}),
+        ({"name": "mobilenet_v3"}, "mobilenetv3_large_100", {"bn_eps": 1e-3}),
+        ({"name": "mobilenet_v3", "padding": "SAME"}, "tf_mobilenetv3_large_100", {}),
+        ({"name": "efficientnet", "norm_epsilon": 1e-5, "width": None}, "efficientnet_b0", {}),
+        ({"name": "efficientnet", "variant": "L2", "padding": "SAME"}, "tf_efficientnet_l2", {}),
+        ({"name": "vgg", "variant": 16}, "vgg16", {}),
+        ({"name": "inception", "variant": "v4", "aux": False}, "inception_v4", {}),
+        ({"name": "densenet", "variant": "169"}, "densenet169", {}),
+        ({"name": "senet"}, "legacy_senet154", {}),
+        ({"name": "darknet", "slope": 0.01}, "darknet53", {}),
+        ({"name": "resnet"}, "resnet50", {}),
+    ],
+)
+def test_convolutional_networks_have_timms_names(section, architecture, args, tmp_path):
+    arrays = {"conv_head.weight": np.zeros((1280, 1, 1, 1), np.float32)}
+    meta = {"model": section, "num_classes": 5, "preprocessing": {"host": CROP, "augment": "normalize"}}
+    hub_folder.write(tmp_path / "out", arrays, meta, None)
+    content = json.loads((tmp_path / "out/config.json").read_text())
+    assert (content["architecture"], content["model_args"]) == (architecture, args)
+    assert content["pretrained_cfg"]["classifier"]
+
+
+@pytest.mark.parametrize(
+    ("section", "changed"),
+    [
+        ({"name": "mobilenet_v1", "width": 0.3}, "with another width"),
+        ({"name": "mobilenet_v2", "last": 64}, "with another last"),
+        ({"name": "mobilenet_v2", "stem_stride": 1}, "with another stem_stride"),
+        ({"name": "mobilenet_v3", "variant": "small"}, "mobilenet_v3:small with another hidden"),
+        ({"name": "efficientnet", "variant": "B3", "width": 1.0}, "efficientnet:B3 with another width"),
+        ({"name": "vgg", "variant": 16, "hidden": 64}, "vgg:16 with another hidden"),
+        ({"name": "inception", "aux": True}, "inception:v3 with another aux"),
+        ({"name": "alexnet"}, "timm has no network of the form alexnet"),
+    ],
+)
+def test_networks_that_timm_has_not_are_refused(section, changed, tmp_path):
+    arrays = {"conv_head.weight": np.zeros((1280, 1, 1, 1), np.float32)}
+    meta = {"model": section, "num_classes": 5, "preprocessing": {"host": CROP, "augment": "normalize"}}
+    with pytest.raises(UserError, match=changed):
+        hub_folder.write(tmp_path / "out", arrays, meta, None)
+    assert not (tmp_path / "out").exists()

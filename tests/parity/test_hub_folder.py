@@ -10,7 +10,7 @@ import pytest
 from jaxvision import models
 from jaxvision.commands import convert
 from jaxvision.models import weights
-from jaxvision.models.weights import folder
+from jaxvision.models.weights import folder, timm_folder
 
 pytestmark = pytest.mark.parity
 VIT = {"variant": "mu/8", "width": 64, "depth": 2, "posemb": "learned"}
@@ -52,6 +52,15 @@ CASES = {  # our model, its options, side of the images
     "darknet": ("darknet", {"slope": 0.01}, 64),
     "mixer": ("mixer", {"variant": "S/16", "gelu": "exact"}, 32),
 }
+
+
+def test_models_named_for_networks_of_timm_exist(torch):
+    import timm
+
+    named = {timm_folder.our_model(name) for name in timm.list_models()} - {None}
+    assert {"swin:large", "swin_v2:base", "resmlp:B24", "gmlp:Ti/16", "efficientnet:L2", "mobilenet_v2"} <= named
+    for name, _, variant in (one.partition(":") for one in named):
+        models.build(name, 10, **({"variant": variant} if variant else {}))
 
 
 QUICK = (

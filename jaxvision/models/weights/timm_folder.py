@@ -86,12 +86,14 @@ def our_model(architecture: str) -> str | None:
     Args:
       architecture: timm's name, with or without the tag of its weights.
 
-    >>> our_model("vit_base_patch16_224.augreg_in21k"), our_model("resnet50d"), our_model("swin_tiny")
+    >>> our_model("vit_base_patch16_224.augreg_in21k"), our_model("resnet50d"), our_model("beit_base")
     ('vit:B/16', 'resnet:50d', None)
     >>> our_model("vgg16_bn.tv_in1k"), our_model("inception_v3.tv_in1k")
     ('vgg:16_bn', 'inception:v3')
     >>> our_model("mobilenetv2_140.ra_in1k"), our_model("tf_efficientnet_b3.ns_jft_in1k")
     ('mobilenet_v2', 'efficientnet:B3')
+    >>> our_model("swinv2_tiny_window8_256.ms_in1k"), our_model("resmlp_big_24_224"), our_model("gmlp_ti16_224")
+    ('swin_v2:tiny', 'resmlp:B24', 'gmlp:Ti/16')
     """
     name = architecture.partition(".")[0]
     if match := _VIT.match(name):
@@ -104,6 +106,14 @@ def our_model(architecture: str) -> str | None:
         return f"convnext:{match[1]}"
     if match := re.fullmatch(r"resnetv2_(50|101|152)", name):
         return f"resnet_v2:{match[1]}"
+    if match := re.fullmatch(r"swin_(tiny|small|base|large)_patch4_window\d+_\d+", name):
+        return f"swin:{match[1]}"
+    if match := re.fullmatch(r"swinv2_(tiny|small|base)_window\d+(?:to\d+)?_\d+", name):
+        return f"swin_v2:{match[1]}"
+    if match := re.fullmatch(r"resmlp_(big_)?(12|24|36)_224", name):
+        return f"resmlp:{'B' if match[1] else 'S'}{match[2]}"
+    if match := re.fullmatch(r"gmlp_(ti|s|b)16_224", name):
+        return f"gmlp:{match[1].capitalize()}/16"
     if name in _CONVNETS:
         return _CONVNETS[name]
     plain = name.removeprefix("tf_") if name.startswith(tuple(f"tf_{kind}" for kind in _OF_TENSORFLOW)) else name
