@@ -69,6 +69,8 @@ def _define_explain(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_string("target", None, text, flag_values=values)
     _words_flags(values)
     flags.DEFINE_integer("most", 8, "most images; further files are left out", lower_bound=1, flag_values=values)
+    text = "folder of masks for dissect: PNGs of concept numbers, named as the images; names in concepts.txt"
+    flags.DEFINE_string("masks", None, text, flag_values=values)
     flags.DEFINE_integer("batch", 16, "number of images in a pass, for the memory", lower_bound=1, flag_values=values)
     flags.DEFINE_string("out", None, "folder for the pictures and index.html", flag_values=values)
 
@@ -78,7 +80,7 @@ def _explain(values: flags.FlagValues, rest: list[str]) -> None:
     start(rest)
     from jaxvision.commands import explain
 
-    options = ("what", "step", "target", "labels", "prompts", "tokenizer", "most", "batch")
+    options = ("what", "step", "target", "labels", "prompts", "tokenizer", "most", "batch", "masks")
     explain.run_explain(values.workdir, values.images, values.out, **{name: value_of(values, name) for name in options})
 
 
@@ -136,7 +138,7 @@ COMMANDS = {
         },
     ),
     "explain": Command(
-        "show what a network sees in images: saliency, occlusion, Grad-CAM, attention, adversarial examples",
+        "show what a network sees in images: saliency, occlusion, Grad-CAM, attention, units, adversarial examples",
         "jaxvision explain --workdir=runs/quickstart --images=photos --out=runs/quickstart/seen",
         _define_explain,
         _explain,
@@ -146,7 +148,7 @@ COMMANDS = {
             "jaxvision list explanations",
         ),
         groups={
-            "Model and images": "workdir step images most batch",
+            "Model and images": "workdir step images masks most batch",
             "What to explain": "what target",
             "Your own words, for a model of image and text": "labels prompts tokenizer",
             "Output": "out",

@@ -6,6 +6,7 @@ evaluate.py   evaluate a checkpoint again, or converted weights
 inspect.py    build everything that a config names and show it, without training; plans.py: on devices that are not here
 verify.py     check whether a run is complete and undamaged; verify_metrics.py: its metrics
 predict.py    classify image files; photos.py: models applied to image files; classifying.py: classes in words
+explain.py    a page of what a network sees; explain_pictures.py: its pictures; mask_files.py: masks of a user's images
 search.py     find images by words or by an image
 visualize.py  a page of pictures of what a network learned; pictures.py: each picture
 plot.py       a page of curves and tables of runs; run_page.py and runs_page.py: its words; run_panels.py: its curves;

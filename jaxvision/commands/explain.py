@@ -12,8 +12,9 @@ import numpy as np
 from jaxvision import calls, explain, outputs, specs, storage
 from jaxvision.analysis import documents
 from jaxvision.analysis.words import plain
-from jaxvision.commands import classifying, explain_pictures, image_files, photos
+from jaxvision.commands import classifying, explain_pictures, image_files, mask_files, photos
 from jaxvision.data import host_ops
+from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import views
 from jaxvision.explain.base import BATCH, Explanation, Outputs, Subject
@@ -52,6 +53,7 @@ def run_explain(
     tokenizer: str | None = None,
     most: int = 8,
     batch: int = BATCH,
+    masks: str | Path | None = None,
 ) -> Path:
     """Applies instruments to a trained model and images, and writes the page that shows the results.
 
@@ -70,6 +72,7 @@ def run_explain(
       tokenizer: Host spec such as "tokenize('clip', path='...')", for weights that do not name their tokenizer.
       most: Most images; further files are left out.
       batch: Number of images in a pass, which bounds the memory.
+      masks: Folder of segmentation masks, see `mask_files`, for `dissect`; None for none.
 
     Returns:
       The path of index.html.
@@ -85,8 +88,12 @@ def run_explain(
     model = photos.open_model(workdir, step)
     words = None if labels is None else photos.split_words(labels)
     function, classes = make_subject_outputs(model, words, prompts, tokenizer)
-    read, left_out = _read(model, files, most)
+    folder = None if masks is None else storage.local(masks, "--masks")
+    read, of_pixels, left_out = _read(model, files, most, folder)
     subject = _subject(function, model, classes, read, target, batch)
+    if folder is not None:
+        concepts = mask_files.read_names(folder, list(of_pixels.values()))
+        subject = subject._replace(masks=np.stack(list(of_pixels.values())), concepts=concepts)
     every = [specs.Call(name) for name in explain.EXPLANATIONS] if chosen is None else chosen
     wanted = [_prepared(subject, model, call, chosen is not None) for call in every]
     names = _file_names(wanted)
@@ -171,20 +178,30 @@ def make_subject_outputs(
     return with_words, classes
 
 
-def _read(model: photos.Model, files: Sequence[str], most: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The first images that can be read, uint8 [h, w, 3] by file, and why others cannot."""
-    prepare, read, left_out = photos.make_preparation(model), dict[str, np.ndarray](), dict[str, str]()
+def _read(
+    model: photos.Model, files: Sequence[str], most: int, masks: Path | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, str]]:
+    """The first images that can be read, uint8 [h, w, 3] by file, their masks int [h, w], and why others cannot."""
+    read, of_pixels, left_out = dict[str, np.ndarray](), dict[str, np.ndarray](), dict[str, str]()
+    prepare = photos.make_preparation(model)
+    prepare_both = None if masks is None else photos.make_mask_preparation(model)
     for file in files:
         if len(read) == most:
             break
         try:
-            read[file] = prepare(Path(file).read_bytes())
+            if masks is None or prepare_both is None:
+                read[file] = prepare(Path(file).read_bytes())
+                continue
+            mask = mask_files.mask_of(masks, file)
+            read[file], of_pixels[file] = prepare_both(Path(file).read_bytes(), mask_files.read_mask(mask))
+        except BadExample as error:
+            raise UserError(f"--masks: {image_files.printable(str(mask))} does not fit its image: {error}") from None
         except (host_ops.BadImage, OSError) as error:
             left_out[file] = getattr(error, "strerror", None) or str(error)
             photos.print_note(f"left out {image_files.printable(file)}: {left_out[file]}")
     if not read:
         raise UserError(f"none of the {len(files):,} files is an image that can be read: check --images")
-    return read, left_out
+    return read, of_pixels, left_out
 
 
 def _subject(

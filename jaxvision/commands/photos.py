@@ -14,6 +14,7 @@ from jaxvision import augment, components, specs, storage
 from jaxvision.commands import image_files
 from jaxvision.commands.restore import image_shape, open_weights, restore
 from jaxvision.data import host_ops, text
+from jaxvision.data.sources.base import BadExample
 from jaxvision.errors import UserError, some
 from jaxvision.evals import texts as texts_of
 from jaxvision.evals import views, zeroshot
@@ -266,13 +267,44 @@ def make_preparation(model: Model) -> Callable[[bytes | np.ndarray], np.ndarray]
       Function of the bytes of an image file, or of pixels uint8 [h, w, 3], that returns uint8 [h, w, 3] of the size
       that the model takes. It raises BadImage or OSError for an image that cannot be read.
     """
+    prepare = _example_preparation(model, {"image": Field("image", (None, None, 3), "bytes")})
+    return lambda image: prepare({"image": image})["image"]
+
+
+def make_mask_preparation(model: Model) -> Callable[[bytes, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns the function that prepares an image and its segmentation mask, which moves with it.
+
+    Args:
+      model: Model, from `open_model`.
+
+    Returns:
+      Function of the bytes of an image file and of a mask, int [h, w], that returns both in the size that the model
+      takes, uint8 [h, w, 3] and int [h, w]. It raises BadImage or OSError for an image that cannot be read, and
+      BadExample for a mask of another size than the image.
+    """
+    fields = {
+        "image": Field("image", (None, None, 3), "bytes"),
+        "mask": Field("segmentation", (None, None), "int32", of="image"),
+    }
+    prepare = _example_preparation(model, fields)
+
+    def prepare_both(image: bytes, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        example = prepare({"image": image, "mask": mask})
+        if example["mask"].shape != example["image"].shape[:2]:  # no operation has moved them
+            raise BadExample(f"its size is {mask.shape}, and that of its image {example['image'].shape[:2]}")
+        return example["image"], example["mask"]
+
+    return prepare_both
+
+
+def _example_preparation(model: Model, fields: Mapping[str, Field]) -> Callable[[dict], dict]:
     decodes = any(call.name == "decode" for call in specs.parse(model.host))  # not if the data set holds arrays
-    process = host_ops.make_chain(model.host if decodes else f"decode|{model.host or 'none'}")
-    fit = host_ops.make_chain(f"resize_short({max(model.shape)})|central_crop({model.shape})")
+    process = host_ops.make_chain(model.host if decodes else f"decode|{model.host or 'none'}", fields=fields)
+    fit = host_ops.make_chain(f"resize_short({max(model.shape)})|central_crop({model.shape})", fields=fields)
     rng = np.random.default_rng(0)
 
-    def prepare(image: bytes | np.ndarray) -> np.ndarray:
-        example = process({"image": image}, rng)
-        return (example if example["image"].shape[:2] == model.shape else fit(example, rng))["image"]
+    def prepare(example: dict) -> dict:
+        example = process(example, rng)
+        return example if example["image"].shape[:2] == model.shape else fit(example, rng)
 
     return prepare

@@ -10,6 +10,8 @@ adversarial.py       FGSM and PGD, also towards a class
 embedding.py         principal components, t-SNE and nearest neighbours; plane.py: the images at these points
 ascent.py            images that excite a class or a unit, by gradient ascent
 filters.py           filters of the first layer, and response maps of units; units.py: what instruments of units share
+patches.py           patches to which units respond most; receptive_fields.py: the pixels that can change a unit
+dissect.py           which units detect a concept, by segmentation masks
 
 An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and
 returns arrays: it can be imported, jitted and tested. The second, decorated with `@part("explanation", "NAME")`,

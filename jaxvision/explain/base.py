@@ -27,6 +27,9 @@ class Subject(NamedTuple):
       classes: Names of the classes; empty if there are none.
       names: Name of each image.
       batch: Number of images in a pass. It bounds the memory.
+      masks: Concept of each pixel of the images, int32 [n, h, w]: 0 for none, 255 for pixels that do not count; None if
+        no masks were given.
+      concepts: Names of the numbers in the masks, from 0 on; empty if they have none.
     """
 
     outputs: Outputs
@@ -36,6 +39,8 @@ class Subject(NamedTuple):
     classes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     batch: int = BATCH
+    masks: np.ndarray | None = None
+    concepts: tuple[str, ...] = ()
 
     def has_classes(self) -> bool:
         """Returns True if the outputs of the model have logits."""

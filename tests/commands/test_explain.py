@@ -69,6 +69,80 @@ def test_mistakes_are_named_before_anything_is_written(trained, photos, tmp_path
     assert not (tmp_path / "seen").exists()
 
 
+@pytest.fixture
+def masks(photos, tmp_path):
+    """Index PNGs of the photos: 1 above the middle, 2 on the right of it, some pixels 255."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for i in range(3):
+        indices = np.zeros((40, 32), np.uint8)
+        indices[:20], indices[20:, 16:], indices[-1] = 1, 2, 255
+        image = Image.fromarray(indices)
+        image.putpalette([255 - i for i in range(256) for _ in range(3)])  # colours are not read
+        image.save(folder / f"{i}.png")
+    (photos / "broken.png").unlink()
+    return folder
+
+
+def test_masks_move_with_their_images(trained, photos, masks, tmp_path, monkeypatch):
+    (masks / "concepts.txt").write_text("nothing\nsky\nhouse\n")
+    subjects = []
+    monkeypatch.setattr(explain, "_say_time", lambda subject, wanted: subjects.append(subject))
+    explain.run_explain(
+        trained[0], str(photos), tmp_path / "seen", what="dissect(layer='stages/0',count=2)", masks=masks
+    )
+    (subject,) = subjects
+    assert subject.masks.shape == subject.images.shape[:3]
+    middle = subject.masks.shape[1] // 2
+    assert (subject.masks[:, : middle - 1] == 1).all()
+    assert (subject.masks[:, middle + 1 : -2, -2:] == 2).all()
+    assert (subject.masks[:, middle + 1 : -2, :2] == 0).all()
+    text = (tmp_path / "seen" / "index.md").read_text()
+    assert "units of `stages/0` detect a concept" in text
+    assert (tmp_path / "seen" / "dissect.png").exists()
+
+
+def no_file(masks):
+    (masks / "1.png").unlink()
+
+
+def wrong_size(masks):
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(masks / "1.png")
+
+
+def of_colours(masks):
+    Image.fromarray(np.zeros((40, 32, 3), np.uint8)).save(masks / "1.png")
+
+
+def broken(masks):
+    (masks / "1.png").write_bytes(b"no image")
+
+
+def unnamed(masks):
+    (masks / "concepts.txt").write_text("nothing\nsky\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (no_file, r"1.png has no mask .*; the folder has 0.png, 2.png"),
+        (wrong_size, r"masks/1.png does not fit its image: .*40x40"),
+        (of_colours, r"1.png is a picture of colours \(mode RGB\)"),
+        (broken, r"1.png cannot be read"),
+        (unnamed, r"the masks hold the number 2, and .*concepts.txt has 2 lines"),
+    ],
+)
+def test_masks_that_do_not_fit_are_named(trained, photos, masks, tmp_path, change, message):
+    change(masks)
+    with pytest.raises(UserError, match=message):
+        explain.run_explain(trained[0], str(photos), tmp_path / "seen", what="dissect", masks=masks)
+    with pytest.raises(UserError, match="add --masks=FOLDER"):
+        explain.run_explain(trained[0], str(photos), tmp_path / "seen", what="dissect")
+    with pytest.raises(UserError, match="is no folder"):
+        explain.run_explain(trained[0], str(photos), tmp_path / "seen", what="dissect", masks=tmp_path / "none")
+    assert not (tmp_path / "seen").exists()
+
+
 def test_colours_of_maps():
     image = np.full((8, 8, 3), 0.5)
     signed = np.zeros((2, 2))
