@@ -11,6 +11,7 @@ embedding.py         principal components, t-SNE and nearest neighbours; plane.p
 ascent.py            images that excite a class or a unit, by gradient ascent
 filters.py           filters of the first layer, and response maps of units; units.py: what instruments of units share
 patches.py           patches to which units respond most; receptive_fields.py: the pixels that can change a unit
+silent.py            units that respond to none of the images
 dissect.py           which units detect a concept, by segmentation masks
 
 An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and
