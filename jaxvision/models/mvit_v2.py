@@ -51,7 +51,8 @@ class PooledAttention(nn.Module):
     product of a query with the learned vector of its distance down, and of that across, adds to the score of a key. The
     pooled queries add to the result.
 
-    Source: Li et al. 2022, sec. 4.1 and fig. 2.
+    Source: Li et al. 2022, sec. 4.1, eq. 3 to 5. As in the authors' code, the products with the learned vectors are not
+    divided by sqrt(d).
 
     Attributes:
       features: Number of channels of the result.
@@ -94,10 +95,10 @@ class PooledAttention(nn.Module):
         """Returns what is added to the scores, float32 [b, heads, q, k]."""
         (b, heads, h, w, d), (rows, columns) = query.shape, keys
         query = query.astype(jnp.float32)
-        down = self._vectors("row_positions", h, rows, pretrained[0], d)
-        across = self._vectors("column_positions", w, columns, pretrained[1], d)
-        down = jnp.einsum("bnhwd,hkd->bnhwk", query, down)[..., None]
-        across = jnp.einsum("bnhwd,wkd->bnhwk", query, across)[..., None, :]
+        of_rows = self._vectors("row_positions", h, rows, pretrained[0], d)
+        of_columns = self._vectors("column_positions", w, columns, pretrained[1], d)
+        down = jnp.einsum("bnhwd,hkd->bnhwk", query, of_rows)[..., None]
+        across = jnp.einsum("bnhwd,wkd->bnhwk", query, of_columns)[..., None, :]
         return (down + across).reshape(b, heads, h * w, rows * columns)
 
     def _vectors(self, name: str, queries: int, keys: int, pretrained: int, d: int) -> jax.Array:
@@ -107,7 +108,8 @@ class PooledAttention(nn.Module):
         table = self.param(name, NORMAL, (stored, d))
         wanted = length(queries, keys)
         if wanted != stored:
-            table = linear_weights((np.arange(wanted) + 0.5) * stored / wanted - 0.5, stored) @ table
+            weights = linear_weights((np.arange(wanted) + 0.5) * stored / wanted - 0.5, stored)
+            table = jnp.matmul(weights, table, precision="highest")
         return table[distances(queries, keys)]
 
 
@@ -117,7 +119,7 @@ class MViTBlock(nn.Module):
     Where the channels change, the shortcut has a linear layer, behind the LayerNorm; where the map shrinks, 3x3 max
     pooling of stride 2.
 
-    Source: Li et al. 2022, sec. 4.1; channels that change in the attention, sec. 4.3.
+    Source: Li et al. 2022, sec. 4.1.
 
     Attributes:
       channels: Number of channels of the result.
@@ -179,7 +181,7 @@ class MViTStage(nn.Module):
         return x
 
 
-def _shrunk(sides: tuple[int, int], stride: int) -> tuple[int, int]:
+def _shrunk(sides: tuple[int, ...], stride: int) -> tuple[int, int]:
     return -(-sides[0] // stride), -(-sides[1] // stride)
 
 

@@ -44,6 +44,8 @@ COUNTED = (  # to the last digit
     "darknet53",
     "mixer_s16_224",
     "swinv2_tiny_window8_256",
+    "nasnetalarge",
+    "nasnetalarge_224",
     "mvitv2_tiny",
     "mvitv2_small",
     "mvitv2_base",
@@ -58,7 +60,16 @@ COUNTED = (  # to the last digit
 )
 # Those that take more than some seconds to trace. `pytest -m slow tests/models/test_counts.py` counts them.
 LARGE = ("efficientnet_b3", "efficientnet_b4", "efficientnet_b5", "efficientnet_b6")
-DEEP = ("inception_resnet_v2", "inception_v4", "densenet161", "densenet169", "densenet201", "senet154")
+DEEP = (
+    "inception_resnet_v2",
+    "inception_v4",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "senet154",
+    "nasnetalarge",
+    "nasnetalarge_224",
+)
 
 
 def reference_models():
@@ -106,6 +117,9 @@ def reference_models():
     for layers in (121, 161, 169, 201):
         yield f"densenet{layers}", "densenet", 1000, {"variant": layers}
     yield "senet154", "senet", 1000, {}
+    yield "nasnetalarge", "nasnet", 1000, {}
+    yield "nasnetalarge_224", "nasnet", 1000, {}
+    yield "nasnet_mobile", "nasnet", 1000, {"variant": "mobile"}
     yield "darknet53", "darknet", 1000, {}
     for row, variant in {"giant": "g/14", "gigantic": "G/14"}.items():
         yield f"vit_{row}_patch14_224", "vit", 1000, {"variant": variant, "scan": True, **PAPER}

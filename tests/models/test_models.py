@@ -309,6 +309,8 @@ def test_a_model_without_head_has_no_logits(small, images):
         (("densenet", 10), {"stem": "deep"}, "unknown stem 'deep'. Choices: cifar, imagenet"),
         (("densenet", 10), {"growth": 0}, "growth must be above 0"),
         (("senet", 10), {"variant": 50}, "unknown SENet variant '50'"),
+        (("nasnet", 10), {"variant": "small"}, "unknown NASNet variant"),
+        (("nasnet", 10), {"channels": 6}, "channels of nasnet must be a multiple of 4, not 6"),
         (("darknet", 10), {"width": 0}, "width must be above 0"),
         (("mobilenet_v1", 10), {"width": 0}, "width must be above 0"),
         (("mobilenet_v1", 10), {"blocks": (1,) * 6}, "1 to 5 stages, not 6 numbers"),

@@ -41,6 +41,7 @@ CASES = [  # source, model, its options, side of the images
     ("timm", "densenet", {"blocks": (2, 3), "growth": 8}, 32),
     ("torchvision", "densenet", {"blocks": (2, 3), "growth": 8}, 32),
     ("timm", "senet", {"blocks": (1, 2), "width": 0.125}, 32),
+    ("timm", "nasnet", {"blocks": (2, 1, 1), "channels": 8, "stem": 8}, 32),
     ("timm", "darknet", {"blocks": (1, 2), "width": 0.25, "slope": 0.01}, 32),
     ("timm", "mobilenet_v1", {"blocks": (1, 2), "width": 0.25}, 32),
     ("timm", "mobilenet_v2", {"blocks": (1, 2), "width": 0.25, "last": 32}, 32),

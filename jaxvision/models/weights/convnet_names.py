@@ -1,4 +1,4 @@
-"""Names of timm and torchvision for AlexNet, VGG, the Inceptions, DenseNet, SENet-154 and DarkNet-53."""
+"""Names of timm and torchvision for AlexNet, VGG, the Inceptions, DenseNet, SENet-154, DarkNet-53 and NASNet-A."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -205,6 +205,27 @@ DARKNET: Rules = (
     *UNIT,
 )
 
+NASNET_LARGE = {"counts_padding": True, "skip": True}
+CELLS = 6  # normal cells of each resolution in timm's nasnetalarge, numbered through
+NASNET: Rules = (
+    (r"^stem_conv/", "conv0/conv/"),
+    (r"^stem_norm/", "conv0/bn/"),
+    (r"^stage([12])/reduction/", "cell_stem_{1-1}/"),
+    (r"^stage([34])/reduction/", "reduction_cell_{1-3}/"),
+    *[(rf"^stage{stage}/block(\d)/", f"cell_{{1+{CELLS * (stage - 2) - 1}}}/") for stage in (3, 4)],
+    (r"^stage2/block(\d)/", "cell_{1-1}/"),
+    (r"/current/conv/", "/conv_1x1/conv/"),
+    (r"/current/norm/", "/conv_1x1/bn/"),
+    (r"/previous_conv/conv/", "/conv_prev_1x1/conv/"),
+    (r"/previous_conv/norm/", "/conv_prev_1x1/bn/"),
+    (r"/previous_halved/conv(\d)/", "/path_{1}/conv/"),
+    (r"/previous_halved/norm/", "/final_path_bn/"),
+    (r"/pair(\d)_(left|right)/", "/comb_iter_{1-1}_{2}/"),
+    (r"/(depthwise|pointwise)(\d)/", "/separable_{2}/{1}_conv2d/"),
+    (r"/norm(\d)/", "/bn_sep_{1}/"),
+    (r"^head/", "last_linear/"),
+)
+
 AUX_OF_V3 = (r"^AuxLogits\.",)
 V3_TABLES = (
     torch_table(*INCEPTION_V3, when=r"^params/aux1/", **INCEPTION_EPSILON),
@@ -222,6 +243,7 @@ TIMM = {
     ),
     "densenet": (torch_table(*DENSENET, **EPSILON),),
     "senet": (torch_table(*LEGACY_SENET, **SENET_REST), torch_table(*TIMM_SENET, **SENET_REST)),
+    "nasnet": (torch_table(*NASNET, options=((r".", NASNET_LARGE),), **INCEPTION_EPSILON),),
     "darknet": (torch_table(*DARKNET, options=((r".", {"slope": 0.01}),), **EPSILON),),
 }
 TORCHVISION = {

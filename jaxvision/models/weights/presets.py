@@ -69,6 +69,7 @@ PRESETS: dict[tuple[str, str], Preprocessing] = {
     ("timm", "inception"): Preprocessing(size=299, interpolation="bicubic", **HALF),
     ("timm", "densenet"): Preprocessing(interpolation="bicubic"),
     ("timm", "senet"): Preprocessing(),
+    ("timm", "nasnet"): Preprocessing(size=331, crop=0.911, interpolation="bicubic", **HALF),
     ("timm", "darknet"): Preprocessing(size=256, crop=0.887, interpolation="bicubic"),
     ("timm", "mobilenet_v1"): Preprocessing(interpolation="bicubic", **HALF),
     ("timm", "mobilenet_v2"): Preprocessing(interpolation="bicubic"),

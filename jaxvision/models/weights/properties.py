@@ -29,6 +29,8 @@ from jaxvision.models.mixer import Mixer
 from jaxvision.models.mlperf_tiny import BATCH_NORM_EPSILON as KERAS_EPSILON
 from jaxvision.models.mlperf_tiny import MlperfResNet8
 from jaxvision.models.mvit_v2 import MViTV2
+from jaxvision.models.nasnet import EPSILON as NASNET_EPSILON
+from jaxvision.models.nasnet import NASNet
 from jaxvision.models.resmlp import ResMLP
 from jaxvision.models.resnet import ResNet
 from jaxvision.models.resnet_v2 import GROUP_NORM_EPSILON, ResNetV2
@@ -122,6 +124,10 @@ def _mobile(m: MobileNet) -> dict[str, Any]:
     }
 
 
+def _nasnet(m: NASNet) -> dict[str, Any]:
+    return {"norm_epsilon": NASNET_EPSILON, "counts_padding": m.counts_padding, "skip": m.skip}
+
+
 def _swin(m: Swin) -> dict[str, Any]:
     pretrained = {"pretrained_windows": m.pretrained_window} if isinstance(m, SwinV2) else {}
     return {"norm_epsilon": m.norm_epsilon, "gelu": m.gelu, "window": m.window, **pretrained}
@@ -150,6 +156,7 @@ COMPUTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     ShuffleNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, **CONVOLUTIONS},
     DenseNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON},
     SENet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "pool_padding": m.pool_padding},
+    NASNet: _nasnet,
     DarkNet: lambda m: {"norm_epsilon": BATCH_NORM_EPSILON, "slope": m.slope},
 }
 

@@ -33,6 +33,7 @@ _CONVNETS = {
     **{f"inception_{variant}": f"inception:{variant}" for variant in ("v3", "v4", "resnet_v2")},
     **{f"densenet{layers}": f"densenet:{layers}" for layers in (121, 161, 169, 201)},
     **{"legacy_senet154": "senet:154", "senet154": "senet:154", "darknet53": "darknet:53"},
+    "nasnetalarge": "nasnet:large",
 }
 # Our model and variant -> timm's name by width. With "tf_" before it, norms and padding are TensorFlow's.
 _MOBILE: dict[str, dict[float | None, str]] = {
@@ -114,6 +115,8 @@ def our_model(architecture: str) -> str | None:
         return f"resmlp:{'B' if match[1] else 'S'}{match[2]}"
     if match := re.fullmatch(r"gmlp_(ti|s|b)16_224", name):
         return f"gmlp:{match[1].capitalize()}/16"
+    if match := re.fullmatch(r"mvitv2_(tiny|small|base)", name):
+        return f"mvit_v2:{match[1]}"
     if name in _CONVNETS:
         return _CONVNETS[name]
     plain = name.removeprefix("tf_") if name.startswith(tuple(f"tf_{kind}" for kind in _OF_TENSORFLOW)) else name
