@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import UserError
+from jaxvision.train import compiling
 from jaxvision.train import state as states
 from jaxvision.train.checkpoint import Checkpoints, Saved
 
@@ -36,6 +37,25 @@ def test_comes_back_into_another_sharding(tmp_path, init, mesh):
     jax.tree.map(lambda x, t: np.testing.assert_equal(x.sharding == t.sharding, True), restored, target)
     jax.tree.map(np.testing.assert_array_equal, restored, at(state, 5))
     assert not restored.params["w"].sharding.is_fully_replicated
+
+
+def test_replicas_share_the_writing_of_large_arrays_and_small_ones_need_no_program(tmp_path, mesh):
+    on_all = jax.sharding.NamedSharding(mesh(8), jax.sharding.PartitionSpec())
+    put = lambda size: jax.device_put(np.arange(size, dtype=np.float32), on_all)
+    state = states.TrainState(
+        jax.device_put(np.int32(3), on_all), {f"of {n}": put(8 * n) for n in (1, 2, 3)}, {}, (), None
+    )
+    large = state._replace(step=jax.device_put(np.int32(4), on_all), params={"large": put(2**21)})  # 8 MiB
+    with Checkpoints(tmp_path) as checkpoints:
+        before = compiling.seconds()
+        checkpoints.save(state, {})
+        checkpoints.wait()
+        assert compiling.seconds() == before
+        checkpoints.save(large, {})
+        checkpoints.wait()
+        assert compiling.seconds() > before
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_all), large)
+    jax.tree.map(np.testing.assert_array_equal, Saved(tmp_path).restore(target), large)
 
 
 def test_what_does_not_fit_is_named(tmp_path, init, mesh):
