@@ -1,4 +1,8 @@
-"""Every config of configs/, with every argument it lists in `ARGS`: header, build, and two steps of a small copy."""
+"""Every config of configs/, with every argument it lists in `ARGS`: header, build, and two steps of a small copy.
+
+By default a file is built with its first argument, and one config of each family of tasks takes the steps. `pytest -m
+slow tests/test_configs.py` has the others.
+"""
 
 import math
 import re
@@ -24,6 +28,10 @@ ARGS = {name: runpy.run_path(str(path)).get("ARGS", ()) for name, path in FILES.
 EVERY = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name] or ("",)]
 EVALUATIONS = [name for name in EVERY if name.startswith("configs/evaluation/")]
 CONFIGS = [name for name in EVERY if name not in EVALUATIONS]
+FIRST = {f"{name}:{args[0]}" if args else name for name, args in ARGS.items()}
+# Tasks that share their code but for a comparison, a question or a draw of patches, which tests/tasks tests.
+FAMILIES = {"barlow_twins": "siamese", "vicreg": "siamese", "simsiam": "siamese", "mae": "masked", "simmim": "masked"}
+FAMILIES |= {"context": "pretext", "jigsaw": "pretext", "rotation": "pretext"}
 
 PARAMETERS = [
     ("supervised/resnet50_imagenet2012.py", {}, 25_557_032),
@@ -55,7 +63,7 @@ def _small(name):
 def small_configs():
     """Returns (name, small copy). Configs that differ only in size, place of the data or evaluations appear once.
 
-    All but the first of each task and model are marked slow.
+    All but the first of each family of tasks are marked slow.
     """
     unique = {}
     for name in CONFIGS:
@@ -63,7 +71,7 @@ def small_configs():
         small = shrink(config, _small(config.model.name))
         trained = ConfigDict({key: value for key, value in small.items() if key != "evals"})
         unique.setdefault(configs.fingerprint(trained), (name, small))
-    kinds = [(small.task.name, small.model.name) for _, small in unique.values()]
+    kinds = [FAMILIES.get(small.task.name, small.task.name) for _, small in unique.values()]
     for i, (name, small) in enumerate(unique.values()):
         yield pytest.param(name, small, id=name, marks=[pytest.mark.slow] if kinds[i] in kinds[:i] else [])
 
@@ -89,7 +97,9 @@ def test_evaluations_are_of_known_protocols_and_specs(name):
         augment.make_augmentation(options.get("train_augment") or "")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_builds_without_its_data(name):
     config = load(name)
     experiment = experiments.build(config, training_data="ignored")

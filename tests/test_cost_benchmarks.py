@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("evaluation", ("forward", "classify", "together", "in turn", "each alone")),
         ("checkpoints", ("async", "sync", "begin")),
         ("kernel_gradient", ("used here: ", "tiny  ")),
-        ("self_supervised", ("vit/simclr", "vit/mae")),
+        pytest.param("self_supervised", ("vit/simclr", "vit/mae"), marks=pytest.mark.slow),
         pytest.param(
             "estimates",
             ("vit_mu4", "rendering: 1/", "a run: ", "loading the step: ", "starting: ", "checkpoints: "),
@@ -38,6 +38,7 @@ def test_a_benchmark_prints_its_table(name, rows, monkeypatch, capsys):
     assert [next(line for line in printed if line.startswith(row)) for row in rows]
 
 
+@pytest.mark.slow  # pytest -m slow tests/test_cost_benchmarks.py
 def test_the_benchmark_of_steps_runs_without_torch(monkeypatch, capsys):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setattr(sys, "argv", ["train_step", "--tiny", "--implementations", "jaxvision"])
@@ -65,6 +66,7 @@ def test_an_implementation_that_fails_gives_its_reason(monkeypatch):
         functions["answer_of"](ours, None)
 
 
+@pytest.mark.slow  # pytest -m slow tests/test_cost_benchmarks.py
 def test_the_options_of_speed_do_not_change_the_loss():
     words = ["--tiny", "--only", "ViT not donated", "data in host memory"]
     command = [sys.executable, BENCHMARKS / "options.py", *words]

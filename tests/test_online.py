@@ -101,9 +101,7 @@ def test_every_kind_of_task_is_watched(name):
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("supervised", "moco_v3") else pytest.param(n, marks=pytest.mark.slow) for n in TASKS]
-)
+@pytest.mark.parametrize("name", [n if n == "supervised" else pytest.param(n, marks=pytest.mark.slow) for n in TASKS])
 def test_the_training_is_bit_for_bit_as_without(name):
     """Parameters, statistics, teacher, queue, optimizer, average, and every metric."""
     make, accumulate = TASKS[name]
@@ -233,6 +231,7 @@ def byol(tmp_path_factory):
         yield dict(name="byol", hidden=16, projection_dim=8)
 
 
+@pytest.mark.slow  # pytest -m slow tests/test_online.py
 def test_no_other_run_takes_them_over(byol, tmp_path):
     """A run that is watched starts another that is watched, with other options, and one that is not."""
     train.run_train(config(byol), tmp_path / "byol", quiet=True)

@@ -17,6 +17,7 @@ def test_the_code_of_the_page_on_python_runs(tmp_path, monkeypatch):
     exec("\n".join(blocks), {})  # as a reader types it, one block after the other
 
 
+@pytest.mark.slow  # pytest -m slow tests/test_python_docs.py
 def test_the_notebook_runs_and_learns():
     matplotlib.use("agg")
     cells = json.loads((DOCS / "first_steps.ipynb").read_text())["cells"]

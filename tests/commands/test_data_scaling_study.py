@@ -163,7 +163,7 @@ def test_the_arms_of_a_matched_pair_cost_about_the_same(scaling, presets):
         assert (abs(ratio - 1) < 0.2) == pair.matched, (pair, ratio)
 
 
-@pytest.mark.parametrize("preset", ["imagenet", "imagenet21k"])
+@pytest.mark.parametrize("preset", ["imagenet", pytest.param("imagenet21k", marks=pytest.mark.slow)])
 def test_presets_of_large_sets_build_and_train_when_shrunk(scaling, presets, preset, tmp_path):
     p = presets[preset]
     for arm in p.pairs[0][:2]:

@@ -46,6 +46,7 @@ def test_two_processes_equal_one(trained, config_file, tmp_path):
     assert results == pytest.approx(trained[1], rel=1e-4)
 
 
+@pytest.mark.slow  # pytest -m slow tests/commands/test_processes.py
 def test_two_processes_end_early_at_the_same_step(config_file, tmp_path):
     """With a learning rate of 0 the first evaluation is the best, and the run ends two evaluations later."""
     rates = ("--config.optimizer.learning_rate=0.0", "--config.optimizer.momentum=0.0", "--config.model.name=lenet")

@@ -1,4 +1,7 @@
-"""Parameters and multiply-adds of every architecture against the paper's or the library's."""
+"""Parameters and multiply-adds of every architecture against the paper's or the library's.
+
+By default one of each model and set of options is counted; `pytest -m slow tests/models/test_counts.py` has the others.
+"""
 
 import json
 import pathlib
@@ -58,8 +61,7 @@ COUNTED = (  # to the last digit
     "shufflenet_v1_g3_1x",
     "shufflenet_v2_x1_0",
 )
-# Those that take more than some seconds to trace. `pytest -m slow tests/models/test_counts.py` counts them.
-LARGE = ("efficientnet_b3", "efficientnet_b4", "efficientnet_b5", "efficientnet_b6")
+# Those that take more than some seconds to trace.
 DEEP = (
     "inception_resnet_v2",
     "inception_v4",
@@ -181,6 +183,12 @@ def marked(rows, slow):
     return [pytest.param(*row, marks=pytest.mark.slow if row[0] in slow else ()) for row in rows]
 
 
+def repeated():
+    """Rows of which an earlier one has the same model and options, but for the variant."""
+    kinds = [(name, *sorted(set(options) - {"scan"})) for _, name, _, options in reference_models()]
+    return {row for i, (row, *_) in enumerate(reference_models()) if kinds[i] in kinds[:i]}
+
+
 def shapes(model, size):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
 
@@ -192,7 +200,7 @@ def test_every_reference_count_is_checked():
 
 @pytest.mark.parametrize(
     ("row", "name", "num_classes", "options"),
-    marked(reference_models(), slow=[*LARGE, *(row for row in DEEP if "inception" not in row)]),
+    marked(reference_models(), slow=[*repeated(), *DEEP]),
     ids=lambda v: str(v)[:40],
 )
 def test_parameter_count(row, name, num_classes, options):

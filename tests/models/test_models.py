@@ -14,6 +14,9 @@ UNTRAINED = [name for name, builder in models.NAMES.items() if not models.NAMES.
 PIXELS = {"stages": ((2, 16, 16, 3),), "tokens": (2, 256, 3), "map": (2, 16, 16, 3)}
 FEATURES = {"lenet": 84, "clip_resnet": 24, "alexnet": 16, "zfnet": 16, "vgg": 16}
 FEATURES |= {"linear": 768, "identity": 768, "mlp": 8, "cnn": 24, "mobilenet_v3": 24}
+# One for each kind of layers; `pytest -m slow tests/models/test_models.py` has the others.
+KINDS = ("vit", "mixer", "swin", "convnext", "resnet", "bit", "mobilenet_v3", "clip_resnet")
+HALF = [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
 
 
 @pytest.fixture(scope="module", params=list(SMALL))
@@ -161,6 +164,7 @@ def test_shapes_and_dtypes(small, images, dtype):
     assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
 
 
+@pytest.mark.parametrize("name", HALF, scope="module")
 def test_bfloat16_is_close_to_float32(small, images):
     name, model, variables = small
     half = models.build(name, 5, dtype=jnp.bfloat16, **SMALL[name])

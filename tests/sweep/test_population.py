@@ -110,7 +110,8 @@ def assert_same_run(a, b):
         np.testing.assert_allclose([one[k] for k in kept], [other[k] for k in kept], **SAME)
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+# pytest -m slow tests/sweep/test_population.py
+@pytest.mark.parametrize("at_once", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_each_member_is_the_run_that_it_would_be_alone(at_once, singles, trained):
     _, of_all, results = trained(at_once)
     for member, (workdir, expected), result in zip(of_all, singles("vit"), results):
