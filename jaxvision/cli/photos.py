@@ -65,6 +65,8 @@ def _define_explain(values: flags.FlagValues, words: list[str]) -> None:
     _model_flags(values)
     text = "instruments with options, \"gradcam(layer='stages/1'),occlusion\" (default: all that the model allows)"
     flags.DEFINE_string("what", None, text, flag_values=values)
+    text = "images of this split of the run's own data, 'test[:8]', in place of --images"
+    flags.DEFINE_string("split", None, text, flag_values=values)
     text = "name or number of the class to explain (default: the answer of the model for each image)"
     flags.DEFINE_string("target", None, text, flag_values=values)
     _words_flags(values)
@@ -76,11 +78,11 @@ def _define_explain(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def _explain(values: flags.FlagValues, rest: list[str]) -> None:
-    need(values, "workdir", "images", "out")
+    need(values, "workdir", "out", *(() if values.split else ("images",)))
     start(rest)
     from jaxvision.commands import explain
 
-    options = ("what", "step", "target", "labels", "prompts", "tokenizer", "most", "batch", "masks")
+    options = ("split", "what", "step", "target", "labels", "prompts", "tokenizer", "most", "batch", "masks")
     explain.run_explain(values.workdir, values.images, values.out, **{name: value_of(values, name) for name in options})
 
 
@@ -144,11 +146,12 @@ COMMANDS = {
         _explain,
         examples=(
             "jaxvision explain --workdir=runs/quickstart --images=photos --out=seen --what='gradcam,occlusion(size=8)'",
+            "jaxvision explain --workdir=runs/quickstart --split='test[:8]' --out=seen",
             "jaxvision explain --workdir=runs/clip --images=photos --out=seen --labels='a red circle,a dog'",
             "jaxvision list explanations",
         ),
         groups={
-            "Model and images": "workdir step images masks most batch",
+            "Model and images": "workdir step images split masks most batch",
             "What to explain": "what target",
             "Your own words, for a model of image and text": "labels prompts tokenizer",
             "Output": "out",

@@ -3,21 +3,22 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxvision import calls, explain, outputs, specs, storage
+from jaxvision import explain, outputs, specs, storage
 from jaxvision.analysis import documents
 from jaxvision.analysis.words import plain
 from jaxvision.commands import classifying, explain_pictures, image_files, mask_files, photos
-from jaxvision.data import host_ops
-from jaxvision.data.sources.base import BadExample
+from jaxvision.data import host_ops, sources
 from jaxvision.errors import UserError, unknown
 from jaxvision.evals import views
 from jaxvision.explain.base import BATCH, Explanation, Outputs, Subject
+from jaxvision.explain.maps import check_call
 from jaxvision.parallel.distributed import is_main
 from jaxvision.progress import duration, waiting
 from jaxvision.train.progress import console
@@ -42,9 +43,10 @@ class Wanted(NamedTuple):
 
 def run_explain(
     workdir: str | Path,
-    images: str | Sequence[str],
+    images: str | Sequence[str] | None,
     out: str | Path,
     *,
+    split: str | None = None,
     what: str | None = None,
     step: int | None = None,
     target: str | int | None = None,
@@ -61,8 +63,10 @@ def run_explain(
 
     Args:
       workdir: Folder of a run, or of converted weights.
-      images: Folder, file or pattern of image files, or several of these, see `image_files.find`.
+      images: Folder, file or pattern of image files, or several of these, see `image_files.find`; None with
+        `split`.
       out: Folder of the pictures and the page; created if absent.
+      split: Split of the data set that the run was trained on, "test[:8]", in place of `images`.
       what: Instruments with their options, joined by "|" or by commas: "gradient, gradcam(layer='stages/1')". None for
         all that can be applied.
       step: Step of the checkpoint; None for the latest.
@@ -84,12 +88,20 @@ def run_explain(
     chosen = None if what is None else read_instruments(what)
     if labels is None and (prompts or tokenizer):
         raise UserError("--prompts and --tokenizer need --labels, which is missing: add --labels='a cat,a dog'")
-    files = photos.matching_files(images)
+    if (images is None) == (split is None):
+        raise UserError("give either --images or --split, not " + ("both" if images else "none of them"))
+    if split is not None and masks is not None:
+        raise UserError("--masks are of files: give --images in place of --split")
+    files = [] if images is None else photos.matching_files(images)
     model = photos.open_model(workdir, step)
+    source = None if split is None else _open_split(model, split)
     words = None if labels is None else photos.split_words(labels)
     function, classes = make_subject_outputs(model, words, prompts, tokenizer)
     folder = None if masks is None else storage.local(masks, "--masks")
-    read, of_pixels, left_out = _read(model, files, most, folder)
+    if source is None:
+        read, of_pixels, left_out = _read(model, files, most, folder)
+    else:
+        read, of_pixels, left_out = _read_split(model, source, most)
     subject = _subject(function, model, classes, read, target, batch)
     if folder is not None:
         concepts = mask_files.read_names(folder, list(of_pixels.values()))
@@ -105,7 +117,7 @@ def run_explain(
         return out / "index.html"
     own = [f"{name}{again}.png" for name in explain.EXPLANATIONS for again in ("", *(f"_{i}" for i in range(2, 100)))]
     with outputs.filling(out, written, "--out", own) as here:
-        parts = [*_heading(model, subject, len(files), left_out, target)]
+        parts = [*_heading(model, subject, len(files) if source is None else len(source), left_out, target)]
         parts += explain_pictures.overview(subject, [x for x in done if isinstance(x, Explanation)], here / "all.png")
         for one, name, result in zip(wanted, names, done):
             if isinstance(result, str):
@@ -133,10 +145,7 @@ def read_instruments(what: str) -> list[specs.Call]:
     if not found:
         raise UserError(f"--what={what!r} names no instrument. Instruments: {', '.join(explain.EXPLANATIONS)}")
     for call in found:
-        make = explain.get_explanation(call.name)
-        if call.args:
-            raise UserError(f"--what: write the options of {call.name} by name, {call.name}(option=value), not {call}")
-        calls.check(make, call.kwargs, calls.Options(f"explanation {call.name!r}"), program=("subject",))
+        check_call(call, "--what")
     return found
 
 
@@ -194,7 +203,7 @@ def _read(
                 continue
             mask = mask_files.mask_of(masks, file)
             read[file], of_pixels[file] = prepare_both(Path(file).read_bytes(), mask_files.read_mask(mask))
-        except BadExample as error:
+        except sources.BadExample as error:
             raise UserError(f"--masks: {image_files.printable(str(mask))} does not fit its image: {error}") from None
         except (host_ops.BadImage, OSError) as error:
             left_out[file] = getattr(error, "strerror", None) or str(error)
@@ -202,6 +211,37 @@ def _read(
     if not read:
         raise UserError(f"none of the {len(files):,} files is an image that can be read: check --images")
     return read, of_pixels, left_out
+
+
+def _open_split(model: photos.Model, split: str) -> sources.Source:
+    """A split of the data set of a run."""
+    if model.data is None:
+        raise UserError(f"{model.name} holds converted weights, which name no data set: give --images, not --split")
+    opened = partial(
+        sources.open_source, model.data.name, split, data_dir=model.data.data_dir, options=model.data.options
+    )
+    return opened(fields=[name for name in (model.image, "label") if name in opened().fields])
+
+
+def _read_split(
+    model: photos.Model, source: sources.Source, most: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, str]]:
+    """The first images of a split that can be read, uint8 [h, w, 3] by number and class, no masks, and failures."""
+    prepare, read, left_out = photos.make_preparation(model), dict[str, np.ndarray](), dict[str, str]()
+    for i in range(len(source)):
+        if len(read) == most:
+            break
+        try:
+            example = source[i]
+            label, names = example.get("label", -1), source.info.classes
+            known = isinstance(label, (int, np.integer)) and 0 <= label < len(names)
+            read[f"{i}: {names[label]}" if known else str(i)] = prepare(example[model.image])
+        except (host_ops.BadImage, sources.BadExample, OSError) as error:
+            left_out[str(i)] = str(error)
+            photos.print_note(f"left out {source.info.split} {i}: {error}")
+    if not read:
+        raise UserError(f"none of the {len(source):,} images of {source.info.split} can be read: check --split")
+    return read, {}, left_out
 
 
 def _subject(
@@ -284,11 +324,12 @@ def _heading(
 ) -> list[str]:
     at = "converted weights" if model.step is None else f"step {model.step:,}"
     which = "the class that the network itself answers" if target is None else f"the class {target}"
-    images = f"{len(subject.images)} images" + (f" of {files:,} files" if files > len(subject.images) else "")
-    unread = f" {len(left_out)} files could not be read." if left_out else ""
+    count = len(subject.images)
+    images = f"the first {count} of {files:,} images" if files > count else f"{count} images"
+    unread = f" {len(left_out)} could not be read." if left_out else ""
     return [
         f"# What {plain(model.name)} sees",
-        f"`{model.section['name']}`, {at}; {images} of {model.shape[0]}x{model.shape[1]} pixels, as the network gets "
+        f"`{model.section['name']}`, {at}; {images}, {model.shape[0]}x{model.shape[1]} pixels, as the network gets "
         f"them.{unread} Explained is {which}, whose name is at the left. In each map the strongest colour is the 99th "
         "percentile of its absolute values. A map without values below 0 goes from dark to yellow; else red is above 0 "
         "and blue below.",

@@ -23,6 +23,7 @@ from jaxvision.experiment import Experiment
 from jaxvision.fields import Field
 from jaxvision.models.weights import folder
 from jaxvision.progress import Progress
+from jaxvision.sections import DataSection
 from jaxvision.tasks.task import Task
 
 BATCH = 64
@@ -46,6 +47,7 @@ class Model(NamedTuple):
       image: Name of the field of the images.
       transform: Function of the spec `augment`, `(rng, batch) -> batch`.
       mesh: Mesh of the devices.
+      data: Section `data` of its config; None for converted weights, which name no data set.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Model(NamedTuple):
     image: str
     transform: Any  # a function with the attribute `fields`
     mesh: Mesh
+    data: DataSection | None = None
 
 
 def open_model(workdir: str | Path, step: int | str | None = None) -> Model:
@@ -105,6 +108,7 @@ def open_model(workdir: str | Path, step: int | str | None = None) -> Model:
             fields={image: Field("image", (*shape, 3), "uint8")},
         ),
         opened.mesh,
+        None if folder.is_folder(path) else opened.data,
     )
 
 

@@ -4,6 +4,8 @@ dataset.py      the split that an evaluator reads: every example once, on any nu
 views.py        the average over several views of an image (test-time augmentation)
 classify.py     accuracy and loss of the logits
 label_sets.py   accuracy where an image has several right answers
+attacked.py     accuracy when the pixels are changed against the network
+pointing.py     how often the strongest place of a map lies in the object
 multilabel.py   mean average precision where images have several labels
 features.py     features of a whole split, for protocols that learn from them
 passes.py       one forward pass over a split for all evaluators of a step that read it

@@ -13,6 +13,7 @@ filters.py           filters of the first layer, and response maps of units; uni
 patches.py           patches to which units respond most; receptive_fields.py: the pixels that can change a unit
 silent.py            units that respond to none of the images
 dissect.py           which units detect a concept, by segmentation masks
+sanity.py            whether maps change when the weights are randomised; maps.py: maps of an instrument by its name
 
 An instrument is two functions in one file. The first is pure, of `(outputs, variables, images, targets, ...)`, and
 returns arrays: it can be imported, jitted and tested. The second, decorated with `@part("explanation", "NAME")`,
@@ -28,6 +29,10 @@ The decorator may also say
               subject and of the options by keyword. The command says from it how long it will take.
     refuses   a function of the subject, and of the options by keyword, that returns why the instrument cannot be
               applied, as the end of a sentence, or None. Nothing has been computed or written when it is called.
+    maps      True if `Explanation.summary` always is a map of each image, so that `randomised` and the evaluator
+              `pointing` can test the instrument.
+    settles   a function of the subject, and of the options by keyword, that returns the options whose default depends
+              on the weights; maps that are compared with one another keep them.
 
 `outputs` is a pure function of variables and images in [0, 1] that normalises the images as training did and returns a
 dict of arrays: "features", "logits" [b, k], "map", "stages", ... `jaxvision.load(workdir).outputs` is one. An epsilon

@@ -136,7 +136,11 @@ def _moves_logits(subject: Subject, name: str) -> bool:
     return bool(jnp.any(found != 0))
 
 
-@part("explanation", "gradcam", passes=3, refuses=why_no_gradcam)
+def _with_layer(subject: Subject, layer: str | None = None) -> dict[str, Any]:
+    return {"layer": layer or find_map(subject) or "map"}
+
+
+@part("explanation", "gradcam", maps=True, passes=3, refuses=why_no_gradcam, settles=_with_layer)
 def explain_gradcam(subject: Subject, *, layer: str | None = None) -> Explanation:
     """Grad-CAM at any map of the network: where the evidence for the class lies (Selvaraju et al. 2017).
 
@@ -145,7 +149,7 @@ def explain_gradcam(subject: Subject, *, layer: str | None = None) -> Explanatio
       layer: Name of the map, "map" for the last one, or "stages/0", "stages/1", ... None for the last one that the
         logits depend on.
     """
-    layer = layer or find_map(subject) or "map"
+    layer = _with_layer(subject, layer)["layer"]
     maps = in_batches(subject, lambda x, k: gradcam(subject.outputs, subject.variables, x, k, layer))
     text = (
         f"Where the map `{layer}` ({maps.shape[1]}x{maps.shape[2]} places) holds evidence for the class: its channels, "
@@ -155,7 +159,7 @@ def explain_gradcam(subject: Subject, *, layer: str | None = None) -> Explanatio
     return Explanation(f"Grad-CAM at {layer}", text, maps_over(subject, {f"Grad-CAM, {layer}": maps}), maps)
 
 
-@part("explanation", "cam", passes=3, refuses=why_no_cam)
+@part("explanation", "cam", maps=True, passes=3, refuses=why_no_cam)
 def explain_cam(subject: Subject) -> Explanation:
     """Class activation maps of a network that ends in a mean and a linear classifier (Zhou et al. 2016).
 

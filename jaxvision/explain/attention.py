@@ -115,7 +115,7 @@ def patches(matrix: np.ndarray, grid: tuple[int, int], token: bool) -> np.ndarra
     return row[:, -count:].reshape(len(matrix), *grid)
 
 
-def _why_not(subject: Subject, **_: Any) -> str | None:
+def _why_not(subject: Subject, **options: Any) -> str | None:
     like = jax.ShapeDtypeStruct((1, *subject.images.shape[1:]), jnp.float32)
     try:
         found = jax.eval_shape(lambda v, x: attention(subject.outputs, v, x), subject.variables, like)
@@ -124,6 +124,9 @@ def _why_not(subject: Subject, **_: Any) -> str | None:
     shapes = subject.shapes()
     if not found or len({x.shape[-1] for x in found}) > 1 or len(getattr(shapes.get("map"), "shape", ())) != 4:
         return "it is not a Vision Transformer"
+    block = options.get("block", -1)
+    if not -len(found) <= block < len(found):
+        raise UserError(f"attention(block={block}): the model has the blocks 0 to {len(found) - 1}")
     return None
 
 
@@ -137,7 +140,7 @@ def _layout(subject: Subject, n: int) -> tuple[tuple[int, int], bool]:
     return (h, w), n > h * w
 
 
-@part("explanation", "attention", passes=2, refuses=_why_not)
+@part("explanation", "attention", maps=True, passes=2, refuses=_why_not)
 def explain_attention(subject: Subject, *, block: int = -1) -> Explanation:
     """What the class token of a ViT attends to, head by head (Caron et al. 2021); without one, the patches.
 
@@ -146,13 +149,7 @@ def explain_attention(subject: Subject, *, block: int = -1) -> Explanation:
       block: Number of the block from 0 on; -1 for the last.
     """
 
-    def run(x: np.ndarray, _: np.ndarray) -> jax.Array:
-        every = attention(subject.outputs, subject.variables, x)
-        if not -len(every) <= block < len(every):
-            raise UserError(f"attention(block={block}): the model has the blocks 0 to {len(every) - 1}")
-        return every[block]
-
-    weights = in_batches(subject, run)  # n heads t t
+    weights = in_batches(subject, lambda x, _: attention(subject.outputs, subject.variables, x)[block])  # n heads t t
     grid, token = _layout(subject, weights.shape[-1])
     heads = np.stack([patches(weights[:, i], grid, token) for i in range(weights.shape[1])], axis=1)
     shown = {"mean of the heads": heads.mean(axis=1)}
@@ -164,7 +161,7 @@ def explain_attention(subject: Subject, *, block: int = -1) -> Explanation:
     return Explanation("Attention", text, maps_over(subject, shown), heads.mean(axis=1))
 
 
-@part("explanation", "rollout", passes=2, refuses=_why_not)
+@part("explanation", "rollout", maps=True, passes=2, refuses=_why_not)
 def explain_rollout(subject: Subject) -> Explanation:
     """Attention multiplied over all blocks of a ViT (Abnar and Zuidema 2020).
 
@@ -180,7 +177,7 @@ def explain_rollout(subject: Subject) -> Explanation:
     return Explanation("Attention rollout", text, maps_over(subject, {"rollout": maps}), maps)
 
 
-@part("explanation", "relevance", passes=4, refuses=_why_no_relevance)
+@part("explanation", "relevance", maps=True, passes=4, refuses=_why_no_relevance)
 def explain_relevance(subject: Subject) -> Explanation:
     """The attention that counts for a class, or of a text to an image (Chefer et al. 2021).
 

@@ -122,7 +122,7 @@ def saliency(gradients: jax.Array) -> jax.Array:
     return abs(gradients).max(axis=-1)
 
 
-@part("explanation", "gradient", passes=3, refuses=without_classes)
+@part("explanation", "gradient", maps=True, passes=3, refuses=without_classes)
 def explain_gradient(subject: Subject) -> Explanation:
     """The absolute gradient of the logit with respect to the pixels (Simonyan et al. 2014).
 
@@ -140,6 +140,7 @@ def explain_gradient(subject: Subject) -> Explanation:
 @part(
     "explanation",
     "smoothgrad",
+    maps=True,
     small={"samples": 2},
     passes=lambda subject, samples=25, **_: 3 * samples,
     refuses=without_classes,
@@ -173,6 +174,7 @@ def explain_smoothgrad(
 @part(
     "explanation",
     "integrated",
+    maps=True,
     small={"steps": 2},
     passes=lambda subject, steps=32, **_: 3 * steps + 2,
     refuses=without_classes,

@@ -127,7 +127,7 @@ def _why_not(subject: Subject, **_: Any) -> str | None:
     return None if has_relu(subject.outputs, subject.variables, like) else "this model has no ReLU to guide"
 
 
-@part("explanation", "guided", passes=3, refuses=_why_not)
+@part("explanation", "guided", maps=True, passes=3, refuses=_why_not)
 def explain_guided(subject: Subject) -> Explanation:
     """Guided backpropagation: the patterns that excite the network (Springenberg et al. 2015).
 

@@ -105,7 +105,7 @@ def _passes(subject: Subject, size: int | None = None, stride: int | None = None
     return 1 + -(-h // step) * -(-w // step)
 
 
-@part("explanation", "occlusion", small={"stride": 8}, passes=_passes, refuses=without_classes)
+@part("explanation", "occlusion", maps=True, small={"stride": 8}, passes=_passes, refuses=without_classes)
 def explain_occlusion(
     subject: Subject,
     *,

@@ -1,13 +1,20 @@
 """`jaxvision explain`: a page about a run and images, and what it refuses before it writes anything."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxvision.cli import main
 from jaxvision.commands import explain, explain_pictures
 from jaxvision.errors import UserError
+from jaxvision.evaluations import read_entries
 from jaxvision.explain.base import Tile
+
+DOCS = Path(__file__).parents[2] / "docs" / "explain.md"
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_a_page_about_a_run(trained, photos, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr()
     assert "2 images, 4 instruments: about" in said.out
     text = (out / "index.md").read_text()
-    assert "2 images of 4 files" in text
+    assert "the first 2 of 4 images" in text
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {"all.png", "gradient.png", "gradcam.png", "gradcam_2.png", "occlusion.png"}
     assert (out / "index.html").read_text().count("data:image/png;base64,") == 5
@@ -47,6 +54,22 @@ def test_a_page_about_a_run(trained, photos, tmp_path, capsys, monkeypatch):
     explain.run_explain(trained[0], str(photos), out, what="my_instruments:grey")  # an instrument that is not built in
     assert {path.name for path in out.glob("*.png")} == {"grey.png"}
     assert "left out" in capsys.readouterr().err
+
+
+def test_images_of_a_split_of_the_run(trained, tmp_path, capsys):
+    out = tmp_path / "seen"
+    words = ["jaxvision", "explain", f"--workdir={trained[0]}", "--split=validation[2:5]", f"--out={out}", "--most=2"]
+    main([*words, "--what=gradient"])
+    assert "the first 2 of 3 images" in (out / "index.md").read_text()
+    for images, split, message in (
+        (None, None, "either --images or --split, not none"),
+        ("photos", "test", "either --images or --split, not both"),
+        (None, "tset", "tset"),
+    ):
+        with pytest.raises(UserError, match=message):
+            explain.run_explain(trained[0], images, tmp_path / "other", split=split)
+    with pytest.raises(UserError, match="--masks are of files"):
+        explain.run_explain(trained[0], None, tmp_path / "other", split="test", masks=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +164,20 @@ def test_masks_that_do_not_fit_are_named(trained, photos, masks, tmp_path, chang
     with pytest.raises(UserError, match="is no folder"):
         explain.run_explain(trained[0], str(photos), tmp_path / "seen", what="dissect", masks=tmp_path / "none")
     assert not (tmp_path / "seen").exists()
+
+
+def test_the_code_of_the_page_runs(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/quickstart").symlink_to(trained[0])
+    scope: dict = {"c": ConfigDict({"evals": {}})}
+    names = []
+    for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL):
+        exec(block, scope)
+        names += [entry.common.name for entry in read_entries(scope["c"].evals)]
+        scope["c"].evals = {}
+    assert names == ["pointing", "attacked"]
+    assert abs(scope["changed"] - scope["images"]).max() == pytest.approx(8 / 255)
 
 
 def test_colours_of_maps():

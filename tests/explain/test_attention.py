@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision import explain, models
+from jaxvision.errors import UserError
 from jaxvision.explain import attention
 from jaxvision.explain.base import Subject, score
 from jaxvision.models.attention_maps import attended, class_attention
@@ -76,6 +77,11 @@ def test_the_parts(token):
     _, variables, outputs = token
     subject = Subject(outputs, variables, np.asarray(IMAGES), np.asarray(TARGETS), ("a", "b", "c"))
     assert attention._why_no_relevance(subject) is None
+    refuses = explain.EXPLANATIONS.more(attention.explain_attention, "refuses")
+    assert refuses(subject, block=1) is refuses(subject, block=-2) is None
+    for block in (2, -3):
+        with pytest.raises(UserError, match=f"block={block}.: the model has the blocks 0 to 1"):
+            refuses(subject, block=block)
     for shown in (
         attention.explain_attention(subject),
         attention.explain_rollout(subject),
