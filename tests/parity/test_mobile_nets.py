@@ -44,7 +44,6 @@ WRONG = {  # properties that no array shows, each with another value
     "mobilenetv1_100": [{"padding": "SAME"}],
     "mobilenetv2_035": [{"norm_epsilon": 1e-3}],
     "tf_mobilenetv3_small_075": [{"norm_epsilon": 1e-5}, {"padding": "both sides"}],
-    "efficientnet_b0": [{"norm_epsilon": 1e-3}],
 }
 
 
