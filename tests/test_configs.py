@@ -29,9 +29,11 @@ EVERY = [f"{name}:{arg}" if arg else name for name in FILES for arg in ARGS[name
 EVALUATIONS = [name for name in EVERY if name.startswith("configs/evaluation/")]
 CONFIGS = [name for name in EVERY if name not in EVALUATIONS]
 FIRST = {f"{name}:{args[0]}" if args else name for name, args in ARGS.items()}
-# Tasks that share their code but for a comparison, a question or a draw of patches, which tests/tasks tests.
+# Tasks of a kind: their configs differ in the loss, the question or the draw of patches, which tests/tasks tests.
 FAMILIES = {"barlow_twins": "siamese", "vicreg": "siamese", "simsiam": "siamese", "mae": "masked", "simmim": "masked"}
 FAMILIES |= {"context": "pretext", "jigsaw": "pretext", "rotation": "pretext"}
+FAMILIES |= {"byol": "teacher", "moco_v3": "teacher", "moco": "queue", "nnclr": "queue"}
+FAMILIES |= {"dino": "multi_crop", "swav": "multi_crop"}
 
 PARAMETERS = [
     ("supervised/resnet50_imagenet2012.py", {}, 25_557_032),
