@@ -46,7 +46,7 @@ def read_mask(path: Path) -> np.ndarray:
       UserError: The file is no picture, or one of colours.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             mode, pixels = image.mode, np.asarray(image)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
         raise UserError(f"--masks: {printable(str(path))} cannot be read: {error}") from None
