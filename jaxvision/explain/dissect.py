@@ -221,5 +221,5 @@ def explain_dissect(subject: Subject, *, layer: str | None = None, count: COUNT 
             file, concept = subject.names[i] if subject.names else f"image {i}", concepts[best[unit]]
             tiles.append(Tile(lit(subject.images[i], response > found.thresholds[unit]), None, file))
             tiles.append(Tile(lit(subject.images[i], subject.masks[i] == best[unit]), None, concept))
-        rows.append(Row(f"unit {unit}: {concepts[best[unit]]}, IoU {iou[unit]:.2f}", tiles))
+        rows.append(Row(f"unit {unit}: {concepts[best[unit]]}, IoU {iou[unit]:.3f}", tiles))
     return Explanation(f"Dissection of {name}", text, rows)

@@ -72,9 +72,14 @@ def top_patches(
     order = [np.argsort(-values[:, unit], kind="stable")[:count] for unit in units]
     wanted = [(*places[i, unit], unit) for unit, images in zip(units, order) for i in images]
     fields = iter(receptive_fields(outputs, variables, size, name, wanted).tolist())
-    return [
-        [Patch(i, *next(fields), float(values[i, unit])) for i in images.tolist()] for unit, images in zip(units, order)
-    ]
+    found = []
+    for unit, images in zip(units, order):
+        patches = []
+        for i in images.tolist():
+            above, below, before, after = next(fields)
+            patches.append(Patch(i, above, below, before, after, float(values[i, unit])))
+        found.append(patches)
+    return found
 
 
 def of_one_size(patches: Sequence[Patch], images: np.ndarray) -> list[np.ndarray]:

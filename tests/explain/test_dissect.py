@@ -73,13 +73,13 @@ def test_the_page_names_the_concept_of_each_unit():
     images, masks = scenes()
     subject = Subject(planted, {}, images, np.zeros(20, np.int32), batch=8, masks=masks)
     shown = get_explanation("dissect")(subject._replace(concepts=("nothing", "square", "bar")), count=1, top=2)
-    assert [row.name for row in shown.rows] == ["unit 0: square, IoU 1.00"]
+    assert [row.name for row in shown.rows] == ["unit 0: square, IoU 1.000"]
     assert "1 of the 2 units of `map` detect a concept, by the number of units: square 1" in shown.text
     assert len(shown.rows[0].tiles) == 4
     active, concept = (tile.image for tile in shown.rows[0].tiles[:2])
     np.testing.assert_array_equal(active, concept)
     assert (active[..., 0] == 1).sum() == 4
-    assert get_explanation("dissect")(subject, count=1).rows[0].name == "unit 0: concept 1, IoU 1.00"
+    assert get_explanation("dissect")(subject, count=1).rows[0].name == "unit 0: concept 1, IoU 1.000"
 
 
 def test_without_masks_it_is_refused():

@@ -108,7 +108,7 @@ def built(name, side, **options):
             128,
             {"stages/0": 6, "stages/3": 100},
         ),
-        ("resnet", dict(variant="18", width=1 / 32), 256, {"stages/0": 43, "stages/2": 211}),
+        ("resnet", dict(variant="18", width=1 / 32), 128, {"stages/0": 43, "stages/1": 99}),
     ],
 )
 def test_published_networks(name, options, side, fields):
