@@ -260,7 +260,7 @@ def _subject(
             raise UserError(
                 f"--target={target} names a class, and {model.name} has none: leave it out, or add --labels"
             )
-        return subject
+        return subject._replace(targets=np.full(len(pixels), -1, np.int32))
     count = subject.shapes()["logits"].shape[-1]
     if subject.shapes()["logits"].ndim != 2:
         raise UserError(
@@ -323,14 +323,15 @@ def _heading(
     model: photos.Model, subject: Subject, files: int, left_out: Mapping[str, str], target: str | int | None
 ) -> list[str]:
     at = "converted weights" if model.step is None else f"step {model.step:,}"
-    which = "the class that the network itself answers" if target is None else f"the class {target}"
+    which = f"the class {target}" if target is not None else "the class that the network itself answers"
+    explained = f" Explained is {which}, whose name is at the left." if subject.targets.min() >= 0 else ""
     count = len(subject.images)
     images = f"the first {count} of {files:,} images" if files > count else f"{count} images"
     unread = f" {len(left_out)} could not be read." if left_out else ""
     return [
         f"# What {plain(model.name)} sees",
         f"`{model.section['name']}`, {at}; {images}, {model.shape[0]}x{model.shape[1]} pixels, as the network gets "
-        f"them.{unread} Explained is {which}, whose name is at the left. In each map the strongest colour is the 99th "
-        "percentile of its absolute values. A map without values below 0 goes from dark to yellow; else red is above 0 "
+        f"them.{unread}{explained} In each map the strongest colour is the 99th percentile "
+        "of its absolute values. A map without values below 0 goes from dark to yellow; else red is above 0 "
         "and blue below.",
     ]

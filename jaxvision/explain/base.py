@@ -23,7 +23,7 @@ class Subject(NamedTuple):
         model by name; those without classes have no "logits".
       variables: Variables of the model.
       images: Images of the size that the model sees, float32 [n, h, w, 3] in [0, 1].
-      targets: Class that is explained for each image, int32 [n].
+      targets: Class that is explained for each image, int32 [n]; -1 for a model without classes.
       classes: Names of the classes; empty if there are none.
       names: Name of each image.
       batch: Number of images in a pass. It bounds the memory.
@@ -121,13 +121,15 @@ def maps_over(subject: Subject, maps: Mapping[str, np.ndarray], signed: bool = F
 
 
 def class_of(subject: Subject, i: int) -> str:
-    """Returns the name of the class that is explained for an image.
+    """Returns the name of the class that is explained for an image; "" if none is.
 
     Args:
       subject: Subject.
       i: Position of the image.
     """
     k = int(subject.targets[i])
+    if k < 0:
+        return ""
     return subject.classes[k] if k < len(subject.classes) else str(k)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from jaxvision.cli import main
 from jaxvision.commands import explain, explain_pictures
 from jaxvision.errors import UserError
 from jaxvision.evaluations import read_entries
-from jaxvision.explain.base import Tile
+from jaxvision.explain.base import Tile, class_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "explain.md"
 
@@ -164,6 +165,20 @@ def test_masks_that_do_not_fit_are_named(trained, photos, masks, tmp_path, chang
     with pytest.raises(UserError, match="is no folder"):
         explain.run_explain(trained[0], str(photos), tmp_path / "seen", what="dissect", masks=tmp_path / "none")
     assert not (tmp_path / "seen").exists()
+
+
+def test_no_class_is_named_for_a_model_without_classes():
+    """Even if its data set has some, as that of self-supervised training may."""
+    model = SimpleNamespace(
+        variables={}, name="m", section={"name": "vit"}, step=3, shape=(4, 4), data=None, image="image"
+    )
+    features = lambda variables, images: {"features": images.mean((1, 2))}
+    subject = explain._subject(features, model, ("cat", "dog"), {"a.png": np.zeros((4, 4, 3), np.uint8)}, None, 2)
+    assert class_of(subject, 0) == ""
+    assert "Explained" not in explain._heading(model, subject, 1, {}, None)[1]
+    labelled = subject._replace(targets=np.array([1], np.int32))
+    assert class_of(labelled, 0) == "dog"
+    assert "Explained is the class that" in explain._heading(model, labelled, 1, {}, None)[1]
 
 
 def test_the_code_of_the_page_runs(trained, tmp_path, monkeypatch):
