@@ -98,6 +98,7 @@ def test_the_preset_goes_through_the_command(done, lines):
     assert f"{mean:.2f} ({low:.2f} to {high:.2f})" in report
 
 
+@pytest.mark.slow  # pytest -m slow tests/commands/test_published_numbers.py
 def test_a_second_call_gives_the_same_bytes(done):
     out, report = done
     names = ("results.csv", "results.parquet", "report.html", "summary.json", "figures/compute.svg")

@@ -105,7 +105,10 @@ def network(name, mesh):
     return task, replicate(jax.jit(task.init)(jax.random.key(0), batch), mesh)
 
 
-@pytest.mark.parametrize(("name", "devices"), [("resnet", 1), ("resnet", 8), ("vit", 1), ("bfloat16", 1)])
+ALONE = [pytest.param(name, 1, marks=pytest.mark.slow) for name in ("resnet", "vit")]  # pytest -m slow tests/evals
+
+
+@pytest.mark.parametrize(("name", "devices"), [*ALONE, ("resnet", 8), ("bfloat16", 1)])
 def test_one_pass_over_each_split_gives_the_numbers_of_each_evaluator_alone(mesh, seen, name, devices):
     task, variables = network(name, mesh(devices))
     makers = {one: MAKERS[one] for one in ("classify", "knn", "probe")}
