@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity_bounds import bound
 
 from jaxvision import models
 from jaxvision.models import weights
 from jaxvision.models.weights import preprocessing, properties
 
 pytestmark = pytest.mark.parity
-TOLERANCE = 5e-6  # of the largest logit
 HIDDEN = 64  # units of the hidden layers instead of 4096: a hundredth of the parameters
 CASES = {  # library, its network and options, our model and options, side of the images
     "alexnet": ("torchvision", "alexnet", {}, "alexnet", {"hidden": HIDDEN}, 80),
@@ -117,7 +117,7 @@ def test_weights_give_their_logits_and_go_back(torch, sensitive, case):
     arrays = arrays_of(reference)
     model, variables = ours_of(arrays, library, name_there, name, options, x)
     got = jax.jit(lambda v, x: model.apply(v, x)[1]["logits"])(variables, x)
-    assert_close(got, want, TOLERANCE)
+    assert_close(got, want, bound(library, name))
     back = weights.export_weights(variables, library, name)
     state = {key: value for key, value in arrays.items() if not key.endswith("num_batches_tracked")}
     if case != "senet154":  # it is written in the names of the legacy network
@@ -157,7 +157,7 @@ def test_transformed_inputs_are_our_preprocessing(torch, sensitive, name):
     options = {"variant": "v1_bn"} if ours == "googlenet" else {}
     model, variables = ours_of(arrays_of(reference), "torchvision", name, ours, options, x)
     got = jax.jit(lambda v, x: model.apply(v, x)[1]["logits"])(variables, x)
-    assert_close(got, want, TOLERANCE)
+    assert_close(got, want, bound("torchvision", ours))
 
 
 @pytest.mark.slow  # a network of its own at 299 pixels
@@ -179,10 +179,10 @@ def test_auxiliary_classifiers_equal_torchvisions(torch, sensitive, name):
     options = {"aux": True} | ({"variant": "v1_bn"} if ours == "googlenet" else {})
     model, variables = ours_of(arrays_of(reference), "torchvision", name, ours, options, x)
     out = jax.jit(model.apply)(variables, x)[1]
-    assert_close(out["logits"], want[0], TOLERANCE)
+    assert_close(out["logits"], want[0], bound("torchvision", ours))
     assert len(out["aux_logits"]) == len(seen)
     for got, expected in zip(out["aux_logits"], seen.values()):
-        assert_close(got, expected, TOLERANCE)
+        assert_close(got, expected, bound("torchvision", ours))
 
 
 def test_published_files_of_densenet_have_older_names(torch):
@@ -212,7 +212,7 @@ def test_a_wrong_property_is_seen(torch, sensitive, change):
     model, variables = ours_of(arrays_of(reference), "timm", "darknet53", "darknet", {}, x)
     model = model.clone(slope=0.1) if change == "slope" else model
     got = jax.jit(lambda v, x: model.apply(v, x)[1]["logits"])(variables, x)
-    assert np.abs(np.asarray(got) - want).max() > 5 * TOLERANCE * np.abs(want).max()
+    assert np.abs(np.asarray(got) - want).max() > 5 * bound("timm", "darknet") * np.abs(want).max()
 
 
 def test_preprocessing_is_that_of_the_published_weights(torch):

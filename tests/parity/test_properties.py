@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity_bounds import bound
 
 from jaxvision import models
 from jaxvision.commands import convert
@@ -22,7 +23,6 @@ from jaxvision.models.weights import folder, preprocessing, properties
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 5e-6  # of the largest logit; a wrong property makes more than five times as much
-STANDARDISED = 2e-4  # where weights are divided by a deviation near their epsilon
 SMALL_VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2, "num_classes": 10, "img_size": 32, "patch_size": 8}
 VIT = {"variant": "mu/8", "width": 64, "depth": 3}
 CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (16, 32, 64, 128), "num_classes": 10}
@@ -98,7 +98,7 @@ def test_logits_are_timms_and_each_wrong_property_is_seen(torch, sensitive, case
     right = properties.options({"name": name}, stated) | size
     model = models.build(name, 10, **right)
     assert properties.differences(properties.computed(model), stated, right) == []
-    tolerance = STANDARDISED if name == "bit" else TOLERANCE
+    tolerance = bound("timm", name)
     assert error(logits_of(arrays, "timm", name, right, images), want) < tolerance
     for options in wrong:
         assert properties.differences(properties.computed(models.build(name, 10, **right | options)), stated, right)
@@ -343,7 +343,7 @@ def test_both_towers_of_open_clip(torch, sensitive, image, quick, source, tmp_pa
     assert meta["properties"]["text.gelu"] == ("quick" if quick else "exact")
     assert meta["preprocessing"]["size"] == side
     got = embeddings(tmp_path / "out", images, tokens)
-    assert max(map(error, got, want)) < TOLERANCE
+    assert max(map(error, got, want)) < bound("open_clip", "two_towers")
     changed = options[:1] + [f"text={text | {'gelu': 'exact' if quick else 'quick'}}"] + options[2:]
     assert any(
         "NOTE: text.gelu" in note for note in run(tmp_path / "other", options=changed, architecture=name)["notes"]
@@ -424,7 +424,7 @@ def test_published_resnets_of_cifar(torch, sensitive, layers, prefix, tmp_path):
         variables = weights.import_weights(filled, "jaxvision", "resnet", shapes).variables
         return np.asarray(jax.jit(lambda v: model.apply(v, x)[1]["logits"])(variables))
 
-    assert error(logits(), want) < TOLERANCE
+    assert error(logits(), want) < bound("pytorch_resnet_cifar10", "resnet")
     assert error(logits(shortcut="A"), want) > 0.01
     converted = run(tmp_path / "told", source="pytorch_resnet_cifar10", options=["shortcut=A"])
     assert any("NOTE: shortcut='A' as you set it, but" in note for note in converted["notes"])
