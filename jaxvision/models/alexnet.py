@@ -108,6 +108,8 @@ def alexnet(
 ) -> AlexNet:
     """AlexNet: five convolutions, three poolings and two hidden layers.
 
+    Source: Krizhevsky 2014, arXiv 1404.5997, and for the variant "2012" Krizhevsky et al. 2012.
+
     Applied to float images [b, height, width, 3] of at least 63x63 pixels (67x67 for "2012") it returns float32
     features [b, hidden], the second hidden layer, and `out`: "convs" (after each convolution and its ReLU), "stem" and
     "stages" (the maps behind the poolings, at about 1/8, 1/16 and 1/32 of the image's sides), "map" [b, h, w, 256] (the
