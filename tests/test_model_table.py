@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 COMMAND = "run `python docs/site/model_table.py`"
 ROWS = model_table.written(model_table.PAGE.read_text())
 # Those that take seconds to trace. `pytest -m slow tests/test_model_table.py` counts them.
-LARGE = ("densenet", "efficientnet", "inception", "nasnet", "pnasnet", "senet")
+LARGE = ("densenet", "efficientnet", "googlenet", "inception", "nasnet", "pnasnet", "senet", "two_towers")
 OWN = ("cnn", "identity", "linear")  # no publication
 
 

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity_bounds import bound
 
 from jaxvision import models
 from jaxvision.models import weights
 from jaxvision.models.weights import preprocessing, properties
 
 pytestmark = pytest.mark.parity
-TOLERANCE = 2e-5  # of the largest logit; a wrong property makes more than five times as much
 OF_MAPS = 1e-4  # of the largest number of the last map; rounding shows more than in its mean
 SIDE = 72  # maps of 36, 18, 9, 5 and 3 pixels: strides of even and of odd sides, where paddings differ and are equal
 CASES = {  # library, our model and options
@@ -119,7 +119,7 @@ def test_weights_give_their_logits_and_go_back(torch, case):
     right = properties.options({"name": name}, stated) | size
     assert properties.differences(properties.computed(models.build(name, 10, **right)), stated, right) == []
     (_, out), variables = outputs_of(arrays, library, name, right, pixels(images))
-    assert error(out["logits"], want) < TOLERANCE
+    assert error(out["logits"], want) < bound(library, name)  # of the largest logit
     assert maps is None or error(out["map"], maps) < OF_MAPS
     back = weights.export_weights(variables, library, name)
     state = {key: value for key, value in arrays.items() if not key.endswith("num_batches_tracked")}
@@ -129,7 +129,7 @@ def test_weights_give_their_logits_and_go_back(torch, case):
         wrong = properties.computed(models.build(name, 10, **right | options))
         assert [d.name for d in properties.differences(wrong, stated, right)] == list(options)
         (_, out), _ = outputs_of(arrays, library, name, right | options, pixels(images))
-        assert error(out["logits"], want) > 5 * TOLERANCE, options
+        assert error(out["logits"], want) > 5 * bound(library, name), options
 
 
 @pytest.mark.parametrize("case", ["mobilenetv2_035", "shufflenet_v2_x0_5"])
