@@ -70,6 +70,7 @@ SETTINGS = {  # those of their papers, where these are not 224 pixels and 1,000 
     "linear": CIFAR,
     "mlp": Setting(28, 10, {"grey": True}),
     "mlperf_resnet8": CIFAR,
+    "nasnet": Setting(331),
     "nin": CIFAR,
     "swin_v2": Setting(256),
     "two_towers": Setting(224, None, {"variant": "clip_vit_b32"}),
