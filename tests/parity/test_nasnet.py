@@ -33,9 +33,9 @@ def reference_of(torch):
     return reference.eval()
 
 
-def assert_close(got, want):
+def assert_close(got, want, tolerance=TOLERANCE):
     want = want.numpy().transpose(0, 2, 3, 1) if want.ndim == 4 else want.numpy()
-    np.testing.assert_allclose(got, want, atol=TOLERANCE * np.abs(want).max(), rtol=0)
+    np.testing.assert_allclose(got, want, atol=tolerance * np.abs(want).max(), rtol=0)
 
 
 def outputs_of(arrays, classes, options, images):
@@ -85,7 +85,7 @@ def test_the_whole_network_gives_timms_logits(torch):
     with torch.no_grad():
         want = reference(images)
     out, _ = outputs_of({k: v.numpy() for k, v in reference.state_dict().items()}, 10, {}, images)
-    assert_close(out["logits"], want)
+    assert_close(out["logits"], want, 5e-5)  # rounding errors of 20 cells: 2e-5
 
 
 @pytest.mark.slow  # 88 million parameters
