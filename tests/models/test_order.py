@@ -14,7 +14,7 @@ from jaxvision.optim import rules
 # The rules of before models were asked, for the families that they knew (jaxvision/optim/rules.py at commit f671649).
 NUMBERED = re.compile(r"(?:^|/)(?:block_|stage)(\d+)(?:/|$)")
 INPUT = re.compile(
-    r"(?:^|/)(?:embedding|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
+    r"(?:^|/)(?:embedding(?:_norm)?|pos_embedding|cls|distillation_token|registers|pre_norm|stem_(?:conv|norm)\d?)(?:/|$)"
 )
 OUTPUT = re.compile(
     r"(?:^|/)(?:(?:fc_)?norm|pool|pre_logits|projection|(?:distillation_)?head)(?:/|$)|^logit_(?:scale|bias)$"
