@@ -48,7 +48,7 @@ def run_explain(
     *,
     split: str | None = None,
     what: str | None = None,
-    step: int | None = None,
+    step: int | str | None = None,
     target: str | int | None = None,
     labels: str | None = None,
     prompts: str | None = None,
@@ -69,7 +69,7 @@ def run_explain(
       split: Split of the data set that the run was trained on, "test[:8]", in place of `images`.
       what: Instruments with their options, joined by "|" or by commas: "gradient, gradcam(layer='stages/1')". None for
         all that can be applied.
-      step: Step of the checkpoint; None for the latest.
+      step: Step of the checkpoint, or "best", see `train.best.step_of`; None for the latest.
       target: Name or number of the class to explain; None for the answer of the model, image by image.
       labels: Classes in words, separated by commas, for a model of image and text.
       prompts: Texts to put `labels` into, see `data.text.prompts.get_prompts`.
@@ -89,7 +89,8 @@ def run_explain(
     if labels is None and (prompts or tokenizer):
         raise UserError("--prompts and --tokenizer need --labels, which is missing: add --labels='a cat,a dog'")
     if (images is None) == (split is None):
-        raise UserError("give either --images or --split, not " + ("both" if images else "none of them"))
+        what = "--images and --split are both given" if images else "--images or --split is missing"
+        raise UserError(f"{what}: give one of them")
     if split is not None and masks is not None:
         raise UserError("--masks are of files: give --images in place of --split")
     files = [] if images is None else photos.matching_files(images)

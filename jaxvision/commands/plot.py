@@ -37,7 +37,7 @@ def run_plot(
     group: str = "seed",
     axis: str = run_panels.STEPS,
     predictions: bool = False,
-    step: int | None = None,
+    step: int | str | None = None,
     evaluation: str | None = None,
 ) -> Path:
     """Draws the curves of runs and writes the page that shows and compares them. The runs may be in progress.
@@ -55,7 +55,7 @@ def run_plot(
       group: "seed" to show runs that differ only in seeds as one, or "none".
       axis: Unit of the x-axis: "steps", or "examples" for runs that differ in batch size.
       predictions: True to classify the split of an evaluation, and to show what a single run gets right and wrong.
-      step: Step of the checkpoint for the predictions; None for the latest.
+      step: Step of the checkpoint for the predictions, or "best"; None for the latest.
       evaluation: Name of the evaluation for the predictions; None for the first whose evaluator is `classify`.
 
     Returns:

@@ -153,7 +153,8 @@ def s2_mlp(
     [b, h, w, d] (of the last block), and "logits" float32 [b, k].
 
     A block has 10 d^2 weights. With 1,000 classes, "wide" has 72.2 million parameters and "deep" 53.9 million. The
-    paper states 71 and 51 million: the blocks of "wide" alone have 71 million, but those of "deep" have 53 million.
+    paper is quoted with 71 and 51 million, which were not checked against its tables: the blocks of "wide" alone have
+    71 million, but those of "deep" have 53 million.
 
     Args:
       num_classes: Number k of classes, at least 1, or None for no head.

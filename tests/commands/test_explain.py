@@ -63,8 +63,8 @@ def test_images_of_a_split_of_the_run(trained, tmp_path, capsys):
     main([*words, "--what=gradient"])
     assert "the first 2 of 3 images" in (out / "index.md").read_text()
     for images, split, message in (
-        (None, None, "either --images or --split, not none"),
-        ("photos", "test", "either --images or --split, not both"),
+        (None, None, "--images or --split is missing: give one of them"),
+        ("photos", "test", "--images and --split are both given: give one of them"),
         (None, "tset", "tset"),
     ):
         with pytest.raises(UserError, match=message):

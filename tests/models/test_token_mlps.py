@@ -168,15 +168,15 @@ def test_block_of_s2_mlp_equals_its_formula(random_variables):
     np.testing.assert_allclose(run(block, p, x), z + dense(hidden, p["channel_mlp"]["dense_1"]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("variant", "d", "blocks", "published"), [("wide", 768, 12, 71e6), ("deep", 384, 36, 51e6)])
-def test_parameters_of_s2_mlp(variant, d, blocks, published):
+@pytest.mark.parametrize(("variant", "d", "blocks", "quoted"), [("wide", 768, 12, 71e6), ("deep", 384, 36, 51e6)])
+def test_parameters_of_s2_mlp(variant, d, blocks, quoted):
     """A block has two layers of d^2, two of 4 d^2, their offsets, and two norms; the shift has no parameters."""
     model = models.build("s2_mlp", 1000, variant=variant, scan=True)
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
     count = sum(x.size for x in jax.tree.leaves(params))
     block = (2 * d * d + 2 * d) + (8 * d * d + 5 * d) + 2 * 2 * d
     assert count == (16 * 16 * 3 + 1) * d + 2 * d + blocks * block + (d + 1) * 1000
-    assert 1 < count / published < 1.06  # the paper's number is smaller, see the docstring of the model
+    assert 1 < count / quoted < 1.06  # what is quoted is smaller, see the docstring of the model
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("cycle_mlp", ((16, 16), (11, 20))), ("s2_mlp", ((16, 16), (8, 20)))])
